@@ -1,0 +1,132 @@
+//! The crate's one error type.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, coarse enough to branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The operating system refused a read or a write.
+    Io,
+    /// The file system is full.
+    NoSpace,
+    /// A path, a shard or a tensor does not exist.
+    NotFound,
+    /// The output is there already.
+    Exists,
+    /// Output and input are the same file.
+    SameFile,
+    /// The file has no bytes.
+    Empty,
+    /// A git-lfs pointer stands where the data should be.
+    LfsPointer,
+    /// A web page was saved under the name of a tensor file.
+    Html,
+    /// The content is of no known tensor format.
+    UnknownFormat,
+    /// The file ends before its content does.
+    Truncated,
+    /// The content contradicts itself or its specification.
+    Corrupt,
+    /// A size is beyond the limits of this reader.
+    Limit,
+    /// Valid, but outside what this crate reads or writes.
+    Unsupported,
+    /// A pickle names something that is not on the allow-list.
+    UnsafePickle,
+    /// A path inside an index leaves its folder.
+    UnsafePath,
+    /// The index names a shard that is not there.
+    MissingShard,
+}
+
+/// An error with the file and the tensor it is about.
+#[derive(Debug)]
+pub struct Error(Box<Repr>);
+
+#[derive(Debug)]
+struct Repr {
+    kind: ErrorKind,
+    path: Option<PathBuf>,
+    tensor: Option<String>,
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error whose message is a lowercase fragment: what was found and what was needed.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Error(Box::new(Repr { kind, path: None, tensor: None, message, source: None }))
+    }
+
+    /// An operating-system error at `path`; `doing` is a verb phrase such as "read the header of".
+    pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
+        let kind = match source.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
+            std::io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
+            _ => ErrorKind::Io,
+        };
+        Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source)
+    }
+
+    /// Names the file, unless an inner layer did so already.
+    #[must_use]
+    pub fn at(mut self, path: &Path) -> Self {
+        self.0.path.get_or_insert_with(|| path.to_path_buf());
+        self
+    }
+
+    /// Names the tensor, unless an inner layer did so already.
+    #[must_use]
+    pub fn tensor(mut self, name: &str) -> Self {
+        self.0.tensor.get_or_insert_with(|| name.to_string());
+        self
+    }
+
+    /// Keeps the underlying error for the "Caused by" chain.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Box::new(source));
+        self
+    }
+
+    /// What to branch on.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The file this is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// The tensor this is about.
+    pub fn tensor_name(&self) -> Option<&str> {
+        self.0.tensor.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.0.path {
+            write!(f, "`{}`: ", path.display())?;
+        }
+        if let Some(tensor) = &self.0.tensor {
+            write!(f, "tensor `{}`: ", tensor.escape_debug())?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}

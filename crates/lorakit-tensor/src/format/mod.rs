@@ -1,0 +1,16 @@
+//! The file formats, one module each.
+
+use crate::TensorInfo;
+
+/// What a header says: tensors in data order and where their bytes lie.
+#[derive(Debug)]
+pub struct Stored {
+    /// Name, type, shape.
+    pub info: TensorInfo,
+    /// Absolute offset of the first byte in the file.
+    pub offset: u64,
+    /// The file holds the transpose (column-major) of a matrix with this shape. Only Torch files do that.
+    pub transposed: bool,
+}
+
+pub mod gguf;

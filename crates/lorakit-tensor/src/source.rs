@@ -1,0 +1,41 @@
+//! The door through which tensor bytes are read.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+
+use crate::{Result, TensorInfo};
+
+/// Where the bytes of a tensor lie in a file, for kernel-side copies.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent<'a> {
+    /// The open file.
+    pub file: &'a File,
+    /// Offset of the tensor's first byte.
+    pub offset: u64,
+}
+
+/// Tensors that can be listed without, and read with, touching their bytes: a file, a set of shards, or a view.
+pub trait TensorSource: Send + Sync {
+    /// Every tensor, in file order.
+    fn tensors(&self) -> &[TensorInfo];
+
+    /// Position of the tensor called `name`.
+    fn find(&self, name: &str) -> Option<usize>;
+
+    /// The given bytes of tensor `index`, counted from its first byte.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is shorter than its header said.
+    ///
+    /// # Panics
+    /// If `index` or `bytes` are out of range.
+    fn read(&self, index: usize, bytes: Range<u64>) -> Result<Cow<'_, [u8]>>;
+
+    /// Where the bytes lie as one contiguous run, if they do.
+    fn extent(&self, index: usize) -> Option<Extent<'_>>;
+
+    /// The file that holds tensor `index`, for messages.
+    fn path_of(&self, index: usize) -> &Path;
+}

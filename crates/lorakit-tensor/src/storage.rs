@@ -1,0 +1,93 @@
+//! One open input file: mapped, or read by position. The only `unsafe` of this crate is here.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::{Error, ErrorKind, Result};
+
+/// How input files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReadMode {
+    /// Memory-mapped: pages come and go with demand and count as file cache.
+    #[default]
+    Mapped,
+    /// `pread` into buffers, for network file systems and disks where mapping is slow or refused.
+    Positioned,
+}
+
+/// An input file, never opened for writing.
+#[derive(Debug)]
+pub struct Storage {
+    path: PathBuf,
+    file: File,
+    len: u64,
+    map: Option<Mmap>,
+}
+
+impl Storage {
+    /// Opens `path` for reading.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Io`]; [`ErrorKind::Empty`] for a file of no bytes;
+    /// [`ErrorKind::Unsupported`] for anything but a regular file.
+    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
+        if !meta.is_file() {
+            return Err(Error::new(ErrorKind::Unsupported, "is not a regular file").at(path));
+        }
+        if meta.len() == 0 {
+            return Err(Error::new(ErrorKind::Empty, "is empty (0 bytes)").at(path));
+        }
+        let map = match mode {
+            ReadMode::Positioned => None,
+            ReadMode::Mapped => Some(map(&file).map_err(|e| Error::io("map", path, e))?),
+        };
+        Ok(Storage { path: path.to_path_buf(), file, len: meta.len(), map })
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file, for kernel-side copies.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Bytes in the file when it was opened.
+    #[allow(clippy::len_without_is_empty, reason = "an empty file is refused by `open`")]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// `len` bytes from `offset`, borrowed from the map where there is one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Truncated`] if the file ends before; [`ErrorKind::Io`] if it cannot be read.
+    pub fn read(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
+        let end = offset.checked_add(len as u64).filter(|&end| end <= self.len).ok_or_else(|| {
+            let message = format!("ends at byte {}, but {len} bytes at {offset} are needed", self.len);
+            Error::new(ErrorKind::Truncated, message).at(&self.path)
+        })?;
+        if let Some(map) = &self.map {
+            return Ok(Cow::Borrowed(&map[offset as usize..end as usize]));
+        }
+        let mut buffer = vec![0; len];
+        self.file.read_exact_at(&mut buffer, offset).map_err(|e| Error::io("read", &self.path, e))?;
+        Ok(Cow::Owned(buffer))
+    }
+}
+
+#[expect(unsafe_code, reason = "mapping a file is the one thing std cannot express safely")]
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: the map is private to this process and read-only. Another process that truncates the file
+    // meanwhile makes a read fault (SIGBUS) - the documented price of mapping, and why `Positioned` exists.
+    unsafe { Mmap::map(file) }
+}
