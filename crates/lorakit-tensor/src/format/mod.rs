@@ -14,3 +14,5 @@ pub struct Stored {
 }
 
 pub mod gguf;
+pub mod safetensors;
+pub mod torch;

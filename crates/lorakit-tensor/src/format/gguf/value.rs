@@ -2,41 +2,128 @@
 
 use std::fmt;
 
-/// A typed metadata value.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "variants are the value types of the specification")]
-pub enum Value {
-    U8(u8),
-    I8(i8),
-    U16(u16),
-    I16(i16),
-    U32(u32),
-    I32(i32),
-    F32(f32),
-    Bool(bool),
-    String(String),
-    Array(Array),
-    U64(u64),
-    I64(i64),
-    F64(f64),
+use super::cursor::Cursor;
+use super::element::Element;
+use super::rules::excerpt;
+use crate::{Error, ErrorKind, Result};
+
+/// One row per value type that can stand in an array: `Variant Rust-type "name" = id`.
+macro_rules! value_types {
+    ($($variant:ident $type:ty, $name:literal = $id:literal;)*) => {
+        /// A typed metadata value.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Value {
+            $(#[doc = concat!("`", $name, "`")] $variant($type),)*
+            /// An array, which never holds arrays.
+            Array(Array),
+        }
+
+        /// A metadata array; every element has the type of the variant.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Array {
+            $(#[doc = concat!("of `", $name, "`")] $variant(Vec<$type>),)*
+        }
+
+        impl Value {
+            /// The type in words: `u32`, `string`, `array`.
+            pub const fn type_name(&self) -> &'static str {
+                match self {
+                    $(Value::$variant(_) => $name,)*
+                    Value::Array(_) => "array",
+                }
+            }
+
+            /// Reads the type and the value of `key`.
+            pub(super) fn read(cursor: &mut Cursor<'_>, key: &str) -> Result<Value> {
+                match cursor.u32()? {
+                    $($id => Element::read(cursor).map(Value::$variant),)*
+                    ARRAY_ID => Array::read(cursor, key).map(Value::Array),
+                    id => Err(unknown_type(id, key)),
+                }
+            }
+
+            /// Writes what [`Self::read`] reads.
+            pub(super) fn write(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Value::$variant(value) => {
+                        out.extend(u32::to_le_bytes($id));
+                        value.write(out);
+                    })*
+                    Value::Array(array) => {
+                        out.extend(ARRAY_ID.to_le_bytes());
+                        array.write(out);
+                    }
+                }
+            }
+        }
+
+        impl Array {
+            /// Number of elements.
+            pub const fn len(&self) -> usize {
+                match self {
+                    $(Array::$variant(elements) => elements.len(),)*
+                }
+            }
+
+            /// The element type in words, e.g. `u32`.
+            pub const fn type_name(&self) -> &'static str {
+                match self {
+                    $(Array::$variant(_) => $name,)*
+                }
+            }
+
+            fn read(cursor: &mut Cursor<'_>, key: &str) -> Result<Array> {
+                match cursor.u32()? {
+                    $($id => Element::read_array(cursor).map(Array::$variant),)*
+                    ARRAY_ID => {
+                        let message = format!("key {:?} holds an array of arrays", excerpt(key));
+                        Err(Error::new(ErrorKind::Unsupported, message))
+                    }
+                    id => Err(unknown_type(id, key)),
+                }
+            }
+
+            fn write(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Array::$variant(elements) => {
+                        out.extend(u32::to_le_bytes($id));
+                        Element::write_array(elements, out);
+                    })*
+                }
+            }
+        }
+
+        impl fmt::Display for Value {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Value::$variant(value) => write!(f, "{value}"),)*
+                    Value::Array(array) => write!(f, "[{} values]", array.len()),
+                }
+            }
+        }
+    };
 }
 
-/// A metadata array; every element has the type of the variant.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "variants are the value types of the specification")]
-pub enum Array {
-    U8(Vec<u8>),
-    I8(Vec<i8>),
-    U16(Vec<u16>),
-    I16(Vec<i16>),
-    U32(Vec<u32>),
-    I32(Vec<i32>),
-    F32(Vec<f32>),
-    Bool(Vec<bool>),
-    String(Vec<String>),
-    U64(Vec<u64>),
-    I64(Vec<i64>),
-    F64(Vec<f64>),
+const ARRAY_ID: u32 = 9;
+
+value_types! {
+    U8 u8, "u8" = 0;
+    I8 i8, "i8" = 1;
+    U16 u16, "u16" = 2;
+    I16 i16, "i16" = 3;
+    U32 u32, "u32" = 4;
+    I32 i32, "i32" = 5;
+    F32 f32, "f32" = 6;
+    Bool bool, "bool" = 7;
+    String String, "string" = 8;
+    U64 u64, "u64" = 10;
+    I64 i64, "i64" = 11;
+    F64 f64, "f64" = 12;
+}
+
+fn unknown_type(id: u32, key: &str) -> Error {
+    let message = format!("key {:?} has value type {id}; the format knows 0 to 12", excerpt(key));
+    Error::new(ErrorKind::Corrupt, message)
 }
 
 impl Value {
@@ -89,6 +176,13 @@ impl Value {
     }
 }
 
+impl Array {
+    /// Whether there are no elements.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Metadata in file order. Keys are unique.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Metadata {
@@ -96,6 +190,11 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// No entries yet, and room for `count`.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Metadata { entries: Vec::with_capacity(count) }
+    }
+
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.entries.iter().find(|(k, _)| k == key).map(|(_, v)| v)
@@ -109,8 +208,8 @@ impl Metadata {
         }
     }
 
-    /// Appends an entry whose key is known to be new. Readers use it: they have proved keys unique.
-    pub(crate) fn push(&mut self, key: String, value: Value) {
+    /// Appends an entry unseen; the reader proves that keys are unique once it has them all.
+    pub(super) fn push(&mut self, key: String, value: Value) {
         self.entries.push((key, value));
     }
 
@@ -127,50 +226,5 @@ impl Metadata {
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::U8(v) => write!(f, "{v}"),
-            Value::I8(v) => write!(f, "{v}"),
-            Value::U16(v) => write!(f, "{v}"),
-            Value::I16(v) => write!(f, "{v}"),
-            Value::U32(v) => write!(f, "{v}"),
-            Value::I32(v) => write!(f, "{v}"),
-            Value::F32(v) => write!(f, "{v}"),
-            Value::Bool(v) => write!(f, "{v}"),
-            Value::String(v) => f.write_str(v),
-            Value::Array(v) => write!(f, "[{} values]", v.len()),
-            Value::U64(v) => write!(f, "{v}"),
-            Value::I64(v) => write!(f, "{v}"),
-            Value::F64(v) => write!(f, "{v}"),
-        }
-    }
-}
-
-impl Array {
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        match self {
-            Array::U8(v) => v.len(),
-            Array::I8(v) => v.len(),
-            Array::U16(v) => v.len(),
-            Array::I16(v) => v.len(),
-            Array::U32(v) => v.len(),
-            Array::I32(v) => v.len(),
-            Array::F32(v) => v.len(),
-            Array::Bool(v) => v.len(),
-            Array::String(v) => v.len(),
-            Array::U64(v) => v.len(),
-            Array::I64(v) => v.len(),
-            Array::F64(v) => v.len(),
-        }
-    }
-
-    /// Whether there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }

@@ -1,0 +1,98 @@
+//! The codec traits and the tables of all types.
+
+use std::fmt::Debug;
+
+use lorakit_tensor::DType;
+
+use crate::float::{BF16, F16, F32, F64};
+use crate::ggml::*;
+
+/// Turns the packed bytes of one type into values.
+pub trait Codec: Send + Sync + Debug {
+    /// The type decoded.
+    fn dtype(&self) -> DType;
+
+    /// Decodes `bytes` into `values`.
+    ///
+    /// # Panics
+    ///
+    /// If `values` is not a whole number of blocks, or `bytes` is not the size of as many blocks.
+    fn decode(&self, bytes: &[u8], values: &mut [f32]);
+}
+
+/// Turns values into the packed bytes of one type.
+pub trait Encoder: Send + Sync + Debug {
+    /// The type encoded.
+    fn dtype(&self) -> DType;
+
+    /// Encodes `values` into `bytes`.
+    ///
+    /// # Panics
+    ///
+    /// If `values` is not a whole number of blocks, or `bytes` is not the size of as many blocks.
+    fn encode(&self, values: &[f32], bytes: &mut [u8]);
+}
+
+/// Every type that can be decoded.
+pub const CODECS: &[&dyn Codec] = &[
+    &F64, &F32, &F16, &BF16, //
+    &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_0, //
+    &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, //
+    &IQ4_NL, &IQ4_XS, //
+    &MXFP4, &NVFP4, //
+    &TQ1_0, &TQ2_0,
+];
+
+/// Every type that can be encoded.
+pub const ENCODERS: &[&dyn Encoder] = &[&F64, &F32, &F16, &BF16];
+
+/// The decoder of a type, if there is one.
+pub fn codec(dtype: DType) -> Option<&'static dyn Codec> {
+    CODECS.iter().copied().find(|codec| codec.dtype() == dtype)
+}
+
+/// The encoder of a type, if there is one.
+pub fn encoder(dtype: DType) -> Option<&'static dyn Encoder> {
+    ENCODERS.iter().copied().find(|encoder| encoder.dtype() == dtype)
+}
+
+/// Panics unless `values` values of `dtype` are whole blocks of `bytes` bytes in all.
+#[track_caller]
+pub(crate) fn assert_whole_blocks(dtype: DType, values: usize, bytes: usize) {
+    let needed = dtype.byte_len(values as u64);
+    assert!(needed == Some(bytes as u64), "{values} values of {dtype} do not fit {bytes} bytes");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_found_once() {
+        for listed in CODECS {
+            assert_eq!(
+                CODECS.iter().filter(|other| other.dtype() == listed.dtype()).count(),
+                1,
+                "{listed:?}"
+            );
+            assert_eq!(codec(listed.dtype()).map(|found| found.dtype()), Some(listed.dtype()));
+        }
+        for listed in ENCODERS {
+            assert_eq!(encoder(listed.dtype()).map(|found| found.dtype()), Some(listed.dtype()));
+            assert!(codec(listed.dtype()).is_some(), "{listed:?} is written but never read");
+        }
+        assert!(codec(DType::BOOL).is_none());
+    }
+
+    #[test]
+    fn no_values_are_no_bytes() {
+        CODECS.iter().for_each(|codec| codec.decode(&[], &mut []));
+        ENCODERS.iter().for_each(|encoder| encoder.encode(&[], &mut []));
+    }
+
+    #[test]
+    #[should_panic(expected = "31 values of Q4_0 do not fit 18 bytes")]
+    fn a_partial_block_is_a_bug() {
+        Q4_0.decode(&[0; 18], &mut [0.0; 31]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The block types of ggml, one file each: how a block lies in memory, and what its values are.
+//!
+//! In the diagrams, `f16` fields and wider integers are little-endian; `l` counts bytes, `code` is an unsigned
+//! integer unless said otherwise. Types of 32 values have one scale; types of 256 values (`_K`, `XS`) have sub-blocks
+//! of 16 or 32 values whose scales are themselves quantised.
+//!
+//! The inner loops take 32 values at a time where they can: the compiler unrolls shorter ones before it tries to make
+//! vector code of them, and then fails to.
+
+use crate::float::f16_to_f32;
+
+/// Declares a type: its codec, and its block as fields of bytes in the order of the file.
+///
+/// The file adds `Block::decode`, which turns one block into its values.
+macro_rules! block_type {
+    ($name:ident { $($field:ident: $bytes:literal),+ }) => {
+        #[allow(non_camel_case_types, reason = "spelled as the specification spells it")]
+        #[derive(Debug)]
+        pub(crate) struct $name;
+
+        /// One block, as stored.
+        struct Block {
+            $($field: [u8; $bytes],)+
+        }
+
+        const BYTES: usize = lorakit_tensor::DType::$name.block().bytes;
+        const VALUES: usize = lorakit_tensor::DType::$name.block().elements;
+        const _: () = assert!(size_of::<Block>() == BYTES);
+
+        impl Block {
+            #[inline(always)]
+            fn read(bytes: &[u8; BYTES]) -> Block {
+                let mut rest = bytes.as_slice();
+                Block { $($field: crate::ggml::take(&mut rest),)+ }
+            }
+        }
+
+        impl crate::codec::Codec for $name {
+            fn dtype(&self) -> lorakit_tensor::DType {
+                lorakit_tensor::DType::$name
+            }
+
+            fn decode(&self, bytes: &[u8], values: &mut [f32]) {
+                wide! {
+                    fn decode(bytes: &[u8], values: &mut [f32]) {
+                        for (bytes, values) in bytes.as_chunks().0.iter().zip(values.as_chunks_mut().0) {
+                            Block::read(bytes).decode(values);
+                        }
+                    }
+                }
+                crate::codec::assert_whole_blocks(self.dtype(), values.len(), bytes.len());
+                decode(bytes, values);
+            }
+        }
+    };
+}
+
+mod e2m1;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
+mod nvfp4;
+mod q2_k;
+mod q3_k;
+mod q4_0;
+mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
+mod q8_0;
+mod scale_min;
+mod tq1_0;
+mod tq2_0;
+
+pub(crate) use iq4_nl::IQ4_NL;
+pub(crate) use iq4_xs::IQ4_XS;
+pub(crate) use mxfp4::MXFP4;
+pub(crate) use nvfp4::NVFP4;
+pub(crate) use q2_k::Q2_K;
+pub(crate) use q3_k::Q3_K;
+pub(crate) use q4_0::Q4_0;
+pub(crate) use q4_1::Q4_1;
+pub(crate) use q4_k::Q4_K;
+pub(crate) use q5_0::Q5_0;
+pub(crate) use q5_1::Q5_1;
+pub(crate) use q5_k::Q5_K;
+pub(crate) use q6_k::Q6_K;
+pub(crate) use q8_0::Q8_0;
+pub(crate) use tq1_0::TQ1_0;
+pub(crate) use tq2_0::TQ2_0;
+
+/// Splits the next field off the bytes of a block.
+#[inline(always)]
+fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
+    let (field, rest) = bytes.split_first_chunk().expect("a block is as long as its fields");
+    *bytes = rest;
+    *field
+}
+
+/// The value of an `f16` field.
+#[inline(always)]
+fn half(field: [u8; 2]) -> f32 {
+    f16_to_f32(u16::from_le_bytes(field))
+}
+
+/// The `N` 4-bit codes of `N / 2` bytes: bits 0–3 of each, then bits 4–7 of each.
+#[inline(always)]
+fn nibbles<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut codes = [0; N];
+    let (low, high) = codes.split_at_mut(N / 2);
+    for ((byte, low), high) in bytes.iter().zip(low).zip(high) {
+        *low = byte & 15;
+        *high = byte >> 4;
+    }
+    codes
+}

@@ -1,0 +1,50 @@
+//! `NVFP4`: E2M1 codes in 4 sub-blocks of 16 with unsigned E4M3 scales.
+//!
+//! ```text
+//! d[4] u8: exponent (bits 3–6), mantissa (bits 0–2) │ qs[32]
+//!
+//! qs[8b + l] = values 16b + l (bits 0–3), + 8 (bits 4–7)      l < 8
+//! value = d[b] · E2M1[code]
+//! ```
+//!
+//! A tensor may have one more scale, stored apart as a tensor of its own; it is not applied here.
+
+use super::{e2m1, nibbles};
+
+block_type!(NVFP4 { d: 4, qs: 32 });
+
+impl Block {
+    #[inline(always)]
+    fn decode(&self, values: &mut [f32; VALUES]) {
+        let qs = self.qs.as_chunks::<8>().0;
+        for ((values, qs), d) in values.as_chunks_mut::<16>().0.iter_mut().zip(qs).zip(self.d) {
+            let d = half_ue4m3(d);
+            for (value, code) in values.iter_mut().zip(nibbles::<16>(qs)) {
+                *value = d * e2m1::doubled(code);
+            }
+        }
+    }
+}
+
+/// Half the value of an unsigned E4M3 float. Like ggml, it takes NaN (127) for 0 and ignores the sign bit.
+#[inline(always)]
+fn half_ue4m3(bits: u8) -> f32 {
+    let (exponent, mantissa) = ((bits >> 3) & 15, bits & 7);
+    match exponent {
+        _ if bits == 0x7f => 0.0,
+        0 => f32::from(mantissa) / 1024.0,
+        // An `f32` with the same exponent, less one, and the same mantissa.
+        _ => f32::from_bits((u32::from(exponent) + 127 - 8) << 23 | u32::from(mantissa) << 20),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::half_ue4m3;
+
+    #[test]
+    fn scales_are_half_of_e4m3() {
+        let doubled = [0x00, 0x01, 0x07, 0x08, 0x38, 0x39, 0x7e, 0x7f].map(|bits| 2.0 * half_ue4m3(bits));
+        assert_eq!(doubled, [0.0, 0.001953125, 0.013671875, 0.015625, 1.0, 1.125, 448.0, 0.0]);
+    }
+}

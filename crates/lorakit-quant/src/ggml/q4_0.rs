@@ -1,0 +1,20 @@
+//! `Q4_0`: 4-bit codes around 8.
+//!
+//! ```text
+//! d f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = (code - 8) · d
+//! ```
+
+use super::half;
+
+block_type!(Q4_0 { d: 2, qs: 16 });
+
+impl Block {
+    #[inline(always)]
+    fn decode(&self, values: &mut [f32; VALUES]) {
+        let d = half(self.d);
+        for (l, (value, q)) in values.iter_mut().zip([self.qs; 2].as_flattened()).enumerate() {
+            let code = (q >> (4 * (l / 16))) & 15;
+            *value = (f32::from(code) - 8.0) * d;
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `Q4_1`: 4-bit codes above a minimum.
+//!
+//! ```text
+//! d f16 │ m f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = code · d + m
+//! ```
+
+use super::half;
+
+block_type!(Q4_1 { d: 2, m: 2, qs: 16 });
+
+impl Block {
+    #[inline(always)]
+    fn decode(&self, values: &mut [f32; VALUES]) {
+        let (d, m) = (half(self.d), half(self.m));
+        for (l, (value, q)) in values.iter_mut().zip([self.qs; 2].as_flattened()).enumerate() {
+            let code = (q >> (4 * (l / 16))) & 15;
+            *value = f32::from(code) * d + m;
+        }
+    }
+}

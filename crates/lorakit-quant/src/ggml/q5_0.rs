@@ -1,0 +1,23 @@
+//! `Q5_0`: 5-bit codes around 16, the fifth bits apart.
+//!
+//! ```text
+//! d f16 │ qh u32: bit l of value l │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)
+//!
+//! value = (code - 16) · d
+//! ```
+
+use super::half;
+
+block_type!(Q5_0 { d: 2, qh: 4, qs: 16 });
+
+impl Block {
+    #[inline(always)]
+    fn decode(&self, values: &mut [f32; VALUES]) {
+        let d = half(self.d);
+        let fifth = u32::from_le_bytes(self.qh);
+        for (l, (value, q)) in values.iter_mut().zip([self.qs; 2].as_flattened()).enumerate() {
+            let code = ((q >> (4 * (l / 16))) & 15) | (((fifth >> l) & 1) << 4) as u8;
+            *value = (f32::from(code) - 16.0) * d;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Every decoder equals the reference, bit for bit.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use lorakit_quant::{CODECS, codec};
+use lorakit_tensor::DType;
+use safetensors::SafeTensors;
+
+const CASES: [&str; 6] = ["const", "normal", "outlier", "ramp", "uniform", "zeros"];
+
+fn golden() -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/ggml/blocks.safetensors");
+    std::fs::read(path).expect("the golden is readable")
+}
+
+/// Splits `blocks.TYPE.CASE[.imatrix]`.
+fn parse(name: &str) -> Option<(DType, &str)> {
+    let (dtype, case) = name.strip_prefix("blocks.")?.split_once('.')?;
+    Some((DType::from_name(dtype)?, case))
+}
+
+#[test]
+fn decoders_equal_the_reference() {
+    let file = golden();
+    let golden = SafeTensors::deserialize(&file).unwrap();
+    let names = golden.names();
+    for codec in CODECS.iter().filter(|codec| codec.dtype().block().elements > 1) {
+        let dtype = codec.dtype();
+        let cases: BTreeSet<&str> = names
+            .iter()
+            .filter_map(|name| parse(name))
+            .filter(|(d, _)| *d == dtype)
+            .map(|(_, c)| c)
+            .collect();
+        for case in CASES {
+            assert!(cases.contains(case), "{dtype} has no golden for {case}");
+        }
+        for case in cases {
+            let blocks = golden.tensor(&format!("blocks.{dtype}.{case}")).unwrap();
+            let expected = golden.tensor(&format!("dequant.{dtype}.{case}")).unwrap();
+            let expected: Vec<u32> =
+                expected.data().as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+
+            let mut values = vec![f32::NAN; expected.len()];
+            codec.decode(blocks.data(), &mut values);
+            for (i, (value, expected)) in values.iter().zip(expected).enumerate() {
+                let expected = f32::from_bits(expected);
+                assert_eq!(value.to_bits(), expected.to_bits(), "{dtype} {case} [{i}]: {value} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_golden_has_a_codec() {
+    let file = golden();
+    for name in SafeTensors::deserialize(&file).unwrap().names() {
+        if name.starts_with("blocks.") {
+            assert!(parse(name).is_some_and(|(dtype, _)| codec(dtype).is_some()), "{name}");
+        }
+    }
+}
+
+/// Any bytes are a block: what they hold may be a NaN, but never makes a decoder panic.
+#[test]
+fn decoders_take_any_bytes() {
+    for codec in CODECS {
+        let block = codec.dtype().block();
+        let mut values = vec![0.0; 256 * block.elements];
+        for byte in 0..=u8::MAX {
+            let bytes: Vec<u8> =
+                (0..256 * block.bytes).map(|i| byte.wrapping_mul(31) ^ ((i * i) >> 3) as u8).collect();
+            codec.decode(&bytes, &mut values);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! One or more files opened as one list of tensors.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use crate::format::{gguf, safetensors, torch, Stored};
+use crate::sniff::{self, Format};
+use crate::{Error, ErrorKind, Extent, ReadMode, Result, Storage, TensorInfo, TensorSource};
+
+/// An opened checkpoint: headers parsed and checked, data untouched.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    format: Format,
+    files: Vec<Storage>,
+    tensors: Vec<TensorInfo>,
+    places: Vec<Place>,
+    index: HashMap<String, usize>,
+    metadata: BTreeMap<String, String>,
+    gguf: Option<gguf::Metadata>,
+}
+
+#[derive(Debug)]
+struct Place {
+    file: usize,
+    offset: u64,
+    transposed: bool,
+}
+
+/// File names that are tried in a folder, in this order, as `transformers` and PEFT do.
+const CANDIDATES: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
+
+impl Checkpoint {
+    /// Opens a file, an index file, or the checkpoint inside a folder. What a file is, its content decides.
+    ///
+    /// # Errors
+    /// Any [`ErrorKind`] of the readers; [`ErrorKind::MissingShard`] names a shard that is not there.
+    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+        let found = if path.is_dir() { find_in_folder(path)? } else { path.to_path_buf() };
+        let name = found.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        if name.ends_with(".index.json") {
+            return Self::open_sharded(&found, mode);
+        }
+        let mut checkpoint = Self::single(&found, mode)?;
+        if checkpoint.format == Format::Gguf
+            && let Some(split) = gguf::parse_split_name(name)
+            && split.count > 1
+        {
+            checkpoint = Self::open_split(&found, &split, mode)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn single(path: &Path, mode: ReadMode) -> Result<Self> {
+        let storage = Storage::open(path, mode)?;
+        let mut checkpoint = Self::empty(path);
+        checkpoint.add(storage)?;
+        Ok(checkpoint)
+    }
+
+    fn open_sharded(index_path: &Path, mode: ReadMode) -> Result<Self> {
+        let pairs = safetensors::read_index(index_path)?;
+        let folder = index_path.parent().unwrap_or(Path::new(""));
+        let mut checkpoint = Self::empty(index_path);
+        let shards: std::collections::BTreeSet<&str> = pairs.iter().map(|(_, file)| file.as_str()).collect();
+        for shard in &shards {
+            let path = folder.join(shard);
+            if !path.is_file() {
+                let message = format!("is missing; `{}` names it", file_name(index_path));
+                return Err(Error::new(ErrorKind::MissingShard, message).at(&path));
+            }
+            checkpoint.add(Storage::open(&path, mode)?)?;
+        }
+        for (tensor, file) in &pairs {
+            let holder = checkpoint.find(tensor).map(|i| file_name(checkpoint.path_of(i)));
+            if holder.as_deref() != Some(file.as_str()) {
+                let there = holder.map_or("no shard holds it".to_string(), |h| format!("it is in `{h}`"));
+                let message = format!("the index says it is in `{file}`, but {there}");
+                return Err(Error::new(ErrorKind::Corrupt, message).at(index_path).tensor(tensor));
+            }
+        }
+        if pairs.len() != checkpoint.tensors.len() {
+            let listed: std::collections::HashSet<&str> = pairs.iter().map(|(t, _)| t.as_str()).collect();
+            let extra = checkpoint.tensors.iter().find(|t| !listed.contains(t.name.as_str()));
+            let name = extra.map_or("", |t| &t.name);
+            let message = "is in a shard, but the index does not list it";
+            return Err(Error::new(ErrorKind::Corrupt, message).at(index_path).tensor(name));
+        }
+        Ok(checkpoint)
+    }
+
+    fn open_split(path: &Path, split: &gguf::SplitName, mode: ReadMode) -> Result<Self> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let mut checkpoint = Self::empty(path);
+        for number in 1..=split.count {
+            let part = folder.join(gguf::split_name(&split.stem, number, split.count));
+            if !part.is_file() {
+                let message = format!("is missing; `{}` is one of {} parts", file_name(path), split.count);
+                return Err(Error::new(ErrorKind::MissingShard, message).at(&part));
+            }
+            checkpoint.add(Storage::open(&part, mode)?)?;
+        }
+        Ok(checkpoint)
+    }
+
+    fn empty(path: &Path) -> Self {
+        Checkpoint {
+            path: path.to_path_buf(),
+            format: Format::Safetensors,
+            files: Vec::new(),
+            tensors: Vec::new(),
+            places: Vec::new(),
+            index: HashMap::new(),
+            metadata: BTreeMap::new(),
+            gguf: None,
+        }
+    }
+
+    /// Parses one more file. Metadata of the first file stand for the whole.
+    fn add(&mut self, storage: Storage) -> Result<()> {
+        let extension = storage.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        let head = storage.read(0, storage.len().min(64) as usize)?;
+        let format = sniff::format(&head, &extension).map_err(|e| e.at(storage.path()))?;
+        if !self.files.is_empty() && format != self.format {
+            let message = format!("is a {} file among {} shards", format.name(), self.format.name());
+            return Err(Error::new(ErrorKind::Corrupt, message).at(storage.path()));
+        }
+        drop(head);
+        self.format = format;
+        let first = self.files.is_empty();
+        let stored: Vec<Stored> = match format {
+            Format::Safetensors => {
+                let header = safetensors::read_header(&storage)?;
+                if first {
+                    self.metadata = header.metadata;
+                }
+                header.tensors
+            }
+            Format::Gguf => {
+                let header = gguf::read_header(&storage)?;
+                if first {
+                    self.gguf = Some(header.metadata);
+                }
+                header.tensors
+            }
+            Format::Torch => torch::read_header(&storage)?,
+        };
+        let file = self.files.len();
+        for Stored { info, offset, transposed } in stored {
+            if self.index.insert(info.name.clone(), self.tensors.len()).is_some() {
+                let message = "is in two shards";
+                return Err(Error::new(ErrorKind::Corrupt, message).at(storage.path()).tensor(&info.name));
+            }
+            self.tensors.push(info);
+            self.places.push(Place { file, offset, transposed });
+        }
+        self.files.push(storage);
+        Ok(())
+    }
+
+    /// The file or index that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files, in shard order.
+    pub fn files(&self) -> &[Storage] {
+        &self.files
+    }
+
+    /// The format of all files.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The `__metadata__` strings of the first safetensors file.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The metadata of a GGUF checkpoint.
+    pub fn gguf(&self) -> Option<&gguf::Metadata> {
+        self.gguf.as_ref()
+    }
+
+    /// Position in [`Self::files`] of the file that holds tensor `index`.
+    pub fn file_of(&self, index: usize) -> usize {
+        self.places[index].file
+    }
+}
+
+impl TensorSource for Checkpoint {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    fn read(&self, index: usize, bytes: Range<u64>) -> Result<Cow<'_, [u8]>> {
+        let (info, place) = (&self.tensors[index], &self.places[index]);
+        assert!(bytes.end <= info.byte_len(), "bytes {bytes:?} of tensor `{}`", info.name);
+        let file = &self.files[place.file];
+        let run = |offset: u64, len: u64| file.read(place.offset + offset, len as usize);
+        let result = if place.transposed {
+            run(0, info.byte_len()).map(|all| {
+                let whole = transpose(&all, info);
+                Cow::Owned(whole[bytes.start as usize..bytes.end as usize].to_vec())
+            })
+        } else {
+            run(bytes.start, bytes.end - bytes.start)
+        };
+        result.map_err(|e| e.tensor(&info.name))
+    }
+
+    fn extent(&self, index: usize) -> Option<Extent<'_>> {
+        let place = &self.places[index];
+        (!place.transposed).then(|| Extent { file: self.files[place.file].file(), offset: place.offset })
+    }
+
+    fn path_of(&self, index: usize) -> &Path {
+        self.files[self.places[index].file].path()
+    }
+}
+
+/// Row-major bytes of a matrix that is stored column-major.
+fn transpose(stored: &[u8], info: &TensorInfo) -> Vec<u8> {
+    let (rows, cols) = info.rows_cols();
+    let size = info.dtype.block().bytes;
+    let mut out = vec![0; stored.len()];
+    for row in 0..rows {
+        for col in 0..cols {
+            let (to, from) = ((row * cols + col) * size, (col * rows + row) * size);
+            out[to..to + size].copy_from_slice(&stored[from..from + size]);
+        }
+    }
+    out
+}
+
+fn find_in_folder(folder: &Path) -> Result<PathBuf> {
+    if let Some(found) = CANDIDATES.iter().map(|name| folder.join(name)).find(|p| p.exists()) {
+        return Ok(found);
+    }
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
+        let entry = entry.map_err(|e| Error::io("list", folder, e))?;
+        names.extend(entry.file_name().to_str().map(str::to_string));
+    }
+    names.sort();
+    let ending = |suffix: &str| -> Vec<&String> { names.iter().filter(|n| n.ends_with(suffix)).collect() };
+    for suffix in [".safetensors.index.json", ".safetensors", ".gguf"] {
+        match ending(suffix).as_slice() {
+            [] => {}
+            [one] => return Ok(folder.join(one)),
+            [first, ..] if gguf::parse_split_name(first).is_some_and(|s| s.index == 1) => {
+                return Ok(folder.join(first));
+            }
+            many => {
+                let message = format!(
+                    "holds {} `{suffix}` files and no index: name the one you mean (`{}`, ...)",
+                    many.len(),
+                    many[0]
+                );
+                return Err(Error::new(ErrorKind::NotFound, message).at(folder));
+            }
+        }
+    }
+    let message = "is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it";
+    Err(Error::new(ErrorKind::NotFound, message).at(folder))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+}

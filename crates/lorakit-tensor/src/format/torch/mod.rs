@@ -1,0 +1,178 @@
+//! Torch: the archive that `torch.save` writes since version 1.6 (`adapter_model.bin`, `.pt`, `.pth`, `.ckpt`).
+//!
+//! ```text
+//! ┌─ zip archive, nothing compressed ─────────────────────────────────────────────┐
+//! │ <prefix>/data.pkl    the state dict as a pickle: names, shapes, strides       │
+//! │ <prefix>/byteorder   "little"; absent in old files                            │
+//! │ <prefix>/data/0      elements of storage 0, aligned to 64 bytes               │
+//! │ <prefix>/data/1      elements of storage 1                                    │
+//! │ ...                  `version` and others, which are not looked at            │
+//! │ central directory, end records                                                │
+//! └───────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A pickle is a program for a stack machine, and Python's machine may call any function it names. This one
+//! cannot: no opcode has code behind it that reaches beyond the stack, a name is looked up in a fixed table of
+//! labels (`global.rs`) and anything else refuses the file, and a "call" of one of the permitted names only
+//! records sizes, strides and a storage number. The result is a list of windows on the file, checked against its
+//! directory. Work and memory are bounded: opcodes, objects, memo, nesting and the pickle itself have limits,
+//! and no value is copied deeply.
+
+mod global;
+mod heap;
+mod opcode;
+mod pickle;
+mod tensor;
+mod zip;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+
+use self::heap::{Heap, Value};
+use self::tensor::{Placement, TensorRef};
+use self::zip::Archive;
+use super::Stored;
+use crate::{Error, ErrorKind, Result, Storage, TensorInfo};
+
+const MAX_PICKLE_BYTES: u64 = 64 << 20;
+const MAX_NAME_BYTES: usize = 1024;
+/// Keys under which training programs put the state dict.
+const WRAPPERS: &[&str] = &["state_dict", "model", "module"];
+
+/// Reads the state dict of a Torch archive, in data order. Tied tensors share an offset.
+///
+/// # Errors
+/// [`ErrorKind::UnsafePickle`] if the pickle names anything but parts of a state dict;
+/// [`ErrorKind::Unsupported`] for files of Torch before 1.6, TorchScript, compressed entries and strided views;
+/// [`ErrorKind::Truncated`], [`ErrorKind::Corrupt`] or [`ErrorKind::Limit`] for a file that breaks the rules.
+pub fn read_header(storage: &Storage) -> Result<Vec<Stored>> {
+    read(storage).map_err(|e| e.at(storage.path()))
+}
+
+fn read(storage: &Storage) -> Result<Vec<Stored>> {
+    let head = storage.read(0, storage.len().min(4) as usize)?;
+    if head.starts_with(&[0x80]) {
+        return Err(unsupported(
+            "is a legacy Torch file (before 1.6); load it once in Torch and save it again",
+        ));
+    }
+    let archive = Archive::open(storage)?;
+    let prefix = prefix(&archive)?;
+    if let Some(order) = archive.read(&format!("{prefix}/byteorder"), 16)?
+        && *order != *b"little"
+    {
+        return Err(unsupported("was saved on a big-endian machine; only little-endian data are read"));
+    }
+    let Some(bytes) = archive.read(&format!("{prefix}/data.pkl"), MAX_PICKLE_BYTES)? else {
+        return Err(corrupt("has no `data.pkl`"));
+    };
+    let (heap, top) = pickle::load(&bytes)?;
+
+    let mut tensors = Vec::new();
+    for (name, tensor) in state_dict(&heap, top)? {
+        let stored = place(&archive, prefix, name, tensor).map_err(|e| e.tensor(name))?;
+        tensors.push(stored);
+    }
+    tensors.sort_by_key(|stored| stored.offset);
+    Ok(tensors)
+}
+
+/// The folder inside the archive that holds `data.pkl`.
+fn prefix<'a>(archive: &'a Archive<'_>) -> Result<&'a str> {
+    let mut prefixes = archive.names().filter_map(|name| name.strip_suffix("/data.pkl"));
+    let prefix = match (prefixes.next(), prefixes.next()) {
+        (Some(prefix), None) if !prefix.contains('/') => prefix,
+        (None, _) => {
+            return Err(unsupported("is a zip archive, but not one of `torch.save`: it has no `data.pkl`"));
+        }
+        _ => return Err(corrupt("is ambiguous: `data.pkl` is not in the one top folder of the archive")),
+    };
+    let inside = |name: &str| name.strip_prefix(prefix).and_then(|n| n.strip_prefix('/')).map(str::to_string);
+    if archive.names().filter_map(inside).any(|name| name == "constants.pkl" || name.starts_with("code/")) {
+        return Err(unsupported(
+            "is a TorchScript program, not a state dict; save `model.state_dict()` instead",
+        ));
+    }
+    Ok(prefix)
+}
+
+/// The named tensors of a state dict, in file order. Other values are passed over if they are plain data; a
+/// tensor anywhere else is an error, so none is lost silently.
+fn state_dict<'h, 'a>(heap: &'h Heap<'a>, top: Value<'a>) -> Result<Vec<(&'a str, &'h TensorRef<'a>)>> {
+    let Some(pairs) = heap.dict(top) else {
+        return Err(unsupported("holds no dict of tensors; save `model.state_dict()`"));
+    };
+    let wrapped = |&(key, value): &(Value<'a>, Value<'a>)| match key {
+        Value::Str(key) if WRAPPERS.contains(&key) => heap.dict(value),
+        _ => None,
+    };
+    let direct = pairs.iter().any(|&(_, value)| heap.tensor(value).is_some());
+    let mut inner = pairs.iter().filter_map(wrapped);
+    let chosen = match (direct, inner.next(), inner.next()) {
+        (false, Some(inner), None) => inner,
+        _ => pairs,
+    };
+    if !std::ptr::eq(chosen, pairs) {
+        let others = pairs.iter().filter(|pair| wrapped(pair).is_none());
+        refuse_hidden_tensors(heap, others)?;
+    }
+
+    let mut tensors = Vec::new();
+    let mut seen = HashSet::new();
+    for &(key, value) in chosen {
+        let Value::Str(name) = key else {
+            return Err(corrupt("its state dict has a key that is not a string"));
+        };
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
+            let message = format!("a name must have 1 to {MAX_NAME_BYTES} bytes and no control characters");
+            return Err(corrupt(&message).tensor(&name.chars().take(80).collect::<String>()));
+        }
+        if !seen.insert(name) {
+            return Err(corrupt("is in the state dict twice").tensor(name));
+        }
+        if let Some(tensor) = heap.tensor(value) {
+            tensors.push((name, tensor));
+        }
+    }
+    refuse_hidden_tensors(heap, chosen.iter().filter(|&&(_, value)| heap.tensor(value).is_none()))?;
+    if tensors.is_empty() {
+        return Err(unsupported("holds no tensor at the top of its state dict"));
+    }
+    Ok(tensors)
+}
+
+fn refuse_hidden_tensors<'h, 'a: 'h>(
+    heap: &Heap<'a>,
+    pairs: impl Iterator<Item = &'h (Value<'a>, Value<'a>)> + Clone,
+) -> Result<()> {
+    let Some(index) = heap.tensor_holder(pairs.clone().map(|&(_, value)| value)) else { return Ok(()) };
+    let key = match pairs.clone().nth(index) {
+        Some((Value::Str(key), _)) => key.chars().take(80).collect(),
+        _ => String::new(),
+    };
+    let message = format!(
+        "holds tensors inside `{}`, beside its state dict; save the state dict alone",
+        key.escape_debug()
+    );
+    Err(unsupported(&message))
+}
+
+fn place(archive: &Archive<'_>, prefix: &str, name: &str, tensor: &TensorRef<'_>) -> Result<Stored> {
+    let key = tensor.storage.key;
+    let Some(entry) = archive.locate(&format!("{prefix}/data/{key}"))? else {
+        return Err(corrupt(&format!("its storage `{key}` is not in the archive")));
+    };
+    let Placement { offset, transposed } = tensor.place(entry)?;
+    let info = TensorInfo { name: name.to_string(), dtype: tensor.dtype, shape: tensor.shape.clone() };
+    Ok(Stored { info, offset, transposed })
+}
+
+fn unsupported(message: &str) -> Error {
+    Error::new(ErrorKind::Unsupported, message)
+}
+
+fn corrupt(message: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
+}

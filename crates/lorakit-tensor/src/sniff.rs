@@ -1,0 +1,70 @@
+//! What a file is, by its first bytes; names and extensions lie.
+
+use crate::{Error, ErrorKind};
+
+/// The tensor formats that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A safetensors file.
+    Safetensors,
+    /// A GGUF file.
+    Gguf,
+    /// A Torch zip archive holding a pickle.
+    Torch,
+}
+
+impl Format {
+    /// The name used in messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Format::Safetensors => "safetensors",
+            Format::Gguf => "GGUF",
+            Format::Torch => "Torch",
+        }
+    }
+}
+
+/// The format of a file that begins with `head` (at least 9 bytes where the file has them).
+pub(crate) fn format(head: &[u8], extension: &str) -> Result<Format, Error> {
+    if let Some(error) = stranger(head) {
+        return Err(error);
+    }
+    if head.starts_with(b"GGUF") || head.starts_with(b"FUGG") {
+        return Ok(Format::Gguf);
+    }
+    if head.starts_with(b"PK\x03\x04") || head.starts_with(&[0x80, 0x02]) {
+        return Ok(Format::Torch);
+    }
+    if head.get(8) == Some(&b'{') {
+        return Ok(Format::Safetensors);
+    }
+    match extension {
+        "safetensors" => Ok(Format::Safetensors),
+        "gguf" if head.len() < 4 => Ok(Format::Gguf),
+        "bin" | "pt" | "pth" | "ckpt" if head.len() < 4 => Ok(Format::Torch),
+        _ if head.starts_with(b"ggla") || head.starts_with(b"algg") => Err(Error::new(
+            ErrorKind::Unsupported,
+            "is a ggml adapter of 2023 (magic `ggla`), a format llama.cpp itself dropped in 2024",
+        )),
+        _ => Err(Error::new(
+            ErrorKind::UnknownFormat,
+            "is not a tensor file: its first bytes are none of safetensors, GGUF or a Torch archive",
+        )),
+    }
+}
+
+/// An error for the things that commonly lie where a tensor or JSON file should be.
+pub(crate) fn stranger(head: &[u8]) -> Option<Error> {
+    if head.starts_with(b"version https://git-lfs") {
+        return Some(Error::new(
+            ErrorKind::LfsPointer,
+            "is a git-lfs pointer of a few bytes, not the file itself",
+        ));
+    }
+    let text = head.trim_ascii_start();
+    let starts = |tag: &[u8]| text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag);
+    if starts(b"<!doctype") || starts(b"<html") || starts(b"<?xml") || starts(b"<head") {
+        return Some(Error::new(ErrorKind::Html, "is a web page, not the file it should be"));
+    }
+    None
+}
