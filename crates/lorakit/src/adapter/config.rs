@@ -1,0 +1,242 @@
+//! `adapter_config.json`: the fields that decide what an adapter means.
+
+use std::path::Path;
+
+use lorakit_tensor::json;
+use serde_json::Value;
+
+use super::pattern::Patterns;
+use crate::{Error, ErrorKind, Result};
+
+/// What `adapter_config.json` says, typed. Fields without meaning for a finished adapter are not here.
+#[derive(Debug, Clone, Default)]
+pub struct AdapterConfig {
+    /// `peft_type`, upper case; `LORA` for everything that can be merged.
+    pub peft_type: String,
+    /// The PEFT version that wrote it; absent before 0.18.
+    pub peft_version: Option<String>,
+    /// `base_model_name_or_path`.
+    pub base_model: Option<String>,
+    /// `task_type`.
+    pub task_type: Option<String>,
+    /// Default rank `r`.
+    pub r: Option<u64>,
+    /// Default `lora_alpha`.
+    pub alpha: Option<f64>,
+    /// Scale is `alpha / sqrt(r)` instead of `alpha / r`.
+    pub use_rslora: bool,
+    /// Ranks that differ from `r`, by module pattern.
+    pub rank_pattern: Patterns,
+    /// Alphas that differ from `lora_alpha`, by module pattern.
+    pub alpha_pattern: Patterns,
+    /// The base stores weights as `(in, out)`.
+    pub fan_in_fan_out: bool,
+    /// `none`, `all` or `lora_only`.
+    pub bias: String,
+    /// Modules trained and saved whole.
+    pub modules_to_save: Vec<String>,
+    /// How the factors were initialised, e.g. `pissa`; `true` and `false` as text.
+    pub init: String,
+    /// `target_modules`: a list, or one regular expression.
+    pub target_modules: Vec<String>,
+    /// `target_parameters`: parameters of expert modules.
+    pub target_parameters: Vec<String>,
+    /// Token rows that were trained: `(module suffix, rows)`; an empty suffix means the input embedding.
+    pub token_indices: Vec<(String, Vec<usize>)>,
+    /// Ranges of layers that were repeated.
+    pub layer_replication: bool,
+    /// `lora_bias`.
+    pub lora_bias: bool,
+    /// `use_dora`.
+    pub use_dora: bool,
+    /// Input and output embedding were trained as one.
+    pub ensure_weight_tying: bool,
+    /// The options that no merge can honour, as `name: value`.
+    pub unmergeable: Vec<String>,
+    /// `lora_B_layout`, where a trainer wrote it.
+    pub moe_b_layout: Option<String>,
+}
+
+/// Options whose presence means that `W + scale * B * A` is not what was trained.
+const UNMERGEABLE: &[&str] =
+    &["alora_invocation_tokens", "arrow_config", "use_qalora", "use_bdlora", "kasa_config"];
+
+impl AdapterConfig {
+    /// Reads `path`, an `adapter_config.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if it cannot be read or is not strict JSON; [`ErrorKind::Config`] for a value of the
+    /// wrong type or out of range.
+    pub fn read(path: &Path) -> Result<Self> {
+        let json = json::read(path)?;
+        Self::from_json(&json).map_err(|e| e.at(path))
+    }
+
+    fn from_json(json: &Value) -> Result<Self> {
+        if !json.is_object() {
+            return Err(Error::new(ErrorKind::Config, "is not a JSON object"));
+        }
+        let fields = Fields(json);
+        let r = fields.number("r")?;
+        if r.is_some_and(|r| r.fract() != 0.0 || !(1.0..=65536.0).contains(&r)) {
+            return Err(wrong("r", "a whole number from 1 to 65536", &json["r"]));
+        }
+        let unmergeable = UNMERGEABLE
+            .iter()
+            .filter(|&&name| !matches!(&json[name], Value::Null | Value::Bool(false)))
+            .map(|name| format!("{name}: {}", shorten(&json[name])))
+            .collect();
+        Ok(AdapterConfig {
+            peft_type: fields.text("peft_type")?.unwrap_or_default().to_uppercase(),
+            peft_version: fields.text("peft_version")?,
+            base_model: fields.text("base_model_name_or_path")?.filter(|s| !s.is_empty()),
+            task_type: fields.text("task_type")?,
+            r: r.map(|r| r as u64),
+            alpha: fields.number("lora_alpha")?,
+            use_rslora: fields.flag("use_rslora")?,
+            rank_pattern: Patterns::new("rank_pattern", &fields.numbers("rank_pattern")?)?,
+            alpha_pattern: Patterns::new("alpha_pattern", &fields.numbers("alpha_pattern")?)?,
+            fan_in_fan_out: fields.flag("fan_in_fan_out")?,
+            bias: fields.text("bias")?.unwrap_or_else(|| "none".into()),
+            modules_to_save: fields.list("modules_to_save")?,
+            init: match &json["init_lora_weights"] {
+                Value::Null => "true".into(),
+                Value::String(s) => s.to_lowercase(),
+                other => other.to_string(),
+            },
+            target_modules: fields.list("target_modules")?,
+            target_parameters: fields.list("target_parameters")?,
+            token_indices: fields.token_indices()?,
+            layer_replication: json["layer_replication"].as_array().is_some_and(|a| !a.is_empty()),
+            lora_bias: fields.flag("lora_bias")?,
+            use_dora: fields.flag("use_dora")?,
+            ensure_weight_tying: fields.flag("ensure_weight_tying")?,
+            unmergeable,
+            moe_b_layout: fields.text("lora_B_layout")?,
+        })
+    }
+
+    /// Whether the initialisation changed the base weights, so that the adapter is no delta on the published
+    /// model (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ).
+    pub fn mutates_base(&self) -> bool {
+        ["pissa", "olora", "corda", "lora_ga", "loftq"].iter().any(|name| self.init.starts_with(name))
+    }
+
+    /// `(major, minor)` of [`Self::peft_version`].
+    pub fn peft_minor(&self) -> Option<(u32, u32)> {
+        let mut parts = self.peft_version.as_deref()?.split('.').map(|p| p.parse().ok());
+        Some((parts.next()??, parts.next()??))
+    }
+
+    /// The base model's name, unless it is a path on the trainer's machine.
+    pub fn public_base_model(&self) -> Option<&str> {
+        self.base_model.as_deref().filter(|name| !is_local_path(name))
+    }
+}
+
+/// Whether a base model "name" is a path of somebody's machine: anything but `name` or `owner/name`.
+pub fn is_local_path(name: &str) -> bool {
+    name.starts_with(['/', '~', '.']) || name.contains('\\') || name.matches('/').count() > 1
+}
+
+struct Fields<'a>(&'a Value);
+
+impl Fields<'_> {
+    fn text(&self, name: &str) -> Result<Option<String>> {
+        match &self.0[name] {
+            Value::Null => Ok(None),
+            Value::String(s) => Ok(Some(s.clone())),
+            other => Err(wrong(name, "text", other)),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<bool> {
+        match &self.0[name] {
+            Value::Null => Ok(false),
+            Value::Bool(b) => Ok(*b),
+            other => Err(wrong(name, "true or false", other)),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        match &self.0[name] {
+            Value::Null => Ok(None),
+            Value::Number(n) if n.as_f64().is_some_and(f64::is_finite) => Ok(n.as_f64()),
+            other => Err(wrong(name, "a finite number", other)),
+        }
+    }
+
+    /// A list of strings, or one string as a list of one.
+    fn list(&self, name: &str) -> Result<Vec<String>> {
+        let text = |v: &Value| v.as_str().map(str::to_string).ok_or_else(|| wrong(name, "a list of names", v));
+        match &self.0[name] {
+            Value::Null => Ok(Vec::new()),
+            Value::String(s) => Ok(vec![s.clone()]),
+            Value::Array(items) => items.iter().map(text).collect(),
+            other => Err(wrong(name, "a list of names", other)),
+        }
+    }
+
+    fn numbers(&self, name: &str) -> Result<Vec<(String, f64)>> {
+        match &self.0[name] {
+            Value::Null => Ok(Vec::new()),
+            Value::Object(map) => map
+                .iter()
+                .map(|(key, value)| {
+                    let number = value.as_f64().filter(|n| n.is_finite() && *n > 0.0);
+                    number.map(|n| (key.clone(), n)).ok_or_else(|| wrong(name, "positive numbers", value))
+                })
+                .collect(),
+            other => Err(wrong(name, "an object of numbers", other)),
+        }
+    }
+
+    fn token_indices(&self) -> Result<Vec<(String, Vec<usize>)>> {
+        const NAME: &str = "trainable_token_indices";
+        let rows = |value: &Value| -> Result<Vec<usize>> {
+            let list = value.as_array().ok_or_else(|| wrong(NAME, "a list of token numbers", value))?;
+            let row = |v: &Value| v.as_u64().map(|n| n as usize);
+            list.iter().map(|v| row(v).ok_or_else(|| wrong(NAME, "token numbers", v))).collect()
+        };
+        match &self.0[NAME] {
+            Value::Null => Ok(Vec::new()),
+            list @ Value::Array(_) => Ok(vec![(String::new(), rows(list)?)]),
+            Value::Object(map) => map.iter().map(|(name, list)| Ok((name.clone(), rows(list)?))).collect(),
+            other => Err(wrong(NAME, "a list of token numbers", other)),
+        }
+    }
+}
+
+fn wrong(name: &str, needed: &str, found: &Value) -> Error {
+    Error::new(ErrorKind::Config, format!("`{name}` is {}, and must be {needed}", shorten(found)))
+}
+
+fn shorten(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_paths_are_told_from_names() {
+        for local in ["/data/llama", "~/m", "./base", "..\\x", "home/me/models/x"] {
+            assert!(is_local_path(local), "{local}");
+        }
+        for name in ["gpt2", "meta-llama/Llama-3.2-1B"] {
+            assert!(!is_local_path(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn wrong_types_are_named() {
+        let json = serde_json::json!({"peft_type": "LORA", "r": 0});
+        let error = AdapterConfig::from_json(&json).unwrap_err();
+        assert_eq!(error.to_string(), "`r` is 0, and must be a whole number from 1 to 65536");
+    }
+}

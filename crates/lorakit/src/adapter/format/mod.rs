@@ -1,0 +1,3 @@
+//! Adapter file formats, one module each.
+
+pub mod peft;

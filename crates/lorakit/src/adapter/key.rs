@@ -1,0 +1,154 @@
+//! The grammar of tensor names in PEFT files, and in the many files that are almost PEFT's.
+
+/// What a tensor is to its module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// `lora_A.weight`: `(r, in)`.
+    A,
+    /// `lora_B.weight`: `(out, r)`.
+    B,
+    /// `lora_B.bias`: `(out,)`.
+    BBias,
+    /// `lora_embedding_A`: `(r, vocab)`.
+    EmbeddingA,
+    /// `lora_embedding_B`: `(dim, r)`.
+    EmbeddingB,
+    /// `lora_magnitude_vector`: DoRA.
+    Magnitude,
+    /// `base_layer.weight` or `.bias`: replaces the base's before deltas are added.
+    BaseLayer(String),
+    /// `token_adapter.trainable_tokens_delta`: replacement rows.
+    TokenRows,
+    /// A parameter saved whole, e.g. `weight`.
+    Saved(String),
+    /// A copy of the untrained parameter in a raw dump; carries no information.
+    Original,
+    /// A tensor of another adapter method.
+    Foreign(&'static str),
+}
+
+/// Markers of other methods and what to call them.
+const FOREIGN: &[(&str, &str)] = &[
+    ("lora_E", "AdaLoRA"),
+    ("ranknum", "AdaLoRA"),
+    ("lora_diag", "KaSA"),
+    ("hada_w1_a", "LoHa"),
+    ("hada_w1_b", "LoHa"),
+    ("hada_w2_a", "LoHa"),
+    ("hada_w2_b", "LoHa"),
+    ("lokr_w1", "LoKr"),
+    ("lokr_w2", "LoKr"),
+    ("oft_r", "OFT"),
+    ("oft_R", "OFT"),
+    ("boft_R", "BOFT"),
+    ("ia3_l", "IA3"),
+    ("vera_lambda_b", "VeRA"),
+    ("vera_lambda_d", "VeRA"),
+    ("vblora_logits_A", "VB-LoRA"),
+    ("fourierft_spectrum", "FourierFT"),
+    ("hra_u", "HRA"),
+    ("lora_up", "kohya LoRA"),
+    ("lora_down", "kohya LoRA"),
+    ("prompt_embeddings", "prompt tuning"),
+];
+
+/// Components that wrappers of the training program leave in names.
+const WRAPPERS: &[&str] = &["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+
+/// Splits a tensor name into module path and part. The path has no `base_model.model.` in front, and keeps a
+/// `base_layer` that stands before a factor (nested wrappers of expert parameters).
+pub(crate) fn parse(name: &str) -> (String, Part) {
+    let mut components: Vec<&str> = name.split('.').filter(|c| !WRAPPERS.contains(c)).collect();
+    if components.first() == Some(&"module") && components.len() > 2 {
+        components.remove(0);
+    }
+    if components.first() == Some(&"base_model") {
+        components.remove(0);
+        if components.first() == Some(&"model") {
+            components.remove(0);
+        }
+    }
+    let path = |end: usize| components[..end].join(".");
+    for (i, component) in components.iter().enumerate() {
+        // What follows the marker: nothing, `weight`, `bias`, or an adapter's name and one of those.
+        let tail = match &components[i + 1..] {
+            [] | [_] if components.get(i + 1).is_none_or(|t| *t != "bias") => "weight",
+            [.., last] => last,
+            [] => "weight",
+        };
+        let part = match *component {
+            "lora_A" => Part::A,
+            "lora_B" if tail == "bias" => Part::BBias,
+            "lora_B" => Part::B,
+            "lora_embedding_A" => Part::EmbeddingA,
+            "lora_embedding_B" => Part::EmbeddingB,
+            "lora_magnitude_vector" => Part::Magnitude,
+            "trainable_tokens_delta" => {
+                let end = if i > 0 && components[i - 1] == "token_adapter" { i - 1 } else { i };
+                return (path(end), Part::TokenRows);
+            }
+            "trainable_tokens_original" | "original_module" => Part::Original,
+            "modules_to_save" => {
+                let param = components.last().copied().unwrap_or("weight");
+                let inner = &components[(i + 2).min(components.len())..components.len().saturating_sub(1)];
+                let module = components[..i].iter().chain(inner).copied().collect::<Vec<_>>().join(".");
+                return (module, Part::Saved(param.into()));
+            }
+            "base_layer" if i + 2 == components.len() && matches!(tail_of(&components), "weight" | "bias") => {
+                // `token_adapter.base_layer` is the frozen embedding inside the wrapper of trained tokens.
+                if i > 0 && components[i - 1] == "token_adapter" {
+                    return (path(i - 1), Part::Original);
+                }
+                Part::BaseLayer(tail_of(&components).into())
+            }
+            other => match FOREIGN.iter().find(|(marker, _)| *marker == other) {
+                Some((_, method)) => Part::Foreign(method),
+                None => continue,
+            },
+        };
+        return (path(i), part);
+    }
+    match components.split_last() {
+        Some((param, module)) => (module.join("."), Part::Saved((*param).into())),
+        None => (String::new(), Part::Saved(String::new())),
+    }
+}
+
+fn tail_of<'a>(components: &[&'a str]) -> &'a str {
+    components.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_spelling_is_understood() {
+        let saved = |p: &str| Part::Saved(p.into());
+        let base = |p: &str| Part::BaseLayer(p.into());
+        for (name, path, part) in [
+            ("base_model.model.model.layers.0.q.lora_A.weight", "model.layers.0.q", Part::A),
+            ("base_model.model.model.layers.0.q.lora_B.default.weight", "model.layers.0.q", Part::B),
+            ("model.layers.0.q.lora_B.my_adapter.bias", "model.layers.0.q", Part::BBias),
+            ("base_model.model.q.lora_B.bias", "q", Part::BBias),
+            ("base_model.model.model.embed_tokens.lora_embedding_A", "model.embed_tokens", Part::EmbeddingA),
+            ("base_model.model.e.lora_embedding_B.default", "e", Part::EmbeddingB),
+            ("base_model.model.q.lora_magnitude_vector", "q", Part::Magnitude),
+            ("base_model.model.q.lora_magnitude_vector.default.weight", "q", Part::Magnitude),
+            ("base_model.model.lm_head.base_layer.weight", "lm_head", base("weight")),
+            ("base_model.model.q.base_layer.bias", "q", base("bias")),
+            ("base_model.model.mlp.experts.base_layer.lora_A.weight", "mlp.experts.base_layer", Part::A),
+            ("base_model.model.attn.base_layer.out_proj.lora_A.weight", "attn.base_layer.out_proj", Part::A),
+            ("base_model.model.e.token_adapter.trainable_tokens_delta", "e", Part::TokenRows),
+            ("base_model.model.lm_head.weight", "lm_head", saved("weight")),
+            ("base_model.model.score.modules_to_save.default.weight", "score", saved("weight")),
+            ("base_model.model.head.modules_to_save.default.dense.bias", "head.dense", saved("bias")),
+            ("base_model.model.score.original_module.weight", "score", Part::Original),
+            ("module._orig_mod.base_model.model._fsdp_wrapped_module.q.lora_A.weight", "q", Part::A),
+            ("base_model.model.q.lora_E", "q", Part::Foreign("AdaLoRA")),
+            ("lora_unet_x.lora_down.weight", "lora_unet_x", Part::Foreign("kohya LoRA")),
+        ] {
+            assert_eq!(parse(name), (path.to_string(), part), "{name}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Linear layers, convolutions, embeddings: one module, one weight.
+
+use lorakit_tensor::TensorInfo;
+
+use super::experts;
+use super::index::Found;
+use super::{BaseView, Change, Edit, FitOptions, Misfit, ambiguous, is_head, unmatched};
+use crate::adapter::{Adapter, Module, ModuleKind};
+use crate::plan::{Axis, Factor, LowRank};
+use crate::{ErrorKind, TensorRef};
+
+type Fit<T> = std::result::Result<T, Misfit>;
+
+pub(super) fn fit_module(
+    base: &BaseView<'_>,
+    adapter: &Adapter,
+    module: &Module,
+    options: FitOptions,
+) -> Fit<Vec<Edit>> {
+    if let Some(edits) = experts::fit_experts(base, adapter, module, options)? {
+        return Ok(edits);
+    }
+    let (target, index) = find_weight(base, adapter, module)?;
+    let stored = &base.tensors[index];
+    let mut edits = Vec::new();
+    let mut info = stored.clone();
+    if let Some(weight) = &module.base_weight {
+        // The adapter brings its own copy of the base weight, with more rows if the vocabulary grew.
+        super::check_rows(base, Some(index), weight, &module.path)?;
+        info.shape.clone_from(&weight.info().shape);
+        let change = Change::Replace(weight.clone());
+        edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });
+    }
+    let change = low_rank(base, adapter, module, &info)?;
+    edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });
+    if let Some(bias) = &module.bias {
+        edits.push(fit_bias(base, module, bias, &target)?);
+    }
+    Ok(edits)
+}
+
+/// The weight a module adapts: usually `PATH.weight`.
+fn find_weight(base: &BaseView<'_>, adapter: &Adapter, module: &Module) -> Fit<(String, usize)> {
+    // `nn.MultiheadAttention`: the wrapper adapts the fused input projection, its inner layer the output.
+    let path = module.path.replace(".base_layer.", ".");
+    let name = format!("{path}.weight");
+    let fits = |info: &TensorInfo| orientation(module, info).is_some();
+    let mut names = vec![name.clone(), format!("{path}.in_proj_weight")];
+    names.extend(adapter.config.target_parameters.iter().filter_map(|p| {
+        let leaf = p.rsplit('.').next()?;
+        format!("{path}.{leaf}").ends_with(p.as_str()).then(|| format!("{path}.{leaf}"))
+    }));
+    for name in &names {
+        match base.index.resolve(name, fits) {
+            Found::One(index) => return Ok((base.tensors[index].name.clone(), index)),
+            Found::Many(found) => return Err(ambiguous(name, &found)),
+            Found::None => {}
+        }
+    }
+    if base.tied()
+        && is_head(&path)
+        && let Some(embedding) = base.embedding()
+    {
+        return Ok((base.head_name(), embedding));
+    }
+    Err(unmatched(base, &name))
+}
+
+/// How `scale * B * A` lies on a stored weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orientation {
+    /// Stored `(out, in)`, as `torch.nn.Linear` and convolutions are.
+    OutIn,
+    /// Stored `(in, out)`, as `Conv1D` of GPT-2 is; and embeddings, whose delta is `(B * A)` transposed.
+    InOut,
+    /// Square: both would fit.
+    Either,
+}
+
+fn orientation(module: &Module, weight: &TensorInfo) -> Option<Orientation> {
+    let (rows, cols) = matrix_shape(weight);
+    let ((_, a), (b, _)) = (factor_shape(&module.a), factor_shape(&module.b));
+    match ((b, a) == (rows, cols), (a, b) == (rows, cols)) {
+        (true, true) => Some(Orientation::Either),
+        (true, false) => Some(Orientation::OutIn),
+        (false, true) if weight.shape.len() == 2 => Some(Orientation::InOut),
+        _ => None,
+    }
+}
+
+fn low_rank(base: &BaseView<'_>, adapter: &Adapter, module: &Module, weight: &TensorInfo) -> Fit<Change> {
+    let (rows, cols) = matrix_shape(weight);
+    let embedding = module.kind == ModuleKind::Embedding;
+    let orientation = match orientation(module, weight) {
+        Some(Orientation::Either) if embedding || stored_transposed(base, adapter, module) => Orientation::InOut,
+        Some(Orientation::Either) => Orientation::OutIn,
+        Some(Orientation::OutIn) if embedding => return Err(shape_misfit(module, weight)),
+        Some(found) => found,
+        None => return Err(shape_misfit(module, weight)),
+    };
+    let ((r, inputs), (outputs, _)) = (factor_shape(&module.a), factor_shape(&module.b));
+    let a = Factor::matrix(module.a.clone(), r, inputs);
+    let b = Factor::matrix(module.b.clone(), outputs, r);
+    let (a, b, axis) = match orientation {
+        Orientation::InOut => (b.transposed(), a.transposed(), Axis::Column),
+        _ => (a, b, Axis::Row),
+    };
+    let dora = match &module.magnitude {
+        None => None,
+        Some(magnitude) => {
+            let needed = if axis == Axis::Row { rows } else { cols };
+            let held = magnitude.info().elements();
+            if held != needed as u64 {
+                let line = format!("has {held} magnitudes for {needed} outputs");
+                return Err(Misfit::new(ErrorKind::Shape, &module.path, line));
+            }
+            Some((magnitude.clone(), axis))
+        }
+    };
+    let terms = vec![LowRank { rows: 0..rows, b, a, scale: module.scale(r) }];
+    Ok(Change::LowRank { terms, dora, peft_rounds_delta: embedding })
+}
+
+/// Whether the base stores this square weight as `(in, out)`. The base decides, not the adapter: PEFT corrects
+/// `fan_in_fan_out` by the layer's class, and only the GPT-2 family has such layers.
+fn stored_transposed(base: &BaseView<'_>, adapter: &Adapter, module: &Module) -> bool {
+    const FAMILIES: &[&str] = &["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"];
+    const LAYERS: &[&str] = &["c_attn", "c_proj", "c_fc", "q_attn"];
+    match base.config.and_then(|c| c.model_type()) {
+        Some(family) => {
+            let layer = module.path.rsplit('.').next().unwrap_or_default();
+            FAMILIES.contains(&family) && LAYERS.contains(&layer)
+        }
+        None => adapter.config.fan_in_fan_out,
+    }
+}
+
+/// `bias + scale * lora_bias`.
+fn fit_bias(base: &BaseView<'_>, module: &Module, bias: &TensorRef, weight: &str) -> Fit<Edit> {
+    let name = weight.strip_suffix("weight").map(|module| format!("{module}bias"));
+    let Some(index) = name.as_deref().and_then(|n| base.index.exact(n)) else {
+        let line = "trains a bias (lora_bias), and the base layer has none to add it to";
+        return Err(Misfit::new(ErrorKind::Unmatched, &module.path, line));
+    };
+    let info = &base.tensors[index];
+    let n = info.elements() as usize;
+    if bias.info().elements() != n as u64 {
+        let line = format!("base bias {:?}, adapter bias {:?}", info.shape, bias.info().shape);
+        return Err(Misfit::new(ErrorKind::Shape, &module.path, line));
+    }
+    let a = Factor::matrix(bias.clone(), 1, n);
+    let term = LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.a_rows) };
+    let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false };
+    Ok(Edit { target: info.name.clone(), base: Some(index), origin: module.path.clone(), change })
+}
+
+/// A weight as a matrix: the first dimension by all others.
+fn matrix_shape(weight: &TensorInfo) -> (usize, usize) {
+    weight.rows_cols()
+}
+
+/// A factor as a matrix; trailing kernel dimensions are columns.
+fn factor_shape(factor: &TensorRef) -> (usize, usize) {
+    factor.info().rows_cols()
+}
+
+fn shape_misfit(module: &Module, weight: &TensorInfo) -> Misfit {
+    let (outputs, _) = factor_shape(&module.b);
+    let (_, inputs) = factor_shape(&module.a);
+    let adapter = match module.kind {
+        ModuleKind::Linear => [outputs, inputs],
+        ModuleKind::Embedding => [inputs, outputs],
+    };
+    let line = format!("base {:?}, adapter {adapter:?}", weight.shape);
+    Misfit::new(ErrorKind::Shape, &module.path, line)
+}

@@ -1,0 +1,271 @@
+//! Which base tensor each part of an adapter belongs to, proved from headers.
+//!
+//! [`fit`] turns an adapter into a list of [`Edit`]s on named tensors of the base, every factor already in the
+//! orientation of the stored weight. What finds no home, more than one, or a home of another shape is collected
+//! and reported together.
+
+mod experts;
+mod index;
+mod layer;
+
+use std::collections::BTreeMap;
+
+use lorakit_tensor::TensorInfo;
+
+pub use experts::MoeLayout;
+use index::Found;
+pub use index::TensorIndex;
+
+use crate::adapter::Adapter;
+use crate::model::ModelConfig;
+use crate::plan::{Axis, LowRank};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// One change to one tensor of the base.
+#[derive(Debug, Clone)]
+pub struct Edit {
+    /// The tensor's name in the output: a name of the base, or a new one.
+    pub target: String,
+    /// The tensor it starts from; `None` for a tensor that the base does not have.
+    pub base: Option<usize>,
+    /// The adapter module or tensor it comes from.
+    pub origin: String,
+    /// What changes.
+    pub change: Change,
+}
+
+/// What an [`Edit`] does.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// Low-rank terms, with the DoRA magnitudes if there are any.
+    LowRank {
+        /// The terms, in the orientation of the stored tensor.
+        terms: Vec<LowRank>,
+        /// Magnitudes and what one belongs to.
+        dora: Option<(TensorRef, Axis)>,
+        /// PEFT rounds the delta of embeddings and expert parameters to the weight's dtype first.
+        peft_rounds_delta: bool,
+    },
+    /// The values are replaced before anything is added.
+    Replace(TensorRef),
+    /// Rows are replaced after everything is added.
+    Rows(TensorRef, Vec<usize>),
+}
+
+/// How adapters are fitted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FitOptions {
+    /// How stacked experts are packed in `B`.
+    pub moe_layout: MoeLayout,
+}
+
+/// Everything about the base that fitting needs.
+#[derive(Debug)]
+pub struct BaseView<'a> {
+    /// Tensors of the base.
+    pub tensors: &'a [TensorInfo],
+    /// Their names.
+    pub index: TensorIndex<'a>,
+    /// Its configuration, if there is one.
+    pub config: Option<&'a ModelConfig>,
+}
+
+impl<'a> BaseView<'a> {
+    /// A view of these tensors.
+    pub fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
+        BaseView { tensors, index: TensorIndex::new(tensors), config }
+    }
+
+    /// Whether input and output embedding are one tensor.
+    pub fn tied(&self) -> bool {
+        self.config.is_some_and(ModelConfig::tied)
+    }
+
+    /// The input embedding.
+    pub fn embedding(&self) -> Option<usize> {
+        const ENDS: &[&str] =
+            &["embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight"];
+        let ends = |name: &str| ENDS.iter().any(|e| name == *e || name.ends_with(&format!(".{e}")));
+        let mut found = self.tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
+        match (found.next(), found.next()) {
+            (Some((i, _)), None) => Some(i),
+            _ => None,
+        }
+    }
+
+    /// The output embedding, if it is stored.
+    pub fn head(&self) -> Option<usize> {
+        self.tensors.iter().position(|t| is_head(t.name.strip_suffix(".weight").unwrap_or_default()))
+    }
+
+    /// What the output embedding of a tied model is called once it is a tensor of its own.
+    pub fn head_name(&self) -> String {
+        let embedding = self.embedding().map_or("", |i| self.tensors[i].name.as_str());
+        let prefix = if embedding.starts_with("language_model.model.") { "language_model." } else { "" };
+        format!("{prefix}lm_head.weight")
+    }
+}
+
+fn is_head(path: &str) -> bool {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    matches!(last, "lm_head" | "embed_out" | "output")
+}
+
+/// Something of an adapter that does not fit.
+#[derive(Debug, Clone)]
+pub(crate) struct Misfit {
+    kind: ErrorKind,
+    origin: String,
+    line: String,
+}
+
+impl Misfit {
+    fn new(kind: ErrorKind, origin: &str, line: impl Into<String>) -> Self {
+        Misfit { kind, origin: origin.to_string(), line: line.into() }
+    }
+}
+
+/// Finds the home of every part of `adapter`.
+///
+/// # Errors
+/// [`ErrorKind::Unmatched`], [`ErrorKind::Ambiguous`] or [`ErrorKind::Shape`] (whichever comes first in this
+/// order) with one line for each part that does not fit.
+pub fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
+    let mut edits = Vec::new();
+    let mut misfits = Vec::new();
+    for module in &adapter.modules {
+        match layer::fit_module(base, adapter, module, options) {
+            Ok(found) => edits.extend(found),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    for saved in &adapter.saved {
+        match fit_saved(base, adapter, &saved.name, &saved.tensor) {
+            Ok(edit) => edits.push(edit),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    for rows in &adapter.token_rows {
+        match fit_token_rows(base, rows) {
+            Ok(edit) => edits.push(edit),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    match misfits.is_empty() {
+        true => Ok(edits),
+        false => Err(report(base, adapter, misfits)),
+    }
+}
+
+fn fit_saved(
+    base: &BaseView<'_>,
+    adapter: &Adapter,
+    name: &str,
+    tensor: &TensorRef,
+) -> std::result::Result<Edit, Misfit> {
+    let edit = |target: &str, base: Option<usize>| Edit {
+        target: target.to_string(),
+        base,
+        origin: tensor.info().name.clone(),
+        change: Change::Replace(tensor.clone()),
+    };
+    let index = match base.index.resolve(name, |_| true) {
+        Found::One(index) => index,
+        Found::Many(names) => return Err(ambiguous(name, &names)),
+        Found::None if base.tied() && is_head(name.strip_suffix(".weight").unwrap_or_default()) => {
+            let embedding = base.embedding();
+            check_rows(base, embedding, tensor, name)?;
+            return Ok(edit(&base.head_name(), embedding));
+        }
+        Found::None => {
+            let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+            let listed = |m: &String| module.split('.').any(|c| c == m) || module.ends_with(m.as_str());
+            if adapter.config.modules_to_save.iter().any(listed) {
+                return Ok(edit(name, None));
+            }
+            return Err(unmatched(base, name));
+        }
+    };
+    check_rows(base, Some(index), tensor, name)?;
+    Ok(edit(&base.tensors[index].name, Some(index)))
+}
+
+/// A saved tensor has the base's shape, or more rows of the same width (a vocabulary that grew).
+fn check_rows(
+    base: &BaseView<'_>,
+    index: Option<usize>,
+    tensor: &TensorRef,
+    name: &str,
+) -> std::result::Result<(), Misfit> {
+    let Some(index) = index else { return Ok(()) };
+    let (old, new) = (&base.tensors[index].shape, &tensor.info().shape);
+    let grown = matches!((old.as_slice(), new.as_slice()), ([v, d], [w, e]) if w >= v && d == e);
+    if old == new || grown {
+        return Ok(());
+    }
+    Err(Misfit::new(ErrorKind::Shape, name, format!("base {old:?}, adapter {new:?}")))
+}
+
+fn fit_token_rows(
+    base: &BaseView<'_>,
+    rows: &crate::adapter::TokenRows,
+) -> std::result::Result<Edit, Misfit> {
+    let name = format!("{}.weight", rows.path);
+    let (target, index) = match base.index.resolve(&name, |_| true) {
+        Found::One(index) => (base.tensors[index].name.clone(), index),
+        Found::Many(names) => return Err(ambiguous(&name, &names)),
+        Found::None => match base.embedding() {
+            Some(embedding) if base.tied() && is_head(&rows.path) => (base.head_name(), embedding),
+            _ => return Err(unmatched(base, &name)),
+        },
+    };
+    let (vocabulary, dim) = base.tensors[index].rows_cols();
+    let (_, width) = rows.tensor.info().rows_cols();
+    let too_high = rows.rows.iter().find(|&&row| row >= vocabulary);
+    if width != dim || too_high.is_some() {
+        let line = match too_high {
+            Some(row) => format!("token {row} is trained, and the base has {vocabulary}"),
+            None => format!("base rows have {dim} values, trained rows {width}"),
+        };
+        return Err(Misfit::new(ErrorKind::Shape, &rows.path, line));
+    }
+    let change = Change::Rows(rows.tensor.clone(), rows.rows.clone());
+    Ok(Edit { target, base: Some(index), origin: rows.path.clone(), change })
+}
+
+fn unmatched(base: &BaseView<'_>, name: &str) -> Misfit {
+    let nearest = base.index.nearest(name).unwrap_or("none");
+    Misfit::new(ErrorKind::Unmatched, name, format!("nearest in the base: {nearest}"))
+}
+
+fn ambiguous(name: &str, names: &[&str]) -> Misfit {
+    Misfit::new(ErrorKind::Ambiguous, name, format!("could be {}", names.join(" or ")))
+}
+
+/// One error for all misfits of the gravest kind.
+fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>) -> Error {
+    let mut by_kind: BTreeMap<u8, Vec<Misfit>> = BTreeMap::new();
+    for misfit in misfits {
+        let grade = match misfit.kind {
+            ErrorKind::Unmatched => 0,
+            ErrorKind::Ambiguous => 1,
+            ErrorKind::Shape => 2,
+            _ => 3,
+        };
+        by_kind.entry(grade).or_default().push(misfit);
+    }
+    let Some(worst) = by_kind.into_values().next() else {
+        return Error::new(ErrorKind::Unmatched, "does not fit the base model").at(&adapter.path);
+    };
+    let kind = worst[0].kind;
+    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
+    let of = format!("{} of {total} parts of the adapter", worst.len());
+    let message = match kind {
+        ErrorKind::Unmatched => format!("{of} have no counterpart among the {} tensors of the base", base.tensors.len()),
+        ErrorKind::Ambiguous => format!("{of} have more than one possible counterpart in the base"),
+        ErrorKind::Shape => format!("does not fit the base model: {of} differ in shape"),
+        _ => format!("{of} cannot be merged"),
+    };
+    let lines = worst.iter().map(|m| format!("{}  {}", m.origin, m.line)).collect();
+    Error::new(kind, message).at(&adapter.path).details(lines)
+}

@@ -1,0 +1,123 @@
+//! A base model: its tensors, its configuration and the files beside them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lorakit_tensor::{Checkpoint, Format, ReadMode, TensorInfo, TensorSource, json};
+use serde_json::Value;
+
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// An opened model.
+pub struct Model {
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// `config.json`, where there is one.
+    pub config: Option<ModelConfig>,
+    checkpoint: Arc<Checkpoint>,
+    source: Arc<dyn TensorSource>,
+}
+
+/// `config.json` of a model.
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    pub(crate) json: Value,
+}
+
+impl Model {
+    /// Opens a folder or file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongRole`] for an adapter folder; whatever reading the files turns up.
+    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let is_adapter = folder.join("adapter_config.json").is_file() && !folder.join("config.json").is_file();
+        if is_adapter {
+            let message = "is an adapter (it has `adapter_config.json`), and a full model is needed";
+            return Err(Error::new(ErrorKind::WrongRole, message).at(path));
+        }
+        let checkpoint = Arc::new(Checkpoint::open(path, mode)?);
+        let config_path = folder.join("config.json");
+        let config = match config_path.is_file() && checkpoint.format() != Format::Gguf {
+            true => Some(ModelConfig { json: json::read(&config_path)? }),
+            false => None,
+        };
+        let source: Arc<dyn TensorSource> = checkpoint.clone();
+        Ok(Model { path: path.to_path_buf(), config, checkpoint, source })
+    }
+
+    /// The files.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    /// Every tensor, in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        self.source.tensors()
+    }
+
+    /// Tensor `index`.
+    pub fn tensor(&self, index: usize) -> TensorRef {
+        TensorRef::new(Arc::clone(&self.source), index)
+    }
+
+    /// The folder of the configuration and tokenizer.
+    pub fn folder(&self) -> &Path {
+        if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+    }
+
+    /// Number of values.
+    pub fn parameters(&self) -> u64 {
+        self.tensors().iter().map(TensorInfo::elements).sum()
+    }
+
+    /// The paths that must not be written to.
+    pub fn inputs(&self) -> Vec<&Path> {
+        let files = self.checkpoint.files().iter().map(|f| f.path());
+        std::iter::once(self.path.as_path()).chain(files).collect()
+    }
+}
+
+impl ModelConfig {
+    /// The configuration of the language model: `text_config` of multimodal models, else the top level.
+    fn text(&self) -> &Value {
+        ["text_config", "llm_config"].iter().map(|k| &self.json[*k]).find(|v| v.is_object()).unwrap_or(&self.json)
+    }
+
+    /// `model_type` of the language model.
+    pub fn model_type(&self) -> Option<&str> {
+        self.text()["model_type"].as_str().or_else(|| self.json["model_type"].as_str())
+    }
+
+    /// The first of `architectures`.
+    pub fn architecture(&self) -> Option<&str> {
+        self.json["architectures"][0].as_str()
+    }
+
+    /// A number of the language model's configuration, e.g. `hidden_size`.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.text()[name].as_u64().or_else(|| self.json[name].as_u64())
+    }
+
+    /// Whether input and output embedding are one tensor. Families differ in their default; where the file is
+    /// silent, the ones below tie.
+    pub fn tied(&self) -> bool {
+        const NAME: &str = "tie_word_embeddings";
+        const TYING: &[&str] = &["gpt2", "gemma", "gemma2", "gemma3", "gemma3_text", "opt", "bloom", "t5"];
+        match (&self.text()[NAME], &self.json[NAME]) {
+            (Value::Bool(b), _) | (_, Value::Bool(b)) => *b,
+            _ => self.model_type().is_some_and(|family| TYING.contains(&family)),
+        }
+    }
+
+    /// The method of `quantization_config`, e.g. `bitsandbytes`.
+    pub fn quantization(&self) -> Option<&str> {
+        let config = &self.json["quantization_config"];
+        config.is_object().then(|| config["quant_method"].as_str().unwrap_or("unknown"))
+    }
+
+    /// `dtype` or `torch_dtype`.
+    pub fn dtype(&self) -> Option<&str> {
+        self.json["dtype"].as_str().or_else(|| self.json["torch_dtype"].as_str())
+    }
+}

@@ -1,0 +1,151 @@
+//! Edits of all adapters, gathered by the tensor they change.
+
+use std::collections::BTreeMap;
+
+use crate::adapter::Adapter;
+use crate::fit::{Change, Edit};
+use crate::plan::{Dora, LowRank, ReplacedRows};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
+
+/// Everything that happens to one output tensor.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Group {
+    /// The base tensor it starts from.
+    pub base: Option<usize>,
+    /// Values that stand in for the base's.
+    pub replace: Option<TensorRef>,
+    /// DoRA of the one adapter that has it.
+    pub dora: Option<Dora>,
+    /// Plain low-rank terms of all adapters.
+    pub terms: Vec<LowRank>,
+    /// Rows replaced at the end.
+    pub rows: Vec<ReplacedRows>,
+    /// Whether PEFT rounds this tensor's delta before adding it.
+    pub peft_rounds_delta: bool,
+}
+
+impl Group {
+    /// The tensor as the matrix its terms are made for.
+    pub(super) fn matrix_shape(&self, tensor: &TensorRef) -> (usize, usize) {
+        let (rows, cols) = tensor.info().rows_cols();
+        match self.terms.first() {
+            // Stacked experts `[E, d1, d2]` are `E * d1` rows.
+            Some(term) if term.a.cols != cols && term.a.cols > 0 => (rows * cols / term.a.cols, term.a.cols),
+            _ => (rows, cols),
+        }
+    }
+
+    pub(super) fn only_replaces(&self) -> bool {
+        self.dora.is_none() && self.terms.is_empty() && self.rows.is_empty()
+    }
+}
+
+/// Groups by output name.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    map: BTreeMap<String, Group>,
+}
+
+impl Groups {
+    /// Adds the edits of one adapter, its deltas times `weight`.
+    pub(super) fn add(&mut self, base: &Model, adapter: &Adapter, weight: f64, edits: Vec<Edit>) -> Result<()> {
+        for edit in edits {
+            let group = self.map.entry(edit.target.clone()).or_default();
+            group.base = edit.base;
+            let conflict = |what: &str| {
+                let message = format!("{what} by more than one part of the adapters");
+                Error::new(ErrorKind::Conflict, message).tensor(&edit.target).at(&adapter.path)
+            };
+            match edit.change {
+                Change::Replace(tensor) => {
+                    // A frozen copy of the base's own weight changes nothing and conflicts with nothing.
+                    let frozen = edit.base.is_some_and(|i| base.tensor(i).info().shape == tensor.info().shape)
+                        && same_values(&base.tensor(edit.base.unwrap_or_default()), &tensor)?;
+                    if frozen {
+                        continue;
+                    }
+                    if group.replace.as_ref().is_some_and(|other| !same_values(other, &tensor).unwrap_or(false)) {
+                        return Err(conflict("would be replaced"));
+                    }
+                    group.replace = Some(tensor);
+                }
+                Change::LowRank { mut terms, dora, peft_rounds_delta } => {
+                    group.peft_rounds_delta |= peft_rounds_delta;
+                    terms.iter_mut().for_each(|term| term.scale *= weight);
+                    match dora {
+                        None => group.terms.extend(terms),
+                        Some((magnitude, axis)) => {
+                            if group.dora.is_some() {
+                                let message = "is changed by two DoRA adapters, whose order would matter";
+                                let error = Error::new(ErrorKind::Unmergeable, message);
+                                return Err(error.tensor(&edit.target).at(&adapter.path));
+                            }
+                            group.dora = Some(Dora { terms, magnitude, axis });
+                        }
+                    }
+                }
+                Change::Rows(tensor, rows) => {
+                    let taken = group.rows.iter().flat_map(|r| &r.rows);
+                    if let Some(row) = taken.into_iter().find(|row| rows.contains(row)) {
+                        return Err(conflict(&format!("row {row} would be replaced")));
+                    }
+                    group.rows.push(ReplacedRows { tensor, rows });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets groups that were left without any change.
+    pub(super) fn drop_unchanged_replacements(&mut self, base: &Model) -> Result<()> {
+        self.map.retain(|_, group| group.replace.is_some() || !group.only_replaces());
+        // Terms must cover the width of what they are added to, also where an adapter replaced it.
+        for (name, group) in &self.map {
+            let Some(tensor) = group.replace.clone().or_else(|| group.base.map(|i| base.tensor(i))) else { continue };
+            let (rows, cols) = group.matrix_shape(&tensor);
+            let dora = group.dora.iter().flat_map(|d| &d.terms);
+            if let Some(term) = dora.chain(&group.terms).find(|t| t.a.cols != cols || t.rows.end > rows) {
+                let message = format!("has {rows} x {cols} values, and a delta of {} x {}", term.rows.end, term.a.cols);
+                return Err(Error::new(ErrorKind::Shape, message).tensor(name));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Group> {
+        self.map.get(name)
+    }
+
+    pub(super) fn take(&mut self, name: &str) -> Option<Group> {
+        self.map.remove(name)
+    }
+
+    pub(super) fn insert(&mut self, name: &str, group: Group) {
+        self.map.insert(name.to_string(), group);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Group)> {
+        self.map.iter()
+    }
+
+    /// What no base tensor of that name took, by name.
+    pub(super) fn rest(self) -> impl Iterator<Item = (String, Group)> {
+        self.map.into_iter()
+    }
+}
+
+/// Whether two tensors of one shape hold the same stored values.
+pub(super) fn same_values(a: &TensorRef, b: &TensorRef) -> Result<bool> {
+    let (x, y) = (a.info(), b.info());
+    if x.shape != y.shape || x.dtype != y.dtype {
+        return Ok(false);
+    }
+    const PIECE: u64 = 4 << 20;
+    for start in (0..x.byte_len()).step_by(PIECE as usize) {
+        let range = start..(start + PIECE).min(x.byte_len());
+        if a.read(range.clone())? != b.read(range)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

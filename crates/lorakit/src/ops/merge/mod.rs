@@ -1,0 +1,241 @@
+//! Merging adapters into a base model.
+//!
+//! Every output tensor is one recipe: copied if no adapter touches it, else decoded, all deltas added in f32, and
+//! rounded once. Coverage is proved from headers before anything is read: each adapter tensor has exactly one
+//! home, each base tensor is written exactly once.
+
+mod files;
+mod group;
+mod provenance;
+mod refuse;
+mod tied;
+
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::{DType, ReadMode, TensorInfo};
+
+pub use tied::Tied;
+
+use crate::adapter::{Adapter, Finding, Severity};
+use crate::fit::{self, BaseView, FitOptions, MoeLayout};
+use crate::plan::{Compute, Container, OutputTensor, Plan, Progress, Recipe, Report, Rounding, Target};
+use crate::{Error, ErrorKind, Model, Result};
+use group::{Group, Groups};
+
+/// Which reference's arithmetic a merge follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MergeRounding {
+    /// One rounding everywhere: the correctly rounded sum.
+    #[default]
+    Once,
+    /// PEFT with `safe_merge=False`: as [`Self::Once`], but deltas of embeddings and expert parameters are
+    /// rounded to the weight's dtype first.
+    Peft,
+    /// PEFT with `safe_merge=True`: every delta is rounded to the weight's dtype first.
+    PeftSafe,
+}
+
+/// What to merge, and how.
+#[derive(Debug, Clone)]
+pub struct MergeOptions {
+    /// The base model: a folder or file.
+    pub base: PathBuf,
+    /// Adapters with their weights.
+    pub adapters: Vec<(PathBuf, f64)>,
+    /// The output folder, or file if it ends in `.safetensors`.
+    pub output: PathBuf,
+    /// Replace an output that exists.
+    pub replace: bool,
+    /// Dtype of the output's floating-point tensors; each keeps its own by default.
+    pub dtype: Option<DType>,
+    /// Largest shard, in bytes.
+    pub max_shard: u64,
+    /// What to do where input and output embedding are one tensor.
+    pub tied: Tied,
+    /// How experts are packed.
+    pub moe_layout: MoeLayout,
+    /// When sums are rounded.
+    pub rounding: MergeRounding,
+    /// The base is the residual model that an initialisation like PiSSA left behind.
+    pub residual_base: bool,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+impl MergeOptions {
+    /// Default options for one base, some adapters and an output.
+    pub fn new(base: &Path, adapters: Vec<(PathBuf, f64)>, output: &Path) -> Self {
+        MergeOptions {
+            base: base.to_path_buf(),
+            adapters,
+            output: output.to_path_buf(),
+            replace: false,
+            dtype: None,
+            max_shard: 5_000_000_000,
+            tied: Tied::default(),
+            moe_layout: MoeLayout::default(),
+            rounding: MergeRounding::default(),
+            residual_base: false,
+            mode: ReadMode::default(),
+        }
+    }
+}
+
+/// A merge that is planned: everything that could be refused has been.
+#[derive(Debug)]
+pub struct Merge {
+    /// The plan.
+    pub plan: Plan,
+    /// The adapters, for the summary.
+    pub adapters: Vec<MergedAdapter>,
+    /// Tensors of the output that differ from the base's.
+    pub edited: usize,
+    /// Tensors that the base does not have.
+    pub added: Vec<String>,
+    /// Things worth telling the user.
+    pub notes: Vec<Finding>,
+}
+
+/// What is said of an adapter after a merge.
+#[derive(Debug, Clone)]
+pub struct MergedAdapter {
+    /// Its path as it was given.
+    pub path: PathBuf,
+    /// Its weight.
+    pub weight: f64,
+    /// Number of low-rank modules.
+    pub modules: usize,
+    /// Number of tensors saved whole and of token sets.
+    pub saved: usize,
+}
+
+/// Opens everything, finds each tensor's home and plans the output.
+///
+/// # Errors
+/// Every refusal of a merge: see [`ErrorKind`].
+pub fn plan(options: &MergeOptions) -> Result<Merge> {
+    let base = Model::open(&options.base, options.mode)?;
+    let mut notes = Vec::new();
+    let mut adapters = Vec::new();
+    for (path, weight) in &options.adapters {
+        let adapter = Adapter::open(path, options.mode)?;
+        refuse::unmergeable(&adapter, *weight, options.residual_base)?;
+        adapter.check()?;
+        notes.extend(adapter.findings.iter().filter(|f| f.severity == Severity::Warning).cloned());
+        adapters.push((adapter, *weight));
+    }
+    // Values are read only once every adapter is known to fit.
+    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let mut groups = Groups::default();
+    for (adapter, weight) in &adapters {
+        let edits = fit::fit(&view, adapter, FitOptions { moe_layout: options.moe_layout })?;
+        if edits.is_empty() {
+            let message = "holds nothing to merge: no low-rank factors and no saved tensors";
+            return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
+        }
+        groups.add(&base, adapter, *weight, edits)?;
+    }
+    for (adapter, weight) in &adapters {
+        notes.extend(refuse::non_finite_or_untrained(adapter)?);
+        notes.extend(refuse::weighted_replacements(adapter, *weight));
+    }
+    groups.drop_unchanged_replacements(&base)?;
+    let untied = tied::resolve(&view, &base, &adapters, &mut groups, options.tied)?;
+    refuse::quantized(&base, &groups)?;
+
+    let (tensors, added) = output_tensors(&base, groups, options)?;
+    let edited = tensors.iter().filter(|t| matches!(&t.recipe, Recipe::Compute(c) if c.edits())).count();
+    notes.extend(untied.note.clone());
+    let target = match options.output.extension().and_then(|e| e.to_str()) {
+        Some("safetensors") => Target::File(options.output.clone()),
+        _ => Target::Folder(options.output.clone()),
+    };
+    let side_files = files::side_files(&base, &adapters, &tensors, &untied, options.dtype, &mut notes)?;
+    let metadata = provenance::metadata(&base, &adapters, options)?;
+    let container = Container::Safetensors { metadata, max_shard: options.max_shard };
+    let mut inputs = base.inputs();
+    for (adapter, _) in &adapters {
+        inputs.push(&adapter.path);
+        inputs.extend(adapter.source().files().iter().map(|f| f.path()));
+    }
+    for name in &added {
+        let message = "is not in the base model and is added to the output";
+        notes.push(Finding::new(Severity::Note, "added-tensor", name, message));
+    }
+    let plan = Plan::new(target, options.replace, &inputs, &container, tensors, side_files)?;
+    let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
+        path: adapter.path.clone(),
+        weight: *weight,
+        modules: adapter.modules.len(),
+        saved: adapter.saved.len() + adapter.token_rows.len(),
+    });
+    Ok(Merge { plan, adapters: adapters.collect(), edited, added, notes })
+}
+
+impl Merge {
+    /// Writes and publishes the output.
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
+        self.plan.run(threads, progress)
+    }
+}
+
+/// Base tensors in file order, edited where a group says so, then the tensors that are new. Also returns the
+/// names of those that the base does not have under any name.
+fn output_tensors(
+    base: &Model,
+    mut groups: Groups,
+    options: &MergeOptions,
+) -> Result<(Vec<OutputTensor>, Vec<String>)> {
+    let mut tensors = Vec::with_capacity(base.tensors().len() + 1);
+    for (index, info) in base.tensors().iter().enumerate() {
+        let tensor = base.tensor(index);
+        let dtype = output_dtype(info.dtype, options.dtype);
+        tensors.push(match groups.take(&info.name) {
+            Some(group) => edit(base, info.name.clone(), group, options)?,
+            None => OutputTensor::cast(tensor, dtype),
+        });
+    }
+    let mut added = Vec::new();
+    for (name, group) in groups.rest() {
+        if group.base.is_none() {
+            added.push(name.clone());
+        }
+        tensors.push(edit(base, name, group, options)?);
+    }
+    Ok((tensors, added))
+}
+
+fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Result<OutputTensor> {
+    let original = group.base.map(|index| base.tensor(index));
+    let fallback = base.tensors().iter().find(|t| t.shape.len() > 1).map(|t| t.dtype);
+    let Some(tensor) = group.replace.clone().or_else(|| original.clone()) else {
+        return Err(Error::new(ErrorKind::Unmatched, "has nothing to add to in the base model").tensor(&name));
+    };
+    let kept = original.map(|t| t.info().dtype).or(fallback).unwrap_or(tensor.info().dtype);
+    let dtype = output_dtype(kept, options.dtype);
+    let info = TensorInfo { name, dtype, shape: tensor.info().shape.clone() };
+    let unchanged = group.terms.is_empty() && group.dora.is_none() && group.rows.is_empty();
+    if unchanged && tensor.info().dtype == dtype {
+        return Ok(OutputTensor { info, recipe: Recipe::Copy(tensor) });
+    }
+    let (rows, cols) = group.matrix_shape(&tensor);
+    let rounding = match options.rounding {
+        MergeRounding::PeftSafe => Rounding::DeltaFirst,
+        MergeRounding::Peft if group.peft_rounds_delta => Rounding::DeltaFirst,
+        _ => Rounding::Once,
+    };
+    let Group { dora, terms, rows: replaced, .. } = group;
+    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding };
+    Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
+}
+
+/// `wanted` for floating-point tensors; everything else keeps its dtype.
+fn output_dtype(stored: DType, wanted: Option<DType>) -> DType {
+    match stored {
+        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => wanted.unwrap_or(stored),
+        other => other,
+    }
+}

@@ -1,0 +1,56 @@
+//! What an output says about where it came from.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{MergeOptions, MergeRounding, Tied};
+use crate::adapter::Adapter;
+use crate::{Model, Result};
+use lorakit_tensor::Storage;
+
+/// Header strings of the output: the base's own, `format`, and `lorakit.merge`.
+pub(super) fn metadata(
+    base: &Model,
+    adapters: &[(Adapter, f64)],
+    options: &MergeOptions,
+) -> Result<BTreeMap<String, String>> {
+    let mut described = Vec::new();
+    for (adapter, weight) in adapters {
+        described.push(json!({
+            "sha256": digests(adapter.source().files())?,
+            "weight": weight,
+            "base_model": adapter.config.public_base_model(),
+        }));
+    }
+    let record = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "base": { "sha256": digests(base.checkpoint().files())? },
+        "adapters": described,
+        "rounding": match options.rounding {
+            MergeRounding::Once => "once",
+            MergeRounding::Peft => "peft",
+            MergeRounding::PeftSafe => "peft-safe",
+        },
+        "tied": match options.tied { Tied::Untie => "untie", Tied::Share => "share" },
+    });
+    let mut metadata = base.checkpoint().metadata().clone();
+    metadata.insert("format".into(), "pt".into());
+    metadata.insert("lorakit.merge".into(), record.to_string());
+    Ok(metadata)
+}
+
+/// The SHA-256 of each file, in order.
+fn digests(files: &[Storage]) -> Result<Vec<String>> {
+    files.iter().map(digest).collect()
+}
+
+fn digest(file: &Storage) -> Result<String> {
+    const PIECE: u64 = 4 << 20;
+    let mut hash = Sha256::new();
+    for start in (0..file.len()).step_by(PIECE as usize) {
+        hash.update(file.read(start, (file.len() - start).min(PIECE) as usize)?);
+    }
+    Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
+}

@@ -1,0 +1,105 @@
+//! What a merge refuses, and why.
+
+use rayon::prelude::*;
+
+use lorakit_quant::{codec, encoder};
+use lorakit_tensor::TensorSource;
+
+use super::group::Groups;
+use crate::adapter::{Adapter, Finding, Severity};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
+
+/// Refuses methods and options for which `W + scale * B * A` is not what was trained.
+pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -> Result<()> {
+    let config = &adapter.config;
+    let refuse = |kind, message: String| Err(Error::new(kind, message).at(&adapter.path));
+    if !config.peft_type.is_empty() && config.peft_type != "LORA" {
+        let message = format!("is a {} adapter; LoRA and DoRA can be merged", config.peft_type);
+        return refuse(ErrorKind::Unmergeable, message);
+    }
+    if let Some(option) = config.unmergeable.first() {
+        let why = match option.split(':').next().unwrap_or_default() {
+            "alora_invocation_tokens" => "it is an activated LoRA, which acts on some tokens only",
+            "arrow_config" => "it routes between adapters for each token",
+            _ => "its delta is not scale * B * A",
+        };
+        return refuse(ErrorKind::Unmergeable, format!("cannot be merged: {why} (`{option}`)"));
+    }
+    if config.layer_replication {
+        let message = "repeats layers of the base (`layer_replication`), which a merge cannot express yet";
+        return refuse(ErrorKind::Unmergeable, message.into());
+    }
+    if config.mutates_base() && !residual_base {
+        let message = format!(
+            "was initialised with `{}`, which changed the base weights it was trained on: added to the published \
+             model it gives a wrong result",
+            config.init
+        );
+        return refuse(ErrorKind::MutatedBase, message);
+    }
+    if weight != 1.0 && adapter.modules.iter().any(|m| m.magnitude.is_some()) {
+        let message = format!("is a DoRA adapter with weight {weight}; DoRA has no strength other than 1");
+        return refuse(ErrorKind::Unmergeable, message);
+    }
+    Ok(())
+}
+
+/// Refuses NaN and infinity in an adapter; notes factors that were never trained.
+pub(super) fn non_finite_or_untrained(adapter: &Adapter) -> Result<Vec<Finding>> {
+    let shared: std::sync::Arc<dyn TensorSource> = adapter.source().clone();
+    let all_zero = (0..adapter.tensors().len())
+        .into_par_iter()
+        .map(|index| {
+            let tensor = TensorRef::new(std::sync::Arc::clone(&shared), index);
+            let (mut zero, mut bad) = (true, None);
+            tensor.for_each_piece(|values| {
+                zero &= values.iter().all(|v| *v == 0.0);
+                bad = bad.or_else(|| values.iter().copied().find(|v| !v.is_finite()));
+            })?;
+            match bad {
+                None => Ok(zero),
+                Some(value) => {
+                    let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
+                    Err(error.tensor(&tensor.info().name).at(tensor.path()))
+                }
+            }
+        })
+        .collect::<Result<Vec<bool>>>()?;
+    let zero = |tensor: &TensorRef| adapter.source().find(&tensor.info().name).is_some_and(|i| all_zero[i]);
+    let modules = &adapter.modules;
+    let untrained = modules.iter().filter(|m| zero(&m.a) || zero(&m.b)).count();
+    if untrained == 0 {
+        return Ok(Vec::new());
+    }
+    let message = match untrained == modules.len() {
+        true => "every module has an all-zero factor: it was never trained, and the merge changes nothing".into(),
+        false => format!("{untrained} of {} modules have an all-zero factor and change nothing", modules.len()),
+    };
+    let subject = adapter.path.display().to_string();
+    Ok(vec![Finding::new(Severity::Warning, "untrained", &subject, message)])
+}
+
+/// Notes that a weight does not reach what an adapter replaces outright.
+pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Finding> {
+    let replaced = adapter.saved.len() + adapter.token_rows.len();
+    (weight != 1.0 && replaced > 0).then(|| {
+        let message = format!("weight {weight} applies to its deltas; {replaced} saved tensors are taken over whole");
+        Finding::new(Severity::Warning, "weight-ignored", &adapter.path.display().to_string(), message)
+    })
+}
+
+/// Refuses to edit tensors that cannot be decoded and encoded.
+pub(super) fn quantized(base: &Model, groups: &Groups) -> Result<()> {
+    let fixed = |dtype| codec(dtype).is_none() || encoder(dtype).is_none();
+    let targets = groups.iter().filter_map(|(_, group)| Some(&base.tensors()[group.base?]));
+    let blocked: Vec<_> = targets.filter(|info| fixed(info.dtype)).collect();
+    let Some(first) = blocked.first() else { return Ok(()) };
+    let method = base.config.as_ref().and_then(|c| c.quantization());
+    let how = method.map_or_else(String::new, |m| format!(" by {m}"));
+    let message = format!(
+        "is quantised{how}: {} of the tensors to edit are stored as {}, to which nothing can be added",
+        blocked.len(),
+        first.dtype
+    );
+    Err(Error::new(ErrorKind::Quantized, message).at(&base.path))
+}

@@ -1,0 +1,3 @@
+//! The operations, one module for each verb.
+
+pub mod merge;

@@ -1,0 +1,217 @@
+//! Producing rows of a computed tensor.
+
+use std::ops::Range;
+
+use lorakit_quant::{Codec, Encoder, codec, encoder};
+use lorakit_tensor::DType;
+
+use super::factor::LoadedTerm;
+use super::recipe::{Axis, Compute, Rounding};
+use super::retention::Retention;
+use super::{LowRank, kernel};
+use crate::{Error, ErrorKind, Result};
+
+/// Values worked on at once; three such buffers of f32 fit a second-level cache.
+const PIECE: usize = 1 << 15;
+
+/// A recipe with its factors in memory.
+pub(super) struct Prepared<'a> {
+    compute: &'a Compute,
+    name: &'a str,
+    out_dtype: DType,
+    encoder: &'static dyn Encoder,
+    decoder: &'static dyn Codec,
+    terms: Vec<LoadedTerm>,
+    dora_terms: Vec<LoadedTerm>,
+    magnitude: Vec<f32>,
+    column_factor: Vec<f32>,
+    /// Replacement values by target row, sorted by row.
+    replaced: Vec<(usize, Vec<f32>)>,
+}
+
+/// Working memory of one thread.
+#[derive(Default)]
+pub(super) struct Scratch {
+    before: Vec<f32>,
+    delta: Vec<f32>,
+    sum: Vec<f32>,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Scratch {
+    /// Bytes a thread needs for panels of `values` values in rows of `cols`.
+    pub(super) fn bytes_for(values: usize, cols: usize) -> u64 {
+        (3 * PIECE.max(cols) * size_of::<f32>() + values.max(cols) * size_of::<f32>()) as u64
+    }
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(compute: &'a Compute, name: &'a str, out_dtype: DType) -> Result<Self> {
+        let load = |terms: &[LowRank]| terms.iter().map(LowRank::load).collect::<Result<Vec<_>>>();
+        let unsupported = |what: &str| {
+            let message = format!("cannot be written as {out_dtype}: {what}");
+            Error::new(ErrorKind::Unsupported, message).tensor(name)
+        };
+        let mut prepared = Prepared {
+            compute,
+            name,
+            out_dtype,
+            encoder: encoder(out_dtype).ok_or_else(|| unsupported("there is no encoder for it"))?,
+            decoder: codec(out_dtype).ok_or_else(|| unsupported("there is no decoder for it"))?,
+            terms: load(&compute.terms)?,
+            dora_terms: Vec::new(),
+            magnitude: Vec::new(),
+            column_factor: Vec::new(),
+            replaced: Vec::new(),
+        };
+        if let Some(dora) = &compute.dora {
+            prepared.dora_terms = load(&dora.terms)?;
+            prepared.magnitude = dora.magnitude.values()?;
+            if dora.axis == Axis::Column {
+                prepared.column_factor = prepared.column_factors()?;
+            }
+        }
+        for replaced in &compute.replaced {
+            let values = replaced.tensor.values()?;
+            let rows = replaced.rows.iter().zip(values.chunks_exact(compute.cols.max(1)));
+            prepared.replaced.extend(rows.map(|(&row, values)| (row, values.to_vec())));
+        }
+        prepared.replaced.sort_by_key(|(row, _)| *row);
+        Ok(prepared)
+    }
+
+    /// `m / norm` for each column of `W + delta`; one sequential pass, so that sums have one order.
+    fn column_factors(&self) -> Result<Vec<f32>> {
+        let cols = self.compute.cols;
+        let mut squares = vec![0f64; cols];
+        let mut scratch = Scratch::default();
+        for rows in pieces(0..self.compute.rows, cols) {
+            self.add_deltas(&self.dora_terms, &rows, &mut scratch)?;
+            let Scratch { before, delta, .. } = &scratch;
+            for (w, d) in before.chunks_exact(cols).zip(delta.chunks_exact(cols)) {
+                for ((square, w), d) in squares.iter_mut().zip(w).zip(d) {
+                    *square += f64::from(w + d).powi(2);
+                }
+            }
+        }
+        Ok(self.magnitude.iter().zip(&squares).map(|(&m, s)| m / s.sqrt() as f32).collect())
+    }
+
+    /// Fills `scratch.before` with the base rows and `scratch.delta` with the sum of `terms` on them.
+    fn add_deltas(&self, terms: &[LoadedTerm], rows: &Range<usize>, scratch: &mut Scratch) -> Result<()> {
+        let cols = self.compute.cols;
+        let n = rows.len() * cols;
+        scratch.before.resize(n, 0.0);
+        self.compute.base.decode((rows.start * cols) as u64..(rows.end * cols) as u64, &mut scratch.before)?;
+        scratch.delta.clear();
+        scratch.delta.resize(n, 0.0);
+        add_terms(terms, rows, cols, &mut scratch.delta);
+        Ok(())
+    }
+
+    /// Encodes rows `rows` into `scratch.bytes`.
+    pub(super) fn rows(&self, rows: Range<usize>, scratch: &mut Scratch) -> Result<Retention> {
+        let cols = self.compute.cols;
+        let size = |values: usize| self.out_dtype.byte_len(values as u64).unwrap_or(0) as usize;
+        let mut bytes = std::mem::take(&mut scratch.bytes);
+        bytes.resize(size(rows.len() * cols), 0);
+        let mut retention = Retention::default();
+        for piece in pieces(rows.clone(), cols) {
+            let out = size((piece.start - rows.start) * cols)..size((piece.end - rows.start) * cols);
+            retention.add(self.piece(&piece, scratch, &mut bytes[out])?);
+        }
+        scratch.bytes = bytes;
+        Ok(retention)
+    }
+
+    fn piece(&self, rows: &Range<usize>, scratch: &mut Scratch, out: &mut [u8]) -> Result<Retention> {
+        let (compute, cols) = (self.compute, self.compute.cols);
+        let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
+        self.add_deltas(first, rows, scratch)?;
+        let Scratch { before, delta, sum, .. } = scratch;
+        if !kernel::all_finite(before) {
+            return Err(self.non_finite(rows, before, compute.base.info().dtype, "the base model holds"));
+        }
+        if compute.rounding == Rounding::DeltaFirst && compute.dora.is_none() {
+            self.round(delta, out);
+        }
+        sum.resize(before.len(), 0.0);
+        kernel::add(sum, before, delta);
+        if let Some(dora) = &compute.dora {
+            match dora.axis {
+                Axis::Row => self.scale_rows(rows, sum),
+                Axis::Column => {
+                    for row in sum.chunks_exact_mut(cols) {
+                        row.iter_mut().zip(&self.column_factor).for_each(|(v, f)| *v *= f);
+                    }
+                }
+            }
+            add_terms(&self.terms, rows, cols, sum);
+        }
+        self.replace(rows, sum);
+        if compute.dora.is_some() || !self.replaced.is_empty() {
+            delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
+        }
+        self.encoder.encode(sum, out);
+        // The values as a reader will see them.
+        self.decoder.decode(out, sum);
+        if !kernel::all_finite(sum) {
+            return Err(self.non_finite(rows, sum, self.out_dtype, "the merged tensor would hold"));
+        }
+        if !compute.edits() {
+            return Ok(Retention::default());
+        }
+        let (kept, whole, moved, unchanged) = kernel::retained(before, sum, delta);
+        Ok(Retention { kept, whole, moved, unchanged })
+    }
+
+    fn scale_rows(&self, rows: &Range<usize>, sum: &mut [f32]) {
+        for (row, values) in rows.clone().zip(sum.chunks_exact_mut(self.compute.cols)) {
+            let square: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            let factor = self.magnitude[row] / square.sqrt() as f32;
+            values.iter_mut().for_each(|v| *v *= factor);
+        }
+    }
+
+    fn replace(&self, rows: &Range<usize>, sum: &mut [f32]) {
+        let cols = self.compute.cols;
+        let from = self.replaced.partition_point(|(row, _)| *row < rows.start);
+        for (row, values) in self.replaced[from..].iter().take_while(|(row, _)| *row < rows.end) {
+            sum[(row - rows.start) * cols..][..cols].copy_from_slice(values);
+        }
+    }
+
+    /// Rounds `values` to the output dtype, using `room` for the encoded bytes.
+    fn round(&self, values: &mut [f32], room: &mut [u8]) {
+        self.encoder.encode(values, room);
+        self.decoder.decode(room, values);
+    }
+
+    fn non_finite(&self, rows: &Range<usize>, values: &[f32], dtype: DType, who: &str) -> Error {
+        let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
+        let cols = self.compute.cols.max(1);
+        let (row, col, value) = (rows.start + at / cols, at % cols, values[at]);
+        let message = format!("{who} {value} at row {row}, column {col} ({dtype})");
+        Error::new(ErrorKind::NonFinite, message).tensor(self.name)
+    }
+}
+
+/// Adds the parts of `terms` that fall on `rows`.
+fn add_terms(terms: &[LoadedTerm], rows: &Range<usize>, cols: usize, delta: &mut [f32]) {
+    for term in terms {
+        let (start, end) = (rows.start.max(term.rows.start), rows.end.min(term.rows.end));
+        if start < end {
+            let b = (start - term.rows.start) * term.rank..(end - term.rows.start) * term.rank;
+            let out = (start - rows.start) * cols..(end - rows.start) * cols;
+            kernel::add_low_rank(&mut delta[out], &term.b[b], &term.a, term.rank, cols);
+        }
+    }
+}
+
+/// Splits rows into ranges of about [`PIECE`] values.
+fn pieces(rows: Range<usize>, cols: usize) -> impl Iterator<Item = Range<usize>> {
+    let step = (PIECE / cols.max(1)).max(1).next_multiple_of(4);
+    let step = if step * cols > 2 * PIECE { 1 } else { step };
+    let end = rows.end;
+    rows.step_by(step).map(move |start| start..(start + step).min(end))
+}

@@ -1,0 +1,152 @@
+//! Low-rank terms as recipes hold them: views of adapter tensors, loaded when their tensor's turn comes.
+
+use std::ops::Range;
+
+use lorakit_quant::codec;
+
+use crate::{Result, TensorRef};
+
+/// A matrix inside a stored tensor. Every layout in use (transposed factors, stacked experts, interleaved
+/// experts) is an affine index: value `(i, j)` is element `offset + i * row_stride + j * col_stride`.
+#[derive(Debug, Clone)]
+pub struct Factor {
+    /// `None` for the 1 x 1 matrix `[1]`.
+    tensor: Option<TensorRef>,
+    /// Rows of the view.
+    pub rows: usize,
+    /// Columns of the view.
+    pub cols: usize,
+    offset: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl Factor {
+    /// The tensor as a row-major `(rows, cols)` matrix. The shape product must be `rows * cols`.
+    pub fn matrix(tensor: TensorRef, rows: usize, cols: usize) -> Self {
+        debug_assert_eq!(tensor.info().elements(), (rows * cols) as u64);
+        Factor { tensor: Some(tensor), rows, cols, offset: 0, row_stride: cols, col_stride: 1 }
+    }
+
+    /// The matrix `[1]`, which turns a vector into a low-rank term of its own.
+    pub fn one() -> Self {
+        Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1 }
+    }
+
+    /// The transpose.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Factor {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// `count` rows from `start`, `step` apart.
+    #[must_use]
+    pub fn take_rows(self, start: usize, count: usize, step: usize) -> Self {
+        debug_assert!(count == 0 || start + (count - 1) * step < self.rows);
+        Factor {
+            rows: count,
+            offset: self.offset + start * self.row_stride,
+            row_stride: self.row_stride * step,
+            ..self
+        }
+    }
+
+    /// `count` columns from `start`, `step` apart.
+    #[must_use]
+    pub fn take_cols(self, start: usize, count: usize, step: usize) -> Self {
+        self.transposed().take_rows(start, count, step).transposed()
+    }
+
+    /// Loads the view, row-major.
+    ///
+    /// # Errors
+    /// If the tensor cannot be read or its dtype not decoded.
+    pub fn load(&self) -> Result<Vec<f32>> {
+        let (rows, cols) = (self.rows, self.cols);
+        let Some(tensor) = &self.tensor else { return Ok(vec![1.0]) };
+        let mut out = vec![0.0; rows * cols];
+        if out.is_empty() {
+            return Ok(out);
+        }
+        let dtype = tensor.info().dtype;
+        let size = dtype.block().bytes;
+        let decoder = codec(dtype).ok_or_else(|| tensor.no_decoder())?;
+        let last = self.offset + (rows - 1) * self.row_stride + (cols - 1) * self.col_stride;
+        let bytes = tensor.read((self.offset * size) as u64..((last + 1) * size) as u64)?;
+        // Decode along the contiguous direction, gather along the other.
+        if self.col_stride == 1 {
+            for (i, row) in out.chunks_exact_mut(cols).enumerate() {
+                let start = i * self.row_stride * size;
+                decoder.decode(&bytes[start..start + cols * size], row);
+            }
+        } else if self.row_stride == 1 {
+            let mut column = vec![0.0; rows];
+            for j in 0..cols {
+                let start = j * self.col_stride * size;
+                decoder.decode(&bytes[start..start + rows * size], &mut column);
+                for (i, &value) in column.iter().enumerate() {
+                    out[i * cols + j] = value;
+                }
+            }
+        } else {
+            for (i, row) in out.chunks_exact_mut(cols).enumerate() {
+                for (j, value) in row.iter_mut().enumerate() {
+                    let start = (i * self.row_stride + j * self.col_stride) * size;
+                    decoder.decode(&bytes[start..start + size], std::slice::from_mut(value));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// `scale * B * A` on rows `rows` of a tensor that is seen as a matrix.
+#[derive(Debug, Clone)]
+pub struct LowRank {
+    /// Rows of the target that the product covers.
+    pub rows: Range<usize>,
+    /// `(rows.len(), r)`.
+    pub b: Factor,
+    /// `(r, cols)`.
+    pub a: Factor,
+    /// Scale of the module times weight of the adapter.
+    pub scale: f64,
+}
+
+impl LowRank {
+    /// The rank `r`.
+    pub fn rank(&self) -> usize {
+        self.a.rows
+    }
+
+    /// Loads both factors; the scale goes into `B`, in f64 with one rounding.
+    pub(super) fn load(&self) -> Result<LoadedTerm> {
+        let mut b = self.b.load()?;
+        for value in &mut b {
+            *value = (f64::from(*value) * self.scale) as f32;
+        }
+        let a = super::kernel::pack(&self.a.load()?, self.a.rows, self.a.cols);
+        Ok(LoadedTerm { rows: self.rows.clone(), rank: self.rank(), b, a })
+    }
+
+    /// Bytes the loaded factors take.
+    pub(super) fn loaded_bytes(&self) -> u64 {
+        let a = self.rank() * self.a.cols.next_multiple_of(super::kernel::LANES);
+        ((self.rows.len() * self.rank() + a) * size_of::<f32>()) as u64
+    }
+}
+
+/// A term whose factors are in memory: `b` is `(rows, rank)` with the scale inside, `a` is packed.
+#[derive(Debug)]
+pub(super) struct LoadedTerm {
+    pub rows: Range<usize>,
+    pub rank: usize,
+    pub b: Vec<f32>,
+    pub a: Vec<f32>,
+}

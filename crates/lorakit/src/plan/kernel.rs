@@ -1,0 +1,156 @@
+//! The arithmetic of a merge, written so that the compiler vectorises it and every machine gets the same bits:
+//! sums run in a fixed order, nothing is reassociated and no fused multiply-add is used.
+
+use multiversion::multiversion;
+
+/// Columns that are computed together.
+pub(super) const LANES: usize = 16;
+/// Rows that share one pass over `A`.
+const ROWS: usize = 4;
+
+/// Packs `a`, row-major `(rank, cols)`, into strips of [`LANES`] columns: `[strip][k][lane]`, zero-padded.
+pub(super) fn pack(a: &[f32], rank: usize, cols: usize) -> Vec<f32> {
+    let strips = cols.div_ceil(LANES);
+    let mut packed = vec![0.0; strips * rank * LANES];
+    for (s, strip) in packed.chunks_exact_mut(rank.max(1) * LANES).enumerate() {
+        let from = s * LANES;
+        let width = LANES.min(cols - from);
+        for (k, lanes) in strip.chunks_exact_mut(LANES).enumerate() {
+            lanes[..width].copy_from_slice(&a[k * cols + from..][..width]);
+        }
+    }
+    packed
+}
+
+/// Adds `b * a` to `delta`: `delta` is `(rows, cols)`, `b` is `(rows, rank)`, `a` packed by [`pack`].
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize, cols: usize) {
+    if rank == 0 || cols == 0 {
+        return;
+    }
+    for (delta, b) in delta.chunks_mut(ROWS * cols).zip(b.chunks(ROWS * rank)) {
+        let rows = delta.len() / cols;
+        if rows == ROWS {
+            for (s, strip) in a.chunks_exact(rank * LANES).enumerate() {
+                let mut sums = [[0f32; LANES]; ROWS];
+                for (k, lanes) in strip.chunks_exact(LANES).enumerate() {
+                    for (i, sum) in sums.iter_mut().enumerate() {
+                        let factor = b[i * rank + k];
+                        for (x, &y) in sum.iter_mut().zip(lanes) {
+                            *x += factor * y;
+                        }
+                    }
+                }
+                let from = s * LANES;
+                let width = LANES.min(cols - from);
+                for (i, sum) in sums.iter().enumerate() {
+                    let out = &mut delta[i * cols + from..][..width];
+                    for (x, y) in out.iter_mut().zip(sum) {
+                        *x += y;
+                    }
+                }
+            }
+            continue;
+        }
+        for (row, b) in delta.chunks_exact_mut(cols).zip(b.chunks_exact(rank)) {
+            for (s, strip) in a.chunks_exact(rank * LANES).enumerate() {
+                let mut sum = [0f32; LANES];
+                for (lanes, &factor) in strip.chunks_exact(LANES).zip(b) {
+                    for (x, &y) in sum.iter_mut().zip(lanes) {
+                        *x += factor * y;
+                    }
+                }
+                let from = s * LANES;
+                let width = LANES.min(cols - from);
+                for (x, y) in row[from..][..width].iter_mut().zip(&sum) {
+                    *x += y;
+                }
+            }
+        }
+    }
+}
+
+/// `out[i] = w[i] + delta[i]`.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn add(out: &mut [f32], w: &[f32], delta: &[f32]) {
+    for ((o, &w), &d) in out.iter_mut().zip(w).zip(delta) {
+        *o = w + d;
+    }
+}
+
+/// Whether every value is finite.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn all_finite(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let mut bad = 0u32;
+    for v in values {
+        bad |= u32::from(v.to_bits() & EXPONENT == EXPONENT);
+    }
+    bad == 0
+}
+
+/// `(<after - before, delta>, <delta, delta>, values with a delta, of those the ones left unchanged)`.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f64, u64, u64) {
+    // f32 lanes over short pieces, f64 over the pieces: fast, and exact enough for a ratio.
+    const PIECE: usize = 64 * LANES;
+    let (mut kept, mut whole, mut moved, mut same) = (0f64, 0f64, 0u64, 0u64);
+    for ((before, after), delta) in before.chunks(PIECE).zip(after.chunks(PIECE)).zip(delta.chunks(PIECE)) {
+        let mut k = [0f32; LANES];
+        let mut w = [0f32; LANES];
+        let mut m = [0u32; LANES];
+        let mut s = [0u32; LANES];
+        let full = delta.len() / LANES * LANES;
+        for ((before, after), delta) in
+            before.chunks_exact(LANES).zip(after.chunks_exact(LANES)).zip(delta.chunks_exact(LANES))
+        {
+            for l in 0..LANES {
+                let d = delta[l];
+                k[l] += (after[l] - before[l]) * d;
+                w[l] += d * d;
+                m[l] += u32::from(d != 0.0);
+                s[l] += u32::from((d != 0.0) & (after[l] == before[l]));
+            }
+        }
+        for l in full..delta.len() {
+            let (d, lane) = (delta[l], l - full);
+            k[lane] += (after[l] - before[l]) * d;
+            w[lane] += d * d;
+            m[lane] += u32::from(d != 0.0);
+            s[lane] += u32::from((d != 0.0) & (after[l] == before[l]));
+        }
+        kept += k.iter().map(|&x| f64::from(x)).sum::<f64>();
+        whole += w.iter().map(|&x| f64::from(x)).sum::<f64>();
+        moved += m.iter().map(|&x| u64::from(x)).sum::<u64>();
+        same += s.iter().map(|&x| u64::from(x)).sum::<u64>();
+    }
+    (kept, whole, moved, same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn low_rank_product_equals_the_plain_loops() {
+        for (rows, rank, cols) in [(1, 1, 1), (4, 3, 16), (7, 16, 37), (9, 2, 129)] {
+            let value = |i: usize| ((i * 2654435761) % 1000) as f32 / 500.0 - 1.0;
+            let b: Vec<f32> = (0..rows * rank).map(value).collect();
+            let a: Vec<f32> = (0..rank * cols).map(|i| value(i + 7)).collect();
+            let mut delta = vec![0.5; rows * cols];
+            add_low_rank(&mut delta, &b, &pack(&a, rank, cols), rank, cols);
+            for i in 0..rows {
+                for j in 0..cols {
+                    let sum = (0..rank).fold(0f32, |s, k| s + b[i * rank + k] * a[k * cols + j]);
+                    assert_eq!(delta[i * cols + j], 0.5 + sum, "({i}, {j}) of {rows}x{rank}x{cols}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn retention_counts_what_rounding_kept() {
+        let (kept, whole, moved, same) = retained(&[1.0, 1.0, 1.0], &[1.5, 1.0, 1.0], &[0.5, 0.25, 0.0]);
+        assert_eq!((kept, whole, moved, same), (0.25, 0.3125, 2, 1));
+    }
+}

@@ -1,0 +1,254 @@
+//! The engine: every file is planned from headers alone, then streamed.
+//!
+//! A [`Plan`] knows each output file's header bytes and each output tensor's offset and [`Recipe`] before any
+//! weight is read, so that refusals come early, memory is bounded and row panels can run on all cores in any
+//! order. Output bytes depend on inputs and options only.
+
+mod compute;
+mod factor;
+mod kernel;
+mod progress;
+mod recipe;
+mod retention;
+mod run;
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::format::{gguf, safetensors};
+use lorakit_tensor::{TensorInfo, publish};
+
+pub use factor::{Factor, LowRank};
+pub use progress::{Progress, Silent};
+pub use recipe::{Axis, Compute, Dora, OutputTensor, Recipe, ReplacedRows, Rounding};
+pub use retention::{Retention, RetentionByDtype};
+pub use run::Report;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Where the output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A folder: tensor files, index and side files.
+    Folder(PathBuf),
+    /// One tensor file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// The path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Target::Folder(path) | Target::File(path) => path,
+        }
+    }
+}
+
+/// The format of the output's tensor files.
+#[derive(Debug, Clone)]
+pub enum Container {
+    /// Safetensors with this `__metadata__`, split into shards of at most `max_shard` data bytes.
+    Safetensors {
+        /// Strings for the header.
+        metadata: BTreeMap<String, String>,
+        /// Largest data section of a shard, in bytes; a larger tensor gets a shard of its own.
+        max_shard: u64,
+    },
+    /// One GGUF file.
+    Gguf(gguf::Metadata),
+}
+
+/// A file beside the tensors: configuration, tokenizer, template, licence.
+#[derive(Debug, Clone)]
+pub struct SideFile {
+    /// Path inside the output folder.
+    pub name: String,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// The content of a [`SideFile`].
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// A copy of this file.
+    CopyOf(PathBuf),
+}
+
+/// One tensor file of the output.
+#[derive(Debug)]
+pub struct OutputFile {
+    /// File name.
+    pub name: String,
+    /// Everything before the first tensor.
+    pub(crate) header: Vec<u8>,
+    /// Length in bytes.
+    pub len: u64,
+    /// Tensors with their absolute offsets, in file order.
+    pub tensors: Vec<(u64, OutputTensor)>,
+}
+
+/// A complete output, decided but not yet written.
+#[derive(Debug)]
+pub struct Plan {
+    target: Target,
+    replace: bool,
+    files: Vec<OutputFile>,
+    side_files: Vec<SideFile>,
+}
+
+impl Plan {
+    /// Lays out `tensors`, in the order given, and checks that the output can be written.
+    ///
+    /// `inputs` are the paths that are read: the output may not be one of them, nor hold one. With `replace`,
+    /// an existing output is replaced once the new one is complete.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] with `Exists`, `SameFile` or `NoSpace`, or what the format's layout refuses.
+    pub fn new(
+        target: Target,
+        replace: bool,
+        inputs: &[&Path],
+        container: &Container,
+        tensors: Vec<OutputTensor>,
+        mut side_files: Vec<SideFile>,
+    ) -> Result<Self> {
+        publish::check_distinct(target.path(), inputs.iter().copied())?;
+        match &target {
+            Target::Folder(path) => publish::check_folder(path, replace)?,
+            Target::File(path) => publish::check_file(path, replace)?,
+        }
+        prove_unique(&tensors)?;
+        let files = match container {
+            Container::Safetensors { metadata, max_shard } => {
+                let shards = split(tensors, *max_shard);
+                let files = lay_out_shards(&target, metadata, shards)?;
+                if files.len() > 1 {
+                    if matches!(target, Target::File(_)) {
+                        let message = format!("needs {} shards, and the output is a single file", files.len());
+                        return Err(Error::new(ErrorKind::Usage, message).at(target.path()));
+                    }
+                    side_files.push(index_of(&files));
+                }
+                files
+            }
+            Container::Gguf(metadata) => {
+                let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
+                let layout = gguf::layout(metadata, &infos)?;
+                let tensors = layout.offsets.into_iter().zip(tensors).collect();
+                vec![OutputFile { name: "model.gguf".into(), header: layout.header, len: layout.len, tensors }]
+            }
+        };
+        let plan = Plan { target, replace, files, side_files };
+        plan.check_space()?;
+        Ok(plan)
+    }
+
+    fn check_space(&self) -> Result<()> {
+        let (needed, free) = (self.output_bytes(), publish::free_space(self.target.path())?);
+        if needed > free {
+            let message = format!("needs {needed} bytes, and the file system has {free} free");
+            let error = lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::NoSpace, message);
+            return Err(error.at(self.target.path()).into());
+        }
+        Ok(())
+    }
+
+    /// Where the output goes.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// The tensor files.
+    pub fn files(&self) -> &[OutputFile] {
+        &self.files
+    }
+
+    /// The other files.
+    pub fn side_files(&self) -> &[SideFile] {
+        &self.side_files
+    }
+
+    /// Every output tensor, in file order.
+    pub fn tensors(&self) -> impl Iterator<Item = &OutputTensor> {
+        self.files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| t))
+    }
+
+    /// Bytes of all tensor files.
+    pub fn output_bytes(&self) -> u64 {
+        self.files.iter().map(|f| f.len).sum()
+    }
+
+    /// Bytes of anonymous memory a run takes at most: panels of every thread, and the factors of the tensors
+    /// that can be under way at once. Mapped input pages are file cache and not counted.
+    pub fn peak_memory(&self, threads: usize) -> u64 {
+        let mut panel = 0;
+        let mut loaded: Vec<u64> = Vec::new();
+        for tensor in self.tensors() {
+            if let Recipe::Compute(compute) = &tensor.recipe {
+                panel = panel.max(compute::Scratch::bytes_for(run::PANEL, compute.cols));
+                loaded.push(compute.loaded_bytes());
+            }
+        }
+        loaded.sort_unstable_by(|a, b| b.cmp(a));
+        let headers: u64 = self.files.iter().map(|f| f.header.len() as u64).sum();
+        panel * threads as u64 + loaded.iter().take(threads).sum::<u64>() + 4 * headers
+    }
+}
+
+/// Every output name once: the proof that each tensor is written exactly once.
+fn prove_unique(tensors: &[OutputTensor]) -> Result<()> {
+    let mut seen = HashSet::with_capacity(tensors.len());
+    match tensors.iter().find(|t| !seen.insert(t.info.name.as_str())) {
+        None => Ok(()),
+        Some(twice) => {
+            Err(Error::new(ErrorKind::Conflict, "would be written twice").tensor(&twice.info.name))
+        }
+    }
+}
+
+/// Cuts the list into runs of at most `max` bytes, never cutting a tensor.
+fn split(tensors: Vec<OutputTensor>, max: u64) -> Vec<Vec<OutputTensor>> {
+    let mut shards: Vec<Vec<OutputTensor>> = vec![Vec::new()];
+    let mut filled = 0;
+    for tensor in tensors {
+        let bytes = tensor.info.byte_len();
+        if filled > 0 && filled + bytes > max {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        if let Some(shard) = shards.last_mut() {
+            shard.push(tensor);
+        }
+    }
+    shards
+}
+
+fn lay_out_shards(
+    target: &Target,
+    metadata: &BTreeMap<String, String>,
+    shards: Vec<Vec<OutputTensor>>,
+) -> Result<Vec<OutputFile>> {
+    let count = shards.len();
+    let lay_out = |(i, tensors): (usize, Vec<OutputTensor>)| {
+        let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
+        let layout = safetensors::layout(metadata, &infos)?;
+        let name = match target {
+            Target::Folder(_) => safetensors::shard_name("model", i + 1, count),
+            Target::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
+        let tensors = layout.offsets.into_iter().zip(tensors).collect();
+        Ok(OutputFile { name, header: layout.header, len: layout.len, tensors })
+    };
+    shards.into_iter().enumerate().map(lay_out).collect()
+}
+
+fn index_of(files: &[OutputFile]) -> SideFile {
+    let total = files.iter().flat_map(|f| &f.tensors).map(|(_, t)| t.info.byte_len()).sum();
+    let pairs =
+        files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| (t.info.name.as_str(), f.name.as_str())));
+    let content = Content::Bytes(safetensors::index_json(total, pairs));
+    SideFile { name: "model.safetensors.index.json".into(), content }
+}

@@ -1,0 +1,19 @@
+//! How a run tells its caller where it is, and hears that it should stop.
+
+/// Told about finished bytes from many threads; asked whether to go on.
+pub trait Progress: Sync {
+    /// `bytes` more of the output are written.
+    fn advance(&self, bytes: u64);
+    /// Whether the caller wants the run to stop. Nothing is published then.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// No progress, never cancelled.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn advance(&self, _bytes: u64) {}
+}

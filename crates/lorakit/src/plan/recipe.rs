@@ -1,0 +1,165 @@
+//! What is done to produce one output tensor.
+
+use std::fmt;
+
+use lorakit_tensor::{DType, TensorInfo};
+
+use super::LowRank;
+use crate::TensorRef;
+
+/// One tensor of the output and how its bytes come about.
+#[derive(Debug, Clone)]
+pub struct OutputTensor {
+    /// Name, dtype and shape in the output.
+    pub info: TensorInfo,
+    /// How its bytes come about.
+    pub recipe: Recipe,
+}
+
+/// How the bytes of an output tensor come about.
+#[derive(Debug, Clone)]
+pub enum Recipe {
+    /// The stored bytes, unchanged.
+    Copy(TensorRef),
+    /// Decoded, edited, encoded.
+    Compute(Box<Compute>),
+}
+
+/// Decode, add deltas, encode. The tensor is seen as a row-major `(rows, cols)` matrix.
+#[derive(Debug, Clone)]
+pub struct Compute {
+    /// The tensor that is edited.
+    pub base: TensorRef,
+    /// Rows of the matrix.
+    pub rows: usize,
+    /// Columns of the matrix.
+    pub cols: usize,
+    /// DoRA, applied before the plain terms.
+    pub dora: Option<Dora>,
+    /// Plain terms: `W + sum of scale * B * A`.
+    pub terms: Vec<LowRank>,
+    /// Rows that are replaced after everything else (trainable tokens).
+    pub replaced: Vec<ReplacedRows>,
+    /// When rounding happens.
+    pub rounding: Rounding,
+}
+
+/// `m / |W + scale * B * A| * (W + scale * B * A)`: Liu et al. 2024, as PEFT computes it (no epsilon).
+#[derive(Debug, Clone)]
+pub struct Dora {
+    /// The terms inside the norm.
+    pub terms: Vec<LowRank>,
+    /// The learned magnitudes `m`.
+    pub magnitude: TensorRef,
+    /// What one magnitude belongs to.
+    pub axis: Axis,
+}
+
+/// The direction a norm is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Axis {
+    /// One norm for each row of the matrix.
+    Row,
+    /// One norm for each column: tensors stored `(in, out)`, and embeddings.
+    Column,
+}
+
+/// Rows of the output taken from rows of another tensor.
+#[derive(Debug, Clone)]
+pub struct ReplacedRows {
+    /// The tensor of replacement rows, `(n, cols)`.
+    pub tensor: TensorRef,
+    /// Target row for each of the `n` rows.
+    pub rows: Vec<usize>,
+}
+
+/// When a sum is rounded to the output dtype.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rounding {
+    /// Once: the correctly rounded sum of the f32 weight and the f32 delta.
+    #[default]
+    Once,
+    /// The delta is rounded to the weight's dtype first, as PEFT does with `safe_merge=True`.
+    DeltaFirst,
+}
+
+impl Compute {
+    /// A recipe that only decodes and encodes.
+    pub fn cast(base: TensorRef) -> Self {
+        let (rows, cols) = base.info().rows_cols();
+        Compute {
+            base,
+            rows,
+            cols,
+            dora: None,
+            terms: Vec::new(),
+            replaced: Vec::new(),
+            rounding: Rounding::Once,
+        }
+    }
+
+    /// Whether values change at all, apart from the dtype.
+    pub fn edits(&self) -> bool {
+        self.dora.is_some() || !self.terms.is_empty() || !self.replaced.is_empty()
+    }
+
+    /// Every term, inside and outside a norm.
+    pub fn all_terms(&self) -> impl Iterator<Item = &LowRank> {
+        self.dora.iter().flat_map(|d| &d.terms).chain(&self.terms)
+    }
+
+    /// Bytes of memory the loaded factors and norms take.
+    pub(super) fn loaded_bytes(&self) -> u64 {
+        let norms = self.dora.as_ref().map_or(0, |_| 8 * self.rows.max(self.cols) as u64);
+        let replaced: u64 = self.replaced.iter().map(|r| 4 * r.tensor.info().elements()).sum();
+        self.all_terms().map(LowRank::loaded_bytes).sum::<u64>() + norms + replaced
+    }
+}
+
+impl OutputTensor {
+    /// A tensor that is taken over as it is.
+    pub fn copy(tensor: TensorRef) -> Self {
+        OutputTensor { info: tensor.info().clone(), recipe: Recipe::Copy(tensor) }
+    }
+
+    /// A tensor that is taken over in another dtype; a copy if the dtype is the same already.
+    pub fn cast(tensor: TensorRef, dtype: DType) -> Self {
+        if tensor.info().dtype == dtype {
+            return Self::copy(tensor);
+        }
+        let info = TensorInfo { dtype, ..tensor.info().clone() };
+        OutputTensor { info, recipe: Recipe::Compute(Box::new(Compute::cast(tensor))) }
+    }
+}
+
+impl fmt::Display for OutputTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.info.dtype, self.info.shape)?;
+        let compute = match &self.recipe {
+            Recipe::Copy(_) => return f.write_str(" copy"),
+            Recipe::Compute(compute) => compute,
+        };
+        let from = compute.base.info().dtype;
+        if from != self.info.dtype || !compute.edits() {
+            write!(f, " decode {from}")?;
+        }
+        let list = |f: &mut fmt::Formatter<'_>, terms: &[LowRank]| -> fmt::Result {
+            for term in terms.iter().take(3) {
+                write!(f, " + {:.4}*B*A (r {})", term.scale, term.rank())?;
+            }
+            if terms.len() > 3 {
+                write!(f, " + {} more", terms.len() - 3)?;
+            }
+            Ok(())
+        };
+        if let Some(dora) = &compute.dora {
+            list(f, &dora.terms)?;
+            f.write_str(", DoRA")?;
+        }
+        list(f, &compute.terms)?;
+        for replaced in &compute.replaced {
+            write!(f, ", {} rows replaced", replaced.rows.len())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! How much of an adapter survived being written in a coarser dtype.
+
+use std::collections::BTreeMap;
+
+use lorakit_tensor::DType;
+
+/// Sums over the values that had a delta `D` added to `W` and were stored as `W'`.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Retention {
+    /// `<W' - W, D>`
+    pub kept: f64,
+    /// `<D, D>`
+    pub whole: f64,
+    /// Values with a delta that is not zero.
+    pub moved: u64,
+    /// Of those, the ones whose stored value did not change.
+    pub unchanged: u64,
+}
+
+impl Retention {
+    /// `<W' - W, D> / <D, D>`: 1 when the adapter survived whole, 0 when it vanished. `None` without a delta.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.whole > 0.0).then(|| self.kept / self.whole)
+    }
+
+    /// Share of the values with a delta that rounding left as they were, 0 to 1.
+    pub fn unchanged_share(&self) -> f64 {
+        if self.moved == 0 { 0.0 } else { self.unchanged as f64 / self.moved as f64 }
+    }
+
+    pub(super) fn add(&mut self, other: Retention) {
+        self.kept += other.kept;
+        self.whole += other.whole;
+        self.moved += other.moved;
+        self.unchanged += other.unchanged;
+    }
+}
+
+/// Retention by output dtype.
+pub type RetentionByDtype = BTreeMap<DType, Retention>;

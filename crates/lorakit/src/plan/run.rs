@@ -1,0 +1,251 @@
+//! Running a plan: panels on all cores, positional writes, one publication.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use lorakit_tensor::publish::{self, Staged};
+use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
+use rayon::prelude::*;
+
+use super::compute::{Prepared, Scratch};
+use super::{Compute, Content, OutputTensor, Plan, Progress, Recipe, Retention, RetentionByDtype, Target};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// Values of one computed panel: large enough for efficient writes, small enough for many threads.
+pub(super) const PANEL: usize = 1 << 20;
+/// Bytes of one copied piece.
+const COPY: u64 = 64 << 20;
+
+/// What a run did.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Bytes of tensor files written.
+    pub bytes: u64,
+    /// Wall time, publication included.
+    pub elapsed: Duration,
+    /// Adapter retention by output dtype, over the tensors that were edited.
+    pub retention: RetentionByDtype,
+}
+
+/// A piece of work: part of one tensor.
+struct Task<'p> {
+    job: usize,
+    file: usize,
+    offset: u64,
+    part: Part<'p>,
+}
+
+enum Part<'p> {
+    /// Bytes `start..end` of a copied tensor.
+    Bytes(&'p TensorRef, u64, u64),
+    /// Rows `start..end` of a computed tensor.
+    Rows(usize, usize),
+}
+
+/// A computed tensor and the factors its tasks share, from the first task to the last.
+struct Job<'p> {
+    tensor: &'p OutputTensor,
+    compute: &'p Compute,
+    prepared: Mutex<Option<Arc<Prepared<'p>>>>,
+    tasks_left: AtomicUsize,
+}
+
+impl Plan {
+    /// Writes the output on `threads` threads (0: one for each core) and publishes it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in an edited tensor, [`ErrorKind::Interrupted`] if
+    /// `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. Nothing is published then, and
+    /// what was staged is gone.
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
+        let start = Instant::now();
+        let staged = match self.target() {
+            Target::Folder(path) => Staged::folder(path, self.replace)?,
+            Target::File(path) => Staged::file(path, self.replace)?,
+        };
+        let place = |name: &str| match self.target() {
+            Target::Folder(_) => staged.path().join(name),
+            Target::File(_) => staged.path().to_path_buf(),
+        };
+        let mut outputs = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let output = publish::OutputFile::create(&place(&file.name), file.len)?;
+            output.write_at(&file.header, 0)?;
+            outputs.push(output);
+        }
+        if let Target::Folder(_) = self.target() {
+            self.write_side_files(staged.path())?;
+        }
+        let retention = self.run_tasks(&outputs, threads, progress)?;
+        drop(outputs);
+        self.reopen(staged.path())?;
+        staged.publish()?;
+        Ok(Report { bytes: self.output_bytes(), elapsed: start.elapsed(), retention })
+    }
+
+    fn run_tasks(
+        &self,
+        outputs: &[publish::OutputFile],
+        threads: usize,
+        progress: &dyn Progress,
+    ) -> Result<RetentionByDtype> {
+        let (jobs, tasks) = self.tasks();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}")))?;
+        // Tasks are drawn in order, so that few tensors are under way at once; results are summed in order, so
+        // that the report does not depend on who finished first.
+        let mut done: Vec<(usize, Retention)> = pool.install(|| {
+            tasks
+                .iter()
+                .enumerate()
+                .par_bridge()
+                .map_init(Scratch::default, |scratch, (i, task)| {
+                    if progress.cancelled() {
+                        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+                    }
+                    let (retention, bytes) = run_task(task, &jobs, &outputs[task.file], scratch)?;
+                    progress.advance(bytes);
+                    Ok((i, retention))
+                })
+                .collect::<Result<Vec<_>>>()
+        })?;
+        done.sort_by_key(|(i, _)| *i);
+        let mut by_dtype = RetentionByDtype::new();
+        for (i, retention) in done {
+            if let Part::Rows(..) = tasks[i].part
+                && jobs[tasks[i].job].compute.edits()
+            {
+                by_dtype.entry(jobs[tasks[i].job].tensor.info.dtype).or_default().add(retention);
+            }
+        }
+        Ok(by_dtype)
+    }
+
+    fn tasks(&self) -> (Vec<Job<'_>>, Vec<Task<'_>>) {
+        let (mut jobs, mut tasks) = (Vec::new(), Vec::new());
+        for (file, output) in self.files.iter().enumerate() {
+            for (offset, tensor) in &output.tensors {
+                match &tensor.recipe {
+                    Recipe::Copy(source) => {
+                        let len = tensor.info.byte_len();
+                        for start in (0..len).step_by(COPY as usize) {
+                            let part = Part::Bytes(source, start, (start + COPY).min(len));
+                            tasks.push(Task { job: 0, file, offset: offset + start, part });
+                        }
+                    }
+                    Recipe::Compute(compute) => {
+                        let step = (PANEL / compute.cols.max(1)).max(1).next_multiple_of(4);
+                        let starts = (0..compute.rows).step_by(step);
+                        let tasks_left = AtomicUsize::new(starts.len());
+                        let job = jobs.len();
+                        jobs.push(Job { tensor, compute, prepared: Mutex::default(), tasks_left });
+                        for start in starts {
+                            let before = tensor.info.dtype.byte_len((start * compute.cols) as u64);
+                            let offset = offset + before.unwrap_or(0);
+                            let part = Part::Rows(start, (start + step).min(compute.rows));
+                            tasks.push(Task { job, file, offset, part });
+                        }
+                    }
+                }
+            }
+        }
+        (jobs, tasks)
+    }
+
+    fn write_side_files(&self, folder: &Path) -> Result<()> {
+        for side in &self.side_files {
+            let path = folder.join(&side.name);
+            let fail = |e| lorakit_tensor::Error::io("write", &path, e);
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent).map_err(fail)?;
+            }
+            match &side.content {
+                Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
+                Content::CopyOf(source) => {
+                    std::fs::copy(source, &path).map_err(fail)?;
+                    // Inputs may be read-only; what is made from them should not be.
+                    let mut rights = std::fs::metadata(&path).map_err(fail)?.permissions();
+                    #[allow(clippy::permissions_set_readonly_false, reason = "the umask decided before")]
+                    rights.set_readonly(false);
+                    std::os::unix::fs::PermissionsExt::set_mode(&mut rights, 0o644);
+                    std::fs::set_permissions(&path, rights).map_err(fail)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the staged output's headers with the strict reader before anything is published.
+    fn reopen(&self, staged: &Path) -> Result<()> {
+        let written = Checkpoint::open(staged, ReadMode::Positioned)?;
+        let planned = self.tensors().count();
+        if written.tensors().len() != planned {
+            let message = format!("holds {} tensors after writing {planned}", written.tensors().len());
+            return Err(Error::new(ErrorKind::Damaged, message).at(self.target().path()));
+        }
+        Ok(())
+    }
+}
+
+fn run_task<'p>(
+    task: &Task<'p>,
+    jobs: &[Job<'p>],
+    output: &publish::OutputFile,
+    scratch: &mut Scratch,
+) -> Result<(Retention, u64)> {
+    match task.part {
+        Part::Bytes(source, start, end) => {
+            copy(source, start, end, output, task.offset)?;
+            Ok((Retention::default(), end - start))
+        }
+        Part::Rows(start, end) => {
+            let job = &jobs[task.job];
+            let prepared = job.prepared()?;
+            let retention = prepared.rows(start..end, scratch)?;
+            drop(prepared);
+            job.finish_task();
+            output.write_at(&scratch.bytes, task.offset)?;
+            Ok((retention, scratch.bytes.len() as u64))
+        }
+    }
+}
+
+impl<'p> Job<'p> {
+    /// The factors, loaded by whoever comes first.
+    fn prepared(&self) -> Result<Arc<Prepared<'p>>> {
+        let mut slot = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(prepared) = &*slot {
+            return Ok(Arc::clone(prepared));
+        }
+        let info = &self.tensor.info;
+        let prepared = Arc::new(Prepared::new(self.compute, &info.name, info.dtype)?);
+        *slot = Some(Arc::clone(&prepared));
+        Ok(prepared)
+    }
+
+    /// Frees the factors after the last task.
+    fn finish_task(&self) {
+        if self.tasks_left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
+fn copy(source: &TensorRef, start: u64, end: u64, output: &publish::OutputFile, offset: u64) -> Result<()> {
+    if let Some(mut extent) = source.extent() {
+        extent.offset += start;
+        if output.copy_at(extent, end - start, offset)? {
+            return Ok(());
+        }
+    }
+    const PIECE: u64 = 4 << 20;
+    for from in (start..end).step_by(PIECE as usize) {
+        let bytes = source.read(from..(from + PIECE).min(end))?;
+        output.write_at(&bytes, offset + (from - start))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! One tensor of an opened source, as recipes hold it.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use lorakit_quant::codec;
+use lorakit_tensor::{Extent, TensorInfo, TensorSource};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A tensor that can be read, without its bytes.
+#[derive(Clone)]
+pub struct TensorRef {
+    source: Arc<dyn TensorSource>,
+    index: usize,
+}
+
+impl TensorRef {
+    /// Tensor `index` of `source`.
+    pub fn new(source: Arc<dyn TensorSource>, index: usize) -> Self {
+        TensorRef { source, index }
+    }
+
+    /// Name, dtype and shape.
+    pub fn info(&self) -> &TensorInfo {
+        &self.source.tensors()[self.index]
+    }
+
+    /// The given bytes, counted from the tensor's first.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(&self, bytes: Range<u64>) -> Result<Cow<'_, [u8]>> {
+        Ok(self.source.read(self.index, bytes)?)
+    }
+
+    /// Where the bytes lie as one run, for kernel-side copies.
+    pub(crate) fn extent(&self) -> Option<Extent<'_>> {
+        self.source.extent(self.index)
+    }
+
+    /// Values `elements` (whole blocks) decoded to f32 into `out`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a dtype without a decoder; if the file cannot be read.
+    pub fn decode(&self, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
+        let info = self.info();
+        let codec = codec(info.dtype).ok_or_else(|| self.no_decoder())?;
+        let byte = |element| info.dtype.byte_len(element).unwrap_or(0);
+        let bytes = self.read(byte(elements.start)..byte(elements.end))?;
+        codec.decode(&bytes, out);
+        Ok(())
+    }
+
+    /// All values as f32; for small tensors.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn values(&self) -> Result<Vec<f32>> {
+        let n = self.info().elements();
+        let mut out = vec![0.0; n as usize];
+        self.decode(0..n, &mut out)?;
+        Ok(out)
+    }
+
+    /// Calls `each` with consecutive pieces of the decoded values, at most 64 Ki at a time.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn for_each_piece(&self, mut each: impl FnMut(&[f32])) -> Result<()> {
+        const PIECE: u64 = 1 << 16;
+        let n = self.info().elements();
+        let mut buffer = vec![0.0; n.min(PIECE) as usize];
+        let mut start = 0;
+        while start < n {
+            let end = (start + PIECE).min(n);
+            let piece = &mut buffer[..(end - start) as usize];
+            self.decode(start..end, piece)?;
+            each(piece);
+            start = end;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn no_decoder(&self) -> Error {
+        let info = self.info();
+        let message = format!("is stored as {}, which cannot be decoded to numbers", info.dtype);
+        Error::new(ErrorKind::Unsupported, message).at(self.source.path_of(self.index)).tensor(&info.name)
+    }
+
+    /// The file that holds it, for messages.
+    pub fn path(&self) -> &std::path::Path {
+        self.source.path_of(self.index)
+    }
+}
+
+impl fmt::Debug for TensorRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TensorRef").field(self.info()).finish()
+    }
+}
