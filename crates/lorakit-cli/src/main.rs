@@ -1,1 +1,5 @@
-fn main() {}
+//! The `lorakit` command.
+
+fn main() -> std::process::ExitCode {
+    lorakit_cli::run(std::env::args_os())
+}

@@ -72,22 +72,25 @@ mod tests {
         const ROWS: usize = 24;
         const COLUMNS: usize = 5;
         const RANK: usize = 3;
-        let noise = |i: usize| ((i * 7919 + 13) % 101) as f64 / 50.0 - 1.0;
-        let weight = |row: usize, column: usize| noise(row * COLUMNS + column);
-        let b = |row: usize, r: usize| noise(1000 + row * RANK + r);
-        let a = |r: usize, column: usize| noise(2000 + r * COLUMNS + column);
-        let merged = |w_row: usize, b_row: usize, column: usize| {
-            weight(w_row, column) + 0.5 * (0..RANK).map(|r| b(b_row, r) * a(r, column)).sum::<f64>()
+        let noise = |n: usize| ((n * 7919 + 13) % 101) as f64 / 50.0 - 1.0;
+        let matrix = |rows: usize, columns: usize, seed: usize| -> Vec<Vec<f64>> {
+            (0..rows).map(|r| (0..columns).map(|c| noise(seed + r * columns + c)).collect()).collect()
+        };
+        let (w, b, a) = (matrix(ROWS, COLUMNS, 0), matrix(ROWS, RANK, 1000), matrix(RANK, COLUMNS, 2000));
+        let merge = |w: &[Vec<f64>], b: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            let delta = |b: &[f64], c: usize| b.iter().zip(&a).map(|(b, a)| 0.5 * b * a[c]).sum::<f64>();
+            w.iter().zip(b).map(|(w, b)| (0..COLUMNS).map(|c| w[c] + delta(b, c)).collect()).collect()
+        };
+        let permutation = RowPermutation::new(ROWS, 3).unwrap();
+        let permute = |m: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            (0..m.len()).map(|row| m[permutation.hf_row(row)].clone()).collect()
         };
 
-        let permutation = RowPermutation::new(ROWS, 3).unwrap();
-        let permuted_b: Vec<_> = (0..ROWS).map(|row| permutation.hf_row(row)).collect();
-        for row in 0..ROWS {
-            for column in 0..COLUMNS {
-                let merged_then_permuted = merged(permutation.hf_row(row), permutation.hf_row(row), column);
-                let permuted_then_merged = merged(permutation.hf_row(row), permuted_b[row], column);
-                assert!((merged_then_permuted - permuted_then_merged).abs() < 1e-12);
-            }
+        let merged_first = permute(&merge(&w, &b));
+        let permuted_first = merge(&permute(&w), &permute(&b));
+        assert_ne!(merged_first, merge(&w, &b));
+        for (x, y) in merged_first.iter().flatten().zip(permuted_first.iter().flatten()) {
+            assert!((x - y).abs() < 1e-12);
         }
     }
 

@@ -203,7 +203,7 @@ fn add_terms(terms: &[LoadedTerm], rows: &Range<usize>, cols: usize, delta: &mut
         if start < end {
             let b = (start - term.rows.start) * term.rank..(end - term.rows.start) * term.rank;
             let out = (start - rows.start) * cols..(end - rows.start) * cols;
-            kernel::add_low_rank(&mut delta[out], &term.b[b], &term.a, term.rank, cols);
+            kernel::add_low_rank(&mut delta[out], &term.b[b], &term.a, term.rank, cols, term.scale);
         }
     }
 }

@@ -125,14 +125,11 @@ impl LowRank {
         self.a.rows
     }
 
-    /// Loads both factors; the scale goes into `B`, in f64 with one rounding.
+    /// Loads both factors.
     pub(super) fn load(&self) -> Result<LoadedTerm> {
-        let mut b = self.b.load()?;
-        for value in &mut b {
-            *value = (f64::from(*value) * self.scale) as f32;
-        }
+        let b = self.b.load()?;
         let a = super::kernel::pack(&self.a.load()?, self.a.rows, self.a.cols);
-        Ok(LoadedTerm { rows: self.rows.clone(), rank: self.rank(), b, a })
+        Ok(LoadedTerm { rows: self.rows.clone(), rank: self.rank(), scale: self.scale as f32, b, a })
     }
 
     /// Bytes the loaded factors take.
@@ -142,11 +139,12 @@ impl LowRank {
     }
 }
 
-/// A term whose factors are in memory: `b` is `(rows, rank)` with the scale inside, `a` is packed.
+/// A term whose factors are in memory: `b` is `(rows, rank)`, `a` is packed.
 #[derive(Debug)]
 pub(super) struct LoadedTerm {
     pub rows: Range<usize>,
     pub rank: usize,
+    pub scale: f32,
     pub b: Vec<f32>,
     pub a: Vec<f32>,
 }

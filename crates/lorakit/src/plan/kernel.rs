@@ -1,5 +1,8 @@
 //! The arithmetic of a merge, written so that the compiler vectorises it and every machine gets the same bits:
-//! sums run in a fixed order, nothing is reassociated and no fused multiply-add is used.
+//! sums run in a fixed order, and multiply-adds are fused everywhere or nowhere.
+//!
+//! `B * A` is summed over the rank in order, fused, from zero, and scaled afterwards. That is what the BLAS under
+//! PyTorch computes for LoRA's small ranks, so that merges equal PEFT's bit for bit.
 
 use multiversion::multiversion;
 
@@ -22,9 +25,9 @@ pub(super) fn pack(a: &[f32], rank: usize, cols: usize) -> Vec<f32> {
     packed
 }
 
-/// Adds `b * a` to `delta`: `delta` is `(rows, cols)`, `b` is `(rows, rank)`, `a` packed by [`pack`].
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize, cols: usize) {
+/// Adds `scale * b * a` to `delta`: `delta` is `(rows, cols)`, `b` is `(rows, rank)`, `a` packed by [`pack`].
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize, cols: usize, scale: f32) {
     if rank == 0 || cols == 0 {
         return;
     }
@@ -37,7 +40,7 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
                     for (i, sum) in sums.iter_mut().enumerate() {
                         let factor = b[i * rank + k];
                         for (x, &y) in sum.iter_mut().zip(lanes) {
-                            *x += factor * y;
+                            *x = factor.mul_add(y, *x);
                         }
                     }
                 }
@@ -46,7 +49,7 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
                 for (i, sum) in sums.iter().enumerate() {
                     let out = &mut delta[i * cols + from..][..width];
                     for (x, y) in out.iter_mut().zip(sum) {
-                        *x += y;
+                        *x += scale * y;
                     }
                 }
             }
@@ -57,13 +60,13 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
                 let mut sum = [0f32; LANES];
                 for (lanes, &factor) in strip.chunks_exact(LANES).zip(b) {
                     for (x, &y) in sum.iter_mut().zip(lanes) {
-                        *x += factor * y;
+                        *x = factor.mul_add(y, *x);
                     }
                 }
                 let from = s * LANES;
                 let width = LANES.min(cols - from);
                 for (x, y) in row[from..][..width].iter_mut().zip(&sum) {
-                    *x += y;
+                    *x += scale * y;
                 }
             }
         }
@@ -71,7 +74,7 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
 }
 
 /// `out[i] = w[i] + delta[i]`.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn add(out: &mut [f32], w: &[f32], delta: &[f32]) {
     for ((o, &w), &d) in out.iter_mut().zip(w).zip(delta) {
         *o = w + d;
@@ -79,7 +82,7 @@ pub(super) fn add(out: &mut [f32], w: &[f32], delta: &[f32]) {
 }
 
 /// Whether every value is finite.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn all_finite(values: &[f32]) -> bool {
     const EXPONENT: u32 = 0x7f80_0000;
     let mut bad = 0u32;
@@ -90,7 +93,7 @@ pub(super) fn all_finite(values: &[f32]) -> bool {
 }
 
 /// `(<after - before, delta>, <delta, delta>, values with a delta, of those the ones left unchanged)`.
-#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f64, u64, u64) {
     // f32 lanes over short pieces, f64 over the pieces: fast, and exact enough for a ratio.
     const PIECE: usize = 64 * LANES;
@@ -138,11 +141,11 @@ mod tests {
             let b: Vec<f32> = (0..rows * rank).map(value).collect();
             let a: Vec<f32> = (0..rank * cols).map(|i| value(i + 7)).collect();
             let mut delta = vec![0.5; rows * cols];
-            add_low_rank(&mut delta, &b, &pack(&a, rank, cols), rank, cols);
+            add_low_rank(&mut delta, &b, &pack(&a, rank, cols), rank, cols, 0.3);
             for i in 0..rows {
                 for j in 0..cols {
-                    let sum = (0..rank).fold(0f32, |s, k| s + b[i * rank + k] * a[k * cols + j]);
-                    assert_eq!(delta[i * cols + j], 0.5 + sum, "({i}, {j}) of {rows}x{rank}x{cols}");
+                    let sum = (0..rank).fold(0f32, |s, k| b[i * rank + k].mul_add(a[k * cols + j], s));
+                    assert_eq!(delta[i * cols + j], 0.5 + 0.3 * sum, "({i}, {j}) of {rows}x{rank}x{cols}");
                 }
             }
         }

@@ -1,0 +1,137 @@
+//! `lorakit merge`.
+
+use std::fmt::Write as _;
+
+use lorakit::fit::MoeLayout;
+use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Tied};
+use lorakit::plan::{Report, Retention};
+use lorakit_tensor::DType;
+use serde_json::{Value, json};
+
+use super::planned;
+use crate::args::{self, Common, DtypeChoice, MoeChoice, RoundingChoice, TiedChoice};
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::{Ui, finding_json};
+use crate::units;
+
+/// Below this share, rounding has taken enough of an adapter to say so.
+const LOW_RETENTION: f64 = 0.9;
+
+pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let merge = merge::plan(&options(args, common))?;
+    if args.output.dry_run {
+        if ui.json {
+            let mut object = json!({ "schema": "lorakit.merge/1", "dry_run": true });
+            object["plan"] = planned::plan_json(&merge.plan, common.threads);
+            object["findings"] = findings(&merge);
+            return ui.json(&object);
+        }
+        ui.notes(&merge.notes);
+        return ui.result(&planned::describe(&merge.plan, common.threads));
+    }
+    ui.notes(&merge.notes);
+    let bar = Bar::new(ui, "merging", merge.plan.output_bytes());
+    let report = merge.run(common.threads, &bar)?;
+    bar.finish();
+    if ui.json {
+        return ui.json(&summary_json(&merge, &report));
+    }
+    ui.result(&summary(&merge, &report, args, ui))
+}
+
+fn options(args: &args::Merge, common: &Common) -> MergeOptions {
+    MergeOptions {
+        replace: args.output.force,
+        dtype: match args.dtype {
+            DtypeChoice::Keep => None,
+            DtypeChoice::F32 => Some(DType::F32),
+            DtypeChoice::F16 => Some(DType::F16),
+            DtypeChoice::Bf16 => Some(DType::BF16),
+        },
+        max_shard: args.max_shard_size,
+        tied: match args.tied {
+            TiedChoice::Untie => Tied::Untie,
+            TiedChoice::Share => Tied::Share,
+        },
+        moe_layout: match args.moe_b_layout {
+            MoeChoice::Auto => MoeLayout::Auto,
+            MoeChoice::RankMajor => MoeLayout::RankMajor,
+            MoeChoice::ExpertMajor => MoeLayout::ExpertMajor,
+        },
+        rounding: match args.rounding {
+            RoundingChoice::Once => MergeRounding::Once,
+            RoundingChoice::Peft => MergeRounding::Peft,
+            RoundingChoice::PeftSafe => MergeRounding::PeftSafe,
+        },
+        residual_base: args.residual_base,
+        mode: common.read_mode(),
+        ..MergeOptions::new(&args.base, args.adapters.clone(), &args.output.output)
+    }
+}
+
+fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> String {
+    let mut text = String::new();
+    if !ui.quiet {
+        let total = merge.plan.tensors().count();
+        for adapter in &merge.adapters {
+            let mut parts = units::plural(adapter.modules, "module");
+            if adapter.saved > 0 {
+                let _ = write!(parts, ", {}", units::plural(adapter.saved, "saved tensor"));
+            }
+            let _ = writeln!(text, "merged `{}` (weight {}, {parts})", adapter.path.display(), adapter.weight);
+        }
+        let _ = writeln!(text, "into   `{}`: {} of {total} tensors changed", args.base.display(), merge.edited);
+        for (dtype, retention) in &report.retention {
+            text.push_str(&retention_line(*dtype, retention));
+        }
+        if ui.verbose {
+            for tensor in merge.plan.tensors() {
+                let _ = writeln!(text, "  {}  {tensor}", tensor.info.name);
+            }
+        }
+    }
+    text + &planned::wrote(&merge.plan, report)
+}
+
+fn retention_line(dtype: DType, retention: &Retention) -> String {
+    let Some(ratio) = retention.ratio() else {
+        return format!("retention {dtype}: the deltas are all zero\n");
+    };
+    let unchanged = retention.unchanged_share() * 100.0;
+    let mut line = format!(
+        "retention {dtype}: {:.2} % of the adapter is in the output; rounding left {unchanged:.1} % of the \
+         touched weights as they were\n",
+        ratio * 100.0
+    );
+    if ratio < LOW_RETENTION {
+        line.push_str("          the deltas are small against this dtype's steps: `--dtype f32` keeps them whole\n");
+    }
+    line
+}
+
+fn summary_json(merge: &Merge, report: &Report) -> Value {
+    let retention = report.retention.iter().map(|(dtype, r)| {
+        let value = json!({ "retention": r.ratio(), "unchanged_share": r.unchanged_share(), "touched": r.moved });
+        (dtype.name().to_string(), value)
+    });
+    let adapters = merge.adapters.iter().map(|a| {
+        json!({ "path": a.path.display().to_string(), "weight": a.weight, "modules": a.modules, "saved": a.saved })
+    });
+    let mut object = json!({
+        "schema": "lorakit.merge/1",
+        "adapters": adapters.collect::<Vec<_>>(),
+        "changed_tensors": merge.edited,
+        "added_tensors": merge.added,
+        "retention": retention.collect::<serde_json::Map<_, _>>(),
+        "findings": findings(merge),
+    });
+    if let (Some(object), Value::Object(run)) = (object.as_object_mut(), planned::report_json(&merge.plan, report)) {
+        object.extend(run);
+    }
+    object
+}
+
+fn findings(merge: &Merge) -> Value {
+    merge.notes.iter().map(finding_json).collect()
+}

@@ -1,0 +1,4 @@
+//! One module for each verb.
+
+pub(crate) mod merge;
+mod planned;

@@ -1,0 +1,91 @@
+//! What commands that write have in common: printing a plan, reporting a run.
+
+use std::fmt::Write as _;
+
+use lorakit::plan::{Plan, Recipe, Report};
+use serde_json::{Value, json};
+
+use crate::units;
+
+/// The plan as text: files, one line for each tensor, totals.
+pub(super) fn describe(plan: &Plan, threads: usize) -> String {
+    let mut text = String::new();
+    let target = plan.target().path().display();
+    let _ = writeln!(text, "would write `{target}`");
+    for file in plan.files() {
+        let tensors = units::plural(file.tensors.len(), "tensor");
+        let _ = writeln!(text, "\n{} ({}, {tensors})", file.name, units::size(file.len));
+        for (_, tensor) in &file.tensors {
+            let _ = writeln!(text, "  {}  {tensor}", tensor.info.name);
+        }
+    }
+    if !plan.side_files().is_empty() {
+        let names: Vec<&str> = plan.side_files().iter().map(|f| f.name.as_str()).collect();
+        let _ = writeln!(text, "\nother files: {}", names.join(", "));
+    }
+    let copied = plan.tensors().filter(|t| matches!(t.recipe, Recipe::Copy(_))).count();
+    let _ = writeln!(
+        text,
+        "\noutput {}, {} copied and {} computed, peak memory about {}",
+        units::size(plan.output_bytes()),
+        units::plural(copied, "tensor"),
+        plan.tensors().count() - copied,
+        units::size(plan.peak_memory(thread_count(threads))),
+    );
+    text
+}
+
+/// The plan as JSON.
+pub(super) fn plan_json(plan: &Plan, threads: usize) -> Value {
+    let tensor = |file: &str, offset: u64, t: &lorakit::plan::OutputTensor| {
+        json!({
+            "name": t.info.name, "file": file, "offset": offset, "dtype": t.info.dtype.name(),
+            "shape": t.info.shape, "recipe": t.to_string(),
+        })
+    };
+    let tensors: Vec<Value> =
+        plan.files().iter().flat_map(|f| f.tensors.iter().map(|(o, t)| tensor(&f.name, *o, t))).collect();
+    json!({
+        "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
+        "other_files": plan.side_files().iter().map(|f| &f.name).collect::<Vec<_>>(),
+        "tensors": tensors,
+        "output_bytes": plan.output_bytes(),
+        "peak_memory_bytes": plan.peak_memory(thread_count(threads)),
+    })
+}
+
+/// `wrote ...`: the last line of a command that wrote something.
+pub(super) fn wrote(plan: &Plan, report: &Report) -> String {
+    let seconds = report.elapsed.as_secs_f64().max(1e-9);
+    let (files, tensors) = (plan.files().len(), plan.tensors().count());
+    format!(
+        "{} `{}` ({}, {}, {}) in {} ({:.2} GB/s)\n",
+        crate::ui::good("wrote"),
+        plan.target().path().display(),
+        units::size(report.bytes),
+        units::plural(tensors, "tensor"),
+        units::plural(files, "file"),
+        units::duration(report.elapsed),
+        report.bytes as f64 / seconds / 1e9,
+    )
+}
+
+/// The run as JSON fields.
+pub(super) fn report_json(plan: &Plan, report: &Report) -> Value {
+    let seconds = report.elapsed.as_secs_f64();
+    json!({
+        "output": plan.target().path().display().to_string(),
+        "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
+        "tensors": plan.tensors().count(),
+        "bytes": report.bytes,
+        "seconds": seconds,
+        "gb_per_second": report.bytes as f64 / seconds.max(1e-9) / 1e9,
+    })
+}
+
+fn thread_count(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}

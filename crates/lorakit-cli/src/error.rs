@@ -1,0 +1,103 @@
+//! A failed command: what to print and which code to exit with.
+
+use std::error::Error as _;
+use std::io;
+
+use serde_json::{Value, json};
+
+use crate::{exit, hint};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library refused or failed.
+    Lorakit(lorakit::Error),
+    /// The command line asks for something impossible; with a thing to type.
+    Usage(String, String),
+    /// Standard output could not be written.
+    Output(io::Error),
+}
+
+impl From<lorakit::Error> for Failure {
+    fn from(error: lorakit::Error) -> Self {
+        Failure::Lorakit(error)
+    }
+}
+
+impl Failure {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Lorakit(error) => exit::of(error.kind()),
+            Failure::Usage(..) => exit::USAGE,
+            // Whoever read our output has seen enough.
+            Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
+            Failure::Output(_) => exit::IO,
+        }
+    }
+
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Failure::Lorakit(error) => error.to_string(),
+            Failure::Usage(message, _) => message.clone(),
+            Failure::Output(_) => "cannot write to standard output".into(),
+        }
+    }
+
+    pub(crate) fn details(&self) -> &[String] {
+        match self {
+            Failure::Lorakit(error) => error.detail_lines(),
+            _ => &[],
+        }
+    }
+
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let first = match self {
+            Failure::Lorakit(error) => error.source(),
+            Failure::Output(error) => Some(error as &dyn std::error::Error),
+            Failure::Usage(..) => None,
+        };
+        let mut causes = Vec::new();
+        let mut next = first;
+        while let Some(error) = next {
+            causes.push(error.to_string());
+            next = error.source();
+        }
+        causes
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Failure::Lorakit(error) => hint::of(error),
+            Failure::Usage(_, hint) => Some(hint.clone()),
+            Failure::Output(_) => None,
+        }
+    }
+
+    fn kind(&self) -> String {
+        match self {
+            Failure::Lorakit(error) => match error.kind() {
+                lorakit::ErrorKind::File(kind) => format!("{kind:?}"),
+                kind => format!("{kind:?}"),
+            },
+            Failure::Usage(..) => "Usage".into(),
+            Failure::Output(_) => "Io".into(),
+        }
+    }
+
+    /// The object printed on stderr under `--json`.
+    pub(crate) fn json(&self) -> Value {
+        let path = match self {
+            Failure::Lorakit(error) => error.path().map(|p| p.display().to_string()),
+            _ => None,
+        };
+        let tensor = match self {
+            Failure::Lorakit(error) => error.tensor_name(),
+            _ => None,
+        };
+        json!({ "error": {
+            "kind": self.kind(), "message": self.message(), "path": path, "tensor": tensor,
+            "details": self.details(), "causes": self.causes(), "hints": self.hint().into_iter().collect::<Vec<_>>(),
+            "exit_code": self.exit_code(),
+        } })
+    }
+}

@@ -1,0 +1,67 @@
+//! What to do about an error: a thing to type, wherever there is one.
+
+use lorakit::{Error, ErrorKind};
+use lorakit_tensor::ErrorKind as FileError;
+
+/// The hint for an error, if there is something useful to say.
+pub(crate) fn of(error: &Error) -> Option<String> {
+    let path = error.path().map_or_else(|| "PATH".into(), |p| p.display().to_string());
+    let text = match error.kind() {
+        ErrorKind::File(kind) => return of_file(kind, error, &path),
+        ErrorKind::NoAdapter => match error.detail_lines() {
+            [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
+            _ => "name the folder that holds the adapter".into(),
+        },
+        ErrorKind::WrongRole => "the order is `lorakit merge BASE ADAPTER... -o OUT`".into(),
+        ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
+        ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),
+        ErrorKind::NonFinite => {
+            "training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected".into()
+        }
+        ErrorKind::Unmergeable => "serve it beside the base with the library that trained it".into(),
+        ErrorKind::MutatedBase => {
+            "convert it first: PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`; or merge \
+             into the residual model that training saved, with `--residual-base`"
+                .into()
+        }
+        ErrorKind::Unmatched => {
+            "is this the base the adapter was trained on? `lorakit inspect ADAPTER --base BASE` compares them".into()
+        }
+        ErrorKind::Ambiguous => "merge into the part of the model the adapter was trained on".into(),
+        ErrorKind::Shape => {
+            "the adapter belongs to a base of another size; `lorakit inspect ADAPTER` names the one it was trained on"
+                .into()
+        }
+        ErrorKind::Conflict => "merge the adapters one after another, in the order that should win".into(),
+        ErrorKind::Quantized => {
+            "merge into the unquantised model: a 4-bit base written back as 4-bit keeps 1-4 % of an adapter".into()
+        }
+        ErrorKind::Interrupted => "nothing was written; run the same command again".into(),
+        _ => return None,
+    };
+    Some(text)
+}
+
+fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {
+    let name = error.path().and_then(|p| p.file_name()).map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    Some(match kind {
+        FileError::Exists if error.to_string().contains("not replaced") => {
+            "choose another output, or remove that one yourself".into()
+        }
+        FileError::Exists => "`--force` replaces it (the old one is kept until the new one is complete)".into(),
+        FileError::SameFile => "choose an output that is not an input".into(),
+        FileError::Empty | FileError::Truncated => {
+            "the download or copy is incomplete; compare its size with the original's and fetch it again".into()
+        }
+        FileError::LfsPointer => format!("fetch the file itself: `git lfs pull --include {name}`"),
+        FileError::Html => "a login or error page was saved instead; download it again, with a token if it is gated".into(),
+        FileError::UnsafePickle => "do not load this file with other tools either; ask for a safetensors version".into(),
+        FileError::UnsafePath => "the index is malicious or broken; fetch it again from a source you trust".into(),
+        FileError::MissingShard => "the download is incomplete; fetch the missing file into the same folder".into(),
+        FileError::NoSpace => "free some space or choose an output on another disk; `--dry-run` tells the size".into(),
+        FileError::UnknownFormat => format!("`lorakit inspect` reads safetensors, GGUF and Torch files; what is `{path}`?"),
+        FileError::NotFound => "check the path; nothing is downloaded".into(),
+        FileError::Corrupt => "the file is damaged or was made by a broken tool; fetch or export it again".into(),
+        _ => return None,
+    })
+}

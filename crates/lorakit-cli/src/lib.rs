@@ -1,0 +1,59 @@
+//! The `lorakit` command as a library, so that other front ends can offer the same one.
+//!
+//! Results go to stdout, everything else to stderr. Errors end with a hint: a thing to type. Exit codes are in
+//! [`exit`].
+
+#![deny(missing_docs)]
+
+mod args;
+mod command;
+mod error;
+pub mod exit;
+mod hint;
+mod progress;
+mod ui;
+mod units;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use error::Failure;
+use ui::Ui;
+
+/// Runs one command line and returns its exit code.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let ui = Ui::new(&cli.common);
+    match dispatch(&cli, &ui) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(failure) => {
+            ui.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
+    match &cli.command {
+        Command::Merge(args) => command::merge::run(args, &cli.common, ui),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "lorakit", &mut text);
+            ui.raw(&text)
+        }
+        Command::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(Failure::Output)?;
+            ui.raw(&text)
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What is printed where: results on stdout, everything else on stderr.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use lorakit::adapter::{Finding, Severity};
+use serde_json::Value;
+
+use crate::args::{Color, Common};
+use crate::error::Failure;
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
+const GREEN: Style = AnsiColor::Green.on_default().bold();
+const CYAN: Style = AnsiColor::Cyan.on_default().bold();
+
+/// Detail lines printed with an error; `--json` has them all.
+const MAX_DETAILS: usize = 8;
+
+/// The terminal, as the options want it.
+pub(crate) struct Ui {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: bool,
+    pub(crate) progress: bool,
+}
+
+impl Ui {
+    pub(crate) fn new(common: &Common) -> Self {
+        match common.color {
+            Color::Auto => {}
+            Color::Always => anstream::ColorChoice::Always.write_global(),
+            Color::Never => anstream::ColorChoice::Never.write_global(),
+        }
+        let progress = !common.no_progress && !common.quiet && !common.json && io::stderr().is_terminal();
+        Ui { json: common.json, quiet: common.quiet, verbose: common.verbose, progress }
+    }
+
+    /// Prints a result.
+    pub(crate) fn result(&self, text: &str) -> Result<(), Failure> {
+        let mut out = anstream::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+    }
+
+    /// Prints a result as it is.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
+    }
+
+    /// Prints the one JSON object of a command.
+    pub(crate) fn json(&self, object: &Value) -> Result<(), Failure> {
+        self.raw(format!("{object}\n").as_bytes())
+    }
+
+    /// Prints notes and warnings on stderr.
+    pub(crate) fn notes(&self, notes: &[Finding]) {
+        if self.json || self.quiet {
+            return;
+        }
+        let mut text = String::new();
+        for note in notes {
+            let _ = writeln!(text, "{}: {note}", severity(note.severity));
+        }
+        self.stderr(&text);
+    }
+
+    /// Prints a failure on stderr: what, details, causes, hint.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if failure.exit_code() == crate::exit::OK {
+            return;
+        }
+        if self.json {
+            return self.stderr(&format!("{}\n", failure.json()));
+        }
+        let mut text = format!("{RED}error{RED:#}: {}\n", failure.message());
+        let details = failure.details();
+        for line in details.iter().take(MAX_DETAILS) {
+            let _ = writeln!(text, "  {line}");
+        }
+        if details.len() > MAX_DETAILS {
+            let _ = writeln!(text, "  ... {} more (see all with `--json`)", details.len() - MAX_DETAILS);
+        }
+        for cause in failure.causes() {
+            let _ = writeln!(text, "  Caused by: {cause}");
+        }
+        if let Some(hint) = failure.hint() {
+            let _ = writeln!(text, "\n{CYAN}hint{CYAN:#}: {hint}");
+        }
+        self.stderr(&text);
+    }
+
+    fn stderr(&self, text: &str) {
+        let _ = anstream::stderr().lock().write_all(text.as_bytes());
+    }
+}
+
+/// A severity as a coloured word.
+pub(crate) fn severity(severity: Severity) -> String {
+    let style = match severity {
+        Severity::Note => CYAN,
+        Severity::Warning => YELLOW,
+        Severity::Error => RED,
+    };
+    format!("{style}{severity}{style:#}")
+}
+
+/// A word that says something went well.
+pub(crate) fn good(word: &str) -> String {
+    format!("{GREEN}{word}{GREEN:#}")
+}
+
+/// A finding as JSON.
+pub(crate) fn finding_json(finding: &Finding) -> Value {
+    serde_json::json!({
+        "severity": finding.severity.to_string(), "code": finding.code,
+        "subject": finding.subject, "message": finding.message,
+    })
+}

@@ -1,0 +1,279 @@
+//! Model families as data: how each names its tensors in Hugging Face and in GGUF files.
+//!
+//! A family is one file in `data/` and one line in [`FAMILIES`]. A tensor rule pairs two name templates, in
+//! which `{i}` is the layer, and says what the tensor is for and whether its rows change order between the two
+//! formats.
+
+mod permute;
+
+use std::sync::LazyLock;
+
+use lorakit_tensor::Result;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+pub use permute::RowPermutation;
+
+/// One file per family.
+const FAMILIES: &[&str] = &[
+    include_str!("data/llama.json"),
+    include_str!("data/qwen2.json"),
+    include_str!("data/qwen3.json"),
+];
+
+static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
+    let parse = |text: &&str| serde_json::from_str(text).expect("built-in data is valid");
+    FAMILIES.iter().map(parse).collect()
+});
+
+/// Every family that is known.
+pub fn architectures() -> &'static [Architecture] {
+    &ARCHITECTURES
+}
+
+/// The family that GGUF files call `name` in `general.architecture`.
+pub fn by_gguf(name: &str) -> Option<&'static Architecture> {
+    architectures().iter().find(|a| a.gguf == name)
+}
+
+/// The family that `config.json` calls `model_type`.
+pub fn by_model_type(model_type: &str) -> Option<&'static Architecture> {
+    architectures().iter().find(|a| a.hf.iter().any(|class| class.model_type == model_type))
+}
+
+/// A model family.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    gguf: String,
+    hf: Vec<HfClass>,
+    config: Map<String, Value>,
+    tensors: Vec<TensorRule>,
+}
+
+/// A Hugging Face model class of a family.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HfClass {
+    /// The entry of `architectures`, e.g. `LlamaForCausalLM`.
+    pub architecture: String,
+    /// The value of `model_type`, e.g. `llama`.
+    pub model_type: String,
+    /// The GGUF key, without its family prefix, that only this class has; the first class of a family has none.
+    #[serde(default)]
+    pub when: Option<String>,
+}
+
+/// One kind of tensor of a family.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorRule {
+    gguf: String,
+    #[serde(default)]
+    hf: Option<String>,
+    #[serde(default)]
+    dropped: Option<String>,
+    /// What the tensor is for.
+    pub role: Role,
+    /// Which head count orders its rows in GGUF files.
+    #[serde(default)]
+    pub permute: Permute,
+    /// A model may lack the tensor.
+    #[serde(default)]
+    pub optional: bool,
+    /// The `config.json` switch that is true if every layer has the tensor, false if none has it.
+    #[serde(default)]
+    pub flag: Option<String>,
+}
+
+/// What a tensor is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the names are those of the layers")]
+pub enum Role {
+    Embed,
+    Head,
+    Norm,
+    AttnQ,
+    AttnK,
+    AttnV,
+    AttnO,
+    FfnGate,
+    FfnUp,
+    FfnDown,
+    Rope,
+}
+
+/// Whether GGUF files hold the rows of a tensor in another order than Hugging Face files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Permute {
+    /// The order is the same.
+    #[default]
+    None,
+    /// Permuted within each query head.
+    Q,
+    /// Permuted within each key head.
+    K,
+}
+
+/// Number of attention heads of a model.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key and value heads.
+    pub key_value: usize,
+}
+
+/// A rule, and the layer of the tensor that it was found for.
+#[derive(Debug, Clone, Copy)]
+pub struct Match<'a> {
+    /// The rule.
+    pub rule: &'a TensorRule,
+    /// The layer, for tensors that layers repeat.
+    pub layer: Option<usize>,
+}
+
+impl Architecture {
+    /// The value of `general.architecture`, which is also the prefix of the family's keys.
+    pub fn gguf(&self) -> &str {
+        &self.gguf
+    }
+
+    /// The Hugging Face classes, the usual one first.
+    pub fn hf_classes(&self) -> &[HfClass] {
+        &self.hf
+    }
+
+    /// The rules, in the order of the model.
+    pub fn tensors(&self) -> &[TensorRule] {
+        &self.tensors
+    }
+
+    /// Entries of `config.json` that the family fixes.
+    pub(crate) fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// The rule for the tensor that GGUF files call `name`.
+    pub fn match_gguf(&self, name: &str) -> Option<Match<'_>> {
+        self.tensors.iter().find_map(|rule| {
+            layer_of(&rule.gguf, name).map(|layer| Match { rule, layer })
+        })
+    }
+
+    /// The rule for the tensor that Hugging Face files call `name`.
+    pub fn match_hf(&self, name: &str) -> Option<Match<'_>> {
+        self.tensors.iter().find_map(|rule| {
+            layer_of(rule.hf.as_deref()?, name).map(|layer| Match { rule, layer })
+        })
+    }
+}
+
+impl Match<'_> {
+    /// The tensor's name in GGUF files.
+    pub fn gguf_name(&self) -> String {
+        self.rule.gguf_name(self.layer)
+    }
+
+    /// The tensor's name in Hugging Face files, unless they do not hold it.
+    pub fn hf_name(&self) -> Option<String> {
+        self.rule.hf.as_deref().map(|template| fill(template, self.layer))
+    }
+}
+
+impl TensorRule {
+    /// The name in GGUF files, of `layer` if layers repeat the tensor.
+    pub fn gguf_name(&self, layer: Option<usize>) -> String {
+        fill(&self.gguf, layer)
+    }
+
+    /// Whether every layer has one.
+    pub fn is_layered(&self) -> bool {
+        self.gguf.contains(LAYER)
+    }
+
+    /// Why Hugging Face files do not hold the tensor, if they do not.
+    pub fn dropped(&self) -> Option<&str> {
+        self.dropped.as_deref()
+    }
+
+    /// How the `rows` rows of the tensor are reordered, if they are.
+    ///
+    /// # Errors
+    /// If the rows do not form as many heads as the model has.
+    pub fn permutation(&self, rows: usize, heads: Heads) -> Result<Option<RowPermutation>> {
+        match self.permute {
+            Permute::None => Ok(None),
+            Permute::Q => RowPermutation::new(rows, heads.query).map(Some),
+            Permute::K => RowPermutation::new(rows, heads.key_value).map(Some),
+        }
+    }
+}
+
+/// The placeholder of the layer number in a template.
+const LAYER: &str = "{i}";
+
+/// Whether `name` is of `template`, and of which layer then.
+fn layer_of(template: &str, name: &str) -> Option<Option<usize>> {
+    let Some((before, after)) = template.split_once(LAYER) else {
+        return (template == name).then_some(None);
+    };
+    let digits = name.strip_prefix(before)?.strip_suffix(after)?;
+    let layer = digits.parse::<usize>().ok()?;
+    // `+1` and `01` would be second names of layer 1.
+    (layer.to_string() == digits).then_some(Some(layer))
+}
+
+fn fill(template: &str, layer: Option<usize>) -> String {
+    layer.map_or_else(|| template.to_string(), |layer| template.replace(LAYER, &layer.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_translates_back() {
+        for architecture in architectures() {
+            for rule in architecture.tensors() {
+                let layer = rule.is_layered().then_some(17);
+                let found = architecture.match_gguf(&rule.gguf_name(layer)).unwrap();
+                assert!(std::ptr::eq(found.rule, rule) && found.layer == layer);
+                assert_eq!(rule.hf.is_none(), rule.dropped.is_some(), "{}", rule.gguf);
+                if let Some(hf_name) = found.hf_name() {
+                    let back = architecture.match_hf(&hf_name).unwrap();
+                    assert_eq!(back.gguf_name(), rule.gguf_name(layer));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn families_are_found_by_every_name() {
+        for architecture in architectures() {
+            assert!(std::ptr::eq(by_gguf(architecture.gguf()).unwrap(), architecture));
+            for (i, class) in architecture.hf_classes().iter().enumerate() {
+                assert!(std::ptr::eq(by_model_type(&class.model_type).unwrap(), architecture));
+                assert_eq!(class.when.is_none(), i == 0);
+            }
+        }
+        assert!(by_gguf("mamba").is_none());
+    }
+
+    #[test]
+    fn names_of_the_llama_family() {
+        let llama = by_gguf("llama").unwrap();
+        let hf_name = |gguf: &str| llama.match_gguf(gguf).and_then(|found| found.hf_name());
+        assert_eq!(hf_name("blk.3.ffn_norm.weight").unwrap(), "model.layers.3.post_attention_layernorm.weight");
+        assert_eq!(hf_name("output.weight").unwrap(), "lm_head.weight");
+        for unknown in ["blk.03.ffn_norm.weight", "blk.+3.ffn_norm.weight", "blk..ffn_norm.weight", "blk.3.ffn_gate_exps.weight"] {
+            assert!(llama.match_gguf(unknown).is_none(), "{unknown}");
+        }
+        let query = llama.match_hf("model.layers.0.self_attn.q_proj.weight").unwrap().rule;
+        assert_eq!((query.role, query.permute), (Role::AttnQ, Permute::Q));
+        assert!(by_gguf("qwen2").unwrap().tensors().iter().all(|rule| rule.permute == Permute::None));
+    }
+}
