@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lorakit_tensor::DType;
 
 use crate::units;
 
@@ -66,6 +67,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Add adapters to a base model
     Merge(Merge),
+    /// Turn a model into another format
+    Convert(Convert),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -125,6 +128,31 @@ pub(crate) struct Merge {
     pub(crate) rounding: RoundingChoice,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit convert model.gguf -o model/ --to hf
+  lorakit convert model-00001-of-00003.gguf -o model/ --to hf --dtype f16")]
+pub(crate) struct Convert {
+    /// The model: a GGUF file, or the first part of a split one
+    pub(crate) source: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Format to convert to: `hf` is a Hugging Face folder
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: ConvertTarget,
+    /// Dtype of the tensors; `keep` writes quantised models as bf16
+    #[arg(long, value_name = "DTYPE", default_value = "keep")]
+    pub(crate) dtype: DtypeChoice,
+    /// Largest shard
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
+    pub(crate) max_shard_size: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConvertTarget {
+    Hf,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum MergeFormat {
     Safetensors,
@@ -137,6 +165,17 @@ pub(crate) enum DtypeChoice {
     F32,
     F16,
     Bf16,
+}
+
+impl DtypeChoice {
+    pub(crate) fn dtype(self) -> Option<DType> {
+        match self {
+            DtypeChoice::Keep => None,
+            DtypeChoice::F32 => Some(DType::F32),
+            DtypeChoice::F16 => Some(DType::F16),
+            DtypeChoice::Bf16 => Some(DType::BF16),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

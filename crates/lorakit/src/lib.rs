@@ -1,6 +1,7 @@
 //! LoRA adapters.
 
 pub mod adapter;
+pub mod arch;
 pub mod fit;
 pub mod ops;
 pub mod plan;

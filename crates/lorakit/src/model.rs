@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, Format, ReadMode, TensorInfo, TensorSource, json};
+use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, TensorInfo, TensorSource, json};
 use serde_json::Value;
 
+use crate::ops::convert;
+use crate::plan::{Content, SideFile};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// An opened model.
@@ -16,6 +18,8 @@ pub struct Model {
     pub config: Option<ModelConfig>,
     checkpoint: Arc<Checkpoint>,
     source: Arc<dyn TensorSource>,
+    /// Files of the model folder that a GGUF file holds as metadata.
+    rebuilt: Vec<SideFile>,
 }
 
 /// `config.json` of a model.
@@ -43,7 +47,29 @@ impl Model {
             false => None,
         };
         let source: Arc<dyn TensorSource> = checkpoint.clone();
-        Ok(Model { path: path.to_path_buf(), config, checkpoint, source })
+        Ok(Model { path: path.to_path_buf(), config, checkpoint, source, rebuilt: Vec::new() })
+    }
+
+    /// Opens a folder or file; a GGUF file is seen as the Hugging Face checkpoint it was made from, its weights
+    /// to be written as `dtype`.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and for GGUF files of an unknown family or tokenizer.
+    pub fn open_as_hf(path: &Path, mode: ReadMode, dtype: Option<DType>) -> Result<Self> {
+        let mut model = Self::open(path, mode)?;
+        if model.checkpoint.format() == Format::Gguf {
+            (model.source, model.rebuilt) = convert::view(&model.checkpoint, dtype)?;
+            let config = model.rebuilt.iter().find(|f| f.name == "config.json");
+            if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
+                model.config = Some(ModelConfig { json: json::parse(text)? });
+            }
+        }
+        Ok(model)
+    }
+
+    /// Files of the model folder that were rebuilt from GGUF metadata; none for other formats.
+    pub fn rebuilt_files(&self) -> &[SideFile] {
+        &self.rebuilt
     }
 
     /// The files.

@@ -9,7 +9,7 @@ use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
 use super::planned;
-use crate::args::{self, Common, DtypeChoice, MoeChoice, RoundingChoice, TiedChoice};
+use crate::args::{self, Common, MoeChoice, RoundingChoice, TiedChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
@@ -43,12 +43,7 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
 fn options(args: &args::Merge, common: &Common) -> MergeOptions {
     MergeOptions {
         replace: args.output.force,
-        dtype: match args.dtype {
-            DtypeChoice::Keep => None,
-            DtypeChoice::F32 => Some(DType::F32),
-            DtypeChoice::F16 => Some(DType::F16),
-            DtypeChoice::Bf16 => Some(DType::BF16),
-        },
+        dtype: args.dtype.dtype(),
         max_shard: args.max_shard_size,
         tied: match args.tied {
             TiedChoice::Untie => Tied::Untie,

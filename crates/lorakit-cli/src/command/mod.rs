@@ -1,4 +1,5 @@
 //! One module for each verb.
 
+pub(crate) mod convert;
 pub(crate) mod merge;
 mod planned;

@@ -15,11 +15,8 @@ use serde_json::{Map, Value};
 pub use permute::RowPermutation;
 
 /// One file per family.
-const FAMILIES: &[&str] = &[
-    include_str!("data/llama.json"),
-    include_str!("data/qwen2.json"),
-    include_str!("data/qwen3.json"),
-];
+const FAMILIES: &[&str] =
+    &[include_str!("data/llama.json"), include_str!("data/qwen2.json"), include_str!("data/qwen3.json")];
 
 static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
     let parse = |text: &&str| serde_json::from_str(text).expect("built-in data is valid");
@@ -159,16 +156,14 @@ impl Architecture {
 
     /// The rule for the tensor that GGUF files call `name`.
     pub fn match_gguf(&self, name: &str) -> Option<Match<'_>> {
-        self.tensors.iter().find_map(|rule| {
-            layer_of(&rule.gguf, name).map(|layer| Match { rule, layer })
-        })
+        self.tensors.iter().find_map(|rule| layer_of(&rule.gguf, name).map(|layer| Match { rule, layer }))
     }
 
     /// The rule for the tensor that Hugging Face files call `name`.
     pub fn match_hf(&self, name: &str) -> Option<Match<'_>> {
-        self.tensors.iter().find_map(|rule| {
-            layer_of(rule.hf.as_deref()?, name).map(|layer| Match { rule, layer })
-        })
+        self.tensors
+            .iter()
+            .find_map(|rule| layer_of(rule.hf.as_deref()?, name).map(|layer| Match { rule, layer }))
     }
 }
 
@@ -267,9 +262,17 @@ mod tests {
     fn names_of_the_llama_family() {
         let llama = by_gguf("llama").unwrap();
         let hf_name = |gguf: &str| llama.match_gguf(gguf).and_then(|found| found.hf_name());
-        assert_eq!(hf_name("blk.3.ffn_norm.weight").unwrap(), "model.layers.3.post_attention_layernorm.weight");
+        assert_eq!(
+            hf_name("blk.3.ffn_norm.weight").unwrap(),
+            "model.layers.3.post_attention_layernorm.weight"
+        );
         assert_eq!(hf_name("output.weight").unwrap(), "lm_head.weight");
-        for unknown in ["blk.03.ffn_norm.weight", "blk.+3.ffn_norm.weight", "blk..ffn_norm.weight", "blk.3.ffn_gate_exps.weight"] {
+        for unknown in [
+            "blk.03.ffn_norm.weight",
+            "blk.+3.ffn_norm.weight",
+            "blk..ffn_norm.weight",
+            "blk.3.ffn_gate_exps.weight",
+        ] {
             assert!(llama.match_gguf(unknown).is_none(), "{unknown}");
         }
         let query = llama.match_hf("model.layers.0.self_attn.q_proj.weight").unwrap().rule;

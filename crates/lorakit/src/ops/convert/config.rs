@@ -93,10 +93,8 @@ pub(super) fn generation_config(ids: &SpecialIds) -> Value {
 
 /// Rows of a head; keys and values must have the same.
 fn head_dim(keys: Keys<'_>) -> Result<u64> {
-    let (hidden, heads) = (
-        keys.required_integer("embedding_length")?,
-        keys.required_integer("attention.head_count")?,
-    );
+    let (hidden, heads) =
+        (keys.required_integer("embedding_length")?, keys.required_integer("attention.head_count")?);
     let head_dim = match keys.integer("attention.key_length")? {
         Some(length) => length,
         None => hidden.checked_div(heads).unwrap_or(0),
@@ -113,7 +111,7 @@ fn head_dim(keys: Keys<'_>) -> Result<u64> {
     Ok(head_dim)
 }
 
-fn vocab_size(tensors: &[TensorInfo]) -> Result<usize> {
+pub(super) fn vocab_size(tensors: &[TensorInfo]) -> Result<usize> {
     let name = "token_embd.weight";
     match tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice()) {
         Some([rows, _]) => Ok(*rows),
@@ -131,7 +129,8 @@ fn torch_name(dtype: DType) -> Result<&'static str> {
         DType::F16 => Ok("float16"),
         DType::F32 => Ok("float32"),
         other => {
-            let message = format!("{other} cannot be the type of a Hugging Face model; BF16, F16 and F32 can");
+            let message =
+                format!("{other} cannot be the type of a Hugging Face model; BF16, F16 and F32 can");
             Err(Error::new(ErrorKind::Unsupported, message))
         }
     }

@@ -112,7 +112,8 @@ pub(super) fn missing(key: &str) -> Error {
 }
 
 fn wrong(key: &str, value: &Value, needed: &str) -> Error {
-    let message = format!("metadata key `{key}` is {value} of type {}, needed is {needed}", value.type_name());
+    let message =
+        format!("metadata key `{key}` is {value} of type {}, needed is {needed}", value.type_name());
     Error::new(ErrorKind::Corrupt, message)
 }
 

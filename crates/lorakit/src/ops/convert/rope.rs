@@ -10,6 +10,15 @@ use super::keys::Keys;
 /// The wavelength threshold that makes the recovered parameters unique; every published model uses 1.
 const LOW_FREQ_FACTOR: f64 = 1.0;
 
+/// Keys that transformers has no counterpart for, and the values at which they change nothing.
+const WITHOUT_COUNTERPART: &[(&str, f64)] = &[
+    ("rope.scale_linear", 1.0),
+    ("rope.scaling.attn_factor", 1.0),
+    ("rope.scaling.yarn_attn_factor", 1.0),
+    ("rope.scaling.yarn_ext_factor", 1.0),
+    ("rope.scaling.yarn_log_multiplier", 0.0),
+];
+
 /// `rope_scaling` of `config.json`, or `None` if positions are not scaled.
 ///
 /// `factors` are the values of `rope_freqs.weight`: the divisor of each frequency, `head_dim / 2` of them.
@@ -17,6 +26,12 @@ const LOW_FREQ_FACTOR: f64 = 1.0;
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a scaling that transformers has no name for.
 pub(super) fn rope_scaling(keys: Keys<'_>, theta: f64, factors: Option<&[f32]>) -> Result<Option<Value>> {
+    for (key, neutral) in WITHOUT_COUNTERPART {
+        if let Some(value) = keys.float(key)?.filter(|value| value != neutral) {
+            let message = format!("has `{key}` {value}, which config.json cannot say");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+    }
     if let Some(factors) = factors {
         return llama3(theta, factors);
     }
@@ -33,11 +48,9 @@ pub(super) fn rope_scaling(keys: Keys<'_>, theta: f64, factors: Option<&[f32]>) 
             scaling.insert("factor".into(), keys.required_float("rope.scaling.factor")?.into());
             let original = keys.required_integer("rope.scaling.original_context_length")?;
             scaling.insert("original_max_position_embeddings".into(), original.into());
-            for (key, name) in [
-                ("rope.scaling.attn_factor", "attention_factor"),
-                ("rope.scaling.yarn_beta_fast", "beta_fast"),
-                ("rope.scaling.yarn_beta_slow", "beta_slow"),
-            ] {
+            for (key, name) in
+                [("rope.scaling.yarn_beta_fast", "beta_fast"), ("rope.scaling.yarn_beta_slow", "beta_slow")]
+            {
                 if let Some(value) = keys.float(key)? {
                     scaling.insert(name.into(), value.into());
                 }
@@ -87,7 +100,8 @@ fn llama3(theta: f64, divisors: &[f32]) -> Result<Option<Value>> {
         (expected / f64::from(d) - 1.0).abs() < 1e-4
     };
     // NaN fails the comparisons.
-    if !(original >= 1.0 && high > LOW_FREQ_FACTOR && divisors.iter().enumerate().all(|(i, &d)| close(i, d))) {
+    if !(original >= 1.0 && high > LOW_FREQ_FACTOR && divisors.iter().enumerate().all(|(i, &d)| close(i, d)))
+    {
         return Err(unsupported());
     }
     Ok(Some(json!({
@@ -121,14 +135,19 @@ mod tests {
 
     fn divisors(theta: f64, head_dim: usize, factor: f64, high: f64, original: f64) -> Vec<f32> {
         let count = head_dim / 2;
-        (0..count).map(|i| llama3_divisor(wavelength(theta, i, count), factor, high, original) as f32).collect()
+        (0..count)
+            .map(|i| llama3_divisor(wavelength(theta, i, count), factor, high, original) as f32)
+            .collect()
     }
 
     #[test]
     fn llama3_parameters_are_recovered() {
-        for (theta, head_dim, factor, original) in
-            [(5e5, 128, 8.0, 8192.0), (5e5, 64, 32.0, 8192.0), (1e4, 128, 4.0, 2048.0), (1e6, 96, 16.0, 4096.0)]
-        {
+        for (theta, head_dim, factor, original) in [
+            (5e5, 128, 8.0, 8192.0),
+            (5e5, 64, 32.0, 8192.0),
+            (1e4, 128, 4.0, 2048.0),
+            (1e6, 96, 16.0, 4096.0),
+        ] {
             let scaling = llama3(theta, &divisors(theta, head_dim, factor, 4.0, original)).unwrap().unwrap();
             let expected = format!(
                 r#"{{"rope_type":"llama3","factor":{factor:?},"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":{original}}}"#

@@ -49,7 +49,10 @@ pub(crate) fn hf_tensors(
         let fail = |kind, message: String| Err(Error::new(kind, message).tensor(&tensor.name));
         let Some(found) = architecture.match_gguf(&tensor.name) else {
             let family = architecture.gguf();
-            return fail(ErrorKind::Unsupported, format!("is not a tensor of the family `{family}` as it is known"));
+            return fail(
+                ErrorKind::Unsupported,
+                format!("is not a tensor of the family `{family}` as it is known"),
+            );
         };
         if found.layer.is_some_and(|layer| layer as u64 >= layers) {
             return fail(ErrorKind::Corrupt, format!("is of a layer beyond the {layers} of the model"));

@@ -35,7 +35,9 @@ pub(super) fn side_files(
     notes: &mut Vec<Finding>,
 ) -> Result<Vec<SideFile>> {
     let mut files: BTreeMap<String, Content> = BTreeMap::new();
-    if base.path.is_dir() {
+    if !base.rebuilt_files().is_empty() {
+        files.extend(base.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
+    } else if base.path.is_dir() {
         collect(&base.path, "", &mut files)?;
     } else {
         for name in COMPANIONS.iter().chain(TOKENIZER) {

@@ -12,12 +12,13 @@ mod tied;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{DType, ReadMode, TensorInfo};
+use lorakit_tensor::{DType, Format, ReadMode, TensorInfo};
 
 pub use tied::Tied;
 
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
+use super::convert::natural_dtype;
 use crate::plan::{Compute, Container, OutputTensor, Plan, Progress, Recipe, Report, Rounding, Target};
 use crate::{Error, ErrorKind, Model, Result};
 use group::{Group, Groups};
@@ -114,7 +115,11 @@ pub struct MergedAdapter {
 /// # Errors
 /// Every refusal of a merge: see [`ErrorKind`].
 pub fn plan(options: &MergeOptions) -> Result<Merge> {
-    let base = Model::open(&options.base, options.mode)?;
+    let base = Model::open_as_hf(&options.base, options.mode, options.dtype)?;
+    // A GGUF base is decoded: all of its tensors are written in one dtype.
+    let gguf = base.checkpoint().format() == Format::Gguf;
+    let dtype = options.dtype.or_else(|| gguf.then(|| natural_dtype(base.tensors())));
+    let options = &MergeOptions { dtype, ..options.clone() };
     let mut notes = Vec::new();
     let mut adapters = Vec::new();
     for (path, weight) in &options.adapters {
@@ -141,7 +146,7 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     }
     groups.drop_unchanged_replacements(&base)?;
     let untied = tied::resolve(&view, &base, &adapters, &mut groups, options.tied)?;
-    refuse::quantized(&base, &groups)?;
+    refuse::quantized(&base, &groups, dtype)?;
 
     let (tensors, added) = output_tensors(&base, groups, options)?;
     let edited = tensors.iter().filter(|t| matches!(&t.recipe, Recipe::Compute(c) if c.edits())).count();
@@ -232,10 +237,10 @@ fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Res
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 
-/// `wanted` for floating-point tensors; everything else keeps its dtype.
+/// `wanted` for tensors of numbers; integers and what cannot be decoded keep their dtype.
 fn output_dtype(stored: DType, wanted: Option<DType>) -> DType {
-    match stored {
-        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => wanted.unwrap_or(stored),
-        other => other,
+    match lorakit_quant::codec(stored) {
+        Some(_) => wanted.unwrap_or(stored),
+        None => stored,
     }
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use lorakit_quant::{codec, encoder};
-use lorakit_tensor::TensorSource;
+use lorakit_tensor::{DType, TensorSource};
 
 use super::group::Groups;
 use crate::adapter::{Adapter, Finding, Severity};
@@ -88,9 +88,9 @@ pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Fi
     })
 }
 
-/// Refuses to edit tensors that cannot be decoded and encoded.
-pub(super) fn quantized(base: &Model, groups: &Groups) -> Result<()> {
-    let fixed = |dtype| codec(dtype).is_none() || encoder(dtype).is_none();
+/// Refuses to edit tensors that cannot be decoded, or not be encoded as `wanted` (or as they were).
+pub(super) fn quantized(base: &Model, groups: &Groups, wanted: Option<DType>) -> Result<()> {
+    let fixed = |dtype| codec(dtype).is_none() || encoder(wanted.unwrap_or(dtype)).is_none();
     let targets = groups.iter().filter_map(|(_, group)| Some(&base.tensors()[group.base?]));
     let blocked: Vec<_> = targets.filter(|info| fixed(info.dtype)).collect();
     let Some(first) = blocked.first() else { return Ok(()) };

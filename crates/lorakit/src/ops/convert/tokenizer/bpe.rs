@@ -39,7 +39,8 @@ pub(super) fn bpe<'a>(
         "merges": merges,
     });
     // Only offsets are at stake here, and they do not lose the space before a word.
-    let bytes = json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true});
+    let bytes =
+        json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true});
     let post_processor = match super::template(frame) {
         Value::Null => bytes,
         template => json!({"type": "Sequence", "processors": [bytes, template]}),

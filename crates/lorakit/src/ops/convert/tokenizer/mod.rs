@@ -58,7 +58,8 @@ pub(super) fn tokenizer(metadata: &Metadata, max_length: u64) -> Result<Tokenize
         }
         other => {
             let other = other.escape_debug();
-            let message = format!("has a tokenizer of kind `{other}` (`tokenizer.ggml.model`); known are gpt2, llama");
+            let message =
+                format!("has a tokenizer of kind `{other}` (`tokenizer.ggml.model`); known are gpt2, llama");
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
     };
@@ -114,10 +115,11 @@ fn template(frame: Frame<'_>) -> Value {
         .flatten()
         .map(|(id, token)| (token.to_string(), json!({"id": token, "ids": [id], "tokens": [token]})))
         .collect();
+    let pair = [framed("A", 0), framed("B", 1)].concat();
     json!({
         "type": "TemplateProcessing",
         "single": framed("A", 0),
-        "pair": [framed("A", 0), framed("B", 1)].concat(),
+        "pair": pair,
         "special_tokens": tokens,
     })
 }
@@ -170,3 +172,6 @@ fn chat_template(metadata: &Metadata) -> Result<Option<Value>> {
     named.splice(0..0, default.map(|template| json!({"name": "default", "template": template})));
     Ok(Some(named.into()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+/// Cased letters of the Unicode version that DeepSeek took.
+const DEEPSEEK_LETTERS: &str = include_str!("deepseek_letters.regex").trim_ascii_end();
 const CJK: &str = "[\u{4e00}-\u{9fa5}\u{0800}-\u{4e00}\u{ac00}-\u{d7ff}]+";
 const CJK_KANA: &str = "[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+";
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
@@ -54,19 +56,14 @@ const SPLITS: &[Split] = &[
         ..PLAIN
     },
     Split { names: &["smaug-bpe", "dbrx"], steps: &[Pattern(LLAMA3)], ..PLAIN },
-    Split {
-        names: &["qwen2", "deepseek-r1-qwen", "megrez"],
-        steps: &[Pattern(QWEN2)],
-        nfc: true,
-        ..PLAIN
-    },
+    Split { names: &["qwen2", "deepseek-r1-qwen", "megrez"], steps: &[Pattern(QWEN2)], nfc: true, ..PLAIN },
     Split { names: &["tekken"], steps: &[Pattern(TEKKEN)], ignore_merges: true, add_bos: true, ..PLAIN },
     Split { names: &["gpt-4o", "llama4"], steps: &[Pattern(GPT_4O)], ..PLAIN },
     Split {
         names: &["deepseek-llm"],
         steps: &[
             Pattern(r"[\r\n]"),
-            Pattern(include_str!("deepseek_letters.txt")),
+            Pattern(DEEPSEEK_LETTERS),
             Pattern("\\s?[!-/:-~\u{ff01}-\u{ff0f}\u{ff1a}-\u{ff5e}\u{2018}-\u{201f}\u{3000}-\u{3002}]+"),
             Pattern(r"\s+$"),
             Pattern(CJK),
@@ -86,7 +83,12 @@ const SPLITS: &[Split] = &[
     },
     Split {
         names: &["default"],
-        steps: &[Pattern(r"[\p{P}$+<=>^~|]+"), Pattern(GPT2), Pattern(r"\p{N}+"), Pattern(r"[0-9][0-9][0-9]")],
+        steps: &[
+            Pattern(r"[\p{P}$+<=>^~|]+"),
+            Pattern(GPT2),
+            Pattern(r"\p{N}+"),
+            Pattern(r"[0-9][0-9][0-9]"),
+        ],
         ..PLAIN
     },
 ];

@@ -85,7 +85,7 @@ fn merges(vocab: &Vocab<'_>, scores: &[f32]) -> Result<Vec<String>> {
         sides: (&'a str, &'a str),
     }
     let mut merges: Vec<Merge<'_>> = Vec::new();
-    for ((id, token, _), &score) in (0..vocab.len()).filter_map(|id| vocab.entry(id)).zip(scores) {
+    for (id, (token, &score)) in vocab.tokens().iter().zip(scores).enumerate() {
         // Text never holds a space when it is merged, control tokens and byte tokens are not merged.
         if vocab.normal_id(token) != Some(id) || token.contains(' ') {
             continue;
@@ -106,6 +106,8 @@ fn merges(vocab: &Vocab<'_>, scores: &[f32]) -> Result<Vec<String>> {
             of_token.sort_by_key(|merge| (vocab.id(merge.sides.0), vocab.id(merge.sides.1)));
         }
     }
-    merges.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| Reverse(a.lengths).cmp(&Reverse(b.lengths))));
+    merges.sort_by(|a, b| {
+        b.score.total_cmp(&a.score).then_with(|| Reverse(a.lengths).cmp(&Reverse(b.lengths)))
+    });
     Ok(merges.iter().map(|merge| format!("{} {}", merge.sides.0, merge.sides.1)).collect())
 }

@@ -52,6 +52,11 @@ impl<'a> Vocab<'a> {
         self.tokens.len()
     }
 
+    /// The texts of all tokens.
+    pub(super) fn tokens(&self) -> &'a [String] {
+        self.tokens
+    }
+
     /// The text of token `id`.
     pub(super) fn token(&self, id: usize) -> Option<&'a str> {
         self.tokens.get(id).map(String::as_str)
@@ -124,7 +129,8 @@ impl SpecialIds {
             let id = integer(metadata, &key)?;
             match id {
                 Some(id) if id >= vocab.len() as u64 => {
-                    let message = format!("metadata key `{key}` is {id}; the vocabulary has {} tokens", vocab.len());
+                    let message =
+                        format!("metadata key `{key}` is {id}; the vocabulary has {} tokens", vocab.len());
                     Err(Error::new(ErrorKind::Corrupt, message))
                 }
                 id => Ok(id),

@@ -1,0 +1,54 @@
+//! `lorakit convert`.
+
+use std::fmt::Write as _;
+
+use lorakit::ops::convert::{self, Convert, ConvertOptions};
+use serde_json::{Value, json};
+
+use super::planned;
+use crate::args::{self, Common, ConvertTarget};
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::Ui;
+use crate::units;
+
+pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let ConvertTarget::Hf = args.to;
+    let convert = convert::gguf_to_hf(&ConvertOptions {
+        source: args.source.clone(),
+        output: args.output.output.clone(),
+        replace: args.output.force,
+        dtype: args.dtype.dtype(),
+        max_shard: args.max_shard_size,
+        mode: common.read_mode(),
+    })?;
+    if args.output.dry_run {
+        if ui.json {
+            let plan = planned::plan_json(&convert.plan, common.threads);
+            return ui.json(&json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan }));
+        }
+        return ui.result(&planned::describe(&convert.plan, common.threads));
+    }
+    let bar = Bar::new(ui, "converting", convert.plan.output_bytes());
+    let report = convert.plan.run(common.threads, &bar)?;
+    bar.finish();
+    if ui.json {
+        let mut object = planned::report_json(&convert.plan, &report);
+        object["schema"] = "lorakit.convert/1".into();
+        object["dtype"] = convert.dtype.name().into();
+        object["from"] = convert.from.iter().map(|(d, n)| (d.name().to_string(), Value::from(*n))).collect();
+        return ui.json(&object);
+    }
+    let mut text = String::new();
+    if !ui.quiet {
+        let _ = writeln!(text, "converted `{}`: {}", args.source.display(), decoded(&convert));
+    }
+    ui.result(&(text + &planned::wrote(&convert.plan, &report)))
+}
+
+/// `211 tensors Q4_1 and 61 tensors F32 to BF16`.
+fn decoded(convert: &Convert) -> String {
+    let parts: Vec<String> =
+        convert.from.iter().map(|(dtype, n)| format!("{} {dtype}", units::plural(*n, "tensor"))).collect();
+    format!("{} to {}", parts.join(" and "), convert.dtype)
+}

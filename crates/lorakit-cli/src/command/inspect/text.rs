@@ -1,0 +1,159 @@
+//! Fields, wrapped text and findings of a report.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+
+use anstyle::Style;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use lorakit::adapter::{Finding, Severity};
+use lorakit::ops::inspect::DTypeCount;
+
+use crate::ui;
+use crate::units;
+
+/// Columns a report may take.
+pub(super) const WIDTH: usize = 100;
+const BOLD: Style = Style::new().bold();
+/// Columns of the label of a field.
+const LABEL: usize = 13;
+/// Findings of one code that are printed; `--json` has them all.
+const MAX_ALIKE: usize = 4;
+
+/// The title of a report: what it is, and where.
+pub(super) fn title(kind: &str, path: &std::path::Path) -> String {
+    format!("{BOLD}{kind}{BOLD:#} {}\n", path.display())
+}
+
+/// One line `  label  value`, wrapped under the value.
+pub(super) fn field(text: &mut String, label: &str, value: impl Display) {
+    let lines = wrap(&value.to_string(), WIDTH - LABEL - 3);
+    for (i, line) in lines.iter().enumerate() {
+        let label = if i == 0 { label } else { "" };
+        let _ = writeln!(text, "  {label:LABEL$} {line}");
+    }
+}
+
+/// Lines of at most `width` columns; a longer word stays whole.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().map_or(0, |l| l.chars().count());
+        if line > 0 && line + 1 + word.chars().count() > width {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// `8`, or `4 (2 modules), 8 (12)` where modules differ.
+pub(super) fn tally<T: Display>(counts: impl IntoIterator<Item = (T, usize)>) -> String {
+    let counts: Vec<(String, usize)> = counts.into_iter().map(|(v, n)| (v.to_string(), n)).collect();
+    match counts.as_slice() {
+        [] => "none".into(),
+        [(value, _)] => value.clone(),
+        many => {
+            let each = many.iter().enumerate().map(|(i, (value, n))| match i {
+                0 => format!("{value} ({})", units::plural(*n, "module")),
+                _ => format!("{value} ({n})"),
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// `F32`, or `F32 (1.2 M values, 4.8 MB), BF16 (...)`.
+pub(super) fn dtypes(counts: &[DTypeCount]) -> String {
+    match counts {
+        [] => "none".into(),
+        [one] => one.dtype.to_string(),
+        many => {
+            let each = many.iter().map(|c| {
+                format!("{} ({} in {})", c.dtype, units::size(c.bytes), units::plural(c.tensors, "tensor"))
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// Four significant digits.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        v if !(1e-4..1e6).contains(&v) => format!("{value:.3e}"),
+        v => {
+            let decimals = (3 - v.log10().floor() as i32).max(0) as usize;
+            let text = format!("{value:.decimals$}");
+            match text.contains('.') {
+                true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
+                false => text,
+            }
+        }
+    }
+}
+
+/// A table of the house: no borders, two columns of indentation, at most [`WIDTH`] columns. The first column is
+/// text, the others are numbers.
+pub(super) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(WIDTH as u16 - 1).set_header(header.to_vec());
+    for (i, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if i == 0 { 2 } else { 1 }, 1));
+        if i > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// A table as lines, without spaces at their ends.
+pub(super) fn print_table(text: &mut String, table: &Table) {
+    for line in table.to_string().lines() {
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// The findings, gravest first, then what was not looked at.
+pub(super) fn findings(text: &mut String, findings: &[Finding], unread: bool) {
+    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let named = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")];
+    let counts: Vec<String> = named
+        .iter()
+        .map(|(s, noun)| (count(*s), noun))
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, noun)| units::plural(n, noun))
+        .collect();
+    let summary = if counts.is_empty() { "none".to_string() } else { counts.join(", ") };
+    let _ = writeln!(text, "\n{BOLD}findings{BOLD:#}: {summary}");
+    let mut alike: BTreeMap<&str, usize> = BTreeMap::new();
+    for finding in findings {
+        let seen = alike.entry(finding.code).or_default();
+        *seen += 1;
+        if *seen <= MAX_ALIKE {
+            let padding = 8usize.saturating_sub(finding.severity.to_string().len());
+            let lines = wrap(&finding.to_string(), WIDTH - 11);
+            for (i, line) in lines.iter().enumerate() {
+                let _ = match i {
+                    0 => writeln!(text, "  {}{:padding$} {line}", ui::severity(finding.severity), ""),
+                    _ => writeln!(text, "  {:8} {line}", ""),
+                };
+            }
+        }
+        if *seen == MAX_ALIKE + 1 {
+            let rest = findings.iter().filter(|f| f.code == finding.code).count() - MAX_ALIKE;
+            let _ = writeln!(text, "  {:8} ... {rest} more `{}` (all with `--json`)", "", finding.code);
+        }
+    }
+    if unread {
+        let _ = writeln!(
+            text,
+            "  headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is"
+        );
+    }
+}

@@ -1,0 +1,251 @@
+//! The report on an adapter.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use super::{DTypeCount, Grid, InspectOptions, audit, compare, count_dtypes, grid, values};
+use crate::Result;
+use crate::adapter::{Adapter, Finding, Module, ModuleKind};
+
+/// An adapter, described and audited.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// The tensor file.
+    pub file: PathBuf,
+    /// Size of the tensor file in bytes.
+    pub bytes: u64,
+    /// How many modules there are of each method, e.g. `DoRA`.
+    pub methods: BTreeMap<&'static str, usize>,
+    /// How many modules have each rank.
+    pub ranks: BTreeMap<usize, usize>,
+    /// How many modules have each alpha, ascending.
+    pub alphas: Vec<(f64, usize)>,
+    /// How many modules have each scale, ascending.
+    pub scales: Vec<(f64, usize)>,
+    /// Number of values of all tensors.
+    pub parameters: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Dtypes, most bytes first.
+    pub dtypes: Vec<DTypeCount>,
+    /// `base_model_name_or_path`.
+    pub base_model: Option<String>,
+    /// The PEFT version that wrote it.
+    pub peft_version: Option<String>,
+    /// `task_type`.
+    pub task: Option<String>,
+    /// How the factors were initialised; `true` for the usual way.
+    pub init: String,
+    /// The low-rank modules, in layer order.
+    pub modules: Vec<ModuleReport>,
+    /// The modules by layer and kind; positions are those of `modules`.
+    pub grids: Vec<Grid>,
+    /// Parameters saved whole.
+    pub saved: Vec<SavedReport>,
+    /// Trained token rows.
+    pub token_rows: Vec<TokenRowsReport>,
+    /// Whether values were read.
+    pub norms: bool,
+    /// How it fits the base, if one was given.
+    pub fit: Option<FitReport>,
+    /// What the audit turned up, gravest first.
+    pub findings: Vec<Finding>,
+}
+
+/// One low-rank module.
+#[derive(Debug, Clone)]
+pub struct ModuleReport {
+    /// Path in the model, e.g. `model.layers.0.self_attn.q_proj`.
+    pub path: String,
+    /// The layer number in the path.
+    pub layer: Option<u32>,
+    /// The kind of module: the shortest ending of the path that tells it from other kinds.
+    pub leaf: String,
+    /// `LoRA`, `rsLoRA`, `DoRA` or `rsDoRA`.
+    pub method: &'static str,
+    /// The rank; of one expert for stacked experts.
+    pub rank: usize,
+    /// Number of experts whose factors are stacked.
+    pub experts: Option<usize>,
+    /// The alpha.
+    pub alpha: f64,
+    /// What `B * A` is multiplied by.
+    pub scale: f64,
+    /// Shape of `A` as stored.
+    pub a: Vec<usize>,
+    /// Shape of `B` as stored.
+    pub b: Vec<usize>,
+    /// Whether `B` has a bias.
+    pub bias: bool,
+    /// `||scale * B * A||`, Frobenius; of all experts together. For DoRA this is the low-rank part. `None` unless
+    /// values were read, and if they are not finite.
+    pub norm: Option<f64>,
+    /// [`Self::norm`] by the norm of the base weight.
+    pub relative: Option<f64>,
+    /// Tensors of the base that it changes.
+    pub targets: Vec<String>,
+}
+
+/// A parameter saved whole.
+#[derive(Debug, Clone)]
+pub struct SavedReport {
+    /// Name in the model.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// Trained token rows.
+#[derive(Debug, Clone)]
+pub struct TokenRowsReport {
+    /// Path of the embedding.
+    pub path: String,
+    /// The token numbers.
+    pub rows: Vec<usize>,
+}
+
+/// How an adapter fits a base.
+#[derive(Debug, Clone)]
+pub struct FitReport {
+    /// The base as it was given.
+    pub base: PathBuf,
+    /// Why it does not fit; `None` if it does.
+    pub misfit: Option<String>,
+    /// Tensors of the base that it changes.
+    pub changed: usize,
+    /// Tensors of the base.
+    pub base_tensors: usize,
+    /// Whether the base ties its embeddings.
+    pub tied: bool,
+}
+
+pub(super) fn report(adapter: &Adapter, options: &InspectOptions) -> Result<AdapterReport> {
+    let source = adapter.source();
+    let config = &adapter.config;
+    let mut modules = describe(&adapter.modules);
+    let mut findings = audit::headers(adapter, &modules);
+    let norms = options.norms || options.base.is_some();
+    if norms {
+        findings.extend(values::read(adapter, &mut modules)?);
+    }
+    let mut fit = None;
+    let mut layers = None;
+    match &options.base {
+        Some(base) => {
+            let compared = compare::with_base(adapter, base, options.mode, &mut modules)?;
+            findings.extend(compared.findings);
+            layers = compared.layers;
+            fit = Some(compared.fit);
+        }
+        None => findings.extend(audit::untied_trap(adapter)),
+    }
+    // Stable: findings of one severity stay in the order of the audit.
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
+    let grids = grid::build(&paths, layers);
+    Ok(AdapterReport {
+        path: adapter.path.clone(),
+        file: source.path().to_path_buf(),
+        bytes: source.files().iter().map(|f| f.len()).sum(),
+        methods: tally(modules.iter().map(|m| m.method)),
+        ranks: tally(modules.iter().map(|m| m.rank)),
+        alphas: tally_floats(modules.iter().map(|m| m.alpha)),
+        scales: tally_floats(modules.iter().map(|m| m.scale)),
+        parameters: adapter.parameters(),
+        tensors: adapter.tensors().len(),
+        dtypes: count_dtypes(adapter.tensors()),
+        base_model: config.base_model.clone(),
+        peft_version: config.peft_version.clone(),
+        task: config.task_type.clone(),
+        init: config.init.clone(),
+        grids,
+        modules,
+        saved: adapter
+            .saved
+            .iter()
+            .map(|s| {
+                let info = s.tensor.info();
+                SavedReport { name: s.name.clone(), shape: info.shape.clone(), bytes: info.byte_len() }
+            })
+            .collect(),
+        token_rows: adapter
+            .token_rows
+            .iter()
+            .map(|t| TokenRowsReport { path: t.path.clone(), rows: t.rows.clone() })
+            .collect(),
+        norms,
+        fit,
+        findings,
+    })
+}
+
+fn describe(modules: &[Module]) -> Vec<ModuleReport> {
+    let places: Vec<_> = modules.iter().map(|m| grid::place(&m.path)).collect();
+    let suffix = |i: usize| places[i].as_ref().map_or(modules[i].path.as_str(), |p| p.suffix.as_str());
+    let mut suffixes: Vec<&str> = (0..modules.len()).map(suffix).collect();
+    suffixes.sort_unstable();
+    suffixes.dedup();
+    let leaves: HashMap<&str, String> = suffixes.iter().copied().zip(grid::leaves(&suffixes)).collect();
+    let one = |(i, m): (usize, &Module)| {
+        let (rank, experts) = rank(m);
+        ModuleReport {
+            path: m.path.clone(),
+            layer: places[i].as_ref().map(|p| p.layer),
+            leaf: leaves.get(suffix(i)).cloned().unwrap_or_default(),
+            method: match (m.magnitude.is_some(), m.rslora) {
+                (false, false) => "LoRA",
+                (false, true) => "rsLoRA",
+                (true, false) => "DoRA",
+                (true, true) => "rsDoRA",
+            },
+            rank,
+            experts,
+            alpha: m.alpha,
+            scale: m.scale(rank),
+            a: m.a.info().shape.clone(),
+            b: m.b.info().shape.clone(),
+            bias: m.bias.is_some(),
+            norm: None,
+            relative: None,
+            targets: Vec::new(),
+        }
+    };
+    modules.iter().enumerate().map(one).collect()
+}
+
+/// The rank of a module, and the number of experts if their factors are stacked: `A` then has `E * r` rows.
+fn rank(module: &Module) -> (usize, Option<usize>) {
+    let path = module.path.trim_end_matches(".base_layer");
+    let stacked = module.kind == ModuleKind::Linear && path.rsplit('.').next() == Some("experts");
+    match module.config_rank.map(|r| r as usize) {
+        Some(r) if stacked && r > 0 && module.a_rows > r && module.a_rows.is_multiple_of(r) => {
+            (r, Some(module.a_rows / r))
+        }
+        _ => (module.a_rows, None),
+    }
+}
+
+fn tally<T: Ord>(values: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    for value in values {
+        *counts.entry(value).or_default() += 1;
+    }
+    counts
+}
+
+fn tally_floats(values: impl Iterator<Item = f64>) -> Vec<(f64, usize)> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let mut counts: Vec<(f64, usize)> = Vec::new();
+    for value in sorted {
+        match counts.last_mut() {
+            Some((last, count)) if *last == value => *count += 1,
+            _ => counts.push((value, 1)),
+        }
+    }
+    counts
+}

