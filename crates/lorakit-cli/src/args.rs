@@ -81,7 +81,7 @@ pub(crate) enum Command {
 /// Options of every command that writes.
 #[derive(Debug, Args)]
 pub(crate) struct Output {
-    /// Where to write
+    /// Where to write: a folder (for a merge also a file that ends in `.safetensors`)
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Print the plan - files, tensors, size, memory - and write nothing
@@ -105,9 +105,6 @@ pub(crate) struct Merge {
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "safetensors")]
-    pub(crate) format: MergeFormat,
     /// Dtype of the floating-point tensors
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     pub(crate) dtype: DtypeChoice,
@@ -151,11 +148,6 @@ pub(crate) struct Convert {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ConvertTarget {
     Hf,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MergeFormat {
-    Safetensors,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -12,8 +12,6 @@ use crate::{exit, hint};
 pub(crate) enum Failure {
     /// The library refused or failed.
     Lorakit(lorakit::Error),
-    /// The command line asks for something impossible; with a thing to type.
-    Usage(String, String),
     /// Standard output could not be written.
     Output(io::Error),
 }
@@ -28,7 +26,6 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Lorakit(error) => exit::of(error.kind()),
-            Failure::Usage(..) => exit::USAGE,
             // Whoever read our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
             Failure::Output(_) => exit::IO,
@@ -38,7 +35,6 @@ impl Failure {
     pub(crate) fn message(&self) -> String {
         match self {
             Failure::Lorakit(error) => error.to_string(),
-            Failure::Usage(message, _) => message.clone(),
             Failure::Output(_) => "cannot write to standard output".into(),
         }
     }
@@ -54,7 +50,6 @@ impl Failure {
         let first = match self {
             Failure::Lorakit(error) => error.source(),
             Failure::Output(error) => Some(error as &dyn std::error::Error),
-            Failure::Usage(..) => None,
         };
         let mut causes = Vec::new();
         let mut next = first;
@@ -68,7 +63,6 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Failure::Lorakit(error) => hint::of(error),
-            Failure::Usage(_, hint) => Some(hint.clone()),
             Failure::Output(_) => None,
         }
     }
@@ -79,7 +73,6 @@ impl Failure {
                 lorakit::ErrorKind::File(kind) => format!("{kind:?}"),
                 kind => format!("{kind:?}"),
             },
-            Failure::Usage(..) => "Usage".into(),
             Failure::Output(_) => "Io".into(),
         }
     }

@@ -36,6 +36,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Quantized => {
             "merge into the unquantised model: a 4-bit base written back as 4-bit keeps 1-4 % of an adapter".into()
         }
+        ErrorKind::Usage if error.to_string().contains("shards") => {
+            "name a folder as the output, or raise `--max-shard-size`".into()
+        }
+        ErrorKind::Usage => "name a folder as the output: `-o OUT/`".into(),
         ErrorKind::Interrupted => "nothing was written; run the same command again".into(),
         _ => return None,
     };

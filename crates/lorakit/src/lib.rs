@@ -1,4 +1,41 @@
-//! LoRA adapters.
+//! LoRA adapters and the models they belong to: audit, merge, convert.
+//!
+//! Everything is planned from headers and then streamed: an operation opens its inputs, decides what becomes of
+//! each tensor (all refusals happen here), and runs the [`plan`] on all cores with bounded memory.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use lorakit::ops::merge::{self, MergeOptions};
+//! use lorakit::plan::Silent;
+//!
+//! # fn main() -> lorakit::Result<()> {
+//! let adapters = vec![("style/".into(), 0.7), ("facts/".into(), 1.0)];
+//! let merge = merge::plan(&MergeOptions::new(Path::new("base/"), adapters, Path::new("merged/")))?;
+//! println!("{} bytes to write", merge.plan.output_bytes());
+//! let report = merge.run(0, &Silent)?;
+//! for (dtype, retention) in &report.retention {
+//!     println!("{dtype}: {:?} of the adapters survived rounding", retention.ratio());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The algebra
+//!
+//! A low-rank module changes a weight `W (out, in)` to `W + scale * B * A` with `A (r, in)`, `B (out, r)` and
+//! `scale = alpha / r` (Hu et al. 2021), or `alpha / sqrt(r)` (rsLoRA, Kalajdzievski 2023). DoRA (Liu et al. 2024)
+//! scales each row of that sum to a learned magnitude. Every other spelling is turned into this one when an
+//! adapter is read ([`adapter`]) and fitted to its base ([`fit`]).
+//!
+//! ```text
+//!            in                 r          in                 in
+//!        ┌────────┐           ┌───┐   ┌────────┐          ┌────────┐
+//!    out │   W    │  + s · out│ B │ · │   A    │ r   =  out│   W'   │   one rounding
+//!        └────────┘           └───┘   └────────┘          └────────┘
+//! ```
+
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
 
 pub mod adapter;
 pub mod arch;

@@ -52,11 +52,9 @@ mod tests {
         #[test]
         fn equals_the_norm_of_the_explicit_product(a in matrix(3, 21), b in matrix(3, 17)) {
             let mut expected = 0.0;
-            for row in 0..17 {
-                for col in 0..21 {
-                    let value: f64 = (0..3).map(|k| f64::from(b[k][row]) * f64::from(a[k][col])).sum();
-                    expected += value * value;
-                }
+            for (row, col) in (0..17).flat_map(|row| (0..21).map(move |col| (row, col))) {
+                let value: f64 = b.iter().zip(&a).map(|(b, a)| f64::from(b[row]) * f64::from(a[col])).sum();
+                expected += value * value;
             }
             let got = product_norm_sq(&slices(&a), &slices(&b));
             prop_assert!((got - expected).abs() <= 1e-10 * (1.0 + expected), "{got} {expected}");

@@ -151,10 +151,7 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     let (tensors, added) = output_tensors(&base, groups, options)?;
     let edited = tensors.iter().filter(|t| matches!(&t.recipe, Recipe::Compute(c) if c.edits())).count();
     notes.extend(untied.note.clone());
-    let target = match options.output.extension().and_then(|e| e.to_str()) {
-        Some("safetensors") => Target::File(options.output.clone()),
-        _ => Target::Folder(options.output.clone()),
-    };
+    let target = target(&options.output)?;
     let side_files = files::side_files(&base, &adapters, &tensors, &untied, options.dtype, &mut notes)?;
     let metadata = provenance::metadata(&base, &adapters, options)?;
     let container = Container::Safetensors { metadata, max_shard: options.max_shard };
@@ -175,6 +172,18 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         saved: adapter.saved.len() + adapter.token_rows.len(),
     });
     Ok(Merge { plan, adapters: adapters.collect(), edited, added, notes })
+}
+
+/// A folder, or a file if the name says so.
+fn target(output: &Path) -> Result<Target> {
+    match output.extension().and_then(|e| e.to_str()) {
+        Some("safetensors") => Ok(Target::File(output.to_path_buf())),
+        Some(other @ ("gguf" | "bin" | "pt" | "pth")) => {
+            let message = format!("names a `.{other}` file, and merges are written as safetensors");
+            Err(Error::new(ErrorKind::Usage, message).at(output))
+        }
+        _ => Ok(Target::Folder(output.to_path_buf())),
+    }
 }
 
 impl Merge {
