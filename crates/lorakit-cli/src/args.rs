@@ -67,6 +67,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Add adapters to a base model
     Merge(Merge),
+    /// Show what an adapter or a model contains
+    Inspect(Inspect),
     /// Turn a model into another format
     Convert(Convert),
     /// Print a completion script for a shell
@@ -123,6 +125,24 @@ pub(crate) struct Merge {
     /// When sums are rounded; for comparisons with PEFT
     #[arg(long, value_name = "HOW", default_value = "once", hide = true)]
     pub(crate) rounding: RoundingChoice,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit inspect adapter/
+  lorakit inspect adapter/ --norms
+  lorakit inspect adapter/ --base base/
+  lorakit inspect model.gguf")]
+pub(crate) struct Inspect {
+    /// Adapters and models: folders or files
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Read the values too: norm of each delta, NaN, factors that were never trained
+    #[arg(long)]
+    pub(crate) norms: bool,
+    /// Check adapters against this base model: shapes, coverage, strength (implies --norms)
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

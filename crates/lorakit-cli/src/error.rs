@@ -12,6 +12,13 @@ use crate::{exit, hint};
 pub(crate) enum Failure {
     /// The library refused or failed.
     Lorakit(lorakit::Error),
+    /// The report was printed; it says that inputs cannot be used.
+    Audit {
+        /// Inputs with a finding of severity error.
+        faulty: usize,
+        /// Inputs in all.
+        of: usize,
+    },
     /// Standard output could not be written.
     Output(io::Error),
 }
@@ -26,6 +33,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Lorakit(error) => exit::of(error.kind()),
+            Failure::Audit { .. } => exit::BAD_INPUT,
             // Whoever read our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
             Failure::Output(_) => exit::IO,
@@ -35,6 +43,12 @@ impl Failure {
     pub(crate) fn message(&self) -> String {
         match self {
             Failure::Lorakit(error) => error.to_string(),
+            Failure::Audit { faulty, of: 1 } if *faulty == 1 => {
+                "the adapter cannot be used as it is: see the findings".into()
+            }
+            Failure::Audit { faulty, of } => {
+                format!("{faulty} of {of} inputs cannot be used as they are: see the findings")
+            }
             Failure::Output(_) => "cannot write to standard output".into(),
         }
     }
@@ -49,6 +63,7 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let first = match self {
             Failure::Lorakit(error) => error.source(),
+            Failure::Audit { .. } => None,
             Failure::Output(error) => Some(error as &dyn std::error::Error),
         };
         let mut causes = Vec::new();
@@ -63,7 +78,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Failure::Lorakit(error) => hint::of(error),
-            Failure::Output(_) => None,
+            Failure::Audit { .. } | Failure::Output(_) => None,
         }
     }
 
@@ -73,6 +88,7 @@ impl Failure {
                 lorakit::ErrorKind::File(kind) => format!("{kind:?}"),
                 kind => format!("{kind:?}"),
             },
+            Failure::Audit { .. } => "Audit".into(),
             Failure::Output(_) => "Io".into(),
         }
     }

@@ -47,25 +47,46 @@ pub(crate) fn of(error: &Error) -> Option<String> {
 }
 
 fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {
-    let name = error.path().and_then(|p| p.file_name()).map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+    let name = error
+        .path()
+        .and_then(|p| p.file_name())
+        .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     Some(match kind {
         FileError::Exists if error.to_string().contains("not replaced") => {
             "choose another output, or remove that one yourself".into()
         }
-        FileError::Exists => "`--force` replaces it (the old one is kept until the new one is complete)".into(),
+        FileError::Exists => {
+            "`--force` replaces it (the old one is kept until the new one is complete)".into()
+        }
         FileError::SameFile => "choose an output that is not an input".into(),
         FileError::Empty | FileError::Truncated => {
-            "the download or copy is incomplete; compare its size with the original's and fetch it again".into()
+            "the download or copy is incomplete; compare its size with the original's and fetch it again"
+                .into()
         }
         FileError::LfsPointer => format!("fetch the file itself: `git lfs pull --include {name}`"),
-        FileError::Html => "a login or error page was saved instead; download it again, with a token if it is gated".into(),
-        FileError::UnsafePickle => "do not load this file with other tools either; ask for a safetensors version".into(),
-        FileError::UnsafePath => "the index is malicious or broken; fetch it again from a source you trust".into(),
-        FileError::MissingShard => "the download is incomplete; fetch the missing file into the same folder".into(),
-        FileError::NoSpace => "free some space or choose an output on another disk; `--dry-run` tells the size".into(),
-        FileError::UnknownFormat => format!("`lorakit inspect` reads safetensors, GGUF and Torch files; what is `{path}`?"),
+        FileError::Html => {
+            "a login or error page was saved instead; download it again, with a token if it is gated".into()
+        }
+        FileError::UnsafePickle => {
+            "do not load this file with other tools either; ask for a safetensors version".into()
+        }
+        FileError::UnsafePath => {
+            "the index is malicious or broken; fetch it again from a source you trust".into()
+        }
+        FileError::MissingShard => {
+            "the download is incomplete; fetch the missing file into the same folder".into()
+        }
+        FileError::NoSpace => {
+            "free some space or choose an output on another disk; `--dry-run` tells the size".into()
+        }
+        FileError::UnknownFormat => {
+            format!("`lorakit inspect` reads safetensors, GGUF and Torch files; what is `{path}`?")
+        }
         FileError::NotFound => "check the path; nothing is downloaded".into(),
-        FileError::Corrupt => "the file is damaged or was made by a broken tool; fetch or export it again".into(),
+        FileError::Limit => "the file is damaged, or is not what its name says".into(),
+        FileError::Corrupt => {
+            "the file is damaged or was made by a broken tool; fetch or export it again".into()
+        }
         _ => return None,
     })
 }

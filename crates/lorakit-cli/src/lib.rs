@@ -44,6 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     match &cli.command {
+        Command::Inspect(args) => command::inspect::run(args, &cli.common, ui),
         Command::Convert(args) => command::convert::run(args, &cli.common, ui),
         Command::Merge(args) => command::merge::run(args, &cli.common, ui),
         Command::Completions { shell } => {

@@ -20,7 +20,8 @@ impl Bar {
             Some(total),
             if ui.progress { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() },
         );
-        let template = "{msg} [{bar:32}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}";
+        let template =
+            "{msg} [{bar:32}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} eta {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use crate::format::{gguf, safetensors, torch, Stored};
+use crate::format::{Stored, gguf, safetensors, torch};
 use crate::sniff::{self, Format};
 use crate::{Error, ErrorKind, Extent, ReadMode, Result, Storage, TensorInfo, TensorSource};
 
@@ -127,7 +127,8 @@ impl Checkpoint {
 
     /// Parses one more file. Metadata of the first file stand for the whole.
     fn add(&mut self, storage: Storage) -> Result<()> {
-        let extension = storage.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        let extension =
+            storage.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         let head = storage.read(0, storage.len().min(64) as usize)?;
         let format = sniff::format(&head, &extension).map_err(|e| e.at(storage.path()))?;
         if !self.files.is_empty() && format != self.format {

@@ -109,7 +109,8 @@ pub fn check_folder(target: &Path, replace: bool) -> Result<()> {
     if !replace {
         return exists("exists");
     }
-    let known = |n: &String| n.ends_with("config.json") || n.ends_with(".safetensors") || n.ends_with(".gguf");
+    let known =
+        |n: &String| n.ends_with("config.json") || n.ends_with(".safetensors") || n.ends_with(".gguf");
     if !names.iter().any(known) {
         return exists("exists and does not look like a model folder, so it is not replaced");
     }
@@ -155,7 +156,8 @@ pub fn free_space(target: &Path) -> Result<u64> {
     while !place.exists() {
         place = parent_of(&place);
     }
-    let stat = rustix::fs::statvfs(&place).map_err(|e| Error::io("ask for free space at", &place, e.into()))?;
+    let stat =
+        rustix::fs::statvfs(&place).map_err(|e| Error::io("ask for free space at", &place, e.into()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
@@ -197,7 +199,8 @@ impl OutputFile {
         let end = from.offset + len;
         while source < end {
             let want = (end - source).min(1 << 30) as usize;
-            match rustix::fs::copy_file_range(from.file, Some(&mut source), &self.file, Some(&mut dest), want) {
+            match rustix::fs::copy_file_range(from.file, Some(&mut source), &self.file, Some(&mut dest), want)
+            {
                 Ok(0) => return Err(Error::new(ErrorKind::Truncated, "the input ended early").at(&self.path)),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
@@ -251,7 +254,9 @@ fn sweep(parent: &Path, name: &str) {
         let file_name = entry.file_name();
         let pid = file_name
             .to_str()
-            .and_then(|n| n.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".partial"))
+            .and_then(|n| {
+                n.strip_prefix('.')?.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".partial")
+            })
             .and_then(|pid| pid.parse::<i32>().ok())
             .and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid

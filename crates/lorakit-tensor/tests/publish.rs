@@ -67,7 +67,9 @@ fn an_output_may_not_be_or_hold_an_input() {
     fs::write(&file, "x").unwrap();
     let link = folder.path().join("link");
     std::os::unix::fs::symlink(&model, &link).unwrap();
-    for (target, input) in [(&model, &model), (&model, &file), (&link, &model), (&link, &file), (&file, &file)] {
+    for (target, input) in
+        [(&model, &model), (&model, &file), (&link, &model), (&link, &file), (&file, &file)]
+    {
         let error = check_distinct(target, [input.as_path()]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SameFile);
     }

@@ -1,5 +1,7 @@
 //! Safetensors headers against the reference crate, and every refusal by name.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -13,7 +15,8 @@ fn read(bytes: &[u8]) -> Result<Header, Error> {
     fs::write(&path, bytes).unwrap();
     let mapped = Storage::open(&path, ReadMode::Mapped).and_then(|s| read_header(&s));
     let positioned = Storage::open(&path, ReadMode::Positioned).and_then(|s| read_header(&s));
-    let outcome = |r: &Result<Header, Error>| r.as_ref().map(|h| h.tensors.len()).map_err(ToString::to_string);
+    let outcome =
+        |r: &Result<Header, Error>| r.as_ref().map(|h| h.tensors.len()).map_err(ToString::to_string);
     assert_eq!(outcome(&mapped), outcome(&positioned));
     mapped
 }
@@ -37,17 +40,42 @@ fn refusals_name_what_is_wrong() {
         (one(r#""w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}"#), 8, Corrupt, "needs 12 bytes"),
         (one(r#""w":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}"#), 8, Unsupported, "dtype `F33`"),
         (one(r#""w":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}"#), 2, Corrupt, "does not fit its dtype"),
-        (one(r#""w":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}"#), 1, Limit, "9 dimensions"),
-        (one(r#""w":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,1]}"#), 1, Corrupt, "shape"),
-        (one(r#""w":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}"#), 1, Corrupt, "unknown field `x`"),
+        (
+            one(r#""w":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}"#),
+            1,
+            Limit,
+            "9 dimensions",
+        ),
+        (
+            one(r#""w":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,1]}"#),
+            1,
+            Corrupt,
+            "shape",
+        ),
+        (
+            one(r#""w":{"dtype":"U8","shape":[1],"data_offsets":[0,1],"x":1}"#),
+            1,
+            Corrupt,
+            "unknown field `x`",
+        ),
         (one(r#""w":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}"#), 2, Corrupt, "leaves a hole"),
         (one(r#""w":{"dtype":"U8","shape":[-1],"data_offsets":[0,1]}"#), 1, Corrupt, "not valid"),
         (one(r#""":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}"#), 1, Corrupt, "a name must have"),
-        (one(r#""a\u0000":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}"#), 1, Corrupt, "control characters"),
+        (
+            one(r#""a\u0000":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}"#),
+            1,
+            Corrupt,
+            "control characters",
+        ),
         (one(r#""__metadata__":{"a":1}"#), 0, Corrupt, "not valid"),
         (format!("{} x", one(w)), 8, Corrupt, "not valid"),
         ("[1,2,3]".into(), 8, Corrupt, "does not begin with"),
-        (one(&format!("{w},{}", r#""v":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}"#)), 8, Corrupt, "overlaps"),
+        (
+            one(&format!("{w},{}", r#""v":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}"#)),
+            8,
+            Corrupt,
+            "overlaps",
+        ),
     ] {
         let error = read(&file(&json, data)).unwrap_err();
         assert_eq!(error.kind(), kind, "{json}: {error}");
@@ -68,7 +96,8 @@ fn a_file_cut_at_any_byte_is_cut_short() {
 }
 
 fn tensors() -> impl Strategy<Value = Vec<TensorInfo>> {
-    let dtype = prop::sample::select(vec![DType::F32, DType::BF16, DType::F16, DType::U8, DType::I64, DType::BOOL]);
+    let dtype =
+        prop::sample::select(vec![DType::F32, DType::BF16, DType::F16, DType::U8, DType::I64, DType::BOOL]);
     let shape = prop::collection::vec(0usize..5, 0..4);
     prop::collection::btree_map("[a-z.0-9é]{1,20}", (dtype, shape), 0..12).prop_map(|map| {
         map.into_iter().map(|(name, (dtype, shape))| TensorInfo { name, dtype, shape }).collect()

@@ -35,7 +35,8 @@ impl Model {
     /// [`ErrorKind::WrongRole`] for an adapter folder; whatever reading the files turns up.
     pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-        let is_adapter = folder.join("adapter_config.json").is_file() && !folder.join("config.json").is_file();
+        let is_adapter =
+            folder.join("adapter_config.json").is_file() && !folder.join("config.json").is_file();
         if is_adapter {
             let message = "is an adapter (it has `adapter_config.json`), and a full model is needed";
             return Err(Error::new(ErrorKind::WrongRole, message).at(path));
@@ -107,7 +108,11 @@ impl Model {
 impl ModelConfig {
     /// The configuration of the language model: `text_config` of multimodal models, else the top level.
     fn text(&self) -> &Value {
-        ["text_config", "llm_config"].iter().map(|k| &self.json[*k]).find(|v| v.is_object()).unwrap_or(&self.json)
+        ["text_config", "llm_config"]
+            .iter()
+            .map(|k| &self.json[*k])
+            .find(|v| v.is_object())
+            .unwrap_or(&self.json)
     }
 
     /// `model_type` of the language model.

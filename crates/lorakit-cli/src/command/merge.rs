@@ -74,9 +74,11 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
             if adapter.saved > 0 {
                 let _ = write!(parts, ", {}", units::plural(adapter.saved, "saved tensor"));
             }
-            let _ = writeln!(text, "merged `{}` (weight {}, {parts})", adapter.path.display(), adapter.weight);
+            let _ =
+                writeln!(text, "merged `{}` (weight {}, {parts})", adapter.path.display(), adapter.weight);
         }
-        let _ = writeln!(text, "into   `{}`: {} of {total} tensors changed", args.base.display(), merge.edited);
+        let _ =
+            writeln!(text, "into   `{}`: {} of {total} tensors changed", args.base.display(), merge.edited);
         for (dtype, retention) in &report.retention {
             text.push_str(&retention_line(*dtype, retention));
         }
@@ -100,14 +102,17 @@ fn retention_line(dtype: DType, retention: &Retention) -> String {
         ratio * 100.0
     );
     if ratio < LOW_RETENTION {
-        line.push_str("          the deltas are small against this dtype's steps: `--dtype f32` keeps them whole\n");
+        line.push_str(
+            "          the deltas are small against this dtype's steps: `--dtype f32` keeps them whole\n",
+        );
     }
     line
 }
 
 fn summary_json(merge: &Merge, report: &Report) -> Value {
     let retention = report.retention.iter().map(|(dtype, r)| {
-        let value = json!({ "retention": r.ratio(), "unchanged_share": r.unchanged_share(), "touched": r.moved });
+        let value =
+            json!({ "retention": r.ratio(), "unchanged_share": r.unchanged_share(), "touched": r.moved });
         (dtype.name().to_string(), value)
     });
     let adapters = merge.adapters.iter().map(|a| {
@@ -121,7 +126,9 @@ fn summary_json(merge: &Merge, report: &Report) -> Value {
         "retention": retention.collect::<serde_json::Map<_, _>>(),
         "findings": findings(merge),
     });
-    if let (Some(object), Value::Object(run)) = (object.as_object_mut(), planned::report_json(&merge.plan, report)) {
+    if let (Some(object), Value::Object(run)) =
+        (object.as_object_mut(), planned::report_json(&merge.plan, report))
+    {
         object.extend(run);
     }
     object

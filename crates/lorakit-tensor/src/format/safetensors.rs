@@ -16,8 +16,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::Stored;
 use crate::{DType, Error, ErrorKind, Result, Storage, TensorInfo};
@@ -104,7 +104,8 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     let mut expected = 0;
     for (begin, end, info) in spans {
         if begin != expected {
-            let what = if begin < expected { "overlaps the tensor before it" } else { "leaves a hole before it" };
+            let what =
+                if begin < expected { "overlaps the tensor before it" } else { "leaves a hole before it" };
             let message = format!("{what}: begins at data byte {begin}, expected {expected}");
             return Err(corrupt(&message).tensor(&info.name));
         }
@@ -121,7 +122,9 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     }
     if data_start + expected != file_len {
         let extra = file_len - data_start - expected;
-        return Err(corrupt(&format!("{extra} bytes follow the last tensor, which no header entry explains")));
+        return Err(corrupt(&format!(
+            "{extra} bytes follow the last tensor, which no header entry explains"
+        )));
     }
     Ok(Header { tensors, metadata: raw.metadata })
 }
@@ -151,7 +154,8 @@ impl Entry {
             return Err(corrupt(&message).tensor(&name.chars().take(80).collect::<String>()));
         }
         let Some(dtype) = DType::from_safetensors(&self.dtype) else {
-            let message = format!("has dtype `{}`, which is not in the specification", self.dtype.escape_debug());
+            let message =
+                format!("has dtype `{}`, which is not in the specification", self.dtype.escape_debug());
             return Err(Error::new(ErrorKind::Unsupported, message).tensor(&name));
         };
         if self.shape.len() > MAX_RANK {
@@ -268,7 +272,8 @@ pub fn layout(metadata: &BTreeMap<String, String>, tensors: &[TensorInfo]) -> Re
     let mut text = serde_json::Value::Object(json).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8), b' ');
     if text.len() as u64 > MAX_HEADER_BYTES {
-        let message = format!("the header would have {} bytes; the format allows {MAX_HEADER_BYTES}", text.len());
+        let message =
+            format!("the header would have {} bytes; the format allows {MAX_HEADER_BYTES}", text.len());
         return Err(Error::new(ErrorKind::Limit, message));
     }
     let data_start = 8 + text.len() as u64;
@@ -315,7 +320,8 @@ pub fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
             && !file.starts_with('.')
             && file.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !plain {
-            let message = format!("the weight map points to `{}`, which is not a plain file name", file.escape_debug());
+            let message =
+                format!("the weight map points to `{}`, which is not a plain file name", file.escape_debug());
             return Err(Error::new(ErrorKind::UnsafePath, message).at(path).tensor(tensor));
         }
         pairs.push((tensor.clone(), file.to_string()));

@@ -168,7 +168,8 @@ impl Fields<'_> {
 
     /// A list of strings, or one string as a list of one.
     fn list(&self, name: &str) -> Result<Vec<String>> {
-        let text = |v: &Value| v.as_str().map(str::to_string).ok_or_else(|| wrong(name, "a list of names", v));
+        let text =
+            |v: &Value| v.as_str().map(str::to_string).ok_or_else(|| wrong(name, "a list of names", v));
         match &self.0[name] {
             Value::Null => Ok(Vec::new()),
             Value::String(s) => Ok(vec![s.clone()]),

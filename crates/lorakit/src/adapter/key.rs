@@ -94,7 +94,9 @@ pub(crate) fn parse(name: &str) -> (String, Part) {
                 let module = components[..i].iter().chain(inner).copied().collect::<Vec<_>>().join(".");
                 return (module, Part::Saved(param.into()));
             }
-            "base_layer" if i + 2 == components.len() && matches!(tail_of(&components), "weight" | "bias") => {
+            "base_layer"
+                if i + 2 == components.len() && matches!(tail_of(&components), "weight" | "bias") =>
+            {
                 // `token_adapter.base_layer` is the frozen embedding inside the wrapper of trained tokens.
                 if i > 0 && components[i - 1] == "token_adapter" {
                     return (path(i - 1), Part::Original);

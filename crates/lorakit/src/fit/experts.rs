@@ -110,7 +110,8 @@ impl<'a> Stack<'a> {
 
     /// `(A_e, B_e)` of one expert: `(r, in)` and `(out, r)`.
     fn factors(&self, expert: usize, experts: usize, rank: usize) -> (Factor, Factor) {
-        let a = Factor::matrix(self.module.a.clone(), self.ranks, self.inputs).take_rows(expert * rank, rank, 1);
+        let a =
+            Factor::matrix(self.module.a.clone(), self.ranks, self.inputs).take_rows(expert * rank, rank, 1);
         let b = Factor::matrix(self.module.b.clone(), self.outputs, self.ranks);
         let b = match self.layout {
             MoeLayout::ExpertMajor => b.take_cols(expert * rank, rank, 1),
@@ -147,7 +148,8 @@ fn fused(
         // and Llama 4 store it so.
         (true, true) => {
             let family = base.config.and_then(|c| c.model_type()).unwrap_or_default();
-            adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || ["gpt_oss", "llama4", "llama4_text"].contains(&family)
+            adapter.config.peft_minor().is_none_or(|v| v < (0, 19))
+                || ["gpt_oss", "llama4", "llama4_text"].contains(&family)
         }
         (false, false) => {
             let line = format!(
@@ -222,7 +224,8 @@ fn expert_term(
 fn fit_single_expert(base: &BaseView<'_>, module: &Module, path: &str) -> Fit<Option<Vec<Edit>>> {
     let mut parts = path.rsplitn(3, '.');
     let (leaf, expert, experts) = (parts.next(), parts.next(), parts.next());
-    let (Some(leaf), Some(Ok(expert)), Some(experts)) = (leaf, expert.map(str::parse::<usize>), experts) else {
+    let (Some(leaf), Some(Ok(expert)), Some(experts)) = (leaf, expert.map(str::parse::<usize>), experts)
+    else {
         return Ok(None);
     };
     let spelling = SPELLINGS.iter().find_map(|s| s.iter().position(|l| *l == leaf));

@@ -20,8 +20,15 @@ pub(super) enum Found<'a> {
 }
 
 /// Prefixes that libraries add and drop: `transformers` renames between versions, multimodal wrappers.
-const PREFIXES: &[&str] =
-    &["", "model.", "language_model.", "language_model.model.", "model.language_model.", "transformer.", "base_model."];
+const PREFIXES: &[&str] = &[
+    "",
+    "model.",
+    "language_model.",
+    "language_model.model.",
+    "model.language_model.",
+    "transformer.",
+    "base_model.",
+];
 
 impl<'a> TensorIndex<'a> {
     /// An index of these tensors.
@@ -55,7 +62,8 @@ impl<'a> TensorIndex<'a> {
         if !swapped.is_empty() {
             return self.choose(&swapped, &fits);
         }
-        let bare = PREFIXES.iter().filter_map(|p| name.strip_prefix(p)).min_by_key(|n| n.len()).unwrap_or(name);
+        let bare =
+            PREFIXES.iter().filter_map(|p| name.strip_prefix(p)).min_by_key(|n| n.len()).unwrap_or(name);
         // An ending of two components at least: `weight` alone would match anything.
         if bare.matches('.').count() < 2 {
             return Found::None;
@@ -94,7 +102,8 @@ mod tests {
 
     #[test]
     fn prefixes_are_swapped_and_endings_must_be_unique() {
-        let t = tensors(&["language_model.model.layers.0.q.weight", "vision.layers.0.k.weight", "h.0.c.weight"]);
+        let t =
+            tensors(&["language_model.model.layers.0.q.weight", "vision.layers.0.k.weight", "h.0.c.weight"]);
         let index = TensorIndex::new(&t);
         assert_eq!(index.resolve("model.layers.0.q.weight", |_| true), Found::One(0));
         assert_eq!(index.resolve("transformer.h.0.c.weight", |_| true), Found::One(2));

@@ -92,7 +92,9 @@ fn low_rank(base: &BaseView<'_>, adapter: &Adapter, module: &Module, weight: &Te
     let (rows, cols) = matrix_shape(weight);
     let embedding = module.kind == ModuleKind::Embedding;
     let orientation = match orientation(module, weight) {
-        Some(Orientation::Either) if embedding || stored_transposed(base, adapter, module) => Orientation::InOut,
+        Some(Orientation::Either) if embedding || stored_transposed(base, adapter, module) => {
+            Orientation::InOut
+        }
         Some(Orientation::Either) => Orientation::OutIn,
         Some(Orientation::OutIn) if embedding => return Err(shape_misfit(module, weight)),
         Some(found) => found,

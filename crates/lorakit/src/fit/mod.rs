@@ -83,8 +83,13 @@ impl<'a> BaseView<'a> {
 
     /// The input embedding.
     pub fn embedding(&self) -> Option<usize> {
-        const ENDS: &[&str] =
-            &["embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight", "tok_embeddings.weight"];
+        const ENDS: &[&str] = &[
+            "embed_tokens.weight",
+            "wte.weight",
+            "word_embeddings.weight",
+            "embed_in.weight",
+            "tok_embeddings.weight",
+        ];
         let ends = |name: &str| ENDS.iter().any(|e| name == *e || name.ends_with(&format!(".{e}")));
         let mut found = self.tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
         match (found.next(), found.next()) {
@@ -261,7 +266,9 @@ fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>) -> Error
     let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
     let of = format!("{} of {total} parts of the adapter", worst.len());
     let message = match kind {
-        ErrorKind::Unmatched => format!("{of} have no counterpart among the {} tensors of the base", base.tensors.len()),
+        ErrorKind::Unmatched => {
+            format!("{of} have no counterpart among the {} tensors of the base", base.tensors.len())
+        }
         ErrorKind::Ambiguous => format!("{of} have more than one possible counterpart in the base"),
         ErrorKind::Shape => format!("does not fit the base model: {of} differ in shape"),
         _ => format!("{of} cannot be merged"),

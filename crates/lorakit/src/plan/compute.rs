@@ -102,7 +102,9 @@ impl<'a> Prepared<'a> {
         let cols = self.compute.cols;
         let n = rows.len() * cols;
         scratch.before.resize(n, 0.0);
-        self.compute.base.decode((rows.start * cols) as u64..(rows.end * cols) as u64, &mut scratch.before)?;
+        self.compute
+            .base
+            .decode((rows.start * cols) as u64..(rows.end * cols) as u64, &mut scratch.before)?;
         scratch.delta.clear();
         scratch.delta.resize(n, 0.0);
         add_terms(terms, rows, cols, &mut scratch.delta);

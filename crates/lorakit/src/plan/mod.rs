@@ -126,7 +126,8 @@ impl Plan {
                 let files = lay_out_shards(&target, metadata, shards)?;
                 if files.len() > 1 {
                     if matches!(target, Target::File(_)) {
-                        let message = format!("needs {} shards, and the output is a single file", files.len());
+                        let message =
+                            format!("needs {} shards, and the output is a single file", files.len());
                         return Err(Error::new(ErrorKind::Usage, message).at(target.path()));
                     }
                     side_files.push(index_of(&files));
@@ -137,7 +138,12 @@ impl Plan {
                 let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
                 let layout = gguf::layout(metadata, &infos)?;
                 let tensors = layout.offsets.into_iter().zip(tensors).collect();
-                vec![OutputFile { name: "model.gguf".into(), header: layout.header, len: layout.len, tensors }]
+                vec![OutputFile {
+                    name: "model.gguf".into(),
+                    header: layout.header,
+                    len: layout.len,
+                    tensors,
+                }]
             }
         };
         let plan = Plan { target, replace, files, side_files };

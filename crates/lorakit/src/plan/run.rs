@@ -92,10 +92,9 @@ impl Plan {
         progress: &dyn Progress,
     ) -> Result<RetentionByDtype> {
         let (jobs, tasks) = self.tasks();
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|e| Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}")))?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
+            Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
+        })?;
         // Tasks are drawn in order, so that few tensors are under way at once; results are summed in order, so
         // that the report does not depend on who finished first.
         let mut done: Vec<(usize, Retention)> = pool.install(|| {

@@ -17,7 +17,9 @@ pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Adapter> {
     let folder = match path.is_dir() {
         true => path.to_path_buf(),
         false if path.exists() => path.parent().unwrap_or(Path::new("")).to_path_buf(),
-        false => return Err(lorakit_tensor::Error::new(FileError::NotFound, "does not exist").at(path).into()),
+        false => {
+            return Err(lorakit_tensor::Error::new(FileError::NotFound, "does not exist").at(path).into());
+        }
     };
     let config_path = folder.join(CONFIG);
     if !config_path.is_file() {
@@ -34,13 +36,15 @@ pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Adapter> {
 
 fn no_config(path: &Path, folder: &Path) -> Error {
     if folder.join("config.json").is_file() {
-        let message = format!("is a full model (it has `config.json` and no `{CONFIG}`), and an adapter is needed");
+        let message =
+            format!("is a full model (it has `config.json` and no `{CONFIG}`), and an adapter is needed");
         return Error::new(ErrorKind::WrongRole, message).at(path);
     }
     let nested = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
     let mut nested: Vec<PathBuf> = nested.filter(|p| p.join(CONFIG).is_file()).collect();
     nested.sort();
-    let mut error = Error::new(ErrorKind::NoAdapter, format!("holds no adapter: `{CONFIG}` is missing")).at(path);
+    let mut error =
+        Error::new(ErrorKind::NoAdapter, format!("holds no adapter: `{CONFIG}` is missing")).at(path);
     if let Some(first) = nested.first() {
         error = error.details(vec![format!("`{}` is one", first.display())]);
     }
@@ -83,7 +87,8 @@ fn assemble(path: PathBuf, config: AdapterConfig, source: Arc<Checkpoint>) -> Ad
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
         };
         if info.elements() == 0 {
-            let message = format!("has no values (shape {:?}): it was saved without gathering its shards", info.shape);
+            let message =
+                format!("has no values (shape {:?}): it was saved without gathering its shards", info.shape);
             fault("zero-size-tensor", message);
             continue;
         }
@@ -114,8 +119,15 @@ fn assemble(path: PathBuf, config: AdapterConfig, source: Arc<Checkpoint>) -> Ad
         }
     }
 
-    let mut adapter =
-        Adapter { path, config, modules: Vec::new(), saved, token_rows: Vec::new(), findings, source: source.clone() };
+    let mut adapter = Adapter {
+        path,
+        config,
+        modules: Vec::new(),
+        saved,
+        token_rows: Vec::new(),
+        findings,
+        source: source.clone(),
+    };
     for (path, parts) in by_module {
         add_module(&mut adapter, path, &parts, &tensor);
     }
@@ -135,9 +147,15 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
         let tensor = tensor(index);
         let held = tensor.info().rows_cols().0;
         if rows.len() != held {
-            fault("token-count", format!("holds {held} token rows, and the configuration lists {}", rows.len()));
+            fault(
+                "token-count",
+                format!("holds {held} token rows, and the configuration lists {}", rows.len()),
+            );
         } else if parts.a.is_some() || parts.embedding_a.is_some() {
-            fault("token-conflict", "has trained token rows and low-rank factors; PEFT never writes both".into());
+            fault(
+                "token-conflict",
+                "has trained token rows and low-rank factors; PEFT never writes both".into(),
+            );
         } else {
             adapter.token_rows.push(TokenRows { path: path.clone(), tensor, rows });
         }
@@ -163,7 +181,9 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
     let (a, b) = (tensor(a), tensor(b));
     let (a_rows, b_rank) = match (a.info().shape.as_slice(), b.info().shape.as_slice()) {
         ([r, _, ..], [_, s, ..]) => (*r, *s),
-        (x, y) => return fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are no matrices")),
+        (x, y) => {
+            return fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are no matrices"));
+        }
     };
     if a_rows != b_rank {
         let (a, b) = (&a.info().shape, &b.info().shape);

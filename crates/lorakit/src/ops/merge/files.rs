@@ -13,18 +13,38 @@ use crate::{Model, Result};
 
 /// Endings of files that hold weights or describe how they are split.
 const WEIGHTS: &[&str] = &[
-    ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".onnx_data", ".npz",
-    ".index.json", ".partial", ".lock",
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".npz",
+    ".index.json",
+    ".partial",
+    ".lock",
 ];
 /// Folders of a model repository that are other copies of the weights, or none of the output's business.
 const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
 /// Files that a tokenizer consists of.
 const TOKENIZER: &[&str] = &[
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
 ];
 /// What travels when the base was named as a single file, whose folder may hold anything.
-const COMPANIONS: &[&str] = &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
+const COMPANIONS: &[&str] =
+    &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
 
 pub(super) fn side_files(
     base: &Model,
@@ -115,10 +135,14 @@ fn take_tokenizer(
             for name in &own {
                 files.insert((*name).to_string(), Content::CopyOf(adapter.folder().join(name)));
             }
-            format!("its tokenizer is used ({}), because {}", own.join(", "), match grown {
-                Some(rows) => format!("the vocabulary grew to {rows}"),
-                None => "the base has none".to_string(),
-            })
+            format!(
+                "its tokenizer is used ({}), because {}",
+                own.join(", "),
+                match grown {
+                    Some(rows) => format!("the vocabulary grew to {rows}"),
+                    None => "the base has none".to_string(),
+                }
+            )
         } else {
             format!("has tokenizer files of its own ({}); the base's are kept", own.join(", "))
         };

@@ -48,7 +48,13 @@ pub(super) struct Groups {
 
 impl Groups {
     /// Adds the edits of one adapter, its deltas times `weight`.
-    pub(super) fn add(&mut self, base: &Model, adapter: &Adapter, weight: f64, edits: Vec<Edit>) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        base: &Model,
+        adapter: &Adapter,
+        weight: f64,
+        edits: Vec<Edit>,
+    ) -> Result<()> {
         for edit in edits {
             let group = self.map.entry(edit.target.clone()).or_default();
             group.base = edit.base;
@@ -59,12 +65,17 @@ impl Groups {
             match edit.change {
                 Change::Replace(tensor) => {
                     // A frozen copy of the base's own weight changes nothing and conflicts with nothing.
-                    let frozen = edit.base.is_some_and(|i| base.tensor(i).info().shape == tensor.info().shape)
-                        && same_values(&base.tensor(edit.base.unwrap_or_default()), &tensor)?;
+                    let frozen =
+                        edit.base.is_some_and(|i| base.tensor(i).info().shape == tensor.info().shape)
+                            && same_values(&base.tensor(edit.base.unwrap_or_default()), &tensor)?;
                     if frozen {
                         continue;
                     }
-                    if group.replace.as_ref().is_some_and(|other| !same_values(other, &tensor).unwrap_or(false)) {
+                    if group
+                        .replace
+                        .as_ref()
+                        .is_some_and(|other| !same_values(other, &tensor).unwrap_or(false))
+                    {
                         return Err(conflict("would be replaced"));
                     }
                     group.replace = Some(tensor);
@@ -101,11 +112,14 @@ impl Groups {
         self.map.retain(|_, group| group.replace.is_some() || !group.only_replaces());
         // Terms must cover the width of what they are added to, also where an adapter replaced it.
         for (name, group) in &self.map {
-            let Some(tensor) = group.replace.clone().or_else(|| group.base.map(|i| base.tensor(i))) else { continue };
+            let Some(tensor) = group.replace.clone().or_else(|| group.base.map(|i| base.tensor(i))) else {
+                continue;
+            };
             let (rows, cols) = group.matrix_shape(&tensor);
             let dora = group.dora.iter().flat_map(|d| &d.terms);
             if let Some(term) = dora.chain(&group.terms).find(|t| t.a.cols != cols || t.rows.end > rows) {
-                let message = format!("has {rows} x {cols} values, and a delta of {} x {}", term.rows.end, term.a.cols);
+                let message =
+                    format!("has {rows} x {cols} values, and a delta of {} x {}", term.rows.end, term.a.cols);
                 return Err(Error::new(ErrorKind::Shape, message).tensor(name));
             }
         }

@@ -16,9 +16,9 @@ use lorakit_tensor::{DType, Format, ReadMode, TensorInfo};
 
 pub use tied::Tied;
 
+use super::convert::natural_dtype;
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
-use super::convert::natural_dtype;
 use crate::plan::{Compute, Container, OutputTensor, Plan, Progress, Recipe, Report, Rounding, Target};
 use crate::{Error, ErrorKind, Model, Result};
 use group::{Group, Groups};

@@ -14,7 +14,7 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
     let config = &adapter.config;
     let refuse = |kind, message: String| Err(Error::new(kind, message).at(&adapter.path));
     if !config.peft_type.is_empty() && config.peft_type != "LORA" {
-        let message = format!("is a {} adapter; LoRA and DoRA can be merged", config.peft_type);
+        let message = format!("was trained with {}, and only LoRA and DoRA can be merged", config.peft_type);
         return refuse(ErrorKind::Unmergeable, message);
     }
     if let Some(option) = config.unmergeable.first() {
@@ -72,8 +72,12 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter) -> Result<Vec<Finding>>
         return Ok(Vec::new());
     }
     let message = match untrained == modules.len() {
-        true => "every module has an all-zero factor: it was never trained, and the merge changes nothing".into(),
-        false => format!("{untrained} of {} modules have an all-zero factor and change nothing", modules.len()),
+        true => {
+            "every module has an all-zero factor: it was never trained, and the merge changes nothing".into()
+        }
+        false => {
+            format!("{untrained} of {} modules have an all-zero factor and change nothing", modules.len())
+        }
     };
     let subject = adapter.path.display().to_string();
     Ok(vec![Finding::new(Severity::Warning, "untrained", &subject, message)])
@@ -83,7 +87,8 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter) -> Result<Vec<Finding>>
 pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Finding> {
     let replaced = adapter.saved.len() + adapter.token_rows.len();
     (weight != 1.0 && replaced > 0).then(|| {
-        let message = format!("weight {weight} applies to its deltas; {replaced} saved tensors are taken over whole");
+        let message =
+            format!("weight {weight} applies to its deltas; {replaced} saved tensors are taken over whole");
         Finding::new(Severity::Warning, "weight-ignored", &adapter.path.display().to_string(), message)
     })
 }

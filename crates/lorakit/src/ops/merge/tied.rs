@@ -118,7 +118,8 @@ fn trained_as_one(
         return Ok(Some(embed.clone()));
     }
     let rows = |g: &Group| g.rows.iter().map(|r| r.rows.clone()).collect::<Vec<_>>();
-    let plain = head.terms.is_empty() && embed.terms.is_empty() && head.dora.is_none() && embed.dora.is_none();
+    let plain =
+        head.terms.is_empty() && embed.terms.is_empty() && head.dora.is_none() && embed.dora.is_none();
     if plain && rows(head) == rows(embed) {
         for (a, b) in head.rows.iter().zip(&embed.rows) {
             if !same_values(&a.tensor, &b.tensor)? {
@@ -134,14 +135,16 @@ fn trained_as_one(
 fn mirrored(adapters: &[(Adapter, f64)]) -> Result<bool> {
     for (adapter, _) in adapters {
         let embedding = adapter.modules.iter().find(|m| m.kind == ModuleKind::Embedding);
-        let head = adapter.modules.iter().find(|m| m.kind == ModuleKind::Linear && m.path.ends_with("lm_head"));
+        let head =
+            adapter.modules.iter().find(|m| m.kind == ModuleKind::Linear && m.path.ends_with("lm_head"));
         let (Some(embedding), Some(head)) = (embedding, head) else { return Ok(false) };
         let load = |tensor: &crate::TensorRef, transposed: bool| {
             let (rows, cols) = tensor.info().rows_cols();
             let factor = Factor::matrix(tensor.clone(), rows, cols);
             if transposed { factor.transposed().load() } else { factor.load() }
         };
-        let same = load(&head.a, false)? == load(&embedding.b, true)? && load(&head.b, false)? == load(&embedding.a, true)?;
+        let same = load(&head.a, false)? == load(&embedding.b, true)?
+            && load(&head.b, false)? == load(&embedding.a, true)?;
         if !same {
             return Ok(false);
         }
