@@ -31,45 +31,42 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
     if rank == 0 || cols == 0 {
         return;
     }
+    let (a, _) = a.as_chunks::<LANES>();
+    // The factors of a few rows, by `k`: the inner loop then walks two slices and checks no index.
+    let mut tile = vec![[0f32; ROWS]; rank];
     for (delta, b) in delta.chunks_mut(ROWS * cols).zip(b.chunks(ROWS * rank)) {
-        let rows = delta.len() / cols;
-        if rows == ROWS {
-            for (s, strip) in a.chunks_exact(rank * LANES).enumerate() {
-                let mut sums = [[0f32; LANES]; ROWS];
-                for (k, lanes) in strip.chunks_exact(LANES).enumerate() {
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        let factor = b[i * rank + k];
-                        for (x, &y) in sum.iter_mut().zip(lanes) {
-                            *x = factor.mul_add(y, *x);
-                        }
-                    }
-                }
-                let from = s * LANES;
-                let width = LANES.min(cols - from);
-                for (i, sum) in sums.iter().enumerate() {
-                    let out = &mut delta[i * cols + from..][..width];
-                    for (x, y) in out.iter_mut().zip(sum) {
-                        *x += scale * y;
-                    }
-                }
-            }
-            continue;
+        for (i, row) in b.chunks_exact(rank).enumerate() {
+            tile.iter_mut().zip(row).for_each(|(factors, &factor)| factors[i] = factor);
         }
-        for (row, b) in delta.chunks_exact_mut(cols).zip(b.chunks_exact(rank)) {
-            for (s, strip) in a.chunks_exact(rank * LANES).enumerate() {
-                let mut sum = [0f32; LANES];
-                for (lanes, &factor) in strip.chunks_exact(LANES).zip(b) {
+        // The last tile may lack rows; what stands in their place is computed and dropped.
+        let rows = delta.len() / cols;
+        for (s, strip) in a.chunks_exact(rank).enumerate() {
+            let mut sums = [[0f32; LANES]; ROWS];
+            for (factors, lanes) in tile.iter().zip(strip) {
+                for (sum, &factor) in sums.iter_mut().zip(factors) {
                     for (x, &y) in sum.iter_mut().zip(lanes) {
                         *x = factor.mul_add(y, *x);
                     }
                 }
-                let from = s * LANES;
-                let width = LANES.min(cols - from);
-                for (x, y) in row[from..][..width].iter_mut().zip(&sum) {
-                    *x += scale * y;
+            }
+            let from = s * LANES;
+            let width = LANES.min(cols - from);
+            for (i, sum) in sums.iter().enumerate() {
+                if i < rows {
+                    add_scaled(&mut delta[i * cols + from..][..width], sum, scale);
                 }
             }
         }
+    }
+}
+
+#[inline(always)]
+fn add_scaled(out: &mut [f32], sum: &[f32; LANES], scale: f32) {
+    // The full width is known to the compiler, the last strip's is not.
+    if let Ok(out) = <&mut [f32; LANES]>::try_from(&mut *out) {
+        out.iter_mut().zip(sum).for_each(|(x, y)| *x += scale * y);
+    } else {
+        out.iter_mut().zip(sum).for_each(|(x, y)| *x += scale * y);
     }
 }
 

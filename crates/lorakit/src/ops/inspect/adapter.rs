@@ -183,7 +183,7 @@ pub(super) fn report(adapter: &Adapter, options: &InspectOptions) -> Result<Adap
     })
 }
 
-fn describe(modules: &[Module]) -> Vec<ModuleReport> {
+pub(super) fn describe(modules: &[Module]) -> Vec<ModuleReport> {
     let places: Vec<_> = modules.iter().map(|m| grid::place(&m.path)).collect();
     let suffix = |i: usize| places[i].as_ref().map_or(modules[i].path.as_str(), |p| p.suffix.as_str());
     let mut suffixes: Vec<&str> = (0..modules.len()).map(suffix).collect();

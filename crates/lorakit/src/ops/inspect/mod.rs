@@ -21,7 +21,7 @@ pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRows
 pub use grid::{Grid, GridRow};
 pub use model::{FileReport, ModelReport};
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Finding, Severity};
 use crate::{Error, ErrorKind, Result};
 
 /// What to look at.
@@ -74,6 +74,14 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
         return Ok(Inspection::Adapter(Box::new(pool.install(|| adapter::report(&adapter, options))?)));
     }
     Ok(Inspection::Model(Box::new(model::report(path, options.mode)?)))
+}
+
+/// What headers and configuration make doubtful, for operations that go on nevertheless.
+pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
+    let findings = audit::headers(adapter, &adapter::describe(&adapter.modules));
+    // A leaked path is the business of whoever publishes the adapter, not of who merges it.
+    let doubtful = |f: &Finding| f.severity == Severity::Warning && f.code != "local-path";
+    findings.into_iter().filter(doubtful).collect()
 }
 
 /// Content decides: a configuration beside the weights, and for a single file the names of its tensors.

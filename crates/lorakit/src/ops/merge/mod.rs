@@ -17,6 +17,7 @@ use lorakit_tensor::{DType, Format, ReadMode, TensorInfo};
 pub use tied::Tied;
 
 use super::convert::natural_dtype;
+use super::inspect;
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
 use crate::plan::{Compute, Container, OutputTensor, Plan, Progress, Recipe, Report, Rounding, Target};
@@ -126,7 +127,7 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         let adapter = Adapter::open(path, options.mode)?;
         refuse::unmergeable(&adapter, *weight, options.residual_base)?;
         adapter.check()?;
-        notes.extend(adapter.findings.iter().filter(|f| f.severity == Severity::Warning).cloned());
+        notes.extend(inspect::doubts(&adapter));
         adapters.push((adapter, *weight));
     }
     // Values are read only once every adapter is known to fit.
