@@ -26,6 +26,7 @@ pub(crate) struct Cli {
 
 /// Options of every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Common {
     /// Print one JSON object instead of text; on failure, one on stderr
     #[arg(long, global = true)]
@@ -83,7 +84,7 @@ pub(crate) enum Command {
 /// Options of every command that writes.
 #[derive(Debug, Args)]
 pub(crate) struct Output {
-    /// Where to write: a folder (for a merge also a file that ends in `.safetensors`)
+    /// Where to write: a folder
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Print the plan - files, tensors, size, memory - and write nothing
@@ -98,7 +99,8 @@ pub(crate) struct Output {
 #[command(after_help = "Examples:
   lorakit merge base/ adapter/ -o merged/
   lorakit merge base/ style/=0.7 facts/=1.0 -o merged/
-  lorakit merge base/ adapter/ -o merged/ --dry-run")]
+  lorakit merge base/ adapter/ -o merged/ --dry-run
+  lorakit merge base/ adapter/ -o weights.safetensors    # the tensors alone")]
 pub(crate) struct Merge {
     /// The base model: a folder, a safetensors or GGUF file
     pub(crate) base: PathBuf,
@@ -107,7 +109,7 @@ pub(crate) struct Merge {
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Dtype of the floating-point tensors
+    /// Dtype of the output's tensors; `keep` leaves each its own, and writes a GGUF base as bf16
     #[arg(long, value_name = "DTYPE", default_value = "keep")]
     pub(crate) dtype: DtypeChoice,
     /// Largest shard
@@ -172,7 +174,6 @@ pub(crate) enum ConvertTarget {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DtypeChoice {
-    /// Each tensor keeps its own
     Keep,
     F32,
     F16,

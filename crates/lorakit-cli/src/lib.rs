@@ -52,10 +52,18 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
             clap_complete::generate(*shell, &mut Cli::command(), "lorakit", &mut text);
             ui.raw(&text)
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(Failure::Output)?;
-            ui.raw(&text)
-        }
+        Command::Man => ui.raw(&manual().map_err(Failure::Output)?),
     }
+}
+
+/// The page of the command and those of its verbs, one after another, as `man -l -` shows them.
+fn manual() -> std::io::Result<Vec<u8>> {
+    let mut command = Cli::command();
+    command.build();
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    for verb in command.get_subcommands().filter(|c| c.get_name() != "help") {
+        clap_mangen::Man::new(verb.clone()).render(&mut text)?;
+    }
+    Ok(text)
 }

@@ -12,7 +12,9 @@ use super::{LowRank, kernel};
 use crate::{Error, ErrorKind, Result};
 
 /// Values worked on at once; three such buffers of f32 fit a second-level cache.
-const PIECE: usize = 1 << 15;
+const PIECE: usize = 1 << 14;
+/// Rows longer than this are worked on one by one, to bound the memory.
+const WIDE: usize = 1 << 17;
 
 /// A recipe with its factors in memory.
 pub(super) struct Prepared<'a> {
@@ -41,7 +43,8 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Bytes a thread needs for panels of `values` values in rows of `cols`.
     pub(super) fn bytes_for(values: usize, cols: usize) -> u64 {
-        (3 * PIECE.max(cols) * size_of::<f32>() + values.max(cols) * size_of::<f32>()) as u64
+        let piece = rows_of_piece(cols) * cols;
+        ((3 * piece + values.max(kernel::ROWS * cols)) * size_of::<f32>()) as u64
     }
 }
 
@@ -131,14 +134,13 @@ impl<'a> Prepared<'a> {
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
         self.add_deltas(first, rows, scratch)?;
         let Scratch { before, delta, sum, .. } = scratch;
-        if !kernel::all_finite(before) {
-            return Err(self.non_finite(rows, before, compute.base.info().dtype, "the base model holds"));
-        }
         if compute.rounding == Rounding::DeltaFirst && compute.dora.is_none() {
             self.round(delta, out);
         }
         sum.resize(before.len(), 0.0);
-        kernel::add(sum, before, delta);
+        if !kernel::add(sum, before, delta) {
+            return Err(self.non_finite(rows, before, compute.base.info().dtype, "the base model holds"));
+        }
         if let Some(dora) = &compute.dora {
             match dora.axis {
                 Axis::Row => self.scale_rows(rows, sum),
@@ -157,14 +159,18 @@ impl<'a> Prepared<'a> {
         self.encoder.encode(sum, out);
         // The values as a reader will see them.
         self.decoder.decode(out, sum);
-        if !kernel::all_finite(sum) {
-            return Err(self.non_finite(rows, sum, self.out_dtype, "the merged tensor would hold"));
+        let retention = match compute.edits() {
+            true => {
+                let (kept, whole, moved, unchanged) = kernel::retained(before, sum, delta);
+                Retention { kept, whole, moved, unchanged }
+            }
+            false => Retention::default(),
+        };
+        // A value that is not finite makes the sum so; only then (or without one) is every value looked at.
+        if (!compute.edits() || !retention.kept.is_finite()) && !kernel::all_finite(sum) {
+            return Err(self.non_finite(rows, sum, self.out_dtype, "the output would hold"));
         }
-        if !compute.edits() {
-            return Ok(Retention::default());
-        }
-        let (kept, whole, moved, unchanged) = kernel::retained(before, sum, delta);
-        Ok(Retention { kept, whole, moved, unchanged })
+        Ok(retention)
     }
 
     fn scale_rows(&self, rows: &Range<usize>, sum: &mut [f32]) {
@@ -212,8 +218,11 @@ fn add_terms(terms: &[LoadedTerm], rows: &Range<usize>, cols: usize, delta: &mut
 
 /// Splits rows into ranges of about [`PIECE`] values.
 fn pieces(rows: Range<usize>, cols: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = (PIECE / cols.max(1)).max(1).next_multiple_of(4);
-    let step = if step * cols > 2 * PIECE { 1 } else { step };
-    let end = rows.end;
+    let (step, end) = (rows_of_piece(cols), rows.end);
     rows.step_by(step).map(move |start| start..(start + step).min(end))
+}
+
+/// As many rows as the product's kernel takes at once, except where a few rows are a tensor of their own.
+fn rows_of_piece(cols: usize) -> usize {
+    if cols > WIDE { 1 } else { (PIECE / cols.max(1)).max(1).next_multiple_of(kernel::ROWS) }
 }

@@ -9,7 +9,7 @@ use multiversion::multiversion;
 /// Columns that are computed together.
 pub(super) const LANES: usize = 16;
 /// Rows that share one pass over `A`.
-const ROWS: usize = 4;
+pub(super) const ROWS: usize = 4;
 
 /// Packs `a`, row-major `(rank, cols)`, into strips of [`LANES`] columns: `[strip][k][lane]`, zero-padded.
 pub(super) fn pack(a: &[f32], rank: usize, cols: usize) -> Vec<f32> {
@@ -41,18 +41,15 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
         // The last tile may lack rows; what stands in their place is computed and dropped.
         let rows = delta.len() / cols;
         for (s, strip) in a.chunks_exact(rank).enumerate() {
-            let mut sums = [[0f32; LANES]; ROWS];
-            for (factors, lanes) in tile.iter().zip(strip) {
-                for (sum, &factor) in sums.iter_mut().zip(factors) {
-                    for (x, &y) in sum.iter_mut().zip(lanes) {
-                        *x = factor.mul_add(y, *x);
-                    }
-                }
-            }
+            let sums = products(&tile, strip);
             let from = s * LANES;
             let width = LANES.min(cols - from);
-            for (i, sum) in sums.iter().enumerate() {
-                if i < rows {
+            if rows == ROWS && width == LANES {
+                for (i, sum) in sums.iter().enumerate() {
+                    add_scaled(&mut delta[i * cols + from..][..LANES], sum, scale);
+                }
+            } else {
+                for (i, sum) in sums.iter().enumerate().take(rows) {
                     add_scaled(&mut delta[i * cols + from..][..width], sum, scale);
                 }
             }
@@ -60,36 +57,52 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
     }
 }
 
+/// `(ROWS, rank)` times `(rank, LANES)`; the sums stay in registers.
 #[inline(always)]
-fn add_scaled(out: &mut [f32], sum: &[f32; LANES], scale: f32) {
-    // The full width is known to the compiler, the last strip's is not.
-    if let Ok(out) = <&mut [f32; LANES]>::try_from(&mut *out) {
-        out.iter_mut().zip(sum).for_each(|(x, y)| *x += scale * y);
-    } else {
-        out.iter_mut().zip(sum).for_each(|(x, y)| *x += scale * y);
+fn products(tile: &[[f32; ROWS]], strip: &[[f32; LANES]]) -> [[f32; LANES]; ROWS] {
+    let mut sums = [[0f32; LANES]; ROWS];
+    for (factors, lanes) in tile.iter().zip(strip) {
+        for (sum, &factor) in sums.iter_mut().zip(factors) {
+            for (x, &y) in sum.iter_mut().zip(lanes) {
+                *x = factor.mul_add(y, *x);
+            }
+        }
     }
+    sums
 }
 
-/// `out[i] = w[i] + delta[i]`.
+#[inline(always)]
+fn add_scaled(out: &mut [f32], sum: &[f32; LANES], scale: f32) {
+    out.iter_mut().zip(sum).for_each(|(x, y)| *x += scale * y);
+}
+
+/// `out[i] = w[i] + delta[i]`. Returns whether every `w` is finite.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub(super) fn add(out: &mut [f32], w: &[f32], delta: &[f32]) {
+pub(super) fn add(out: &mut [f32], w: &[f32], delta: &[f32]) -> bool {
+    let mut bad = 0;
     for ((o, &w), &d) in out.iter_mut().zip(w).zip(delta) {
+        bad |= not_finite(w);
         *o = w + d;
     }
+    bad == 0
 }
 
 /// Whether every value is finite.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn all_finite(values: &[f32]) -> bool {
+    values.iter().fold(0, |bad, &v| bad | not_finite(v)) == 0
+}
+
+/// 1 for a NaN or an infinity, else 0: without a branch, so that loops over it are vectorised.
+#[inline(always)]
+fn not_finite(value: f32) -> u32 {
     const EXPONENT: u32 = 0x7f80_0000;
-    let mut bad = 0u32;
-    for v in values {
-        bad |= u32::from(v.to_bits() & EXPONENT == EXPONENT);
-    }
-    bad == 0
+    u32::from(value.to_bits() & EXPONENT == EXPONENT)
 }
 
 /// `(<after - before, delta>, <delta, delta>, values with a delta, of those the ones left unchanged)`.
+///
+/// The first is not finite if a value of `after` is not.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f64, u64, u64) {
     // f32 lanes over short pieces, f64 over the pieces: fast, and exact enough for a ratio.
