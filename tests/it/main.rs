@@ -1,1 +1,15 @@
-//! Integration tests.
+//! The command, from outside: parity with the references, bad input, faults.
+
+#![allow(clippy::unwrap_used, clippy::get_unwrap, clippy::print_stderr, reason = "a test fails by panicking")]
+
+mod determinism;
+mod errors;
+mod faults;
+mod golden;
+mod help;
+mod llama;
+mod merge;
+mod near;
+mod smollm2;
+mod support;
+mod weights;

@@ -13,8 +13,8 @@ use super::compute::{Prepared, Scratch};
 use super::{Compute, Content, OutputTensor, Plan, Progress, Recipe, Retention, RetentionByDtype, Target};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
-/// Values of one computed panel: large enough for efficient writes, small enough for many threads.
-pub(super) const PANEL: usize = 1 << 20;
+/// Values of one computed panel: large enough for efficient writes, small enough to be written out of a cache.
+pub(super) const PANEL: usize = 1 << 18;
 /// Bytes of one copied piece.
 const COPY: u64 = 64 << 20;
 

@@ -1,0 +1,65 @@
+//! Outputs and command lines that are refused.
+
+use std::fs;
+
+use super::Case;
+
+#[test]
+fn an_output_that_exists() {
+    let case = Case::new();
+    let out = case.sandbox.copy(&case.base, "out");
+    insta::assert_snapshot!(case.misused(), @"
+    error: `out`: exists
+
+    hint: `--force` replaces it (the old one is kept until the new one is complete)
+    ");
+    assert_eq!(fs::read(out.join("model.safetensors")).unwrap(), fs::read(case.model()).unwrap());
+}
+
+#[test]
+fn a_forced_output_that_is_no_model() {
+    let mut case = Case::new();
+    fs::create_dir(case.sandbox.path("out")).unwrap();
+    fs::write(case.sandbox.path("out/thesis.txt"), "the only copy").unwrap();
+    case.arguments = "merge base adapter -o out --force".into();
+    insta::assert_snapshot!(case.misused(), @"
+    error: `out`: exists and does not look like a model folder, so it is not replaced
+
+    hint: choose another output, or remove that one yourself
+    ");
+    assert!(case.sandbox.path("out/thesis.txt").exists());
+}
+
+#[test]
+fn an_output_that_is_an_input() {
+    let mut case = Case::new();
+    let before = (fs::read(case.model()).unwrap(), fs::read(case.weights()).unwrap());
+    case.arguments = "merge base adapter -o base --force".into();
+    insta::assert_snapshot!(case.misused(), @"
+    error: `base`: is the output and also the input `base`
+
+    hint: choose an output that is not an input
+    ");
+    for out in ["adapter", "base/../base", "base/model.safetensors", "adapter/adapter_model.safetensors"] {
+        case.arguments = format!("merge base adapter -o {out} --force");
+        let message = case.misused();
+        assert!(message.contains("is the output and also the input"), "{out}: {message}");
+    }
+    std::os::unix::fs::symlink("base", case.sandbox.path("link")).unwrap();
+    case.arguments = "merge base adapter -o link --force".into();
+    case.misused();
+    assert_eq!((fs::read(case.model()).unwrap(), fs::read(case.weights()).unwrap()), before);
+}
+
+#[test]
+fn a_weight_that_is_no_number() {
+    let mut case = Case::new();
+    case.arguments = "merge base adapter=half -o out".into();
+    insta::assert_snapshot!(case.misused(), @"
+    error: invalid value 'adapter=half' for '<ADAPTER[=WEIGHT]>...': `half` is not a number
+
+    For more information, try '--help'.
+    ");
+    case.arguments = "merge base adapter=inf -o out".into();
+    assert!(case.misused().contains("weight inf is not finite"));
+}

@@ -1,0 +1,106 @@
+//! Kills and interrupts.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::thread::sleep;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
+use super::{finish, large, signal, staged, start, wait_for_staging};
+use crate::support::{Sandbox, entries};
+use crate::weights::noise;
+
+fn model(sandbox: &Sandbox) -> Vec<u8> {
+    fs::read(sandbox.path("out/model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_killed_merge_leaves_the_old_output_or_the_new_one() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let begin = Instant::now();
+    sandbox.run("merge base adapter -o out", &[]).ok();
+    let whole = begin.elapsed();
+    let old = model(&sandbox);
+    sandbox.run("merge base adapter=-0.5 -o new", &[]).ok();
+    let new = fs::read(sandbox.path("new/model.safetensors")).unwrap();
+    assert!(old != new);
+
+    let (mut kept, mut replaced, mut swept) = (0, 0, 0);
+    // Moments spread over the whole run and a little past its end, in no order.
+    for moment in noise(7, 24, 1.0).into_iter().map(|v| v + 0.5) {
+        let mut child = start(&sandbox, "merge base adapter=-0.5 -o out --force");
+        sleep(whole.mul_f64(moment * 1.1));
+        let _ = child.kill();
+        child.wait().unwrap();
+        let found = model(&sandbox);
+        assert!(found == old || found == new, "the output is neither the old one nor the new one");
+        assert_eq!(entries(&sandbox.path("out")), ["config.json", "model.safetensors"]);
+        kept += usize::from(found == old);
+        replaced += usize::from(found == new);
+        if found == new {
+            sandbox.run("merge base adapter -o out --force", &[]).ok();
+            assert!(model(&sandbox) == old);
+        }
+        swept += staged(sandbox.root()).len();
+    }
+    assert!(kept >= 5, "{kept} kills came before the end, {replaced} after");
+    assert!(swept > 0, "some kill left a staged folder");
+    sandbox.run("merge base adapter -o out --force", &[]).ok();
+    assert_eq!(staged(sandbox.root()), [""; 0], "the next run sweeps what killed ones left");
+}
+
+#[test]
+fn what_a_killed_merge_leaves_is_swept_by_the_next() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let mut child = start(&sandbox, "merge base adapter -o out -t 1");
+    wait_for_staging(&mut child, sandbox.root());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(staged(sandbox.root()), [format!(".out.{}.partial", child.id())]);
+    assert!(!sandbox.path("out").exists());
+    // A staged folder of a process that lives is somebody's work.
+    let theirs = format!(".out.{}.partial", std::process::id());
+    fs::create_dir(sandbox.path(&theirs)).unwrap();
+    sandbox.run("merge base adapter -o out", &[]).ok();
+    assert_eq!(staged(sandbox.root()), [theirs]);
+}
+
+#[test]
+fn an_interrupted_merge_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    for sent in [Signal::INT, Signal::TERM] {
+        let mut child = start(&sandbox, "merge base adapter -o out -t 1");
+        wait_for_staging(&mut child, sandbox.root());
+        signal(&child, sent);
+        let run = finish(&sandbox, child);
+        assert_eq!(run.code, Some(130), "{}", run.stderr);
+        assert_eq!(run.stdout, "");
+        assert_eq!(sandbox.entries(), ["adapter", "base"]);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(run.stderr, @"
+            error: interrupted
+
+            hint: nothing was written; run the same command again
+            ");
+        }
+    }
+}
+
+#[test]
+fn inputs_are_never_touched() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let stamp = |name: &str| {
+        let meta = fs::metadata(sandbox.path(name)).unwrap();
+        (meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.len())
+    };
+    let inputs = ["base/model.safetensors", "adapter/adapter_model.safetensors", "base", "adapter"];
+    let before = inputs.map(stamp);
+    sandbox.run("merge base adapter -o out", &[]).ok();
+    sandbox.run("merge base adapter -o out --force", &[]).ok();
+    assert_eq!(inputs.map(stamp), before);
+}

@@ -1,0 +1,132 @@
+//! A sandbox to run the command in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// A temporary folder in which commands run.
+pub(crate) struct Sandbox {
+    dir: tempfile::TempDir,
+}
+
+impl Sandbox {
+    pub(crate) fn new() -> Self {
+        Sandbox { dir: tempfile::tempdir().unwrap() }
+    }
+
+    /// The folder.
+    pub(crate) fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A path inside.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Copies a folder of `fixtures/` to `name`.
+    pub(crate) fn copy(&self, from: &Path, name: &str) -> PathBuf {
+        let to = self.path(name);
+        copy_folder(from, &to);
+        to
+    }
+
+    /// The command, ready to run here.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lorakit"));
+        command.current_dir(self.root()).env_clear();
+        command
+    }
+
+    /// Runs the command with arguments separated by spaces, then more as they are.
+    pub(crate) fn run(&self, line: &str, more: &[&Path]) -> Run {
+        let output = self.command().args(line.split_whitespace()).args(more).output().unwrap();
+        Run::new(self, &output)
+    }
+
+    /// `lorakit merge BASE ADAPTER -o OUT`, which must succeed; returns the path of OUT.
+    pub(crate) fn merge(&self, base: &Path, adapter: &Path, out: &str, options: &str) -> PathBuf {
+        self.run(&format!("merge -o {out} {options}"), &[base, adapter]).ok();
+        self.path(out)
+    }
+
+    /// Names in the folder, sorted.
+    pub(crate) fn entries(&self) -> Vec<String> {
+        entries(self.root())
+    }
+}
+
+/// A finished command.
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Paths of the sandbox and the fixtures are replaced by `[TMP]` and `[FIXTURES]`.
+    pub(crate) fn new(sandbox: &Sandbox, output: &Output) -> Self {
+        let text = |bytes: &[u8]| {
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            text.replace(&format!("{}/", sandbox.root().display()), "[TMP]/")
+                .replace(&format!("{}", fixtures().display()), "[FIXTURES]")
+        };
+        Run { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    /// Asserts success.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+/// Replaces what differs from run to run in a summary: durations and rates.
+pub(crate) const TIMES: &[(&str, &str)] =
+    &[(r"in \d[\d.]* ?(?:s|ms|min)\b", "in [TIME]"), (r"\([\d.]+ GB/s\)", "([RATE])")];
+
+/// The folder of fixtures.
+pub(crate) fn fixtures() -> PathBuf {
+    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures")).unwrap()
+}
+
+/// A folder or file of PEFT's golden data, e.g. `bases/llama-bf16`.
+pub(crate) fn peft(name: &str) -> PathBuf {
+    fixtures().join("golden/peft").join(name)
+}
+
+/// Names in `folder`, sorted.
+pub(crate) fn entries(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+/// Copies a folder with everything in it.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for name in entries(from) {
+        let (source, target) = (from.join(&name), to.join(&name));
+        if source.is_dir() {
+            copy_folder(&source, &target);
+        } else {
+            fs::copy(source, target).unwrap();
+        }
+    }
+}
+
+/// A parsed JSON file.
+pub(crate) fn read_json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// Changes a JSON file.
+pub(crate) fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut value = read_json(path);
+    edit(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
