@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lorakit::plan::Progress;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 
+use crate::exit;
 use crate::ui::Ui;
 
 /// Shows finished bytes; asks the run to stop on Ctrl-C or a termination signal.
@@ -26,16 +29,25 @@ impl Bar {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(doing);
-        let stop = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&stop);
-        // If a handler cannot be set, Ctrl-C ends the process at once; the staged output is swept up next time.
-        let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-        Bar { bar, stop }
+        Bar { bar, stop: stop_flag() }
     }
 
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// A flag that Ctrl-C and termination set. A second Ctrl-C ends the process at once. If a handler cannot be set,
+/// so does the first; the staged output is then swept up by the next run.
+fn stop_flag() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let _ = flag::register_conditional_shutdown(signal, i32::from(exit::INTERRUPTED), Arc::clone(&stop));
+        let _ = flag::register(signal, Arc::clone(&stop));
+    }
+    // A file size limit is an error of the write that meets it, not the end of the process.
+    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
+    stop
 }
 
 impl Progress for Bar {

@@ -96,6 +96,17 @@ impl Ui {
     }
 }
 
+/// Prints what is wrong with a command line as the one JSON object on stderr.
+pub(crate) fn usage_json(text: &str) {
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let hints: Vec<&str> = text.lines().filter_map(|l| l.trim().strip_prefix("tip: ")).collect();
+    let object = serde_json::json!({ "error": {
+        "kind": "Usage", "message": message, "path": null, "tensor": null, "details": [], "causes": [],
+        "hints": hints, "exit_code": crate::exit::USAGE,
+    } });
+    let _ = anstream::stderr().lock().write_all(format!("{object}\n").as_bytes());
+}
+
 /// A severity as a coloured word.
 pub(crate) fn severity(severity: Severity) -> String {
     let style = match severity {

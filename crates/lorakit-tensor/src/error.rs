@@ -73,7 +73,10 @@ impl Error {
             std::io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
             _ => ErrorKind::Io,
         };
-        Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source)
+        match kind {
+            ErrorKind::NotFound => Error::new(kind, "does not exist").at(path),
+            _ => Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source),
+        }
     }
 
     /// Names the file, unless an inner layer did so already.

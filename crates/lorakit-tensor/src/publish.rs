@@ -30,6 +30,7 @@ impl Staged {
     /// [`ErrorKind::Exists`] if something is there and `replace` is false, or if it does not look like a model
     /// or adapter folder (then replacing it would be a mistake); [`ErrorKind::Io`].
     pub fn folder(target: &Path, replace: bool) -> Result<Self> {
+        let target = &followed(target);
         check_folder(target, replace)?;
         let staged = Self::begin(target, true)?;
         fs::create_dir(&staged.staged).map_err(|e| Error::io("create", &staged.staged, e))?;
@@ -41,12 +42,16 @@ impl Staged {
     /// # Errors
     /// [`ErrorKind::Exists`] if something is there and `replace` is false; [`ErrorKind::Io`].
     pub fn file(target: &Path, replace: bool) -> Result<Self> {
+        let target = &followed(target);
         check_file(target, replace)?;
         Self::begin(target, false)
     }
 
     fn begin(target: &Path, folder: bool) -> Result<Self> {
         let parent = parent_of(target);
+        if let Some(file) = parent.ancestors().find(|p| p.is_file()) {
+            return Err(Error::new(ErrorKind::Io, "is a file, and a folder is needed there").at(file));
+        }
         fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
         let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         sweep(&parent, &name);
@@ -210,6 +215,14 @@ impl OutputFile {
             }
         }
         Ok(true)
+    }
+}
+
+/// What a symbolic link points to: the link itself stays, its target gets the new content.
+fn followed(target: &Path) -> PathBuf {
+    match fs::symlink_metadata(target) {
+        Ok(meta) if meta.is_symlink() => fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf()),
+        _ => target.to_path_buf(),
     }
 }
 

@@ -27,6 +27,19 @@ fn a_folder_appears_whole_and_replaces_whole() {
 }
 
 #[test]
+fn a_link_stays_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, link) = (folder.path().join("real"), folder.path().join("link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let staged = Staged::folder(&link, false).unwrap();
+    fs::write(staged.path().join("config.json"), "1").unwrap();
+    staged.publish().unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(fs::read(real.join("config.json")).unwrap(), b"1");
+}
+
+#[test]
 fn an_unpublished_output_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("x.safetensors");

@@ -27,7 +27,7 @@ fn infinity_in_the_base() {
         weights.get_mut(name).unwrap().bytes[400..402].copy_from_slice(&[0x80, 0x7f]);
     });
     insta::assert_snapshot!(case.refused(), @"
-    error: `model.layers.0.self_attn.q_proj.weight`: the base model holds inf at row 1, column 72 (BF16)
+    error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: holds inf at row 1, column 72 (BF16)
 
     hint: training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected
     ");
@@ -174,7 +174,9 @@ fn two_adapters_that_save_the_same_module() {
     });
     case.arguments = "merge base adapter other -o out".into();
     insta::assert_snapshot!(case.refused(), @"
-    error: `other`: `lm_head.weight`: would be replaced by more than one part of the adapters
+    error: `lm_head.weight`: would be replaced by two adapters
+      `adapter`
+      `other`
 
     hint: merge the adapters one after another, in the order that should win
     ");
@@ -185,7 +187,9 @@ fn two_adapters_that_train_the_same_token() {
     let mut case = Case::of("llama-bf16", "token-indices");
     case.arguments = "merge base adapter adapter -o out".into();
     insta::assert_snapshot!(case.refused(), @"
-    error: `adapter`: `model.embed_tokens.weight`: row 3 would be replaced by more than one part of the adapters
+    error: `model.embed_tokens.weight`: row 3 would be replaced by two adapters
+      `adapter`
+      `adapter`
 
     hint: merge the adapters one after another, in the order that should win
     ");

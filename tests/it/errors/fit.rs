@@ -131,8 +131,7 @@ fn paths_that_do_not_exist() {
     ");
     case.arguments = "merge nowhere adapter -o out".into();
     insta::assert_snapshot!(case.refused(), @"
-    error: `nowhere`: cannot open it
-      Caused by: No such file or directory (os error 2)
+    error: `nowhere`: does not exist
 
     hint: check the path; nothing is downloaded
     ");

@@ -173,7 +173,7 @@ fn a_classification_head() {
     let found = read_folder(&sandbox.path("out"));
     assert_eq!(found["score.weight"], Tensor::new(Dtype::BF16, &[3, 128], &score.values()));
     assert_eq!(found.len(), read_folder(&base).len() + 1);
-    insta::assert_snapshot!(run.stderr, @"note: `score.weight`: is not in the base model and is added to the output");
+    insta::assert_snapshot!(run.stderr, @"warning: `score.weight`: is not in the base model and is added; `config.json` still says LlamaForCausalLM: set `architectures` (and `num_labels`) to the class that has it");
 }
 
 /// `--dtype` converts every tensor, and rounds sums once to that dtype.

@@ -139,7 +139,8 @@ impl<'a> Prepared<'a> {
         }
         sum.resize(before.len(), 0.0);
         if !kernel::add(sum, before, delta) {
-            return Err(self.non_finite(rows, before, compute.base.info().dtype, "the base model holds"));
+            let error = self.non_finite(rows, before, compute.base.info().dtype, "holds");
+            return Err(error.at(compute.base.path()));
         }
         if let Some(dora) = &compute.dora {
             match dora.axis {

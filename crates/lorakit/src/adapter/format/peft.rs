@@ -73,6 +73,8 @@ struct Parts {
     bias: Option<usize>,
     base_weight: Option<usize>,
     token_rows: Option<usize>,
+    /// A tensor of it is there and holds nothing; that is a finding of its own.
+    has_empty: bool,
 }
 
 fn assemble(path: PathBuf, config: AdapterConfig, source: Arc<Checkpoint>) -> Adapter {
@@ -86,14 +88,15 @@ fn assemble(path: PathBuf, config: AdapterConfig, source: Arc<Checkpoint>) -> Ad
         let mut fault = |code, message: String| {
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
         };
+        let (module, part) = key::parse(&info.name);
+        let parts = by_module.entry(module.clone()).or_default();
         if info.elements() == 0 {
             let message =
                 format!("has no values (shape {:?}): it was saved without gathering its shards", info.shape);
             fault("zero-size-tensor", message);
+            parts.has_empty = true;
             continue;
         }
-        let (module, part) = key::parse(&info.name);
-        let parts = by_module.entry(module.clone()).or_default();
         let slot = match part {
             Part::A => &mut parts.a,
             Part::B => &mut parts.b,
@@ -173,6 +176,7 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
             return;
         }
         (Some(_), Some(_), _, _) => return fault("repeated-key", "has linear and embedding factors".into()),
+        _ if parts.has_empty => return,
         (a, _, ea, _) => {
             let (found, missing) = if a.is_some() || ea.is_some() { ("A", "B") } else { ("B", "A") };
             return fault("missing-half", format!("has lora_{found}, but lora_{missing} is missing"));

@@ -20,14 +20,10 @@ fn whole(severity: Severity, code: &'static str, message: impl Into<String>) -> 
 /// Faults of single tensors; many empty ones are one fault with one remedy.
 fn tensors(adapter: &Adapter) -> Vec<Finding> {
     let empty: Vec<&Finding> = adapter.findings.iter().filter(|f| f.code == "zero-size-tensor").collect();
-    // A half whose other half is empty is there; its own finding says what is wrong with it.
-    let half_is_empty =
-        |f: &Finding| empty.iter().any(|e| e.subject.contains(&format!("{}.lora_", f.subject)));
     let total = adapter.tensors().len();
     let zero3 = empty.len() > 1 && empty.len() * 2 >= total;
     let kept = |f: &&Finding| match f.code {
         "zero-size-tensor" => !zero3,
-        "missing-half" => !half_is_empty(f),
         _ => true,
     };
     let mut findings: Vec<Finding> = Vec::new();

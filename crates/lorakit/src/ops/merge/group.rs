@@ -1,6 +1,7 @@
 //! Edits of all adapters, gathered by the tensor they change.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::adapter::Adapter;
 use crate::fit::{Change, Edit};
@@ -14,6 +15,8 @@ pub(super) struct Group {
     pub base: Option<usize>,
     /// Values that stand in for the base's.
     pub replace: Option<TensorRef>,
+    /// The adapters that replace values here.
+    pub replaced_by: Vec<PathBuf>,
     /// DoRA of the one adapter that has it.
     pub dora: Option<Dora>,
     /// Plain low-rank terms of all adapters.
@@ -58,9 +61,10 @@ impl Groups {
         for edit in edits {
             let group = self.map.entry(edit.target.clone()).or_default();
             group.base = edit.base;
-            let conflict = |what: &str| {
-                let message = format!("{what} by more than one part of the adapters");
-                Error::new(ErrorKind::Conflict, message).tensor(&edit.target).at(&adapter.path)
+            let conflict = |what: &str, others: &[PathBuf]| {
+                let message = format!("{what} by two adapters");
+                let both = others.iter().chain([&adapter.path]).map(|p| format!("`{}`", p.display()));
+                Error::new(ErrorKind::Conflict, message).tensor(&edit.target).details(both.collect())
             };
             match edit.change {
                 Change::Replace(tensor) => {
@@ -76,9 +80,10 @@ impl Groups {
                         .as_ref()
                         .is_some_and(|other| !same_values(other, &tensor).unwrap_or(false))
                     {
-                        return Err(conflict("would be replaced"));
+                        return Err(conflict("would be replaced", &group.replaced_by));
                     }
                     group.replace = Some(tensor);
+                    group.replaced_by.push(adapter.path.clone());
                 }
                 Change::LowRank { mut terms, dora, peft_rounds_delta } => {
                     group.peft_rounds_delta |= peft_rounds_delta;
@@ -98,9 +103,10 @@ impl Groups {
                 Change::Rows(tensor, rows) => {
                     let taken = group.rows.iter().flat_map(|r| &r.rows);
                     if let Some(row) = taken.into_iter().find(|row| rows.contains(row)) {
-                        return Err(conflict(&format!("row {row} would be replaced")));
+                        return Err(conflict(&format!("row {row} would be replaced"), &group.replaced_by));
                     }
                     group.rows.push(ReplacedRows { tensor, rows });
+                    group.replaced_by.push(adapter.path.clone());
                 }
             }
         }

@@ -134,7 +134,8 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let mut groups = Groups::default();
     for (adapter, weight) in &adapters {
-        let edits = fit::fit(&view, adapter, FitOptions { moe_layout: options.moe_layout })?;
+        let edits = fit::fit(&view, adapter, FitOptions { moe_layout: options.moe_layout })
+            .map_err(|misfit| refuse::packed(&base).unwrap_or(misfit))?;
         if edits.is_empty() {
             let message = "holds nothing to merge: no low-rank factors and no saved tensors";
             return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
@@ -162,8 +163,12 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         inputs.extend(adapter.source().files().iter().map(|f| f.path()));
     }
     for name in &added {
-        let message = "is not in the base model and is added to the output";
-        notes.push(Finding::new(Severity::Note, "added-tensor", name, message));
+        let class = base.config.as_ref().and_then(|c| c.architecture()).unwrap_or("the base's class");
+        let message = format!(
+            "is not in the base model and is added; `config.json` still says {class}: set `architectures` (and \
+             `num_labels`) to the class that has it"
+        );
+        notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
     }
     let plan = Plan::new(target, options.replace, &inputs, &container, tensors, side_files)?;
     let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {

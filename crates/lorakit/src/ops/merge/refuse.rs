@@ -93,6 +93,15 @@ pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Fi
     })
 }
 
+/// Why an adapter does not fit a base whose weights are packed: its shapes and names are not the model's.
+pub(super) fn packed(base: &Model) -> Option<Error> {
+    let method = base.config.as_ref()?.quantization()?;
+    let packed = base.tensors().iter().filter(|t| t.shape.len() > 1 && codec(t.dtype).is_none()).count();
+    let message =
+        format!("is quantised by {method}: {packed} tensors are packed, to which nothing can be added");
+    (packed > 0).then(|| Error::new(ErrorKind::Quantized, message).at(&base.path))
+}
+
 /// Refuses to edit tensors that cannot be decoded, or not be encoded as `wanted` (or as they were).
 pub(super) fn quantized(base: &Model, groups: &Groups, wanted: Option<DType>) -> Result<()> {
     let fixed = |dtype| codec(dtype).is_none() || encoder(wanted.unwrap_or(dtype)).is_none();
