@@ -134,7 +134,7 @@ fn provenance() {
     insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]"), @r#"
     {
       "format": "pt",
-      "lorakit.merge": "{\"version\":\"[VERSION]\",\"base\":{\"sha256\":[\"15f4ecfe9f1b651461488e9ef37ba33e94f803ec2fdd57ade9ae30cf03ce0a55\"]},\"adapters\":[{\"sha256\":[\"85ab8b3b4392c611edbb162e1b5586ff5ddffe45008c2d5733368175c7522e78\"],\"weight\":1.0,\"base_model\":\"llama-bf16\"}],\"rounding\":\"once\",\"tied\":\"untie\"}"
+      "lorakit.merge": "{\"version\":\"[VERSION]\",\"base\":{\"blake3\":[\"4cb00b119e73a5349161e8818e9cf08527ad57814ef3f9213d87046394f0d7ff\"]},\"adapters\":[{\"sha256\":[\"85ab8b3b4392c611edbb162e1b5586ff5ddffe45008c2d5733368175c7522e78\"],\"weight\":1.0,\"base_model\":\"llama-bf16\"}],\"rounding\":\"once\",\"tied\":\"untie\"}"
     }
     "#);
 }

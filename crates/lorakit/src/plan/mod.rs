@@ -5,6 +5,7 @@
 //! order. Output bytes depend on inputs and options only.
 
 mod compute;
+mod digest;
 mod factor;
 mod kernel;
 mod progress;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::format::{gguf, safetensors};
 use lorakit_tensor::{TensorInfo, publish};
 
+pub use digest::FileDigest;
 pub use factor::{Factor, LowRank};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, OutputTensor, Recipe, ReplacedRows, Rounding};
@@ -96,6 +98,7 @@ pub struct Plan {
     replace: bool,
     files: Vec<OutputFile>,
     side_files: Vec<SideFile>,
+    digests: Vec<FileDigest>,
 }
 
 impl Plan {
@@ -146,9 +149,15 @@ impl Plan {
                 }]
             }
         };
-        let plan = Plan { target, replace, files, side_files };
+        let plan = Plan { target, replace, files, side_files, digests: Vec::new() };
         plan.check_space()?;
         Ok(plan)
+    }
+
+    /// Has the run fill in `digests`, whose places stand in the metadata given to [`Self::new`].
+    #[must_use]
+    pub fn with_digests(self, digests: Vec<FileDigest>) -> Self {
+        Plan { digests, ..self }
     }
 
     fn check_space(&self) -> Result<()> {
@@ -186,8 +195,8 @@ impl Plan {
         self.files.iter().map(|f| f.len).sum()
     }
 
-    /// Bytes of anonymous memory a run takes at most: panels of every thread, and the factors of the tensors
-    /// that can be under way at once. Mapped input pages are file cache and not counted.
+    /// Bytes of anonymous memory a run takes at most: panels and read buffers of every thread, the factors of
+    /// the tensors that can be under way at once, and the list of what there is to do. Mapped input pages are file cache and not counted.
     pub fn peak_memory(&self, threads: usize) -> u64 {
         let mut panel = 0;
         let mut loaded: Vec<u64> = Vec::new();
@@ -199,7 +208,10 @@ impl Plan {
         }
         loaded.sort_unstable_by(|a, b| b.cmp(a));
         let headers: u64 = self.files.iter().map(|f| f.header.len() as u64).sum();
-        panel * threads as u64 + loaded.iter().take(threads).sum::<u64>() + 4 * headers
+        let hashed = if self.digests.is_empty() { 0 } else { digest::PIECE };
+        let (jobs, tasks) = self.tasks();
+        let list = run::TASK_BYTES * (jobs.len() + self.with_digest_tasks(tasks).len()) as u64;
+        (panel + hashed) * threads as u64 + loaded.iter().take(threads).sum::<u64>() + 4 * headers + list
     }
 }
 

@@ -1,5 +1,6 @@
 //! Running a plan: panels on all cores, positional writes, one publication.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
 use rayon::prelude::*;
 
 use super::compute::{Prepared, Scratch};
+use super::digest::{FileDigest, Subtree};
 use super::{Compute, Content, OutputTensor, Plan, Progress, Recipe, Retention, RetentionByDtype, Target};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -17,6 +19,9 @@ use crate::{Error, ErrorKind, Result, TensorRef};
 pub(super) const PANEL: usize = 1 << 18;
 /// Bytes of one copied piece.
 const COPY: u64 = 64 << 20;
+
+/// Bytes that one task takes in the list, with its outcome, and their growth while they are collected.
+pub(super) const TASK_BYTES: u64 = 4 * (size_of::<Task<'_>>() + size_of::<Outcome>()) as u64;
 
 /// What a run did.
 #[derive(Debug, Clone)]
@@ -29,8 +34,8 @@ pub struct Report {
     pub retention: RetentionByDtype,
 }
 
-/// A piece of work: part of one tensor.
-struct Task<'p> {
+/// A piece of work: part of one tensor, or of a digest.
+pub(super) struct Task<'p> {
     job: usize,
     file: usize,
     offset: u64,
@@ -42,10 +47,19 @@ enum Part<'p> {
     Bytes(&'p TensorRef, u64, u64),
     /// Rows `start..end` of a computed tensor.
     Rows(usize, usize),
+    /// Bytes of an input whose digest is wanted.
+    Digest(&'p FileDigest, Range<u64>),
+}
+
+/// What a task leaves behind.
+enum Outcome {
+    Copied,
+    Computed(Retention),
+    Hashed(Subtree),
 }
 
 /// A computed tensor and the factors its tasks share, from the first task to the last.
-struct Job<'p> {
+pub(super) struct Job<'p> {
     tensor: &'p OutputTensor,
     compute: &'p Compute,
     prepared: Mutex<Option<Arc<Prepared<'p>>>>,
@@ -71,14 +85,22 @@ impl Plan {
         };
         let mut outputs = Vec::with_capacity(self.files.len());
         for file in &self.files {
-            let output = publish::OutputFile::create(&place(&file.name), file.len)?;
-            output.write_at(&file.header, 0)?;
-            outputs.push(output);
+            outputs.push(publish::OutputFile::create(&place(&file.name), file.len)?);
         }
         if let Target::Folder(_) = self.target() {
             self.write_side_files(staged.path())?;
         }
-        let retention = self.run_tasks(&outputs, threads, progress)?;
+        let (retention, subtrees) = self.run_tasks(&outputs, threads, progress)?;
+        for (file, output) in self.files.iter().zip(&outputs) {
+            let mut header = file.header.clone();
+            let mut rest = subtrees.as_slice();
+            for digest in &self.digests {
+                let (own, others) = rest.split_at(digest.subtrees().count());
+                digest.fill(own, &mut header);
+                rest = others;
+            }
+            output.write_at(&header, 0)?;
+        }
         drop(outputs);
         self.reopen(staged.path())?;
         staged.publish()?;
@@ -90,14 +112,15 @@ impl Plan {
         outputs: &[publish::OutputFile],
         threads: usize,
         progress: &dyn Progress,
-    ) -> Result<RetentionByDtype> {
+    ) -> Result<(RetentionByDtype, Vec<Subtree>)> {
         let (jobs, tasks) = self.tasks();
+        let tasks = self.with_digest_tasks(tasks);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
             Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
         })?;
         // Tasks are drawn in order, so that few tensors are under way at once; results are summed in order, so
         // that the report does not depend on who finished first.
-        let mut done: Vec<(usize, Retention)> = pool.install(|| {
+        let mut done: Vec<(usize, Outcome)> = pool.install(|| {
             tasks
                 .iter()
                 .enumerate()
@@ -106,25 +129,55 @@ impl Plan {
                     if progress.cancelled() {
                         return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
                     }
-                    let (retention, bytes) = run_task(task, &jobs, &outputs[task.file], scratch)?;
+                    let (outcome, bytes) = run_task(task, &jobs, &outputs[task.file], scratch)?;
                     progress.advance(bytes);
-                    Ok((i, retention))
+                    Ok((i, outcome))
                 })
                 .collect::<Result<Vec<_>>>()
         })?;
         done.sort_by_key(|(i, _)| *i);
-        let mut by_dtype = RetentionByDtype::new();
-        for (i, retention) in done {
-            if let Part::Rows(..) = tasks[i].part
-                && jobs[tasks[i].job].compute.edits()
-            {
-                by_dtype.entry(jobs[tasks[i].job].tensor.info.dtype).or_default().add(retention);
+        let (mut by_dtype, mut subtrees) = (RetentionByDtype::new(), Vec::new());
+        for (i, outcome) in done {
+            match outcome {
+                Outcome::Computed(retention) if jobs[tasks[i].job].compute.edits() => {
+                    by_dtype.entry(jobs[tasks[i].job].tensor.info.dtype).or_default().add(retention);
+                }
+                Outcome::Computed(_) | Outcome::Copied => {}
+                Outcome::Hashed(subtree) => subtrees.push(subtree),
             }
         }
-        Ok(by_dtype)
+        Ok((by_dtype, subtrees))
     }
 
-    fn tasks(&self) -> (Vec<Job<'_>>, Vec<Task<'_>>) {
+    /// Puts the hashing of inputs between the tasks at an even pace: what is hashed was, or is about to be, read
+    /// for the output, as far as both go through the files in the same order.
+    pub(super) fn with_digest_tasks<'p>(&'p self, tasks: Vec<Task<'p>>) -> Vec<Task<'p>> {
+        let hashed: u64 = self.digests.iter().map(FileDigest::len).sum();
+        let pieces =
+            self.digests.iter().flat_map(|digest| digest.subtrees().map(move |bytes| (digest, bytes)));
+        let mut position = 0;
+        let mut pieces = pieces.map(|(digest, bytes)| {
+            let share = position as f64 / hashed as f64;
+            position += bytes.end - bytes.start;
+            (share, Task { job: 0, file: 0, offset: 0, part: Part::Digest(digest, bytes) })
+        });
+        let starts: Vec<u64> =
+            self.files.iter().scan(0, |end, f| Some(std::mem::replace(end, *end + f.len))).collect();
+        let mut next = pieces.next();
+        let mut paced = Vec::new();
+        for task in tasks {
+            let share = (starts[task.file] + task.offset) as f64 / self.output_bytes() as f64;
+            while let Some((_, piece)) = next.take_if(|(at, _)| *at <= share) {
+                paced.push(piece);
+                next = pieces.next();
+            }
+            paced.push(task);
+        }
+        paced.extend(next.into_iter().chain(pieces).map(|(_, piece)| piece));
+        paced
+    }
+
+    pub(super) fn tasks(&self) -> (Vec<Job<'_>>, Vec<Task<'_>>) {
         let (mut jobs, mut tasks) = (Vec::new(), Vec::new());
         for (file, output) in self.files.iter().enumerate() {
             for (offset, tensor) in &output.tensors {
@@ -195,21 +248,22 @@ fn run_task<'p>(
     jobs: &[Job<'p>],
     output: &publish::OutputFile,
     scratch: &mut Scratch,
-) -> Result<(Retention, u64)> {
-    match task.part {
-        Part::Bytes(source, start, end) => {
+) -> Result<(Outcome, u64)> {
+    match &task.part {
+        &Part::Bytes(source, start, end) => {
             copy(source, start, end, output, task.offset)?;
-            Ok((Retention::default(), end - start))
+            Ok((Outcome::Copied, end - start))
         }
-        Part::Rows(start, end) => {
+        &Part::Rows(start, end) => {
             let job = &jobs[task.job];
             let prepared = job.prepared()?;
             let retention = prepared.rows(start..end, scratch)?;
             drop(prepared);
             job.finish_task();
             output.write_at(&scratch.bytes, task.offset)?;
-            Ok((retention, scratch.bytes.len() as u64))
+            Ok((Outcome::Computed(retention), scratch.bytes.len() as u64))
         }
+        Part::Digest(digest, bytes) => Ok((Outcome::Hashed(digest.hash(bytes.clone())?), 0)),
     }
 }
 

@@ -20,7 +20,9 @@ use super::convert::natural_dtype;
 use super::inspect;
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
-use crate::plan::{Compute, Container, OutputTensor, Plan, Progress, Recipe, Report, Rounding, Target};
+use crate::plan::{
+    Compute, Container, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding, Target,
+};
 use crate::{Error, ErrorKind, Model, Result};
 use group::{Group, Groups};
 
@@ -155,7 +157,8 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     notes.extend(untied.note.clone());
     let target = target(&options.output)?;
     let side_files = files::side_files(&base, &adapters, &tensors, &untied, options.dtype, &mut notes)?;
-    let metadata = provenance::metadata(&base, &adapters, options)?;
+    let digests = FileDigest::of_files(base.checkpoint());
+    let metadata = provenance::metadata(&base, &adapters, options, &digests)?;
     let container = Container::Safetensors { metadata, max_shard: options.max_shard };
     let mut inputs = base.inputs();
     for (adapter, _) in &adapters {
@@ -171,6 +174,7 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
     }
     let plan = Plan::new(target, options.replace, &inputs, &container, tensors, side_files)?;
+    let plan = plan.with_digests(digests);
     let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
         path: adapter.path.clone(),
         weight: *weight,

@@ -7,14 +7,17 @@ use sha2::{Digest, Sha256};
 
 use super::{MergeOptions, MergeRounding, Tied};
 use crate::adapter::Adapter;
+use crate::plan::FileDigest;
 use crate::{Model, Result};
 use lorakit_tensor::Storage;
 
-/// Header strings of the output: the base's own, `format`, and `lorakit.merge`.
+/// Header strings of the output: the base's own, `format`, and `lorakit.merge`. Adapters are small and hashed
+/// here; the base is hashed while it is merged.
 pub(super) fn metadata(
     base: &Model,
     adapters: &[(Adapter, f64)],
     options: &MergeOptions,
+    base_digests: &[FileDigest],
 ) -> Result<BTreeMap<String, String>> {
     let mut described = Vec::new();
     for (adapter, weight) in adapters {
@@ -26,7 +29,7 @@ pub(super) fn metadata(
     }
     let record = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "base": { "sha256": digests(base.checkpoint().files())? },
+        "base": { "blake3": base_digests.iter().map(FileDigest::place).collect::<Vec<_>>() },
         "adapters": described,
         "rounding": match options.rounding {
             MergeRounding::Once => "once",

@@ -1,0 +1,135 @@
+//! Digests of input files, taken in the same pass that reads them.
+//!
+//! Reading a model once more to hash it would double the traffic of a merge. So digests are tasks of the run like
+//! any other: BLAKE3 is a tree, whose subtrees can be hashed in any order on all cores and joined at the end. An
+//! output's header has a place of the right length for each digest, which is filled before the header is written.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use lorakit_tensor::{Checkpoint, Storage};
+
+use crate::Result;
+
+/// Bytes of one subtree: a power of two, as the tree needs, and few enough to stay cached until they are merged.
+const SUBTREE: u64 = 4 << 20;
+/// Bytes read at once.
+pub(super) const PIECE: u64 = 1 << 20;
+
+/// A file whose BLAKE3 digest stands in the output's header.
+#[derive(Debug, Clone)]
+pub struct FileDigest {
+    checkpoint: Arc<Checkpoint>,
+    file: usize,
+    place: String,
+}
+
+/// What a subtree contributes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Subtree {
+    /// The file is no longer than one subtree.
+    Whole(blake3::Hash),
+    /// One of several.
+    Part(ChainingValue),
+}
+
+impl FileDigest {
+    /// One for each file of `checkpoint`.
+    pub fn of_files(checkpoint: &Arc<Checkpoint>) -> Vec<Self> {
+        let digest = |file| {
+            let place = format!("{:.<64}", format!("digest of base file {file}"));
+            FileDigest { checkpoint: Arc::clone(checkpoint), file, place }
+        };
+        (0..checkpoint.files().len()).map(digest).collect()
+    }
+
+    /// What stands in the header until the digest is known: as long as 64 hexadecimal digits, and none.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.checkpoint.files()[self.file]
+    }
+
+    /// Bytes that are hashed.
+    pub(super) fn len(&self) -> u64 {
+        self.storage().len()
+    }
+
+    /// The pieces of work, in file order.
+    pub(super) fn subtrees(&self) -> impl Iterator<Item = Range<u64>> {
+        let len = self.len();
+        (0..len).step_by(SUBTREE as usize).map(move |start| start..(start + SUBTREE).min(len))
+    }
+
+    /// Hashes one of [`Self::subtrees`].
+    pub(super) fn hash(&self, bytes: Range<u64>) -> Result<Subtree> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.set_input_offset(bytes.start);
+        for start in bytes.clone().step_by(PIECE as usize) {
+            hasher.update(&self.storage().read(start, PIECE.min(bytes.end - start) as usize)?);
+        }
+        let whole = bytes == (0..self.len());
+        Ok(if whole { Subtree::Whole(hasher.finalize()) } else { Subtree::Part(hasher.finalize_non_root()) })
+    }
+
+    /// Writes the digest that `subtrees`, in file order, make into its place in `header`.
+    pub(super) fn fill(&self, subtrees: &[Subtree], header: &mut [u8]) {
+        let digest = root(subtrees).to_hex();
+        let place = self.place.as_bytes();
+        if let Some(at) = header.windows(place.len()).position(|window| window == place) {
+            header[at..at + place.len()].copy_from_slice(digest.as_bytes());
+        }
+    }
+}
+
+fn root(subtrees: &[Subtree]) -> blake3::Hash {
+    match subtrees {
+        [Subtree::Whole(hash)] => *hash,
+        _ => {
+            let (left, right) = halves(subtrees);
+            merge_subtrees_root(&inner(left), &inner(right), Mode::Hash)
+        }
+    }
+}
+
+fn inner(subtrees: &[Subtree]) -> ChainingValue {
+    match subtrees {
+        [Subtree::Part(value)] => *value,
+        [Subtree::Whole(hash)] => *hash.as_bytes(),
+        _ => {
+            let (left, right) = halves(subtrees);
+            merge_subtrees_non_root(&inner(left), &inner(right), Mode::Hash)
+        }
+    }
+}
+
+/// The left side is the largest full tree that leaves something for the right.
+fn halves(subtrees: &[Subtree]) -> (&[Subtree], &[Subtree]) {
+    subtrees.split_at(1 << (subtrees.len() - 1).ilog2())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_subtrees_give_the_digest_of_the_whole() {
+        const LEAF: usize = 1024;
+        let bytes: Vec<u8> = (0..9 * LEAF + 100).map(|i| (i % 251) as u8).collect();
+        for len in [LEAF + 1, 2 * LEAF, 3 * LEAF, 5 * LEAF + 7, 8 * LEAF, bytes.len()] {
+            let subtrees: Vec<Subtree> = bytes[..len]
+                .chunks(LEAF)
+                .enumerate()
+                .map(|(i, leaf)| {
+                    let mut hasher = blake3::Hasher::new();
+                    hasher.set_input_offset((i * LEAF) as u64).update(leaf);
+                    Subtree::Part(hasher.finalize_non_root())
+                })
+                .collect();
+            assert_eq!(root(&subtrees), blake3::hash(&bytes[..len]), "{len} bytes");
+        }
+    }
+}
