@@ -1,6 +1,6 @@
 //! Model families as data: how each names its tensors in Hugging Face and in GGUF files.
 //!
-//! A family is one file in `data/` and one line in [`FAMILIES`]. A tensor rule pairs two name templates, in
+//! A family is one file in `data/` and one line in `FAMILIES`. A tensor rule pairs two name templates, in
 //! which `{i}` is the layer, and says what the tensor is for and whether its rows change order between the two
 //! formats.
 
