@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::get_unwrap, clippy::print_stderr, reason = "a test fails by panicking")]
 
+mod convert;
 mod determinism;
 mod errors;
 mod faults;
 mod golden;
 mod help;
+mod inspect;
 mod llama;
 mod merge;
 mod near;

@@ -147,7 +147,7 @@ fn warnings() {
     let adapter = sandbox.copy(&peft("adapters/attn-r4"), "adapter");
     let line = format!("merge {} adapter -o", base.display());
     edit_json(&adapter.join("adapter_config.json"), |config| config["r"] = json!(16));
-    insta::assert_snapshot!(sandbox.run(&format!("{line} rank"), &[]).ok().stderr, @"warning: `model.layers.0.self_attn.q_proj`: its factors have rank 4, and the configuration says 16: the factors decide, scale 1 (and 3 modules more)");
+    insta::assert_snapshot!(sandbox.run(&format!("{line} rank"), &[]).ok().stderr, @"warning: `model.layers.0.self_attn.q_proj`: its factors have rank 4, and the configuration says 16: the factors decide, scale 1 (and 3 more modules)");
 
     let untrained = sandbox.copy(&peft("adapters/attn-r4"), "adapter");
     edit_file(&untrained.join("adapter_model.safetensors"), |weights| {

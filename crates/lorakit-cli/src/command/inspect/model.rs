@@ -22,6 +22,7 @@ pub(super) fn render(report: &ModelReport) -> String {
     for (label, names) in [("dimensions", &DIMENSIONS[..5]), ("", &DIMENSIONS[5..])] {
         let get = |(key, unit): &(&str, &str)| {
             let (_, value) = report.dimensions.iter().find(|(name, _)| name == key)?;
+            let unit = if *value == 1 { unit.trim_end_matches('s') } else { unit };
             Some(format!("{value} {unit}"))
         };
         let line: Vec<String> = names.iter().filter_map(get).collect();

@@ -56,7 +56,7 @@ fn method(adapter: &Adapter) -> Vec<Finding> {
         add(
             Severity::Error,
             "foreign-method",
-            format!("is a {} adapter, which is not merged", config.peft_type),
+            format!("is an adapter of the method {}, which is not merged", config.peft_type),
         );
     }
     for option in &config.unmergeable {
@@ -155,12 +155,12 @@ fn about(
     let first = modules.first().map_or("", |(m, _)| m.path.as_str());
     match modules.len() {
         0 | 1 => Finding::new(severity, code, first, message),
-        n => Finding::new(severity, code, first, format!("{message} (and {} more)", modules_in_words(n - 1))),
+        n => Finding::new(severity, code, first, format!("{message} (and {})", more_modules(n - 1))),
     }
 }
 
-fn modules_in_words(n: usize) -> String {
-    if n == 1 { "1 module".into() } else { format!("{n} modules") }
+fn more_modules(n: usize) -> String {
+    if n == 1 { "1 more module".into() } else { format!("{n} more modules") }
 }
 
 /// What the configuration names and the file does not have, and what it should not name.

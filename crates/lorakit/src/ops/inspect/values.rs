@@ -40,8 +40,7 @@ pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport]) -> Result<Ve
                 continue;
             }
             State::NonFinite(count) => {
-                let message =
-                    format!("holds {count} values that are NaN or infinite, of {}", info.elements());
+                let message = format!("holds NaN or infinity: {count} of its {} values", info.elements());
                 findings.push(Finding::new(Severity::Error, "non-finite", name, message));
             }
             State::Opaque(why) => findings.push(Finding::new(Severity::Error, "dtype", name, why.clone())),

@@ -1,0 +1,47 @@
+//! Reports fit a terminal of 100 columns.
+
+use crate::support::{Run, Sandbox, entries, fixtures, peft, read_json};
+
+const COLUMNS: usize = 100;
+
+fn assert_narrow(run: Run, what: &str) {
+    for line in run.ok().stdout.lines() {
+        assert!(line.chars().count() <= COLUMNS, "{what}: {} columns\n{line}", line.chars().count());
+        assert_eq!(line, line.trim_end(), "{what}");
+    }
+}
+
+#[test]
+fn of_every_adapter_alone() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("adapters"), "golden");
+    for trained in ["tiny-json-lora", "tiny-upper-lora", "smollm2-orders-lora"] {
+        sandbox.copy(&fixtures().join(trained), &format!("golden/{trained}"));
+    }
+    let paths = entries(&sandbox.path("golden")).iter().map(|n| format!("golden/{n} ")).collect::<String>();
+    for options in ["", "--norms", "-v", "-v --norms"] {
+        assert_narrow(sandbox.run(&format!("inspect {options} {paths}"), &[]), options);
+    }
+}
+
+#[test]
+fn of_every_adapter_with_its_base() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("adapters"), "golden");
+    sandbox.copy(&peft("bases"), "bases");
+    for name in entries(&sandbox.path("golden")) {
+        let config = read_json(&sandbox.path(&format!("golden/{name}/adapter_config.json")));
+        let base = config["base_model_name_or_path"].as_str().unwrap();
+        assert_narrow(sandbox.run(&format!("inspect golden/{name} --base bases/{base} -v"), &[]), &name);
+    }
+}
+
+#[test]
+fn of_every_model() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("bases"), "bases");
+    sandbox.copy(&fixtures().join("tiny-orders"), "bases/tiny-orders");
+    std::fs::copy(fixtures().join("gguf/reference.gguf"), sandbox.path("bases/reference.gguf")).unwrap();
+    let paths = entries(&sandbox.path("bases")).iter().map(|n| format!("bases/{n} ")).collect::<String>();
+    assert_narrow(sandbox.run(&format!("inspect -v {paths}"), &[]), "models");
+}
