@@ -12,9 +12,12 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
             _ => "name the folder that holds the adapter".into(),
         },
-        ErrorKind::WrongRole => "the order is `lorakit merge BASE ADAPTER... -o OUT`".into(),
+        ErrorKind::WrongRole => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`".into(),
         ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
         ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),
+        ErrorKind::NonFinite if !error.tensor_name().is_some_and(|t| t.contains("lora_")) => {
+            "the file is damaged, or its values are too large for the output's dtype".into()
+        }
         ErrorKind::NonFinite => {
             "training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected".into()
         }
@@ -39,6 +42,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("shards") => {
             "name a folder as the output, or raise `--max-shard-size`".into()
         }
+        ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage => "name a folder as the output: `-o OUT/`".into(),
         ErrorKind::Interrupted => "nothing was written; run the same command again".into(),
         _ => return None,
@@ -81,6 +85,9 @@ fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {
         }
         FileError::UnknownFormat => {
             format!("`lorakit inspect` reads safetensors, GGUF and Torch files; what is `{path}`?")
+        }
+        FileError::NotFound if ["need", "metadata key"].iter().any(|w| error.to_string().contains(w)) => {
+            "the file was not converted completely, or is of another family than it says".into()
         }
         FileError::NotFound => "check the path; nothing is downloaded".into(),
         FileError::Limit => "the file is damaged, or is not what its name says".into(),

@@ -29,7 +29,7 @@ fn infinity_in_the_base() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: holds inf at row 1, column 72 (BF16)
 
-    hint: training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected
+    hint: the file is damaged, or its values are too large for the output's dtype
     ");
 }
 
@@ -40,7 +40,7 @@ fn a_sum_that_overflows() {
     insta::assert_snapshot!(case.refused(), @"
     error: `model.layers.0.self_attn.q_proj.weight`: the output would hold -inf at row 0, column 0 (F16)
 
-    hint: training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected
+    hint: the file is damaged, or its values are too large for the output's dtype
     ");
 }
 

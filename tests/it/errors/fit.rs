@@ -105,7 +105,7 @@ fn base_and_adapter_swapped() {
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter`: is an adapter (it has `adapter_config.json`), and a full model is needed
 
-    hint: the order is `lorakit merge BASE ADAPTER... -o OUT`
+    hint: base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`
     ");
 }
 
@@ -116,7 +116,7 @@ fn a_base_as_the_adapter() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base`: is a full model (it has `config.json` and no `adapter_config.json`), and an adapter is needed
 
-    hint: the order is `lorakit merge BASE ADAPTER... -o OUT`
+    hint: base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`
     ");
 }
 

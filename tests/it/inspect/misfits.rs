@@ -87,13 +87,19 @@ fn no_base_there() {
 #[test]
 fn a_base_that_says_it_is_tied() {
     let case = Case::new("embed").with_base("llama-bf16");
-    insta::assert_snapshot!(case.findings("--base base"), @"none");
+    insta::assert_snapshot!(case.findings("--base base"), @"
+    1 note
+      note     brings the base weight of 2 of its modules along (88 % of the file), as PEFT does for
+               adapted embeddings
+    ");
     edit_json(&case.sandbox.path("base/config.json"), |config| config["tie_word_embeddings"] = json!(true));
     insta::assert_snapshot!(case.findings("--base base"), @"
-    1 warning
+    1 warning, 1 note
       warning  the base ties input and output embedding, and stores both: each keeps its own change, a
                merge writes two (`model.embed_tokens.weight`, `lm_head.weight`) and sets
                tie_word_embeddings to false; `--tied share` keeps one, and then the change reaches both
                sides
+      note     brings the base weight of 2 of its modules along (88 % of the file), as PEFT does for
+               adapted embeddings
     ");
 }

@@ -57,6 +57,12 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
         let message = format!("is a {found} checkpoint already, and `--to hf` converts GGUF models");
         return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
     }
+    if let Some(other @ ("safetensors" | "gguf" | "bin")) =
+        options.output.extension().and_then(|e| e.to_str())
+    {
+        let message = format!("names a `.{other}` file, and a Hugging Face model is a folder");
+        return Err(Error::new(ErrorKind::Usage, message).at(&options.output));
+    }
     let dtype = options.dtype.unwrap_or_else(|| natural_dtype(model.tensors()));
     let mut from = BTreeMap::new();
     for info in model.tensors() {

@@ -135,6 +135,10 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         let message = "`lora_alpha` is missing from the configuration; PEFT's default, 8, is used";
         findings.push(whole(Severity::Warning, "alpha-missing", message));
     }
+    if config.alpha == Some(0.0) {
+        let message = "`lora_alpha` is 0, so every scale is 0 and the adapter changes nothing";
+        findings.push(whole(Severity::Warning, "alpha-zero", message));
+    }
     if config.r.is_none() {
         findings.push(whole(
             Severity::Note,
@@ -205,10 +209,21 @@ fn configuration(adapter: &Adapter) -> Vec<Finding> {
 fn saved(adapter: &Adapter) -> Vec<Finding> {
     let mut findings = Vec::new();
     let listed = &adapter.config.modules_to_save;
+    let total: u64 = adapter.tensors().iter().map(|t| t.byte_len()).sum::<u64>().max(1);
+    let share = |bytes: u64| bytes as f64 / total as f64 * 100.0;
+    let copies: Vec<u64> =
+        adapter.modules.iter().filter_map(|m| Some(m.base_weight.as_ref()?.info().byte_len())).collect();
+    if !copies.is_empty() {
+        let message = format!(
+            "brings the base weight of {} of its modules along ({:.0} % of the file), as PEFT does for adapted \
+             embeddings",
+            copies.len(),
+            share(copies.iter().sum())
+        );
+        findings.push(whole(Severity::Note, "base-copies", message));
+    }
     if !adapter.saved.is_empty() {
-        let bytes: u64 = adapter.saved.iter().map(|s| s.tensor.info().byte_len()).sum();
-        let total: u64 = adapter.tensors().iter().map(|t| t.byte_len()).sum::<u64>().max(1);
-        let share = bytes as f64 / total as f64 * 100.0;
+        let share = share(adapter.saved.iter().map(|s| s.tensor.info().byte_len()).sum());
         let n = adapter.saved.len();
         let message = format!(
             "{n} whole {} saved ({share:.0} % of the file): merging replaces the base's, and weights do not scale them",

@@ -29,7 +29,7 @@ pub(super) fn with_base(
     mode: ReadMode,
     reports: &mut [ModuleReport],
 ) -> Result<Compared> {
-    let base = Model::open(path, mode)?;
+    let base = Model::open_as_hf(path, mode, None)?;
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let depth = |name: &&str| base.config.as_ref()?.number(name);
     let layers = ["num_hidden_layers", "n_layer"].iter().find_map(depth).map(|n| n as usize);
