@@ -32,7 +32,8 @@ pub(crate) struct Common {
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Threads to use [default: one for each core]
-    #[arg(short, long, global = true, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(short, long, global = true, value_name = "N", value_parser = threads, default_value = "0",
+          hide_default_value = true)]
     pub(crate) threads: usize,
     /// Print results only, no notes and no progress
     #[arg(short, long, global = true)]
@@ -210,6 +211,14 @@ pub(crate) enum RoundingChoice {
     Once,
     Peft,
     PeftSafe,
+}
+
+/// A number of threads; more than the largest machines have cores is a slip of the hand.
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if n <= 1024 => Ok(n),
+        _ => Err("a number from 1 to 1024 is needed, or 0 for one for each core".into()),
+    }
 }
 
 /// `PATH=WEIGHT`, or a path alone. A path that exists is never cut.

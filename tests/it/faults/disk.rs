@@ -67,7 +67,8 @@ fn a_disk_that_fills_up_meanwhile() {
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     assert_eq!(entries(&disk.path), ["filler"], "the staged folder is gone");
     // Which file it was writing when the disk was full depends on the moment.
-    let message = run.stderr.replace(&pid_in(&run.stderr), "[PID]").replace("config.json", "model.safetensors");
+    let message =
+        run.stderr.replace(&pid_in(&run.stderr), "[PID]").replace("config.json", "model.safetensors");
     insta::assert_snapshot!(message, @"
     error: `disk/.out.[PID].partial/model.safetensors`: cannot write it
       Caused by: No space left on device (os error 28)

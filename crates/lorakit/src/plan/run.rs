@@ -115,6 +115,8 @@ impl Plan {
     ) -> Result<(RetentionByDtype, Vec<Subtree>)> {
         let (jobs, tasks) = self.tasks();
         let tasks = self.with_digest_tasks(tasks);
+        // More threads than tasks would only wait for one another.
+        let threads = threads.min(tasks.len().max(1));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
             Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
         })?;
