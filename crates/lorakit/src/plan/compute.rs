@@ -138,7 +138,15 @@ impl<'a> Prepared<'a> {
             self.round(delta, out);
         }
         sum.resize(before.len(), 0.0);
-        if !kernel::add(sum, before, delta) {
+        // A pure change of dtype keeps the sign of zero, which adding zero would not.
+        let finite = match compute.edits() {
+            true => kernel::add(sum, before, delta),
+            false => {
+                sum.copy_from_slice(before);
+                kernel::all_finite(before)
+            }
+        };
+        if !finite {
             let error = self.non_finite(rows, before, compute.base.info().dtype, "holds");
             return Err(error.at(compute.base.path()));
         }
