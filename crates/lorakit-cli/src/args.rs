@@ -111,7 +111,7 @@ pub(crate) struct Merge {
     #[command(flatten)]
     pub(crate) output: Output,
     /// Dtype of the output's tensors; `keep` leaves each its own, and writes a GGUF base as bf16
-    #[arg(long, value_name = "DTYPE", default_value = "keep")]
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
     pub(crate) dtype: DtypeChoice,
     /// Largest shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
@@ -161,7 +161,7 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: ConvertTarget,
     /// Dtype of the tensors; `keep` writes quantised models as bf16
-    #[arg(long, value_name = "DTYPE", default_value = "keep")]
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
     pub(crate) dtype: DtypeChoice,
     /// Largest shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
@@ -176,8 +176,11 @@ pub(crate) enum ConvertTarget {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DtypeChoice {
     Keep,
+    #[value(aliases = ["float32", "fp32"])]
     F32,
+    #[value(aliases = ["float16", "fp16"])]
     F16,
+    #[value(alias = "bfloat16")]
     Bf16,
 }
 

@@ -56,6 +56,17 @@ fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {
         .and_then(|p| p.file_name())
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     Some(match kind {
+        FileError::Exists if error.to_string().contains("also holds") => {
+            "move them away, or choose another output".into()
+        }
+        FileError::Exists
+            if error.to_string().contains("not a folder") || error.to_string().contains("is a folder") =>
+        {
+            "choose another output, or remove that one yourself".into()
+        }
+        FileError::Exists if error.to_string().contains("name of its own") => {
+            "`-o ./merged` is a new folder in it".into()
+        }
         FileError::Exists if error.to_string().contains("not replaced") => {
             "choose another output, or remove that one yourself".into()
         }

@@ -97,6 +97,12 @@ impl Drop for Staged {
 /// # Errors
 /// As [`Staged::folder`].
 pub fn check_folder(target: &Path, replace: bool) -> Result<()> {
+    if target.file_name().is_none() {
+        // `.` and `..` cannot be renamed into being.
+        return Err(
+            Error::new(ErrorKind::Exists, "is in use, and an output needs a name of its own").at(target)
+        );
+    }
     if fs::symlink_metadata(target).is_err() {
         return Ok(());
     }

@@ -36,11 +36,13 @@ impl Storage {
     /// [`ErrorKind::NotFound`], [`ErrorKind::Io`]; [`ErrorKind::Empty`] for a file of no bytes;
     /// [`ErrorKind::Unsupported`] for anything but a regular file.
     pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
-        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
-        let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
+        // Asked before opening, because opening a pipe waits for somebody to write into it.
+        let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
         if !meta.is_file() {
             return Err(Error::new(ErrorKind::Unsupported, "is not a regular file").at(path));
         }
+        let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+        let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
         if meta.len() == 0 {
             return Err(Error::new(ErrorKind::Empty, "is empty (0 bytes)").at(path));
         }

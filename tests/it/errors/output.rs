@@ -3,6 +3,39 @@
 use std::fs;
 
 use super::Case;
+use crate::support::{Sandbox, fixtures};
+
+#[test]
+fn an_output_that_is_the_current_folder() {
+    let sandbox = Sandbox::new();
+    let fixture = |name: &str| fixtures().join(name).display().to_string();
+    let line = format!("merge {} {} -o .", fixture("tiny-orders"), fixture("tiny-json-lora"));
+    let run = sandbox.run(&line, &[]);
+    assert_eq!(run.code, Some(2));
+    insta::assert_snapshot!(run.stderr, @"
+    error: `.`: is in use, and an output needs a name of its own
+
+    hint: `-o ./merged` is a new folder in it
+    ");
+    assert_eq!(sandbox.entries(), [""; 0]);
+}
+
+#[test]
+fn force_spares_what_a_merge_did_not_write() {
+    let mut case = Case::new();
+    let out = case.sandbox.copy(&case.base, "out");
+    fs::write(out.join("notes.txt"), "a week of work").unwrap();
+    fs::create_dir(out.join("evals")).unwrap();
+    case.arguments = "merge base adapter -o out --force".into();
+    let run = case.sandbox.run(&case.arguments, &[]);
+    assert_eq!(run.code, Some(2));
+    insta::assert_snapshot!(run.stderr, @"
+    error: `out`: also holds `evals`, `notes.txt`, which replacing it would delete
+
+    hint: move them away, or choose another output
+    ");
+    assert!(out.join("notes.txt").is_file() && out.join("evals").is_dir());
+}
 
 #[test]
 fn an_output_that_exists() {

@@ -170,7 +170,10 @@ impl<'a> Prepared<'a> {
         self.decoder.decode(out, sum);
         let retention = match compute.edits() {
             true => {
-                let (kept, whole, moved, unchanged) = kernel::retained(before, sum, delta);
+                let (mut kept, mut whole, moved, unchanged) = kernel::retained(before, sum, delta);
+                if !(kept + whole).is_finite() && kernel::all_finite(sum) {
+                    (kept, whole) = kernel::retained_wide(before, sum, delta);
+                }
                 Retention { kept, whole, moved, unchanged }
             }
             false => Retention::default(),

@@ -140,6 +140,15 @@ pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f6
     (kept, whole, moved, same)
 }
 
+/// The first two results of [`retained`] for values whose squares are beyond f32.
+pub(super) fn retained_wide(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f64) {
+    let values = before.iter().zip(after).zip(delta);
+    values.fold((0.0, 0.0), |(kept, whole), ((&before, &after), &delta)| {
+        let (change, delta) = (f64::from(after) - f64::from(before), f64::from(delta));
+        (kept + change * delta, whole + delta * delta)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

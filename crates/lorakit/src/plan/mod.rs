@@ -119,7 +119,10 @@ impl Plan {
     ) -> Result<Self> {
         publish::check_distinct(target.path(), inputs.iter().copied())?;
         match &target {
-            Target::Folder(path) => publish::check_folder(path, replace)?,
+            Target::Folder(path) => {
+                publish::check_folder(path, replace)?;
+                check_strangers(path, &side_files)?;
+            }
             Target::File(path) => publish::check_file(path, replace)?,
         }
         prove_unique(&tensors)?;
@@ -213,6 +216,39 @@ impl Plan {
         let list = run::TASK_BYTES * (jobs.len() + self.with_digest_tasks(tasks).len()) as u64;
         (panel + hashed) * threads as u64 + loaded.iter().take(threads).sum::<u64>() + 4 * headers + list
     }
+}
+
+/// Refuses to replace a folder that holds anything but what models and adapters consist of.
+fn check_strangers(folder: &Path, side_files: &[SideFile]) -> Result<()> {
+    const MODEL: &[&str] = &[".safetensors", ".index.json", ".gguf", ".bin", "config.json", ".jinja", ".md"];
+    const TOKENIZER: &[&str] = &[
+        "tokenizer",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "merges.txt",
+        "chat_template",
+    ];
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
+    let ours = |name: &String| {
+        side_files.iter().any(|f| f.name.split('/').next() == Some(name))
+            || MODEL.iter().any(|end| name.ends_with(end))
+            || TOKENIZER.iter().any(|start| name.starts_with(start))
+    };
+    let mut strangers: Vec<String> =
+        names.filter(|name| !ours(name)).map(|name| format!("`{name}`")).collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    strangers.sort();
+    let more = strangers.len().saturating_sub(3);
+    strangers.truncate(3);
+    if more > 0 {
+        strangers.push(format!("{more} more"));
+    }
+    let message = format!("also holds {}, which replacing it would delete", strangers.join(", "));
+    Err(lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::Exists, message).at(folder).into())
 }
 
 /// Every output name once: the proof that each tensor is written exactly once.

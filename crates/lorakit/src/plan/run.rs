@@ -220,13 +220,12 @@ impl Plan {
             match &side.content {
                 Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
                 Content::CopyOf(source) => {
-                    std::fs::copy(source, &path).map_err(fail)?;
-                    // Inputs may be read-only; what is made from them should not be.
-                    let mut rights = std::fs::metadata(&path).map_err(fail)?.permissions();
-                    #[allow(clippy::permissions_set_readonly_false, reason = "the umask decided before")]
-                    rights.set_readonly(false);
-                    std::os::unix::fs::PermissionsExt::set_mode(&mut rights, 0o644);
-                    std::fs::set_permissions(&path, rights).map_err(fail)?;
+                    // Not `fs::copy`, which would copy the rights of inputs that may be read-only.
+                    let mut input = std::fs::File::open(source)
+                        .map_err(|e| lorakit_tensor::Error::io("open", source, e))?;
+                    std::fs::File::create(&path)
+                        .and_then(|mut output| std::io::copy(&mut input, &mut output))
+                        .map_err(fail)?;
                 }
             }
         }

@@ -28,7 +28,11 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
         format!("{} in {tensors}, {}", units::count(report.parameters), units::size(report.bytes)),
     );
     field(&mut text, "dtype", text::dtypes(&report.dtypes));
-    field(&mut text, "base model", report.base_model.as_deref().unwrap_or("not named"));
+    field(
+        &mut text,
+        "base model",
+        report.base_model.as_deref().unwrap_or("not named").escape_debug().to_string(),
+    );
     field(&mut text, "made by", made_by(report));
     saved(&mut text, report);
     if let Some(fit) = &report.fit {

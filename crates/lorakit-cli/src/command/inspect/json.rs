@@ -3,14 +3,20 @@
 use lorakit::ops::inspect::{AdapterReport, DTypeCount, FitReport, Inspection, ModelReport, ModuleReport};
 use serde_json::{Value, json};
 
+use crate::error::Failure;
 use crate::ui::finding_json;
 
-pub(super) fn object(reports: &[Inspection]) -> Value {
+pub(super) fn object(reports: &[Inspection], failures: &[Failure]) -> Value {
+    let failures = failures.iter().map(|failure| {
+        let mut object = failure.json();
+        object["kind"] = "error".into();
+        object
+    });
     let reports = reports.iter().map(|report| match report {
         Inspection::Adapter(report) => adapter(report),
         Inspection::Model(report) => model(report),
     });
-    json!({ "schema": "lorakit.inspect/1", "reports": reports.collect::<Vec<_>>() })
+    json!({ "schema": "lorakit.inspect/1", "reports": reports.chain(failures).collect::<Vec<_>>() })
 }
 
 fn adapter(r: &AdapterReport) -> Value {

@@ -20,28 +20,43 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
         mode: common.read_mode(),
         threads: common.threads,
     };
-    let reports = args.paths.iter().map(|path| inspect::inspect(path, &options));
-    let reports = reports.collect::<lorakit::Result<Vec<_>>>()?;
+    if let [path] = args.paths.as_slice() {
+        let report = inspect::inspect(path, &options)?;
+        return show(&[report], &[], ui);
+    }
+    // One bad path does not hide what there is to say of the others.
+    let (mut reports, mut failures) = (Vec::new(), Vec::new());
+    for path in &args.paths {
+        match inspect::inspect(path, &options) {
+            Ok(report) => reports.push(report),
+            Err(error) => failures.push(Failure::from(error)),
+        }
+    }
+    show(&reports, &failures, ui)
+}
+
+fn show(reports: &[Inspection], failures: &[Failure], ui: &Ui) -> Result<(), Failure> {
     if ui.json {
-        ui.json(&json::object(&reports))?;
-        return verdict(&reports);
+        ui.json(&json::object(reports, failures))?;
+        return verdict(reports, failures.len());
     }
     let render = |report: &Inspection| match report {
         Inspection::Adapter(report) => adapter::render(report, ui.verbose),
         Inspection::Model(report) => model::render(report),
     };
     ui.result(&reports.iter().map(render).collect::<Vec<_>>().join("\n"))?;
-    verdict(&reports)
+    failures.iter().for_each(|failure| ui.failure(failure));
+    verdict(reports, failures.len())
 }
 
 /// An adapter that cannot be used as it is makes the command fail, after the whole report.
-fn verdict(reports: &[Inspection]) -> Result<(), Failure> {
+fn verdict(reports: &[Inspection], failed: usize) -> Result<(), Failure> {
     let faulty = |report: &&Inspection| match report {
         Inspection::Adapter(report) => report.findings.iter().any(|f| f.severity == Severity::Error),
         Inspection::Model(_) => false,
     };
-    match reports.iter().filter(faulty).count() {
+    match reports.iter().filter(faulty).count() + failed {
         0 => Ok(()),
-        faulty => Err(Failure::Audit { faulty, of: reports.len() }),
+        faulty => Err(Failure::Audit { faulty, of: reports.len() + failed }),
     }
 }

@@ -22,8 +22,12 @@ pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Adapter> {
         }
     };
     let config_path = folder.join(CONFIG);
-    if !config_path.is_file() {
-        return Err(no_config(path, &folder));
+    match std::fs::metadata(&config_path) {
+        Ok(meta) if meta.is_file() => {}
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(lorakit_tensor::Error::io("open", &config_path, e).into());
+        }
+        _ => return Err(no_config(path, &folder)),
     }
     let config = AdapterConfig::read(&config_path)?;
     let file = match path.is_dir() {

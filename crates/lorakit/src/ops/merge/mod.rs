@@ -152,9 +152,15 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     let untied = tied::resolve(&view, &base, &adapters, &mut groups, options.tied)?;
     refuse::quantized(&base, &groups, dtype)?;
 
+    let edited = groups.iter().count();
     let (tensors, added) = output_tensors(&base, groups, options)?;
-    let edited = tensors.iter().filter(|t| matches!(&t.recipe, Recipe::Compute(c) if c.edits())).count();
     notes.extend(untied.note.clone());
+    if base.config.is_none() {
+        let message =
+            "has no `config.json`: only tensors are written, and whether embeddings are tied is not known";
+        let subject = base.path.display().to_string();
+        notes.push(Finding::new(Severity::Warning, "no-config", &subject, message));
+    }
     let target = target(&options.output)?;
     let side_files = files::side_files(&base, &adapters, &tensors, &untied, options.dtype, &mut notes)?;
     let digests = FileDigest::of_files(base.checkpoint());

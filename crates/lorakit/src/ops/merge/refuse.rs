@@ -13,7 +13,12 @@ use crate::{Error, ErrorKind, Model, Result, TensorRef};
 pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -> Result<()> {
     let config = &adapter.config;
     let refuse = |kind, message: String| Err(Error::new(kind, message).at(&adapter.path));
-    if !config.peft_type.is_empty() && config.peft_type != "LORA" {
+    if config.peft_type.is_empty() {
+        let message =
+            "has an `adapter_config.json` without `peft_type`, so what its tensors mean is not known";
+        return refuse(ErrorKind::Config, message.into());
+    }
+    if config.peft_type != "LORA" {
         let message = format!("was trained with {}, and only LoRA and DoRA can be merged", config.peft_type);
         return refuse(ErrorKind::Unmergeable, message);
     }
