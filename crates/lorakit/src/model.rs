@@ -152,3 +152,14 @@ impl ModelConfig {
         self.json["dtype"].as_str().or_else(|| self.json["torch_dtype"].as_str())
     }
 }
+
+/// What `config.json` calls a dtype.
+pub(crate) fn torch_name(dtype: DType) -> Option<&'static str> {
+    match dtype {
+        DType::F32 => Some("float32"),
+        DType::F16 => Some("float16"),
+        DType::BF16 => Some("bfloat16"),
+        DType::F64 => Some("float64"),
+        _ => None,
+    }
+}

@@ -17,6 +17,17 @@ pub struct TensorRef {
     index: usize,
 }
 
+/// What one look at every value of a tensor tells.
+#[derive(Debug)]
+pub(crate) struct Scan {
+    /// Whether every value is zero.
+    pub(crate) zero: bool,
+    /// Number of NaN and infinite values.
+    pub(crate) non_finite: u64,
+    /// The first of those.
+    pub(crate) first_bad: Option<f32>,
+}
+
 impl TensorRef {
     /// Tensor `index` of `source`.
     pub fn new(source: Arc<dyn TensorSource>, index: usize) -> Self {
@@ -82,6 +93,42 @@ impl TensorRef {
             start = end;
         }
         Ok(())
+    }
+
+    /// Looks at every value once.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub(crate) fn scan(&self) -> Result<Scan> {
+        let mut scan = Scan { zero: true, non_finite: 0, first_bad: None };
+        self.for_each_piece(|values| {
+            scan.zero &= values.iter().all(|v| *v == 0.0);
+            let mut bad = values.iter().copied().filter(|v| !v.is_finite());
+            if let Some(first) = bad.next() {
+                scan.first_bad.get_or_insert(first);
+                scan.non_finite += 1 + bad.count() as u64;
+            }
+        })?;
+        Ok(scan)
+    }
+
+    /// Whether `other` has the same shape and dtype and holds the same stored bytes.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn same_values(&self, other: &TensorRef) -> Result<bool> {
+        const PIECE: u64 = 4 << 20;
+        let (a, b) = (self.info(), other.info());
+        if (a.dtype, &a.shape) != (b.dtype, &b.shape) {
+            return Ok(false);
+        }
+        for start in (0..a.byte_len()).step_by(PIECE as usize) {
+            let range = start..(start + PIECE).min(a.byte_len());
+            if self.read(range.clone())? != other.read(range)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     pub(crate) fn no_decoder(&self) -> Error {

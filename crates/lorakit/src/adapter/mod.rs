@@ -123,6 +123,11 @@ impl Adapter {
         self.source.tensors()
     }
 
+    /// Tensor `index` of the file.
+    pub fn tensor(&self, index: usize) -> TensorRef {
+        TensorRef::new(self.source.clone(), index)
+    }
+
     /// The file the tensors are in.
     pub fn source(&self) -> &Arc<Checkpoint> {
         &self.source

@@ -83,14 +83,7 @@ impl<'a> BaseView<'a> {
 
     /// The input embedding.
     pub fn embedding(&self) -> Option<usize> {
-        const ENDS: &[&str] = &[
-            "embed_tokens.weight",
-            "wte.weight",
-            "word_embeddings.weight",
-            "embed_in.weight",
-            "tok_embeddings.weight",
-        ];
-        let ends = |name: &str| ENDS.iter().any(|e| name == *e || name.ends_with(&format!(".{e}")));
+        let ends = |name: &str| name.strip_suffix(".weight").is_some_and(is_embedding);
         let mut found = self.tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
         match (found.next(), found.next()) {
             (Some((i, _)), None) => Some(i),
@@ -111,7 +104,14 @@ impl<'a> BaseView<'a> {
     }
 }
 
-fn is_head(path: &str) -> bool {
+/// Whether a module of that path is an input embedding.
+pub(crate) fn is_embedding(path: &str) -> bool {
+    let last = path.rsplit('.').next().unwrap_or_default();
+    matches!(last, "embed_tokens" | "wte" | "word_embeddings" | "embed_in" | "tok_embeddings")
+}
+
+/// Whether a module of that path is an output embedding.
+pub(crate) fn is_head(path: &str) -> bool {
     let last = path.rsplit('.').next().unwrap_or_default();
     matches!(last, "lm_head" | "embed_out" | "output")
 }

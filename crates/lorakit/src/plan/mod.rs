@@ -199,7 +199,8 @@ impl Plan {
     }
 
     /// Bytes of anonymous memory a run takes at most: panels and read buffers of every thread, the factors of
-    /// the tensors that can be under way at once, and the list of what there is to do. Mapped input pages are file cache and not counted.
+    /// the tensors that can be under way at once, and the list of what there is to do. Mapped input pages are
+    /// file cache and not counted.
     pub fn peak_memory(&self, threads: usize) -> u64 {
         let mut panel = 0;
         let mut loaded: Vec<u64> = Vec::new();

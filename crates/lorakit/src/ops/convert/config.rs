@@ -7,6 +7,7 @@ use super::keys::Keys;
 use super::rope::rope_scaling;
 use super::tensors::{flags, heads};
 use super::tokenizer::SpecialIds;
+use crate::model::torch_name;
 
 /// Integers that every family has: the key in `config.json` and in GGUF, after the family's name.
 const SIZES: &[(&str, &str)] = &[
@@ -68,7 +69,7 @@ pub(super) fn config(
             set(key, id.into());
         }
     }
-    let dtype = torch_name(dtype)?;
+    let dtype = weight_type(dtype)?;
     set("torch_dtype", dtype.into());
     set("dtype", dtype.into());
     Ok(config.into())
@@ -123,15 +124,10 @@ pub(super) fn vocab_size(tensors: &[TensorInfo]) -> Result<usize> {
     }
 }
 
-fn torch_name(dtype: DType) -> Result<&'static str> {
-    match dtype {
-        DType::BF16 => Ok("bfloat16"),
-        DType::F16 => Ok("float16"),
-        DType::F32 => Ok("float32"),
-        other => {
-            let message =
-                format!("{other} cannot be the type of a Hugging Face model; BF16, F16 and F32 can");
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
-    }
+/// What `config.json` calls the type of the weights.
+fn weight_type(dtype: DType) -> Result<&'static str> {
+    torch_name(dtype).filter(|_| dtype != DType::F64).ok_or_else(|| {
+        let message = format!("{dtype} cannot be the type of a Hugging Face model; BF16, F16 and F32 can");
+        Error::new(ErrorKind::Unsupported, message)
+    })
 }

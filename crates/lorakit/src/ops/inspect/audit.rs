@@ -2,6 +2,7 @@
 
 use super::ModuleReport;
 use crate::adapter::{Adapter, Finding, Module, ModuleKind, Severity, is_local_path};
+use crate::fit::{is_embedding, is_head};
 
 /// The findings of reading the adapter, and those of comparing its tensors with its configuration.
 pub(super) fn headers(adapter: &Adapter, modules: &[ModuleReport]) -> Vec<Finding> {
@@ -243,16 +244,13 @@ fn saved(adapter: &Adapter) -> Vec<Finding> {
 
 /// Which embeddings the adapter changes: `(input, output)`.
 fn embeddings(adapter: &Adapter) -> (bool, bool) {
-    const INPUT: &[&str] = &["embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings"];
-    const OUTPUT: &[&str] = &["lm_head", "embed_out", "output"];
     let modules = adapter.modules.iter().map(|m| (m.path.as_str(), m.kind == ModuleKind::Embedding));
     let saved = adapter.saved.iter().map(|s| (s.name.trim_end_matches(".weight"), false));
     let rows = adapter.token_rows.iter().map(|t| (t.path.as_str(), false));
     let (mut input, mut output) = (false, false);
     for (path, embedding) in modules.chain(saved).chain(rows) {
-        let last = path.rsplit('.').next().unwrap_or_default();
-        input |= embedding || INPUT.contains(&last);
-        output |= OUTPUT.contains(&last);
+        input |= embedding || is_embedding(path);
+        output |= is_head(path);
     }
     (input, output)
 }

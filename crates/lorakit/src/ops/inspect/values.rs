@@ -1,11 +1,8 @@
 //! What only the values of an adapter tell: NaN and infinity, factors that were never trained, norms.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use rayon::prelude::*;
-
-use lorakit_tensor::TensorSource;
 
 use super::ModuleReport;
 use super::norm::product_norm_sq;
@@ -24,10 +21,9 @@ enum State {
 
 /// Reads every value once for the audit, and the factors again for the norms, which it enters in `reports`.
 pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport]) -> Result<Vec<Finding>> {
-    let shared: Arc<dyn TensorSource> = adapter.source().clone();
     let states = (0..adapter.tensors().len())
         .into_par_iter()
-        .map(|index| scan(&TensorRef::new(Arc::clone(&shared), index)))
+        .map(|index| state(&adapter.tensor(index)))
         .collect::<Result<Vec<State>>>()?;
     let mut findings = Vec::new();
     let (mut zero, mut bad) = (HashSet::new(), HashSet::new());
@@ -65,23 +61,18 @@ pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport]) -> Result<Ve
     Ok(findings)
 }
 
-fn scan(tensor: &TensorRef) -> Result<State> {
-    let (mut zero, mut bad) = (true, 0u64);
-    let pass = tensor.for_each_piece(|values| {
-        zero &= values.iter().all(|v| *v == 0.0);
-        bad += values.iter().filter(|v| !v.is_finite()).count() as u64;
-    });
-    match pass {
+fn state(tensor: &TensorRef) -> Result<State> {
+    let scan = match tensor.scan() {
         Err(error) if error.kind() == ErrorKind::Unsupported => {
             let dtype = tensor.info().dtype;
             return Ok(State::Opaque(format!("is stored as {dtype}, which cannot be decoded to numbers")));
         }
         other => other?,
-    }
-    Ok(match (bad, zero && tensor.info().elements() > 0) {
+    };
+    Ok(match (scan.non_finite, scan.zero && tensor.info().elements() > 0) {
         (0, true) => State::Zero,
         (0, false) => State::Finite,
-        _ => State::NonFinite(bad),
+        (count, _) => State::NonFinite(count),
     })
 }
 

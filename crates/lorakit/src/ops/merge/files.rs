@@ -1,6 +1,6 @@
 //! The files that travel along: configuration, tokenizer, templates, licences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, Error as FileError};
@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::tied::Untied;
 use crate::adapter::{Adapter, Finding, Severity};
+use crate::model::torch_name;
 use crate::plan::{Content, OutputTensor, SideFile};
 use crate::{Model, Result};
 
@@ -108,9 +109,10 @@ fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Content>) -
 
 /// The number of rows of an embedding that has more than the base's.
 fn grown_vocabulary(base: &Model, tensors: &[OutputTensor]) -> Option<usize> {
-    let old = |name: &str| base.tensors().iter().find(|t| t.name == name).map(|t| t.shape.clone());
+    let old: HashMap<&str, &[usize]> =
+        base.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
     let vocabulary = base.config.as_ref().and_then(|c| c.number("vocab_size"));
-    tensors.iter().find_map(|t| match (old(&t.info.name)?.as_slice(), t.info.shape.as_slice()) {
+    tensors.iter().find_map(|t| match (*old.get(t.info.name.as_str())?, t.info.shape.as_slice()) {
         ([v, d], [w, e]) if w > v && d == e && vocabulary.is_none_or(|n| n as usize == *v) => Some(*w),
         _ => None,
     })
@@ -182,16 +184,5 @@ fn edit_config(json: &mut Value, base: &Model, untied: &Untied, dtype: Option<DT
         && let Some(map) = json.as_object_mut()
     {
         map.shift_remove("quantization_config");
-    }
-}
-
-/// What `config.json` calls a dtype.
-pub(crate) fn torch_name(dtype: DType) -> Option<&'static str> {
-    match dtype {
-        DType::F32 => Some("float32"),
-        DType::F16 => Some("float16"),
-        DType::BF16 => Some("bfloat16"),
-        DType::F64 => Some("float64"),
-        _ => None,
     }
 }

@@ -69,16 +69,15 @@ impl Groups {
             match edit.change {
                 Change::Replace(tensor) => {
                     // A frozen copy of the base's own weight changes nothing and conflicts with nothing.
-                    let frozen =
-                        edit.base.is_some_and(|i| base.tensor(i).info().shape == tensor.info().shape)
-                            && same_values(&base.tensor(edit.base.unwrap_or_default()), &tensor)?;
-                    if frozen {
+                    if let Some(index) = edit.base
+                        && base.tensor(index).same_values(&tensor)?
+                    {
                         continue;
                     }
                     if group
                         .replace
                         .as_ref()
-                        .is_some_and(|other| !same_values(other, &tensor).unwrap_or(false))
+                        .is_some_and(|other| !other.same_values(&tensor).unwrap_or(false))
                     {
                         return Err(conflict("would be replaced", &group.replaced_by));
                     }
@@ -152,20 +151,4 @@ impl Groups {
     pub(super) fn rest(self) -> impl Iterator<Item = (String, Group)> {
         self.map.into_iter()
     }
-}
-
-/// Whether two tensors of one shape hold the same stored values.
-pub(super) fn same_values(a: &TensorRef, b: &TensorRef) -> Result<bool> {
-    let (x, y) = (a.info(), b.info());
-    if x.shape != y.shape || x.dtype != y.dtype {
-        return Ok(false);
-    }
-    const PIECE: u64 = 4 << 20;
-    for start in (0..x.byte_len()).step_by(PIECE as usize) {
-        let range = start..(start + PIECE).min(x.byte_len());
-        if a.read(range.clone())? != b.read(range)? {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

@@ -51,18 +51,13 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
 
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
 pub(super) fn non_finite_or_untrained(adapter: &Adapter) -> Result<Vec<Finding>> {
-    let shared: std::sync::Arc<dyn TensorSource> = adapter.source().clone();
     let all_zero = (0..adapter.tensors().len())
         .into_par_iter()
         .map(|index| {
-            let tensor = TensorRef::new(std::sync::Arc::clone(&shared), index);
-            let (mut zero, mut bad) = (true, None);
-            tensor.for_each_piece(|values| {
-                zero &= values.iter().all(|v| *v == 0.0);
-                bad = bad.or_else(|| values.iter().copied().find(|v| !v.is_finite()));
-            })?;
-            match bad {
-                None => Ok(zero),
+            let tensor = adapter.tensor(index);
+            let scan = tensor.scan()?;
+            match scan.first_bad {
+                None => Ok(scan.zero),
                 Some(value) => {
                     let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
                     Err(error.tensor(&tensor.info().name).at(tensor.path()))

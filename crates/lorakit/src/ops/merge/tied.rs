@@ -4,7 +4,7 @@
 //! the default writes two and says so in the configuration: the merged model then computes what base and adapter
 //! computed.
 
-use super::group::{Group, Groups, same_values};
+use super::group::{Group, Groups};
 use crate::adapter::{Adapter, Finding, ModuleKind, Severity};
 use crate::fit::BaseView;
 use crate::plan::Factor;
@@ -108,7 +108,7 @@ fn trained_as_one(
     let (Some(head), Some(embed)) = (head, embed) else { return Ok(None) };
     let same_replacement = match (&head.replace, &embed.replace) {
         (None, None) => true,
-        (Some(a), Some(b)) => same_values(a, b)?,
+        (Some(a), Some(b)) => a.same_values(b)?,
         _ => false,
     };
     if !same_replacement {
@@ -122,7 +122,7 @@ fn trained_as_one(
         head.terms.is_empty() && embed.terms.is_empty() && head.dora.is_none() && embed.dora.is_none();
     if plain && rows(head) == rows(embed) {
         for (a, b) in head.rows.iter().zip(&embed.rows) {
-            if !same_values(&a.tensor, &b.tensor)? {
+            if !a.tensor.same_values(&b.tensor)? {
                 return Ok(None);
             }
         }
