@@ -110,7 +110,7 @@ pub(crate) struct Merge {
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Dtype of the output's tensors; `keep` leaves each its own, and writes a GGUF base as bf16
+    /// Dtype of the output's tensors; `keep` leaves each its own, and writes a quantised GGUF base as bf16
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
     pub(crate) dtype: DtypeChoice,
     /// Largest shard
