@@ -31,6 +31,22 @@ pub trait Encoder: Send + Sync + Debug {
     ///
     /// If `values` is not a whole number of blocks, or `bytes` is not the size of as many blocks.
     fn encode(&self, values: &[f32], bytes: &mut [u8]);
+
+    /// Whether [`Self::encode_weighted`] differs from [`Self::encode`].
+    fn uses_importance(&self) -> bool {
+        false
+    }
+
+    /// Encodes rows of `importance.len()` values, where errors in column `i` count `importance[i]` times: the mean
+    /// square of the activations that the column meets, as an importance matrix records it.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::encode`], and if `values` is not a whole number of rows.
+    fn encode_weighted(&self, values: &[f32], importance: &[f32], bytes: &mut [u8]) {
+        let _ = importance;
+        self.encode(values, bytes);
+    }
 }
 
 /// Every type that can be decoded.
