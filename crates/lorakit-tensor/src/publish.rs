@@ -199,6 +199,14 @@ impl OutputFile {
         self.file.write_all_at(bytes, offset).map_err(|e| Error::io("write", &self.path, e))
     }
 
+    /// Cuts the file to `len` bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn truncate(&self, len: u64) -> Result<()> {
+        self.file.set_len(len).map_err(|e| Error::io("cut", &self.path, e))
+    }
+
     /// Copies `len` bytes from `from` without passing them through this process, where the kernel can.
     /// Returns whether it could; if not, nothing is promised about the range and the caller copies by hand.
     ///

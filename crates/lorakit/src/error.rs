@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Conflict,
     /// The base model is quantised in a way that cannot be added to.
     Quantized,
+    /// Too little of the adapters survived being stored in the output's types.
+    Retention,
     /// The request is not possible in this combination of options.
     Usage,
     /// Outside what this version does.

@@ -6,14 +6,14 @@
 //! ```no_run
 //! use std::path::Path;
 //! use lorakit::ops::merge::{self, MergeOptions};
-//! use lorakit::plan::Silent;
+//! use lorakit::plan::{Silent, by_type};
 //!
 //! # fn main() -> lorakit::Result<()> {
 //! let adapters = vec![("style/".into(), 0.7), ("facts/".into(), 1.0)];
 //! let merge = merge::plan(&MergeOptions::new(Path::new("base/"), adapters, Path::new("merged/")))?;
 //! println!("{} bytes to write", merge.plan.output_bytes());
 //! let report = merge.run(0, &Silent)?;
-//! for (dtype, retention) in &report.retention {
+//! for (dtype, retention) in by_type(&report.retention) {
 //!     println!("{dtype}: {:?} of the adapters survived rounding", retention.ratio());
 //! }
 //! # Ok(())

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use lorakit::fit::MoeLayout;
 use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Tied};
-use lorakit::plan::{Report, Retention};
-use lorakit_tensor::DType;
+use lorakit::plan::{Report, Retention, by_type};
 use serde_json::{Value, json};
 
 use super::planned;
@@ -79,8 +78,8 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
         }
         let _ =
             writeln!(text, "into   `{}`: {} of {total} tensors changed", args.base.display(), merge.edited);
-        for (dtype, retention) in &report.retention {
-            text.push_str(&retention_line(*dtype, retention));
+        for (stored_as, retention) in by_type(&report.retention) {
+            text.push_str(&retention_line(stored_as, &retention));
         }
         if ui.verbose {
             for tensor in merge.plan.tensors() {
@@ -91,13 +90,13 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
     text + &planned::wrote(&merge.plan, report)
 }
 
-fn retention_line(dtype: DType, retention: &Retention) -> String {
+fn retention_line(stored_as: &str, retention: &Retention) -> String {
     let Some(ratio) = retention.ratio() else {
-        return format!("retention {dtype}: the deltas are all zero\n");
+        return format!("retention {stored_as}: the deltas are all zero\n");
     };
     let unchanged = retention.unchanged_share() * 100.0;
     let mut line = format!(
-        "retention {dtype}: {:.2} % of the adapter is in the output; rounding left {unchanged:.1} % of the \
+        "retention {stored_as}: {:.2} % of the adapter is in the output; rounding left {unchanged:.1} % of the \
          touched weights as they were\n",
         ratio * 100.0
     );
@@ -110,10 +109,10 @@ fn retention_line(dtype: DType, retention: &Retention) -> String {
 }
 
 fn summary_json(merge: &Merge, report: &Report) -> Value {
-    let retention = report.retention.iter().map(|(dtype, r)| {
+    let retention = by_type(&report.retention).into_iter().map(|(stored_as, r)| {
         let value =
             json!({ "retention": r.ratio(), "unchanged_share": r.unchanged_share(), "touched": r.moved });
-        (dtype.name().to_string(), value)
+        (stored_as.to_string(), value)
     });
     let adapters = merge.adapters.iter().map(|a| {
         json!({ "path": a.path.display().to_string(), "weight": a.weight, "modules": a.modules, "saved": a.saved })

@@ -248,6 +248,19 @@ pub struct Layout {
 /// [`ErrorKind::Unsupported`] for a dtype that safetensors cannot hold, [`ErrorKind::Limit`] for a header that
 /// readers would refuse.
 pub fn layout(metadata: &BTreeMap<String, String>, tensors: &[TensorInfo]) -> Result<Layout> {
+    layout_padded(metadata, tensors, 0)
+}
+
+/// As [`layout`], with a header of at least `header_len` bytes: what a file keeps when its last tensors turn out
+/// shorter than was reserved for them.
+///
+/// # Errors
+/// As [`layout`].
+pub fn layout_padded(
+    metadata: &BTreeMap<String, String>,
+    tensors: &[TensorInfo],
+    header_len: usize,
+) -> Result<Layout> {
     let mut json = serde_json::Map::new();
     if !metadata.is_empty() {
         json.insert("__metadata__".into(), serde_json::json!(metadata));
@@ -270,7 +283,7 @@ pub fn layout(metadata: &BTreeMap<String, String>, tensors: &[TensorInfo]) -> Re
         }
     }
     let mut text = serde_json::Value::Object(json).to_string().into_bytes();
-    text.resize(text.len().next_multiple_of(8), b' ');
+    text.resize(text.len().next_multiple_of(8).max(header_len.saturating_sub(8)), b' ');
     if text.len() as u64 > MAX_HEADER_BYTES {
         let message =
             format!("the header would have {} bytes; the format allows {MAX_HEADER_BYTES}", text.len());

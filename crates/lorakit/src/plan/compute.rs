@@ -165,7 +165,7 @@ impl<'a> Prepared<'a> {
         if compute.dora.is_some() || !self.replaced.is_empty() {
             delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
         }
-        self.encoder.encode(sum, out);
+        self.encode(rows, sum, out);
         // The values as a reader will see them.
         self.decoder.decode(out, sum);
         let retention = match compute.edits() {
@@ -183,6 +183,25 @@ impl<'a> Prepared<'a> {
             return Err(self.non_finite(rows, sum, self.out_dtype, "the output would hold"));
         }
         Ok(retention)
+    }
+
+    /// Encodes `values`, the rows `rows`, with the importance of their columns if there is one.
+    fn encode(&self, rows: &Range<usize>, values: &[f32], out: &mut [u8]) {
+        let Some(importance) = &self.compute.importance else { return self.encoder.encode(values, out) };
+        let (cols, each) = (self.compute.cols, importance.rows_each);
+        let row_bytes = out.len() / rows.len().max(1);
+        let mut start = rows.start;
+        while start < rows.end {
+            let set = start / each;
+            let end = rows.end.min((set + 1) * each);
+            let (from, to) = (start - rows.start, end - rows.start);
+            self.encoder.encode_weighted(
+                &values[from * cols..to * cols],
+                &importance.values[set * cols..][..cols],
+                &mut out[from * row_bytes..to * row_bytes],
+            );
+            start = end;
+        }
     }
 
     fn scale_rows(&self, rows: &Range<usize>, sum: &mut [f32]) {

@@ -22,9 +22,9 @@ use lorakit_tensor::{TensorInfo, publish};
 pub use digest::FileDigest;
 pub use factor::{Factor, LowRank};
 pub use progress::{Progress, Silent};
-pub use recipe::{Axis, Compute, Dora, OutputTensor, Recipe, ReplacedRows, Rounding};
-pub use retention::{Retention, RetentionByDtype};
-pub use run::Report;
+pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
+pub use retention::{Retention, TensorRetention, by_type, overall};
+pub use run::{Report, Written};
 
 use crate::{Error, ErrorKind, Result};
 

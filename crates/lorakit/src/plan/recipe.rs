@@ -1,6 +1,7 @@
 //! What is done to produce one output tensor.
 
 use std::fmt;
+use std::sync::Arc;
 
 use lorakit_tensor::{DType, TensorInfo};
 
@@ -23,6 +24,8 @@ pub enum Recipe {
     Copy(TensorRef),
     /// Decoded, edited, encoded.
     Compute(Box<Compute>),
+    /// These bytes.
+    Bytes(Arc<[u8]>),
 }
 
 /// Decode, add deltas, encode. The tensor is seen as a row-major `(rows, cols)` matrix.
@@ -42,6 +45,17 @@ pub struct Compute {
     pub replaced: Vec<ReplacedRows>,
     /// When rounding happens.
     pub rounding: Rounding,
+    /// How much errors in each column count, for encoders that weigh them.
+    pub importance: Option<Importance>,
+}
+
+/// Importances of columns: one set for all rows, or one for each run of rows (the experts of a stack).
+#[derive(Debug, Clone)]
+pub struct Importance {
+    /// `(sets, cols)`, row-major.
+    pub values: Arc<[f32]>,
+    /// Rows that share a set.
+    pub rows_each: usize,
 }
 
 /// `m / |W + scale * B * A| * (W + scale * B * A)`: Liu et al. 2024, as PEFT computes it (no epsilon).
@@ -95,6 +109,7 @@ impl Compute {
             terms: Vec::new(),
             replaced: Vec::new(),
             rounding: Rounding::Once,
+            importance: None,
         }
     }
 
@@ -117,6 +132,11 @@ impl Compute {
 }
 
 impl OutputTensor {
+    /// The type its values are stored as.
+    pub fn stored_as(&self) -> &'static str {
+        self.info.dtype.name()
+    }
+
     /// A tensor that is taken over as it is.
     pub fn copy(tensor: TensorRef) -> Self {
         OutputTensor { info: tensor.info().clone(), recipe: Recipe::Copy(tensor) }
@@ -137,6 +157,7 @@ impl fmt::Display for OutputTensor {
         write!(f, "{} {:?}", self.info.dtype, self.info.shape)?;
         let compute = match &self.recipe {
             Recipe::Copy(_) => return f.write_str(" copy"),
+            Recipe::Bytes(_) => return f.write_str(" constant"),
             Recipe::Compute(compute) => compute,
         };
         let from = compute.base.info().dtype;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use lorakit_tensor::DType;
-
 /// Sums over the values that had a delta `D` added to `W` and were stored as `W'`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Retention {
@@ -28,7 +26,8 @@ impl Retention {
         if self.moved == 0 { 0.0 } else { self.unchanged as f64 / self.moved as f64 }
     }
 
-    pub(super) fn add(&mut self, other: Retention) {
+    /// Adds the sums of other values.
+    pub fn add(&mut self, other: Retention) {
         self.kept += other.kept;
         self.whole += other.whole;
         self.moved += other.moved;
@@ -36,5 +35,29 @@ impl Retention {
     }
 }
 
-/// Retention by output dtype.
-pub type RetentionByDtype = BTreeMap<DType, Retention>;
+/// Retention of one edited tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorRetention {
+    /// The tensor's name in the output.
+    pub name: String,
+    /// The type its values are stored as, e.g. `BF16`, `Q4_K`, `NF4`.
+    pub stored_as: &'static str,
+    /// The sums.
+    pub retention: Retention,
+}
+
+/// The sums of `tensors` by the type they are stored as.
+pub fn by_type(tensors: &[TensorRetention]) -> BTreeMap<&'static str, Retention> {
+    let mut types: BTreeMap<&'static str, Retention> = BTreeMap::new();
+    for tensor in tensors {
+        types.entry(tensor.stored_as).or_default().add(tensor.retention);
+    }
+    types
+}
+
+/// The sums of all `tensors`.
+pub fn overall(tensors: &[TensorRetention]) -> Retention {
+    let mut sum = Retention::default();
+    tensors.iter().for_each(|tensor| sum.add(tensor.retention));
+    sum
+}

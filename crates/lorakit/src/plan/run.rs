@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::compute::{Prepared, Scratch};
 use super::digest::{FileDigest, Subtree};
-use super::{Compute, Content, OutputTensor, Plan, Progress, Recipe, Retention, RetentionByDtype, Target};
+use super::{Compute, Content, OutputTensor, Plan, Progress, Recipe, Retention, Target, TensorRetention};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// Values of one computed panel: large enough for efficient writes, small enough to be written out of a cache.
@@ -30,8 +30,33 @@ pub struct Report {
     pub bytes: u64,
     /// Wall time, publication included.
     pub elapsed: Duration,
-    /// Adapter retention by output dtype, over the tensors that were edited.
-    pub retention: RetentionByDtype,
+    /// Adapter retention of each tensor that was edited, in file order.
+    pub retention: Vec<TensorRetention>,
+}
+
+/// An output that is complete and not yet published; dropped, it is gone.
+#[derive(Debug)]
+#[must_use = "an output that is not published is removed"]
+pub struct Written {
+    report: Report,
+    staged: Staged,
+    start: Instant,
+}
+
+impl Written {
+    /// What was done; the time is that until now.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Makes the output durable and visible, in place of one that is to be replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if the file system fails.
+    pub fn publish(self) -> Result<Report> {
+        self.staged.publish()?;
+        Ok(Report { elapsed: self.start.elapsed(), ..self.report })
+    }
 }
 
 /// A piece of work: part of one tensor, or of a digest.
@@ -47,13 +72,15 @@ enum Part<'p> {
     Bytes(&'p TensorRef, u64, u64),
     /// Rows `start..end` of a computed tensor.
     Rows(usize, usize),
+    /// A tensor whose bytes are given.
+    Given(&'p [u8]),
     /// Bytes of an input whose digest is wanted.
     Digest(&'p FileDigest, Range<u64>),
 }
 
 /// What a task leaves behind.
 enum Outcome {
-    Copied,
+    Written,
     Computed(Retention),
     Hashed(Subtree),
 }
@@ -70,10 +97,17 @@ impl Plan {
     /// Writes the output on `threads` threads (0: one for each core) and publishes it.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in an edited tensor, [`ErrorKind::Interrupted`] if
-    /// `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. Nothing is published then, and
-    /// what was staged is gone.
+    /// As [`Self::write`] and [`Written::publish`].
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
+        self.write(threads, progress)?.publish()
+    }
+
+    /// Writes the output on `threads` threads (0: one for each core) beside its place.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in an edited tensor, [`ErrorKind::Interrupted`] if
+    /// `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
+    pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         let start = Instant::now();
         let staged = match self.target() {
             Target::Folder(path) => Staged::folder(path, self.replace)?,
@@ -103,8 +137,8 @@ impl Plan {
         }
         drop(outputs);
         self.reopen(staged.path())?;
-        staged.publish()?;
-        Ok(Report { bytes: self.output_bytes(), elapsed: start.elapsed(), retention })
+        let report = Report { bytes: self.output_bytes(), elapsed: start.elapsed(), retention };
+        Ok(Written { report, staged, start })
     }
 
     fn run_tasks(
@@ -112,7 +146,7 @@ impl Plan {
         outputs: &[publish::OutputFile],
         threads: usize,
         progress: &dyn Progress,
-    ) -> Result<(RetentionByDtype, Vec<Subtree>)> {
+    ) -> Result<(Vec<TensorRetention>, Vec<Subtree>)> {
         let (jobs, tasks) = self.tasks();
         let tasks = self.with_digest_tasks(tasks);
         // More threads than tasks would only wait for one another.
@@ -138,17 +172,22 @@ impl Plan {
                 .collect::<Result<Vec<_>>>()
         })?;
         done.sort_by_key(|(i, _)| *i);
-        let (mut by_dtype, mut subtrees) = (RetentionByDtype::new(), Vec::new());
+        let mut retention = vec![Retention::default(); jobs.len()];
+        let mut subtrees = Vec::new();
         for (i, outcome) in done {
             match outcome {
-                Outcome::Computed(retention) if jobs[tasks[i].job].compute.edits() => {
-                    by_dtype.entry(jobs[tasks[i].job].tensor.info.dtype).or_default().add(retention);
-                }
-                Outcome::Computed(_) | Outcome::Copied => {}
+                Outcome::Computed(part) => retention[tasks[i].job].add(part),
+                Outcome::Written => {}
                 Outcome::Hashed(subtree) => subtrees.push(subtree),
             }
         }
-        Ok((by_dtype, subtrees))
+        let edited = jobs.iter().zip(retention).filter(|(job, _)| job.compute.edits());
+        let tensors = edited.map(|(job, retention)| TensorRetention {
+            name: job.tensor.info.name.clone(),
+            stored_as: job.tensor.stored_as(),
+            retention,
+        });
+        Ok((tensors.collect(), subtrees))
     }
 
     /// Puts the hashing of inputs between the tasks at an even pace: what is hashed was, or is about to be, read
@@ -190,6 +229,9 @@ impl Plan {
                             let part = Part::Bytes(source, start, (start + COPY).min(len));
                             tasks.push(Task { job: 0, file, offset: offset + start, part });
                         }
+                    }
+                    Recipe::Bytes(bytes) => {
+                        tasks.push(Task { job: 0, file, offset: *offset, part: Part::Given(bytes) });
                     }
                     Recipe::Compute(compute) => {
                         let step = (PANEL / compute.cols.max(1)).max(1).next_multiple_of(4);
@@ -253,7 +295,11 @@ fn run_task<'p>(
     match &task.part {
         &Part::Bytes(source, start, end) => {
             copy(source, start, end, output, task.offset)?;
-            Ok((Outcome::Copied, end - start))
+            Ok((Outcome::Written, end - start))
+        }
+        &Part::Given(bytes) => {
+            output.write_at(bytes, task.offset)?;
+            Ok((Outcome::Written, bytes.len() as u64))
         }
         &Part::Rows(start, end) => {
             let job = &jobs[task.job];

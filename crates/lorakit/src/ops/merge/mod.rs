@@ -60,6 +60,8 @@ pub struct MergeOptions {
     pub moe_layout: MoeLayout,
     /// When sums are rounded.
     pub rounding: MergeRounding,
+    /// Share of the adapters that must survive being stored; an output that keeps less is not published.
+    pub min_retention: f64,
     /// The base is the residual model that an initialisation like PiSSA left behind.
     pub residual_base: bool,
     /// How inputs are read.
@@ -79,11 +81,15 @@ impl MergeOptions {
             tied: Tied::default(),
             moe_layout: MoeLayout::default(),
             rounding: MergeRounding::default(),
+            min_retention: MIN_RETENTION,
             residual_base: false,
             mode: ReadMode::default(),
         }
     }
 }
+
+/// Below this share the merged model is the base rather than the merge.
+pub const MIN_RETENTION: f64 = 0.5;
 
 /// A merge that is planned: everything that could be refused has been.
 #[derive(Debug)]
@@ -98,6 +104,7 @@ pub struct Merge {
     pub added: Vec<String>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
+    min_retention: f64,
 }
 
 /// What is said of an adapter after a merge.
@@ -187,7 +194,8 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         modules: adapter.modules.len(),
         saved: adapter.saved.len() + adapter.token_rows.len(),
     });
-    Ok(Merge { plan, adapters: adapters.collect(), edited, added, notes })
+    let min_retention = options.min_retention;
+    Ok(Merge { plan, adapters: adapters.collect(), edited, added, notes, min_retention })
 }
 
 /// A folder, or a file if the name says so.
@@ -203,12 +211,14 @@ fn target(output: &Path) -> Result<Target> {
 }
 
 impl Merge {
-    /// Writes and publishes the output.
+    /// Writes the output and, if enough of the adapters is in it, publishes it.
     ///
     /// # Errors
-    /// As [`Plan::run`].
+    /// As [`Plan::run`]; [`ErrorKind::Retention`] if less than [`MergeOptions::min_retention`] survived.
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
-        self.plan.run(threads, progress)
+        let written = self.plan.write(threads, progress)?;
+        refuse::lost(&written.report().retention, self.min_retention, self.plan.target().path())?;
+        written.publish()
     }
 }
 
@@ -258,7 +268,7 @@ fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Res
         _ => Rounding::Once,
     };
     let Group { dora, terms, rows: replaced, .. } = group;
-    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding };
+    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding, importance: None };
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 

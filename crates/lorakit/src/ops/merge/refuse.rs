@@ -1,5 +1,7 @@
 //! What a merge refuses, and why.
 
+use std::path::Path;
+
 use rayon::prelude::*;
 
 use lorakit_quant::{codec, encoder};
@@ -7,6 +9,7 @@ use lorakit_tensor::{DType, TensorSource};
 
 use super::group::Groups;
 use crate::adapter::{Adapter, Finding, Severity};
+use crate::plan::{TensorRetention, overall};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
@@ -116,4 +119,29 @@ pub(super) fn quantized(base: &Model, groups: &Groups, wanted: Option<DType>) ->
         first.dtype
     );
     Err(Error::new(ErrorKind::Quantized, message).at(&base.path))
+}
+
+/// Refuses an output in which less than `min` of the deltas is left.
+pub(super) fn lost(tensors: &[TensorRetention], min: f64, output: &Path) -> Result<()> {
+    let sum = overall(tensors);
+    let Some(ratio) = sum.ratio().filter(|ratio| *ratio < min) else { return Ok(()) };
+    let mut worst: Vec<(f64, &TensorRetention)> =
+        tensors.iter().filter_map(|t| Some((t.retention.ratio()?, t))).collect();
+    worst.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut details: Vec<String> = worst
+        .iter()
+        .take(5)
+        .map(|(ratio, t)| format!("{} ({}): {:.1} %", t.name, t.stored_as, ratio * 100.0))
+        .collect();
+    if worst.len() > details.len() {
+        details.push(format!("and {} more", worst.len() - details.len()));
+    }
+    let message = format!(
+        "would hold {:.1} % of the adapter, and {:.0} % are needed: {:.1} % of the touched weights came out as they \
+         were, because the deltas are smaller than the steps between stored values",
+        ratio * 100.0,
+        min * 100.0,
+        sum.unchanged_share() * 100.0
+    );
+    Err(Error::new(ErrorKind::Retention, message).at(output).details(details))
 }
