@@ -11,19 +11,26 @@ use lorakit::TensorRef;
 use lorakit::adapter::Adapter;
 use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
 
+use crate::support::fixtures;
+
 /// Rows checked in each adapted matrix.
 const ROWS: usize = 8;
 
-#[test]
-fn merged_rows_are_the_rounded_f64_sum() {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    let model = fixtures.join("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
+/// The model, unless it was not fetched.
+pub(crate) fn model() -> Option<PathBuf> {
+    let model = fixtures().join("smollm2/SmolLM2-135M-Instruct.Q4_1.gguf");
     if !model.is_file() {
         assert!(std::env::var_os("CI").is_none(), "CI must fetch the model: sh fixtures/fetch-smollm2.sh");
         eprintln!("skipped: `sh fixtures/fetch-smollm2.sh` fetches the model for this test");
-        return;
+        return None;
     }
-    let adapter = fixtures.join("smollm2-orders-lora");
+    Some(model)
+}
+
+#[test]
+fn merged_rows_are_the_rounded_f64_sum() {
+    let Some(model) = model() else { return };
+    let adapter = fixtures().join("smollm2-orders-lora");
     let folder = tempfile::tempdir().unwrap();
     let (hf, merged) = (folder.path().join("hf"), folder.path().join("merged"));
     lorakit(&["convert".into(), model, "-o".into(), hf.clone(), "--to".into(), "hf".into()]);

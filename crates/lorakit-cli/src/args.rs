@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lorakit::ops::quantize::QuantType;
+use lorakit_quant::mix::{FileType, TypeOverride, writable};
 use lorakit_tensor::DType;
 
 use crate::units;
@@ -73,6 +75,8 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Turn a model into another format
     Convert(Convert),
+    /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8
+    Quantize(Quantize),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -101,7 +105,9 @@ pub(crate) struct Output {
   lorakit merge base/ adapter/ -o merged/
   lorakit merge base/ style/=0.7 facts/=1.0 -o merged/
   lorakit merge base/ adapter/ -o merged/ --dry-run
-  lorakit merge base/ adapter/ -o weights.safetensors    # the tensors alone")]
+  lorakit merge base/ adapter/ -o weights.safetensors    # the tensors alone
+  lorakit merge base/ adapter/ -o merged.gguf --quantize Q4_K_M
+  lorakit merge base/ adapter/ -o merged/ --quantize nf4")]
 pub(crate) struct Merge {
     /// The base model: a folder, a safetensors or GGUF file
     pub(crate) base: PathBuf,
@@ -113,6 +119,18 @@ pub(crate) struct Merge {
     /// Dtype of the output's tensors; `keep` leaves each its own, and writes a quantised GGUF base as bf16
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
     pub(crate) dtype: DtypeChoice,
+    /// Format of the output; a name that ends in `.gguf` says it too
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<MergeFormat>,
+    /// Quantise the sum, once: a type of `lorakit quantize --list`, or `keep` for those of a GGUF base
+    #[arg(long, value_name = "TYPE", value_parser = quantize_type, conflicts_with = "dtype")]
+    pub(crate) quantize: Option<MergeQuantize>,
+    /// Give tensors that adapters change at least this type (16 bits for nf4, fp4, int8, fp8)
+    #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "Q6_K", value_parser = gguf_type,
+          requires = "quantize")]
+    pub(crate) promote: Option<DType>,
+    #[command(flatten)]
+    pub(crate) mixing: Mixing,
     /// Largest shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
     pub(crate) max_shard_size: u64,
@@ -168,6 +186,88 @@ pub(crate) struct Convert {
     pub(crate) max_shard_size: u64,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit quantize --list
+  lorakit quantize model/ -o model.gguf --type Q4_K_M
+  lorakit quantize model.gguf -o small.gguf --type IQ4_XS --imatrix imatrix.gguf
+  lorakit quantize model/ -o model-nf4/ --type nf4 --double-quant
+  lorakit quantize model/ -o model.gguf --type Q4_K_M --tensor-type 'ffn_down=Q8_0' --dry-run")]
+pub(crate) struct Quantize {
+    /// The model: a Hugging Face folder, or a GGUF file
+    #[arg(required_unless_present = "list")]
+    pub(crate) model: Option<PathBuf>,
+    /// Where to write: a file for GGUF types, a folder for the others
+    #[arg(short, long, value_name = "OUT", required_unless_present = "list")]
+    pub(crate) output: Option<PathBuf>,
+    /// The type: see `--list`
+    #[arg(long = "type", value_name = "TYPE", value_parser = quant_type, required_unless_present = "list")]
+    pub(crate) kind: Option<QuantType>,
+    /// List the types with their bits for each weight
+    #[arg(long, exclusive = true)]
+    pub(crate) list: bool,
+    /// Print the plan - every tensor, its type and why, the size - and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Replace an output that exists, once the new one is complete
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Accept a model that is quantised already
+    #[arg(long)]
+    pub(crate) requantize: bool,
+    #[command(flatten)]
+    pub(crate) mixing: Mixing,
+    /// Largest shard of a folder
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
+    pub(crate) max_shard_size: u64,
+}
+
+/// How types are chosen, wherever something is quantised.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of quantisation")]
+pub(crate) struct Mixing {
+    /// GGUF: importances of columns, a file of llama.cpp's `llama-imatrix`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// GGUF: type of tensors whose name matches; the first that matches counts
+    #[arg(long, value_name = "REGEX=TYPE", value_parser = type_override)]
+    pub(crate) tensor_type: Vec<TypeOverride>,
+    /// GGUF: type of the output matrix
+    #[arg(long, value_name = "TYPE", value_parser = gguf_type)]
+    pub(crate) output_tensor_type: Option<DType>,
+    /// GGUF: type of the token embedding
+    #[arg(long, value_name = "TYPE", value_parser = gguf_type)]
+    pub(crate) token_embedding_type: Option<DType>,
+    /// GGUF: one type for all tensors, without the rules of the mix
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// GGUF: refuse where rows do not divide into blocks, instead of falling back to another type
+    #[arg(long)]
+    pub(crate) no_fallback: bool,
+    /// GGUF: name of the pre-tokenizer, where it cannot be found out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre: Option<String>,
+    /// nf4, fp4: quantise the scales too
+    #[arg(long)]
+    pub(crate) double_quant: bool,
+    /// nf4, fp4: values that share a scale; transformers loads 64 only
+    #[arg(long, value_name = "N", default_value = "64", value_parser = block_size)]
+    pub(crate) block_size: usize,
+}
+
+/// What a merge is quantised to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MergeQuantize {
+    Keep,
+    To(QuantType),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MergeFormat {
+    Safetensors,
+    Gguf,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ConvertTarget {
     Hf,
@@ -214,6 +314,39 @@ pub(crate) enum RoundingChoice {
     Once,
     Peft,
     PeftSafe,
+}
+
+fn quantize_type(text: &str) -> Result<MergeQuantize, String> {
+    match text {
+        _ if text.eq_ignore_ascii_case("keep") => Ok(MergeQuantize::Keep),
+        _ => quant_type(text).map(MergeQuantize::To),
+    }
+}
+
+fn quant_type(text: &str) -> Result<QuantType, String> {
+    QuantType::from_name(text).ok_or_else(|| {
+        let packed = QuantType::PACKED.iter().map(|packed| packed.name);
+        let names: Vec<&str> = FileType::ALL.iter().map(|mix| mix.name()).chain(packed).collect();
+        let close = |name: &&&str| strsim::jaro_winkler(&name.to_lowercase(), &text.to_lowercase());
+        let nearest = names.iter().max_by(|a, b| close(a).total_cmp(&close(b)));
+        let nearest = nearest.map_or_else(String::new, |name| format!("; the nearest is `{name}`"));
+        format!("no such type{nearest}; `lorakit quantize --list` shows them all")
+    })
+}
+
+fn gguf_type(text: &str) -> Result<DType, String> {
+    writable(text).map_err(|e| e.to_string())
+}
+
+fn type_override(text: &str) -> Result<TypeOverride, String> {
+    TypeOverride::parse(text).map_err(|e| e.to_string())
+}
+
+fn block_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ (32 | 64 | 128 | 256 | 512 | 1024 | 2048 | 4096)) => Ok(n),
+        _ => Err("a power of two from 32 to 4096 is needed".into()),
+    }
 }
 
 /// A number of threads; more than the largest machines have cores is a slip of the hand.

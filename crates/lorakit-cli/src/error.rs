@@ -30,6 +30,11 @@ impl From<lorakit::Error> for Failure {
 }
 
 impl Failure {
+    /// Options that do not go together.
+    pub(crate) fn usage(message: &str) -> Self {
+        Failure::Lorakit(lorakit::Error::new(lorakit::ErrorKind::Usage, message))
+    }
+
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Lorakit(error) => exit::of(error.kind()),

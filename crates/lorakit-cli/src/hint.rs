@@ -37,7 +37,27 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         }
         ErrorKind::Conflict => "merge the adapters one after another, in the order that should win".into(),
         ErrorKind::Quantized => {
-            "merge into the unquantised model: a 4-bit base written back as 4-bit keeps 1-4 % of an adapter".into()
+            "merge into the unquantised model, or choose types that can be written: `--quantize Q8_0`".into()
+        }
+        ErrorKind::Retention => {
+            "a coarse grid swallows small deltas: start from the 16-bit model, choose a finer type (Q6_K, Q8_0), or \
+             give just the touched tensors one with `--promote`; `--force` writes it all the same"
+                .into()
+        }
+        ErrorKind::Requantized => {
+            "start from the 16-bit model; if there is none, `--requantize` accepts the loss".into()
+        }
+        ErrorKind::Mix => {
+            "give such tensors a type of their own (`--tensor-type REGEX=Q8_0`), or leave out `--no-fallback`".into()
+        }
+        ErrorKind::Imatrix => {
+            "make one of this model with llama.cpp: `llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`".into()
+        }
+        ErrorKind::Usage if error.to_string().contains(".gguf") => {
+            "GGUF types go to `-o NAME.gguf`, all others to a folder".into()
+        }
+        ErrorKind::Usage if error.to_string().contains("--format") => {
+            "leave `--format` out: the type says what is written".into()
         }
         ErrorKind::Usage if error.to_string().contains("shards") => {
             "name a folder as the output, or raise `--max-shard-size`".into()

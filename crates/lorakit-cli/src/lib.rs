@@ -51,6 +51,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     match &cli.command {
         Command::Inspect(args) => command::inspect::run(args, &cli.common, ui),
         Command::Convert(args) => command::convert::run(args, &cli.common, ui),
+        Command::Quantize(args) => command::quantize::run(args, &cli.common, ui),
         Command::Merge(args) => command::merge::run(args, &cli.common, ui),
         Command::Completions { shell } => {
             let mut text = Vec::new();

@@ -37,6 +37,12 @@ pub enum ErrorKind {
     Conflict,
     /// The base model is quantised in a way that cannot be added to.
     Quantized,
+    /// The model is quantised already.
+    Requantized,
+    /// A tensor fits no type of the mix.
+    Mix,
+    /// The importance matrix is damaged, or of another model.
+    Imatrix,
     /// Too little of the adapters survived being stored in the output's types.
     Retention,
     /// The request is not possible in this combination of options.

@@ -41,7 +41,7 @@ fn a_gguf_of_every_type_is_copied_with_its_metadata() {
     let metadata = source.gguf().unwrap().clone();
     let target = Target::File(output.clone());
     let plan =
-        Plan::new(target, false, &[source.path()], &Container::Gguf(metadata), copies, vec![]).unwrap();
+        Plan::new(target, false, &[source.path()], Container::Gguf(metadata), copies, vec![]).unwrap();
     plan.run(2, &Silent).unwrap();
 
     let copy = open(&output);
@@ -61,7 +61,7 @@ fn shards_hold_what_one_file_holds() {
     let write = |name: &str, max_shard: u64| {
         let copies = tensors(&source).into_iter().map(OutputTensor::copy).collect();
         let target = Target::Folder(folder.path().join(name));
-        let plan = Plan::new(target, false, &[], &safetensors(max_shard), copies, vec![]).unwrap();
+        let plan = Plan::new(target, false, &[], safetensors(max_shard), copies, vec![]).unwrap();
         plan.run(1, &Silent).unwrap();
         open(&folder.path().join(name))
     };
@@ -90,7 +90,7 @@ fn a_cast_that_overflows_is_refused_and_leaves_nothing() {
     let source = open(&input);
     let cast = tensors(&source).into_iter().map(|t| OutputTensor::cast(t, DType::F16)).collect();
     let target = Target::File(folder.path().join("out.safetensors"));
-    let plan = Plan::new(target, false, &[], &safetensors(u64::MAX), cast, vec![]).unwrap();
+    let plan = Plan::new(target, false, &[], safetensors(u64::MAX), cast, vec![]).unwrap();
     let error = plan.run(1, &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonFinite);
     assert_eq!(error.to_string(), "`w`: the output would hold inf at row 1, column 0 (F16)");
@@ -114,7 +114,7 @@ fn a_cancelled_run_and_a_refused_plan_leave_nothing() {
     let plan = |target: &Path, replace| -> Result<Plan, Error> {
         let copies = tensors(&source).into_iter().map(OutputTensor::copy).collect();
         let target = Target::Folder(target.to_path_buf());
-        Plan::new(target, replace, &[source.path()], &safetensors(u64::MAX), copies, vec![])
+        Plan::new(target, replace, &[source.path()], safetensors(u64::MAX), copies, vec![])
     };
     let error = plan(&output, false).unwrap().run(2, &StopAtOnce).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
@@ -129,6 +129,6 @@ fn a_cancelled_run_and_a_refused_plan_leave_nothing() {
     let mut twice: Vec<_> = tensors(&source).into_iter().map(OutputTensor::copy).collect();
     twice.push(twice[0].clone());
     let target = Target::Folder(folder.path().join("twice"));
-    let error = Plan::new(target, false, &[], &safetensors(u64::MAX), twice, vec![]).unwrap_err();
+    let error = Plan::new(target, false, &[], safetensors(u64::MAX), twice, vec![]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
 }

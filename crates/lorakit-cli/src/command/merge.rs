@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 
 use lorakit::fit::MoeLayout;
 use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Tied};
+use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
+use lorakit_quant::mix::FileType;
 use serde_json::{Value, json};
 
 use super::planned;
-use crate::args::{self, Common, MoeChoice, RoundingChoice, TiedChoice};
+use crate::args::{self, Common, DtypeChoice, MergeFormat, MergeQuantize, MoeChoice, RoundingChoice, TiedChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
@@ -18,7 +20,7 @@ use crate::units;
 const LOW_RETENTION: f64 = 0.9;
 
 pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let merge = merge::plan(&options(args, common))?;
+    let merge = merge::plan(&options(args, common)?)?;
     if args.output.dry_run {
         if ui.json {
             let mut object = json!({ "schema": "lorakit.merge/1", "dry_run": true });
@@ -39,10 +41,13 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
     ui.result(&summary(&merge, &report, args, ui))
 }
 
-fn options(args: &args::Merge, common: &Common) -> MergeOptions {
-    MergeOptions {
+fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure> {
+    let options = MergeOptions {
         replace: args.output.force,
         dtype: args.dtype.dtype(),
+        quantization: quantization(args)?,
+        pre: args.mixing.pre.clone(),
+        min_retention: if args.output.force { 0.0 } else { merge::MIN_RETENTION },
         max_shard: args.max_shard_size,
         tied: match args.tied {
             TiedChoice::Untie => Tied::Untie,
@@ -61,6 +66,38 @@ fn options(args: &args::Merge, common: &Common) -> MergeOptions {
         residual_base: args.residual_base,
         mode: common.read_mode(),
         ..MergeOptions::new(&args.base, args.adapters.clone(), &args.output.output)
+    };
+    Ok(options)
+}
+
+/// What the sum is quantised to, from the type, the format and the name of the output.
+fn quantization(args: &args::Merge) -> Result<Option<Quantization>, Failure> {
+    let named = args.output.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
+    let gguf = args.format.map_or(named, |format| format == MergeFormat::Gguf);
+    let mixed = |file_type| Quantization::Gguf {
+        mix: super::quantize::mix(file_type, &args.mixing, args.promote),
+        imatrix: args.mixing.imatrix.clone(),
+    };
+    let float = match args.dtype {
+        DtypeChoice::Keep => None,
+        DtypeChoice::F32 => Some(FileType::F32),
+        DtypeChoice::F16 => Some(FileType::F16),
+        DtypeChoice::Bf16 => Some(FileType::BF16),
+    };
+    let to_gguf = match args.quantize {
+        None if gguf => return Ok(Some(mixed(float))),
+        None => return Ok(None),
+        Some(MergeQuantize::Keep) => return Ok(Some(mixed(None))),
+        Some(MergeQuantize::To(kind)) => super::quantize::quantization(kind, &args.mixing, args.promote),
+    };
+    match (&to_gguf, args.format) {
+        (Quantization::Gguf { .. }, Some(MergeFormat::Safetensors)) => {
+            Err(Failure::usage("this type is a GGUF type, and `--format safetensors` cannot hold it"))
+        }
+        (Quantization::Packed { .. }, Some(MergeFormat::Gguf)) => {
+            Err(Failure::usage("this type is written as a Hugging Face folder, not as `--format gguf`"))
+        }
+        _ => Ok(Some(to_gguf)),
     }
 }
 

@@ -4,3 +4,4 @@ pub(crate) mod convert;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 mod planned;
+pub(crate) mod quantize;

@@ -19,14 +19,21 @@ pub(super) fn describe(plan: &Plan, threads: usize) -> String {
             let _ = writeln!(text, "  {}  {tensor}", tensor.info.name);
         }
     }
+    text.push('\n');
+    text + &totals(plan, threads)
+}
+
+/// Other files, sizes, memory.
+pub(super) fn totals(plan: &Plan, threads: usize) -> String {
+    let mut text = String::new();
     if !plan.side_files().is_empty() {
         let names: Vec<&str> = plan.side_files().iter().map(|f| f.name.as_str()).collect();
-        let _ = writeln!(text, "\nother files: {}", names.join(", "));
+        let _ = writeln!(text, "other files: {}\n", names.join(", "));
     }
     let copied = plan.tensors().filter(|t| matches!(t.recipe, Recipe::Copy(_))).count();
     let _ = writeln!(
         text,
-        "\noutput {}, {} copied and {} computed, peak memory about {}",
+        "output {}, {} copied and {} computed, peak memory about {}",
         units::size(plan.output_bytes()),
         units::plural(copied, "tensor"),
         plan.tensors().count() - copied,

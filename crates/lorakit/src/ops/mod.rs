@@ -3,3 +3,6 @@
 pub mod convert;
 pub mod inspect;
 pub mod merge;
+pub mod quantize;
+
+mod travel;

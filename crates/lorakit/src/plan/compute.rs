@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
+
 
 use super::factor::LoadedTerm;
 use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;
+use super::store::Store;
 use super::{LowRank, kernel};
 use crate::{Error, ErrorKind, Result};
 
@@ -20,9 +21,7 @@ const WIDE: usize = 1 << 17;
 pub(super) struct Prepared<'a> {
     compute: &'a Compute,
     name: &'a str,
-    out_dtype: DType,
-    encoder: &'static dyn Encoder,
-    decoder: &'static dyn Codec,
+    store: Store<'a>,
     terms: Vec<LoadedTerm>,
     dora_terms: Vec<LoadedTerm>,
     magnitude: Vec<f32>,
@@ -38,29 +37,25 @@ pub(super) struct Scratch {
     delta: Vec<f32>,
     sum: Vec<f32>,
     pub(super) bytes: Vec<u8>,
+    /// The scales of the rows in `bytes`, where those are packed.
+    pub(super) scales: Vec<f32>,
 }
 
 impl Scratch {
-    /// Bytes a thread needs for panels of `values` values in rows of `cols`.
-    pub(super) fn bytes_for(values: usize, cols: usize) -> u64 {
-        let piece = rows_of_piece(cols) * cols;
-        ((3 * piece + values.max(kernel::ROWS * cols)) * size_of::<f32>()) as u64
+    /// Bytes a thread needs for panels of `values` values in rows of `cols`, of which `together` stay together.
+    pub(super) fn bytes_for(values: usize, cols: usize, together: usize) -> u64 {
+        let piece = rows_of_piece(cols, together) * cols;
+        ((3 * piece + values.max(kernel::ROWS.max(together) * cols)) * size_of::<f32>()) as u64
     }
 }
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(compute: &'a Compute, name: &'a str, out_dtype: DType) -> Result<Self> {
         let load = |terms: &[LowRank]| terms.iter().map(LowRank::load).collect::<Result<Vec<_>>>();
-        let unsupported = |what: &str| {
-            let message = format!("cannot be written as {out_dtype}: {what}");
-            Error::new(ErrorKind::Unsupported, message).tensor(name)
-        };
         let mut prepared = Prepared {
             compute,
             name,
-            out_dtype,
-            encoder: encoder(out_dtype).ok_or_else(|| unsupported("there is no encoder for it"))?,
-            decoder: codec(out_dtype).ok_or_else(|| unsupported("there is no decoder for it"))?,
+            store: Store::new(compute, out_dtype, name)?,
             terms: load(&compute.terms)?,
             dora_terms: Vec::new(),
             magnitude: Vec::new(),
@@ -88,7 +83,7 @@ impl<'a> Prepared<'a> {
         let cols = self.compute.cols;
         let mut squares = vec![0f64; cols];
         let mut scratch = Scratch::default();
-        for rows in pieces(0..self.compute.rows, cols) {
+        for rows in self.pieces(0..self.compute.rows) {
             self.add_deltas(&self.dora_terms, &rows, &mut scratch)?;
             let Scratch { before, delta, .. } = &scratch;
             for (w, d) in before.chunks_exact(cols).zip(delta.chunks_exact(cols)) {
@@ -114,14 +109,22 @@ impl<'a> Prepared<'a> {
         Ok(())
     }
 
+    /// Splits rows into ranges of about [`PIECE`] values.
+    fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
+        let cols = self.compute.cols;
+        let (step, end) = (rows_of_piece(cols, self.store.rows_together(cols)), rows.end);
+        rows.step_by(step).map(move |start| start..(start + step).min(end))
+    }
+
     /// Encodes rows `rows` into `scratch.bytes`.
     pub(super) fn rows(&self, rows: Range<usize>, scratch: &mut Scratch) -> Result<Retention> {
         let cols = self.compute.cols;
-        let size = |values: usize| self.out_dtype.byte_len(values as u64).unwrap_or(0) as usize;
+        let size = |values| self.store.bytes(values);
         let mut bytes = std::mem::take(&mut scratch.bytes);
         bytes.resize(size(rows.len() * cols), 0);
+        scratch.scales.clear();
         let mut retention = Retention::default();
-        for piece in pieces(rows.clone(), cols) {
+        for piece in self.pieces(rows.clone()) {
             let out = size((piece.start - rows.start) * cols)..size((piece.end - rows.start) * cols);
             retention.add(self.piece(&piece, scratch, &mut bytes[out])?);
         }
@@ -133,9 +136,9 @@ impl<'a> Prepared<'a> {
         let (compute, cols) = (self.compute, self.compute.cols);
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
         self.add_deltas(first, rows, scratch)?;
-        let Scratch { before, delta, sum, .. } = scratch;
+        let Scratch { before, delta, sum, scales, .. } = scratch;
         if compute.rounding == Rounding::DeltaFirst && compute.dora.is_none() {
-            self.round(delta, out);
+            self.store.round(delta, out);
         }
         sum.resize(before.len(), 0.0);
         // A pure change of dtype keeps the sign of zero, which adding zero would not.
@@ -147,7 +150,7 @@ impl<'a> Prepared<'a> {
             }
         };
         if !finite {
-            let error = self.non_finite(rows, before, compute.base.info().dtype, "holds");
+            let error = self.non_finite(rows, before, compute.base.info().dtype.name(), "holds");
             return Err(error.at(compute.base.path()));
         }
         if let Some(dora) = &compute.dora {
@@ -165,9 +168,7 @@ impl<'a> Prepared<'a> {
         if compute.dora.is_some() || !self.replaced.is_empty() {
             delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
         }
-        self.encode(rows, sum, out);
-        // The values as a reader will see them.
-        self.decoder.decode(out, sum);
+        self.store.put(rows, cols, sum, out, scales);
         let retention = match compute.edits() {
             true => {
                 let (mut kept, mut whole, moved, unchanged) = kernel::retained(before, sum, delta);
@@ -180,28 +181,9 @@ impl<'a> Prepared<'a> {
         };
         // A value that is not finite makes the sum so; only then (or without one) is every value looked at.
         if (!compute.edits() || !retention.kept.is_finite()) && !kernel::all_finite(sum) {
-            return Err(self.non_finite(rows, sum, self.out_dtype, "the output would hold"));
+            return Err(self.non_finite(rows, sum, self.store.name(), "the output would hold"));
         }
         Ok(retention)
-    }
-
-    /// Encodes `values`, the rows `rows`, with the importance of their columns if there is one.
-    fn encode(&self, rows: &Range<usize>, values: &[f32], out: &mut [u8]) {
-        let Some(importance) = &self.compute.importance else { return self.encoder.encode(values, out) };
-        let (cols, each) = (self.compute.cols, importance.rows_each);
-        let row_bytes = out.len() / rows.len().max(1);
-        let mut start = rows.start;
-        while start < rows.end {
-            let set = start / each;
-            let end = rows.end.min((set + 1) * each);
-            let (from, to) = (start - rows.start, end - rows.start);
-            self.encoder.encode_weighted(
-                &values[from * cols..to * cols],
-                &importance.values[set * cols..][..cols],
-                &mut out[from * row_bytes..to * row_bytes],
-            );
-            start = end;
-        }
     }
 
     fn scale_rows(&self, rows: &Range<usize>, sum: &mut [f32]) {
@@ -220,17 +202,11 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Rounds `values` to the output dtype, using `room` for the encoded bytes.
-    fn round(&self, values: &mut [f32], room: &mut [u8]) {
-        self.encoder.encode(values, room);
-        self.decoder.decode(room, values);
-    }
-
-    fn non_finite(&self, rows: &Range<usize>, values: &[f32], dtype: DType, who: &str) -> Error {
+    fn non_finite(&self, rows: &Range<usize>, values: &[f32], stored: &str, who: &str) -> Error {
         let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
         let cols = self.compute.cols.max(1);
         let (row, col, value) = (rows.start + at / cols, at % cols, values[at]);
-        let message = format!("{who} {value} at row {row}, column {col} ({dtype})");
+        let message = format!("{who} {value} at row {row}, column {col} ({stored})");
         Error::new(ErrorKind::NonFinite, message).tensor(self.name)
     }
 }
@@ -247,13 +223,9 @@ fn add_terms(terms: &[LoadedTerm], rows: &Range<usize>, cols: usize, delta: &mut
     }
 }
 
-/// Splits rows into ranges of about [`PIECE`] values.
-fn pieces(rows: Range<usize>, cols: usize) -> impl Iterator<Item = Range<usize>> {
-    let (step, end) = (rows_of_piece(cols), rows.end);
-    rows.step_by(step).map(move |start| start..(start + step).min(end))
-}
-
-/// As many rows as the product's kernel takes at once, except where a few rows are a tensor of their own.
-fn rows_of_piece(cols: usize) -> usize {
-    if cols > WIDE { 1 } else { (PIECE / cols.max(1)).max(1).next_multiple_of(kernel::ROWS) }
+/// As many rows as the product's kernel takes at once, except where a few rows are a tensor of their own; always
+/// whole groups of rows that must be stored together.
+fn rows_of_piece(cols: usize, together: usize) -> usize {
+    let rows = if cols > WIDE { 1 } else { (PIECE / cols.max(1)).max(1).next_multiple_of(kernel::ROWS) };
+    rows.next_multiple_of(together)
 }

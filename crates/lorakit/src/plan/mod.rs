@@ -7,11 +7,14 @@
 mod compute;
 mod digest;
 mod factor;
+mod job;
 mod kernel;
+mod pack;
 mod progress;
 mod recipe;
 mod retention;
 mod run;
+mod store;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ use lorakit_tensor::{TensorInfo, publish};
 
 pub use digest::FileDigest;
 pub use factor::{Factor, LowRank};
+pub use pack::{Packed, Packing, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub use retention::{Retention, TensorRetention, by_type, overall};
@@ -96,6 +100,7 @@ pub struct OutputFile {
 pub struct Plan {
     target: Target,
     replace: bool,
+    container: Container,
     files: Vec<OutputFile>,
     side_files: Vec<SideFile>,
     digests: Vec<FileDigest>,
@@ -113,7 +118,7 @@ impl Plan {
         target: Target,
         replace: bool,
         inputs: &[&Path],
-        container: &Container,
+        container: Container,
         tensors: Vec<OutputTensor>,
         mut side_files: Vec<SideFile>,
     ) -> Result<Self> {
@@ -126,7 +131,7 @@ impl Plan {
             Target::File(path) => publish::check_file(path, replace)?,
         }
         prove_unique(&tensors)?;
-        let files = match container {
+        let files = match &container {
             Container::Safetensors { metadata, max_shard } => {
                 let shards = split(tensors, *max_shard);
                 let files = lay_out_shards(&target, metadata, shards)?;
@@ -136,7 +141,7 @@ impl Plan {
                             format!("needs {} shards, and the output is a single file", files.len());
                         return Err(Error::new(ErrorKind::Usage, message).at(target.path()));
                     }
-                    side_files.push(index_of(&files));
+                    side_files.push(index_of(&files, total_size(&files)));
                 }
                 files
             }
@@ -152,7 +157,7 @@ impl Plan {
                 }]
             }
         };
-        let plan = Plan { target, replace, files, side_files, digests: Vec::new() };
+        let plan = Plan { target, replace, container, files, side_files, digests: Vec::new() };
         plan.check_space()?;
         Ok(plan)
     }
@@ -206,7 +211,8 @@ impl Plan {
         let mut loaded: Vec<u64> = Vec::new();
         for tensor in self.tensors() {
             if let Recipe::Compute(compute) = &tensor.recipe {
-                panel = panel.max(compute::Scratch::bytes_for(run::PANEL, compute.cols));
+                let together = compute.rows_together();
+                panel = panel.max(compute::Scratch::bytes_for(run::PANEL, compute.cols, together));
                 loaded.push(compute.loaded_bytes());
             }
         }
@@ -287,7 +293,9 @@ fn lay_out_shards(
     shards: Vec<Vec<OutputTensor>>,
 ) -> Result<Vec<OutputFile>> {
     let count = shards.len();
-    let lay_out = |(i, tensors): (usize, Vec<OutputTensor>)| {
+    let lay_out = |(i, mut tensors): (usize, Vec<OutputTensor>)| {
+        // What may come out shorter than planned stands last, where the file can be cut.
+        tensors.sort_by_key(|t| matches!(t.recipe, Recipe::Part { part: Part::State, .. }));
         let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
         let layout = safetensors::layout(metadata, &infos)?;
         let name = match target {
@@ -300,8 +308,12 @@ fn lay_out_shards(
     shards.into_iter().enumerate().map(lay_out).collect()
 }
 
-fn index_of(files: &[OutputFile]) -> SideFile {
-    let total = files.iter().flat_map(|f| &f.tensors).map(|(_, t)| t.info.byte_len()).sum();
+/// Bytes of all tensors, without headers.
+fn total_size(files: &[OutputFile]) -> u64 {
+    files.iter().flat_map(|f| &f.tensors).map(|(_, t)| t.info.byte_len()).sum()
+}
+
+fn index_of(files: &[OutputFile], total: u64) -> SideFile {
     let pairs =
         files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| (t.info.name.as_str(), f.name.as_str())));
     let content = Content::Bytes(safetensors::index_json(total, pairs));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::LowRank;
+use super::pack::{Packed, Part};
 use crate::TensorRef;
 
 /// One tensor of the output and how its bytes come about.
@@ -26,6 +27,13 @@ pub enum Recipe {
     Compute(Box<Compute>),
     /// These bytes.
     Bytes(Arc<[u8]>),
+    /// Made while the tensor named `of`, which is packed, is computed.
+    Part {
+        /// The packed tensor.
+        of: String,
+        /// Which of its parts.
+        part: Part,
+    },
 }
 
 /// Decode, add deltas, encode. The tensor is seen as a row-major `(rows, cols)` matrix.
@@ -47,6 +55,8 @@ pub struct Compute {
     pub rounding: Rounding,
     /// How much errors in each column count, for encoders that weigh them.
     pub importance: Option<Importance>,
+    /// How it becomes several tensors, if it does.
+    pub packing: Option<Packed>,
 }
 
 /// Importances of columns: one set for all rows, or one for each run of rows (the experts of a stack).
@@ -110,12 +120,18 @@ impl Compute {
             replaced: Vec::new(),
             rounding: Rounding::Once,
             importance: None,
+            packing: None,
         }
     }
 
     /// Whether values change at all, apart from the dtype.
     pub fn edits(&self) -> bool {
         self.dora.is_some() || !self.terms.is_empty() || !self.replaced.is_empty()
+    }
+
+    /// Rows that must be stored together.
+    pub(super) fn rows_together(&self) -> usize {
+        self.packing.as_ref().map_or(1, |packed| packed.packing.rows_together(self.cols))
     }
 
     /// Every term, inside and outside a norm.
@@ -127,14 +143,31 @@ impl Compute {
     pub(super) fn loaded_bytes(&self) -> u64 {
         let norms = self.dora.as_ref().map_or(0, |_| 8 * self.rows.max(self.cols) as u64);
         let replaced: u64 = self.replaced.iter().map(|r| 4 * r.tensor.info().elements()).sum();
-        self.all_terms().map(LowRank::loaded_bytes).sum::<u64>() + norms + replaced
+        let scales = match &self.packing {
+            Some(packed) if packed.packing.nested() => 4 * packed.packing.scales(self.rows, self.cols) as u64,
+            _ => 0,
+        };
+        self.all_terms().map(LowRank::loaded_bytes).sum::<u64>() + norms + replaced + scales
     }
 }
 
 impl OutputTensor {
     /// The type its values are stored as.
     pub fn stored_as(&self) -> &'static str {
-        self.info.dtype.name()
+        match &self.recipe {
+            Recipe::Compute(compute) => compute.packing.as_ref().map(|packed| packed.packing.name()),
+            _ => None,
+        }
+        .unwrap_or(self.info.dtype.name())
+    }
+
+    /// Bytes before row `row` of the matrix that `compute` makes.
+    pub(super) fn bytes_before(&self, compute: &Compute, row: usize) -> u64 {
+        let values = row * compute.cols;
+        match &compute.packing {
+            Some(packed) => packed.packing.code_bytes(values) as u64,
+            None => self.info.dtype.byte_len(values as u64).unwrap_or(0),
+        }
     }
 
     /// A tensor that is taken over as it is.
@@ -158,6 +191,7 @@ impl fmt::Display for OutputTensor {
         let compute = match &self.recipe {
             Recipe::Copy(_) => return f.write_str(" copy"),
             Recipe::Bytes(_) => return f.write_str(" constant"),
+            Recipe::Part { of, .. } => return write!(f, " of {of}"),
             Recipe::Compute(compute) => compute,
         };
         let from = compute.base.info().dtype;

@@ -1,18 +1,21 @@
 //! Running a plan: panels on all cores, positional writes, one publication.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use lorakit_tensor::publish::{self, Staged};
-use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
+use lorakit_tensor::format::safetensors;
+use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
 use rayon::prelude::*;
 
-use super::compute::{Prepared, Scratch};
+use super::compute::Scratch;
 use super::digest::{FileDigest, Subtree};
-use super::{Compute, Content, OutputTensor, Plan, Progress, Recipe, Retention, Target, TensorRetention};
+use super::job::{Job, Late, Place};
+use super::{
+    Container, Content, OutputFile, Plan, Progress, Recipe, Retention, SideFile, Target, TensorRetention,
+};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// Values of one computed panel: large enough for efficient writes, small enough to be written out of a cache.
@@ -78,19 +81,18 @@ enum Part<'p> {
     Digest(&'p FileDigest, Range<u64>),
 }
 
+/// What all tasks leave behind.
+struct Done {
+    retention: Vec<TensorRetention>,
+    subtrees: Vec<Subtree>,
+    late: Vec<Late>,
+}
+
 /// What a task leaves behind.
 enum Outcome {
     Written,
-    Computed(Retention),
+    Computed(Retention, Option<Late>),
     Hashed(Subtree),
-}
-
-/// A computed tensor and the factors its tasks share, from the first task to the last.
-pub(super) struct Job<'p> {
-    tensor: &'p OutputTensor,
-    compute: &'p Compute,
-    prepared: Mutex<Option<Arc<Prepared<'p>>>>,
-    tasks_left: AtomicUsize,
 }
 
 impl Plan {
@@ -122,23 +124,56 @@ impl Plan {
             outputs.push(publish::OutputFile::create(&place(&file.name), file.len)?);
         }
         if let Target::Folder(_) = self.target() {
-            self.write_side_files(staged.path())?;
+            self.side_files.iter().try_for_each(|side| write_side_file(side, staged.path()))?;
         }
-        let (retention, subtrees) = self.run_tasks(&outputs, threads, progress)?;
-        for (file, output) in self.files.iter().zip(&outputs) {
-            let mut header = file.header.clone();
-            let mut rest = subtrees.as_slice();
+        let done = self.run_tasks(&outputs, threads, progress)?;
+        let mut bytes = 0;
+        for (i, (file, output)) in self.files.iter().zip(&outputs).enumerate() {
+            let (mut header, len) = self.settle(file, done.late.iter().filter(|late| late.file == i), output)?;
+            let mut rest = done.subtrees.as_slice();
             for digest in &self.digests {
                 let (own, others) = rest.split_at(digest.subtrees().count());
                 digest.fill(own, &mut header);
                 rest = others;
             }
             output.write_at(&header, 0)?;
+            bytes += len;
+        }
+        if bytes < self.output_bytes() && self.files.len() > 1 {
+            let total = super::total_size(&self.files) - (self.output_bytes() - bytes);
+            write_side_file(&super::index_of(&self.files, total), staged.path())?;
         }
         drop(outputs);
         self.reopen(staged.path())?;
-        let report = Report { bytes: self.output_bytes(), elapsed: start.elapsed(), retention };
+        let report = Report { bytes, elapsed: start.elapsed(), retention: done.retention };
         Ok(Written { report, staged, start })
+    }
+
+    /// Writes the tensors of `file` that came out shorter than planned, and cuts it to what they need. Returns its
+    /// header and length.
+    fn settle<'a>(
+        &self,
+        file: &OutputFile,
+        late: impl Iterator<Item = &'a Late>,
+        output: &publish::OutputFile,
+    ) -> Result<(Vec<u8>, u64)> {
+        let late: Vec<&Late> = late.collect();
+        let Container::Safetensors { metadata, .. } = &self.container else {
+            return Ok((file.header.clone(), file.len));
+        };
+        if late.is_empty() {
+            return Ok((file.header.clone(), file.len));
+        }
+        let mut infos: Vec<TensorInfo> = file.tensors.iter().map(|(_, t)| t.info.clone()).collect();
+        for late in &late {
+            infos[late.index].shape = vec![late.bytes.len()];
+        }
+        let layout = safetensors::layout_padded(metadata, &infos, file.header.len())?;
+        for late in late {
+            output.write_at(&late.bytes, layout.offsets[late.index])?;
+        }
+        output.truncate(layout.len)?;
+        Ok((layout.header, layout.len))
     }
 
     fn run_tasks(
@@ -146,7 +181,7 @@ impl Plan {
         outputs: &[publish::OutputFile],
         threads: usize,
         progress: &dyn Progress,
-    ) -> Result<(Vec<TensorRetention>, Vec<Subtree>)> {
+    ) -> Result<Done> {
         let (jobs, tasks) = self.tasks();
         let tasks = self.with_digest_tasks(tasks);
         // More threads than tasks would only wait for one another.
@@ -165,7 +200,7 @@ impl Plan {
                     if progress.cancelled() {
                         return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
                     }
-                    let (outcome, bytes) = run_task(task, &jobs, &outputs[task.file], scratch)?;
+                    let (outcome, bytes) = run_task(task, &jobs, outputs, scratch)?;
                     progress.advance(bytes);
                     Ok((i, outcome))
                 })
@@ -173,10 +208,13 @@ impl Plan {
         })?;
         done.sort_by_key(|(i, _)| *i);
         let mut retention = vec![Retention::default(); jobs.len()];
-        let mut subtrees = Vec::new();
+        let (mut subtrees, mut late) = (Vec::new(), Vec::new());
         for (i, outcome) in done {
             match outcome {
-                Outcome::Computed(part) => retention[tasks[i].job].add(part),
+                Outcome::Computed(part, settled) => {
+                    retention[tasks[i].job].add(part);
+                    late.extend(settled);
+                }
                 Outcome::Written => {}
                 Outcome::Hashed(subtree) => subtrees.push(subtree),
             }
@@ -187,7 +225,7 @@ impl Plan {
             stored_as: job.tensor.stored_as(),
             retention,
         });
-        Ok((tensors.collect(), subtrees))
+        Ok(Done { retention: tensors.collect(), subtrees, late })
     }
 
     /// Puts the hashing of inputs between the tasks at an even pace: what is hashed was, or is about to be, read
@@ -220,6 +258,7 @@ impl Plan {
 
     pub(super) fn tasks(&self) -> (Vec<Job<'_>>, Vec<Task<'_>>) {
         let (mut jobs, mut tasks) = (Vec::new(), Vec::new());
+        let mut parts = self.places_of_parts();
         for (file, output) in self.files.iter().enumerate() {
             for (offset, tensor) in &output.tensors {
                 match &tensor.recipe {
@@ -230,18 +269,19 @@ impl Plan {
                             tasks.push(Task { job: 0, file, offset: offset + start, part });
                         }
                     }
+                    Recipe::Part { .. } => {}
                     Recipe::Bytes(bytes) => {
                         tasks.push(Task { job: 0, file, offset: *offset, part: Part::Given(bytes) });
                     }
                     Recipe::Compute(compute) => {
                         let step = (PANEL / compute.cols.max(1)).max(1).next_multiple_of(4);
+                        let step = step.next_multiple_of(compute.rows_together());
                         let starts = (0..compute.rows).step_by(step);
-                        let tasks_left = AtomicUsize::new(starts.len());
                         let job = jobs.len();
-                        jobs.push(Job { tensor, compute, prepared: Mutex::default(), tasks_left });
+                        let parts = parts.remove(tensor.info.name.as_str()).unwrap_or_default();
+                        jobs.push(Job::new(tensor, compute, parts, starts.len()));
                         for start in starts {
-                            let before = tensor.info.dtype.byte_len((start * compute.cols) as u64);
-                            let offset = offset + before.unwrap_or(0);
+                            let offset = offset + tensor.bytes_before(compute, start);
                             let part = Part::Rows(start, (start + step).min(compute.rows));
                             tasks.push(Task { job, file, offset, part });
                         }
@@ -252,26 +292,17 @@ impl Plan {
         (jobs, tasks)
     }
 
-    fn write_side_files(&self, folder: &Path) -> Result<()> {
-        for side in &self.side_files {
-            let path = folder.join(&side.name);
-            let fail = |e| lorakit_tensor::Error::io("write", &path, e);
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(fail)?;
-            }
-            match &side.content {
-                Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
-                Content::CopyOf(source) => {
-                    // Not `fs::copy`, which would copy the rights of inputs that may be read-only.
-                    let mut input = std::fs::File::open(source)
-                        .map_err(|e| lorakit_tensor::Error::io("open", source, e))?;
-                    std::fs::File::create(&path)
-                        .and_then(|mut output| std::io::copy(&mut input, &mut output))
-                        .map_err(fail)?;
+    /// Where the parts of packed tensors go, by the name of the tensor.
+    fn places_of_parts(&self) -> HashMap<&str, Vec<Place>> {
+        let mut places: HashMap<&str, Vec<Place>> = HashMap::new();
+        for (file, output) in self.files.iter().enumerate() {
+            for (index, (offset, tensor)) in output.tensors.iter().enumerate() {
+                if let Recipe::Part { of, part } = &tensor.recipe {
+                    places.entry(of).or_default().push(Place { part: *part, file, index, offset: *offset });
                 }
             }
         }
-        Ok(())
+        places
     }
 
     /// Reads the staged output's headers with the strict reader before anything is published.
@@ -289,9 +320,10 @@ impl Plan {
 fn run_task<'p>(
     task: &Task<'p>,
     jobs: &[Job<'p>],
-    output: &publish::OutputFile,
+    outputs: &[publish::OutputFile],
     scratch: &mut Scratch,
 ) -> Result<(Outcome, u64)> {
+    let output = &outputs[task.file];
     match &task.part {
         &Part::Bytes(source, start, end) => {
             copy(source, start, end, output, task.offset)?;
@@ -306,33 +338,33 @@ fn run_task<'p>(
             let prepared = job.prepared()?;
             let retention = prepared.rows(start..end, scratch)?;
             drop(prepared);
-            job.finish_task();
             output.write_at(&scratch.bytes, task.offset)?;
-            Ok((Outcome::Computed(retention), scratch.bytes.len() as u64))
+            job.take_scales(start, &scratch.scales, outputs)?;
+            let late = job.finish_task(outputs)?;
+            Ok((Outcome::Computed(retention, late), scratch.bytes.len() as u64))
         }
         Part::Digest(digest, bytes) => Ok((Outcome::Hashed(digest.hash(bytes.clone())?), 0)),
     }
 }
 
-impl<'p> Job<'p> {
-    /// The factors, loaded by whoever comes first.
-    fn prepared(&self) -> Result<Arc<Prepared<'p>>> {
-        let mut slot = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(prepared) = &*slot {
-            return Ok(Arc::clone(prepared));
-        }
-        let info = &self.tensor.info;
-        let prepared = Arc::new(Prepared::new(self.compute, &info.name, info.dtype)?);
-        *slot = Some(Arc::clone(&prepared));
-        Ok(prepared)
+fn write_side_file(side: &SideFile, folder: &Path) -> Result<()> {
+    let path = folder.join(&side.name);
+    let fail = |e| lorakit_tensor::Error::io("write", &path, e);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(fail)?;
     }
-
-    /// Frees the factors after the last task.
-    fn finish_task(&self) {
-        if self.tasks_left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match &side.content {
+        Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
+        Content::CopyOf(source) => {
+            // Not `fs::copy`, which would copy the rights of inputs that may be read-only.
+            let mut input =
+                std::fs::File::open(source).map_err(|e| lorakit_tensor::Error::io("open", source, e))?;
+            std::fs::File::create(&path)
+                .and_then(|mut output| std::io::copy(&mut input, &mut output))
+                .map_err(fail)?;
         }
     }
+    Ok(())
 }
 
 fn copy(source: &TensorRef, start: u64, end: u64, output: &publish::OutputFile, offset: u64) -> Result<()> {

@@ -79,7 +79,7 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
     let container = Container::Safetensors { metadata, max_shard: options.max_shard };
     let side_files = model.rebuilt_files().to_vec();
     let target = Target::Folder(options.output.clone());
-    let plan = Plan::new(target, options.replace, &model.inputs(), &container, tensors, side_files)?;
+    let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, side_files)?;
     Ok(Convert { plan, dtype, from })
 }
 

@@ -1,51 +1,16 @@
 //! The files that travel along: configuration, tokenizer, templates, licences.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{DType, Error as FileError};
+use lorakit_tensor::DType;
 use serde_json::Value;
 
 use super::tied::Untied;
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::model::torch_name;
+use crate::ops::travel::{TOKENIZER, set_config, side_files_of, travelling};
 use crate::plan::{Content, OutputTensor, SideFile};
 use crate::{Model, Result};
-
-/// Endings of files that hold weights or describe how they are split.
-const WEIGHTS: &[&str] = &[
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".gguf",
-    ".h5",
-    ".msgpack",
-    ".onnx",
-    ".onnx_data",
-    ".npz",
-    ".index.json",
-    ".partial",
-    ".lock",
-];
-/// Folders of a model repository that are other copies of the weights, or none of the output's business.
-const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
-/// Files that a tokenizer consists of.
-const TOKENIZER: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-];
-/// What travels when the base was named as a single file, whose folder may hold anything.
-const COMPANIONS: &[&str] =
-    &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
 
 pub(super) fn side_files(
     base: &Model,
@@ -53,58 +18,23 @@ pub(super) fn side_files(
     tensors: &[OutputTensor],
     untied: &Untied,
     dtype: Option<DType>,
+    quantization_config: Option<Value>,
     notes: &mut Vec<Finding>,
 ) -> Result<Vec<SideFile>> {
-    let mut files: BTreeMap<String, Content> = BTreeMap::new();
-    if !base.rebuilt_files().is_empty() {
-        files.extend(base.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
-    } else if base.path.is_dir() {
-        collect(&base.path, "", &mut files)?;
-    } else {
-        for name in COMPANIONS.iter().chain(TOKENIZER) {
-            let path = base.folder().join(name);
-            if base.config.is_some() && path.is_file() {
-                files.insert((*name).to_string(), Content::CopyOf(path));
-            }
-        }
-    }
+    let mut files = travelling(base)?;
     let grown = grown_vocabulary(base, tensors);
     take_tokenizer(adapters, grown, &mut files, notes);
     if let Some(config) = &base.config {
         let mut json = config.json.clone();
         edit_config(&mut json, base, untied, dtype, grown);
+        if let Some(packed) = quantization_config {
+            json["quantization_config"] = packed;
+        }
         if json != config.json {
-            let mut text = serde_json::to_vec_pretty(&json).unwrap_or_default();
-            text.push(b'\n');
-            files.insert("config.json".into(), Content::Bytes(text));
+            set_config(&mut files, &json);
         }
     }
-    Ok(files.into_iter().map(|(name, content)| SideFile { name, content }).collect())
-}
-
-fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Content>) -> Result<()> {
-    let fail = |e| FileError::io("list", folder, e);
-    let mut entries: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(fail)? {
-        entries.push(entry.map_err(fail)?.path());
-    }
-    entries.sort();
-    for path in entries {
-        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        if name.starts_with('.') {
-            continue;
-        }
-        let inside = if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
-        if path.is_dir() {
-            let model = path.join("config.json").is_file() || path.join("adapter_config.json").is_file();
-            if !FOREIGN_FOLDERS.contains(&name) && !model && prefix.is_empty() {
-                collect(&path, &inside, files)?;
-            }
-        } else if path.is_file() && !WEIGHTS.iter().any(|ending| name.ends_with(ending)) {
-            files.insert(inside, Content::CopyOf(path));
-        }
-    }
-    Ok(())
+    Ok(side_files_of(files))
 }
 
 /// The number of rows of an embedding that has more than the base's.

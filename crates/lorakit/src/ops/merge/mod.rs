@@ -6,6 +6,7 @@
 
 mod files;
 mod group;
+mod output;
 mod provenance;
 mod refuse;
 mod tied;
@@ -18,6 +19,7 @@ pub use tied::Tied;
 
 use super::convert::natural_dtype;
 use super::inspect;
+use super::quantize::{Chosen, Quantization};
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
 use crate::plan::{
@@ -25,6 +27,7 @@ use crate::plan::{
 };
 use crate::{Error, ErrorKind, Model, Result};
 use group::{Group, Groups};
+use output::Output;
 
 /// Which reference's arithmetic a merge follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +55,10 @@ pub struct MergeOptions {
     pub replace: bool,
     /// Dtype of the output's floating-point tensors; each keeps its own by default.
     pub dtype: Option<DType>,
+    /// What the sum is quantised to; by default it is written as floats, to safetensors.
+    pub quantization: Option<Quantization>,
+    /// The name of the pre-tokenizer for GGUF files, where it cannot be found out.
+    pub pre: Option<String>,
     /// Largest shard, in bytes.
     pub max_shard: u64,
     /// What to do where input and output embedding are one tensor.
@@ -77,6 +84,8 @@ impl MergeOptions {
             output: output.to_path_buf(),
             replace: false,
             dtype: None,
+            quantization: None,
+            pre: None,
             max_shard: 5_000_000_000,
             tied: Tied::default(),
             moe_layout: MoeLayout::default(),
@@ -102,6 +111,8 @@ pub struct Merge {
     pub edited: usize,
     /// Tensors that the base does not have.
     pub added: Vec<String>,
+    /// What each tensor became, where types were chosen.
+    pub chosen: Vec<Chosen>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
     min_retention: f64,
@@ -126,9 +137,11 @@ pub struct MergedAdapter {
 /// Every refusal of a merge: see [`ErrorKind`].
 pub fn plan(options: &MergeOptions) -> Result<Merge> {
     let base = Model::open_as_hf(&options.base, options.mode, options.dtype)?;
-    // A GGUF base is decoded: all of its tensors are written in one dtype.
-    let gguf = base.checkpoint().format() == Format::Gguf;
-    let dtype = options.dtype.or_else(|| gguf.then(|| natural_dtype(base.tensors())));
+    // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
+    let to_gguf = matches!(options.quantization, Some(Quantization::Gguf { .. }));
+    let to_packed = matches!(options.quantization, Some(Quantization::Packed { .. }));
+    let decoded = !to_gguf && (to_packed || base.checkpoint().format() == Format::Gguf);
+    let dtype = options.dtype.or_else(|| decoded.then(|| natural_dtype(base.tensors())));
     let options = &MergeOptions { dtype, ..options.clone() };
     let mut notes = Vec::new();
     let mut adapters = Vec::new();
@@ -157,7 +170,9 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     }
     groups.drop_unchanged_replacements(&base)?;
     let untied = tied::resolve(&view, &base, &adapters, &mut groups, options.tied)?;
-    refuse::quantized(&base, &groups, dtype)?;
+    // A mix chooses types of its own, so that decoding is all that is needed.
+    let mixed = matches!(&options.quantization, Some(Quantization::Gguf { mix, .. }) if mix.file_type.is_some());
+    refuse::quantized(&base, &groups, if mixed { Some(DType::F32) } else { dtype })?;
 
     let edited = groups.iter().count();
     let (tensors, added) = output_tensors(&base, groups, options)?;
@@ -168,11 +183,9 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         let subject = base.path.display().to_string();
         notes.push(Finding::new(Severity::Warning, "no-config", &subject, message));
     }
-    let target = target(&options.output)?;
-    let side_files = files::side_files(&base, &adapters, &tensors, &untied, options.dtype, &mut notes)?;
     let digests = FileDigest::of_files(base.checkpoint());
-    let metadata = provenance::metadata(&base, &adapters, options, &digests)?;
-    let container = Container::Safetensors { metadata, max_shard: options.max_shard };
+    let record = provenance::record(&adapters, options, &digests)?;
+    let output = output::of(&base, &adapters, tensors, &untied, options, record, &mut notes)?;
     let mut inputs = base.inputs();
     for (adapter, _) in &adapters {
         inputs.push(&adapter.path);
@@ -186,7 +199,9 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         );
         notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
     }
-    let plan = Plan::new(target, options.replace, &inputs, &container, tensors, side_files)?;
+    inputs.extend(output.imatrix.as_deref());
+    let Output { target, container, tensors, side_files, chosen, .. } = output;
+    let plan = Plan::new(target, options.replace, &inputs, container, tensors, side_files)?;
     let plan = plan.with_digests(digests);
     let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
         path: adapter.path.clone(),
@@ -195,19 +210,7 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         saved: adapter.saved.len() + adapter.token_rows.len(),
     });
     let min_retention = options.min_retention;
-    Ok(Merge { plan, adapters: adapters.collect(), edited, added, notes, min_retention })
-}
-
-/// A folder, or a file if the name says so.
-fn target(output: &Path) -> Result<Target> {
-    match output.extension().and_then(|e| e.to_str()) {
-        Some("safetensors") => Ok(Target::File(output.to_path_buf())),
-        Some(other @ ("gguf" | "bin" | "pt" | "pth")) => {
-            let message = format!("names a `.{other}` file, and merges are written as safetensors");
-            Err(Error::new(ErrorKind::Usage, message).at(output))
-        }
-        _ => Ok(Target::Folder(output.to_path_buf())),
-    }
+    Ok(Merge { plan, adapters: adapters.collect(), edited, added, chosen, notes, min_retention })
 }
 
 impl Merge {
@@ -268,7 +271,7 @@ fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Res
         _ => Rounding::Once,
     };
     let Group { dora, terms, rows: replaced, .. } = group;
-    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding, importance: None };
+    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding, importance: None, packing: None };
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 

@@ -1,24 +1,23 @@
 //! What an output says about where it came from.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{MergeOptions, MergeRounding, Tied};
 use crate::adapter::Adapter;
 use crate::plan::FileDigest;
-use crate::{Model, Result};
+use crate::Result;
 use lorakit_tensor::Storage;
 
-/// Header strings of the output: the base's own, `format`, and `lorakit.merge`. Adapters are small and hashed
-/// here; the base is hashed while it is merged.
-pub(super) fn metadata(
-    base: &Model,
+/// The key under which [`record`] stands in an output.
+pub(super) const KEY: &str = "lorakit.merge";
+
+/// What was merged, and how, as JSON. Adapters are small and hashed here; the base is hashed while it is merged.
+pub(super) fn record(
     adapters: &[(Adapter, f64)],
     options: &MergeOptions,
     base_digests: &[FileDigest],
-) -> Result<BTreeMap<String, String>> {
+) -> Result<String> {
     let mut described = Vec::new();
     for (adapter, weight) in adapters {
         described.push(json!({
@@ -38,10 +37,7 @@ pub(super) fn metadata(
         },
         "tied": match options.tied { Tied::Untie => "untie", Tied::Share => "share" },
     });
-    let mut metadata = base.checkpoint().metadata().clone();
-    metadata.insert("format".into(), "pt".into());
-    metadata.insert("lorakit.merge".into(), record.to_string());
-    Ok(metadata)
+    Ok(record.to_string())
 }
 
 /// The SHA-256 of each file, in order.

@@ -1,0 +1,157 @@
+//! `lorakit quantize`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use lorakit::ops::quantize::{self, Chosen, Mix, QuantType, Quantization, Quantize, QuantizeOptions};
+use lorakit::plan::Report;
+use lorakit_quant::mix::{FileType, MixOptions};
+use lorakit_tensor::DType;
+use serde_json::{Value, json};
+
+use super::planned;
+use crate::args::{self, Common, Mixing};
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::{Ui, finding_json};
+use crate::units;
+
+pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let (Some(source), Some(output), Some(kind)) = (&args.model, &args.output, args.kind) else {
+        return list(ui);
+    };
+    let quantize = quantize::plan(&QuantizeOptions {
+        source: source.clone(),
+        output: output.clone(),
+        replace: args.force,
+        quantization: quantization(kind, &args.mixing, None),
+        requantize: args.requantize,
+        max_shard: args.max_shard_size,
+        pre: args.mixing.pre.clone(),
+        mode: common.read_mode(),
+    })?;
+    let Quantize { plan, chosen, notes } = &quantize;
+    if args.dry_run {
+        if ui.json {
+            let mut object = json!({ "schema": "lorakit.quantize/1", "dry_run": true });
+            object["plan"] = planned::plan_json(plan, common.threads);
+            object["types"] = chosen_json(chosen);
+            object["findings"] = notes.iter().map(finding_json).collect();
+            return ui.json(&object);
+        }
+        ui.notes(notes);
+        return ui.result(&(table(chosen) + "\n" + &planned::totals(plan, common.threads)));
+    }
+    ui.notes(notes);
+    let bar = Bar::new(ui, "quantising", plan.output_bytes());
+    let report = plan.run(common.threads, &bar)?;
+    bar.finish();
+    if ui.json {
+        let mut object = planned::report_json(plan, &report);
+        object["schema"] = "lorakit.quantize/1".into();
+        object["types"] = chosen_json(chosen);
+        object["findings"] = notes.iter().map(finding_json).collect();
+        return ui.json(&object);
+    }
+    ui.result(&summary(&quantize, &report, args, ui))
+}
+
+/// What the options ask for; `promote` is the least type of tensors that adapters change.
+pub(super) fn quantization(kind: QuantType, mixing: &Mixing, promote: Option<DType>) -> Quantization {
+    match kind.packing(mixing.block_size, mixing.double_quant) {
+        Some(packing) => Quantization::Packed { packing, promote: promote.is_some() },
+        None => {
+            let file_type = match kind {
+                QuantType::Mix(file_type) => Some(file_type),
+                _ => None,
+            };
+            Quantization::Gguf { mix: mix(file_type, mixing, promote), imatrix: mixing.imatrix.clone() }
+        }
+    }
+}
+
+pub(super) fn mix(file_type: Option<FileType>, mixing: &Mixing, promote: Option<DType>) -> Mix {
+    let options = MixOptions {
+        overrides: mixing.tensor_type.clone(),
+        output: mixing.output_tensor_type,
+        token_embedding: mixing.token_embedding_type,
+        pure: mixing.pure,
+        no_fallback: mixing.no_fallback,
+        importance: mixing.imatrix.is_some(),
+        ..MixOptions::default()
+    };
+    Mix { file_type, options, promote }
+}
+
+fn summary(quantize: &Quantize, report: &Report, args: &args::Quantize, ui: &Ui) -> String {
+    let mut text = String::new();
+    if !ui.quiet {
+        if let Some(source) = &args.model {
+            let _ = writeln!(text, "quantised `{}`: {}", source.display(), counts(&quantize.chosen));
+        }
+        if ui.verbose {
+            text.push_str(&table(&quantize.chosen));
+        }
+    }
+    text + &planned::wrote(&quantize.plan, report)
+}
+
+/// `61 tensors F32, 30 Q6_K and 181 Q4_K`.
+pub(super) fn counts(chosen: &[Chosen]) -> String {
+    let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+    for tensor in chosen {
+        *types.entry(tensor.to).or_default() += 1;
+    }
+    let mut types: Vec<(&str, usize)> = types.into_iter().collect();
+    types.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+    let parts: Vec<String> = types.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    match parts.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last} tensors", rest.join(", ")),
+        _ => format!("{} tensors", parts.join("")),
+    }
+}
+
+/// One line for each tensor.
+pub(super) fn table(chosen: &[Chosen]) -> String {
+    let width = chosen.iter().map(|t| t.name.len()).max().unwrap_or(0).min(48);
+    let mut text = String::new();
+    for Chosen { name, from, to, why, .. } in chosen {
+        let _ = writeln!(text, "{name:width$}  {from:>6} -> {to:<7}  {why}");
+    }
+    text
+}
+
+pub(super) fn chosen_json(chosen: &[Chosen]) -> Value {
+    let one = |t: &Chosen| json!({ "name": t.name, "from": t.from, "to": t.to, "why": t.why, "fallback": t.fallback });
+    chosen.iter().map(one).collect()
+}
+
+/// The types there are.
+fn list(ui: &Ui) -> Result<(), Failure> {
+    if ui.json {
+        let mixes = FileType::ALL.iter().map(|mix| {
+            json!({
+                "name": mix.name(), "aliases": mix.aliases(), "bits": mix.bits(), "about": mix.about(),
+                "format": "gguf", "needs_imatrix": mix.needs_importance(),
+            })
+        });
+        let packed = QuantType::PACKED.iter().map(|packed| {
+            json!({
+                "name": packed.name, "aliases": [], "bits": packed.bits, "about": packed.about,
+                "format": "safetensors", "needs_imatrix": false,
+            })
+        });
+        let types: Vec<Value> = mixes.chain(packed).collect();
+        return ui.json(&json!({ "schema": "lorakit.quantize.list/1", "types": types }));
+    }
+    let mut text = String::from("GGUF files (llama.cpp, Ollama): bits for each weight of an 8-billion Llama\n");
+    for mix in FileType::ALL {
+        let needs = if mix.needs_importance() { " (needs --imatrix)" } else { "" };
+        let _ = writeln!(text, "  {:<10} {:>6.2}  {}{needs}", mix.name(), mix.bits(), mix.about());
+    }
+    text.push_str("\nHugging Face folders (transformers, vLLM): bits for each weight of a linear layer\n");
+    for packed in QuantType::PACKED {
+        let _ = writeln!(text, "  {:<10} {:>6.2}  {}", packed.name, packed.bits, packed.about);
+    }
+    ui.result(&text)
+}

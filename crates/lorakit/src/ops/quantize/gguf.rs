@@ -1,0 +1,55 @@
+//! The GGUF form of a model: its metadata, its tensors, a type for each.
+
+use lorakit_tensor::format::gguf::Metadata;
+use lorakit_tensor::{Format, TensorSource};
+
+use super::imatrix::Imatrix;
+use super::metadata;
+use super::mix::{self, Chosen, Mix};
+use crate::adapter::Finding;
+use crate::ops::convert::to_gguf;
+use crate::plan::OutputTensor;
+use crate::{Model, Result};
+
+/// Metadata, tensors in the order of the file, and what became of each.
+pub(crate) type GgufModel = (Metadata, Vec<OutputTensor>, Vec<Chosen>);
+
+/// The tensors of a GGUF model, as they are named there.
+pub(super) fn of_gguf(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    mix: &Mix,
+    imatrix: Option<&Imatrix>,
+    notes: &mut Vec<Finding>,
+) -> Result<GgufModel> {
+    let source = model.checkpoint().gguf().cloned().unwrap_or_default();
+    with_types(source, tensors, mix, imatrix, notes)
+}
+
+/// `tensors`, named as in Hugging Face files: of such a folder, or of a GGUF file that was opened as one.
+pub(crate) fn of_hugging_face(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    mix: &Mix,
+    imatrix: Option<&Imatrix>,
+    pre: Option<&str>,
+    notes: &mut Vec<Finding>,
+) -> Result<GgufModel> {
+    let (metadata, tensors) = to_gguf::model(model, tensors, pre, notes)?;
+    with_types(metadata, tensors, mix, imatrix, notes)
+}
+
+fn with_types(
+    metadata: Metadata,
+    tensors: Vec<OutputTensor>,
+    mix: &Mix,
+    imatrix: Option<&Imatrix>,
+    notes: &mut Vec<Finding>,
+) -> Result<GgufModel> {
+    let (tensors, chosen) = mix::apply(mix, &metadata, imatrix, tensors, notes)?;
+    let metadata = match mix.file_type {
+        Some(file_type) => metadata::quantized(metadata, file_type, imatrix),
+        None => metadata,
+    };
+    Ok((metadata, tensors, chosen))
+}

@@ -1,0 +1,165 @@
+//! GGUF tensors in a mix: a type for each, the importance of its columns, their order in the file.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lorakit_quant::encoder;
+use lorakit_quant::mix::{Facts, FileType, MixOptions, Reason, choose, file_order};
+use lorakit_tensor::format::gguf::Metadata;
+use lorakit_tensor::{DType, TensorInfo};
+
+use super::imatrix::Imatrix;
+use crate::adapter::{Finding, Severity};
+use crate::plan::{Compute, Importance, OutputTensor, Recipe};
+use crate::{Error, ErrorKind, Result};
+
+/// How the types of a GGUF file are chosen.
+#[derive(Debug, Clone)]
+pub struct Mix {
+    /// The mix; `None` keeps the type of every tensor.
+    pub file_type: Option<FileType>,
+    /// What is wanted otherwise.
+    pub options: MixOptions,
+    /// At least this type for tensors that adapters change.
+    pub promote: Option<DType>,
+}
+
+/// A tensor with its type before and after, for people.
+#[derive(Debug, Clone)]
+pub struct Chosen {
+    /// Its name in the output.
+    pub name: String,
+    /// The type it is read from.
+    pub from: &'static str,
+    /// The type it is stored as.
+    pub to: &'static str,
+    /// Why.
+    pub why: String,
+    /// Whether rows did not divide into blocks of the type of the mix.
+    pub fallback: bool,
+}
+
+/// Gives each of `tensors`, named as in GGUF files, its type, and puts them in the order of the file.
+///
+/// # Errors
+/// [`ErrorKind::Mix`] if a tensor fits no type; whatever `imatrix` refuses.
+pub(crate) fn apply(
+    mix: &Mix,
+    metadata: &Metadata,
+    imatrix: Option<&Imatrix>,
+    mut tensors: Vec<OutputTensor>,
+    notes: &mut Vec<Finding>,
+) -> Result<(Vec<OutputTensor>, Vec<Chosen>)> {
+    let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
+    if mix.file_type.is_some() {
+        let mut places: Vec<Option<OutputTensor>> = tensors.into_iter().map(Some).collect();
+        tensors = file_order(&infos).into_iter().filter_map(|i| places[i].take()).collect();
+    }
+    let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
+    let mut choices: Vec<(DType, String, bool)> = match mix.file_type {
+        None => infos.iter().map(|info| (info.dtype, "kept".to_string(), false)).collect(),
+        Some(file_type) => choose(file_type, &Facts::read(metadata), &mix.options, &infos)
+            .map_err(|e| Error::new(ErrorKind::Mix, e.to_string()))?
+            .into_iter()
+            .map(|c| (c.dtype, c.reason.to_string(), matches!(c.reason, Reason::Fallback { .. })))
+            .collect(),
+    };
+    if let Some(wanted) = mix.promote {
+        for (tensor, choice) in tensors.iter().zip(&mut choices) {
+            promote(tensor, wanted, choice);
+        }
+    }
+    if let Some(imatrix) = imatrix {
+        let weighed: Vec<TensorInfo> = infos
+            .iter()
+            .zip(&choices)
+            .filter(|(info, (dtype, ..))| *dtype != info.dtype && uses_importance(*dtype))
+            .map(|(info, _)| info.clone())
+            .collect();
+        notes.extend(imatrix.check(&weighed)?);
+    }
+    let mut written = Vec::with_capacity(tensors.len());
+    let mut rows = Vec::with_capacity(tensors.len());
+    for (tensor, (dtype, why, fallback)) in tensors.into_iter().zip(choices) {
+        let from = tensor.source_dtype().unwrap_or(tensor.info.dtype);
+        let tensor = with_importance(tensor.stored_in(dtype), imatrix);
+        rows.push(Chosen { name: tensor.info.name.clone(), from: from.name(), to: dtype.name(), why, fallback });
+        written.push(tensor);
+    }
+    notes.extend(fallbacks(&rows));
+    Ok((written, rows))
+}
+
+/// Raises an edited tensor to `wanted`, or to what its rows divide into, if that has more bits.
+fn promote(tensor: &OutputTensor, wanted: DType, choice: &mut (DType, String, bool)) {
+    let edited = matches!(&tensor.recipe, Recipe::Compute(compute) if compute.edits());
+    let columns = tensor.info.shape.last().copied().unwrap_or(1);
+    let fits = |dtype: &DType| columns.is_multiple_of(dtype.block().elements);
+    let Some(raised) = [wanted, DType::Q8_0, DType::F16].into_iter().find(fits) else { return };
+    if edited && bits(raised) > bits(choice.0) {
+        *choice = (raised, "changed by the adapter: promoted".into(), false);
+    }
+}
+
+fn bits(dtype: DType) -> f64 {
+    8.0 * dtype.block().bytes as f64 / dtype.block().elements as f64
+}
+
+fn uses_importance(dtype: DType) -> bool {
+    encoder(dtype).is_some_and(|encoder| encoder.uses_importance())
+}
+
+fn with_importance(mut tensor: OutputTensor, imatrix: Option<&Imatrix>) -> OutputTensor {
+    let (Some(imatrix), Recipe::Compute(compute)) = (imatrix, &mut tensor.recipe) else { return tensor };
+    if uses_importance(tensor.info.dtype) {
+        let cols = tensor.info.shape.last().copied().unwrap_or(1);
+        let sets = match tensor.info.shape.as_slice() {
+            [experts, _, _] => *experts,
+            _ => 1,
+        };
+        compute.importance = imatrix.get(&tensor.info.name, cols, sets).map(|values| Importance {
+            values: Arc::from(values),
+            rows_each: compute.rows / sets.max(1),
+        });
+    }
+    tensor
+}
+
+/// One note for all tensors that fell back.
+fn fallbacks(rows: &[Chosen]) -> Option<Finding> {
+    let fallen: Vec<&Chosen> = rows.iter().filter(|row| row.fallback).collect();
+    let first = fallen.first()?;
+    let types: BTreeSet<&str> = fallen.iter().map(|row| row.to).collect();
+    let types: Vec<&str> = types.into_iter().collect();
+    let message = format!(
+        "{} of {} tensors are stored as {} instead, because their {}",
+        fallen.len(),
+        rows.len(),
+        types.join(" and "),
+        first.why
+    );
+    Some(Finding::new(Severity::Note, "fallback", &first.name, &message))
+}
+
+impl OutputTensor {
+    /// The same tensor, stored as `dtype`.
+    #[must_use]
+    pub(crate) fn stored_in(self, dtype: DType) -> Self {
+        let recipe = match self.recipe {
+            Recipe::Copy(tensor) if tensor.info().dtype != dtype => {
+                Recipe::Compute(Box::new(Compute::cast(tensor)))
+            }
+            other => other,
+        };
+        OutputTensor { info: TensorInfo { dtype, ..self.info }, recipe }
+    }
+
+    /// The type of the tensor that it is made from.
+    pub(crate) fn source_dtype(&self) -> Option<DType> {
+        match &self.recipe {
+            Recipe::Copy(tensor) => Some(tensor.info().dtype),
+            Recipe::Compute(compute) => Some(compute.base.info().dtype),
+            Recipe::Bytes(_) | Recipe::Part { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Quantising models: to GGUF files in the mixes of llama.cpp, and to Hugging Face folders with packed weights.
+
+mod gguf;
+mod imatrix;
+mod kind;
+mod metadata;
+mod mix;
+mod packed;
+
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::{Format, ReadMode};
+
+pub use imatrix::Imatrix;
+pub use kind::{PackedType, QuantType};
+pub use mix::{Chosen, Mix};
+
+pub(crate) use gguf::of_hugging_face;
+pub(crate) use packed::apply as pack;
+
+use super::convert::natural_dtype;
+use super::travel::{set_config, side_files_of, travelling};
+use crate::adapter::Finding;
+use crate::plan::{Container, OutputTensor, Packing, Plan, Target};
+use crate::{Error, ErrorKind, Model, Result};
+
+/// What a quantised model is written as.
+#[derive(Debug, Clone)]
+pub enum Quantization {
+    /// A GGUF file.
+    Gguf {
+        /// How its types are chosen.
+        mix: Mix,
+        /// Importances of columns: a file that llama.cpp's `llama-imatrix` wrote.
+        imatrix: Option<PathBuf>,
+    },
+    /// A Hugging Face folder.
+    Packed {
+        /// The scheme.
+        packing: Packing,
+        /// Whether the tensors that adapters change stay in 16 bits.
+        promote: bool,
+    },
+}
+
+/// What to quantise, and how.
+#[derive(Debug, Clone)]
+pub struct QuantizeOptions {
+    /// The model: a Hugging Face folder, or a GGUF file.
+    pub source: PathBuf,
+    /// The output: a file for GGUF, else a folder.
+    pub output: PathBuf,
+    /// Replace an output that exists.
+    pub replace: bool,
+    /// What it becomes.
+    pub quantization: Quantization,
+    /// Whether a source that is quantised already will do.
+    pub requantize: bool,
+    /// The largest shard of a folder, in bytes.
+    pub max_shard: u64,
+    /// The name of the pre-tokenizer, where it cannot be found out.
+    pub pre: Option<String>,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+/// A quantisation that is planned.
+#[derive(Debug)]
+pub struct Quantize {
+    /// The plan.
+    pub plan: Plan,
+    /// What each tensor becomes, in file order.
+    pub chosen: Vec<Chosen>,
+    /// Things worth telling the user.
+    pub notes: Vec<Finding>,
+}
+
+/// Decides the type of every tensor and plans the output.
+///
+/// # Errors
+/// [`ErrorKind::Quantized`] for a source that is quantised already, unless that is accepted; [`ErrorKind::Mix`] for a
+/// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up.
+pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
+    let mut notes = Vec::new();
+    let (plan, chosen) = match &options.quantization {
+        Quantization::Gguf { mix, imatrix } => {
+            let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, options.mode)).transpose()?;
+            to_gguf(options, mix, imatrix.as_ref(), &mut notes)?
+        }
+        Quantization::Packed { packing, .. } => to_packed(options, *packing)?,
+    };
+    Ok(Quantize { plan, chosen, notes })
+}
+
+fn to_gguf(
+    options: &QuantizeOptions,
+    mix: &Mix,
+    imatrix: Option<&Imatrix>,
+    notes: &mut Vec<Finding>,
+) -> Result<(Plan, Vec<Chosen>)> {
+    require_name(&options.output, true)?;
+    let source = Model::open(&options.source, options.mode)?;
+    let gguf_source = source.checkpoint().format() == Format::Gguf;
+    let model = match gguf_source {
+        true => source,
+        false => Model::open_as_hf(&options.source, options.mode, None)?,
+    };
+    refuse_quantized(&model, options.requantize)?;
+    let tensors: Vec<OutputTensor> =
+        (0..model.tensors().len()).map(|i| OutputTensor::copy(model.tensor(i))).collect();
+    let (metadata, tensors, chosen) = match gguf_source {
+        true => gguf::of_gguf(&model, tensors, mix, imatrix, notes)?,
+        false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
+    };
+    let mut inputs = model.inputs();
+    inputs.extend(imatrix.map(Imatrix::path));
+    let target = Target::File(options.output.clone());
+    let plan = Plan::new(target, options.replace, &inputs, Container::Gguf(metadata), tensors, Vec::new())?;
+    Ok((plan, chosen))
+}
+
+fn to_packed(options: &QuantizeOptions, packing: Packing) -> Result<(Plan, Vec<Chosen>)> {
+    require_name(&options.output, false)?;
+    let model = Model::open_as_hf(&options.source, options.mode, None)?;
+    refuse_quantized(&model, options.requantize)?;
+    let dtype = natural_dtype(model.tensors());
+    let tensors = (0..model.tensors().len()).map(|i| {
+        let tensor = model.tensor(i);
+        let float = lorakit_quant::codec(tensor.info().dtype).is_some();
+        let dtype = if float { dtype } else { tensor.info().dtype };
+        OutputTensor::cast(tensor, dtype)
+    });
+    let packed = packed::apply(&model, tensors.collect(), packing, dtype, false)?;
+    let mut files = travelling(&model)?;
+    let Some(config) = &model.config else {
+        let message = "has no `config.json`, which says that weights are packed and how";
+        return Err(Error::new(ErrorKind::Unsupported, message).at(&options.source));
+    };
+    let mut json = config.json.clone();
+    json["quantization_config"] = packed.quantization_config();
+    set_config(&mut files, &json);
+    let metadata = [("format".to_string(), "pt".to_string())].into();
+    let container = Container::Safetensors { metadata, max_shard: options.max_shard };
+    let target = Target::Folder(options.output.clone());
+    let inputs = model.inputs();
+    let plan =
+        Plan::new(target, options.replace, &inputs, container, packed.tensors, side_files_of(files))?;
+    Ok((plan, packed.chosen))
+}
+
+/// Refuses a model whose weights are quantised: what was lost then is not found again, and errors add up.
+fn refuse_quantized(model: &Model, accepted: bool) -> Result<()> {
+    let blocks = model.tensors().iter().filter(|t| t.dtype.block().elements > 1).count();
+    let packed = model.packing.as_ref().map_or(0, |packing| packing.tensors);
+    if accepted || blocks + packed == 0 {
+        return Ok(());
+    }
+    let how = match (&model.packing, model.tensors().iter().find(|t| t.dtype.block().elements > 1)) {
+        (Some(packing), _) => packing.to_string(),
+        (None, first) => first.map_or_else(String::new, |t| t.dtype.to_string()),
+    };
+    let message = format!(
+        "is quantised already: {} of its {} tensors are stored as {how}; what that lost is lost, and quantising once \
+         more adds to it",
+        blocks + packed,
+        model.tensors().len(),
+    );
+    Err(Error::new(ErrorKind::Requantized, message).at(&model.path))
+}
+
+/// GGUF models are files, packed ones folders.
+pub(crate) fn require_name(output: &Path, gguf: bool) -> Result<()> {
+    let extension = output.extension().and_then(|e| e.to_str());
+    match extension {
+        Some("gguf") if gguf => Ok(()),
+        _ if gguf => {
+            let message = "does not end in `.gguf`, and GGUF models are single files";
+            Err(Error::new(ErrorKind::Usage, message).at(output))
+        }
+        Some(other @ ("gguf" | "safetensors" | "bin" | "pt")) => {
+            let message = format!("names a `.{other}` file, and a packed model is a folder");
+            Err(Error::new(ErrorKind::Usage, message).at(output))
+        }
+        _ => Ok(()),
+    }
+}

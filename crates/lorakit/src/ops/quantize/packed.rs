@@ -1,0 +1,127 @@
+//! Hugging Face folders with packed weights: which modules are packed, and what `config.json` says of it.
+
+use lorakit_tensor::DType;
+use serde_json::{Value, json};
+
+use super::mix::Chosen;
+use crate::fit::{is_embedding, is_head};
+use crate::model::torch_name;
+use crate::plan::{Compute, OutputTensor, Packing, Recipe};
+use crate::{Error, ErrorKind, Model, Result};
+
+/// What became of the tensors of a model.
+pub(crate) struct PackedModel {
+    pub(crate) tensors: Vec<OutputTensor>,
+    pub(crate) chosen: Vec<Chosen>,
+    /// Modules that loaders would expect to be packed and that are not.
+    skipped: Vec<String>,
+    dtype: DType,
+    packing: Packing,
+}
+
+/// Packs the linear layers among `tensors`; with `promote`, not those that adapters change. Readers get values of
+/// `dtype`.
+///
+/// Embeddings, the output, norms, routers and stacked experts stay as they are, as transformers leaves them.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a model whose layers are not stored as `(out, in)`.
+pub(crate) fn apply(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    packing: Packing,
+    dtype: DType,
+    promote: bool,
+) -> Result<PackedModel> {
+    if model.config.as_ref().and_then(|c| c.model_type()) == Some("gpt2") {
+        let message = format!("stores its layers transposed, which is not supported for {}", packing.name());
+        return Err(Error::new(ErrorKind::Unsupported, message).at(&model.path));
+    }
+    let (mut written, mut chosen, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+    for tensor in tensors {
+        let from = tensor.source_dtype().unwrap_or(tensor.info.dtype).name();
+        let module = tensor.info.name.strip_suffix(".weight").map(str::to_string);
+        let edited = matches!(&tensor.recipe, Recipe::Compute(compute) if compute.edits());
+        let why = match reason_to_keep(&tensor, module.as_deref()) {
+            Some(why) => Some(why),
+            None if promote && edited => {
+                skipped.extend(module);
+                Some("changed by the adapter: promoted")
+            }
+            None => None,
+        };
+        let name = tensor.info.name.clone();
+        let to = if why.is_some() { tensor.stored_as() } else { packing.name() };
+        let why_text = why.map_or_else(|| "linear layer".to_string(), |why| format!("kept: {why}"));
+        chosen.push(Chosen { name, from, to, why: why_text, fallback: false });
+        if why.is_some() {
+            written.push(tensor);
+            continue;
+        }
+        let compute = match tensor.recipe {
+            Recipe::Compute(compute) => *compute,
+            Recipe::Copy(source) => Compute::cast(source),
+            Recipe::Bytes(_) | Recipe::Part { .. } => {
+                written.push(tensor);
+                continue;
+            }
+        };
+        written.extend(OutputTensor::packed(tensor.info, compute, packing, dtype));
+    }
+    Ok(PackedModel { tensors: written, chosen, skipped, dtype, packing })
+}
+
+/// Why a tensor is not packed.
+fn reason_to_keep(tensor: &OutputTensor, module: Option<&str>) -> Option<&'static str> {
+    let shape = tensor.info.shape.as_slice();
+    let Some(module) = module else { return Some("not a weight") };
+    let last = module.rsplit('.').next().unwrap_or_default();
+    match shape {
+        _ if is_embedding(module) => Some("an embedding"),
+        _ if is_head(module) => Some("the output"),
+        [_, _] if module.contains("norm") => Some("a norm"),
+        [_, _] if matches!(last, "gate" | "router" | "shared_expert_gate") => Some("routes experts"),
+        [_, _] => None,
+        [_] => Some("a vector"),
+        _ => Some("not a matrix"),
+    }
+}
+
+impl PackedModel {
+    /// `quantization_config` of `config.json`: what transformers writes, with its defaults.
+    pub(crate) fn quantization_config(&self) -> Value {
+        // With a list of its own, transformers no longer spares the output by itself.
+        let skipped = match self.skipped.is_empty() {
+            true => Value::Null,
+            false => self.skipped.iter().cloned().chain(["lm_head".to_string()]).collect(),
+        };
+        let compute = torch_name(self.dtype).unwrap_or("float32");
+        let bitsandbytes = |four: bool, kind: &str, nested: bool, compute: &str| {
+            json!({
+                "quant_method": "bitsandbytes",
+                "_load_in_8bit": !four,
+                "_load_in_4bit": four,
+                "llm_int8_threshold": 6.0,
+                "llm_int8_skip_modules": skipped,
+                "llm_int8_enable_fp32_cpu_offload": false,
+                "llm_int8_has_fp16_weight": false,
+                "bnb_4bit_quant_type": kind,
+                "bnb_4bit_use_double_quant": nested,
+                "bnb_4bit_compute_dtype": compute,
+                "bnb_4bit_quant_storage": "uint8",
+                "load_in_4bit": four,
+                "load_in_8bit": !four,
+            })
+        };
+        match self.packing {
+            Packing::FourBit { kind, nested, .. } => bitsandbytes(true, kind.name(), nested, compute),
+            Packing::Int8 => bitsandbytes(false, "fp4", false, "float32"),
+            Packing::Fp8Tiles => json!({
+                "quant_method": "fp8",
+                "activation_scheme": "dynamic",
+                "weight_block_size": [128, 128],
+                "modules_to_not_convert": skipped,
+            }),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Files of a model folder that travel along with its tensors.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::Error as FileError;
+use serde_json::Value;
+
+use crate::plan::{Content, SideFile};
+use crate::{Model, Result};
+
+/// Endings of files that hold weights or describe how they are split.
+const WEIGHTS: &[&str] = &[
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".npz",
+    ".index.json",
+    ".partial",
+    ".lock",
+];
+/// Folders of a model repository that are other copies of the weights, or none of the output's business.
+const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
+/// Files that a tokenizer consists of.
+pub(super) const TOKENIZER: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+/// What travels when the base was named as a single file, whose folder may hold anything.
+const COMPANIONS: &[&str] =
+    &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
+
+/// The files beside the tensors of `model` that belong to it, by their path inside the folder.
+pub(super) fn travelling(model: &Model) -> Result<BTreeMap<String, Content>> {
+    let mut files = BTreeMap::new();
+    if !model.rebuilt_files().is_empty() {
+        files.extend(model.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
+    } else if model.path.is_dir() {
+        collect(&model.path, "", &mut files)?;
+    } else {
+        for name in COMPANIONS.iter().chain(TOKENIZER) {
+            let path = model.folder().join(name);
+            if model.config.is_some() && path.is_file() {
+                files.insert((*name).to_string(), Content::CopyOf(path));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Puts another `config.json` in place of the model's.
+pub(super) fn set_config(files: &mut BTreeMap<String, Content>, json: &Value) {
+    let mut text = serde_json::to_vec_pretty(json).unwrap_or_default();
+    text.push(b'\n');
+    files.insert("config.json".into(), Content::Bytes(text));
+}
+
+/// As a plan takes them.
+pub(super) fn side_files_of(files: BTreeMap<String, Content>) -> Vec<SideFile> {
+    files.into_iter().map(|(name, content)| SideFile { name, content }).collect()
+}
+
+fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Content>) -> Result<()> {
+    let fail = |e| FileError::io("list", folder, e);
+    let mut entries: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        entries.push(entry.map_err(fail)?.path());
+    }
+    entries.sort();
+    for path in entries {
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
+        if name.starts_with('.') {
+            continue;
+        }
+        let inside = if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
+        if path.is_dir() {
+            let model = path.join("config.json").is_file() || path.join("adapter_config.json").is_file();
+            if !FOREIGN_FOLDERS.contains(&name) && !model && prefix.is_empty() {
+                collect(&path, &inside, files)?;
+            }
+        } else if path.is_file() && !WEIGHTS.iter().any(|ending| name.ends_with(ending)) {
+            files.insert(inside, Content::CopyOf(path));
+        }
+    }
+    Ok(())
+}

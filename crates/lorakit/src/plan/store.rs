@@ -1,0 +1,118 @@
+//! How values become the bytes of an output tensor, and what a reader will see of them.
+
+use std::ops::Range;
+
+use lorakit_quant::{Codec, Encoder, codec, encoder};
+use lorakit_tensor::DType;
+
+use super::pack::Packing;
+use super::recipe::{Compute, Importance};
+use crate::{Error, ErrorKind, Result};
+
+/// The form in which a computed tensor is stored.
+pub(super) enum Store<'a> {
+    /// Blocks of one type.
+    Blocks {
+        encoder: &'static dyn Encoder,
+        decoder: &'static dyn Codec,
+        importance: Option<&'a Importance>,
+    },
+    /// Codes, with scales in another tensor.
+    Packed(Packing),
+}
+
+impl<'a> Store<'a> {
+    /// The form of a tensor of `dtype` that `compute` produces.
+    pub(super) fn new(compute: &'a Compute, dtype: DType, name: &str) -> Result<Self> {
+        if let Some(packed) = &compute.packing {
+            return Ok(Store::Packed(packed.packing));
+        }
+        match (encoder(dtype), codec(dtype)) {
+            (Some(encoder), Some(decoder)) => {
+                Ok(Store::Blocks { encoder, decoder, importance: compute.importance.as_ref() })
+            }
+            _ => {
+                let message = format!("cannot be written as {dtype}: there is no encoder for it");
+                Err(Error::new(ErrorKind::Unsupported, message).tensor(name))
+            }
+        }
+    }
+
+    /// Bytes of `values` values.
+    pub(super) fn bytes(&self, values: usize) -> usize {
+        match self {
+            Store::Blocks { encoder, .. } => encoder.dtype().byte_len(values as u64).unwrap_or(0) as usize,
+            Store::Packed(packing) => packing.code_bytes(values),
+        }
+    }
+
+    /// Rows that must be stored together.
+    pub(super) fn rows_together(&self, cols: usize) -> usize {
+        match self {
+            Store::Blocks { .. } => 1,
+            Store::Packed(packing) => packing.rows_together(cols),
+        }
+    }
+
+    /// What a reader is told that the values are stored as.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Store::Blocks { encoder, .. } => encoder.dtype().name(),
+            Store::Packed(packing) => packing.name(),
+        }
+    }
+
+    /// Stores the rows `rows` in `out`, and their scales at the end of `scales`; `values` become what a reader
+    /// will see.
+    pub(super) fn put(
+        &self,
+        rows: &Range<usize>,
+        cols: usize,
+        values: &mut [f32],
+        out: &mut [u8],
+        scales: &mut Vec<f32>,
+    ) {
+        match self {
+            Store::Blocks { encoder, decoder, importance } => {
+                match importance {
+                    None => encoder.encode(values, out),
+                    Some(importance) => put_weighted(*encoder, importance, rows, cols, values, out),
+                }
+                decoder.decode(out, values);
+            }
+            Store::Packed(packing) => packing.encode(cols, values, out, scales),
+        }
+    }
+
+    /// Rounds `values` to the stored type, using `room` for the bytes.
+    pub(super) fn round(&self, values: &mut [f32], room: &mut [u8]) {
+        if let Store::Blocks { encoder, decoder, .. } = self {
+            encoder.encode(values, room);
+            decoder.decode(room, values);
+        }
+    }
+}
+
+/// Encodes runs of rows that share a set of importances.
+fn put_weighted(
+    encoder: &dyn Encoder,
+    importance: &Importance,
+    rows: &Range<usize>,
+    cols: usize,
+    values: &[f32],
+    out: &mut [u8],
+) {
+    let row_bytes = out.len() / rows.len().max(1);
+    let mut start = rows.start;
+    while start < rows.end {
+        let set = start / importance.rows_each;
+        let end = rows.end.min((set + 1) * importance.rows_each);
+        let run = start - rows.start..end - rows.start;
+        encoder.encode_weighted(
+            &values[run.start * cols..run.end * cols],
+            &importance.values[set * cols..][..cols],
+            &mut out[run.start * row_bytes..run.end * row_bytes],
+        );
+        start = end;
+    }
+}

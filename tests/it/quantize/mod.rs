@@ -1,0 +1,3 @@
+//! `lorakit quantize`, and `lorakit merge --quantize`.
+
+mod llama_quantize;
