@@ -35,6 +35,8 @@
 #[macro_use]
 mod wide;
 
+pub mod bnb;
+
 mod codec;
 mod float;
 mod ggml;
