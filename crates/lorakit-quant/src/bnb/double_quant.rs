@@ -7,7 +7,7 @@
 //! The map holds 256 values that are dense around zero: seven decades of magnitudes, each with twice the values of
 //! the one below (Dettmers et al. 2021, "dynamic tree quantization").
 
-use super::four_bit::absmax as largest_magnitude;
+use crate::float::absmax as largest_magnitude;
 
 /// Scales that are coded together.
 pub const BLOCK: usize = 256;

@@ -8,6 +8,8 @@
 //! entry that follows the midpoints below it. The counts are taken from above (`code = 15 - midpoints not below`), so
 //! that a NaN, which compares with nothing, gets the last code, as in bitsandbytes.
 
+use crate::float::absmax;
+
 /// Block sizes of bitsandbytes, in values.
 pub const BLOCK_SIZES: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 
@@ -250,12 +252,6 @@ fn decode_pairs<const N: usize>(
 #[inline(always)]
 fn at_least_smallest(a: f32) -> f32 {
     if a < SMALLEST_SCALE { SMALLEST_SCALE } else { a }
-}
-
-/// The largest magnitude. Magnitudes compare like the integers of their bits, NaN above all.
-#[inline(always)]
-pub(super) fn absmax(values: &[f32]) -> f32 {
-    f32::from_bits(values.iter().map(|v| v.abs().to_bits()).fold(0, u32::max))
 }
 
 /// The code of a scaled value: the last in the order, less the steps whose cut is not below the value.

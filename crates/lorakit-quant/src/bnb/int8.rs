@@ -8,7 +8,7 @@
 //!
 //! bitsandbytes keeps columns with outlying activations in 16 bits while it computes; what is stored is this.
 
-use super::four_bit::absmax;
+use crate::float::absmax;
 
 /// What bitsandbytes multiplies by instead of dividing by 127.
 const STEP: f32 = 1.0 / 127.0;
