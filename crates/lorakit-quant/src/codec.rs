@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use lorakit_tensor::DType;
 
 use crate::float::{BF16, F16, F32, F64};
+use crate::float8::{F8_E4M3, F8_E5M2, F8_E8M0};
 use crate::ggml::*;
 
 /// Turns the packed bytes of one type into values.
@@ -52,6 +53,7 @@ pub trait Encoder: Send + Sync + Debug {
 /// Every type that can be decoded.
 pub const CODECS: &[&dyn Codec] = &[
     &F64, &F32, &F16, &BF16, //
+    &F8_E4M3, &F8_E5M2, &F8_E8M0, //
     &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_0, //
     &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, //
     &IQ4_NL, &IQ4_XS, //
@@ -60,7 +62,7 @@ pub const CODECS: &[&dyn Codec] = &[
 ];
 
 /// Every type that can be encoded.
-pub const ENCODERS: &[&dyn Encoder] = &[&F64, &F32, &F16, &BF16];
+pub const ENCODERS: &[&dyn Encoder] = &[&F64, &F32, &F16, &BF16, &F8_E4M3, &F8_E5M2];
 
 /// The decoder of a type, if there is one.
 pub fn codec(dtype: DType) -> Option<&'static dyn Codec> {

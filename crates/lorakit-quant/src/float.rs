@@ -8,9 +8,10 @@ use lorakit_tensor::DType;
 
 use crate::codec::{Codec, Encoder, assert_whole_blocks};
 
-/// Declares the codec of a float type from its conversions: bits to `f32`, `f32` to bits.
+/// Declares the codec of a float type from its conversions: bits to `f32`, and `f32` to bits if it can be encoded.
 macro_rules! float_type {
-    ($name:ident: $bits:ident, $to_f32:path, $from_f32:path) => {
+    ($name:ident: $bits:ident, $to_f32:path) => {
+        #[allow(non_camel_case_types, reason = "spelled as the specification spells it")]
         #[derive(Debug)]
         pub(crate) struct $name;
 
@@ -31,6 +32,9 @@ macro_rules! float_type {
                 decode(bytes, values);
             }
         }
+    };
+    ($name:ident: $bits:ident, $to_f32:path, $from_f32:path) => {
+        float_type!($name: $bits, $to_f32);
 
         impl Encoder for $name {
             fn dtype(&self) -> DType {
@@ -51,6 +55,7 @@ macro_rules! float_type {
         }
     };
 }
+pub(crate) use float_type;
 
 float_type!(F64: f64, f64_to_f32, f64::from);
 float_type!(F32: u32, f32::from_bits, f32::to_bits);
@@ -63,12 +68,18 @@ fn f64_to_f32(double: f64) -> f32 {
     double as f32
 }
 
-const SIGN: u32 = 1 << 31;
-const INFINITY: u32 = 0xff << 23;
+pub(crate) const SIGN: u32 = 1 << 31;
+pub(crate) const INFINITY: u32 = 0xff << 23;
 
 /// The exponent `e` of an `f32`, in place.
-const fn exponent(e: i32) -> u32 {
+pub(crate) const fn exponent(e: i32) -> u32 {
     ((e + 127) as u32) << 23
+}
+
+/// The largest magnitude. Magnitudes compare like the integers of their bits, NaN above all.
+#[inline(always)]
+pub(crate) fn absmax(values: &[f32]) -> f32 {
+    f32::from_bits(values.iter().map(|v| v.abs().to_bits()).fold(0, u32::max))
 }
 
 /// The value of half-precision bits.

@@ -14,7 +14,8 @@
 //! value = (code - 8) · d
 //! ```
 //!
-//! [`codec`] finds the decoder of a type, [`encoder`] its encoder. Every `f32` operation is one IEEE operation in
+//! [`codec`] finds the decoder of a type, [`encoder`] its encoder. Where scales are tensors of their own, a module
+//! describes how the tensors belong together: [`bnb`], [`fp8`], [`mxfp4`]. Every `f32` operation is one IEEE operation in
 //! the order of the reference, never fused or reassociated, so results do not depend on the machine.
 //!
 //! ```
@@ -35,8 +36,13 @@
 #[macro_use]
 mod wide;
 
+pub mod bnb;
+pub mod fp8;
+pub mod mxfp4;
+
 mod codec;
 mod float;
+mod float8;
 mod ggml;
 
 pub use codec::{CODECS, Codec, ENCODERS, Encoder, codec, encoder};
