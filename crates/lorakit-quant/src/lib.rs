@@ -37,6 +37,7 @@
 mod wide;
 
 pub mod bnb;
+pub mod mix;
 pub mod fp8;
 pub mod mxfp4;
 

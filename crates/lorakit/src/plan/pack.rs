@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use lorakit_quant::bnb::double_quant::{self, Rounding};
 use lorakit_quant::bnb::{FourBit, Nested, QuantState, int8};
-use lorakit_quant::fp8;
+use lorakit_quant::codec;
+use lorakit_quant::fp8::{ScaleRule, Tiles};
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::recipe::{Compute, OutputTensor, Recipe};
@@ -121,8 +122,12 @@ impl Packing {
                 int8::decode(codes, scales, cols, 0, values);
             }
             Packing::Fp8Tiles => {
-                fp8::encode_tiles(values, cols, TILE, codes, scales);
-                fp8::decode_tiles(codes, cols, TILE, scales, values);
+                let tiles = Tiles { cols, height: TILE, width: TILE };
+                tiles.encode(ScaleRule::Reciprocal, values, codes, scales);
+                if let Some(codec) = codec(DType::F8_E4M3) {
+                    codec.decode(codes, values);
+                }
+                tiles.scale(scales, 0, values);
             }
         }
     }

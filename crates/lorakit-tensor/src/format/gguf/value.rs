@@ -208,6 +208,17 @@ impl Metadata {
         }
     }
 
+    /// Takes `key` out.
+    pub fn remove(&mut self, key: &str) -> Option<Value> {
+        let at = self.entries.iter().position(|(k, _)| k == key)?;
+        Some(self.entries.remove(at).1)
+    }
+
+    /// Keeps the entries whose key `keep` accepts.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.entries.retain(|(key, _)| keep(key));
+    }
+
     /// Appends an entry unseen; the reader proves that keys are unique once it has them all.
     pub(super) fn push(&mut self, key: String, value: Value) {
         self.entries.push((key, value));

@@ -5,6 +5,7 @@ mod files;
 mod keys;
 mod rope;
 mod tensors;
+pub(crate) mod to_gguf;
 mod tokenizer;
 mod view;
 

@@ -22,9 +22,7 @@ use super::inspect;
 use super::quantize::{Chosen, Quantization};
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
-use crate::plan::{
-    Compute, Container, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding, Target,
-};
+use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding};
 use crate::{Error, ErrorKind, Model, Result};
 use group::{Group, Groups};
 use output::Output;

@@ -1,7 +1,7 @@
 //! The GGUF form of a model: its metadata, its tensors, a type for each.
 
 use lorakit_tensor::format::gguf::Metadata;
-use lorakit_tensor::{Format, TensorSource};
+
 
 use super::imatrix::Imatrix;
 use super::metadata;

@@ -151,14 +151,11 @@ fn to_packed(options: &QuantizeOptions, packing: Packing) -> Result<(Plan, Vec<C
 /// Refuses a model whose weights are quantised: what was lost then is not found again, and errors add up.
 fn refuse_quantized(model: &Model, accepted: bool) -> Result<()> {
     let blocks = model.tensors().iter().filter(|t| t.dtype.block().elements > 1).count();
-    let packed = model.packing.as_ref().map_or(0, |packing| packing.tensors);
+    let packed = 0;
     if accepted || blocks + packed == 0 {
         return Ok(());
     }
-    let how = match (&model.packing, model.tensors().iter().find(|t| t.dtype.block().elements > 1)) {
-        (Some(packing), _) => packing.to_string(),
-        (None, first) => first.map_or_else(String::new, |t| t.dtype.to_string()),
-    };
+    let how = model.tensors().iter().find(|t| t.dtype.block().elements > 1).map_or_else(String::new, |t| t.dtype.to_string());
     let message = format!(
         "is quantised already: {} of its {} tensors are stored as {how}; what that lost is lost, and quantising once \
          more adds to it",
