@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use lorakit_quant::{CODECS, codec};
+use lorakit_quant::{CODECS, ENCODERS, codec};
 use lorakit_tensor::DType;
 use safetensors::SafeTensors;
 
@@ -49,6 +49,70 @@ fn decoders_equal_the_reference() {
                 assert_eq!(value.to_bits(), expected.to_bits(), "{dtype} {case} [{i}]: {value} {expected}");
             }
         }
+    }
+}
+
+#[test]
+fn encoders_equal_the_reference() {
+    let file = golden();
+    let golden = SafeTensors::deserialize(&file).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        let tensor = golden.tensor(name).unwrap();
+        tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    };
+    for encoder in ENCODERS.iter().filter(|encoder| encoder.dtype().ggml_id().is_some()) {
+        let dtype = encoder.dtype();
+        if dtype.block().elements == 1 {
+            continue;
+        }
+        for case in CASES {
+            let values = floats(&format!("input.{case}"));
+            let expected = golden.tensor(&format!("blocks.{dtype}.{case}")).unwrap();
+            let mut bytes = vec![0xaa; expected.data().len()];
+            encoder.encode(&values, &mut bytes);
+            assert_equal(&bytes, expected.data(), dtype, case);
+        }
+        let values = floats("input.normal");
+        let importance = floats("imatrix.normal");
+        let weighted = golden.tensor(&format!("blocks.{dtype}.normal.imatrix"));
+        let plain = golden.tensor(&format!("blocks.{dtype}.normal")).unwrap();
+        let expected = weighted.as_ref().unwrap_or(&plain);
+        let mut bytes = vec![0xaa; expected.data().len()];
+        encoder.encode_weighted(&values, &importance, &mut bytes);
+        assert_equal(&bytes, expected.data(), dtype, "normal with importance");
+        assert_eq!(encoder.uses_importance(), expected.data() != plain.data(), "{dtype}");
+    }
+}
+
+fn assert_equal(found: &[u8], expected: &[u8], dtype: DType, case: &str) {
+    let block = dtype.block().bytes;
+    for (i, (found, expected)) in found.chunks(block).zip(expected.chunks(block)).enumerate() {
+        assert_eq!(found, expected, "{dtype} {case}, block {i}");
+    }
+}
+
+/// Any values can be encoded, whatever comes of it, and blocks do not depend on their neighbours.
+#[test]
+fn encoders_take_any_values() {
+    let mut state = 1u32;
+    let mut bits = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state
+    };
+    for encoder in ENCODERS {
+        let block = encoder.dtype().block();
+        let values: Vec<f32> = (0..67 * block.elements).map(|_| f32::from_bits(bits())).collect();
+        let mut bytes = vec![0; 67 * block.bytes];
+        encoder.encode(&values, &mut bytes);
+        let mut one = vec![0; block.bytes];
+        for (values, bytes) in values.chunks(block.elements).zip(bytes.chunks(block.bytes)) {
+            encoder.encode(values, &mut one);
+            assert_eq!(one, bytes, "{encoder:?}");
+        }
+        let importance: Vec<f32> = (0..block.elements).map(|_| f32::from_bits(bits())).collect();
+        encoder.encode_weighted(&values, &importance, &mut bytes);
     }
 }
 

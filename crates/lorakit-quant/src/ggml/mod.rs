@@ -7,7 +7,7 @@
 //! The inner loops take 32 values at a time where they can: the compiler unrolls shorter ones before it tries to make
 //! vector code of them, and then fails to.
 
-use crate::float::f16_to_f32;
+use crate::float::{f16_to_f32, f32_to_f16};
 
 /// Declares a type: its codec, and its block as fields of bytes in the order of the file.
 ///
@@ -55,7 +55,41 @@ macro_rules! block_type {
     };
 }
 
+/// Declares the encoder of a type whose blocks are coded one by one.
+///
+/// The file adds `Block::encode`, which turns the values of a block into the block.
+macro_rules! block_encoder {
+    ($name:ident { $($field:ident),+ }) => {
+        impl Block {
+            #[inline(always)]
+            fn write(&self, bytes: &mut [u8; BYTES]) {
+                let mut rest = bytes.as_mut_slice();
+                $(crate::ggml::put(&mut rest, &self.$field);)+
+            }
+        }
+
+        impl crate::codec::Encoder for $name {
+            fn dtype(&self) -> lorakit_tensor::DType {
+                lorakit_tensor::DType::$name
+            }
+
+            fn encode(&self, values: &[f32], bytes: &mut [u8]) {
+                wide! {
+                    fn encode(values: &[f32], bytes: &mut [u8]) {
+                        for (values, bytes) in values.as_chunks().0.iter().zip(bytes.as_chunks_mut().0) {
+                            Block::encode(values).write(bytes);
+                        }
+                    }
+                }
+                crate::codec::assert_whole_blocks(lorakit_tensor::DType::$name, values.len(), bytes.len());
+                encode(values, bytes);
+            }
+        }
+    };
+}
+
 mod e2m1;
+mod extremes;
 mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
@@ -99,10 +133,59 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     *field
 }
 
+/// Puts the next field of a block in its place.
+#[inline(always)]
+fn put<const N: usize>(bytes: &mut &mut [u8], field: &[u8; N]) {
+    let (place, rest) = std::mem::take(bytes).split_at_mut(N);
+    place.copy_from_slice(field);
+    *bytes = rest;
+}
+
+/// The `f16` field nearest to a value.
+#[inline(always)]
+fn to_half(value: f32) -> [u8; 2] {
+    f32_to_f16(value).to_le_bytes()
+}
+
+/// `1 / value`, and 0 for 0.
+#[inline(always)]
+fn inverse(value: f32) -> f32 {
+    if value == 0.0 { 0.0 } else { 1.0 / value }
+}
+
+/// The nearest integer, halves away from zero, in the range of `i8` and a little beyond.
+#[inline(always)]
+fn round(value: f32) -> i32 {
+    /// The largest below one half: adding one half itself would round 0.49999997 up.
+    const ALMOST_HALF: f32 = 0.499_999_97;
+    (value + ALMOST_HALF.copysign(value)) as i32
+}
+
 /// The value of an `f16` field.
 #[inline(always)]
 fn half(field: [u8; 2]) -> f32 {
     f16_to_f32(u16::from_le_bytes(field))
+}
+
+/// Bits 4 of 5-bit codes, in their order.
+#[inline(always)]
+fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
+    let mut bits = 0;
+    for (l, code) in codes.iter().enumerate() {
+        bits |= (u32::from(*code) >> 4 & 1) << l;
+    }
+    bits.to_le_bytes()
+}
+
+/// The bytes of 4-bit codes, those of the first half in bits 0–3.
+#[inline(always)]
+fn to_nibbles<const N: usize, const HALF: usize>(codes: &[u8; N]) -> [u8; HALF] {
+    const { assert!(N == 2 * HALF) };
+    let mut bytes = [0; HALF];
+    for (l, byte) in bytes.iter_mut().enumerate() {
+        *byte = codes[l] & 15 | (codes[l + HALF] & 15) << 4;
+    }
+    bytes
 }
 
 /// The `N` 4-bit codes of `N / 2` bytes: bits 0–3 of each, then bits 4–7 of each.

@@ -4,9 +4,11 @@
 //! d f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = (code - 8) · d
 //! ```
 
-use super::half;
+use super::extremes::signed_largest;
+use super::{half, inverse, to_half, to_nibbles};
 
 block_type!(Q4_0 { d: 2, qs: 16 });
+block_encoder!(Q4_0 { d, qs });
 
 impl Block {
     #[inline(always)]
@@ -16,5 +18,13 @@ impl Block {
             let code = (q >> (4 * (l / 16))) & 15;
             *value = (f32::from(code) - 8.0) * d;
         }
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let d = signed_largest(values) / -8.0;
+        let inverse = inverse(d);
+        let codes: [u8; VALUES] = std::array::from_fn(|l| ((values[l] * inverse + 8.5) as i32).min(15) as u8);
+        Block { d: to_half(d), qs: to_nibbles(&codes) }
     }
 }

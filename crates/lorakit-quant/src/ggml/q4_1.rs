@@ -4,9 +4,11 @@
 //! d f16 │ m f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = code · d + m
 //! ```
 
-use super::half;
+use super::extremes::bounds;
+use super::{half, inverse, to_half, to_nibbles};
 
 block_type!(Q4_1 { d: 2, m: 2, qs: 16 });
+block_encoder!(Q4_1 { d, m, qs });
 
 impl Block {
     #[inline(always)]
@@ -16,5 +18,15 @@ impl Block {
             let code = (q >> (4 * (l / 16))) & 15;
             *value = f32::from(code) * d + m;
         }
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let (low, high) = bounds(values);
+        let d = (high - low) / 15.0;
+        let inverse = inverse(d);
+        let codes: [u8; VALUES] =
+            std::array::from_fn(|l| (((values[l] - low) * inverse + 0.5) as i32).min(15) as u8);
+        Block { d: to_half(d), m: to_half(low), qs: to_nibbles(&codes) }
     }
 }

@@ -6,9 +6,11 @@
 //! value = (code - 16) · d
 //! ```
 
-use super::half;
+use super::extremes::signed_largest;
+use super::{fifth_bits, half, inverse, to_half, to_nibbles};
 
 block_type!(Q5_0 { d: 2, qh: 4, qs: 16 });
+block_encoder!(Q5_0 { d, qh, qs });
 
 impl Block {
     #[inline(always)]
@@ -19,5 +21,14 @@ impl Block {
             let code = ((q >> (4 * (l / 16))) & 15) | (((fifth >> l) & 1) << 4) as u8;
             *value = (f32::from(code) - 16.0) * d;
         }
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let d = signed_largest(values) / -16.0;
+        let inverse = inverse(d);
+        let codes: [u8; VALUES] =
+            std::array::from_fn(|l| ((values[l] * inverse + 16.5) as i32).min(31) as u8);
+        Block { d: to_half(d), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
     }
 }

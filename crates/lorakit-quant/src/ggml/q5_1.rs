@@ -6,9 +6,11 @@
 //! value = code · d + m
 //! ```
 
-use super::half;
+use super::extremes::bounds;
+use super::{fifth_bits, half, inverse, to_half, to_nibbles};
 
 block_type!(Q5_1 { d: 2, m: 2, qh: 4, qs: 16 });
+block_encoder!(Q5_1 { d, m, qh, qs });
 
 impl Block {
     #[inline(always)]
@@ -19,5 +21,14 @@ impl Block {
             let code = ((q >> (4 * (l / 16))) & 15) | (((fifth >> l) & 1) << 4) as u8;
             *value = f32::from(code) * d + m;
         }
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let (low, high) = bounds(values);
+        let d = (high - low) / 31.0;
+        let inverse = inverse(d);
+        let codes: [u8; VALUES] = std::array::from_fn(|l| ((values[l] - low) * inverse + 0.5) as i32 as u8);
+        Block { d: to_half(d), m: to_half(low), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
     }
 }

@@ -4,9 +4,11 @@
 //! d f16 │ qs[32] i8      value = qs · d
 //! ```
 
-use super::half;
+use super::extremes::largest;
+use super::{half, inverse, round, to_half};
 
 block_type!(Q8_0 { d: 2, qs: 32 });
+block_encoder!(Q8_0 { d, qs });
 
 impl Block {
     #[inline(always)]
@@ -15,5 +17,12 @@ impl Block {
         for (value, q) in values.iter_mut().zip(self.qs) {
             *value = f32::from(q as i8) * d;
         }
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let d = largest(values) / 127.0;
+        let inverse = inverse(d);
+        Block { d: to_half(d), qs: std::array::from_fn(|l| round(values[l] * inverse) as i8 as u8) }
     }
 }
