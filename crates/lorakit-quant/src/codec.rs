@@ -62,7 +62,8 @@ pub const CODECS: &[&dyn Codec] = &[
 ];
 
 /// Every type that can be encoded.
-pub const ENCODERS: &[&dyn Encoder] = &[&F64, &F32, &F16, &BF16, &F8_E4M3, &F8_E5M2, //
+pub const ENCODERS: &[&dyn Encoder] = &[
+    &F64, &F32, &F16, &BF16, &F8_E4M3, &F8_E5M2, //
     &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_0,
 ];
 

@@ -37,8 +37,8 @@
 mod wide;
 
 pub mod bnb;
-pub mod mix;
 pub mod fp8;
+pub mod mix;
 pub mod mxfp4;
 
 mod codec;

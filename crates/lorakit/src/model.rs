@@ -88,6 +88,12 @@ impl Model {
         TensorRef::new(Arc::clone(&self.source), index)
     }
 
+    /// The tensors as they are stored, under the names of the file.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = TensorRef> + '_ {
+        let source: Arc<dyn TensorSource> = self.checkpoint.clone();
+        (0..self.checkpoint.tensors().len()).map(move |i| TensorRef::new(Arc::clone(&source), i))
+    }
+
     /// The folder of the configuration and tokenizer.
     pub fn folder(&self) -> &Path {
         if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }

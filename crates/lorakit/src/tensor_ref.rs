@@ -47,6 +47,11 @@ impl TensorRef {
         Ok(self.source.read(self.index, bytes)?)
     }
 
+    /// As [`Self::read`], for sources that are views of others.
+    pub(crate) fn read_stored(&self, bytes: Range<u64>) -> lorakit_tensor::Result<Cow<'_, [u8]>> {
+        self.source.read(self.index, bytes)
+    }
+
     /// Where the bytes lie as one run, for kernel-side copies.
     pub(crate) fn extent(&self) -> Option<Extent<'_>> {
         self.source.extent(self.index)

@@ -63,7 +63,8 @@ fn files_equal_llama_quantize() {
         sandbox.run(&format!("quantize bf16.gguf --type {mix} -o out.gguf --force"), &[]).ok();
         assert_eq!(sha256(&sandbox.path("out.gguf")), *digest, "{mix}");
     }
-    let tensors = lorakit_tensor::Checkpoint::open(&sandbox.path("bf16.gguf"), lorakit_tensor::ReadMode::Mapped);
+    let tensors =
+        lorakit_tensor::Checkpoint::open(&sandbox.path("bf16.gguf"), lorakit_tensor::ReadMode::Mapped);
     write_imatrix(tensors.unwrap().tensors(), &sandbox.path("imatrix.dat"));
     for (mix, digest) in WEIGHED {
         let options = "--imatrix imatrix.dat -o out.gguf --force";

@@ -10,7 +10,9 @@ use lorakit_quant::mix::FileType;
 use serde_json::{Value, json};
 
 use super::planned;
-use crate::args::{self, Common, DtypeChoice, MergeFormat, MergeQuantize, MoeChoice, RoundingChoice, TiedChoice};
+use crate::args::{
+    self, Common, DtypeChoice, MergeFormat, MergeQuantize, MoeChoice, RoundingChoice, TiedChoice,
+};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};

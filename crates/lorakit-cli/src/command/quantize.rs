@@ -144,7 +144,8 @@ fn list(ui: &Ui) -> Result<(), Failure> {
         let types: Vec<Value> = mixes.chain(packed).collect();
         return ui.json(&json!({ "schema": "lorakit.quantize.list/1", "types": types }));
     }
-    let mut text = String::from("GGUF files (llama.cpp, Ollama): bits for each weight of an 8-billion Llama\n");
+    let mut text =
+        String::from("GGUF files (llama.cpp, Ollama): bits for each weight of an 8-billion Llama\n");
     for mix in FileType::ALL {
         let needs = if mix.needs_importance() { " (needs --imatrix)" } else { "" };
         let _ = writeln!(text, "  {:<10} {:>6.2}  {}{needs}", mix.name(), mix.bits(), mix.about());

@@ -86,7 +86,10 @@ impl FileType {
     /// The mix of that name or alias, in any case.
     pub fn from_name(name: &str) -> Option<FileType> {
         let is = |known: &str| known.eq_ignore_ascii_case(name);
-        FileType::ALL.iter().copied().find(|mix| is(mix.name()) || mix.aliases().iter().any(|alias| is(alias)))
+        FileType::ALL
+            .iter()
+            .copied()
+            .find(|mix| is(mix.name()) || mix.aliases().iter().any(|alias| is(alias)))
     }
 }
 
@@ -114,7 +117,8 @@ mod tests {
     }
 
     fn llama_3_1_8b() -> Vec<TensorInfo> {
-        let info = |name: String, shape: &[usize]| TensorInfo { name, dtype: DType::F16, shape: shape.into() };
+        let info =
+            |name: String, shape: &[usize]| TensorInfo { name, dtype: DType::F16, shape: shape.into() };
         let mut tensors = vec![
             info("output.weight".into(), &[128_256, 4096]),
             info("token_embd.weight".into(), &[128_256, 4096]),

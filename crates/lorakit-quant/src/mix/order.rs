@@ -28,6 +28,9 @@ mod tests {
         let tensors =
             names.map(|name| TensorInfo { name: name.to_string(), dtype: DType::F32, shape: vec![1] });
         let ordered: Vec<_> = file_order(&tensors).into_iter().map(|i| names[i]).collect();
-        assert_eq!(ordered, ["blk.x", "output.weight", "token_embd.weight", "blk.2.a", "blk.2.b", "blk.10.b"]);
+        assert_eq!(
+            ordered,
+            ["blk.x", "output.weight", "token_embd.weight", "blk.2.a", "blk.2.b", "blk.10.b"]
+        );
     }
 }

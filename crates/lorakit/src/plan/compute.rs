@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use lorakit_tensor::DType;
 
-
 use super::factor::LoadedTerm;
 use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;
@@ -167,6 +166,10 @@ impl<'a> Prepared<'a> {
         self.replace(rows, sum);
         if compute.dora.is_some() || !self.replaced.is_empty() {
             delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
+        }
+        if compute.plus != 0.0 {
+            sum.iter_mut().for_each(|v| *v += compute.plus);
+            before.iter_mut().for_each(|v| *v += compute.plus);
         }
         self.store.put(rows, cols, sum, out, scales);
         let retention = match compute.edits() {

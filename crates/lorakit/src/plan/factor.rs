@@ -1,6 +1,7 @@
 //! Low-rank terms as recipes hold them: views of adapter tensors, loaded when their tensor's turn comes.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lorakit_quant::codec;
 
@@ -19,18 +20,27 @@ pub struct Factor {
     offset: usize,
     row_stride: usize,
     col_stride: usize,
+    order: Option<Order>,
+}
+
+/// Rows or columns of a factor in another order.
+#[derive(Debug, Clone)]
+struct Order {
+    /// The row, or the column, to take; `None` for one of zeros.
+    places: Arc<[Option<usize>]>,
+    columns: bool,
 }
 
 impl Factor {
     /// The tensor as a row-major `(rows, cols)` matrix. The shape product must be `rows * cols`.
     pub fn matrix(tensor: TensorRef, rows: usize, cols: usize) -> Self {
         debug_assert_eq!(tensor.info().elements(), (rows * cols) as u64);
-        Factor { tensor: Some(tensor), rows, cols, offset: 0, row_stride: cols, col_stride: 1 }
+        Factor { tensor: Some(tensor), rows, cols, offset: 0, row_stride: cols, col_stride: 1, order: None }
     }
 
     /// The matrix `[1]`, which turns a vector into a low-rank term of its own.
     pub fn one() -> Self {
-        Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1 }
+        Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1, order: None }
     }
 
     /// The transpose.
@@ -41,6 +51,7 @@ impl Factor {
             cols: self.rows,
             row_stride: self.col_stride,
             col_stride: self.row_stride,
+            order: self.order.map(|order| Order { columns: !order.columns, ..order }),
             ..self
         }
     }
@@ -63,11 +74,46 @@ impl Factor {
         self.transposed().take_rows(start, count, step).transposed()
     }
 
+    /// The rows `places[n]` of the view; `None` is a row of zeros. A view is reordered once, and last.
+    #[must_use]
+    pub(super) fn with_row_order(self, places: Arc<[Option<usize>]>) -> Self {
+        debug_assert!(self.order.is_none());
+        Factor { order: Some(Order { places, columns: false }), ..self }
+    }
+
+    /// Rows and columns as loaded.
+    fn loaded_shape(&self) -> (usize, usize) {
+        match &self.order {
+            Some(Order { places, columns: false }) => (places.len(), self.cols),
+            Some(Order { places, columns: true }) => (self.rows, places.len()),
+            None => (self.rows, self.cols),
+        }
+    }
+
     /// Loads the view, row-major.
     ///
     /// # Errors
     /// If the tensor cannot be read or its dtype not decoded.
     pub fn load(&self) -> Result<Vec<f32>> {
+        let values = self.load_stored()?;
+        let Some(Order { places, columns }) = &self.order else { return Ok(values) };
+        let (rows, cols) = self.loaded_shape();
+        let mut out = vec![0.0; rows * cols];
+        for (n, place) in places.iter().enumerate() {
+            let Some(place) = *place else { continue };
+            if *columns {
+                for row in 0..rows {
+                    out[row * cols + n] = values[row * self.cols + place];
+                }
+            } else {
+                out[n * cols..][..cols].copy_from_slice(&values[place * cols..][..cols]);
+            }
+        }
+        Ok(out)
+    }
+
+    /// The view in its own order.
+    fn load_stored(&self) -> Result<Vec<f32>> {
         let (rows, cols) = (self.rows, self.cols);
         let Some(tensor) = &self.tensor else { return Ok(vec![1.0]) };
         let mut out = vec![0.0; rows * cols];
@@ -128,7 +174,8 @@ impl LowRank {
     /// Loads both factors.
     pub(super) fn load(&self) -> Result<LoadedTerm> {
         let b = self.b.load()?;
-        let a = super::kernel::pack(&self.a.load()?, self.a.rows, self.a.cols);
+        let (rank, cols) = self.a.loaded_shape();
+        let a = super::kernel::pack(&self.a.load()?, rank, cols);
         Ok(LoadedTerm { rows: self.rows.clone(), rank: self.rank(), scale: self.scale as f32, b, a })
     }
 

@@ -12,6 +12,7 @@ mod kernel;
 mod pack;
 mod progress;
 mod recipe;
+mod reshape;
 mod retention;
 mod run;
 mod store;

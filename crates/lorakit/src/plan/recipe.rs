@@ -51,6 +51,8 @@ pub struct Compute {
     pub terms: Vec<LowRank>,
     /// Rows that are replaced after everything else (trainable tokens).
     pub replaced: Vec<ReplacedRows>,
+    /// Added to each value after everything else.
+    pub plus: f32,
     /// When rounding happens.
     pub rounding: Rounding,
     /// How much errors in each column count, for encoders that weigh them.
@@ -118,6 +120,7 @@ impl Compute {
             dora: None,
             terms: Vec::new(),
             replaced: Vec::new(),
+            plus: 0.0,
             rounding: Rounding::Once,
             importance: None,
             packing: None,
