@@ -64,7 +64,8 @@ pub const CODECS: &[&dyn Codec] = &[
 /// Every type that can be encoded.
 pub const ENCODERS: &[&dyn Encoder] = &[
     &F64, &F32, &F16, &BF16, &F8_E4M3, &F8_E5M2, //
-    &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_0,
+    &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_0, //
+    &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K,
 ];
 
 /// The decoder of a type, if there is one.
@@ -82,6 +83,13 @@ pub fn encoder(dtype: DType) -> Option<&'static dyn Encoder> {
 pub(crate) fn assert_whole_blocks(dtype: DType, values: usize, bytes: usize) {
     let needed = dtype.byte_len(values as u64);
     assert!(needed == Some(bytes as u64), "{values} values of {dtype} do not fit {bytes} bytes");
+}
+
+/// Panics unless `values` values are whole rows of `columns`.
+#[track_caller]
+pub(crate) fn assert_whole_rows(values: usize, columns: usize) {
+    let whole = values == 0 || columns > 0 && values.is_multiple_of(columns);
+    assert!(whole, "{values} values are not whole rows of {columns}");
 }
 
 #[cfg(test)]

@@ -55,11 +55,9 @@ macro_rules! block_type {
     };
 }
 
-/// Declares the encoder of a type whose blocks are coded one by one.
-///
-/// The file adds `Block::encode`, which turns the values of a block into the block.
-macro_rules! block_encoder {
-    ($name:ident { $($field:ident),+ }) => {
+/// Declares how a block is written: its fields in the order of the file.
+macro_rules! block_writer {
+    ({ $($field:ident),+ }) => {
         impl Block {
             #[inline(always)]
             fn write(&self, bytes: &mut [u8; BYTES]) {
@@ -67,6 +65,42 @@ macro_rules! block_encoder {
                 $(crate::ggml::put(&mut rest, &self.$field);)+
             }
         }
+    };
+}
+
+/// Declares the encoder of a type whose blocks are coded one by one.
+///
+/// The file adds `Block::encode`, which turns the values of a block into the block; for a `weighted` type also
+/// `Block::encode_weighted`, which turns 16 blocks of values side by side and their weights into blocks.
+macro_rules! block_encoder {
+    ($name:ident { $($field:ident),+ }) => {
+        block_encoder!($name { $($field),+ } {});
+    };
+    ($name:ident { $($field:ident),+ }, weighted) => {
+        block_encoder!($name { $($field),+ } {
+            fn uses_importance(&self) -> bool {
+                true
+            }
+
+            fn encode_weighted(&self, values: &[f32], importance: &[f32], bytes: &mut [u8]) {
+                wide! {
+                    fn encode(values: &[f32], importance: &[f32], bytes: &mut [u8]) {
+                        let mut bytes = bytes.as_chunks_mut().0.iter_mut();
+                        crate::ggml::search::weight::side_by_side(values, importance, |x, w, blocks| {
+                            for (block, bytes) in Block::encode_weighted(x, w).iter().take(blocks).zip(&mut bytes) {
+                                block.write(bytes);
+                            }
+                        });
+                    }
+                }
+                crate::codec::assert_whole_blocks(self.dtype(), values.len(), bytes.len());
+                crate::codec::assert_whole_rows(values.len(), importance.len());
+                encode(values, importance, bytes);
+            }
+        });
+    };
+    ($name:ident { $($field:ident),+ } { $($weighted:item)* }) => {
+        block_writer!({ $($field),+ });
 
         impl crate::codec::Encoder for $name {
             fn dtype(&self) -> lorakit_tensor::DType {
@@ -83,6 +117,57 @@ macro_rules! block_encoder {
                 }
                 crate::codec::assert_whole_blocks(lorakit_tensor::DType::$name, values.len(), bytes.len());
                 encode(values, bytes);
+            }
+
+            $($weighted)*
+        }
+    };
+}
+
+/// Declares the encoder of a type of 256 values whose scales are searched for, several blocks side by side.
+///
+/// The file adds `GROUP`, the number of blocks, and `Block::encode`, which turns the values of a group, and the
+/// importances of their columns if there are any, into blocks.
+macro_rules! super_block_encoder {
+    ($name:ident { $($field:ident),+ }) => {
+        block_writer!({ $($field),+ });
+
+        impl crate::codec::Encoder for $name {
+            fn dtype(&self) -> lorakit_tensor::DType {
+                lorakit_tensor::DType::$name
+            }
+
+            fn encode(&self, values: &[f32], bytes: &mut [u8]) {
+                crate::codec::assert_whole_blocks(lorakit_tensor::DType::$name, values.len(), bytes.len());
+                encode(values, None, bytes);
+            }
+
+            fn uses_importance(&self) -> bool {
+                true
+            }
+
+            fn encode_weighted(&self, values: &[f32], importance: &[f32], bytes: &mut [u8]) {
+                crate::codec::assert_whole_blocks(lorakit_tensor::DType::$name, values.len(), bytes.len());
+                crate::codec::assert_whole_rows(values.len(), importance.len());
+                encode(values, Some(importance), bytes);
+            }
+        }
+
+        wide! {
+            fn encode(values: &[f32], importance: Option<&[f32]>, bytes: &mut [u8]) {
+                let (blocks, bytes) = (values.as_chunks::<VALUES>().0, bytes.as_chunks_mut::<BYTES>().0);
+                let columns = importance.map(|importance| importance.as_chunks::<VALUES>().0);
+                for (n, (group, bytes)) in blocks.chunks(GROUP).zip(bytes.chunks_mut(GROUP)).enumerate() {
+                    // A group that lacks blocks has its last one twice.
+                    let at = |i: usize| i.min(group.len() - 1);
+                    let values = std::array::from_fn(|i| &group[at(i)]);
+                    let columns = columns.map(|columns| {
+                        std::array::from_fn(|i| &columns[(n * GROUP + at(i)) % columns.len()])
+                    });
+                    for (block, bytes) in Block::encode(values, columns).iter().zip(bytes) {
+                        block.write(bytes);
+                    }
+                }
             }
         }
     };
@@ -105,6 +190,7 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 mod scale_min;
+mod search;
 mod tq1_0;
 mod tq2_0;
 
@@ -165,6 +251,19 @@ fn round(value: f32) -> i32 {
 #[inline(always)]
 fn half(field: [u8; 2]) -> f32 {
     f16_to_f32(u16::from_le_bytes(field))
+}
+
+/// The lower two bits of 256 codes: in each byte those of values 32 apart.
+#[inline(always)]
+fn pairs_of_bits(codes: &[u8; 256]) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    for (bytes, codes) in bytes.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<128>().0) {
+        for (l, byte) in bytes.iter_mut().enumerate() {
+            let of = |i: usize| codes[32 * i + l] & 3;
+            *byte = of(0) | of(1) << 2 | of(2) << 4 | of(3) << 6;
+        }
+    }
+    bytes
 }
 
 /// Bits 4 of 5-bit codes, in their order.

@@ -5,10 +5,11 @@
 //! ```
 
 use super::extremes::signed_largest;
+use super::search::{lane, symmetric};
 use super::{half, inverse, to_half, to_nibbles};
 
 block_type!(Q4_0 { d: 2, qs: 16 });
-block_encoder!(Q4_0 { d, qs });
+block_encoder!(Q4_0 { d, qs }, weighted);
 
 impl Block {
     #[inline(always)]
@@ -26,5 +27,14 @@ impl Block {
         let inverse = inverse(d);
         let codes: [u8; VALUES] = std::array::from_fn(|l| ((values[l] * inverse + 8.5) as i32).min(15) as u8);
         Block { d: to_half(d), qs: to_nibbles(&codes) }
+    }
+
+    #[inline(always)]
+    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+        let fit = symmetric::fit(x, w, 8.0);
+        std::array::from_fn(|i| {
+            let codes = lane(&fit.codes, i);
+            Block { d: to_half(fit.scale[i]), qs: to_nibbles(&codes) }
+        })
     }
 }

@@ -5,10 +5,15 @@
 //! ```
 
 use super::extremes::bounds;
+use super::search::affine::Search;
+use super::search::lane;
 use super::{half, inverse, to_half, to_nibbles};
 
 block_type!(Q4_1 { d: 2, m: 2, qs: 16 });
-block_encoder!(Q4_1 { d, m, qs });
+block_encoder!(Q4_1 { d, m, qs }, weighted);
+
+const SEARCH: Search =
+    Search { max_code: 15.0, first: -0.9, step: 0.05, last: 36, absolute: false, saturating: true };
 
 impl Block {
     #[inline(always)]
@@ -28,5 +33,14 @@ impl Block {
         let codes: [u8; VALUES] =
             std::array::from_fn(|l| (((values[l] - low) * inverse + 0.5) as i32).min(15) as u8);
         Block { d: to_half(d), m: to_half(low), qs: to_nibbles(&codes) }
+    }
+
+    #[inline(always)]
+    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+        let fit = SEARCH.fit(x, w);
+        std::array::from_fn(|i| {
+            let codes = lane(&fit.codes, i);
+            Block { d: to_half(fit.scale[i]), m: to_half(-fit.min[i]), qs: to_nibbles(&codes) }
+        })
     }
 }

@@ -7,9 +7,15 @@
 //! value = d · scale · code - dmin · min
 //! ```
 
-use super::{half, scale_min};
+use super::scale_min::{self, Coded, GROUP};
+use super::search::affine::Search;
+use super::{half, to_nibbles};
 
 block_type!(Q4_K { d: 2, dmin: 2, scales: 12, qs: 128 });
+super_block_encoder!(Q4_K { d, dmin, scales, qs });
+
+const SEARCH: Search =
+    Search { max_code: 15.0, first: -1.0, step: 0.1, last: 20, absolute: false, saturating: false };
 
 impl Block {
     #[inline(always)]
@@ -24,5 +30,19 @@ impl Block {
                 *value = d * f32::from((q >> shift) & 15) - min;
             }
         }
+    }
+
+    #[inline(always)]
+    fn encode(
+        values: [&[f32; VALUES]; GROUP],
+        importance: Option<[&[f32; VALUES]; GROUP]>,
+    ) -> [Block; GROUP] {
+        scale_min::encode(values, importance, &SEARCH).map(|Coded { d, dmin, scales, codes }| {
+            let mut qs = [0; 128];
+            for (qs, codes) in qs.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<64>().0) {
+                *qs = to_nibbles(codes);
+            }
+            Block { d, dmin, scales, qs }
+        })
     }
 }

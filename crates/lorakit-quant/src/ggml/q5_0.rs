@@ -7,10 +7,11 @@
 //! ```
 
 use super::extremes::signed_largest;
+use super::search::{lane, symmetric};
 use super::{fifth_bits, half, inverse, to_half, to_nibbles};
 
 block_type!(Q5_0 { d: 2, qh: 4, qs: 16 });
-block_encoder!(Q5_0 { d, qh, qs });
+block_encoder!(Q5_0 { d, qh, qs }, weighted);
 
 impl Block {
     #[inline(always)]
@@ -30,5 +31,14 @@ impl Block {
         let codes: [u8; VALUES] =
             std::array::from_fn(|l| ((values[l] * inverse + 16.5) as i32).min(31) as u8);
         Block { d: to_half(d), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
+    }
+
+    #[inline(always)]
+    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+        let fit = symmetric::fit(x, w, 16.0);
+        std::array::from_fn(|i| {
+            let codes = lane(&fit.codes, i);
+            Block { d: to_half(fit.scale[i]), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
+        })
     }
 }

@@ -7,10 +7,15 @@
 //! ```
 
 use super::extremes::bounds;
+use super::search::affine::Search;
+use super::search::lane;
 use super::{fifth_bits, half, inverse, to_half, to_nibbles};
 
 block_type!(Q5_1 { d: 2, m: 2, qh: 4, qs: 16 });
-block_encoder!(Q5_1 { d, m, qh, qs });
+block_encoder!(Q5_1 { d, m, qh, qs }, weighted);
+
+const SEARCH: Search =
+    Search { max_code: 31.0, first: -0.9, step: 0.05, last: 36, absolute: false, saturating: true };
 
 impl Block {
     #[inline(always)]
@@ -30,5 +35,19 @@ impl Block {
         let inverse = inverse(d);
         let codes: [u8; VALUES] = std::array::from_fn(|l| ((values[l] - low) * inverse + 0.5) as i32 as u8);
         Block { d: to_half(d), m: to_half(low), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
+    }
+
+    #[inline(always)]
+    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+        let fit = SEARCH.fit(x, w);
+        std::array::from_fn(|i| {
+            let codes = lane(&fit.codes, i);
+            Block {
+                d: to_half(fit.scale[i]),
+                m: to_half(-fit.min[i]),
+                qh: fifth_bits(&codes),
+                qs: to_nibbles(&codes),
+            }
+        })
     }
 }

@@ -8,9 +8,15 @@
 //! value = d · scale · code - dmin · min
 //! ```
 
-use super::{half, scale_min};
+use super::scale_min::{self, Coded, GROUP};
+use super::search::affine::Search;
+use super::{half, to_nibbles};
 
 block_type!(Q5_K { d: 2, dmin: 2, scales: 12, qh: 32, qs: 128 });
+super_block_encoder!(Q5_K { d, dmin, scales, qh, qs });
+
+const SEARCH: Search =
+    Search { max_code: 31.0, first: -0.5, step: 0.1, last: 15, absolute: false, saturating: false };
 
 impl Block {
     #[inline(always)]
@@ -26,5 +32,24 @@ impl Block {
                 *value = d * f32::from(code) - min;
             }
         }
+    }
+
+    #[inline(always)]
+    fn encode(
+        values: [&[f32; VALUES]; GROUP],
+        importance: Option<[&[f32; VALUES]; GROUP]>,
+    ) -> [Block; GROUP] {
+        scale_min::encode(values, importance, &SEARCH).map(|Coded { d, dmin, scales, codes }| {
+            let (mut qh, mut qs) = ([0; 32], [0; 128]);
+            for (qs, codes) in qs.as_chunks_mut::<32>().0.iter_mut().zip(codes.as_chunks::<64>().0) {
+                *qs = to_nibbles(codes);
+            }
+            for (j, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+                for (h, code) in qh.iter_mut().zip(codes) {
+                    *h |= code >> 4 << j;
+                }
+            }
+            Block { d, dmin, scales, qh, qs }
+        })
     }
 }

@@ -1,0 +1,54 @@
+//! How much the error of each value counts.
+
+use super::{lanes, transposed};
+
+/// The weights of the values `x` of groups: the importance of the column, times the root of the square of the value
+/// and `share` of the mean square of its group.
+#[inline(always)]
+pub(in crate::ggml) fn by_importance<const V: usize, const G: usize, const N: usize, const L: usize>(
+    groups: [&[f32; V]; G],
+    columns: [&[f32; V]; G],
+    x: &[[f32; L]; N],
+    share: f32,
+) -> [[f32; L]; N] {
+    let mean_squares = groups.map(|values| {
+        let sum = values.iter().fold(0.0, |sum, value| sum + value * value);
+        share * sum / V as f32
+    });
+    let mean: [f32; L] = lanes(|i| mean_squares[i / (L / G)]);
+    let mut weights = transposed::<V, G, N, L>(columns);
+    for (weights, x) in weights.iter_mut().zip(x) {
+        *weights = lanes(|i| weights[i] * (mean[i] + x[i] * x[i]).sqrt());
+    }
+    weights
+}
+
+/// The sum of the weights of each lane.
+#[inline(always)]
+pub(in crate::ggml) fn sums<const N: usize, const L: usize>(weights: &[[f32; L]; N]) -> [f32; L] {
+    weights.iter().fold([0.0; L], |sum, weights| lanes(|i| sum[i] + weights[i]))
+}
+
+/// Calls `code` with 16 blocks of 32 values of a row side by side, their weights, and how many of them there are: at
+/// the end of a row the last one stands in for those that lack. `importance` is that of the columns of one row; a
+/// weight is that times the root of the square of the value and the mean square of the row.
+#[inline(always)]
+pub(in crate::ggml) fn side_by_side(
+    values: &[f32],
+    importance: &[f32],
+    mut code: impl FnMut(&[[f32; 16]; 32], &[[f32; 16]; 32], usize),
+) {
+    let columns = importance.as_chunks::<32>().0;
+    for row in values.chunks(importance.len().max(1)) {
+        let mean = row.iter().fold(0.0, |sum, value| sum + value * value) / row.len() as f32;
+        for (blocks, columns) in row.as_chunks::<32>().0.chunks(16).zip(columns.chunks(16)) {
+            let at = |i: usize| i.min(blocks.len() - 1);
+            let x: [[f32; 16]; 32] = transposed(std::array::from_fn::<_, 16, _>(|i| &blocks[at(i)]));
+            let mut w: [[f32; 16]; 32] = transposed(std::array::from_fn::<_, 16, _>(|i| &columns[at(i)]));
+            for (w, x) in w.iter_mut().zip(&x) {
+                *w = lanes(|i| w[i] * (mean + x[i] * x[i]).sqrt());
+            }
+            code(&x, &w, blocks.len());
+        }
+    }
+}
