@@ -65,7 +65,10 @@ pub const CODECS: &[&dyn Codec] = &[
 pub const ENCODERS: &[&dyn Encoder] = &[
     &F64, &F32, &F16, &BF16, &F8_E4M3, &F8_E5M2, //
     &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_0, //
-    &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K,
+    &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, //
+    &IQ4_NL, &IQ4_XS, //
+    &MXFP4, &NVFP4, //
+    &TQ1_0, &TQ2_0,
 ];
 
 /// The decoder of a type, if there is one.

@@ -4,19 +4,39 @@
 //! d f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = d · CODEBOOK[code]
 //! ```
 
-use super::{half, nibbles};
+use super::search::codebook::{self, CODEBOOK, nearest_code};
+use super::search::{lanes, transposed, weight};
+use super::{half, inverse, nibbles, to_half, to_nibbles};
 
 block_type!(IQ4_NL { d: 2, qs: 16 });
 
-/// The values of the codes, before scaling.
-const CODEBOOK: [f32; 16] = [
-    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0,
-];
+super_block_encoder!(IQ4_NL { d, qs });
+
+/// Blocks that are searched side by side.
+const GROUP: usize = 16;
 
 impl Block {
     #[inline(always)]
     fn decode(&self, values: &mut [f32; VALUES]) {
         decode(half(self.d), &self.qs, values);
+    }
+
+    #[inline(always)]
+    fn encode(
+        values: [&[f32; VALUES]; GROUP],
+        importance: Option<[&[f32; VALUES]; GROUP]>,
+    ) -> [Block; GROUP] {
+        let x: [[f32; GROUP]; VALUES] = transposed(values);
+        let weights = match importance {
+            Some(columns) => weight::by_importance(values, columns, &x, 2.0),
+            None => x.map(|x| lanes(|i| x[i] * x[i])),
+        };
+        let scales = codebook::scales(&x, &weights);
+        std::array::from_fn(|i| {
+            let inverse = inverse(scales[i]);
+            let codes: [u8; VALUES] = lanes(|l| nearest_code(inverse * values[i][l]));
+            Block { d: to_half(scales[i]), qs: to_nibbles(&codes) }
+        })
     }
 }
 

@@ -9,9 +9,16 @@
 //! value = d · (scale - 32) · CODEBOOK[code]
 //! ```
 
-use super::{half, iq4_nl};
+use super::search::codebook::{self, nearest_code};
+use super::search::{lanes, nearest, transposed, weight};
+use super::{half, inverse, iq4_nl, to_half, to_nibbles};
 
 block_type!(IQ4_XS { d: 2, scales_h: 2, scales_l: 4, qs: 128 });
+
+super_block_encoder!(IQ4_XS { d, scales_h, scales_l, qs });
+
+/// Blocks that are searched side by side.
+const GROUP: usize = 2;
 
 impl Block {
     #[inline(always)]
@@ -30,5 +37,34 @@ impl Block {
         let low = (self.scales_l[b / 2] >> (4 * (b % 2))) & 15;
         let high = (u16::from_le_bytes(self.scales_h) >> (2 * b)) & 3;
         low | (high as u8) << 4
+    }
+
+    #[inline(always)]
+    fn encode(
+        values: [&[f32; VALUES]; GROUP],
+        importance: Option<[&[f32; VALUES]; GROUP]>,
+    ) -> [Block; GROUP] {
+        let x: [[f32; 16]; 32] = transposed(values);
+        let weights = match importance {
+            Some(columns) => weight::by_importance(values, columns, &x, 2.0),
+            None => x.map(|x| lanes(|i| x[i] * x[i])),
+        };
+        let scales = codebook::scales(&x, &weights);
+        std::array::from_fn(|g| {
+            let scales: [f32; 8] = lanes(|b| scales[8 * g + b]);
+            let largest = scales.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
+            let d = -largest / 32.0;
+            let (mut high, mut low, mut qs) = (0, [0; 4], [0; 128]);
+            for (b, qs) in qs.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let scale = nearest(inverse(d) * scales[b]).max(-32).min(31);
+                let inverse = inverse(d * scale as f32);
+                let values = &values[g].as_chunks::<32>().0[b];
+                *qs = to_nibbles(&lanes::<u8, 32>(|l| nearest_code(inverse * values[l])));
+                let scale = (scale + 32) as u16;
+                low[b / 2] |= (scale as u8 & 15) << (4 * (b % 2));
+                high |= (scale >> 4) << (2 * b);
+            }
+            Block { d: to_half(d), scales_h: high.to_le_bytes(), scales_l: low, qs }
+        })
     }
 }

@@ -124,7 +124,7 @@ macro_rules! block_encoder {
     };
 }
 
-/// Declares the encoder of a type of 256 values whose scales are searched for, several blocks side by side.
+/// Declares the encoder of a type whose scales are searched for, several blocks side by side.
 ///
 /// The file adds `GROUP`, the number of blocks, and `Block::encode`, which turns the values of a group, and the
 /// importances of their columns if there are any, into blocks.

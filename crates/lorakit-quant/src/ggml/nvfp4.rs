@@ -9,9 +9,11 @@
 //!
 //! A tensor may have one more scale, stored apart as a tensor of its own; it is not applied here.
 
-use super::{e2m1, nibbles};
+use super::extremes::largest;
+use super::{e2m1, nibbles, to_nibbles};
 
 block_type!(NVFP4 { d: 4, qs: 32 });
+block_encoder!(NVFP4 { d, qs });
 
 impl Block {
     #[inline(always)]
@@ -23,6 +25,18 @@ impl Block {
                 *value = d * e2m1::doubled(code);
             }
         }
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let mut block = Block { d: [0; 4], qs: [0; 32] };
+        let qs = block.qs.as_chunks_mut::<8>().0;
+        for ((values, qs), d) in values.as_chunks::<16>().0.iter().zip(qs).zip(&mut block.d) {
+            *d = to_ue4m3(largest(values) / 6.0);
+            let scale = half_ue4m3(*d);
+            *qs = to_nibbles::<16, 8>(&std::array::from_fn(|l| e2m1::nearest(values[l], scale)));
+        }
+        block
     }
 }
 
@@ -38,13 +52,45 @@ fn half_ue4m3(bits: u8) -> f32 {
     }
 }
 
+/// The unsigned E4M3 float near a value: halves round up, without a look at the bits below; at most 448.
+#[inline(always)]
+fn to_ue4m3(value: f32) -> u8 {
+    const LARGEST: u8 = 0x7e;
+    if value.is_nan() || value <= 0.0 {
+        return 0;
+    }
+    let value = value.min(448.0);
+    let bits = value.to_bits();
+    let exponent = (bits >> 23) as i32 - 127 + 7;
+    match exponent {
+        ..=0 => ((value * 512.0 + 0.5) as u8).min(7),
+        // A carry out of the mantissa raises the exponent.
+        1..=14 => (((exponent as u32) << 3) + (bits >> 20 & 7) + (bits >> 19 & 1)).min(LARGEST.into()) as u8,
+        _ => LARGEST,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::half_ue4m3;
+    use super::{half_ue4m3, to_ue4m3};
 
     #[test]
     fn scales_are_half_of_e4m3() {
         let doubled = [0x00, 0x01, 0x07, 0x08, 0x38, 0x39, 0x7e, 0x7f].map(|bits| 2.0 * half_ue4m3(bits));
         assert_eq!(doubled, [0.0, 0.001953125, 0.013671875, 0.015625, 1.0, 1.125, 448.0, 0.0]);
+    }
+
+    #[test]
+    fn scales_are_rounded_to_the_nearest() {
+        for bits in 1..0x7f {
+            let (value, next) = (2.0 * half_ue4m3(bits), 2.0 * half_ue4m3(bits + 1));
+            assert_eq!(to_ue4m3(value), bits);
+            // Above the largest subnormal ggml rounds down.
+            if bits != 7 && bits < 0x7e {
+                let middle = (value + next) / 2.0;
+                assert_eq!((to_ue4m3(middle.next_down()), to_ue4m3(middle)), (bits, bits + 1), "{bits}");
+            }
+        }
+        assert_eq!([0.0, -1.0, f32::NAN, 1e9].map(to_ue4m3), [0, 0, 0, 0x7e]);
     }
 }

@@ -12,9 +12,11 @@
 //! A byte is the fraction `0.t0 t1 t2 t3 t4` in base 3, in 256ths, rounded up: times 3ⁿ (modulo 1) its leading digit
 //! is trit `n`.
 
-use super::half;
+use super::extremes::largest;
+use super::{half, inverse, round, to_half};
 
 block_type!(TQ1_0 { qs: 48, qh: 4, d: 2 });
+block_encoder!(TQ1_0 { qs, qh, d });
 
 impl Block {
     #[inline(always)]
@@ -26,6 +28,21 @@ impl Block {
         trits(d, wide, first);
         trits(d, narrow, second);
         trits(d, &self.qh, third);
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let d = largest(values);
+        let inverse = inverse(d);
+        let codes: [u8; VALUES] = std::array::from_fn(|l| (round(values[l] * inverse) + 1) as u8);
+        let (first, rest) = codes.split_at(160);
+        let (second, third) = rest.split_at(80);
+        let mut block = Block { qs: [0; 48], qh: [0; 4], d: to_half(d) };
+        let (wide, narrow) = block.qs.split_at_mut(32);
+        bytes_of(first, wide);
+        bytes_of(second, narrow);
+        bytes_of(third, &mut block.qh);
+        block
     }
 }
 
@@ -39,5 +56,16 @@ fn trits(d: f32, bytes: &[u8], values: &mut [f32]) {
             *value = d * (f32::from(trit) - 1.0);
         }
         power = power.wrapping_mul(3);
+    }
+}
+
+/// Fills `bytes` with fractions whose first digits are the first codes, whose second digits are the next, and so on.
+#[inline(always)]
+fn bytes_of(codes: &[u8], bytes: &mut [u8]) {
+    let n = bytes.len();
+    for (l, byte) in bytes.iter_mut().enumerate() {
+        let digit = |k: usize| u16::from(codes.get(l + k * n).copied().unwrap_or(0));
+        let fraction = (0..5).fold(0, |fraction, k| 3 * fraction + digit(k));
+        *byte = (fraction * 256).div_ceil(243) as u8;
     }
 }

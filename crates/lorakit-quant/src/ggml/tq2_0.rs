@@ -7,9 +7,11 @@
 //! value = d · (code - 1)
 //! ```
 
-use super::half;
+use super::extremes::largest;
+use super::{half, inverse, pairs_of_bits, round, to_half};
 
 block_type!(TQ2_0 { qs: 64, d: 2 });
+block_encoder!(TQ2_0 { qs, d });
 
 impl Block {
     #[inline(always)]
@@ -22,5 +24,13 @@ impl Block {
                 *value = d * (f32::from((q >> shift) & 3) - 1.0);
             }
         }
+    }
+
+    #[inline(always)]
+    fn encode(values: &[f32; VALUES]) -> Block {
+        let d = largest(values);
+        let inverse = inverse(d);
+        let codes = std::array::from_fn(|l| (round(values[l] * inverse) + 1) as u8);
+        Block { qs: pairs_of_bits(&codes), d: to_half(d) }
     }
 }

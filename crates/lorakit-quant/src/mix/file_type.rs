@@ -56,30 +56,30 @@ macro_rules! file_types {
 }
 
 file_types! {
-    TQ1_0 [] 36 TQ1_0 false 2.3 "ternary weights of models trained so, 1.7 bits each";
-    TQ2_0 [] 37 TQ2_0 false 2.3 "ternary weights of models trained so, faster than TQ1_0";
-    Q2_K_S [] 21 Q2_K true 2.3 "2-bit blocks, few exceptions";
-    Q2_K [] 10 Q2_K false 2.3 "2-bit blocks, 3 bits where it hurts: large loss";
-    Q3_K_S [] 11 Q3_K false 2.3 "3-bit blocks throughout: large loss";
-    Q3_K_M ["Q3_K"] 12 Q3_K false 2.3 "3-bit blocks, 4 and 5 bits where it hurts";
-    Q3_K_L [] 13 Q3_K false 2.3 "3-bit blocks, 5 bits where it hurts";
-    IQ4_XS [] 30 IQ4_XS false 2.3 "4-bit codebook in blocks of 256: the smallest with 4 bits";
-    Q4_0 [] 2 Q4_0 false 2.3 "4-bit blocks of 32, one scale: simple and fast";
-    IQ4_NL [] 25 IQ4_NL false 2.3 "4-bit codebook in blocks of 32: for rows that 256 does not divide";
-    Q4_K_S [] 14 Q4_K false 2.3 "4-bit blocks, 5 bits in the first layers";
-    NVFP4 [] 39 NVFP4 false 2.3 "4-bit floats with 8-bit scales for each 16";
-    Q4_K_M ["Q4_K"] 15 Q4_K false 2.3 "4-bit blocks, 6 bits where it hurts: the usual choice";
-    Q4_1 [] 3 Q4_1 false 2.3 "4-bit blocks of 32, scale and minimum";
-    Q5_0 [] 8 Q5_0 false 2.3 "5-bit blocks of 32, one scale";
-    Q5_K_S [] 16 Q5_K false 2.3 "5-bit blocks throughout: small loss";
-    Q5_K_M ["Q5_K"] 17 Q5_K false 2.3 "5-bit blocks, 6 bits where it hurts: small loss";
-    Q5_1 [] 9 Q5_1 false 2.3 "5-bit blocks of 32, scale and minimum";
-    Q6_K [] 18 Q6_K false 2.3 "6-bit blocks: very small loss";
-    MXFP4_MOE ["MXFP4"] 38 MXFP4 false 2.3 "4-bit floats for experts, Q8_0 for the rest";
-    Q8_0 [] 7 Q8_0 false 2.3 "8-bit blocks of 32: nearly lossless";
-    F16 [] 1 F16 false 2.3 "16-bit floats";
-    BF16 [] 32 BF16 false 2.3 "16-bit floats with the range of f32";
-    F32 [] 0 F32 false 2.3 "32-bit floats";
+    TQ1_0 [] 36 TQ1_0 false 2.19 "ternary weights of models trained so, 1.7 bits each";
+    TQ2_0 [] 37 TQ2_0 false 2.52 "ternary weights of models trained so, faster than TQ1_0";
+    Q2_K_S [] 21 Q2_K true 2.97 "2-bit blocks, few exceptions";
+    Q2_K [] 10 Q2_K false 3.16 "2-bit blocks, 3 bits where it hurts: large loss";
+    Q3_K_S [] 11 Q3_K false 3.64 "3-bit blocks throughout: large loss";
+    Q3_K_M ["Q3_K"] 12 Q3_K false 4.00 "3-bit blocks, 4 and 5 bits where it hurts";
+    Q3_K_L [] 13 Q3_K false 4.30 "3-bit blocks, 5 bits where it hurts";
+    IQ4_XS [] 30 IQ4_XS false 4.46 "4-bit codebook in blocks of 256: the smallest with 4 bits";
+    Q4_0 [] 2 Q4_0 false 4.63 "4-bit blocks of 32, one scale: simple and fast";
+    NVFP4 [] 39 NVFP4 false 4.63 "4-bit floats with 8-bit scales for each 16";
+    Q4_K_S [] 14 Q4_K false 4.67 "4-bit blocks, 5 bits in the first layers";
+    IQ4_NL [] 25 IQ4_NL false 4.68 "4-bit codebook in blocks of 32: for rows that 256 does not divide";
+    Q4_K_M ["Q4_K"] 15 Q4_K false 4.89 "4-bit blocks, 6 bits where it hurts: the usual choice";
+    Q4_1 [] 3 Q4_1 false 5.10 "4-bit blocks of 32, scale and minimum";
+    Q5_0 [] 8 Q5_0 false 5.57 "5-bit blocks of 32, one scale";
+    Q5_K_S [] 16 Q5_K false 5.57 "5-bit blocks throughout: small loss";
+    Q5_K_M ["Q5_K"] 17 Q5_K false 5.70 "5-bit blocks, 6 bits where it hurts: small loss";
+    Q5_1 [] 9 Q5_1 false 6.04 "5-bit blocks of 32, scale and minimum";
+    Q6_K [] 18 Q6_K false 6.56 "6-bit blocks: very small loss";
+    MXFP4_MOE ["MXFP4"] 38 MXFP4 false 8.50 "4-bit floats for experts, Q8_0 for the rest";
+    Q8_0 [] 7 Q8_0 false 8.50 "8-bit blocks of 32: nearly lossless";
+    F16 [] 1 F16 false 16.00 "16-bit floats";
+    BF16 [] 32 BF16 false 16.00 "16-bit floats with the range of f32";
+    F32 [] 0 F32 false 32.00 "32-bit floats";
 }
 
 impl FileType {

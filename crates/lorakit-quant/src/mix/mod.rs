@@ -16,7 +16,7 @@
 //! assert_eq!(choices[0].dtype, DType::Q6_K);
 //! assert_eq!(choices[0].reason.to_string(), "output: more bits");
 //! assert_eq!(choices[1].dtype, DType::F16);
-//! assert_eq!(choices[1].reason.to_string(), "rows of 100 are not whole Q4_K blocks of 256");
+//! assert_eq!(choices[1].reason.to_string(), "rows of 100 are not whole Q6_K blocks of 256");
 //! # Ok::<(), lorakit_quant::mix::MixError>(())
 //! ```
 //!

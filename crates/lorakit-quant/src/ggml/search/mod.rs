@@ -17,6 +17,7 @@
 //! ```
 
 pub(super) mod affine;
+pub(super) mod codebook;
 pub(super) mod non_negative;
 pub(super) mod symmetric;
 pub(super) mod weight;
