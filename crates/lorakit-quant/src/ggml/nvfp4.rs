@@ -52,22 +52,22 @@ fn half_ue4m3(bits: u8) -> f32 {
     }
 }
 
-/// The unsigned E4M3 float near a value: halves round up, without a look at the bits below; at most 448.
+/// The unsigned E4M3 float near a value: halves round up, without a look at the bits below. Like ggml, it takes
+/// everything that rounds to 256 or more for 448.
 #[inline(always)]
 fn to_ue4m3(value: f32) -> u8 {
     const LARGEST: u8 = 0x7e;
     if value.is_nan() || value <= 0.0 {
         return 0;
     }
-    let value = value.min(448.0);
     let bits = value.to_bits();
     let exponent = (bits >> 23) as i32 - 127 + 7;
-    match exponent {
-        ..=0 => ((value * 512.0 + 0.5) as u8).min(7),
-        // A carry out of the mantissa raises the exponent.
-        1..=14 => (((exponent as u32) << 3) + (bits >> 20 & 7) + (bits >> 19 & 1)).min(LARGEST.into()) as u8,
-        _ => LARGEST,
+    if exponent <= 0 {
+        return ((value * 512.0 + 0.5) as u8).min(7);
     }
+    // A carry out of the mantissa raises the exponent.
+    let rounded = ((exponent as u32) << 3) + (bits >> 20 & 7) + (bits >> 19 & 1);
+    if rounded < 15 << 3 { rounded as u8 } else { LARGEST }
 }
 
 #[cfg(test)]
@@ -82,15 +82,15 @@ mod tests {
 
     #[test]
     fn scales_are_rounded_to_the_nearest() {
-        for bits in 1..0x7f {
+        for bits in 1..0x78 {
             let (value, next) = (2.0 * half_ue4m3(bits), 2.0 * half_ue4m3(bits + 1));
             assert_eq!(to_ue4m3(value), bits);
             // Above the largest subnormal ggml rounds down.
-            if bits != 7 && bits < 0x7e {
+            if bits != 7 && bits < 0x77 {
                 let middle = (value + next) / 2.0;
                 assert_eq!((to_ue4m3(middle.next_down()), to_ue4m3(middle)), (bits, bits + 1), "{bits}");
             }
         }
-        assert_eq!([0.0, -1.0, f32::NAN, 1e9].map(to_ue4m3), [0, 0, 0, 0x7e]);
+        assert_eq!([0.0, -1.0, f32::NAN, 248.0, 256.0, 1e9].map(to_ue4m3), [0, 0, 0, 0x7e, 0x7e, 0x7e]);
     }
 }
