@@ -39,6 +39,9 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Quantized => {
             "merge into the unquantised model: a 4-bit base written back as 4-bit keeps 1-4 % of an adapter".into()
         }
+        ErrorKind::Unsupported if error.to_string().contains("is quantised by") => {
+            "merge into the unquantised model, from which this one was made".into()
+        }
         ErrorKind::Usage if error.to_string().contains("shards") => {
             "name a folder as the output, or raise `--max-shard-size`".into()
         }

@@ -43,6 +43,8 @@ const TOKENIZER: &[&str] = &[
     "chat_template.jinja",
     "chat_template.json",
 ];
+/// How weights are quantised, which they no longer are.
+const QUANTIZATION: &[&str] = &["hf_quant_config.json", "quant_config.json", "quantize_config.json"];
 /// What travels when the base was named as a single file, whose folder may hold anything.
 const COMPANIONS: &[&str] =
     &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
@@ -67,6 +69,9 @@ pub(super) fn side_files(
                 files.insert((*name).to_string(), Content::CopyOf(path));
             }
         }
+    }
+    if base.packing.is_some() {
+        files.retain(|name, _| !QUANTIZATION.contains(&name.as_str()));
     }
     let grown = grown_vocabulary(base, tensors);
     take_tokenizer(adapters, grown, &mut files, notes);
@@ -180,7 +185,7 @@ fn edit_config(json: &mut Value, base: &Model, untied: &Untied, dtype: Option<DT
     }
     // Left over from a time when the weights were quantised: every tensor is floating-point now.
     let float = |d: DType| matches!(d, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
-    if base.tensors().iter().all(|t| float(t.dtype))
+    if (base.packing.is_some() || base.tensors().iter().all(|t| float(t.dtype)))
         && let Some(map) = json.as_object_mut()
     {
         map.shift_remove("quantization_config");
