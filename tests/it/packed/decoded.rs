@@ -62,7 +62,7 @@ fn eight_bits_of_bitsandbytes() {
     let codes: Vec<u8> = (0..3 * 5).map(|i| (i * 17) as u8).collect();
     let scb = [0.5_f32, 3.0, 0.0];
     let expected: Vec<f32> =
-        (0..15).map(|i| f32::from(codes[i] as i8) * scb[i / 5] * 7.874_015_718_698_502e-3_f32).collect();
+        (0..15).map(|i| f32::from(codes[i] as i8) * scb[i / 5] * 0.007_874_016_f32).collect();
     let packed = [
         (format!("{MODULE}.weight"), bytes(Dtype::I8, &[3, 5], codes)),
         (format!("{MODULE}.SCB"), f32s(&[3], scb.into_iter())),
@@ -179,7 +179,7 @@ fn mxfp4_of_gpt_oss() {
     // Value `input` of row `output`, as it is stored.
     let value = |expert: usize, output: usize, input: usize| {
         let at = (expert * outputs + output) * inputs + input;
-        let code = if at % 2 == 0 { blocks[at / 2] & 15 } else { blocks[at / 2] >> 4 };
+        let code = if at.is_multiple_of(2) { blocks[at / 2] & 15 } else { blocks[at / 2] >> 4 };
         let value = E2M1[usize::from(code & 7)] * 2f64.powi(i32::from(scales[at / 32]) - 127);
         if code < 8 { value } else { -value }
     };

@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(grid(matrix, &[]), Some((false, 1, 1)));
         assert_eq!(grid(matrix, &[1]), Some((false, 1, 1)));
         assert_eq!(grid(matrix, &[256]), Some((false, 256, 1)));
-        assert_eq!(grid(matrix, &[256, 1]), Some((false, 256, 1)));
+        assert_eq!(grid(matrix, &[256, 1]), Some((true, 256, 1)));
         assert_eq!(grid(matrix, &[2, 3]), Some((true, 2, 3)));
         assert_eq!(grid(matrix, &[384]), None);
         let experts = &[8, 256, 384];
