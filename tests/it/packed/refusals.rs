@@ -97,6 +97,8 @@ fn four_bits_with_parts_missing_or_wrong() {
     insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(state.clone(), text(larger)))), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight`: has 16384 bytes; 16448 are needed for [128, 257] 4-bit codes");
     let plain = larger.replace("257", "256");
     insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(state.clone(), text(&plain)))), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.absmax`: is U8 with 512 values; needed are 512 values of F32");
+    let twice = |w: &mut Weights| drop(w.insert(name(".quant_state.bitsandbytes__fp4"), w[&state].clone()));
+    insta::assert_snapshot!(spoiled(CASE, twice), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight`: is described twice, in different ways");
     let table = Tensor::new(Dtype::F32, &[16], &[0.5; 16]);
     insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(name(".quant_map"), table))), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.quant_map`: is not the table of nf4");
 }

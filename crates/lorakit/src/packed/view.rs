@@ -38,6 +38,17 @@ enum Part {
 impl PackedView {
     /// The view of `stored` in which `packed`, ascending by the place they take, are seen; and their positions in it.
     pub(super) fn new(stored: Arc<Checkpoint>, packed: Vec<Packed>) -> Result<(Self, Vec<usize>)> {
+        let corrupt = |index: usize, name: &str, message: &str| {
+            Error::new(ErrorKind::Corrupt, message).tensor(name).at(stored.path_of(index))
+        };
+        if let Some(twice) = packed.windows(2).find(|pair| pair[0].codes == pair[1].codes) {
+            let index = twice[0].codes;
+            return Err(corrupt(
+                index,
+                &stored.tensors()[index].name,
+                "is described twice, in different ways",
+            ));
+        }
         let mut hidden = vec![false; stored.tensors().len()];
         packed.iter().flat_map(|p| &p.sidecars).for_each(|&sidecar| hidden[sidecar] = true);
         let mut view = PackedView {
@@ -57,9 +68,7 @@ impl PackedView {
                 None => (info.clone(), Part::Stored(index)),
             };
             if view.index.insert(info.name.clone(), view.tensors.len()).is_some() {
-                let message = "is stored twice: as it is, and packed";
-                let error = Error::new(ErrorKind::Corrupt, message).tensor(&info.name);
-                return Err(error.at(stored.path_of(index)));
+                return Err(corrupt(index, &info.name, "is stored twice: as it is, and packed"));
             }
             view.tensors.push(info);
             view.parts.push(part);
