@@ -8,7 +8,7 @@
 //! entry that follows the midpoints below it. The counts are taken from above (`code = 15 - midpoints not below`), so
 //! that a NaN, which compares with nothing, gets the last code, as in bitsandbytes.
 
-use super::table::{self, FP4, FP4_CUTS, FP4_ORDER, NF4, NF4_CUTS, NF4_ORDER};
+use super::table::{FP4, FP4_CUTS, FP4_ORDER, FP4_PAIRS, NF4, NF4_CUTS, NF4_ORDER, NF4_PAIRS};
 use crate::float::absmax;
 use crate::pair::{self, Pairs};
 
@@ -123,8 +123,6 @@ impl FourBit {
     /// # Panics
     /// If `block_size` is odd or zero, or if `codes` or `absmax` end before the values do.
     pub fn decode(self, codes: &[u8], absmax: &[f32], block_size: usize, skip: usize, values: &mut [f32]) {
-        static NF4_PAIRS: Pairs = table::NF4_PAIRS;
-        static FP4_PAIRS: Pairs = table::FP4_PAIRS;
         assert!(block_size > 0 && block_size.is_multiple_of(2), "blocks of {block_size} values");
         let pairs = match self {
             FourBit::Nf4 => &NF4_PAIRS,

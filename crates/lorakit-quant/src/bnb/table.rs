@@ -59,8 +59,8 @@ const fn midpoints(table: &[f32; 16], order: &[u8; 16]) -> [f32; 15] {
     cuts
 }
 
-pub(super) const NF4_PAIRS: Pairs = pairs(&NF4, First::High);
-pub(super) const FP4_PAIRS: Pairs = pairs(&FP4, First::High);
+pub(super) static NF4_PAIRS: Pairs = pairs(&NF4, First::High);
+pub(super) static FP4_PAIRS: Pairs = pairs(&FP4, First::High);
 
 #[cfg(test)]
 mod tests {
