@@ -12,6 +12,7 @@ mod inspect;
 mod llama;
 mod merge;
 mod near;
+mod packed;
 mod quantize;
 mod smollm2;
 mod support;

@@ -140,7 +140,7 @@ pub(crate) struct Merge {
     /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
     #[arg(long)]
     pub(crate) residual_base: bool,
-    /// Packing of expert factors in lora_B: PEFT's is rank_major
+    /// Packer of expert factors in lora_B: PEFT's is rank_major
     #[arg(long, value_name = "LAYOUT", default_value = "auto")]
     pub(crate) moe_b_layout: MoeChoice,
     /// When sums are rounded; for comparisons with PEFT

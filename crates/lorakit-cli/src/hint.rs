@@ -59,6 +59,9 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("--format") => {
             "leave `--format` out: the type says what is written".into()
         }
+        ErrorKind::Unsupported if error.to_string().contains("is quantised by") => {
+            "merge into the unquantised model, from which this one was made".into()
+        }
         ErrorKind::Usage if error.to_string().contains("shards") => {
             "name a folder as the output, or raise `--max-shard-size`".into()
         }

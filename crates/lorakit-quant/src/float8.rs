@@ -6,8 +6,9 @@
 //! E8M0: exponent (bias 127)                                        powers of two, NaN at 255
 //! ```
 //!
-//! Values are rounded to nearest, ties to even, as PyTorch does: what is too large becomes infinite in E5M2 and NaN
-//! in E4M3, which scaling must prevent. E8M0 holds scales; who makes them decides how they are rounded.
+//! Values are rounded to nearest, ties to even. What is too large becomes infinite in E5M2 and NaN in E4M3, where
+//! recent versions of PyTorch give the largest value: an overflow is to be seen. E8M0 holds scales; who makes them
+//! decides how they are rounded.
 
 use lorakit_tensor::DType;
 

@@ -33,7 +33,8 @@ pub struct Tiles {
 /// scale 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaleRule {
-    /// `1 / (448 / largest)`; values are multiplied by `448 / largest`. The `weight_scale_inv` of transformers.
+    /// `1 / (1 / largest · 448)`; values are multiplied by its reciprocal, `1 / largest · 448`. The `weight_scale_inv`
+    /// of transformers.
     Reciprocal,
     /// The same, raised to a power of two, which E8M0 holds exactly; values are multiplied by its reciprocal. The
     /// scale format `ue8m0` of transformers.
@@ -120,8 +121,8 @@ impl ScaleRule {
         if largest == 0.0 {
             return Scaling { scale: 1.0, factor: Some(1.0) };
         }
-        // Below `448 / f32::MAX`, transformers makes NaNs.
-        let factor = (MAX / largest).min(f32::MAX);
+        // PyTorch divides a number by a tensor as a product. Below `448 / f32::MAX`, transformers makes NaNs.
+        let factor = (1.0 / largest * MAX).min(f32::MAX);
         let inverse = 1.0 / factor;
         match self {
             ScaleRule::Reciprocal => Scaling { scale: inverse, factor: Some(factor) },
@@ -211,7 +212,7 @@ mod tests {
             let largest = values[..128 * 300].chunks(300).flat_map(|row| &row[..128]);
             let largest = largest.fold(0f32, |a, v| a.max(v.abs()));
             match rule {
-                ScaleRule::Reciprocal => assert_eq!(scales[0], 1.0 / (448.0 / largest)),
+                ScaleRule::Reciprocal => assert_eq!(scales[0], 1.0 / (1.0 / largest * 448.0)),
                 ScaleRule::Quotient => assert_eq!(scales[0], largest / 448.0),
                 ScaleRule::PowerOfTwo => {
                     assert_eq!(scales[0], f32::from_bits(u32::from(e8m0(scales[0])) << 23));

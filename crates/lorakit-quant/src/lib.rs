@@ -45,5 +45,6 @@ mod codec;
 mod float;
 mod float8;
 mod ggml;
+mod pair;
 
 pub use codec::{CODECS, Codec, ENCODERS, Encoder, codec, encoder};

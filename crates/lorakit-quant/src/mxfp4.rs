@@ -8,6 +8,7 @@
 //! The codes are those of GGUF's `MXFP4`, which has another order of the values within a group.
 
 use crate::float8::e8m0_to_f32;
+use crate::pair::{self, First, Pairs, pairs};
 
 /// Values of one group.
 pub const GROUP: usize = 32;
@@ -23,20 +24,10 @@ const E2M1: [f32; 16] =
 pub fn decode(blocks: &[u8], scales: &[u8], values: &mut [f32]) {
     wide! {
         fn decode_groups(blocks: &[u8], scales: &[u8], values: &mut [f32]) {
-            const PAIRS: &[[f32; 2]; 256] = &{
-                let mut pairs = [[0.0; 2]; 256];
-                let mut byte = 0;
-                while byte < 256 {
-                    pairs[byte] = [E2M1[byte & 15], E2M1[byte >> 4]];
-                    byte += 1;
-                }
-                pairs
-            };
+            const PAIRS: &Pairs = &pairs(&E2M1, First::Low);
             let groups = blocks.as_chunks::<{ GROUP / 2 }>().0.iter().zip(scales);
             for ((codes, scale), values) in groups.zip(values.as_chunks_mut::<GROUP>().0) {
-                let scale = e8m0_to_f32(*scale);
-                let found = codes.map(|code| PAIRS[usize::from(code)]);
-                values.iter_mut().zip(found.as_flattened()).for_each(|(value, e2m1)| *value = e2m1 * scale);
+                pair::decode(PAIRS, codes, e8m0_to_f32(*scale), values);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Codes, scales, descriptions and values equal those of bitsandbytes' processor version: `fixtures/golden/bnb`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -41,6 +41,7 @@ pub mod adapter;
 pub mod arch;
 pub mod fit;
 pub mod ops;
+pub mod packed;
 pub mod plan;
 
 mod error;

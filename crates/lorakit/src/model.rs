@@ -7,6 +7,7 @@ use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, TensorInfo, TensorSour
 use serde_json::Value;
 
 use crate::ops::convert;
+use crate::packed::{self, Packing};
 use crate::plan::{Content, SideFile};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -16,6 +17,8 @@ pub struct Model {
     pub path: PathBuf,
     /// `config.json`, where there is one.
     pub config: Option<ModelConfig>,
+    /// How its weights are packed, where a view decodes them: see [`Self::open_as_hf`].
+    pub packing: Option<Packing>,
     checkpoint: Arc<Checkpoint>,
     source: Arc<dyn TensorSource>,
     /// Files of the model folder that a GGUF file holds as metadata.
@@ -48,14 +51,14 @@ impl Model {
             false => None,
         };
         let source: Arc<dyn TensorSource> = checkpoint.clone();
-        Ok(Model { path: path.to_path_buf(), config, checkpoint, source, rebuilt: Vec::new() })
+        Ok(Model { path: path.to_path_buf(), config, packing: None, checkpoint, source, rebuilt: Vec::new() })
     }
 
     /// Opens a folder or file; a GGUF file is seen as the Hugging Face checkpoint it was made from, its weights
-    /// to be written as `dtype`.
+    /// to be written as `dtype`, and a quantised checkpoint with its weights decoded.
     ///
     /// # Errors
-    /// As [`Self::open`], and for GGUF files of an unknown family or tokenizer.
+    /// As [`Self::open`], for GGUF files of an unknown family or tokenizer, and as [`packed::view`].
     pub fn open_as_hf(path: &Path, mode: ReadMode, dtype: Option<DType>) -> Result<Self> {
         let mut model = Self::open(path, mode)?;
         if model.checkpoint.format() == Format::Gguf {
@@ -64,6 +67,10 @@ impl Model {
             if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
                 model.config = Some(ModelConfig { json: json::parse(text)? });
             }
+        } else if let Some((source, packing)) =
+            packed::view(&model.checkpoint, model.config.as_ref()).map_err(|e| e.at(path))?
+        {
+            (model.source, model.packing) = (source, Some(packing));
         }
         Ok(model)
     }
@@ -97,6 +104,21 @@ impl Model {
     /// The folder of the configuration and tokenizer.
     pub fn folder(&self) -> &Path {
         if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+    }
+
+    /// The dtype that packed weights are written in: what `config.json` says if it is F32, F16 or BF16, else BF16;
+    /// `None` if none is packed.
+    pub fn packed_dtype(&self) -> Option<DType> {
+        self.packing.as_ref()?;
+        let said = self.config.as_ref().and_then(ModelConfig::dtype);
+        let known = [DType::F32, DType::F16].into_iter().find(|dtype| torch_name(*dtype) == said);
+        Some(known.unwrap_or(DType::BF16))
+    }
+
+    /// The dtype that tensor `index` keeps where none is asked for: its own, or [`Self::packed_dtype`].
+    pub fn kept_dtype(&self, index: usize) -> DType {
+        let packed = self.packing.as_ref().is_some_and(|packing| packing.contains(index));
+        self.packed_dtype().filter(|_| packed).unwrap_or(self.tensors()[index].dtype)
     }
 
     /// Number of values.

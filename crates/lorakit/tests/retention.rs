@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lorakit::TensorRef;
 use lorakit::plan::{
-    Compute, Container, Factor, LowRank, OutputTensor, Packing, Plan, Recipe, Silent, Target, overall,
+    Compute, Container, Factor, LowRank, OutputTensor, Packer, Plan, Recipe, Silent, Target, overall,
 };
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::{codec, encoder};
@@ -21,14 +21,14 @@ const ROWS: usize = 256;
 const COLS: usize = 1024;
 const RANK: usize = 16;
 
-const NF4: Form = Form::Packed(Packing::FourBit { kind: FourBit::Nf4, block: 64, nested: false });
-const NF4_NESTED: Form = Form::Packed(Packing::FourBit { kind: FourBit::Nf4, block: 64, nested: true });
+const NF4: Form = Form::Packed(Packer::FourBit { kind: FourBit::Nf4, block: 64, nested: false });
+const NF4_NESTED: Form = Form::Packed(Packer::FourBit { kind: FourBit::Nf4, block: 64, nested: true });
 
 /// How a matrix is stored.
 #[derive(Debug, Clone, Copy)]
 enum Form {
     Blocks(DType),
-    Packed(Packing),
+    Packed(Packer),
 }
 
 use Form::Blocks;

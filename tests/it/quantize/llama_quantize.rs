@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::Path;
 
+use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
 use sha2::{Digest, Sha256};
 
 use crate::smollm2::model;
@@ -63,9 +64,8 @@ fn files_equal_llama_quantize() {
         sandbox.run(&format!("quantize bf16.gguf --type {mix} -o out.gguf --force"), &[]).ok();
         assert_eq!(sha256(&sandbox.path("out.gguf")), *digest, "{mix}");
     }
-    let tensors =
-        lorakit_tensor::Checkpoint::open(&sandbox.path("bf16.gguf"), lorakit_tensor::ReadMode::Mapped);
-    write_imatrix(tensors.unwrap().tensors(), &sandbox.path("imatrix.dat"));
+    let bf16 = Checkpoint::open(&sandbox.path("bf16.gguf"), ReadMode::Mapped).unwrap();
+    write_imatrix(bf16.tensors(), &sandbox.path("imatrix.dat"));
     for (mix, digest) in WEIGHED {
         let options = "--imatrix imatrix.dat -o out.gguf --force";
         sandbox.run(&format!("quantize bf16.gguf --type {mix} {options}"), &[]).ok();
@@ -74,7 +74,7 @@ fn files_equal_llama_quantize() {
 }
 
 /// Importances that follow a formula, as `smollm2_imatrix.py` writes them.
-fn write_imatrix(tensors: &[lorakit_tensor::TensorInfo], path: &Path) {
+fn write_imatrix(tensors: &[TensorInfo], path: &Path) {
     let matrices: Vec<_> =
         tensors.iter().filter(|t| t.name.starts_with("blk.") && t.shape.len() == 2).collect();
     let mut bytes = (matrices.len() as i32).to_le_bytes().to_vec();

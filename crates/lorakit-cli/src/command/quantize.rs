@@ -14,7 +14,6 @@ use crate::args::{self, Common, Mixing};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
-use crate::units;
 
 pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let (Some(source), Some(output), Some(kind)) = (&args.model, &args.output, args.kind) else {

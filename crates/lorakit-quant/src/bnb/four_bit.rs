@@ -8,7 +8,9 @@
 //! entry that follows the midpoints below it. The counts are taken from above (`code = 15 - midpoints not below`), so
 //! that a NaN, which compares with nothing, gets the last code, as in bitsandbytes.
 
+use super::table::{FP4, FP4_CUTS, FP4_ORDER, FP4_PAIRS, NF4, NF4_CUTS, NF4_ORDER, NF4_PAIRS};
 use crate::float::absmax;
+use crate::pair::{self, Pairs};
 
 /// Block sizes of bitsandbytes, in values.
 pub const BLOCK_SIZES: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
@@ -23,74 +25,6 @@ pub enum FourBit {
     Nf4,
     /// A float with a sign, two exponent bits and one mantissa bit, scaled so that the largest is 1.
     Fp4,
-}
-
-const NF4: [f32; 16] = [
-    -1.0,
-    -0.696_192_8,
-    -0.525_073_05,
-    -0.394_917_5,
-    -0.284_441_38,
-    -0.184_773_43,
-    -0.091_050_036,
-    0.0,
-    0.079_580_3,
-    0.160_930_2,
-    0.246_112_3,
-    0.337_915_24,
-    0.440_709_83,
-    0.562_617,
-    0.722_956_84,
-    1.0,
-];
-
-/// In the order of the bits. Code 8, "minus zero", decodes to `+0`.
-const FP4: [f32; 16] = [
-    0.0,
-    0.005_208_333_5,
-    0.666_666_7,
-    1.0,
-    0.333_333_34,
-    0.5,
-    0.166_666_67,
-    0.25,
-    0.0,
-    -0.005_208_333_5,
-    -0.666_666_7,
-    -1.0,
-    -0.333_333_34,
-    -0.5,
-    -0.166_666_67,
-    -0.25,
-];
-
-/// The codes in ascending order of their values; of the two zeros, the positive one comes first.
-const NF4_ORDER: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
-const FP4_ORDER: [u8; 16] = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3];
-
-const NF4_CUTS: [f32; 15] = midpoints(&NF4, &NF4_ORDER);
-const FP4_CUTS: [f32; 15] = midpoints(&FP4, &FP4_ORDER);
-
-/// The midpoints of neighbours in ascending order.
-const fn midpoints(table: &[f32; 16], order: &[u8; 16]) -> [f32; 15] {
-    let mut cuts = [0.0; 15];
-    let mut i = 0;
-    while i < 15 {
-        cuts[i] = (table[order[i] as usize] + table[order[i + 1] as usize]) / 2.0;
-        i += 1;
-    }
-    cuts
-}
-
-/// The two values of each byte.
-const fn pairs(table: &[f32; 16]) -> [[f32; 2]; 256] {
-    let mut pairs = [[0.0; 2]; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        pairs[byte] = [table[byte >> 4], table[byte & 15]];
-        byte += 1;
-    }
-    pairs
 }
 
 impl FourBit {
@@ -189,15 +123,13 @@ impl FourBit {
     /// # Panics
     /// If `block_size` is odd or zero, or if `codes` or `absmax` end before the values do.
     pub fn decode(self, codes: &[u8], absmax: &[f32], block_size: usize, skip: usize, values: &mut [f32]) {
-        const NF4_PAIRS: &[[f32; 2]; 256] = &pairs(&NF4);
-        const FP4_PAIRS: &[[f32; 2]; 256] = &pairs(&FP4);
         assert!(block_size > 0 && block_size.is_multiple_of(2), "blocks of {block_size} values");
         let pairs = match self {
-            FourBit::Nf4 => NF4_PAIRS,
-            FourBit::Fp4 => FP4_PAIRS,
+            FourBit::Nf4 => &NF4_PAIRS,
+            FourBit::Fp4 => &FP4_PAIRS,
         };
         wide! {
-            fn decode(pairs: &[[f32; 2]; 256], codes: &[u8], absmax: &[f32], block_size: usize, skip: usize, values: &mut [f32]) {
+            fn decode(pairs: &Pairs, codes: &[u8], absmax: &[f32], block_size: usize, skip: usize, values: &mut [f32]) {
                 let (mut at, mut rest) = (skip, values);
                 while !rest.is_empty() {
                     let left = block_size - at % block_size;
@@ -214,37 +146,20 @@ impl FourBit {
 
 /// Decodes values `at..` of `codes`, all of one scale.
 #[inline(always)]
-fn decode_run(pairs: &[[f32; 2]; 256], codes: &[u8], absmax: f32, at: usize, values: &mut [f32]) {
-    // A single value where the range starts or ends inside of a byte.
+fn decode_run(pairs: &Pairs, codes: &[u8], absmax: f32, at: usize, values: &mut [f32]) {
+    // The second value of a byte, where the range starts inside of one.
     let (head, values) = values.split_at_mut(at % 2);
     if let [value] = head {
         *value = pairs[usize::from(codes[at / 2])][1] * absmax;
     }
-    let codes = &codes[at.div_ceil(2)..(at + head.len() + values.len()).div_ceil(2)];
-    let (whole, last) = values.as_chunks_mut::<2>();
-    let ((pieces, rest), (piece_codes, rest_codes)) = (whole.as_chunks_mut(), codes.as_chunks());
+    let first = at.div_ceil(2);
+    let codes = &codes[first..first + values.len().div_ceil(2)];
+    let ((pieces, rest), (piece_codes, rest_codes)) = (values.as_chunks_mut::<32>(), codes.as_chunks::<16>());
     for (values, codes) in pieces.iter_mut().zip(piece_codes) {
-        decode_pairs::<16>(pairs, codes, absmax, values);
+        pair::decode(pairs, codes, absmax, values);
     }
-    for (values, codes) in rest.as_chunks_mut().0.iter_mut().zip(rest_codes.as_chunks().0) {
-        decode_pairs::<1>(pairs, codes, absmax, values);
-    }
-    if let ([value], [.., code]) = (last, codes) {
-        *value = pairs[usize::from(*code)][0] * absmax;
-    }
-}
-
-/// Looks all pairs up before it multiplies them, which is what makes vectors of the products.
-#[inline(always)]
-fn decode_pairs<const N: usize>(
-    pairs: &[[f32; 2]; 256],
-    codes: &[u8; N],
-    absmax: f32,
-    values: &mut [[f32; 2]; N],
-) {
-    let found = codes.map(|code| pairs[usize::from(code)]);
-    for (value, found) in values.as_flattened_mut().iter_mut().zip(found.as_flattened()) {
-        *value = found * absmax;
+    for (values, code) in rest.chunks_mut(2).zip(rest_codes) {
+        pair::decode(pairs, &[*code], absmax, values);
     }
 }
 
@@ -301,40 +216,6 @@ mod tests {
         let mut absmax = vec![-1.0; values.len().div_ceil(64)];
         four_bit.encode(values, 64, &mut codes, &mut absmax);
         (codes, absmax)
-    }
-
-    #[test]
-    fn cuts_are_those_of_bitsandbytes() {
-        let nf4 = [
-            0xbf59_1cd8_u32,
-            0xbf1c_5270,
-            0xbeeb_8480,
-            0xbead_ea76,
-            0xbe70_3cec,
-            0xbe0d_38bc,
-            0xbd3a_7871,
-            0x3d22_faff,
-            0x3df6_4862,
-            0x3e50_67e0,
-            0x3e95_82d4,
-            0x3ec7_53f9,
-            0x3f00_6d04,
-            0x3f24_8daf,
-            0x3f5c_89da,
-        ];
-        assert_eq!(NF4_CUTS.map(f32::to_bits), nf4);
-        let fp4 = [
-            0.833_333_37,
-            0.583_333_37,
-            0.416_666_7,
-            0.291_666_7,
-            0.208_333_34,
-            0.085_937_5,
-            0.002_604_166_7_f32,
-        ];
-        assert_eq!(FP4_CUTS[8..].iter().rev().copied().collect::<Vec<_>>(), fp4);
-        assert_eq!(FP4_CUTS[..7].iter().map(|c| -c).collect::<Vec<_>>(), fp4);
-        assert_eq!(FP4_CUTS[7], 0.0);
     }
 
     #[test]

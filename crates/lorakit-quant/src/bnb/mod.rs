@@ -22,6 +22,7 @@
 mod four_bit;
 mod quant_state;
 mod repr;
+mod table;
 
 pub mod double_quant;
 pub mod int8;

@@ -40,6 +40,8 @@ pub(super) const TOKENIZER: &[&str] = &[
     "chat_template.jinja",
     "chat_template.json",
 ];
+/// How weights are quantised, which they no longer are.
+const QUANTIZATION: &[&str] = &["hf_quant_config.json", "quant_config.json", "quantize_config.json"];
 /// What travels when the base was named as a single file, whose folder may hold anything.
 const COMPANIONS: &[&str] =
     &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
@@ -58,6 +60,9 @@ pub(super) fn travelling(model: &Model) -> Result<BTreeMap<String, Content>> {
                 files.insert((*name).to_string(), Content::CopyOf(path));
             }
         }
+    }
+    if model.packing.is_some() {
+        files.retain(|name, _| !QUANTIZATION.contains(&name.as_str()));
     }
     Ok(files)
 }

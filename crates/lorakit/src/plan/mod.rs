@@ -25,7 +25,7 @@ use lorakit_tensor::{TensorInfo, publish};
 
 pub use digest::FileDigest;
 pub use factor::{Factor, LowRank};
-pub use pack::{Packed, Packing, Part};
+pub use pack::{Packed, Packer, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub use retention::{Retention, TensorRetention, by_type, overall};

@@ -24,7 +24,7 @@ use super::recipe::{Compute, OutputTensor, Recipe};
 
 /// How one weight becomes several tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Packing {
+pub enum Packer {
     /// bitsandbytes 4-bit: blocks of `block` values run over the flattened tensor.
     FourBit {
         /// The table of values.
@@ -44,7 +44,7 @@ pub enum Packing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
     /// The scheme.
-    pub packing: Packing,
+    pub packing: Packer,
     /// The shape of the weight.
     pub shape: Vec<usize>,
     /// The dtype of the values that a reader gets.
@@ -65,45 +65,45 @@ pub enum Part {
 /// The side of an FP8 tile.
 const TILE: usize = 128;
 
-impl Packing {
+impl Packer {
     /// What people call it.
     pub fn name(self) -> &'static str {
         match self {
-            Packing::FourBit { kind, .. } => label(kind),
-            Packing::Int8 => "INT8",
-            Packing::Fp8Tiles => "FP8",
+            Packer::FourBit { kind, .. } => label(kind),
+            Packer::Int8 => "INT8",
+            Packer::Fp8Tiles => "FP8",
         }
     }
 
     /// Rows that must be encoded together, so that no block is cut.
     pub(super) fn rows_together(self, cols: usize) -> usize {
         match self {
-            Packing::FourBit { block, .. } => block / gcd(block, cols.max(1)),
-            Packing::Int8 => 1,
-            Packing::Fp8Tiles => TILE,
+            Packer::FourBit { block, .. } => block / gcd(block, cols.max(1)),
+            Packer::Int8 => 1,
+            Packer::Fp8Tiles => TILE,
         }
     }
 
     /// Bytes of the codes of `values` values.
     pub(super) fn code_bytes(self, values: usize) -> usize {
         match self {
-            Packing::FourBit { .. } => values.div_ceil(2),
-            Packing::Int8 | Packing::Fp8Tiles => values,
+            Packer::FourBit { .. } => values.div_ceil(2),
+            Packer::Int8 | Packer::Fp8Tiles => values,
         }
     }
 
     /// Number of scales of the first `rows` rows.
     pub(super) fn scales(self, rows: usize, cols: usize) -> usize {
         match self {
-            Packing::FourBit { block, .. } => (rows * cols).div_ceil(block),
-            Packing::Int8 => rows,
-            Packing::Fp8Tiles => rows.div_ceil(TILE) * cols.div_ceil(TILE),
+            Packer::FourBit { block, .. } => (rows * cols).div_ceil(block),
+            Packer::Int8 => rows,
+            Packer::Fp8Tiles => rows.div_ceil(TILE) * cols.div_ceil(TILE),
         }
     }
 
     /// Whether the scales of the whole tensor are needed before any can be written.
     pub(super) fn nested(self) -> bool {
-        matches!(self, Packing::FourBit { nested: true, .. })
+        matches!(self, Packer::FourBit { nested: true, .. })
     }
 
     /// Encodes rows that start at a multiple of [`Self::rows_together`]; adds their scales to `scales` and replaces
@@ -113,15 +113,15 @@ impl Packing {
         scales.resize(from + self.scales(values.len() / cols.max(1), cols), 0.0);
         let scales = &mut scales[from..];
         match self {
-            Packing::FourBit { kind, block, .. } => {
+            Packer::FourBit { kind, block, .. } => {
                 kind.encode(values, block, codes, scales);
                 kind.decode(codes, scales, block, 0, values);
             }
-            Packing::Int8 => {
+            Packer::Int8 => {
                 int8::encode(values, cols, codes, scales);
                 int8::decode(codes, scales, cols, 0, values);
             }
-            Packing::Fp8Tiles => {
+            Packer::Fp8Tiles => {
                 let tiles = Tiles { cols, height: TILE, width: TILE };
                 tiles.encode(ScaleRule::Reciprocal, values, codes, scales);
                 if let Some(codec) = codec(DType::F8_E4M3) {
@@ -136,7 +136,7 @@ impl Packing {
 impl Packed {
     /// The parts that need all scales of a tensor.
     pub(super) fn finish(&self, scales: &[f32]) -> Vec<(Part, Vec<u8>)> {
-        let Packing::FourBit { kind, block, nested: true } = self.packing else { return Vec::new() };
+        let Packer::FourBit { kind, block, nested: true } = self.packing else { return Vec::new() };
         let offset = double_quant::offset(scales);
         let mut codes = vec![0; scales.len()];
         let mut nested = vec![0.0; scales.len().div_ceil(double_quant::BLOCK)];
@@ -154,15 +154,15 @@ impl OutputTensor {
     /// The tensors that hold `weight`, a computed matrix, in this packing. A reader gets values of `dtype`.
     ///
     /// The module of `P.weight` is `P`.
-    pub fn packed(weight: TensorInfo, compute: Compute, packing: Packing, dtype: DType) -> Vec<Self> {
+    pub fn packed(weight: TensorInfo, compute: Compute, packing: Packer, dtype: DType) -> Vec<Self> {
         let (rows, cols) = (compute.rows, compute.cols);
         let name = weight.name.clone();
         let module = name.strip_suffix(".weight").unwrap_or(&name).to_string();
         let scales = packing.scales(rows, cols);
         let (dtype_of_codes, shape_of_codes) = match packing {
-            Packing::FourBit { .. } => (DType::U8, vec![packing.code_bytes(rows * cols), 1]),
-            Packing::Int8 => (DType::I8, weight.shape.clone()),
-            Packing::Fp8Tiles => (DType::F8_E4M3, weight.shape.clone()),
+            Packer::FourBit { .. } => (DType::U8, vec![packing.code_bytes(rows * cols), 1]),
+            Packer::Int8 => (DType::I8, weight.shape.clone()),
+            Packer::Fp8Tiles => (DType::F8_E4M3, weight.shape.clone()),
         };
         let tensor = |name: String, dtype, shape: Vec<usize>, recipe| OutputTensor {
             info: TensorInfo { name, dtype, shape },
@@ -175,7 +175,7 @@ impl OutputTensor {
         let mut tensors =
             vec![tensor(name.clone(), dtype_of_codes, shape_of_codes, Recipe::Compute(Box::new(compute)))];
         match packing {
-            Packing::FourBit { kind, block, nested } => {
+            Packer::FourBit { kind, block, nested } => {
                 let scale_dtype = if nested { DType::U8 } else { DType::F32 };
                 tensors.push(tensor(format!("{name}.absmax"), scale_dtype, vec![scales], part(Part::Scales)));
                 let map = given(little_endian(kind.table()));
@@ -194,12 +194,12 @@ impl OutputTensor {
                     tensors.push(tensor(key, DType::U8, vec![json.len()], given(json)));
                 }
             }
-            Packing::Int8 => {
+            Packer::Int8 => {
                 tensors.push(tensor(format!("{module}.SCB"), DType::F32, vec![rows], part(Part::Scales)));
                 let format = tensor(format!("{module}.weight_format"), DType::U8, Vec::new(), given(vec![0]));
                 tensors.push(format);
             }
-            Packing::Fp8Tiles => {
+            Packer::Fp8Tiles => {
                 let tiles = vec![rows.div_ceil(TILE), cols.div_ceil(TILE)];
                 let name = format!("{module}.weight_scale_inv");
                 tensors.push(tensor(name, DType::F32, tiles, part(Part::Scales)));

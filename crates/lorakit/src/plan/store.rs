@@ -5,7 +5,7 @@ use std::ops::Range;
 use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
 
-use super::pack::Packing;
+use super::pack::Packer;
 use super::recipe::{Compute, Importance};
 use crate::{Error, ErrorKind, Result};
 
@@ -14,7 +14,7 @@ pub(super) enum Store<'a> {
     /// Blocks of one type.
     Blocks { encoder: &'static dyn Encoder, decoder: &'static dyn Codec, importance: Option<&'a Importance> },
     /// Codes, with scales in another tensor.
-    Packed(Packing),
+    Packed(Packer),
 }
 
 impl<'a> Store<'a> {

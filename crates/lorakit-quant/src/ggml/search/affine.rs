@@ -28,7 +28,11 @@ pub(in crate::ggml) struct Fit<const N: usize, const L: usize> {
 impl Search {
     /// Fits the values `x`, the error of each counted with its weight.
     #[inline(always)]
-    pub fn fit<const N: usize, const L: usize>(&self, x: &[[f32; L]; N], w: &[[f32; L]; N]) -> Fit<N, L> {
+    pub(in crate::ggml) fn fit<const N: usize, const L: usize>(
+        &self,
+        x: &[[f32; L]; N],
+        w: &[[f32; L]; N],
+    ) -> Fit<N, L> {
         let (mut low, mut high) = (x[0], x[0]);
         let (mut sum_w, mut sum_wx): (_, [f32; L]) = (w[0], lanes(|i| w[0][i] * x[0][i]));
         for (x, w) in x.iter().zip(w).skip(1) {

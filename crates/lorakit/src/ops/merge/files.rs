@@ -110,7 +110,7 @@ fn edit_config(json: &mut Value, base: &Model, untied: &Untied, dtype: Option<DT
     }
     // Left over from a time when the weights were quantised: every tensor is floating-point now.
     let float = |d: DType| matches!(d, DType::F64 | DType::F32 | DType::F16 | DType::BF16);
-    if base.tensors().iter().all(|t| float(t.dtype))
+    if (base.packing.is_some() || base.tensors().iter().all(|t| float(t.dtype)))
         && let Some(map) = json.as_object_mut()
     {
         map.shift_remove("quantization_config");

@@ -139,7 +139,9 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     let to_gguf = matches!(options.quantization, Some(Quantization::Gguf { .. }));
     let to_packed = matches!(options.quantization, Some(Quantization::Packed { .. }));
     let decoded = !to_gguf && (to_packed || base.checkpoint().format() == Format::Gguf);
-    let dtype = options.dtype.or_else(|| decoded.then(|| natural_dtype(base.tensors())));
+    let dtype = options
+        .dtype
+        .or_else(|| decoded.then(|| base.packed_dtype().unwrap_or_else(|| natural_dtype(base.tensors()))));
     let options = &MergeOptions { dtype, ..options.clone() };
     let mut notes = Vec::new();
     let mut adapters = Vec::new();
@@ -234,7 +236,7 @@ fn output_tensors(
     let mut tensors = Vec::with_capacity(base.tensors().len() + 1);
     for (index, info) in base.tensors().iter().enumerate() {
         let tensor = base.tensor(index);
-        let dtype = output_dtype(info.dtype, options.dtype);
+        let dtype = output_dtype(base.kept_dtype(index), options.dtype);
         tensors.push(match groups.take(&info.name) {
             Some(group) => edit(base, info.name.clone(), group, options)?,
             None => OutputTensor::cast(tensor, dtype),
@@ -251,12 +253,11 @@ fn output_tensors(
 }
 
 fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Result<OutputTensor> {
-    let original = group.base.map(|index| base.tensor(index));
-    let fallback = base.tensors().iter().find(|t| t.shape.len() > 1).map(|t| t.dtype);
-    let Some(tensor) = group.replace.clone().or_else(|| original.clone()) else {
+    let fallback = base.tensors().iter().position(|t| t.shape.len() > 1);
+    let Some(tensor) = group.replace.clone().or_else(|| Some(base.tensor(group.base?))) else {
         return Err(Error::new(ErrorKind::Unmatched, "has nothing to add to in the base model").tensor(&name));
     };
-    let kept = original.map(|t| t.info().dtype).or(fallback).unwrap_or(tensor.info().dtype);
+    let kept = group.base.or(fallback).map_or(tensor.info().dtype, |index| base.kept_dtype(index));
     let dtype = output_dtype(kept, options.dtype);
     let info = TensorInfo { name, dtype, shape: tensor.info().shape.clone() };
     let unchanged = group.terms.is_empty() && group.dora.is_none() && group.rows.is_empty();
@@ -275,9 +276,6 @@ fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Res
 }
 
 /// `wanted` for tensors of numbers; integers and what cannot be decoded keep their dtype.
-fn output_dtype(stored: DType, wanted: Option<DType>) -> DType {
-    match lorakit_quant::codec(stored) {
-        Some(_) => wanted.unwrap_or(stored),
-        None => stored,
-    }
+fn output_dtype(kept: DType, wanted: Option<DType>) -> DType {
+    wanted.filter(|_| refuse::holds_numbers(kept)).unwrap_or(kept)
 }

@@ -8,7 +8,7 @@ use lorakit_tensor::format::gguf::Value;
 
 use super::tied::Untied;
 use super::{MergeOptions, files, provenance};
-use crate::adapter::{Adapter, Finding};
+use crate::adapter::{Adapter, Finding, Severity};
 use crate::ops::quantize::{self, Chosen, Imatrix, Mix, Quantization};
 use crate::plan::{Container, OutputTensor, SideFile, Target};
 use crate::{Error, ErrorKind, Model, Result};
@@ -42,11 +42,17 @@ pub(super) fn of(
         None => (None, false),
     };
     let target = target(&options.output, packing.is_some())?;
-    let dtype = options.dtype.unwrap_or(DType::BF16);
+    let written = options.dtype.or(base.packed_dtype());
+    let dtype = written.unwrap_or(DType::BF16);
+    if let (Some(decoded), Some(dtype), None) = (&base.packing, written, packing) {
+        let message =
+            format!("weights are packed ({}); they are decoded and written as {dtype}", decoded.scheme);
+        notes.push(Finding::new(Severity::Note, "packed", &base.path.display().to_string(), message));
+    }
     let packed =
         packing.map(|packing| quantize::pack(base, tensors.clone(), packing, dtype, promote)).transpose()?;
     let config = packed.as_ref().map(|packed| packed.quantization_config());
-    let side_files = files::side_files(base, adapters, &tensors, untied, options.dtype, config, notes)?;
+    let side_files = files::side_files(base, adapters, &tensors, untied, written, config, notes)?;
     let mut metadata: BTreeMap<String, String> = base.checkpoint().metadata().clone();
     metadata.insert("format".into(), "pt".into());
     metadata.insert(provenance::KEY.into(), record);

@@ -96,10 +96,17 @@ pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Fi
     })
 }
 
+/// Whether values of that dtype are numbers to calculate with. Float8 codes are not: what they mean, scales say, and
+/// where those are known, the tensor is [packed](crate::packed) and seen as another dtype.
+pub(super) fn holds_numbers(dtype: DType) -> bool {
+    let float8 = matches!(dtype, DType::F8_E4M3 | DType::F8_E5M2 | DType::F8_E8M0);
+    codec(dtype).is_some() && !float8
+}
+
 /// Why an adapter does not fit a base whose weights are packed: its shapes and names are not the model's.
 pub(super) fn packed(base: &Model) -> Option<Error> {
     let method = base.config.as_ref()?.quantization()?;
-    let packed = base.tensors().iter().filter(|t| t.shape.len() > 1 && codec(t.dtype).is_none()).count();
+    let packed = base.tensors().iter().filter(|t| t.shape.len() > 1 && !holds_numbers(t.dtype)).count();
     let message =
         format!("is quantised by {method}: {packed} tensors are packed, to which nothing can be added");
     (packed > 0).then(|| Error::new(ErrorKind::Quantized, message).at(&base.path))
@@ -107,7 +114,7 @@ pub(super) fn packed(base: &Model) -> Option<Error> {
 
 /// Refuses to edit tensors that cannot be decoded, or not be encoded as `wanted` (or as they were).
 pub(super) fn quantized(base: &Model, groups: &Groups, wanted: Option<DType>) -> Result<()> {
-    let fixed = |dtype| codec(dtype).is_none() || encoder(wanted.unwrap_or(dtype)).is_none();
+    let fixed = |dtype| !holds_numbers(dtype) || encoder(wanted.unwrap_or(dtype)).is_none();
     let targets = groups.iter().filter_map(|(_, group)| Some(&base.tensors()[group.base?]));
     let blocked: Vec<_> = targets.filter(|info| fixed(info.dtype)).collect();
     let Some(first) = blocked.first() else { return Ok(()) };

@@ -3,7 +3,7 @@
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::mix::FileType;
 
-use crate::plan::Packing;
+use crate::plan::Packer;
 
 /// A type as users name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +67,12 @@ impl QuantType {
     }
 
     /// The packing of a Hugging Face folder; `block` values share a scale where the type lets one choose.
-    pub fn packing(self, block: usize, nested: bool) -> Option<Packing> {
+    pub fn packing(self, block: usize, nested: bool) -> Option<Packer> {
         match self {
             QuantType::Mix(_) => None,
-            QuantType::FourBit(kind) => Some(Packing::FourBit { kind, block, nested }),
-            QuantType::Int8 => Some(Packing::Int8),
-            QuantType::Fp8 => Some(Packing::Fp8Tiles),
+            QuantType::FourBit(kind) => Some(Packer::FourBit { kind, block, nested }),
+            QuantType::Int8 => Some(Packer::Int8),
+            QuantType::Fp8 => Some(Packer::Fp8Tiles),
         }
     }
 }

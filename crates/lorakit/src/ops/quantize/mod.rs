@@ -21,7 +21,7 @@ pub(crate) use packed::apply as pack;
 use super::convert::natural_dtype;
 use super::travel::{set_config, side_files_of, travelling};
 use crate::adapter::Finding;
-use crate::plan::{Container, OutputTensor, Packing, Plan, Target};
+use crate::plan::{Container, OutputTensor, Packer, Plan, Target};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What a quantised model is written as.
@@ -37,7 +37,7 @@ pub enum Quantization {
     /// A Hugging Face folder.
     Packed {
         /// The scheme.
-        packing: Packing,
+        packing: Packer,
         /// Whether the tensors that adapters change stay in 16 bits.
         promote: bool,
     },
@@ -119,11 +119,11 @@ fn to_gguf(
     Ok((plan, chosen))
 }
 
-fn to_packed(options: &QuantizeOptions, packing: Packing) -> Result<(Plan, Vec<Chosen>)> {
+fn to_packed(options: &QuantizeOptions, packing: Packer) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, false)?;
     let model = Model::open_as_hf(&options.source, options.mode, None)?;
     refuse_quantized(&model, options.requantize)?;
-    let dtype = natural_dtype(model.tensors());
+    let dtype = model.packed_dtype().unwrap_or_else(|| natural_dtype(model.tensors()));
     let tensors = (0..model.tensors().len()).map(|i| {
         let tensor = model.tensor(i);
         let float = lorakit_quant::codec(tensor.info().dtype).is_some();
@@ -150,15 +150,14 @@ fn to_packed(options: &QuantizeOptions, packing: Packing) -> Result<(Plan, Vec<C
 /// Refuses a model whose weights are quantised: what was lost then is not found again, and errors add up.
 fn refuse_quantized(model: &Model, accepted: bool) -> Result<()> {
     let blocks = model.tensors().iter().filter(|t| t.dtype.block().elements > 1).count();
-    let packed = 0;
+    let packed = model.packing.as_ref().map_or(0, |packing| packing.tensors.len());
     if accepted || blocks + packed == 0 {
         return Ok(());
     }
-    let how = model
-        .tensors()
-        .iter()
-        .find(|t| t.dtype.block().elements > 1)
-        .map_or_else(String::new, |t| t.dtype.to_string());
+    let how = match (&model.packing, model.tensors().iter().find(|t| t.dtype.block().elements > 1)) {
+        (Some(packing), _) => packing.scheme.to_string(),
+        (None, first) => first.map_or_else(String::new, |t| t.dtype.to_string()),
+    };
     let message = format!(
         "is quantised already: {} of its {} tensors are stored as {how}; what that lost is lost, and quantising once \
          more adds to it",

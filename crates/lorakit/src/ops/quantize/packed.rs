@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::mix::Chosen;
 use crate::fit::{is_embedding, is_head};
 use crate::model::torch_name;
-use crate::plan::{Compute, OutputTensor, Packing, Recipe};
+use crate::plan::{Compute, OutputTensor, Packer, Recipe};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What became of the tensors of a model.
@@ -16,7 +16,7 @@ pub(crate) struct PackedModel {
     /// Modules that loaders would expect to be packed and that are not.
     skipped: Vec<String>,
     dtype: DType,
-    packing: Packing,
+    packing: Packer,
 }
 
 /// Packs the linear layers among `tensors`; with `promote`, not those that adapters change. Readers get values of
@@ -29,7 +29,7 @@ pub(crate) struct PackedModel {
 pub(crate) fn apply(
     model: &Model,
     tensors: Vec<OutputTensor>,
-    packing: Packing,
+    packing: Packer,
     dtype: DType,
     promote: bool,
 ) -> Result<PackedModel> {
@@ -114,9 +114,9 @@ impl PackedModel {
             })
         };
         match self.packing {
-            Packing::FourBit { kind, nested, .. } => bitsandbytes(true, kind.name(), nested, compute),
-            Packing::Int8 => bitsandbytes(false, "fp4", false, "float32"),
-            Packing::Fp8Tiles => json!({
+            Packer::FourBit { kind, nested, .. } => bitsandbytes(true, kind.name(), nested, compute),
+            Packer::Int8 => bitsandbytes(false, "fp4", false, "float32"),
+            Packer::Fp8Tiles => json!({
                 "quant_method": "fp8",
                 "activation_scheme": "dynamic",
                 "weight_block_size": [128, 128],

@@ -1,0 +1,173 @@
+//! Weights of bitsandbytes: see [`lorakit_quant::bnb`] for the tensors that belong together.
+
+use lorakit_quant::bnb::{FourBit, Nested, QuantState, double_quant, int8};
+use lorakit_tensor::{Checkpoint, DType, Error, ErrorKind, Result, TensorInfo, TensorSource};
+
+use super::stored::{Stored, values};
+use super::view::Weight;
+use super::{Packed, Scheme};
+
+const QUANT_STATE: &str = ".quant_state.bitsandbytes__";
+/// No description is longer than this, in bytes.
+const MAX_QUANT_STATE: u64 = 1 << 16;
+
+/// An `NF4` or `FP4` weight.
+struct FourBitWeight {
+    info: TensorInfo,
+    quant_type: FourBit,
+    block_size: u64,
+    codes: usize,
+    absmax: usize,
+    nested: Option<NestedScales>,
+}
+
+/// What turns the codes in `absmax` into scales.
+struct NestedScales {
+    offset: f32,
+    absmax: usize,
+    map: [f32; 256],
+}
+
+/// Every tensor that has a `quant_state`.
+pub(super) fn four_bit(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
+    let mut packed = Vec::new();
+    for (state, info) in stored.tensors().iter().enumerate() {
+        if let Some((name, _)) = info.name.split_once(QUANT_STATE) {
+            packed.push(four_bit_weight(stored, name, state)?);
+        }
+    }
+    Ok(packed)
+}
+
+fn four_bit_weight(stored: &Stored<'_>, name: &str, state: usize) -> Result<Packed> {
+    if stored.tensors()[state].byte_len() > MAX_QUANT_STATE {
+        return Err(stored.corrupt(state, "is too long for a description of a weight".into()));
+    }
+    let parsed = QuantState::parse(&stored.bytes(state)?).map_err(|e| stored.place(state, e))?;
+    let QuantState { quant_type, block_size, dtype, shape, nested } = parsed;
+    let info = TensorInfo { name: name.to_string(), dtype, shape };
+
+    let codes = stored.need(name, state)?;
+    let (found, needed) = (stored.tensors()[codes].byte_len(), info.elements().div_ceil(2));
+    if found != needed {
+        let message = format!("has {found} bytes; {needed} are needed for {:?} 4-bit codes", info.shape);
+        return Err(stored.corrupt(codes, message));
+    }
+    let mut sidecars = vec![state];
+    if let Some(map) = stored.find(&format!("{name}.quant_map")) {
+        let right = stored.tensors()[map].dtype == DType::F32 && stored.tensors()[map].elements() == 16;
+        if !right || values(stored.checkpoint, map, DType::F32, 0..16)? != quant_type.table() {
+            return Err(stored.corrupt(map, format!("is not the table of {}", quant_type.name())));
+        }
+        sidecars.push(map);
+    }
+    let blocks = info.elements().div_ceil(block_size as u64);
+    let absmax_dtype = if nested.is_some() { DType::U8 } else { DType::F32 };
+    let absmax = stored.need_values(&format!("{name}.absmax"), state, absmax_dtype, blocks)?;
+    sidecars.push(absmax);
+    let scheme = Scheme::FourBit { quant_type, block_size, nested: nested.is_some() };
+    let nested = match nested {
+        None => None,
+        Some(Nested { offset }) => {
+            let nested_blocks = blocks.div_ceil(double_quant::BLOCK as u64);
+            let absmax =
+                stored.need_values(&format!("{name}.nested_absmax"), state, DType::F32, nested_blocks)?;
+            let map = stored.need_values(&format!("{name}.nested_quant_map"), state, DType::F32, 256)?;
+            sidecars.extend([absmax, map]);
+            let values = values(stored.checkpoint, map, DType::F32, 0..256)?;
+            Some(NestedScales { offset, absmax, map: std::array::from_fn(|i| values[i]) })
+        }
+    };
+    let weight = FourBitWeight { info, quant_type, block_size: block_size as u64, codes, absmax, nested };
+    Ok(Packed { weight: Box::new(weight), scheme, codes, sidecars })
+}
+
+impl FourBitWeight {
+    /// The scales of blocks `start..end`.
+    fn scales(&self, stored: &Checkpoint, start: u64, end: u64) -> Result<Vec<f32>> {
+        const BLOCK: u64 = double_quant::BLOCK as u64;
+        let Some(NestedScales { offset, absmax, map }) = &self.nested else {
+            return values(stored, self.absmax, DType::F32, start..end);
+        };
+        let first = start / BLOCK;
+        let codes = stored.read(self.absmax, first * BLOCK..end)?;
+        let nested = values(stored, *absmax, DType::F32, first..end.div_ceil(BLOCK))?;
+        let mut scales = vec![0.0; (end - start) as usize];
+        let skip = (start - first * BLOCK) as usize;
+        double_quant::decode(&codes, &nested, map, *offset, skip, &mut scales);
+        Ok(scales)
+    }
+}
+
+impl Weight for FourBitWeight {
+    fn info(&self) -> &TensorInfo {
+        &self.info
+    }
+
+    fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()> {
+        let end = first + values.len() as u64;
+        let block = first / self.block_size;
+        let codes = stored.read(self.codes, block * self.block_size / 2..end.div_ceil(2))?;
+        let scales = self.scales(stored, block, end.div_ceil(self.block_size))?;
+        let skip = (first - block * self.block_size) as usize;
+        self.quant_type.decode(&codes, &scales, self.block_size as usize, skip, values);
+        Ok(())
+    }
+}
+
+/// An `LLM.int8` weight.
+struct Int8Weight {
+    info: TensorInfo,
+    codes: usize,
+    scb: usize,
+}
+
+/// Every matrix that has an `SCB`.
+pub(super) fn int8(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
+    let mut packed = Vec::new();
+    for (scb, info) in stored.tensors().iter().enumerate() {
+        if let Some(module) = info.name.strip_suffix(".SCB") {
+            packed.push(int8_weight(stored, module, scb)?);
+        }
+    }
+    Ok(packed)
+}
+
+fn int8_weight(stored: &Stored<'_>, module: &str, scb: usize) -> Result<Packed> {
+    let name = format!("{module}.weight");
+    let codes = stored.need(&name, scb)?;
+    let (TensorInfo { dtype, shape, .. }, scales) = (&stored.tensors()[codes], &stored.tensors()[scb]);
+    let [rows, _] = shape.as_slice() else {
+        return Err(stored.corrupt(codes, format!("has the shape {shape:?}; needed is a matrix")));
+    };
+    if *dtype != DType::I8 {
+        return Err(stored.corrupt(codes, format!("is {dtype}; needed is I8, as it has scales (`SCB`)")));
+    }
+    stored.need_values(&scales.name, scb, DType::F32, *rows as u64)?;
+    let mut sidecars = vec![scb];
+    if let Some(format) = stored.find(&format!("{module}.weight_format")) {
+        if stored.bytes(format)?.iter().any(|&b| b != 0) {
+            let message = "says that rows and columns are rearranged for a GPU, which only that GPU undoes";
+            return Err(stored.place(format, Error::new(ErrorKind::Unsupported, message)));
+        }
+        sidecars.push(format);
+    }
+    let info = TensorInfo { name, dtype: DType::F32, shape: shape.clone() };
+    Ok(Packed { weight: Box::new(Int8Weight { info, codes, scb }), scheme: Scheme::Int8, codes, sidecars })
+}
+
+impl Weight for Int8Weight {
+    fn info(&self) -> &TensorInfo {
+        &self.info
+    }
+
+    fn decode(&self, stored: &Checkpoint, first: u64, values_out: &mut [f32]) -> Result<()> {
+        let cols = self.info.shape[1] as u64;
+        let end = first + values_out.len() as u64;
+        let row = first / cols.max(1);
+        let codes = stored.read(self.codes, row * cols..end)?;
+        let scb = values(stored, self.scb, DType::F32, row..end.div_ceil(cols.max(1)))?;
+        int8::decode(&codes, &scb, cols as usize, (first - row * cols) as usize, values_out);
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! Schemes that are known by their tensors and cannot be decoded.
+
+use lorakit_tensor::DType;
+
+use super::stored::Stored;
+use crate::{Error, ErrorKind, Result};
+
+/// How a scheme is recognised: a tensor `M.suffix` of a dtype, and others of the same module `M` beside it.
+struct Sign {
+    scheme: &'static str,
+    suffix: &'static str,
+    dtype: Option<DType>,
+    beside: &'static [&'static str],
+    /// What `quant_method` says where tensors alone do not tell.
+    method: Option<&'static str>,
+}
+
+const fn sign(
+    scheme: &'static str,
+    suffix: &'static str,
+    dtype: Option<DType>,
+    beside: &'static [&'static str],
+) -> Sign {
+    Sign { scheme, suffix, dtype, beside, method: None }
+}
+
+/// The first that matches counts.
+const SIGNS: &[Sign] = &[
+    sign("GPTQ", "qweight", Some(DType::I32), &["g_idx"]),
+    Sign { method: Some("gptq"), ..sign("GPTQ", "qweight", Some(DType::I32), &["scales"]) },
+    sign("AWQ", "qweight", Some(DType::I32), &["qzeros", "scales"]),
+    sign("EETQ", "qweight", Some(DType::I8), &["weight_scales"]),
+    sign("HQQ", "W_q", None, &[]),
+    sign("NVFP4", "weight_packed", Some(DType::U8), &["weight_scale", "weight_global_scale"]),
+    sign("NVFP4", "weight", Some(DType::U8), &["weight_scale", "weight_scale_2"]),
+    sign("compressed-tensors", "weight_packed", None, &["weight_scale"]),
+    sign("compressed-tensors", "weight", Some(DType::I8), &["weight_scale"]),
+    sign("AQLM", "codes", None, &["codebooks"]),
+    sign("VPTQ", "indices", None, &["centroids"]),
+    sign("quanto", "weight._data", None, &["weight._scale"]),
+    sign("torchao", "weight_qdata", None, &["weight_scale"]),
+    sign("BitNet", "weight", Some(DType::U8), &["weight_scale"]),
+    sign("MLX", "weight", Some(DType::U32), &["scales"]),
+];
+
+/// Refuses a checkpoint that has tensors of such a scheme.
+pub(super) fn refuse(stored: &Stored<'_>) -> Result<()> {
+    let method = stored.config.and_then(|c| c.quantization());
+    for info in stored.tensors() {
+        let matches = |sign: &&Sign| {
+            let Some(module) = info.name.strip_suffix(sign.suffix).filter(|m| m.ends_with('.')) else {
+                return false;
+            };
+            sign.dtype.is_none_or(|dtype| dtype == info.dtype)
+                && sign.method.is_none_or(|needed| method == Some(needed))
+                && sign.beside.iter().all(|other| stored.find(&format!("{module}{other}")).is_some())
+        };
+        if let Some(sign) = SIGNS.iter().find(matches) {
+            let beside: Vec<String> = sign.beside.iter().map(|other| format!("`{other}`")).collect();
+            let beside =
+                if beside.is_empty() { String::new() } else { format!(" beside {}", beside.join(" and ")) };
+            let method = sign.method.map_or_else(String::new, |m| format!(", and `quant_method` is {m}"));
+            let message = format!(
+                "is quantised by {}, whose weights cannot be decoded: `{}` is {}{beside}{method}",
+                sign.scheme,
+                info.name.escape_debug(),
+                info.dtype,
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,193 @@
+//! Float8 weights with scales of their own: see [`lorakit_quant::fp8`] for the ways they are laid out.
+//!
+//! How large a tile is, the shapes of weight and scales say, because one checkpoint may hold several sizes.
+
+use lorakit_quant::fp8::Tiles;
+use lorakit_tensor::{Checkpoint, DType, Result, TensorInfo};
+use serde_json::Value;
+
+use super::stored::{Stored, decode, values};
+use super::view::Weight;
+use super::{Packed, Scheme};
+use crate::model::ModelConfig;
+
+/// Endings of the tensor of scales.
+const SCALES: &[&str] = &["_scale_inv", "_scale"];
+/// Scales of activations, which a weight of numbers has no use for.
+const ACTIVATION_SCALES: &[&str] = &["input_scale", "input_scale_ub", "activation_scale"];
+/// Tiles that are tried before the shapes are divided: of FP8 blocks, of MXFP8.
+const USUAL: [usize; 2] = [128, 32];
+
+/// A stack of matrices of `rows` rows, each cut into the same tiles.
+struct Fp8Weight {
+    info: TensorInfo,
+    codes: usize,
+    codes_dtype: DType,
+    scales: usize,
+    scales_dtype: DType,
+    rows: usize,
+    tiles: Tiles,
+    /// Whether each matrix has its own scales.
+    stacked: bool,
+}
+
+/// Every float8 tensor that has scales.
+pub(super) fn find(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
+    let mut packed = Vec::new();
+    for (codes, info) in stored.tensors().iter().enumerate() {
+        let float8 = matches!(info.dtype, DType::F8_E4M3 | DType::F8_E5M2);
+        if !float8 || info.shape.len() < 2 || info.elements() == 0 {
+            continue;
+        }
+        if let Some(scales) = SCALES.iter().find_map(|end| stored.find(&format!("{}{end}", info.name))) {
+            packed.push(weight(stored, codes, scales)?);
+        }
+    }
+    Ok(packed)
+}
+
+fn weight(stored: &Stored<'_>, codes: usize, scales: usize) -> Result<Packed> {
+    let (info, scale) = (&stored.tensors()[codes], &stored.tensors()[scales]);
+    let scales_dtype = match scale.dtype {
+        DType::U8 => DType::F8_E8M0,
+        dtype @ (DType::F32 | DType::BF16 | DType::F16 | DType::F8_E8M0) => dtype,
+        other => return Err(stored.corrupt(scales, format!("is {other}, which are no scales"))),
+    };
+    let (matrices, rows, cols) = matrices(&info.shape);
+    let grid = grid(&info.shape, &scale.shape).and_then(|(stacked, down, across)| {
+        let [height, width] = config_block(stored.config).unwrap_or([USUAL[0]; 2]);
+        Some((stacked, tile(rows, down, height)?, tile(cols, across, width)?))
+    });
+    let Some((stacked, height, width)) = grid else {
+        let message = format!("has the shape {:?}, which does not fit weights {:?}", scale.shape, info.shape);
+        return Err(stored.corrupt(scales, message));
+    };
+    let scheme = match (height, width) {
+        (1, 32) if scales_dtype == DType::F8_E8M0 => Scheme::Mxfp8,
+        (1, w) if w == cols => Scheme::Fp8Row,
+        (h, w) if (h, w) == (rows, cols) => Scheme::Fp8Tensor,
+        (h, w) => Scheme::Fp8Block(h, w),
+    };
+    let module = info.name.strip_suffix(".weight").unwrap_or(&info.name);
+    let activations = ACTIVATION_SCALES.iter().filter_map(|end| stored.find(&format!("{module}.{end}")));
+    let sidecars = std::iter::once(scales).chain(activations).collect();
+    let weight = Fp8Weight {
+        info: TensorInfo { dtype: DType::F32, ..info.clone() },
+        codes,
+        codes_dtype: info.dtype,
+        scales,
+        scales_dtype,
+        rows,
+        tiles: Tiles { cols, height, width },
+        stacked: stacked && matrices > 1,
+    };
+    Ok(Packed { weight: Box::new(weight), scheme, codes, sidecars })
+}
+
+/// Number of matrices in a stack, their rows and columns.
+fn matrices(shape: &[usize]) -> (usize, usize, usize) {
+    match shape {
+        [stack @ .., rows, cols] => (stack.iter().product(), *rows, *cols),
+        _ => (1, 1, shape.iter().product()),
+    }
+}
+
+/// Whether scales are stacked as the weights are, and their number down and across a matrix.
+fn grid(weights: &[usize], scales: &[usize]) -> Option<(bool, usize, usize)> {
+    let (stack, rows, _) = matrices(weights);
+    let (scale_stack, down, across) = matrices(scales);
+    match scales {
+        _ if scales.iter().all(|&d| d == 1) => Some((false, 1, 1)),
+        [n] if weights.len() > 2 && *n == stack => Some((true, 1, 1)),
+        [n] if weights.len() == 2 && *n == rows => Some((false, *n, 1)),
+        _ if scales.len() < 2 || down == 0 || across == 0 => None,
+        _ if scale_stack == stack => Some((true, down, across)),
+        _ if scale_stack == 1 => Some((false, down, across)),
+        _ => None,
+    }
+}
+
+/// The length of a tile, of which `count` cover `length`: `likely`, a usual one, or an equal part.
+fn tile(length: usize, count: usize, likely: usize) -> Option<usize> {
+    if count == 1 {
+        return Some(length);
+    }
+    if count == length {
+        return Some(1);
+    }
+    let usual = [likely].into_iter().chain(USUAL).find(|&tile| tile > 0 && length.div_ceil(tile) == count);
+    usual.or_else(|| length.is_multiple_of(count).then(|| length / count))
+}
+
+/// `weight_block_size` of `quantization_config`.
+fn config_block(config: Option<&ModelConfig>) -> Option<[usize; 2]> {
+    let size = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
+    let block = &config?.json["quantization_config"]["weight_block_size"];
+    Some([size(&block[0])?, size(&block[1])?])
+}
+
+impl Weight for Fp8Weight {
+    fn info(&self) -> &TensorInfo {
+        &self.info
+    }
+
+    fn decode(&self, stored: &Checkpoint, first: u64, out: &mut [f32]) -> Result<()> {
+        decode(stored, self.codes, self.codes_dtype, first, out)?;
+        let Tiles { cols, height, .. } = self.tiles;
+        let across = self.tiles.per_row() as u64;
+        let down = self.rows.div_ceil(height) as u64;
+        let (matrix_len, strip_len) = ((self.rows * cols) as u64, (height * cols) as u64);
+        let (mut at, mut rest) = (first, out);
+        while !rest.is_empty() {
+            let (matrix, inside) = (at / matrix_len, at % matrix_len);
+            let n = (matrix_len - inside).min(rest.len() as u64);
+            let (part, after) = rest.split_at_mut(n as usize);
+            // The rows of tiles that the part touches.
+            let (top, bottom) = (inside / strip_len, (inside + n).div_ceil(strip_len));
+            let before = if self.stacked { matrix * down } else { 0 };
+            let range = (before + top) * across..(before + bottom) * across;
+            let scales = values(stored, self.scales, self.scales_dtype, range)?;
+            self.tiles.scale(&scales, (inside - top * strip_len) as usize, part);
+            at += n;
+            rest = after;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_say_how_large_tiles_are() {
+        assert_eq!(tile(256, 2, 128), Some(128));
+        assert_eq!(tile(300, 3, 128), Some(128), "the last is ragged");
+        assert_eq!(tile(256, 8, 128), Some(32));
+        assert_eq!(tile(256, 4, 64), Some(64), "as configured");
+        assert_eq!(tile(192, 2, 128), Some(128), "not 96");
+        assert_eq!(tile(300, 5, 128), Some(60));
+        assert_eq!(tile(300, 300, 128), Some(1));
+        assert_eq!(tile(300, 1, 128), Some(300));
+        assert_eq!(tile(300, 7, 128), None);
+        assert_eq!(tile(300, 0, 0), None);
+    }
+
+    #[test]
+    fn scales_lie_as_the_weights_do() {
+        let matrix = &[256, 384];
+        assert_eq!(grid(matrix, &[]), Some((false, 1, 1)));
+        assert_eq!(grid(matrix, &[1]), Some((false, 1, 1)));
+        assert_eq!(grid(matrix, &[256]), Some((false, 256, 1)));
+        assert_eq!(grid(matrix, &[256, 1]), Some((true, 256, 1)));
+        assert_eq!(grid(matrix, &[2, 3]), Some((true, 2, 3)));
+        assert_eq!(grid(matrix, &[384]), None);
+        let experts = &[8, 256, 384];
+        assert_eq!(grid(experts, &[8]), Some((true, 1, 1)));
+        assert_eq!(grid(experts, &[8, 1, 1]), Some((true, 1, 1)));
+        assert_eq!(grid(experts, &[8, 2, 3]), Some((true, 2, 3)));
+        assert_eq!(grid(experts, &[2, 3]), Some((false, 2, 3)));
+        assert_eq!(grid(experts, &[4, 2, 3]), None);
+        assert_eq!(grid(experts, &[0, 2, 3]), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! The stored tensors, looked up by name and checked against what they should be.
+
+use std::ops::Range;
+
+use lorakit_quant::codec;
+use lorakit_tensor::{Checkpoint, DType, Error, ErrorKind, Result, TensorInfo, TensorSource};
+
+use crate::model::ModelConfig;
+
+/// A checkpoint and its configuration.
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) config: Option<&'a ModelConfig>,
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn new(checkpoint: &'a Checkpoint, config: Option<&'a ModelConfig>) -> Self {
+        Stored { checkpoint, config }
+    }
+
+    pub(super) fn tensors(&self) -> &'a [TensorInfo] {
+        self.checkpoint.tensors()
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        self.checkpoint.find(name)
+    }
+
+    /// The tensor that must be there because tensor `because` is.
+    pub(super) fn need(&self, name: &str, because: usize) -> Result<usize> {
+        self.find(name).ok_or_else(|| self.corrupt(because, format!("needs `{name}`, which is missing")))
+    }
+
+    /// As [`Self::need`], and it must have that dtype and number of values.
+    pub(super) fn need_values(&self, name: &str, because: usize, dtype: DType, count: u64) -> Result<usize> {
+        let index = self.need(name, because)?;
+        let info = &self.tensors()[index];
+        if (info.dtype, info.elements()) != (dtype, count) {
+            let found = format!("is {} with {} values", info.dtype, info.elements());
+            return Err(self.corrupt(index, format!("{found}; needed are {count} values of {dtype}")));
+        }
+        Ok(index)
+    }
+
+    /// All bytes of a tensor.
+    pub(super) fn bytes(&self, index: usize) -> Result<Vec<u8>> {
+        Ok(self.checkpoint.read(index, 0..self.tensors()[index].byte_len())?.into_owned())
+    }
+
+    pub(super) fn corrupt(&self, index: usize, message: String) -> Error {
+        self.place(index, Error::new(ErrorKind::Corrupt, message))
+    }
+
+    /// Names the tensor and its file.
+    pub(super) fn place(&self, index: usize, error: Error) -> Error {
+        error.tensor(&self.tensors()[index].name).at(self.checkpoint.path_of(index))
+    }
+}
+
+/// Values `range` of a stored tensor, as `dtype` decodes them.
+pub(super) fn values(stored: &Checkpoint, index: usize, dtype: DType, range: Range<u64>) -> Result<Vec<f32>> {
+    let mut values = vec![0.0; (range.end - range.start) as usize];
+    decode(stored, index, dtype, range.start, &mut values)?;
+    Ok(values)
+}
+
+/// Decodes values of a stored tensor from `first` on; what its bytes are, `dtype` says.
+pub(super) fn decode(
+    stored: &Checkpoint,
+    index: usize,
+    dtype: DType,
+    first: u64,
+    values: &mut [f32],
+) -> Result<()> {
+    let codec = codec(dtype).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, format!("is stored as {dtype}, which cannot be decoded"))
+    })?;
+    let size = dtype.block().bytes as u64;
+    codec.decode(&stored.read(index, first * size..(first + values.len() as u64) * size)?, values);
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The view: a source whose packed tensors are decoded as they are read.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use lorakit_quant::encoder;
+use lorakit_tensor::{Checkpoint, Error, ErrorKind, Extent, Result, TensorInfo, TensorSource};
+
+use super::Packed;
+
+/// A tensor that is seen, and how its values come from stored ones.
+pub(super) trait Weight: Send + Sync {
+    /// Its name, dtype and shape. The dtype has an encoder, and blocks of one value.
+    fn info(&self) -> &TensorInfo;
+
+    /// Decodes values from `first` on; they are rounded to the dtype once afterwards.
+    fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()>;
+}
+
+/// A checkpoint with its packed tensors unpacked.
+pub(super) struct PackedView {
+    stored: Arc<Checkpoint>,
+    tensors: Vec<TensorInfo>,
+    parts: Vec<Part>,
+    index: HashMap<String, usize>,
+}
+
+enum Part {
+    /// A stored tensor, as it is.
+    Stored(usize),
+    /// A weight, in the place of a stored tensor.
+    Packed(usize, Box<dyn Weight>),
+}
+
+impl PackedView {
+    /// The view of `stored` in which `packed`, ascending by the place they take, are seen; and their positions in it.
+    pub(super) fn new(stored: Arc<Checkpoint>, packed: Vec<Packed>) -> Result<(Self, Vec<usize>)> {
+        let corrupt = |index: usize, name: &str, message: &str| {
+            Error::new(ErrorKind::Corrupt, message).tensor(name).at(stored.path_of(index))
+        };
+        if let Some(twice) = packed.windows(2).find(|pair| pair[0].codes == pair[1].codes) {
+            let index = twice[0].codes;
+            return Err(corrupt(
+                index,
+                &stored.tensors()[index].name,
+                "is described twice, in different ways",
+            ));
+        }
+        let mut hidden = vec![false; stored.tensors().len()];
+        packed.iter().flat_map(|p| &p.sidecars).for_each(|&sidecar| hidden[sidecar] = true);
+        let mut view = PackedView {
+            tensors: Vec::new(),
+            parts: Vec::new(),
+            index: HashMap::new(),
+            stored: Arc::clone(&stored),
+        };
+        let (mut packed, mut positions) = (packed.into_iter().peekable(), Vec::new());
+        for (index, info) in stored.tensors().iter().enumerate() {
+            let (info, part) = match packed.next_if(|p| p.codes == index) {
+                Some(p) => {
+                    positions.push(view.tensors.len());
+                    (p.weight.info().clone(), Part::Packed(index, p.weight))
+                }
+                None if hidden[index] => continue,
+                None => (info.clone(), Part::Stored(index)),
+            };
+            if view.index.insert(info.name.clone(), view.tensors.len()).is_some() {
+                return Err(corrupt(index, &info.name, "is stored twice: as it is, and packed"));
+            }
+            view.tensors.push(info);
+            view.parts.push(part);
+        }
+        Ok((view, positions))
+    }
+}
+
+impl TensorSource for PackedView {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    fn read(&self, index: usize, bytes: Range<u64>) -> Result<Cow<'_, [u8]>> {
+        /// Values decoded at once, to stay in a cache.
+        const PIECE: u64 = 1 << 16;
+        let (stored, weight) = match &self.parts[index] {
+            Part::Stored(stored) => return self.stored.read(*stored, bytes),
+            Part::Packed(stored, weight) => (*stored, weight),
+        };
+        let info = weight.info();
+        let name = |e: Error| e.tensor(&info.name).at(self.stored.path_of(stored));
+        let encoder = encoder(info.dtype).ok_or_else(|| {
+            name(Error::new(ErrorKind::Unsupported, format!("there is no encoder for {}", info.dtype)))
+        })?;
+        let size = info.dtype.block().bytes as u64;
+        // Whole values that cover the range, then cut.
+        let (first, end) = (bytes.start / size, bytes.end.div_ceil(size));
+        let mut read = vec![0; ((end - first) * size) as usize];
+        let mut values = vec![0.0; (end - first).min(PIECE) as usize];
+        for (start, encoded) in
+            (first..end).step_by(PIECE as usize).zip(read.chunks_mut((PIECE * size) as usize))
+        {
+            let values = &mut values[..encoded.len() / size as usize];
+            weight.decode(&self.stored, start, values).map_err(name)?;
+            encoder.encode(values, encoded);
+        }
+        let cut = (bytes.start - first * size) as usize;
+        read.truncate(cut + (bytes.end - bytes.start) as usize);
+        read.drain(..cut);
+        Ok(Cow::Owned(read))
+    }
+
+    fn extent(&self, index: usize) -> Option<Extent<'_>> {
+        match self.parts[index] {
+            Part::Stored(stored) => self.stored.extent(stored),
+            Part::Packed(..) => None,
+        }
+    }
+
+    fn path_of(&self, index: usize) -> &Path {
+        let (Part::Stored(stored) | Part::Packed(stored, _)) = self.parts[index];
+        self.stored.path_of(stored)
+    }
+}
