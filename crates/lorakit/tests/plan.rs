@@ -40,8 +40,7 @@ fn a_gguf_of_every_type_is_copied_with_its_metadata() {
     let copies: Vec<_> = tensors(&source).into_iter().map(OutputTensor::copy).collect();
     let metadata = source.gguf().unwrap().clone();
     let target = Target::File(output.clone());
-    let plan =
-        Plan::new(target, false, &[source.path()], Container::Gguf(metadata), copies, vec![]).unwrap();
+    let plan = Plan::new(target, false, &[source.path()], Container::Gguf(metadata), copies, vec![]).unwrap();
     plan.run(2, &Silent).unwrap();
 
     let copy = open(&output);

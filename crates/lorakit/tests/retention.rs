@@ -141,7 +141,6 @@ fn gaussian(seed: u64, n: usize) -> Vec<f32> {
         state ^= state << 17;
         ((state >> 11) as f64 + 0.5) / (1u64 << 53) as f64
     };
-    let mut normal =
-        || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
+    let mut normal = || (-2.0 * uniform().ln()).sqrt() * (std::f64::consts::TAU * uniform()).cos();
     (0..n).map(|_| normal() as f32).collect()
 }

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use lorakit_tensor::DType;
 
-
 use super::factor::LoadedTerm;
 use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;

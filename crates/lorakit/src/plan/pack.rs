@@ -164,8 +164,9 @@ impl OutputTensor {
             Packing::Int8 => (DType::I8, weight.shape.clone()),
             Packing::Fp8Tiles => (DType::F8_E4M3, weight.shape.clone()),
         };
-        let tensor = |name: String, dtype, shape: Vec<usize>, recipe| {
-            OutputTensor { info: TensorInfo { name, dtype, shape }, recipe }
+        let tensor = |name: String, dtype, shape: Vec<usize>, recipe| OutputTensor {
+            info: TensorInfo { name, dtype, shape },
+            recipe,
         };
         let part = |part| Recipe::Part { of: name.clone(), part };
         let given = |bytes: Vec<u8>| Recipe::Bytes(Arc::from(bytes));

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lorakit_tensor::publish::{self, Staged};
 use lorakit_tensor::format::safetensors;
+use lorakit_tensor::publish::{self, Staged};
 use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
 use rayon::prelude::*;
 
@@ -129,7 +129,8 @@ impl Plan {
         let done = self.run_tasks(&outputs, threads, progress)?;
         let mut bytes = 0;
         for (i, (file, output)) in self.files.iter().zip(&outputs).enumerate() {
-            let (mut header, len) = self.settle(file, done.late.iter().filter(|late| late.file == i), output)?;
+            let (mut header, len) =
+                self.settle(file, done.late.iter().filter(|late| late.file == i), output)?;
             let mut rest = done.subtrees.as_slice();
             for digest in &self.digests {
                 let (own, others) = rest.split_at(digest.subtrees().count());

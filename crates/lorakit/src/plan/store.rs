@@ -12,11 +12,7 @@ use crate::{Error, ErrorKind, Result};
 /// The form in which a computed tensor is stored.
 pub(super) enum Store<'a> {
     /// Blocks of one type.
-    Blocks {
-        encoder: &'static dyn Encoder,
-        decoder: &'static dyn Codec,
-        importance: Option<&'a Importance>,
-    },
+    Blocks { encoder: &'static dyn Encoder, decoder: &'static dyn Codec, importance: Option<&'a Importance> },
     /// Codes, with scales in another tensor.
     Packed(Packing),
 }

@@ -169,7 +169,8 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     groups.drop_unchanged_replacements(&base)?;
     let untied = tied::resolve(&view, &base, &adapters, &mut groups, options.tied)?;
     // A mix chooses types of its own, so that decoding is all that is needed.
-    let mixed = matches!(&options.quantization, Some(Quantization::Gguf { mix, .. }) if mix.file_type.is_some());
+    let mixed =
+        matches!(&options.quantization, Some(Quantization::Gguf { mix, .. }) if mix.file_type.is_some());
     refuse::quantized(&base, &groups, if mixed { Some(DType::F32) } else { dtype })?;
 
     let edited = groups.iter().count();
@@ -269,7 +270,17 @@ fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Res
         _ => Rounding::Once,
     };
     let Group { dora, terms, rows: replaced, .. } = group;
-    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding, importance: None, packing: None };
+    let compute = Compute {
+        base: tensor,
+        rows,
+        cols,
+        dora,
+        terms,
+        replaced,
+        rounding,
+        importance: None,
+        packing: None,
+    };
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 

@@ -43,7 +43,8 @@ pub(super) fn of(
     };
     let target = target(&options.output, packing.is_some())?;
     let dtype = options.dtype.unwrap_or(DType::BF16);
-    let packed = packing.map(|packing| quantize::pack(base, tensors.clone(), packing, dtype, promote)).transpose()?;
+    let packed =
+        packing.map(|packing| quantize::pack(base, tensors.clone(), packing, dtype, promote)).transpose()?;
     let config = packed.as_ref().map(|packed| packed.quantization_config());
     let side_files = files::side_files(base, adapters, &tensors, untied, options.dtype, config, notes)?;
     let mut metadata: BTreeMap<String, String> = base.checkpoint().metadata().clone();

@@ -4,9 +4,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{MergeOptions, MergeRounding, Tied};
+use crate::Result;
 use crate::adapter::Adapter;
 use crate::plan::FileDigest;
-use crate::Result;
 use lorakit_tensor::Storage;
 
 /// The key under which [`record`] stands in an output.

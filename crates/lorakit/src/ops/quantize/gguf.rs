@@ -2,7 +2,6 @@
 
 use lorakit_tensor::format::gguf::Metadata;
 
-
 use super::imatrix::Imatrix;
 use super::metadata;
 use super::mix::{self, Chosen, Mix};

@@ -133,7 +133,8 @@ fn from_gguf(path: &Path, mode: ReadMode) -> Result<Imatrix> {
     };
     let datasets = metadata.get("imatrix.datasets").and_then(Value::as_strings);
     let chunks = metadata.get("imatrix.chunk_count").and_then(Value::as_u64);
-    let (Some(datasets), Some(chunks), true) = (datasets, chunks, metadata.get("imatrix.chunk_size").is_some())
+    let (Some(datasets), Some(chunks), true) =
+        (datasets, chunks, metadata.get("imatrix.chunk_size").is_some())
     else {
         return Err(fail("lacks one of `imatrix.datasets`, `imatrix.chunk_count` and `imatrix.chunk_size`"));
     };

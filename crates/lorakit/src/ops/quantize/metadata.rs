@@ -47,7 +47,9 @@ mod tests {
     #[test]
     fn what_was_quantised_stands_at_the_end() {
         let mut source = Metadata::default();
-        for key in ["general.file_type", "split.count", "general.architecture", "general.quantization_version"] {
+        for key in
+            ["general.file_type", "split.count", "general.architecture", "general.quantization_version"]
+        {
             source.set(key, Value::U32(1));
         }
         let written = quantized(source, FileType::Q4_K_M, None);

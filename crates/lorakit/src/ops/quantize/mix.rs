@@ -83,7 +83,13 @@ pub(crate) fn apply(
     for (tensor, (dtype, why, fallback)) in tensors.into_iter().zip(choices) {
         let from = tensor.source_dtype().unwrap_or(tensor.info.dtype);
         let tensor = with_importance(tensor.stored_in(dtype), imatrix);
-        rows.push(Chosen { name: tensor.info.name.clone(), from: from.name(), to: dtype.name(), why, fallback });
+        rows.push(Chosen {
+            name: tensor.info.name.clone(),
+            from: from.name(),
+            to: dtype.name(),
+            why,
+            fallback,
+        });
         written.push(tensor);
     }
     notes.extend(fallbacks(&rows));
@@ -117,10 +123,9 @@ fn with_importance(mut tensor: OutputTensor, imatrix: Option<&Imatrix>) -> Outpu
             [experts, _, _] => *experts,
             _ => 1,
         };
-        compute.importance = imatrix.get(&tensor.info.name, cols, sets).map(|values| Importance {
-            values: Arc::from(values),
-            rows_each: compute.rows / sets.max(1),
-        });
+        compute.importance = imatrix
+            .get(&tensor.info.name, cols, sets)
+            .map(|values| Importance { values: Arc::from(values), rows_each: compute.rows / sets.max(1) });
     }
     tensor
 }

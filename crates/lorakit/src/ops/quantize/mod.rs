@@ -143,8 +143,7 @@ fn to_packed(options: &QuantizeOptions, packing: Packing) -> Result<(Plan, Vec<C
     let container = Container::Safetensors { metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());
     let inputs = model.inputs();
-    let plan =
-        Plan::new(target, options.replace, &inputs, container, packed.tensors, side_files_of(files))?;
+    let plan = Plan::new(target, options.replace, &inputs, container, packed.tensors, side_files_of(files))?;
     Ok((plan, packed.chosen))
 }
 
@@ -155,7 +154,11 @@ fn refuse_quantized(model: &Model, accepted: bool) -> Result<()> {
     if accepted || blocks + packed == 0 {
         return Ok(());
     }
-    let how = model.tensors().iter().find(|t| t.dtype.block().elements > 1).map_or_else(String::new, |t| t.dtype.to_string());
+    let how = model
+        .tensors()
+        .iter()
+        .find(|t| t.dtype.block().elements > 1)
+        .map_or_else(String::new, |t| t.dtype.to_string());
     let message = format!(
         "is quantised already: {} of its {} tensors are stored as {how}; what that lost is lost, and quantising once \
          more adds to it",

@@ -1,5 +1,26 @@
-use lorakit_tensor::format::gguf::Metadata;
+//! Hugging Face models as GGUF files.
+
+mod bpe;
+mod chat;
+mod hyperparameters;
+mod metadata;
+mod name;
+mod pre;
+mod rope;
+mod sentencepiece;
+mod side;
+mod special;
+mod tokenizer;
+
 use crate::adapter::Finding;
-use crate::{Model,Result};
 use crate::plan::OutputTensor;
-pub(crate) fn model(_m: &Model, t: Vec<OutputTensor>, _pre: Option<&str>, _n: &mut Vec<Finding>) -> Result<(Metadata, Vec<OutputTensor>)> { Ok((Metadata::default(), t)) }
+use crate::{Model, Result};
+use lorakit_tensor::format::gguf::Metadata;
+pub(crate) fn model(
+    _m: &Model,
+    t: Vec<OutputTensor>,
+    _pre: Option<&str>,
+    _n: &mut Vec<Finding>,
+) -> Result<(Metadata, Vec<OutputTensor>)> {
+    Ok((Metadata::default(), t))
+}
