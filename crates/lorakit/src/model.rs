@@ -155,7 +155,15 @@ impl ModelConfig {
 
     /// A number of the language model's configuration, e.g. `hidden_size`.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.text()[name].as_u64().or_else(|| self.json[name].as_u64())
+        self.get(name).as_u64()
+    }
+
+    /// An entry of the language model's configuration, null if there is none.
+    pub(crate) fn get(&self, name: &str) -> &Value {
+        match &self.text()[name] {
+            Value::Null => &self.json[name],
+            value => value,
+        }
     }
 
     /// Whether input and output embedding are one tensor. Families differ in their default; where the file is

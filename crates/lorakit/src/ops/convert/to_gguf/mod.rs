@@ -1,17 +1,27 @@
 //! Hugging Face to GGUF: names, row order, metadata, tokenizer.
 
+mod bpe;
+mod chat;
+mod hyperparameters;
 mod metadata;
+mod name;
+mod pre;
+mod rope;
+mod sentencepiece;
+mod side;
+mod special;
 mod tensors;
+mod tokenizer;
 
-use lorakit_tensor::Format;
 use lorakit_tensor::format::gguf::{Array, Metadata, Value};
+use lorakit_tensor::{DType, Format, TensorInfo};
 
 use self::tensors::gguf_tensors;
 use super::keys::Keys;
 use super::tensors::heads;
 use crate::adapter::Finding;
 use crate::arch::{self, Architecture, Heads};
-use crate::plan::OutputTensor;
+use crate::plan::{OutputTensor, Recipe};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which are named as in Hugging Face
@@ -79,7 +89,15 @@ fn forth(
     let (layers, heads) = dimensions(model)?;
     let tensors = gguf_tensors(architecture, layers, heads, tensors).map_err(|e| e.at(&model.path))?;
     let metadata = metadata::of(model, architecture, pre, notes)?;
-    Ok((metadata, tensors))
+    let rope = model.config.as_ref().map(rope::factors).transpose()?.flatten();
+    Ok((metadata, rope.map(rope_tensor).into_iter().chain(tensors).collect()))
+}
+
+/// What every frequency of the rotary embedding is divided by, one for each pair of a head.
+fn rope_tensor(factors: Vec<f32>) -> OutputTensor {
+    let info = TensorInfo { name: "rope_freqs.weight".into(), dtype: DType::F32, shape: vec![factors.len()] };
+    let bytes: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
+    OutputTensor { info, recipe: Recipe::Bytes(bytes.into()) }
 }
 
 fn family(model: &Model) -> Result<&'static Architecture> {

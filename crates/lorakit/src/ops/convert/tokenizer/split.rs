@@ -133,6 +133,31 @@ impl Split {
     }
 }
 
+/// The name of the way to cut text that `pre_tokenizer` of a `tokenizer.json` holds, if it is known.
+pub(in super::super) fn recognize(pre_tokenizer: &Value, ignore_merges: bool) -> Option<&'static str> {
+    let given = passes(pre_tokenizer);
+    let same =
+        |split: &&Split| split.ignore_merges == ignore_merges && passes(&split.pre_tokenizer()) == given;
+    SPLITS.iter().find(same)?.names.first().copied()
+}
+
+/// The passes of a pre-tokenizer, one after the other, without what is of no effect or the default.
+fn passes(pre_tokenizer: &Value) -> Vec<Value> {
+    match pre_tokenizer["pretokenizers"].as_array() {
+        Some(steps) => steps.iter().flat_map(passes).collect(),
+        None => {
+            let mut pass = pre_tokenizer.clone();
+            if let Some(pass) = pass.as_object_mut() {
+                pass.shift_remove("trim_offsets");
+                if pass.get("use_regex") == Some(&Value::Bool(true)) {
+                    pass.shift_remove("use_regex");
+                }
+            }
+            vec![pass]
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +175,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_way_is_recognized() {
+        for split in SPLITS {
+            let name = recognize(&split.pre_tokenizer(), split.ignore_merges);
+            assert_eq!(name, split.names.first().copied());
+        }
+        let bare =
+            json!({"type": "ByteLevel", "use_regex": true, "trim_offsets": false, "add_prefix_space": false});
+        assert_eq!(recognize(&bare, false), Some("gpt-2"));
+        assert_eq!(recognize(&bare, true), None);
+        assert_eq!(recognize(&Value::Null, false), None);
     }
 
     #[test]
