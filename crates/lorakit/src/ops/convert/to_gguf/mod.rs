@@ -1,4 +1,4 @@
-//! Hugging Face models as GGUF files.
+//! Hugging Face models as GGUF files: what llama.cpp's `convert_hf_to_gguf.py` does.
 
 mod bpe;
 mod chat;
