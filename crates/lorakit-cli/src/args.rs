@@ -169,21 +169,51 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lorakit convert model.gguf -o model/ --to hf
+  lorakit convert model/ -o model.gguf --to gguf --dtype bf16
   lorakit convert model-00001-of-00003.gguf -o model/ --to hf --dtype f16")]
 pub(crate) struct Convert {
-    /// The model: a GGUF file, or the first part of a split one
+    /// The model: a GGUF file (of a split one the first part), or a Hugging Face folder
     pub(crate) source: PathBuf,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Format to convert to: `hf` is a Hugging Face folder
+    /// Format to convert to: `hf` is a Hugging Face folder, `gguf` a file for llama.cpp
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: ConvertTarget,
     /// Dtype of the tensors; `keep` writes quantised models as bf16
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
-    pub(crate) dtype: DtypeChoice,
-    /// Largest shard
+    pub(crate) dtype: ConvertDtype,
+    /// Largest shard of a folder
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
     pub(crate) max_shard_size: u64,
+    /// GGUF: name of the pre-tokenizer, where it cannot be found out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConvertDtype {
+    Keep,
+    #[value(aliases = ["float32", "fp32"])]
+    F32,
+    #[value(aliases = ["float16", "fp16"])]
+    F16,
+    #[value(alias = "bfloat16")]
+    Bf16,
+    /// GGUF only
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl ConvertDtype {
+    pub(crate) fn dtype(self) -> Option<DType> {
+        match self {
+            ConvertDtype::Keep => None,
+            ConvertDtype::F32 => Some(DType::F32),
+            ConvertDtype::F16 => Some(DType::F16),
+            ConvertDtype::Bf16 => Some(DType::BF16),
+            ConvertDtype::Q8_0 => Some(DType::Q8_0),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -271,6 +301,7 @@ pub(crate) enum MergeFormat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ConvertTarget {
     Hf,
+    Gguf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

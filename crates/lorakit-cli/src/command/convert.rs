@@ -2,30 +2,50 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::convert::{self, Convert, ConvertOptions};
+use lorakit::ops::convert::{self, Convert, ConvertOptions, ToGgufOptions};
+use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
 use super::planned;
 use crate::args::{self, Common, ConvertTarget};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::Ui;
+use crate::ui::{Ui, finding_json};
 use crate::units;
 
 pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let ConvertTarget::Hf = args.to;
-    let convert = convert::gguf_to_hf(&ConvertOptions {
-        source: args.source.clone(),
-        output: args.output.output.clone(),
-        replace: args.output.force,
-        dtype: args.dtype.dtype(),
-        max_shard: args.max_shard_size,
-        mode: common.read_mode(),
-    })?;
+    let mut notes = Vec::new();
+    let dtype = args.dtype.dtype();
+    let convert = match args.to {
+        ConvertTarget::Hf if dtype == Some(DType::Q8_0) => {
+            return Err(Failure::usage("Q8_0 is a type of GGUF files; folders hold f32, f16 or bf16"));
+        }
+        ConvertTarget::Hf => convert::gguf_to_hf(&ConvertOptions {
+            source: args.source.clone(),
+            output: args.output.output.clone(),
+            replace: args.output.force,
+            dtype,
+            max_shard: args.max_shard_size,
+            mode: common.read_mode(),
+        })?,
+        ConvertTarget::Gguf => {
+            let options = ToGgufOptions {
+                source: args.source.clone(),
+                output: args.output.output.clone(),
+                replace: args.output.force,
+                dtype,
+                pre: args.pre.clone(),
+                mode: common.read_mode(),
+            };
+            convert::hf_to_gguf(&options, &mut notes)?
+        }
+    };
+    ui.notes(&notes);
     if args.output.dry_run {
         if ui.json {
+            let findings: Value = notes.iter().map(finding_json).collect();
             let plan = planned::plan_json(&convert.plan, common.threads);
-            return ui.json(&json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan }));
+            return ui.json(&json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan, "findings": findings }));
         }
         return ui.result(&planned::describe(&convert.plan, common.threads));
     }
@@ -36,6 +56,7 @@ pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         let mut object = planned::report_json(&convert.plan, &report);
         object["schema"] = "lorakit.convert/1".into();
         object["dtype"] = convert.dtype.name().into();
+        object["findings"] = notes.iter().map(finding_json).collect();
         object["from"] = convert.from.iter().map(|(d, n)| (d.name().to_string(), Value::from(*n))).collect();
         return ui.json(&object);
     }

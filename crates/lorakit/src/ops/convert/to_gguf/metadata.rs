@@ -35,8 +35,9 @@ enum Number {
     Real,
 }
 
-/// Metadata of the GGUF form of `model`, a Hugging Face model of the family `architecture`, whose weights stay of the type
-/// they are; `pre` names the pre-tokenizer where it cannot be found out.
+/// Metadata of the GGUF form of `model`, a Hugging Face model of the family `architecture`, for weights that stay of
+/// their type; `pre` names the pre-tokenizer where it cannot be found out. A model that was a GGUF file before has them
+/// already.
 ///
 /// # Errors
 /// [`ErrorKind::Config`] if `config.json` lacks a number that the family needs; [`ErrorKind::Unsupported`] for a
@@ -47,6 +48,12 @@ pub(crate) fn of(
     pre: Option<&str>,
     notes: &mut Vec<Finding>,
 ) -> Result<Metadata> {
+    if let Some(source) = model.checkpoint().gguf() {
+        let mut metadata = source.clone();
+        metadata.retain(|key| !key.starts_with("split."));
+        metadata.set("general.file_type", Value::U32(file_type(model)));
+        return Ok(metadata);
+    }
     let config = model.config.as_ref().ok_or_else(|| {
         let message = "is not there, and without it the shape of the model is unknown";
         Error::new(ErrorKind::Config, message).at(&side::path(model, "config.json"))
@@ -131,15 +138,12 @@ fn naming(metadata: &mut Metadata, model: &Model, config: &ModelConfig, paramete
     Ok(())
 }
 
-/// The last part of the folder's path, or of a GGUF file's.
+/// The last part of the folder's path.
 fn folder_name(model: &Model) -> Result<String> {
-    let named = match model.rebuilt_files().is_empty() {
-        true => model.folder(),
-        false => &model.path,
-    };
-    let absolute = std::path::absolute(named).map_err(|e| lorakit_tensor::Error::io("find", named, e))?;
-    let name = if absolute.is_dir() { absolute.file_name() } else { absolute.file_stem() };
-    Ok(name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+    let folder = model.folder();
+    let absolute =
+        std::path::absolute(folder.join(".")).map_err(|e| lorakit_tensor::Error::io("find", folder, e))?;
+    Ok(absolute.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
 }
 
 #[cfg(test)]

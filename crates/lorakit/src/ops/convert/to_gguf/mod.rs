@@ -1,4 +1,4 @@
-//! Hugging Face to GGUF: names, row order, metadata, tokenizer.
+//! Hugging Face models as GGUF files: what llama.cpp's `convert_hf_to_gguf.py` does.
 
 mod bpe;
 mod chat;
@@ -41,6 +41,19 @@ pub(crate) fn model(
     match model.checkpoint().format() {
         Format::Gguf => back(model, tensors),
         _ => forth(model, tensors, pre, notes),
+    }
+}
+
+/// `tensor` as `dtype`, if it is a matrix of weights: vectors and norms stay F32. Rows that are not whole blocks
+/// become F16.
+pub(super) fn in_dtype(tensor: OutputTensor, dtype: DType) -> OutputTensor {
+    let columns = tensor.info.shape.last().copied().unwrap_or(1);
+    let float = lorakit_quant::codec(tensor.info.dtype).is_some();
+    let fixed = matches!(tensor.recipe, Recipe::Bytes(_)) || tensor.info.shape.len() < 2 || !float;
+    match columns.is_multiple_of(dtype.block().elements) {
+        _ if fixed => tensor,
+        true => tensor.stored_in(dtype),
+        false => tensor.stored_in(DType::F16),
     }
 }
 

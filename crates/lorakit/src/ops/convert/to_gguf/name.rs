@@ -91,8 +91,8 @@ pub(super) fn components(name: &str, parameters: u64) -> Components {
         .map(|(i, text)| classify(i, text, parameters))
         .collect();
 
-    let sizes = |part: &&Part| part.size_label;
-    if parts.iter().filter(sizes).any(|part| part.text.contains(|c: char| c.is_ascii_digit())) {
+    // Words for sizes count only where no number does.
+    if parts.iter().any(|part| part.size_label && part.text.contains(|c: char| c.is_ascii_digit())) {
         for part in parts.iter_mut().filter(|part| part.text.chars().all(char::is_alphabetic)) {
             part.size_label = false;
         }
@@ -114,23 +114,22 @@ pub(super) fn components(name: &str, parameters: u64) -> Components {
         part.basename = false;
     }
 
-    let join = |keep: &dyn Fn(&Part) -> bool| {
-        let mut texts: Vec<&str> = Vec::new();
-        texts.extend(parts.iter().filter(|part| keep(part)).map(|part| part.text.as_str()));
-        texts
+    let texts = |keep: fn(&Part) -> bool| {
+        let kept = parts.iter().filter(|part| keep(part)).map(|part| part.text.as_str());
+        kept.collect::<Vec<_>>()
     };
-    let joined = |texts: Vec<&str>| (!texts.is_empty()).then(|| texts.join("-"));
-    let mut size_labels: Vec<&str> = Vec::new();
-    for label in join(&|part| part.size_label) {
+    let join = |texts: Vec<&str>| (!texts.is_empty()).then(|| texts.join("-"));
+    let mut size_labels = Vec::new();
+    for label in texts(|part| part.size_label) {
         if !size_labels.contains(&label) {
             size_labels.push(label);
         }
     }
     let mut components = Components {
-        basename: joined(join(&|part| part.basename)),
-        size_label: joined(size_labels),
-        finetune: joined(join(&|part| part.finetune)),
-        version: joined(join(&|part| part.version && !part.basename)),
+        basename: join(texts(|part| part.basename)),
+        size_label: join(size_labels),
+        finetune: join(texts(|part| part.finetune)),
+        version: join(texts(|part| part.version && !part.basename)),
     };
     if components.size_label.is_none() && components.finetune.is_none() && components.version.is_none() {
         // A lone word could be anything.

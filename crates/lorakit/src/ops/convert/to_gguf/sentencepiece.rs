@@ -115,20 +115,22 @@ impl<'a> Message<'a> {
     }
 }
 
-/// `tokens` with those that `tokenizer_config.json` adds or replaces; ids beyond `tokens` are not taken.
-pub(super) fn with_added(
-    mut tokens: Vec<Token>,
-    tokenizer_config: Option<&Value>,
-    rows: usize,
-) -> Vec<Token> {
-    let added = tokenizer_config.and_then(|config| config["added_tokens_decoder"].as_object());
-    for (id, entry) in added.into_iter().flatten() {
-        let slot = id.parse::<usize>().ok().filter(|&id| id < rows).and_then(|id| tokens.get_mut(id));
-        if let (Some(slot), Some(text)) = (slot, entry["content"].as_str()) {
-            *slot = added_token(text, entry["special"] == true);
+/// Puts the tokens that `added_tokens.json` and `tokenizer_config.json` add into `tokens`; ids beyond them are not taken.
+pub(super) fn add(tokens: &mut [Token], added_tokens: &Value, tokenizer_config: &Value) {
+    let mut put = |id: Option<u64>, token: Token| {
+        let slot = id.and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
+        if let Some(slot) = slot {
+            *slot = token;
+        }
+    };
+    for (text, id) in added_tokens.as_object().into_iter().flatten() {
+        put(id.as_u64(), Token { text: text.clone(), kind: Kind::UserDefined, score: ADDED_SCORE });
+    }
+    for (id, entry) in tokenizer_config["added_tokens_decoder"].as_object().into_iter().flatten() {
+        if let Some(text) = entry["content"].as_str() {
+            put(id.parse().ok(), added_token(text, entry["special"] == true));
         }
     }
-    tokens
 }
 
 fn added_token(text: &str, special: bool) -> Token {
@@ -142,7 +144,7 @@ fn added_token(text: &str, special: bool) -> Token {
 ///
 /// # Errors
 /// [`ErrorKind::Config`] if it has no vocabulary or no merges; [`ErrorKind::Shape`] if it has more tokens than `rows`.
-pub(super) fn of_json(json: &Value, tokenizer_config: Option<&Value>, rows: usize) -> Result<Vec<Token>> {
+pub(super) fn of_json(json: &Value, rows: usize) -> Result<Vec<Token>> {
     let model = &json["model"];
     let lacks = |what: &str| Error::new(ErrorKind::Config, format!("has no {what} in its model"));
     let vocab = model["vocab"].as_object().ok_or_else(|| lacks("vocabulary"))?;
@@ -172,21 +174,19 @@ pub(super) fn of_json(json: &Value, tokenizer_config: Option<&Value>, rows: usiz
         }
         put(&entry["id"], token)?;
     }
-    Ok(with_added_special(tokens, tokenizer_config))
+    Ok(tokens)
 }
 
-/// `tokens`, of which `tokenizer_config.json` may call more special than the tokenizer itself.
-fn with_added_special(mut tokens: Vec<Token>, tokenizer_config: Option<&Value>) -> Vec<Token> {
-    for key in ["bos_token", "eos_token", "pad_token"] {
-        let entry = tokenizer_config.map_or(&Value::Null, |config| &config[key]);
-        let content = entry.as_str().or_else(|| entry["content"].as_str());
-        for token in tokens.iter_mut().filter(|token| Some(token.text.as_str()) == content) {
-            if token.kind == Kind::Normal {
-                token.kind = Kind::Control;
-            }
-        }
-    }
-    tokens
+/// Whether a space goes before the text, as `tokenizer.json` says.
+pub(super) fn has_space_prefix(json: &Value) -> bool {
+    let parts =
+        |part: &Value, name: &str| part[name].as_array().cloned().unwrap_or_else(|| vec![part.clone()]);
+    parts(&json["normalizer"], "normalizers").iter().any(|part| part["type"] == "Prepend")
+        || parts(&json["pre_tokenizer"], "pretokenizers").iter().any(|part| {
+            part["type"] == "Metaspace"
+                && part["prepend_scheme"] != "never"
+                && part["add_prefix_space"] != false
+        })
 }
 
 /// The rank of each token among those that merges give.
@@ -207,4 +207,75 @@ fn ranks(merges: &Value) -> Option<HashMap<String, usize>> {
 fn is_byte(text: &str) -> bool {
     let digits = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn tokenizer() -> Value {
+        json!({
+            "added_tokens": [{"id": 0, "content": "<unk>", "special": true}, {"id": 6, "content": "x\u{2581}", "special": false}],
+            "model": {
+                "type": "BPE", "byte_fallback": true, "unk_token": "<unk>",
+                "vocab": {"<unk>": 0, "<0x0A>": 1, "a": 2, "\u{2581}": 3, "\u{2581}a": 4, "aa": 5},
+                "merges": ["a a", ["\u{2581}", "a"]]
+            }
+        })
+    }
+
+    #[test]
+    fn scores_are_ranks_of_merges() {
+        let tokens = of_json(&tokenizer(), 8).unwrap();
+        let found: Vec<_> = tokens.iter().map(|t| (t.text.as_str(), t.kind, t.score)).collect();
+        let expected = [
+            ("<unk>", Kind::Unknown, -1000.0),
+            ("<0x0A>", Kind::Byte, 0.0),
+            ("a", Kind::Normal, -2.0),
+            ("\u{2581}", Kind::Normal, -2.0),
+            ("\u{2581}a", Kind::Normal, -1.0),
+            ("aa", Kind::Normal, 0.0),
+            ("x ", Kind::UserDefined, -1000.0),
+            ("[PAD7]", Kind::Unused, -10_000.0),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn json_without_its_parts_is_refused() {
+        assert_eq!(of_json(&tokenizer(), 6).unwrap_err().kind(), ErrorKind::Shape);
+        for part in ["vocab", "merges"] {
+            let mut broken = tokenizer();
+            broken["model"][part] = Value::Null;
+            assert_eq!(of_json(&broken, 8).unwrap_err().kind(), ErrorKind::Config);
+        }
+    }
+
+    #[test]
+    fn the_space_before_a_text() {
+        let prepend = json!({"normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend"}]}});
+        let metaspace =
+            |scheme: &str| json!({"pre_tokenizer": {"type": "Metaspace", "prepend_scheme": scheme}});
+        assert!(has_space_prefix(&prepend) && has_space_prefix(&metaspace("first")));
+        assert!(!has_space_prefix(&metaspace("never")) && !has_space_prefix(&json!({"normalizer": null})));
+    }
+
+    /// `piece "ab", score 1.5, type 3`, and a field of each other kind that is passed over.
+    const MODEL: &[u8] = &[
+        0x0a, 0x0b, 0x0a, 2, b'a', b'b', 0x15, 0, 0, 0xc0, 0x3f, 0x18, 3, 0x12, 1, 0, 0x21, 0, 0, 0, 0, 0, 0,
+        0, 0, 0x28, 0x80, 1,
+    ];
+
+    #[test]
+    fn a_model_is_read_in_part_or_refused() {
+        let tokens = of_model(MODEL, 2).unwrap();
+        assert_eq!(tokens, [Token { text: "ab".into(), kind: Kind::Control, score: 1.5 }, Token::filler(1)]);
+        assert_eq!(of_model(MODEL, 0).unwrap_err().kind(), ErrorKind::Shape);
+        for len in (0..MODEL.len()).filter(|len| ![13, 16, 25].contains(len)) {
+            assert_eq!(of_model(&MODEL[..len], 2).unwrap_err().kind(), ErrorKind::Config, "{len}");
+        }
+        assert!(of_model(&[0xff; 20], 2).is_err());
+    }
 }

@@ -162,13 +162,10 @@ impl Special {
 
     /// A text that ends by another token than eos ends by the true eos; the other one ends a turn.
     fn ends_with(&mut self, last: &str) {
-        if self.configured && self.content("eos") != Some(last) {
-            if let (Some((role, _)), Some(eos)) =
-                (ROLES.get(self.roles), self.content("eos").map(str::to_string))
-            {
-                self.roles += 1;
-                self.set_content(role, &eos);
-            }
+        let turn = self.content("eos").filter(|eos| self.configured && *eos != last).map(str::to_string);
+        if let (Some(turn), Some((role, _))) = (turn, ROLES.get(self.roles)) {
+            self.roles += 1;
+            self.set_content(role, &turn);
         }
         self.set_content("eos", last);
         self.set_added("eos", true);

@@ -63,8 +63,9 @@ pub(super) fn set(
         metadata.set("tokenizer.ggml.add_space_prefix", Value::Bool(add));
     }
     if let Some(bytes) = sentencepiece_model {
-        let tokens = sentencepiece::of_model(&bytes, rows).map_err(place("tokenizer.model"))?;
-        let tokens = sentencepiece::with_added(tokens, tokenizer_config.as_ref(), rows);
+        let mut tokens = sentencepiece::of_model(&bytes, rows).map_err(place("tokenizer.model"))?;
+        let added_tokens = side::json(model, "added_tokens.json")?.unwrap_or_default();
+        sentencepiece::add(&mut tokens, &added_tokens, tokenizer_config.as_ref().unwrap_or(&Json::Null));
         set_tokens(metadata, "llama", "default", tokens, true);
     } else if tokenizer["model"]["type"] != "BPE" {
         let message = match &tokenizer["model"]["type"] {
@@ -78,8 +79,11 @@ pub(super) fn set(
         };
         return Err(Error::new(ErrorKind::Unsupported, message).at(&side::path(model, "tokenizer.json")));
     } else if tokenizer["model"]["byte_fallback"] == true {
-        let tokens = sentencepiece::of_json(&tokenizer, tokenizer_config.as_ref(), rows);
-        set_tokens(metadata, "llama", "default", tokens.map_err(place("tokenizer.json"))?, true);
+        let tokens = sentencepiece::of_json(&tokenizer, rows).map_err(place("tokenizer.json"))?;
+        set_tokens(metadata, "llama", "default", tokens, true);
+        if space_prefix.is_none() && !sentencepiece::has_space_prefix(&tokenizer) {
+            metadata.set("tokenizer.ggml.add_space_prefix", Value::Bool(false));
+        }
     } else {
         let bpe = bpe::read(&tokenizer, tokenizer_config.as_ref(), rows, pre, notes);
         let bpe = bpe.map_err(place("tokenizer.json"))?;
