@@ -246,6 +246,22 @@ mod tests {
         assert_eq!(found, expected);
     }
 
+    /// Of a vocabulary that sentencepiece trained and transformers gave merges.
+    #[test]
+    fn scores_are_recovered_from_merges() {
+        let spm = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tokenizer/spm.json"));
+        let spm: Value = serde_json::from_str(spm).unwrap();
+        let ranks = ranks(&spm["merges"]).unwrap();
+        let tokens = spm["tokens"].as_array().unwrap().iter().zip(spm["scores"].as_array().unwrap());
+        let merged = tokens.filter_map(|(token, score)| Some((ranks.get(token.as_str()?)?, score)));
+        let mut count = 0;
+        for (rank, score) in merged {
+            assert_eq!(-(*rank as f64), score.as_f64().unwrap());
+            count += 1;
+        }
+        assert_eq!(count, ranks.len());
+    }
+
     #[test]
     fn json_without_its_parts_is_refused() {
         assert_eq!(of_json(&tokenizer(), 6).unwrap_err().kind(), ErrorKind::Shape);
