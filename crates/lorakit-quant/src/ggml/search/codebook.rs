@@ -19,21 +19,41 @@ const CUTS: [f32; 15] = {
     cuts
 };
 
-/// The code nearest to `position`.
+/// The code nearest to `position`; the last one for a NaN.
 #[inline(always)]
 pub(in crate::ggml) fn nearest_code(position: f32) -> u8 {
-    CUTS.iter().map(|cut| u8::from(position >= *cut)).sum()
+    let mut code = 15;
+    for cut in CUTS {
+        code -= u8::from(position < cut);
+    }
+    code
 }
 
 /// The value of the code nearest to `position`.
 #[inline(always)]
 fn nearest_value(position: f32) -> f32 {
-    let mut value = CODEBOOK[0];
+    let mut value = CODEBOOK[15];
     for (k, cut) in CUTS.iter().enumerate() {
         // Small integers, whose sums are exact.
-        value += if position >= *cut { CODEBOOK[k + 1] - CODEBOOK[k] } else { 0.0 };
+        value -= if position < *cut { CODEBOOK[k + 1] - CODEBOOK[k] } else { 0.0 };
     }
     value
+}
+
+/// `Σ w q x` and `Σ w q q` of each lane, where `q` is the value nearest to `inverse · x`.
+#[inline(always)]
+fn sums<const N: usize, const L: usize>(
+    x: &[[f32; L]; N],
+    w: &[[f32; L]; N],
+    inverse: &[f32; L],
+) -> ([f32; L], [f32; L]) {
+    let (mut sum_qx, mut sum_qq) = ([0.0f32; L], [0.0f32; L]);
+    for (x, w) in x.iter().zip(w) {
+        let q: [f32; L] = lanes(|i| nearest_value(inverse[i] * x[i]));
+        sum_qx = lanes(|i| sum_qx[i] + w[i] * q[i] * x[i]);
+        sum_qq = lanes(|i| sum_qq[i] + w[i] * q[i] * q[i]);
+    }
+    (sum_qx, sum_qq)
 }
 
 /// The scales that fit the values `x`, the error of each counted with its weight; 0 where the values are nearly zero.
@@ -47,23 +67,13 @@ pub(in crate::ggml) fn scales<const N: usize, const L: usize>(
     for x in x {
         max = lanes(|i| if x[i].abs() > max[i].abs() { x[i] } else { max[i] });
     }
-    let sums = |inverse: &[f32; L]| {
-        let (mut sum_qx, mut sum_qq) = ([0.0f32; L], [0.0f32; L]);
-        for (x, w) in x.iter().zip(w) {
-            let q: [f32; L] = lanes(|i| nearest_value(inverse[i] * x[i]));
-            sum_qx = lanes(|i| sum_qx[i] + w[i] * q[i] * x[i]);
-            sum_qq = lanes(|i| sum_qq[i] + w[i] * q[i] * q[i]);
-        }
-        (sum_qx, sum_qq)
-    };
-
     let first: [f32; L] = lanes(|i| 1.0 / (-max[i] / CODEBOOK[0]));
-    let (sum_qx, sum_qq) = sums(&first);
+    let (sum_qx, sum_qq) = sums(x, w, &first);
     let mut scale: [f32; L] = lanes(|i| if sum_qq[i] > 0.0 { sum_qx[i] / sum_qq[i] } else { 0.0 });
     let mut best: [f32; L] = lanes(|i| scale[i] * sum_qx[i]);
     for step in -7..=7 {
         let inverse: [f32; L] = lanes(|i| (step as f32 + CODEBOOK[0]) / max[i]);
-        let (sum_qx, sum_qq) = sums(&inverse);
+        let (sum_qx, sum_qq) = sums(x, w, &inverse);
         let better: [bool; L] = lanes(|i| (sum_qq[i] > 0.0) & (sum_qx[i] * sum_qx[i] > best[i] * sum_qq[i]));
         scale = lanes(|i| if better[i] { sum_qx[i] / sum_qq[i] } else { scale[i] });
         best = lanes(|i| if better[i] { scale[i] * sum_qx[i] } else { best[i] });
