@@ -1,6 +1,5 @@
 //! GGUF tensors in a mix: a type for each, the importance of its columns, their order in the file.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lorakit_quant::encoder;
@@ -50,6 +49,10 @@ pub(crate) fn apply(
     mut tensors: Vec<OutputTensor>,
     notes: &mut Vec<Finding>,
 ) -> Result<(Vec<OutputTensor>, Vec<Chosen>)> {
+    if let (Some(file_type), None) = (mix.file_type.filter(|mix| mix.needs_importance()), imatrix) {
+        let message = format!("{file_type} keeps too little to do without an importance matrix (`--imatrix`)");
+        return Err(Error::new(ErrorKind::Imatrix, message));
+    }
     let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
     if mix.file_type.is_some() {
         let mut places: Vec<Option<OutputTensor>> = tensors.into_iter().map(Some).collect();
@@ -134,13 +137,11 @@ fn with_importance(mut tensor: OutputTensor, imatrix: Option<&Imatrix>) -> Outpu
 fn fallbacks(rows: &[Chosen]) -> Option<Finding> {
     let fallen: Vec<&Chosen> = rows.iter().filter(|row| row.fallback).collect();
     let first = fallen.first()?;
-    let types: BTreeSet<&str> = fallen.iter().map(|row| row.to).collect();
-    let types: Vec<&str> = types.into_iter().collect();
     let message = format!(
-        "{} of {} tensors are stored as {} instead, because their {}",
+        "falls back to {}, with {} of {} tensors in all: {}",
+        first.to,
         fallen.len(),
         rows.len(),
-        types.join(" and "),
         first.why
     );
     Some(Finding::new(Severity::Note, "fallback", &first.name, &message))

@@ -33,6 +33,7 @@ pub(super) fn read(
     notes: &mut Vec<Finding>,
 ) -> Result<Bpe> {
     let no_tokenizer = |e| Error::new(ErrorKind::Config, format!("is no tokenizer: {e}"));
+    check_templates(&json["post_processor"])?;
     let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(no_tokenizer)?;
     add_special(&mut tokenizer, config).map_err(no_tokenizer)?;
     let tokens = tokens(&tokenizer, rows)?;
@@ -42,6 +43,24 @@ pub(super) fn read(
         None => pre::name(&tokenizer, json, notes)?,
     };
     Ok(Bpe { pre, tokens, merges })
+}
+
+/// Every token of a template must be explained in it, or the library would panic.
+fn check_templates(post_processor: &Value) -> Result<()> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    for processor in list(&post_processor["processors"]) {
+        check_templates(&processor)?;
+    }
+    for piece in [list(&post_processor["single"]), list(&post_processor["pair"])].concat() {
+        if let Some(token) = piece["SpecialToken"]["id"].as_str()
+            && post_processor["special_tokens"].get(token).is_none()
+        {
+            let token = token.escape_debug();
+            let message = format!("frames texts by the token `{token}`, whose ids it does not give");
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+    }
+    Ok(())
 }
 
 /// Adds the special tokens that only `tokenizer_config.json` calls so, as transformers does.
@@ -158,6 +177,19 @@ mod tests {
         let error = read(&tokenizer(), None, 5, None, &mut Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
         assert!(error.to_string().contains("as number 5, and the embeddings have 5 rows"), "{error}");
+    }
+
+    #[test]
+    fn a_template_of_unknown_tokens_is_refused() {
+        let mut json = tokenizer();
+        let pieces =
+            json!([{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]);
+        let template =
+            json!({"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {}});
+        json["post_processor"] = json!({"type": "Sequence", "processors": [template]});
+        let error = read(&json, None, 8, None, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("`<s>`"), "{error}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use lorakit_tensor::DType;
 use lorakit_tensor::format::gguf::{Metadata, Value};
 
 use super::super::natural_dtype;
-use super::{hyperparameters, name, rope, side, tokenizer};
+use super::{card, hyperparameters, name, rope, side, tokenizer};
 use crate::adapter::Finding;
 use crate::arch::Architecture;
 use crate::model::ModelConfig;
@@ -63,7 +63,9 @@ pub(crate) fn of(
     metadata.set("general.architecture", Value::String(architecture.gguf().into()));
     metadata.set("general.type", Value::String("model".into()));
     sampling(&mut metadata, model)?;
-    naming(&mut metadata, model, config, parameters(model, architecture, config)?)?;
+    let parameters = parameters(model, architecture, config)?;
+    naming(&mut metadata, model, config, parameters)?;
+    card::set(&mut metadata, model, parameters)?;
     hyperparameters::set(&mut metadata, config, architecture, file_type(model), rows)
         .map_err(|e| e.at(&side::path(model, "config.json")))?;
     metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
@@ -105,16 +107,12 @@ fn sampling(metadata: &mut Metadata, model: &Model) -> Result<()> {
     Ok(())
 }
 
-/// `general.name` and what else the name says: that of the hub where the configuration has one, else that of the folder.
+/// `general.name` and what else a name says: that of the hub where the configuration has one, else the folder's.
 fn naming(metadata: &mut Metadata, model: &Model, config: &ModelConfig, parameters: u64) -> Result<()> {
     let folder = folder_name(model)?;
     let hub = config.json["_name_or_path"].as_str().filter(|id| id.matches('/').count() <= 1);
-    let (organization, hub_name) = match hub.map(|id| (id, id.split_once('/'))) {
-        Some((id, _)) if id.contains(' ') => (None, Some(id)),
-        Some((_, Some((organization, name)))) => {
-            (Some(organization).filter(|o| !o.starts_with('.')), Some(name))
-        }
-        Some((id, None)) => (None, Some(id)),
+    let (organization, hub_name) = match hub.map(name::split_id) {
+        Some((organization, name)) => (organization, Some(name)),
         None => (None, None),
     };
     let of_folder = name::components(&folder, parameters);

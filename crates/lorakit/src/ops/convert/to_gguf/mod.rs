@@ -1,6 +1,7 @@
 //! Hugging Face models as GGUF files: what llama.cpp's `convert_hf_to_gguf.py` does.
 
 mod bpe;
+mod card;
 mod chat;
 mod hyperparameters;
 mod metadata;

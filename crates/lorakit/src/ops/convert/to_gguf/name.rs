@@ -79,6 +79,15 @@ pub(super) fn title(name: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// The organization, if `id` has one, and the name of the model. A sentence is a name as a whole.
+pub(super) fn split_id(id: &str) -> (Option<&str>, &str) {
+    match id.split_once('/').filter(|_| !id.contains(' ')) {
+        // `./model` is a path.
+        Some((organization, name)) => (Some(organization).filter(|o| !o.starts_with('.')), name),
+        None => (None, id),
+    }
+}
+
 /// What the parts of `name` mean for a model of `parameters`.
 pub(super) fn components(name: &str, parameters: u64) -> Components {
     if name.contains(' ') {

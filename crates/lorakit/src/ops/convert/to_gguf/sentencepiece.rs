@@ -7,9 +7,9 @@
 //! SentencePiece  1: string piece   2: float score   3: enum type (absent: 1 normal)
 //! ```
 //!
-//! `tokenizer.json` has merges instead of scores. The earlier a token is put together, the higher its score must be, so it
-//! is the negative rank of the first merge that gives it. llama.cpp's converter gives every token the same score, by which
-//! text is cut in other tokens than the model was trained on.
+//! `tokenizer.json` has merges instead of scores. The earlier a token is put together, the higher its score must be,
+//! so it is the negative rank of the first merge that gives it. llama.cpp's converter gives every token the same
+//! score, by which text is cut in other tokens than the model was trained on.
 
 use std::collections::HashMap;
 
@@ -115,7 +115,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// Puts the tokens that `added_tokens.json` and `tokenizer_config.json` add into `tokens`; ids beyond them are not taken.
+/// Puts the tokens that `added_tokens.json` and `tokenizer_config.json` add into `tokens`; ids beyond are not taken.
 pub(super) fn add(tokens: &mut [Token], added_tokens: &Value, tokenizer_config: &Value) {
     let mut put = |id: Option<u64>, token: Token| {
         let slot = id.and_then(|id| tokens.get_mut(usize::try_from(id).ok()?));
@@ -217,7 +217,10 @@ mod tests {
 
     fn tokenizer() -> Value {
         json!({
-            "added_tokens": [{"id": 0, "content": "<unk>", "special": true}, {"id": 6, "content": "x\u{2581}", "special": false}],
+            "added_tokens": [
+                {"id": 0, "content": "<unk>", "special": true},
+                {"id": 6, "content": "x\u{2581}", "special": false}
+            ],
             "model": {
                 "type": "BPE", "byte_fallback": true, "unk_token": "<unk>",
                 "vocab": {"<unk>": 0, "<0x0A>": 1, "a": 2, "\u{2581}": 3, "\u{2581}a": 4, "aa": 5},
@@ -241,6 +244,22 @@ mod tests {
             ("[PAD7]", Kind::Unused, -10_000.0),
         ];
         assert_eq!(found, expected);
+    }
+
+    /// Of a vocabulary that sentencepiece trained and transformers gave merges.
+    #[test]
+    fn scores_are_recovered_from_merges() {
+        let spm = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tokenizer/spm.json"));
+        let spm: Value = serde_json::from_str(spm).unwrap();
+        let ranks = ranks(&spm["merges"]).unwrap();
+        let tokens = spm["tokens"].as_array().unwrap().iter().zip(spm["scores"].as_array().unwrap());
+        let merged = tokens.filter_map(|(token, score)| Some((ranks.get(token.as_str()?)?, score)));
+        let mut count = 0;
+        for (rank, score) in merged {
+            assert_eq!(-(*rank as f64), score.as_f64().unwrap());
+            count += 1;
+        }
+        assert_eq!(count, ranks.len());
     }
 
     #[test]

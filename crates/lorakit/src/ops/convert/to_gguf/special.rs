@@ -5,8 +5,8 @@
 use lorakit_tensor::format::gguf::{Metadata, Value};
 use serde_json::Value as Json;
 
-/// Roles of tokens: in the keys of Hugging Face files (`bos_token`) and in `tokenizer.ggml.{}_token_id`, which llama.cpp
-/// misspells for the separator. The last two are named only if a text ends by another token than eos.
+/// Roles of tokens: in the keys of Hugging Face files (`bos_token`) and in `tokenizer.ggml.{}_token_id`, which
+/// llama.cpp misspells for the separator. The last two are named only if a text ends by another token than eos.
 const ROLES: &[(&str, Option<&str>)] = &[
     ("bos", Some("bos")),
     ("eos", Some("eos")),
@@ -172,8 +172,8 @@ impl Special {
     }
 }
 
-/// Sets the ids of special tokens, and whether they are added to a text. `tokenizer` is `tokenizer.json`, null without one;
-/// ids of `rows` and above do not exist.
+/// Sets the ids of special tokens, and whether they are added to a text. `tokenizer` is `tokenizer.json`, null without
+/// one; ids of `rows` and above do not exist.
 pub(super) fn set(
     metadata: &mut Metadata,
     tokenizer: &Json,
