@@ -258,12 +258,13 @@ fn inverse(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }
 }
 
-/// The nearest integer, halves away from zero, in the range of `i8` and a little beyond.
+/// The nearest integer, halves away from zero, in the range of `i8` and a little beyond. Like C on x86, it takes what
+/// is not finite for 0: the products of values so small that the inverse of their scale is infinite.
 #[inline(always)]
 fn round(value: f32) -> i32 {
     /// The largest below one half: adding one half itself would round 0.49999997 up.
     const ALMOST_HALF: f32 = 0.499_999_97;
-    (value + ALMOST_HALF.copysign(value)) as i32
+    if value.is_finite() { (value + ALMOST_HALF.copysign(value)) as i32 } else { 0 }
 }
 
 /// The value of an `f16` field.

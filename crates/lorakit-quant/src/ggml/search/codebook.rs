@@ -93,7 +93,7 @@ mod tests {
         if x >= CODEBOOK[15] {
             return 15;
         }
-        let upper = CODEBOOK.iter().position(|value| x < *value).unwrap();
+        let upper = CODEBOOK.iter().position(|value| x < *value).unwrap_or(15);
         (if x - CODEBOOK[upper - 1] < CODEBOOK[upper] - x { upper - 1 } else { upper }) as u8
     }
 
@@ -103,7 +103,7 @@ mod tests {
             |x: f32| (-100..=100).map(move |ulps| f32::from_bits(x.to_bits().wrapping_add_signed(ulps)));
         let near = CUTS.iter().chain(&CODEBOOK).flat_map(|&x| around(x));
         let spread = (-200_000..200_000).map(|n| n as f32 * 0.0007);
-        for x in near.chain(spread).chain([f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0]) {
+        for x in near.chain(spread).chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0]) {
             let code = nearest_code(x);
             assert_eq!(code, by_distance(x), "{x}");
             assert_eq!(nearest_value(x), CODEBOOK[usize::from(code)], "{x}");
