@@ -16,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  a file could not be read or written
   130  interrupted";
 
-/// Merge, inspect, convert and quantise. No Python, no GPU, memory that does not grow with the model.
+/// The workbench for LoRA adapters: merge, inspect, convert, quantise. No Python, no GPU, memory that does not grow with the model.
 #[derive(Debug, Parser)]
 #[command(name = "lorakit", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {

@@ -40,8 +40,8 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             "merge into the unquantised model, or choose types that can be written: `--quantize Q8_0`".into()
         }
         ErrorKind::Retention => {
-            "a coarse grid swallows small deltas: start from the 16-bit model, choose a finer type (Q6_K, Q8_0), or \
-             give just the touched tensors one with `--promote`; `--force` writes it all the same"
+            "a base that lies on a coarse grid swallows small deltas: start from the 16-bit model, choose a finer type \
+             (Q6_K, Q8_0), or give just the touched tensors one with `--promote`; `--force` writes it all the same"
                 .into()
         }
         ErrorKind::Requantized => {

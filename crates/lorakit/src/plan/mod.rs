@@ -150,8 +150,12 @@ impl Plan {
                 let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
                 let layout = gguf::layout(metadata, &infos)?;
                 let tensors = layout.offsets.into_iter().zip(tensors).collect();
+                let name = match &target {
+                    Target::Folder(_) => "model.gguf".into(),
+                    Target::File(path) => name_of(path),
+                };
                 vec![OutputFile {
-                    name: "model.gguf".into(),
+                    name,
                     header: layout.header,
                     len: layout.len,
                     tensors,
@@ -259,6 +263,10 @@ fn check_strangers(folder: &Path, side_files: &[SideFile]) -> Result<()> {
     Err(lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::Exists, message).at(folder).into())
 }
 
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Every output name once: the proof that each tensor is written exactly once.
 fn prove_unique(tensors: &[OutputTensor]) -> Result<()> {
     let mut seen = HashSet::with_capacity(tensors.len());
@@ -301,7 +309,7 @@ fn lay_out_shards(
         let layout = safetensors::layout(metadata, &infos)?;
         let name = match target {
             Target::Folder(_) => safetensors::shard_name("model", i + 1, count),
-            Target::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            Target::File(path) => name_of(path),
         };
         let tensors = layout.offsets.into_iter().zip(tensors).collect();
         Ok(OutputFile { name, header: layout.header, len: layout.len, tensors })

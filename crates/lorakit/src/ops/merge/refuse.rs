@@ -146,7 +146,7 @@ pub(super) fn lost(tensors: &[TensorRetention], min: f64, output: &Path) -> Resu
     let types = by_type(tensors).into_keys().collect::<Vec<_>>().join(" and ");
     let message = format!(
         "would hold {:.1} % of the adapter, and {:.0} % are needed: the deltas are small against the steps between \
-         the values that {types} can store, and the base lies on them already",
+         the values that {types} can store",
         ratio * 100.0,
         min * 100.0,
     );
