@@ -57,9 +57,11 @@ impl Block {
             }
         }
         let (d, dmin) = (to_half(d), to_half(dmin));
+        // A scale that wrapped in the search spills into the bits of the minimum.
+        let scales: [u8; 16] = lanes(|j| scales[j] | mins[j] << 4);
         let mut codes = [0; VALUES];
         for (j, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (scale, min) = (half(d) * f32::from(scales[j]), half(dmin) * f32::from(mins[j]));
+            let (scale, min) = (half(d) * f32::from(scales[j] & 15), half(dmin) * f32::from(scales[j] >> 4));
             let values = &values[0].as_chunks::<16>().0[j];
             *codes = match scale {
                 // The codes of the search stay.
@@ -67,6 +69,6 @@ impl Block {
                 _ => lanes(|l| nearest((values[l] + min) / scale).max(0).min(3) as u8),
             };
         }
-        [Block { scales: lanes(|j| scales[j] | mins[j] << 4), qs: pairs_of_bits(&codes), d, dmin }]
+        [Block { scales, qs: pairs_of_bits(&codes), d, dmin }]
     }
 }
