@@ -56,7 +56,7 @@ impl Block {
             let d = -largest / 32.0;
             let (mut high, mut low, mut qs) = (0, [0; 4], [0; 128]);
             for (b, qs) in qs.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = nearest(inverse(d) * scales[b]).max(-32).min(31);
+                let scale = nearest(inverse(d) * scales[b]).clamp(-32, 31);
                 let inverse = inverse(d * scale as f32);
                 let values = &values[g].as_chunks::<32>().0[b];
                 *qs = to_nibbles(&lanes::<u8, 32>(|l| nearest_code(inverse * values[l])));

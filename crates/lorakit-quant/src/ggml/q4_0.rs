@@ -30,7 +30,7 @@ impl Block {
     }
 
     #[inline(always)]
-    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+    fn encode_weighted(x: &[[f32; 32]; VALUES], w: &[[f32; 32]; VALUES]) -> [Block; 32] {
         let fit = symmetric::fit(x, w, 8.0);
         std::array::from_fn(|i| {
             let codes = lane(&fit.codes, i);

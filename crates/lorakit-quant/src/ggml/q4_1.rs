@@ -36,7 +36,7 @@ impl Block {
     }
 
     #[inline(always)]
-    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+    fn encode_weighted(x: &[[f32; 32]; VALUES], w: &[[f32; 32]; VALUES]) -> [Block; 32] {
         let fit = SEARCH.fit(x, w);
         std::array::from_fn(|i| {
             let codes = lane(&fit.codes, i);

@@ -67,7 +67,7 @@ pub(super) fn encode(
         }
     };
     std::array::from_fn(|g| {
-        let of = |lanes: &[f32; 16]| -> [f32; 8] { std::array::from_fn(|j| lanes[8 * g + j]) };
+        let of = |all: &[f32; 16]| all.as_chunks::<8>().0[g];
         let (scale, min) = (of(&fit.scale), of(&fit.min));
         let ((d, scales), (dmin, mins)) = match importance {
             Some(_) => {
