@@ -71,7 +71,7 @@ macro_rules! block_writer {
 /// Declares the encoder of a type whose blocks are coded one by one.
 ///
 /// The file adds `Block::encode`, which turns the values of a block into the block; for a `weighted` type also
-/// `Block::encode_weighted`, which turns 16 blocks of values side by side and their weights into blocks.
+/// `Block::encode_weighted`, which turns 32 blocks of values side by side and their weights into blocks.
 macro_rules! block_encoder {
     ($name:ident { $($field:ident),+ }) => {
         block_encoder!($name { $($field),+ } {});
@@ -85,12 +85,21 @@ macro_rules! block_encoder {
             fn encode_weighted(&self, values: &[f32], importance: &[f32], bytes: &mut [u8]) {
                 wide! {
                     fn encode(values: &[f32], importance: &[f32], bytes: &mut [u8]) {
+                        use crate::ggml::search::weight;
+
+                        // Blocks are coded here, not in a closure: that would be compiled for the narrowest width.
+                        let columns = importance.as_chunks().0;
                         let mut bytes = bytes.as_chunks_mut().0.iter_mut();
-                        crate::ggml::search::weight::side_by_side(values, importance, |x, w, blocks| {
-                            for (block, bytes) in Block::encode_weighted(x, w).iter().take(blocks).zip(&mut bytes) {
-                                block.write(bytes);
+                        for row in values.chunks(importance.len().max(1)) {
+                            let mean = weight::sum_of_squares(row) / row.len() as f32;
+                            for (blocks, columns) in row.as_chunks().0.chunks(32).zip(columns.chunks(32)) {
+                                let (x, w) = weight::side_by_side(blocks, columns, mean);
+                                let coded = Block::encode_weighted(&x, &w);
+                                for (block, bytes) in coded.iter().take(blocks.len()).zip(&mut bytes) {
+                                    block.write(bytes);
+                                }
                             }
-                        });
+                        }
                     }
                 }
                 crate::codec::assert_whole_blocks(self.dtype(), values.len(), bytes.len());

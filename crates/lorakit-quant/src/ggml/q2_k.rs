@@ -15,7 +15,7 @@ use super::{half, pairs_of_bits, to_half};
 block_type!(Q2_K { scales: 16, qs: 64, d: 2, dmin: 2 });
 super_block_encoder!(Q2_K { scales, qs, d, dmin });
 
-const GROUP: usize = 1;
+const GROUP: usize = 2;
 
 const SEARCH: Search =
     Search { max_code: 3.0, first: -0.5, step: 0.1, last: 15, absolute: true, saturating: false };
@@ -42,31 +42,33 @@ impl Block {
         values: [&[f32; VALUES]; GROUP],
         importance: Option<[&[f32; VALUES]; GROUP]>,
     ) -> [Block; GROUP] {
-        let x: [[f32; 16]; 16] = transposed(values);
-        let (fit, (d, scales), (dmin, mins));
-        match importance {
-            Some(columns) => {
-                fit = WEIGHTED.fit(&x, &weight::by_importance(values, columns, &x, 1.0));
-                (d, scales) = non_negative::fit(&fit.scale, &fit.weight, 15);
-                (dmin, mins) = non_negative::fit(&fit.min, &fit.weight, 15);
-            }
-            None => {
-                fit = SEARCH.fit(&x, &x.map(|x| lanes(|i| x[i].abs())));
-                (d, scales) = share(&fit.scale, 15);
-                (dmin, mins) = share(&fit.min, 15);
-            }
-        }
-        let (d, dmin) = (to_half(d), to_half(dmin));
-        let mut codes = [0; VALUES];
-        for (j, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let (scale, min) = (half(d) * f32::from(scales[j]), half(dmin) * f32::from(mins[j]));
-            let values = &values[0].as_chunks::<16>().0[j];
-            *codes = match scale {
-                // The codes of the search stay.
-                0.0 => lane(&fit.codes, j),
-                _ => lanes(|l| nearest((values[l] + min) / scale).max(0).min(3) as u8),
+        let x: [[f32; 32]; 16] = transposed(values);
+        let fit = match importance {
+            Some(columns) => WEIGHTED.fit(&x, &weight::by_importance(values, columns, &x, 1.0)),
+            None => SEARCH.fit(&x, &x.map(|x| lanes(|i| x[i].abs()))),
+        };
+        std::array::from_fn(|g| {
+            let of = |all: &[f32; 32]| all.as_chunks::<16>().0[g];
+            let (scale, min, weights) = (of(&fit.scale), of(&fit.min), of(&fit.weight));
+            let ((d, scales), (dmin, mins)) = match importance {
+                Some(_) => (non_negative::fit(&scale, &weights, 15), non_negative::fit(&min, &weights, 15)),
+                None => (share(&scale, 15), share(&min, 15)),
             };
-        }
-        [Block { scales: lanes(|j| scales[j] | mins[j] << 4), qs: pairs_of_bits(&codes), d, dmin }]
+            let (d, dmin) = (to_half(d), to_half(dmin));
+            // A scale that wrapped in the search spills into the bits of the minimum.
+            let scales: [u8; 16] = lanes(|j| scales[j] | mins[j] << 4);
+            let mut codes = [0; VALUES];
+            for (j, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let (scale, min) =
+                    (half(d) * f32::from(scales[j] & 15), half(dmin) * f32::from(scales[j] >> 4));
+                let values = &values[g].as_chunks::<16>().0[j];
+                *codes = match scale {
+                    // The codes of the search stay.
+                    0.0 => lane(&fit.codes, 16 * g + j),
+                    _ => lanes(|l| nearest((values[l] + min) / scale).clamp(0, 3) as u8),
+                };
+            }
+            Block { scales, qs: pairs_of_bits(&codes), d, dmin }
+        })
     }
 }

@@ -16,7 +16,7 @@ use super::{half, pairs_of_bits, to_half};
 block_type!(Q3_K { hmask: 32, qs: 64, scales: 12, d: 2 });
 super_block_encoder!(Q3_K { hmask, qs, scales, d });
 
-const GROUP: usize = 1;
+const GROUP: usize = 2;
 
 impl Block {
     #[inline(always)]
@@ -46,43 +46,46 @@ impl Block {
         values: [&[f32; VALUES]; GROUP],
         importance: Option<[&[f32; VALUES]; GROUP]>,
     ) -> [Block; GROUP] {
-        let x: [[f32; 16]; 16] = transposed(values);
-        let (fit, (d, scales));
-        match importance {
-            Some(columns) => {
-                let weights = weight::by_importance(values, columns, &x, 2.0);
-                fit = symmetric::fit(&x, &weights, 4.0);
-                let of_scales =
-                    symmetric::fit(&fit.scale.map(|s| [s]), &weight::sums(&weights).map(|w| [w]), 32.0);
-                (d, scales) = (of_scales.scale[0], of_scales.codes.map(|[code]| code));
-            }
-            None => {
-                fit = symmetric::refine(&x, 4.0);
-                (d, scales) = share(&fit.scale);
-            }
-        }
-        let d = to_half(d);
-        let (mut codes, mut hmask) = ([0; VALUES], [0; 32]);
-        for (j, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let scale = half(d) * (f32::from(scales[j]) - 32.0);
-            let values = &values[0].as_chunks::<16>().0[j];
-            *codes = match scale {
-                // The codes of the search stay.
-                0.0 => lane(&fit.codes, j),
-                _ => lanes(|l| (nearest(values[l] / scale).max(-4).min(3) + 4) as u8),
+        let x: [[f32; 32]; 16] = transposed(values);
+        let weights = importance.map(|columns| weight::by_importance(values, columns, &x, 2.0));
+        let fit = match &weights {
+            Some(weights) => symmetric::fit(&x, weights, 4.0),
+            None => symmetric::refine(&x, 4.0),
+        };
+        std::array::from_fn(|g| {
+            let of = |all: &[f32; 32]| all.as_chunks::<16>().0[g];
+            let scales = of(&fit.scale);
+            let (d, scales) = match &weights {
+                Some(weights) => {
+                    let weights = of(&weight::sums(weights));
+                    let fit = symmetric::fit(&scales.map(|s| [s]), &weights.map(|w| [w]), 32.0);
+                    (fit.scale[0], fit.codes.map(|[code]| code))
+                }
+                None => share(&scales),
             };
-        }
-        for (k, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
-            for (h, code) in hmask.iter_mut().zip(codes) {
-                *h |= code >> 2 << k;
+            let d = to_half(d);
+            let (mut codes, mut hmask) = ([0; VALUES], [0; 32]);
+            for (j, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let scale = half(d) * (f32::from(scales[j]) - 32.0);
+                let values = &values[g].as_chunks::<16>().0[j];
+                *codes = match scale {
+                    // The codes of the search stay.
+                    0.0 => lane(&fit.codes, 16 * g + j),
+                    _ => lanes(|l| (nearest(values[l] / scale).clamp(-4, 3) + 4) as u8),
+                };
             }
-        }
-        let mut packed = [0; 12];
-        for (j, scale) in scales.iter().enumerate() {
-            packed[j % 8] |= (scale & 15) << (4 * (j / 8));
-            packed[8 + j % 4] |= scale >> 4 << (2 * (j / 4));
-        }
-        [Block { hmask, qs: pairs_of_bits(&codes), scales: packed, d }]
+            for (k, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
+                for (h, code) in hmask.iter_mut().zip(codes) {
+                    *h |= code >> 2 << k;
+                }
+            }
+            let mut packed = [0; 12];
+            for (j, scale) in scales.iter().enumerate() {
+                packed[j % 8] |= (scale & 15) << (4 * (j / 8));
+                packed[8 + j % 4] |= scale >> 4 << (2 * (j / 4));
+            }
+            Block { hmask, qs: pairs_of_bits(&codes), scales: packed, d }
+        })
     }
 }
 
@@ -94,5 +97,5 @@ fn share(scales: &[f32; 16]) -> (f32, [u8; 16]) {
         return (0.0, [0; 16]);
     }
     let inverse = -32.0 / largest;
-    (1.0 / inverse, lanes(|j| (nearest(inverse * scales[j]).max(-32).min(31) + 32) as u8))
+    (1.0 / inverse, lanes(|j| (nearest(inverse * scales[j]).clamp(-32, 31) + 32) as u8))
 }

@@ -30,13 +30,15 @@ impl Block {
         let (low, high) = bounds(values);
         let d = (high - low) / 15.0;
         let inverse = inverse(d);
-        let codes: [u8; VALUES] =
-            std::array::from_fn(|l| (((values[l] - low) * inverse + 0.5) as i32).min(15) as u8);
+        let mut codes = [0; VALUES];
+        for l in 0..VALUES {
+            codes[l] = (((values[l] - low) * inverse + 0.5) as i32).min(15) as u8;
+        }
         Block { d: to_half(d), m: to_half(low), qs: to_nibbles(&codes) }
     }
 
     #[inline(always)]
-    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+    fn encode_weighted(x: &[[f32; 32]; VALUES], w: &[[f32; 32]; VALUES]) -> [Block; 32] {
         let fit = SEARCH.fit(x, w);
         std::array::from_fn(|i| {
             let codes = lane(&fit.codes, i);

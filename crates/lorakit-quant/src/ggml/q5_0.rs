@@ -28,13 +28,15 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = signed_largest(values) / -16.0;
         let inverse = inverse(d);
-        let codes: [u8; VALUES] =
-            std::array::from_fn(|l| ((values[l] * inverse + 16.5) as i32).min(31) as u8);
+        let mut codes = [0; VALUES];
+        for l in 0..VALUES {
+            codes[l] = ((values[l] * inverse + 16.5) as i32).min(31) as u8;
+        }
         Block { d: to_half(d), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
     }
 
     #[inline(always)]
-    fn encode_weighted(x: &[[f32; 16]; VALUES], w: &[[f32; 16]; VALUES]) -> [Block; 16] {
+    fn encode_weighted(x: &[[f32; 32]; VALUES], w: &[[f32; 32]; VALUES]) -> [Block; 32] {
         let fit = symmetric::fit(x, w, 16.0);
         std::array::from_fn(|i| {
             let codes = lane(&fit.codes, i);

@@ -15,7 +15,7 @@ use super::{half, to_half};
 block_type!(Q6_K { ql: 128, qh: 64, scales: 16, d: 2 });
 super_block_encoder!(Q6_K { ql, qh, scales, d });
 
-const GROUP: usize = 1;
+const GROUP: usize = 2;
 
 impl Block {
     #[inline(always)]
@@ -40,38 +40,41 @@ impl Block {
         values: [&[f32; VALUES]; GROUP],
         importance: Option<[&[f32; VALUES]; GROUP]>,
     ) -> [Block; GROUP] {
-        let x: [[f32; 16]; 16] = transposed(values);
+        let x: [[f32; 32]; 16] = transposed(values);
         let weights = match importance {
             Some(columns) => transposed(columns),
             None => x.map(|x| lanes(|i| x[i] * x[i])),
         };
         let fit = symmetric::fit(&x, &weights, 32.0);
-        let largest = fit.scale.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
-        if largest.abs() < NEARLY_ZERO {
-            return [Block { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: [0; 2] }];
-        }
-        let inverse = -128.0 / largest;
-        let d = to_half(1.0 / inverse);
-        let scales: [u8; 16] = lanes(|j| nearest(inverse * fit.scale[j]).min(127) as i8 as u8);
-        let mut codes = [0; VALUES];
-        for (j, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let scale = half(d) * f32::from(scales[j] as i8);
-            let values = &values[0].as_chunks::<16>().0[j];
-            *codes = match scale {
-                // The codes of the search stay.
-                0.0 => lane(&fit.codes, j),
-                _ => lanes(|l| (nearest(values[l] / scale).max(-32).min(31) + 32) as u8),
-            };
-        }
-        let (mut ql, mut qh) = ([0; 128], [0; 64]);
-        for (h, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
-            for l in 0..32 {
-                let of = |i: usize| codes[32 * i + l];
-                ql[64 * h + l] = of(0) & 15 | (of(2) & 15) << 4;
-                ql[64 * h + 32 + l] = of(1) & 15 | (of(3) & 15) << 4;
-                qh[32 * h + l] = of(0) >> 4 | of(1) >> 4 << 2 | of(2) >> 4 << 4 | of(3) >> 4 << 6;
+        std::array::from_fn(|g| {
+            let scales = &fit.scale.as_chunks::<16>().0[g];
+            let largest = scales.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
+            if largest.abs() < NEARLY_ZERO {
+                return Block { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: [0; 2] };
             }
-        }
-        [Block { ql, qh, scales, d }]
+            let inverse = -128.0 / largest;
+            let d = to_half(1.0 / inverse);
+            let scales: [u8; 16] = lanes(|j| nearest(inverse * scales[j]).min(127) as i8 as u8);
+            let mut codes = [0; VALUES];
+            for (j, codes) in codes.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let scale = half(d) * f32::from(scales[j] as i8);
+                let values = &values[g].as_chunks::<16>().0[j];
+                *codes = match scale {
+                    // The codes of the search stay.
+                    0.0 => lane(&fit.codes, 16 * g + j),
+                    _ => lanes(|l| (nearest(values[l] / scale).clamp(-32, 31) + 32) as u8),
+                };
+            }
+            let (mut ql, mut qh) = ([0; 128], [0; 64]);
+            for (h, codes) in codes.as_chunks::<128>().0.iter().enumerate() {
+                for l in 0..32 {
+                    let of = |i: usize| codes[32 * i + l];
+                    ql[64 * h + l] = of(0) & 15 | (of(2) & 15) << 4;
+                    ql[64 * h + 32 + l] = of(1) & 15 | (of(3) & 15) << 4;
+                    qh[32 * h + l] = of(0) >> 4 | of(1) >> 4 << 2 | of(2) >> 4 << 4 | of(3) >> 4 << 6;
+                }
+            }
+            Block { ql, qh, scales, d }
+        })
     }
 }

@@ -23,6 +23,10 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = largest(values) / 127.0;
         let inverse = inverse(d);
-        Block { d: to_half(d), qs: std::array::from_fn(|l| round(values[l] * inverse) as i8 as u8) }
+        let mut qs = [0; 32];
+        for l in 0..VALUES {
+            qs[l] = round(values[l] * inverse) as i8 as u8;
+        }
+        Block { d: to_half(d), qs }
     }
 }

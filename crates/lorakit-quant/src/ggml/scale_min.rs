@@ -67,7 +67,7 @@ pub(super) fn encode(
         }
     };
     std::array::from_fn(|g| {
-        let of = |lanes: &[f32; 16]| -> [f32; 8] { std::array::from_fn(|j| lanes[8 * g + j]) };
+        let of = |all: &[f32; 16]| all.as_chunks::<8>().0[g];
         let (scale, min) = (of(&fit.scale), of(&fit.min));
         let ((d, scales), (dmin, mins)) = match importance {
             Some(_) => {
@@ -77,7 +77,10 @@ pub(super) fn encode(
             None => (share(&scale, 63), share(&min, 63)),
         };
         let (d, dmin) = (to_half(d), to_half(dmin));
-        let pairs = std::array::from_fn(|j| (scales[j].min(63), mins[j].min(63)));
+        // The reference limits scales that wrapped in the search for `Q5_K` alone.
+        let limit = if max_code > 15.0 { 63 } else { u8::MAX };
+        let packed_scales = pack(&std::array::from_fn(|j| (scales[j].min(limit), mins[j].min(limit))));
+        let pairs = unpack(&packed_scales);
         let mut codes = [0; 256];
         for (j, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
             let (scale, min) = (half(d) * f32::from(pairs[j].0), half(dmin) * f32::from(pairs[j].1));
@@ -90,7 +93,7 @@ pub(super) fn encode(
                 }),
             };
         }
-        Coded { d, dmin, scales: pack(&pairs), codes }
+        Coded { d, dmin, scales: packed_scales, codes }
     })
 }
 

@@ -154,12 +154,7 @@ impl Plan {
                     Target::Folder(_) => "model.gguf".into(),
                     Target::File(path) => name_of(path),
                 };
-                vec![OutputFile {
-                    name,
-                    header: layout.header,
-                    len: layout.len,
-                    tensors,
-                }]
+                vec![OutputFile { name, header: layout.header, len: layout.len, tensors }]
             }
         };
         let plan = Plan { target, replace, container, files, side_files, digests: Vec::new() };

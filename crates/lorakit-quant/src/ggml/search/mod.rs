@@ -15,6 +15,9 @@
 //! x[N - 1] │        │        │     │          │      last values
 //!             ↓ sums run down
 //! ```
+//!
+//! Most have 32 lanes, more than the widest vectors: of 16, the compiler unrolls the loop over the lanes, and then
+//! makes pieces of vector code of it.
 
 pub(super) mod affine;
 pub(super) mod codebook;

@@ -10,7 +10,7 @@ pub(in crate::ggml) fn fit<const N: usize>(x: &[f32; N], w: &[f32; N], max_code:
     if max < NEARLY_ZERO {
         return (0.0, [0; N]);
     }
-    let error = |inverse: f32| {
+    let error = |inverse: f32, code: fn(f32, u8) -> i32| {
         let scale = 1.0 / inverse;
         let mut error = 0.0;
         for (x, w) in x.iter().zip(w) {
@@ -21,10 +21,11 @@ pub(in crate::ggml) fn fit<const N: usize>(x: &[f32; N], w: &[f32; N], max_code:
     };
 
     let mut inverse = f32::from(max_code) / max;
-    let mut best = error(inverse);
+    // Weights of which nearly all are 0 can make a scale negative: then the first codes wrap, and the others do not.
+    let mut best = error(inverse, |position, _| i32::from(nearest(position) as u8));
     for step in (-4..=4).filter(|step| *step != 0) {
         let candidate = (0.1 * step as f32 + f32::from(max_code)) / max;
-        let error = error(candidate);
+        let error = error(candidate, code);
         if error < best {
             best = error;
             inverse = candidate;
