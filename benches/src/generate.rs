@@ -71,10 +71,10 @@ fn distribution(tensor: &TensorInfo) -> (f32, f32) {
 }
 
 /// Deterministic bell-shaped numbers of mean 0 and variance 1, within +-3.5.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> f32 {
+    pub(crate) fn next(&mut self) -> f32 {
         // SplitMix64; the sum of its four 16-bit parts is close to normal.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -1,12 +1,14 @@
-//! Benchmarks of whole commands on realistic shapes.
+//! Benchmarks of whole commands on realistic shapes, and of encoders.
 //!
 //! ```text
 //! cargo build --release
 //! cargo run --release -p lorakit-benches -- merge
+//! cargo run --release -p lorakit-benches -- encode
 //! ```
 //!
 //! Times are ratios to what the machine does at best at that moment, since absolute ones say little elsewhere.
 
+mod encode;
 mod generate;
 mod measure;
 mod merge;
@@ -15,6 +17,7 @@ mod shape;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use lorakit_tensor::DType;
 
 /// Benchmarks of whole commands on realistic shapes
 #[derive(Debug, Parser)]
@@ -25,7 +28,22 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    Encode(Encode),
     Merge(Merge),
+}
+
+/// Encode bell-shaped values as every quantised type, on one core
+#[derive(Debug, clap::Args)]
+struct Encode {
+    /// Only this type
+    #[arg(long = "type", value_name = "TYPE", value_parser = dtype)]
+    dtype: Option<DType>,
+    /// Values, in whole rows of 4096
+    #[arg(long, default_value_t = 1 << 22)]
+    values: usize,
+    /// Runs of each encoder
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
 }
 
 /// Merge an r=16 adapter on all linear layers into a Llama-3.2-1B-shaped model, beside `cp -r`
@@ -51,8 +69,13 @@ struct Merge {
     options: Vec<String>,
 }
 
+fn dtype(name: &str) -> Result<DType, String> {
+    DType::from_name(name).ok_or_else(|| "there is no such type".to_string())
+}
+
 fn main() -> std::io::Result<()> {
     match Args::parse().bench {
+        Bench::Encode(args) => encode::run(&args),
         Bench::Merge(args) => merge::run(&args),
     }
 }

@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// How often memory is looked at. Buffers of a run live much longer.
 const POLL: Duration = Duration::from_millis(2);
 /// `/proc/PID/stat` counts in hundredths of a second on every Linux machine.
@@ -68,6 +70,12 @@ fn children_cpu() -> io::Result<f64> {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
     Ok((ticks(16) + ticks(17)) * TICK)
+}
+
+/// CPU seconds of this thread, to the nanosecond.
+pub(crate) fn thread_cpu() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The middle value; 0 of none.

@@ -16,7 +16,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  a file could not be read or written
   130  interrupted";
 
-/// Merge, inspect and convert LoRA adapters. No Python, no GPU, memory that does not grow with the model.
+/// Merge, inspect, convert and quantise. No Python, no GPU, memory that does not grow with the model.
 #[derive(Debug, Parser)]
 #[command(name = "lorakit", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -89,7 +89,7 @@ pub(crate) enum Command {
 /// Options of every command that writes.
 #[derive(Debug, Args)]
 pub(crate) struct Output {
-    /// Where to write: a folder
+    /// Where to write: a folder, or a `.gguf` file
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Print the plan - files, tensors, size, memory - and write nothing
@@ -129,9 +129,7 @@ pub(crate) struct Merge {
     #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "Q6_K", value_parser = gguf_type,
           requires = "quantize")]
     pub(crate) promote: Option<DType>,
-    #[command(flatten)]
-    pub(crate) mixing: Mixing,
-    /// Largest shard
+    /// Largest shard of a folder
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
     pub(crate) max_shard_size: u64,
     /// Where an adapter changes one side of tied embeddings: write two tensors, or keep one (PEFT)
@@ -140,12 +138,14 @@ pub(crate) struct Merge {
     /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
     #[arg(long)]
     pub(crate) residual_base: bool,
-    /// Packer of expert factors in lora_B: PEFT's is rank_major
+    /// Packing of expert factors in lora_B: PEFT's is rank_major
     #[arg(long, value_name = "LAYOUT", default_value = "auto")]
     pub(crate) moe_b_layout: MoeChoice,
     /// When sums are rounded; for comparisons with PEFT
     #[arg(long, value_name = "HOW", default_value = "once", hide = true)]
     pub(crate) rounding: RoundingChoice,
+    #[command(flatten)]
+    pub(crate) mixing: Mixing,
 }
 
 #[derive(Debug, Args)]
@@ -199,7 +199,6 @@ pub(crate) enum ConvertDtype {
     F16,
     #[value(alias = "bfloat16")]
     Bf16,
-    /// GGUF only
     #[value(name = "q8_0")]
     Q8_0,
 }
@@ -217,12 +216,16 @@ impl ConvertDtype {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    override_usage = "lorakit quantize [OPTIONS] --type <TYPE> --output <OUT> <MODEL>
+       lorakit quantize --list",
+    after_help = "Examples:
   lorakit quantize --list
   lorakit quantize model/ -o model.gguf --type Q4_K_M
   lorakit quantize model.gguf -o small.gguf --type IQ4_XS --imatrix imatrix.gguf
   lorakit quantize model/ -o model-nf4/ --type nf4 --double-quant
-  lorakit quantize model/ -o model.gguf --type Q4_K_M --tensor-type 'ffn_down=Q8_0' --dry-run")]
+  lorakit quantize model/ -o model.gguf --type Q4_K_M --tensor-type 'ffn_down=Q8_0' --dry-run"
+)]
 pub(crate) struct Quantize {
     /// The model: a Hugging Face folder, or a GGUF file
     #[arg(required_unless_present = "list")]
@@ -234,7 +237,7 @@ pub(crate) struct Quantize {
     #[arg(long = "type", value_name = "TYPE", value_parser = quant_type, required_unless_present = "list")]
     pub(crate) kind: Option<QuantType>,
     /// List the types with their bits for each weight
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["model", "output", "kind"])]
     pub(crate) list: bool,
     /// Print the plan - every tensor, its type and why, the size - and write nothing
     #[arg(short = 'n', long)]
@@ -245,11 +248,11 @@ pub(crate) struct Quantize {
     /// Accept a model that is quantised already
     #[arg(long)]
     pub(crate) requantize: bool,
-    #[command(flatten)]
-    pub(crate) mixing: Mixing,
     /// Largest shard of a folder
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
     pub(crate) max_shard_size: u64,
+    #[command(flatten)]
+    pub(crate) mixing: Mixing,
 }
 
 /// How types are chosen, wherever something is quantised.

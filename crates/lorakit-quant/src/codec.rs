@@ -56,9 +56,9 @@ pub const CODECS: &[&dyn Codec] = &[
     &F8_E4M3, &F8_E5M2, &F8_E8M0, //
     &Q4_0, &Q4_1, &Q5_0, &Q5_1, &Q8_0, //
     &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, //
-    &IQ4_NL, &IQ4_XS, //
+    &IQ1_S, &IQ1_M, &IQ2_XXS, &IQ2_XS, &IQ2_S, &IQ3_XXS, &IQ3_S, &IQ4_NL, &IQ4_XS, //
     &MXFP4, &NVFP4, //
-    &TQ1_0, &TQ2_0,
+    &TQ1_0, &TQ2_0, &Q1_0, &Q2_0,
 ];
 
 /// Every type that can be encoded.
@@ -68,7 +68,7 @@ pub const ENCODERS: &[&dyn Encoder] = &[
     &Q2_K, &Q3_K, &Q4_K, &Q5_K, &Q6_K, //
     &IQ4_NL, &IQ4_XS, //
     &MXFP4, &NVFP4, //
-    &TQ1_0, &TQ2_0,
+    &TQ1_0, &TQ2_0, &Q1_0, &Q2_0,
 ];
 
 /// The decoder of a type, if there is one.

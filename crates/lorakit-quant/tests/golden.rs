@@ -1,87 +1,97 @@
-//! Every decoder equals the reference, bit for bit.
+//! Every decoder and encoder equals the reference, bit for bit.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use lorakit_quant::{CODECS, ENCODERS, codec};
+use lorakit_quant::{CODECS, ENCODERS, codec, encoder};
 use lorakit_tensor::DType;
 use safetensors::SafeTensors;
 
+const FILES: [&str; 3] = ["blocks", "bits", "iq"];
 const CASES: [&str; 6] = ["const", "normal", "outlier", "ramp", "uniform", "zeros"];
+/// Blocks of types that are only decoded.
+const DECODED: [&str; 1] = ["random"];
 
-fn golden() -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/ggml/blocks.safetensors");
-    std::fs::read(path).expect("the golden is readable")
-}
+/// The bytes of every golden tensor.
+struct Golden(BTreeMap<String, Vec<u8>>);
 
-/// Splits `blocks.TYPE.CASE[.imatrix]`.
-fn parse(name: &str) -> Option<(DType, &str)> {
-    let (dtype, case) = name.strip_prefix("blocks.")?.split_once('.')?;
-    Some((DType::from_name(dtype)?, case))
+impl Golden {
+    fn read() -> Golden {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/ggml");
+        let tensors = FILES.iter().flat_map(|name| {
+            let file = std::fs::read(folder.join(format!("{name}.safetensors"))).unwrap();
+            let tensors = SafeTensors::deserialize(&file).unwrap();
+            tensors.iter().map(|(name, tensor)| (name.to_owned(), tensor.data().to_vec())).collect::<Vec<_>>()
+        });
+        Golden(tensors.collect())
+    }
+
+    fn bytes(&self, name: &str) -> &[u8] {
+        self.0.get(name).unwrap_or_else(|| panic!("there is no golden {name}"))
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.bytes(name).as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    }
+
+    /// The type and case of every `blocks.TYPE.CASE[.imatrix]`.
+    fn blocks(&self) -> impl Iterator<Item = (DType, &str)> {
+        self.0.keys().filter_map(|name| name.strip_prefix("blocks.")).map(|name| {
+            let (dtype, case) = name.split_once('.').unwrap();
+            (DType::from_name(dtype).unwrap(), case)
+        })
+    }
 }
 
 #[test]
 fn decoders_equal_the_reference() {
-    let file = golden();
-    let golden = SafeTensors::deserialize(&file).unwrap();
-    let names = golden.names();
-    for codec in CODECS.iter().filter(|codec| codec.dtype().block().elements > 1) {
-        let dtype = codec.dtype();
-        let cases: BTreeSet<&str> = names
-            .iter()
-            .filter_map(|name| parse(name))
-            .filter(|(d, _)| *d == dtype)
-            .map(|(_, c)| c)
-            .collect();
-        for case in CASES {
-            assert!(cases.contains(case), "{dtype} has no golden for {case}");
+    let golden = Golden::read();
+    for (dtype, case) in golden.blocks() {
+        let expected = golden.floats(&format!("dequant.{dtype}.{case}"));
+        let mut values = vec![f32::NAN; expected.len()];
+        let codec = codec(dtype).unwrap_or_else(|| panic!("{dtype} has no decoder"));
+        codec.decode(golden.bytes(&format!("blocks.{dtype}.{case}")), &mut values);
+        for (i, (value, expected)) in values.iter().zip(expected).enumerate() {
+            assert_eq!(value.to_bits(), expected.to_bits(), "{dtype} {case} [{i}]: {value} {expected}");
         }
-        for case in cases {
-            let blocks = golden.tensor(&format!("blocks.{dtype}.{case}")).unwrap();
-            let expected = golden.tensor(&format!("dequant.{dtype}.{case}")).unwrap();
-            let expected: Vec<u32> =
-                expected.data().as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    }
+}
 
-            let mut values = vec![f32::NAN; expected.len()];
-            codec.decode(blocks.data(), &mut values);
-            for (i, (value, expected)) in values.iter().zip(expected).enumerate() {
-                let expected = f32::from_bits(expected);
-                assert_eq!(value.to_bits(), expected.to_bits(), "{dtype} {case} [{i}]: {value} {expected}");
-            }
+#[test]
+fn every_block_type_has_goldens() {
+    let golden = Golden::read();
+    for dtype in CODECS.iter().map(|codec| codec.dtype()).filter(|dtype| is_block_type(*dtype)) {
+        let cases = if encoder(dtype).is_some() { &CASES[..] } else { &DECODED };
+        for case in cases {
+            assert!(golden.blocks().any(|found| found == (dtype, case)), "{dtype} has no golden for {case}");
         }
     }
 }
 
 #[test]
 fn encoders_equal_the_reference() {
-    let file = golden();
-    let golden = SafeTensors::deserialize(&file).unwrap();
-    let floats = |name: &str| -> Vec<f32> {
-        let tensor = golden.tensor(name).unwrap();
-        tensor.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
-    };
-    for encoder in ENCODERS.iter().filter(|encoder| encoder.dtype().ggml_id().is_some()) {
+    let golden = Golden::read();
+    for encoder in ENCODERS.iter().filter(|encoder| is_block_type(encoder.dtype())) {
         let dtype = encoder.dtype();
-        if dtype.block().elements == 1 {
-            continue;
-        }
         for case in CASES {
-            let values = floats(&format!("input.{case}"));
-            let expected = golden.tensor(&format!("blocks.{dtype}.{case}")).unwrap();
-            let mut bytes = vec![0xaa; expected.data().len()];
-            encoder.encode(&values, &mut bytes);
-            assert_equal(&bytes, expected.data(), dtype, case);
+            let expected = golden.bytes(&format!("blocks.{dtype}.{case}"));
+            let mut bytes = vec![0xaa; expected.len()];
+            encoder.encode(&golden.floats(&format!("input.{case}")), &mut bytes);
+            assert_equal(&bytes, expected, dtype, case);
         }
-        let values = floats("input.normal");
-        let importance = floats("imatrix.normal");
-        let weighted = golden.tensor(&format!("blocks.{dtype}.normal.imatrix"));
-        let plain = golden.tensor(&format!("blocks.{dtype}.normal")).unwrap();
-        let expected = weighted.as_ref().unwrap_or(&plain);
-        let mut bytes = vec![0xaa; expected.data().len()];
+        // Types that ignore importance have the same blocks with it.
+        let plain = golden.bytes(&format!("blocks.{dtype}.normal"));
+        let expected = golden.0.get(&format!("blocks.{dtype}.normal.imatrix")).map_or(plain, Vec::as_slice);
+        let (values, importance) = (golden.floats("input.normal"), golden.floats("imatrix.normal"));
+        let mut bytes = vec![0xaa; expected.len()];
         encoder.encode_weighted(&values, &importance, &mut bytes);
-        assert_equal(&bytes, expected.data(), dtype, "normal with importance");
-        assert_eq!(encoder.uses_importance(), expected.data() != plain.data(), "{dtype}");
+        assert_equal(&bytes, expected, dtype, "normal with importance");
+        assert_eq!(encoder.uses_importance(), expected != plain, "{dtype}");
     }
+}
+
+fn is_block_type(dtype: DType) -> bool {
+    dtype.block().elements > 1
 }
 
 fn assert_equal(found: &[u8], expected: &[u8], dtype: DType, case: &str) {
@@ -116,12 +126,17 @@ fn encoders_take_any_values() {
     }
 }
 
+/// Values whose scale has no finite inverse are coded as zeros, not as whatever an overflow leaves.
 #[test]
-fn every_golden_has_a_codec() {
-    let file = golden();
-    for name in SafeTensors::deserialize(&file).unwrap().names() {
-        if name.starts_with("blocks.") {
-            assert!(parse(name).is_some_and(|(dtype, _)| codec(dtype).is_some()), "{name}");
+fn values_too_small_for_a_scale_are_zeros() {
+    for dtype in [DType::TQ1_0, DType::TQ2_0, DType::Q8_0] {
+        let encoder = encoder(dtype).expect("has an encoder");
+        let block = dtype.block();
+        for smallest in [f32::from_bits(1), -f32::from_bits(1)] {
+            let (mut bytes, mut zeros) = (vec![0xaa; block.bytes], vec![0xaa; block.bytes]);
+            encoder.encode(&vec![smallest; block.elements], &mut bytes);
+            encoder.encode(&vec![0.0; block.elements], &mut zeros);
+            assert_eq!(bytes, zeros, "{dtype}");
         }
     }
 }

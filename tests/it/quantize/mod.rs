@@ -1,3 +1,8 @@
 //! `lorakit quantize`, and `lorakit merge --quantize`.
 
+mod errors;
+mod gate;
 mod llama_quantize;
+mod one_pass;
+mod packed;
+mod reports;

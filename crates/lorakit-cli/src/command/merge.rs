@@ -106,7 +106,7 @@ fn quantization(args: &args::Merge) -> Result<Option<Quantization>, Failure> {
 fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> String {
     let mut text = String::new();
     if !ui.quiet {
-        let total = merge.plan.tensors().count();
+        let total = if merge.chosen.is_empty() { merge.plan.tensors().count() } else { merge.chosen.len() };
         for adapter in &merge.adapters {
             let mut parts = units::plural(adapter.modules, "module");
             if adapter.saved > 0 {
@@ -140,9 +140,11 @@ fn retention_line(stored_as: &str, retention: &Retention) -> String {
         ratio * 100.0
     );
     if ratio < LOW_RETENTION {
-        line.push_str(
-            "          the deltas are small against this dtype's steps: `--dtype f32` keeps them whole\n",
-        );
+        let way_out = match stored_as {
+            "BF16" | "F16" => "`--dtype f32` keeps them whole",
+            _ => "`--promote` gives the touched tensors a finer type",
+        };
+        let _ = writeln!(line, "          the deltas are small against the steps of this type: {way_out}");
     }
     line
 }

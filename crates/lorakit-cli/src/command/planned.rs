@@ -31,12 +31,13 @@ pub(super) fn totals(plan: &Plan, threads: usize) -> String {
         let _ = writeln!(text, "other files: {}\n", names.join(", "));
     }
     let copied = plan.tensors().filter(|t| matches!(t.recipe, Recipe::Copy(_))).count();
+    let computed = plan.tensors().filter(|t| matches!(t.recipe, Recipe::Compute(_))).count();
     let _ = writeln!(
         text,
         "output {}, {} copied and {} computed, peak memory about {}",
         units::size(plan.output_bytes()),
         units::plural(copied, "tensor"),
-        plan.tensors().count() - copied,
+        computed,
         units::size(plan.peak_memory(thread_count(threads))),
     );
     text

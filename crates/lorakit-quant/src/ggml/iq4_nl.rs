@@ -32,12 +32,18 @@ impl Block {
             None => x.map(|x| lanes(|i| x[i] * x[i])),
         };
         let scales = codebook::scales(&x, &weights);
-        std::array::from_fn(|i| {
-            let inverse = inverse(scales[i]);
-            let codes: [u8; VALUES] = lanes(|l| nearest_code(inverse * values[i][l]));
-            Block { d: to_half(scales[i]), qs: to_nibbles(&codes) }
-        })
+        let mut qs = [[0; 16]; GROUP];
+        for ((qs, values), scale) in qs.iter_mut().zip(values).zip(scales) {
+            *qs = codes(inverse(scale), values);
+        }
+        std::array::from_fn(|i| Block { d: to_half(scales[i]), qs: qs[i] })
     }
+}
+
+/// The codes of 32 values that `inverse` scales to the codebook.
+#[inline(always)]
+pub(super) fn codes(inverse: f32, values: &[f32; 32]) -> [u8; 16] {
+    to_nibbles(&lanes::<u8, 32>(|l| nearest_code(inverse * values[l])))
 }
 
 /// Decodes 32 values of one scale.

@@ -184,10 +184,20 @@ macro_rules! super_block_encoder {
 
 mod e2m1;
 mod extremes;
+mod grid;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod mxfp4;
 mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -203,10 +213,19 @@ mod search;
 mod tq1_0;
 mod tq2_0;
 
+pub(crate) use iq1_m::IQ1_M;
+pub(crate) use iq1_s::IQ1_S;
+pub(crate) use iq2_s::IQ2_S;
+pub(crate) use iq2_xs::IQ2_XS;
+pub(crate) use iq2_xxs::IQ2_XXS;
+pub(crate) use iq3_s::IQ3_S;
+pub(crate) use iq3_xxs::IQ3_XXS;
 pub(crate) use iq4_nl::IQ4_NL;
 pub(crate) use iq4_xs::IQ4_XS;
 pub(crate) use mxfp4::MXFP4;
 pub(crate) use nvfp4::NVFP4;
+pub(crate) use q1_0::Q1_0;
+pub(crate) use q2_0::Q2_0;
 pub(crate) use q2_k::Q2_K;
 pub(crate) use q3_k::Q3_K;
 pub(crate) use q4_0::Q4_0;
@@ -248,12 +267,13 @@ fn inverse(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }
 }
 
-/// The nearest integer, halves away from zero, in the range of `i8` and a little beyond.
+/// The nearest integer, halves away from zero, in the range of `i8` and a little beyond. Like C on x86, it takes what
+/// is not finite for 0: the products of values so small that the inverse of their scale is infinite.
 #[inline(always)]
 fn round(value: f32) -> i32 {
     /// The largest below one half: adding one half itself would round 0.49999997 up.
     const ALMOST_HALF: f32 = 0.499_999_97;
-    (value + ALMOST_HALF.copysign(value)) as i32
+    if value.is_finite() { (value + ALMOST_HALF.copysign(value)) as i32 } else { 0 }
 }
 
 /// The value of an `f16` field.

@@ -6,7 +6,7 @@ use fancy_regex::Regex;
 use lorakit_tensor::DType;
 
 use super::error::MixError;
-use crate::codec;
+use crate::encoder;
 
 /// A type for all tensors whose name holds a match of a pattern.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl fmt::Display for TypeOverride {
 /// [`MixError::Type`].
 pub fn writable(name: &str) -> Result<DType, MixError> {
     DType::from_name(name)
-        .filter(|&dtype| dtype != DType::F64 && dtype.ggml_id().is_some() && codec(dtype).is_some())
+        .filter(|&dtype| dtype != DType::F64 && dtype.ggml_id().is_some() && encoder(dtype).is_some())
         .ok_or_else(|| MixError::Type { name: name.to_string() })
 }
 

@@ -19,21 +19,41 @@ const CUTS: [f32; 15] = {
     cuts
 };
 
-/// The code nearest to `position`.
+/// The code nearest to `position`; the last one for a NaN.
 #[inline(always)]
 pub(in crate::ggml) fn nearest_code(position: f32) -> u8 {
-    CUTS.iter().map(|cut| u8::from(position >= *cut)).sum()
+    let mut code = 15;
+    for cut in CUTS {
+        code -= u8::from(position < cut);
+    }
+    code
 }
 
 /// The value of the code nearest to `position`.
 #[inline(always)]
 fn nearest_value(position: f32) -> f32 {
-    let mut value = CODEBOOK[0];
+    let mut value = CODEBOOK[15];
     for (k, cut) in CUTS.iter().enumerate() {
         // Small integers, whose sums are exact.
-        value += if position >= *cut { CODEBOOK[k + 1] - CODEBOOK[k] } else { 0.0 };
+        value -= if position < *cut { CODEBOOK[k + 1] - CODEBOOK[k] } else { 0.0 };
     }
     value
+}
+
+/// `Σ w q x` and `Σ w q q` of each lane, where `q` is the value nearest to `inverse · x`.
+#[inline(always)]
+fn sums<const N: usize, const L: usize>(
+    x: &[[f32; L]; N],
+    w: &[[f32; L]; N],
+    inverse: &[f32; L],
+) -> ([f32; L], [f32; L]) {
+    let (mut sum_qx, mut sum_qq) = ([0.0f32; L], [0.0f32; L]);
+    for (x, w) in x.iter().zip(w) {
+        let q: [f32; L] = lanes(|i| nearest_value(inverse[i] * x[i]));
+        sum_qx = lanes(|i| sum_qx[i] + w[i] * q[i] * x[i]);
+        sum_qq = lanes(|i| sum_qq[i] + w[i] * q[i] * q[i]);
+    }
+    (sum_qx, sum_qq)
 }
 
 /// The scales that fit the values `x`, the error of each counted with its weight; 0 where the values are nearly zero.
@@ -47,23 +67,13 @@ pub(in crate::ggml) fn scales<const N: usize, const L: usize>(
     for x in x {
         max = lanes(|i| if x[i].abs() > max[i].abs() { x[i] } else { max[i] });
     }
-    let sums = |inverse: &[f32; L]| {
-        let (mut sum_qx, mut sum_qq) = ([0.0f32; L], [0.0f32; L]);
-        for (x, w) in x.iter().zip(w) {
-            let q: [f32; L] = lanes(|i| nearest_value(inverse[i] * x[i]));
-            sum_qx = lanes(|i| sum_qx[i] + w[i] * q[i] * x[i]);
-            sum_qq = lanes(|i| sum_qq[i] + w[i] * q[i] * q[i]);
-        }
-        (sum_qx, sum_qq)
-    };
-
     let first: [f32; L] = lanes(|i| 1.0 / (-max[i] / CODEBOOK[0]));
-    let (sum_qx, sum_qq) = sums(&first);
+    let (sum_qx, sum_qq) = sums(x, w, &first);
     let mut scale: [f32; L] = lanes(|i| if sum_qq[i] > 0.0 { sum_qx[i] / sum_qq[i] } else { 0.0 });
     let mut best: [f32; L] = lanes(|i| scale[i] * sum_qx[i]);
     for step in -7..=7 {
         let inverse: [f32; L] = lanes(|i| (step as f32 + CODEBOOK[0]) / max[i]);
-        let (sum_qx, sum_qq) = sums(&inverse);
+        let (sum_qx, sum_qq) = sums(x, w, &inverse);
         let better: [bool; L] = lanes(|i| (sum_qq[i] > 0.0) & (sum_qx[i] * sum_qx[i] > best[i] * sum_qq[i]));
         scale = lanes(|i| if better[i] { sum_qx[i] / sum_qq[i] } else { scale[i] });
         best = lanes(|i| if better[i] { scale[i] * sum_qx[i] } else { best[i] });
@@ -83,7 +93,7 @@ mod tests {
         if x >= CODEBOOK[15] {
             return 15;
         }
-        let upper = CODEBOOK.iter().position(|value| x < *value).unwrap();
+        let upper = CODEBOOK.iter().position(|value| x < *value).unwrap_or(15);
         (if x - CODEBOOK[upper - 1] < CODEBOOK[upper] - x { upper - 1 } else { upper }) as u8
     }
 
@@ -93,7 +103,7 @@ mod tests {
             |x: f32| (-100..=100).map(move |ulps| f32::from_bits(x.to_bits().wrapping_add_signed(ulps)));
         let near = CUTS.iter().chain(&CODEBOOK).flat_map(|&x| around(x));
         let spread = (-200_000..200_000).map(|n| n as f32 * 0.0007);
-        for x in near.chain(spread).chain([f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0]) {
+        for x in near.chain(spread).chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0]) {
             let code = nearest_code(x);
             assert_eq!(code, by_distance(x), "{x}");
             assert_eq!(nearest_value(x), CODEBOOK[usize::from(code)], "{x}");

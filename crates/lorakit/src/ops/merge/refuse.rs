@@ -9,7 +9,7 @@ use lorakit_tensor::{DType, TensorSource};
 
 use super::group::Groups;
 use crate::adapter::{Adapter, Finding, Severity};
-use crate::plan::{TensorRetention, overall};
+use crate::plan::{TensorRetention, by_type, overall};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
@@ -143,12 +143,12 @@ pub(super) fn lost(tensors: &[TensorRetention], min: f64, output: &Path) -> Resu
     if worst.len() > details.len() {
         details.push(format!("and {} more", worst.len() - details.len()));
     }
+    let types = by_type(tensors).into_keys().collect::<Vec<_>>().join(" and ");
     let message = format!(
-        "would hold {:.1} % of the adapter, and {:.0} % are needed: {:.1} % of the touched weights came out as they \
-         were, because the deltas are smaller than the steps between stored values",
+        "would hold {:.1} % of the adapter, and {:.0} % are needed: the deltas are small against the steps between \
+         the values that {types} can store, and the base lies on them already",
         ratio * 100.0,
         min * 100.0,
-        sum.unchanged_share() * 100.0
     );
     Err(Error::new(ErrorKind::Retention, message).at(output).details(details))
 }

@@ -47,7 +47,7 @@ fn with_types(
 ) -> Result<GgufModel> {
     let (tensors, chosen) = mix::apply(mix, &metadata, imatrix, tensors, notes)?;
     let metadata = match mix.file_type {
-        Some(file_type) => metadata::quantized(metadata, file_type, imatrix),
+        Some(file_type) => metadata::metadata(&metadata, file_type, imatrix),
         None => metadata,
     };
     Ok((metadata, tensors, chosen))

@@ -56,7 +56,7 @@ impl QuantType {
             name: "fp8",
             kind: QuantType::Fp8,
             bits: 8.0,
-            about: "8-bit floats, one scale for each 128 x 128 tile, as DeepSeek and Qwen publish them",
+            about: "8-bit floats, one scale for each tile of 128 x 128 (DeepSeek, Qwen)",
         },
     ];
 

@@ -1,67 +1,103 @@
-//! What the metadata of a quantised GGUF file say, in the order in which llama-quantize writes them.
+//! The metadata of a quantised model, key for key in the order of llama-quantize.
 
 use lorakit_quant::mix::FileType;
 use lorakit_tensor::format::gguf::{Metadata, Value};
 
 use super::imatrix::Imatrix;
 
-/// The version of the block types.
+/// Version of the block formats, `GGML_QNT_VERSION`.
 const QUANTIZATION_VERSION: u32 = 2;
-/// The tool cuts strings that it adds to this many bytes.
+
+/// Keys that speak of how the source was split.
+const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
+
+/// Longest text of a `quantize.imatrix.*` key, in bytes.
 const MAX_TEXT: usize = 127;
 
-/// The metadata of `source`, for a file of `file_type`. Numbers of splits go, what says how it was quantised moves to
-/// the end.
-pub(super) fn quantized(source: Metadata, file_type: FileType, imatrix: Option<&Imatrix>) -> Metadata {
-    let mut metadata = source;
-    metadata.retain(|key| !key.starts_with("split."));
-    let mut append = |key: &str, value: Value| {
-        metadata.remove(key);
-        metadata.set(key, value);
-    };
-    append("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
-    append("general.file_type", Value::U32(file_type.id()));
+/// The keys of `source` without those about splits, then the version of the formats, the mix and what is known about
+/// the importance matrix. Keys that `source` has already move to the end.
+pub(super) fn metadata(source: &Metadata, mix: FileType, imatrix: Option<&Imatrix>) -> Metadata {
+    let mut added = vec![
+        ("general.quantization_version", Value::U32(QUANTIZATION_VERSION)),
+        ("general.file_type", Value::U32(mix.id())),
+    ];
     if let Some(imatrix) = imatrix {
-        let file = imatrix.path().display().to_string();
-        append("quantize.imatrix.file", Value::String(cut(&file)));
-        if let Some(dataset) = imatrix.dataset() {
-            append("quantize.imatrix.dataset", Value::String(cut(dataset)));
+        let path = imatrix.path().to_string_lossy();
+        added.push(("quantize.imatrix.file", text(&path)));
+        if let Some(dataset) = imatrix.datasets().first() {
+            added.push(("quantize.imatrix.dataset", text(dataset)));
         }
-        append("quantize.imatrix.entries_count", Value::U32(imatrix.len() as u32));
+        added.push(("quantize.imatrix.entries_count", Value::U32(imatrix.len() as u32)));
         if imatrix.chunks() > 0 {
-            append("quantize.imatrix.chunks_count", Value::U32(imatrix.chunks()));
+            added.push(("quantize.imatrix.chunks_count", Value::U32(imatrix.chunks())));
         }
+    }
+
+    let moved = |key: &str| SPLIT_KEYS.contains(&key) || added.iter().any(|(added, _)| *added == key);
+    let mut metadata = Metadata::default();
+    for (key, value) in source.iter().filter(|(key, _)| !moved(key)) {
+        metadata.set(key, value.clone());
+    }
+    for (key, value) in added {
+        metadata.set(key, value);
     }
     metadata
 }
 
-/// At most [`MAX_TEXT`] bytes of `text`, whole characters.
-fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_TEXT)].to_string()
+/// What fits into a key of the tool, cut between characters.
+fn text(text: &str) -> Value {
+    Value::String(text[..text.floor_char_boundary(MAX_TEXT)].to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    #[test]
-    fn what_was_quantised_stands_at_the_end() {
-        let mut source = Metadata::default();
-        for key in
-            ["general.file_type", "split.count", "general.architecture", "general.quantization_version"]
-        {
-            source.set(key, Value::U32(1));
-        }
-        let written = quantized(source, FileType::Q4_K_M, None);
-        let entries: Vec<_> = written.iter().map(|(key, value)| (key, value.as_u64().unwrap())).collect();
-        assert_eq!(
-            entries,
-            [("general.architecture", 1), ("general.quantization_version", 2), ("general.file_type", 15)]
-        );
+    fn golden() -> serde_json::Value {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/llama-quantize/policy.json");
+        serde_json::from_slice(&std::fs::read(path).expect("the golden is readable")).expect("it is JSON")
+    }
+
+    fn texts(value: &serde_json::Value) -> Vec<&str> {
+        value.as_array().into_iter().flatten().filter_map(|text| text.as_str()).collect()
     }
 
     #[test]
-    fn long_names_are_cut_between_characters() {
-        assert_eq!(cut(&"ä".repeat(100)).len(), 126);
+    fn keys_and_values_are_those_of_the_tool() {
+        for file in golden()["files"].as_array().expect("there are files") {
+            let mut source = Metadata::default();
+            for key in texts(&file["source_keys"]).into_iter().chain(SPLIT_KEYS) {
+                let kept = file["values"][key].as_str().unwrap_or("any");
+                source.set(key, Value::String(kept.to_string()));
+            }
+            let imatrix = file["imatrix"].as_bool().expect("a bool").then(|| {
+                Imatrix::of_entries(
+                    Path::new(file["values"]["quantize.imatrix.file"].as_str().expect("a file")),
+                    file["values"]["quantize.imatrix.entries_count"].as_u64().expect("a count") as usize,
+                    vec!["a.txt".to_string(), "b.txt".to_string()],
+                    7,
+                )
+            });
+
+            let ours = metadata(&source, FileType::Q4_K_M, imatrix.as_ref());
+            assert_eq!(ours.iter().map(|(key, _)| key).collect::<Vec<_>>(), texts(&file["keys"]));
+            for (key, value) in file["values"].as_object().expect("there are values") {
+                let same = match ours.get(key) {
+                    Some(Value::U32(number)) => value == number,
+                    Some(Value::String(text)) => value == text,
+                    _ => false,
+                };
+                assert!(same, "{key}: {value}, ours is {:?}", ours.get(key));
+            }
+        }
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(text(&"é".repeat(100)), Value::String("é".repeat(63)));
+        assert_eq!(text("short"), Value::String("short".to_string()));
     }
 }

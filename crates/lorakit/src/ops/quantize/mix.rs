@@ -1,6 +1,5 @@
 //! GGUF tensors in a mix: a type for each, the importance of its columns, their order in the file.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lorakit_quant::encoder;
@@ -8,7 +7,7 @@ use lorakit_quant::mix::{Facts, FileType, MixOptions, Reason, choose, file_order
 use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::imatrix::Imatrix;
+use super::imatrix::{Coverage, Imatrix};
 use crate::adapter::{Finding, Severity};
 use crate::plan::{Compute, Importance, OutputTensor, Recipe};
 use crate::{Error, ErrorKind, Result};
@@ -50,6 +49,11 @@ pub(crate) fn apply(
     mut tensors: Vec<OutputTensor>,
     notes: &mut Vec<Finding>,
 ) -> Result<(Vec<OutputTensor>, Vec<Chosen>)> {
+    if let (Some(file_type), None) = (mix.file_type.filter(|mix| mix.needs_importance()), imatrix) {
+        let message =
+            format!("{file_type} keeps too little to do without an importance matrix (`--imatrix`)");
+        return Err(Error::new(ErrorKind::Imatrix, message));
+    }
     let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
     if mix.file_type.is_some() {
         let mut places: Vec<Option<OutputTensor>> = tensors.into_iter().map(Some).collect();
@@ -70,13 +74,12 @@ pub(crate) fn apply(
         }
     }
     if let Some(imatrix) = imatrix {
-        let weighed: Vec<TensorInfo> = infos
+        let weighed = infos
             .iter()
             .zip(&choices)
             .filter(|(info, (dtype, ..))| *dtype != info.dtype && uses_importance(*dtype))
-            .map(|(info, _)| info.clone())
-            .collect();
-        notes.extend(imatrix.check(&weighed)?);
+            .map(|(info, _)| info);
+        notes.extend(uncovered(imatrix, &imatrix.check(weighed)?));
     }
     let mut written = Vec::with_capacity(tensors.len());
     let mut rows = Vec::with_capacity(tensors.len());
@@ -130,17 +133,27 @@ fn with_importance(mut tensor: OutputTensor, imatrix: Option<&Imatrix>) -> Outpu
     tensor
 }
 
+/// One note for all tensors that the importance matrix lacks.
+fn uncovered(imatrix: &Imatrix, coverage: &Coverage) -> Option<Finding> {
+    let first = coverage.missing.first()?;
+    let message = format!(
+        "has no entry for `{first}`, {} of {} tensors in all; they are quantised without",
+        coverage.missing.len(),
+        coverage.missing.len() + coverage.covered.len()
+    );
+    let subject = imatrix.path().display().to_string();
+    Some(Finding::new(Severity::Note, "imatrix-coverage", &subject, message))
+}
+
 /// One note for all tensors that fell back.
 fn fallbacks(rows: &[Chosen]) -> Option<Finding> {
     let fallen: Vec<&Chosen> = rows.iter().filter(|row| row.fallback).collect();
     let first = fallen.first()?;
-    let types: BTreeSet<&str> = fallen.iter().map(|row| row.to).collect();
-    let types: Vec<&str> = types.into_iter().collect();
     let message = format!(
-        "{} of {} tensors are stored as {} instead, because their {}",
+        "falls back to {}, with {} of {} tensors in all: {}",
+        first.to,
         fallen.len(),
         rows.len(),
-        types.join(" and "),
         first.why
     );
     Some(Finding::new(Severity::Note, "fallback", &first.name, &message))

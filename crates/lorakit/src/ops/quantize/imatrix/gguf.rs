@@ -1,0 +1,91 @@
+//! The GGUF format of llama-imatrix.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lorakit_tensor::ErrorKind::Corrupt;
+use lorakit_tensor::format::Stored;
+use lorakit_tensor::format::gguf::{Metadata, Value, read_header};
+use lorakit_tensor::{DType, Storage};
+
+use super::Content;
+use crate::{Error, ErrorKind, Result};
+
+const SUMS: &str = ".in_sum2";
+const COUNTS: &str = ".counts";
+
+pub(super) fn read(storage: &Storage) -> Result<Content> {
+    let header = read_header(storage)?;
+    let tensors: HashMap<&str, &Stored> =
+        header.tensors.iter().map(|tensor| (tensor.info.name.as_str(), tensor)).collect();
+
+    let mut importance = BTreeMap::new();
+    for tensor in &header.tensors {
+        if let Some(name) = tensor.info.name.strip_suffix(SUMS) {
+            let counts = tensors.get(format!("{name}{COUNTS}").as_str());
+            let counts = counts.ok_or_else(|| alone(&tensor.info.name, COUNTS))?;
+            let (sums, counts) = (floats(storage, tensor)?, floats(storage, counts)?);
+            importance.insert(name.to_string(), mean_squares(sums, &counts).map_err(|e| e.tensor(name))?);
+        } else if let Some(name) = tensor.info.name.strip_suffix(COUNTS)
+            && !tensors.contains_key(format!("{name}{SUMS}").as_str())
+        {
+            return Err(alone(&tensor.info.name, SUMS));
+        }
+    }
+    if importance.is_empty() {
+        let message = format!("is a GGUF file, but no importance matrix: no tensor is called `…{SUMS}`");
+        return Err(corrupt(message));
+    }
+
+    let chunks = required(&header.metadata, "imatrix.chunk_count", "an integer", Value::as_u64)?;
+    required(&header.metadata, "imatrix.chunk_size", "an integer", Value::as_u64)?;
+    let datasets = required(&header.metadata, "imatrix.datasets", "an array of strings", Value::as_strings)?;
+    let chunks = chunks.try_into().unwrap_or(u32::MAX);
+    Ok(Content { importance, datasets: datasets.to_vec(), chunks })
+}
+
+/// Sums divided by the count of their matrix, rounded once.
+fn mean_squares(mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>> {
+    if !sums.len().is_multiple_of(counts.len()) {
+        let message = format!("has {} sums for {} matrices", sums.len(), counts.len());
+        return Err(corrupt(message));
+    }
+    let columns = sums.len() / counts.len();
+    for (matrix, count) in sums.chunks_exact_mut(columns).zip(counts) {
+        // A count is a whole number in the tool.
+        let count = count.round();
+        if count.is_nan() || count < 0.0 {
+            return Err(corrupt(format!("has a count of {count}")));
+        }
+        matrix.iter_mut().for_each(|sum| *sum = if count > 0.0 { *sum / count } else { 1.0 });
+    }
+    Ok(sums)
+}
+
+fn floats(storage: &Storage, tensor: &Stored) -> Result<Vec<f32>> {
+    if tensor.info.dtype != DType::F32 {
+        let message = format!("is of type {}; F32 is needed", tensor.info.dtype);
+        return Err(corrupt(message).tensor(&tensor.info.name));
+    }
+    let bytes = storage.read(tensor.offset, tensor.info.byte_len() as usize)?;
+    Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+fn required<'a, T>(
+    metadata: &'a Metadata,
+    key: &str,
+    needed: &str,
+    convert: impl FnOnce(&'a Value) -> Option<T>,
+) -> Result<T> {
+    metadata.get(key).and_then(convert).ok_or_else(|| {
+        let found = metadata.get(key).map_or("absent".to_string(), |v| format!("of type {}", v.type_name()));
+        corrupt(format!("metadata key `{key}` is {found}; needed is {needed}"))
+    })
+}
+
+fn alone(tensor: &str, other: &str) -> Error {
+    corrupt(format!("has no `…{other}` beside it")).tensor(tensor)
+}
+
+fn corrupt(message: String) -> Error {
+    Error::new(ErrorKind::File(Corrupt), message)
+}

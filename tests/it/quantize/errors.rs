@@ -1,0 +1,116 @@
+//! What is refused, and what is said then. Nothing is published.
+
+use std::fs;
+
+use insta::assert_snapshot;
+
+use crate::support::{Run, Sandbox, edit_json, fixtures, peft};
+
+/// Runs a command that must fail and leave nothing behind.
+fn refused(sandbox: &Sandbox, line: &str) -> String {
+    let before = sandbox.entries();
+    let Run { code, stdout, stderr } = sandbox.run(line, &[]);
+    assert_eq!(sandbox.entries(), before, "nothing is written");
+    assert_eq!(stdout, "");
+    format!("exit {}\n{stderr}", code.unwrap())
+}
+
+fn sandbox() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&fixtures().join("tiny-orders"), "model");
+    sandbox
+}
+
+#[test]
+fn rows_that_do_not_divide() {
+    let sandbox = sandbox();
+    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q4_K_M --no-fallback"));
+}
+
+#[test]
+fn an_unknown_type() {
+    let sandbox = sandbox();
+    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q4_KM"));
+    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q8_0 --tensor-type ffn_down"));
+    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q8_0 --tensor-type (=q8_0"));
+    assert_snapshot!(refused(&sandbox, "quantize model -o out --type nf4 --block-size 100"));
+}
+
+#[test]
+fn an_output_of_the_wrong_form() {
+    let sandbox = sandbox();
+    assert_snapshot!(refused(&sandbox, "quantize model -o out --type Q8_0"));
+    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type nf4"));
+    assert_snapshot!(refused(&sandbox, "quantize model -o out.safetensors --type nf4"));
+    assert_snapshot!(refused(&sandbox, "convert model -o out --to gguf"));
+    assert_snapshot!(refused(&sandbox, "convert model -o out --to hf --dtype q8_0"));
+}
+
+#[test]
+fn a_quantised_source() {
+    let sandbox = sandbox();
+    sandbox.run("quantize model -o small.gguf --type Q8_0", &[]).ok();
+    sandbox.run("quantize model -o nf4 --type nf4", &[]).ok();
+    assert_snapshot!(refused(&sandbox, "quantize small.gguf -o out.gguf --type Q4_0"));
+    assert_snapshot!(refused(&sandbox, "quantize nf4 -o out.gguf --type Q4_0"));
+    sandbox.run("quantize small.gguf -o out.gguf --type Q4_0 --requantize", &[]).ok();
+    sandbox.run("quantize nf4 -o again --type fp4 --requantize", &[]).ok();
+}
+
+#[test]
+fn weights_that_are_not_finite() {
+    let sandbox = sandbox();
+    let path = sandbox.path("model/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
+    let offset = json["model.layers.1.mlp.up_proj.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
+    // The third value: a NaN of bf16.
+    bytes[8 + header + offset + 4..][..2].copy_from_slice(&[0xc0, 0x7f]);
+    fs::write(&path, bytes).unwrap();
+    for kind in ["Q8_0 -o out.gguf", "Q4_0 -o out.gguf", "nf4 -o out", "int8 -o out"] {
+        assert_snapshot!(kind.replace(' ', "_"), refused(&sandbox, &format!("quantize model --type {kind}")));
+    }
+}
+
+#[test]
+fn importance_of_another_model() {
+    let sandbox = sandbox();
+    let entry = |name: &str, values: &[f32]| {
+        let mut bytes = (name.len() as i32).to_le_bytes().to_vec();
+        bytes.extend(name.as_bytes());
+        bytes.extend(1i32.to_le_bytes());
+        bytes.extend((values.len() as i32).to_le_bytes());
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        bytes
+    };
+    let file = |entries: &[Vec<u8>]| [&(entries.len() as i32).to_le_bytes()[..], &entries.concat()].concat();
+    let quantize = "quantize model -o out.gguf --type Q4_0 --imatrix imatrix.dat";
+    let write = |bytes: &[u8]| fs::write(sandbox.path("imatrix.dat"), bytes).unwrap();
+
+    write(&file(&[entry("blk.0.attn_q.weight", &[1.0; 100])]));
+    assert_snapshot!(refused(&sandbox, quantize));
+    write(&file(&[entry("h.0.attn.weight", &[1.0; 100])]));
+    assert_snapshot!(refused(&sandbox, quantize));
+    write(&file(&[entry("blk.0.attn_q.weight", &[f32::NAN; 128])]));
+    assert_snapshot!(refused(&sandbox, quantize));
+    write(&file(&[entry("blk.0.attn_q.weight", &[1.0, -1.0])]));
+    assert_snapshot!(refused(&sandbox, quantize));
+    write(b"not an importance matrix");
+    assert_snapshot!(refused(&sandbox, quantize));
+    fs::copy(fixtures().join("gguf/reference.gguf"), sandbox.path("imatrix.dat")).unwrap();
+    assert_snapshot!(refused(&sandbox, quantize));
+    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q2_K_S"));
+}
+
+#[test]
+fn a_model_that_gguf_does_not_know() {
+    let sandbox = sandbox();
+    edit_json(&sandbox.path("model/config.json"), |config| config["model_type"] = "mamba".into());
+    assert_snapshot!(refused(&sandbox, "convert model -o out.gguf --to gguf"));
+    fs::remove_file(sandbox.path("model/config.json")).unwrap();
+    assert_snapshot!(refused(&sandbox, "convert model -o out.gguf --to gguf"));
+    assert_snapshot!(refused(&sandbox, "quantize model -o out --type nf4"));
+    sandbox.copy(&peft("bases/gpt2-f32"), "gpt2");
+    assert_snapshot!(refused(&sandbox, "quantize gpt2 -o out --type nf4"));
+}
