@@ -85,7 +85,7 @@ pub(crate) enum Command {
 /// Options of every command that writes.
 #[derive(Debug, Args)]
 pub(crate) struct Output {
-    /// Where to write: a folder
+    /// Where to write: a folder, or a file where the format is one
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Print the plan - files, tensors, size, memory - and write nothing
@@ -151,18 +151,23 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lorakit convert model.gguf -o model/ --to hf
-  lorakit convert model-00001-of-00003.gguf -o model/ --to hf --dtype f16")]
+  lorakit convert model-00001-of-00003.gguf -o model/ --to hf --dtype f16
+  lorakit convert model/ -o model.gguf --to gguf
+  lorakit convert model/ -o model.gguf --to gguf --dtype q8_0")]
 pub(crate) struct Convert {
-    /// The model: a GGUF file, or the first part of a split one
+    /// The model: a GGUF file, or the first part of a split one; a Hugging Face folder
     pub(crate) source: PathBuf,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Format to convert to: `hf` is a Hugging Face folder
+    /// Format to convert to: `hf` is a Hugging Face folder, `gguf` a file for llama.cpp
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: ConvertTarget,
-    /// Dtype of the tensors; `keep` writes quantised models as bf16
+    /// Dtype of the tensors; `keep` writes quantised models as bf16, `q8_0` is for GGUF
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
-    pub(crate) dtype: DtypeChoice,
+    pub(crate) dtype: ConvertDtype,
+    /// How the tokenizer cuts text, by llama.cpp's name for it, where lorakit cannot tell (GGUF)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre: Option<String>,
     /// Largest shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
     pub(crate) max_shard_size: u64,
@@ -171,6 +176,32 @@ pub(crate) struct Convert {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ConvertTarget {
     Hf,
+    Gguf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ConvertDtype {
+    Keep,
+    #[value(aliases = ["float32", "fp32"])]
+    F32,
+    #[value(aliases = ["float16", "fp16"])]
+    F16,
+    #[value(alias = "bfloat16")]
+    Bf16,
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
+impl ConvertDtype {
+    pub(crate) fn dtype(self) -> Option<DType> {
+        match self {
+            ConvertDtype::Keep => None,
+            ConvertDtype::F32 => Some(DType::F32),
+            ConvertDtype::F16 => Some(DType::F16),
+            ConvertDtype::Bf16 => Some(DType::BF16),
+            ConvertDtype::Q8_0 => Some(DType::Q8_0),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

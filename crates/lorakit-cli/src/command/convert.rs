@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::convert::{self, Convert, ConvertOptions};
+use lorakit::ops::convert::{self, Convert, ConvertOptions, ToGgufOptions};
 use serde_json::{Value, json};
 
 use super::planned;
@@ -13,15 +13,24 @@ use crate::ui::Ui;
 use crate::units;
 
 pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let ConvertTarget::Hf = args.to;
-    let convert = convert::gguf_to_hf(&ConvertOptions {
-        source: args.source.clone(),
-        output: args.output.output.clone(),
-        replace: args.output.force,
-        dtype: args.dtype.dtype(),
-        max_shard: args.max_shard_size,
-        mode: common.read_mode(),
-    })?;
+    let convert = match args.to {
+        ConvertTarget::Hf => convert::gguf_to_hf(&ConvertOptions {
+            source: args.source.clone(),
+            output: args.output.output.clone(),
+            replace: args.output.force,
+            dtype: args.dtype.dtype(),
+            max_shard: args.max_shard_size,
+            mode: common.read_mode(),
+        })?,
+        ConvertTarget::Gguf => convert::hf_to_gguf(&ToGgufOptions {
+            source: args.source.clone(),
+            output: args.output.output.clone(),
+            replace: args.output.force,
+            dtype: args.dtype.dtype(),
+            pre: args.pre.clone(),
+            mode: common.read_mode(),
+        })?,
+    };
     if args.output.dry_run {
         if ui.json {
             let plan = planned::plan_json(&convert.plan, common.threads);

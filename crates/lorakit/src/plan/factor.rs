@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use lorakit_quant::codec;
 
+use super::RowOrder;
 use crate::{Result, TensorRef};
 
 /// A matrix inside a stored tensor. Every layout in use (transposed factors, stacked experts, interleaved
@@ -19,23 +20,34 @@ pub struct Factor {
     offset: usize,
     row_stride: usize,
     col_stride: usize,
+    /// An order of rows on top of the affine view, and how many rows that has.
+    gathered: Option<(RowOrder, usize)>,
 }
 
 impl Factor {
     /// The tensor as a row-major `(rows, cols)` matrix. The shape product must be `rows * cols`.
     pub fn matrix(tensor: TensorRef, rows: usize, cols: usize) -> Self {
         debug_assert_eq!(tensor.info().elements(), (rows * cols) as u64);
-        Factor { tensor: Some(tensor), rows, cols, offset: 0, row_stride: cols, col_stride: 1 }
+        Factor {
+            tensor: Some(tensor),
+            rows,
+            cols,
+            offset: 0,
+            row_stride: cols,
+            col_stride: 1,
+            gathered: None,
+        }
     }
 
     /// The matrix `[1]`, which turns a vector into a low-rank term of its own.
     pub fn one() -> Self {
-        Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1 }
+        Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1, gathered: None }
     }
 
     /// The transpose.
     #[must_use]
     pub fn transposed(self) -> Self {
+        debug_assert!(self.gathered.is_none());
         Factor {
             rows: self.cols,
             cols: self.rows,
@@ -49,12 +61,26 @@ impl Factor {
     #[must_use]
     pub fn take_rows(self, start: usize, count: usize, step: usize) -> Self {
         debug_assert!(count == 0 || start + (count - 1) * step < self.rows);
+        debug_assert!(self.gathered.is_none());
         Factor {
             rows: count,
             offset: self.offset + start * self.row_stride,
             row_stride: self.row_stride * step,
             ..self
         }
+    }
+
+    /// The rows in another order; the last thing that is done to a view.
+    #[must_use]
+    pub(super) fn gather_rows(self, order: &RowOrder) -> Self {
+        if order.keeps(self.rows) {
+            return self;
+        }
+        let (order, beneath) = match &self.gathered {
+            Some((first, beneath)) => (order.after(first), *beneath),
+            None => (order.clone(), self.rows),
+        };
+        Factor { rows: order.len(), gathered: Some((order, beneath)), ..self }
     }
 
     /// `count` columns from `start`, `step` apart.
@@ -68,6 +94,11 @@ impl Factor {
     /// # Errors
     /// If the tensor cannot be read or its dtype not decoded.
     pub fn load(&self) -> Result<Vec<f32>> {
+        if let Some((order, beneath)) = &self.gathered {
+            let plain = Factor { rows: *beneath, gathered: None, ..self.clone() }.load()?;
+            let values = |rows: Range<usize>| &plain[rows.start * self.cols..rows.end * self.cols];
+            return Ok(order.sources(0..order.len()).flat_map(values).copied().collect());
+        }
         let (rows, cols) = (self.rows, self.cols);
         let Some(tensor) = &self.tensor else { return Ok(vec![1.0]) };
         let mut out = vec![0.0; rows * cols];

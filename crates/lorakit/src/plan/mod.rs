@@ -10,8 +10,11 @@ mod factor;
 mod kernel;
 mod progress;
 mod recipe;
+mod reshape;
 mod retention;
+mod rows;
 mod run;
+mod view;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,7 @@ pub use factor::{Factor, LowRank};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub use retention::{Retention, RetentionByDtype};
+pub use rows::RowOrder;
 pub use run::Report;
 
 use crate::{Error, ErrorKind, Result};

@@ -42,6 +42,8 @@ pub struct Compute {
     pub replaced: Vec<ReplacedRows>,
     /// When rounding happens.
     pub rounding: Rounding,
+    /// What is added to every value in the end: 1 for formats that store `1 + w`.
+    pub plus: f32,
 }
 
 /// `m / |W + scale * B * A| * (W + scale * B * A)`: Liu et al. 2024, as PEFT computes it (no epsilon).
@@ -95,10 +97,11 @@ impl Compute {
             terms: Vec::new(),
             replaced: Vec::new(),
             rounding: Rounding::Once,
+            plus: 0.0,
         }
     }
 
-    /// Whether values change at all, apart from the dtype.
+    /// Whether an adapter changes values.
     pub fn edits(&self) -> bool {
         self.dora.is_some() || !self.terms.is_empty() || !self.replaced.is_empty()
     }
@@ -159,6 +162,9 @@ impl fmt::Display for OutputTensor {
         list(f, &compute.terms)?;
         for replaced in &compute.replaced {
             write!(f, ", {} rows replaced", replaced.rows.len())?;
+        }
+        if compute.plus != 0.0 {
+            write!(f, " + {}", compute.plus)?;
         }
         Ok(())
     }

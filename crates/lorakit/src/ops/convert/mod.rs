@@ -1,10 +1,11 @@
-//! Converting models between formats. Today: GGUF to a Hugging Face folder.
+//! Converting models between formats: GGUF to a Hugging Face folder, and back.
 
 mod config;
 mod files;
 mod keys;
 mod rope;
 mod tensors;
+pub mod to_gguf;
 mod tokenizer;
 mod view;
 
@@ -13,6 +14,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, TensorInfo, TensorSource};
+
+pub use to_gguf::{ToGgufOptions, hf_to_gguf};
 
 use crate::plan::{Container, Content, OutputTensor, Plan, SideFile, Target};
 use crate::{Error, ErrorKind, Model, Result};

@@ -258,7 +258,7 @@ fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Res
         _ => Rounding::Once,
     };
     let Group { dora, terms, rows: replaced, .. } = group;
-    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding };
+    let compute = Compute { base: tensor, rows, cols, dora, terms, replaced, rounding, plus: 0.0 };
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 

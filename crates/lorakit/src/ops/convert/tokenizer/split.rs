@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// A way to cut text.
 #[derive(Debug)]
-pub(super) struct Split {
+pub(in super::super) struct Split {
     names: &'static [&'static str],
     steps: &'static [Step],
     /// Text is composed to NFC first.
@@ -110,6 +110,18 @@ impl Split {
         })
     }
 
+    /// The first name of the way that a `tokenizer.json` of these members has, if it is a known one.
+    pub(in super::super) fn of_pre_tokenizer(
+        normalizer: &Value,
+        pre_tokenizer: &Value,
+    ) -> Option<&'static str> {
+        let steps = steps(pre_tokenizer);
+        let same = |split: &&Split| {
+            split.normalizer() == *normalizer && self::steps(&split.pre_tokenizer()) == steps
+        };
+        SPLITS.iter().find(same)?.names.first().copied()
+    }
+
     /// `normalizer` of `tokenizer.json`.
     pub(super) fn normalizer(&self) -> Value {
         if self.nfc { json!({"type": "NFC"}) } else { Value::Null }
@@ -133,6 +145,22 @@ impl Split {
     }
 }
 
+/// What the steps of a pre-tokenizer do, whether they stand in a sequence or alone. Whether offsets are trimmed
+/// makes no difference to the pieces.
+fn steps(pre_tokenizer: &Value) -> Vec<Value> {
+    let steps = match &pre_tokenizer["pretokenizers"] {
+        Value::Array(steps) => steps.clone(),
+        _ => vec![pre_tokenizer.clone()],
+    };
+    let known = |mut step: Value| {
+        if let Some(step) = step.as_object_mut() {
+            step.remove("trim_offsets");
+        }
+        step
+    };
+    steps.into_iter().map(known).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +178,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_pre_tokenizer_tells_its_name() {
+        for split in SPLITS {
+            let name = Split::of_pre_tokenizer(&split.normalizer(), &split.pre_tokenizer());
+            assert_eq!(name, Some(split.names[0]));
+        }
+        let alone =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
+        assert_eq!(Split::of_pre_tokenizer(&Value::Null, &alone), Some("gpt-2"));
+        let prefixed = json!({"type": "ByteLevel", "add_prefix_space": true, "use_regex": true});
+        assert_eq!(Split::of_pre_tokenizer(&Value::Null, &prefixed), None);
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! Rotary embeddings: the keys that say how positions are scaled, and the tensors of factors.
+
+use std::f32::consts::PI;
+use std::path::Path;
+
+use lorakit_tensor::format::gguf::Value as GgufValue;
+use serde_json::Value;
+
+use super::params::{Params, float};
+use crate::plan::OutputTensor;
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// The entries of `rope_parameters` (transformers 5), or of `rope_scaling` and beside it (before).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rope<'a, 'p> {
+    params: &'p Params<'a>,
+    scaling: Option<&'a Value>,
+}
+
+impl<'a, 'p> Rope<'a, 'p> {
+    pub(super) fn new(params: &'p Params<'a>) -> Self {
+        let scaling = params.get("rope_parameters").or_else(|| params.get("rope_scaling"));
+        // Families with two kinds of attention have parameters for each.
+        let scaling = scaling
+            .map(|value| if value["full_attention"].is_object() { &value["full_attention"] } else { value });
+        Rope { params, scaling }
+    }
+
+    fn entry(&self, name: &str) -> Option<&'a Value> {
+        self.scaling.map(|scaling| &scaling[name]).filter(|value| !value.is_null())
+    }
+
+    /// The number `name`.
+    pub(super) fn float(&self, name: &str) -> Result<Option<f64>> {
+        match self.entry(name) {
+            Some(value) => float(name, value).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn required_float(&self, name: &str) -> Result<f64> {
+        self.float(name)?.ok_or_else(|| super::params::missing(&format!("rope_scaling.{name}")))
+    }
+
+    /// `default`, `linear`, `yarn`, `llama3` ...
+    pub(super) fn kind(&self) -> &'a str {
+        let kind = self.entry("rope_type").or_else(|| self.entry("type"));
+        kind.and_then(Value::as_str).unwrap_or("default")
+    }
+
+    /// The base of the frequencies.
+    pub(super) fn base(&self) -> Result<Option<f64>> {
+        match self.float("rope_theta")? {
+            Some(theta) => Ok(Some(theta)),
+            None => self.params.float("rope_theta"),
+        }
+    }
+
+    /// The base of the frequencies of layers that see a window only.
+    pub(super) fn window_base(&self) -> Result<Option<f64>> {
+        let own = self.params.get("rope_parameters").map(|value| &value["sliding_attention"]["rope_theta"]);
+        match own.filter(|value| !value.is_null()) {
+            Some(value) => float("rope_theta", value).map(Some),
+            None => self.params.float("rope_local_base_freq"),
+        }
+    }
+
+    /// `rope.scaling.*`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a scaling that GGUF has no keys for.
+    pub(super) fn keys(&self) -> Result<Vec<(&'static str, GgufValue)>> {
+        let mut keys = Vec::new();
+        let kind = self.kind();
+        match kind {
+            "linear" | "yarn" => {
+                keys.push(("rope.scaling.type", GgufValue::String(kind.into())));
+                keys.push(("rope.scaling.factor", GgufValue::F32(self.required_float("factor")? as f32)));
+            }
+            "longrope" | "su" => keys.push(("rope.scaling.type", GgufValue::String("longrope".into()))),
+            // What llama3 does stands in a tensor; dynamic scaling begins beyond the trained context.
+            "default" | "llama3" | "dynamic" => {}
+            other => {
+                let message = format!(
+                    "scales positions by `{}`; known are linear, yarn, longrope and llama3",
+                    other.escape_debug()
+                );
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        }
+        if kind == "yarn" {
+            const ORIGINAL: &str = "original_max_position_embeddings";
+            let original = match self.float(ORIGINAL)? {
+                Some(original) => original,
+                None => f64::from(self.params.required_integer(ORIGINAL)?),
+            };
+            keys.push(("rope.scaling.original_context_length", GgufValue::U32(original as u32)));
+            for (key, names) in [
+                ("rope.scaling.yarn_ext_factor", &["extrapolation_factor"][..]),
+                ("rope.scaling.yarn_attn_factor", &["attention_factor", "attn_factor"]),
+                ("rope.scaling.yarn_beta_fast", &["beta_fast"]),
+                ("rope.scaling.yarn_beta_slow", &["beta_slow"]),
+            ] {
+                if let Some(name) = names.iter().find(|name| self.entry(name).is_some()) {
+                    keys.push((key, GgufValue::F32(self.required_float(name)? as f32)));
+                }
+            }
+        }
+        Ok(keys)
+    }
+}
+
+/// The tensors of factors that follow from the configuration.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if the family has no tensor for the factors it needs.
+pub(super) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>> {
+    const NAME: &str = "rope_freqs.weight";
+    let rope = Rope::new(params);
+    if rope.kind() != "llama3" {
+        return Ok(Vec::new());
+    }
+    if params.architecture.match_gguf(NAME).is_none() {
+        let family = params.architecture.gguf();
+        let message =
+            format!("scales positions by `llama3`, which GGUF models of the family `{family}` cannot");
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    let head = match params.integer("head_dim")? {
+        Some(head) => head,
+        None => params.integer("hidden_size/num_attention_heads")?.unwrap_or(0),
+    };
+    let number = |name: &str, otherwise: f64| rope.float(name).map(|n| n.unwrap_or(otherwise) as f32);
+    let divisors = llama3(
+        rope.base()?.unwrap_or(10_000.0),
+        head,
+        number("factor", 8.0)?,
+        number("low_freq_factor", 1.0)?,
+        number("high_freq_factor", 4.0)?,
+        number("original_max_position_embeddings", 8192.0)?,
+    );
+    Ok(vec![OutputTensor::copy(TensorRef::of_values(NAME, &divisors, Path::new("config.json")))])
+}
+
+/// What each frequency is divided by, in the f32 operations of the reference: 1 for short waves, `factor` for long
+/// ones, in between what makes the change smooth.
+fn llama3(base: f64, head: u32, factor: f32, low: f32, high: f32, original: f32) -> Vec<f32> {
+    let divisor = |i: u32| {
+        // A power in f64, rounded once: the same on every machine.
+        let frequency = 1.0 / base.powf(f64::from((2 * i) as f32 / head as f32)) as f32;
+        let wavelength = 2.0 * PI / frequency;
+        if wavelength < original / high {
+            1.0
+        } else if wavelength > original / low {
+            factor
+        } else {
+            let smooth = (original / wavelength - low) / (high - low);
+            1.0 / ((1.0 - smooth) / factor + smooth)
+        }
+    };
+    (0..head / 2).map(divisor).collect()
+}
+
+/// Keys that stand before all others: those that follow from tensors of factors.
+pub(super) fn early_keys(_: &Params<'_>) -> Result<Vec<(&'static str, GgufValue)>> {
+    Ok(Vec::new())
+}

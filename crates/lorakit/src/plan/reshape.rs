@@ -1,0 +1,231 @@
+//! Recipes of tensors that another format stores in another shape: rows in another order, tensors stacked, a
+//! constant added, another dtype.
+//!
+//! Each works on a recipe as it works on a tensor: what an adapter adds is moved along with the rows it is added
+//! to, and a copy stays a copy as long as its bytes do.
+//!
+//! ```text
+//!            rows           rows             r                   r
+//!          ┌──────┐      ┌────────┐        ┌───┐              ┌────────┐
+//!  permute │ W+BA │  =   │ perm W │  +  s· │   │ perm B  ·  A │        │
+//!          └──────┘      └────────┘        └───┘              └────────┘
+//! ```
+
+use std::ops::Range;
+
+use lorakit_tensor::{DType, TensorInfo};
+
+use super::{Axis, Compute, LowRank, OutputTensor, Recipe, ReplacedRows, RowOrder};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+impl OutputTensor {
+    /// The same tensor under another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.info.name = name.to_string();
+        self
+    }
+
+    /// The same values in another dtype, still rounded once.
+    #[must_use]
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        let info = TensorInfo { dtype, ..self.info };
+        match self.recipe {
+            Recipe::Copy(tensor) if tensor.info().dtype != dtype => {
+                OutputTensor { info, recipe: Recipe::Compute(Box::new(Compute::cast(tensor))) }
+            }
+            recipe => OutputTensor { info, recipe },
+        }
+    }
+
+    /// The same tensor with `value` added to each of its values, in f32.
+    #[must_use]
+    pub fn plus(self, value: f32) -> Self {
+        let mut compute = self.recipe.into_compute();
+        compute.plus += value;
+        OutputTensor { info: self.info, recipe: Recipe::Compute(compute) }
+    }
+
+    /// The tensor, seen as `rows` rows, with row `n` of the result row `order[n]`. Its first dimensions become
+    /// those of `shape`, whose product is the number of rows of the result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where an adapter changes the tensor in a way that cannot be moved along: a norm
+    /// over columns of which rows are dropped, deltas of a matrix of other rows.
+    pub fn gather_rows(self, rows: usize, order: &RowOrder, shape: &[usize]) -> Result<Self> {
+        debug_assert_eq!(order.len(), shape.iter().product::<usize>());
+        let cols = (self.info.elements() as usize).checked_div(rows).unwrap_or(0);
+        let shape =
+            if cols == 1 && self.info.shape.len() == 1 { shape.to_vec() } else { [shape, &[cols]].concat() };
+        let info = TensorInfo { shape: shape.clone(), ..self.info };
+        let gather = |tensor: TensorRef| match order.keeps(rows) && tensor.info().shape == shape {
+            true => Ok(tensor),
+            false => TensorRef::of_rows(vec![(tensor, order.clone())], cols, shape.clone()),
+        };
+        let recipe = match self.recipe {
+            Recipe::Copy(tensor) => Recipe::Copy(gather(tensor)?),
+            Recipe::Compute(compute) => {
+                let compute = seen_as(*compute, rows, cols).map_err(|e| e.tensor(&info.name))?;
+                let base = gather(compute.base.clone())?;
+                let compute = moved(compute, order).map_err(|e| e.tensor(&info.name))?;
+                Recipe::Compute(Box::new(Compute { base, ..compute }))
+            }
+        };
+        Ok(OutputTensor { info, recipe })
+    }
+
+    /// Tensors of one shape and dtype as one of a dimension more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] if shapes differ; [`ErrorKind::Unsupported`] if dtypes do, or for DoRA, whose norms
+    /// are those of one tensor.
+    pub fn stack(name: &str, parts: Vec<OutputTensor>) -> Result<Self> {
+        let Some(first) = parts.first().map(|part| part.info.clone()) else {
+            return Err(Error::new(ErrorKind::Shape, "would be a stack of no tensors").tensor(name));
+        };
+        if let Some(other) = parts.iter().find(|part| part.info.shape != first.shape) {
+            let message = format!("has the shape {:?}, `{}` {:?}", other.info.shape, first.name, first.shape);
+            return Err(Error::new(ErrorKind::Shape, message).tensor(&other.info.name));
+        }
+        let (rows, cols) = first.rows_cols();
+        let shape = [&[parts.len()], first.shape.as_slice()].concat();
+        let copied = parts.iter().all(|part| matches!(part.recipe, Recipe::Copy(_)));
+        let mut stacked: Option<Compute> = None;
+        let mut bases = Vec::with_capacity(parts.len());
+        for (n, part) in parts.into_iter().enumerate() {
+            let part_name = part.info.name;
+            let compute =
+                seen_as(*part.recipe.into_compute(), rows, cols).map_err(|e| e.tensor(&part_name))?;
+            if compute.dora.is_some() {
+                let message = "is changed by DoRA, which cannot follow it into a stack of experts";
+                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&part_name));
+            }
+            bases.push((compute.base.clone(), RowOrder::of_rows(0..rows)));
+            let at = n * rows;
+            let shifted = |mut term: LowRank| {
+                term.rows = term.rows.start + at..term.rows.end + at;
+                term
+            };
+            let replaced = compute.replaced.into_iter().map(|mut replaced| {
+                replaced.rows.iter_mut().for_each(|row| *row += at);
+                replaced
+            });
+            let all = stacked.get_or_insert_with(|| Compute {
+                terms: Vec::new(),
+                replaced: Vec::new(),
+                ..Compute::cast(compute.base)
+            });
+            (all.rounding, all.plus) = (compute.rounding, compute.plus);
+            all.terms.extend(compute.terms.into_iter().map(shifted));
+            all.replaced.extend(replaced);
+        }
+        let count = shape[0];
+        let base = TensorRef::of_rows(bases, cols, shape.clone())?;
+        let info = TensorInfo { name: name.to_string(), dtype: first.dtype, shape };
+        let recipe = match stacked {
+            Some(compute) if !copied => {
+                Recipe::Compute(Box::new(Compute { base, rows: count * rows, cols, ..compute }))
+            }
+            _ => Recipe::Copy(base),
+        };
+        Ok(OutputTensor { info, recipe })
+    }
+}
+
+impl Recipe {
+    fn into_compute(self) -> Box<Compute> {
+        match self {
+            Recipe::Copy(tensor) => Box::new(Compute::cast(tensor)),
+            Recipe::Compute(compute) => compute,
+        }
+    }
+}
+
+/// The recipe for the same values as a matrix of `rows` rows: what adds nothing can be cut in any way, and a
+/// vector, which is one row, can be made one column.
+fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Compute> {
+    if (compute.rows, compute.cols) == (rows, cols) {
+        return Ok(compute);
+    }
+    if !compute.edits() {
+        return Ok(Compute { rows, cols, ..compute });
+    }
+    if compute.rows != 1 || cols != 1 || compute.dora.is_some() {
+        let message = format!(
+            "is changed as a matrix of {} x {} values, and is stored as {rows} x {cols} in the output's format",
+            compute.rows, compute.cols
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    let turned = |term: LowRank| LowRank {
+        rows: 0..rows,
+        b: term.a.transposed(),
+        a: term.b.transposed(),
+        scale: term.scale,
+    };
+    let whole = |replaced: ReplacedRows| ReplacedRows { tensor: replaced.tensor, rows: (0..rows).collect() };
+    Ok(Compute {
+        rows,
+        cols,
+        terms: compute.terms.into_iter().map(turned).collect(),
+        replaced: compute.replaced.into_iter().map(whole).collect(),
+        ..compute
+    })
+}
+
+/// Everything but the base, in the new order of rows.
+fn moved(compute: Compute, order: &RowOrder) -> Result<Compute> {
+    let permuted = order.len() == compute.rows;
+    let dora = match compute.dora {
+        Some(dora) if dora.axis == Axis::Column && !permuted => {
+            let message =
+                "is changed by DoRA with norms over columns, of which the output's format drops values";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Some(mut dora) => {
+            if dora.axis == Axis::Row && !order.keeps(compute.rows) {
+                let shape = vec![order.len()];
+                dora.magnitude = TensorRef::of_rows(vec![(dora.magnitude, order.clone())], 1, shape)?;
+            }
+            dora.terms = moved_terms(dora.terms, order);
+            Some(dora)
+        }
+        None => None,
+    };
+    let replaced = compute.replaced.into_iter().map(|replaced| moved_rows(replaced, compute.cols, order));
+    Ok(Compute {
+        rows: order.len(),
+        dora,
+        terms: moved_terms(compute.terms, order),
+        replaced: replaced.collect::<Result<_>>()?,
+        ..compute
+    })
+}
+
+fn moved_terms(terms: Vec<LowRank>, order: &RowOrder) -> Vec<LowRank> {
+    let moved = |term: LowRank| {
+        let targets = order.targets(&term.rows);
+        let part = move |(rows, order): (Range<usize>, RowOrder)| LowRank {
+            rows,
+            b: term.b.clone().gather_rows(&order),
+            a: term.a.clone(),
+            scale: term.scale,
+        };
+        targets.into_iter().map(part)
+    };
+    terms.into_iter().flat_map(moved).collect()
+}
+
+/// The replaced rows that remain, at their new places.
+fn moved_rows(replaced: ReplacedRows, cols: usize, order: &RowOrder) -> Result<ReplacedRows> {
+    let targets = |row: usize| order.targets(&(row..row + 1)).into_iter().flat_map(|(rows, _)| rows);
+    let placed =
+        replaced.rows.iter().enumerate().flat_map(|(from, &row)| targets(row).map(move |to| (from, to)));
+    let (from, rows): (Vec<usize>, Vec<usize>) = placed.unzip();
+    let kept = RowOrder::of_rows(from);
+    let tensor = match kept.keeps(replaced.rows.len()) {
+        true => replaced.tensor,
+        false => TensorRef::of_rows(vec![(replaced.tensor, kept)], cols, vec![rows.len(), cols])?,
+    };
+    Ok(ReplacedRows { tensor, rows })
+}
