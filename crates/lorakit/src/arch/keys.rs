@@ -28,6 +28,8 @@ pub(crate) enum Named {
     RopeScaling,
     /// The base of rotary frequencies.
     RopeBase,
+    /// `rope.dimension_count`, where part of each head is rotated.
+    RotaryDimensions,
     /// `general.file_type`.
     FileType,
 }

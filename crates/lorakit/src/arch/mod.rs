@@ -17,8 +17,16 @@ pub(crate) use keys::{Entry, KeyRule, KeyType, Named, common};
 pub use permute::RowPermutation;
 
 /// One file per family.
-const FAMILIES: &[&str] =
-    &[include_str!("data/llama.json"), include_str!("data/qwen2.json"), include_str!("data/qwen3.json")];
+const FAMILIES: &[&str] = &[
+    include_str!("data/llama.json"),
+    include_str!("data/qwen2.json"),
+    include_str!("data/qwen3.json"),
+    include_str!("data/qwen3moe.json"),
+    include_str!("data/gemma2.json"),
+    include_str!("data/gemma3.json"),
+    include_str!("data/phi3.json"),
+    include_str!("data/smollm3.json"),
+];
 
 static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
     let parse = |text: &&str| serde_json::from_str(text).expect("built-in data is valid");
@@ -65,7 +73,10 @@ pub struct Architecture {
     /// `tokenizer.ggml.add_space_prefix`, where the family fixes it.
     #[serde(default)]
     space_prefix: Option<bool>,
-    /// Names of tensors that the output does not hold: they can be computed, or are another's.
+    /// GGUF models of the family cannot be turned back.
+    #[serde(default)]
+    one_way: bool,
+    /// Tensors of Hugging Face files that GGUF files do without.
     #[serde(default)]
     skipped: Vec<String>,
     tensors: Vec<TensorRule>,
@@ -79,6 +90,8 @@ pub(crate) enum TokenizerKind {
     SentencePiece,
     /// A SentencePiece vocabulary in `tokenizer.json`: BPE that falls back to bytes.
     LlamaHf,
+    /// `tokenizer.model`, with added tokens as Phi 3 has them.
+    PhiSentencePiece,
     /// Byte-level BPE in `tokenizer.json`.
     Bpe,
 }
@@ -94,6 +107,9 @@ pub struct HfClass {
     /// The GGUF key, without its family prefix, that only this class has; the first class of a family has none.
     #[serde(default)]
     pub when: Option<String>,
+    /// Layers have experts; GGUF knows them by `expert_count`.
+    #[serde(default)]
+    pub(crate) experts: bool,
     /// What transformers takes where `config.json` is silent: a value, or another entry by its name; `a/b`
     /// divides one by another.
     #[serde(default)]
@@ -117,6 +133,9 @@ pub struct TensorRule {
     /// Which head count orders its rows in GGUF files.
     #[serde(default)]
     pub permute: Permute,
+    /// Only classes with experts have the tensor, or only those without.
+    #[serde(default)]
+    pub experts: Option<bool>,
     /// A model may lack the tensor.
     #[serde(default)]
     pub optional: bool,
@@ -196,6 +215,11 @@ impl Architecture {
         &self.tensors
     }
 
+    /// Whether GGUF models of the family can be turned into Hugging Face folders.
+    pub fn is_reversible(&self) -> bool {
+        !self.one_way
+    }
+
     /// Entries of `config.json` that the family fixes.
     pub(crate) fn config(&self) -> &Map<String, Value> {
         &self.config
@@ -265,6 +289,11 @@ impl TensorRule {
     fn matched(&self, template: &str, name: &str) -> Option<Match<'_>> {
         let (layer, expert) = numbers_of(template, name)?;
         Some(Match { rule: self, layer, expert })
+    }
+
+    /// Whether a model needs the tensor, if its layers have `experts` or if they do not.
+    pub(crate) fn is_required(&self, experts: bool) -> bool {
+        !self.optional && self.flag.is_none() && self.experts.is_none_or(|needed| needed == experts)
     }
 
     /// Whether every layer has one.
@@ -362,16 +391,21 @@ mod tests {
             "model.layers.3.post_attention_layernorm.weight"
         );
         assert_eq!(hf_name("output.weight").unwrap(), "lm_head.weight");
-        for unknown in [
-            "blk.03.ffn_norm.weight",
-            "blk.+3.ffn_norm.weight",
-            "blk..ffn_norm.weight",
-            "blk.3.ffn_gate_exps.weight",
-        ] {
+        for unknown in ["blk.03.ffn_norm.weight", "blk.+3.ffn_norm.weight", "blk..ffn_norm.weight"] {
             assert!(llama.match_gguf(unknown).is_none(), "{unknown}");
         }
         let query = llama.match_hf("model.layers.0.self_attn.q_proj.weight").unwrap().rule;
         assert_eq!((query.role, query.permute), (Role::AttnQ, Permute::Q));
+        let expert = llama.match_hf("model.layers.1.block_sparse_moe.experts.12.w3.weight").unwrap();
+        assert_eq!((expert.gguf_name().as_str(), expert.expert), ("blk.1.ffn_up_exps.weight", Some(12)));
+        for unknown in
+            ["experts.w3.weight", "experts.01.w3.weight", "experts.1.w4.weight", "experts..w3.weight"]
+        {
+            assert!(
+                llama.match_hf(&format!("model.layers.1.block_sparse_moe.{unknown}")).is_none(),
+                "{unknown}"
+            );
+        }
         assert!(by_gguf("qwen2").unwrap().tensors().iter().all(|rule| rule.permute == Permute::None));
     }
 }

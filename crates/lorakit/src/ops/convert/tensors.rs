@@ -43,7 +43,8 @@ pub(crate) fn hf_tensors(
     let layers = keys.required_integer("block_count")?;
     let heads = heads(keys)?;
     let present: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    require_all(architecture, layers, &present)?;
+    let experts = keys.integer("expert_count")?.is_some_and(|count| count > 0);
+    require_all(architecture, experts, layers, &present)?;
 
     let mut mapped = Vec::with_capacity(tensors.len());
     for (source, tensor) in tensors.iter().enumerate() {
@@ -58,12 +59,9 @@ pub(crate) fn hf_tensors(
         if found.layer.is_some_and(|layer| layer as u64 >= layers) {
             return fail(ErrorKind::Corrupt, format!("is of a layer beyond the {layers} of the model"));
         }
-        if found.rule.is_stacked() || found.rule.plus != 0.0 {
-            let family = architecture.gguf();
-            let message = format!(
-                "cannot be converted yet: models of the family `{family}` become GGUF, not the other way"
-            );
-            return fail(ErrorKind::Unsupported, message);
+        if found.rule.is_stacked() {
+            let message = "holds the experts of a layer stacked, which are not taken apart yet";
+            return fail(ErrorKind::Unsupported, message.into());
         }
         let Some(name) = found.hf_name() else { continue };
         let rows = tensor.shape.first().copied().unwrap_or(1);
@@ -111,9 +109,14 @@ pub(super) fn flags(keys: Keys<'_>, tensors: &[TensorInfo]) -> Result<Vec<(&'sta
 
 /// # Errors
 /// [`ErrorKind::NotFound`] with the first GGUF tensor that a model of the family needs and `present` lacks.
-pub(super) fn require_all(architecture: &Architecture, layers: u64, present: &[&str]) -> Result<()> {
+pub(super) fn require_all(
+    architecture: &Architecture,
+    experts: bool,
+    layers: u64,
+    present: &[&str],
+) -> Result<()> {
     let present: HashSet<&str> = present.iter().copied().collect();
-    for rule in architecture.tensors().iter().filter(|rule| !rule.optional && rule.flag.is_none()) {
+    for rule in architecture.tensors().iter().filter(|rule| rule.is_required(experts)) {
         let repeats = if rule.is_layered() { layers } else { 1 };
         for layer in 0..repeats {
             let name = rule.gguf_name(rule.is_layered().then_some(layer as usize));

@@ -97,6 +97,10 @@ fn set_entries(metadata: &mut Metadata, params: &Params<'_>, entries: &[Entry], 
                     }
                 }
             }
+            Entry::Named(Named::RotaryDimensions) => {
+                let dimensions = Rope::new(params).dimensions()?;
+                set("rope.dimension_count", GgufValue::U32(dimensions));
+            }
             Entry::Named(Named::FileType) => {
                 if let Some(number) = file_type(dtype) {
                     metadata.set("general.file_type", GgufValue::U32(number));

@@ -69,6 +69,10 @@ pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
         return Err(place(Error::new(ErrorKind::Unsupported, message)));
     }
     let dtype = options.dtype.unwrap_or_else(|| natural_dtype(model.tensors()));
+    if lorakit_quant::encoder(dtype).is_none() {
+        let message = format!("cannot be written as {dtype}: there is no encoder for it");
+        return Err(place(Error::new(ErrorKind::Unsupported, message)));
+    }
     let mut from = BTreeMap::new();
     for info in model.tensors() {
         *from.entry(info.dtype).or_default() += 1;

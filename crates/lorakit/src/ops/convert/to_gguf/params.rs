@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, ModelConfig, Result};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Params<'a> {
     pub(super) architecture: &'static Architecture,
-    class: &'static HfClass,
+    pub(super) class: &'static HfClass,
     config: &'a ModelConfig,
 }
 
@@ -29,9 +29,12 @@ impl<'a> Params<'a> {
         Ok(Params { architecture, class, config })
     }
 
-    /// The entry `name`; null is as good as absent.
+    /// The entry `name`, or `object.name`; null is as good as absent.
     pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
-        self.config.entry(name)
+        match name.split_once('.') {
+            Some((object, name)) => Some(&self.config.entry(object)?[name]).filter(|value| !value.is_null()),
+            None => self.config.entry(name),
+        }
     }
 
     /// The integer `name`, which may be a quotient `a/b`.

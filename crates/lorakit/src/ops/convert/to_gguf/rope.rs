@@ -65,6 +65,58 @@ impl<'a, 'p> Rope<'a, 'p> {
         }
     }
 
+    /// The context that the model was trained with before it was scaled.
+    fn original_context(&self) -> Result<f64> {
+        const NAME: &str = "original_max_position_embeddings";
+        match self.float(NAME)? {
+            Some(original) => Ok(original),
+            None => self.params.required_integer(NAME).map(f64::from),
+        }
+    }
+
+    /// How many values of each head are rotated.
+    pub(super) fn dimensions(&self) -> Result<u32> {
+        let part = match self.float("partial_rotary_factor")? {
+            Some(part) => part,
+            None => self.params.float("partial_rotary_factor")?.unwrap_or(1.0),
+        };
+        let hidden = self.params.required_integer("hidden_size")?;
+        let rotated = (part * f64::from(hidden)) as u32;
+        Ok(rotated.checked_div(self.params.required_integer("num_attention_heads")?).unwrap_or(0))
+    }
+
+    /// The numbers of the list `name`, one for each pair of values that is rotated.
+    fn list(&self, name: &str) -> Result<Vec<f32>> {
+        let list = self.entry(name).and_then(Value::as_array);
+        let list = list.ok_or_else(|| super::params::missing(&format!("rope_scaling.{name}")))?;
+        let values =
+            list.iter().map(|value| float(name, value).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
+        let needed = self.dimensions()? as usize / 2;
+        if values.len() != needed {
+            let message =
+                format!("`{name}` of `config.json` has {} numbers, needed are {needed}", values.len());
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        Ok(values)
+    }
+
+    /// The divisors of Llama 3's rule.
+    fn llama3(&self) -> Result<Vec<f32>> {
+        let head = match self.params.integer("head_dim")? {
+            Some(head) => head,
+            None => self.params.integer("hidden_size/num_attention_heads")?.unwrap_or(0),
+        };
+        let number = |name: &str, otherwise: f64| self.float(name).map(|n| n.unwrap_or(otherwise) as f32);
+        Ok(llama3(
+            self.base()?.unwrap_or(10_000.0),
+            head,
+            number("factor", 8.0)?,
+            number("low_freq_factor", 1.0)?,
+            number("high_freq_factor", 4.0)?,
+            number("original_max_position_embeddings", 8192.0)?,
+        ))
+    }
+
     /// `rope.scaling.*`.
     ///
     /// # Errors
@@ -89,12 +141,8 @@ impl<'a, 'p> Rope<'a, 'p> {
             }
         }
         if kind == "yarn" {
-            const ORIGINAL: &str = "original_max_position_embeddings";
-            let original = match self.float(ORIGINAL)? {
-                Some(original) => original,
-                None => f64::from(self.params.required_integer(ORIGINAL)?),
-            };
-            keys.push(("rope.scaling.original_context_length", GgufValue::U32(original as u32)));
+            let original = self.original_context()? as u32;
+            keys.push(("rope.scaling.original_context_length", GgufValue::U32(original)));
             for (key, names) in [
                 ("rope.scaling.yarn_ext_factor", &["extrapolation_factor"][..]),
                 ("rope.scaling.yarn_attn_factor", &["attention_factor", "attn_factor"]),
@@ -115,31 +163,45 @@ impl<'a, 'p> Rope<'a, 'p> {
 /// # Errors
 /// [`ErrorKind::Unsupported`] if the family has no tensor for the factors it needs.
 pub(super) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>> {
-    const NAME: &str = "rope_freqs.weight";
     let rope = Rope::new(params);
-    if rope.kind() != "llama3" {
+    let tensors = match rope.kind() {
+        "llama3" => vec![("rope_freqs.weight", rope.llama3()?)],
+        "longrope" | "su" => {
+            vec![
+                ("rope_factors_long.weight", rope.list("long_factor")?),
+                ("rope_factors_short.weight", rope.list("short_factor")?),
+            ]
+        }
+        _ => Vec::new(),
+    };
+    let tensor = |(name, values): (&str, Vec<f32>)| {
+        if params.architecture.match_gguf(name).is_none() {
+            let message = format!(
+                "scales positions by `{}`, which GGUF models of the family `{}` cannot",
+                rope.kind().escape_debug(),
+                params.architecture.gguf()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(OutputTensor::copy(TensorRef::of_values(name, &values, Path::new("config.json"))))
+    };
+    tensors.into_iter().map(tensor).collect()
+}
+
+/// Keys that stand before all others: those that go with tensors of factors.
+pub(super) fn early_keys(params: &Params<'_>) -> Result<Vec<(&'static str, GgufValue)>> {
+    let rope = Rope::new(params);
+    if !["longrope", "su"].contains(&rope.kind()) {
         return Ok(Vec::new());
     }
-    if params.architecture.match_gguf(NAME).is_none() {
-        let family = params.architecture.gguf();
-        let message =
-            format!("scales positions by `llama3`, which GGUF models of the family `{family}` cannot");
-        return Err(Error::new(ErrorKind::Unsupported, message));
-    }
-    let head = match params.integer("head_dim")? {
-        Some(head) => head,
-        None => params.integer("hidden_size/num_attention_heads")?.unwrap_or(0),
+    let context = f64::from(params.required_integer("max_position_embeddings")?);
+    let original = rope.original_context()?;
+    // Longer contexts spread attention; Phi 3 sharpens it by this.
+    let factor = match context / original {
+        scale if scale > 1.0 => (1.0 + scale.ln() / original.ln()).sqrt(),
+        _ => 1.0,
     };
-    let number = |name: &str, otherwise: f64| rope.float(name).map(|n| n.unwrap_or(otherwise) as f32);
-    let divisors = llama3(
-        rope.base()?.unwrap_or(10_000.0),
-        head,
-        number("factor", 8.0)?,
-        number("low_freq_factor", 1.0)?,
-        number("high_freq_factor", 4.0)?,
-        number("original_max_position_embeddings", 8192.0)?,
-    );
-    Ok(vec![OutputTensor::copy(TensorRef::of_values(NAME, &divisors, Path::new("config.json")))])
+    Ok(vec![("rope.scaling.attn_factor", GgufValue::F32(factor as f32))])
 }
 
 /// What each frequency is divided by, in the f32 operations of the reference: 1 for short waves, `factor` for long
@@ -159,9 +221,4 @@ fn llama3(base: f64, head: u32, factor: f32, low: f32, high: f32, original: f32)
         }
     };
     (0..head / 2).map(divisor).collect()
-}
-
-/// Keys that stand before all others: those that follow from tensors of factors.
-pub(super) fn early_keys(_: &Params<'_>) -> Result<Vec<(&'static str, GgufValue)>> {
-    Ok(Vec::new())
 }

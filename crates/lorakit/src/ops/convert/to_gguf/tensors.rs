@@ -59,7 +59,7 @@ pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Res
         output.push(tensor.named(&found.gguf_name()));
     }
     let present: Vec<&str> = output.iter().map(|tensor| tensor.info.name.as_str()).collect();
-    super::super::tensors::require_all(params.architecture, layers as u64, &present)?;
+    super::super::tensors::require_all(params.architecture, params.class.experts, layers as u64, &present)?;
     let dtype =
         |tensor: OutputTensor| if is_f32(&tensor.info) { tensor.with_dtype(DType::F32) } else { tensor };
     Ok(output.into_iter().map(dtype).collect())
@@ -74,9 +74,16 @@ pub fn is_f32(info: &TensorInfo) -> bool {
         || !name.ends_with(".weight")
 }
 
-/// The tensors with all that need not be F32 in `dtype`.
+/// The tensors with all that need not be F32 in `dtype`, or in F16 where rows are not whole blocks of it.
 pub fn with_dtype(tensors: Vec<OutputTensor>, dtype: DType) -> Vec<OutputTensor> {
-    let cast = |tensor: OutputTensor| if is_f32(&tensor.info) { tensor } else { tensor.with_dtype(dtype) };
+    let cast = |tensor: OutputTensor| {
+        let row = tensor.info.shape.last().copied().unwrap_or(1);
+        match row.is_multiple_of(dtype.block().elements) {
+            _ if is_f32(&tensor.info) => tensor,
+            true => tensor.with_dtype(dtype),
+            false => tensor.with_dtype(DType::F16),
+        }
+    };
     tensors.into_iter().map(cast).collect()
 }
 

@@ -5,27 +5,21 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::{Kind, Sources, Vocab, looks_special, pre, user_defined};
+use super::{Kind, Sources, Vocab, filler, looks_special, pre, user_defined};
 use crate::{Error, ErrorKind, Result};
 
 /// The vocabulary, if `tokenizer.json` is of this kind.
 pub(super) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     let Some((bytes, json)) = &sources.tokenizer else { return Ok(None) };
-    if json["model"]["type"] != "BPE" {
+    if json["model"]["type"] != "BPE" || json["model"]["byte_fallback"] == true {
         return Ok(None);
     }
     let invalid = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Config, format!("`tokenizer.json`: {e}"));
     let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| invalid(&e))?;
-    let tokens = tokens(&tokenizer, sources).map_err(|e| invalid(&e))?;
-    let largest = tokens.keys().max().map_or(0, |&id| id as usize + 1);
-    let size = sources.size.unwrap_or(largest);
-    if largest > size {
-        let message = format!("`tokenizer.json` has a token {}, and `vocab_size` is {size}", largest - 1);
-        return Err(Error::new(ErrorKind::Shape, message));
-    }
-    let filler = |id: u32| (format!("[PAD{id}]"), Kind::Unused);
-    let mut tokens = tokens;
-    let listed = (0..size as u32).map(|id| tokens.remove(&id).unwrap_or_else(|| filler(id)));
+    let mut tokens = tokens(&tokenizer, sources).map_err(|e| invalid(&e))?;
+    let known = tokens.keys().max().map_or(0, |&id| id as usize + 1);
+    let size = sources.size(known)?;
+    let listed = (0..size).map(|id| tokens.remove(&(id as u32)).unwrap_or_else(|| filler(id)));
     Ok(Some(Vocab {
         model: "gpt2",
         pre: pre::name(sources.pre, &tokenizer, json)?,
@@ -57,7 +51,7 @@ fn tokens(tokenizer: &Tokenizer, sources: &Sources<'_>) -> tokenizers::Result<Ha
 }
 
 /// The tokens that `tokenizer_config.json` gives a meaning.
-fn special_tokens(config: Option<&Value>) -> HashSet<&str> {
+pub(super) fn special_tokens(config: Option<&Value>) -> HashSet<&str> {
     const NAMES: &[&str] =
         &["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let Some(config) = config else { return HashSet::new() };

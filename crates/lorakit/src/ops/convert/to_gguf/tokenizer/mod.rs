@@ -52,6 +52,22 @@ struct Sources<'a> {
     pre: Option<&'a str>,
 }
 
+impl Sources<'_> {
+    /// The number of tokens in all, of which `known` are known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`] if there are more than rows for them.
+    fn size(&self, known: usize) -> Result<usize> {
+        match self.size {
+            Some(size) if known > size => {
+                let message = format!("`tokenizer.json` has {known} tokens, and `vocab_size` is {size}");
+                Err(Error::new(ErrorKind::Shape, message))
+            }
+            size => Ok(size.unwrap_or(known)),
+        }
+    }
+}
+
 /// Sets every key of the tokenizer.
 ///
 /// # Errors
@@ -100,6 +116,7 @@ fn vocab(kinds: &[TokenizerKind], sources: &Sources<'_>) -> Result<Vocab> {
     for kind in kinds {
         let found = match kind {
             TokenizerKind::SentencePiece => sentence_piece::vocab(sources)?,
+            TokenizerKind::PhiSentencePiece => sentence_piece::phi_vocab(sources)?,
             TokenizerKind::LlamaHf => llama_hf::vocab(sources)?,
             TokenizerKind::Bpe => bpe::vocab(sources)?,
         };
@@ -108,7 +125,7 @@ fn vocab(kinds: &[TokenizerKind], sources: &Sources<'_>) -> Result<Vocab> {
         }
     }
     let needed = |kind: &TokenizerKind| match kind {
-        TokenizerKind::SentencePiece => "`tokenizer.model` (SentencePiece)",
+        TokenizerKind::SentencePiece | TokenizerKind::PhiSentencePiece => "`tokenizer.model` (SentencePiece)",
         TokenizerKind::LlamaHf => "`tokenizer.json` with BPE that falls back to bytes",
         TokenizerKind::Bpe => "`tokenizer.json` with byte-level BPE",
     };
@@ -131,6 +148,17 @@ fn set_vocab(metadata: &mut Metadata, vocab: Vocab) {
     if let Some(merges) = vocab.merges.filter(|merges| !merges.is_empty()) {
         set("merges", GgufValue::Array(Array::String(merges)));
     }
+}
+
+/// What fills a row of the embeddings that no token has.
+fn filler(id: usize) -> (String, Kind) {
+    (format!("[PAD{id}]"), Kind::Unused)
+}
+
+/// Whether a token stands for a byte: `<0x0A>`.
+fn is_byte(token: &str) -> bool {
+    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Whether an added token is for control although it is not marked so, as some models have them.

@@ -36,6 +36,11 @@ pub(super) fn content(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token["content"].as_str())
 }
 
+/// The token, if the item of a template is one.
+fn special_token(item: &Value) -> Option<&str> {
+    item["SpecialToken"]["id"].as_str()
+}
+
 impl Special {
     pub(super) fn read(sources: &Sources<'_>, vocab: &Vocab) -> Result<Self> {
         let mut special = Special::default();
@@ -88,7 +93,7 @@ impl Special {
         }
     }
 
-    /// What the post-processor puts before and after a text, for the simple templates that models have.
+    /// What the post-processor puts around a text, for the simple templates that models have.
     fn post_processor(&mut self, post_processor: &Value, mut config: Option<&mut Map<String, Value>>) {
         let steps = match &post_processor["processors"] {
             Value::Array(steps) => steps.as_slice(),
@@ -106,36 +111,37 @@ impl Special {
                 Some("RobertaProcessing") => {
                     ["bos", "eos", "sep"].into_iter().for_each(|role| self.set_add(role, true));
                 }
-                Some("TemplateProcessing") => self.single(&step["single"], config.as_deref_mut()),
+                Some("TemplateProcessing") => self.frame(step, config.as_deref_mut()),
                 _ => {}
             }
         }
     }
 
-    fn single(&mut self, single: &Value, config: Option<&mut Map<String, Value>>) {
-        let Some([first, .., last]) = single.as_array().map(Vec::as_slice) else { return };
-        let token = |item: &Value| item["SpecialToken"]["id"].as_str().map(str::to_string);
+    fn frame(&mut self, step: &Value, config: Option<&mut Map<String, Value>>) {
         let mut none = Map::new();
         let known = config.is_some();
         let config = config.unwrap_or(&mut none);
         let named =
             |config: &Map<String, Value>, key: &str| config.get(key).and_then(content).map(str::to_string);
-        if let Some(first) = token(first) {
-            let (bos, cls) = (named(config, "bos_token"), named(config, "cls_token"));
-            let other = bos.as_ref() != Some(&first) && cls.as_ref() != Some(&first);
-            if known && other {
-                for key in ["bos_token", "cls_token"] {
-                    if named(config, key).is_none() {
-                        config.insert(key.into(), first.clone().into());
-                    }
+        let single = step["single"].as_array().filter(|single| single.len() > 1);
+        let first = single.and_then(|single| special_token(single.first()?));
+        let last = single.and_then(|single| special_token(single.last()?));
+        if let Some(first) = first {
+            for key in ["bos_token", "cls_token"] {
+                let either = [named(config, "bos_token"), named(config, "cls_token")];
+                if known
+                    && !either.iter().flatten().any(|token| token == first)
+                    && named(config, key).is_none()
+                {
+                    config.insert(key.into(), first.into());
                 }
             }
-            let (bos, cls) = (named(config, "bos_token"), named(config, "cls_token"));
-            self.set_add("bos", !known || [bos, cls].contains(&Some(first)));
+            let either = [named(config, "bos_token"), named(config, "cls_token")];
+            self.set_add("bos", !known || either.iter().flatten().any(|token| token == first));
         }
-        if let Some(last) = token(last) {
+        if let Some(last) = last {
             let eos = named(config, "eos_token");
-            if known && eos.as_ref() != Some(&last) {
+            if known && eos.as_deref() != Some(last) {
                 // What ended a text in the configuration ends a turn.
                 let free = ["eot_token", "eom_token"].into_iter().find(|key| !config.contains_key(*key));
                 if let Some((key, eos)) = free.zip(eos) {
@@ -144,6 +150,27 @@ impl Special {
                 config.insert("eos_token".into(), last.into());
             }
             self.set_add("eos", true);
+        }
+        // What stands between the two texts of a pair.
+        let mut pair = step["pair"].as_array().map_or(&[][..], Vec::as_slice);
+        if first.is_some() && pair.first().and_then(special_token) == first {
+            pair = &pair[1..];
+        }
+        if last.is_some() && pair.last().and_then(special_token) == last {
+            pair = &pair[..pair.len() - 1];
+        }
+        if let [a, between @ .., b] = pair
+            && (a["Sequence"]["id"].as_str(), b["Sequence"]["id"].as_str()) == (Some("A"), Some("B"))
+            && !between.is_empty()
+        {
+            let (sep, eos) = (named(config, "sep_token"), named(config, "eos_token"));
+            let ends = |token: &str| [&sep, &eos].into_iter().flatten().any(|end| end == token);
+            let separated = special_token(&between[0]).is_some_and(|token| ends(token) && last.is_none())
+                || between.len() == 2 && special_token(&between[1]).is_some_and(ends);
+            if let (true, None, Some(eos)) = (separated, &sep, eos.clone()) {
+                config.insert("sep_token".into(), eos.into());
+            }
+            self.set_add("sep", separated);
         }
     }
 
