@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 /// One folder for each family, and each way to hold a tokenizer (see `fixtures/README.md`).
 const FAMILIES: &[&str] = &[
-    "llama", "llama2", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3", "smollm3",
+    "llama", "llama2", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3",
+    "smollm3",
 ];
 
 fn fixture(name: &str) -> PathBuf {
@@ -42,8 +43,7 @@ fn every_key_and_tensor_of_every_family() {
         let expected = fixture(&format!("{family}.bf16.gguf"));
         let open = |path: &Path| Checkpoint::open(path, ReadMode::Mapped).unwrap();
         let (ours, theirs) = (open(&output), open(&expected));
-        let (mut our_keys, mut their_keys) =
-            (ours.gguf().unwrap().iter(), theirs.gguf().unwrap().iter());
+        let (mut our_keys, mut their_keys) = (ours.gguf().unwrap().iter(), theirs.gguf().unwrap().iter());
         loop {
             match (our_keys.next(), their_keys.next()) {
                 (None, None) => break,

@@ -77,15 +77,15 @@ impl OutputTensor {
     /// Tensors of one shape and dtype as one of a dimension more.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] if shapes differ; [`ErrorKind::Unsupported`] if dtypes do, or for DoRA, whose norms
+    /// [`ErrorKind::File`] if shapes differ; [`ErrorKind::Unsupported`] if dtypes do, or for DoRA, whose norms
     /// are those of one tensor.
     pub fn stack(name: &str, parts: Vec<OutputTensor>) -> Result<Self> {
         let Some(first) = parts.first().map(|part| part.info.clone()) else {
-            return Err(Error::new(ErrorKind::Shape, "would be a stack of no tensors").tensor(name));
+            return Err(Error::corrupt("would be a stack of no tensors").tensor(name));
         };
         if let Some(other) = parts.iter().find(|part| part.info.shape != first.shape) {
             let message = format!("has the shape {:?}, `{}` {:?}", other.info.shape, first.name, first.shape);
-            return Err(Error::new(ErrorKind::Shape, message).tensor(&other.info.name));
+            return Err(Error::corrupt(message).tensor(&other.info.name));
         }
         let (rows, cols) = first.rows_cols();
         let shape = [&[parts.len()], first.shape.as_slice()].concat();

@@ -38,7 +38,7 @@ impl TensorRef {
     /// [`ErrorKind::Unsupported`] if rows do not begin at whole blocks, or dtypes differ.
     pub(super) fn of_rows(parts: Vec<(TensorRef, RowOrder)>, cols: usize, shape: Vec<usize>) -> Result<Self> {
         let Some(first) = parts.first().map(|(tensor, _)| tensor.info().clone()) else {
-            return Err(Error::new(ErrorKind::Shape, "would have no rows"));
+            return Err(Error::corrupt("would have no rows"));
         };
         if let Some((other, _)) = parts.iter().find(|(tensor, _)| tensor.info().dtype != first.dtype) {
             let message =

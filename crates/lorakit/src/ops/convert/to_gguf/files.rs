@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// Looks a file of a model folder up by its name: its content, if it is there.
 ///
@@ -19,11 +19,10 @@ impl Files<'_> {
     }
 
     /// # Errors
-    /// [`ErrorKind::Config`] if the file is not UTF-8.
+    /// `File` if the file is not UTF-8.
     pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
         let text = |bytes| {
-            String::from_utf8(bytes)
-                .map_err(|_| Error::new(ErrorKind::Config, format!("`{name}` is not UTF-8 text")))
+            String::from_utf8(bytes).map_err(|_| Error::corrupt(format!("`{name}` is not UTF-8 text")))
         };
         self.bytes(name)?.map(text).transpose()
     }

@@ -102,7 +102,7 @@ impl Counts {
                 _ => counts.shared += parameters,
             }
         }
-        counts.experts = if stacks == 0 { 0 } else { sum / stacks };
+        counts.experts = sum.checked_div(stacks).unwrap_or(0);
         counts
     }
 }

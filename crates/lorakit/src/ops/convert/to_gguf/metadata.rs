@@ -9,7 +9,7 @@ use super::rope::Rope;
 use super::{general, tokenizer};
 use crate::arch::{Entry, KeyRule, KeyType, Named, common};
 use crate::plan::OutputTensor;
-use crate::{Error, ErrorKind, ModelConfig, Result};
+use crate::{Error, ModelConfig, Result};
 
 /// `general.quantization_version`, of all block types that are in use.
 const QUANTIZATION_VERSION: u32 = 2;
@@ -34,8 +34,8 @@ pub struct MetadataSources<'a> {
 /// Every key and value.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for an unknown class or tokenizer; [`ErrorKind::Config`] for an entry of
-/// `config.json` that is missing or makes no sense; [`ErrorKind::Shape`] if embeddings and vocabulary differ.
+/// `Unsupported` for an unknown class or tokenizer; `File` for an entry of `config.json` that is missing or makes
+/// no sense, and if embeddings and vocabulary differ.
 pub fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
     let params = Params::new(sources.config)?;
     let files = Files(sources.files);
@@ -55,7 +55,7 @@ pub fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
     let rows = embeddings.and_then(|tensor| tensor.info.shape.first().copied()).unwrap_or(0);
     if rows != tokens {
         let message = format!("has {rows} rows for the {tokens} tokens of the vocabulary");
-        return Err(Error::new(ErrorKind::Shape, message).tensor("token_embd.weight"));
+        return Err(Error::corrupt(message).tensor("token_embd.weight"));
     }
     Ok(metadata)
 }

@@ -61,8 +61,9 @@ pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
     }
     let place = |e: Error| e.at(&options.source);
     let Some(config) = &model.config else {
-        let message = "has no `config.json`, which says what kind of model it is";
-        return Err(place(Error::new(ErrorKind::Config, message)));
+        let message =
+            "has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed";
+        return Err(place(Error::new(ErrorKind::Unsupported, message)));
     };
     if let Some(method) = config.quantization() {
         let message = format!("is quantised ({method}), and only models of 16 or 32 bits can be converted");

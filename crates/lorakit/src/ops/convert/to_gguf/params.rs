@@ -40,7 +40,7 @@ impl<'a> Params<'a> {
     /// The integer `name`, which may be a quotient `a/b`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is something else, or too large for a `u32`.
+    /// [`ErrorKind::File`] if it is something else, or too large for a `u32`.
     pub(super) fn integer(&self, name: &str) -> Result<Option<u32>> {
         if let Some((a, b)) = name.split_once('/') {
             let (a, b) = (self.integer(a)?, self.integer(b)?);
@@ -64,7 +64,7 @@ impl<'a> Params<'a> {
     /// The number `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is something else.
+    /// [`ErrorKind::File`] if it is something else.
     pub(super) fn float(&self, name: &str) -> Result<Option<f64>> {
         self.get(name).or_else(|| self.class.defaults.get(name)).map(|value| float(name, value)).transpose()
     }
@@ -84,9 +84,10 @@ pub(super) fn float(name: &str, value: &Value) -> Result<f64> {
 
 /// The error for an entry that is needed and not there.
 pub(super) fn missing(name: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("`config.json` has no `{name}`"))
+    let message = format!("`config.json` has no `{name}`, which the model needs");
+    lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::NotFound, message).into()
 }
 
 fn wrong(name: &str, value: &Value, needed: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("`{name}` of `config.json` is {value}, needed is {needed}"))
+    Error::corrupt(format!("`{name}` of `config.json` is {value}, needed is {needed}"))
 }

@@ -93,9 +93,8 @@ impl<'a, 'p> Rope<'a, 'p> {
             list.iter().map(|value| float(name, value).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
         let needed = self.dimensions()? as usize / 2;
         if values.len() != needed {
-            let message =
-                format!("`{name}` of `config.json` has {} numbers, needed are {needed}", values.len());
-            return Err(Error::new(ErrorKind::Config, message));
+            let message = format!("`{name}` of `config.json` has {} of {needed} numbers", values.len());
+            return Err(Error::corrupt(message));
         }
         Ok(values)
     }

@@ -18,8 +18,7 @@ use crate::{Error, ErrorKind, ModelConfig, Result};
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for an unknown class or tensor, and for edits that cannot be moved along;
-/// [`ErrorKind::File`] with `NotFound` if a tensor is missing; [`ErrorKind::Shape`] if shapes contradict
-/// `config.json`.
+/// [`ErrorKind::File`] if a tensor is missing, or shapes contradict `config.json`.
 pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Result<Vec<OutputTensor>> {
     let params = Params::new(config)?;
     let layers = params.required_integer("num_hidden_layers")? as usize;
@@ -38,7 +37,7 @@ pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Res
         };
         if found.layer.is_some_and(|layer| layer >= layers) {
             let message = format!("is of a layer beyond the {layers} of the model");
-            return Err(Error::new(ErrorKind::Shape, message).tensor(&name));
+            return Err(Error::corrupt(message).tensor(&name));
         }
         if let Some(expert) = found.expert {
             output.extend(stacks.add(found, expert, tensor)?);
@@ -104,8 +103,14 @@ struct Stacks {
     experts: usize,
     /// Tensors that are still to come, by layer.
     left: BTreeMap<Option<usize>, usize>,
-    /// What is there, by layer and Hugging Face template, with the name of the stack.
-    waiting: BTreeMap<(Option<usize>, String), (String, BTreeMap<usize, OutputTensor>)>,
+    /// What is there, by layer and Hugging Face template.
+    waiting: BTreeMap<(Option<usize>, String), Stack>,
+}
+
+/// Experts of one layer and kind.
+struct Stack {
+    name: String,
+    parts: BTreeMap<usize, OutputTensor>,
 }
 
 impl Stacks {
@@ -129,21 +134,22 @@ impl Stacks {
     fn add(&mut self, found: Match<'_>, expert: usize, tensor: OutputTensor) -> Result<Vec<OutputTensor>> {
         if expert >= self.experts {
             let message = format!("is of expert {expert}, and `config.json` has {} experts", self.experts);
-            return Err(Error::new(ErrorKind::Shape, message).tensor(&tensor.info.name));
+            return Err(Error::corrupt(message).tensor(&tensor.info.name));
         }
         let template = found.rule.hf_template().unwrap_or_default().to_string();
         let stack = self.waiting.entry((found.layer, template));
-        stack.or_insert_with(|| (found.gguf_name(), BTreeMap::new())).1.insert(expert, tensor);
+        let stack = stack.or_insert_with(|| Stack { name: found.gguf_name(), parts: BTreeMap::new() });
+        stack.parts.insert(expert, tensor);
         let left = self.left.entry(found.layer).or_default();
         *left -= 1;
         if *left > 0 {
             return Ok(Vec::new());
         }
         let of_layer: Vec<_> = self.waiting.extract_if(.., |(layer, _), _| *layer == found.layer).collect();
-        let stacked = |(_, (name, parts)): (_, (String, BTreeMap<usize, OutputTensor>))| {
+        let stacked = |(_, Stack { name, parts })| {
             if parts.len() != self.experts {
                 let message = format!("has {} of {} experts", parts.len(), self.experts);
-                return Err(Error::new(ErrorKind::Shape, message).tensor(&name));
+                return Err(Error::corrupt(message).tensor(&name));
             }
             OutputTensor::stack(&name, parts.into_values().collect())
         };

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::{Kind, Sources, Vocab, filler, looks_special, pre, user_defined};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The vocabulary, if `tokenizer.json` is of this kind.
 pub(super) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
@@ -14,7 +14,7 @@ pub(super) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     if json["model"]["type"] != "BPE" || json["model"]["byte_fallback"] == true {
         return Ok(None);
     }
-    let invalid = |e: &dyn std::fmt::Display| Error::new(ErrorKind::Config, format!("`tokenizer.json`: {e}"));
+    let invalid = |e: &dyn std::fmt::Display| Error::corrupt(format!("`tokenizer.json`: {e}"));
     let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| invalid(&e))?;
     let mut tokens = tokens(&tokenizer, sources).map_err(|e| invalid(&e))?;
     let known = tokens.keys().max().map_or(0, |&id| id as usize + 1);
@@ -62,7 +62,7 @@ pub(super) fn special_tokens(config: Option<&Value>) -> HashSet<&str> {
 
 /// `merges` of `tokenizer.json`, or the lines of `merges.txt`.
 fn merges(json: &Value, sources: &Sources<'_>) -> Result<Vec<String>> {
-    let wrong = || Error::new(ErrorKind::Config, "`tokenizer.json` has merges that are not pairs of tokens");
+    let wrong = || Error::corrupt("`tokenizer.json` has merges that are not pairs of tokens");
     match json.as_array().filter(|merges| !merges.is_empty()) {
         Some(merges) => merges.iter().map(|merge| pair(merge).ok_or_else(wrong)).collect(),
         None => {

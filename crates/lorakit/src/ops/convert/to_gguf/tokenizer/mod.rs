@@ -56,12 +56,12 @@ impl Sources<'_> {
     /// The number of tokens in all, of which `known` are known.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] if there are more than rows for them.
+    /// [`ErrorKind::File`] if there are more than rows for them.
     fn size(&self, known: usize) -> Result<usize> {
         match self.size {
             Some(size) if known > size => {
                 let message = format!("`tokenizer.json` has {known} tokens, and `vocab_size` is {size}");
-                Err(Error::new(ErrorKind::Shape, message))
+                Err(Error::corrupt(message))
             }
             size => Ok(size.unwrap_or(known)),
         }
@@ -72,7 +72,7 @@ impl Sources<'_> {
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] if there is no tokenizer of a kind that the family knows, or its way to cut text is
-/// unknown; [`ErrorKind::Config`] if a file makes no sense.
+/// unknown; [`ErrorKind::File`] if a file makes no sense.
 pub(super) fn set(
     metadata: &mut Metadata,
     params: &Params<'_>,

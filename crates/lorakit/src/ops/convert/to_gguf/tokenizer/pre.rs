@@ -27,7 +27,7 @@ pub(super) fn name(given: Option<&str>, tokenizer: &Tokenizer, json: &Value) -> 
         return Ok(given.to_string());
     }
     let encoded = tokenizer.encode(TEXT, true);
-    let encoded = encoded.map_err(|e| Error::new(ErrorKind::Config, format!("`tokenizer.json`: {e}")))?;
+    let encoded = encoded.map_err(|e| Error::corrupt(format!("`tokenizer.json`: {e}")))?;
     let digest = digest(encoded.get_ids());
     let known =
         DIGESTS.lines().find_map(|line| line.strip_prefix(digest.as_str())?.split_whitespace().next());
