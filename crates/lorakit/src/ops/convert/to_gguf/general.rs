@@ -1,8 +1,9 @@
 //! `general.*`: what the model is called and how it is meant to be sampled.
 
-use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
+use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 use serde_json::Value;
 
+use super::card::Card;
 use super::files::Files;
 use super::name::{Name, size_label, title};
 use crate::plan::OutputTensor;
@@ -42,27 +43,83 @@ pub(super) fn set(
         }
     }
     let counts = Counts::of(tensors);
-    let mut parts = Vec::new();
+    let card = Card::read(files)?;
+    let mut names = Vec::new();
     // What the model was saved from, where that is a name and not a path.
     if let Some(id) = config.json["_name_or_path"].as_str().filter(|id| id.matches('/').count() <= 1) {
-        parts.push(Name::of(id, counts.total));
+        names.push(Name::of(id, counts.total));
     }
-    parts.push(Name::of(name, counts.total));
-    let first = |part: fn(&Name) -> &Option<String>| parts.iter().find_map(|name| part(name).clone());
+    names.push(Name::of(name, counts.total));
+    let first = |part: fn(&Name) -> &Option<String>| names.iter().find_map(|name| part(name).clone());
     let size = || size_label(counts.total, counts.shared, counts.expert, counts.experts);
-    for (key, text) in [
-        ("general.name", first(|n| &n.name).map(|name| title(&name))),
-        ("general.version", first(|n| &n.version)),
-        ("general.organization", first(|n| &n.organization).map(|name| title(&name))),
-        ("general.finetune", first(|n| &n.finetune)),
-        ("general.basename", first(|n| &n.basename)),
-        ("general.size_label", first(|n| &n.size_label).or_else(|| Some(size()))),
-    ] {
-        if let Some(text) = text {
-            metadata.set(key, GgufValue::String(text));
+    // By key: names in the card, and what else there may be.
+    let texts: [(&str, &[&str], Option<String>); 15] = [
+        ("name", &["name", "model_name"], first(|n| &n.name).map(|name| title(&name))),
+        ("author", &["author", "model_author", "model_creator"], None),
+        ("version", &["version", "model_version"], first(|n| &n.version)),
+        (
+            "organization",
+            &["organization", "model_organization"],
+            first(|n| &n.organization).map(|o| title(&o)),
+        ),
+        ("finetune", &["finetune", "model_finetune"], first(|n| &n.finetune)),
+        ("basename", &["basename", "model_basename", "model_type"], first(|n| &n.basename)),
+        ("description", &["description", "model_description"], None),
+        (
+            "size_label",
+            &["size_label", "model_size_label"],
+            first(|n| &n.size_label).or_else(|| Some(size())),
+        ),
+        ("license", &["license"], None),
+        ("license.name", &["license_name"], None),
+        ("license.link", &["license_link"], None),
+        ("source.url", &["url", "model_url"], None),
+        ("source.doi", &["doi", "model_doi"], None),
+        ("source.uuid", &["uuid", "model_uuid"], None),
+        ("source.repo_url", &["repo_url", "model_repo_url"], None),
+    ];
+    for (key, in_card, otherwise) in texts {
+        if let Some(text) = card.text(in_card).or(otherwise) {
+            metadata.set(&format!("general.{key}"), GgufValue::String(text));
+        }
+    }
+    let parents = card.list(&["base_model", "base_models", "base_model_sources"]);
+    set_origins(metadata, "base_model", parents, counts.total);
+    set_origins(metadata, "dataset", card.list(&["datasets", "dataset", "dataset_sources"]), counts.total);
+    for (key, in_card) in [("tags", ["tags", "pipeline_tag"]), ("languages", ["languages", "language"])] {
+        if let Some(items) = card.joined(&in_card).filter(|items| !items.is_empty()) {
+            metadata.set(&format!("general.{key}"), GgufValue::Array(Array::String(items)));
         }
     }
     Ok(())
+}
+
+/// What a model was made from, by identifiers or addresses on Hugging Face.
+fn set_origins(metadata: &mut Metadata, kind: &str, ids: Option<Vec<String>>, parameters: u64) {
+    const HUB: &str = "https://huggingface.co/";
+    let Some(ids) = ids else { return };
+    metadata.set(&format!("general.{kind}.count"), GgufValue::U32(ids.len() as u32));
+    for (i, id) in ids.iter().enumerate() {
+        let address = ["https://", "http://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
+        let on_hub = id.strip_prefix(HUB).filter(|id| id.matches('/').count() == 1);
+        let name = match (address, on_hub) {
+            (false, _) => Name::of(id, parameters),
+            (true, Some(id)) => Name::of(id, parameters),
+            (true, None) => Name::default(),
+        };
+        let on_hub = || Some(format!("{HUB}{}/{}", name.organization.as_ref()?, name.name.as_ref()?));
+        let repository = if address { Some(id.clone()) } else { on_hub() };
+        for (key, text) in [
+            ("name", name.name.as_deref().map(title)),
+            ("version", name.version.clone()),
+            ("organization", name.organization.as_deref().map(title)),
+            ("repo_url", repository),
+        ] {
+            if let Some(text) = text {
+                metadata.set(&format!("general.{kind}.{i}.{key}"), GgufValue::String(text));
+            }
+        }
+    }
 }
 
 fn sampling_value(key: &str, value: &Value) -> Option<GgufValue> {

@@ -9,6 +9,7 @@
 //! [`gguf_tensors`] works on planned tensors, whether an adapter changes them or not, so that a merge can write
 //! GGUF in the same pass.
 
+mod card;
 mod files;
 mod general;
 mod metadata;

@@ -183,8 +183,8 @@ mod tests {
     #[test]
     fn a_pre_tokenizer_tells_its_name() {
         for split in SPLITS {
-            let name = Split::of_pre_tokenizer(&split.normalizer(), &split.pre_tokenizer());
-            assert_eq!(name, Some(split.names[0]));
+            let name = Split::of_pre_tokenizer(&split.normalizer(), &split.pre_tokenizer()).unwrap();
+            assert_eq!(Split::find(name).unwrap().pre_tokenizer(), split.pre_tokenizer());
         }
         let alone =
             json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
