@@ -103,7 +103,7 @@ fn merges_in_the_same_pass() {
             let tensors = gguf_tensors(model.config.as_ref().unwrap(), tensors).unwrap();
             let (path, container) = (folder.path().join(name), Container::Gguf(Metadata::default()));
             let target = Target::File(path.clone());
-            let plan = Plan::new(target, false, &[], &container, with_dtype(tensors, dtype), vec![]).unwrap();
+            let plan = Plan::new(target, false, &[], container, with_dtype(tensors, dtype), vec![]).unwrap();
             plan.run(2, &Silent).unwrap();
             Checkpoint::open(&path, ReadMode::Mapped).unwrap()
         };

@@ -39,11 +39,13 @@ impl OutputTensor {
     }
 
     /// The same tensor with `value` added to each of its values, in f32.
-    #[must_use]
-    pub fn plus(self, value: f32) -> Self {
-        let mut compute = self.recipe.into_compute();
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a tensor that is given as bytes.
+    pub fn plus(self, value: f32) -> Result<Self> {
+        let mut compute = self.recipe.into_compute().map_err(|e| e.tensor(&self.info.name))?;
         compute.plus += value;
-        OutputTensor { info: self.info, recipe: Recipe::Compute(compute) }
+        Ok(OutputTensor { info: self.info, recipe: Recipe::Compute(compute) })
     }
 
     /// The tensor, seen as `rows` rows, with row `n` of the result row `order[n]`. Its first dimensions become
@@ -70,6 +72,10 @@ impl OutputTensor {
                 let compute = moved(compute, order).map_err(|e| e.tensor(&info.name))?;
                 Recipe::Compute(Box::new(Compute { base, ..compute }))
             }
+            Recipe::Bytes(_) | Recipe::Part { .. } => {
+                let message = "is given as bytes, which cannot be rearranged";
+                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&info.name));
+            }
         };
         Ok(OutputTensor { info, recipe })
     }
@@ -94,8 +100,11 @@ impl OutputTensor {
         let mut bases = Vec::with_capacity(parts.len());
         for (n, part) in parts.into_iter().enumerate() {
             let part_name = part.info.name;
-            let compute =
-                seen_as(*part.recipe.into_compute(), rows, cols).map_err(|e| e.tensor(&part_name))?;
+            let compute = part
+                .recipe
+                .into_compute()
+                .and_then(|compute| seen_as(*compute, rows, cols))
+                .map_err(|e| e.tensor(&part_name))?;
             if compute.dora.is_some() {
                 let message = "is changed by DoRA, which cannot follow it into a stack of experts";
                 return Err(Error::new(ErrorKind::Unsupported, message).tensor(&part_name));
@@ -133,10 +142,14 @@ impl OutputTensor {
 }
 
 impl Recipe {
-    fn into_compute(self) -> Box<Compute> {
+    fn into_compute(self) -> Result<Box<Compute>> {
         match self {
-            Recipe::Copy(tensor) => Box::new(Compute::cast(tensor)),
-            Recipe::Compute(compute) => compute,
+            Recipe::Copy(tensor) => Ok(Box::new(Compute::cast(tensor))),
+            Recipe::Compute(compute) => Ok(compute),
+            Recipe::Bytes(_) | Recipe::Part { .. } => {
+                let message = "is given as bytes, which cannot be rearranged";
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
         }
     }
 }

@@ -31,8 +31,8 @@ pub use tensors::{gguf_tensors, is_f32, with_dtype};
 
 use super::keys::Keys;
 use super::{Convert, natural_dtype};
-use crate::plan::{Container, OutputTensor, Plan, Target};
 use crate::model::ModelConfig;
+use crate::plan::{Container, OutputTensor, Plan, Target};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What to convert, and how.
@@ -148,7 +148,8 @@ fn back(model: &Model, tensors: Vec<OutputTensor>) -> Result<(Metadata, Vec<Outp
 }
 
 fn config_of(model: &Model) -> Result<&ModelConfig> {
-    let message = "has no `config.json`, which says what family of models it is";
+    let message =
+        "has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed";
     let error = || Error::new(ErrorKind::Unsupported, message).at(&model.path);
     model.config.as_ref().ok_or_else(error)
 }

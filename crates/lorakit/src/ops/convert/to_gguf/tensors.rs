@@ -53,7 +53,7 @@ pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Res
             None => tensor,
         };
         if found.rule.plus != 0.0 {
-            tensor = tensor.plus(found.rule.plus);
+            tensor = tensor.plus(found.rule.plus)?;
         }
         output.push(tensor.named(&found.gguf_name()));
     }
@@ -95,6 +95,7 @@ fn origin(tensor: &OutputTensor) -> &std::path::Path {
     match &tensor.recipe {
         Recipe::Copy(tensor) => tensor.path(),
         Recipe::Compute(compute) => compute.base.path(),
+        Recipe::Bytes(_) | Recipe::Part { .. } => std::path::Path::new(""),
     }
 }
 
