@@ -59,11 +59,11 @@ pub struct ToGgufOptions {
 /// is not quantised.
 pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
     crate::ops::quantize::require_name(&options.output, true)?;
-    let model = Model::open_as_hf(&options.source, options.mode, None)?;
-    if model.checkpoint().format() == Format::Gguf {
+    if Model::open(&options.source, options.mode)?.checkpoint().format() == Format::Gguf {
         let message = "is a GGUF model already; `lorakit quantize` changes its types";
         return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
     }
+    let model = Model::open_as_hf(&options.source, options.mode, None)?;
     let natural = || model.packed_dtype().unwrap_or_else(|| natural_dtype(model.tensors()));
     let dtype = options.dtype.unwrap_or_else(natural);
     let mut from = BTreeMap::new();
