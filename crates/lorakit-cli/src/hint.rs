@@ -53,6 +53,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Imatrix => {
             "make one of this model with llama.cpp: `llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`".into()
         }
+        ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains(".gguf") => {
             "GGUF types go to `-o NAME.gguf`, all others to a folder".into()
         }
@@ -65,7 +66,6 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("shards") => {
             "name a folder as the output, or raise `--max-shard-size`".into()
         }
-        ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage => "name a folder as the output: `-o OUT/`".into(),
         ErrorKind::Interrupted => "nothing was written; run the same command again".into(),
         _ => return None,

@@ -80,17 +80,28 @@ impl Error {
         }))
     }
 
+    /// An error about an input that contradicts itself or another.
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::Corrupt, message).into()
+    }
+
     /// Names the file.
     #[must_use]
     pub fn at(mut self, path: &Path) -> Self {
-        self.0.path.get_or_insert_with(|| path.to_path_buf());
+        match self.0.source.take() {
+            Some(source) => self.0.source = Some(source.at(path)),
+            None => drop(self.0.path.get_or_insert_with(|| path.to_path_buf())),
+        }
         self
     }
 
     /// Names the tensor or module.
     #[must_use]
     pub fn tensor(mut self, name: &str) -> Self {
-        self.0.tensor.get_or_insert_with(|| name.to_string());
+        match self.0.source.take() {
+            Some(source) => self.0.source = Some(source.tensor(name)),
+            None => drop(self.0.tensor.get_or_insert_with(|| name.to_string())),
+        }
         self
     }
 

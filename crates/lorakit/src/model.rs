@@ -153,6 +153,16 @@ impl ModelConfig {
         self.json["architectures"][0].as_str()
     }
 
+    /// The class of the language model: the first of its `architectures`.
+    pub(crate) fn text_architecture(&self) -> Option<&str> {
+        self.text()["architectures"][0].as_str().or_else(|| self.architecture())
+    }
+
+    /// An entry of the language model's configuration that is not null.
+    pub(crate) fn entry(&self, name: &str) -> Option<&Value> {
+        [&self.text()[name], &self.json[name]].into_iter().find(|value| !value.is_null())
+    }
+
     /// A number of the language model's configuration, e.g. `hidden_size`.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.get(name).as_u64()

@@ -44,11 +44,11 @@ impl TensorRef {
     /// # Errors
     /// If the file cannot be read.
     pub fn read(&self, bytes: Range<u64>) -> Result<Cow<'_, [u8]>> {
-        Ok(self.source.read(self.index, bytes)?)
+        Ok(self.stored(bytes)?)
     }
 
-    /// As [`Self::read`], for sources that are views of others.
-    pub(crate) fn read_stored(&self, bytes: Range<u64>) -> lorakit_tensor::Result<Cow<'_, [u8]>> {
+    /// As [`Self::read`], for views, whose errors are those of the files beneath.
+    pub(crate) fn stored(&self, bytes: Range<u64>) -> lorakit_tensor::Result<Cow<'_, [u8]>> {
         self.source.read(self.index, bytes)
     }
 

@@ -1,9 +1,10 @@
-//! `lorakit convert`: GGUF models as Hugging Face folders, and merges straight into them.
+//! `lorakit convert`: GGUF models as Hugging Face folders, merges straight into them, and folders as GGUF files.
 
 mod companions;
 mod gguf;
 mod merged;
 mod refusals;
+mod to_gguf;
 mod weights;
 
 use gguf::Gguf;

@@ -106,7 +106,10 @@ fn importance_of_another_model() {
 #[test]
 fn a_model_that_gguf_does_not_know() {
     let sandbox = sandbox();
-    edit_json(&sandbox.path("model/config.json"), |config| config["model_type"] = "mamba".into());
+    edit_json(&sandbox.path("model/config.json"), |config| {
+        config["model_type"] = "mamba".into();
+        config["architectures"] = serde_json::json!(["MambaForCausalLM"]);
+    });
     assert_snapshot!(refused(&sandbox, "convert model -o out.gguf --to gguf"));
     fs::remove_file(sandbox.path("model/config.json")).unwrap();
     assert_snapshot!(refused(&sandbox, "convert model -o out.gguf --to gguf"));

@@ -10,11 +10,10 @@ use super::planned;
 use crate::args::{self, Common, ConvertTarget};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{Ui, finding_json};
+use crate::ui::Ui;
 use crate::units;
 
 pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let mut notes = Vec::new();
     let dtype = args.dtype.dtype();
     let convert = match args.to {
         ConvertTarget::Hf if dtype == Some(DType::Q8_0) => {
@@ -37,15 +36,13 @@ pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 pre: args.pre.clone(),
                 mode: common.read_mode(),
             };
-            convert::hf_to_gguf(&options, &mut notes)?
+            convert::hf_to_gguf(&options)?
         }
     };
-    ui.notes(&notes);
     if args.output.dry_run {
         if ui.json {
-            let findings: Value = notes.iter().map(finding_json).collect();
             let plan = planned::plan_json(&convert.plan, common.threads);
-            return ui.json(&json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan, "findings": findings }));
+            return ui.json(&json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan }));
         }
         return ui.result(&planned::describe(&convert.plan, common.threads));
     }
@@ -56,7 +53,6 @@ pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         let mut object = planned::report_json(&convert.plan, &report);
         object["schema"] = "lorakit.convert/1".into();
         object["dtype"] = convert.dtype.name().into();
-        object["findings"] = notes.iter().map(finding_json).collect();
         object["from"] = convert.from.iter().map(|(d, n)| (d.name().to_string(), Value::from(*n))).collect();
         return ui.json(&object);
     }

@@ -1,9 +1,10 @@
 //! Model families as data: how each names its tensors in Hugging Face and in GGUF files.
 //!
 //! A family is one file in `data/` and one line in `FAMILIES`. A tensor rule pairs two name templates, in
-//! which `{i}` is the layer, and says what the tensor is for and whether its rows change order between the two
-//! formats.
+//! which `{i}` is the layer and `{e}` the expert, and says what the tensor is for and how its values differ
+//! between the two formats: the order of rows, experts of a layer stacked in one tensor, 1 added to norms.
 
+mod keys;
 mod permute;
 
 use std::sync::LazyLock;
@@ -12,11 +13,20 @@ use lorakit_tensor::Result;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+pub(crate) use keys::{Entry, KeyRule, KeyType, Named, common};
 pub use permute::RowPermutation;
 
 /// One file per family.
-const FAMILIES: &[&str] =
-    &[include_str!("data/llama.json"), include_str!("data/qwen2.json"), include_str!("data/qwen3.json")];
+const FAMILIES: &[&str] = &[
+    include_str!("data/llama.json"),
+    include_str!("data/qwen2.json"),
+    include_str!("data/qwen3.json"),
+    include_str!("data/qwen3moe.json"),
+    include_str!("data/gemma2.json"),
+    include_str!("data/gemma3.json"),
+    include_str!("data/phi3.json"),
+    include_str!("data/smollm3.json"),
+];
 
 static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
     let parse = |text: &&str| serde_json::from_str(text).expect("built-in data is valid");
@@ -38,6 +48,17 @@ pub fn by_model_type(model_type: &str) -> Option<&'static Architecture> {
     architectures().iter().find(|a| a.hf.iter().any(|class| class.model_type == model_type))
 }
 
+/// The family and its class that `config.json` names in `architectures`, or else by its `model_type`.
+pub(crate) fn by_class(
+    class: Option<&str>,
+    model_type: Option<&str>,
+) -> Option<(&'static Architecture, &'static HfClass)> {
+    let all = || architectures().iter().flat_map(|a| a.hf.iter().map(move |class| (a, class)));
+    let named = all().find(|(_, known)| Some(known.architecture.as_str()) == class);
+    named
+        .or_else(|| all().find(|(_, known)| class.is_none() && Some(known.model_type.as_str()) == model_type))
+}
+
 /// A model family.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +66,34 @@ pub struct Architecture {
     gguf: String,
     hf: Vec<HfClass>,
     config: Map<String, Value>,
+    /// Metadata of GGUF files, in the order of llama.cpp's converter.
+    keys: Vec<Entry>,
+    /// Kinds of tokenizers, the one that is looked for first at the front.
+    tokenizers: Vec<TokenizerKind>,
+    /// `tokenizer.ggml.add_space_prefix`, where the family fixes it.
+    #[serde(default)]
+    space_prefix: Option<bool>,
+    /// GGUF models of the family cannot be turned back.
+    #[serde(default)]
+    one_way: bool,
+    /// Tensors of Hugging Face files that GGUF files do without.
+    #[serde(default)]
+    skipped: Vec<String>,
     tensors: Vec<TensorRule>,
+}
+
+/// Where the vocabulary of a GGUF file comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TokenizerKind {
+    /// `tokenizer.model`.
+    SentencePiece,
+    /// A SentencePiece vocabulary in `tokenizer.json`: BPE that falls back to bytes.
+    LlamaHf,
+    /// `tokenizer.model`, with added tokens as Phi 3 has them.
+    PhiSentencePiece,
+    /// Byte-level BPE in `tokenizer.json`.
+    Bpe,
 }
 
 /// A Hugging Face model class of a family.
@@ -59,6 +107,13 @@ pub struct HfClass {
     /// The GGUF key, without its family prefix, that only this class has; the first class of a family has none.
     #[serde(default)]
     pub when: Option<String>,
+    /// Layers have experts; GGUF knows them by `expert_count`.
+    #[serde(default)]
+    pub(crate) experts: bool,
+    /// What transformers takes where `config.json` is silent: a value, or another entry by its name; `a/b`
+    /// divides one by another.
+    #[serde(default)]
+    pub(crate) defaults: Map<String, Value>,
 }
 
 /// One kind of tensor of a family.
@@ -72,9 +127,15 @@ pub struct TensorRule {
     dropped: Option<String>,
     /// What the tensor is for.
     pub role: Role,
+    /// What GGUF files add to every value.
+    #[serde(default)]
+    pub plus: f32,
     /// Which head count orders its rows in GGUF files.
     #[serde(default)]
     pub permute: Permute,
+    /// Only classes with experts have the tensor, or only those without.
+    #[serde(default)]
+    pub experts: Option<bool>,
     /// A model may lack the tensor.
     #[serde(default)]
     pub optional: bool,
@@ -99,6 +160,9 @@ pub enum Role {
     FfnGate,
     FfnUp,
     FfnDown,
+    AttnQkv,
+    FfnGateUp,
+    FfnRouter,
     Rope,
 }
 
@@ -131,6 +195,8 @@ pub struct Match<'a> {
     pub rule: &'a TensorRule,
     /// The layer, for tensors that layers repeat.
     pub layer: Option<usize>,
+    /// The expert, for tensors of which GGUF files stack one for each expert.
+    pub expert: Option<usize>,
 }
 
 impl Architecture {
@@ -149,21 +215,45 @@ impl Architecture {
         &self.tensors
     }
 
+    /// Whether GGUF models of the family can be turned into Hugging Face folders.
+    pub fn is_reversible(&self) -> bool {
+        !self.one_way
+    }
+
     /// Entries of `config.json` that the family fixes.
     pub(crate) fn config(&self) -> &Map<String, Value> {
         &self.config
     }
 
+    /// The metadata of GGUF files.
+    pub(crate) fn keys(&self) -> &[Entry] {
+        &self.keys
+    }
+
+    /// Kinds of tokenizers, the one that is looked for first at the front.
+    pub(crate) fn tokenizers(&self) -> &[TokenizerKind] {
+        &self.tokenizers
+    }
+
+    /// `tokenizer.ggml.add_space_prefix`, where the family fixes it.
+    pub(crate) fn space_prefix(&self) -> Option<bool> {
+        self.space_prefix
+    }
+
+    /// Whether GGUF files do without the tensor that Hugging Face files call `name`.
+    pub(crate) fn skips(&self, name: &str) -> bool {
+        const COMPUTED: &[&str] = &[".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
+        COMPUTED.iter().any(|end| name.ends_with(end)) || self.skipped.iter().any(|skipped| skipped == name)
+    }
+
     /// The rule for the tensor that GGUF files call `name`.
     pub fn match_gguf(&self, name: &str) -> Option<Match<'_>> {
-        self.tensors.iter().find_map(|rule| layer_of(&rule.gguf, name).map(|layer| Match { rule, layer }))
+        self.tensors.iter().find_map(|rule| rule.matched(&rule.gguf, name))
     }
 
     /// The rule for the tensor that Hugging Face files call `name`.
     pub fn match_hf(&self, name: &str) -> Option<Match<'_>> {
-        self.tensors
-            .iter()
-            .find_map(|rule| layer_of(rule.hf.as_deref()?, name).map(|layer| Match { rule, layer }))
+        self.tensors.iter().find_map(|rule| rule.matched(rule.hf.as_deref()?, name))
     }
 }
 
@@ -175,14 +265,35 @@ impl Match<'_> {
 
     /// The tensor's name in Hugging Face files, unless they do not hold it.
     pub fn hf_name(&self) -> Option<String> {
-        self.rule.hf.as_deref().map(|template| fill(template, self.layer))
+        let template = fill(self.rule.hf.as_deref()?, LAYER, self.layer);
+        Some(fill(&template, EXPERT, self.expert))
     }
 }
 
 impl TensorRule {
     /// The name in GGUF files, of `layer` if layers repeat the tensor.
     pub fn gguf_name(&self, layer: Option<usize>) -> String {
-        fill(&self.gguf, layer)
+        fill(&self.gguf, LAYER, layer)
+    }
+
+    /// The name in Hugging Face files as a template, unless they do not hold the tensor.
+    pub(crate) fn hf_template(&self) -> Option<&str> {
+        self.hf.as_deref()
+    }
+
+    /// Whether GGUF files stack the tensors of all experts of a layer.
+    pub fn is_stacked(&self) -> bool {
+        self.hf.as_deref().is_some_and(|template| template.contains(EXPERT))
+    }
+
+    fn matched(&self, template: &str, name: &str) -> Option<Match<'_>> {
+        let (layer, expert) = numbers_of(template, name)?;
+        Some(Match { rule: self, layer, expert })
+    }
+
+    /// Whether a model needs the tensor, if its layers have `experts` or if they do not.
+    pub(crate) fn is_required(&self, experts: bool) -> bool {
+        !self.optional && self.flag.is_none() && self.experts.is_none_or(|needed| needed == experts)
     }
 
     /// Whether every layer has one.
@@ -208,22 +319,34 @@ impl TensorRule {
     }
 }
 
-/// The placeholder of the layer number in a template.
+/// The placeholders of the numbers of layer and expert in a template.
 const LAYER: &str = "{i}";
+const EXPERT: &str = "{e}";
 
-/// Whether `name` is of `template`, and of which layer then.
+/// Whether `name` is of `template`, and of which layer and expert then.
+fn numbers_of(template: &str, name: &str) -> Option<(Option<usize>, Option<usize>)> {
+    let Some((before, after)) = template.split_once(EXPERT) else {
+        return Some((layer_of(template, name)?, None));
+    };
+    let name = name.strip_suffix(after)?;
+    let (name, expert) = name.split_at(name.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+    Some((layer_of(before, name)?, Some(number(expert)?)))
+}
+
 fn layer_of(template: &str, name: &str) -> Option<Option<usize>> {
     let Some((before, after)) = template.split_once(LAYER) else {
         return (template == name).then_some(None);
     };
-    let digits = name.strip_prefix(before)?.strip_suffix(after)?;
-    let layer = digits.parse::<usize>().ok()?;
-    // `+1` and `01` would be second names of layer 1.
-    (layer.to_string() == digits).then_some(Some(layer))
+    number(name.strip_prefix(before)?.strip_suffix(after)?).map(Some)
 }
 
-fn fill(template: &str, layer: Option<usize>) -> String {
-    layer.map_or_else(|| template.to_string(), |layer| template.replace(LAYER, &layer.to_string()))
+/// The number that is written so and not otherwise: `+1` and `01` would be second names of layer 1.
+fn number(digits: &str) -> Option<usize> {
+    digits.parse::<usize>().ok().filter(|number| number.to_string() == digits)
+}
+
+fn fill(template: &str, placeholder: &str, number: Option<usize>) -> String {
+    number.map_or_else(|| template.to_string(), |number| template.replace(placeholder, &number.to_string()))
 }
 
 #[cfg(test)]
@@ -238,6 +361,7 @@ mod tests {
                 let found = architecture.match_gguf(&rule.gguf_name(layer)).unwrap();
                 assert!(std::ptr::eq(found.rule, rule) && found.layer == layer);
                 assert_eq!(rule.hf.is_none(), rule.dropped.is_some(), "{}", rule.gguf);
+                let found = Match { expert: rule.is_stacked().then_some(3), ..found };
                 if let Some(hf_name) = found.hf_name() {
                     let back = architecture.match_hf(&hf_name).unwrap();
                     assert_eq!(back.gguf_name(), rule.gguf_name(layer));
@@ -250,10 +374,10 @@ mod tests {
     fn families_are_found_by_every_name() {
         for architecture in architectures() {
             assert!(std::ptr::eq(by_gguf(architecture.gguf()).unwrap(), architecture));
-            for (i, class) in architecture.hf_classes().iter().enumerate() {
+            for class in architecture.hf_classes() {
                 assert!(std::ptr::eq(by_model_type(&class.model_type).unwrap(), architecture));
-                assert_eq!(class.when.is_none(), i == 0);
             }
+            assert!(architecture.hf_classes()[0].when.is_none());
         }
         assert!(by_gguf("mamba").is_none());
     }
@@ -267,16 +391,21 @@ mod tests {
             "model.layers.3.post_attention_layernorm.weight"
         );
         assert_eq!(hf_name("output.weight").unwrap(), "lm_head.weight");
-        for unknown in [
-            "blk.03.ffn_norm.weight",
-            "blk.+3.ffn_norm.weight",
-            "blk..ffn_norm.weight",
-            "blk.3.ffn_gate_exps.weight",
-        ] {
+        for unknown in ["blk.03.ffn_norm.weight", "blk.+3.ffn_norm.weight", "blk..ffn_norm.weight"] {
             assert!(llama.match_gguf(unknown).is_none(), "{unknown}");
         }
         let query = llama.match_hf("model.layers.0.self_attn.q_proj.weight").unwrap().rule;
         assert_eq!((query.role, query.permute), (Role::AttnQ, Permute::Q));
+        let expert = llama.match_hf("model.layers.1.block_sparse_moe.experts.12.w3.weight").unwrap();
+        assert_eq!((expert.gguf_name().as_str(), expert.expert), ("blk.1.ffn_up_exps.weight", Some(12)));
+        for unknown in
+            ["experts.w3.weight", "experts.01.w3.weight", "experts.1.w4.weight", "experts..w3.weight"]
+        {
+            assert!(
+                llama.match_hf(&format!("model.layers.1.block_sparse_moe.{unknown}")).is_none(),
+                "{unknown}"
+            );
+        }
         assert!(by_gguf("qwen2").unwrap().tensors().iter().all(|rule| rule.permute == Permute::None));
     }
 }

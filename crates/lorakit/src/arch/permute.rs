@@ -8,7 +8,7 @@
 use lorakit_tensor::{Error, ErrorKind, Result};
 
 /// The bijection between the rows of one projection in the two orders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RowPermutation {
     head_dim: usize,
 }

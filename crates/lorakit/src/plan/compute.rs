@@ -164,12 +164,11 @@ impl<'a> Prepared<'a> {
             add_terms(&self.terms, rows, cols, sum);
         }
         self.replace(rows, sum);
+        if compute.plus != 0.0 {
+            sum.iter_mut().chain(&mut *before).for_each(|v| *v += compute.plus);
+        }
         if compute.dora.is_some() || !self.replaced.is_empty() {
             delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
-        }
-        if compute.plus != 0.0 {
-            sum.iter_mut().for_each(|v| *v += compute.plus);
-            before.iter_mut().for_each(|v| *v += compute.plus);
         }
         self.store.put(rows, cols, sum, out, scales);
         let retention = match compute.edits() {

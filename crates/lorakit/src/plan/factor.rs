@@ -1,10 +1,10 @@
 //! Low-rank terms as recipes hold them: views of adapter tensors, loaded when their tensor's turn comes.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use lorakit_quant::codec;
 
+use super::RowOrder;
 use crate::{Result, TensorRef};
 
 /// A matrix inside a stored tensor. Every layout in use (transposed factors, stacked experts, interleaved
@@ -20,38 +20,39 @@ pub struct Factor {
     offset: usize,
     row_stride: usize,
     col_stride: usize,
-    order: Option<Order>,
-}
-
-/// Rows or columns of a factor in another order.
-#[derive(Debug, Clone)]
-struct Order {
-    /// The row, or the column, to take; `None` for one of zeros.
-    places: Arc<[Option<usize>]>,
-    columns: bool,
+    /// An order of rows on top of the affine view, and how many rows that has.
+    gathered: Option<(RowOrder, usize)>,
 }
 
 impl Factor {
     /// The tensor as a row-major `(rows, cols)` matrix. The shape product must be `rows * cols`.
     pub fn matrix(tensor: TensorRef, rows: usize, cols: usize) -> Self {
         debug_assert_eq!(tensor.info().elements(), (rows * cols) as u64);
-        Factor { tensor: Some(tensor), rows, cols, offset: 0, row_stride: cols, col_stride: 1, order: None }
+        Factor {
+            tensor: Some(tensor),
+            rows,
+            cols,
+            offset: 0,
+            row_stride: cols,
+            col_stride: 1,
+            gathered: None,
+        }
     }
 
     /// The matrix `[1]`, which turns a vector into a low-rank term of its own.
     pub fn one() -> Self {
-        Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1, order: None }
+        Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1, gathered: None }
     }
 
     /// The transpose.
     #[must_use]
     pub fn transposed(self) -> Self {
+        debug_assert!(self.gathered.is_none());
         Factor {
             rows: self.cols,
             cols: self.rows,
             row_stride: self.col_stride,
             col_stride: self.row_stride,
-            order: self.order.map(|order| Order { columns: !order.columns, ..order }),
             ..self
         }
     }
@@ -60,6 +61,7 @@ impl Factor {
     #[must_use]
     pub fn take_rows(self, start: usize, count: usize, step: usize) -> Self {
         debug_assert!(count == 0 || start + (count - 1) * step < self.rows);
+        debug_assert!(self.gathered.is_none());
         Factor {
             rows: count,
             offset: self.offset + start * self.row_stride,
@@ -68,26 +70,23 @@ impl Factor {
         }
     }
 
+    /// The rows in another order; the last thing that is done to a view.
+    #[must_use]
+    pub(super) fn gather_rows(self, order: &RowOrder) -> Self {
+        if order.keeps(self.rows) {
+            return self;
+        }
+        let (order, beneath) = match &self.gathered {
+            Some((first, beneath)) => (order.after(first), *beneath),
+            None => (order.clone(), self.rows),
+        };
+        Factor { rows: order.len(), gathered: Some((order, beneath)), ..self }
+    }
+
     /// `count` columns from `start`, `step` apart.
     #[must_use]
     pub fn take_cols(self, start: usize, count: usize, step: usize) -> Self {
         self.transposed().take_rows(start, count, step).transposed()
-    }
-
-    /// The rows `places[n]` of the view; `None` is a row of zeros. A view is reordered once, and last.
-    #[must_use]
-    pub(super) fn with_row_order(self, places: Arc<[Option<usize>]>) -> Self {
-        debug_assert!(self.order.is_none());
-        Factor { order: Some(Order { places, columns: false }), ..self }
-    }
-
-    /// Rows and columns as loaded.
-    fn loaded_shape(&self) -> (usize, usize) {
-        match &self.order {
-            Some(Order { places, columns: false }) => (places.len(), self.cols),
-            Some(Order { places, columns: true }) => (self.rows, places.len()),
-            None => (self.rows, self.cols),
-        }
     }
 
     /// Loads the view, row-major.
@@ -95,25 +94,11 @@ impl Factor {
     /// # Errors
     /// If the tensor cannot be read or its dtype not decoded.
     pub fn load(&self) -> Result<Vec<f32>> {
-        let values = self.load_stored()?;
-        let Some(Order { places, columns }) = &self.order else { return Ok(values) };
-        let (rows, cols) = self.loaded_shape();
-        let mut out = vec![0.0; rows * cols];
-        for (n, place) in places.iter().enumerate() {
-            let Some(place) = *place else { continue };
-            if *columns {
-                for row in 0..rows {
-                    out[row * cols + n] = values[row * self.cols + place];
-                }
-            } else {
-                out[n * cols..][..cols].copy_from_slice(&values[place * cols..][..cols]);
-            }
+        if let Some((order, beneath)) = &self.gathered {
+            let plain = Factor { rows: *beneath, gathered: None, ..self.clone() }.load()?;
+            let values = |rows: Range<usize>| &plain[rows.start * self.cols..rows.end * self.cols];
+            return Ok(order.sources(0..order.len()).flat_map(values).copied().collect());
         }
-        Ok(out)
-    }
-
-    /// The view in its own order.
-    fn load_stored(&self) -> Result<Vec<f32>> {
         let (rows, cols) = (self.rows, self.cols);
         let Some(tensor) = &self.tensor else { return Ok(vec![1.0]) };
         let mut out = vec![0.0; rows * cols];
@@ -174,8 +159,7 @@ impl LowRank {
     /// Loads both factors.
     pub(super) fn load(&self) -> Result<LoadedTerm> {
         let b = self.b.load()?;
-        let (rank, cols) = self.a.loaded_shape();
-        let a = super::kernel::pack(&self.a.load()?, rank, cols);
+        let a = super::kernel::pack(&self.a.load()?, self.a.rows, self.a.cols);
         Ok(LoadedTerm { rows: self.rows.clone(), rank: self.rank(), scale: self.scale as f32, b, a })
     }
 

@@ -14,8 +14,10 @@ mod progress;
 mod recipe;
 mod reshape;
 mod retention;
+mod rows;
 mod run;
 mod store;
+mod view;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ pub use pack::{Packed, Packer, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub use retention::{Retention, TensorRetention, by_type, overall};
+pub use rows::RowOrder;
 pub use run::{Report, Written};
 
 use crate::{Error, ErrorKind, Result};

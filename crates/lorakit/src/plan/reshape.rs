@@ -1,265 +1,244 @@
-//! Planned tensors in another shape: rows in another order, several stacked into one, a constant added.
+//! Recipes of tensors that another format stores in another shape: rows in another order, tensors stacked, a
+//! constant added, another dtype.
 //!
-//! A converter that reorders the rows of a weight reorders its low-rank terms with it, since
-//! `permute(W + s·B·A) = permute(W) + s·permute(B)·A`. So tensors that adapters edit can be reshaped like any other.
+//! Each works on a recipe as it works on a tensor: what an adapter adds is moved along with the rows it is added
+//! to, and a copy stays a copy as long as its bytes do.
+//!
+//! ```text
+//!            rows           rows             r                   r
+//!          ┌──────┐      ┌────────┐        ┌───┐              ┌────────┐
+//!  permute │ W+BA │  =   │ perm W │  +  s· │   │ perm B  ·  A │        │
+//!          └──────┘      └────────┘        └───┘              └────────┘
+//! ```
 
-use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
-use std::sync::Arc;
 
-use lorakit_tensor::{Extent, TensorInfo, TensorSource};
+use lorakit_tensor::{DType, TensorInfo};
 
-use super::recipe::{Axis, Compute, Dora, OutputTensor, Recipe, ReplacedRows};
-use super::{Factor, LowRank};
+use super::{Axis, Compute, LowRank, OutputTensor, Recipe, ReplacedRows, RowOrder};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 impl OutputTensor {
-    /// The tensor with other dimensions of the same product, and another name.
+    /// The same tensor under another name.
     #[must_use]
-    pub fn renamed(self, name: String, shape: Vec<usize>) -> Self {
-        OutputTensor { info: TensorInfo { name, shape, ..self.info }, recipe: self.recipe }
+    pub fn named(mut self, name: &str) -> Self {
+        self.info.name = name.to_string();
+        self
     }
 
-    /// The tensor whose row `n` is row `order[n]` of this one; rows may be left out. `shape` is the shape of the
-    /// result: its last dimension is a row, or a single value if there is no other.
+    /// The same values in another dtype, still rounded once.
+    #[must_use]
+    pub fn with_dtype(self, dtype: DType) -> Self {
+        let info = TensorInfo { dtype, ..self.info };
+        match self.recipe {
+            Recipe::Copy(tensor) if tensor.info().dtype != dtype => {
+                OutputTensor { info, recipe: Recipe::Compute(Box::new(Compute::cast(tensor))) }
+            }
+            recipe => OutputTensor { info, recipe },
+        }
+    }
+
+    /// The same tensor with `value` added to each of its values, in f32.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a tensor that is given as bytes.
-    pub fn with_rows(self, order: Arc<[usize]>, shape: Vec<usize>) -> Result<Self> {
-        let info = TensorInfo { shape, ..self.info };
+    pub fn plus(self, value: f32) -> Result<Self> {
+        let mut compute = self.recipe.into_compute().map_err(|e| e.tensor(&self.info.name))?;
+        compute.plus += value;
+        Ok(OutputTensor { info: self.info, recipe: Recipe::Compute(compute) })
+    }
+
+    /// The tensor, seen as `rows` rows, with row `n` of the result row `order[n]`. Its first dimensions become
+    /// those of `shape`, whose product is the number of rows of the result.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where an adapter changes the tensor in a way that cannot be moved along: a norm
+    /// over columns of which rows are dropped, deltas of a matrix of other rows.
+    pub fn gather_rows(self, rows: usize, order: &RowOrder, shape: &[usize]) -> Result<Self> {
+        debug_assert_eq!(order.len(), shape.iter().product::<usize>());
+        let cols = (self.info.elements() as usize).checked_div(rows).unwrap_or(0);
+        let shape =
+            if cols == 1 && self.info.shape.len() == 1 { shape.to_vec() } else { [shape, &[cols]].concat() };
+        let info = TensorInfo { shape: shape.clone(), ..self.info };
+        let gather = |tensor: TensorRef| match order.keeps(rows) && tensor.info().shape == shape {
+            true => Ok(tensor),
+            false => TensorRef::of_rows(vec![(tensor, order.clone())], cols, shape.clone()),
+        };
         let recipe = match self.recipe {
-            Recipe::Copy(tensor) => Recipe::Copy(gathered(&tensor, &order, &info)),
-            Recipe::Compute(compute) => Recipe::Compute(Box::new(reorder(*compute, &order, &info)?)),
-            Recipe::Bytes(_) | Recipe::Part { .. } => return Err(fixed(&info.name)),
+            Recipe::Copy(tensor) => Recipe::Copy(gather(tensor)?),
+            Recipe::Compute(compute) => {
+                let compute = seen_as(*compute, rows, cols).map_err(|e| e.tensor(&info.name))?;
+                let base = gather(compute.base.clone())?;
+                let compute = moved(compute, order).map_err(|e| e.tensor(&info.name))?;
+                Recipe::Compute(Box::new(Compute { base, ..compute }))
+            }
+            Recipe::Bytes(_) | Recipe::Part { .. } => {
+                let message = "is given as bytes, which cannot be rearranged";
+                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&info.name));
+            }
         };
         Ok(OutputTensor { info, recipe })
     }
 
-    /// Tensors of one shape and type, one after another along a new first dimension.
+    /// Tensors of one shape and dtype as one of a dimension more.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] if they differ; [`ErrorKind::Unmergeable`] if one is edited in a way that a stack cannot
-    /// express (DoRA).
-    pub fn stacked(name: &str, tensors: Vec<OutputTensor>) -> Result<Self> {
-        let Some(first) = tensors.first().map(|t| t.info.clone()) else {
-            return Err(Error::new(ErrorKind::Shape, "is a stack of nothing").tensor(name));
+    /// [`ErrorKind::File`] if shapes differ; [`ErrorKind::Unsupported`] if dtypes do, or for DoRA, whose norms
+    /// are those of one tensor.
+    pub fn stack(name: &str, parts: Vec<OutputTensor>) -> Result<Self> {
+        let Some(first) = parts.first().map(|part| part.info.clone()) else {
+            return Err(Error::corrupt("would be a stack of no tensors").tensor(name));
         };
-        if let Some(other) =
-            tensors.iter().find(|t| (&t.info.shape, t.info.dtype) != (&first.shape, first.dtype))
-        {
-            let message = format!(
-                "is {} {:?}, and `{}`, which is stacked with it, {} {:?}",
-                other.info.dtype, other.info.shape, first.name, first.dtype, first.shape
-            );
-            return Err(Error::new(ErrorKind::Shape, message).tensor(&other.info.name));
+        if let Some(other) = parts.iter().find(|part| part.info.shape != first.shape) {
+            let message = format!("has the shape {:?}, `{}` {:?}", other.info.shape, first.name, first.shape);
+            return Err(Error::corrupt(message).tensor(&other.info.name));
         }
         let (rows, cols) = first.rows_cols();
-        let shape: Vec<usize> = std::iter::once(tensors.len()).chain(first.shape.iter().copied()).collect();
+        let shape = [&[parts.len()], first.shape.as_slice()].concat();
+        let copied = parts.iter().all(|part| matches!(part.recipe, Recipe::Copy(_)));
+        let mut stacked: Option<Compute> = None;
+        let mut bases = Vec::with_capacity(parts.len());
+        for (n, part) in parts.into_iter().enumerate() {
+            let part_name = part.info.name;
+            let compute = part
+                .recipe
+                .into_compute()
+                .and_then(|compute| seen_as(*compute, rows, cols))
+                .map_err(|e| e.tensor(&part_name))?;
+            if compute.dora.is_some() {
+                let message = "is changed by DoRA, which cannot follow it into a stack of experts";
+                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&part_name));
+            }
+            bases.push((compute.base.clone(), RowOrder::of_rows(0..rows)));
+            let at = n * rows;
+            let shifted = |mut term: LowRank| {
+                term.rows = term.rows.start + at..term.rows.end + at;
+                term
+            };
+            let replaced = compute.replaced.into_iter().map(|mut replaced| {
+                replaced.rows.iter_mut().for_each(|row| *row += at);
+                replaced
+            });
+            let all = stacked.get_or_insert_with(|| Compute {
+                terms: Vec::new(),
+                replaced: Vec::new(),
+                ..Compute::cast(compute.base)
+            });
+            (all.rounding, all.plus) = (compute.rounding, compute.plus);
+            all.terms.extend(compute.terms.into_iter().map(shifted));
+            all.replaced.extend(replaced);
+        }
+        let count = shape[0];
+        let base = TensorRef::of_rows(bases, cols, shape.clone())?;
         let info = TensorInfo { name: name.to_string(), dtype: first.dtype, shape };
-        let mut parts = Vec::with_capacity(tensors.len());
-        let (mut terms, mut replaced, mut edited) = (Vec::new(), Vec::new(), false);
-        for (i, tensor) in tensors.into_iter().enumerate() {
-            match tensor.recipe {
-                Recipe::Copy(source) => parts.push(source),
-                Recipe::Compute(compute) if compute.dora.is_none() && compute.plus == 0.0 => {
-                    edited = true;
-                    terms.extend(compute.terms.into_iter().map(|term| LowRank {
-                        rows: term.rows.start + i * rows..term.rows.end + i * rows,
-                        ..term
-                    }));
-                    replaced.extend(compute.replaced.into_iter().map(|part| ReplacedRows {
-                        rows: part.rows.iter().map(|row| row + i * rows).collect(),
-                        ..part
-                    }));
-                    parts.push(compute.base);
-                }
-                Recipe::Compute(_) => {
-                    let message =
-                        "has a DoRA edit, and is stored as part of a stack, which cannot express it";
-                    return Err(Error::new(ErrorKind::Unmergeable, message).tensor(&tensor.info.name));
-                }
-                Recipe::Bytes(_) | Recipe::Part { .. } => return Err(fixed(&tensor.info.name)),
+        let recipe = match stacked {
+            Some(compute) if !copied => {
+                Recipe::Compute(Box::new(Compute { base, rows: count * rows, cols, ..compute }))
             }
-        }
-        let types: Vec<_> = parts.iter().map(|part| part.info().dtype).collect();
-        if types.iter().any(|dtype| *dtype != types[0]) {
-            let message = format!("is stacked with {} tensors, and they differ in dtype", parts.len() - 1);
-            return Err(Error::new(ErrorKind::Shape, message).tensor(name));
-        }
-        let stored = TensorInfo { dtype: types[0], ..info.clone() };
-        let base = Rearranged::of(parts, None, cols, stored);
-        let recipe = match edited || types[0] != info.dtype {
-            true => {
-                let rows = rows * info.shape[0];
-                let cast = Compute::cast(base);
-                Recipe::Compute(Box::new(Compute { rows, cols, terms, replaced, ..cast }))
-            }
-            false => Recipe::Copy(base),
+            _ => Recipe::Copy(base),
         };
         Ok(OutputTensor { info, recipe })
     }
-
-    /// The tensor with `plus` added to each value after everything else.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Unsupported`] for a tensor that is given as bytes.
-    pub fn plus(self, plus: f32) -> Result<Self> {
-        let compute = match self.recipe {
-            Recipe::Copy(tensor) => Compute::cast(tensor),
-            Recipe::Compute(compute) => *compute,
-            Recipe::Bytes(_) | Recipe::Part { .. } => return Err(fixed(&self.info.name)),
-        };
-        let plus = compute.plus + plus;
-        Ok(OutputTensor { info: self.info, recipe: Recipe::Compute(Box::new(Compute { plus, ..compute })) })
-    }
 }
 
-fn fixed(name: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, "is given as bytes, which cannot be rearranged").tensor(name)
-}
-
-/// The rows of `tensor` in `order`, as a tensor of its own.
-fn gathered(tensor: &TensorRef, order: &Arc<[usize]>, info: &TensorInfo) -> TensorRef {
-    let cols = if info.shape.len() > 1 { info.shape[info.shape.len() - 1] } else { 1 };
-    let stored = TensorInfo { dtype: tensor.info().dtype, ..info.clone() };
-    Rearranged::of(vec![tensor.clone()], Some(Arc::clone(order)), cols, stored)
-}
-
-fn reorder(compute: Compute, order: &Arc<[usize]>, info: &TensorInfo) -> Result<Compute> {
-    // A vector is a matrix of one row: what is reordered are its columns.
-    let vector = info.shape.len() < 2;
-    let (rows, cols) = match vector {
-        true => (1, order.len()),
-        false => (order.len(), compute.cols),
-    };
-    let term = |term: LowRank| match vector {
-        true => {
-            LowRank { a: term.a.transposed().in_order(order.iter().map(|&n| Some(n))).transposed(), ..term }
-        }
-        false => {
-            let place = |&n: &usize| term.rows.contains(&n).then(|| n - term.rows.start);
-            LowRank { rows: 0..rows, b: term.b.in_order(order.iter().map(place)), ..term }
-        }
-    };
-    let mut replaced = Vec::with_capacity(compute.replaced.len());
-    for part in compute.replaced {
-        let places = part.rows.iter().map(|row| order.iter().position(|n| n == row));
-        match places.collect::<Option<Vec<usize>>>() {
-            Some(rows) => replaced.push(ReplacedRows { rows, ..part }),
-            None => {
-                let message = "has replaced rows that the other format leaves out";
-                return Err(Error::new(ErrorKind::Unmergeable, message).tensor(&info.name));
+impl Recipe {
+    fn into_compute(self) -> Result<Box<Compute>> {
+        match self {
+            Recipe::Copy(tensor) => Ok(Box::new(Compute::cast(tensor))),
+            Recipe::Compute(compute) => Ok(compute),
+            Recipe::Bytes(_) | Recipe::Part { .. } => {
+                let message = "is given as bytes, which cannot be rearranged";
+                Err(Error::new(ErrorKind::Unsupported, message))
             }
         }
     }
-    let dora = compute.dora.map(|dora| {
-        let magnitude = match (dora.axis, vector) {
-            (Axis::Row, false) => {
-                let info = TensorInfo { shape: vec![order.len()], ..dora.magnitude.info().clone() };
-                gathered(&dora.magnitude, order, &info)
-            }
-            _ => dora.magnitude.clone(),
-        };
-        Dora { terms: dora.terms.into_iter().map(term).collect(), magnitude, axis: dora.axis }
-    });
+}
+
+/// The recipe for the same values as a matrix of `rows` rows: what adds nothing can be cut in any way, and a
+/// vector, which is one row, can be made one column.
+fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Compute> {
+    if (compute.rows, compute.cols) == (rows, cols) {
+        return Ok(compute);
+    }
+    if !compute.edits() {
+        return Ok(Compute { rows, cols, ..compute });
+    }
+    if compute.rows != 1 || cols != 1 || compute.dora.is_some() {
+        let message = format!(
+            "is changed as a matrix of {} x {} values, and is stored as {rows} x {cols} in the output's format",
+            compute.rows, compute.cols
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
+    let turned = |term: LowRank| LowRank {
+        rows: 0..rows,
+        b: term.a.transposed(),
+        a: term.b.transposed(),
+        scale: term.scale,
+    };
+    let whole = |replaced: ReplacedRows| ReplacedRows { tensor: replaced.tensor, rows: (0..rows).collect() };
     Ok(Compute {
-        base: gathered(&compute.base, order, info),
         rows,
         cols,
-        dora,
-        terms: compute.terms.into_iter().map(term).collect(),
-        replaced,
+        terms: compute.terms.into_iter().map(turned).collect(),
+        replaced: compute.replaced.into_iter().map(whole).collect(),
         ..compute
     })
 }
 
-impl Factor {
-    /// The rows that `order` names; `None` is a row of zeros.
-    fn in_order(self, order: impl Iterator<Item = Option<usize>>) -> Factor {
-        self.with_row_order(order.collect())
-    }
-}
-
-/// One tensor out of the rows of several that have equally many.
-#[derive(Debug)]
-struct Rearranged {
-    info: [TensorInfo; 1],
-    parts: Vec<TensorRef>,
-    rows_each: usize,
-    row_bytes: u64,
-    /// Row `n` is row `order[n]` of the parts one after another.
-    order: Option<Arc<[usize]>>,
-}
-
-impl Rearranged {
-    fn of(parts: Vec<TensorRef>, order: Option<Arc<[usize]>>, cols: usize, info: TensorInfo) -> TensorRef {
-        let row_bytes = info.dtype.byte_len(cols as u64).unwrap_or(0);
-        let rows_each = (parts[0].info().elements() / cols.max(1) as u64) as usize;
-        TensorRef::new(Arc::new(Rearranged { info: [info], parts, rows_each, row_bytes, order }), 0)
-    }
-
-    /// How many of the `rows`, from the first on, lie behind one another in one part: that part, the row there, and
-    /// their number.
-    fn run(&self, rows: Range<usize>) -> (usize, usize, usize) {
-        let row_of = |n: usize| self.order.as_ref().map_or(n, |order| order[n]);
-        let first = row_of(rows.start);
-        let (part, row) = (first / self.rows_each, first % self.rows_each);
-        let room = rows.len().min(self.rows_each - row);
-        let count = match &self.order {
-            None => room,
-            Some(order) => {
-                let follows = |i: &usize| order[rows.start + i] == first + i;
-                (1..room).take_while(follows).count() + 1
+/// Everything but the base, in the new order of rows.
+fn moved(compute: Compute, order: &RowOrder) -> Result<Compute> {
+    let permuted = order.len() == compute.rows;
+    let dora = match compute.dora {
+        Some(dora) if dora.axis == Axis::Column && !permuted => {
+            let message =
+                "is changed by DoRA with norms over columns, of which the output's format drops values";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Some(mut dora) => {
+            if dora.axis == Axis::Row && !order.keeps(compute.rows) {
+                let shape = vec![order.len()];
+                dora.magnitude = TensorRef::of_rows(vec![(dora.magnitude, order.clone())], 1, shape)?;
             }
-        };
-        (part, row, count)
-    }
+            dora.terms = moved_terms(dora.terms, order);
+            Some(dora)
+        }
+        None => None,
+    };
+    let replaced = compute.replaced.into_iter().map(|replaced| moved_rows(replaced, compute.cols, order));
+    Ok(Compute {
+        rows: order.len(),
+        dora,
+        terms: moved_terms(compute.terms, order),
+        replaced: replaced.collect::<Result<_>>()?,
+        ..compute
+    })
 }
 
-impl TensorSource for Rearranged {
-    fn tensors(&self) -> &[TensorInfo] {
-        &self.info
-    }
+fn moved_terms(terms: Vec<LowRank>, order: &RowOrder) -> Vec<LowRank> {
+    let moved = |term: LowRank| {
+        let targets = order.targets(&term.rows);
+        let part = move |(rows, order): (Range<usize>, RowOrder)| LowRank {
+            rows,
+            b: term.b.clone().gather_rows(&order),
+            a: term.a.clone(),
+            scale: term.scale,
+        };
+        targets.into_iter().map(part)
+    };
+    terms.into_iter().flat_map(moved).collect()
+}
 
-    fn find(&self, name: &str) -> Option<usize> {
-        (name == self.info[0].name).then_some(0)
-    }
-
-    fn read(&self, _: usize, bytes: Range<u64>) -> lorakit_tensor::Result<Cow<'_, [u8]>> {
-        if bytes.is_empty() || self.row_bytes == 0 {
-            return Ok(Cow::Owned(Vec::new()));
-        }
-        // Whole rows that cover the range, then cut.
-        let first = (bytes.start / self.row_bytes) as usize;
-        let end = bytes.end.div_ceil(self.row_bytes) as usize;
-        let skip = bytes.start - first as u64 * self.row_bytes;
-        let len = (bytes.end - bytes.start) as usize;
-        let (part, row, count) = self.run(first..end);
-        if count == end - first {
-            let start = row as u64 * self.row_bytes + skip;
-            return self.parts[part].read_stored(start..start + len as u64);
-        }
-        let mut gathered = Vec::with_capacity(((end - first) as u64 * self.row_bytes) as usize);
-        let mut at = first;
-        while at < end {
-            let (part, row, count) = self.run(at..end);
-            let start = row as u64 * self.row_bytes;
-            gathered.extend_from_slice(
-                &self.parts[part].read_stored(start..start + count as u64 * self.row_bytes)?,
-            );
-            at += count;
-        }
-        gathered.drain(..skip as usize);
-        gathered.truncate(len);
-        Ok(Cow::Owned(gathered))
-    }
-
-    fn extent(&self, _: usize) -> Option<Extent<'_>> {
-        None
-    }
-
-    fn path_of(&self, _: usize) -> &Path {
-        self.parts[0].path()
-    }
+/// The replaced rows that remain, at their new places.
+fn moved_rows(replaced: ReplacedRows, cols: usize, order: &RowOrder) -> Result<ReplacedRows> {
+    let targets = |row: usize| order.targets(&(row..row + 1)).into_iter().flat_map(|(rows, _)| rows);
+    let placed =
+        replaced.rows.iter().enumerate().flat_map(|(from, &row)| targets(row).map(move |to| (from, to)));
+    let (from, rows): (Vec<usize>, Vec<usize>) = placed.unzip();
+    let kept = RowOrder::of_rows(from);
+    let tensor = match kept.keeps(replaced.rows.len()) {
+        true => replaced.tensor,
+        false => TensorRef::of_rows(vec![(replaced.tensor, kept)], cols, vec![rows.len(), cols])?,
+    };
+    Ok(ReplacedRows { tensor, rows })
 }

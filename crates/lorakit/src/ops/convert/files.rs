@@ -119,7 +119,7 @@ mod tests {
         metadata.set("tokenizer.ggml.merges", GgufValue::Array(Array::String(vec!["a b".into()])));
 
         let rules = by_gguf(family).unwrap().tensors().iter();
-        let tensors = rules.filter(|rule| !rule.optional && rule.flag.is_none()).map(|rule| {
+        let tensors = rules.filter(|rule| rule.is_required(false)).map(|rule| {
             let name = rule.gguf_name(rule.is_layered().then_some(0));
             let rows = if name.starts_with("token_embd") {
                 3
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_family_gives_all_files_and_uses_every_tensor() {
-        for architecture in crate::arch::architectures() {
+        for architecture in crate::arch::architectures().iter().filter(|a| a.is_reversible()) {
             let (metadata, source) = model(architecture.gguf());
             assert_eq!(hf_files(&metadata, &source, DType::F16).unwrap().len(), 5);
             let tensors = hf_tensors(architecture, &metadata, &source.0).unwrap();

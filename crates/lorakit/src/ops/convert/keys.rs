@@ -17,8 +17,10 @@ impl<'a> Keys<'a> {
     /// [`ErrorKind::Unsupported`] if the family is unknown.
     pub(super) fn new(metadata: &'a Metadata) -> Result<Self> {
         let name = text(metadata, "general.architecture")?.ok_or_else(|| missing("general.architecture"))?;
-        let architecture = arch::by_gguf(name).ok_or_else(|| {
-            let known: Vec<_> = arch::architectures().iter().map(Architecture::gguf).collect();
+        let reversible = |architecture: &&Architecture| architecture.is_reversible();
+        let architecture = arch::by_gguf(name).filter(reversible).ok_or_else(|| {
+            let known = arch::architectures().iter().filter(reversible);
+            let known: Vec<_> = known.map(Architecture::gguf).collect();
             let message =
                 format!("is a model of the family `{}`; known are {}", name.escape_debug(), known.join(", "));
             Error::new(ErrorKind::Unsupported, message)

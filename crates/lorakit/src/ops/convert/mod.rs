@@ -1,11 +1,11 @@
-//! Converting models between formats: GGUF files to Hugging Face folders, and back.
+//! Converting models between formats: GGUF to a Hugging Face folder, and back.
 
 mod config;
 mod files;
 mod keys;
 mod rope;
 mod tensors;
-pub(crate) mod to_gguf;
+pub mod to_gguf;
 mod tokenizer;
 mod view;
 
@@ -13,11 +13,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lorakit_quant::mix::FileType;
-use lorakit_tensor::format::gguf::Value;
 use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, TensorInfo, TensorSource};
 
-use crate::adapter::Finding;
+pub use to_gguf::{ToGgufOptions, hf_to_gguf};
+
 use crate::plan::{Container, Content, OutputTensor, Plan, SideFile, Target};
 use crate::{Error, ErrorKind, Model, Result};
 
@@ -84,56 +83,6 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
     let side_files = model.rebuilt_files().to_vec();
     let target = Target::Folder(options.output.clone());
     let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, side_files)?;
-    Ok(Convert { plan, dtype, from })
-}
-
-/// What to convert to GGUF, and how.
-#[derive(Debug, Clone)]
-pub struct ToGgufOptions {
-    /// The Hugging Face folder.
-    pub source: PathBuf,
-    /// The output file.
-    pub output: PathBuf,
-    /// Replace an output that exists.
-    pub replace: bool,
-    /// Dtype of the matrices: F32, F16, BF16 or Q8_0; [`natural_dtype`] by default.
-    pub dtype: Option<DType>,
-    /// The name of the pre-tokenizer, where it cannot be found out.
-    pub pre: Option<String>,
-    /// How inputs are read.
-    pub mode: ReadMode,
-}
-
-/// Plans the conversion of a Hugging Face folder to a GGUF file, as llama.cpp's `convert_hf_to_gguf.py` makes it.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] if the source is a GGUF model already; [`ErrorKind::Unsupported`] for a family, tensor or
-/// tokenizer that is not known; whatever reading it turns up.
-pub fn hf_to_gguf(options: &ToGgufOptions, notes: &mut Vec<Finding>) -> Result<Convert> {
-    super::quantize::require_name(&options.output, true)?;
-    let model = Model::open_as_hf(&options.source, options.mode, None)?;
-    if model.checkpoint().format() == Format::Gguf {
-        let message = "is a GGUF model already; `lorakit quantize` changes its types";
-        return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
-    }
-    let dtype = options
-        .dtype
-        .unwrap_or_else(|| model.packed_dtype().unwrap_or_else(|| natural_dtype(model.tensors())));
-    let mut from = BTreeMap::new();
-    for info in model.tensors() {
-        *from.entry(info.dtype).or_default() += 1;
-    }
-    // The converter goes through each file by name.
-    let mut order: Vec<usize> = (0..model.tensors().len()).collect();
-    order.sort_by_key(|&i| (model.tensor(i).path().to_path_buf(), &model.tensors()[i].name));
-    let tensors = order.into_iter().map(|i| OutputTensor::copy(model.tensor(i))).collect();
-    let (mut metadata, tensors) = to_gguf::model(&model, tensors, options.pre.as_deref(), notes)?;
-    let file_type = FileType::ALL.iter().find(|mix| mix.dtype() == dtype).map_or(0, |mix| mix.id());
-    metadata.set("general.file_type", Value::U32(file_type));
-    let tensors = tensors.into_iter().map(|tensor| to_gguf::in_dtype(tensor, dtype)).collect();
-    let target = Target::File(options.output.clone());
-    let container = Container::Gguf(metadata);
-    let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, Vec::new())?;
     Ok(Convert { plan, dtype, from })
 }
 

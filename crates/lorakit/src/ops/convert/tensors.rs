@@ -42,7 +42,9 @@ pub(crate) fn hf_tensors(
     let keys = Keys { metadata, architecture };
     let layers = keys.required_integer("block_count")?;
     let heads = heads(keys)?;
-    require_all(architecture, layers, tensors)?;
+    let present: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let experts = keys.integer("expert_count")?.is_some_and(|count| count > 0);
+    require_all(architecture, experts, layers, &present)?;
 
     let mut mapped = Vec::with_capacity(tensors.len());
     for (source, tensor) in tensors.iter().enumerate() {
@@ -56,6 +58,10 @@ pub(crate) fn hf_tensors(
         };
         if found.layer.is_some_and(|layer| layer as u64 >= layers) {
             return fail(ErrorKind::Corrupt, format!("is of a layer beyond the {layers} of the model"));
+        }
+        if found.rule.is_stacked() {
+            let message = "holds the experts of a layer stacked, which are not taken apart yet";
+            return fail(ErrorKind::Unsupported, message.into());
         }
         let Some(name) = found.hf_name() else { continue };
         let rows = tensor.shape.first().copied().unwrap_or(1);
@@ -101,9 +107,16 @@ pub(super) fn flags(keys: Keys<'_>, tensors: &[TensorInfo]) -> Result<Vec<(&'sta
     Ok(flags)
 }
 
-fn require_all(architecture: &Architecture, layers: u64, tensors: &[TensorInfo]) -> Result<()> {
-    let present: HashSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    for rule in architecture.tensors().iter().filter(|rule| !rule.optional && rule.flag.is_none()) {
+/// # Errors
+/// [`ErrorKind::NotFound`] with the first GGUF tensor that a model of the family needs and `present` lacks.
+pub(super) fn require_all(
+    architecture: &Architecture,
+    experts: bool,
+    layers: u64,
+    present: &[&str],
+) -> Result<()> {
+    let present: HashSet<&str> = present.iter().copied().collect();
+    for rule in architecture.tensors().iter().filter(|rule| rule.is_required(experts)) {
         let repeats = if rule.is_layered() { layers } else { 1 };
         for layer in 0..repeats {
             let name = rule.gguf_name(rule.is_layered().then_some(layer as usize));

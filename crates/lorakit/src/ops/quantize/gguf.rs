@@ -34,7 +34,7 @@ pub(crate) fn of_hugging_face(
     pre: Option<&str>,
     notes: &mut Vec<Finding>,
 ) -> Result<GgufModel> {
-    let (metadata, tensors) = to_gguf::model(model, tensors, pre, notes)?;
+    let (metadata, tensors) = to_gguf::model(model, tensors, pre)?;
     with_types(metadata, tensors, mix, imatrix, notes)
 }
 

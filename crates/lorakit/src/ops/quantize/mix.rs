@@ -9,7 +9,7 @@ use lorakit_tensor::{DType, TensorInfo};
 
 use super::imatrix::{Coverage, Imatrix};
 use crate::adapter::{Finding, Severity};
-use crate::plan::{Compute, Importance, OutputTensor, Recipe};
+use crate::plan::{Importance, OutputTensor, Recipe};
 use crate::{Error, ErrorKind, Result};
 
 /// How the types of a GGUF file are chosen.
@@ -85,7 +85,7 @@ pub(crate) fn apply(
     let mut rows = Vec::with_capacity(tensors.len());
     for (tensor, (dtype, why, fallback)) in tensors.into_iter().zip(choices) {
         let from = tensor.source_dtype().unwrap_or(tensor.info.dtype);
-        let tensor = with_importance(tensor.stored_in(dtype), imatrix);
+        let tensor = with_importance(tensor.with_dtype(dtype), imatrix);
         rows.push(Chosen {
             name: tensor.info.name.clone(),
             from: from.name(),
@@ -160,18 +160,6 @@ fn fallbacks(rows: &[Chosen]) -> Option<Finding> {
 }
 
 impl OutputTensor {
-    /// The same tensor, stored as `dtype`.
-    #[must_use]
-    pub(crate) fn stored_in(self, dtype: DType) -> Self {
-        let recipe = match self.recipe {
-            Recipe::Copy(tensor) if tensor.info().dtype != dtype => {
-                Recipe::Compute(Box::new(Compute::cast(tensor)))
-            }
-            other => other,
-        };
-        OutputTensor { info: TensorInfo { dtype, ..self.info }, recipe }
-    }
-
     /// The type of the tensor that it is made from.
     pub(crate) fn source_dtype(&self) -> Option<DType> {
         match &self.recipe {

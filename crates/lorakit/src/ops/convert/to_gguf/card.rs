@@ -1,121 +1,135 @@
-//! The model card, `README.md`: licence, ancestors, tags and languages, from the block of YAML at its head.
+//! The front matter of `README.md`, as far as GGUF files repeat it.
 //!
-//! Of YAML only what cards are written in is read: `key: text`, `key: [text, text]`, and `key:` above `- text` lines.
+//! It is YAML, of which model cards use little: scalars, and lists of scalars in lines or in brackets. That is what
+//! is read; members of any other form are passed over.
 
-use lorakit_tensor::format::gguf::{Array, Metadata, Value};
+use super::files::Files;
+use crate::Result;
 
-use super::{name, side};
-use crate::{Model, Result};
+/// What a model card says.
+#[derive(Debug, Default)]
+pub(super) struct Card(Vec<(String, Member)>);
 
-/// Lists of models or datasets: what cards call them, and the prefix of their keys.
-const ANCESTORS: &[(&[&str], &str)] = &[
-    (&["base_model", "base_models", "base_model_sources"], "general.base_model"),
-    (&["datasets", "dataset", "dataset_sources"], "general.dataset"),
-];
-
-/// Lists of words: what cards call them, all of which count, and the key.
-const WORDS: &[(&[&str], &str)] =
-    &[(&["tags", "pipeline_tag"], "general.tags"), (&["languages", "language"], "general.languages")];
-
-const LICENSE: &[(&str, &str)] = &[
-    ("license", "general.license"),
-    ("license_name", "general.license.name"),
-    ("license_link", "general.license.link"),
-];
-
-/// Where hub ids lead.
-const HUB: &str = "https://huggingface.co/";
-
-/// Sets what the card of `model` says, if it has one; `parameters` is the size of the model.
-pub(super) fn set(metadata: &mut Metadata, model: &Model, parameters: u64) -> Result<()> {
-    let Some(text) = side::text(model, "README.md")? else { return Ok(()) };
-    let card = entries(&text);
-    let values = |key: &str| card.iter().find(|(k, _)| *k == key).map(|(_, values)| values.as_slice());
-    for (name, key) in LICENSE {
-        if let Some(license) = values(name).filter(|values| !values.is_empty()) {
-            metadata.set(key, Value::String(license.join(",")));
-        }
-    }
-    for (names, prefix) in ANCESTORS {
-        let Some(ids) = names.iter().find_map(|name| values(name)) else { continue };
-        metadata.set(&format!("{prefix}.count"), Value::U32(ids.len() as u32));
-        for (i, id) in ids.iter().enumerate() {
-            set_ancestor(metadata, &format!("{prefix}.{i}"), id, parameters);
-        }
-    }
-    for (names, key) in WORDS {
-        let words: Vec<_> =
-            names.iter().filter_map(|name| values(name)).flatten().map(ToString::to_string).collect();
-        if !words.is_empty() {
-            metadata.set(key, Value::Array(Array::String(words)));
-        }
-    }
-    Ok(())
+#[derive(Debug, PartialEq, Eq)]
+enum Member {
+    Scalar(String),
+    List(Vec<String>),
+    /// Anything else, or nothing.
+    Other,
 }
 
-/// Sets what the id or address of a model or dataset says of it.
-fn set_ancestor(metadata: &mut Metadata, prefix: &str, id: &str, parameters: u64) {
-    let mut set =
-        |key: &str, text: &str| metadata.set(&format!("{prefix}.{key}"), Value::String(text.into()));
-    let is_address = ["http://", "https://", "ssh://"].iter().any(|scheme| id.starts_with(scheme));
-    let on_hub = match is_address {
-        true => id.strip_prefix(HUB).filter(|id| id.matches('/').count() == 1),
-        false => Some(id),
-    };
-    let mut address = is_address.then(|| id.to_string());
-    if let Some(id) = on_hub {
-        let (organization, model) = name::split_id(id);
-        set("name", &name::title(model));
-        if let Some(version) = name::components(model, parameters).version {
-            set("version", &version);
-        }
-        if let Some(organization) = organization {
-            set("organization", &name::title(organization));
-            address.get_or_insert_with(|| format!("{HUB}{organization}/{model}"));
-        }
+impl Card {
+    pub(super) fn read(files: Files<'_>) -> Result<Self> {
+        Ok(files.text("README.md")?.map(|text| Self::parse(&text)).unwrap_or_default())
     }
-    if let Some(address) = address {
-        set("repo_url", &address);
-    }
-}
 
-/// Keys and texts of the block between two lines of `---`.
-fn entries(text: &str) -> Vec<(&str, Vec<&str>)> {
-    let mut lines = text.lines();
-    let mut entries: Vec<(&str, Vec<&str>)> = Vec::new();
-    if lines.next() != Some("---") {
-        return entries;
-    }
-    for line in lines.take_while(|line| *line != "---") {
-        let trimmed = line.trim();
-        if let Some(item) = trimmed.strip_prefix("- ") {
-            if let Some((_, values)) = entries.last_mut()
-                && (item.starts_with(['"', '\'']) || !item.contains(": "))
-            {
-                values.extend(scalar(item));
+    fn parse(text: &str) -> Self {
+        let mut lines = text.lines();
+        let mut members: Vec<(String, Member)> = Vec::new();
+        if lines.next() != Some("---") {
+            return Card(members);
+        }
+        for line in lines.take_while(|line| *line != "---") {
+            let content = line.trim();
+            if content.is_empty() || content.starts_with('#') {
+                continue;
             }
-        } else if let Some((key, value)) = trimmed.split_once(':')
-            && !line.starts_with([' ', '\t', '#'])
-        {
-            let list = value.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            let values = match list {
-                Some(list) => list.split(',').filter_map(scalar).collect(),
-                None => scalar(value).into_iter().collect(),
-            };
-            entries.push((key.trim(), values));
+            if let Some(item) =
+                content.strip_prefix('-').filter(|rest| rest.is_empty() || rest.starts_with(' '))
+            {
+                let Some((_, member)) = members.last_mut() else { continue };
+                match (member, scalar(item)) {
+                    (Member::List(items), Some(item)) => items.push(item),
+                    // A list of something else.
+                    (member, _) => *member = Member::Other,
+                }
+            } else if let (false, Some((key, value))) =
+                (line.starts_with(char::is_whitespace), content.split_once(':'))
+            {
+                members.push((key.trim().to_string(), member(value.trim())));
+            } else if let Some((_, member)) = members.last_mut() {
+                // A map inside, or a text of several lines.
+                *member = Member::Other;
+            }
+        }
+        Card(members)
+    }
+
+    fn get(&self, key: &str) -> Option<&Member> {
+        self.0.iter().find(|(known, _)| known == key).map(|(_, member)| member)
+    }
+
+    /// The text of the first of `keys` that is there.
+    pub(super) fn text(&self, keys: &[&str]) -> Option<String> {
+        match self.get(keys.iter().find(|key| self.get(key).is_some())?)? {
+            Member::Scalar(text) => Some(text.clone()),
+            Member::List(items) if !items.is_empty() => Some(items.join(",")),
+            _ => None,
         }
     }
-    entries
+
+    /// The items of the first of `keys` that is there; a scalar is a list of one.
+    pub(super) fn list(&self, keys: &[&str]) -> Option<Vec<String>> {
+        match self.get(keys.iter().find(|key| self.get(key).is_some())?)? {
+            Member::Scalar(text) => Some(vec![text.clone()]),
+            Member::List(items) => Some(items.clone()),
+            Member::Other => None,
+        }
+    }
+
+    /// The items of all `keys` together.
+    pub(super) fn joined(&self, keys: &[&str]) -> Option<Vec<String>> {
+        let lists: Vec<_> = keys.iter().filter_map(|key| self.list(&[key])).collect();
+        (!lists.is_empty()).then(|| lists.concat())
+    }
 }
 
-/// A text without its quotes or the comment after it; nothing if there is none.
-fn scalar(text: &str) -> Option<&str> {
+/// The value after a colon; where nothing follows, a list may.
+fn member(value: &str) -> Member {
+    match value.strip_prefix('[') {
+        _ if value.is_empty() => Member::List(Vec::new()),
+        Some(items) => match items.strip_suffix(']').map(|items| items.split(',').map(scalar).collect()) {
+            Some(Some(items)) => Member::List(items),
+            _ => Member::Other,
+        },
+        None => scalar(value).map_or(Member::Other, Member::Scalar),
+    }
+}
+
+/// A scalar without its quotes and without a comment behind it; `None` for values of another form.
+fn scalar(text: &str) -> Option<String> {
     let text = text.trim();
     for quote in ['"', '\''] {
-        if let Some((quoted, _)) = text.strip_prefix(quote).and_then(|rest| rest.split_once(quote)) {
-            return Some(quoted);
+        if let Some(rest) = text.strip_prefix(quote) {
+            return rest
+                .strip_suffix(quote)
+                .filter(|inner| !inner.contains(['\\', quote]))
+                .map(str::to_string);
         }
     }
     let text = text.split_once(" #").map_or(text, |(text, _)| text.trim_end());
-    (!text.is_empty() && !text.starts_with(['#', '|', '>'])).then_some(text)
+    let other = text.starts_with(['{', '[', '&', '*', '|', '>', '!', '%', '@', '`']) || text.contains(": ");
+    (!text.is_empty() && !other && !text.ends_with(':') && !["null", "~"].contains(&text))
+        .then(|| text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_every_form() {
+        let card = Card::parse(
+            "---\nlicense: apache-2.0 # free\nlanguage:\n- en\n- \"no\"\ntags: [chat, 'small']\n\
+             base_model: org/model\nmodel-index:\n- name: x\n  results: []\nwidget:\n  text: hi\nempty:\n---\nlicense: none\n",
+        );
+        assert_eq!(card.text(&["license"]).unwrap(), "apache-2.0");
+        assert_eq!(card.list(&["language"]).unwrap(), ["en", "no"]);
+        assert_eq!(card.joined(&["tags", "base_model", "absent"]).unwrap(), ["chat", "small", "org/model"]);
+        assert_eq!(card.list(&["empty"]).unwrap(), [""; 0]);
+        for other in ["model-index", "widget", "absent"] {
+            assert!(card.list(&[other]).is_none(), "{other}");
+        }
+        assert!(Card::parse("# Title\n---\nlicense: mit\n---\n").text(&["license"]).is_none());
+    }
 }

@@ -1,148 +1,134 @@
-//! Metadata of a GGUF file from a model folder: the keys, the order and the types of llama.cpp's converter.
+//! The metadata of a GGUF model, in the order and with the types of llama.cpp's converter.
 
-use lorakit_quant::mix::FileType;
 use lorakit_tensor::DType;
-use lorakit_tensor::format::gguf::{Metadata, Value};
+use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
 
-use super::super::natural_dtype;
-use super::{card, hyperparameters, name, rope, side, tokenizer};
-use crate::adapter::Finding;
-use crate::arch::Architecture;
-use crate::model::ModelConfig;
-use crate::{Error, ErrorKind, Model, Result};
+use super::files::{Files, Lookup};
+use super::params::{Params, missing};
+use super::rope::Rope;
+use super::{general, tokenizer};
+use crate::arch::{Entry, KeyRule, KeyType, Named, common};
+use crate::plan::OutputTensor;
+use crate::{Error, ModelConfig, Result};
 
-/// The version of the block types.
+/// `general.quantization_version`, of all block types that are in use.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// How generation samples, in `generation_config.json` and in GGUF; counts are whole numbers.
-const SAMPLING: &[(&[&str], &str, Number)] = &[
-    (&["top_k"], "top_k", Number::Count),
-    (&["top_p"], "top_p", Number::Real),
-    (&["min_p"], "min_p", Number::Real),
-    (&["xtc_probability"], "xtc_probability", Number::Real),
-    (&["xtc_threshold"], "xtc_threshold", Number::Real),
-    (&["temperature"], "temp", Number::Real),
-    (&["penalty_last_n"], "penalty_last_n", Number::Count),
-    (&["penalty_repeat", "repetition_penalty"], "penalty_repeat", Number::Real),
-    (&["mirostat"], "mirostat", Number::Count),
-    (&["mirostat_tau"], "mirostat_tau", Number::Real),
-    (&["mirostat_eta"], "mirostat_eta", Number::Real),
-];
-
+/// What the metadata are made from.
 #[derive(Clone, Copy)]
-enum Number {
-    Count,
-    Real,
+pub struct MetadataSources<'a> {
+    /// The name of the model: that of its folder.
+    pub name: &'a str,
+    /// `config.json`.
+    pub config: &'a ModelConfig,
+    /// The other files of the folder: tokenizer, chat template, `generation_config.json`, `README.md`.
+    pub files: Lookup<'a>,
+    /// The tensors of the file, as [`gguf_tensors`](super::gguf_tensors) gave them.
+    pub tensors: &'a [OutputTensor],
+    /// The dtype of most matrices, for `general.file_type`.
+    pub dtype: DType,
+    /// `tokenizer.ggml.pre`, where it is not to be found out.
+    pub pre: Option<&'a str>,
 }
 
-/// Metadata of the GGUF form of `model`, a Hugging Face model of the family `architecture`, for weights that stay of
-/// their type; `pre` names the pre-tokenizer where it cannot be found out. A model that was a GGUF file before has them
-/// already.
+/// Every key and value.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if `config.json` lacks a number that the family needs; [`ErrorKind::Unsupported`] for a
-/// tokenizer or a scaling of positions that GGUF has no name for; whatever reading the files turns up.
-pub(crate) fn of(
-    model: &Model,
-    architecture: &Architecture,
-    pre: Option<&str>,
-    notes: &mut Vec<Finding>,
-) -> Result<Metadata> {
-    if let Some(source) = model.checkpoint().gguf() {
-        let mut metadata = source.clone();
-        metadata.retain(|key| !key.starts_with("split."));
-        metadata.set("general.file_type", Value::U32(file_type(model)));
-        return Ok(metadata);
-    }
-    let config = model.config.as_ref().ok_or_else(|| {
-        let message = "is not there, and without it the shape of the model is unknown";
-        Error::new(ErrorKind::Config, message).at(&side::path(model, "config.json"))
-    })?;
-    let rows = hyperparameters::vocabulary(model, architecture)?;
+/// `Unsupported` for an unknown class or tokenizer; `File` for an entry of `config.json` that is missing or makes
+/// no sense, and if embeddings and vocabulary differ.
+pub fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
+    let params = Params::new(sources.config)?;
+    let files = Files(sources.files);
     let mut metadata = Metadata::default();
-    metadata.set("general.architecture", Value::String(architecture.gguf().into()));
-    metadata.set("general.type", Value::String("model".into()));
-    sampling(&mut metadata, model)?;
-    let parameters = parameters(model, architecture, config)?;
-    naming(&mut metadata, model, config, parameters)?;
-    card::set(&mut metadata, model, parameters)?;
-    hyperparameters::set(&mut metadata, config, architecture, file_type(model), rows)
-        .map_err(|e| e.at(&side::path(model, "config.json")))?;
-    metadata.set("general.quantization_version", Value::U32(QUANTIZATION_VERSION));
-    tokenizer::set(&mut metadata, model, config, rows, pre, notes)?;
+    metadata.set("general.architecture", GgufValue::String(params.architecture.gguf().into()));
+    for (key, value) in super::rope::early_keys(&params)? {
+        metadata.set(&family_key(&params, key), value);
+    }
+    metadata.set("general.type", GgufValue::String("model".into()));
+    general::set(&mut metadata, sources.name, files, sources.config, sources.tensors)?;
+    set_entries(&mut metadata, &params, params.architecture.keys(), sources.dtype)?;
+    metadata.set("general.quantization_version", GgufValue::U32(QUANTIZATION_VERSION));
+
+    tokenizer::set(&mut metadata, &params, files, sources.pre)?;
+    let tokens = metadata.get("tokenizer.ggml.tokens").and_then(GgufValue::as_strings).map_or(0, <[_]>::len);
+    let embeddings = sources.tensors.iter().find(|tensor| tensor.info.name == "token_embd.weight");
+    let rows = embeddings.and_then(|tensor| tensor.info.shape.first().copied()).unwrap_or(0);
+    if rows != tokens {
+        let message = format!("has {rows} rows for the {tokens} tokens of the vocabulary");
+        return Err(Error::corrupt(message).tensor("token_embd.weight"));
+    }
     Ok(metadata)
 }
 
-/// The number of `general.file_type` for the type that most weights have.
-fn file_type(model: &Model) -> u32 {
-    let file_type = match natural_dtype(model.tensors()) {
-        DType::F32 => FileType::F32,
-        DType::F16 => FileType::F16,
-        _ => FileType::BF16,
-    };
-    file_type.id()
+/// `general.file_type` of a file whose matrices are of type `dtype`, if llama.cpp has a number for it.
+pub fn file_type(dtype: DType) -> Option<u32> {
+    Some(match dtype {
+        DType::F32 => 0,
+        DType::F16 => 1,
+        DType::Q8_0 => 7,
+        DType::BF16 => 32,
+        _ => return None,
+    })
 }
 
-/// Values of all tensors of the GGUF file.
-fn parameters(model: &Model, architecture: &Architecture, config: &ModelConfig) -> Result<u64> {
-    let of_family = model.tensors().iter().filter(|info| architecture.match_hf(&info.name).is_some());
-    let factors = rope::factors(config)?.map_or(0, |factors| factors.len() as u64);
-    Ok(of_family.map(|info| info.elements()).sum::<u64>() + factors)
+fn family_key(params: &Params<'_>, key: &str) -> String {
+    format!("{}.{key}", params.architecture.gguf())
 }
 
-fn sampling(metadata: &mut Metadata, model: &Model) -> Result<()> {
-    let Some(config) = side::json(model, "generation_config.json")? else { return Ok(()) };
-    for (names, key, number) in SAMPLING {
-        let Some(value) = names.iter().map(|name| &config[*name]).find(|value| value.is_number()) else {
-            continue;
-        };
-        let value = match number {
-            Number::Count => value.as_i64().and_then(|n| i32::try_from(n).ok()).map(Value::I32),
-            Number::Real => value.as_f64().map(|n| Value::F32(n as f32)),
-        };
-        if let Some(value) = value {
-            metadata.set(&format!("general.sampling.{key}"), value);
+fn set_entries(metadata: &mut Metadata, params: &Params<'_>, entries: &[Entry], dtype: DType) -> Result<()> {
+    for entry in entries {
+        let mut set = |key: &str, value| metadata.set(&family_key(params, key), value);
+        match entry {
+            Entry::Rule(rule) => {
+                if let Some(value) = value(params, rule)? {
+                    set(&rule.key, value);
+                }
+            }
+            Entry::Named(Named::RopeScaling) => {
+                Rope::new(params).keys()?.into_iter().for_each(|(key, value)| set(key, value));
+            }
+            Entry::Named(Named::RopeBase) => {
+                let rope = Rope::new(params);
+                for (key, base) in
+                    [("rope.freq_base", rope.base()?), ("rope.freq_base_swa", rope.window_base()?)]
+                {
+                    if let Some(base) = base {
+                        set(key, GgufValue::F32(base as f32));
+                    }
+                }
+            }
+            Entry::Named(Named::RotaryDimensions) => {
+                let dimensions = Rope::new(params).dimensions()?;
+                set("rope.dimension_count", GgufValue::U32(dimensions));
+            }
+            Entry::Named(Named::FileType) => {
+                if let Some(number) = file_type(dtype) {
+                    metadata.set("general.file_type", GgufValue::U32(number));
+                }
+            }
+            Entry::Named(Named::Common) => set_entries(metadata, params, common(), dtype)?,
         }
     }
     Ok(())
 }
 
-/// `general.name` and what else a name says: that of the hub where the configuration has one, else the folder's.
-fn naming(metadata: &mut Metadata, model: &Model, config: &ModelConfig, parameters: u64) -> Result<()> {
-    let folder = folder_name(model)?;
-    let hub = config.json["_name_or_path"].as_str().filter(|id| id.matches('/').count() <= 1);
-    let (organization, hub_name) = match hub.map(name::split_id) {
-        Some((organization, name)) => (organization, Some(name)),
-        None => (None, None),
-    };
-    let of_folder = name::components(&folder, parameters);
-    let of_hub = hub_name.map(|id| name::components(id, parameters)).unwrap_or_default();
-    let texts = [
-        ("general.name", Some(name::title(hub_name.unwrap_or(&folder)))),
-        ("general.version", of_hub.version.or(of_folder.version)),
-        ("general.organization", organization.map(name::title)),
-        ("general.finetune", of_hub.finetune.or(of_folder.finetune)),
-        ("general.basename", of_hub.basename.or(of_folder.basename)),
-        (
-            "general.size_label",
-            of_hub.size_label.or(of_folder.size_label).or_else(|| Some(name::rounded(parameters))),
-        ),
-    ];
-    for (key, text) in texts {
-        if let Some(text) = text {
-            metadata.set(key, Value::String(text));
+fn value(params: &Params<'_>, rule: &KeyRule) -> Result<Option<GgufValue>> {
+    for name in &rule.from {
+        let value = match rule.kind {
+            KeyType::U32 => params.integer(name)?.map(GgufValue::U32),
+            KeyType::F32 => params.float(name)?.map(|value| GgufValue::F32(value as f32)),
+        };
+        if value.is_some() {
+            return Ok(value);
         }
     }
-    Ok(())
+    let otherwise = rule.otherwise.as_ref();
+    let value = match rule.kind {
+        KeyType::U32 => otherwise.and_then(serde_json::Value::as_u64).map(|n| GgufValue::U32(n as u32)),
+        KeyType::F32 => otherwise.and_then(serde_json::Value::as_f64).map(|n| GgufValue::F32(n as f32)),
+    };
+    match value {
+        None if rule.required => Err(missing(&rule.from.join("` or `"))),
+        value => Ok(value),
+    }
 }
-
-/// The last part of the folder's path.
-fn folder_name(model: &Model) -> Result<String> {
-    let folder = model.folder();
-    let absolute =
-        std::path::absolute(folder.join(".")).map_err(|e| lorakit_tensor::Error::io("find", folder, e))?;
-    Ok(absolute.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,29 +1,83 @@
-//! Hugging Face models as GGUF files: what llama.cpp's `convert_hf_to_gguf.py` does.
+//! A Hugging Face model as a GGUF file, as llama.cpp's converter writes it.
+//!
+//! ```text
+//!  config.json ─────────┬────────────────────► metadata ─┐
+//!  tokenizer.json ...  ─┘                                ├─► one GGUF file
+//!  *.safetensors ──► gguf_tensors: names, row order, ... ┘
+//! ```
+//!
+//! [`gguf_tensors`] works on planned tensors, whether an adapter changes them or not, so that a merge can write
+//! GGUF in the same pass.
 
-mod bpe;
 mod card;
-mod chat;
-mod hyperparameters;
+mod files;
+mod general;
 mod metadata;
 mod name;
-mod pre;
+mod params;
 mod rope;
-mod sentencepiece;
-mod side;
-mod special;
 mod tensors;
 mod tokenizer;
 
-use lorakit_tensor::format::gguf::{Array, Metadata, Value};
-use lorakit_tensor::{DType, Format, TensorInfo};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use self::tensors::gguf_tensors;
+use lorakit_tensor::format::gguf::{Metadata, Value};
+use lorakit_tensor::{DType, Format, ReadMode};
+
+pub use files::Lookup;
+pub use metadata::{MetadataSources, file_type, metadata};
+pub use tensors::{gguf_tensors, is_f32, with_dtype};
+
 use super::keys::Keys;
-use super::tensors::heads;
-use crate::adapter::Finding;
-use crate::arch::{self, Architecture, Heads};
-use crate::plan::{OutputTensor, Recipe};
+use super::{Convert, natural_dtype};
+use crate::model::ModelConfig;
+use crate::plan::{Container, OutputTensor, Plan, Target};
 use crate::{Error, ErrorKind, Model, Result};
+
+/// What to convert, and how.
+#[derive(Debug, Clone)]
+pub struct ToGgufOptions {
+    /// The model's folder.
+    pub source: PathBuf,
+    /// The output file.
+    pub output: PathBuf,
+    /// Replace an output that exists.
+    pub replace: bool,
+    /// Dtype of the matrices; that of the source's if it is a float of 16 or 32 bits by default.
+    pub dtype: Option<DType>,
+    /// `tokenizer.ggml.pre`, where it is not to be found out.
+    pub pre: Option<String>,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+/// Plans the conversion of a Hugging Face folder to a GGUF file.
+///
+/// # Errors
+/// What [`gguf_tensors`] and [`metadata`] refuse; [`ErrorKind::Usage`] if the source is no folder of a model that
+/// is not quantised.
+pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
+    crate::ops::quantize::require_name(&options.output, true)?;
+    if Model::open(&options.source, options.mode)?.checkpoint().format() == Format::Gguf {
+        let message = "is a GGUF model already; `lorakit quantize` changes its types";
+        return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
+    }
+    let model = Model::open_as_hf(&options.source, options.mode, None)?;
+    let natural = || model.packed_dtype().unwrap_or_else(|| natural_dtype(model.tensors()));
+    let dtype = options.dtype.unwrap_or_else(natural);
+    let mut from = BTreeMap::new();
+    for info in model.tensors() {
+        *from.entry(info.dtype).or_default() += 1;
+    }
+    let copies = (0..model.tensors().len()).map(|i| OutputTensor::copy(model.tensor(i))).collect();
+    let (metadata, tensors) = forth(&model, copies, dtype, options.pre.as_deref())?;
+    let container = Container::Gguf(metadata);
+    let target = Target::File(options.output.clone());
+    let tensors = with_dtype(tensors, dtype);
+    let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, Vec::new())?;
+    Ok(Convert { plan, dtype, from })
+}
 
 /// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which are named as in Hugging Face
 /// files, in the names and row order of GGUF. `pre` names the pre-tokenizer where it cannot be found out.
@@ -31,55 +85,56 @@ use crate::{Error, ErrorKind, Model, Result};
 /// A model that was read from a GGUF file keeps its metadata.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a family, tensor or tokenizer that is not known; [`ErrorKind::Shape`] for
-/// embeddings that the vocabulary does not fit.
+/// What [`gguf_tensors`] and [`metadata`] refuse; [`ErrorKind::Shape`] for embeddings that the vocabulary of a GGUF
+/// file does not fit.
 pub(crate) fn model(
     model: &Model,
     tensors: Vec<OutputTensor>,
     pre: Option<&str>,
-    notes: &mut Vec<Finding>,
 ) -> Result<(Metadata, Vec<OutputTensor>)> {
     match model.checkpoint().format() {
         Format::Gguf => back(model, tensors),
-        _ => forth(model, tensors, pre, notes),
+        _ => forth(model, tensors, natural_dtype(model.tensors()), pre),
     }
 }
 
-/// `tensor` as `dtype`, if it is a matrix of weights: vectors and norms stay F32. Rows that are not whole blocks
-/// become F16.
-pub(super) fn in_dtype(tensor: OutputTensor, dtype: DType) -> OutputTensor {
-    let columns = tensor.info.shape.last().copied().unwrap_or(1);
-    let float = lorakit_quant::codec(tensor.info.dtype).is_some();
-    let fixed = matches!(tensor.recipe, Recipe::Bytes(_)) || tensor.info.shape.len() < 2 || !float;
-    match columns.is_multiple_of(dtype.block().elements) {
-        _ if fixed => tensor,
-        true => tensor.stored_in(dtype),
-        false => tensor.stored_in(DType::F16),
-    }
+/// A model from a Hugging Face folder, whose metadata say that its matrices are `dtype`.
+fn forth(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    dtype: DType,
+    pre: Option<&str>,
+) -> Result<(Metadata, Vec<OutputTensor>)> {
+    let place = |e: Error| e.at(&model.path);
+    let config = config_of(model)?;
+    let tensors = gguf_tensors(config, tensors).map_err(place)?;
+    let files = |name: &str| read(&model.folder().join(name));
+    let sources = MetadataSources {
+        name: &folder_name(model.folder()),
+        config,
+        files: &files,
+        tensors: &tensors,
+        dtype,
+        pre,
+    };
+    Ok((metadata(&sources).map_err(place)?, tensors))
 }
 
 /// A model that came from a GGUF file.
 fn back(model: &Model, tensors: Vec<OutputTensor>) -> Result<(Metadata, Vec<OutputTensor>)> {
-    let place = |e: lorakit_tensor::Error| Error::from(e.at(&model.path));
     let metadata = model.checkpoint().gguf().cloned().unwrap_or_default();
-    let keys = Keys::new(&metadata).map_err(place)?;
-    let layers = keys.required_integer("block_count").map_err(place)? as usize;
-    let heads = heads(keys).map_err(place)?;
-    let mut written =
-        gguf_tensors(keys.architecture, layers, heads, tensors).map_err(|e| e.at(&model.path))?;
+    let keys = Keys::new(&metadata).map_err(|e| e.at(&model.path))?;
+    let mut written = gguf_tensors(config_of(model)?, tensors).map_err(|e| e.at(&model.path))?;
     // What Hugging Face files do not hold.
     for tensor in model.stored() {
-        let dropped =
-            keys.architecture.match_gguf(&tensor.info().name).is_some_and(|f| f.hf_name().is_none());
-        if dropped {
+        let name = &tensor.info().name;
+        let dropped = keys.architecture.match_gguf(name).is_some_and(|f| f.hf_name().is_none());
+        if dropped && !written.iter().any(|t| t.info.name == *name) {
             written.push(OutputTensor::copy(tensor));
         }
     }
     let rows = written.iter().find(|t| t.info.name == "token_embd.weight").map(|t| t.info.shape[0]);
-    let tokens = metadata.get("tokenizer.ggml.tokens").and_then(|v| match v {
-        Value::Array(array @ Array::String(_)) => Some(array.len()),
-        _ => None,
-    });
+    let tokens = metadata.get("tokenizer.ggml.tokens").and_then(Value::as_strings).map(<[String]>::len);
     if let (Some(rows), Some(tokens)) = (rows, tokens)
         && rows != tokens
     {
@@ -92,56 +147,27 @@ fn back(model: &Model, tensors: Vec<OutputTensor>) -> Result<(Metadata, Vec<Outp
     Ok((metadata, written))
 }
 
-/// A model from a Hugging Face folder.
-fn forth(
-    model: &Model,
-    tensors: Vec<OutputTensor>,
-    pre: Option<&str>,
-    notes: &mut Vec<Finding>,
-) -> Result<(Metadata, Vec<OutputTensor>)> {
-    let architecture = family(model)?;
-    let (layers, heads) = dimensions(model)?;
-    let tensors = gguf_tensors(architecture, layers, heads, tensors).map_err(|e| e.at(&model.path))?;
-    let metadata = metadata::of(model, architecture, pre, notes)?;
-    let rope = model.config.as_ref().map(rope::factors).transpose()?.flatten();
-    Ok((metadata, rope.map(rope_tensor).into_iter().chain(tensors).collect()))
+fn config_of(model: &Model) -> Result<&ModelConfig> {
+    let message =
+        "has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed";
+    let error = || Error::new(ErrorKind::Unsupported, message).at(&model.path);
+    model.config.as_ref().ok_or_else(error)
 }
 
-/// What every frequency of the rotary embedding is divided by, one for each pair of a head.
-fn rope_tensor(factors: Vec<f32>) -> OutputTensor {
-    let info = TensorInfo { name: "rope_freqs.weight".into(), dtype: DType::F32, shape: vec![factors.len()] };
-    let bytes: Vec<u8> = factors.iter().flat_map(|factor| factor.to_le_bytes()).collect();
-    OutputTensor { info, recipe: Recipe::Bytes(bytes.into()) }
+/// What a folder is called, `.` and links resolved where they have no name of their own.
+pub fn folder_name(folder: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    name(folder).or_else(|| name(&std::path::absolute(folder).ok()?)).unwrap_or_default()
 }
 
-fn family(model: &Model) -> Result<&'static Architecture> {
-    let fail = |message: String| Err(Error::new(ErrorKind::Unsupported, message).at(&model.path));
-    let Some(config) = &model.config else {
-        return fail("has no `config.json`, which says what family of models it is".into());
-    };
-    let Some(name) = config.model_type() else {
-        return fail("has a `config.json` without `model_type`".into());
-    };
-    arch::by_model_type(name).map_or_else(
-        || {
-            let known: Vec<&str> = arch::architectures()
-                .iter()
-                .flat_map(|a| a.hf_classes().iter().map(|class| class.model_type.as_str()))
-                .collect();
-            fail(format!("is of the family `{}`; known are {}", name.escape_debug(), known.join(", ")))
-        },
-        Ok,
-    )
-}
-
-/// Number of layers, and of heads.
-fn dimensions(model: &Model) -> Result<(usize, Heads)> {
-    let number = |name: &str| model.config.as_ref().and_then(|c| c.number(name)).map(|n| n as usize);
-    let required = |name: &str| {
-        let message = format!("has a `config.json` without `{name}`");
-        number(name).ok_or_else(|| Error::new(ErrorKind::Config, message).at(&model.path))
-    };
-    let query = required("num_attention_heads")?;
-    let key_value = number("num_key_value_heads").unwrap_or(query);
-    Ok((required("num_hidden_layers")?, Heads { query, key_value }))
+/// The content of a file, if it is there.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(lorakit_tensor::Error::io("read", path, e).into()),
+    }
 }

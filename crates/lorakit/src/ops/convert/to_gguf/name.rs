@@ -1,213 +1,220 @@
-//! What the name of a model folder says: `SmolLM2-135M-Instruct` is the `Instruct` tuning of `SmolLM2` with 135M.
+//! What the name of a model says: `Llama-3.2-1B-Instruct` is Llama 3.2, its size 1B, its tuning Instruct.
 //!
-//! The rules are those of gguf-py's `metadata.py`, odd ones included.
+//! These are the conventions of llama.cpp's converter, so that `general.*` is what other tools expect.
 
 use std::sync::LazyLock;
 
 use fancy_regex::Regex;
 
-/// What parts of a name are, each joined by hyphens; nothing if there is no such part.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Components {
-    /// The name of the family: `Llama-3.2`.
+/// A model's name and its parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) name: Option<String>,
+    pub(super) organization: Option<String>,
     pub(super) basename: Option<String>,
-    /// `1B`, `8x7B`.
-    pub(super) size_label: Option<String>,
-    /// `Instruct`.
     pub(super) finetune: Option<String>,
-    /// `v0.3`.
     pub(super) version: Option<String>,
+    pub(super) size_label: Option<String>,
 }
 
-/// One part of a name, and what it is taken for; it can be several things at once.
-#[derive(Debug)]
-struct Part {
-    text: String,
+/// What a part of a name, between hyphens, is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kinds {
     basename: bool,
-    size_label: bool,
-    finetune: bool,
     version: bool,
-    /// The name of a type of weights, which stands elsewhere.
     dtype: bool,
+    size: bool,
+    finetune: bool,
 }
 
-impl Part {
-    fn has_meaning(&self) -> bool {
-        self.size_label || self.finetune || self.version || self.dtype
+impl Kinds {
+    fn count(self) -> usize {
+        [self.basename, self.version, self.dtype, self.size, self.finetune].into_iter().filter(|&k| k).count()
     }
 }
 
-/// Size labels farther than this share of the parameters from their number are the length of the context, say.
-const SIZE_TOLERANCE: (u64, u64) = (7, 8);
-
-/// The whole text must match, in any case.
-fn whole(pattern: &str) -> Regex {
-    Regex::new(&format!("(?i)^(?:{pattern})$")).expect("built-in pattern is valid")
+fn pattern(text: &str) -> Regex {
+    Regex::new(&format!("^(?i:{text})$")).expect("built-in pattern")
 }
 
-static VERSION: LazyLock<Regex> = LazyLock::new(|| whole(r"(v|iter)?\d+([.]\d+)*"));
-static DTYPE: LazyLock<Regex> = LazyLock::new(|| whole(r"i?q\d(_\w)*|b?fp?(16|32)"));
+static VERSION: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?:v|iter)?\d+(?:[.]\d+)*"));
+static DTYPE: LazyLock<Regex> = LazyLock::new(|| pattern(r"i?q\d(?:_\w)*|b?fp?(?:16|32)"));
 static SIZE: LazyLock<Regex> =
-    LazyLock::new(|| whole(r"((a|\d+x)?\d+([._]\d+)?[kmbt]\d?|small|mini|medium|large|x?xl)"));
-static FINETUNE: LazyLock<Regex> = LazyLock::new(|| whole("chat|instruct|vision|lora"));
-static KEPT: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^(v\d+(?:\.\d+)*|\d.*)$").expect("built-in pattern is valid"));
+    LazyLock::new(|| pattern(r"(?:(?:a|\d+x)?\d+(?:[._]\d+)?[kmbt]\d?|small|mini|medium|large|x?xl)"));
+static FINETUNE: LazyLock<Regex> = LazyLock::new(|| pattern("chat|instruct|vision|lora"));
 
-fn matches(pattern: &Regex, text: &str) -> bool {
-    pattern.is_match(text).unwrap_or(false)
+fn is(regex: &Regex, part: &str) -> bool {
+    regex.is_match(part).unwrap_or(false)
 }
 
-/// `tiny-orders` as a title: `Tiny Orders`. Words with capitals, and versions, stay as they are.
-pub(super) fn title(name: &str) -> String {
-    let spaced = name.replace('-', " ");
-    let words = spaced.split_whitespace().map(|word| {
-        let is_lower = word.chars().any(char::is_lowercase) && !word.chars().any(char::is_uppercase);
-        if !is_lower || matches(&KEPT, word) {
-            return word.to_string();
+impl Name {
+    /// Takes `id`, a folder's name or `organization/name`, apart; `parameters` tells sizes from context lengths.
+    pub(super) fn of(id: &str, parameters: u64) -> Name {
+        if id.contains(' ') {
+            // A sentence, not an identifier.
+            return Name { name: Some(id.to_string()), ..Name::default() };
         }
-        let mut after_letter = false;
-        let mut titled = String::with_capacity(word.len());
-        for c in word.chars() {
-            match after_letter {
-                true => titled.push(c),
-                false => titled.extend(c.to_uppercase()),
+        let (organization, full) = match id.split_once('/') {
+            Some((organization, full)) => (Some(organization).filter(|o| !o.starts_with('.')), full),
+            None => (None, id),
+        };
+        let mut parts: Vec<(String, Kinds)> = full
+            .split('-')
+            .filter(|part| !part.is_empty())
+            .enumerate()
+            .map(|(i, part)| kinds_of(i, part, parameters))
+            .collect();
+        drop_words_for_sizes(&mut parts);
+        mark_basename(&mut parts);
+
+        let joined = |wanted: &dyn Fn(&Kinds) -> bool| {
+            let found: Vec<&str> =
+                parts.iter().filter(|(_, kinds)| wanted(kinds)).map(|(part, _)| part.as_str()).collect();
+            (!found.is_empty()).then(|| found.join("-"))
+        };
+        let mut sizes: Vec<&str> = Vec::new();
+        for (part, kinds) in &parts {
+            if kinds.size && !sizes.contains(&part.as_str()) {
+                sizes.push(part);
             }
-            after_letter = c.is_alphabetic();
         }
-        titled
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// The organization, if `id` has one, and the name of the model. A sentence is a name as a whole.
-pub(super) fn split_id(id: &str) -> (Option<&str>, &str) {
-    match id.split_once('/').filter(|_| !id.contains(' ')) {
-        // `./model` is a path.
-        Some((organization, name)) => (Some(organization).filter(|o| !o.starts_with('.')), name),
-        None => (None, id),
-    }
-}
-
-/// What the parts of `name` mean for a model of `parameters`.
-pub(super) fn components(name: &str, parameters: u64) -> Components {
-    if name.contains(' ') {
-        return Components::default();
-    }
-    let mut parts: Vec<_> = name
-        .split('-')
-        .filter(|text| !text.is_empty())
-        .enumerate()
-        .map(|(i, text)| classify(i, text, parameters))
-        .collect();
-
-    // Words for sizes count only where no number does.
-    if parts.iter().any(|part| part.size_label && part.text.contains(|c: char| c.is_ascii_digit())) {
-        for part in parts.iter_mut().filter(|part| part.text.chars().all(char::is_alphabetic)) {
-            part.size_label = false;
+        let size_label = (!sizes.is_empty()).then(|| sizes.join("-"));
+        let finetune = joined(&|kinds| kinds.finetune);
+        let version = joined(&|kinds| kinds.version && !kinds.basename);
+        // A name without any other part could be anything.
+        let clear = size_label.is_some() || finetune.is_some() || version.is_some();
+        Name {
+            name: Some(full.to_string()),
+            organization: organization.map(str::to_string),
+            basename: joined(&|kinds| kinds.basename).filter(|_| clear),
+            finetune,
+            version,
+            size_label,
         }
     }
-    let mut at_start = true;
-    for part in &mut parts {
-        let starts_with_letter = part.text.starts_with(char::is_alphabetic);
-        if at_start && (part.version || (!part.has_meaning() && starts_with_letter)) {
-            part.basename = true;
+}
+
+fn kinds_of(i: usize, part: &str, parameters: u64) -> (String, Kinds) {
+    let mut kinds = Kinds::default();
+    let mut part = part.to_string();
+    if is(&VERSION, &part) {
+        kinds.version = true;
+    } else if is(&DTYPE, &part) {
+        kinds.dtype = true;
+        part = part.to_uppercase();
+    } else if i > 0 && is(&SIZE, &part) {
+        part = size(&part);
+        // Far from the model's size, it is a context length.
+        let label = label_parameters(&part);
+        let far = |label: f64| (label - parameters as f64).abs() > (7 * parameters / 8) as f64;
+        if parameters > 0 && label.is_some_and(far) {
+            kinds.finetune = true;
+            let (head, last) = part.split_at(part.len() - 1);
+            part = format!("{head}{}", last.to_lowercase());
         } else {
-            at_start = false;
-            part.finetune |= !part.has_meaning();
+            kinds.size = true;
         }
+    } else if i > 0 && is(&FINETUNE, &part) {
+        kinds.finetune = true;
     }
-    for part in parts.iter_mut().rev() {
-        if !(part.basename && part.has_meaning()) {
-            break;
-        }
-        part.basename = false;
-    }
-
-    let texts = |keep: fn(&Part) -> bool| {
-        let kept = parts.iter().filter(|part| keep(part)).map(|part| part.text.as_str());
-        kept.collect::<Vec<_>>()
-    };
-    let join = |texts: Vec<&str>| (!texts.is_empty()).then(|| texts.join("-"));
-    let mut size_labels = Vec::new();
-    for label in texts(|part| part.size_label) {
-        if !size_labels.contains(&label) {
-            size_labels.push(label);
-        }
-    }
-    let mut components = Components {
-        basename: join(texts(|part| part.basename)),
-        size_label: join(size_labels),
-        finetune: join(texts(|part| part.finetune)),
-        version: join(texts(|part| part.version && !part.basename)),
-    };
-    if components.size_label.is_none() && components.finetune.is_none() && components.version.is_none() {
-        // A lone word could be anything.
-        components.basename = None;
-    }
-    components
+    (part, kinds)
 }
 
-/// Part `i` of a name, without a thought of its neighbours.
-fn classify(i: usize, text: &str, parameters: u64) -> Part {
-    let text = text.to_string();
-    let mut part =
-        Part { text, basename: false, size_label: false, finetune: false, version: false, dtype: false };
-    if matches(&VERSION, &part.text) {
-        part.version = true;
-    } else if matches(&DTYPE, &part.text) {
-        part.dtype = true;
-        part.text = part.text.to_uppercase();
-    } else if i > 0 && matches(&SIZE, &part.text) {
-        let (label, is_size) = size_label(&part.text, parameters);
-        part.text = label;
-        part.size_label = is_size;
-        part.finetune = !is_size;
-    } else if i > 0 && matches(&FINETUNE, &part.text) {
-        part.finetune = true;
-    }
-    part
-}
-
-/// The usual spelling of a size, and whether it can be that of a model of `parameters`.
-fn size_label(text: &str, parameters: u64) -> (String, bool) {
-    let mut label: Vec<char> = text.replace('_', ".").chars().collect();
-    if let [number @ .., unit, decimal] = label.as_slice()
-        && decimal.is_ascii_digit()
-    {
-        // bloom-7b1
-        label = [number, &['.', *decimal, *unit]].concat();
-    }
-    if let [.., digit, unit] = label.as_mut_slice()
+/// `7b` as `7B`, `7b1` as `7.1B`.
+fn size(part: &str) -> String {
+    let mut chars: Vec<char> = part.replace('_', ".").chars().collect();
+    if let [.., unit, digit] = chars[..]
         && digit.is_ascii_digit()
     {
-        unit.make_ascii_uppercase();
+        chars.truncate(chars.len() - 2);
+        chars.extend(['.', digit, unit]);
     }
-    let mut label = String::from_iter(label);
-    let unit = label.pop().unwrap_or_default();
-    let exponent = " KMBT".find(unit).map_or(-1, |at| at as i32);
-    let is_size = match label.parse::<f64>() {
-        Ok(number) if parameters > 0 => {
-            let (share, whole) = SIZE_TOLERANCE;
-            let tolerance = (share * parameters / whole) as f64;
-            (number * 1000f64.powi(exponent) - parameters as f64).abs() <= tolerance
-        }
-        _ => true,
-    };
-    label.push(if is_size { unit } else { unit.to_ascii_lowercase() });
-    (label, is_size)
+    if let [.., before, unit] = &mut chars[..]
+        && before.is_ascii_digit()
+        && "kmbt".contains(*unit)
+    {
+        *unit = unit.to_ascii_uppercase();
+    }
+    chars.into_iter().collect()
 }
 
-/// The number of parameters in two digits at least: `135M`, `1.7B`.
-pub(super) fn rounded(parameters: u64) -> String {
-    let exact = parameters as f64;
-    let (scaled, unit) = match exact {
-        n if n > 1e12 => (n * 1e-12, 'T'),
-        n if n > 1e9 => (n * 1e-9, 'B'),
-        n if n > 1e6 => (n * 1e-6, 'M'),
-        n => (n * 1e-3, 'K'),
+/// The number of parameters that `7B` stands for, if the part has that form.
+fn label_parameters(part: &str) -> Option<f64> {
+    let (number, unit) = part.split_at_checked(part.len().checked_sub(1)?)?;
+    let exponent = " KMBT".find(unit).map_or(-1, |position| position as i32);
+    Some(number.parse::<f64>().ok()? * 1000f64.powi(exponent))
+}
+
+/// `small` and the like are no sizes beside a number.
+fn drop_words_for_sizes(parts: &mut [(String, Kinds)]) {
+    let numbered =
+        parts.iter().any(|(part, kinds)| kinds.size && part.contains(|c: char| c.is_ascii_digit()));
+    for (part, kinds) in parts.iter_mut().filter(|_| numbered) {
+        kinds.size &= !part.chars().all(char::is_alphabetic);
+    }
+}
+
+/// The first parts that are no more than words, and versions between them, are the base's name.
+fn mark_basename(parts: &mut [(String, Kinds)]) {
+    let mut at_start = true;
+    for (part, kinds) in parts.iter_mut() {
+        let word = kinds.count() == 0 && part.starts_with(char::is_alphabetic);
+        if at_start && (word || kinds.version) {
+            kinds.basename = true;
+        } else {
+            at_start = false;
+            kinds.finetune |= kinds.count() == 0;
+        }
+    }
+    for (_, kinds) in parts.iter_mut().rev() {
+        if !kinds.basename || kinds.count() < 2 {
+            break;
+        }
+        kinds.basename = false;
+    }
+}
+
+/// `tiny-orders` as `Tiny Orders`; what has capitals, and versions, stay as they are.
+pub(super) fn title(id: &str) -> String {
+    let titled = |word: &str| {
+        let lower = word.chars().any(char::is_lowercase) && !word.chars().any(char::is_uppercase);
+        let version = word.starts_with(|c: char| c.is_ascii_digit())
+            || word
+                .strip_prefix('v')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && is(&VERSION, word));
+        if !lower || version {
+            return word.to_string();
+        }
+        let mut inside = false;
+        let letter = |c: char| {
+            let first = !std::mem::replace(&mut inside, c.is_alphabetic());
+            if first { c.to_uppercase().to_string() } else { c.to_string() }
+        };
+        word.chars().map(letter).collect()
     };
-    let whole = scaled.round_ties_even() as u64;
-    let digits = if whole == 0 { 0 } else { whole.to_string().len() };
+    id.replace('-', " ").split_whitespace().map(titled).collect::<Vec<_>>().join(" ")
+}
+
+/// `135M`, `8x7.1B`: the number of parameters to two digits.
+pub(super) fn size_label(total: u64, shared: u64, expert: u64, experts: u64) -> String {
+    match experts {
+        0 => rounded(total),
+        experts => format!("{experts}x{}", rounded(shared + expert)),
+    }
+}
+
+fn rounded(parameters: u64) -> String {
+    let n = parameters as f64;
+    let (scaled, unit) = match parameters {
+        1_000_000_000_001.. => (n * 1e-12, "T"),
+        1_000_000_001.. => (n * 1e-9, "B"),
+        1_000_001.. => (n * 1e-6, "M"),
+        _ => (n * 1e-3, "K"),
+    };
+    let digits = match scaled.round_ties_even() as u64 {
+        0 => 0,
+        whole => whole.to_string().len(),
+    };
     format!("{scaled:.*}{unit}", 2usize.saturating_sub(digits))
 }
 
@@ -215,82 +222,70 @@ pub(super) fn rounded(parameters: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Answers of gguf-py's `get_model_id_components`.
+    /// `(id, parameters, [organization, basename, finetune, version, size])`, as llama.cpp's converter has them.
+    const NAMES: &[(&str, u64, [Option<&str>; 5])] = &[
+        ("tiny-orders", 853_000, [None, None, None, None, None]),
+        (
+            "Llama-3.2-1B-Instruct",
+            1_240_000_000,
+            [None, Some("Llama-3.2"), Some("Instruct"), None, Some("1B")],
+        ),
+        (
+            "Mistral-7B-Instruct-v0.3",
+            7_250_000_000,
+            [None, Some("Mistral"), Some("Instruct"), Some("v0.3"), Some("7B")],
+        ),
+        (
+            "Phi-3-mini-4k-instruct",
+            3_820_000_000,
+            [None, Some("Phi-3"), Some("4k-instruct"), None, Some("mini")],
+        ),
+        ("SmolLM2-135M-Instruct", 134_515_008, [None, Some("SmolLM2"), Some("Instruct"), None, Some("135M")]),
+        ("Mixtral-8x7B-v0.1", 46_700_000_000, [None, Some("Mixtral"), None, Some("v0.1"), Some("8x7B")]),
+        (
+            "bigscience/bloom-7b1",
+            7_100_000_000,
+            [Some("bigscience"), Some("bloom"), None, None, Some("7.1B")],
+        ),
+        ("gemma-2-2b-it-q4_0", 2_600_000_000, [None, Some("gemma-2"), Some("it"), None, Some("2B")]),
+    ];
+
     #[test]
-    fn names_are_taken_apart_as_by_the_peer() {
-        type Case = (&'static str, u64, [Option<&'static str>; 4]);
-        const CASES: &[Case] = &[
-            ("SmolLM2-135M-Instruct", 134515008, [Some("SmolLM2"), Some("135M"), Some("Instruct"), None]),
-            ("tiny-orders", 852608, [None, None, None, None]),
-            (
-                "Mistral-7B-Instruct-v0.3",
-                7248023552,
-                [Some("Mistral"), Some("7B"), Some("Instruct"), Some("v0.3")],
-            ),
-            ("Llama-3.2-1B", 1235814400, [Some("Llama-3.2"), Some("1B"), None, None]),
-            ("Mixtral-8x7B-v0.1", 46702792704, [Some("Mixtral"), Some("8x7B"), None, Some("v0.1")]),
-            ("bloom-7b1", 7069016064, [Some("bloom"), Some("7.1B"), None, None]),
-            ("Phi-3-mini-4k-instruct", 3821079552, [Some("Phi-3"), Some("mini"), Some("4k-instruct"), None]),
-            (
-                "Qwen2.5-0.5B-Instruct-bf16",
-                494032768,
-                [Some("Qwen2.5"), Some("0.5B"), Some("Instruct"), None],
-            ),
-            ("Phi-3-mini", 3821079552, [Some("Phi-3"), Some("mini"), None, None]),
-            ("gpt2", 1000, [None, None, None, None]),
-            ("my model 7B", 7000000000, [None, None, None, None]),
-            ("--x--chat-", 10, [Some("x"), None, Some("chat"), None]),
-            ("llama-2", 5, [Some("llama"), None, None, Some("2")]),
-            ("v1-7b", 7000000000, [Some("v1"), Some("7B"), None, None]),
-            ("Yi-1.5-9B-Chat-16K", 8829407232, [Some("Yi-1.5"), Some("9B"), Some("Chat-16k"), None]),
-            ("a-1B-1b", 1000000000, [Some("a"), Some("1B"), None, None]),
-            ("Qwen3-30B-A3B", 30532122624, [Some("Qwen3"), Some("30B-A3B"), None, None]),
-        ];
-        for (name, parameters, [basename, size_label, finetune, version]) in CASES {
-            let text = |part: &Option<&str>| part.map(str::to_string);
-            let expected = Components {
-                basename: text(basename),
-                size_label: text(size_label),
-                finetune: text(finetune),
-                version: text(version),
-            };
-            assert_eq!(components(name, *parameters), expected, "{name}");
+    fn parts_of_names() {
+        for (id, parameters, [organization, basename, finetune, version, size]) in NAMES {
+            let name = Name::of(id, *parameters);
+            let found = [&name.organization, &name.basename, &name.finetune, &name.version, &name.size_label];
+            assert_eq!(
+                found.map(Option::as_deref),
+                [*organization, *basename, *finetune, *version, *size],
+                "{id}"
+            );
         }
     }
 
     #[test]
     fn titles() {
-        const CASES: &[(&str, &str)] = &[
+        for (id, expected) in [
             ("tiny-orders", "Tiny Orders"),
-            ("SmolLM2-135M-Instruct", "SmolLM2 135M Instruct"),
-            ("mistral-7b-instruct-v0.3", "Mistral 7b Instruct v0.3"),
-            ("qwen2.5_x-3.1x", "Qwen2.5_X 3.1x"),
-            ("  a--b", "A B"),
-            ("llama3.2b's", "Llama3.2B'S"),
-        ];
-        for (name, expected) in CASES {
-            assert_eq!(title(name), *expected);
+            ("SmolLM2-135M-instruct", "SmolLM2 135M Instruct"),
+            ("llama3b-v0.1", "Llama3B v0.1"),
+            ("v2x-2b", "V2X 2b"),
+        ] {
+            assert_eq!(title(id), expected);
         }
     }
 
     #[test]
-    fn parameters_are_rounded_as_by_the_peer() {
-        const CASES: &[(u64, &str)] = &[
-            (0, "0.00K"),
-            (12, "0.01K"),
+    fn sizes() {
+        for (total, expected) in [
+            (853_760, "854K"),
+            (134_515_008, "135M"),
+            (1_235_814_400, "1.2B"),
             (500, "0.50K"),
-            (9500, "10K"),
-            (9949, "10K"),
-            (852608, "853K"),
-            (134515008, "135M"),
-            (1235814400, "1.2B"),
-            (1000000000, "1000M"),
-            (70553706496, "71B"),
-            (405000000000, "405B"),
-            (1500000000000, "1.5T"),
-        ];
-        for (parameters, expected) in CASES {
-            assert_eq!(rounded(*parameters), *expected);
+            (9_960_000, "10M"),
+        ] {
+            assert_eq!(size_label(total, total, 0, 0), expected);
         }
+        assert_eq!(size_label(46_700_000_000, 1_600_000_000, 5_600_000_000, 8), "8x7.2B");
     }
 }

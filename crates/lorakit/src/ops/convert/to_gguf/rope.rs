@@ -1,111 +1,215 @@
-//! Scaled rotary embeddings: `rope_parameters` (`rope_scaling` of older files) to GGUF keys and `rope_freqs.weight`.
+//! Rotary embeddings: the keys that say how positions are scaled, and the tensors of factors.
 
-use lorakit_tensor::format::gguf::{Metadata, Value};
-use serde_json::Value as Json;
+use std::f32::consts::PI;
+use std::path::Path;
 
-use crate::model::ModelConfig;
-use crate::{Error, ErrorKind, Result};
+use lorakit_tensor::format::gguf::Value as GgufValue;
+use serde_json::Value;
 
-/// The base of rotary frequencies where the configuration has none.
-const DEFAULT_THETA: f64 = 10_000.0;
+use super::params::{Params, float};
+use crate::plan::OutputTensor;
+use crate::{Error, ErrorKind, Result, TensorRef};
 
-const ORIGINAL_LENGTH: &str = "original_max_position_embeddings";
+/// The entries of `rope_parameters` (transformers 5), or of `rope_scaling` and beside it (before).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rope<'a, 'p> {
+    params: &'p Params<'a>,
+    scaling: Option<&'a Value>,
+}
 
-/// Largest head; published models have at most 576.
-const MAX_HEAD_DIM: u64 = 8192;
-
-/// Values of `yarn` that are written if they are there.
-const YARN: &[(&[&str], &str)] = &[
-    (&["extrapolation_factor"], "yarn_ext_factor"),
-    (&["attention_factor", "attn_factor"], "yarn_attn_factor"),
-    (&["beta_fast"], "yarn_beta_fast"),
-    (&["beta_slow"], "yarn_beta_slow"),
-];
-
-/// The block of the configuration that speaks of positions, if there is one.
-fn parameters(config: &ModelConfig) -> &Json {
-    let block = |name: &str| Some(config.get(name)).filter(|value| value.is_object());
-    let parameters = block("rope_parameters").or_else(|| block("rope_scaling")).unwrap_or(&Json::Null);
-    match &parameters["full_attention"] {
-        full if full.is_object() => full,
-        _ => parameters,
+impl<'a, 'p> Rope<'a, 'p> {
+    pub(super) fn new(params: &'p Params<'a>) -> Self {
+        let scaling = params.get("rope_parameters").or_else(|| params.get("rope_scaling"));
+        // Families with two kinds of attention have parameters for each.
+        let scaling = scaling
+            .map(|value| if value["full_attention"].is_object() { &value["full_attention"] } else { value });
+        Rope { params, scaling }
     }
-}
 
-/// `rope_type`, or `type` as older files call it.
-fn kind(parameters: &Json) -> &str {
-    parameters["rope_type"].as_str().or_else(|| parameters["type"].as_str()).unwrap_or("default")
-}
+    fn entry(&self, name: &str) -> Option<&'a Value> {
+        self.scaling.map(|scaling| &scaling[name]).filter(|value| !value.is_null())
+    }
 
-fn theta(config: &ModelConfig) -> f64 {
-    let own = parameters(config)["rope_theta"].as_f64();
-    own.or_else(|| config.get("rope_theta").as_f64()).unwrap_or(DEFAULT_THETA)
-}
+    /// The number `name`.
+    pub(super) fn float(&self, name: &str) -> Result<Option<f64>> {
+        match self.entry(name) {
+            Some(value) => float(name, value).map(Some),
+            None => Ok(None),
+        }
+    }
 
-/// Sets `{family}.rope.*`, without the number of dimensions.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`] for a scaling that the keys cannot say; [`ErrorKind::Config`] if a number is missing.
-pub(super) fn set(metadata: &mut Metadata, config: &ModelConfig, family: &str) -> Result<()> {
-    let parameters = parameters(config);
-    let number = |names: &[&str]| names.iter().find_map(|name| parameters[*name].as_f64());
-    let missing = |name: &str| {
-        let message = format!("scales positions by `{}` without `{name}`", kind(parameters));
-        Error::new(ErrorKind::Config, message)
-    };
-    let mut set = |key: &str, value: Value| metadata.set(&format!("{family}.rope.{key}"), value);
-    match kind(parameters) {
-        "default" | "llama3" => {}
-        scaling @ ("linear" | "yarn") => {
-            let factor = number(&["factor"]).ok_or_else(|| missing("factor"))?;
-            set("scaling.type", Value::String(scaling.into()));
-            set("scaling.factor", Value::F32(factor as f32));
-            if scaling == "yarn" {
-                let original = original_length(config).ok_or_else(|| missing(ORIGINAL_LENGTH))?;
-                set("scaling.original_context_length", Value::U32(original as u32));
-                for (names, key) in YARN {
-                    if let Some(value) = number(names) {
-                        set(&format!("scaling.{key}"), Value::F32(value as f32));
-                    }
+    fn required_float(&self, name: &str) -> Result<f64> {
+        self.float(name)?.ok_or_else(|| super::params::missing(&format!("rope_scaling.{name}")))
+    }
+
+    /// `default`, `linear`, `yarn`, `llama3` ...
+    pub(super) fn kind(&self) -> &'a str {
+        let kind = self.entry("rope_type").or_else(|| self.entry("type"));
+        kind.and_then(Value::as_str).unwrap_or("default")
+    }
+
+    /// The base of the frequencies.
+    pub(super) fn base(&self) -> Result<Option<f64>> {
+        match self.float("rope_theta")? {
+            Some(theta) => Ok(Some(theta)),
+            None => self.params.float("rope_theta"),
+        }
+    }
+
+    /// The base of the frequencies of layers that see a window only.
+    pub(super) fn window_base(&self) -> Result<Option<f64>> {
+        let own = self.params.get("rope_parameters").map(|value| &value["sliding_attention"]["rope_theta"]);
+        match own.filter(|value| !value.is_null()) {
+            Some(value) => float("rope_theta", value).map(Some),
+            None => self.params.float("rope_local_base_freq"),
+        }
+    }
+
+    /// The context that the model was trained with before it was scaled.
+    fn original_context(&self) -> Result<f64> {
+        const NAME: &str = "original_max_position_embeddings";
+        match self.float(NAME)? {
+            Some(original) => Ok(original),
+            None => self.params.required_integer(NAME).map(f64::from),
+        }
+    }
+
+    /// How many values of each head are rotated.
+    pub(super) fn dimensions(&self) -> Result<u32> {
+        let part = match self.float("partial_rotary_factor")? {
+            Some(part) => part,
+            None => self.params.float("partial_rotary_factor")?.unwrap_or(1.0),
+        };
+        let hidden = self.params.required_integer("hidden_size")?;
+        let rotated = (part * f64::from(hidden)) as u32;
+        Ok(rotated.checked_div(self.params.required_integer("num_attention_heads")?).unwrap_or(0))
+    }
+
+    /// The numbers of the list `name`, one for each pair of values that is rotated.
+    fn list(&self, name: &str) -> Result<Vec<f32>> {
+        let list = self.entry(name).and_then(Value::as_array);
+        let list = list.ok_or_else(|| super::params::missing(&format!("rope_scaling.{name}")))?;
+        let values =
+            list.iter().map(|value| float(name, value).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
+        let needed = self.dimensions()? as usize / 2;
+        if values.len() != needed {
+            let message = format!("`{name}` of `config.json` has {} of {needed} numbers", values.len());
+            return Err(Error::corrupt(message));
+        }
+        Ok(values)
+    }
+
+    /// The divisors of Llama 3's rule.
+    fn llama3(&self) -> Result<Vec<f32>> {
+        let head = match self.params.integer("head_dim")? {
+            Some(head) => head,
+            None => self.params.integer("hidden_size/num_attention_heads")?.unwrap_or(0),
+        };
+        let number = |name: &str, otherwise: f64| self.float(name).map(|n| n.unwrap_or(otherwise) as f32);
+        Ok(llama3(
+            self.base()?.unwrap_or(10_000.0),
+            head,
+            number("factor", 8.0)?,
+            number("low_freq_factor", 1.0)?,
+            number("high_freq_factor", 4.0)?,
+            number("original_max_position_embeddings", 8192.0)?,
+        ))
+    }
+
+    /// `rope.scaling.*`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a scaling that GGUF has no keys for.
+    pub(super) fn keys(&self) -> Result<Vec<(&'static str, GgufValue)>> {
+        let mut keys = Vec::new();
+        let kind = self.kind();
+        match kind {
+            "linear" | "yarn" => {
+                keys.push(("rope.scaling.type", GgufValue::String(kind.into())));
+                keys.push(("rope.scaling.factor", GgufValue::F32(self.required_float("factor")? as f32)));
+            }
+            "longrope" | "su" => keys.push(("rope.scaling.type", GgufValue::String("longrope".into()))),
+            // What llama3 does stands in a tensor; dynamic scaling begins beyond the trained context.
+            "default" | "llama3" | "dynamic" => {}
+            other => {
+                let message = format!(
+                    "scales positions by `{}`; known are linear, yarn, longrope and llama3",
+                    other.escape_debug()
+                );
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        }
+        if kind == "yarn" {
+            let original = self.original_context()? as u32;
+            keys.push(("rope.scaling.original_context_length", GgufValue::U32(original)));
+            for (key, names) in [
+                ("rope.scaling.yarn_ext_factor", &["extrapolation_factor"][..]),
+                ("rope.scaling.yarn_attn_factor", &["attention_factor", "attn_factor"]),
+                ("rope.scaling.yarn_beta_fast", &["beta_fast"]),
+                ("rope.scaling.yarn_beta_slow", &["beta_slow"]),
+            ] {
+                if let Some(name) = names.iter().find(|name| self.entry(name).is_some()) {
+                    keys.push((key, GgufValue::F32(self.required_float(name)? as f32)));
                 }
             }
         }
-        other => {
-            let other = other.escape_debug();
-            let message =
-                format!("scales positions by `{other}`; known are default, linear, yarn and llama3");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        Ok(keys)
     }
-    set("freq_base", Value::F32(theta(config) as f32));
-    Ok(())
 }
 
-fn original_length(config: &ModelConfig) -> Option<f64> {
-    let own = parameters(config)[ORIGINAL_LENGTH].as_f64();
-    own.or_else(|| config.get(ORIGINAL_LENGTH).as_f64())
-}
-
-/// The values of `rope_freqs.weight`, the divisor of each frequency, if positions are scaled by Llama 3's rule.
-///
-/// Powers are computed in `f64`, all else in `f32` as the converter does.
+/// The tensors of factors that follow from the configuration.
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if there is no dimension to rotate.
-pub(crate) fn factors(config: &ModelConfig) -> Result<Option<Vec<f32>>> {
-    let parameters = parameters(config);
-    if !kind(parameters).eq_ignore_ascii_case("llama3") {
-        return Ok(None);
+/// [`ErrorKind::Unsupported`] if the family has no tensor for the factors it needs.
+pub(super) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>> {
+    let rope = Rope::new(params);
+    let tensors = match rope.kind() {
+        "llama3" => vec![("rope_freqs.weight", rope.llama3()?)],
+        "longrope" | "su" => {
+            vec![
+                ("rope_factors_long.weight", rope.list("long_factor")?),
+                ("rope_factors_short.weight", rope.list("short_factor")?),
+            ]
+        }
+        _ => Vec::new(),
+    };
+    let tensor = |(name, values): (&str, Vec<f32>)| {
+        if params.architecture.match_gguf(name).is_none() {
+            let message = format!(
+                "scales positions by `{}`, which GGUF models of the family `{}` cannot",
+                rope.kind().escape_debug(),
+                params.architecture.gguf()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(OutputTensor::copy(TensorRef::of_values(name, &values, Path::new("config.json"))))
+    };
+    tensors.into_iter().map(tensor).collect()
+}
+
+/// Keys that stand before all others: those that go with tensors of factors.
+pub(super) fn early_keys(params: &Params<'_>) -> Result<Vec<(&'static str, GgufValue)>> {
+    let rope = Rope::new(params);
+    if !["longrope", "su"].contains(&rope.kind()) {
+        return Ok(Vec::new());
     }
-    let dimensions = head_dim(config)?;
-    let number = |name: &str, default: f64| parameters[name].as_f64().unwrap_or(default) as f32;
-    let factor = number("factor", 8.0);
-    let (low, high) = (number("low_freq_factor", 1.0), number("high_freq_factor", 4.0));
-    let original = original_length(config).unwrap_or(8192.0) as f32;
-    let divisor = |i: u64| {
-        let exponent = (2 * i) as f32 / dimensions as f32;
-        let frequency = 1.0 / theta(config).powf(exponent.into()) as f32;
-        let wavelength = std::f32::consts::TAU / frequency;
+    let context = f64::from(params.required_integer("max_position_embeddings")?);
+    let original = rope.original_context()?;
+    // Longer contexts spread attention; Phi 3 sharpens it by this.
+    let factor = match context / original {
+        scale if scale > 1.0 => (1.0 + scale.ln() / original.ln()).sqrt(),
+        _ => 1.0,
+    };
+    Ok(vec![("rope.scaling.attn_factor", GgufValue::F32(factor as f32))])
+}
+
+/// What each frequency is divided by, in the f32 operations of the reference: 1 for short waves, `factor` for long
+/// ones, in between what makes the change smooth.
+fn llama3(base: f64, head: u32, factor: f32, low: f32, high: f32, original: f32) -> Vec<f32> {
+    let divisor = |i: u32| {
+        // A power in f64, rounded once: the same on every machine.
+        let frequency = 1.0 / base.powf(f64::from((2 * i) as f32 / head as f32)) as f32;
+        let wavelength = 2.0 * PI / frequency;
         if wavelength < original / high {
             1.0
         } else if wavelength > original / low {
@@ -115,112 +219,5 @@ pub(crate) fn factors(config: &ModelConfig) -> Result<Option<Vec<f32>>> {
             1.0 / ((1.0 - smooth) / factor + smooth)
         }
     };
-    Ok(Some((0..dimensions / 2).map(divisor).collect()))
-}
-
-/// Rows of a head.
-///
-/// # Errors
-/// [`ErrorKind::Config`] if it is not there and cannot be computed.
-pub(super) fn head_dim(config: &ModelConfig) -> Result<u64> {
-    let computed = || config.number("hidden_size")?.checked_div(config.number("num_attention_heads")?);
-    config
-        .number("head_dim")
-        .or_else(computed)
-        .filter(|&dimensions| (1..=MAX_HEAD_DIM).contains(&dimensions))
-        .ok_or_else(|| {
-            let message = "lacks `head_dim`, or `hidden_size` and `num_attention_heads` that give it";
-            Error::new(ErrorKind::Config, message)
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(text: &str) -> ModelConfig {
-        ModelConfig { json: serde_json::from_str(text).unwrap() }
-    }
-
-    fn keys(text: &str) -> Result<Vec<(String, Value)>> {
-        let mut metadata = Metadata::default();
-        set(&mut metadata, &config(text), "llama")?;
-        Ok(metadata.iter().map(|(key, value)| (key.to_string(), value.clone())).collect())
-    }
-
-    /// Bits of what the converter computes for Llama 3.1 8B and Llama 3.2 1B.
-    #[test]
-    fn factors_are_those_of_the_converter() {
-        const CASES: &[(&str, &[u32])] = &[
-            (
-                r#"{"head_dim": 128, "rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}"#,
-                &[
-                    0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000,
-                    0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000,
-                    0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000,
-                    0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000,
-                    0x3f800000, 0x3f9a8ed5, 0x3fc6d64a, 0x4001af1d, 0x402c732e, 0x406bcace, 0x40a83c06,
-                    0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000,
-                    0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000,
-                    0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000,
-                    0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000, 0x41000000,
-                    0x41000000,
-                ],
-            ),
-            (
-                r#"{"head_dim": 64, "rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}"#,
-                &[
-                    0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000,
-                    0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000, 0x3f800000,
-                    0x3f800000, 0x3fd35ec2, 0x4052b46f, 0x411aaaee, 0x42000000, 0x42000000, 0x42000000,
-                    0x42000000, 0x42000000, 0x42000000, 0x42000000, 0x42000000, 0x42000000, 0x42000000,
-                    0x42000000, 0x42000000, 0x42000000, 0x42000000,
-                ],
-            ),
-        ];
-        for (text, expected) in CASES {
-            let factors = factors(&config(text)).unwrap().unwrap();
-            assert_eq!(factors.iter().map(|f| f.to_bits()).collect::<Vec<_>>(), *expected, "{text}");
-        }
-        assert_eq!(factors(&config(r#"{"rope_scaling": null}"#)).unwrap(), None);
-        let error = factors(&config(r#"{"rope_scaling": {"type": "llama3"}}"#)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
-    }
-
-    #[test]
-    fn scalings_have_keys() {
-        let theta = |value: f32| ("llama.rope.freq_base".to_string(), Value::F32(value));
-        assert_eq!(keys("{}").unwrap(), [theta(1e4)]);
-        assert_eq!(keys(r#"{"rope_theta": 5e5, "rope_scaling": null}"#).unwrap(), [theta(5e5)]);
-        let linear = keys(r#"{"rope_scaling": {"type": "linear", "factor": 2.5}}"#).unwrap();
-        let expected = [
-            ("llama.rope.scaling.type".to_string(), Value::String("linear".into())),
-            ("llama.rope.scaling.factor".to_string(), Value::F32(2.5)),
-            theta(1e4),
-        ];
-        assert_eq!(linear, expected);
-        let yarn = keys(
-            r#"{"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "beta_fast": 32,
-                "original_max_position_embeddings": 32768}}"#,
-        );
-        let expected = [
-            ("llama.rope.scaling.type".to_string(), Value::String("yarn".into())),
-            ("llama.rope.scaling.factor".to_string(), Value::F32(4.0)),
-            ("llama.rope.scaling.original_context_length".to_string(), Value::U32(32768)),
-            ("llama.rope.scaling.yarn_beta_fast".to_string(), Value::F32(32.0)),
-            theta(1e6),
-        ];
-        assert_eq!(yarn.unwrap(), expected);
-    }
-
-    #[test]
-    fn what_cannot_be_said_is_refused() {
-        for (text, kind) in [
-            (r#"{"rope_scaling": {"type": "linear"}}"#, ErrorKind::Config),
-            (r#"{"rope_scaling": {"type": "yarn", "factor": 2}}"#, ErrorKind::Config),
-            (r#"{"rope_scaling": {"type": "longrope", "factor": 2}}"#, ErrorKind::Unsupported),
-        ] {
-            assert_eq!(keys(text).unwrap_err().kind(), kind, "{text}");
-        }
-    }
+    (0..head / 2).map(divisor).collect()
 }

@@ -1,78 +1,159 @@
-//! Which Hugging Face tensor becomes which GGUF tensor.
+//! Which Hugging Face tensors become which GGUF tensor, as recipes.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
-use lorakit_tensor::DType;
+use lorakit_tensor::{DType, TensorInfo};
 
-use crate::arch::{Architecture, Heads};
-use crate::plan::OutputTensor;
-use crate::{Error, ErrorKind, Result};
+use super::params::Params;
+use crate::arch::{Match, RowPermutation};
+use crate::plan::{OutputTensor, Recipe, RowOrder};
+use crate::{Error, ErrorKind, ModelConfig, Result};
 
-/// Buffers of old checkpoints that the configuration says better.
-const BUFFERS: &[&str] =
-    &[".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.masked_bias"];
-
-/// The tensors of a GGUF file: `tensors`, named as in Hugging Face files and perhaps edited, with the names, row
-/// order and dtypes that llama.cpp expects.
+/// The tensors of a GGUF file, from those of a Hugging Face checkpoint, plain or edited: names translated, rows of
+/// q and k in ggml's order, experts stacked, 1 added to the norms of families that store them so.
+///
+/// They come in the order of llama.cpp's converter: tensors that follow from the configuration, then file by
+/// file, by Hugging Face name; a stack stands where its last expert stood. Dtypes stay as they are, but for
+/// tensors that llama.cpp computes with in F32 (see [`is_f32`]).
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a tensor that the family does not know; [`ErrorKind::Unmatched`] if one that it
-/// needs is missing; [`ErrorKind::Shape`] if rows do not form the heads of the model.
-pub(crate) fn gguf_tensors(
-    architecture: &Architecture,
-    layers: usize,
-    heads: Heads,
-    tensors: Vec<OutputTensor>,
-) -> Result<Vec<OutputTensor>> {
-    let mut written = Vec::with_capacity(tensors.len());
+/// [`ErrorKind::Unsupported`] for an unknown class or tensor, and for edits that cannot be moved along;
+/// [`ErrorKind::File`] if a tensor is missing, or shapes contradict `config.json`.
+pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Result<Vec<OutputTensor>> {
+    let params = Params::new(config)?;
+    let layers = params.required_integer("num_hidden_layers")? as usize;
+    tensors.retain(|tensor| !params.architecture.skips(&tensor.info.name));
+    tensors.sort_by(|a, b| (origin(a), &a.info.name).cmp(&(origin(b), &b.info.name)));
+
+    let mut orders = HashMap::new();
+    let mut output = super::rope::factors(&params)?;
+    let mut stacks = Stacks::new(&params, &tensors)?;
     for tensor in tensors {
         let name = tensor.info.name.clone();
-        if BUFFERS.iter().any(|buffer| name.ends_with(buffer)) {
-            continue;
-        }
-        let Some(found) = architecture.match_hf(&name).filter(|found| found.layer.is_none_or(|l| l < layers))
-        else {
-            let message = format!(
-                "is not a tensor of a {}-layer model of the family `{}` as llama.cpp knows it",
-                layers,
-                architecture.gguf()
-            );
+        let Some(found) = params.architecture.match_hf(&name) else {
+            let family = params.architecture.gguf();
+            let message = format!("is not a tensor of the family `{family}` as it is known");
             return Err(Error::new(ErrorKind::Unsupported, message).tensor(&name));
         };
-        let shape = tensor.info.shape.clone();
-        let rows = shape.first().copied().unwrap_or(1);
-        let permutation = found.rule.permutation(rows, heads).map_err(|e| Error::from(e).tensor(&name))?;
-        let tensor = match permutation {
-            None => tensor,
+        if found.layer.is_some_and(|layer| layer >= layers) {
+            let message = format!("is of a layer beyond the {layers} of the model");
+            return Err(Error::corrupt(message).tensor(&name));
+        }
+        if let Some(expert) = found.expert {
+            output.extend(stacks.add(found, expert, tensor)?);
+            continue;
+        }
+        let rows = tensor.info.shape.first().copied().unwrap_or(1);
+        let permutation = found.rule.permutation(rows, params.heads()?);
+        let mut tensor = match permutation.map_err(|e| e.tensor(&name))? {
             Some(permutation) => {
-                let order: Arc<[usize]> = (0..rows).map(|row| permutation.hf_row(row)).collect();
-                tensor.with_rows(order, shape.clone())?
+                let order = orders.entry((rows, permutation)).or_insert_with(|| order_of(rows, permutation));
+                tensor.gather_rows(rows, order, &[rows])?
             }
+            None => tensor,
         };
-        let float = lorakit_quant::codec(tensor.info.dtype).is_some();
-        let tensor = tensor.renamed(found.gguf_name(), shape);
-        // Vectors and norms are read as F32 by every kernel of ggml; other types abort it.
-        written.push(match tensor.info.shape.len() < 2 && float {
-            true => tensor.stored_in(DType::F32),
-            false => tensor,
-        });
+        if found.rule.plus != 0.0 {
+            tensor = tensor.plus(found.rule.plus)?;
+        }
+        output.push(tensor.named(&found.gguf_name()));
     }
-    require_all(architecture, layers, &written)?;
-    Ok(written)
+    let present: Vec<&str> = output.iter().map(|tensor| tensor.info.name.as_str()).collect();
+    super::super::tensors::require_all(params.architecture, params.class.experts, layers as u64, &present)?;
+    let dtype =
+        |tensor: OutputTensor| if is_f32(&tensor.info) { tensor.with_dtype(DType::F32) } else { tensor };
+    Ok(output.into_iter().map(dtype).collect())
 }
 
-fn require_all(architecture: &Architecture, layers: usize, tensors: &[OutputTensor]) -> Result<()> {
-    let present: HashSet<&str> = tensors.iter().map(|t| t.info.name.as_str()).collect();
-    for rule in architecture.tensors().iter().filter(|rule| !rule.optional && rule.flag.is_none()) {
-        let repeats = if rule.is_layered() { layers } else { 1 };
-        for layer in 0..repeats {
-            let name = rule.gguf_name(rule.is_layered().then_some(layer));
-            if !present.contains(name.as_str()) {
-                let message = "the model needs it and has none under any name that is known";
-                return Err(Error::new(ErrorKind::Unmatched, message).tensor(&name));
+/// Whether llama.cpp needs the tensor in F32: vectors, norms, the routers of experts, rotary factors.
+pub fn is_f32(info: &TensorInfo) -> bool {
+    let name = info.name.as_str();
+    info.shape.len() < 2
+        || name.ends_with("_norm.weight")
+        || name.ends_with(".ffn_gate_inp.weight")
+        || !name.ends_with(".weight")
+}
+
+/// The tensors with all that need not be F32 in `dtype`, or in F16 where rows are not whole blocks of it.
+pub fn with_dtype(tensors: Vec<OutputTensor>, dtype: DType) -> Vec<OutputTensor> {
+    let cast = |tensor: OutputTensor| {
+        let row = tensor.info.shape.last().copied().unwrap_or(1);
+        match row.is_multiple_of(dtype.block().elements) {
+            _ if is_f32(&tensor.info) => tensor,
+            true => tensor.with_dtype(dtype),
+            false => tensor.with_dtype(DType::F16),
+        }
+    };
+    tensors.into_iter().map(cast).collect()
+}
+
+fn order_of(rows: usize, permutation: RowPermutation) -> RowOrder {
+    RowOrder::of_rows((0..rows).map(|row| permutation.hf_row(row)))
+}
+
+/// The file that holds the tensor, or that it is an edit of.
+fn origin(tensor: &OutputTensor) -> &std::path::Path {
+    match &tensor.recipe {
+        Recipe::Copy(tensor) => tensor.path(),
+        Recipe::Compute(compute) => compute.base.path(),
+        Recipe::Bytes(_) | Recipe::Part { .. } => std::path::Path::new(""),
+    }
+}
+
+/// Experts that wait for the others of their layer.
+struct Stacks {
+    experts: usize,
+    /// Tensors that are still to come, by layer.
+    left: BTreeMap<Option<usize>, usize>,
+    /// What is there, by layer and Hugging Face template.
+    waiting: BTreeMap<(Option<usize>, String), Stack>,
+}
+
+/// Experts of one layer and kind.
+struct Stack {
+    name: String,
+    parts: BTreeMap<usize, OutputTensor>,
+}
+
+impl Stacks {
+    fn new(params: &Params<'_>, tensors: &[OutputTensor]) -> Result<Self> {
+        let mut left = BTreeMap::new();
+        for tensor in tensors {
+            if let Some(Match { layer, expert: Some(_), .. }) =
+                params.architecture.match_hf(&tensor.info.name)
+            {
+                *left.entry(layer).or_default() += 1;
             }
         }
+        let experts = match params.integer("num_local_experts")? {
+            Some(experts) => experts,
+            None => params.integer("num_experts")?.unwrap_or(0),
+        };
+        Ok(Stacks { experts: experts as usize, left, waiting: BTreeMap::new() })
     }
-    Ok(())
+
+    /// The stacks of a layer, by Hugging Face name, once the last of its experts is there.
+    fn add(&mut self, found: Match<'_>, expert: usize, tensor: OutputTensor) -> Result<Vec<OutputTensor>> {
+        if expert >= self.experts {
+            let message = format!("is of expert {expert}, and `config.json` has {} experts", self.experts);
+            return Err(Error::corrupt(message).tensor(&tensor.info.name));
+        }
+        let template = found.rule.hf_template().unwrap_or_default().to_string();
+        let stack = self.waiting.entry((found.layer, template));
+        let stack = stack.or_insert_with(|| Stack { name: found.gguf_name(), parts: BTreeMap::new() });
+        stack.parts.insert(expert, tensor);
+        let left = self.left.entry(found.layer).or_default();
+        *left -= 1;
+        if *left > 0 {
+            return Ok(Vec::new());
+        }
+        let of_layer: Vec<_> = self.waiting.extract_if(.., |(layer, _), _| *layer == found.layer).collect();
+        let stacked = |(_, Stack { name, parts })| {
+            if parts.len() != self.experts {
+                let message = format!("has {} of {} experts", parts.len(), self.experts);
+                return Err(Error::corrupt(message).tensor(&name));
+            }
+            OutputTensor::stack(&name, parts.into_values().collect())
+        };
+        of_layer.into_iter().map(stacked).collect()
+    }
 }

@@ -10,7 +10,7 @@ use lorakit_tensor::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
 use super::keys::{missing, text};
-pub(super) use split::recognize;
+pub(super) use split::Split;
 pub(super) use vocab::SpecialIds;
 use vocab::{Frame, Kind, Vocab};
 

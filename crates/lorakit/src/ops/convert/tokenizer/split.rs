@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// A way to cut text.
 #[derive(Debug)]
-pub(super) struct Split {
+pub(in super::super) struct Split {
     names: &'static [&'static str],
     steps: &'static [Step],
     /// Text is composed to NFC first.
@@ -110,6 +110,18 @@ impl Split {
         })
     }
 
+    /// The first name of the way that a `tokenizer.json` of these members has, if it is a known one.
+    pub(in super::super) fn of_pre_tokenizer(
+        normalizer: &Value,
+        pre_tokenizer: &Value,
+    ) -> Option<&'static str> {
+        let steps = steps(pre_tokenizer);
+        let same = |split: &&Split| {
+            split.normalizer() == *normalizer && self::steps(&split.pre_tokenizer()) == steps
+        };
+        SPLITS.iter().find(same)?.names.first().copied()
+    }
+
     /// `normalizer` of `tokenizer.json`.
     pub(super) fn normalizer(&self) -> Value {
         if self.nfc { json!({"type": "NFC"}) } else { Value::Null }
@@ -133,29 +145,20 @@ impl Split {
     }
 }
 
-/// The name of the way to cut text that `pre_tokenizer` of a `tokenizer.json` holds, if it is known.
-pub(in super::super) fn recognize(pre_tokenizer: &Value, ignore_merges: bool) -> Option<&'static str> {
-    let given = passes(pre_tokenizer);
-    let same =
-        |split: &&Split| split.ignore_merges == ignore_merges && passes(&split.pre_tokenizer()) == given;
-    SPLITS.iter().find(same)?.names.first().copied()
-}
-
-/// The passes of a pre-tokenizer, one after the other, without what is of no effect or the default.
-fn passes(pre_tokenizer: &Value) -> Vec<Value> {
-    match pre_tokenizer["pretokenizers"].as_array() {
-        Some(steps) => steps.iter().flat_map(passes).collect(),
-        None => {
-            let mut pass = pre_tokenizer.clone();
-            if let Some(pass) = pass.as_object_mut() {
-                pass.shift_remove("trim_offsets");
-                if pass.get("use_regex") == Some(&Value::Bool(true)) {
-                    pass.shift_remove("use_regex");
-                }
-            }
-            vec![pass]
+/// What the steps of a pre-tokenizer do, whether they stand in a sequence or alone. Whether offsets are trimmed
+/// makes no difference to the pieces.
+fn steps(pre_tokenizer: &Value) -> Vec<Value> {
+    let steps = match &pre_tokenizer["pretokenizers"] {
+        Value::Array(steps) => steps.clone(),
+        _ => vec![pre_tokenizer.clone()],
+    };
+    let known = |mut step: Value| {
+        if let Some(step) = step.as_object_mut() {
+            step.remove("trim_offsets");
         }
-    }
+        step
+    };
+    steps.into_iter().map(known).collect()
 }
 
 #[cfg(test)]
@@ -178,16 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn every_way_is_recognized() {
+    fn a_pre_tokenizer_tells_its_name() {
         for split in SPLITS {
-            let name = recognize(&split.pre_tokenizer(), split.ignore_merges);
-            assert_eq!(name, split.names.first().copied());
+            let name = Split::of_pre_tokenizer(&split.normalizer(), &split.pre_tokenizer()).unwrap();
+            assert_eq!(Split::find(name).unwrap().pre_tokenizer(), split.pre_tokenizer());
         }
-        let bare =
-            json!({"type": "ByteLevel", "use_regex": true, "trim_offsets": false, "add_prefix_space": false});
-        assert_eq!(recognize(&bare, false), Some("gpt-2"));
-        assert_eq!(recognize(&bare, true), None);
-        assert_eq!(recognize(&Value::Null, false), None);
+        let alone =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
+        assert_eq!(Split::of_pre_tokenizer(&Value::Null, &alone), Some("gpt-2"));
+        let prefixed = json!({"type": "ByteLevel", "add_prefix_space": true, "use_regex": true});
+        assert_eq!(Split::of_pre_tokenizer(&Value::Null, &prefixed), None);
     }
 
     #[test]

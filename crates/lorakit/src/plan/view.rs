@@ -1,0 +1,148 @@
+//! Tensors that are made of others, or of values in memory; recipes read them like tensors of files.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lorakit_tensor::{DType, Extent, Result as TensorResult, TensorInfo, TensorSource};
+
+use super::RowOrder;
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// Rows of some tensors, one tensor after another.
+struct Rows {
+    info: [TensorInfo; 1],
+    parts: Vec<Part>,
+    row_bytes: u64,
+}
+
+/// Rows of one tensor, and the first row of the view that they become.
+struct Part {
+    tensor: TensorRef,
+    order: RowOrder,
+    start: usize,
+}
+
+/// Values in memory.
+struct Memory {
+    info: [TensorInfo; 1],
+    bytes: Vec<u8>,
+    origin: PathBuf,
+}
+
+impl TensorRef {
+    /// The tensor of shape `shape` whose rows are rows of `parts`, all of one dtype and of `cols` columns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if rows do not begin at whole blocks, or dtypes differ.
+    pub(super) fn of_rows(parts: Vec<(TensorRef, RowOrder)>, cols: usize, shape: Vec<usize>) -> Result<Self> {
+        let Some(first) = parts.first().map(|(tensor, _)| tensor.info().clone()) else {
+            return Err(Error::corrupt("would have no rows"));
+        };
+        if let Some((other, _)) = parts.iter().find(|(tensor, _)| tensor.info().dtype != first.dtype) {
+            let message =
+                format!("is {}, and is stacked with tensors of {}", other.info().dtype, first.dtype);
+            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&other.info().name));
+        }
+        let Some(row_bytes) = first.dtype.byte_len(cols as u64) else {
+            let message = format!("has rows of {cols} values, which are not whole blocks of {}", first.dtype);
+            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&first.name));
+        };
+        let mut start = 0;
+        let parts = parts.into_iter().map(|(tensor, order)| {
+            let part = Part { start, tensor, order };
+            start += part.order.len();
+            part
+        });
+        let rows = Rows { parts: parts.collect(), info: [TensorInfo { shape, ..first }], row_bytes };
+        Ok(TensorRef::new(Arc::new(rows), 0))
+    }
+
+    /// A tensor of these values, which follow from the file `origin`.
+    pub(crate) fn of_values(name: &str, values: &[f32], origin: &Path) -> Self {
+        let info = TensorInfo { name: name.to_string(), dtype: DType::F32, shape: vec![values.len()] };
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        TensorRef::new(Arc::new(Memory { info: [info], bytes, origin: origin.to_path_buf() }), 0)
+    }
+}
+
+impl Rows {
+    /// The runs of stored rows that the rows `rows` of the view are.
+    fn runs(&self, rows: Range<usize>) -> impl Iterator<Item = (&TensorRef, Range<usize>)> {
+        self.parts.iter().flat_map(move |part| {
+            let end = part.start + part.order.len();
+            let start = rows.start.clamp(part.start, end) - part.start;
+            let end = rows.end.clamp(part.start, end) - part.start;
+            part.order.sources(start..end).map(|source| (&part.tensor, source))
+        })
+    }
+}
+
+impl TensorSource for Rows {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.info
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.info.iter().position(|info| info.name == name)
+    }
+
+    fn read(&self, _: usize, bytes: Range<u64>) -> TensorResult<Cow<'_, [u8]>> {
+        if bytes.is_empty() {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        // Whole rows that cover the range, of which the first and the last may be cut.
+        let rows = (bytes.start / self.row_bytes) as usize..bytes.end.div_ceil(self.row_bytes) as usize;
+        let mut skip = bytes.start % self.row_bytes;
+        let mut left = bytes.end - bytes.start;
+        let mut gathered = Vec::new();
+        for (tensor, source) in self.runs(rows) {
+            let start = source.start as u64 * self.row_bytes + skip;
+            let end = (source.end as u64 * self.row_bytes).min(start + left);
+            let piece = tensor.stored(start..end)?;
+            if end - start == bytes.end - bytes.start {
+                return Ok(piece);
+            }
+            gathered.reserve_exact(if gathered.is_empty() { left as usize } else { 0 });
+            gathered.extend_from_slice(&piece);
+            left -= end - start;
+            skip = 0;
+        }
+        Ok(Cow::Owned(gathered))
+    }
+
+    fn extent(&self, _: usize) -> Option<Extent<'_>> {
+        let mut runs = self.runs(0..usize::MAX);
+        let (Some((tensor, rows)), None) = (runs.next(), runs.next()) else { return None };
+        let mut extent = tensor.extent()?;
+        extent.offset += rows.start as u64 * self.row_bytes;
+        Some(extent)
+    }
+
+    fn path_of(&self, _: usize) -> &Path {
+        self.parts[0].tensor.path()
+    }
+}
+
+impl TensorSource for Memory {
+    fn tensors(&self) -> &[TensorInfo] {
+        &self.info
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        self.info.iter().position(|info| info.name == name)
+    }
+
+    fn read(&self, _: usize, bytes: Range<u64>) -> TensorResult<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(&self.bytes[bytes.start as usize..bytes.end as usize]))
+    }
+
+    fn extent(&self, _: usize) -> Option<Extent<'_>> {
+        None
+    }
+
+    fn path_of(&self, _: usize) -> &Path {
+        &self.origin
+    }
+}
