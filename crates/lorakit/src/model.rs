@@ -60,19 +60,28 @@ impl Model {
     /// # Errors
     /// As [`Self::open`], for GGUF files of an unknown family or tokenizer, and as [`packed::view`].
     pub fn open_as_hf(path: &Path, mode: ReadMode, dtype: Option<DType>) -> Result<Self> {
-        let mut model = Self::open(path, mode)?;
-        if model.checkpoint.format() == Format::Gguf {
-            (model.source, model.rebuilt) = convert::view(&model.checkpoint, dtype)?;
-            let config = model.rebuilt.iter().find(|f| f.name == "config.json");
+        Self::open(path, mode)?.into_hf(dtype)
+    }
+
+    /// The opened model, seen as [`Self::open_as_hf`] sees it.
+    pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
+        if self.is_gguf() {
+            (self.source, self.rebuilt) = convert::view(&self.checkpoint, dtype)?;
+            let config = self.rebuilt.iter().find(|f| f.name == "config.json");
             if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
-                model.config = Some(ModelConfig { json: json::parse(text)? });
+                self.config = Some(ModelConfig { json: json::parse(text)? });
             }
         } else if let Some((source, packing)) =
-            packed::view(&model.checkpoint, model.config.as_ref()).map_err(|e| e.at(path))?
+            packed::view(&self.checkpoint, self.config.as_ref()).map_err(|e| e.at(&self.path))?
         {
-            (model.source, model.packing) = (source, Some(packing));
+            (self.source, self.packing) = (source, Some(packing));
         }
-        Ok(model)
+        Ok(self)
+    }
+
+    /// Whether it is stored as GGUF.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.checkpoint.format() == Format::Gguf
     }
 
     /// Files of the model folder that were rebuilt from GGUF metadata; none for other formats.
@@ -95,6 +104,11 @@ impl Model {
         TensorRef::new(Arc::clone(&self.source), index)
     }
 
+    /// Every tensor, in file order, to read from.
+    pub(crate) fn refs(&self) -> impl Iterator<Item = TensorRef> + '_ {
+        (0..self.tensors().len()).map(|i| self.tensor(i))
+    }
+
     /// The tensors as they are stored, under the names of the file.
     pub(crate) fn stored(&self) -> impl Iterator<Item = TensorRef> + '_ {
         let source: Arc<dyn TensorSource> = self.checkpoint.clone();
@@ -113,6 +127,12 @@ impl Model {
         let said = self.config.as_ref().and_then(ModelConfig::dtype);
         let known = [DType::F32, DType::F16].into_iter().find(|dtype| torch_name(*dtype) == said);
         Some(known.unwrap_or(DType::BF16))
+    }
+
+    /// The dtype that the model is written in where none is asked for and tensors do not keep theirs:
+    /// [`Self::packed_dtype`], or that of most matrices.
+    pub(crate) fn natural_dtype(&self) -> DType {
+        self.packed_dtype().unwrap_or_else(|| convert::natural_dtype(self.tensors()))
     }
 
     /// The dtype that tensor `index` keeps where none is asked for: its own, or [`Self::packed_dtype`].
@@ -165,15 +185,7 @@ impl ModelConfig {
 
     /// A number of the language model's configuration, e.g. `hidden_size`.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.get(name).as_u64()
-    }
-
-    /// An entry of the language model's configuration, null if there is none.
-    pub(crate) fn get(&self, name: &str) -> &Value {
-        match &self.text()[name] {
-            Value::Null => &self.json[name],
-            value => value,
-        }
+        self.entry(name)?.as_u64()
     }
 
     /// Whether input and output embedding are one tensor. Families differ in their default; where the file is

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::LowRank;
-use super::pack::{Packed, Part};
+use super::pack::{Packed, Part, little_endian};
 use crate::TensorRef;
 
 /// One tensor of the output and how its bytes come about.
@@ -162,6 +162,17 @@ impl OutputTensor {
             _ => None,
         }
         .unwrap_or(self.info.dtype.name())
+    }
+
+    /// Whether values change, apart from the dtype.
+    pub fn edited(&self) -> bool {
+        matches!(&self.recipe, Recipe::Compute(compute) if compute.edits())
+    }
+
+    /// A vector of these values, in F32.
+    pub(crate) fn of_values(name: &str, values: &[f32]) -> Self {
+        let info = TensorInfo { name: name.to_string(), dtype: DType::F32, shape: vec![values.len()] };
+        OutputTensor { info, recipe: Recipe::Bytes(little_endian(values).into()) }
     }
 
     /// Bytes before row `row` of the matrix that `compute` makes.

@@ -1,11 +1,11 @@
-//! Tensors that are made of others, or of values in memory; recipes read them like tensors of files.
+//! Tensors that are made of rows of others; recipes read them like tensors of files.
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use lorakit_tensor::{DType, Extent, Result as TensorResult, TensorInfo, TensorSource};
+use lorakit_tensor::{Extent, Result as TensorResult, TensorInfo, TensorSource};
 
 use super::RowOrder;
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -22,13 +22,6 @@ struct Part {
     tensor: TensorRef,
     order: RowOrder,
     start: usize,
-}
-
-/// Values in memory.
-struct Memory {
-    info: [TensorInfo; 1],
-    bytes: Vec<u8>,
-    origin: PathBuf,
 }
 
 impl TensorRef {
@@ -57,13 +50,6 @@ impl TensorRef {
         });
         let rows = Rows { parts: parts.collect(), info: [TensorInfo { shape, ..first }], row_bytes };
         Ok(TensorRef::new(Arc::new(rows), 0))
-    }
-
-    /// A tensor of these values, which follow from the file `origin`.
-    pub(crate) fn of_values(name: &str, values: &[f32], origin: &Path) -> Self {
-        let info = TensorInfo { name: name.to_string(), dtype: DType::F32, shape: vec![values.len()] };
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        TensorRef::new(Arc::new(Memory { info: [info], bytes, origin: origin.to_path_buf() }), 0)
     }
 }
 
@@ -122,27 +108,5 @@ impl TensorSource for Rows {
 
     fn path_of(&self, _: usize) -> &Path {
         self.parts[0].tensor.path()
-    }
-}
-
-impl TensorSource for Memory {
-    fn tensors(&self) -> &[TensorInfo] {
-        &self.info
-    }
-
-    fn find(&self, name: &str) -> Option<usize> {
-        self.info.iter().position(|info| info.name == name)
-    }
-
-    fn read(&self, _: usize, bytes: Range<u64>) -> TensorResult<Cow<'_, [u8]>> {
-        Ok(Cow::Borrowed(&self.bytes[bytes.start as usize..bytes.end as usize]))
-    }
-
-    fn extent(&self, _: usize) -> Option<Extent<'_>> {
-        None
-    }
-
-    fn path_of(&self, _: usize) -> &Path {
-        &self.origin
     }
 }

@@ -67,11 +67,8 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
         return Err(Error::new(ErrorKind::Usage, message).at(&options.output));
     }
     let dtype = options.dtype.unwrap_or_else(|| natural_dtype(model.tensors()));
-    let mut from = BTreeMap::new();
-    for info in model.tensors() {
-        *from.entry(info.dtype).or_default() += 1;
-    }
-    let tensors = (0..model.tensors().len()).map(|i| OutputTensor::cast(model.tensor(i), dtype)).collect();
+    let from = count_dtypes(model.tensors());
+    let tensors = model.refs().map(|tensor| OutputTensor::cast(tensor, dtype)).collect();
     for info in model.tensors() {
         if lorakit_quant::codec(info.dtype).is_none() {
             let message = format!("is stored as {}, for which there is no decoder yet", info.dtype);
@@ -84,6 +81,15 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
     let target = Target::Folder(options.output.clone());
     let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, side_files)?;
     Ok(Convert { plan, dtype, from })
+}
+
+/// How many tensors have each dtype.
+fn count_dtypes(tensors: &[TensorInfo]) -> BTreeMap<DType, usize> {
+    let mut counts = BTreeMap::new();
+    for info in tensors {
+        *counts.entry(info.dtype).or_default() += 1;
+    }
+    counts
 }
 
 /// The dtype a decoded model is written in: the one most matrices have if it is F32, F16 or BF16, else BF16.

@@ -13,11 +13,10 @@ mod tied;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{DType, Format, ReadMode, TensorInfo};
+use lorakit_tensor::{DType, ReadMode, TensorInfo};
 
 pub use tied::Tied;
 
-use super::convert::natural_dtype;
 use super::inspect;
 use super::quantize::{Chosen, Quantization};
 use crate::adapter::{Adapter, Finding, Severity};
@@ -138,10 +137,8 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
     let to_gguf = matches!(options.quantization, Some(Quantization::Gguf { .. }));
     let to_packed = matches!(options.quantization, Some(Quantization::Packed { .. }));
-    let decoded = !to_gguf && (to_packed || base.checkpoint().format() == Format::Gguf);
-    let dtype = options
-        .dtype
-        .or_else(|| decoded.then(|| base.packed_dtype().unwrap_or_else(|| natural_dtype(base.tensors()))));
+    let decoded = !to_gguf && (to_packed || base.is_gguf());
+    let dtype = options.dtype.or_else(|| decoded.then(|| base.natural_dtype()));
     let options = &MergeOptions { dtype, ..options.clone() };
     let mut notes = Vec::new();
     let mut adapters = Vec::new();

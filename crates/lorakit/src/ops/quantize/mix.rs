@@ -54,12 +54,11 @@ pub(crate) fn apply(
             format!("{file_type} keeps too little to do without an importance matrix (`--imatrix`)");
         return Err(Error::new(ErrorKind::Imatrix, message));
     }
-    let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
+    let mut infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
     if mix.file_type.is_some() {
-        let mut places: Vec<Option<OutputTensor>> = tensors.into_iter().map(Some).collect();
-        tensors = file_order(&infos).into_iter().filter_map(|i| places[i].take()).collect();
+        let order = file_order(&infos);
+        (tensors, infos) = (in_order(tensors, &order), in_order(infos, &order));
     }
-    let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
     let mut choices: Vec<(DType, String, bool)> = match mix.file_type {
         None => infos.iter().map(|info| (info.dtype, "kept".to_string(), false)).collect(),
         Some(file_type) => choose(file_type, &Facts::read(metadata), &mix.options, &infos)
@@ -99,13 +98,18 @@ pub(crate) fn apply(
     Ok((written, rows))
 }
 
+/// `items`, the one at `order[n]` as number `n`.
+fn in_order<T>(items: Vec<T>, order: &[usize]) -> Vec<T> {
+    let mut places: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    order.iter().filter_map(|&i| places[i].take()).collect()
+}
+
 /// Raises an edited tensor to `wanted`, or to what its rows divide into, if that has more bits.
 fn promote(tensor: &OutputTensor, wanted: DType, choice: &mut (DType, String, bool)) {
-    let edited = matches!(&tensor.recipe, Recipe::Compute(compute) if compute.edits());
     let columns = tensor.info.shape.last().copied().unwrap_or(1);
     let fits = |dtype: &DType| columns.is_multiple_of(dtype.block().elements);
     let Some(raised) = [wanted, DType::Q8_0, DType::F16].into_iter().find(fits) else { return };
-    if edited && bits(raised) > bits(choice.0) {
+    if tensor.edited() && bits(raised) > bits(choice.0) {
         *choice = (raised, "changed by the adapter: promoted".into(), false);
     }
 }
@@ -121,14 +125,10 @@ fn uses_importance(dtype: DType) -> bool {
 fn with_importance(mut tensor: OutputTensor, imatrix: Option<&Imatrix>) -> OutputTensor {
     let (Some(imatrix), Recipe::Compute(compute)) = (imatrix, &mut tensor.recipe) else { return tensor };
     if uses_importance(tensor.info.dtype) {
-        let cols = tensor.info.shape.last().copied().unwrap_or(1);
-        let sets = match tensor.info.shape.as_slice() {
-            [experts, _, _] => *experts,
-            _ => 1,
-        };
-        compute.importance = imatrix
-            .get(&tensor.info.name, cols, sets)
-            .map(|values| Importance { values: Arc::from(values), rows_each: compute.rows / sets.max(1) });
+        compute.importance = imatrix.of(&tensor.info).map(|(values, matrices)| Importance {
+            values: Arc::from(values),
+            rows_each: compute.rows / matrices.max(1),
+        });
     }
     tensor
 }

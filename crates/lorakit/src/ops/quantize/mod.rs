@@ -9,16 +9,16 @@ mod packed;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{Format, ReadMode};
+use lorakit_tensor::ReadMode;
 
 pub use imatrix::Imatrix;
 pub use kind::{PackedType, QuantType};
 pub use mix::{Chosen, Mix};
 
 pub(crate) use gguf::of_hugging_face;
+pub(crate) use metadata::QUANTIZATION_VERSION;
 pub(crate) use packed::apply as pack;
 
-use super::convert::natural_dtype;
 use super::travel::{set_config, side_files_of, travelling};
 use crate::adapter::Finding;
 use crate::plan::{Container, OutputTensor, Packer, Plan, Target};
@@ -100,15 +100,11 @@ fn to_gguf(
 ) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, true)?;
     let source = Model::open(&options.source, options.mode)?;
-    let gguf_source = source.checkpoint().format() == Format::Gguf;
-    let model = match gguf_source {
-        true => source,
-        false => Model::open_as_hf(&options.source, options.mode, None)?,
-    };
+    // A GGUF file stays one, under its own names.
+    let model = if source.is_gguf() { source } else { source.into_hf(None)? };
     refuse_quantized(&model, options.requantize)?;
-    let tensors: Vec<OutputTensor> =
-        (0..model.tensors().len()).map(|i| OutputTensor::copy(model.tensor(i))).collect();
-    let (metadata, tensors, chosen) = match gguf_source {
+    let tensors = model.refs().map(OutputTensor::copy).collect();
+    let (metadata, tensors, chosen) = match model.is_gguf() {
         true => gguf::of_gguf(&model, tensors, mix, imatrix, notes)?,
         false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
     };
@@ -123,9 +119,8 @@ fn to_packed(options: &QuantizeOptions, packing: Packer) -> Result<(Plan, Vec<Ch
     require_name(&options.output, false)?;
     let model = Model::open_as_hf(&options.source, options.mode, None)?;
     refuse_quantized(&model, options.requantize)?;
-    let dtype = model.packed_dtype().unwrap_or_else(|| natural_dtype(model.tensors()));
-    let tensors = (0..model.tensors().len()).map(|i| {
-        let tensor = model.tensor(i);
+    let dtype = model.natural_dtype();
+    let tensors = model.refs().map(|tensor| {
         let float = lorakit_quant::codec(tensor.info().dtype).is_some();
         let dtype = if float { dtype } else { tensor.info().dtype };
         OutputTensor::cast(tensor, dtype)

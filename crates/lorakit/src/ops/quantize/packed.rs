@@ -41,10 +41,9 @@ pub(crate) fn apply(
     for tensor in tensors {
         let from = tensor.source_dtype().unwrap_or(tensor.info.dtype).name();
         let module = tensor.info.name.strip_suffix(".weight").map(str::to_string);
-        let edited = matches!(&tensor.recipe, Recipe::Compute(compute) if compute.edits());
         let why = match reason_to_keep(&tensor, module.as_deref()) {
             Some(why) => Some(why),
-            None if promote && edited => {
+            None if promote && tensor.edited() => {
                 skipped.extend(module);
                 Some("changed by the adapter: promoted")
             }

@@ -1,5 +1,6 @@
 //! The metadata of a GGUF model, in the order and with the types of llama.cpp's converter.
 
+use lorakit_quant::mix::FileType;
 use lorakit_tensor::DType;
 use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
 
@@ -8,11 +9,9 @@ use super::params::{Params, missing};
 use super::rope::Rope;
 use super::{general, tokenizer};
 use crate::arch::{Entry, KeyRule, KeyType, Named, common};
+use crate::ops::quantize::QUANTIZATION_VERSION;
 use crate::plan::OutputTensor;
 use crate::{Error, ModelConfig, Result};
-
-/// `general.quantization_version`, of all block types that are in use.
-const QUANTIZATION_VERSION: u32 = 2;
 
 /// What the metadata are made from.
 #[derive(Clone, Copy)]
@@ -62,13 +61,7 @@ pub fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
 
 /// `general.file_type` of a file whose matrices are of type `dtype`, if llama.cpp has a number for it.
 pub fn file_type(dtype: DType) -> Option<u32> {
-    Some(match dtype {
-        DType::F32 => 0,
-        DType::F16 => 1,
-        DType::Q8_0 => 7,
-        DType::BF16 => 32,
-        _ => return None,
-    })
+    FileType::from_name(dtype.name()).map(FileType::id)
 }
 
 fn family_key(params: &Params<'_>, key: &str) -> String {

@@ -19,18 +19,17 @@ mod rope;
 mod tensors;
 mod tokenizer;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::format::gguf::{Metadata, Value};
-use lorakit_tensor::{DType, Format, ReadMode};
+use lorakit_tensor::{DType, ReadMode};
 
 pub use files::Lookup;
 pub use metadata::{MetadataSources, file_type, metadata};
 pub use tensors::{gguf_tensors, is_f32, with_dtype};
 
 use super::keys::Keys;
-use super::{Convert, natural_dtype};
+use super::{Convert, count_dtypes, natural_dtype};
 use crate::model::ModelConfig;
 use crate::plan::{Container, OutputTensor, Plan, Target};
 use crate::{Error, ErrorKind, Model, Result};
@@ -59,18 +58,15 @@ pub struct ToGgufOptions {
 /// is not quantised.
 pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
     crate::ops::quantize::require_name(&options.output, true)?;
-    if Model::open(&options.source, options.mode)?.checkpoint().format() == Format::Gguf {
+    let model = Model::open(&options.source, options.mode)?;
+    if model.is_gguf() {
         let message = "is a GGUF model already; `lorakit quantize` changes its types";
         return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
     }
-    let model = Model::open_as_hf(&options.source, options.mode, None)?;
-    let natural = || model.packed_dtype().unwrap_or_else(|| natural_dtype(model.tensors()));
-    let dtype = options.dtype.unwrap_or_else(natural);
-    let mut from = BTreeMap::new();
-    for info in model.tensors() {
-        *from.entry(info.dtype).or_default() += 1;
-    }
-    let copies = (0..model.tensors().len()).map(|i| OutputTensor::copy(model.tensor(i))).collect();
+    let model = model.into_hf(None)?;
+    let dtype = options.dtype.unwrap_or_else(|| model.natural_dtype());
+    let from = count_dtypes(model.tensors());
+    let copies = model.refs().map(OutputTensor::copy).collect();
     let (metadata, tensors) = forth(&model, copies, dtype, options.pre.as_deref())?;
     let container = Container::Gguf(metadata);
     let target = Target::File(options.output.clone());
@@ -92,9 +88,9 @@ pub(crate) fn model(
     tensors: Vec<OutputTensor>,
     pre: Option<&str>,
 ) -> Result<(Metadata, Vec<OutputTensor>)> {
-    match model.checkpoint().format() {
-        Format::Gguf => back(model, tensors),
-        _ => forth(model, tensors, natural_dtype(model.tensors()), pre),
+    match model.is_gguf() {
+        true => back(model, tensors),
+        false => forth(model, tensors, natural_dtype(model.tensors()), pre),
     }
 }
 

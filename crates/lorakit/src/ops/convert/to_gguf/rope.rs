@@ -1,14 +1,13 @@
 //! Rotary embeddings: the keys that say how positions are scaled, and the tensors of factors.
 
 use std::f32::consts::PI;
-use std::path::Path;
 
 use lorakit_tensor::format::gguf::Value as GgufValue;
 use serde_json::Value;
 
 use super::params::{Params, float};
 use crate::plan::OutputTensor;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, ErrorKind, Result};
 
 /// The entries of `rope_parameters` (transformers 5), or of `rope_scaling` and beside it (before).
 #[derive(Debug, Clone, Copy)]
@@ -182,7 +181,7 @@ pub(super) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>> {
             );
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
-        Ok(OutputTensor::copy(TensorRef::of_values(name, &values, Path::new("config.json"))))
+        Ok(OutputTensor::of_values(name, &values))
     };
     tensors.into_iter().map(tensor).collect()
 }

@@ -92,6 +92,12 @@ impl Imatrix {
         (Some(importance.len()) == columns.checked_mul(matrices)).then_some(importance)
     }
 
+    /// The importance of the columns of a tensor, and of how many matrices it is, as [`Self::get`].
+    pub(crate) fn of(&self, tensor: &TensorInfo) -> Option<(&[f32], usize)> {
+        let (columns, matrices) = columns_and_matrices(&tensor.shape);
+        Some((self.get(&tensor.name, columns, matrices)?, matrices))
+    }
+
     /// Whether this is the importance matrix of the model that `tensors` belong to. Pass those that will be encoded in
     /// a type that uses importance.
     ///
