@@ -10,6 +10,7 @@ use lorakit_quant::mix::FileType;
 use serde_json::{Value, json};
 
 use super::planned;
+use super::quantize::chosen_json;
 use crate::args::{
     self, Common, DtypeChoice, MergeFormat, MergeQuantize, MoeChoice, RoundingChoice, TiedChoice,
 };
@@ -27,6 +28,7 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
         if ui.json {
             let mut object = json!({ "schema": "lorakit.merge/1", "dry_run": true });
             object["plan"] = planned::plan_json(&merge.plan, common.threads);
+            object["types"] = chosen_json(&merge.chosen);
             object["findings"] = findings(&merge);
             return ui.json(&object);
         }
@@ -164,6 +166,7 @@ fn summary_json(merge: &Merge, report: &Report) -> Value {
         "changed_tensors": merge.edited,
         "added_tensors": merge.added,
         "retention": retention.collect::<serde_json::Map<_, _>>(),
+        "types": chosen_json(&merge.chosen),
         "findings": findings(merge),
     });
     if let (Some(object), Value::Object(run)) =
