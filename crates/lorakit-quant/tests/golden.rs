@@ -1,5 +1,7 @@
 //! Every decoder and encoder equals the reference, bit for bit.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -39,7 +39,7 @@ const fn unpack<const V: usize, const N: usize>(hex: &[u8], values: &[i8]) -> [[
             }
         };
         // The high half of a byte comes first, the low byte of a point too.
-        let bit = 4 * (nibbles % 4 ^ 1);
+        let bit = 4 * ((nibbles % 4) ^ 1);
         let point = &mut points[nibbles / 4];
         let mut place = 0;
         while place < 4 / bits {

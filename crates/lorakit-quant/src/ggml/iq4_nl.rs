@@ -4,8 +4,8 @@
 //! d f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = d · CODEBOOK[code]
 //! ```
 
-use super::search::codebook::{self, CODEBOOK, nearest_code};
-use super::search::{lanes, transposed, weight};
+use super::search::codebook::{self, CODEBOOK};
+use super::search::{lane, lanes, transposed, weight};
 use super::{half, inverse, nibbles, to_half, to_nibbles};
 
 block_type!(IQ4_NL { d: 2, qs: 16 });
@@ -32,11 +32,8 @@ impl Block {
             None => x.map(|x| lanes(|i| x[i] * x[i])),
         };
         let scales = codebook::scales(&x, &weights);
-        std::array::from_fn(|i| {
-            let inverse = inverse(scales[i]);
-            let codes: [u8; VALUES] = lanes(|l| nearest_code(inverse * values[i][l]));
-            Block { d: to_half(scales[i]), qs: to_nibbles(&codes) }
-        })
+        let codes = codebook::codes(&x, &scales.map(inverse));
+        std::array::from_fn(|i| Block { d: to_half(scales[i]), qs: to_nibbles(&lane(&codes, i)) })
     }
 }
 

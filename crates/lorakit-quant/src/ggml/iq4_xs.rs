@@ -9,8 +9,8 @@
 //! value = d · (scale - 32) · CODEBOOK[code]
 //! ```
 
-use super::search::codebook::{self, nearest_code};
-use super::search::{lanes, nearest, transposed, weight};
+use super::search::codebook;
+use super::search::{lane, lanes, nearest, transposed, weight};
 use super::{half, inverse, iq4_nl, to_half, to_nibbles};
 
 block_type!(IQ4_XS { d: 2, scales_h: 2, scales_l: 4, qs: 128 });
@@ -50,21 +50,21 @@ impl Block {
             None => x.map(|x| lanes(|i| x[i] * x[i])),
         };
         let scales = codebook::scales(&x, &weights);
+        let d: [f32; GROUP] = std::array::from_fn(|g| {
+            let scales = &scales[8 * g..][..8];
+            -scales.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max }) / 32.0
+        });
+        let steps: [i32; 16] = lanes(|i| nearest(inverse(d[i / 8]) * scales[i]).clamp(-32, 31));
+        let codes = codebook::codes(&x, &lanes(|i| inverse(d[i / 8] * steps[i] as f32)));
         std::array::from_fn(|g| {
-            let scales: [f32; 8] = lanes(|b| scales[8 * g + b]);
-            let largest = scales.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max });
-            let d = -largest / 32.0;
             let (mut high, mut low, mut qs) = (0, [0; 4], [0; 128]);
             for (b, qs) in qs.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = nearest(inverse(d) * scales[b]).max(-32).min(31);
-                let inverse = inverse(d * scale as f32);
-                let values = &values[g].as_chunks::<32>().0[b];
-                *qs = to_nibbles(&lanes::<u8, 32>(|l| nearest_code(inverse * values[l])));
-                let scale = (scale + 32) as u16;
+                let scale = (steps[8 * g + b] + 32) as u16;
                 low[b / 2] |= (scale as u8 & 15) << (4 * (b % 2));
                 high |= (scale >> 4) << (2 * b);
+                *qs = to_nibbles(&lane(&codes, 8 * g + b));
             }
-            Block { d: to_half(d), scales_h: high.to_le_bytes(), scales_l: low, qs }
+            Block { d: to_half(d[g]), scales_h: high.to_le_bytes(), scales_l: low, qs }
         })
     }
 }

@@ -64,7 +64,7 @@ impl Block {
             *codes = match scale {
                 // The codes of the search stay.
                 0.0 => lane(&fit.codes, j),
-                _ => lanes(|l| nearest((values[l] + min) / scale).max(0).min(3) as u8),
+                _ => lanes(|l| nearest((values[l] + min) / scale).clamp(0, 3) as u8),
             };
         }
         [Block { scales: lanes(|j| scales[j] | mins[j] << 4), qs: pairs_of_bits(&codes), d, dmin }]

@@ -69,7 +69,7 @@ impl Block {
             *codes = match scale {
                 // The codes of the search stay.
                 0.0 => lane(&fit.codes, j),
-                _ => lanes(|l| (nearest(values[l] / scale).max(-4).min(3) + 4) as u8),
+                _ => lanes(|l| (nearest(values[l] / scale).clamp(-4, 3) + 4) as u8),
             };
         }
         for (k, codes) in codes.as_chunks::<32>().0.iter().enumerate() {
@@ -94,5 +94,5 @@ fn share(scales: &[f32; 16]) -> (f32, [u8; 16]) {
         return (0.0, [0; 16]);
     }
     let inverse = -32.0 / largest;
-    (1.0 / inverse, lanes(|j| (nearest(inverse * scales[j]).max(-32).min(31) + 32) as u8))
+    (1.0 / inverse, lanes(|j| (nearest(inverse * scales[j]).clamp(-32, 31) + 32) as u8))
 }

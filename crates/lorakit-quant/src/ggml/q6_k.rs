@@ -60,7 +60,7 @@ impl Block {
             *codes = match scale {
                 // The codes of the search stay.
                 0.0 => lane(&fit.codes, j),
-                _ => lanes(|l| (nearest(values[l] / scale).max(-32).min(31) + 32) as u8),
+                _ => lanes(|l| (nearest(values[l] / scale).clamp(-32, 31) + 32) as u8),
             };
         }
         let (mut ql, mut qh) = ([0; 128], [0; 64]);

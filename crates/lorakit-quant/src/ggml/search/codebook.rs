@@ -21,7 +21,7 @@ const CUTS: [f32; 15] = {
 
 /// The code nearest to `position`; the last one for a NaN.
 #[inline(always)]
-pub(in crate::ggml) fn nearest_code(position: f32) -> u8 {
+fn nearest_code(position: f32) -> u8 {
     let mut code = 15;
     for cut in CUTS {
         code -= u8::from(position < cut);
@@ -79,6 +79,19 @@ pub(in crate::ggml) fn scales<const N: usize, const L: usize>(
         best = lanes(|i| if better[i] { scale[i] * sum_qx[i] } else { best[i] });
     }
     lanes(|i| if max[i].abs() < NEARLY_ZERO { 0.0 } else { scale[i] })
+}
+
+/// The codes of the values `x`, the scales given by their inverses.
+#[inline(always)]
+pub(in crate::ggml) fn codes<const N: usize, const L: usize>(
+    x: &[[f32; L]; N],
+    inverse: &[f32; L],
+) -> [[u8; L]; N] {
+    let mut codes = [[0; L]; N];
+    for (codes, x) in codes.iter_mut().zip(x) {
+        *codes = lanes(|i| nearest_code(inverse[i] * x[i]));
+    }
+    codes
 }
 
 #[cfg(test)]

@@ -29,26 +29,25 @@ pub(in crate::ggml) fn sums<const N: usize, const L: usize>(weights: &[[f32; L];
     weights.iter().fold([0.0; L], |sum, weights| lanes(|i| sum[i] + weights[i]))
 }
 
-/// Calls `code` with 16 blocks of 32 values of a row side by side, their weights, and how many of them there are: at
-/// the end of a row the last one stands in for those that lack. `importance` is that of the columns of one row; a
-/// weight is that times the root of the square of the value and the mean square of the row.
+/// The mean square of the values of a row.
+#[inline(always)]
+pub(in crate::ggml) fn mean_square(row: &[f32]) -> f32 {
+    row.iter().fold(0.0, |sum, value| sum + value * value) / row.len() as f32
+}
+
+/// Up to 16 blocks of a row side by side, and their weights: for the lanes that lack, the last one stands in. A weight
+/// is the importance of the column times the root of the square of the value and the mean square of the row.
 #[inline(always)]
 pub(in crate::ggml) fn side_by_side(
-    values: &[f32],
-    importance: &[f32],
-    mut code: impl FnMut(&[[f32; 16]; 32], &[[f32; 16]; 32], usize),
-) {
-    let columns = importance.as_chunks::<32>().0;
-    for row in values.chunks(importance.len().max(1)) {
-        let mean = row.iter().fold(0.0, |sum, value| sum + value * value) / row.len() as f32;
-        for (blocks, columns) in row.as_chunks::<32>().0.chunks(16).zip(columns.chunks(16)) {
-            let at = |i: usize| i.min(blocks.len() - 1);
-            let x: [[f32; 16]; 32] = transposed(std::array::from_fn::<_, 16, _>(|i| &blocks[at(i)]));
-            let mut w: [[f32; 16]; 32] = transposed(std::array::from_fn::<_, 16, _>(|i| &columns[at(i)]));
-            for (w, x) in w.iter_mut().zip(&x) {
-                *w = lanes(|i| w[i] * (mean + x[i] * x[i]).sqrt());
-            }
-            code(&x, &w, blocks.len());
-        }
+    blocks: &[[f32; 32]],
+    columns: &[[f32; 32]],
+    mean: f32,
+) -> ([[f32; 16]; 32], [[f32; 16]; 32]) {
+    let at = |i: usize| i.min(blocks.len() - 1);
+    let x: [[f32; 16]; 32] = transposed(std::array::from_fn::<_, 16, _>(|i| &blocks[at(i)]));
+    let mut w: [[f32; 16]; 32] = transposed(std::array::from_fn::<_, 16, _>(|i| &columns[at(i)]));
+    for (w, x) in w.iter_mut().zip(&x) {
+        *w = lanes(|i| w[i] * (mean + x[i] * x[i]).sqrt());
     }
+    (x, w)
 }
