@@ -42,9 +42,9 @@ def widen(bits):
     return (bits.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
 
 
-def reference():
+def reference(path=GGUF):
     """Every tensor by Hugging Face name, decoded by gguf-py, rows in Hugging Face order."""
-    for tensor in GGUFReader(GGUF).tensors:
+    for tensor in GGUFReader(path).tensors:
         values = dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
         name, kind = hf_name(tensor.name)
         if heads := HEADS.get(kind):
@@ -81,6 +81,21 @@ def adapter():
     return modules, config["lora_alpha"] / config["r"]
 
 
+def check_quantised(path, merged):
+    """gguf-py reads the merge into a quantised file, and finds the merged weights in it."""
+    fields = GGUFReader(path).fields
+    contents = {key: fields[key].contents() for key in ("general.architecture", "general.file_type", "llama.block_count")}
+    assert contents == {"general.architecture": "llama", "general.file_type": 15, "llama.block_count": 30}, contents
+    assert len(fields["tokenizer.ggml.tokens"].data) == 49152
+    worst = 0.0
+    for name, values in reference(path):
+        exact = widen(merged.pop(name))
+        worst = max(worst, np.linalg.norm(values - exact) / np.linalg.norm(exact))
+    assert not merged, "tensors are left over"
+    assert worst < 0.1, f"a tensor is off by {worst:.1%}"
+    return worst
+
+
 def main():
     lorakit = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -89,6 +104,9 @@ def main():
         run("convert", GGUF, "-o", folder / "hf", "--to", "hf")
         run("merge", GGUF, ADAPTER, "-o", folder / "merged")
         converted, merged = (raw(folder / f / "model.safetensors") for f in ("hf", "merged"))
+        run("merge", folder / "hf", ADAPTER, "-o", folder / "merged.gguf", "--quantize", "Q4_K_M")
+        worst = check_quantised(folder / "merged.gguf", dict(merged))
+        print(f"peers: merged to Q4_K_M in one pass, read by gguf-py, error of a tensor at most {worst:.1%}")
         modules, scale = adapter()
         weights = differing = 0
         for name, values in reference():

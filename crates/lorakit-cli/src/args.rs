@@ -237,7 +237,7 @@ pub(crate) struct Quantize {
     #[arg(long = "type", value_name = "TYPE", value_parser = quant_type, required_unless_present = "list")]
     pub(crate) kind: Option<QuantType>,
     /// List the types with their bits for each weight
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["model", "output", "kind"])]
     pub(crate) list: bool,
     /// Print the plan - every tensor, its type and why, the size - and write nothing
     #[arg(short = 'n', long)]

@@ -128,6 +128,21 @@ fn encoders_take_any_values() {
     }
 }
 
+/// Values whose scale has no finite inverse are coded as zeros, not as whatever an overflow leaves.
+#[test]
+fn values_too_small_for_a_scale_are_zeros() {
+    for dtype in [DType::TQ1_0, DType::TQ2_0, DType::Q8_0] {
+        let encoder = encoder(dtype).expect("has an encoder");
+        let block = dtype.block();
+        for smallest in [f32::from_bits(1), -f32::from_bits(1)] {
+            let (mut bytes, mut zeros) = (vec![0xaa; block.bytes], vec![0xaa; block.bytes]);
+            encoder.encode(&vec![smallest; block.elements], &mut bytes);
+            encoder.encode(&vec![0.0; block.elements], &mut zeros);
+            assert_eq!(bytes, zeros, "{dtype}");
+        }
+    }
+}
+
 /// Any bytes are a block: what they hold may be a NaN, but never makes a decoder panic.
 #[test]
 fn decoders_take_any_bytes() {

@@ -94,7 +94,7 @@ fn a_quantised_base() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base`: is quantised by fp8: 4 of the tensors to edit are stored as F8_E4M3, to which nothing can be added
 
-    hint: merge into the unquantised model: a 4-bit base written back as 4-bit keeps 1-4 % of an adapter
+    hint: merge into the unquantised model, or choose types that can be written: `--quantize Q8_0`
     ");
 }
 

@@ -4,8 +4,8 @@
 //! d f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = d · CODEBOOK[code]
 //! ```
 
-use super::search::codebook::{self, CODEBOOK};
-use super::search::{lane, lanes, transposed, weight};
+use super::search::codebook::{self, CODEBOOK, nearest_code};
+use super::search::{lanes, transposed, weight};
 use super::{half, inverse, nibbles, to_half, to_nibbles};
 
 block_type!(IQ4_NL { d: 2, qs: 16 });
@@ -32,9 +32,18 @@ impl Block {
             None => x.map(|x| lanes(|i| x[i] * x[i])),
         };
         let scales = codebook::scales(&x, &weights);
-        let codes = codebook::codes(&x, &scales.map(inverse));
-        std::array::from_fn(|i| Block { d: to_half(scales[i]), qs: to_nibbles(&lane(&codes, i)) })
+        let mut qs = [[0; 16]; GROUP];
+        for ((qs, values), scale) in qs.iter_mut().zip(values).zip(scales) {
+            *qs = codes(inverse(scale), values);
+        }
+        std::array::from_fn(|i| Block { d: to_half(scales[i]), qs: qs[i] })
     }
+}
+
+/// The codes of 32 values that `inverse` scales to the codebook.
+#[inline(always)]
+pub(super) fn codes(inverse: f32, values: &[f32; 32]) -> [u8; 16] {
+    to_nibbles(&lanes::<u8, 32>(|l| nearest_code(inverse * values[l])))
 }
 
 /// Decodes 32 values of one scale.

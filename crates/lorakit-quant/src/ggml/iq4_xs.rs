@@ -9,9 +9,8 @@
 //! value = d · (scale - 32) · CODEBOOK[code]
 //! ```
 
-use super::search::codebook;
-use super::search::{lane, lanes, nearest, transposed, weight};
-use super::{half, inverse, iq4_nl, to_half, to_nibbles};
+use super::search::{codebook, lanes, nearest, transposed, weight};
+use super::{half, inverse, iq4_nl, to_half};
 
 block_type!(IQ4_XS { d: 2, scales_h: 2, scales_l: 4, qs: 128 });
 
@@ -50,21 +49,29 @@ impl Block {
             None => x.map(|x| lanes(|i| x[i] * x[i])),
         };
         let scales = codebook::scales(&x, &weights);
-        let d: [f32; GROUP] = std::array::from_fn(|g| {
-            let scales = &scales[8 * g..][..8];
-            -scales.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max }) / 32.0
-        });
-        let steps: [i32; 16] = lanes(|i| nearest(inverse(d[i / 8]) * scales[i]).clamp(-32, 31));
-        let codes = codebook::codes(&x, &lanes(|i| inverse(d[i / 8] * steps[i] as f32)));
-        std::array::from_fn(|g| {
-            let (mut high, mut low, mut qs) = (0, [0; 4], [0; 128]);
-            for (b, qs) in qs.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let scale = (steps[8 * g + b] + 32) as u16;
-                low[b / 2] |= (scale as u8 & 15) << (4 * (b % 2));
-                high |= (scale >> 4) << (2 * b);
-                *qs = to_nibbles(&lane(&codes, 8 * g + b));
-            }
-            Block { d: to_half(d[g]), scales_h: high.to_le_bytes(), scales_l: low, qs }
-        })
+        [
+            Block::with_scales(values[0], &lanes(|b| scales[b])),
+            Block::with_scales(values[1], &lanes(|b| scales[8 + b])),
+        ]
+    }
+
+    /// The block whose sub-blocks have the scales nearest to `scales`.
+    #[inline(always)]
+    fn with_scales(values: &[f32; VALUES], scales: &[f32; 8]) -> Block {
+        let mut largest = 0.0f32;
+        for scale in scales {
+            largest = if scale.abs() > largest.abs() { *scale } else { largest };
+        }
+        let d = -largest / 32.0;
+        let (mut high, mut low, mut qs) = (0, [0; 4], [0; 128]);
+        let sub_blocks = qs.as_chunks_mut::<16>().0.iter_mut().zip(values.as_chunks::<32>().0);
+        for (b, (qs, values)) in sub_blocks.enumerate() {
+            let scale = nearest(inverse(d) * scales[b]).clamp(-32, 31);
+            *qs = iq4_nl::codes(inverse(d * scale as f32), values);
+            let scale = (scale + 32) as u16;
+            low[b / 2] |= (scale as u8 & 15) << (4 * (b % 2));
+            high |= (scale >> 4) << (2 * b);
+        }
+        Block { d: to_half(d), scales_h: high.to_le_bytes(), scales_l: low, qs }
     }
 }

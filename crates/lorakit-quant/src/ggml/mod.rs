@@ -278,7 +278,8 @@ fn inverse(value: f32) -> f32 {
 /// Adding it leaves no fraction, and the integer in the lowest bits: from 2²³ to 2²⁴ the unit in the last place is 1.
 const ROUNDING: f32 = 12_582_912.0;
 
-/// The integer part of a value from 0 to 2²¹, modulo 256. A plain `as` is not made vector code of.
+/// The integer part of a value from 0 to 2²¹, modulo 256. Infinities and the NaN of 0 · ∞ become 0, as in C on x86: the
+/// products of values so small that the inverse of their scale is infinite. A plain `as` is not made vector code of.
 #[inline(always)]
 fn integer_part(value: f32) -> u8 {
     let nearest = (value + ROUNDING) - ROUNDING;
@@ -286,7 +287,7 @@ fn integer_part(value: f32) -> u8 {
     (below + ROUNDING).to_bits() as u8
 }
 
-/// The nearest integer, halves away from zero, in the range of `i8`.
+/// The nearest integer, halves away from zero, in the range of `i8`; as [`integer_part`] of what is not finite.
 #[inline(always)]
 fn round(value: f32) -> i8 {
     /// The largest below one half: adding one half itself would round 0.49999997 up.

@@ -1,4 +1,4 @@
-//! The table of mixes.
+//! The table of mixes. llama-quantize writes all of them but `NVFP4`, which llama.cpp reads.
 
 use std::fmt;
 
@@ -6,7 +6,8 @@ use lorakit_tensor::DType;
 
 /// One row per mix: `Variant [aliases] id default-type needs-importance bits "about"`.
 macro_rules! file_types {
-    ($($variant:ident [$($alias:literal),*] $id:literal $dtype:ident $needs:literal $bits:literal $about:literal;)*) => {
+    ($($variant:ident [$($alias:literal),*] $id:literal $dtype:ident $needs:literal $bits:literal $about:literal;)*)
+    => {
         /// A mix: the type that most tensors get, and rules for the others. [`FileType::ALL`] lists every one.
         #[allow(non_camel_case_types, reason = "variants are spelled as llama.cpp spells them")]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! The rules of the mixes: which tensors get another type than the rest, before rows are looked at.
 //!
-//! Rules count tensors as they are visited. What an override or an option decides is not counted, so it shifts the rules
-//! for the tensors after it; that is the tool's way, and part of its result.
+//! Rules count tensors as they are visited. What an override or an option decides is not counted, so it shifts the
+//! rules for the tensors after it; that is the tool's way, and part of its result.
 
 use lorakit_tensor::{DType, TensorInfo};
 

@@ -21,7 +21,7 @@ const CUTS: [f32; 15] = {
 
 /// The code nearest to `position`; the last one for a NaN.
 #[inline(always)]
-fn nearest_code(position: f32) -> u8 {
+pub(in crate::ggml) fn nearest_code(position: f32) -> u8 {
     let mut code = 15;
     for cut in CUTS {
         code -= u8::from(position < cut);
@@ -81,19 +81,6 @@ pub(in crate::ggml) fn scales<const N: usize, const L: usize>(
     lanes(|i| if max[i].abs() < NEARLY_ZERO { 0.0 } else { scale[i] })
 }
 
-/// The codes of the values `x`, the scales given by their inverses.
-#[inline(always)]
-pub(in crate::ggml) fn codes<const N: usize, const L: usize>(
-    x: &[[f32; L]; N],
-    inverse: &[f32; L],
-) -> [[u8; L]; N] {
-    let mut codes = [[0; L]; N];
-    for (codes, x) in codes.iter_mut().zip(x) {
-        *codes = lanes(|i| nearest_code(inverse[i] * x[i]));
-    }
-    codes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,7 +93,7 @@ mod tests {
         if x >= CODEBOOK[15] {
             return 15;
         }
-        let upper = CODEBOOK.iter().position(|value| x < *value).unwrap();
+        let upper = CODEBOOK.iter().position(|value| x < *value).unwrap_or(15);
         (if x - CODEBOOK[upper - 1] < CODEBOOK[upper] - x { upper - 1 } else { upper }) as u8
     }
 
@@ -116,7 +103,7 @@ mod tests {
             |x: f32| (-100..=100).map(move |ulps| f32::from_bits(x.to_bits().wrapping_add_signed(ulps)));
         let near = CUTS.iter().chain(&CODEBOOK).flat_map(|&x| around(x));
         let spread = (-200_000..200_000).map(|n| n as f32 * 0.0007);
-        for x in near.chain(spread).chain([f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0]) {
+        for x in near.chain(spread).chain([f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 0.0, -0.0]) {
             let code = nearest_code(x);
             assert_eq!(code, by_distance(x), "{x}");
             assert_eq!(nearest_value(x), CODEBOOK[usize::from(code)], "{x}");

@@ -7,11 +7,21 @@ use lorakit_tensor::ErrorKind::{Corrupt, Truncated};
 use super::Content;
 use crate::{Error, ErrorKind, Result};
 
+/// Fewest bytes of an entry: a name of one byte, calls, one value.
+const MIN_ENTRY_BYTES: usize = 4 + 1 + 4 + 4 + 4;
+
 pub(super) fn read(bytes: &[u8]) -> Result<Content> {
     let mut cursor = Cursor { bytes, position: 0 };
     let entries = cursor.i32("the number of entries")?;
     if entries < 1 {
         return Err(corrupt(format!("is no importance matrix: it announces {entries} entries")));
+    }
+    let most = bytes.len() / MIN_ENTRY_BYTES;
+    if entries as usize > most {
+        let message = format!(
+            "is cut short, or no importance matrix: room for {most} entries, and it announces {entries}"
+        );
+        return Err(Error::new(ErrorKind::File(Truncated), message));
     }
     let mut importance = BTreeMap::new();
     for entry in 1..=entries {

@@ -172,7 +172,11 @@ fn refuses_damaged_legacy_files() {
     let one = |name: &[u8], values: &[f32]| legacy(name, 1, values, b"");
     refused(&0i32.to_le_bytes(), corrupt, "is no importance matrix: it announces 0 entries");
     refused(&(-1i32).to_le_bytes(), corrupt, "it announces -1 entries");
-    refused(b"<html><body>Not found", ErrorKind::File(Truncated), "is cut short: the name of a tensor");
+    refused(
+        b"<html><body>Not found",
+        ErrorKind::File(Truncated),
+        "or no importance matrix: room for 1 entries",
+    );
     refused(&one(b"", &[1.0]), corrupt, "the name of a tensor has length 0 at byte 4");
     refused(&one(b"\xff", &[1.0]), corrupt, "the name of a tensor at byte 8 is not UTF-8 text");
     refused(&one(b"w\0", &[1.0]), corrupt, "is not UTF-8 text");
