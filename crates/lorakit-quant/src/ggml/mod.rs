@@ -261,19 +261,41 @@ fn to_half(value: f32) -> [u8; 2] {
     f32_to_f16(value).to_le_bytes()
 }
 
+/// The code of each value. A plain loop: `array::from_fn` and `map` may not be inlined, and miss the wide vectors then.
+#[inline(always)]
+fn codes_of<const N: usize>(values: &[f32; N], code: impl Fn(f32) -> u8) -> [u8; N] {
+    let mut codes = [0; N];
+    for (codes, value) in codes.iter_mut().zip(values) {
+        *codes = code(*value);
+    }
+    codes
+}
+
 /// `1 / value`, and 0 for 0.
 #[inline(always)]
 fn inverse(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }
 }
 
-/// The nearest integer, halves away from zero, in the range of `i8` and a little beyond. Like C on x86, it takes what
-/// is not finite for 0: the products of values so small that the inverse of their scale is infinite.
+/// Adding it leaves no fraction, and the integer in the lowest bits: from 2²³ to 2²⁴ the unit in the last place is 1.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// The integer part of a value from 0 to 2²¹, modulo 256. Infinities and the NaN of 0 · ∞ become 0, as in C on x86: the
+/// products of values so small that the inverse of their scale is infinite. A plain `as` is not made vector code of.
 #[inline(always)]
-fn round(value: f32) -> i32 {
+fn integer_part(value: f32) -> u8 {
+    let nearest = (value + ROUNDING) - ROUNDING;
+    let below = if nearest > value { nearest - 1.0 } else { nearest };
+    (below + ROUNDING).to_bits() as u8
+}
+
+/// The nearest integer, halves away from zero, in the range of `i8`; as [`integer_part`] of what is not finite.
+#[inline(always)]
+fn round(value: f32) -> i8 {
     /// The largest below one half: adding one half itself would round 0.49999997 up.
     const ALMOST_HALF: f32 = 0.499_999_97;
-    if value.is_finite() { (value + ALMOST_HALF.copysign(value)) as i32 } else { 0 }
+    let magnitude = integer_part(value.abs() + ALMOST_HALF) as i8;
+    if value < 0.0 { magnitude.wrapping_neg() } else { magnitude }
 }
 
 /// The value of an `f16` field.
@@ -298,11 +320,14 @@ fn pairs_of_bits(codes: &[u8; 256]) -> [u8; 64] {
 /// Bits 4 of 5-bit codes, in their order.
 #[inline(always)]
 fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
-    let mut bits = 0;
-    for (l, code) in codes.iter().enumerate() {
-        bits |= (u32::from(*code) >> 4 & 1) << l;
+    /// Bit `8i` times this has a bit `56 + i`, and the other 7 do not meet there.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    let mut bits = [0; 4];
+    for (bits, codes) in bits.iter_mut().zip(codes.as_chunks().0) {
+        let fifth = u64::from_le_bytes(*codes) >> 4 & 0x0101_0101_0101_0101;
+        *bits = (fifth.wrapping_mul(GATHER) >> 56) as u8;
     }
-    bits.to_le_bytes()
+    bits
 }
 
 /// The bytes of 4-bit codes, those of the first half in bits 0–3.
@@ -326,4 +351,32 @@ fn nibbles<const N: usize>(bytes: &[u8]) -> [u8; N] {
         *high = byte >> 4;
     }
     codes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_those_of_the_standard_library() {
+        let around =
+            |x: f32| (-3..=3).map(move |ulps| f32::from_bits(x.to_bits().saturating_add_signed(ulps)));
+        for value in (0..512).flat_map(|halves| around(halves as f32 / 2.0)).filter(|value| *value < 255.5) {
+            assert_eq!(integer_part(value), value as u8, "{value}");
+        }
+        for value in (0..=254).flat_map(|halves| around(halves as f32 / 2.0)) {
+            assert_eq!(round(value), value.round() as i8, "{value}");
+            assert_eq!(round(-value), -value.round() as i8, "-{value}");
+        }
+    }
+
+    #[test]
+    fn fifth_bits_keep_their_order() {
+        for l in 0..32 {
+            let mut codes = [15; 32];
+            codes[l] = 31;
+            assert_eq!(u32::from_le_bytes(fifth_bits(&codes)), 1 << l);
+        }
+        assert_eq!(fifth_bits(&[16; 32]), [255; 4]);
+    }
 }

@@ -10,7 +10,7 @@
 //! A tensor may have one more scale, stored apart as a tensor of its own; it is not applied here.
 
 use super::extremes::largest;
-use super::{e2m1, nibbles, to_nibbles};
+use super::{codes_of, e2m1, nibbles, to_nibbles};
 
 block_type!(NVFP4 { d: 4, qs: 32 });
 block_encoder!(NVFP4 { d, qs });
@@ -34,7 +34,7 @@ impl Block {
         for ((values, qs), d) in values.as_chunks::<16>().0.iter().zip(qs).zip(&mut block.d) {
             *d = to_ue4m3(largest(values) / 6.0);
             let scale = half_ue4m3(*d);
-            *qs = to_nibbles::<16, 8>(&std::array::from_fn(|l| e2m1::nearest(values[l], scale)));
+            *qs = to_nibbles(&codes_of(values, |value| e2m1::nearest(value, scale)));
         }
         block
     }

@@ -5,7 +5,7 @@
 //! ```
 
 use super::extremes::largest;
-use super::{half, inverse, round, to_half};
+use super::{codes_of, half, inverse, round, to_half};
 
 block_type!(Q2_0 { d: 2, qs: 16 });
 block_encoder!(Q2_0 { d, qs });
@@ -27,7 +27,11 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = largest(values);
         let inverse = inverse(d);
-        let codes: [u8; VALUES] = std::array::from_fn(|l| (round(values[l] * inverse) + 1).clamp(0, 3) as u8);
+        let codes = codes_of(values, |value| {
+            let position = value * inverse;
+            // Unlike the other types, this one takes what is not finite for -1.
+            if position.is_finite() { round(position).wrapping_add(1).clamp(0, 3) as u8 } else { 0 }
+        });
         let mut qs = [0; 16];
         for (byte, codes) in qs.iter_mut().zip(codes.as_chunks::<4>().0) {
             *byte = codes[0] | codes[1] << 2 | codes[2] << 4 | codes[3] << 6;

@@ -6,7 +6,7 @@
 
 use super::extremes::signed_largest;
 use super::search::{lane, symmetric};
-use super::{half, inverse, to_half, to_nibbles};
+use super::{codes_of, half, integer_part, inverse, to_half, to_nibbles};
 
 block_type!(Q4_0 { d: 2, qs: 16 });
 block_encoder!(Q4_0 { d, qs }, weighted);
@@ -25,10 +25,7 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = signed_largest(values) / -8.0;
         let inverse = inverse(d);
-        let mut codes = [0; VALUES];
-        for l in 0..VALUES {
-            codes[l] = ((values[l] * inverse + 8.5) as i32).min(15) as u8;
-        }
+        let codes = codes_of(values, |value| integer_part(value * inverse + 8.5).min(15));
         Block { d: to_half(d), qs: to_nibbles(&codes) }
     }
 

@@ -7,7 +7,7 @@
 use super::extremes::bounds;
 use super::search::affine::Search;
 use super::search::lane;
-use super::{half, inverse, to_half, to_nibbles};
+use super::{codes_of, half, integer_part, inverse, to_half, to_nibbles};
 
 block_type!(Q4_1 { d: 2, m: 2, qs: 16 });
 block_encoder!(Q4_1 { d, m, qs }, weighted);
@@ -30,10 +30,7 @@ impl Block {
         let (low, high) = bounds(values);
         let d = (high - low) / 15.0;
         let inverse = inverse(d);
-        let mut codes = [0; VALUES];
-        for l in 0..VALUES {
-            codes[l] = (((values[l] - low) * inverse + 0.5) as i32).min(15) as u8;
-        }
+        let codes = codes_of(values, |value| integer_part((value - low) * inverse + 0.5).min(15));
         Block { d: to_half(d), m: to_half(low), qs: to_nibbles(&codes) }
     }
 

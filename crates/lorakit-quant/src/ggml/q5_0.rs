@@ -8,7 +8,7 @@
 
 use super::extremes::signed_largest;
 use super::search::{lane, symmetric};
-use super::{fifth_bits, half, inverse, to_half, to_nibbles};
+use super::{codes_of, fifth_bits, half, integer_part, inverse, to_half, to_nibbles};
 
 block_type!(Q5_0 { d: 2, qh: 4, qs: 16 });
 block_encoder!(Q5_0 { d, qh, qs }, weighted);
@@ -28,10 +28,7 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = signed_largest(values) / -16.0;
         let inverse = inverse(d);
-        let mut codes = [0; VALUES];
-        for l in 0..VALUES {
-            codes[l] = ((values[l] * inverse + 16.5) as i32).min(31) as u8;
-        }
+        let codes = codes_of(values, |value| integer_part(value * inverse + 16.5).min(31));
         Block { d: to_half(d), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
     }
 

@@ -9,7 +9,7 @@
 use super::extremes::bounds;
 use super::search::affine::Search;
 use super::search::lane;
-use super::{fifth_bits, half, inverse, to_half, to_nibbles};
+use super::{codes_of, fifth_bits, half, integer_part, inverse, to_half, to_nibbles};
 
 block_type!(Q5_1 { d: 2, m: 2, qh: 4, qs: 16 });
 block_encoder!(Q5_1 { d, m, qh, qs }, weighted);
@@ -33,10 +33,7 @@ impl Block {
         let (low, high) = bounds(values);
         let d = (high - low) / 31.0;
         let inverse = inverse(d);
-        let mut codes = [0; VALUES];
-        for l in 0..VALUES {
-            codes[l] = ((values[l] - low) * inverse + 0.5) as i32 as u8;
-        }
+        let codes = codes_of(values, |value| integer_part((value - low) * inverse + 0.5));
         Block { d: to_half(d), m: to_half(low), qh: fifth_bits(&codes), qs: to_nibbles(&codes) }
     }
 

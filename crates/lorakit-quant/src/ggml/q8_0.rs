@@ -5,7 +5,7 @@
 //! ```
 
 use super::extremes::largest;
-use super::{half, inverse, round, to_half};
+use super::{codes_of, half, inverse, round, to_half};
 
 block_type!(Q8_0 { d: 2, qs: 32 });
 block_encoder!(Q8_0 { d, qs });
@@ -23,10 +23,6 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = largest(values) / 127.0;
         let inverse = inverse(d);
-        let mut qs = [0; 32];
-        for l in 0..VALUES {
-            qs[l] = round(values[l] * inverse) as i8 as u8;
-        }
-        Block { d: to_half(d), qs }
+        Block { d: to_half(d), qs: codes_of(values, |value| round(value * inverse) as u8) }
     }
 }

@@ -13,7 +13,7 @@
 //! is trit `n`.
 
 use super::extremes::largest;
-use super::{half, inverse, round, to_half};
+use super::{codes_of, half, inverse, round, to_half};
 
 block_type!(TQ1_0 { qs: 48, qh: 4, d: 2 });
 block_encoder!(TQ1_0 { qs, qh, d });
@@ -34,7 +34,7 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = largest(values);
         let inverse = inverse(d);
-        let codes: [u8; VALUES] = std::array::from_fn(|l| (round(values[l] * inverse) + 1) as u8);
+        let codes = codes_of(values, |value| round(value * inverse).wrapping_add(1) as u8);
         let (first, rest) = codes.split_at(160);
         let (second, third) = rest.split_at(80);
         let mut block = Block { qs: [0; 48], qh: [0; 4], d: to_half(d) };
@@ -64,8 +64,8 @@ fn trits(d: f32, bytes: &[u8], values: &mut [f32]) {
 fn bytes_of(codes: &[u8], bytes: &mut [u8]) {
     let n = bytes.len();
     for (l, byte) in bytes.iter_mut().enumerate() {
-        let digit = |k: usize| u16::from(codes.get(l + k * n).copied().unwrap_or(0));
-        let fraction = (0..5).fold(0, |fraction, k| 3 * fraction + digit(k));
-        *byte = (fraction * 256).div_ceil(243) as u8;
+        let digit = |k: usize| codes.get(l + k * n).copied().unwrap_or(0);
+        let fraction = (0..5).fold(0u8, |fraction, k| fraction.wrapping_mul(3).wrapping_add(digit(k)));
+        *byte = (u16::from(fraction) * 256).div_ceil(243) as u8;
     }
 }

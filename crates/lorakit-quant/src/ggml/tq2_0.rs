@@ -8,7 +8,7 @@
 //! ```
 
 use super::extremes::largest;
-use super::{half, inverse, pairs_of_bits, round, to_half};
+use super::{codes_of, half, inverse, pairs_of_bits, round, to_half};
 
 block_type!(TQ2_0 { qs: 64, d: 2 });
 block_encoder!(TQ2_0 { qs, d });
@@ -30,7 +30,7 @@ impl Block {
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = largest(values);
         let inverse = inverse(d);
-        let codes = std::array::from_fn(|l| (round(values[l] * inverse) + 1) as u8);
+        let codes = codes_of(values, |value| round(value * inverse).wrapping_add(1) as u8);
         Block { qs: pairs_of_bits(&codes), d: to_half(d) }
     }
 }

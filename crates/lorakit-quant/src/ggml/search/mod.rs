@@ -19,6 +19,8 @@
 //! Most have 32 lanes, more than the widest vectors: of 16, the compiler unrolls the loop over the lanes, and then
 //! makes pieces of vector code of it.
 
+use super::ROUNDING;
+
 pub(super) mod affine;
 pub(super) mod codebook;
 pub(super) mod non_negative;
@@ -27,9 +29,6 @@ pub(super) mod weight;
 
 /// Values below which the reference takes a sub-block for zeros.
 pub(super) const NEARLY_ZERO: f32 = 1e-15;
-
-/// Adding it leaves no fraction: from 2²³ to 2²⁴ the unit in the last place is 1.
-const ROUNDING: f32 = 12_582_912.0;
 
 /// The nearest integer, ties to even. From ±2²² on it wraps, as the reference does.
 #[inline(always)]

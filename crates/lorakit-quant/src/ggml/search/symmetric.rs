@@ -22,23 +22,13 @@ pub(in crate::ggml) fn fit<const N: usize, const L: usize>(
     for ((wx, w), x) in wx.iter_mut().zip(w).zip(x) {
         *wx = lanes(|i| w[i] * x[i]);
     }
-    let sums = |inverse: &[f32; L]| {
-        let (mut sum_lx, mut sum_ll) = ([0.0f32; L], [0.0f32; L]);
-        for ((x, w), wx) in x.iter().zip(w).zip(&wx) {
-            let code: [f32; L] = lanes(|i| nearest_within(inverse[i] * x[i], -n, n - 1.0));
-            sum_lx = lanes(|i| sum_lx[i] + wx[i] * code[i]);
-            sum_ll = lanes(|i| sum_ll[i] + w[i] * code[i] * code[i]);
-        }
-        (sum_lx, sum_ll)
-    };
-
     let mut best_inverse: [f32; L] = lanes(|i| -n / max[i]);
-    let (sum_lx, sum_ll): ([f32; L], [f32; L]) = sums(&best_inverse);
+    let (sum_lx, sum_ll) = sums(x, w, &wx, n, &best_inverse);
     let mut scale: [f32; L] = lanes(|i| if sum_ll[i] != 0.0 { sum_lx[i] / sum_ll[i] } else { 0.0 });
     let mut best: [f32; L] = lanes(|i| scale[i] * sum_lx[i]);
     for step in (-9..=9).filter(|step| *step != 0) {
         let inverse: [f32; L] = lanes(|i| -(n + 0.1 * step as f32) / max[i]);
-        let (sum_lx, sum_ll) = sums(&inverse);
+        let (sum_lx, sum_ll) = sums(x, w, &wx, n, &inverse);
         let better: [bool; L] = lanes(|i| (sum_ll[i] > 0.0) & (sum_lx[i] * sum_lx[i] > best[i] * sum_ll[i]));
         best_inverse = lanes(|i| if better[i] { inverse[i] } else { best_inverse[i] });
         scale = lanes(|i| if better[i] { sum_lx[i] / sum_ll[i] } else { scale[i] });
@@ -53,6 +43,27 @@ pub(in crate::ggml) fn fit<const N: usize, const L: usize>(
         });
     }
     Fit { scale: lanes(|i| if zero[i] { 0.0 } else { scale[i] }), codes }
+}
+
+/// The weighted sums of codes times values and of codes squared.
+#[inline(always)]
+fn sums<const N: usize, const L: usize>(
+    x: &[[f32; L]; N],
+    w: &[[f32; L]; N],
+    wx: &[[f32; L]; N],
+    n: f32,
+    inverse: &[f32; L],
+) -> ([f32; L], [f32; L]) {
+    let (mut sum_lx, mut sum_ll) = ([0.0f32; L], [0.0f32; L]);
+    for ((x, w), wx) in x.iter().zip(w).zip(wx) {
+        // One loop: three short ones are unrolled, and only in part made vectors of.
+        for i in 0..L {
+            let code = nearest_within(inverse[i] * x[i], -n, n - 1.0);
+            sum_lx[i] += wx[i] * code;
+            sum_ll[i] += w[i] * code * code;
+        }
+    }
+    (sum_lx, sum_ll)
 }
 
 /// Fits the values `x`, the error of each counted with its square: the largest value at the end of the range of
