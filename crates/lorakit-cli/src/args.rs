@@ -73,7 +73,7 @@ pub(crate) enum Command {
     Merge(Merge),
     /// Show what an adapter or a model contains
     Inspect(Inspect),
-    /// Turn a model into another format
+    /// Turn an adapter or a model into another format
     Convert(Convert),
     /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8
     Quantize(Quantize),
@@ -168,17 +168,22 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  lorakit convert adapter/ -o adapter.gguf --to gguf --base model/
+  lorakit convert adapter.safetensors -o adapter/ --to diffusers
+  lorakit convert mlx-adapter/ -o adapter/ --to peft --dry-run
   lorakit convert model.gguf -o model/ --to hf
-  lorakit convert model/ -o model.gguf --to gguf --dtype bf16
-  lorakit convert model-00001-of-00003.gguf -o model/ --to hf --dtype f16")]
+  lorakit convert model/ -o model.gguf --to gguf --dtype bf16")]
 pub(crate) struct Convert {
-    /// The model: a GGUF file (of a split one the first part), or a Hugging Face folder
+    /// The adapter, in any format, or the model: a GGUF file (of a split one the first part), or a folder
     pub(crate) source: PathBuf,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Format to convert to: `hf` is a Hugging Face folder, `gguf` a file for llama.cpp
+    /// Format to convert to; models are `hf` or `gguf`
     #[arg(long, value_name = "FORMAT")]
     pub(crate) to: ConvertTarget,
+    /// Adapters: the model it belongs to, a folder or file; `config.json` alone is enough for most formats
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
     /// Dtype of the tensors; `keep` writes quantised models as bf16
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
     pub(crate) dtype: ConvertDtype,
@@ -303,8 +308,35 @@ pub(crate) enum MergeFormat {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ConvertTarget {
+    /// A model as a Hugging Face folder
     Hf,
+    /// A model or an adapter as a file for llama.cpp
     Gguf,
+    /// An adapter for PEFT, vLLM, TGI: a folder
+    Peft,
+    /// An adapter for mlx-lm: a folder
+    Mlx,
+    /// An adapter for sd-scripts and its like: a `.safetensors` file
+    Kohya,
+    /// An adapter for diffusers: a folder
+    Diffusers,
+    /// An adapter for torchtune: a folder
+    Torchtune,
+}
+
+impl ConvertTarget {
+    /// The name of the adapter format.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            ConvertTarget::Hf => "hf",
+            ConvertTarget::Gguf => "gguf",
+            ConvertTarget::Peft => "peft",
+            ConvertTarget::Mlx => "mlx",
+            ConvertTarget::Kohya => "kohya",
+            ConvertTarget::Diffusers => "diffusers",
+            ConvertTarget::Torchtune => "torchtune",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -53,6 +53,11 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Imatrix => {
             "make one of this model with llama.cpp: `llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`".into()
         }
+        ErrorKind::NeedsBase => "name the base model with `--base`: its folder, or one that holds its `config.json`".into(),
+        ErrorKind::Inexpressible => {
+            "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`".into()
+        }
+        ErrorKind::Verification => "nothing was written; this should not happen, please report it".into(),
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains(".gguf") => {
             "GGUF types go to `-o NAME.gguf`, all others to a folder".into()

@@ -47,6 +47,12 @@ pub enum ErrorKind {
     Retention,
     /// The request is not possible in this combination of options.
     Usage,
+    /// The files of an adapter alone do not say what they mean: its base model is needed.
+    NeedsBase,
+    /// A format has no place for a part of the adapter.
+    Inexpressible,
+    /// An output does not hold what was meant to be written.
+    Verification,
     /// Outside what this version does.
     Unsupported,
     /// The caller asked to stop.

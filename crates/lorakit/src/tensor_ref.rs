@@ -153,3 +153,43 @@ impl fmt::Debug for TensorRef {
         f.debug_tuple("TensorRef").field(self.info()).finish()
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::Path;
+
+    use lorakit_tensor::{DType, Result as TensorResult};
+
+    use super::*;
+
+    struct Given([TensorInfo; 1], Vec<u8>);
+
+    impl TensorSource for Given {
+        fn tensors(&self) -> &[TensorInfo] {
+            &self.0
+        }
+
+        fn find(&self, name: &str) -> Option<usize> {
+            (self.0[0].name == name).then_some(0)
+        }
+
+        fn read(&self, _: usize, bytes: Range<u64>) -> TensorResult<Cow<'_, [u8]>> {
+            Ok(Cow::Borrowed(&self.1[bytes.start as usize..bytes.end as usize]))
+        }
+
+        fn extent(&self, _: usize) -> Option<Extent<'_>> {
+            None
+        }
+
+        fn path_of(&self, _: usize) -> &Path {
+            Path::new("given")
+        }
+    }
+
+    /// An F32 tensor of these values.
+    pub(crate) fn tensor(name: &str, shape: &[usize], values: &[f32]) -> TensorRef {
+        let info = TensorInfo { name: name.to_string(), dtype: DType::F32, shape: shape.to_vec() };
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        TensorRef::new(Arc::new(Given([info], bytes)), 0)
+    }
+}

@@ -29,7 +29,7 @@ fn bytes(source: &Checkpoint, index: usize) -> Vec<u8> {
 }
 
 fn safetensors(max_shard: u64) -> Container {
-    Container::Safetensors { metadata: BTreeMap::new(), max_shard }
+    Container::Safetensors { stem: "model", metadata: BTreeMap::new(), max_shard }
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn inputs(folder: &Path) -> impl Fn(&str) -> TensorRef {
 fn run(tensor: OutputTensor) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.safetensors");
-    let container = Container::Safetensors { metadata: BTreeMap::new(), max_shard: u64::MAX };
+    let container = Container::Safetensors { stem: "model", metadata: BTreeMap::new(), max_shard: u64::MAX };
     let plan = Plan::new(Target::File(path.clone()), false, &[], container, vec![tensor], vec![]).unwrap();
     plan.run(2, &Silent).unwrap();
     let file = Checkpoint::open(&path, ReadMode::Mapped).unwrap();

@@ -95,7 +95,8 @@ fn retention(folder: &Path, base: Form, output: Form, ratio: f64) -> f64 {
         }
         Form::Packed(packing) => {
             let tensors = OutputTensor::packed(info(DType::F32), compute, packing, DType::F32);
-            let container = Container::Safetensors { metadata: [].into(), max_shard: u64::MAX };
+            let container =
+                Container::Safetensors { stem: "model", metadata: [].into(), max_shard: u64::MAX };
             ("out.safetensors", container, tensors)
         }
     };

@@ -1,10 +1,8 @@
 //! `adapter_config.json`: the fields that decide what an adapter means.
 
-use std::path::Path;
+use serde_json::{Map, Value};
 
-use lorakit_tensor::json;
-use serde_json::Value;
-
+use super::Scaling;
 use super::pattern::Patterns;
 use crate::{Error, ErrorKind, Result};
 
@@ -55,6 +53,8 @@ pub struct AdapterConfig {
     pub unmergeable: Vec<String>,
     /// `lora_B_layout`, where a trainer wrote it.
     pub moe_b_layout: Option<String>,
+    /// The file as it is, with what is not understood.
+    pub(crate) raw: Map<String, Value>,
 }
 
 /// Options whose presence means that `W + scale * B * A` is not what was trained.
@@ -62,20 +62,14 @@ const UNMERGEABLE: &[&str] =
     &["alora_invocation_tokens", "arrow_config", "use_qalora", "use_bdlora", "kasa_config"];
 
 impl AdapterConfig {
-    /// Reads `path`, an `adapter_config.json`.
+    /// What an `adapter_config.json` says.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if it cannot be read or is not strict JSON; [`ErrorKind::Config`] for a value of the
-    /// wrong type or out of range.
-    pub fn read(path: &Path) -> Result<Self> {
-        let json = json::read(path)?;
-        Self::from_json(&json).map_err(|e| e.at(path))
-    }
-
-    fn from_json(json: &Value) -> Result<Self> {
-        if !json.is_object() {
+    /// [`ErrorKind::Config`] for a value of the wrong type or out of range.
+    pub(crate) fn from_json(json: &Value) -> Result<Self> {
+        let Some(raw) = json.as_object() else {
             return Err(Error::new(ErrorKind::Config, "is not a JSON object"));
-        }
+        };
         let fields = Fields(json);
         let r = fields.number("r")?;
         if r.is_some_and(|r| r.fract() != 0.0 || !(1.0..=65536.0).contains(&r)) {
@@ -113,7 +107,16 @@ impl AdapterConfig {
             ensure_weight_tying: fields.flag("ensure_weight_tying")?,
             unmergeable,
             moe_b_layout: fields.text("lora_B_layout")?,
+            raw: raw.clone(),
         })
+    }
+
+    /// The rank and the scaling that it gives the module at `path`. PEFT's own default of alpha is 8.
+    pub fn of_module(&self, path: &str) -> (Option<f64>, Scaling) {
+        let rank = self.rank_pattern.get(path).or(self.r.map(|r| r as f64));
+        let alpha = self.alpha_pattern.get(path).or(self.alpha).unwrap_or(8.0);
+        let scaling = if self.use_rslora { Scaling::RankStabilised } else { Scaling::Alpha };
+        (rank, scaling(alpha))
     }
 
     /// Whether the initialisation changed the base weights, so that the adapter is no delta on the published

@@ -3,31 +3,43 @@
 //! A low-rank module is always `W + scale * B * A` with `A (r, in)` and `B (out, r)`; the scale is computed once,
 //! in f64, when the adapter is read.
 
-pub mod format;
-
+mod base;
+pub(crate) mod carried;
 mod config;
+mod files;
 mod finding;
+pub(crate) mod format;
 mod key;
 mod pattern;
+mod unpack;
+
+use std::collections::BTreeMap;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, TensorInfo, TensorSource};
 
+pub use base::Base;
 pub use config::{AdapterConfig, is_local_path};
+pub(crate) use files::Files;
 pub use finding::{Finding, Severity};
+pub use format::Mapped;
 pub use pattern::Patterns;
 
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// An opened adapter: headers and configuration, no values.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Adapter {
     /// The folder or file as it was given.
     pub path: PathBuf,
-    /// What the configuration says.
+    /// The format it is in, e.g. `peft`.
+    pub format: &'static str,
+    /// What the configuration says; for formats without one, what their header says of the same things.
     pub config: AdapterConfig,
+    /// Strings of the file's header, as they stand there.
+    pub metadata: BTreeMap<String, String>,
     /// Low-rank modules, by path.
     pub modules: Vec<Module>,
     /// Parameters that replace the base's, by name.
@@ -50,20 +62,27 @@ pub struct Module {
     pub a: TensorRef,
     /// The factor `B`: `(out, r)`, or `(dim, r)` of an embedding.
     pub b: TensorRef,
-    /// Rows of `A`. For stacked experts this is the number of experts times the rank.
-    pub a_rows: usize,
+    /// What the product is multiplied by.
+    pub scaling: Scaling,
     /// The rank the configuration gives this module.
     pub config_rank: Option<f64>,
-    /// The alpha the configuration gives this module.
-    pub alpha: f64,
     /// The DoRA magnitudes.
     pub magnitude: Option<TensorRef>,
     /// The bias of `B`.
     pub bias: Option<TensorRef>,
     /// A weight that stands in for the base's.
     pub base_weight: Option<TensorRef>,
-    /// Whether alpha is divided by the square root of the rank.
-    pub rslora: bool,
+}
+
+/// What a low-rank product is multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling {
+    /// This alpha by the rank (Hu et al. 2021).
+    Alpha(f64),
+    /// This alpha by the square root of the rank (rsLoRA, Kalajdzievski 2023).
+    RankStabilised(f64),
+    /// This number.
+    Fixed(f64),
 }
 
 /// What kind of layer a module adapts.
@@ -95,27 +114,87 @@ pub struct TokenRows {
     pub rows: Vec<usize>,
 }
 
-impl Module {
-    /// `alpha / rank`, or `alpha / sqrt(rank)` for rsLoRA, for a module of that rank.
-    pub fn scale(&self, rank: usize) -> f64 {
-        let rank = rank as f64;
-        self.alpha / if self.rslora { rank.sqrt() } else { rank }
+impl Scaling {
+    /// The number for a module of that rank.
+    pub fn scale(self, rank: usize) -> f64 {
+        match self {
+            Scaling::Alpha(alpha) => alpha / rank as f64,
+            Scaling::RankStabilised(alpha) => alpha / (rank as f64).sqrt(),
+            Scaling::Fixed(scale) => scale,
+        }
     }
 
-    /// What the method is called.
-    pub fn method(&self) -> &'static str {
-        if self.magnitude.is_some() { "DoRA" } else { "LoRA" }
+    /// The alpha, where [`Self::scale`] is not what a file gives: that which divided by `rank` is it.
+    pub fn alpha(self, rank: usize) -> f64 {
+        match self {
+            Scaling::Alpha(alpha) | Scaling::RankStabilised(alpha) => alpha,
+            Scaling::Fixed(scale) => scale * rank as f64,
+        }
+    }
+}
+
+impl Module {
+    /// A plain module: `scaling * B * A`.
+    pub(crate) fn new(path: String, kind: ModuleKind, a: TensorRef, b: TensorRef, scaling: Scaling) -> Self {
+        Module {
+            path,
+            kind,
+            a,
+            b,
+            scaling,
+            config_rank: None,
+            magnitude: None,
+            bias: None,
+            base_weight: None,
+        }
+    }
+
+    /// Rows of `A`: the rank; for experts that PEFT packs in one module, the number of experts times the rank.
+    pub fn rank(&self) -> usize {
+        self.a.info().shape.first().copied().unwrap_or(0)
+    }
+
+    /// What the product is multiplied by in a module of that rank.
+    pub fn scale(&self, rank: usize) -> f64 {
+        self.scaling.scale(rank)
+    }
+
+    /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).
+    pub fn is_packed(&self) -> bool {
+        let path = self.path.trim_end_matches(".base_layer");
+        self.kind == ModuleKind::Linear && path.rsplit('.').next() == Some("experts")
     }
 }
 
 impl Adapter {
-    /// Opens a PEFT adapter: a folder, or its tensor file with `adapter_config.json` beside it.
+    /// Opens an adapter in any format: a folder, or its tensor file with what lies beside it. `base` is what is
+    /// known of its model; some formats cannot be understood without.
     ///
     /// # Errors
-    /// [`ErrorKind::NoAdapter`] without a configuration, [`ErrorKind::WrongRole`] for a full model, and whatever
-    /// reading the files turns up.
-    pub fn open(path: &Path, mode: lorakit_tensor::ReadMode) -> Result<Self> {
-        format::peft::open(path, mode)
+    /// [`ErrorKind::NoAdapter`] without one, [`ErrorKind::WrongRole`] for a full model, [`ErrorKind::NeedsBase`], and
+    /// whatever reading the files turns up.
+    pub fn open(path: &Path, mode: lorakit_tensor::ReadMode, base: Option<&Base>) -> Result<Self> {
+        format::read(&Files::open(path, mode)?, base)
+    }
+
+    /// An adapter of nothing, from these files.
+    pub(crate) fn empty(format: &'static str, files: &Files) -> Self {
+        Adapter {
+            path: files.path.clone(),
+            format,
+            config: AdapterConfig { peft_type: "LORA".into(), ..AdapterConfig::default() },
+            metadata: files.metadata().clone(),
+            modules: Vec::new(),
+            saved: Vec::new(),
+            token_rows: Vec::new(),
+            findings: Vec::new(),
+            source: Arc::clone(&files.source),
+        }
+    }
+
+    /// Puts the modules in the order of the model: layer 2 before layer 10.
+    pub(crate) fn sort(&mut self) {
+        self.modules.sort_by(|a, b| natural(&a.path).cmp(&natural(&b.path)));
     }
 
     /// Every tensor of the file.
@@ -135,7 +214,7 @@ impl Adapter {
 
     /// The folder of the configuration.
     pub fn folder(&self) -> &Path {
-        if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+        files::folder_of(&self.path)
     }
 
     /// Number of values.
@@ -161,4 +240,9 @@ impl Adapter {
         let lines = faults.iter().map(ToString::to_string).collect();
         Err(Error::new(kind, message).at(self.source.path()).details(lines))
     }
+}
+
+/// Sort key that puts layer 2 before layer 10.
+pub(crate) fn natural(path: &str) -> Vec<(u64, &str)> {
+    path.split('.').map(|c| c.parse().map_or((u64::MAX, c), |n| (n, ""))).collect()
 }

@@ -5,6 +5,7 @@
 //! between the two formats: the order of rows, experts of a layer stacked in one tensor, 1 added to norms.
 
 mod keys;
+mod params;
 mod permute;
 
 use std::sync::LazyLock;
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub(crate) use keys::{Entry, KeyRule, KeyType, Named, common};
+pub(crate) use params::{Params, float, missing};
 pub use permute::RowPermutation;
 
 /// One file per family.

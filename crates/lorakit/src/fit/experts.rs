@@ -5,7 +5,7 @@
 //! names and shapes. On disk the base may hold `gate_up_proj [E, 2I, H]`, its transpose `[E, H, 2I]`, or one
 //! tensor for each expert and projection.
 
-use lorakit_tensor::TensorInfo;
+use lorakit_tensor::{DType, TensorInfo};
 
 use super::{BaseView, Change, Edit, FitOptions, Misfit};
 use crate::ErrorKind;
@@ -80,6 +80,42 @@ fn parameter(adapter: &Adapter, module: &Module, path: &str, nested: usize) -> F
         let line = format!("is wrapped {} times, and `target_parameters` names {}", nested + 1, params.len());
         Misfit::new(ErrorKind::Unmatched, &module.path, line)
     })
+}
+
+/// The stacked weights that the packed modules of `adapter` at `path` belong to, where their shapes tell: `gate_up_proj
+/// [E, 2I, H]` and `down_proj [E, H, I]`.
+///
+/// PEFT before 0.19 took such weights for `[E, in, out]` and swapped the roles of A and B; only the two modules
+/// together show it.
+pub(crate) fn stacked_shapes(adapter: &Adapter, path: &str) -> Option<Vec<TensorInfo>> {
+    let modern = adapter.config.peft_minor().is_some_and(|version| version >= (0, 19));
+    // By parameter: experts, inputs of A and outputs of B.
+    let mut found: Vec<(String, [usize; 3])> = Vec::new();
+    for module in &adapter.modules {
+        let nested = module.path.matches(".base_layer").count();
+        let param = parameter(adapter, module, path, nested).ok()?;
+        let experts = module.rank().checked_div(module.config_rank? as usize)?;
+        let ((_, inputs), (outputs, _)) = (module.a.info().rows_cols(), module.b.info().rows_cols());
+        found.push((param, [experts, inputs, outputs]));
+    }
+    let of = |name: &str| found.iter().find(|(param, _)| param == name).map(|(_, shape)| *shape);
+    let swapped = match (of("gate_up_proj"), of("down_proj")) {
+        (Some([_, hidden, double]), Some([_, inner, back])) => {
+            match (hidden == back && double == 2 * inner, double == inner && hidden == 2 * back) {
+                (true, false) => false,
+                (false, true) => true,
+                (true, true) => !modern,
+                (false, false) => return None,
+            }
+        }
+        _ if modern => false,
+        _ => return None,
+    };
+    let info = |(param, [experts, inputs, outputs]): &(String, [usize; 3])| {
+        let (rows, cols) = if swapped { (inputs, outputs) } else { (outputs, inputs) };
+        TensorInfo { name: format!("{path}.{param}"), dtype: DType::F32, shape: vec![*experts, *rows, *cols] }
+    };
+    Some(found.iter().map(info).collect())
 }
 
 /// The factors of all experts.

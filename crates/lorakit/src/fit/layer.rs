@@ -151,7 +151,7 @@ fn fit_bias(base: &BaseView<'_>, module: &Module, bias: &TensorRef, weight: &str
         return Err(Misfit::new(ErrorKind::Shape, &module.path, line));
     }
     let a = Factor::matrix(bias.clone(), 1, n);
-    let term = LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.a_rows) };
+    let term = LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.rank()) };
     let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false };
     Ok(Edit { target: info.name.clone(), base: Some(index), origin: module.path.clone(), change })
 }

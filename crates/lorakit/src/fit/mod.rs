@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use lorakit_tensor::TensorInfo;
 
 pub use experts::MoeLayout;
+pub(crate) use experts::stacked_shapes;
 use index::Found;
 pub use index::TensorIndex;
 

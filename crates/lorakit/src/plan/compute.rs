@@ -102,6 +102,10 @@ impl<'a> Prepared<'a> {
         self.compute
             .base
             .decode((rows.start * cols) as u64..(rows.end * cols) as u64, &mut scratch.before)?;
+        if self.compute.times != 1.0 {
+            let times = self.compute.times;
+            scratch.before.iter_mut().for_each(|v| *v = (f64::from(*v) * times) as f32);
+        }
         scratch.delta.clear();
         scratch.delta.resize(n, 0.0);
         add_terms(terms, rows, cols, &mut scratch.delta);

@@ -12,16 +12,16 @@ use crate::{Result, TensorRef};
 #[derive(Debug, Clone)]
 pub struct Factor {
     /// `None` for the 1 x 1 matrix `[1]`.
-    tensor: Option<TensorRef>,
+    pub(super) tensor: Option<TensorRef>,
     /// Rows of the view.
     pub rows: usize,
     /// Columns of the view.
     pub cols: usize,
-    offset: usize,
-    row_stride: usize,
-    col_stride: usize,
+    pub(super) offset: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
     /// An order of rows on top of the affine view, and how many rows that has.
-    gathered: Option<(RowOrder, usize)>,
+    pub(super) gathered: Option<(RowOrder, usize)>,
 }
 
 impl Factor {
@@ -72,7 +72,7 @@ impl Factor {
 
     /// The rows in another order; the last thing that is done to a view.
     #[must_use]
-    pub(super) fn gather_rows(self, order: &RowOrder) -> Self {
+    pub(crate) fn gather_rows(self, order: &RowOrder) -> Self {
         if order.keeps(self.rows) {
             return self;
         }

@@ -9,6 +9,7 @@ mod digest;
 mod factor;
 mod job;
 mod kernel;
+mod mosaic;
 mod pack;
 mod progress;
 mod recipe;
@@ -57,8 +58,11 @@ impl Target {
 /// The format of the output's tensor files.
 #[derive(Debug, Clone)]
 pub enum Container {
-    /// Safetensors with this `__metadata__`, split into shards of at most `max_shard` data bytes.
+    /// Safetensors files `{stem}.safetensors` with this `__metadata__`, split into shards of at most `max_shard`
+    /// data bytes.
     Safetensors {
+        /// Name of the tensor files, e.g. `model`.
+        stem: &'static str,
         /// Strings for the header.
         metadata: BTreeMap<String, String>,
         /// Largest data section of a shard, in bytes; a larger tensor gets a shard of its own.
@@ -136,9 +140,9 @@ impl Plan {
         }
         prove_unique(&tensors)?;
         let files = match &container {
-            Container::Safetensors { metadata, max_shard } => {
+            Container::Safetensors { stem, metadata, max_shard } => {
                 let shards = split(tensors, *max_shard);
-                let files = lay_out_shards(&target, metadata, shards)?;
+                let files = lay_out_shards(&target, stem, metadata, shards)?;
                 if files.len() > 1 {
                     if matches!(target, Target::File(_)) {
                         let message =
@@ -296,6 +300,7 @@ fn split(tensors: Vec<OutputTensor>, max: u64) -> Vec<Vec<OutputTensor>> {
 
 fn lay_out_shards(
     target: &Target,
+    stem: &str,
     metadata: &BTreeMap<String, String>,
     shards: Vec<Vec<OutputTensor>>,
 ) -> Result<Vec<OutputFile>> {
@@ -306,7 +311,7 @@ fn lay_out_shards(
         let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
         let layout = safetensors::layout(metadata, &infos)?;
         let name = match target {
-            Target::Folder(_) => safetensors::shard_name("model", i + 1, count),
+            Target::Folder(_) => safetensors::shard_name(stem, i + 1, count),
             Target::File(path) => name_of(path),
         };
         let tensors = layout.offsets.into_iter().zip(tensors).collect();

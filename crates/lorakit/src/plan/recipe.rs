@@ -51,6 +51,8 @@ pub struct Compute {
     pub terms: Vec<LowRank>,
     /// Rows that are replaced after everything else (trainable tokens).
     pub replaced: Vec<ReplacedRows>,
+    /// Each value of the base is multiplied by it, before everything else.
+    pub times: f64,
     /// Added to each value after everything else.
     pub plus: f32,
     /// When rounding happens.
@@ -120,6 +122,7 @@ impl Compute {
             dora: None,
             terms: Vec::new(),
             replaced: Vec::new(),
+            times: 1.0,
             plus: 0.0,
             rounding: Rounding::Once,
             importance: None,
@@ -211,6 +214,9 @@ impl fmt::Display for OutputTensor {
         let from = compute.base.info().dtype;
         if from != self.info.dtype || !compute.edits() {
             write!(f, " decode {from}")?;
+        }
+        if compute.times != 1.0 {
+            write!(f, " times {:.6}", compute.times)?;
         }
         let list = |f: &mut fmt::Formatter<'_>, terms: &[LowRank]| -> fmt::Result {
             for term in terms.iter().take(3) {

@@ -52,6 +52,11 @@ impl Written {
         &self.report
     }
 
+    /// Where the output lies until it is published.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.staged.path()
+    }
+
     /// Makes the output durable and visible, in place of one that is to be replaced.
     ///
     /// # Errors

@@ -1,3 +1,109 @@
 //! Adapter file formats, one module each.
+//!
+//! ```text
+//!  files ──► detect ──► reader ──► Adapter ──► writer ──► Draft ──► plan
+//!            (names)               (canonical)
+//! ```
+//!
+//! Every format is read into an [`Adapter`] and written from one; no two formats know of each other. What a file
+//! is, the names of its tensors decide: [`AdapterFormat::marks`] says which names only this format has.
 
-pub mod peft;
+mod draft;
+mod peft;
+
+use std::fmt;
+
+use lorakit_tensor::TensorSource;
+
+pub use draft::Mapped;
+pub(crate) use draft::{Can, Draft, DraftOptions, Scaled, most_common, ranks};
+
+use super::{Adapter, Base, Files};
+use crate::{Error, ErrorKind, Result};
+
+/// One file format of adapters.
+pub(crate) trait AdapterFormat: Sync {
+    /// The name, as `--to` takes it.
+    fn name(&self) -> &'static str;
+
+    /// What is written: one line for people.
+    fn title(&self) -> &'static str;
+
+    /// Whether a tensor of that name is of this format and no other.
+    fn marks(&self, name: &str, files: &Files) -> bool;
+
+    /// The adapter in `files`. `base` is what is known of the model it belongs to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NeedsBase`] if the files alone do not say what they mean; [`ErrorKind::Damaged`] and others for
+    /// files that contradict themselves. Faults of single tensors are findings of the adapter.
+    fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter>;
+
+    /// Whether there is a writer.
+    fn is_written(&self) -> bool {
+        true
+    }
+
+    /// Whether the format may hold all experts of a layer in one module, as PEFT packs them; else each expert is a
+    /// module when [`Self::write`] is called.
+    fn packs_experts(&self) -> bool {
+        false
+    }
+
+    /// `adapter` as files of this format.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Inexpressible`] for what the format cannot hold; [`ErrorKind::NeedsBase`];
+    /// [`ErrorKind::Unsupported`] if it is only read.
+    fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
+}
+
+/// Every format.
+pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[&peft::Peft];
+
+impl fmt::Debug for dyn AdapterFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The format called `name`.
+pub(crate) fn by_name(name: &str) -> Option<&'static dyn AdapterFormat> {
+    FORMATS.iter().copied().find(|format| format.name() == name)
+}
+
+/// The format of `files`, if they are an adapter's.
+///
+/// # Errors
+/// [`ErrorKind::Damaged`] if tensors of one file are spelled as in different formats.
+pub(crate) fn detect(files: &Files) -> Result<Option<&'static dyn AdapterFormat>> {
+    let mut found: Option<(&'static dyn AdapterFormat, &str)> = None;
+    for info in files.source.tensors() {
+        let marking = FORMATS.iter().copied().find(|format| format.marks(&info.name, files));
+        match (marking, found) {
+            (Some(format), Some((first, name))) if first.name() != format.name() => {
+                let message = format!(
+                    "mixes formats: `{}` is spelled as in {} files, `{}` as in {} files",
+                    name.escape_debug(),
+                    first.name(),
+                    info.name.escape_debug(),
+                    format.name()
+                );
+                return Err(Error::new(ErrorKind::Damaged, message).at(files.source.path()));
+            }
+            (Some(format), None) => found = Some((format, &info.name)),
+            _ => {}
+        }
+    }
+    Ok(found.map(|(format, _)| format))
+}
+
+/// Reads the adapter in `files`, in the format they are in. Files that no format marks are PEFT's if there is a
+/// configuration: such an adapter has saved parameters and nothing else.
+pub(crate) fn read(files: &Files, base: Option<&Base>) -> Result<Adapter> {
+    match detect(files)? {
+        Some(format) => format.read(files, base),
+        None if files.config.is_some() => peft::Peft.read(files, base),
+        None => Err(files.no_adapter()),
+    }
+}

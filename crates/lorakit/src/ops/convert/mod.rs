@@ -1,5 +1,6 @@
 //! Converting models between formats: GGUF to a Hugging Face folder, and back.
 
+pub mod adapter;
 mod config;
 mod files;
 mod keys;
@@ -76,7 +77,7 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
         }
     }
     let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-    let container = Container::Safetensors { metadata, max_shard: options.max_shard };
+    let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let side_files = model.rebuilt_files().to_vec();
     let target = Target::Folder(options.output.clone());
     let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, side_files)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{DTypeCount, Grid, InspectOptions, audit, compare, count_dtypes, grid, values};
 use crate::Result;
-use crate::adapter::{Adapter, Finding, Module, ModuleKind};
+use crate::adapter::{Adapter, Finding, Module, Scaling};
 
 /// An adapter, described and audited.
 #[derive(Debug, Clone)]
@@ -196,7 +196,7 @@ pub(super) fn describe(modules: &[Module]) -> Vec<ModuleReport> {
             path: m.path.clone(),
             layer: places[i].as_ref().map(|p| p.layer),
             leaf: leaves.get(suffix(i)).cloned().unwrap_or_default(),
-            method: match (m.magnitude.is_some(), m.rslora) {
+            method: match (m.magnitude.is_some(), matches!(m.scaling, Scaling::RankStabilised(_))) {
                 (false, false) => "LoRA",
                 (false, true) => "rsLoRA",
                 (true, false) => "DoRA",
@@ -204,7 +204,7 @@ pub(super) fn describe(modules: &[Module]) -> Vec<ModuleReport> {
             },
             rank,
             experts,
-            alpha: m.alpha,
+            alpha: m.scaling.alpha(rank),
             scale: m.scale(rank),
             a: m.a.info().shape.clone(),
             b: m.b.info().shape.clone(),
@@ -219,13 +219,10 @@ pub(super) fn describe(modules: &[Module]) -> Vec<ModuleReport> {
 
 /// The rank of a module, and the number of experts if their factors are stacked: `A` then has `E * r` rows.
 fn rank(module: &Module) -> (usize, Option<usize>) {
-    let path = module.path.trim_end_matches(".base_layer");
-    let stacked = module.kind == ModuleKind::Linear && path.rsplit('.').next() == Some("experts");
+    let rows = module.rank();
     match module.config_rank.map(|r| r as usize) {
-        Some(r) if stacked && r > 0 && module.a_rows > r && module.a_rows.is_multiple_of(r) => {
-            (r, Some(module.a_rows / r))
-        }
-        _ => (module.a_rows, None),
+        Some(r) if module.is_packed() && r > 0 && rows > r && rows.is_multiple_of(r) => (r, Some(rows / r)),
+        _ => (rows, None),
     }
 }
 

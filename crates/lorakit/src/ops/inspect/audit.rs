@@ -105,15 +105,15 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let pairs = || adapter.modules.iter().zip(reports);
     let differs = |(m, r): &(&Module, &ModuleReport)| {
-        r.experts.is_none() && m.config_rank.is_some_and(|rank| rank != m.a_rows as f64)
+        r.experts.is_none() && m.config_rank.is_some_and(|rank| rank != m.rank() as f64)
     };
     let wrong: Vec<_> = pairs().filter(differs).collect();
     if let Some((module, _)) = wrong.first() {
         let rank = module.config_rank.unwrap_or_default();
         let message = format!(
             "its factors have rank {}, and the configuration says {rank:.0}: the factors decide, scale {}",
-            module.a_rows,
-            module.scale(module.a_rows)
+            module.rank(),
+            module.scale(module.rank())
         );
         findings.push(about(Severity::Warning, "rank-mismatch", &wrong, message));
     }

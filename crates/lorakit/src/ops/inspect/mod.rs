@@ -21,7 +21,7 @@ pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRows
 pub use grid::{Grid, GridRow};
 pub use model::{FileReport, ModelReport};
 
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::{Adapter, Base, Files, Finding, Severity, format};
 use crate::{Error, ErrorKind, Result};
 
 /// What to look at.
@@ -66,7 +66,8 @@ pub struct DTypeCount {
 /// Whatever opening the path or the base turns up.
 pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
     if is_adapter(path, options.mode)? {
-        let adapter = Adapter::open(path, options.mode)?;
+        let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
+        let adapter = Adapter::open(path, options.mode, base.as_ref())?;
         let threads = options.threads;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
             Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
@@ -85,19 +86,28 @@ pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
 }
 
 /// Content decides: a configuration beside the weights, and for a single file the names of its tensors.
-fn is_adapter(path: &Path, mode: ReadMode) -> Result<bool> {
+pub(crate) fn is_adapter(path: &Path, mode: ReadMode) -> Result<bool> {
     if path.is_dir() {
         let has = |name: &str| path.join(name).is_file();
         let adapter = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
         let model = ["config.json", "model.safetensors", "model.safetensors.index.json"];
         let neither = !adapter.iter().chain(&model).any(|n| has(n)) && !has_weights(path);
         // A folder of nothing is an adapter that is missing: the error of opening it tells of folders inside.
-        return Ok(neither || (adapter.iter().any(|n| has(n)) && !model.iter().any(|n| has(n))));
+        let named = adapter.iter().any(|n| has(n)) && !model.iter().any(|n| has(n));
+        return Ok(neither || named || (!has("config.json") && is_marked(path, mode)));
     }
     let file = Checkpoint::open(path, mode)?;
     let factor =
         |t: &TensorInfo| [".lora_A", ".lora_B", ".lora_embedding_"].iter().any(|m| t.name.contains(m));
-    Ok(file.format() != Format::Gguf && file.tensors().iter().any(factor))
+    let peft = file.format() != Format::Gguf && file.tensors().iter().any(factor);
+    Ok(peft || is_marked(path, mode))
+}
+
+/// Whether names of tensors are those of an adapter format.
+fn is_marked(path: &Path, mode: ReadMode) -> bool {
+    let found = Files::open(path, mode).and_then(|files| format::detect(&files));
+    // A file that mixes formats is one too; the error of opening it says so.
+    found.map_or_else(|error| error.kind() == ErrorKind::Damaged, |format| format.is_some())
 }
 
 fn has_weights(folder: &Path) -> bool {

@@ -19,7 +19,7 @@ pub use tied::Tied;
 
 use super::inspect;
 use super::quantize::{Chosen, Quantization};
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::{Adapter, Base, Finding, Severity};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
 use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding};
 use crate::{Error, ErrorKind, Model, Result};
@@ -142,8 +142,9 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
     let options = &MergeOptions { dtype, ..options.clone() };
     let mut notes = Vec::new();
     let mut adapters = Vec::new();
+    let known = Base::of(&base);
     for (path, weight) in &options.adapters {
-        let adapter = Adapter::open(path, options.mode)?;
+        let adapter = Adapter::open(path, options.mode, Some(&known))?;
         refuse::unmergeable(&adapter, *weight, options.residual_base)?;
         adapter.check()?;
         notes.extend(inspect::doubts(&adapter));

@@ -56,7 +56,7 @@ pub(super) fn of(
     let mut metadata: BTreeMap<String, String> = base.checkpoint().metadata().clone();
     metadata.insert("format".into(), "pt".into());
     metadata.insert(provenance::KEY.into(), record);
-    let container = Container::Safetensors { metadata, max_shard: options.max_shard };
+    let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let (tensors, chosen) = match packed {
         Some(packed) => (packed.tensors, packed.chosen),
         None => (tensors, Vec::new()),

@@ -135,7 +135,7 @@ fn to_packed(options: &QuantizeOptions, packing: Packer) -> Result<(Plan, Vec<Ch
     json["quantization_config"] = packed.quantization_config();
     set_config(&mut files, &json);
     let metadata = [("format".to_string(), "pt".to_string())].into();
-    let container = Container::Safetensors { metadata, max_shard: options.max_shard };
+    let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());
     let inputs = model.inputs();
     let plan = Plan::new(target, options.replace, &inputs, container, packed.tensors, side_files_of(files))?;

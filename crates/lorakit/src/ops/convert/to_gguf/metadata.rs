@@ -5,10 +5,9 @@ use lorakit_tensor::DType;
 use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
 
 use super::files::{Files, Lookup};
-use super::params::{Params, missing};
 use super::rope::Rope;
 use super::{general, tokenizer};
-use crate::arch::{Entry, KeyRule, KeyType, Named, common};
+use crate::arch::{Entry, KeyRule, KeyType, Named, Params, common, missing};
 use crate::ops::quantize::QUANTIZATION_VERSION;
 use crate::plan::OutputTensor;
 use crate::{Error, ModelConfig, Result};

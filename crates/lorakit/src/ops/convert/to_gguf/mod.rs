@@ -14,7 +14,6 @@ mod files;
 mod general;
 mod metadata;
 mod name;
-mod params;
 mod rope;
 mod tensors;
 mod tokenizer;

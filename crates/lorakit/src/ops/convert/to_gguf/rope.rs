@@ -5,7 +5,7 @@ use std::f32::consts::PI;
 use lorakit_tensor::format::gguf::Value as GgufValue;
 use serde_json::Value;
 
-use super::params::{Params, float};
+use crate::arch::{Params, float, missing};
 use crate::plan::OutputTensor;
 use crate::{Error, ErrorKind, Result};
 
@@ -38,7 +38,7 @@ impl<'a, 'p> Rope<'a, 'p> {
     }
 
     fn required_float(&self, name: &str) -> Result<f64> {
-        self.float(name)?.ok_or_else(|| super::params::missing(&format!("rope_scaling.{name}")))
+        self.float(name)?.ok_or_else(|| missing(&format!("rope_scaling.{name}")))
     }
 
     /// `default`, `linear`, `yarn`, `llama3` ...
@@ -87,7 +87,7 @@ impl<'a, 'p> Rope<'a, 'p> {
     /// The numbers of the list `name`, one for each pair of values that is rotated.
     fn list(&self, name: &str) -> Result<Vec<f32>> {
         let list = self.entry(name).and_then(Value::as_array);
-        let list = list.ok_or_else(|| super::params::missing(&format!("rope_scaling.{name}")))?;
+        let list = list.ok_or_else(|| missing(&format!("rope_scaling.{name}")))?;
         let values =
             list.iter().map(|value| float(name, value).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
         let needed = self.dimensions()? as usize / 2;

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::params::Params;
-use crate::arch::{Match, RowPermutation};
+use crate::arch::{Match, Params, RowPermutation};
 use crate::plan::{OutputTensor, Recipe, RowOrder};
 use crate::{Error, ErrorKind, ModelConfig, Result};
 

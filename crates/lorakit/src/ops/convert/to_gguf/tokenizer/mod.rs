@@ -10,8 +10,7 @@ use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 use serde_json::Value;
 
 use super::files::Files;
-use super::params::Params;
-use crate::arch::TokenizerKind;
+use crate::arch::{Params, TokenizerKind};
 use crate::{Error, ErrorKind, Result};
 
 /// What a token is for, with its number in GGUF files.

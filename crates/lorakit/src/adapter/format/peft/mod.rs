@@ -1,69 +1,50 @@
 //! PEFT: a folder with `adapter_config.json` and `adapter_model.safetensors` (or `.bin`).
 
+mod write;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, ErrorKind as FileError, ReadMode, TensorSource};
+use lorakit_tensor::TensorSource;
 
+use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
-use crate::adapter::{Adapter, AdapterConfig, Finding, Module, ModuleKind, Saved, Severity, TokenRows};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::adapter::{
+    Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Saved, Severity, TokenRows,
+};
+use crate::{Result, TensorRef};
 
-const CONFIG: &str = "adapter_config.json";
+/// PEFT.
+#[derive(Debug)]
+pub(crate) struct Peft;
 
-/// Opens a folder, or a tensor file with its configuration beside it. See [`Adapter::open`].
-pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Adapter> {
-    let folder = match path.is_dir() {
-        true => path.to_path_buf(),
-        false if path.exists() => path.parent().unwrap_or(Path::new("")).to_path_buf(),
-        false => {
-            return Err(lorakit_tensor::Error::new(FileError::NotFound, "does not exist").at(path).into());
-        }
-    };
-    let config_path = folder.join(CONFIG);
-    match std::fs::metadata(&config_path) {
-        Ok(meta) if meta.is_file() => {}
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(lorakit_tensor::Error::io("open", &config_path, e).into());
-        }
-        _ => return Err(no_config(path, &folder)),
+impl AdapterFormat for Peft {
+    fn name(&self) -> &'static str {
+        "peft"
     }
-    let config = AdapterConfig::read(&config_path)?;
-    let file = match path.is_dir() {
-        true => weights_in(&folder)?,
-        false => path.to_path_buf(),
-    };
-    let source = Arc::new(Checkpoint::open(&file, mode)?);
-    Ok(assemble(path.to_path_buf(), config, source))
-}
 
-fn no_config(path: &Path, folder: &Path) -> Error {
-    if folder.join("config.json").is_file() {
-        let message =
-            format!("is a full model (it has `config.json` and no `{CONFIG}`), and an adapter is needed");
-        return Error::new(ErrorKind::WrongRole, message).at(path);
+    fn title(&self) -> &'static str {
+        "a folder for PEFT, vLLM, TGI: adapter_config.json and adapter_model.safetensors"
     }
-    let nested = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
-    let mut nested: Vec<PathBuf> = nested.filter(|p| p.join(CONFIG).is_file()).collect();
-    nested.sort();
-    let mut error =
-        Error::new(ErrorKind::NoAdapter, format!("holds no adapter: `{CONFIG}` is missing")).at(path);
-    if let Some(first) = nested.first() {
-        error = error.details(vec![format!("`{}` is one", first.display())]);
-    }
-    error
-}
 
-fn weights_in(folder: &Path) -> Result<PathBuf> {
-    for name in ["adapter_model.safetensors", "adapter_model.bin"] {
-        let path = folder.join(name);
-        if path.is_file() {
-            return Ok(path);
-        }
+    fn marks(&self, name: &str, files: &Files) -> bool {
+        let factor = |c: &str| matches!(c, "lora_A" | "lora_B" | "lora_embedding_A" | "lora_embedding_B");
+        files.config.is_some() && name.split('.').any(factor)
     }
-    let message = "has no `adapter_model.safetensors` and no `adapter_model.bin`";
-    Err(Error::new(ErrorKind::NoAdapter, message).at(folder))
+
+    fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {
+        let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
+        let config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
+        Ok(assemble(Adapter { config, ..Adapter::empty(self.name(), files) }))
+    }
+
+    fn packs_experts(&self) -> bool {
+        true
+    }
+
+    fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
+        write::draft(adapter, options)
+    }
 }
 
 /// Tensors of one module while they are being collected.
@@ -81,10 +62,11 @@ struct Parts {
     has_empty: bool,
 }
 
-fn assemble(path: PathBuf, config: AdapterConfig, source: Arc<Checkpoint>) -> Adapter {
+fn assemble(mut adapter: Adapter) -> Adapter {
     let mut findings = Vec::new();
     let mut by_module: BTreeMap<String, Parts> = BTreeMap::new();
     let mut saved = Vec::new();
+    let source = Arc::clone(adapter.source());
     let shared: Arc<dyn TensorSource> = source.clone();
     let tensor = |index: usize| TensorRef::new(Arc::clone(&shared), index);
 
@@ -126,19 +108,11 @@ fn assemble(path: PathBuf, config: AdapterConfig, source: Arc<Checkpoint>) -> Ad
         }
     }
 
-    let mut adapter = Adapter {
-        path,
-        config,
-        modules: Vec::new(),
-        saved,
-        token_rows: Vec::new(),
-        findings,
-        source: source.clone(),
-    };
+    (adapter.saved, adapter.findings) = (saved, findings);
     for (path, parts) in by_module {
         add_module(&mut adapter, path, &parts, &tensor);
     }
-    adapter.modules.sort_by(|a, b| natural(&a.path).cmp(&natural(&b.path)));
+    adapter.sort();
     adapter
 }
 
@@ -197,34 +171,23 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
         let (a, b) = (&a.info().shape, &b.info().shape);
         return fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
     }
-    let config = &adapter.config;
-    let rank_key = config.rank_pattern.get(&path);
-    let config_rank = rank_key.or(config.r.map(|r| r as f64));
-    let alpha_key = config.alpha_pattern.get(&path);
-    // PEFT's own defaults are r = 8 and alpha = 8.
-    let alpha = alpha_key.or(config.alpha).unwrap_or(8.0);
-    if config.peft_version.is_none() {
-        warn_about_old_patterns(adapter, &path, rank_key, alpha_key);
+    let (config_rank, scaling) = adapter.config.of_module(&path);
+    if adapter.config.peft_version.is_none() {
+        warn_about_old_patterns(adapter, &path);
     }
-    let rslora = adapter.config.use_rslora;
     adapter.modules.push(Module {
-        kind,
-        a,
-        b,
-        a_rows,
         config_rank,
-        alpha,
         magnitude: parts.magnitude.map(tensor),
         bias: parts.bias.map(tensor),
         base_weight: parts.base_weight.map(tensor),
-        rslora,
-        path,
+        ..Module::new(path, kind, a, b, scaling)
     });
 }
 
 /// PEFT before 0.14 matched patterns differently and before 0.18 did not say its version.
-fn warn_about_old_patterns(adapter: &mut Adapter, path: &str, rank: Option<f64>, alpha: Option<f64>) {
+fn warn_about_old_patterns(adapter: &mut Adapter, path: &str) {
     let (ranks, alphas) = (&adapter.config.rank_pattern, &adapter.config.alpha_pattern);
+    let (rank, alpha) = (ranks.get(path), alphas.get(path));
     let keys: Vec<String> = ranks.keys().chain(alphas.keys()).cloned().collect();
     let old = (ranks.get_by_old_rule(&keys, path), alphas.get_by_old_rule(&keys, path));
     if old != (rank, alpha) {
@@ -232,9 +195,4 @@ fn warn_about_old_patterns(adapter: &mut Adapter, path: &str, rank: Option<f64>,
                        0.14 and later is used";
         adapter.findings.push(Finding::new(Severity::Warning, "old-pattern-rule", path, message));
     }
-}
-
-/// Sort key that puts layer 2 before layer 10.
-fn natural(path: &str) -> Vec<(u64, &str)> {
-    path.split('.').map(|c| c.parse().map_or((u64::MAX, c), |n| (n, ""))).collect()
 }

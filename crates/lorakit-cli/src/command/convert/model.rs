@@ -1,19 +1,20 @@
-//! `lorakit convert`.
+//! Converting models.
 
 use std::fmt::Write as _;
 
 use lorakit::ops::convert::{self, Convert, ConvertOptions, ToGgufOptions};
+use lorakit::{Error, ErrorKind};
 use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
-use super::planned;
+use super::super::planned;
 use crate::args::{self, Common, ConvertTarget};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
 
-pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
+pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let dtype = args.dtype.dtype();
     let convert = match args.to {
         ConvertTarget::Hf if dtype == Some(DType::Q8_0) => {
@@ -37,6 +38,13 @@ pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 mode: common.read_mode(),
             };
             convert::hf_to_gguf(&options)?
+        }
+        adapter => {
+            let message = format!(
+                "is a model, and `--to {}` is a format of adapters; models become `hf` or `gguf`",
+                adapter.name()
+            );
+            return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
         }
     };
     if args.output.dry_run {

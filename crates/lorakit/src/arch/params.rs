@@ -2,25 +2,25 @@
 
 use serde_json::Value;
 
-use crate::arch::{self, Architecture, Heads, HfClass};
+use super::{Architecture, Heads, HfClass};
 use crate::{Error, ErrorKind, ModelConfig, Result};
 
 /// The hyper-parameters of a model.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Params<'a> {
-    pub(super) architecture: &'static Architecture,
-    pub(super) class: &'static HfClass,
+pub(crate) struct Params<'a> {
+    pub(crate) architecture: &'static Architecture,
+    pub(crate) class: &'static HfClass,
     config: &'a ModelConfig,
 }
 
 impl<'a> Params<'a> {
     /// # Errors
     /// [`ErrorKind::Unsupported`] if the class is unknown.
-    pub(super) fn new(config: &'a ModelConfig) -> Result<Self> {
-        let found = arch::by_class(config.text_architecture(), config.model_type());
+    pub(crate) fn new(config: &'a ModelConfig) -> Result<Self> {
+        let found = super::by_class(config.text_architecture(), config.model_type());
         let (architecture, class) = found.ok_or_else(|| {
             let class = config.text_architecture().or(config.model_type()).unwrap_or("no name");
-            let known = arch::architectures().iter().flat_map(Architecture::hf_classes);
+            let known = super::architectures().iter().flat_map(Architecture::hf_classes);
             let known: Vec<_> = known.map(|class| class.architecture.as_str()).collect();
             let message =
                 format!("is a model of the class `{}`; known are {}", class.escape_debug(), known.join(", "));
@@ -30,7 +30,7 @@ impl<'a> Params<'a> {
     }
 
     /// The entry `name`, or `object.name`; null is as good as absent.
-    pub(super) fn get(&self, name: &str) -> Option<&'a Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         match name.split_once('.') {
             Some((object, name)) => Some(&self.config.entry(object)?[name]).filter(|value| !value.is_null()),
             None => self.config.entry(name),
@@ -41,7 +41,7 @@ impl<'a> Params<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::File`] if it is something else, or too large for a `u32`.
-    pub(super) fn integer(&self, name: &str) -> Result<Option<u32>> {
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<u32>> {
         if let Some((a, b)) = name.split_once('/') {
             let (a, b) = (self.integer(a)?, self.integer(b)?);
             return Ok(a.zip(b).and_then(|(a, b)| a.checked_div(b)));
@@ -57,7 +57,7 @@ impl<'a> Params<'a> {
     }
 
     /// The integer `name`, which the family cannot do without.
-    pub(super) fn required_integer(&self, name: &str) -> Result<u32> {
+    pub(crate) fn required_integer(&self, name: &str) -> Result<u32> {
         self.integer(name)?.ok_or_else(|| missing(name))
     }
 
@@ -65,12 +65,12 @@ impl<'a> Params<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::File`] if it is something else.
-    pub(super) fn float(&self, name: &str) -> Result<Option<f64>> {
+    pub(crate) fn float(&self, name: &str) -> Result<Option<f64>> {
         self.get(name).or_else(|| self.class.defaults.get(name)).map(|value| float(name, value)).transpose()
     }
 
     /// The head counts.
-    pub(super) fn heads(&self) -> Result<Heads> {
+    pub(crate) fn heads(&self) -> Result<Heads> {
         let query = self.required_integer("num_attention_heads")?;
         let key_value = self.integer("num_key_value_heads")?.unwrap_or(query);
         Ok(Heads { query: query as usize, key_value: key_value as usize })
@@ -78,12 +78,12 @@ impl<'a> Params<'a> {
 }
 
 /// `value` as the number that `name` shall be.
-pub(super) fn float(name: &str, value: &Value) -> Result<f64> {
+pub(crate) fn float(name: &str, value: &Value) -> Result<f64> {
     value.as_f64().filter(|v| v.is_finite()).ok_or_else(|| wrong(name, value, "a finite number"))
 }
 
 /// The error for an entry that is needed and not there.
-pub(super) fn missing(name: &str) -> Error {
+pub(crate) fn missing(name: &str) -> Error {
     let message = format!("`config.json` has no `{name}`, which the model needs");
     lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::NotFound, message).into()
 }

@@ -1,0 +1,116 @@
+//! Converting adapters.
+
+use std::fmt::Write as _;
+
+use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, AdapterReport};
+use serde_json::{Value, json};
+
+use super::super::planned;
+use crate::args::{self, Common, ConvertDtype, ConvertTarget};
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::{Ui, finding_json};
+use crate::units;
+
+/// Deltas that differ by less are the same but for the rounding of f32.
+const EXACT: f64 = 1e-6;
+
+pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    if args.to == ConvertTarget::Hf {
+        return Err(Failure::usage("is a format of models; adapters for PEFT are `--to peft`"));
+    }
+    if args.dtype == ConvertDtype::Q8_0 && args.to != ConvertTarget::Gguf {
+        return Err(Failure::usage("Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16"));
+    }
+    let convert = adapter::plan(&AdapterOptions {
+        source: args.source.clone(),
+        output: args.output.output.clone(),
+        to: args.to.name().into(),
+        replace: args.output.force,
+        dtype: args.dtype.dtype(),
+        base: args.base.clone(),
+        mode: common.read_mode(),
+    })?;
+    ui.notes(&convert.notes);
+    if args.output.dry_run {
+        if ui.json {
+            let mut object = object(&convert, None);
+            object["dry_run"] = true.into();
+            object["plan"] = planned::plan_json(&convert.plan, common.threads);
+            return ui.json(&object);
+        }
+        return ui.result(&(mapping(&convert) + &planned::describe(&convert.plan, common.threads)));
+    }
+    let bar = Bar::new(ui, "converting", convert.plan.output_bytes());
+    let report = convert.run(common.threads, &bar)?;
+    bar.finish();
+    if ui.json {
+        let mut object = object(&convert, Some(&report));
+        let written = planned::report_json(&convert.plan, &report.report);
+        if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
+            object.extend(written);
+        }
+        return ui.json(&object);
+    }
+    let mut text = String::new();
+    if !ui.quiet {
+        if ui.verbose {
+            text += &mapping(&convert);
+        }
+        let _ = writeln!(text, "{}", summary(&convert, args));
+        let _ = writeln!(text, "{}", proof(&report));
+    }
+    ui.result(&(text + &planned::wrote(&convert.plan, &report.report)))
+}
+
+/// `converted `a/` from peft to mlx: 28 modules, rank 8`.
+fn summary(convert: &AdapterConvert, args: &args::Convert) -> String {
+    let modules = units::plural(convert.modules().len(), "module");
+    format!("converted `{}` from {} to {}: {modules}", args.source.display(), convert.from, convert.to)
+}
+
+/// What reading the output again showed.
+fn proof(report: &AdapterReport) -> String {
+    let worst = report.errors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
+    match worst {
+        None => "read again: every tensor is the same".into(),
+        Some(worst) if worst.error == 0.0 => "read again: every delta is the same, bit for bit".into(),
+        Some(worst) if worst.error <= EXACT => {
+            format!("read again: every delta is the same within rounding (at most {:.1e} off)", worst.error)
+        }
+        Some(worst) => format!(
+            "read again: deltas are up to {:.2e} off, relative to their norm; most in `{}`",
+            worst.error, worst.path
+        ),
+    }
+}
+
+/// What becomes of each module.
+fn mapping(convert: &AdapterConvert) -> String {
+    let mut text = String::new();
+    for mapped in &convert.mapped {
+        let how =
+            if mapped.how.is_empty() { String::new() } else { format!("  ({})", mapped.how.join(", ")) };
+        let _ = writeln!(text, "{} -> {}{how}", mapped.module, mapped.name);
+    }
+    text.push('\n');
+    text
+}
+
+fn object(convert: &AdapterConvert, report: Option<&AdapterReport>) -> Value {
+    let modules: Vec<Value> = convert
+        .mapped
+        .iter()
+        .map(|mapped| json!({ "module": mapped.module, "name": mapped.name, "how": mapped.how }))
+        .collect();
+    let notes: Vec<Value> = convert.notes.iter().map(finding_json).collect();
+    let mut object = json!({
+        "schema": "lorakit.convert/1", "from": convert.from, "to": convert.to, "modules": modules, "notes": notes,
+    });
+    if let Some(report) = report {
+        let errors = report.errors.iter().map(|e| json!({ "module": e.path, "error": e.error }));
+        object["errors"] = errors.collect::<Vec<_>>().into();
+        object["max_error"] = report.errors.iter().map(|e| e.error).fold(0.0, f64::max).into();
+    }
+    object
+}

@@ -1,0 +1,17 @@
+//! `lorakit convert`.
+
+mod adapter;
+mod model;
+
+use lorakit::ops::convert::adapter::is_adapter;
+
+use crate::args::{self, Common};
+use crate::error::Failure;
+use crate::ui::Ui;
+
+pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    match is_adapter(&args.source, common.read_mode())? {
+        true => adapter::run(args, common, ui),
+        false => model::run(args, common, ui),
+    }
+}

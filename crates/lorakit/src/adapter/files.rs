@@ -1,0 +1,143 @@
+//! Finding and opening the files of an adapter.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lorakit_tensor::{Checkpoint, ErrorKind as FileError, Format as Container, ReadMode, json};
+use serde_json::Value;
+
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// The configuration beside the tensors: PEFT's, MLX's, torchtune's.
+pub(crate) const CONFIG: &str = "adapter_config.json";
+
+/// Tensor files that are looked for in a folder, in this order.
+const NAMES: &[&str] = &[
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "adapters.safetensors",
+    "pytorch_lora_weights.safetensors",
+    "pytorch_lora_weights.bin",
+    "adapter_model.pt",
+    "model_weights.ckpt",
+];
+
+/// The opened files of an adapter, not yet understood.
+#[derive(Debug, Clone)]
+pub(crate) struct Files {
+    /// The path as it was given.
+    pub(crate) path: PathBuf,
+    /// `adapter_config.json`, where there is one.
+    pub(crate) config: Option<Value>,
+    /// The tensors.
+    pub(crate) source: Arc<Checkpoint>,
+}
+
+impl Files {
+    /// Opens a folder, or a tensor file with what lies beside it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoAdapter`], or [`ErrorKind::WrongRole`] for a model; whatever reading turns up.
+    pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+        if !path.exists() {
+            return Err(lorakit_tensor::Error::new(FileError::NotFound, "does not exist").at(path).into());
+        }
+        let folder = folder_of(path);
+        let config_path = folder.join(CONFIG);
+        let config = match std::fs::metadata(&config_path) {
+            Ok(meta) if meta.is_file() => Some(json::read(&config_path)?),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(lorakit_tensor::Error::io("open", &config_path, e).into());
+            }
+            _ => None,
+        };
+        let file = match path.is_dir() {
+            true => tensors_in(path, config.is_some())?,
+            false => path.to_path_buf(),
+        };
+        let source = Arc::new(Checkpoint::open(&file, mode)?);
+        Ok(Files { path: path.to_path_buf(), config, source })
+    }
+
+    /// The folder of the configuration.
+    pub(crate) fn folder(&self) -> &Path {
+        folder_of(&self.path)
+    }
+
+    /// The configuration's path, for messages.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.folder().join(CONFIG)
+    }
+
+    /// Whether the tensors are in a GGUF file.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.source.format() == Container::Gguf
+    }
+
+    /// Strings of the file's header.
+    pub(crate) fn metadata(&self) -> &BTreeMap<String, String> {
+        self.source.metadata()
+    }
+
+    /// Tensor `index` of the file.
+    pub(crate) fn tensor(&self, index: usize) -> TensorRef {
+        TensorRef::new(self.source.clone(), index)
+    }
+
+    /// The error for files that are no adapter's.
+    pub(crate) fn no_adapter(&self) -> Error {
+        no_config(&self.path, self.folder())
+    }
+}
+
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) }
+}
+
+/// The tensor file of a folder: one of the known names, or the only one there is.
+fn tensors_in(folder: &Path, configured: bool) -> Result<PathBuf> {
+    if !configured && folder.join("config.json").is_file() {
+        return Err(no_config(folder, folder));
+    }
+    if let Some(known) = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+        return Ok(known);
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let tensors = |path: &PathBuf| {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        matches!(extension, "safetensors" | "gguf") && path.is_file()
+    };
+    let mut found: Vec<PathBuf> = entries.filter(tensors).collect();
+    found.sort();
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] if configured => {
+            let message = "has no `adapter_model.safetensors` and no `adapter_model.bin`";
+            Err(Error::new(ErrorKind::NoAdapter, message).at(folder))
+        }
+        [] => Err(no_config(folder, folder)),
+        many => {
+            let names = many.iter().map(|path| format!("`{}` is one", path.display())).collect();
+            let message = format!("holds {} tensor files, and no name says which is the adapter", many.len());
+            Err(Error::new(ErrorKind::NoAdapter, message).at(folder).details(names))
+        }
+    }
+}
+
+fn no_config(path: &Path, folder: &Path) -> Error {
+    if folder.join("config.json").is_file() {
+        let message =
+            format!("is a full model (it has `config.json` and no `{CONFIG}`), and an adapter is needed");
+        return Error::new(ErrorKind::WrongRole, message).at(path);
+    }
+    let nested = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
+    let mut nested: Vec<PathBuf> = nested.filter(|p| p.join(CONFIG).is_file()).collect();
+    nested.sort();
+    let mut error =
+        Error::new(ErrorKind::NoAdapter, format!("holds no adapter: `{CONFIG}` is missing")).at(path);
+    if let Some(first) = nested.first() {
+        error = error.details(vec![format!("`{}` is one", first.display())]);
+    }
+    error
+}

@@ -1,0 +1,175 @@
+//! An adapter as the files of one format, before they are laid out.
+
+use std::path::Path;
+
+use lorakit_tensor::DType;
+
+use crate::adapter::{Adapter, Base, Module, ModuleKind};
+use crate::plan::{Compute, Container, OutputTensor, Recipe, SideFile, Target};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// What a writer is told.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct DraftOptions<'a> {
+    /// Dtype of the factors; each keeps its own by default, and factors that are multiplied become F32.
+    pub(crate) dtype: Option<DType>,
+    /// The model that the adapter belongs to.
+    pub(crate) base: Option<&'a Base>,
+}
+
+/// Files of one format.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    /// A folder whose tensor file has this stem, or one file.
+    pub(crate) stem: Option<&'static str>,
+    /// Header of the tensor file.
+    pub(crate) container: Container,
+    /// The tensors.
+    pub(crate) tensors: Vec<OutputTensor>,
+    /// The files beside them.
+    pub(crate) side_files: Vec<SideFile>,
+    /// What became of each module, in the order of the adapter.
+    pub(crate) mapped: Vec<Mapped>,
+}
+
+/// What became of one module.
+#[derive(Debug, Clone)]
+pub struct Mapped {
+    /// Its path in the adapter.
+    pub module: String,
+    /// What the output calls it.
+    pub name: String,
+    /// What was done to its factors: `rows of q reordered`, `B times 0.5`.
+    pub how: Vec<String>,
+}
+
+/// What a format can hold beside plain factors.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Can {
+    /// DoRA's magnitudes.
+    pub(crate) dora: bool,
+    /// A bias of `B`.
+    pub(crate) bias: bool,
+    /// Low-rank embeddings.
+    pub(crate) embeddings: bool,
+    /// Kernels of convolutions.
+    pub(crate) convolutions: bool,
+    /// Parameters saved whole, and weights that stand in for the base's.
+    pub(crate) saved: bool,
+    /// Trained token rows.
+    pub(crate) token_rows: bool,
+}
+
+impl Can {
+    /// Refuses what `format` has no place for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Inexpressible`] with one line for each part.
+    pub(crate) fn hold(self, adapter: &Adapter, format: &str) -> Result<()> {
+        let mut lines: Vec<String> = Vec::new();
+        for module in &adapter.modules {
+            let kernel = module.a.info().shape.iter().skip(2).any(|&d| d != 1);
+            let parts = [
+                (module.magnitude.is_some() && !self.dora, "magnitudes of DoRA"),
+                (module.bias.is_some() && !self.bias, "a trained bias"),
+                (module.kind == ModuleKind::Embedding && !self.embeddings, "a low-rank embedding"),
+                (kernel && !self.convolutions, "a convolution"),
+                (module.base_weight.is_some() && !self.saved, "a weight that replaces the base's"),
+            ];
+            lines.extend(
+                parts.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{}  {what}", module.path)),
+            );
+        }
+        if !self.saved {
+            lines.extend(adapter.saved.iter().map(|saved| format!("{}  saved whole", saved.name)));
+        }
+        if !self.token_rows {
+            lines.extend(
+                adapter.token_rows.iter().map(|t| format!("{}  {} token rows", t.path, t.rows.len())),
+            );
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let message = format!("holds {}, for which {format} has no place", parts(lines.len()));
+        Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path).details(lines))
+    }
+}
+
+fn parts(n: usize) -> String {
+    if n == 1 { "a part".into() } else { format!("{n} parts") }
+}
+
+/// A factor times a number.
+#[derive(Debug, Clone)]
+pub(crate) struct Scaled {
+    /// The factor.
+    pub(crate) tensor: TensorRef,
+    /// The number.
+    pub(crate) times: f64,
+}
+
+impl Scaled {
+    /// The factor as it is.
+    pub(crate) fn plain(tensor: TensorRef) -> Self {
+        Scaled { tensor, times: 1.0 }
+    }
+
+    /// The output tensor `name`: a copy where nothing is multiplied and the dtype stays, else computed with one
+    /// rounding, as F32 unless `dtype` asks for another.
+    pub(crate) fn output(self, name: &str, dtype: Option<DType>) -> OutputTensor {
+        let dtype = match (dtype, self.times == 1.0) {
+            (Some(dtype), _) => dtype,
+            (None, true) => self.tensor.info().dtype,
+            (None, false) => DType::F32,
+        };
+        if self.times == 1.0 {
+            return OutputTensor::cast(self.tensor, dtype).named(name);
+        }
+        let info = lorakit_tensor::TensorInfo { dtype, name: name.to_string(), ..self.tensor.info().clone() };
+        let compute = Compute { times: self.times, ..Compute::cast(self.tensor) };
+        OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) }
+    }
+}
+
+impl Draft {
+    /// Where the files go, given the path the user named.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a file name where a folder is written, and the other way round.
+    pub(crate) fn target(&self, path: &Path) -> Result<Target> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        let needed = match (&self.stem, &self.container) {
+            (Some(_), _) if matches!(extension, "safetensors" | "gguf" | "bin" | "pt") => {
+                let message = format!("names a `.{extension}` file, and this format is a folder");
+                return Err(Error::new(ErrorKind::Usage, message).at(path));
+            }
+            (Some(_), _) => return Ok(Target::Folder(path.to_path_buf())),
+            (None, Container::Gguf(_)) => "gguf",
+            (None, Container::Safetensors { .. }) => "safetensors",
+        };
+        if extension != needed || path.is_dir() {
+            let message = format!("is no name of a file that ends in `.{needed}`, which this format is");
+            return Err(Error::new(ErrorKind::Usage, message).at(path));
+        }
+        Ok(Target::File(path.to_path_buf()))
+    }
+}
+
+/// The value most modules have, by the bits of its f64; ties go to the first.
+pub(crate) fn most_common(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut counts: Vec<(f64, usize)> = Vec::new();
+    for value in values {
+        match counts.iter_mut().find(|(seen, _)| *seen == value) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((value, 1)),
+        }
+    }
+    let most = counts.iter().map(|(_, count)| *count).max()?;
+    counts.iter().find(|(_, count)| *count == most).map(|(value, _)| *value)
+}
+
+/// The ranks of the modules as numbers.
+pub(crate) fn ranks(modules: &[Module]) -> impl Iterator<Item = f64> {
+    modules.iter().map(|module| module.rank() as f64)
+}

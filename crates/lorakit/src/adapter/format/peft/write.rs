@@ -1,0 +1,210 @@
+//! Writing a PEFT folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common, ranks};
+use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind, carried};
+use crate::plan::{Container, Content, OutputTensor, SideFile};
+use crate::{Error, ErrorKind, Result};
+
+/// Every part has its place, so nothing but the dtype changes.
+pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
+    let everything =
+        Can { dora: true, bias: true, embeddings: true, convolutions: true, saved: true, token_rows: true };
+    everything.hold(adapter, "PEFT")?;
+    let mut tensors = Vec::new();
+    let mut mapped = Vec::new();
+    for module in &adapter.modules {
+        let name = format!("base_model.model.{}", module.path);
+        tensors.extend(of_module(module, &name, options));
+        mapped.push(Mapped { module: module.path.clone(), name, how: Vec::new() });
+    }
+    for saved in &adapter.saved {
+        let name = format!("base_model.model.{}", saved.name);
+        tensors.push(OutputTensor::copy(saved.tensor.clone()).named(&name));
+    }
+    for rows in &adapter.token_rows {
+        let name = format!("base_model.model.{}.token_adapter.trainable_tokens_delta", rows.path);
+        tensors.push(OutputTensor::copy(rows.tensor.clone()).named(&name));
+    }
+    let mut metadata = carried::header(adapter);
+    metadata.insert("format".into(), "pt".into());
+    let config = config(adapter, options)?;
+    let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
+    let side_file = SideFile { name: "adapter_config.json".into(), content: Content::Bytes(text) };
+    Ok(Draft {
+        stem: Some("adapter_model"),
+        container: Container::Safetensors { stem: "adapter_model", metadata, max_shard: u64::MAX },
+        tensors,
+        side_files: vec![side_file],
+        mapped,
+    })
+}
+
+fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Vec<OutputTensor> {
+    let (a, b) = match module.kind {
+        ModuleKind::Linear => ("lora_A.weight", "lora_B.weight"),
+        ModuleKind::Embedding => ("lora_embedding_A", "lora_embedding_B"),
+    };
+    let parts = [
+        (Some(&module.a), a),
+        (Some(&module.b), b),
+        (module.bias.as_ref(), "lora_B.bias"),
+        (module.magnitude.as_ref(), "lora_magnitude_vector"),
+        (module.base_weight.as_ref(), "base_layer.weight"),
+    ];
+    let output = |(tensor, part): &(Option<&crate::TensorRef>, &str)| {
+        let own = matches!(*part, "base_layer.weight");
+        let dtype = options.dtype.filter(|_| !own);
+        Some(Scaled::plain((*tensor)?.clone()).output(&format!("{name}.{part}"), dtype))
+    };
+    parts.iter().filter_map(output).collect()
+}
+
+/// `adapter_config.json`: what the adapter came with, as far as it still says the truth.
+fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
+    let mut config = adapter.config.raw.clone();
+    let mut default = |name: &str, value: Value| {
+        config.entry(name).or_insert(value);
+    };
+    default("peft_type", "LORA".into());
+    default("task_type", Value::Null);
+    let base = adapter.config.base_model.clone().or_else(|| Some(options.base?.name()));
+    default("base_model_name_or_path", base.into());
+    default("bias", "none".into());
+    default("fan_in_fan_out", false.into());
+    default("inference_mode", true.into());
+    default("init_lora_weights", true.into());
+    default("lora_dropout", json!(0.0));
+    default("modules_to_save", saved_modules(adapter));
+    if !holds(&config, adapter) {
+        set_ranks(&mut config, &adapter.modules)?;
+    }
+    let has = |name: &str, config: &Map<String, Value>| !config.get(name).is_none_or(Value::is_null);
+    if !has("target_modules", &config) && !has("target_parameters", &config) {
+        config.insert("target_modules".into(), target_modules(&adapter.modules, options).into());
+    }
+    let magnitudes = adapter.modules.iter().filter(|m| m.magnitude.is_some()).count();
+    if adapter.config.raw.is_empty() && magnitudes > 0 && magnitudes < adapter.modules.len() {
+        let message = format!(
+            "has magnitudes of DoRA in {magnitudes} of {} modules; in PEFT either all have them or none",
+            adapter.modules.len()
+        );
+        return Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path));
+    }
+    for (name, there) in
+        [("use_dora", magnitudes > 0), ("lora_bias", adapter.modules.iter().any(|m| m.bias.is_some()))]
+    {
+        if there {
+            config.insert(name.into(), true.into());
+        }
+    }
+    if !adapter.token_rows.is_empty() && !has("trainable_token_indices", &config) {
+        let rows: Map<String, Value> =
+            adapter.token_rows.iter().map(|t| (t.path.clone(), json!(t.rows))).collect();
+        config.insert("trainable_token_indices".into(), rows.into());
+    }
+    // As PEFT writes it: sorted.
+    let sorted: BTreeMap<String, Value> = config.into_iter().collect();
+    Ok(sorted.into_iter().collect::<Map<String, Value>>().into())
+}
+
+/// Whether `config` gives every module its rank and its scale.
+fn holds(config: &Map<String, Value>, adapter: &Adapter) -> bool {
+    let Ok(config) = AdapterConfig::from_json(&config.clone().into()) else { return false };
+    if config.r.is_none() || config.alpha.is_none() {
+        return false;
+    }
+    adapter.modules.iter().all(|module| {
+        let (rank, scaling) = config.of_module(&module.path);
+        // What a reader does with packed experts, the number of experts decides, which is the same then and now.
+        match module.is_packed() {
+            true => scaling == module.scaling && rank == module.config_rank,
+            false => {
+                let (own, said) = (module.scale(module.rank()), scaling.scale(module.rank()));
+                rank == Some(module.rank() as f64) && (own - said).abs() <= 1e-15 * own.abs()
+            }
+        }
+    })
+}
+
+/// `r` and `lora_alpha` as most modules have them, patterns for the others.
+fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> {
+    if let Some(packed) = modules.iter().find(|module| module.is_packed()) {
+        let message = "stands for all experts of a layer, and the configuration does not say its rank";
+        return Err(Error::new(ErrorKind::Inexpressible, message).tensor(&packed.path));
+    }
+    let alpha = |module: &Module| number(module.scale(module.rank()) * module.rank() as f64);
+    let r = most_common(ranks(modules)).unwrap_or(8.0);
+    let common = most_common(modules.iter().filter(|m| m.rank() as f64 == r).map(alpha)).unwrap_or(8.0);
+    let mut rank_pattern = Map::new();
+    let mut alpha_pattern = Map::new();
+    for module in modules {
+        let key = format!("^{}", regex_escaped(&module.path));
+        if module.rank() as f64 != r {
+            rank_pattern.insert(key.clone(), module.rank().into());
+        }
+        if alpha(module) != common {
+            alpha_pattern.insert(key, value(alpha(module)));
+        }
+    }
+    config.insert("r".into(), (r as u64).into());
+    config.insert("lora_alpha".into(), value(common));
+    config.insert("use_rslora".into(), false.into());
+    config.insert("rank_pattern".into(), rank_pattern.into());
+    config.insert("alpha_pattern".into(), alpha_pattern.into());
+    Ok(())
+}
+
+/// The number without what rounding added to it: 15.999999999999998 is 16.
+fn number(value: f64) -> f64 {
+    let nearest = value.round();
+    if (value - nearest).abs() <= 4.0 * f64::EPSILON * nearest.abs() { nearest } else { value }
+}
+
+/// Whole numbers as such: many readers take `lora_alpha` for an integer.
+fn value(number: f64) -> Value {
+    match number.fract() == 0.0 && number.abs() < 1e15 {
+        true => (number as i64).into(),
+        false => number.into(),
+    }
+}
+
+fn regex_escaped(path: &str) -> String {
+    path.chars()
+        .flat_map(|c| (!(c.is_alphanumeric() || c == '_')).then_some('\\').into_iter().chain([c]))
+        .collect()
+}
+
+/// The names of modules by which PEFT finds them: `q_proj` where every layer has one, else whole paths.
+fn target_modules(modules: &[Module], options: &DraftOptions<'_>) -> Vec<String> {
+    let layer = |path: &str| path.split('.').find_map(|c| c.parse::<usize>().ok());
+    let leaf = |path: &str| path.rsplit('.').next().unwrap_or_default().to_string();
+    let last = modules.iter().filter_map(|m| layer(&m.path)).max().map_or(0, |last| last + 1);
+    let layers = options.base.and_then(|base| base.layers().ok()).unwrap_or(last);
+    let mut of_leaf: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for module in modules {
+        let layers = of_leaf.entry(leaf(&module.path)).or_default();
+        layers.extend(layer(&module.path));
+    }
+    let everywhere = |leaf: &String| of_leaf.get(leaf).is_some_and(|l| l.is_empty() || l.len() == layers);
+    let names = modules.iter().map(|module| {
+        let leaf = leaf(&module.path);
+        if everywhere(&leaf) { leaf } else { module.path.clone() }
+    });
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn saved_modules(adapter: &Adapter) -> Value {
+    let module = |name: &str| {
+        let path = name.rsplit_once('.').map_or(name, |(module, _)| module);
+        path.rsplit('.').next().unwrap_or(path).to_string()
+    };
+    let names: BTreeSet<String> = adapter.saved.iter().map(|saved| module(&saved.name)).collect();
+    match names.is_empty() {
+        true => Value::Null,
+        false => names.into_iter().collect::<Vec<_>>().into(),
+    }
+}

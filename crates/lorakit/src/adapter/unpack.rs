@@ -1,0 +1,101 @@
+//! Experts that PEFT packs in one module (`target_parameters`), as a module for each.
+
+use super::{Adapter, Base, Module, ModuleKind, Scaling};
+use crate::fit::{self, BaseView, Change, FitOptions};
+use crate::plan::{Factor, LowRank};
+use crate::{Error, ErrorKind, Result};
+
+/// Names of one expert's layers: gate, up, down.
+type Names = [&'static str; 3];
+
+const USUAL: Names = ["gate_proj", "up_proj", "down_proj"];
+const MIXTRAL: Names = ["w1", "w3", "w2"];
+
+impl Adapter {
+    /// The adapter with a module for each expert and projection, as other formats have them. `base` decides how the
+    /// factors lie where their shapes do not.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NeedsBase`] where only the base can tell; what [`fit::fit`] refuses.
+    pub(crate) fn unpacked(mut self, base: Option<&Base>) -> Result<Self> {
+        if !self.modules.iter().any(Module::is_packed) {
+            return Ok(self);
+        }
+        let (packed, plain): (Vec<Module>, Vec<Module>) =
+            std::mem::take(&mut self.modules).into_iter().partition(Module::is_packed);
+        self.modules = plain;
+        let mut paths: Vec<String> = packed.iter().map(|m| m.path.replace(".base_layer", "")).collect();
+        paths.dedup();
+        for path in paths {
+            let of_layer: Vec<&Module> =
+                packed.iter().filter(|m| m.path.replace(".base_layer", "") == path).collect();
+            let single = separate(&self, &path, &of_layer, base)?;
+            self.modules.extend(single);
+        }
+        self.sort();
+        Ok(self)
+    }
+}
+
+/// The modules of the experts at `path`.
+///
+/// They are fitted to the stacked weights that such an adapter belongs to: with a base to its own, else to those
+/// whose shapes follow from the factors.
+fn separate(adapter: &Adapter, path: &str, packed: &[&Module], base: Option<&Base>) -> Result<Vec<Module>> {
+    let unclear = |why: &str| {
+        let message = format!("stands for all experts of a layer, and {why}");
+        Error::new(ErrorKind::NeedsBase, message).tensor(path).at(&adapter.path)
+    };
+    let names = if path.contains("block_sparse_moe") { MIXTRAL } else { USUAL };
+    let single = Adapter {
+        modules: packed.iter().map(|m| (*m).clone()).collect(),
+        saved: Vec::new(),
+        token_rows: Vec::new(),
+        ..adapter.clone()
+    };
+    let transposed = base.and_then(|base| base.config.as_ref()?.model_type());
+    if let Some(family @ ("gpt_oss" | "llama4" | "llama4_text")) = transposed {
+        let message =
+            format!("changes stacked experts of the family `{family}`, which have no modules of their own");
+        return Err(Error::new(ErrorKind::Unsupported, message).tensor(path).at(&adapter.path));
+    }
+    let assumed;
+    let (tensors, config) = match base.filter(|base| !base.tensors.is_empty()) {
+        Some(base) => (base.tensors.as_slice(), base.config.as_ref()),
+        None => {
+            assumed = fit::stacked_shapes(&single, path)
+                .ok_or_else(|| unclear("its shapes do not tell which factor is which: `--base` does"))?;
+            (assumed.as_slice(), None)
+        }
+    };
+    let view = BaseView::new(tensors, config);
+    let mut modules = Vec::new();
+    for edit in fit::fit(&view, &single, FitOptions::default())? {
+        let Change::LowRank { terms, .. } = edit.change else { continue };
+        let Some(info) = edit.base.map(|index| &tensors[index]) else { continue };
+        for term in terms {
+            modules.extend(of_term(path, &info.name, &info.shape, &term, names)?);
+        }
+    }
+    Ok(modules)
+}
+
+/// The modules that one term on a weight called `name` stands for.
+fn of_term(path: &str, name: &str, shape: &[usize], term: &LowRank, names: Names) -> Result<Vec<Module>> {
+    let module = |path: String, b: Factor| {
+        let a = term.a.to_tensor(vec![term.a.rows, term.a.cols])?;
+        let b = b.to_tensor(vec![b.rows, b.cols])?;
+        Ok(Module::new(path, ModuleKind::Linear, a, b, Scaling::Fixed(term.scale)))
+    };
+    let &[_, rows, _] = shape else {
+        // One tensor for each expert: its name is the module's.
+        return Ok(vec![module(name.trim_end_matches(".weight").to_string(), term.b.clone())?]);
+    };
+    let expert = term.rows.start / rows.max(1);
+    let parts: &[&str] = if name.contains("gate_up_proj") { &names[..2] } else { &names[2..] };
+    let each = term.b.rows / parts.len();
+    let of_part = |(i, part): (usize, &&str)| {
+        module(format!("{path}.{expert}.{part}"), term.b.clone().take_rows(i * each, each, 1))
+    };
+    parts.iter().enumerate().map(of_part).collect()
+}
