@@ -1,0 +1,158 @@
+//! faer, always on the calling thread: the order of its sums then depends on nothing but the shapes and the kind
+//! of processor.
+
+use faer::diag::DiagMut;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::householder::{
+    apply_block_householder_sequence_on_the_left_in_place_scratch as apply_scratch,
+    apply_block_householder_sequence_on_the_left_in_place_with_conj as apply_in_place,
+};
+use faer::linalg::qr::no_pivoting::factor;
+use faer::linalg::svd::{self as faer_svd, ComputeSvdVectors};
+use faer::{Accum, Conj, MatMut, MatRef, Par};
+use ndarray::{Array2, ArrayView2, ShapeBuilder, s};
+
+use super::{RawQr, RawSvd, column_major};
+
+/// `Q` as the product of Householder reflections, over `R`: `a = Q R`.
+pub(crate) struct Reflections {
+    /// Column-major `(m, n)`: `R` on and above the diagonal, the vectors of the reflections below.
+    packed: Array2<f64>,
+    /// Column-major `(block, min(m, n))`.
+    coefficients: Array2<f64>,
+}
+
+impl Reflections {
+    pub(crate) fn of(a: ArrayView2<'_, f64>) -> Self {
+        let (m, n) = a.dim();
+        let mut packed = column_major(a);
+        let block = factor::recommended_block_size::<f64>(m, n);
+        let mut coefficients = Array2::zeros((block, m.min(n)).f());
+        if m.min(n) > 0 {
+            let mut memory =
+                MemBuffer::new(factor::qr_in_place_scratch::<f64>(m, n, block, Par::Seq, Default::default()));
+            factor::qr_in_place(
+                column_major_mut(&mut packed),
+                column_major_mut(&mut coefficients),
+                Par::Seq,
+                MemStack::new(&mut memory),
+                Default::default(),
+            );
+        }
+        Reflections { packed, coefficients }
+    }
+
+    /// `R (min(m, n), n)`, upper trapezoidal.
+    pub(crate) fn r(&self) -> Array2<f64> {
+        let (m, n) = self.packed.dim();
+        let mut r = self.packed.slice(s![..m.min(n), ..]).as_standard_layout().into_owned();
+        for (i, mut row) in r.rows_mut().into_iter().enumerate() {
+            row.slice_mut(s![..i]).fill(0.0);
+        }
+        r
+    }
+
+    /// The first `min(m, n)` columns of `Q` times `core (min(m, n), c)`: `(m, c)`, column-major.
+    pub(crate) fn q_times(&self, core: ArrayView2<'_, f64>) -> Array2<f64> {
+        let (m, n) = self.packed.dim();
+        let (k, columns) = core.dim();
+        let mut out = Array2::zeros((m, columns).f());
+        out.slice_mut(s![..k, ..]).assign(&core);
+        if m.min(n) > 0 && columns > 0 {
+            let block = self.coefficients.nrows();
+            let mut memory = MemBuffer::new(apply_scratch::<f64>(m, block, columns));
+            apply_in_place(
+                column_major_ref(&self.packed),
+                column_major_ref(&self.coefficients),
+                Conj::No,
+                column_major_mut(&mut out),
+                Par::Seq,
+                MemStack::new(&mut memory),
+            );
+        }
+        out
+    }
+}
+
+/// The thin factors; never none, unlike those of a library that may fail.
+pub(crate) fn qr(a: ArrayView2<'_, f64>) -> Option<RawQr> {
+    let reflections = Reflections::of(a);
+    let k = a.nrows().min(a.ncols());
+    Some(RawQr { q: reflections.q_times(Array2::eye(k).view()), r: reflections.r() })
+}
+
+/// The thin factors; none when the iteration does not converge.
+pub(crate) fn svd(a: ArrayView2<'_, f64>) -> Option<RawSvd> {
+    let (m, n) = a.dim();
+    let k = m.min(n);
+    let (mut u, mut v) = (Array2::zeros((m, k).f()), Array2::zeros((n, k).f()));
+    let s = decompose(a, Some((&mut u, &mut v)))?;
+    Some(RawSvd { u, s, v })
+}
+
+/// The singular values, in descending order; none when the iteration does not converge.
+pub(crate) fn singular_values(a: ArrayView2<'_, f64>) -> Option<Vec<f64>> {
+    decompose(a, None)
+}
+
+fn decompose(
+    a: ArrayView2<'_, f64>,
+    vectors: Option<(&mut Array2<f64>, &mut Array2<f64>)>,
+) -> Option<Vec<f64>> {
+    let (m, n) = a.dim();
+    let mut s = vec![0.0; m.min(n)];
+    if s.is_empty() {
+        return Some(s);
+    }
+    let compute = if vectors.is_some() { ComputeSvdVectors::Thin } else { ComputeSvdVectors::No };
+    let mut memory =
+        MemBuffer::new(faer_svd::svd_scratch::<f64>(m, n, compute, compute, Par::Seq, Default::default()));
+    let (u, v) = match vectors {
+        Some((u, v)) => (Some(column_major_mut(u)), Some(column_major_mut(v))),
+        None => (None, None),
+    };
+    let mut copy = None;
+    let values = DiagMut::from_slice_mut(&mut s);
+    let stack = MemStack::new(&mut memory);
+    faer_svd::svd(view(a, &mut copy), values, u, v, Par::Seq, stack, Default::default()).ok()?;
+    Some(s)
+}
+
+/// `a b`, row-major.
+pub(crate) fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
+    let (m, n) = (a.nrows(), b.ncols());
+    let mut out = vec![0.0; m * n];
+    let (mut copy_a, mut copy_b) = (None, None);
+    faer::linalg::matmul::matmul(
+        MatMut::from_row_major_slice_mut(&mut out, m, n),
+        Accum::Replace,
+        view(a, &mut copy_a),
+        view(b, &mut copy_b),
+        1.0,
+        Par::Seq,
+    );
+    let mut out = out.into_iter();
+    Array2::from_shape_simple_fn((m, n), || out.next().unwrap_or_default())
+}
+
+/// faer's view of `a`, by way of a copy where its values are not contiguous.
+fn view<'a>(a: ArrayView2<'a, f64>, copy: &'a mut Option<Array2<f64>>) -> MatRef<'a, f64> {
+    let (m, n) = a.dim();
+    if let Some(values) = a.to_slice() {
+        return MatRef::from_row_major_slice(values, m, n);
+    }
+    if let Some(values) = a.reversed_axes().to_slice() {
+        return MatRef::from_column_major_slice(values, m, n);
+    }
+    column_major_ref(copy.insert(column_major(a)))
+}
+
+fn column_major_ref(a: &Array2<f64>) -> MatRef<'_, f64> {
+    let (m, n) = a.dim();
+    MatRef::from_column_major_slice(a.as_slice_memory_order().unwrap_or_default(), m, n)
+}
+
+fn column_major_mut(a: &mut Array2<f64>) -> MatMut<'_, f64> {
+    let (m, n) = a.dim();
+    MatMut::from_column_major_slice_mut(a.as_slice_memory_order_mut().unwrap_or_default(), m, n)
+}

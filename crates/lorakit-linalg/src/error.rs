@@ -1,0 +1,53 @@
+//! The crate's one error type.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, coarse enough to branch on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A value is NaN or infinite, or a product leaves the range of f64.
+    NonFinite,
+    /// The iteration for the singular values did not converge.
+    NoConvergence,
+    /// Shapes do not belong together.
+    Shape,
+    /// The smallest possible choice is beyond the budget.
+    Budget,
+    /// An argument is outside its domain.
+    Domain,
+}
+
+/// An error of this crate, which sees values only: the caller knows the file and the tensor and names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Error { kind, message: message.into() }
+    }
+
+    pub(crate) fn shape(message: impl Into<String>) -> Self {
+        Error::new(ErrorKind::Shape, message)
+    }
+
+    /// What to branch on.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {}

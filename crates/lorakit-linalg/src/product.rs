@@ -1,0 +1,179 @@
+//! Spectra and norms of low-rank products `B A` from their factors: `O((m + n) r²)`, never an `m x n` matrix.
+//!
+//! With `B = Q_b R_b` and `Aᵀ = Q_a R_a`, the product is `Q_b (R_b R_aᵀ) Q_aᵀ`: its singular values are those of the
+//! core `R_b R_aᵀ`, which is `r x r`, and its singular vectors are the core's, turned by `Q_b` and `Q_a`.
+
+use ndarray::{Array2, ArrayView2, s};
+
+use crate::backend::RawSvd;
+use crate::backend::faer::{Reflections, product};
+use crate::dense::{Svd, check_finite, frobenius, singular_values, svd_of_finite};
+use crate::error::{Error, ErrorKind, Result};
+
+/// One term `scale * b * a` of a weighted sum: `(scale, b (m, r), a (r, n))`.
+pub type Term<'a> = (f64, ArrayView2<'a, f64>, ArrayView2<'a, f64>);
+
+/// Thin singular value decomposition of `b a`, from `b (m, r)` and `a (r, n)`; `k = min(m, r, n)`.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] if the inner dimensions differ, [`ErrorKind::NonFinite`], [`ErrorKind::NoConvergence`].
+pub fn product_svd(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Svd> {
+    check_factors(b, a)?;
+    let (left, right) = (Reflections::of(b), Reflections::of(a.reversed_axes()));
+    let core = svd_of_finite(core_of(&left, &right)?.view())?;
+    Ok(Svd::from_raw(RawSvd {
+        u: left.q_times(core.u.view()),
+        s: core.s,
+        v: right.q_times(core.vt.reversed_axes().view()),
+    }))
+}
+
+/// The singular values of `b a`, descending, `min(m, r, n)` of them, from `b (m, r)` and `a (r, n)`.
+///
+/// # Errors
+/// Those of [`product_svd`].
+pub fn product_singular_values(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Vec<f64>> {
+    check_factors(b, a)?;
+    singular_values(core_of(&Reflections::of(b), &Reflections::of(a.reversed_axes()))?.view())
+}
+
+/// Frobenius norm of `b a`, from the Gram matrices: `‖b a‖² = Σᵢⱼ (bᵀb)ᵢⱼ (a aᵀ)ᵢⱼ`.
+///
+/// Where those terms cancel, so that the root would keep few digits, it is the norm of the core `R_b R_aᵀ` instead.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] if the inner dimensions differ, [`ErrorKind::NonFinite`].
+pub fn product_norm(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<f64> {
+    check_factors(b, a)?;
+    let (left, right) = (product(b.reversed_axes(), b), product(a, a.reversed_axes()));
+    let terms = || left.iter().zip(&right).map(|(x, y)| x * y);
+    let (sum, magnitude): (f64, f64) = (terms().sum(), terms().map(f64::abs).sum());
+    if magnitude == 0.0 && left.iter().all(|x| *x == 0.0) | right.iter().all(|x| *x == 0.0) {
+        return Ok(0.0);
+    }
+    if magnitude.is_normal() && sum > 1e-4 * magnitude {
+        return Ok(sum.sqrt());
+    }
+    Ok(frobenius(core_of(&Reflections::of(b), &Reflections::of(a.reversed_axes()))?.view()))
+}
+
+/// Frobenius norm of `x - y`, each a term of shape `(m, n)` and of any rank.
+///
+/// Accurate to a few `ε` of the terms' norms, also where they nearly agree.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] if the terms or their factors do not fit, [`ErrorKind::NonFinite`].
+pub fn difference_norm(x: Term<'_>, y: Term<'_>) -> Result<f64> {
+    let (b, a) = stack(&[x, (-y.0, y.1, y.2)])?;
+    product_norm(b.view(), a.view())
+}
+
+/// Frobenius inner product `⟨x, y⟩` of two terms of shape `(m, n)`: `s_x s_y Σᵢⱼ (b_xᵀ b_y)ᵢⱼ (a_x a_yᵀ)ᵢⱼ`.
+///
+/// Divided by both norms it is the cosine between two adapters' deltas.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] if the terms or their factors do not fit, [`ErrorKind::NonFinite`].
+pub fn inner_product(x: Term<'_>, y: Term<'_>) -> Result<f64> {
+    check_terms(&[x, y])?;
+    let (left, right) = (product(x.1.reversed_axes(), y.1), product(x.2, y.2.reversed_axes()));
+    Ok(x.0 * y.0 * left.iter().zip(&right).map(|(x, y)| x * y).sum::<f64>())
+}
+
+/// Factors of a weighted sum: `b (m, Σ r)` and `a (Σ r, n)` with `b a = Σ scale * b_i a_i`, exactly.
+///
+/// The scales go into `a`, as in PEFT's `cat`.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] if there is no term, or terms or factors do not fit; [`ErrorKind::NonFinite`].
+pub fn stack(terms: &[Term<'_>]) -> Result<(Array2<f64>, Array2<f64>)> {
+    let (m, n) = check_terms(terms)?;
+    let rank = terms.iter().map(|(_, b, _)| b.ncols()).sum();
+    let (mut b, mut a) = (Array2::zeros((m, rank)), Array2::zeros((rank, n)));
+    let mut at = 0;
+    for (scale, left, right) in terms {
+        let end = at + left.ncols();
+        b.slice_mut(s![.., at..end]).assign(left);
+        a.slice_mut(s![at..end, ..]).assign(right);
+        a.slice_mut(s![at..end, ..]).mapv_inplace(|x| scale * x);
+        at = end;
+    }
+    Ok((b, a))
+}
+
+/// Frobenius norm of `w - b a` for `w (m, n)`, `b (m, r)` and `a (r, n)`, a panel of rows at a time.
+///
+/// A caller that streams `w` passes its panels with the same rows of `b`, and takes the root of the sum of squares.
+///
+/// # Errors
+/// [`ErrorKind::Shape`], [`ErrorKind::NonFinite`] (of the factors only).
+pub fn residual_norm(w: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<f64> {
+    check_factors(b, a)?;
+    if w.dim() != (b.nrows(), a.ncols()) {
+        return Err(Error::shape(format!(
+            "a {} x {} matrix, but factors of a {} x {} one",
+            w.nrows(),
+            w.ncols(),
+            b.nrows(),
+            a.ncols()
+        )));
+    }
+    let mut norm = 0.0_f64;
+    for from in (0..w.nrows()).step_by(PANEL) {
+        let rows = s![from..(from + PANEL).min(w.nrows()), ..];
+        let residual = &w.slice(rows) - &product(b.slice(rows), a);
+        norm = norm.hypot(frobenius(residual.view()));
+    }
+    Ok(norm)
+}
+
+const PANEL: usize = 128;
+
+/// `R_b R_aᵀ`, whose singular values are those of the product.
+fn core_of(left: &Reflections, right: &Reflections) -> Result<Array2<f64>> {
+    let core = product(left.r().view(), right.r().view().reversed_axes());
+    match core.iter().all(|x| x.is_finite()) {
+        true => Ok(core),
+        false => Err(Error::new(ErrorKind::NonFinite, "the product of B and A is beyond the range of f64")),
+    }
+}
+
+fn check_factors(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<()> {
+    check_terms(&[(1.0, b, a)]).map(|_| ())
+}
+
+/// The shape `(m, n)` that all terms have.
+fn check_terms(terms: &[Term<'_>]) -> Result<(usize, usize)> {
+    let Some((_, b, a)) = terms.first() else {
+        return Err(Error::shape("no terms; a sum needs at least one"));
+    };
+    let (m, n) = (b.nrows(), a.ncols());
+    for (scale, b, a) in terms {
+        if b.ncols() != a.nrows() {
+            return Err(Error::shape(format!(
+                "B of shape {:?} and A of shape {:?}; B needs as many columns as A has rows",
+                b.shape(),
+                a.shape()
+            )));
+        }
+        if (b.nrows(), a.ncols()) != (m, n) {
+            return Err(Error::shape(format!(
+                "a term of shape {} x {} beside one of {m} x {n}; all need the same",
+                b.nrows(),
+                a.ncols()
+            )));
+        }
+        if !scale.is_finite() {
+            return Err(Error::new(
+                ErrorKind::NonFinite,
+                format!("a scale of {scale}; it needs to be finite"),
+            ));
+        }
+        check_finite("B", *b)?;
+        check_finite("A", *a)?;
+    }
+    Ok((m, n))
+}
+
+#[cfg(test)]
+mod tests;
