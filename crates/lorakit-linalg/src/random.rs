@@ -80,6 +80,20 @@ mod tests {
         assert_ne!(large.row(0), large.row(1));
     }
 
+    /// From the same formulas in Python.
+    #[test]
+    fn known_values_to_the_last_bit() {
+        let expected = [
+            [0.886497505901441, 0.4393560694379266, -0.15660962291201724, -0.013718678830210418],
+            [0.3410315357706154, 3.0136860172395004, 1.5944727689340674, 1.2470360052237481],
+        ];
+        assert_eq!(gaussian(2, 4, 42), ndarray::arr2(&expected));
+        assert_eq!(
+            gaussian(8, 8, (1 << 40) + 5).row(7).slice(s![6..]),
+            ndarray::aview1(&[0.5749578154522501, 0.4157861347301155])
+        );
+    }
+
     #[test]
     fn the_values_are_standard_normal() {
         let x = gaussian(400, 251, 11);

@@ -12,7 +12,9 @@ use faer::linalg::svd::{self as faer_svd, ComputeSvdVectors};
 use faer::{Accum, Conj, MatMut, MatRef, Par};
 use ndarray::{Array2, ArrayView2, ShapeBuilder, s};
 
-use super::{RawQr, RawSvd, column_major};
+use super::column_major;
+#[cfg(any(test, not(feature = "lapack")))]
+use super::{RawQr, RawSvd};
 
 /// `Q` as the product of Householder reflections, over `R`: `a = Q R`.
 pub(crate) struct Reflections {
@@ -75,6 +77,7 @@ impl Reflections {
 }
 
 /// The thin factors; never none, unlike those of a library that may fail.
+#[cfg(any(test, not(feature = "lapack")))]
 pub(crate) fn qr(a: ArrayView2<'_, f64>) -> Option<RawQr> {
     let reflections = Reflections::of(a);
     let k = a.nrows().min(a.ncols());
@@ -82,6 +85,7 @@ pub(crate) fn qr(a: ArrayView2<'_, f64>) -> Option<RawQr> {
 }
 
 /// The thin factors; none when the iteration does not converge.
+#[cfg(any(test, not(feature = "lapack")))]
 pub(crate) fn svd(a: ArrayView2<'_, f64>) -> Option<RawSvd> {
     let (m, n) = a.dim();
     let k = m.min(n);

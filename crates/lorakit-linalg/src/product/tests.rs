@@ -125,6 +125,19 @@ fn terms_that_do_not_fit_are_errors() {
     );
 }
 
+#[test]
+fn threads_beside_each_other_get_the_same_bits() {
+    let (b, a) = (matrix(700, 24, 1), matrix(24, 500, 2));
+    let expected = product_svd(b.view(), a.view()).unwrap();
+    std::thread::scope(|scope| {
+        let run = || product_svd(b.view(), a.view()).unwrap();
+        for other in [scope.spawn(run), scope.spawn(run), scope.spawn(run)] {
+            let other = other.join().unwrap();
+            assert!(other.u == expected.u && other.s == expected.s && other.vt == expected.vt);
+        }
+    });
+}
+
 proptest! {
     #[test]
     fn factored_equals_explicit(m in 1usize..30, r in 1usize..12, n in 1usize..30, seed: u64) {
