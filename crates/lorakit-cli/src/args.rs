@@ -184,6 +184,15 @@ pub(crate) struct Convert {
     /// Adapters: the model it belongs to, a folder or file; `config.json` alone is enough for most formats
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
+    /// Adapters: approximate what has no small factors (LoHa, LoKr) by factors of rank N
+    #[arg(long, value_name = "rank=N", value_parser = rank)]
+    pub(crate) approximate: Option<usize>,
+    /// Adapters: turn DoRA into the nearest LoRA of rank `--rank`; needs `--base`
+    #[arg(long, requires_all = ["base", "rank"])]
+    pub(crate) dora_to_lora: bool,
+    /// Adapters: the rank for `--dora-to-lora`
+    #[arg(long, value_name = "N", value_parser = rank, requires = "dora_to_lora")]
+    pub(crate) rank: Option<usize>,
     /// Dtype of the tensors; `keep` writes quantised models as bf16
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
     pub(crate) dtype: ConvertDtype,
@@ -412,6 +421,14 @@ fn block_size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n @ (32 | 64 | 128 | 256 | 512 | 1024 | 2048 | 4096)) => Ok(n),
         _ => Err("a power of two from 32 to 4096 is needed".into()),
+    }
+}
+
+/// A rank, `16` or `rank=16`.
+fn rank(text: &str) -> Result<usize, String> {
+    match text.strip_prefix("rank=").unwrap_or(text).parse() {
+        Ok(n) if (1..=65536).contains(&n) => Ok(n),
+        _ => Err("a whole number from 1 to 65536 is needed".into()),
     }
 }
 

@@ -45,6 +45,7 @@ pub mod packed;
 pub mod plan;
 
 mod error;
+mod memory;
 mod model;
 mod tensor_ref;
 

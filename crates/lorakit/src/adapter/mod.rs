@@ -6,6 +6,7 @@
 mod base;
 pub(crate) mod carried;
 mod config;
+pub(crate) mod factors;
 mod files;
 mod finding;
 pub(crate) mod format;
@@ -159,6 +160,13 @@ impl Module {
         self.scaling.scale(rank)
     }
 
+    /// Whether its factors have more rank than its weight can.
+    pub fn exceeds_rank(&self) -> bool {
+        let inputs: usize = self.a.info().shape.iter().skip(1).product();
+        let outputs = self.b.info().shape.first().copied().unwrap_or(0);
+        !self.is_packed() && self.rank() > inputs.min(outputs)
+    }
+
     /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).
     pub fn is_packed(&self) -> bool {
         let path = self.path.trim_end_matches(".base_layer");
@@ -190,6 +198,11 @@ impl Adapter {
             findings: Vec::new(),
             source: Arc::clone(&files.source),
         }
+    }
+
+    /// These modules with the configuration of the adapter, and nothing else of it.
+    pub(crate) fn with_modules(&self, modules: Vec<Module>) -> Self {
+        Adapter { modules, saved: Vec::new(), token_rows: Vec::new(), ..self.clone() }
     }
 
     /// Puts the modules in the order of the model: layer 2 before layer 10.

@@ -47,12 +47,7 @@ fn separate(adapter: &Adapter, path: &str, packed: &[&Module], base: Option<&Bas
         Error::new(ErrorKind::NeedsBase, message).tensor(path).at(&adapter.path)
     };
     let names = if path.contains("block_sparse_moe") { MIXTRAL } else { USUAL };
-    let single = Adapter {
-        modules: packed.iter().map(|m| (*m).clone()).collect(),
-        saved: Vec::new(),
-        token_rows: Vec::new(),
-        ..adapter.clone()
-    };
+    let single = adapter.with_modules(packed.iter().map(|m| (*m).clone()).collect());
     let transposed = base.and_then(|base| base.config.as_ref()?.model_type());
     if let Some(family @ ("gpt_oss" | "llama4" | "llama4_text")) = transposed {
         let message =

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, AdapterReport};
+use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, AdapterReport, Approximated};
 use serde_json::{Value, json};
 
 use super::super::planned;
@@ -29,9 +29,14 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         replace: args.output.force,
         dtype: args.dtype.dtype(),
         base: args.base.clone(),
+        approximate: args.approximate,
+        dora_to_lora: args.rank.filter(|_| args.dora_to_lora),
         mode: common.read_mode(),
     })?;
     ui.notes(&convert.notes);
+    if !ui.json && !ui.quiet && !convert.approximated.is_empty() {
+        ui.result(&approximated(&convert.approximated))?;
+    }
     if args.output.dry_run {
         if ui.json {
             let mut object = object(&convert, None);
@@ -61,6 +66,17 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         let _ = writeln!(text, "{}", proof(&report));
     }
     ui.result(&(text + &planned::wrote(&convert.plan, &report.report)))
+}
+
+/// How well modules were approximated.
+fn approximated(modules: &[Approximated]) -> String {
+    let square: f64 = modules.iter().map(|m| m.error * m.error).sum::<f64>() / modules.len() as f64;
+    let worst = modules.iter().max_by(|a, b| a.error.total_cmp(&b.error));
+    let worst =
+        worst.map_or_else(String::new, |w| format!("; most, {:.2} %, in `{}`", 100.0 * w.error, w.path));
+    let count = units::plural(modules.len(), "module");
+    let mean = 100.0 * square.sqrt();
+    format!("approximated {count}: {mean:.2} % of the delta is lost in the root mean square{worst}\n")
 }
 
 /// `converted `a/` from peft to mlx: 28 modules, rank 8`.
@@ -107,6 +123,11 @@ fn object(convert: &AdapterConvert, report: Option<&AdapterReport>) -> Value {
     let mut object = json!({
         "schema": "lorakit.convert/1", "from": convert.from, "to": convert.to, "modules": modules, "notes": notes,
     });
+    if !convert.approximated.is_empty() {
+        let each = convert.approximated.iter();
+        let each = each.map(|m| json!({ "module": m.path, "rank": m.from, "to": m.to, "error": m.error }));
+        object["approximated"] = each.collect::<Vec<_>>().into();
+    }
     if let Some(report) = report {
         let errors = report.errors.iter().map(|e| json!({ "module": e.path, "error": e.error }));
         object["errors"] = errors.collect::<Vec<_>>().into();

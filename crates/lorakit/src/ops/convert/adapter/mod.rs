@@ -17,8 +17,10 @@ pub use verify::ModuleError;
 
 use crate::adapter::format::{self, DraftOptions};
 use crate::adapter::{Adapter, Base, Files, Finding, Mapped, Module, Severity};
+use crate::ops::approximate;
+pub use crate::ops::approximate::Approximated;
 use crate::plan::{Plan, Progress, Report};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Model, Result};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -35,6 +37,10 @@ pub struct AdapterOptions {
     pub dtype: Option<DType>,
     /// The model that the adapter belongs to.
     pub base: Option<PathBuf>,
+    /// Approximate what has no small factors (LoHa and LoKr of high rank) by factors of this rank.
+    pub approximate: Option<usize>,
+    /// Turn DoRA into the nearest LoRA of this rank; needs the base.
+    pub dora_to_lora: Option<usize>,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -59,6 +65,8 @@ pub struct AdapterConvert {
     pub to: &'static str,
     /// What became of each module.
     pub mapped: Vec<Mapped>,
+    /// Modules that were approximated, and how well.
+    pub approximated: Vec<Approximated>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
     adapter: Adapter,
@@ -108,7 +116,8 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
     read.check()?;
     refuse_empty(&read)?;
     let from = read.format;
-    let adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
+    let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
+    let approximated = approximate(&mut adapter, options)?;
     let draft_options = DraftOptions { dtype: options.dtype, base: base.as_ref() };
     let draft = format.write(&adapter, &draft_options)?;
     let target = draft.target(&options.output)?;
@@ -117,7 +126,24 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
     let plan = Plan::new(target, options.replace, &inputs, draft.container, draft.tensors, draft.side_files)?;
     let notes = adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
     let (mapped, mode) = (draft.mapped, options.mode);
-    Ok(AdapterConvert { plan, from, to: format.name(), mapped, notes, adapter, base, mode })
+    Ok(AdapterConvert { plan, from, to: format.name(), mapped, approximated, notes, adapter, base, mode })
+}
+
+/// What options ask for before anything is written.
+fn approximate(adapter: &mut Adapter, options: &AdapterOptions) -> Result<Vec<Approximated>> {
+    let mut done = Vec::new();
+    if let Some(rank) = options.approximate {
+        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank)?);
+    }
+    if let Some(rank) = options.dora_to_lora {
+        let path = options.base.as_deref().ok_or_else(|| {
+            let message = "uses DoRA, whose magnitudes say nothing without the weights they belong to";
+            Error::new(ErrorKind::NeedsBase, message).at(&options.source)
+        })?;
+        let base = Model::open_as_hf(path, options.mode, None)?;
+        done.extend(approximate::dora_to_lora(adapter, &base, rank)?);
+    }
+    Ok(done)
 }
 
 fn refuse_empty(adapter: &Adapter) -> Result<()> {

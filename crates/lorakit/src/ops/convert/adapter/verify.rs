@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use lorakit_linalg::{difference_norm, product_norm};
 use rayon::prelude::*;
 
+use crate::adapter::factors::{Factors, finite, of_linalg};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -20,19 +22,13 @@ pub struct ModuleError {
 ///
 /// # Errors
 /// [`ErrorKind::Verification`] if one has a delta that the other lacks; if values cannot be read.
-pub(super) fn compare(before: &Adapter, after: &Adapter) -> Result<Vec<ModuleError>> {
+pub(crate) fn compare(before: &Adapter, after: &Adapter) -> Result<Vec<ModuleError>> {
     let mut by_path: HashMap<&str, &Module> = after.modules.iter().map(|m| (bare(&m.path), m)).collect();
-    let mut pairs = Vec::with_capacity(before.modules.len());
-    for module in &before.modules {
-        match by_path.remove(bare(&module.path)) {
-            Some(other) => pairs.push((module, Some(other))),
-            None => pairs.push((module, None)),
-        }
-    }
+    let pairs: Vec<_> = before.modules.iter().map(|m| (m, by_path.remove(bare(&m.path)))).collect();
     let errors = pairs.into_par_iter().map(|(module, other)| {
         let error = match other {
             Some(other) => distance(module, other)?,
-            None if norm_sq(&load(module)?) == 0.0 => 0.0,
+            None if norm(module)? == 0.0 => 0.0,
             None => return Err(lost(&module.path, "is not in the output")),
         };
         Ok(ModuleError { path: module.path.clone(), error })
@@ -42,7 +38,7 @@ pub(super) fn compare(before: &Adapter, after: &Adapter) -> Result<Vec<ModuleErr
     let mut more: Vec<&Module> = by_path.into_values().collect();
     more.sort_by(|a, b| a.path.cmp(&b.path));
     for module in more {
-        if norm_sq(&load(module)?) != 0.0 {
+        if norm(module)? != 0.0 {
             return Err(lost(
                 &module.path,
                 "is in the output and changes the model, and is not in the input",
@@ -59,14 +55,9 @@ fn lost(name: &str, message: &str) -> Error {
 
 /// The path without what wrappers and containers put in front.
 fn bare(path: &str) -> &str {
-    const PREFIXES: &[&str] =
-        &["language_model.", "model.language_model.", "transformer.", "unet.", "model."];
-    let stripped =
-        PREFIXES.iter().filter_map(|prefix| path.strip_prefix(prefix)).min_by_key(|rest| rest.len());
-    match stripped {
-        Some(rest) if rest.len() < path.len() => bare(rest),
-        _ => path,
-    }
+    const PREFIXES: &[&str] = &["language_model.", "transformer.", "unet.", "model."];
+    let stripped = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));
+    stripped.map_or(path, bare)
 }
 
 /// Whatever is saved whole must be there, value for value.
@@ -92,84 +83,42 @@ fn same(before: &TensorRef, after: &TensorRef, name: &str) -> Result<()> {
     }
 }
 
-/// A delta by its factors: `scale * B * A`, with `A` as rows and `B` as columns.
-struct Loaded {
-    scale: f64,
-    a: Vec<Vec<f64>>,
-    b: Vec<Vec<f64>>,
+/// `||scale * B * A||`.
+fn norm(module: &Module) -> Result<f64> {
+    let factors = Factors::load(module)?;
+    let norm = product_norm(factors.b.view(), factors.a.view());
+    Ok(factors.scale.abs() * norm.map_err(|e| of_linalg(&e, &module.path))?)
 }
 
-fn load(module: &Module) -> Result<Loaded> {
-    let (rank, inputs) = module.a.info().rows_cols();
-    let (_, columns) = module.b.info().rows_cols();
-    let a = finite(&module.a)?;
-    let b = finite(&module.b)?;
-    let rows = (0..rank).map(|i| a[i * inputs..(i + 1) * inputs].iter().map(|&v| v.into()).collect());
-    let columns = (0..columns).map(|j| b.iter().skip(j).step_by(columns).map(|&v| v.into()).collect());
-    Ok(Loaded { scale: module.scale(module.rank()), a: rows.collect(), b: columns.collect() })
-}
-
-fn finite(tensor: &TensorRef) -> Result<Vec<f32>> {
-    let values = tensor.values()?;
-    match values.iter().find(|v| !v.is_finite()) {
-        None => Ok(values),
-        Some(value) => {
-            let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
-            Err(error.tensor(&tensor.info().name).at(tensor.path()))
-        }
-    }
-}
-
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    x.iter().zip(y).map(|(x, y)| x * y).sum()
-}
-
-/// `||scale * B * A||^2` by Gram matrices.
-fn norm_sq(delta: &Loaded) -> f64 {
-    gram(&delta.a, &delta.b) * delta.scale * delta.scale
-}
-
-fn gram(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
-    let rank = a.len().min(b.len());
-    (0..rank).map(|i| (0..rank).map(|j| dot(&a[i], &a[j]) * dot(&b[i], &b[j])).sum::<f64>()).sum()
-}
-
-/// `||D' - D|| / ||D||`, also for DoRA and biases: of those the parts are compared one by one, and the greatest
-/// distance counts.
+/// `||D' - D|| / ||D||`. Magnitudes, biases and replaced weights are compared too, and the greatest distance counts.
 fn distance(before: &Module, after: &Module) -> Result<f64> {
-    let kinds = (before.kind == ModuleKind::Embedding, after.kind == ModuleKind::Embedding);
-    if kinds.0 != kinds.1 {
+    if (before.kind == ModuleKind::Embedding) != (after.kind == ModuleKind::Embedding) {
         return Err(lost(&before.path, "is an embedding on one side only"));
     }
-    let parts = [(&before.magnitude, &after.magnitude), (&before.bias, &after.bias)];
+    let parts = [
+        (&before.magnitude, &after.magnitude),
+        (&before.bias, &after.bias),
+        (&before.base_weight, &after.base_weight),
+    ];
     let mut worst = 0f64;
     for (x, y) in parts {
         match (x, y) {
             (None, None) => {}
             (Some(x), Some(y)) => worst = worst.max(relative(&finite(x)?, &finite(y)?)),
-            _ => return Err(lost(&before.path, "has magnitudes or a bias on one side only")),
+            _ => return Err(lost(&before.path, "has magnitudes, a bias or a weight on one side only")),
         }
     }
-    let (x, y) = (load(before)?, load(after)?);
-    if (x.a.first().map(Vec::len), x.b.first().map(Vec::len))
-        != (y.a.first().map(Vec::len), y.b.first().map(Vec::len))
-    {
+    let (x, y) = (Factors::load(before)?, Factors::load(after)?);
+    if (x.b.nrows(), x.a.ncols()) != (y.b.nrows(), y.a.ncols()) {
         return Err(lost(&before.path, "has factors of another shape in the output"));
     }
     if x.scale == y.scale && x.a == y.a && x.b == y.b {
         return Ok(worst);
     }
-    let whole = norm_sq(&x);
-    // The difference as one product: [s B, -s' B'] * [A; A'].
-    let mut a = x.a;
-    a.extend(y.a);
-    let scaled = |columns: Vec<Vec<f64>>, scale: f64| -> Vec<Vec<f64>> {
-        columns.into_iter().map(|column| column.into_iter().map(|v| v * scale).collect()).collect()
-    };
-    let mut b = scaled(x.b, x.scale);
-    b.extend(scaled(y.b, -y.scale));
-    let difference = gram(&a, &b).max(0.0);
-    Ok(worst.max(if whole == 0.0 { difference.sqrt() } else { (difference / whole).sqrt() }))
+    let place = |e: lorakit_linalg::Error| of_linalg(&e, &before.path);
+    let whole = x.scale.abs() * product_norm(x.b.view(), x.a.view()).map_err(place)?;
+    let off = difference_norm(x.term(), y.term()).map_err(place)?;
+    Ok(worst.max(if whole == 0.0 { off } else { off / whole }))
 }
 
 fn relative(before: &[f32], after: &[f32]) -> f64 {

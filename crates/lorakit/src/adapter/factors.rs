@@ -1,0 +1,110 @@
+//! The factors of a module as matrices.
+
+use lorakit_linalg::Svd;
+use lorakit_tensor::DType;
+use ndarray::{Array2, ArrayView2};
+
+use super::{Module, Scaling};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// `scale * b * a`, loaded.
+#[derive(Debug, Clone)]
+pub(crate) struct Factors {
+    /// What the product is multiplied by.
+    pub(crate) scale: f64,
+    /// `(out, r)`.
+    pub(crate) b: Array2<f64>,
+    /// `(r, in)`; kernels of convolutions are columns.
+    pub(crate) a: Array2<f64>,
+}
+
+impl Factors {
+    /// The factors of `module`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`] for NaN and infinity; if they cannot be read.
+    pub(crate) fn load(module: &Module) -> Result<Self> {
+        let scale = module.scale(module.rank());
+        Ok(Factors { scale, b: matrix(&module.b)?, a: matrix(&module.a)? })
+    }
+
+    /// As `lorakit-linalg` takes it.
+    pub(crate) fn term(&self) -> (f64, ArrayView2<'_, f64>, ArrayView2<'_, f64>) {
+        (self.scale, self.b.view(), self.a.view())
+    }
+
+    /// The decomposition of `b * a`, without the scale.
+    ///
+    /// # Errors
+    /// If it does not converge.
+    pub(crate) fn svd(&self, path: &str) -> Result<Svd> {
+        lorakit_linalg::product_svd(self.b.view(), self.a.view()).map_err(|e| of_linalg(&e, path))
+    }
+}
+
+/// A tensor as a matrix of f64.
+///
+/// # Errors
+/// As [`Factors::load`].
+pub(crate) fn matrix(tensor: &TensorRef) -> Result<Array2<f64>> {
+    let (rows, cols) = tensor.info().rows_cols();
+    let values = finite(tensor)?;
+    let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+    Array2::from_shape_vec((rows, cols), values)
+        .map_err(|_| Error::corrupt("is no matrix").tensor(&tensor.info().name).at(tensor.path()))
+}
+
+/// The values of a tensor, all of them numbers.
+///
+/// # Errors
+/// As [`Factors::load`].
+pub(crate) fn finite(tensor: &TensorRef) -> Result<Vec<f32>> {
+    let values = tensor.values()?;
+    match values.iter().find(|v| !v.is_finite()) {
+        None => Ok(values),
+        Some(value) => {
+            let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
+            Err(error.tensor(&tensor.info().name).at(tensor.path()))
+        }
+    }
+}
+
+/// The error of a decomposition, with the module it is about.
+pub(crate) fn of_linalg(error: &lorakit_linalg::Error, path: &str) -> Error {
+    Error::new(ErrorKind::NonFinite, error.to_string()).tensor(path)
+}
+
+impl Module {
+    /// The module with other factors, `b (out, k)` and `a (k, in)`, of the dtype `dtype`; all else is as it was.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a dtype that single values cannot be encoded to.
+    pub(crate) fn with_factors(
+        &self,
+        scale: f64,
+        b: &Array2<f64>,
+        a: &Array2<f64>,
+        dtype: DType,
+    ) -> Result<Module> {
+        let tensor = |like: &TensorRef, matrix: &Array2<f64>, first: usize, second: usize| {
+            let mut shape = like.info().shape.clone();
+            (shape[0], shape[1]) = (first, second);
+            let values: Vec<f32> = matrix.iter().map(|&v| v as f32).collect();
+            TensorRef::in_memory(&like.info().name, like.path(), dtype, shape, &values)
+        };
+        let inputs = self.a.info().shape.get(1).copied().unwrap_or(1);
+        Ok(Module {
+            a: tensor(&self.a, a, a.nrows(), inputs)?,
+            b: tensor(&self.b, b, b.nrows(), b.ncols())?,
+            scaling: Scaling::Fixed(scale),
+            config_rank: None,
+            ..self.clone()
+        })
+    }
+
+    /// The dtype that computed factors are stored in: that of `B` if single values can be, else F32.
+    pub(crate) fn dtype(&self) -> DType {
+        let own = self.b.info().dtype;
+        if matches!(own, DType::F32 | DType::F16 | DType::BF16) { own } else { DType::F32 }
+    }
+}

@@ -1,0 +1,211 @@
+//! Deltas that have no small factors, as the best low-rank ones: DoRA's, and products of more rank than is wanted.
+
+use std::ops::Range;
+
+use lorakit_linalg::{LinearOperator, projection_residual, randomized_svd};
+use ndarray::{Array2, ArrayView2, Axis as Dimension};
+use rayon::prelude::*;
+
+use crate::adapter::factors::{Factors, finite, matrix, of_linalg};
+use crate::adapter::{Adapter, Module};
+use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::plan::{Axis, LowRank};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
+
+/// Vectors beyond the rank, and passes, of the randomised decomposition: the spectra of deltas fall slowly.
+const OVERSAMPLING: usize = 10;
+const POWER_ITERATIONS: usize = 2;
+/// Rows of a weight that are in memory at once.
+const PANEL: usize = 128;
+
+/// How well a module was approximated.
+#[derive(Debug, Clone)]
+pub struct Approximated {
+    /// Its path.
+    pub path: String,
+    /// The rank of its delta before; the smaller dimension where that is not known.
+    pub from: usize,
+    /// The rank after.
+    pub to: usize,
+    /// `||D' - D|| / ||D||`, Frobenius.
+    pub error: f64,
+}
+
+/// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`.
+///
+/// # Errors
+/// If factors cannot be read.
+pub(crate) fn truncate(
+    adapter: &mut Adapter,
+    rank: usize,
+    chosen: impl Fn(&Module) -> bool + Sync,
+) -> Result<Vec<Approximated>> {
+    let truncated = |module: &mut Module| -> Result<Option<Approximated>> {
+        if !chosen(module) || module.rank() <= rank {
+            return Ok(None);
+        }
+        let (factors, from) = (Factors::load(module)?, module.rank());
+        let svd = factors.svd(&module.path)?;
+        let tail: f64 = svd.s.iter().skip(rank).map(|s| s * s).sum();
+        let whole: f64 = svd.s.iter().map(|s| s * s).sum();
+        let (b, a) = svd.truncated(rank).balanced_factors();
+        *module = module.with_factors(factors.scale, &b, &a, module.dtype())?;
+        let error = if whole == 0.0 { 0.0 } else { (tail / whole).sqrt() };
+        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error }))
+    };
+    let done: Vec<Option<Approximated>> =
+        adapter.modules.par_iter_mut().map(truncated).collect::<Result<_>>()?;
+    Ok(done.into_iter().flatten().collect())
+}
+
+/// Replaces each DoRA module by the LoRA of rank `rank` that is nearest to what it does to `base`: the leading triplets
+/// of `W' - W`, with `W' = m / ||W + s B A|| (W + s B A)`.
+///
+/// # Errors
+/// What [`fit::fit`] refuses; [`ErrorKind::Inexpressible`] for norms over columns (embeddings, `Conv1D`); if values
+/// cannot be read.
+pub(crate) fn dora_to_lora(adapter: &mut Adapter, base: &Model, rank: usize) -> Result<Vec<Approximated>> {
+    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let dora = |module: &Module| module.magnitude.is_some();
+    let of_dora = adapter.with_modules(adapter.modules.iter().filter(|m| dora(m)).cloned().collect());
+    let edits = fit::fit(&view, &of_dora, FitOptions::default())?;
+    let approximate = |module: &mut Module| -> Result<Option<Approximated>> {
+        if module.magnitude.is_none() {
+            return Ok(None);
+        }
+        let edit =
+            edits.iter().find(|e| e.origin == module.path && matches!(e.change, Change::LowRank { .. }));
+        let delta = edit.map(|edit| DoraDelta::new(edit, base)).transpose()?.flatten().ok_or_else(|| {
+            let message = "uses DoRA with norms over columns, which only a merge can follow";
+            Error::new(ErrorKind::Inexpressible, message).tensor(&module.path).at(&adapter.path)
+        })?;
+        let norm = delta.norm()?;
+        let svd = randomized_svd(&delta, rank, OVERSAMPLING, POWER_ITERATIONS, 0)
+            .map_err(|e| e.placed(&module.path))?;
+        let error = if norm == 0.0 { 0.0 } else { projection_residual(norm, &svd.s) / norm };
+        let (b, a) = svd.balanced_factors();
+        let from = delta.rows().min(delta.cols());
+        *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype())? };
+        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error }))
+    };
+    let done: Vec<Option<Approximated>> =
+        adapter.modules.par_iter_mut().map(approximate).collect::<Result<_>>()?;
+    adapter.config.use_dora = false;
+    adapter.config.raw.remove("use_dora");
+    Ok(done.into_iter().flatten().collect())
+}
+
+/// `W' - W` of a DoRA module, of which a panel of rows is in memory at once.
+struct DoraDelta {
+    weight: TensorRef,
+    scale: f64,
+    b: Array2<f64>,
+    a: Array2<f64>,
+    magnitude: Vec<f64>,
+}
+
+impl DoraDelta {
+    /// `None` for what is no DoRA over whole rows.
+    fn new(edit: &Edit, base: &Model) -> Result<Option<Self>> {
+        let Change::LowRank { terms, dora: Some((magnitude, Axis::Row)), .. } = &edit.change else {
+            return Ok(None);
+        };
+        let ([LowRank { b, a, scale, .. }], Some(index)) = (terms.as_slice(), edit.base) else {
+            return Ok(None);
+        };
+        let load = |factor: &crate::plan::Factor| matrix(&factor.to_tensor(vec![factor.rows, factor.cols])?);
+        Ok(Some(DoraDelta {
+            weight: base.tensor(index),
+            scale: *scale,
+            b: load(b)?,
+            a: load(a)?,
+            magnitude: finite(magnitude)?.into_iter().map(f64::from).collect(),
+        }))
+    }
+
+    /// Calls `each` with panels of rows.
+    fn panels(&self, mut each: impl FnMut(Range<usize>, Array2<f64>) -> Result<()>) -> Result<()> {
+        let (rows, cols) = self.weight.info().rows_cols();
+        let mut values = vec![0f32; PANEL.min(rows) * cols];
+        for start in (0..rows).step_by(PANEL) {
+            let end = (start + PANEL).min(rows);
+            let values = &mut values[..(end - start) * cols];
+            self.weight.decode((start * cols) as u64..(end * cols) as u64, values)?;
+            let w = ArrayView2::from_shape((end - start, cols), values)
+                .map_err(|_| Error::corrupt("is no matrix").tensor(&self.weight.info().name))?
+                .mapv(f64::from);
+            let mut panel =
+                &w + &(self.scale * self.b.slice_axis(Dimension(0), (start..end).into()).dot(&self.a));
+            for (mut row, magnitude) in panel.rows_mut().into_iter().zip(&self.magnitude[start..end]) {
+                let norm = row.dot(&row).sqrt();
+                row *= if norm == 0.0 { 0.0 } else { magnitude / norm };
+            }
+            panel -= &w;
+            each(start..end, panel)?;
+        }
+        Ok(())
+    }
+
+    fn norm(&self) -> Result<f64> {
+        let mut square = 0.0;
+        self.panels(|_, panel| {
+            square += panel.iter().map(|v| v * v).sum::<f64>();
+            Ok(())
+        })?;
+        Ok(square.sqrt())
+    }
+}
+
+/// What a pass over a weight fails with.
+#[derive(Debug)]
+enum Failed {
+    Reading(Error),
+    Decomposing(lorakit_linalg::Error),
+}
+
+impl Failed {
+    fn placed(self, path: &str) -> Error {
+        match self {
+            Failed::Reading(error) => error,
+            Failed::Decomposing(error) => of_linalg(&error, path),
+        }
+    }
+}
+
+impl From<lorakit_linalg::Error> for Failed {
+    fn from(error: lorakit_linalg::Error) -> Self {
+        Failed::Decomposing(error)
+    }
+}
+
+impl LinearOperator for DoraDelta {
+    type Error = Failed;
+
+    fn rows(&self) -> usize {
+        self.weight.info().rows_cols().0
+    }
+
+    fn cols(&self) -> usize {
+        self.weight.info().rows_cols().1
+    }
+
+    fn apply(&self, x: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
+        let mut product = Array2::zeros((self.rows(), x.ncols()));
+        self.panels(|rows, panel| {
+            product.slice_axis_mut(Dimension(0), rows.into()).assign(&panel.dot(&x));
+            Ok(())
+        })
+        .map_err(Failed::Reading)?;
+        Ok(product)
+    }
+
+    fn apply_transposed(&self, y: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
+        let mut product = Array2::zeros((self.cols(), y.ncols()));
+        self.panels(|rows, panel| {
+            product += &panel.t().dot(&y.slice_axis(Dimension(0), rows.into()));
+            Ok(())
+        })
+        .map_err(Failed::Reading)?;
+        Ok(product)
+    }
+}
