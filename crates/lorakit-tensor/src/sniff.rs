@@ -29,6 +29,10 @@ pub(crate) fn format(head: &[u8], extension: &str) -> Result<Format, Error> {
     if let Some(error) = stranger(head) {
         return Err(error);
     }
+    // A header of 640 bytes begins as a pickle does: the length comes first.
+    if head.get(4..9) == Some(b"\0\0\0\0{") {
+        return Ok(Format::Safetensors);
+    }
     if head.starts_with(b"GGUF") || head.starts_with(b"FUGG") {
         return Ok(Format::Gguf);
     }
@@ -67,4 +71,19 @@ pub(crate) fn stranger(head: &[u8]) -> Option<Error> {
         return Some(Error::new(ErrorKind::Html, "is a web page, not the file it should be"));
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_not_taken_for_a_pickle() {
+        let header = |len: u64| [&len.to_le_bytes()[..], b"{"].concat();
+        for len in [640, 0x0280 + 0x1_0000, 8] {
+            assert_eq!(format(&header(len), "safetensors").unwrap(), Format::Safetensors, "{len}");
+        }
+        assert_eq!(format(b"\x80\x02\x8a\x0al\xfc\x9cF\xf9", "pt").unwrap(), Format::Torch);
+        assert_eq!(format(b"GGUF\x03\0\0\0{", "").unwrap(), Format::Gguf);
+    }
 }
