@@ -10,6 +10,7 @@ pub(crate) mod factors;
 mod files;
 mod finding;
 pub(crate) mod format;
+pub(crate) mod fuse;
 mod key;
 mod pattern;
 mod unpack;

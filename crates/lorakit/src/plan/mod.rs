@@ -10,6 +10,7 @@ mod factor;
 mod job;
 mod kernel;
 mod mosaic;
+mod multiple;
 mod pack;
 mod progress;
 mod recipe;
