@@ -9,7 +9,11 @@
 //! is, the names of its tensors decide: [`AdapterFormat::marks`] says which names only this format has.
 
 mod draft;
+mod halves;
+mod mlx;
 mod peft;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 
@@ -58,8 +62,9 @@ pub(crate) trait AdapterFormat: Sync {
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
 }
 
-/// Every format.
-pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[&peft::Peft];
+/// Every format. What one marks is not asked of the next.
+pub(crate) const FORMATS: &[&dyn AdapterFormat] =
+    &[&peft::Peft, &mlx::Mlx];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

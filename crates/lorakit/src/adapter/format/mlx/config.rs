@@ -1,0 +1,123 @@
+//! `adapter_config.json` as mlx-lm writes it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::AdapterConfig;
+use crate::{Error, ErrorKind, Result};
+
+/// What decides the meaning of the tensors.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) scale: f64,
+    pub(super) rank: Option<f64>,
+    dora: bool,
+    model: Option<String>,
+}
+
+/// Whether whole weights were trained.
+pub(super) fn is_full(json: &Value) -> bool {
+    json["fine_tune_type"] == "full"
+}
+
+impl Settings {
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for whole weights and unknown methods; [`ErrorKind::Config`] without a scale.
+    pub(super) fn from_json(json: &Value) -> Result<Self> {
+        let dora = match &json["fine_tune_type"] {
+            Value::Null => json["use_dora"] == true,
+            Value::String(kind) if kind == "lora" => false,
+            Value::String(kind) if kind == "dora" => true,
+            Value::String(kind) if kind == "full" => {
+                let message = "says `fine_tune_type: full`: the file holds whole weights of a model, which are no \
+                               low-rank adapter";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            other => {
+                let message = format!("says `fine_tune_type: {other}`; known are lora, dora and full");
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+        };
+        let parameters = &json["lora_parameters"];
+        let scale = number(parameters, "scale")?.ok_or_else(|| {
+            Error::new(ErrorKind::Config, "has no `lora_parameters.scale`, which multiplies every delta")
+        })?;
+        let rank = number(parameters, "rank")?;
+        // Until June 2024 mlx-lm multiplied by `alpha / rank` as well; later it takes no notice of alpha. Its
+        // configurations have `fine_tune_type` and `num_layers` since September 2024.
+        let legacy = json["fine_tune_type"].is_null() && json["num_layers"].is_null();
+        let factor = match (number(parameters, "alpha")?.filter(|_| legacy), rank) {
+            (Some(alpha), Some(rank)) if rank > 0.0 => alpha / rank,
+            _ => 1.0,
+        };
+        let model = json["model"].as_str().filter(|name| !name.is_empty()).map(str::to_string);
+        Ok(Settings { scale: scale * factor, rank, dora, model })
+    }
+
+    /// What PEFT's configuration would say of the same things.
+    pub(super) fn typed(&self, config: AdapterConfig) -> AdapterConfig {
+        AdapterConfig {
+            base_model: self.model.clone(),
+            r: self.rank.map(|rank| rank as u64),
+            alpha: self.rank.map(|rank| self.scale * rank),
+            use_dora: self.dora,
+            ..config
+        }
+    }
+}
+
+fn number(object: &Value, name: &str) -> Result<Option<f64>> {
+    match &object[name] {
+        Value::Null => Ok(None),
+        Value::Number(number) if number.as_f64().is_some_and(f64::is_finite) => Ok(number.as_f64()),
+        other => {
+            let message = format!("`lora_parameters.{name}` is {other}, and must be a finite number");
+            Err(Error::new(ErrorKind::Config, message))
+        }
+    }
+}
+
+/// What is written.
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    pub(super) dora: bool,
+    /// How many of the last layers are adapted; `None` if the number of layers is not known.
+    pub(super) layers: Option<usize>,
+    pub(super) rank: usize,
+    pub(super) scale: f64,
+    pub(super) keys: &'a BTreeSet<String>,
+    pub(super) model: Option<&'a str>,
+    /// `lora_dropout` of PEFT's configuration.
+    pub(super) dropout: Option<f64>,
+}
+
+impl Written<'_> {
+    /// The configuration: `before`, where the adapter was mlx-lm's once, with what is true now.
+    pub(super) fn json(&self, before: Option<&str>) -> Value {
+        let before = before.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        let mut json = before.unwrap_or_default();
+        if let Some(layers) = json.remove("lora_layers") {
+            json.entry("num_layers").or_insert(layers);
+        }
+        json.remove("use_dora");
+        json.insert("fine_tune_type".into(), if self.dora { "dora" } else { "lora" }.into());
+        // `layers[-max(n, 0):]`: -1 is all of them. What has no factors does nothing.
+        match self.layers {
+            Some(layers) => drop(json.insert("num_layers".into(), layers.into())),
+            None => drop(json.entry("num_layers").or_insert(json!(-1))),
+        }
+        if let Some(model) = self.model {
+            json.entry("model").or_insert(model.into());
+        }
+        let mut parameters =
+            json.get("lora_parameters").and_then(Value::as_object).cloned().unwrap_or_default();
+        parameters.remove("alpha");
+        parameters.insert("rank".into(), self.rank.into());
+        parameters.insert("scale".into(), self.scale.into());
+        parameters.entry("dropout").or_insert(self.dropout.unwrap_or(0.0).into());
+        parameters.insert("keys".into(), self.keys.iter().cloned().collect::<Vec<_>>().into());
+        json.insert("lora_parameters".into(), parameters.into());
+        json.into()
+    }
+}

@@ -1,0 +1,160 @@
+//! mlx-lm: a folder with `adapter_config.json` and `adapters.safetensors`.
+//!
+//! Linear layers have `lora_a (in, r)` and `lora_b (r, out)`, transposed to PEFT's; stacked experts
+//! (`switch_mlp`) have `(E, r, in)` and `(E, out, r)`, which are not. One scale multiplies all, as it is.
+//! Sources: mlx-lm `tuner/{lora,dora,utils}.py`.
+
+mod config;
+mod write;
+
+use super::halves::{Half, Pair, pairs};
+use super::{AdapterFormat, Draft, DraftOptions};
+use crate::adapter::{
+    Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Scaling, Severity, carried,
+};
+use crate::plan::Factor;
+use crate::{Error, ErrorKind, Result};
+
+/// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
+const CONFIG_KEY: &str = "lorakit.mlx_config";
+
+/// Names of one expert's layers in mlx-lm, and in Mixtral's files.
+const EXPERT_NAMES: [(&str, &str); 3] = [("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2")];
+
+/// mlx-lm.
+#[derive(Debug)]
+pub(crate) struct Mlx;
+
+impl AdapterFormat for Mlx {
+    fn name(&self) -> &'static str {
+        "mlx"
+    }
+
+    fn title(&self) -> &'static str {
+        "a folder for mlx-lm: adapter_config.json and adapters.safetensors"
+    }
+
+    fn marks(&self, name: &str, files: &Files) -> bool {
+        let factor = name.ends_with(".lora_a") || name.ends_with(".lora_b");
+        !files.is_gguf() && (factor || files.config.as_ref().is_some_and(config::is_full))
+    }
+
+    fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {
+        let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
+        let settings = config::Settings::from_json(json).map_err(|e| e.at(&files.config_path()))?;
+        let (pairs, findings) = pairs(files, |info| {
+            let (path, half) = info.name.rsplit_once('.')?;
+            let half = match half {
+                "lora_a" => Half::A,
+                "lora_b" => Half::B,
+                "m" => Half::Magnitude,
+                _ => return None,
+            };
+            Some((path.to_string(), half))
+        });
+        let config = carried::config(files.metadata().get(carried::CONFIG_KEY).map(String::as_str));
+        let config = if config.raw.is_empty() { settings.typed(config) } else { config };
+        let mut adapter = Adapter { config, findings, ..Adapter::empty(self.name(), files) };
+        adapter.metadata.insert(CONFIG_KEY.into(), json.to_string());
+        for pair in pairs {
+            add(&mut adapter, &pair, &settings, base)?;
+        }
+        adapter.sort();
+        Ok(adapter)
+    }
+
+    fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
+        write::draft(adapter, options)
+    }
+}
+
+/// The modules of one pair of factors.
+fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Option<&Base>) -> Result<()> {
+    let new = |path: String, kind, a, b| Module {
+        config_rank: settings.rank,
+        magnitude: pair.magnitude.clone(),
+        ..Module::new(path, kind, a, b, Scaling::Fixed(settings.scale))
+    };
+    if pair.b.info().shape.len() == 3 {
+        return experts(adapter, pair, &new);
+    }
+    let Some(([inputs, rank], [_, outputs])) = pair.matrices().filter(|(a, b)| a[1] == b[0]) else {
+        adapter.findings.push(pair.misshapen("(in, r) and (r, out)"));
+        return Ok(());
+    };
+    let a = Factor::matrix(pair.a.clone(), inputs, rank).transposed().to_tensor(vec![rank, inputs])?;
+    let b = Factor::matrix(pair.b.clone(), rank, outputs).transposed().to_tensor(vec![outputs, rank])?;
+    if !crate::fit::is_embedding(&pair.path) {
+        adapter.modules.push(new(pair.path.clone(), ModuleKind::Linear, a, b));
+        return Ok(());
+    }
+    if pair.magnitude.is_some() {
+        let message =
+            "is an embedding with a magnitude of DoRA for each token, where PEFT has one for each value";
+        adapter.findings.push(Finding::new(Severity::Error, "foreign-method", &pair.path, message));
+        return Ok(());
+    }
+    let base = base.ok_or_else(|| {
+        let message = "is an embedding, and the output layer changes with it if the model ties the two, which its \
+                       configuration says";
+        Error::new(ErrorKind::NeedsBase, message).tensor(&pair.path).at(&adapter.path)
+    })?;
+    adapter.modules.push(new(pair.path.clone(), ModuleKind::Embedding, a, b));
+    if base.tied() {
+        // The same delta, seen from the output: `(vocab, r) * (r, dim)`.
+        let module = new(head_of(&pair.path), ModuleKind::Linear, pair.b.clone(), pair.a.clone());
+        adapter.modules.push(module);
+    }
+    Ok(())
+}
+
+/// The output layer that goes with an embedding: `language_model.lm_head` with `language_model.model.embed_tokens`.
+fn head_of(embedding: &str) -> String {
+    let parent = embedding.rsplit_once('.').map_or("", |(parent, _)| parent);
+    let outer = parent.strip_suffix("model").unwrap_or(parent);
+    format!("{outer}lm_head")
+}
+
+/// A module for each expert of a stack.
+fn experts(
+    adapter: &mut Adapter,
+    pair: &Pair,
+    new: &dyn Fn(String, ModuleKind, crate::TensorRef, crate::TensorRef) -> Module,
+) -> Result<()> {
+    let (a, b) = (pair.a.info().shape.as_slice(), pair.b.info().shape.as_slice());
+    // Before mlx-lm stacked them, the experts' A lay one below another.
+    let shapes = match (a, b) {
+        (&[e, r, inputs], &[n, outputs, s]) if e == n && r == s => Some((e, r, inputs, outputs)),
+        (&[rows, inputs], &[n, outputs, s]) if rows == n * s => Some((n, s, inputs, outputs)),
+        _ => None,
+    };
+    let parts = pair.path.rsplit_once('.').and_then(|(parent, leaf)| Some((stack(parent)?, leaf)));
+    let (Some((count, rank, inputs, outputs)), Some((parent, leaf))) = (shapes, parts) else {
+        let needed = "(E, r, in) and (E, out, r), of experts in a `switch_mlp`";
+        adapter.findings.push(pair.misshapen(needed));
+        return Ok(());
+    };
+    if pair.magnitude.is_some() {
+        let message = "has magnitudes of DoRA for stacked experts, which mlx-lm never writes";
+        adapter.findings.push(Finding::new(Severity::Error, "shape", &pair.path, message));
+        return Ok(());
+    }
+    let mixtral = parent.ends_with("block_sparse_moe");
+    let leaf = EXPERT_NAMES.iter().find(|(name, _)| mixtral && *name == leaf).map_or(leaf, |(_, own)| own);
+    let a = Factor::matrix(pair.a.clone(), count * rank, inputs);
+    let b = Factor::matrix(pair.b.clone(), count * outputs, rank);
+    for expert in 0..count {
+        let a = a.clone().take_rows(expert * rank, rank, 1).to_tensor(vec![rank, inputs])?;
+        let b = b.clone().take_rows(expert * outputs, outputs, 1).to_tensor(vec![outputs, rank])?;
+        adapter.modules.push(new(format!("{parent}.experts.{expert}.{leaf}"), ModuleKind::Linear, a, b));
+    }
+    Ok(())
+}
+
+/// The module that has the stack: `model.layers.0.mlp` of `model.layers.0.mlp.switch_mlp`.
+fn stack(path: &str) -> Option<&str> {
+    path.strip_suffix(".switch_mlp").or_else(|| path.strip_suffix(".experts"))
+}
+
+#[cfg(test)]
+mod tests;
