@@ -116,6 +116,21 @@ pub struct HfClass {
     /// divides one by another.
     #[serde(default)]
     pub(crate) defaults: Map<String, Value>,
+    /// How torchtune has the layers; it lacks the class if this is absent.
+    #[serde(default)]
+    pub(crate) torchtune: Option<Torchtune>,
+}
+
+/// How layers lie in torchtune's model of a class (`torchtune/models/*/_convert_weights.py`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Torchtune {
+    /// As in Hugging Face's.
+    Same,
+    /// The rows of q and k are in Meta's order, as [`RowPermutation`] has them.
+    Interleaved,
+    /// Fused layers are split: q, k and v; gate and up.
+    Split,
 }
 
 /// One kind of tensor of a family.

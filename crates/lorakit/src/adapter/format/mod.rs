@@ -14,6 +14,7 @@ mod mlx;
 mod peft;
 #[cfg(test)]
 mod testing;
+mod torchtune;
 
 use std::fmt;
 
@@ -64,7 +65,7 @@ pub(crate) trait AdapterFormat: Sync {
 
 /// Every format. What one marks is not asked of the next.
 pub(crate) const FORMATS: &[&dyn AdapterFormat] =
-    &[&peft::Peft, &mlx::Mlx];
+    &[&peft::Peft, &mlx::Mlx, &torchtune::Torchtune];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use lorakit_tensor::TensorSource;
 
+pub(super) use write::alpha_value;
+
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
 use crate::adapter::{

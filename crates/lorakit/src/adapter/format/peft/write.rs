@@ -164,6 +164,11 @@ fn number(value: f64) -> f64 {
     if (value - nearest).abs() <= 4.0 * f64::EPSILON * nearest.abs() { nearest } else { value }
 }
 
+/// An alpha as JSON, without what rounding added to it.
+pub(in crate::adapter::format) fn alpha_value(alpha: f64) -> Value {
+    value(number(alpha))
+}
+
 /// Whole numbers as such: many readers take `lora_alpha` for an integer.
 fn value(number: f64) -> Value {
     match number.fract() == 0.0 && number.abs() < 1e15 {
