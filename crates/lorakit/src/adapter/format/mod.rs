@@ -11,6 +11,7 @@
 mod draft;
 mod halves;
 mod mlx;
+mod nemo;
 mod peft;
 #[cfg(test)]
 mod testing;
@@ -65,7 +66,7 @@ pub(crate) trait AdapterFormat: Sync {
 
 /// Every format. What one marks is not asked of the next.
 pub(crate) const FORMATS: &[&dyn AdapterFormat] =
-    &[&peft::Peft, &mlx::Mlx, &torchtune::Torchtune];
+    &[&peft::Peft, &mlx::Mlx, &torchtune::Torchtune, &nemo::Nemo];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,105 @@
+//! The few scalars that are needed of a YAML file, as OmegaConf writes it: nested blocks of `key: value`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use crate::{Error, ErrorKind, Result};
+
+/// Largest file that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Scalars by their path: `peft.lora_tuning.alpha`. What stands in lists is left out.
+#[derive(Debug)]
+pub(super) struct Yaml(HashMap<String, String>);
+
+impl Yaml {
+    /// # Errors
+    /// [`ErrorKind::NoAdapter`] if there is no such file; [`ErrorKind::Config`] if it is too large or no text.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let refuse = |kind, message: String| Err(Error::new(kind, message).at(path));
+        let Ok(meta) = std::fs::metadata(path) else {
+            return refuse(ErrorKind::NoAdapter, "is missing, and says the rank and the scale".into());
+        };
+        if meta.len() > MAX_BYTES {
+            let message =
+                format!("has {} bytes, which are more than the {MAX_BYTES} that are read", meta.len());
+            return refuse(ErrorKind::Config, message);
+        }
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Self::parse(&text)),
+            Err(error) => refuse(ErrorKind::Config, format!("cannot be read: {error}")),
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut scalars = HashMap::new();
+        // The blocks that are open: indentation and path.
+        let mut open: Vec<(usize, String)> = Vec::new();
+        for line in text.lines() {
+            let content = line.trim_start();
+            let indent = line.len() - content.len();
+            let is_key = !content.starts_with(['#', '-', '"', '\'', '{', '[']);
+            let Some((key, value)) = content.split_once(':').filter(|_| is_key) else { continue };
+            while open.last().is_some_and(|(outer, _)| *outer >= indent) {
+                open.pop();
+            }
+            let path = match open.last() {
+                Some((_, outer)) => format!("{outer}.{}", key.trim()),
+                None => key.trim().to_string(),
+            };
+            let value = value.split(" #").next().unwrap_or_default().trim();
+            match value {
+                "" => open.push((indent, path)),
+                "null" | "~" => {}
+                value => drop(scalars.insert(path, value.trim_matches(['\'', '"']).to_string())),
+            }
+        }
+        Yaml(scalars)
+    }
+
+    /// The value at `path` as it stands there.
+    pub(super) fn text(&self, path: &str) -> Option<&str> {
+        self.0.get(path).map(String::as_str)
+    }
+
+    /// The number at `path`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if something else is there.
+    pub(super) fn number(&self, path: &str) -> Result<Option<f64>> {
+        self.parsed(path, "a finite number", |text| {
+            text.parse().ok().filter(|number: &f64| number.is_finite())
+        })
+    }
+
+    /// The whole number at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub(super) fn whole(&self, path: &str) -> Result<Option<usize>> {
+        self.parsed(path, "a whole number below 2^32", |text| text.parse::<u32>().ok().map(|n| n as usize))
+    }
+
+    fn parsed<T>(&self, path: &str, needed: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
+        let Some(text) = self.text(path) else { return Ok(None) };
+        let message = || format!("`{path}` is `{}`, and must be {needed}", text.escape_debug());
+        parse(text).map(Some).ok_or_else(|| Error::new(ErrorKind::Config, message()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_nest_and_lists_are_left_out() {
+        let text = "a: 1 # first\nb:\n  c:\n    d: 0.5\n    list:\n    - x: 9\n  e: 'text'\n# a: 2\nf: null\ng: none\n";
+        let yaml = Yaml::parse(text);
+        assert_eq!(yaml.whole("a").unwrap(), Some(1));
+        assert_eq!(yaml.number("b.c.d").unwrap(), Some(0.5));
+        assert_eq!((yaml.text("b.e"), yaml.text("f"), yaml.text("b.c.x")), (Some("text"), None, None));
+        let error = yaml.number("g").unwrap_err();
+        assert_eq!(error.to_string(), "`g` is `none`, and must be a finite number");
+        assert_eq!(yaml.whole("b.c.d").unwrap_err().kind(), ErrorKind::Config);
+    }
+}
