@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lorakit_tensor::{Checkpoint, ErrorKind as FileError, Format as Container, ReadMode, json};
 use serde_json::Value;
@@ -32,6 +32,8 @@ pub(crate) struct Files {
     pub(crate) config: Option<Value>,
     /// The tensors.
     pub(crate) source: Arc<Checkpoint>,
+    /// Whether factors of experts are stacked, which is asked for every tensor.
+    pub(super) stacked: OnceLock<bool>,
 }
 
 impl Files {
@@ -57,7 +59,7 @@ impl Files {
             false => path.to_path_buf(),
         };
         let source = Arc::new(Checkpoint::open(&file, mode)?);
-        Ok(Files { path: path.to_path_buf(), config, source })
+        Ok(Files { path: path.to_path_buf(), config, source, stacked: OnceLock::new() })
     }
 
     /// The folder of the configuration.

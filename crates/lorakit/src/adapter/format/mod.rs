@@ -15,6 +15,7 @@ mod nemo;
 mod peft;
 #[cfg(test)]
 mod testing;
+mod tinker;
 mod torchtune;
 
 use std::fmt;
@@ -66,7 +67,7 @@ pub(crate) trait AdapterFormat: Sync {
 
 /// Every format. What one marks is not asked of the next.
 pub(crate) const FORMATS: &[&dyn AdapterFormat] =
-    &[&peft::Peft, &mlx::Mlx, &torchtune::Torchtune, &nemo::Nemo];
+    &[&tinker::Tinker, &peft::Peft, &mlx::Mlx, &torchtune::Torchtune, &nemo::Nemo];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
