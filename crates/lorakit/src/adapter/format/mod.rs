@@ -9,6 +9,7 @@
 //! is, the names of its tensors decide: [`AdapterFormat::marks`] says which names only this format has.
 
 mod draft;
+mod gguf;
 mod peft;
 
 use std::fmt;
@@ -59,7 +60,7 @@ pub(crate) trait AdapterFormat: Sync {
 }
 
 /// Every format.
-pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[&peft::Peft];
+pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[&peft::Peft, &gguf::Gguf];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
