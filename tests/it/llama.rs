@@ -14,12 +14,17 @@ const TOKENS: [usize; 12] = [3, 17, 5, 201, 44, 7, 7, 131, 90, 12, 250, 60];
 /// Largest relative error of one rounding to bf16 (8 significant bits).
 const BF16_ROUNDING: f64 = 1.0 / 512.0;
 
+/// `A` and `B` of a module.
+pub(crate) type Factors = (Matrix, Matrix);
+
 /// A model that computes logits; every low-rank term is applied as `W x + s * B (A x)`.
 pub(crate) struct Llama {
     config: Value,
     weights: BTreeMap<String, Matrix>,
-    lora: BTreeMap<String, (Matrix, Matrix)>,
+    lora: BTreeMap<String, Factors>,
     scale: f64,
+    /// The pairs that positions rotate: neighbours, as in GGUF models, or else the halves of a head.
+    neighbours: bool,
 }
 
 /// Logits of every position, with the sums of absolute products that they are the small remainder of.
@@ -42,13 +47,55 @@ impl Logits {
         let errors = self.values.iter().zip(&other.values).zip(&self.magnitudes);
         errors.map(|((a, b), m)| (a - b).abs() / (steps * BF16_ROUNDING * m)).fold(0.0, f64::max)
     }
+
+    /// The largest difference of two logits, by the largest logit.
+    pub(crate) fn distance(&self, other: &Logits) -> f64 {
+        let largest = other.values.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
+        self.values.iter().zip(&other.values).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f64::max)
+    }
 }
 
 impl Llama {
     /// A model folder.
     pub(crate) fn open(folder: &Path) -> Self {
         let weights = read_folder(folder).iter().map(|(name, t)| (name.clone(), t.matrix())).collect();
-        Llama { config: read_json(&folder.join("config.json")), weights, lora: BTreeMap::new(), scale: 0.0 }
+        let config = read_json(&folder.join("config.json"));
+        Llama { config, weights, lora: BTreeMap::new(), scale: 0.0, neighbours: false }
+    }
+
+    /// The model with pairs of neighbouring rows rotated.
+    pub(crate) fn rotating_neighbours(self) -> Self {
+        Llama { neighbours: true, ..self }
+    }
+
+    /// The model with other weights.
+    pub(crate) fn with_weights(mut self, change: impl Fn(&str, &Matrix) -> Matrix) -> Self {
+        self.weights =
+            self.weights.iter().map(|(name, weight)| (name.clone(), change(name, weight))).collect();
+        self
+    }
+
+    /// The model with an adapter of one rank, scaled by `alpha / r`.
+    pub(crate) fn with_factors(self, lora: BTreeMap<String, Factors>, alpha: f64) -> Self {
+        // Where ranks differ, B takes the difference.
+        let rank = lora.values().map(|(a, _)| a.rows).max().unwrap();
+        let level = |(name, (a, b)): (String, Factors)| {
+            let times = rank as f64 / a.rows as f64;
+            let b = Matrix::from_fn(b.rows, b.cols, |i, j| b.at(i, j) * times);
+            (name, (a, b))
+        };
+        Llama { lora: lora.into_iter().map(level).collect(), scale: alpha / rank as f64, ..self }
+    }
+
+    /// The model with its adapter inside the weights.
+    pub(crate) fn merged(mut self) -> Self {
+        for (module, (a, b)) in std::mem::take(&mut self.lora) {
+            let delta = b.times(&a);
+            let delta = if module == "model.embed_tokens" { delta.transposed() } else { delta };
+            let weight = self.weights.get_mut(&format!("{module}.weight")).unwrap();
+            *weight = weight.plus(self.scale, &delta);
+        }
+        self
     }
 
     /// A base model with a PEFT adapter that is not merged; saved modules replace the base's.
@@ -107,16 +154,17 @@ impl Llama {
         x.iter().zip(&self.weights[&format!("{name}.weight")].values).map(|(x, w)| x / scale * w).collect()
     }
 
-    /// Rotates the two halves of each head.
+    /// Rotates the two halves of each head, or its neighbours.
     fn rope(&self, x: &mut [f64], head_dim: usize, position: usize) {
         let theta = self.number("rope_theta");
         let half = head_dim / 2;
         for head in x.chunks_exact_mut(head_dim) {
             for i in 0..half {
                 let angle = position as f64 * theta.powf(-(2.0 * i as f64) / head_dim as f64);
-                let (a, b) = (head[i], head[i + half]);
-                head[i] = a * angle.cos() - b * angle.sin();
-                head[i + half] = b * angle.cos() + a * angle.sin();
+                let (one, other) = if self.neighbours { (2 * i, 2 * i + 1) } else { (i, i + half) };
+                let (a, b) = (head[one], head[other]);
+                head[one] = a * angle.cos() - b * angle.sin();
+                head[other] = b * angle.cos() + a * angle.sin();
             }
         }
     }

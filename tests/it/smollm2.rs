@@ -46,14 +46,14 @@ fn merged_rows_are_the_rounded_f64_sum() {
         );
     }
 
-    let adapter = Adapter::open(&adapter, ReadMode::Mapped).unwrap();
+    let adapter = Adapter::open(&adapter, ReadMode::Mapped, None).unwrap();
     assert_eq!(adapter.modules.len(), 210);
     let (mut checked, mut differing) = (0, 0);
     for (m, module) in adapter.modules.iter().enumerate() {
         let index = before.find(&format!("{}.weight", module.path)).unwrap();
         let (rows, cols) = before.tensors()[index].rows_cols();
         let (a, b) = (module.a.values().unwrap(), module.b.values().unwrap());
-        let rank = module.a_rows;
+        let rank = module.rank();
         let scale = module.scale(rank);
         for i in 0..ROWS {
             // Rows spread over the matrix, others in each module.

@@ -189,7 +189,11 @@ pub(crate) mod tests {
     /// An F32 tensor of these values.
     pub(crate) fn tensor(name: &str, shape: &[usize], values: &[f32]) -> TensorRef {
         let info = TensorInfo { name: name.to_string(), dtype: DType::F32, shape: shape.to_vec() };
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        given(info, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+    }
+
+    /// A tensor of these stored bytes.
+    pub(crate) fn given(info: TensorInfo, bytes: Vec<u8>) -> TensorRef {
         TensorRef::new(Arc::new(Given([info], bytes)), 0)
     }
 }

@@ -1,5 +1,6 @@
 //! `lorakit convert`: GGUF models as Hugging Face folders, merges straight into them, and folders as GGUF files.
 
+mod adapter;
 mod companions;
 mod gguf;
 mod merged;

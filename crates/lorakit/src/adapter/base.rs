@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{ReadMode, TensorInfo, json};
 
+use super::base_gguf;
 use crate::arch::{Architecture, Heads, HfClass, Params};
 use crate::{Error, ErrorKind, Model, ModelConfig, Result};
 
@@ -22,9 +23,18 @@ impl Base {
     /// Opens a model folder, a GGUF or safetensors file, or a folder with nothing but a `config.json`.
     ///
     /// # Errors
-    /// As [`Model::open_as_hf`].
+    /// As [`Model::open`]; [`ErrorKind::Unsupported`] for a GGUF model of an unknown family.
     pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
-        match Model::open_as_hf(path, mode, None) {
+        let gguf = |model: Model| {
+            let (config, tensors) = base_gguf::read(model.checkpoint())?;
+            Ok(Base { path: path.to_path_buf(), config: Some(config), tensors })
+        };
+        let opened = match Model::open(path, mode) {
+            Ok(model) if model.is_gguf() => return gguf(model),
+            Ok(model) => model.into_hf(None),
+            Err(error) => Err(error),
+        };
+        match opened {
             Ok(model) => Ok(Self::of(&model)),
             Err(error) if path.join("config.json").is_file() && error.kind() == NO_CHECKPOINT => {
                 let config = ModelConfig { json: json::read(&path.join("config.json"))? };

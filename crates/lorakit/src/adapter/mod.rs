@@ -4,6 +4,7 @@
 //! in f64, when the adapter is read.
 
 mod base;
+mod base_gguf;
 pub(crate) mod carried;
 mod config;
 pub(crate) mod factors;
@@ -30,6 +31,9 @@ pub use format::Mapped;
 pub use pattern::Patterns;
 
 use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// The code of the finding that rows are in an order which only the base can undo.
+pub(crate) const ROW_ORDER: &str = "row-order";
 
 /// An opened adapter: headers and configuration, no values.
 #[derive(Debug, Clone)]
@@ -239,10 +243,16 @@ impl Adapter {
     /// Refuses an adapter with a fault that forbids using it.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] with one line for each fault.
+    /// [`ErrorKind::Damaged`] with one line for each fault; [`ErrorKind::NeedsBase`] if rows are in an order that
+    /// only the base can undo.
     pub fn check(&self) -> Result<()> {
         let faults: Vec<&Finding> = self.findings.iter().filter(|f| f.severity == Severity::Error).collect();
-        let Some(first) = faults.first() else { return Ok(()) };
+        let Some(first) = faults.first() else {
+            return match self.findings.iter().find(|f| f.code == ROW_ORDER) {
+                Some(order) => Err(Error::new(ErrorKind::NeedsBase, order.message.clone()).at(&self.path)),
+                None => Ok(()),
+            };
+        };
         let kind = match first.code {
             "foreign-method" => ErrorKind::Unmergeable,
             _ => ErrorKind::Damaged,

@@ -28,6 +28,7 @@ const FAMILIES: &[&str] = &[
     include_str!("data/gemma3.json"),
     include_str!("data/phi3.json"),
     include_str!("data/smollm3.json"),
+    include_str!("data/granite.json"),
 ];
 
 static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
@@ -321,6 +322,11 @@ impl TensorRule {
     /// Why Hugging Face files do not hold the tensor, if they do not.
     pub fn dropped(&self) -> Option<&str> {
         self.dropped.as_deref()
+    }
+
+    /// Whether GGUF files hold its rows in another order than Hugging Face files.
+    pub(crate) fn is_permuted(&self) -> bool {
+        self.permute != Permute::None
     }
 
     /// How the `rows` rows of the tensor are reordered, if they are.

@@ -5,6 +5,7 @@
 //! order. Output bytes depend on inputs and options only.
 
 mod compute;
+mod decoded;
 mod digest;
 mod factor;
 mod job;

@@ -9,6 +9,7 @@
 //! is, the names of its tensors decide: [`AdapterFormat::marks`] says which names only this format has.
 
 mod draft;
+mod gguf;
 mod halves;
 mod mlx;
 mod nemo;
@@ -65,9 +66,9 @@ pub(crate) trait AdapterFormat: Sync {
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
 }
 
-/// Every format. What one marks is not asked of the next.
+/// Every format. PEFT's names are the most general, so what is told from it by shapes comes first.
 pub(crate) const FORMATS: &[&dyn AdapterFormat] =
-    &[&tinker::Tinker, &peft::Peft, &mlx::Mlx, &torchtune::Torchtune, &nemo::Nemo];
+    &[&tinker::Tinker, &peft::Peft, &gguf::Gguf, &mlx::Mlx, &torchtune::Torchtune, &nemo::Nemo];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,6 +7,7 @@
 //!                                     └─► published, with the error of each module
 //! ```
 
+mod copies;
 mod verify;
 
 use std::path::{Path, PathBuf};
@@ -118,6 +119,9 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
     let from = read.format;
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated = approximate(&mut adapter, options)?;
+    if !format.packs_experts() {
+        copies::drop(&mut adapter, options)?;
+    }
     let draft_options = DraftOptions { dtype: options.dtype, base: base.as_ref() };
     let draft = format.write(&adapter, &draft_options)?;
     let target = draft.target(&options.output)?;

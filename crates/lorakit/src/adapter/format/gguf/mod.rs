@@ -1,0 +1,55 @@
+//! GGUF LoRA: what llama.cpp and Ollama load beside a GGUF model (`llama.cpp/src/llama-adapter.cpp`).
+//!
+//! ```text
+//! blk.3.attn_q.weight.lora_a       (r, in)      = A
+//! blk.3.attn_q.weight.lora_b       (out, r)     = B, its rows in the order of the GGUF model
+//! blk.3.ffn_up_exps.weight.lora_a  (E, r, in)   of all experts of the layer
+//! token_embd.weight.lora_a         (vocab, r)   = A transposed
+//! adapter.lora.alpha               one for the file; scale = alpha / r, or 1 if it is 0 or absent
+//! ```
+//!
+//! There is no place for biases, magnitudes or tensors saved whole. Neither the heads that order the rows of q and
+//! k nor the spelling of names in Hugging Face files are in an adapter: its base tells them.
+
+mod header;
+mod names;
+mod read;
+mod stack;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use super::{AdapterFormat, Draft, DraftOptions};
+use crate::Result;
+use crate::adapter::{Adapter, Base, Files};
+
+/// GGUF LoRA.
+#[derive(Debug)]
+pub(crate) struct Gguf;
+
+/// The endings of the names of the two factors.
+const HALVES: [&str; 2] = [".lora_a", ".lora_b"];
+
+impl AdapterFormat for Gguf {
+    fn name(&self) -> &'static str {
+        "gguf"
+    }
+
+    fn title(&self) -> &'static str {
+        "a .gguf file for llama.cpp and Ollama; needs `--base`"
+    }
+
+    fn marks(&self, name: &str, files: &Files) -> bool {
+        let Some(metadata) = files.source.gguf() else { return false };
+        HALVES.iter().any(|half| name.ends_with(half))
+            || header::text(metadata, header::TYPE) == Some(header::ADAPTER)
+    }
+
+    fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {
+        read::adapter(self.name(), files, base)
+    }
+
+    fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
+        write::draft(adapter, options)
+    }
+}

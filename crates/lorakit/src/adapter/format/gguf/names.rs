@@ -1,0 +1,147 @@
+//! Which tensor of the base each module is for.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::adapter::{Adapter, Base, Module, ModuleKind};
+use crate::arch::{Architecture, Heads, Match, Role};
+use crate::{Error, ErrorKind, Result};
+
+/// What decides names and the order of rows.
+pub(super) struct Facts<'a> {
+    pub(super) family: &'static Architecture,
+    pub(super) heads: Heads,
+    /// Experts of a layer; 0 if there are none.
+    pub(super) experts: usize,
+    layers: usize,
+    tied: bool,
+    /// Shapes of the base's tensors as matrices, where they are known.
+    shapes: HashMap<&'a str, (usize, usize)>,
+}
+
+/// A module and the rule for its weight.
+#[derive(Clone, Copy)]
+pub(super) struct Placed<'a> {
+    pub(super) module: &'a Module,
+    pub(super) found: Match<'static>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn of(base: &'a Base) -> Result<Self> {
+        let (family, _) = base.family()?;
+        // A model that lacks an output matrix uses its embedding.
+        let headless =
+            !base.tensors.is_empty() && !base.tensors.iter().any(|t| t.name.ends_with("lm_head.weight"));
+        Ok(Facts {
+            family,
+            heads: base.heads()?,
+            experts: base.experts()?.unwrap_or(0),
+            layers: base.layers()?,
+            tied: base.tied() || headless,
+            shapes: base.tensors.iter().map(|info| (info.name.as_str(), info.rows_cols())).collect(),
+        })
+    }
+
+    /// The place of every module, in the order of the adapter.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Inexpressible`] or [`ErrorKind::Shape`], with one line for each module that has none.
+    pub(super) fn place<'m>(&self, adapter: &'m Adapter) -> Result<Vec<Placed<'m>>> {
+        let (mut placed, mut lost, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
+        for module in &adapter.modules {
+            let line = |why: &str| format!("{}  {why}", module.path);
+            match self.found(module) {
+                Ok(found) => {
+                    misfits.extend(self.misfit(module, found).map(|why| line(&why)));
+                    placed.push(Placed { module, found });
+                }
+                Err(why) => lost.push(line(&why)),
+            }
+        }
+        let error = |kind, lines: Vec<String>, what: &str| {
+            let modules =
+                if lines.len() == 1 { "a module".into() } else { format!("{} modules", lines.len()) };
+            Error::new(kind, format!("has {modules} {what}")).at(&adapter.path).details(lines)
+        };
+        match (lost.is_empty(), misfits.is_empty()) {
+            (false, _) => {
+                let what =
+                    format!("for which a GGUF adapter of the family `{}` has no place", self.family.gguf());
+                Err(error(ErrorKind::Inexpressible, lost, &what))
+            }
+            (true, false) => Err(error(ErrorKind::Shape, misfits, "of another shape than the base's tensor")),
+            (true, true) => Ok(placed),
+        }
+    }
+
+    /// The rule for the weight of `module`, or why llama.cpp would not use it.
+    fn found(&self, module: &Module) -> std::result::Result<Match<'static>, String> {
+        let family = self.family;
+        let mut names = spellings(&module.path).into_iter();
+        let Some(found) = names.find_map(|path| family.match_hf(&format!("{path}.weight"))) else {
+            let why = match module.path.rsplit('.').next() {
+                Some("kv_b_proj") => {
+                    "llama.cpp splits and transposes it for each head, which no LoRA can follow"
+                }
+                Some("lm_head") if self.tied => TIED_HEAD,
+                _ => "llama.cpp has no such tensor",
+            };
+            return Err(why.into());
+        };
+        let embedding = module.kind == ModuleKind::Embedding;
+        match found.rule.role {
+            Role::Embed if self.tied => return Err(TIED_EMBEDDING.into()),
+            Role::Head if self.tied => return Err(TIED_HEAD.into()),
+            Role::Norm => return Err("llama.cpp ignores what an adapter says of norms".into()),
+            Role::Embed if !embedding => {
+                return Err("is an embedding, and its factors are a linear layer's".into());
+            }
+            role if role != Role::Embed && embedding => {
+                return Err("is no embedding, and its factors are one's".into());
+            }
+            _ => {}
+        }
+        if let Some(layer) = found.layer.filter(|layer| *layer >= self.layers) {
+            return Err(format!("the base has {} layers, and this is number {layer}", self.layers));
+        }
+        match found.expert {
+            Some(expert) if expert >= self.experts => {
+                Err(format!("the base has {} experts in a layer, and this is number {expert}", self.experts))
+            }
+            _ => Ok(found),
+        }
+    }
+
+    /// How the shape of `module` differs from that of its weight, where that is known.
+    fn misfit(&self, module: &Module, found: Match<'_>) -> Option<String> {
+        let hf_name = found.hf_name()?;
+        let own = format!("{}.weight", module.path);
+        let &(rows, cols) = self.shapes.get(own.as_str()).or_else(|| self.shapes.get(hf_name.as_str()))?;
+        let (outputs, inputs) = (module.b.info().shape[0], module.a.info().shape[1]);
+        let (outputs, inputs) = match module.kind {
+            ModuleKind::Linear => (outputs, inputs),
+            ModuleKind::Embedding => (inputs, outputs),
+        };
+        ((outputs, inputs) != (rows, cols))
+            .then(|| format!("changes a matrix of {outputs} x {inputs}, and the base's is {rows} x {cols}"))
+    }
+}
+
+const TIED_EMBEDDING: &str =
+    "input and output embedding are one tensor in this base, and llama.cpp stops at such a LoRA";
+const TIED_HEAD: &str =
+    "input and output embedding are one tensor in this base, so a GGUF model has no output matrix";
+
+/// The path as a text model has it: without the wrapper of a multimodal model, or with the `model.` that a bare
+/// model lacks.
+fn spellings(path: &str) -> Vec<Cow<'_, str>> {
+    let mut spellings = vec![Cow::Borrowed(path)];
+    if let Some(rest) = path.strip_prefix("model.language_model.") {
+        spellings.push(format!("model.{rest}").into());
+    } else if let Some(rest) = path.strip_prefix("language_model.") {
+        spellings.push(rest.into());
+    } else if path.starts_with("layers.") || path == "embed_tokens" {
+        spellings.push(format!("model.{path}").into());
+    }
+    spellings
+}

@@ -1,0 +1,176 @@
+//! The two factors of one GGUF tensor: of a module, or of all experts of a layer.
+
+use lorakit_tensor::DType;
+
+use super::names::{Facts, Placed};
+use crate::adapter::{Module, ModuleKind};
+use crate::plan::{Factor, OutputTensor, RowOrder};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+use super::super::Scaled;
+
+/// The modules of one GGUF tensor.
+pub(super) struct Group<'a> {
+    /// Name of the base's tensor.
+    pub(super) name: String,
+    pub(super) members: Vec<Placed<'a>>,
+}
+
+/// Both factors, before they are written.
+pub(super) struct Factors {
+    a: TensorRef,
+    b: Scaled,
+}
+
+impl<'a> Group<'a> {
+    /// One group for each GGUF tensor, in the order of `placed`.
+    pub(super) fn of(placed: Vec<Placed<'a>>) -> Vec<Self> {
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        let mut places = std::collections::HashMap::new();
+        for one in placed {
+            let name = one.found.gguf_name();
+            let place = *places.entry(name.clone()).or_insert(groups.len());
+            match groups.get_mut(place) {
+                Some(group) => group.members.push(one),
+                None => groups.push(Group { name, members: vec![one] }),
+            }
+        }
+        groups
+    }
+
+    /// The rank that the factors are padded to.
+    fn rank(&self) -> usize {
+        self.members.iter().map(|member| member.module.rank()).max().unwrap_or(0)
+    }
+
+    /// The alpha of each member, in the file's terms: scale times the rank that is written.
+    pub(super) fn alphas(&self) -> impl Iterator<Item = f64> {
+        let rank = self.rank() as f64;
+        self.members.iter().map(move |member| member.module.scale(member.module.rank()) * rank)
+    }
+
+    /// What `B` of each member is multiplied by, where the file has `alpha`.
+    pub(super) fn times(&self, alpha: f32) -> Vec<f64> {
+        let times = |own: f64| if own as f32 == alpha { 1.0 } else { own / f64::from(alpha) };
+        self.alphas().map(times).collect()
+    }
+
+    /// The factors as they lie in the file.
+    ///
+    /// # Errors
+    /// If rows do not form heads, if two modules are for one tensor, if experts differ in shape.
+    pub(super) fn factors(&self, facts: &Facts<'_>, times: &[f64]) -> Result<Factors> {
+        match self.members.as_slice() {
+            [one] if one.found.expert.is_none() => self.single(one, facts, times[0]),
+            [first, second, ..] if first.found.expert.is_none() => {
+                let message = format!("is for the same tensor as `{}`", first.module.path);
+                Err(Error::new(ErrorKind::Conflict, message).tensor(&second.module.path))
+            }
+            _ => self.stacked(facts.experts, times),
+        }
+    }
+
+    fn single(&self, one: &Placed<'_>, facts: &Facts<'_>, times: f64) -> Result<Factors> {
+        let module = one.module;
+        let (a, b) = matrices(module);
+        let a = if module.kind == ModuleKind::Embedding { a.transposed() } else { a };
+        let order = one.found.rule.permutation(b.rows, facts.heads);
+        let b = match order.map_err(|e| Error::from(e.tensor(&module.path)))? {
+            Some(order) => {
+                let rows = b.rows;
+                b.gather_rows(&RowOrder::of_rows((0..rows).map(|row| order.hf_row(row))))
+            }
+            None => b,
+        };
+        Ok(Factors {
+            a: a.to_tensor(vec![a.rows, a.cols])?,
+            b: Scaled { tensor: b.to_tensor(vec![b.rows, b.cols])?, times },
+        })
+    }
+
+    /// `A (E, r, in)` and `B (E, out, r)`: experts that no module is for are zero, as is what pads a rank.
+    fn stacked(&self, experts: usize, times: &[f64]) -> Result<Factors> {
+        let rank = self.rank();
+        let first = &self.members[0];
+        let sides = |module: &Module| (module.b.info().shape[0], module.a.info().shape[1]);
+        let (outputs, inputs) = sides(first.module);
+        let mut taken = vec![false; experts];
+        for Placed { module, found } in &self.members {
+            let (rows, cols) = sides(module);
+            if (rows, cols) != (outputs, inputs) {
+                let message = format!(
+                    "changes a matrix of {rows} x {cols}, and `{}` one of {outputs} x {inputs}",
+                    first.module.path
+                );
+                return Err(Error::new(ErrorKind::Shape, message).tensor(&module.path));
+            }
+            if std::mem::replace(&mut taken[found.expert.unwrap_or(0)], true) {
+                let message = "is the second module for the same expert";
+                return Err(Error::new(ErrorKind::Conflict, message).tensor(&module.path));
+            }
+        }
+        // One number for all experts stays outside of the stack.
+        let common = times.iter().all(|t| *t == times[0]).then_some(times[0]);
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        let decoded = [|m: &Module| m.a.info().dtype, |m: &Module| m.b.info().dtype].map(|dtype| {
+            let own = dtype(first.module);
+            own.block().elements > 1 || self.members.iter().any(|m| dtype(m.module) != own)
+        });
+        for (Placed { module, found }, times) in self.members.iter().zip(times) {
+            let expert = found.expert.unwrap_or(0);
+            let inside = if common.is_some() { 1.0 } else { *times };
+            let module = Module {
+                a: if decoded[0] { module.a.decoded(1.0)? } else { module.a.clone() },
+                b: if decoded[1] || common.is_none() { module.b.decoded(inside)? } else { module.b.clone() },
+                ..(*module).clone()
+            };
+            let (own_a, own_b) = matrices(&module);
+            a.push((own_a, expert * rank, 0));
+            b.push((own_b, expert * outputs, 0));
+        }
+        Ok(Factors {
+            a: TensorRef::assembled(a, inputs, vec![experts, rank, inputs])?,
+            b: Scaled {
+                tensor: TensorRef::assembled(b, rank, vec![experts, outputs, rank])?,
+                times: common.unwrap_or(1.0),
+            },
+        })
+    }
+}
+
+impl Factors {
+    /// The tensors `{name}.lora_a` and `{name}.lora_b`, and what was done for their dtype.
+    pub(super) fn outputs(self, name: &str, asked: Option<DType>) -> ([OutputTensor; 2], Vec<String>) {
+        let mut notes = Vec::new();
+        let mut output = |factor: Scaled, half: &str, short: &str| {
+            let info = factor.tensor.info();
+            let dtype = match asked.unwrap_or(info.dtype) {
+                DType::Q8_0 if !info.shape.last().is_some_and(|cols| cols.is_multiple_of(Q8_0_BLOCK)) => {
+                    notes.push(format!("{short} as F16: its rows are no whole blocks of Q8_0"));
+                    DType::F16
+                }
+                dtype @ (DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0) => dtype,
+                other => {
+                    notes.push(format!("{short} as F32: llama.cpp computes with no {other}"));
+                    DType::F32
+                }
+            };
+            let kept = factor.times == 1.0 || asked.is_some();
+            factor.output(&format!("{name}{half}"), kept.then_some(dtype))
+        };
+        let [half_a, half_b] = super::HALVES;
+        let tensors = [output(Scaled::plain(self.a), half_a, "A"), output(self.b, half_b, "B")];
+        (tensors, notes)
+    }
+}
+
+const Q8_0_BLOCK: usize = DType::Q8_0.block().elements;
+
+/// The factors as matrices.
+fn matrices(module: &Module) -> (Factor, Factor) {
+    let matrix = |tensor: &TensorRef| {
+        let shape = &tensor.info().shape;
+        Factor::matrix(tensor.clone(), shape[0], shape[1])
+    };
+    (matrix(&module.a), matrix(&module.b))
+}

@@ -1,0 +1,43 @@
+//! Parts of an adapter that are copies of the base's weights, which trainers save along with adapted embeddings.
+
+use super::AdapterOptions;
+use crate::adapter::{Adapter, Finding, Severity};
+use crate::fit::TensorIndex;
+use crate::{Model, Result, TensorRef};
+
+/// Drops what is byte for byte a weight of the base, and notes how much that was.
+///
+/// # Errors
+/// If the base cannot be opened or read.
+pub(super) fn drop(adapter: &mut Adapter, options: &AdapterOptions) -> Result<()> {
+    let may = !adapter.saved.is_empty() || adapter.modules.iter().any(|module| module.base_weight.is_some());
+    let Some(path) = options.base.as_deref().filter(|_| may) else { return Ok(()) };
+    // A folder of nothing but a configuration has nothing to compare with.
+    let Ok(base) = Model::open_as_hf(path, options.mode, None) else { return Ok(()) };
+    let index = TensorIndex::new(base.tensors());
+    let is_copy = |name: &str, tensor: &TensorRef| match index.exact(name) {
+        Some(index) => tensor.same_values(&base.tensor(index)),
+        None => Ok(false),
+    };
+    let mut dropped = 0;
+    for module in &mut adapter.modules {
+        let Some(weight) = &module.base_weight else { continue };
+        if is_copy(&format!("{}.weight", module.path), weight)? {
+            module.base_weight = None;
+            dropped += 1;
+        }
+    }
+    let mut kept = Vec::new();
+    for saved in std::mem::take(&mut adapter.saved) {
+        match is_copy(&saved.name, &saved.tensor)? {
+            true => dropped += 1,
+            false => kept.push(saved),
+        }
+    }
+    adapter.saved = kept;
+    if dropped > 0 {
+        let message = format!("{dropped} weights that are copies of the base's are left out");
+        adapter.findings.push(Finding::new(Severity::Note, "base-copies", "", message));
+    }
+    Ok(())
+}

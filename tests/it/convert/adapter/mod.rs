@@ -1,0 +1,3 @@
+//! `lorakit convert` on adapters.
+
+mod gguf;
