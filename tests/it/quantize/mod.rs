@@ -1,6 +1,7 @@
 //! `lorakit quantize`, and `lorakit merge --quantize`.
 
 mod errors;
+mod float8;
 mod gate;
 mod llama_quantize;
 mod one_pass;

@@ -9,7 +9,9 @@ mod digest;
 mod factor;
 mod job;
 mod kernel;
+mod largest;
 mod pack;
+mod parts;
 mod progress;
 mod recipe;
 mod reshape;
@@ -27,7 +29,7 @@ use lorakit_tensor::{TensorInfo, publish};
 
 pub use digest::FileDigest;
 pub use factor::{Factor, LowRank};
-pub use pack::{Packed, Packer, Part};
+pub use pack::{Fp8, Packed, Packer, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub use retention::{Retention, TensorRetention, by_type, overall};

@@ -5,22 +5,21 @@
 //!                      P.weight.nested_absmax F32 [blocks/256]     P.weight.nested_quant_map F32 [256]
 //!                      P.weight.quant_state.bitsandbytes__nf4 U8: JSON
 //! LLM.int8             P.weight I8 [out, in]    P.SCB F32 [out]   P.weight_format U8 []
-//! FP8                  P.weight F8_E4M3 [out, in]     P.weight_scale_inv F32 [out/128, in/128]
+//! FP8 in tiles         P.weight F8_E4M3 [out, in]     P.weight_scale_inv F32 [out/128, in/128]
+//! FP8 of rows, tensors P.weight F8_E4M3 [out, in]     P.weight_scale F32 [out, 1] | [1]
+//! MXFP8                P.weight F8_E4M3 [out, in]     P.weight_scale U8 [out, in/32]: exponents, E8M0
 //! ```
 //!
 //! The scales of a panel are known when the panel is; doubly quantised ones, and the JSON that holds their mean,
-//! when the whole tensor is. The length of that JSON depends on the digits of the mean: the longest is reserved, at
+//! when the whole tensor is. The one scale of a whole tensor needs all values before any is encoded: they are made
+//! twice (`largest.rs`). The length of that JSON depends on the digits of the mean: the longest is reserved, at
 //! the end of the file, and the file is cut when it is known.
-
-use std::sync::Arc;
 
 use lorakit_quant::bnb::double_quant::{self, Rounding};
 use lorakit_quant::bnb::{FourBit, Nested, QuantState, int8};
 use lorakit_quant::codec;
-use lorakit_quant::fp8::{ScaleRule, Tiles};
-use lorakit_tensor::{DType, TensorInfo};
-
-use super::recipe::{Compute, OutputTensor, Recipe};
+use lorakit_quant::fp8::{self, ScaleRule, Tiles};
+use lorakit_tensor::DType;
 
 /// How one weight becomes several tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +35,22 @@ pub enum Packer {
     },
     /// LLM.int8: one scale for each row.
     Int8,
-    /// 8-bit floats with one scale for each tile of 128 rows and 128 columns.
-    Fp8Tiles,
+    /// 8-bit floats, of which so many share a scale.
+    Fp8(Fp8),
+}
+
+/// What shares a scale in a matrix of 8-bit floats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fp8 {
+    /// The whole matrix.
+    Tensor,
+    /// A row: an output channel.
+    Row,
+    /// A tile of 128 rows and 128 columns.
+    Tile,
+    /// 32 values of a row, whose scale is a power of two: MXFP8 of the Open Compute Project. Rows divide into such
+    /// groups.
+    Group,
 }
 
 /// How a computed matrix is packed, and what a reader makes of it.
@@ -63,7 +76,30 @@ pub enum Part {
 }
 
 /// The side of an FP8 tile.
-const TILE: usize = 128;
+pub(super) const TILE: usize = 128;
+/// Values of a group of MXFP8.
+pub(super) const GROUP: usize = 32;
+
+impl Fp8 {
+    /// The tiles of a matrix of `cols` columns, where they end within a panel.
+    fn tiles(self, cols: usize) -> Option<Tiles> {
+        let (height, width) = match self {
+            Fp8::Tensor => return None,
+            Fp8::Row => (1, cols.max(1)),
+            Fp8::Tile => (TILE, TILE),
+            Fp8::Group => (1, GROUP),
+        };
+        Some(Tiles { cols, height, width })
+    }
+
+    fn rule(self) -> ScaleRule {
+        match self {
+            Fp8::Tensor | Fp8::Row => ScaleRule::Quotient,
+            Fp8::Tile => ScaleRule::Reciprocal,
+            Fp8::Group => ScaleRule::PowerOfTwo,
+        }
+    }
+}
 
 impl Packer {
     /// What people call it.
@@ -71,7 +107,10 @@ impl Packer {
         match self {
             Packer::FourBit { kind, .. } => label(kind),
             Packer::Int8 => "INT8",
-            Packer::Fp8Tiles => "FP8",
+            Packer::Fp8(Fp8::Tile) => "FP8",
+            Packer::Fp8(Fp8::Tensor) => "FP8-TENSOR",
+            Packer::Fp8(Fp8::Row) => "FP8-CHANNEL",
+            Packer::Fp8(Fp8::Group) => "MXFP8",
         }
     }
 
@@ -79,8 +118,8 @@ impl Packer {
     pub(super) fn rows_together(self, cols: usize) -> usize {
         match self {
             Packer::FourBit { block, .. } => block / gcd(block, cols.max(1)),
-            Packer::Int8 => 1,
-            Packer::Fp8Tiles => TILE,
+            Packer::Fp8(Fp8::Tile) => TILE,
+            Packer::Int8 | Packer::Fp8(_) => 1,
         }
     }
 
@@ -88,17 +127,43 @@ impl Packer {
     pub(super) fn code_bytes(self, values: usize) -> usize {
         match self {
             Packer::FourBit { .. } => values.div_ceil(2),
-            Packer::Int8 | Packer::Fp8Tiles => values,
+            Packer::Int8 | Packer::Fp8(_) => values,
         }
     }
 
-    /// Number of scales of the first `rows` rows.
+    /// Values of a row that must be a multiple of this.
+    pub fn cols_together(self) -> usize {
+        if self == Packer::Fp8(Fp8::Group) { GROUP } else { 1 }
+    }
+
+    /// Number of scales that are known with the first `rows` rows: none where all rows share one.
     pub(super) fn scales(self, rows: usize, cols: usize) -> usize {
         match self {
             Packer::FourBit { block, .. } => (rows * cols).div_ceil(block),
             Packer::Int8 => rows,
-            Packer::Fp8Tiles => rows.div_ceil(TILE) * cols.div_ceil(TILE),
+            Packer::Fp8(fp8) => fp8.tiles(cols).map_or(0, |t| rows.div_ceil(t.height) * t.per_row()),
         }
+    }
+
+    /// The dtype of scales.
+    pub(super) fn scale_dtype(self) -> DType {
+        match self {
+            Packer::FourBit { nested: true, .. } | Packer::Fp8(Fp8::Group) => DType::U8,
+            _ => DType::F32,
+        }
+    }
+
+    /// Scales as they are stored, where they are stored one by one.
+    pub(super) fn scale_bytes(self, scales: &[f32]) -> Vec<u8> {
+        match self {
+            Packer::Fp8(Fp8::Group) => scales.iter().map(|scale| fp8::e8m0(*scale)).collect(),
+            _ => little_endian(scales),
+        }
+    }
+
+    /// Whether the largest magnitude of the whole tensor is needed before any value can be encoded.
+    pub(super) fn needs_largest(self) -> bool {
+        self == Packer::Fp8(Fp8::Tensor)
     }
 
     /// Whether the scales of the whole tensor are needed before any can be written.
@@ -106,9 +171,17 @@ impl Packer {
         matches!(self, Packer::FourBit { nested: true, .. })
     }
 
-    /// Encodes rows that start at a multiple of [`Self::rows_together`]; adds their scales to `scales` and replaces
-    /// `values` by what a reader will see (before the scales are quantised themselves).
-    pub(super) fn encode(self, cols: usize, values: &mut [f32], codes: &mut [u8], scales: &mut Vec<f32>) {
+    /// Encodes rows that start at a multiple of [`Self::rows_together`] in a tensor whose largest magnitude is
+    /// `largest`, where that is needed; adds their scales to `scales` and replaces `values` by what a reader will see
+    /// (before the scales are quantised themselves).
+    pub(super) fn encode(
+        self,
+        cols: usize,
+        largest: f32,
+        values: &mut [f32],
+        codes: &mut [u8],
+        scales: &mut Vec<f32>,
+    ) {
         let from = scales.len();
         scales.resize(from + self.scales(values.len() / cols.max(1), cols), 0.0);
         let scales = &mut scales[from..];
@@ -121,22 +194,34 @@ impl Packer {
                 int8::encode(values, cols, codes, scales);
                 int8::decode(codes, scales, cols, 0, values);
             }
-            Packer::Fp8Tiles => {
-                let tiles = Tiles { cols, height: TILE, width: TILE };
-                tiles.encode(ScaleRule::Reciprocal, values, codes, scales);
+            Packer::Fp8(fp8) => {
+                let (tiles, rule) = (fp8.tiles(cols), fp8.rule());
+                match tiles {
+                    Some(tiles) => tiles.encode(rule, values, codes, scales),
+                    None => fp8::encode_part(rule, largest, values, codes),
+                }
                 if let Some(codec) = codec(DType::F8_E4M3) {
                     codec.decode(codes, values);
                 }
-                tiles.scale(scales, 0, values);
+                match tiles {
+                    Some(tiles) => tiles.scale(scales, 0, values),
+                    None => values.iter_mut().for_each(|v| *v *= rule.scale(largest)),
+                }
             }
         }
     }
 }
 
 impl Packed {
-    /// The parts that need all scales of a tensor.
-    pub(super) fn finish(&self, scales: &[f32]) -> Vec<(Part, Vec<u8>)> {
-        let Packer::FourBit { kind, block, nested: true } = self.packing else { return Vec::new() };
+    /// The parts that need all scales of a tensor, or its largest magnitude.
+    pub(super) fn finish(&self, scales: &[f32], largest: f32) -> Vec<(Part, Vec<u8>)> {
+        let (kind, block) = match self.packing {
+            Packer::FourBit { kind, block, nested: true } => (kind, block),
+            Packer::Fp8(fp8 @ Fp8::Tensor) => {
+                return vec![(Part::Scales, little_endian(&[fp8.rule().scale(largest)]))];
+            }
+            _ => return Vec::new(),
+        };
         let offset = double_quant::offset(scales);
         let mut codes = vec![0; scales.len()];
         let mut nested = vec![0.0; scales.len().div_ceil(double_quant::BLOCK)];
@@ -150,66 +235,13 @@ impl Packed {
     }
 }
 
-impl OutputTensor {
-    /// The tensors that hold `weight`, a computed matrix, in this packing. A reader gets values of `dtype`.
-    ///
-    /// The module of `P.weight` is `P`.
-    pub fn packed(weight: TensorInfo, compute: Compute, packing: Packer, dtype: DType) -> Vec<Self> {
-        let (rows, cols) = (compute.rows, compute.cols);
-        let name = weight.name.clone();
-        let module = name.strip_suffix(".weight").unwrap_or(&name).to_string();
-        let scales = packing.scales(rows, cols);
-        let (dtype_of_codes, shape_of_codes) = match packing {
-            Packer::FourBit { .. } => (DType::U8, vec![packing.code_bytes(rows * cols), 1]),
-            Packer::Int8 => (DType::I8, weight.shape.clone()),
-            Packer::Fp8Tiles => (DType::F8_E4M3, weight.shape.clone()),
-        };
-        let tensor = |name: String, dtype, shape: Vec<usize>, recipe| OutputTensor {
-            info: TensorInfo { name, dtype, shape },
-            recipe,
-        };
-        let part = |part| Recipe::Part { of: name.clone(), part };
-        let given = |bytes: Vec<u8>| Recipe::Bytes(Arc::from(bytes));
-        let shape = weight.shape.clone();
-        let compute = Compute { packing: Some(Packed { packing, shape: shape.clone(), dtype }), ..compute };
-        let mut tensors =
-            vec![tensor(name.clone(), dtype_of_codes, shape_of_codes, Recipe::Compute(Box::new(compute)))];
-        match packing {
-            Packer::FourBit { kind, block, nested } => {
-                let scale_dtype = if nested { DType::U8 } else { DType::F32 };
-                tensors.push(tensor(format!("{name}.absmax"), scale_dtype, vec![scales], part(Part::Scales)));
-                let map = given(little_endian(kind.table()));
-                tensors.push(tensor(format!("{name}.quant_map"), DType::F32, vec![16], map));
-                let key = format!("{name}.quant_state.bitsandbytes__{}", kind.name());
-                if nested {
-                    let count = scales.div_ceil(double_quant::BLOCK);
-                    let nested = part(Part::NestedScales);
-                    tensors.push(tensor(format!("{name}.nested_absmax"), DType::F32, vec![count], nested));
-                    let map = given(little_endian(&double_quant::MAP));
-                    tensors.push(tensor(format!("{name}.nested_quant_map"), DType::F32, vec![256], map));
-                    let longest = state(kind, block, &shape, dtype, Some(0.0)).json_len_max();
-                    tensors.push(tensor(key, DType::U8, vec![longest], part(Part::State)));
-                } else {
-                    let json = state(kind, block, &shape, dtype, None).to_json().into_bytes();
-                    tensors.push(tensor(key, DType::U8, vec![json.len()], given(json)));
-                }
-            }
-            Packer::Int8 => {
-                tensors.push(tensor(format!("{module}.SCB"), DType::F32, vec![rows], part(Part::Scales)));
-                let format = tensor(format!("{module}.weight_format"), DType::U8, Vec::new(), given(vec![0]));
-                tensors.push(format);
-            }
-            Packer::Fp8Tiles => {
-                let tiles = vec![rows.div_ceil(TILE), cols.div_ceil(TILE)];
-                let name = format!("{module}.weight_scale_inv");
-                tensors.push(tensor(name, DType::F32, tiles, part(Part::Scales)));
-            }
-        }
-        tensors
-    }
-}
-
-fn state(kind: FourBit, block: usize, shape: &[usize], dtype: DType, offset: Option<f32>) -> QuantState {
+pub(super) fn state(
+    kind: FourBit,
+    block: usize,
+    shape: &[usize],
+    dtype: DType,
+    offset: Option<f32>,
+) -> QuantState {
     let nested = offset.map(|offset| Nested { offset });
     QuantState { quant_type: kind, block_size: block, dtype, shape: shape.to_vec(), nested }
 }
