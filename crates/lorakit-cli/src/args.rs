@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Turn a model into another format
     Convert(Convert),
-    /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8, MXFP8
+    /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8, MXFP8, MXFP4
     Quantize(Quantize),
     /// Print a completion script for a shell
     Completions {

@@ -4,6 +4,7 @@ mod errors;
 mod float8;
 mod gate;
 mod llama_quantize;
+mod mxfp4;
 mod one_pass;
 mod packed;
 mod reports;

@@ -43,10 +43,17 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Bytes a thread needs for panels of `values` values in rows of `cols`, of which `together` stay together.
-    pub(super) fn bytes_for(values: usize, cols: usize, together: usize) -> u64 {
+    /// Bytes a thread needs for panels of `values` values of a tensor, and more where rows stay together.
+    pub(super) fn bytes_for(values: usize, compute: &Compute) -> u64 {
+        let (cols, together) = (compute.cols, compute.rows_together());
         let piece = rows_of_piece(cols, together) * cols;
-        ((3 * piece + values.max(kernel::ROWS.max(together) * cols)) * size_of::<f32>()) as u64
+        let rows = kernel::ROWS.max(compute.rows_of_panel());
+        let encoded = match rows > together.max(kernel::ROWS) {
+            // A byte for two values, and a scale for 32, once more while they are arranged.
+            true => 2 * (rows * cols / 2 + rows * cols / 32 * size_of::<f32>()),
+            false => values.max(rows * cols) * size_of::<f32>(),
+        };
+        (3 * piece * size_of::<f32>() + encoded.max(values)) as u64
     }
 }
 
@@ -130,6 +137,7 @@ impl<'a> Prepared<'a> {
             let out = size((piece.start - rows.start) * cols)..size((piece.end - rows.start) * cols);
             retention.add(self.piece(&piece, scratch, &mut bytes[out])?);
         }
+        self.store.arrange(cols, &mut bytes, &mut scratch.scales);
         scratch.bytes = bytes;
         Ok(retention)
     }

@@ -32,6 +32,7 @@ pub use factor::{Factor, LowRank};
 pub use pack::{Fp8, Packed, Packer, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
+pub(crate) use reshape::seen_as;
 pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use rows::RowOrder;
 pub use run::{Report, Written};
@@ -216,8 +217,7 @@ impl Plan {
         let mut loaded: Vec<u64> = Vec::new();
         for tensor in self.tensors() {
             if let Recipe::Compute(compute) = &tensor.recipe {
-                let together = compute.rows_together();
-                panel = panel.max(compute::Scratch::bytes_for(run::PANEL, compute.cols, together));
+                panel = panel.max(compute::Scratch::bytes_for(run::PANEL, compute));
                 loaded.push(compute.loaded_bytes());
             }
         }

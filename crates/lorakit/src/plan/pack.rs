@@ -8,6 +8,7 @@
 //! FP8 in tiles         P.weight F8_E4M3 [out, in]     P.weight_scale_inv F32 [out/128, in/128]
 //! FP8 of rows, tensors P.weight F8_E4M3 [out, in]     P.weight_scale F32 [out, 1] | [1]
 //! MXFP8                P.weight F8_E4M3 [out, in]     P.weight_scale U8 [out, in/32]: exponents, E8M0
+//! MXFP4 of gpt-oss     P_blocks U8 [experts, out, in/32, 16]     P_scales U8 [experts, out, in/32]: exponents, E8M0
 //! ```
 //!
 //! The scales of a panel are known when the panel is; doubly quantised ones, and the JSON that holds their mean,
@@ -17,8 +18,8 @@
 
 use lorakit_quant::bnb::double_quant::{self, Rounding};
 use lorakit_quant::bnb::{FourBit, Nested, QuantState, int8};
-use lorakit_quant::codec;
 use lorakit_quant::fp8::{self, ScaleRule, Tiles};
+use lorakit_quant::{codec, mxfp4};
 use lorakit_tensor::DType;
 
 /// How one weight becomes several tensors.
@@ -37,6 +38,9 @@ pub enum Packer {
     Int8,
     /// 8-bit floats, of which so many share a scale.
     Fp8(Fp8),
+    /// 4-bit floats of a stack of matrices `(experts, in, out)`, as gpt-oss has them: 32 values of a column share a
+    /// power of two, and matrices are stored transposed. Columns divide into such groups.
+    Mxfp4,
 }
 
 /// What shares a scale in a matrix of 8-bit floats.
@@ -77,7 +81,7 @@ pub enum Part {
 
 /// The side of an FP8 tile.
 pub(super) const TILE: usize = 128;
-/// Values of a group of MXFP8.
+/// Values of a group of MXFP8 and MXFP4.
 pub(super) const GROUP: usize = 32;
 
 impl Fp8 {
@@ -111,6 +115,7 @@ impl Packer {
             Packer::Fp8(Fp8::Tensor) => "FP8-TENSOR",
             Packer::Fp8(Fp8::Row) => "FP8-CHANNEL",
             Packer::Fp8(Fp8::Group) => "MXFP8",
+            Packer::Mxfp4 => "MXFP4",
         }
     }
 
@@ -119,6 +124,7 @@ impl Packer {
         match self {
             Packer::FourBit { block, .. } => block / gcd(block, cols.max(1)),
             Packer::Fp8(Fp8::Tile) => TILE,
+            Packer::Mxfp4 => GROUP,
             Packer::Int8 | Packer::Fp8(_) => 1,
         }
     }
@@ -126,7 +132,7 @@ impl Packer {
     /// Bytes of the codes of `values` values.
     pub(super) fn code_bytes(self, values: usize) -> usize {
         match self {
-            Packer::FourBit { .. } => values.div_ceil(2),
+            Packer::FourBit { .. } | Packer::Mxfp4 => values.div_ceil(2),
             Packer::Int8 | Packer::Fp8(_) => values,
         }
     }
@@ -142,13 +148,14 @@ impl Packer {
             Packer::FourBit { block, .. } => (rows * cols).div_ceil(block),
             Packer::Int8 => rows,
             Packer::Fp8(fp8) => fp8.tiles(cols).map_or(0, |t| rows.div_ceil(t.height) * t.per_row()),
+            Packer::Mxfp4 => rows / GROUP * cols,
         }
     }
 
     /// The dtype of scales.
     pub(super) fn scale_dtype(self) -> DType {
         match self {
-            Packer::FourBit { nested: true, .. } | Packer::Fp8(Fp8::Group) => DType::U8,
+            Packer::FourBit { nested: true, .. } | Packer::Fp8(Fp8::Group) | Packer::Mxfp4 => DType::U8,
             _ => DType::F32,
         }
     }
@@ -156,7 +163,7 @@ impl Packer {
     /// Scales as they are stored, where they are stored one by one.
     pub(super) fn scale_bytes(self, scales: &[f32]) -> Vec<u8> {
         match self {
-            Packer::Fp8(Fp8::Group) => scales.iter().map(|scale| fp8::e8m0(*scale)).collect(),
+            Packer::Fp8(Fp8::Group) | Packer::Mxfp4 => scales.iter().map(|scale| fp8::e8m0(*scale)).collect(),
             _ => little_endian(scales),
         }
     }
@@ -208,11 +215,39 @@ impl Packer {
                     None => values.iter_mut().for_each(|v| *v *= rule.scale(largest)),
                 }
             }
+            Packer::Mxfp4 => {
+                let strips = values.chunks_exact_mut((GROUP * cols).max(1));
+                let strips = strips.zip(codes.chunks_exact_mut((GROUP / 2 * cols).max(1)));
+                for ((values, codes), scales) in strips.zip(scales.chunks_exact_mut(cols.max(1))) {
+                    mxfp4::encode_columns(cols, values, codes, scales);
+                }
+            }
         }
     }
 }
 
 impl Packed {
+    /// Rows of a panel, at least, whose codes and scales are stored one after another.
+    pub(super) fn rows_of_panel(&self, cols: usize) -> usize {
+        self.transposed_rows().unwrap_or(self.packing.rows_together(cols)).max(1)
+    }
+
+    /// Rows of a matrix that is stored transposed.
+    fn transposed_rows(&self) -> Option<usize> {
+        match (self.packing, self.shape.as_slice()) {
+            (Packer::Mxfp4, [.., rows, _]) => Some(*rows),
+            _ => None,
+        }
+    }
+
+    /// Brings the codes and scales of a panel, as [`Packer::encode`] made them, into the order in which they are stored.
+    pub(super) fn arrange(&self, cols: usize, codes: &mut Vec<u8>, scales: &mut Vec<f32>) {
+        if let Some(rows) = self.transposed_rows() {
+            transpose(codes, GROUP / 2, rows / GROUP, cols);
+            transpose(scales, 1, rows / GROUP, cols);
+        }
+    }
+
     /// The parts that need all scales of a tensor, or its largest magnitude.
     pub(super) fn finish(&self, scales: &[f32], largest: f32) -> Vec<(Part, Vec<u8>)> {
         let (kind, block) = match self.packing {
@@ -244,6 +279,17 @@ pub(super) fn state(
 ) -> QuantState {
     let nested = offset.map(|offset| Nested { offset });
     QuantState { quant_type: kind, block_size: block, dtype, shape: shape.to_vec(), nested }
+}
+
+/// Transposes matrices of `rows` x `cols` units, of `unit` items each.
+fn transpose<T: Copy>(items: &mut Vec<T>, unit: usize, rows: usize, cols: usize) {
+    let mut turned = Vec::with_capacity(items.len());
+    for matrix in items.chunks_exact((unit * rows * cols).max(1)) {
+        for (col, row) in (0..cols).flat_map(|col| (0..rows).map(move |row| (col, row))) {
+            turned.extend_from_slice(&matrix[(row * cols + col) * unit..][..unit]);
+        }
+    }
+    *items = turned;
 }
 
 /// The bytes of `values` as they are stored.

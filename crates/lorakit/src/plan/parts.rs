@@ -11,7 +11,7 @@ use super::recipe::{Compute, OutputTensor, Recipe};
 impl OutputTensor {
     /// The tensors that hold `weight`, a computed matrix, in this packing. A reader gets values of `dtype`.
     ///
-    /// The module of `P.weight` is `P`.
+    /// The module of `P.weight` is `P`. For [`Packer::Mxfp4`], `compute` has the rows of all matrices of a stack.
     pub fn packed(weight: TensorInfo, compute: Compute, packing: Packer, dtype: DType) -> Vec<Self> {
         let (rows, cols) = (compute.rows, compute.cols);
         let name = weight.name.clone();
@@ -22,17 +22,19 @@ impl OutputTensor {
             Packer::FourBit { .. } => (DType::U8, vec![packing.code_bytes(rows * cols), 1]),
             Packer::Int8 => (DType::I8, weight.shape.clone()),
             Packer::Fp8(_) => (DType::F8_E4M3, weight.shape.clone()),
+            Packer::Mxfp4 => (DType::U8, [stored_groups(&weight.shape), vec![GROUP / 2]].concat()),
         };
+        let name_of_codes = if packing == Packer::Mxfp4 { format!("{name}_blocks") } else { name.clone() };
         let tensor = |name: String, dtype, shape: Vec<usize>, recipe| OutputTensor {
             info: TensorInfo { name, dtype, shape },
             recipe,
         };
-        let part = |part| Recipe::Part { of: name.clone(), part };
+        let part = |part| Recipe::Part { of: name_of_codes.clone(), part };
         let given = |bytes: Vec<u8>| Recipe::Bytes(Arc::from(bytes));
         let shape = weight.shape.clone();
         let compute = Compute { packing: Some(Packed { packing, shape: shape.clone(), dtype }), ..compute };
-        let mut tensors =
-            vec![tensor(name.clone(), dtype_of_codes, shape_of_codes, Recipe::Compute(Box::new(compute)))];
+        let codes = Recipe::Compute(Box::new(compute));
+        let mut tensors = vec![tensor(name_of_codes.clone(), dtype_of_codes, shape_of_codes, codes)];
         match packing {
             Packer::FourBit { kind, block, nested } => {
                 tensors.push(tensor(format!("{name}.absmax"), scale_dtype, vec![scales], part(Part::Scales)));
@@ -67,7 +69,19 @@ impl OutputTensor {
                 let name = format!("{module}.weight_{suffix}");
                 tensors.push(tensor(name, scale_dtype, shape, part(Part::Scales)));
             }
+            Packer::Mxfp4 => {
+                let groups = stored_groups(&weight.shape);
+                tensors.push(tensor(format!("{name}_scales"), scale_dtype, groups, part(Part::Scales)));
+            }
         }
         tensors
+    }
+}
+
+/// The shape of the groups of a stack `(experts, in, out)` that is stored transposed.
+fn stored_groups(shape: &[usize]) -> Vec<usize> {
+    match shape {
+        [stack @ .., inputs, outputs] => [stack, &[*outputs, inputs / GROUP]].concat(),
+        _ => Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use lorakit_tensor::DType;
 
 use super::compute::rows_of_piece;
 use super::largest::Largest;
-use super::pack::Packer;
+use super::pack::Packed;
 use super::recipe::{Compute, Importance};
 use crate::{Error, ErrorKind, Result};
 
@@ -16,7 +16,7 @@ pub(super) enum Store<'a> {
     /// Blocks of one type.
     Blocks { encoder: &'static dyn Encoder, decoder: &'static dyn Codec, importance: Option<&'a Importance> },
     /// Codes, with scales in another tensor.
-    Packed { packing: Packer, largest: Option<Largest> },
+    Packed { packed: &'a Packed, largest: Option<Largest> },
 }
 
 impl<'a> Store<'a> {
@@ -27,7 +27,7 @@ impl<'a> Store<'a> {
             let pieces =
                 || compute.rows.div_ceil(rows_of_piece(compute.cols, packing.rows_together(compute.cols)));
             let largest = packing.needs_largest().then(|| Largest::new(pieces()));
-            return Ok(Store::Packed { packing, largest });
+            return Ok(Store::Packed { packed, largest });
         }
         match (encoder(dtype), codec(dtype)) {
             (Some(encoder), Some(decoder)) => {
@@ -44,7 +44,7 @@ impl<'a> Store<'a> {
     pub(super) fn bytes(&self, values: usize) -> usize {
         match self {
             Store::Blocks { encoder, .. } => encoder.dtype().byte_len(values as u64).unwrap_or(0) as usize,
-            Store::Packed { packing, .. } => packing.code_bytes(values),
+            Store::Packed { packed, .. } => packed.packing.code_bytes(values),
         }
     }
 
@@ -52,7 +52,7 @@ impl<'a> Store<'a> {
     pub(super) fn rows_together(&self, cols: usize) -> usize {
         match self {
             Store::Blocks { .. } => 1,
-            Store::Packed { packing, .. } => packing.rows_together(cols),
+            Store::Packed { packed, .. } => packed.packing.rows_together(cols),
         }
     }
 
@@ -68,7 +68,7 @@ impl<'a> Store<'a> {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Store::Blocks { encoder, .. } => encoder.dtype().name(),
-            Store::Packed { packing, .. } => packing.name(),
+            Store::Packed { packed, .. } => packed.packing.name(),
         }
     }
 
@@ -90,10 +90,17 @@ impl<'a> Store<'a> {
                 }
                 decoder.decode(out, values);
             }
-            Store::Packed { packing, largest } => {
+            Store::Packed { packed, largest } => {
                 let largest = largest.as_ref().map_or(0.0, Largest::so_far);
-                packing.encode(cols, largest, values, out, scales);
+                packed.packing.encode(cols, largest, values, out, scales);
             }
+        }
+    }
+
+    /// Brings the bytes and scales of a panel, whose rows were put one after another, into the order of the file.
+    pub(super) fn arrange(&self, cols: usize, bytes: &mut Vec<u8>, scales: &mut Vec<f32>) {
+        if let Store::Packed { packed, .. } = self {
+            packed.arrange(cols, bytes, scales);
         }
     }
 

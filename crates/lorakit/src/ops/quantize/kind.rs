@@ -16,6 +16,8 @@ pub enum QuantType {
     Int8,
     /// A Hugging Face folder with 8-bit floats, of which so many share a scale.
     Fp8(Fp8),
+    /// A Hugging Face folder with the 4-bit experts of gpt-oss.
+    Mxfp4,
 }
 
 /// A type that is no mix, for lists.
@@ -76,6 +78,12 @@ impl QuantType {
             bits: 8.25,
             about: "8-bit floats, a power of two for 32 values (compressed-tensors)",
         },
+        PackedType {
+            name: "mxfp4",
+            kind: QuantType::Mxfp4,
+            bits: 4.25,
+            about: "4-bit floats, a power of two for 32 values: the experts of gpt-oss, only those",
+        },
     ];
 
     /// The type of that name, in any case.
@@ -91,6 +99,7 @@ impl QuantType {
             QuantType::FourBit(kind) => Some(Packer::FourBit { kind, block, nested }),
             QuantType::Int8 => Some(Packer::Int8),
             QuantType::Fp8(fp8) => Some(Packer::Fp8(fp8)),
+            QuantType::Mxfp4 => Some(Packer::Mxfp4),
         }
     }
 }

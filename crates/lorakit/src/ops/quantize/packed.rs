@@ -4,6 +4,7 @@ use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
 use super::mix::Chosen;
+use super::mxfp4;
 use crate::fit::{is_embedding, is_head};
 use crate::model::torch_name;
 use crate::plan::{Compute, Fp8, OutputTensor, Packer, Recipe};
@@ -14,11 +15,11 @@ pub(crate) struct PackedModel {
     pub(crate) tensors: Vec<OutputTensor>,
     pub(crate) chosen: Vec<Chosen>,
     /// Modules that loaders would expect to be packed and that are not.
-    skipped: Vec<String>,
+    pub(super) skipped: Vec<String>,
     /// All linear modules that are not packed, the output and what routes experts among them.
-    unpacked: Vec<String>,
-    dtype: DType,
-    packing: Packer,
+    pub(super) unpacked: Vec<String>,
+    pub(super) dtype: DType,
+    pub(super) packing: Packer,
 }
 
 /// Packs the linear layers among `tensors`; with `promote`, not those that adapters change. Readers get values of
@@ -27,7 +28,7 @@ pub(crate) struct PackedModel {
 /// Embeddings, the output, norms, routers and stacked experts stay as they are, as transformers leaves them.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a model whose layers are not stored as `(out, in)`.
+/// [`ErrorKind::Unsupported`] for a model whose layers are not stored as `(out, in)`, and as [`mxfp4::apply`].
 pub(crate) fn apply(
     model: &Model,
     tensors: Vec<OutputTensor>,
@@ -35,6 +36,9 @@ pub(crate) fn apply(
     dtype: DType,
     promote: bool,
 ) -> Result<PackedModel> {
+    if packing == Packer::Mxfp4 {
+        return mxfp4::apply(model, tensors, dtype, promote);
+    }
     if model.config.as_ref().and_then(|c| c.model_type()) == Some("gpt2") {
         let message = format!("stores its layers transposed, which is not supported for {}", packing.name());
         return Err(Error::new(ErrorKind::Unsupported, message).at(&model.path));
@@ -130,6 +134,7 @@ impl PackedModel {
             })
         };
         match self.packing {
+            Packer::Mxfp4 => mxfp4::quantization_config(&self.skipped),
             Packer::FourBit { kind, nested, .. } => bitsandbytes(true, kind.name(), nested, compute),
             Packer::Int8 => bitsandbytes(false, "fp4", false, "float32"),
             Packer::Fp8(Fp8::Tile) => json!({
