@@ -3,6 +3,7 @@
 mod companions;
 mod gguf;
 mod merged;
+mod packed_experts;
 mod refusals;
 mod to_gguf;
 mod weights;

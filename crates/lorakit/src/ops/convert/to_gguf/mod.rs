@@ -14,6 +14,7 @@ mod files;
 mod general;
 mod metadata;
 mod name;
+mod packed;
 mod params;
 mod rope;
 mod tensors;
