@@ -1,9 +1,9 @@
 //! `lorakit convert`: GGUF models as Hugging Face folders, merges straight into them, and folders as GGUF files.
 
 mod companions;
+mod experts;
 mod gguf;
 mod merged;
-mod packed_experts;
 mod refusals;
 mod to_gguf;
 mod weights;

@@ -121,6 +121,9 @@ pub struct HfClass {
     /// Layers have experts; GGUF knows them by `expert_count`.
     #[serde(default)]
     pub(crate) experts: bool,
+    /// Entries of `config.json` that a GGUF file holds as integers, and the keys there, without the family's prefix.
+    #[serde(default)]
+    pub(crate) entries: Map<String, Value>,
     /// What transformers takes where `config.json` is silent: a value, or another entry by its name; `a/b`
     /// divides one by another.
     #[serde(default)]

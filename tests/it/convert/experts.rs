@@ -1,14 +1,15 @@
-//! Experts that transformers 5 packs, `mlp.experts.gate_up_proj` and `mlp.experts.down_proj`, as GGUF stacks.
+//! Experts: those that transformers 5 packs, `mlp.experts.gate_up_proj` and `mlp.experts.down_proj`, as GGUF stacks;
+//! and stacks taken apart.
 
 use std::fs;
 
 use insta::assert_snapshot;
-use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
+use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::support::{Sandbox, fixtures};
-use crate::weights::{Tensor, Weights, edit_file, noise, write_file};
+use crate::support::{Sandbox, fixtures, read_json};
+use crate::weights::{Tensor, Weights, edit_file, noise, read_folder, write_file};
 
 const EXPERTS: usize = 4;
 
@@ -105,26 +106,69 @@ fn edits_move_along() {
     write_file(&sandbox.path("adapter/adapter_model.safetensors"), &factors);
     fs::write(sandbox.path("adapter/adapter_config.json"), config.to_string()).unwrap();
     let merged = |base: &str, out: &str, options: &str| {
-        let line = format!("merge {base}/qwen3moe adapter -o {out}.gguf {options}");
+        let line = format!("merge {base} adapter -o {out}.gguf {options}");
         sandbox.run(&line, &[]).ok();
-        let file = Checkpoint::open(&sandbox.path(&format!("{out}.gguf")), ReadMode::Mapped).unwrap();
-        let tensors = file.tensors().iter().enumerate();
-        let tensors =
-            tensors.map(|(i, info)| (info.clone(), file.read(i, 0..info.byte_len()).unwrap().into_owned()));
-        tensors.collect::<Vec<_>>()
+        tensors_of(&sandbox, &format!("{out}.gguf"))
     };
-    let plain = merged("separate", "plain", "");
-    assert!(plain == merged("packed", "packed", ""));
+    let plain = merged("separate/qwen3moe", "plain", "");
+    assert!(plain == merged("packed/qwen3moe", "packed", ""));
     assert!(
-        merged("separate", "plain-q4", "--quantize Q4_0") == merged("packed", "packed-q4", "--quantize Q4_0")
+        merged("separate/qwen3moe", "plain-q4", "--quantize Q4_0")
+            == merged("packed/qwen3moe", "packed-q4", "--quantize Q4_0")
     );
     sandbox.run("convert separate/qwen3moe -o base.gguf --to gguf", &[]).ok();
+    assert!(plain == merged("base.gguf", "from-gguf", ""));
     let base = Checkpoint::open(&sandbox.path("base.gguf"), ReadMode::Mapped).unwrap();
     for (info, bytes) in plain {
         let before = base.read(base.find(&info.name).unwrap(), 0..info.byte_len()).unwrap();
         let edited = info.name.starts_with("blk.1.") && info.name.contains("_exps.");
         assert_eq!(*before != bytes, edited, "{}", info.name);
     }
+}
+
+/// From a folder to GGUF and back; also with blocks, which are decoded expert by expert.
+#[test]
+fn stacks_are_taken_apart() {
+    for Spelling { family, module, names } in [QWEN, MIXTRAL] {
+        let sandbox = Sandbox::new();
+        sandbox.copy(&fixtures().join("golden/convert").join(family), family);
+        sandbox.run(&format!("convert {family} -o model.gguf --to gguf"), &[]).ok();
+        sandbox.run("convert model.gguf -o out --to hf", &[]).ok();
+        sandbox.run("convert model.gguf -o positioned --to hf --no-mmap", &[]).ok();
+        let original = read_folder(&sandbox.path(family));
+        assert!(read_folder(&sandbox.path("out")) == original, "{family}");
+        assert!(read_folder(&sandbox.path("positioned")) == original, "{family}");
+        let (before, after) = (
+            read_json(&sandbox.path(family).join("config.json")),
+            read_json(&sandbox.path("out/config.json")),
+        );
+        let experts = if family == "mixtral" { "num_local_experts" } else { "num_experts" };
+        assert_eq!(after[experts], before["num_local_experts"]);
+        for key in ["architectures", "model_type", "num_experts_per_tok", "intermediate_size", "head_dim"] {
+            assert!(before[key].is_null() || after[key] == before[key], "{family}: {key} is {}", after[key]);
+        }
+        // The folder says the same as the one it was made from.
+        sandbox.run("convert out -o again.gguf --to gguf", &[]).ok();
+        let tensors = |name: &str| tensors_of(&sandbox, name);
+        assert!(tensors("again.gguf") == tensors("model.gguf"), "{family}");
+
+        sandbox.run("quantize model.gguf -o q8.gguf --type Q8_0", &[]).ok();
+        sandbox.run("convert q8.gguf -o q8 --to hf --dtype f32", &[]).ok();
+        let decoded = read_folder(&sandbox.path("q8"));
+        for name in names {
+            let name = format!("model.layers.1.{module}.experts.3.{name}.weight");
+            let near = decoded[&name].values().into_iter().zip(original[&name].values());
+            let largest = original[&name].values().into_iter().fold(0f64, |a, v| a.max(v.abs()));
+            assert!(near.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) < largest / 200.0, "{name}");
+        }
+    }
+}
+
+/// Every tensor of a GGUF file, in file order.
+fn tensors_of(sandbox: &Sandbox, name: &str) -> Vec<(TensorInfo, Vec<u8>)> {
+    let file = Checkpoint::open(&sandbox.path(name), ReadMode::Mapped).unwrap();
+    let bytes = |index, info: &TensorInfo| file.read(index, 0..info.byte_len()).unwrap().into_owned();
+    file.tensors().iter().enumerate().map(|(index, info)| (info.clone(), bytes(index, info))).collect()
 }
 
 #[test]
