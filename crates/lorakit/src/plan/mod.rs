@@ -7,6 +7,7 @@
 mod compute;
 mod digest;
 mod factor;
+mod float8;
 mod job;
 mod kernel;
 mod largest;
@@ -29,7 +30,8 @@ use lorakit_tensor::{TensorInfo, publish};
 
 pub use digest::FileDigest;
 pub use factor::{Factor, LowRank};
-pub use pack::{Fp8, Packed, Packer, Part};
+pub use float8::Fp8;
+pub use pack::{Packed, Packer, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub(crate) use reshape::seen_as;

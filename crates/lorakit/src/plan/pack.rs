@@ -18,9 +18,10 @@
 
 use lorakit_quant::bnb::double_quant::{self, Rounding};
 use lorakit_quant::bnb::{FourBit, Nested, QuantState, int8};
-use lorakit_quant::fp8::{self, ScaleRule, Tiles};
-use lorakit_quant::{codec, mxfp4};
+use lorakit_quant::{fp8, mxfp4};
 use lorakit_tensor::DType;
+
+use super::float8::{Fp8, TILE};
 
 /// How one weight becomes several tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,20 +42,6 @@ pub enum Packer {
     /// 4-bit floats of a stack of matrices `(experts, in, out)`, as gpt-oss has them: 32 values of a column share a
     /// power of two, and matrices are stored transposed. Columns divide into such groups.
     Mxfp4,
-}
-
-/// What shares a scale in a matrix of 8-bit floats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fp8 {
-    /// The whole matrix.
-    Tensor,
-    /// A row: an output channel.
-    Row,
-    /// A tile of 128 rows and 128 columns.
-    Tile,
-    /// 32 values of a row, whose scale is a power of two: MXFP8 of the Open Compute Project. Rows divide into such
-    /// groups.
-    Group,
 }
 
 /// How a computed matrix is packed, and what a reader makes of it.
@@ -79,31 +66,8 @@ pub enum Part {
     State,
 }
 
-/// The side of an FP8 tile.
-pub(super) const TILE: usize = 128;
 /// Values of a group of MXFP8 and MXFP4.
 pub(super) const GROUP: usize = 32;
-
-impl Fp8 {
-    /// The tiles of a matrix of `cols` columns, where they end within a panel.
-    fn tiles(self, cols: usize) -> Option<Tiles> {
-        let (height, width) = match self {
-            Fp8::Tensor => return None,
-            Fp8::Row => (1, cols.max(1)),
-            Fp8::Tile => (TILE, TILE),
-            Fp8::Group => (1, GROUP),
-        };
-        Some(Tiles { cols, height, width })
-    }
-
-    fn rule(self) -> ScaleRule {
-        match self {
-            Fp8::Tensor | Fp8::Row => ScaleRule::Quotient,
-            Fp8::Tile => ScaleRule::Reciprocal,
-            Fp8::Group => ScaleRule::PowerOfTwo,
-        }
-    }
-}
 
 impl Packer {
     /// What people call it.
@@ -201,20 +165,7 @@ impl Packer {
                 int8::encode(values, cols, codes, scales);
                 int8::decode(codes, scales, cols, 0, values);
             }
-            Packer::Fp8(fp8) => {
-                let (tiles, rule) = (fp8.tiles(cols), fp8.rule());
-                match tiles {
-                    Some(tiles) => tiles.encode(rule, values, codes, scales),
-                    None => fp8::encode_part(rule, largest, values, codes),
-                }
-                if let Some(codec) = codec(DType::F8_E4M3) {
-                    codec.decode(codes, values);
-                }
-                match tiles {
-                    Some(tiles) => tiles.scale(scales, 0, values),
-                    None => values.iter_mut().for_each(|v| *v *= rule.scale(largest)),
-                }
-            }
+            Packer::Fp8(fp8) => fp8.encode(cols, largest, values, codes, scales),
             Packer::Mxfp4 => {
                 let strips = values.chunks_exact_mut((GROUP * cols).max(1));
                 let strips = strips.zip(codes.chunks_exact_mut((GROUP / 2 * cols).max(1)));
@@ -253,7 +204,7 @@ impl Packed {
         let (kind, block) = match self.packing {
             Packer::FourBit { kind, block, nested: true } => (kind, block),
             Packer::Fp8(fp8 @ Fp8::Tensor) => {
-                return vec![(Part::Scales, little_endian(&[fp8.rule().scale(largest)]))];
+                return vec![(Part::Scales, little_endian(&[fp8.scale(largest)]))];
             }
             _ => return Vec::new(),
         };
