@@ -52,6 +52,18 @@ fn bytes_do_not_depend_on_threads_or_mapping() {
     }
 }
 
+/// The largest magnitude of a tensor is searched by all threads.
+#[test]
+fn one_scale_for_a_tensor_does_not_depend_on_threads() {
+    let sandbox = Sandbox::new();
+    let (base, adapter) = wide(&sandbox);
+    let merge = |threads: usize| {
+        let options = format!("--quantize fp8-tensor -t {threads}");
+        contents(&sandbox.merge(&base, &adapter, &format!("on-{threads}"), &options))
+    };
+    assert!(merge(1) == merge(5));
+}
+
 #[test]
 fn every_adapter_feature_is_deterministic() {
     for (base, adapter) in

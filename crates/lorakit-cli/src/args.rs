@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Turn an adapter or a model into another format
     Convert(Convert),
-    /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8
+    /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8, MXFP8, MXFP4
     Quantize(Quantize),
     /// Print a completion script for a shell
     Completions {
@@ -125,7 +125,7 @@ pub(crate) struct Merge {
     /// Quantise the sum, once: a type of `lorakit quantize --list`, or `keep` for those of a GGUF base
     #[arg(long, value_name = "TYPE", value_parser = quantize_type, conflicts_with = "dtype")]
     pub(crate) quantize: Option<MergeQuantize>,
-    /// Give tensors that adapters change at least this type (16 bits for nf4, fp4, int8, fp8)
+    /// Give tensors that adapters change at least this type (16 bits in a packed folder)
     #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "Q6_K", value_parser = gguf_type,
           requires = "quantize")]
     pub(crate) promote: Option<DType>,

@@ -68,6 +68,9 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Unsupported if error.to_string().contains("is quantised by") => {
             "merge into the unquantised model, from which this one was made".into()
         }
+        ErrorKind::Unsupported if error.to_string().contains("MXFP4") => {
+            "take `mxfp8` or `nf4` for transformers, or the GGUF type `MXFP4_MOE` for llama.cpp".into()
+        }
         ErrorKind::Usage if error.to_string().contains("shards") => {
             "name a folder as the output, or raise `--max-shard-size`".into()
         }

@@ -117,6 +117,11 @@ struct Scaling {
 }
 
 impl ScaleRule {
+    /// The scale of a tile whose largest magnitude is `largest`.
+    pub fn scale(self, largest: f32) -> f32 {
+        self.scaling(largest).scale
+    }
+
     fn scaling(self, largest: f32) -> Scaling {
         if largest == 0.0 {
             return Scaling { scale: 1.0, factor: Some(1.0) };
@@ -158,6 +163,25 @@ impl Scaling {
             None => divided(values, self.scale, codes),
         }
     }
+}
+
+/// The largest magnitude of `values`, from which [`encode_part`] makes the scale of a tile; NaN if one is NaN.
+pub fn largest(values: &[f32]) -> f32 {
+    wide! {
+        fn largest_of(values: &[f32]) -> f32 {
+            absmax(values)
+        }
+    }
+    largest_of(values)
+}
+
+/// Encodes part of a tile whose largest magnitude, over all its parts, is `largest`.
+///
+/// # Panics
+/// If `codes` are not as many as `values`.
+pub fn encode_part(rule: ScaleRule, largest: f32, values: &[f32], codes: &mut [u8]) {
+    assert_eq!(codes.len(), values.len());
+    rule.scaling(largest).encode(values, codes);
 }
 
 /// The E8M0 exponent of a scale that is a power of two.
@@ -226,6 +250,23 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn parts_are_encoded_like_the_whole() {
+        let values = matrix();
+        let largest_of_all = largest(&values);
+        for rule in [ScaleRule::Reciprocal, ScaleRule::Quotient, ScaleRule::PowerOfTwo] {
+            let (mut codes, mut scales) = (vec![0; values.len()], [0.0]);
+            Tiles { cols: 300, height: 200, width: 300 }.encode(rule, &values, &mut codes, &mut scales);
+            let mut parts = vec![0; values.len()];
+            for (values, codes) in values.chunks(7001).zip(parts.chunks_mut(7001)) {
+                encode_part(rule, largest_of_all, values, codes);
+            }
+            assert_eq!((parts, rule.scale(largest_of_all)), (codes, scales[0]), "{rule:?}");
+        }
+        assert!(largest(&[1.0, f32::NAN, -2.0]).is_nan());
+        assert_eq!(largest(&[]), 0.0);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!
 //! The codes are those of GGUF's `MXFP4`, which has another order of the values within a group.
 
+use crate::float::{INFINITY, absmax};
 use crate::float8::e8m0_to_f32;
 use crate::pair::{self, First, Pairs, pairs};
 
@@ -34,6 +35,63 @@ pub fn decode(blocks: &[u8], scales: &[u8], values: &mut [f32]) {
     assert_eq!(blocks.len(), scales.len() * GROUP / 2);
     assert_eq!(values.len(), scales.len() * GROUP);
     decode_groups(blocks, scales, values);
+}
+
+/// Encodes 32 rows of a matrix of `cols` columns, whose groups run down the columns: 16 bytes of codes and a scale for
+/// each column. `values` become what [`decode`] makes of them; scales are powers of two, or 0 for the byte 0, or NaN
+/// if a value is not finite.
+///
+/// The scale is the least power of two with which the largest magnitude is at most 6; codes are the nearest, ties to
+/// even. This is how triton_kernels, and so transformers, quantise gpt-oss.
+/// Values that are in that form already do not change.
+///
+/// # Panics
+/// If `values` are not 32 for each of `cols` columns, `blocks` not 16 bytes, and `scales` not one.
+pub fn encode_columns(cols: usize, values: &mut [f32], blocks: &mut [u8], scales: &mut [f32]) {
+    wide! {
+        fn encode_all(cols: usize, values: &mut [f32], blocks: &mut [u8], scales: &mut [f32]) {
+            let blocks = blocks.as_chunks_mut::<{ GROUP / 2 }>().0;
+            for (col, (codes, scale)) in blocks.iter_mut().zip(scales).enumerate() {
+                let mut group = [0.0; GROUP];
+                for (row, value) in group.iter_mut().enumerate() {
+                    *value = values[row * cols + col];
+                }
+                *scale = encode_group(&mut group, codes);
+                for (row, value) in group.iter().enumerate() {
+                    values[row * cols + col] = *value;
+                }
+            }
+        }
+    }
+    assert_eq!((values.len(), blocks.len(), scales.len()), (GROUP * cols, GROUP / 2 * cols, cols));
+    encode_all(cols, values, blocks, scales);
+}
+
+/// Encodes one group and returns its scale.
+#[inline(always)]
+fn encode_group(values: &mut [f32; GROUP], codes: &mut [u8; GROUP / 2]) -> f32 {
+    let largest = absmax(values);
+    let power = ((largest / 6.0).to_bits() + ((1 << 23) - 1)) & INFINITY;
+    let scale = if largest.is_finite() { f32::from_bits(power) } else { f32::NAN };
+    let factor = if power == 0 { 0.0 } else { 1.0 / scale };
+    let mut found = [0; GROUP];
+    for (code, value) in found.iter_mut().zip(values.iter_mut()) {
+        *code = nearest(*value * factor) | (value.to_bits() >> 31 << 3) as u8;
+        *value = E2M1[usize::from(*code)] * scale;
+    }
+    for (byte, pair) in codes.iter_mut().zip(found.as_chunks::<2>().0) {
+        *byte = pair[0] | pair[1] << 4;
+    }
+    scale
+}
+
+/// The code of the magnitude nearest to that of `x`; of two equally near, the even one.
+#[inline(always)]
+fn nearest(x: f32) -> u8 {
+    let x = x.abs();
+    let above = |middle: f32| u8::from(x > middle);
+    let from = |middle: f32| u8::from(x >= middle);
+    above(0.25) + from(0.75) + above(1.25) + from(1.75) + above(2.5) + from(3.5) + above(5.0)
 }
 
 #[cfg(test)]
@@ -69,5 +127,58 @@ mod tests {
             codec.decode(&[&[scale], theirs.as_slice()].concat(), &mut expected);
             assert_eq!(values, expected);
         }
+    }
+
+    /// Codes and scales of a matrix of one strip, and the values that its columns then have.
+    fn encoded(cols: usize, values: &[f32]) -> (Vec<u8>, Vec<u8>, Vec<f32>) {
+        let (mut seen, mut blocks, mut scales) = (values.to_vec(), vec![0; 16 * cols], vec![9.0; cols]);
+        encode_columns(cols, &mut seen, &mut blocks, &mut scales);
+        (blocks, scales.into_iter().map(crate::fp8::e8m0).collect(), seen)
+    }
+
+    #[test]
+    fn columns_are_encoded_as_they_are_decoded() {
+        let cols = 7;
+        let values: Vec<f32> = (0..32 * cols)
+            .map(|i| ((i * 7919 % 2003) as f32 - 1001.0) * 2f32.powi((i % cols) as i32 * 9))
+            .collect();
+        let (blocks, scales, seen) = encoded(cols, &values);
+        let mut plain = vec![0.0; values.len()];
+        decode(&blocks, &scales, &mut plain);
+        for (i, seen) in seen.iter().enumerate() {
+            let (row, col) = (i / cols, i % cols);
+            assert_eq!(seen.to_bits(), plain[col * GROUP + row].to_bits());
+            let scale = e8m0_to_f32(scales[col]);
+            let largest = (0..32).map(|row| values[row * cols + col].abs()).fold(0.0, f32::max);
+            assert!(largest <= 6.0 * scale && largest > 3.0 * scale);
+            let distance = |code: &f32| (code * scale - values[i]).abs();
+            let least = E2M1.iter().map(distance).fold(f32::MAX, f32::min);
+            assert_eq!((seen - values[i]).abs(), least, "{} became {seen}", values[i]);
+        }
+        assert_eq!(encoded(cols, &seen).2, seen, "what is on the grid stays");
+    }
+
+    #[test]
+    fn ties_go_to_even_codes() {
+        let middles = [0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0];
+        assert_eq!(middles.map(nearest), [0, 2, 2, 4, 4, 6, 6]);
+        assert_eq!(middles.map(|x: f32| nearest(x.next_down())), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(middles.map(|x: f32| nearest(-x.next_up())), [1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn strange_columns_do_not_panic() {
+        for (value, scale) in
+            [(0.0, 0), (-0.0, 0), (1e-40, 1), (f32::MAX / 2.0, 252), (6.0, 127), (6.0f32.next_up(), 128)]
+        {
+            let (_, scales, seen) = encoded(1, &[value; 32]);
+            assert_eq!(scales, [scale], "{value}");
+            assert!(seen[0].is_finite() && seen[0].is_sign_negative() == value.is_sign_negative());
+        }
+        for value in [f32::NAN, f32::INFINITY] {
+            let (_, scales, seen) = encoded(1, &[&[value], [1.0; 31].as_slice()].concat());
+            assert!(scales == [255] && seen.iter().all(|v| v.is_nan()));
+        }
+        encode_columns(0, &mut [], &mut [], &mut []);
     }
 }

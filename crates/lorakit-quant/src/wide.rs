@@ -5,9 +5,9 @@
 /// The versions differ in speed only: the compiler neither fuses nor reorders `f32` operations. What the function
 /// calls must be `#[inline(always)]`, or it is compiled for the narrowest width alone.
 macro_rules! wide {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),*) $body:block) => {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),*) $(-> $out:ty)? $body:block) => {
         #[multiversion::multiversion(targets("x86_64+avx512f+avx512bw+avx512vl", "x86_64+avx2"))]
         $(#[$meta])*
-        fn $name($($arg: $type),*) $body
+        fn $name($($arg: $type),*) $(-> $out)? $body
     };
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lorakit::TensorRef;
 use lorakit::plan::{
-    Compute, Container, Factor, LowRank, OutputTensor, Packer, Plan, Recipe, Silent, Target, overall,
+    Compute, Container, Factor, Fp8, LowRank, OutputTensor, Packer, Plan, Recipe, Silent, Target, overall,
 };
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::{codec, encoder};
@@ -53,6 +53,10 @@ const TABLE: &[(Form, Form, [f64; 4])] = &[
     (Blocks(DType::F32), Blocks(DType::Q8_0), [1.0; 4]),
     (Blocks(DType::F32), Blocks(DType::IQ4_NL), [1.0; 4]),
     (Blocks(DType::F32), Blocks(DType::MXFP4), [1.0; 4]),
+    (Blocks(DType::F32), Form::Packed(Packer::Fp8(Fp8::Tensor)), [1.0; 4]),
+    (Blocks(DType::F32), Form::Packed(Packer::Fp8(Fp8::Row)), [1.0; 4]),
+    (Blocks(DType::F32), Form::Packed(Packer::Fp8(Fp8::Tile)), [1.0; 4]),
+    (Blocks(DType::F32), Form::Packed(Packer::Fp8(Fp8::Group)), [1.0; 4]),
 ];
 
 #[test]

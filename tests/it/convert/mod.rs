@@ -2,6 +2,7 @@
 
 mod adapter;
 mod companions;
+mod experts;
 mod gguf;
 mod merged;
 mod refusals;

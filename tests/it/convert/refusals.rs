@@ -54,7 +54,7 @@ fn truncated_data() {
 
 #[test]
 fn an_unknown_family() {
-    insta::assert_snapshot!(refused(|g| g.set("general.architecture", text("mamba"))), @"error: `model.gguf`: is a model of the family `mamba`; known are llama, qwen2, qwen3");
+    insta::assert_snapshot!(refused(|g| g.set("general.architecture", text("mamba"))), @"error: `model.gguf`: is a model of the family `mamba`; known are llama, qwen2, qwen3, qwen3moe");
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn weights_that_are_not_finite() {
     // The third value: a NaN of bf16.
     bytes[8 + header + offset + 4..][..2].copy_from_slice(&[0xc0, 0x7f]);
     fs::write(&path, bytes).unwrap();
-    for kind in ["Q8_0 -o out.gguf", "Q4_0 -o out.gguf", "nf4 -o out", "int8 -o out"] {
+    for kind in ["Q8_0 -o out.gguf", "Q4_0 -o out.gguf", "nf4 -o out", "int8 -o out", "fp8-tensor -o out"] {
         assert_snapshot!(kind.replace(' ', "_"), refused(&sandbox, &format!("quantize model --type {kind}")));
     }
 }

@@ -1,8 +1,10 @@
 //! `lorakit quantize`, and `lorakit merge --quantize`.
 
 mod errors;
+mod float8;
 mod gate;
 mod llama_quantize;
+mod mxfp4;
 mod one_pass;
 mod packed;
 mod reports;

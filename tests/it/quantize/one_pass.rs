@@ -21,15 +21,22 @@ fn one_step_equals_two() {
         sandbox.run(&format!("merge model adapter -o one-{kind}.gguf --quantize {kind}"), &[]).ok();
         assert_same_tensors(&sandbox, &format!("one-{kind}.gguf"), &format!("two-{kind}.gguf"));
     }
-    sandbox.run("merge model adapter -o one --quantize nf4", &[]).ok();
-    let tensors = |name: &str| {
-        let bytes = fs::read(sandbox.path(name)).unwrap();
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let bytes = |name: &str| file.tensor(name).unwrap().data().to_vec();
-        ["weight", "weight.absmax"].map(|part| bytes(&format!("model.layers.2.self_attn.q_proj.{part}")))
-    };
-    sandbox.run("quantize sum -o two --type nf4", &[]).ok();
-    assert_eq!(tensors("one/model.safetensors"), tensors("two/model.safetensors"));
+    for (kind, parts) in [
+        ("nf4", ["weight", "weight.absmax"]),
+        ("fp8-channel", ["weight", "weight_scale"]),
+        ("fp8-tensor", ["weight", "weight_scale"]),
+        ("mxfp8", ["weight", "weight_scale"]),
+    ] {
+        sandbox.run(&format!("merge model adapter -o one-{kind} --quantize {kind}"), &[]).ok();
+        sandbox.run(&format!("quantize sum -o two-{kind} --type {kind}"), &[]).ok();
+        let tensors = |steps: &str| {
+            let bytes = fs::read(sandbox.path(&format!("{steps}-{kind}/model.safetensors"))).unwrap();
+            let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+            let bytes = |name: &str| file.tensor(name).unwrap().data().to_vec();
+            parts.map(|part| bytes(&format!("model.layers.2.self_attn.q_proj.{part}")))
+        };
+        assert_eq!(tensors("one"), tensors("two"), "{kind}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Folders with packed weights: laid out as bitsandbytes does, and read back.
+//! Folders with packed weights: laid out as bitsandbytes and compressed-tensors do, and read back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -92,6 +92,9 @@ fn packed_weights_are_read_back() {
         ("--type fp4", 0.15),
         ("--type int8", 0.02),
         ("--type fp8", 0.04),
+        ("--type fp8-channel", 0.04),
+        ("--type fp8-tensor", 0.04),
+        ("--type mxfp8", 0.04),
     ] {
         let sandbox = quantized(options);
         sandbox.copy(&fixtures().join("tiny-json-lora"), "adapter");

@@ -53,6 +53,8 @@ fn what_was_done() {
             "quantize model -o nf4 --type nf4 --double-quant",
             "quantize model -o int8 --type int8",
             "quantize model -o fp8 --type fp8",
+            "quantize model -o fp8-tensor --type fp8-tensor",
+            "quantize model -o mxfp8 --type mxfp8",
             "convert model -o f16.gguf --to gguf --dtype f16",
             "convert model -o q8.gguf --to gguf --dtype q8_0",
         ] {

@@ -113,9 +113,10 @@ pub(super) fn counts(chosen: &[Chosen]) -> String {
 /// One line for each tensor.
 pub(super) fn table(chosen: &[Chosen]) -> String {
     let width = chosen.iter().map(|t| t.name.len()).max().unwrap_or(0).min(48);
+    let types = chosen.iter().map(|t| t.to.len()).max().unwrap_or(0).max(7);
     let mut text = String::new();
     for Chosen { name, from, to, why, .. } in chosen {
-        let _ = writeln!(text, "{name:width$}  {from:>6} -> {to:<7}  {why}");
+        let _ = writeln!(text, "{name:width$}  {from:>6} -> {to:<types$}  {why}");
     }
     text
 }
@@ -151,7 +152,7 @@ fn list(ui: &Ui) -> Result<(), Failure> {
     }
     text.push_str("\nHugging Face folders (transformers, vLLM): bits for each weight of a linear layer\n");
     for packed in QuantType::PACKED {
-        let _ = writeln!(text, "  {:<10} {:>6.2}  {}", packed.name, packed.bits, packed.about);
+        let _ = writeln!(text, "  {:<11} {:>5.2}  {}", packed.name, packed.bits, packed.about);
     }
     ui.result(&text)
 }

@@ -92,11 +92,8 @@ impl Base {
     /// As [`Self::params`].
     pub(crate) fn experts(&self) -> Result<Option<usize>> {
         let params = self.params()?;
-        let count = match params.integer("num_local_experts")? {
-            Some(count) => Some(count),
-            None => params.integer("num_experts")?,
-        };
-        Ok(count.filter(|_| params.class.experts).map(|n| n as usize))
+        let count = params.experts().map_err(|e| e.at(&self.path))?;
+        Ok((params.class.experts && count > 0).then_some(count))
     }
 
     /// Whether input and output embedding are one tensor.

@@ -83,6 +83,17 @@ pub struct Architecture {
     #[serde(default)]
     skipped: Vec<String>,
     tensors: Vec<TensorRule>,
+    /// Tensors of all experts of a layer, as transformers 5 has them.
+    #[serde(default)]
+    packed: Vec<PackedRule>,
+}
+
+/// A Hugging Face tensor `[experts, out, in]` whose rows are, one after another, those of several GGUF stacks.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PackedRule {
+    hf: String,
+    gguf: Vec<String>,
 }
 
 /// Where the vocabulary of a GGUF file comes from.
@@ -113,6 +124,9 @@ pub struct HfClass {
     /// Layers have experts; GGUF knows them by `expert_count`.
     #[serde(default)]
     pub(crate) experts: bool,
+    /// Entries of `config.json` that a GGUF file holds as integers, and the keys there, without the family's prefix.
+    #[serde(default)]
+    pub(crate) entries: Map<String, Value>,
     /// What transformers takes where `config.json` is silent: a value, or another entry by its name; `a/b`
     /// divides one by another.
     #[serde(default)]
@@ -141,6 +155,9 @@ pub struct TensorRule {
     gguf: String,
     #[serde(default)]
     hf: Option<String>,
+    /// Another name in Hugging Face files.
+    #[serde(default)]
+    also: Option<String>,
     #[serde(default)]
     dropped: Option<String>,
     /// What the tensor is for.
@@ -271,7 +288,19 @@ impl Architecture {
 
     /// The rule for the tensor that Hugging Face files call `name`.
     pub fn match_hf(&self, name: &str) -> Option<Match<'_>> {
-        self.tensors.iter().find_map(|rule| rule.matched(rule.hf.as_deref()?, name))
+        self.tensors.iter().find_map(|rule| {
+            let names = rule.hf.iter().chain(&rule.also);
+            names.filter_map(|template| rule.matched(template, name)).next()
+        })
+    }
+
+    /// The rules for the stacks of experts that Hugging Face files pack in one tensor called `name`, in the order of
+    /// its rows; none if it is not such a tensor.
+    pub(crate) fn match_packed(&self, name: &str) -> Vec<Match<'_>> {
+        let found = self.packed.iter().find_map(|packed| Some((packed, layer_of(&packed.hf, name)?)));
+        let Some((packed, layer)) = found else { return Vec::new() };
+        let rules = packed.gguf.iter().filter_map(|gguf| self.tensors.iter().find(|rule| rule.gguf == *gguf));
+        rules.map(|rule| Match { rule, layer, expert: None }).collect()
     }
 }
 
@@ -389,6 +418,15 @@ mod tests {
                     let back = architecture.match_hf(&hf_name).unwrap();
                     assert_eq!(back.gguf_name(), rule.gguf_name(layer));
                 }
+                if let Some(also) = &rule.also {
+                    let back = architecture.match_hf(&fill(also, LAYER, layer)).unwrap();
+                    assert_eq!(back.hf_name(), found.hf_name());
+                }
+            }
+            for packed in &architecture.packed {
+                let parts = architecture.match_packed(&fill(&packed.hf, LAYER, Some(17)));
+                assert_eq!(parts.len(), packed.gguf.len());
+                assert!(parts.iter().all(|part| part.rule.is_stacked() && part.layer == Some(17)));
             }
         }
     }

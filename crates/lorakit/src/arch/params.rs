@@ -69,6 +69,15 @@ impl<'a> Params<'a> {
         self.get(name).or_else(|| self.class.defaults.get(name)).map(|value| float(name, value)).transpose()
     }
 
+    /// The number of experts, 0 for a model without.
+    pub(crate) fn experts(&self) -> Result<usize> {
+        let experts = match self.integer("num_local_experts")? {
+            Some(experts) => experts,
+            None => self.integer("num_experts")?.unwrap_or(0),
+        };
+        Ok(experts as usize)
+    }
+
     /// The head counts.
     pub(crate) fn heads(&self) -> Result<Heads> {
         let query = self.required_integer("num_attention_heads")?;

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use lorakit_quant::fp8;
 use lorakit_tensor::DType;
 
 use super::factor::LoadedTerm;
+use super::largest::Largest;
 use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;
 use super::store::Store;
@@ -41,10 +43,17 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
-    /// Bytes a thread needs for panels of `values` values in rows of `cols`, of which `together` stay together.
-    pub(super) fn bytes_for(values: usize, cols: usize, together: usize) -> u64 {
+    /// Bytes a thread needs for panels of `values` values of a tensor, and more where rows stay together.
+    pub(super) fn bytes_for(values: usize, compute: &Compute) -> u64 {
+        let (cols, together) = (compute.cols, compute.rows_together());
         let piece = rows_of_piece(cols, together) * cols;
-        ((3 * piece + values.max(kernel::ROWS.max(together) * cols)) * size_of::<f32>()) as u64
+        let rows = kernel::ROWS.max(compute.rows_of_panel());
+        let encoded = match rows > together.max(kernel::ROWS) {
+            // A byte for two values, and a scale for 32, once more while they are arranged.
+            true => 2 * (rows * cols / 2 + rows * cols / 32 * size_of::<f32>()),
+            false => values.max(rows * cols) * size_of::<f32>(),
+        };
+        (3 * piece * size_of::<f32>() + encoded.max(values)) as u64
     }
 }
 
@@ -126,22 +135,43 @@ impl<'a> Prepared<'a> {
         let mut bytes = std::mem::take(&mut scratch.bytes);
         bytes.resize(size(rows.len() * cols), 0);
         scratch.scales.clear();
+        self.find_largest(scratch)?;
         let mut retention = Retention::default();
         for piece in self.pieces(rows.clone()) {
             let out = size((piece.start - rows.start) * cols)..size((piece.end - rows.start) * cols);
             retention.add(self.piece(&piece, scratch, &mut bytes[out])?);
         }
+        self.store.arrange(cols, &mut bytes, &mut scratch.scales);
         scratch.bytes = bytes;
         Ok(retention)
     }
 
-    fn piece(&self, rows: &Range<usize>, scratch: &mut Scratch, out: &mut [u8]) -> Result<Retention> {
+    /// The largest magnitude of the output, where it was needed.
+    pub(super) fn largest(&self) -> f32 {
+        self.store.largest().map_or(0.0, Largest::so_far)
+    }
+
+    /// Takes part in the search for the largest magnitude of the output, where it is needed, until it is known.
+    fn find_largest(&self, scratch: &mut Scratch) -> Result<()> {
+        let Some(search) = self.store.largest() else { return Ok(()) };
+        let step = rows_of_piece(self.compute.cols, self.store.rows_together(self.compute.cols));
+        search.find(|piece| {
+            let start = piece * step;
+            self.sum(&(start..(start + step).min(self.compute.rows)), scratch, &mut [])?;
+            Ok(fp8::largest(&scratch.sum))
+        })?;
+        Ok(())
+    }
+
+    /// Fills `scratch.sum` with the rows of the output, and `before` and `delta` with what they come from. `room` is
+    /// for their bytes.
+    fn sum(&self, rows: &Range<usize>, scratch: &mut Scratch, room: &mut [u8]) -> Result<()> {
         let (compute, cols) = (self.compute, self.compute.cols);
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
         self.add_deltas(first, rows, scratch)?;
-        let Scratch { before, delta, sum, scales, .. } = scratch;
+        let Scratch { before, delta, sum, .. } = scratch;
         if compute.rounding == Rounding::DeltaFirst && compute.dora.is_none() {
-            self.store.round(delta, out);
+            self.store.round(delta, room);
         }
         sum.resize(before.len(), 0.0);
         // A pure change of dtype keeps the sign of zero, which adding zero would not.
@@ -174,6 +204,13 @@ impl<'a> Prepared<'a> {
         if compute.dora.is_some() || !self.replaced.is_empty() {
             delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
         }
+        Ok(())
+    }
+
+    fn piece(&self, rows: &Range<usize>, scratch: &mut Scratch, out: &mut [u8]) -> Result<Retention> {
+        let (compute, cols) = (self.compute, self.compute.cols);
+        self.sum(rows, scratch, out)?;
+        let Scratch { before, delta, sum, scales, .. } = scratch;
         self.store.put(rows, cols, sum, out, scales);
         let retention = match compute.edits() {
             true => {
@@ -231,7 +268,7 @@ fn add_terms(terms: &[LoadedTerm], rows: &Range<usize>, cols: usize, delta: &mut
 
 /// As many rows as the product's kernel takes at once, except where a few rows are a tensor of their own; always
 /// whole groups of rows that must be stored together.
-fn rows_of_piece(cols: usize, together: usize) -> usize {
+pub(super) fn rows_of_piece(cols: usize, together: usize) -> usize {
     let rows = if cols > WIDE { 1 } else { (PIECE / cols.max(1)).max(1).next_multiple_of(kernel::ROWS) };
     rows.next_multiple_of(together)
 }

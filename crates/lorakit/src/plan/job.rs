@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lorakit_tensor::publish;
 
 use super::compute::Prepared;
-use super::pack::{Part, little_endian};
+use super::pack::Part;
 use super::recipe::{Compute, OutputTensor};
 use crate::Result;
 
@@ -67,15 +67,17 @@ impl<'p> Job<'p> {
         scales: &[f32],
         outputs: &[publish::OutputFile],
     ) -> Result<()> {
-        let Some(packed) = &self.compute.packing else { return Ok(()) };
+        let Some(packed) = self.compute.packing.as_ref().filter(|_| !scales.is_empty()) else {
+            return Ok(());
+        };
         let at = packed.packing.scales(row, self.compute.cols);
         if packed.packing.nested() {
             let mut all = self.scales.lock().unwrap_or_else(PoisonError::into_inner);
             all.resize(packed.packing.scales(self.compute.rows, self.compute.cols), 0.0);
             all[at..at + scales.len()].copy_from_slice(scales);
         } else if let Some(place) = self.parts.iter().find(|place| place.part == Part::Scales) {
-            let offset = place.offset + (at * size_of::<f32>()) as u64;
-            outputs[place.file].write_at(&little_endian(scales), offset)?;
+            let offset = place.offset + packed.packing.scale_dtype().byte_len(at as u64).unwrap_or(0);
+            outputs[place.file].write_at(&packed.packing.scale_bytes(scales), offset)?;
         }
         Ok(())
     }
@@ -86,11 +88,11 @@ impl<'p> Job<'p> {
         if self.tasks_left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return Ok(None);
         }
-        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(packed) = &self.compute.packing else { return Ok(None) };
         let scales = std::mem::take(&mut *self.scales.lock().unwrap_or_else(PoisonError::into_inner));
         let mut late = None;
-        for (part, bytes) in packed.finish(&scales) {
+        for (part, bytes) in packed.finish(&scales, prepared.map_or(0.0, |prepared| prepared.largest())) {
             let Some(place) = self.parts.iter().find(|place| place.part == part) else { continue };
             if part == Part::State {
                 late = Some(Late { file: place.file, index: place.index, bytes });

@@ -8,11 +8,14 @@ mod compute;
 mod decoded;
 mod digest;
 mod factor;
+mod float8;
 mod job;
 mod kernel;
+mod largest;
 mod mosaic;
 mod multiple;
 mod pack;
+mod parts;
 mod progress;
 mod recipe;
 mod reshape;
@@ -30,9 +33,11 @@ use lorakit_tensor::{TensorInfo, publish};
 
 pub use digest::FileDigest;
 pub use factor::{Factor, LowRank};
+pub use float8::Fp8;
 pub use pack::{Packed, Packer, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
+pub(crate) use reshape::seen_as;
 pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use rows::RowOrder;
 pub use run::{Report, Written};
@@ -220,8 +225,7 @@ impl Plan {
         let mut loaded: Vec<u64> = Vec::new();
         for tensor in self.tensors() {
             if let Recipe::Compute(compute) = &tensor.recipe {
-                let together = compute.rows_together();
-                panel = panel.max(compute::Scratch::bytes_for(run::PANEL, compute.cols, together));
+                panel = panel.max(compute::Scratch::bytes_for(run::PANEL, compute));
                 loaded.push(compute.loaded_bytes());
             }
         }

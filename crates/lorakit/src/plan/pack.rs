@@ -5,22 +5,23 @@
 //!                      P.weight.nested_absmax F32 [blocks/256]     P.weight.nested_quant_map F32 [256]
 //!                      P.weight.quant_state.bitsandbytes__nf4 U8: JSON
 //! LLM.int8             P.weight I8 [out, in]    P.SCB F32 [out]   P.weight_format U8 []
-//! FP8                  P.weight F8_E4M3 [out, in]     P.weight_scale_inv F32 [out/128, in/128]
+//! FP8 in tiles         P.weight F8_E4M3 [out, in]     P.weight_scale_inv F32 [out/128, in/128]
+//! FP8 of rows, tensors P.weight F8_E4M3 [out, in]     P.weight_scale F32 [out, 1] | [1]
+//! MXFP8                P.weight F8_E4M3 [out, in]     P.weight_scale U8 [out, in/32]: exponents, E8M0
+//! MXFP4 of gpt-oss     P_blocks U8 [experts, out, in/32, 16]     P_scales U8 [experts, out, in/32]: exponents, E8M0
 //! ```
 //!
 //! The scales of a panel are known when the panel is; doubly quantised ones, and the JSON that holds their mean,
-//! when the whole tensor is. The length of that JSON depends on the digits of the mean: the longest is reserved, at
+//! when the whole tensor is. The one scale of a whole tensor needs all values before any is encoded: they are made
+//! twice (`largest.rs`). The length of that JSON depends on the digits of the mean: the longest is reserved, at
 //! the end of the file, and the file is cut when it is known.
-
-use std::sync::Arc;
 
 use lorakit_quant::bnb::double_quant::{self, Rounding};
 use lorakit_quant::bnb::{FourBit, Nested, QuantState, int8};
-use lorakit_quant::codec;
-use lorakit_quant::fp8::{ScaleRule, Tiles};
-use lorakit_tensor::{DType, TensorInfo};
+use lorakit_quant::{fp8, mxfp4};
+use lorakit_tensor::DType;
 
-use super::recipe::{Compute, OutputTensor, Recipe};
+use super::float8::{Fp8, TILE};
 
 /// How one weight becomes several tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,11 @@ pub enum Packer {
     },
     /// LLM.int8: one scale for each row.
     Int8,
-    /// 8-bit floats with one scale for each tile of 128 rows and 128 columns.
-    Fp8Tiles,
+    /// 8-bit floats, of which so many share a scale.
+    Fp8(Fp8),
+    /// 4-bit floats of a stack of matrices `(experts, in, out)`, as gpt-oss has them: 32 values of a column share a
+    /// power of two, and matrices are stored transposed. Columns divide into such groups.
+    Mxfp4,
 }
 
 /// How a computed matrix is packed, and what a reader makes of it.
@@ -62,8 +66,8 @@ pub enum Part {
     State,
 }
 
-/// The side of an FP8 tile.
-const TILE: usize = 128;
+/// Values of a group of MXFP8 and MXFP4.
+pub(super) const GROUP: usize = 32;
 
 impl Packer {
     /// What people call it.
@@ -71,7 +75,11 @@ impl Packer {
         match self {
             Packer::FourBit { kind, .. } => label(kind),
             Packer::Int8 => "INT8",
-            Packer::Fp8Tiles => "FP8",
+            Packer::Fp8(Fp8::Tile) => "FP8",
+            Packer::Fp8(Fp8::Tensor) => "FP8-TENSOR",
+            Packer::Fp8(Fp8::Row) => "FP8-CHANNEL",
+            Packer::Fp8(Fp8::Group) => "MXFP8",
+            Packer::Mxfp4 => "MXFP4",
         }
     }
 
@@ -79,26 +87,54 @@ impl Packer {
     pub(super) fn rows_together(self, cols: usize) -> usize {
         match self {
             Packer::FourBit { block, .. } => block / gcd(block, cols.max(1)),
-            Packer::Int8 => 1,
-            Packer::Fp8Tiles => TILE,
+            Packer::Fp8(Fp8::Tile) => TILE,
+            Packer::Mxfp4 => GROUP,
+            Packer::Int8 | Packer::Fp8(_) => 1,
         }
     }
 
     /// Bytes of the codes of `values` values.
     pub(super) fn code_bytes(self, values: usize) -> usize {
         match self {
-            Packer::FourBit { .. } => values.div_ceil(2),
-            Packer::Int8 | Packer::Fp8Tiles => values,
+            Packer::FourBit { .. } | Packer::Mxfp4 => values.div_ceil(2),
+            Packer::Int8 | Packer::Fp8(_) => values,
         }
     }
 
-    /// Number of scales of the first `rows` rows.
+    /// Values of a row that must be a multiple of this.
+    pub fn cols_together(self) -> usize {
+        if self == Packer::Fp8(Fp8::Group) { GROUP } else { 1 }
+    }
+
+    /// Number of scales that are known with the first `rows` rows: none where all rows share one.
     pub(super) fn scales(self, rows: usize, cols: usize) -> usize {
         match self {
             Packer::FourBit { block, .. } => (rows * cols).div_ceil(block),
             Packer::Int8 => rows,
-            Packer::Fp8Tiles => rows.div_ceil(TILE) * cols.div_ceil(TILE),
+            Packer::Fp8(fp8) => fp8.tiles(cols).map_or(0, |t| rows.div_ceil(t.height) * t.per_row()),
+            Packer::Mxfp4 => rows / GROUP * cols,
         }
+    }
+
+    /// The dtype of scales.
+    pub(super) fn scale_dtype(self) -> DType {
+        match self {
+            Packer::FourBit { nested: true, .. } | Packer::Fp8(Fp8::Group) | Packer::Mxfp4 => DType::U8,
+            _ => DType::F32,
+        }
+    }
+
+    /// Scales as they are stored, where they are stored one by one.
+    pub(super) fn scale_bytes(self, scales: &[f32]) -> Vec<u8> {
+        match self {
+            Packer::Fp8(Fp8::Group) | Packer::Mxfp4 => scales.iter().map(|scale| fp8::e8m0(*scale)).collect(),
+            _ => little_endian(scales),
+        }
+    }
+
+    /// Whether the largest magnitude of the whole tensor is needed before any value can be encoded.
+    pub(super) fn needs_largest(self) -> bool {
+        self == Packer::Fp8(Fp8::Tensor)
     }
 
     /// Whether the scales of the whole tensor are needed before any can be written.
@@ -106,9 +142,17 @@ impl Packer {
         matches!(self, Packer::FourBit { nested: true, .. })
     }
 
-    /// Encodes rows that start at a multiple of [`Self::rows_together`]; adds their scales to `scales` and replaces
-    /// `values` by what a reader will see (before the scales are quantised themselves).
-    pub(super) fn encode(self, cols: usize, values: &mut [f32], codes: &mut [u8], scales: &mut Vec<f32>) {
+    /// Encodes rows that start at a multiple of [`Self::rows_together`] in a tensor whose largest magnitude is
+    /// `largest`, where that is needed; adds their scales to `scales` and replaces `values` by what a reader will see
+    /// (before the scales are quantised themselves).
+    pub(super) fn encode(
+        self,
+        cols: usize,
+        largest: f32,
+        values: &mut [f32],
+        codes: &mut [u8],
+        scales: &mut Vec<f32>,
+    ) {
         let from = scales.len();
         scales.resize(from + self.scales(values.len() / cols.max(1), cols), 0.0);
         let scales = &mut scales[from..];
@@ -121,22 +165,49 @@ impl Packer {
                 int8::encode(values, cols, codes, scales);
                 int8::decode(codes, scales, cols, 0, values);
             }
-            Packer::Fp8Tiles => {
-                let tiles = Tiles { cols, height: TILE, width: TILE };
-                tiles.encode(ScaleRule::Reciprocal, values, codes, scales);
-                if let Some(codec) = codec(DType::F8_E4M3) {
-                    codec.decode(codes, values);
+            Packer::Fp8(fp8) => fp8.encode(cols, largest, values, codes, scales),
+            Packer::Mxfp4 => {
+                let strips = values.chunks_exact_mut((GROUP * cols).max(1));
+                let strips = strips.zip(codes.chunks_exact_mut((GROUP / 2 * cols).max(1)));
+                for ((values, codes), scales) in strips.zip(scales.chunks_exact_mut(cols.max(1))) {
+                    mxfp4::encode_columns(cols, values, codes, scales);
                 }
-                tiles.scale(scales, 0, values);
             }
         }
     }
 }
 
 impl Packed {
-    /// The parts that need all scales of a tensor.
-    pub(super) fn finish(&self, scales: &[f32]) -> Vec<(Part, Vec<u8>)> {
-        let Packer::FourBit { kind, block, nested: true } = self.packing else { return Vec::new() };
+    /// Rows of a panel, at least, whose codes and scales are stored one after another.
+    pub(super) fn rows_of_panel(&self, cols: usize) -> usize {
+        self.transposed_rows().unwrap_or(self.packing.rows_together(cols)).max(1)
+    }
+
+    /// Rows of a matrix that is stored transposed.
+    fn transposed_rows(&self) -> Option<usize> {
+        match (self.packing, self.shape.as_slice()) {
+            (Packer::Mxfp4, [.., rows, _]) => Some(*rows),
+            _ => None,
+        }
+    }
+
+    /// Brings the codes and scales of a panel, as [`Packer::encode`] made them, into the order in which they are stored.
+    pub(super) fn arrange(&self, cols: usize, codes: &mut Vec<u8>, scales: &mut Vec<f32>) {
+        if let Some(rows) = self.transposed_rows() {
+            transpose(codes, GROUP / 2, rows / GROUP, cols);
+            transpose(scales, 1, rows / GROUP, cols);
+        }
+    }
+
+    /// The parts that need all scales of a tensor, or its largest magnitude.
+    pub(super) fn finish(&self, scales: &[f32], largest: f32) -> Vec<(Part, Vec<u8>)> {
+        let (kind, block) = match self.packing {
+            Packer::FourBit { kind, block, nested: true } => (kind, block),
+            Packer::Fp8(fp8 @ Fp8::Tensor) => {
+                return vec![(Part::Scales, little_endian(&[fp8.scale(largest)]))];
+            }
+            _ => return Vec::new(),
+        };
         let offset = double_quant::offset(scales);
         let mut codes = vec![0; scales.len()];
         let mut nested = vec![0.0; scales.len().div_ceil(double_quant::BLOCK)];
@@ -150,68 +221,26 @@ impl Packed {
     }
 }
 
-impl OutputTensor {
-    /// The tensors that hold `weight`, a computed matrix, in this packing. A reader gets values of `dtype`.
-    ///
-    /// The module of `P.weight` is `P`.
-    pub fn packed(weight: TensorInfo, compute: Compute, packing: Packer, dtype: DType) -> Vec<Self> {
-        let (rows, cols) = (compute.rows, compute.cols);
-        let name = weight.name.clone();
-        let module = name.strip_suffix(".weight").unwrap_or(&name).to_string();
-        let scales = packing.scales(rows, cols);
-        let (dtype_of_codes, shape_of_codes) = match packing {
-            Packer::FourBit { .. } => (DType::U8, vec![packing.code_bytes(rows * cols), 1]),
-            Packer::Int8 => (DType::I8, weight.shape.clone()),
-            Packer::Fp8Tiles => (DType::F8_E4M3, weight.shape.clone()),
-        };
-        let tensor = |name: String, dtype, shape: Vec<usize>, recipe| OutputTensor {
-            info: TensorInfo { name, dtype, shape },
-            recipe,
-        };
-        let part = |part| Recipe::Part { of: name.clone(), part };
-        let given = |bytes: Vec<u8>| Recipe::Bytes(Arc::from(bytes));
-        let shape = weight.shape.clone();
-        let compute = Compute { packing: Some(Packed { packing, shape: shape.clone(), dtype }), ..compute };
-        let mut tensors =
-            vec![tensor(name.clone(), dtype_of_codes, shape_of_codes, Recipe::Compute(Box::new(compute)))];
-        match packing {
-            Packer::FourBit { kind, block, nested } => {
-                let scale_dtype = if nested { DType::U8 } else { DType::F32 };
-                tensors.push(tensor(format!("{name}.absmax"), scale_dtype, vec![scales], part(Part::Scales)));
-                let map = given(little_endian(kind.table()));
-                tensors.push(tensor(format!("{name}.quant_map"), DType::F32, vec![16], map));
-                let key = format!("{name}.quant_state.bitsandbytes__{}", kind.name());
-                if nested {
-                    let count = scales.div_ceil(double_quant::BLOCK);
-                    let nested = part(Part::NestedScales);
-                    tensors.push(tensor(format!("{name}.nested_absmax"), DType::F32, vec![count], nested));
-                    let map = given(little_endian(&double_quant::MAP));
-                    tensors.push(tensor(format!("{name}.nested_quant_map"), DType::F32, vec![256], map));
-                    let longest = state(kind, block, &shape, dtype, Some(0.0)).json_len_max();
-                    tensors.push(tensor(key, DType::U8, vec![longest], part(Part::State)));
-                } else {
-                    let json = state(kind, block, &shape, dtype, None).to_json().into_bytes();
-                    tensors.push(tensor(key, DType::U8, vec![json.len()], given(json)));
-                }
-            }
-            Packer::Int8 => {
-                tensors.push(tensor(format!("{module}.SCB"), DType::F32, vec![rows], part(Part::Scales)));
-                let format = tensor(format!("{module}.weight_format"), DType::U8, Vec::new(), given(vec![0]));
-                tensors.push(format);
-            }
-            Packer::Fp8Tiles => {
-                let tiles = vec![rows.div_ceil(TILE), cols.div_ceil(TILE)];
-                let name = format!("{module}.weight_scale_inv");
-                tensors.push(tensor(name, DType::F32, tiles, part(Part::Scales)));
-            }
-        }
-        tensors
-    }
-}
-
-fn state(kind: FourBit, block: usize, shape: &[usize], dtype: DType, offset: Option<f32>) -> QuantState {
+pub(super) fn state(
+    kind: FourBit,
+    block: usize,
+    shape: &[usize],
+    dtype: DType,
+    offset: Option<f32>,
+) -> QuantState {
     let nested = offset.map(|offset| Nested { offset });
     QuantState { quant_type: kind, block_size: block, dtype, shape: shape.to_vec(), nested }
+}
+
+/// Transposes matrices of `rows` x `cols` units, of `unit` items each.
+fn transpose<T: Copy>(items: &mut Vec<T>, unit: usize, rows: usize, cols: usize) {
+    let mut turned = Vec::with_capacity(items.len());
+    for matrix in items.chunks_exact((unit * rows * cols).max(1)) {
+        for (col, row) in (0..cols).flat_map(|col| (0..rows).map(move |row| (col, row))) {
+            turned.extend_from_slice(&matrix[(row * cols + col) * unit..][..unit]);
+        }
+    }
+    *items = turned;
 }
 
 /// The bytes of `values` as they are stored.

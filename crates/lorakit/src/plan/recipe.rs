@@ -135,9 +135,14 @@ impl Compute {
         self.dora.is_some() || !self.terms.is_empty() || !self.replaced.is_empty()
     }
 
-    /// Rows that must be stored together.
+    /// Rows that must be encoded together.
     pub(super) fn rows_together(&self) -> usize {
         self.packing.as_ref().map_or(1, |packed| packed.packing.rows_together(self.cols))
+    }
+
+    /// Rows of a panel, at least, so that it is stored in one piece.
+    pub(super) fn rows_of_panel(&self) -> usize {
+        self.packing.as_ref().map_or(1, |packed| packed.rows_of_panel(self.cols))
     }
 
     /// Every term, inside and outside a norm.

@@ -156,7 +156,7 @@ impl Recipe {
 
 /// The recipe for the same values as a matrix of `rows` rows: what adds nothing can be cut in any way, and a
 /// vector, which is one row, can be made one column.
-fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Compute> {
+pub(crate) fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Compute> {
     if (compute.rows, compute.cols) == (rows, cols) {
         return Ok(compute);
     }

@@ -281,7 +281,7 @@ impl Plan {
                     }
                     Recipe::Compute(compute) => {
                         let step = (PANEL / compute.cols.max(1)).max(1).next_multiple_of(4);
-                        let step = step.next_multiple_of(compute.rows_together());
+                        let step = step.next_multiple_of(compute.rows_of_panel());
                         let starts = (0..compute.rows).step_by(step);
                         let job = jobs.len();
                         let parts = parts.remove(tensor.info.name.as_str()).unwrap_or_default();

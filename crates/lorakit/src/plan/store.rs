@@ -5,7 +5,9 @@ use std::ops::Range;
 use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
 
-use super::pack::Packer;
+use super::compute::rows_of_piece;
+use super::largest::Largest;
+use super::pack::Packed;
 use super::recipe::{Compute, Importance};
 use crate::{Error, ErrorKind, Result};
 
@@ -14,14 +16,18 @@ pub(super) enum Store<'a> {
     /// Blocks of one type.
     Blocks { encoder: &'static dyn Encoder, decoder: &'static dyn Codec, importance: Option<&'a Importance> },
     /// Codes, with scales in another tensor.
-    Packed(Packer),
+    Packed { packed: &'a Packed, largest: Option<Largest> },
 }
 
 impl<'a> Store<'a> {
     /// The form of a tensor of `dtype` that `compute` produces.
     pub(super) fn new(compute: &'a Compute, dtype: DType, name: &str) -> Result<Self> {
         if let Some(packed) = &compute.packing {
-            return Ok(Store::Packed(packed.packing));
+            let packing = packed.packing;
+            let pieces =
+                || compute.rows.div_ceil(rows_of_piece(compute.cols, packing.rows_together(compute.cols)));
+            let largest = packing.needs_largest().then(|| Largest::new(pieces()));
+            return Ok(Store::Packed { packed, largest });
         }
         match (encoder(dtype), codec(dtype)) {
             (Some(encoder), Some(decoder)) => {
@@ -38,7 +44,7 @@ impl<'a> Store<'a> {
     pub(super) fn bytes(&self, values: usize) -> usize {
         match self {
             Store::Blocks { encoder, .. } => encoder.dtype().byte_len(values as u64).unwrap_or(0) as usize,
-            Store::Packed(packing) => packing.code_bytes(values),
+            Store::Packed { packed, .. } => packed.packing.code_bytes(values),
         }
     }
 
@@ -46,7 +52,15 @@ impl<'a> Store<'a> {
     pub(super) fn rows_together(&self, cols: usize) -> usize {
         match self {
             Store::Blocks { .. } => 1,
-            Store::Packed(packing) => packing.rows_together(cols),
+            Store::Packed { packed, .. } => packed.packing.rows_together(cols),
+        }
+    }
+
+    /// The search for the largest magnitude, which must be over before anything is stored.
+    pub(super) fn largest(&self) -> Option<&Largest> {
+        match self {
+            Store::Packed { largest, .. } => largest.as_ref(),
+            Store::Blocks { .. } => None,
         }
     }
 
@@ -54,7 +68,7 @@ impl<'a> Store<'a> {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Store::Blocks { encoder, .. } => encoder.dtype().name(),
-            Store::Packed(packing) => packing.name(),
+            Store::Packed { packed, .. } => packed.packing.name(),
         }
     }
 
@@ -76,7 +90,17 @@ impl<'a> Store<'a> {
                 }
                 decoder.decode(out, values);
             }
-            Store::Packed(packing) => packing.encode(cols, values, out, scales),
+            Store::Packed { packed, largest } => {
+                let largest = largest.as_ref().map_or(0.0, Largest::so_far);
+                packed.packing.encode(cols, largest, values, out, scales);
+            }
+        }
+    }
+
+    /// Brings the bytes and scales of a panel, whose rows were put one after another, into the order of the file.
+    pub(super) fn arrange(&self, cols: usize, bytes: &mut Vec<u8>, scales: &mut Vec<f32>) {
+        if let Store::Packed { packed, .. } = self {
+            packed.arrange(cols, bytes, scales);
         }
     }
 

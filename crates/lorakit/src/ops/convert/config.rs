@@ -46,6 +46,9 @@ pub(super) fn config(
     for (key, gguf) in SIZES {
         set(key, keys.required_integer(gguf)?.into());
     }
+    for (name, key) in class.entries.iter().filter_map(|(name, key)| Some((name, key.as_str()?))) {
+        set(name, keys.required_integer(key)?.into());
+    }
     set("num_key_value_heads", heads(keys)?.key_value.into());
     set("head_dim", head_dim(keys)?.into());
     set("vocab_size", vocab_size(tensors)?.into());

@@ -118,7 +118,13 @@ mod tests {
         metadata.set("tokenizer.ggml.tokens", GgufValue::Array(Array::String(tokens)));
         metadata.set("tokenizer.ggml.merges", GgufValue::Array(Array::String(vec!["a b".into()])));
 
-        let rules = by_gguf(family).unwrap().tensors().iter();
+        let architecture = by_gguf(family).unwrap();
+        if architecture.hf_classes()[0].experts {
+            for key in ["expert_count", "expert_used_count", "expert_feed_forward_length"] {
+                metadata.set(&format!("{family}.{key}"), GgufValue::U32(2));
+            }
+        }
+        let rules = architecture.tensors().iter();
         let tensors = rules.filter(|rule| rule.is_required(false)).map(|rule| {
             let name = rule.gguf_name(rule.is_layered().then_some(0));
             let rows = if name.starts_with("token_embd") {
@@ -128,7 +134,8 @@ mod tests {
             } else {
                 8
             };
-            TensorInfo { name, dtype: DType::F32, shape: vec![rows, 8] }
+            let shape = if rule.is_stacked() { vec![2, rows, 8] } else { vec![rows, 8] };
+            TensorInfo { name, dtype: DType::F32, shape }
         });
         (metadata, Source(tensors.collect(), Vec::new()))
     }
@@ -157,8 +164,11 @@ mod tests {
             let (metadata, source) = model(architecture.gguf());
             assert_eq!(hf_files(&metadata, &source, DType::F16).unwrap().len(), 5);
             let tensors = hf_tensors(architecture, &metadata, &source.0).unwrap();
-            assert!(tensors.iter().map(|tensor| tensor.source).eq(0..source.0.len()));
-            let permuted = tensors.iter().filter(|tensor| tensor.rows != RowMap::Identity).count();
+            let uses = |source: usize| tensors.iter().filter(|tensor| tensor.source == source).count();
+            for (index, info) in source.0.iter().enumerate() {
+                assert_eq!(uses(index), if info.shape.len() == 3 { 2 } else { 1 }, "{}", info.name);
+            }
+            let permuted = tensors.iter().filter(|tensor| matches!(tensor.rows, RowMap::Permuted(_))).count();
             assert_eq!(permuted, if architecture.gguf() == "llama" { 2 } else { 0 });
         }
     }
@@ -214,8 +224,10 @@ mod tests {
             let error = hf_tensors(by_gguf("llama").unwrap(), &metadata, &source.0).unwrap_err();
             (error.kind(), error.tensor_name().unwrap_or_default().to_string())
         };
-        let unknown = refusal(&|_, source| add(source, "blk.0.ffn_gate_exps.weight"));
-        assert_eq!(unknown, (ErrorKind::Unsupported, "blk.0.ffn_gate_exps.weight".into()));
+        let unknown = refusal(&|_, source| add(source, "blk.0.ffn_gate_chexps.weight"));
+        assert_eq!(unknown, (ErrorKind::Unsupported, "blk.0.ffn_gate_chexps.weight".into()));
+        let no_stack = refusal(&|_, source| add(source, "blk.0.ffn_gate_exps.weight"));
+        assert_eq!(no_stack, (ErrorKind::Corrupt, "blk.0.ffn_gate_exps.weight".into()));
         let beyond = refusal(&|_, source| add(source, "blk.1.attn_norm.weight"));
         assert_eq!(beyond, (ErrorKind::Corrupt, "blk.1.attn_norm.weight".into()));
         let absent = refusal(&|metadata, _| metadata.set("llama.block_count", GgufValue::U32(u32::MAX)));

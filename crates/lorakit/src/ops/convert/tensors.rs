@@ -6,7 +6,7 @@ use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{Error, ErrorKind, Result, TensorInfo};
 
 use super::keys::Keys;
-use crate::arch::{Architecture, Heads, RowPermutation};
+use crate::arch::{Architecture, Heads, Match, RowPermutation};
 
 /// A tensor of the Hugging Face checkpoint and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,10 +26,13 @@ pub(crate) enum RowMap {
     Identity,
     /// Row `n` is row `gguf_row(n)` of the source.
     Permuted(RowPermutation),
+    /// Those of one expert in a stack.
+    Expert(usize),
 }
 
 /// The tensors of the checkpoint, in the order of `tensors`. Every GGUF tensor is used once, but for those that
-/// the family drops (see [`TensorRule::dropped`](crate::arch::TensorRule::dropped)).
+/// the family drops (see [`TensorRule::dropped`](crate::arch::TensorRule::dropped)), and for stacks of experts, which
+/// are used once for each expert.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] for a tensor that the family does not know; [`ErrorKind::NotFound`] if one that it
@@ -43,8 +46,8 @@ pub(crate) fn hf_tensors(
     let layers = keys.required_integer("block_count")?;
     let heads = heads(keys)?;
     let present: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    let experts = keys.integer("expert_count")?.is_some_and(|count| count > 0);
-    require_all(architecture, experts, layers, &present)?;
+    let experts = keys.integer("expert_count")?.unwrap_or(0);
+    require_all(architecture, experts > 0, layers, &present)?;
 
     let mut mapped = Vec::with_capacity(tensors.len());
     for (source, tensor) in tensors.iter().enumerate() {
@@ -60,8 +63,17 @@ pub(crate) fn hf_tensors(
             return fail(ErrorKind::Corrupt, format!("is of a layer beyond the {layers} of the model"));
         }
         if found.rule.is_stacked() {
-            let message = "holds the experts of a layer stacked, which are not taken apart yet";
-            return fail(ErrorKind::Unsupported, message.into());
+            if tensor.shape.len() != 3 || tensor.shape[0] as u64 != experts || tensor.elements() == 0 {
+                let shape = &tensor.shape;
+                let message = format!("has the shape {shape:?}; a stack of {experts} matrices is needed");
+                return fail(ErrorKind::Corrupt, message);
+            }
+            let one = |expert| {
+                let name = Match { expert: Some(expert), ..found }.hf_name()?;
+                Some(HfTensor { name, source, rows: RowMap::Expert(expert) })
+            };
+            mapped.extend((0..tensor.shape[0]).filter_map(one));
+            continue;
         }
         let Some(name) = found.hf_name() else { continue };
         let rows = tensor.shape.first().copied().unwrap_or(1);

@@ -1,4 +1,5 @@
-//! A GGUF file seen as the Hugging Face checkpoint it was made from: names translated, rows put back in order.
+//! A GGUF file seen as the Hugging Face checkpoint it was made from: names translated, rows put back in order, experts
+//! taken out of their stacks.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -22,7 +23,12 @@ pub(crate) struct HfView {
 impl HfView {
     /// The view of `gguf` that `mapped` describes.
     pub(crate) fn new(gguf: Arc<Checkpoint>, mapped: Vec<HfTensor>) -> Self {
-        let info = |t: &HfTensor| TensorInfo { name: t.name.clone(), ..gguf.tensors()[t.source].clone() };
+        let info = |t: &HfTensor| {
+            let stored = &gguf.tensors()[t.source];
+            let outer = usize::from(matches!(t.rows, RowMap::Expert(_)));
+            let shape = stored.shape.get(outer..).unwrap_or_default().to_vec();
+            TensorInfo { name: t.name.clone(), dtype: stored.dtype, shape }
+        };
         let tensors: Vec<TensorInfo> = mapped.iter().map(info).collect();
         let index = tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
         HfView { gguf, mapped, tensors, index }
@@ -40,8 +46,15 @@ impl TensorSource for HfView {
 
     fn read(&self, index: usize, bytes: Range<u64>) -> Result<Cow<'_, [u8]>> {
         let HfTensor { source, rows, .. } = &self.mapped[index];
-        let RowMap::Permuted(permutation) = rows else { return self.gguf.read(*source, bytes) };
         let info = &self.tensors[index];
+        let permutation = match rows {
+            RowMap::Identity => return self.gguf.read(*source, bytes),
+            RowMap::Expert(expert) => {
+                let before = *expert as u64 * info.byte_len();
+                return self.gguf.read(*source, before + bytes.start..before + bytes.end);
+            }
+            RowMap::Permuted(permutation) => permutation,
+        };
         let rows = info.shape.first().copied().unwrap_or(1).max(1);
         let row_bytes = info.byte_len() / rows as u64;
         if bytes.is_empty() || row_bytes == 0 {
@@ -61,10 +74,14 @@ impl TensorSource for HfView {
     }
 
     fn extent(&self, index: usize) -> Option<Extent<'_>> {
-        match self.mapped[index].rows {
-            RowMap::Identity => self.gguf.extent(self.mapped[index].source),
-            RowMap::Permuted(_) => None,
+        let HfTensor { source, rows, .. } = &self.mapped[index];
+        let mut extent = self.gguf.extent(*source)?;
+        match rows {
+            RowMap::Identity => {}
+            RowMap::Expert(expert) => extent.offset += *expert as u64 * self.tensors[index].byte_len(),
+            RowMap::Permuted(_) => return None,
         }
+        Some(extent)
     }
 
     fn path_of(&self, index: usize) -> &Path {

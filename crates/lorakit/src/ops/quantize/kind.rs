@@ -3,7 +3,7 @@
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::mix::FileType;
 
-use crate::plan::Packer;
+use crate::plan::{Fp8, Packer};
 
 /// A type as users name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,8 +14,10 @@ pub enum QuantType {
     FourBit(FourBit),
     /// A Hugging Face folder with bitsandbytes' 8-bit layers.
     Int8,
-    /// A Hugging Face folder with 8-bit floats in tiles of 128 by 128.
-    Fp8,
+    /// A Hugging Face folder with 8-bit floats, of which so many share a scale.
+    Fp8(Fp8),
+    /// A Hugging Face folder with the 4-bit experts of gpt-oss.
+    Mxfp4,
 }
 
 /// A type that is no mix, for lists.
@@ -54,9 +56,33 @@ impl QuantType {
         },
         PackedType {
             name: "fp8",
-            kind: QuantType::Fp8,
+            kind: QuantType::Fp8(Fp8::Tile),
             bits: 8.0,
             about: "8-bit floats, one scale for each tile of 128 x 128 (DeepSeek, Qwen)",
+        },
+        PackedType {
+            name: "fp8-channel",
+            kind: QuantType::Fp8(Fp8::Row),
+            bits: 8.0,
+            about: "8-bit floats, one scale for each row (compressed-tensors)",
+        },
+        PackedType {
+            name: "fp8-tensor",
+            kind: QuantType::Fp8(Fp8::Tensor),
+            bits: 8.0,
+            about: "8-bit floats, one scale for each matrix (compressed-tensors)",
+        },
+        PackedType {
+            name: "mxfp8",
+            kind: QuantType::Fp8(Fp8::Group),
+            bits: 8.25,
+            about: "8-bit floats, a power of two for 32 values (compressed-tensors)",
+        },
+        PackedType {
+            name: "mxfp4",
+            kind: QuantType::Mxfp4,
+            bits: 4.25,
+            about: "4-bit floats, a power of two for 32 values: the experts of gpt-oss, only those",
         },
     ];
 
@@ -72,7 +98,8 @@ impl QuantType {
             QuantType::Mix(_) => None,
             QuantType::FourBit(kind) => Some(Packer::FourBit { kind, block, nested }),
             QuantType::Int8 => Some(Packer::Int8),
-            QuantType::Fp8 => Some(Packer::Fp8Tiles),
+            QuantType::Fp8(fp8) => Some(Packer::Fp8(fp8)),
+            QuantType::Mxfp4 => Some(Packer::Mxfp4),
         }
     }
 }

@@ -5,6 +5,7 @@ mod imatrix;
 mod kind;
 mod metadata;
 mod mix;
+mod mxfp4;
 mod packed;
 
 use std::path::{Path, PathBuf};

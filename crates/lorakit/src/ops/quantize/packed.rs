@@ -4,9 +4,10 @@ use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
 use super::mix::Chosen;
+use super::mxfp4;
 use crate::fit::{is_embedding, is_head};
 use crate::model::torch_name;
-use crate::plan::{Compute, OutputTensor, Packer, Recipe};
+use crate::plan::{Compute, Fp8, OutputTensor, Packer, Recipe};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What became of the tensors of a model.
@@ -14,9 +15,11 @@ pub(crate) struct PackedModel {
     pub(crate) tensors: Vec<OutputTensor>,
     pub(crate) chosen: Vec<Chosen>,
     /// Modules that loaders would expect to be packed and that are not.
-    skipped: Vec<String>,
-    dtype: DType,
-    packing: Packer,
+    pub(super) skipped: Vec<String>,
+    /// All linear modules that are not packed, the output and what routes experts among them.
+    pub(super) unpacked: Vec<String>,
+    pub(super) dtype: DType,
+    pub(super) packing: Packer,
 }
 
 /// Packs the linear layers among `tensors`; with `promote`, not those that adapters change. Readers get values of
@@ -25,7 +28,7 @@ pub(crate) struct PackedModel {
 /// Embeddings, the output, norms, routers and stacked experts stay as they are, as transformers leaves them.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a model whose layers are not stored as `(out, in)`.
+/// [`ErrorKind::Unsupported`] for a model whose layers are not stored as `(out, in)`, and as [`mxfp4::apply`].
 pub(crate) fn apply(
     model: &Model,
     tensors: Vec<OutputTensor>,
@@ -33,17 +36,25 @@ pub(crate) fn apply(
     dtype: DType,
     promote: bool,
 ) -> Result<PackedModel> {
+    if packing == Packer::Mxfp4 {
+        return mxfp4::apply(model, tensors, dtype, promote);
+    }
     if model.config.as_ref().and_then(|c| c.model_type()) == Some("gpt2") {
         let message = format!("stores its layers transposed, which is not supported for {}", packing.name());
         return Err(Error::new(ErrorKind::Unsupported, message).at(&model.path));
     }
-    let (mut written, mut chosen, mut skipped) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut written, mut chosen) = (Vec::new(), Vec::new());
+    let (mut skipped, mut unpacked) = (Vec::new(), Vec::new());
     for tensor in tensors {
         let from = tensor.source_dtype().unwrap_or(tensor.info.dtype).name();
         let module = tensor.info.name.strip_suffix(".weight").map(str::to_string);
-        let why = match reason_to_keep(&tensor, module.as_deref()) {
-            Some(why) => Some(why),
+        let why = match reason_to_keep(&tensor, module.as_deref(), packing) {
+            Some(Kept { why, linear }) => {
+                unpacked.extend(module.filter(|_| linear));
+                Some(why)
+            }
             None if promote && tensor.edited() => {
+                unpacked.extend(module.clone());
                 skipped.extend(module);
                 Some("changed by the adapter: promoted")
             }
@@ -67,22 +78,32 @@ pub(crate) fn apply(
         };
         written.extend(OutputTensor::packed(tensor.info, compute, packing, dtype));
     }
-    Ok(PackedModel { tensors: written, chosen, skipped, dtype, packing })
+    Ok(PackedModel { tensors: written, chosen, skipped, unpacked, dtype, packing })
 }
 
-/// Why a tensor is not packed.
-fn reason_to_keep(tensor: &OutputTensor, module: Option<&str>) -> Option<&'static str> {
+/// Why a tensor is not packed, and whether it belongs to a linear module.
+struct Kept {
+    why: &'static str,
+    linear: bool,
+}
+
+fn reason_to_keep(tensor: &OutputTensor, module: Option<&str>, packing: Packer) -> Option<Kept> {
     let shape = tensor.info.shape.as_slice();
-    let Some(module) = module else { return Some("not a weight") };
+    let kept = |why| Some(Kept { why, linear: false });
+    let linear = |why| Some(Kept { why, linear: true });
+    let Some(module) = module else { return kept("not a weight") };
     let last = module.rsplit('.').next().unwrap_or_default();
     match shape {
-        _ if is_embedding(module) => Some("an embedding"),
-        _ if is_head(module) => Some("the output"),
-        [_, _] if module.contains("norm") => Some("a norm"),
-        [_, _] if matches!(last, "gate" | "router" | "shared_expert_gate") => Some("routes experts"),
+        _ if is_embedding(module) => kept("an embedding"),
+        _ if is_head(module) => linear("the output"),
+        [_, _] if module.contains("norm") => kept("a norm"),
+        [_, _] if matches!(last, "gate" | "router" | "shared_expert_gate") => linear("routes experts"),
+        [_, cols] if !cols.is_multiple_of(packing.cols_together()) => {
+            linear("rows do not divide into groups of 32")
+        }
         [_, _] => None,
-        [_] => Some("a vector"),
-        _ => Some("not a matrix"),
+        [_] => kept("a vector"),
+        _ => kept("not a matrix"),
     }
 }
 
@@ -113,14 +134,63 @@ impl PackedModel {
             })
         };
         match self.packing {
+            Packer::Mxfp4 => mxfp4::quantization_config(&self.skipped),
             Packer::FourBit { kind, nested, .. } => bitsandbytes(true, kind.name(), nested, compute),
             Packer::Int8 => bitsandbytes(false, "fp4", false, "float32"),
-            Packer::Fp8Tiles => json!({
+            Packer::Fp8(Fp8::Tile) => json!({
                 "quant_method": "fp8",
                 "activation_scheme": "dynamic",
                 "weight_block_size": [128, 128],
                 "modules_to_not_convert": skipped,
             }),
+            Packer::Fp8(Fp8::Row) => {
+                self.compressed_tensors("float-quantized", &args("channel"), &args("token"))
+            }
+            Packer::Fp8(Fp8::Tensor) => {
+                self.compressed_tensors("float-quantized", &args("tensor"), &args("token"))
+            }
+            Packer::Fp8(Fp8::Group) => {
+                let mut group = args("group");
+                group["group_size"] = 32.into();
+                group["scale_dtype"] = "torch.uint8".into();
+                group["zp_dtype"] = "torch.uint8".into();
+                self.compressed_tensors("mxfp8-quantized", &group, &group)
+            }
         }
     }
+
+    /// The configuration of compressed-tensors, for weights and activations whose scales are those of `weights` and
+    /// `activations`. Activations are quantised as they come.
+    fn compressed_tensors(&self, format: &str, weights: &Value, activations: &Value) -> Value {
+        let args = |args: &Value, dynamic: bool| {
+            let mut args = args.clone();
+            args["dynamic"] = dynamic.into();
+            args
+        };
+        let mut ignore = self.unpacked.clone();
+        if !ignore.iter().any(|module| is_head(module)) {
+            ignore.push("lm_head".to_string());
+        }
+        json!({
+            "quant_method": "compressed-tensors",
+            "format": format,
+            "quantization_status": "compressed",
+            "config_groups": {
+                "group_0": {
+                    "targets": ["Linear"],
+                    "weights": args(weights, false),
+                    "input_activations": args(activations, true),
+                    "output_activations": null,
+                },
+            },
+            "ignore": ignore,
+            "kv_cache_scheme": null,
+            "global_compression_ratio": null,
+        })
+    }
+}
+
+/// The `QuantizationArgs` of 8-bit floats.
+fn args(strategy: &str) -> Value {
+    json!({ "num_bits": 8, "type": "float", "strategy": strategy, "symmetric": true })
 }

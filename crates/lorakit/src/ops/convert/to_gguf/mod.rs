@@ -14,6 +14,7 @@ mod files;
 mod general;
 mod metadata;
 mod name;
+mod packed;
 mod rope;
 mod tensors;
 mod tokenizer;

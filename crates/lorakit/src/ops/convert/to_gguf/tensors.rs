@@ -22,22 +22,16 @@ pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Res
     let params = Params::new(config)?;
     let layers = params.required_integer("num_hidden_layers")? as usize;
     tensors.retain(|tensor| !params.architecture.skips(&tensor.info.name));
-    tensors.sort_by(|a, b| (origin(a), &a.info.name).cmp(&(origin(b), &b.info.name)));
+    let mut found = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        found.extend(find(&params, layers, tensor)?);
+    }
+    found.sort_by(|a, b| (origin(&a.tensor), &a.name).cmp(&(origin(&b.tensor), &b.name)));
 
     let mut orders = HashMap::new();
     let mut output = super::rope::factors(&params)?;
-    let mut stacks = Stacks::new(&params, &tensors)?;
-    for tensor in tensors {
-        let name = tensor.info.name.clone();
-        let Some(found) = params.architecture.match_hf(&name) else {
-            let family = params.architecture.gguf();
-            let message = format!("is not a tensor of the family `{family}` as it is known");
-            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&name));
-        };
-        if found.layer.is_some_and(|layer| layer >= layers) {
-            let message = format!("is of a layer beyond the {layers} of the model");
-            return Err(Error::corrupt(message).tensor(&name));
-        }
+    let mut stacks = Stacks::new(&params, &found)?;
+    for Found { name, found, tensor } in found {
         if let Some(expert) = found.expert {
             output.extend(stacks.add(found, expert, tensor)?);
             continue;
@@ -61,6 +55,39 @@ pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Res
     let dtype =
         |tensor: OutputTensor| if is_f32(&tensor.info) { tensor.with_dtype(DType::F32) } else { tensor };
     Ok(output.into_iter().map(dtype).collect())
+}
+
+/// A tensor, and the rule that it is of.
+pub(super) struct Found {
+    /// The Hugging Face name that orders it; with the placeholder of the expert in it, for all experts of a layer.
+    pub(super) name: String,
+    pub(super) found: Match<'static>,
+    pub(super) tensor: OutputTensor,
+}
+
+/// The rule of a tensor, or those of its parts.
+fn find(params: &Params<'_>, layers: usize, tensor: OutputTensor) -> Result<Vec<Found>> {
+    let name = tensor.info.name.clone();
+    let within = |found: &Match<'_>| match found.layer {
+        Some(layer) if layer >= layers => {
+            let message = format!("is of a layer beyond the {layers} of the model");
+            Err(Error::corrupt(message).tensor(&name))
+        }
+        _ => Ok(()),
+    };
+    if let Some(found) = params.architecture.match_hf(&name) {
+        within(&found)?;
+        let name = found.hf_name().unwrap_or_else(|| name.clone());
+        return Ok(vec![Found { name, found, tensor }]);
+    }
+    let parts = params.architecture.match_packed(&name);
+    let Some(first) = parts.first() else {
+        let family = params.architecture.gguf();
+        let message = format!("is not a tensor of the family `{family}` as it is known");
+        return Err(Error::new(ErrorKind::Unsupported, message).tensor(&name));
+    };
+    within(first)?;
+    super::packed::unpack(params, parts, tensor)
 }
 
 /// Whether llama.cpp needs the tensor in F32: vectors, norms, the routers of experts, rotary factors.
@@ -114,20 +141,12 @@ struct Stack {
 }
 
 impl Stacks {
-    fn new(params: &Params<'_>, tensors: &[OutputTensor]) -> Result<Self> {
+    fn new(params: &Params<'_>, tensors: &[Found]) -> Result<Self> {
         let mut left = BTreeMap::new();
-        for tensor in tensors {
-            if let Some(Match { layer, expert: Some(_), .. }) =
-                params.architecture.match_hf(&tensor.info.name)
-            {
-                *left.entry(layer).or_default() += 1;
-            }
+        for Found { found, .. } in tensors.iter().filter(|tensor| tensor.found.expert.is_some()) {
+            *left.entry(found.layer).or_default() += 1;
         }
-        let experts = match params.integer("num_local_experts")? {
-            Some(experts) => experts,
-            None => params.integer("num_experts")?.unwrap_or(0),
-        };
-        Ok(Stacks { experts: experts as usize, left, waiting: BTreeMap::new() })
+        Ok(Stacks { experts: params.experts()?, left, waiting: BTreeMap::new() })
     }
 
     /// The stacks of a layer, by Hugging Face name, once the last of its experts is there.

@@ -1,0 +1,106 @@
+//! The largest magnitude of a whole tensor, which some packings need before they encode any of it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::Result;
+
+/// A search that all threads share that come for its result: each takes pieces of the tensor until none is left.
+pub(super) struct Largest {
+    pieces: usize,
+    next: AtomicUsize,
+    found: Mutex<Found>,
+    complete: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Found {
+    pieces: usize,
+    largest: f32,
+}
+
+/// A piece that was taken. It counts as searched when this is dropped, even after an error, so that nobody waits for
+/// it in vain.
+struct Piece<'a> {
+    search: &'a Largest,
+    largest: f32,
+}
+
+impl Largest {
+    pub(super) fn new(pieces: usize) -> Self {
+        Largest { pieces, next: AtomicUsize::new(0), found: Mutex::default(), complete: Condvar::new() }
+    }
+
+    /// The largest magnitude of all pieces, of which `of_piece` searches one.
+    ///
+    /// # Errors
+    /// Those of `of_piece`. Other threads then get a result without that piece; theirs are discarded with the run.
+    pub(super) fn find(&self, mut of_piece: impl FnMut(usize) -> Result<f32>) -> Result<f32> {
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.pieces {
+                break;
+            }
+            let mut piece = Piece { search: self, largest: 0.0 };
+            piece.largest = of_piece(index)?;
+        }
+        let all = self.complete.wait_while(self.found(), |found| found.pieces < self.pieces);
+        Ok(all.unwrap_or_else(PoisonError::into_inner).largest)
+    }
+
+    /// What was found so far; all there is after [`Self::find`].
+    pub(super) fn so_far(&self) -> f32 {
+        self.found().largest
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Piece<'_> {
+    fn drop(&mut self) {
+        let mut found = self.search.found();
+        found.pieces += 1;
+        found.largest = found.largest.max(self.largest);
+        self.search.complete.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Error, ErrorKind};
+
+    #[test]
+    fn threads_share_the_pieces() {
+        let (search, searched) = (Largest::new(1000), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let of_piece = |index: usize| {
+                        searched.fetch_add(1, Ordering::Relaxed);
+                        Ok((index * 7 % 1000) as f32)
+                    };
+                    assert_eq!(search.find(of_piece).unwrap(), 999.0);
+                });
+            }
+        });
+        assert_eq!((searched.into_inner(), search.so_far()), (1000, 999.0));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_piece_that_failed() {
+        let search = Largest::new(100);
+        let fail_once = |index| match index {
+            3 => Err(Error::new(ErrorKind::Unsupported, "cannot be read")),
+            _ => Ok(1.0),
+        };
+        let failed = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| search.find(fail_once).is_err())).collect();
+            threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum::<usize>()
+        });
+        assert_eq!(failed, 1);
+        assert_eq!(Largest::new(0).find(|_| Ok(1.0)).unwrap(), 0.0);
+    }
+}
