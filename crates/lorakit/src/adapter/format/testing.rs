@@ -77,6 +77,8 @@ impl Folder {
             replace: false,
             dtype: None,
             base: base.map(Path::to_path_buf),
+            approximate: None,
+            dora_to_lora: None,
             mode: ReadMode::Mapped,
         })
     }

@@ -150,12 +150,14 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &Settings, base: Option<&Ba
             };
             grouped(rows, heads)
         }
-        "gate_up_proj" if !settings.gated => Some(vec![("up_proj", RowOrder::of_ranges([0..rows]))]),
+        "gate_up_proj" if !settings.gated => {
+            Some(vec![("up_proj", RowOrder::of_ranges(std::iter::once(0..rows)))])
+        }
         "gate_up_proj" => rows.is_multiple_of(2).then(|| {
-            let half = |start| RowOrder::of_ranges([start..start + rows / 2]);
+            let half = |start| RowOrder::of_ranges(std::iter::once(start..start + rows / 2));
             vec![("gate_proj", half(0)), ("up_proj", half(rows / 2))]
         }),
-        leaf => Some(vec![(leaf, RowOrder::of_ranges([0..rows]))]),
+        leaf => Some(vec![(leaf, RowOrder::of_ranges(std::iter::once(0..rows)))]),
     };
     let Some(parts) = parts else {
         let message = format!("has {rows} rows in B, which do not form the parts of the fused layer");

@@ -89,7 +89,7 @@ impl Rows {
 
     fn order(self, path: &str, rows: usize, of: fn(RowPermutation, usize) -> usize) -> Result<RowOrder> {
         match self.interleaved.zip(head_count(path)) {
-            None => Ok(RowOrder::of_ranges([0..rows])),
+            None => Ok(RowOrder::of_ranges(std::iter::once(0..rows))),
             Some((heads, count)) => {
                 let permutation = RowPermutation::new(rows, count(heads))?;
                 Ok(RowOrder::of_rows((0..rows).map(|row| of(permutation, row))))
