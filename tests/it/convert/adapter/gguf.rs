@@ -8,16 +8,10 @@ use lorakit_tensor::format::gguf::Value;
 use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorSource};
 use safetensors::tensor::Dtype;
 
+use super::copy;
 use crate::llama::{Factors, Llama};
 use crate::support::{Run, Sandbox, TIMES, edit_json, fixtures, peft, read_json};
 use crate::weights::{Matrix, Tensor, Weights, noise, read_folder, write_file};
-
-/// Copies a golden adapter and its base.
-fn copy(sandbox: &Sandbox, case: &str) {
-    let base = read_json(&peft("peft.json"))["cases"][case]["base"].as_str().unwrap().to_string();
-    sandbox.copy(&peft(&format!("bases/{base}")), "base");
-    sandbox.copy(&peft(&format!("adapters/{case}")), "adapter");
-}
 
 /// `lorakit convert adapter -o adapter.gguf` of a golden adapter.
 fn convert(sandbox: &Sandbox, case: &str, options: &str) -> Run {

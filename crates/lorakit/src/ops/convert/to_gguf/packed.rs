@@ -5,9 +5,9 @@
 //! mlp.experts.down_proj    [E, H, I]                                                      ffn_down_exps
 //! ```
 
-use crate::arch::Params;
 use super::tensors::Found;
 use crate::arch::Match;
+use crate::arch::Params;
 use crate::plan::{OutputTensor, RowOrder};
 use crate::{Error, Result};
 
