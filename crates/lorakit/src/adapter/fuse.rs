@@ -52,7 +52,7 @@ pub(crate) fn fuse(path: &str, parts: &[FusePart<'_>]) -> Result<Module> {
             let own = module.rank();
             let b = match even {
                 true => module.b.clone(),
-                false => module.b.multiplied(module.scale(own) / scale)?,
+                false => module.b.decoded(module.scale(own) / scale)?,
             };
             blocks.push((Factor::matrix(b, part.rows, own), row, if shared { 0 } else { rank }));
             rows_of_a.push((Factor::matrix(module.a.clone(), own, inputs), rank, 0));

@@ -13,7 +13,6 @@ mod job;
 mod kernel;
 mod largest;
 mod mosaic;
-mod multiple;
 mod pack;
 mod parts;
 mod progress;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use lorakit_tensor::{DType, Extent, Result as TensorResult, TensorInfo, TensorSource};
+use lorakit_tensor::{Extent, Result as TensorResult, TensorInfo, TensorSource};
 
 use super::Factor;
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -63,20 +63,6 @@ impl TensorRef {
         let mosaic = Mosaic { info: [TensorInfo { shape, ..first }], cols, size, pieces: placed };
         debug_assert_eq!(mosaic.info[0].elements() % cols.max(1) as u64, 0);
         Ok(TensorRef::new(Arc::new(mosaic), 0))
-    }
-
-    /// A tensor of zeros that is called, and lies, as this one.
-    pub(crate) fn zeros_like(&self, dtype: DType, shape: Vec<usize>) -> Self {
-        let info = TensorInfo { name: self.info().name.clone(), dtype, shape };
-        let piece = Piece {
-            tensor: self.clone(),
-            view: Factor::matrix(self.clone(), 1, self.info().elements() as usize).take_rows(0, 0, 1),
-            row: 0,
-            col: 0,
-        };
-        let cols = info.elements() as usize;
-        let size = dtype.block().bytes;
-        TensorRef::new(Arc::new(Mosaic { info: [info], cols, size, pieces: vec![piece] }), 0)
     }
 }
 
@@ -239,11 +225,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn zeros_take_a_name() {
-        let zeros = tensor("w", &[2], &[1.0, 2.0]).zeros_like(DType::BF16, vec![3, 2]);
-        assert_eq!((zeros.info().name.as_str(), zeros.values().unwrap()), ("w", vec![0.0; 6]));
     }
 }

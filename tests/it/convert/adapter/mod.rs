@@ -2,7 +2,11 @@
 
 mod errors;
 mod gguf;
+mod mlx;
 mod reports;
+mod torchtune;
+
+use std::path::Path;
 
 use crate::support::{Run, Sandbox, peft, read_json};
 
@@ -20,4 +24,38 @@ fn refused(sandbox: &Sandbox, line: &str) -> String {
     assert_eq!(sandbox.entries(), before, "nothing is written");
     assert_eq!(stdout, "");
     format!("exit {}\n{stderr}", code.unwrap())
+}
+
+/// `lorakit convert ADAPTER -o OUT --to FORMAT [--base BASE]`, of PEFT's golden data.
+fn golden(sandbox: &Sandbox, adapter: &str, out: &str, format: &str, base: Option<&str>) -> Run {
+    convert(sandbox, &peft(&format!("adapters/{adapter}")), out, format, base)
+}
+
+fn convert(sandbox: &Sandbox, from: &Path, out: &str, format: &str, base: Option<&str>) -> Run {
+    let line = format!("convert -o {out} --to {format}");
+    match base {
+        None => sandbox.run(&line, &[from]),
+        Some(base) => sandbox.run(&line, &[from, Path::new("--base"), &peft(&format!("bases/{base}"))]),
+    }
+}
+
+/// What reading the output again showed.
+fn proof(run: &Run) -> String {
+    let line = run.stdout.lines().find(|line| line.starts_with("read again"));
+    line.unwrap_or_default().to_string()
+}
+
+/// What is wrong, without what to do about it; nothing is written.
+#[track_caller]
+fn refusal(sandbox: &Sandbox, run: &Run) -> String {
+    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", run.stderr);
+    assert!(sandbox.entries().is_empty(), "nothing is written");
+    run.stderr.split("\n\nhint: ").next().unwrap_or_default().to_string()
+}
+
+/// Whether the model files of two folders are the same.
+#[track_caller]
+fn same_weights(one: &Path, other: &Path) {
+    let read = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+    assert!(read(one) == read(other), "{} and {} differ", one.display(), other.display());
 }

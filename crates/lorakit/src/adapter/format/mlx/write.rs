@@ -255,7 +255,7 @@ fn stacked(
         if (module.a.info().rows_cols().1, module.b.info().rows_cols().0) != (inputs, outputs) {
             return Err(refuse(format!("would stack experts of other shapes than that of `{}`", first.path)));
         }
-        let b = if even { module.b.clone() } else { module.b.multiplied(times(module))? };
+        let b = if even { module.b.clone() } else { module.b.decoded(times(module))? };
         rows_of_a.push((Factor::matrix(module.a.clone(), rank, inputs), expert * common.rank, 0));
         rows_of_b.push((Factor::matrix(b, outputs, rank), expert * outputs, 0));
     }

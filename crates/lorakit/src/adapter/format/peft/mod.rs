@@ -1,5 +1,6 @@
 //! PEFT: a folder with `adapter_config.json` and `adapter_model.safetensors` (or `.bin`).
 
+mod exports;
 mod write;
 
 use std::collections::BTreeMap;
@@ -37,7 +38,9 @@ impl AdapterFormat for Peft {
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {
         let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
         let config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
-        Ok(assemble(Adapter { config, ..Adapter::empty(self.name(), files) }))
+        let mut adapter = assemble(Adapter { config, ..Adapter::empty(self.name(), files) });
+        adapter.findings.extend(exports::of_torchtune(&adapter));
+        Ok(adapter)
     }
 
     fn packs_experts(&self) -> bool {
