@@ -54,6 +54,9 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             "make one of this model with llama.cpp: `llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`".into()
         }
         ErrorKind::NeedsBase => "name the base model with `--base`: its folder, or one that holds its `config.json`".into(),
+        ErrorKind::Inexpressible if error.to_string().contains("higher rank") => {
+            "take the nearest LoRA of a rank that suffices: `--approximate 64`".into()
+        }
         ErrorKind::Inexpressible => {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`".into()
         }

@@ -13,6 +13,7 @@ mod finding;
 pub(crate) mod format;
 pub(crate) mod fuse;
 mod key;
+mod lycoris;
 mod pattern;
 mod unpack;
 
@@ -78,6 +79,8 @@ pub struct Module {
     pub bias: Option<TensorRef>,
     /// A weight that stands in for the base's.
     pub base_weight: Option<TensorRef>,
+    /// The method, `LoHa` or `LoKr`, whose factors these were computed from.
+    pub expanded: Option<&'static str>,
 }
 
 /// What a low-rank product is multiplied by.
@@ -152,6 +155,7 @@ impl Module {
             magnitude: None,
             bias: None,
             base_weight: None,
+            expanded: None,
         }
     }
 
@@ -170,6 +174,12 @@ impl Module {
         let inputs: usize = self.a.info().shape.iter().skip(1).product();
         let outputs = self.b.info().shape.first().copied().unwrap_or(0);
         !self.is_packed() && self.rank() > inputs.min(outputs)
+    }
+
+    /// Whether its factors were computed and have more rank than its weight: they are exact, and no file should hold
+    /// them.
+    pub fn is_inflated(&self) -> bool {
+        self.expanded.is_some() && self.exceeds_rank()
     }
 
     /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).

@@ -4,6 +4,7 @@
 //! which `{i}` is the layer and `{e}` the expert, and says what the tensor is for and how its values differ
 //! between the two formats: the order of rows, experts of a layer stacked in one tensor, 1 added to norms.
 
+pub(crate) mod diffusion;
 mod keys;
 mod params;
 mod permute;

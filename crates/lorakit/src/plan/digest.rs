@@ -4,11 +4,15 @@
 //! any other: BLAKE3 is a tree, whose subtrees can be hashed in any order on all cores and joined at the end. An
 //! output's header has a place of the right length for each digest, which is filled before the header is written.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use lorakit_tensor::{Checkpoint, Storage};
+use sha2::{Digest, Sha256};
 
 use crate::Result;
 
@@ -109,6 +113,63 @@ fn inner(subtrees: &[Subtree]) -> ChainingValue {
 /// The left side is the largest full tree that leaves something for the right.
 fn halves(subtrees: &[Subtree]) -> (&[Subtree], &[Subtree]) {
     subtrees.split_at(1 << (subtrees.len() - 1).ilog2())
+}
+
+/// A SHA-256 of the output's own data section, whose hexadecimal digits stand in its header: taken once all values
+/// are written, and before the header is.
+#[derive(Debug, Clone)]
+pub struct DataDigest {
+    /// The entry of the metadata that holds [`Self::place`].
+    pub key: &'static str,
+    /// What stands in front of the digits.
+    pub prefix: &'static str,
+    /// How many digits are kept.
+    pub digits: usize,
+    /// Bytes that are hashed before those of the data section.
+    pub before: Vec<u8>,
+    /// The bytes of the data section that are hashed, cut to what there is.
+    pub data: Range<u64>,
+}
+
+impl DataDigest {
+    /// The entry's value until the digest is known.
+    pub fn place(prefix: &str, digits: usize) -> String {
+        format!("{prefix}{}", ".".repeat(digits))
+    }
+
+    /// Writes the digest of `file`, whose data section begins where `header` ends, into its place in `header`.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(super) fn fill(&self, file: &Path, header: &mut [u8]) -> Result<()> {
+        let failed = |e| crate::Error::from(lorakit_tensor::Error::io("read", file, e));
+        let mut hasher = Sha256::new();
+        hasher.update(&self.before);
+        let mut input = File::open(file).map_err(failed)?;
+        let start = (header.len() as u64).saturating_add(self.data.start);
+        input.seek(SeekFrom::Start(start)).map_err(failed)?;
+        let mut input = input.take(self.data.end - self.data.start);
+        let mut piece = vec![0; PIECE as usize];
+        loop {
+            match input.read(&mut piece).map_err(failed)? {
+                0 => break,
+                n => hasher.update(&piece[..n]),
+            }
+        }
+        let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let (mut place, mut filled) = (entry(self.key), entry(self.key));
+        place += &Self::place(self.prefix, self.digits);
+        filled += &format!("{}{}", self.prefix, &digest[..self.digits.min(digest.len())]);
+        if let Some(at) = header.windows(place.len()).position(|window| window == place.as_bytes()) {
+            header[at..at + filled.len()].copy_from_slice(filled.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// How an entry of the metadata begins in a header.
+fn entry(key: &str) -> String {
+    format!("\"{key}\":\"")
 }
 
 #[cfg(test)]

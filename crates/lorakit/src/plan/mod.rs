@@ -5,6 +5,7 @@
 //! order. Output bytes depend on inputs and options only.
 
 mod compute;
+mod computed;
 mod decoded;
 mod digest;
 mod factor;
@@ -30,7 +31,8 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::format::{gguf, safetensors};
 use lorakit_tensor::{TensorInfo, publish};
 
-pub use digest::FileDigest;
+pub(crate) use computed::Inputs;
+pub use digest::{DataDigest, FileDigest};
 pub use factor::{Factor, LowRank};
 pub use float8::Fp8;
 pub use pack::{Packed, Packer, Part};
@@ -118,6 +120,7 @@ pub struct Plan {
     files: Vec<OutputFile>,
     side_files: Vec<SideFile>,
     digests: Vec<FileDigest>,
+    data_digests: Vec<DataDigest>,
 }
 
 impl Plan {
@@ -170,7 +173,8 @@ impl Plan {
                 vec![OutputFile { name, header: layout.header, len: layout.len, tensors }]
             }
         };
-        let plan = Plan { target, replace, container, files, side_files, digests: Vec::new() };
+        let (digests, data_digests) = (Vec::new(), Vec::new());
+        let plan = Plan { target, replace, container, files, side_files, digests, data_digests };
         plan.check_space()?;
         Ok(plan)
     }
@@ -179,6 +183,12 @@ impl Plan {
     #[must_use]
     pub fn with_digests(self, digests: Vec<FileDigest>) -> Self {
         Plan { digests, ..self }
+    }
+
+    /// Has the run fill in digests of what it writes, whose places stand in the metadata given to [`Self::new`].
+    #[must_use]
+    pub fn with_data_digests(self, data_digests: Vec<DataDigest>) -> Self {
+        Plan { data_digests, ..self }
     }
 
     fn check_space(&self) -> Result<()> {

@@ -142,6 +142,9 @@ impl Plan {
                 digest.fill(own, &mut header);
                 rest = others;
             }
+            for digest in &self.data_digests {
+                digest.fill(&place(&file.name), &mut header)?;
+            }
             output.write_at(&header, 0)?;
             bytes += len;
         }

@@ -8,16 +8,23 @@
 //! Every format is read into an [`Adapter`] and written from one; no two formats know of each other. What a file
 //! is, the names of its tensors decide: [`AdapterFormat::marks`] says which names only this format has.
 
+mod assemble;
+mod diffusers;
 mod draft;
 mod gguf;
 mod halves;
+mod kohya;
+mod layers;
+mod lycoris;
 mod mlx;
 mod nemo;
 mod peft;
+mod spelling;
 #[cfg(test)]
 mod testing;
 mod tinker;
 mod torchtune;
+mod xlabs;
 
 use std::fmt;
 
@@ -27,6 +34,7 @@ pub use draft::Mapped;
 pub(crate) use draft::{Can, Draft, DraftOptions, Scaled, most_common, ranks};
 
 use super::{Adapter, Base, Files};
+use crate::plan::DataDigest;
 use crate::{Error, ErrorKind, Result};
 
 /// One file format of adapters.
@@ -64,11 +72,28 @@ pub(crate) trait AdapterFormat: Sync {
     /// [`ErrorKind::Inexpressible`] for what the format cannot hold; [`ErrorKind::NeedsBase`];
     /// [`ErrorKind::Unsupported`] if it is only read.
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
+
+    /// Digests of the written data that the header of `draft` has places for.
+    ///
+    /// # Errors
+    /// If the draft cannot be laid out.
+    fn digests(&self, _draft: &Draft) -> Result<Vec<DataDigest>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Every format. PEFT's names are the most general, so what is told from it by shapes comes first.
-pub(crate) const FORMATS: &[&dyn AdapterFormat] =
-    &[&tinker::Tinker, &peft::Peft, &gguf::Gguf, &mlx::Mlx, &torchtune::Torchtune, &nemo::Nemo];
+pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
+    &tinker::Tinker,
+    &peft::Peft,
+    &gguf::Gguf,
+    &mlx::Mlx,
+    &torchtune::Torchtune,
+    &nemo::Nemo,
+    &kohya::Kohya,
+    &xlabs::Xlabs,
+    &diffusers::Diffusers,
+];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

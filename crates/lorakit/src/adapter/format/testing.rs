@@ -17,6 +17,9 @@ pub(super) struct Folder(tempfile::TempDir);
 /// A tensor's name, shape and values.
 pub(super) type Given<'a> = (&'a str, &'a [usize], &'a [f32]);
 
+/// A tensor's name, dtype, shape and values.
+pub(super) type Stored = (String, DType, Vec<usize>, Vec<f32>);
+
 impl Folder {
     pub(super) fn new() -> Self {
         Folder(tempfile::tempdir().unwrap())
@@ -39,6 +42,23 @@ impl Folder {
         bytes.extend(tensors.iter().flat_map(|t| t.2.iter().flat_map(|v| v.to_le_bytes())));
         std::fs::write(folder.join(file), bytes).unwrap();
         folder
+    }
+
+    /// Writes a file of tensors, each in its dtype, with strings in its header.
+    pub(super) fn file(&self, name: &str, metadata: &[(&str, &str)], tensors: &[Stored]) -> PathBuf {
+        let info = |t: &Stored| TensorInfo { name: t.0.clone(), dtype: t.1, shape: t.2.clone() };
+        let infos: Vec<TensorInfo> = tensors.iter().map(info).collect();
+        let strings = metadata.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+        let mut bytes = safetensors::layout(&strings, &infos).unwrap().header;
+        for (info, tensor) in infos.iter().zip(tensors) {
+            let mut stored = vec![0; info.byte_len() as usize];
+            lorakit_quant::encoder(info.dtype).unwrap().encode(&tensor.3, &mut stored);
+            bytes.extend(stored);
+        }
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
     }
 
     /// Writes a model `name` of which there is nothing but its configuration.
@@ -106,6 +126,54 @@ pub(super) fn tensors(file: &Path) -> Vec<(String, Vec<usize>, Vec<f32>)> {
         all.map(|t| (t.info().name.clone(), t.info().shape.clone(), t.values().unwrap())).collect();
     all.sort_by(|x, y| x.0.cmp(&y.0));
     all
+}
+
+/// The tensors of a file as they are stored: name, dtype, shape and bytes, by name.
+pub(super) fn stored(file: &Path) -> Vec<(String, DType, Vec<usize>, Vec<u8>)> {
+    let source = Checkpoint::open(file, ReadMode::Mapped).unwrap();
+    let bytes = |i: usize, info: &TensorInfo| source.read(i, 0..info.byte_len()).unwrap().into_owned();
+    let all = source.tensors().iter().enumerate();
+    let mut all: Vec<_> =
+        all.map(|(i, info)| (info.name.clone(), info.dtype, info.shape.clone(), bytes(i, info))).collect();
+    all.sort_by(|x, y| x.0.cmp(&y.0));
+    all
+}
+
+/// Strings of a file's header.
+pub(super) fn strings(file: &Path) -> std::collections::BTreeMap<String, String> {
+    Checkpoint::open(file, ReadMode::Mapped).unwrap().metadata().clone()
+}
+
+/// Values that look random, and that every float type holds.
+pub(super) fn mixed(n: usize, seed: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 + seed * 104_729 + i * i % 13) % 31) as f32 / 8.0 - 1.875).collect()
+}
+
+/// The factors of a layer, F16, and its alpha if there is one, in kohya's spelling.
+pub(super) fn lora(name: &str, out: usize, inputs: usize, r: usize, alpha: Option<f32>) -> Vec<Stored> {
+    let seed = name.len() + out;
+    let part =
+        |part: &str, shape: &[usize], values| (format!("{name}.{part}"), DType::F16, shape.to_vec(), values);
+    let mut tensors = vec![
+        part("lora_down.weight", &[r, inputs], mixed(r * inputs, seed)),
+        part("lora_up.weight", &[out, r], mixed(out * r, seed + 1)),
+    ];
+    tensors.extend(alpha.map(|alpha| part("alpha", &[], vec![alpha])));
+    tensors
+}
+
+/// `scale * B * A` in f64, row by row.
+pub(super) fn delta(module: &crate::adapter::Module) -> Vec<f64> {
+    let (a, b) = (module.a.values().unwrap(), module.b.values().unwrap());
+    let (rank, inputs) = module.a.info().rows_cols();
+    let scale = module.scale(rank);
+    let row = |row: &[f32]| -> Vec<f64> {
+        let of = |i| {
+            row.iter().enumerate().map(|(k, &b)| f64::from(b) * f64::from(a[k * inputs + i])).sum::<f64>()
+        };
+        (0..inputs).map(|i| scale * of(i)).collect()
+    };
+    b.chunks_exact(rank).flat_map(row).collect()
 }
 
 /// `1, 2, 3 ...`

@@ -122,12 +122,15 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
     if !format.packs_experts() {
         copies::drop(&mut adapter, options)?;
     }
+    refuse_inflated(&adapter)?;
     let draft_options = DraftOptions { dtype: options.dtype, base: base.as_ref() };
     let draft = format.write(&adapter, &draft_options)?;
+    let digests = format.digests(&draft)?;
     let target = draft.target(&options.output)?;
     let mut inputs: Vec<&Path> = adapter.source().files().iter().map(|file| file.path()).collect();
     inputs.push(&options.source);
     let plan = Plan::new(target, options.replace, &inputs, draft.container, draft.tensors, draft.side_files)?;
+    let plan = plan.with_data_digests(digests);
     let notes = adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
     let (mapped, mode) = (draft.mapped, options.mode);
     Ok(AdapterConvert { plan, from, to: format.name(), mapped, approximated, notes, adapter, base, mode })
@@ -137,7 +140,7 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
 fn approximate(adapter: &mut Adapter, options: &AdapterOptions) -> Result<Vec<Approximated>> {
     let mut done = Vec::new();
     if let Some(rank) = options.approximate {
-        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank)?);
+        done.extend(approximate::truncate(adapter, rank, |m| m.expanded.is_some() || m.exceeds_rank())?);
     }
     if let Some(rank) = options.dora_to_lora {
         let path = options.base.as_deref().ok_or_else(|| {
@@ -156,6 +159,22 @@ fn refuse_empty(adapter: &Adapter) -> Result<()> {
         return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
     }
     Ok(())
+}
+
+/// Refuses modules that as a LoRA would be larger than the matrices they change.
+fn refuse_inflated(adapter: &Adapter) -> Result<()> {
+    let inflated: Vec<&Module> = adapter.modules.iter().filter(|module| module.is_inflated()).collect();
+    let Some(method) = inflated.first().and_then(|module| module.expanded) else { return Ok(()) };
+    let line = |module: &&Module| {
+        let (rank, out) = (module.rank(), module.b.info().rows_cols().0);
+        format!("{}  rank {rank}, of a matrix {out} x {}", module.path, module.a.info().rows_cols().1)
+    };
+    let message = format!(
+        "has {} {method} modules that are exact only as LoRAs of a higher rank than their matrices have",
+        inflated.len()
+    );
+    let lines = inflated.iter().map(line).collect();
+    Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path).details(lines))
 }
 
 impl AdapterConvert {

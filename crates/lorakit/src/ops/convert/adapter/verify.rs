@@ -95,16 +95,18 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     if (before.kind == ModuleKind::Embedding) != (after.kind == ModuleKind::Embedding) {
         return Err(lost(&before.path, "is an embedding on one side only"));
     }
+    // A bias is that of `B`, and scaled with it.
+    let scales = (before.scale(before.rank()), after.scale(after.rank()));
     let parts = [
-        (&before.magnitude, &after.magnitude),
-        (&before.bias, &after.bias),
-        (&before.base_weight, &after.base_weight),
+        (&before.magnitude, &after.magnitude, (1.0, 1.0)),
+        (&before.bias, &after.bias, scales),
+        (&before.base_weight, &after.base_weight, (1.0, 1.0)),
     ];
     let mut worst = 0f64;
-    for (x, y) in parts {
+    for (x, y, scales) in parts {
         match (x, y) {
             (None, None) => {}
-            (Some(x), Some(y)) => worst = worst.max(relative(&finite(x)?, &finite(y)?)),
+            (Some(x), Some(y)) => worst = worst.max(relative(&finite(x)?, &finite(y)?, scales)),
             _ => return Err(lost(&before.path, "has magnitudes, a bias or a weight on one side only")),
         }
     }
@@ -121,12 +123,14 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     Ok(worst.max(if whole == 0.0 { off } else { off / whole }))
 }
 
-fn relative(before: &[f32], after: &[f32]) -> f64 {
+/// `||y - x|| / ||x||`, each times its scale.
+fn relative(before: &[f32], after: &[f32], scales: (f64, f64)) -> f64 {
     if before.len() != after.len() {
         return f64::INFINITY;
     }
     let square = |v: f64| v * v;
-    let off: f64 = before.iter().zip(after).map(|(x, y)| square(f64::from(*x) - f64::from(*y))).sum();
-    let whole: f64 = before.iter().map(|x| square(f64::from(*x))).sum();
+    let scaled = before.iter().zip(after).map(|(x, y)| (scales.0 * f64::from(*x), scales.1 * f64::from(*y)));
+    let off: f64 = scaled.clone().map(|(x, y)| square(x - y)).sum();
+    let whole: f64 = scaled.map(|(x, _)| square(x)).sum();
     if whole == 0.0 { off.sqrt() } else { (off / whole).sqrt() }
 }

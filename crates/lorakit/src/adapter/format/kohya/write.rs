@@ -1,0 +1,160 @@
+//! Writing kohya's files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use lorakit_quant::{codec, encoder};
+use lorakit_tensor::{DType, TensorInfo};
+
+use super::super::layers::{joined, unknown};
+use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common, ranks};
+use super::{VERSION, hash};
+use crate::adapter::{Adapter, Module, carried};
+use crate::arch::diffusion::{self, DiffusionModel, Layer, Spelling};
+use crate::plan::{Container, Factor, OutputTensor, Recipe};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// A module for each layer of the original model, with its alpha: nothing is multiplied, except where layers that
+/// the original computes as one have different scales.
+pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
+    Can { dora: true, convolutions: true, ..Can::default() }.hold(adapter, "kohya's format")?;
+    let model = model_of(adapter)?;
+    let mut tensors = Vec::new();
+    let mut mapped = Vec::new();
+    for (layer, parts) in by_layer(model, adapter)? {
+        let module = joined(layer, &parts, &layer.kohya).map_err(|e| e.at(&adapter.path))?;
+        let how = match parts.len() {
+            1 if layer.swapped => vec!["halves of B exchanged".into()],
+            1 => Vec::new(),
+            n => vec![format!("{} of {n} layers joined", parts.iter().flatten().count())],
+        };
+        for part in parts.iter().flatten() {
+            mapped.push(Mapped { module: part.path.clone(), name: layer.kohya.clone(), how: how.clone() });
+        }
+        tensors.extend(of_module(&module, &layer.kohya, options)?);
+    }
+    // As the safetensors library orders them, which the hashes depend on.
+    tensors.sort_by(|x, y| {
+        let key = |t: &OutputTensor| (alignment(t.info.dtype), t.info.name.clone());
+        key(x).cmp(&key(y))
+    });
+    let metadata = metadata(adapter, model);
+    Ok(Draft {
+        stem: None,
+        container: Container::Safetensors { stem: "adapter", metadata, max_shard: u64::MAX },
+        tensors,
+        side_files: Vec::new(),
+        mapped,
+    })
+}
+
+/// The model that has the adapter's modules.
+fn model_of(adapter: &Adapter) -> Result<&'static DiffusionModel> {
+    let names: Vec<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
+    let version = adapter.metadata.get(VERSION).map(String::as_str);
+    diffusion::model_of(&names, Spelling::Diffusers, version).map_err(|(nearest, lacking)| {
+        let error = unknown(nearest, &names, &lacking);
+        let lines = error.detail_lines().to_vec();
+        let message = format!("{error}; kohya's names are made from a list of a diffusion model's layers");
+        Error::new(ErrorKind::Inexpressible, message).details(lines).at(&adapter.path)
+    })
+}
+
+/// A layer of the original model, and the modules on its parts.
+type OnLayer<'a> = (&'static Layer, Vec<Option<&'a Module>>);
+
+/// The modules on each layer, at the places of its parts.
+fn by_layer<'a>(model: &'static DiffusionModel, adapter: &'a Adapter) -> Result<Vec<OnLayer<'a>>> {
+    let mut layers: BTreeMap<&str, OnLayer<'_>> = BTreeMap::new();
+    for module in &adapter.modules {
+        let Some(found) = model.find(&module.path, Spelling::Diffusers) else { continue };
+        let parts = || (found.layer, vec![None; found.layer.paths.len()]);
+        let (_, parts) = layers.entry(&found.layer.kohya).or_insert_with(parts);
+        if parts[found.part.unwrap_or(0)].replace(module).is_some() {
+            let message = "is there twice, with and without the name of its network in front";
+            return Err(Error::new(ErrorKind::Damaged, message).tensor(&module.path).at(&adapter.path));
+        }
+    }
+    Ok(layers.into_values().collect())
+}
+
+fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Result<Vec<OutputTensor>> {
+    let plain = |tensor: &TensorRef, part: &str| {
+        Scaled::plain(tensor.clone()).output(&format!("{name}.{part}"), options.dtype)
+    };
+    let (down, up) = (plain(&module.a, "lora_down.weight"), plain(&module.b, "lora_up.weight"));
+    let rank = module.rank();
+    let alpha = alpha(&format!("{name}.alpha"), module.scale(rank) * rank as f64, down.info.dtype);
+    let mut tensors = vec![down, up, alpha];
+    if let Some(magnitude) = &module.magnitude {
+        let out = magnitude.info().elements() as usize;
+        let mut shape = vec![out];
+        shape.resize(module.a.info().shape.len(), 1);
+        let magnitude = Factor::matrix(magnitude.clone(), out, 1).to_tensor(shape)?;
+        tensors.push(plain(&magnitude, "dora_scale"));
+    }
+    Ok(tensors)
+}
+
+/// A tensor without dimensions, in `dtype` if that holds the value, else in F32.
+fn alpha(name: &str, value: f64, dtype: DType) -> OutputTensor {
+    let stored = encoded(value, dtype).filter(|(_, kept)| (kept - value).abs() <= 1e-12 * value.abs());
+    let (dtype, bytes) = match stored {
+        Some((bytes, _)) => (dtype, bytes),
+        None => (DType::F32, (value as f32).to_le_bytes().to_vec()),
+    };
+    let info = TensorInfo { name: name.to_string(), dtype, shape: Vec::new() };
+    OutputTensor { info, recipe: Recipe::Bytes(Arc::from(bytes)) }
+}
+
+/// `value` stored as `dtype`, and what is read back.
+fn encoded(value: f64, dtype: DType) -> Option<(Vec<u8>, f64)> {
+    if dtype.block().elements != 1 {
+        return None;
+    }
+    let (encoder, decoder) = (encoder(dtype)?, codec(dtype)?);
+    let mut bytes = vec![0; dtype.block().bytes];
+    encoder.encode(&[value as f32], &mut bytes);
+    let mut kept = [0.0];
+    decoder.decode(&bytes, &mut kept);
+    Some((bytes, f64::from(kept[0])))
+}
+
+/// Position of a dtype in files of the safetensors library: from the widest to the narrowest.
+fn alignment(dtype: DType) -> usize {
+    let order = [DType::F64, DType::F32, DType::BF16, DType::F16];
+    order.iter().position(|d| *d == dtype).unwrap_or(order.len())
+}
+
+/// What the adapter came with, with places for the hashes; what sd-scripts needs at least is added.
+fn metadata(adapter: &Adapter, model: &DiffusionModel) -> BTreeMap<String, String> {
+    let mut metadata = carried::header(adapter);
+    if let Some(config) = carried::config_text(adapter) {
+        metadata.insert(carried::CONFIG_KEY.into(), config);
+    }
+    if adapter.modules.iter().any(|module| module.expanded.is_some()) {
+        // The factors are those of a plain LoRA now.
+        metadata.remove("ss_network_module");
+        metadata.remove("ss_network_args");
+        metadata.remove("ss_network_dim");
+        metadata.remove("ss_network_alpha");
+    }
+    let number = |value: Option<f64>| value.map_or("None".into(), |value| value.to_string());
+    let alphas = adapter.modules.iter().map(|m| m.scale(m.rank()) * m.rank() as f64);
+    let mixed = ranks(&adapter.modules).map(f64::to_bits).collect::<BTreeSet<_>>().len() > 1;
+    let dim = if mixed { "Dynamic".into() } else { number(most_common(ranks(&adapter.modules))) };
+    let alpha = if mixed { dim.clone() } else { number(most_common(alphas)) };
+    let least = [
+        ("ss_v2", "False"),
+        (VERSION, &model.version),
+        ("ss_network_module", &model.trainer),
+        ("ss_network_dim", &dim),
+        ("ss_network_alpha", &alpha),
+        ("ss_network_args", "{}"),
+    ];
+    for (name, value) in least {
+        metadata.entry(name.into()).or_insert_with(|| value.to_string());
+    }
+    hash::reserve(&mut metadata);
+    metadata
+}

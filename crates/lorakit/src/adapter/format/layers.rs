@@ -1,0 +1,133 @@
+//! Modules of files whose names must be looked up in the list of a model's layers.
+
+use std::collections::BTreeMap;
+
+use super::assemble::assemble;
+use super::spelling::Parts;
+use crate::adapter::fuse::{FusePart, fuse, split};
+use crate::adapter::{Adapter, Files, Finding, Module, Severity};
+use crate::arch::diffusion::{self, DiffusionModel, Found, Layer, Spelling};
+use crate::plan::{Factor, RowOrder};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// Adds the modules of a file to `adapter`, named as diffusers names them. Which model they are of, their names
+/// decide, and `version` where those leave it open.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] with the names that the nearest model does not have; if values cannot be read. Faults of
+/// modules become findings.
+pub(super) fn add_layers(
+    files: &Files,
+    adapter: &mut Adapter,
+    modules: &BTreeMap<String, Parts>,
+    spelling: Spelling,
+    version: Option<&str>,
+) -> Result<()> {
+    let names: Vec<&str> = modules.keys().map(String::as_str).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let model = diffusion::model_of(&names, spelling, version)
+        .map_err(|(nearest, lacking)| unknown(nearest, &names, &lacking).at(files.source.path()))?;
+    for (name, parts) in modules {
+        let Some(found) = model.find(name, spelling) else { continue };
+        let kernel = found.layer.paths.first().and_then(|path| model.kernel(path));
+        let placed = match assemble(files, name, parts, kernel, None)? {
+            Ok(module) => match place(module, found) {
+                Err(error) if error.kind() == ErrorKind::Shape => Err(("shape", error.to_string())),
+                other => Ok(other?),
+            },
+            Err(fault) => Err(fault),
+        };
+        match placed {
+            Ok(modules) => adapter.modules.extend(modules),
+            Err((code, message)) => {
+                adapter.findings.push(Finding::new(Severity::Error, code, name, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The modules that one on a layer of the original model is in diffusers.
+fn place(module: Module, found: Found<'_>) -> Result<Vec<Module>> {
+    let layer = found.layer;
+    match (found.part, layer.paths.as_slice()) {
+        (Some(part), paths) => Ok(vec![Module { path: paths[part].clone(), ..module }]),
+        (None, [path]) => {
+            let module = if layer.swapped { swap_halves(&module)? } else { module };
+            Ok(vec![Module { path: path.clone(), ..module }])
+        }
+        (None, paths) => {
+            let (rows, whole) = (module.b.info().rows_cols().0, layer.shares.iter().sum::<usize>().max(1));
+            let parts: Vec<(String, usize)> = paths
+                .iter()
+                .zip(&layer.shares)
+                .map(|(path, share)| (path.clone(), share * (rows / whole)))
+                .collect();
+            split(&module, &parts)
+        }
+    }
+}
+
+/// The module on a layer of the original model that does what those on its parts do, called `name`.
+///
+/// # Errors
+/// As [`fuse`] and [`swap_halves`].
+pub(super) fn joined(layer: &Layer, parts: &[Option<&Module>], name: &str) -> Result<Module> {
+    if let [Some(module)] = parts {
+        return if layer.swapped { swap_halves(module) } else { Ok((*module).clone()) };
+    }
+    let unit = parts
+        .iter()
+        .zip(&layer.shares)
+        .find_map(|(part, share)| Some(part.as_ref()?.b.info().rows_cols().0 / share));
+    let part =
+        |(module, share): (&Option<_>, &usize)| FusePart { module: *module, rows: share * unit.unwrap_or(0) };
+    fuse(name, &parts.iter().zip(&layer.shares).map(part).collect::<Vec<_>>())
+}
+
+/// The module with the two halves of its output rows exchanged.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] for an odd number of rows.
+fn swap_halves(module: &Module) -> Result<Module> {
+    let rows = module.b.info().rows_cols().0;
+    if !rows.is_multiple_of(2) {
+        let message = format!("has {rows} output rows, which have no halves");
+        return Err(Error::new(ErrorKind::Shape, message));
+    }
+    let swap = |tensor: &TensorRef| -> Result<TensorRef> {
+        let cols = tensor.info().elements() as usize / rows.max(1);
+        let whole = Factor::matrix(tensor.clone(), rows, cols);
+        let order = RowOrder::of_ranges([rows / 2..rows, 0..rows / 2]);
+        whole.gather_rows(&order).to_tensor(tensor.info().shape.clone())
+    };
+    Ok(Module {
+        b: swap(&module.b)?,
+        magnitude: module.magnitude.as_ref().map(swap).transpose()?,
+        bias: module.bias.as_ref().map(swap).transpose()?,
+        ..module.clone()
+    })
+}
+
+/// The error for names that no model has, with the ones that the nearest model lacks.
+pub(super) fn unknown(nearest: &DiffusionModel, names: &[&str], lacking: &[&str]) -> Error {
+    const SHOWN: usize = 8;
+    let known: Vec<&str> = diffusion::models().iter().map(|model| model.title.as_str()).collect();
+    let message = match lacking.len() == names.len() {
+        true => format!("holds modules of none of the models that are known: {}", known.join(", ")),
+        false => format!(
+            "holds modules that are no layers of {}, the model that {} of {} modules belong to",
+            nearest.title,
+            names.len() - lacking.len(),
+            names.len()
+        ),
+    };
+    let shown = lacking.iter().take(SHOWN).map(|name| name.escape_debug().to_string());
+    let mut lines: Vec<String> = shown.collect();
+    if lacking.len() > SHOWN {
+        lines.push(format!("and {} more", lacking.len() - SHOWN));
+    }
+    Error::new(ErrorKind::Unsupported, message).details(lines)
+}

@@ -1,0 +1,140 @@
+//! Names of tensors in adapters of diffusion models, which every trainer spells in its own way.
+//!
+//! The spellings are those that ComfyUI (`comfy/weight_adapter`), diffusers (`utils/state_dict_utils.py`) and LyCORIS
+//! read. A name is a module's, with a part's behind it.
+
+use std::collections::BTreeMap;
+
+use lorakit_tensor::TensorSource;
+
+use crate::adapter::{Adapter, Files, Finding, Severity};
+
+/// What a tensor is to its module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Down,
+    Up,
+    Bias,
+    Mid,
+    Alpha,
+    Magnitude,
+    HadaW1A,
+    HadaW1B,
+    HadaW2A,
+    HadaW2B,
+    HadaT1,
+    HadaT2,
+    LokrW1,
+    LokrW1A,
+    LokrW1B,
+    LokrW2,
+    LokrW2A,
+    LokrW2B,
+    LokrT1,
+    LokrT2,
+}
+
+/// Endings of names; the longer of two that fit stands first.
+const PARTS: &[(&str, Part)] = &[
+    ("_lora.down.weight", Part::Down),
+    ("_lora.up.weight", Part::Up),
+    (".lora_linear_layer.down.weight", Part::Down),
+    (".lora_linear_layer.up.weight", Part::Up),
+    (".lora.down.weight", Part::Down),
+    (".lora.up.weight", Part::Up),
+    (".lora_down.weight", Part::Down),
+    (".lora_up.weight", Part::Up),
+    (".lora_mid.weight", Part::Mid),
+    (".lora_A.default.weight", Part::Down),
+    (".lora_B.default.weight", Part::Up),
+    (".lora_A.weight", Part::Down),
+    (".lora_B.weight", Part::Up),
+    (".lora_B.bias", Part::Bias),
+    (".lora_A", Part::Down),
+    (".lora_B", Part::Up),
+    (".lora_magnitude_vector.default.weight", Part::Magnitude),
+    (".lora_magnitude_vector.weight", Part::Magnitude),
+    (".lora_magnitude_vector", Part::Magnitude),
+    (".dora_scale", Part::Magnitude),
+    (".alpha", Part::Alpha),
+    (".hada_w1_a", Part::HadaW1A),
+    (".hada_w1_b", Part::HadaW1B),
+    (".hada_w2_a", Part::HadaW2A),
+    (".hada_w2_b", Part::HadaW2B),
+    (".hada_t1", Part::HadaT1),
+    (".hada_t2", Part::HadaT2),
+    (".lokr_w1", Part::LokrW1),
+    (".lokr_w1_a", Part::LokrW1A),
+    (".lokr_w1_b", Part::LokrW1B),
+    (".lokr_w2", Part::LokrW2),
+    (".lokr_w2_a", Part::LokrW2A),
+    (".lokr_w2_b", Part::LokrW2B),
+    (".lokr_t1", Part::LokrT1),
+    (".lokr_t2", Part::LokrT2),
+];
+
+/// Endings of what is no low-rank factor, and what it is.
+const FOREIGN: &[(&str, &str)] = &[
+    (".diff", "is a full delta of a weight"),
+    (".diff_b", "is a full delta of a bias"),
+    (".w_norm", "is a full delta of a norm's weight"),
+    (".b_norm", "is a full delta of a norm's bias"),
+    (".set_weight", "replaces a weight"),
+    (".reshape_weight", "gives a weight another shape"),
+    (".oft_blocks", "belongs to OFT, which is not a plain LoRA"),
+    (".oft_diag", "belongs to OFT, which is not a plain LoRA"),
+    (".rescale", "belongs to OFT, which is not a plain LoRA"),
+    (".a1.weight", "belongs to GLoRA, which is not a plain LoRA"),
+    (".a2.weight", "belongs to GLoRA, which is not a plain LoRA"),
+    (".b1.weight", "belongs to GLoRA, which is not a plain LoRA"),
+    (".b2.weight", "belongs to GLoRA, which is not a plain LoRA"),
+    (".bm.weight", "belongs to GLoRA, which is not a plain LoRA"),
+    (".on_input", "belongs to IA3, which is not a plain LoRA"),
+    (".weight", "replaces a weight, or belongs to IA3"),
+    (".bias", "replaces a bias"),
+];
+
+/// The tensors of one module.
+pub(super) type Parts = BTreeMap<Part, usize>;
+
+/// Splits a name into module and part.
+pub(super) fn parse(name: &str) -> Option<(&str, Part)> {
+    PARTS.iter().find_map(|(ending, part)| Some((name.strip_suffix(ending)?, *part)))
+}
+
+/// Whether `name` ends as a factor of a LoRA does in kohya's and older files.
+pub(super) fn is_down_or_up(name: &str) -> bool {
+    PARTS[..8].iter().any(|(ending, _)| name.ends_with(ending))
+}
+
+/// The tensors by module, whose names `module_of` may change. What is no part of a low-rank module becomes a finding
+/// of the adapter.
+pub(super) fn collect(
+    files: &Files,
+    adapter: &mut Adapter,
+    module_of: impl Fn(&str, Part) -> String,
+) -> BTreeMap<String, Parts> {
+    let mut modules: BTreeMap<String, Parts> = BTreeMap::new();
+    for (index, info) in files.source.tensors().iter().enumerate() {
+        let mut fault = |code, message: String| {
+            adapter.findings.push(Finding::new(Severity::Error, code, &info.name, message));
+        };
+        let Some((module, part)) = parse(&info.name) else {
+            let foreign = FOREIGN.iter().find(|(ending, _)| info.name.ends_with(ending));
+            match foreign {
+                Some((_, what)) => fault("foreign-method", (*what).into()),
+                None => fault("foreign-method", "is no part of a low-rank module that is known".into()),
+            }
+            continue;
+        };
+        if info.elements() == 0 {
+            fault("zero-size-tensor", format!("has no values (shape {:?})", info.shape));
+            continue;
+        }
+        let module = module_of(module, part);
+        if modules.entry(module.clone()).or_default().insert(part, index).is_some() {
+            fault("repeated-key", format!("is a second tensor for the same part of `{module}`"));
+        }
+    }
+    modules
+}

@@ -1,0 +1,359 @@
+//! Diffusion models as data: every layer that an adapter can change, by the names it has.
+//!
+//! diffusers, the models' first publications and kohya's sd-scripts call the same layers differently, and kohya's
+//! names, in which dots are underscores, can only be read with a list of what there is. A model is one file in
+//! `data/diffusion/`, whose rules [`template`] expands.
+
+mod template;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use template::{ModelData, Templates};
+
+/// Layers that all models share.
+const PARTS: &str = include_str!("../data/diffusion/parts.json");
+
+/// One file per model; of models that names do not tell apart, the first is taken.
+const MODELS: &[&str] = &[
+    include_str!("../data/diffusion/sd15.json"),
+    include_str!("../data/diffusion/sdxl.json"),
+    include_str!("../data/diffusion/flux.json"),
+    include_str!("../data/diffusion/wan.json"),
+    include_str!("../data/diffusion/qwen_image.json"),
+];
+
+static ALL: LazyLock<Vec<DiffusionModel>> = LazyLock::new(|| {
+    let parts = serde_json::from_str(PARTS).expect("built-in data is valid");
+    let parse = |text: &&str| {
+        let data: ModelData = serde_json::from_str(text).expect("built-in data is valid");
+        DiffusionModel::new(data, &parts)
+    };
+    MODELS.iter().map(parse).collect()
+});
+
+/// A diffusion model.
+#[derive(Debug)]
+pub(crate) struct DiffusionModel {
+    /// What people call it.
+    pub(crate) title: String,
+    /// How `ss_base_model_version` begins in kohya's files.
+    pub(crate) versions: Vec<String>,
+    /// The `ss_base_model_version` that is written.
+    pub(crate) version: String,
+    /// The `ss_network_module` that trains plain LoRAs on it.
+    pub(crate) trainer: String,
+    layers: Vec<Layer>,
+    /// Sizes of kernels, by the last component of a layer's path.
+    kernels: HashMap<String, usize>,
+    /// Layer and, where a name is made of one of its paths, which.
+    by_kohya: HashMap<String, (usize, Option<usize>)>,
+    by_original: HashMap<String, (usize, Option<usize>)>,
+    by_path: HashMap<String, (usize, Option<usize>)>,
+}
+
+/// A layer of the original model, which is one or several layers in diffusers.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    /// Paths in diffusers, e.g. `unet.conv_in`: several if the original model computes them as one.
+    pub(crate) paths: Vec<String>,
+    /// kohya's name, e.g. `lora_unet_input_blocks_0_0`.
+    pub(crate) kohya: String,
+    /// Parts of the rows that each of [`Self::paths`] has.
+    pub(crate) shares: Vec<usize>,
+    /// The two halves of the rows are exchanged between both (AdaLN: shift and scale).
+    pub(crate) swapped: bool,
+}
+
+/// How names of layers are spelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// kohya's, e.g. `lora_unet_conv_in`.
+    Kohya,
+    /// Those of the original model, e.g. `input_blocks.0.0`, or where it has none of the name, paths in diffusers.
+    Original,
+    /// Paths in diffusers with the component in front, e.g. `unet.conv_in`.
+    Diffusers,
+}
+
+/// A layer that a name stands for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    /// The layer.
+    pub(crate) layer: &'a Layer,
+    /// Which of its paths the name is, in the order of rows that diffusers has; without, it is the whole layer's.
+    pub(crate) part: Option<usize>,
+}
+
+/// Every model that is known.
+pub(crate) fn models() -> &'static [DiffusionModel] {
+    &ALL
+}
+
+/// The model that has layers of these names. Names decide, and `version`, a value of `ss_base_model_version`, only
+/// between models that have them all.
+///
+/// # Errors
+/// The model that lacks fewest of the names, and the names it lacks.
+pub(crate) fn model_of<'n>(
+    names: &[&'n str],
+    spelling: Spelling,
+    version: Option<&str>,
+) -> Result<&'static DiffusionModel, (&'static DiffusionModel, Vec<&'n str>)> {
+    let lacking = |model: &DiffusionModel| -> Vec<&'n str> {
+        names.iter().copied().filter(|name| model.find(name, spelling).is_none()).collect()
+    };
+    // Of names that several models have, most are the usual ones in the one that is meant.
+    let unusual = |model: &DiffusionModel| {
+        let usual =
+            |name: &&&str| model.find(name, spelling).is_some_and(|found| found.layer.kohya == **name);
+        names.len() - names.iter().filter(usual).count()
+    };
+    let rank = |model: &&'static DiffusionModel| {
+        let said = version.is_some_and(|version| model.versions.iter().any(|v| version.starts_with(v)));
+        let unusual = if spelling == Spelling::Kohya { unusual(model) } else { 0 };
+        (lacking(model).len(), !said, unusual)
+    };
+    // There is always a first.
+    let best = models().iter().min_by_key(rank).unwrap_or(&ALL[0]);
+    let lacking = lacking(best);
+    if lacking.is_empty() && !names.is_empty() { Ok(best) } else { Err((best, lacking)) }
+}
+
+impl DiffusionModel {
+    fn new(data: ModelData, common: &Templates) -> Self {
+        let mut model = DiffusionModel {
+            title: data.title,
+            versions: data.versions,
+            version: data.version,
+            trainer: data.trainer,
+            kernels: data.kernels,
+            layers: Vec::new(),
+            by_kohya: HashMap::new(),
+            by_original: HashMap::new(),
+            by_path: HashMap::new(),
+        };
+        for (position, component) in data.components.iter().enumerate() {
+            for rule in &component.modules {
+                for row in rule.expand(&[&data.parts, common]) {
+                    model.add(component, row, position == 0);
+                }
+            }
+        }
+        model
+    }
+
+    /// Adds a layer and the names it is found by; the denoiser's are also found by their original names.
+    fn add(&mut self, component: &template::Component, row: template::Row, denoiser: bool) {
+        let index = self.layers.len();
+        let underscored = |prefix: &str, path: &str| format!("{prefix}_{}", path.replace('.', "_"));
+        for prefix in &component.kohya {
+            self.by_kohya.insert(underscored(prefix, &row.other), (index, None));
+            for (part, path) in row.paths.iter().enumerate() {
+                self.by_kohya.insert(underscored(prefix, path), (index, Some(part)));
+            }
+        }
+        let usual = match row.paths.as_slice() {
+            [path] if !component.kohya_as_original => path,
+            _ => &row.other,
+        };
+        let kohya = underscored(component.kohya.first().map_or("lora_unet", String::as_str), usual);
+        let paths: Vec<String> = row.paths.iter().map(|path| format!("{}.{path}", component.name)).collect();
+        for (part, path) in paths.iter().enumerate() {
+            self.by_path.insert(path.clone(), (index, Some(part)));
+        }
+        if denoiser {
+            self.by_original.insert(row.other, (index, None));
+        }
+        self.layers.push(Layer { paths, kohya, shares: row.shares, swapped: row.swapped });
+    }
+
+    /// The layer that is called `name`. Paths in diffusers may lack the denoiser's component, and kohya's names may
+    /// be made of paths in diffusers.
+    pub(crate) fn find(&self, name: &str, spelling: Spelling) -> Option<Found<'_>> {
+        let found = match spelling {
+            Spelling::Kohya => self.by_kohya.get(name),
+            Spelling::Original => self.by_original.get(name).or_else(|| self.by_path(name)),
+            Spelling::Diffusers => self.by_path(name),
+        };
+        found.map(|(index, part)| Found { layer: &self.layers[*index], part: *part })
+    }
+
+    fn by_path(&self, name: &str) -> Option<&(usize, Option<usize>)> {
+        self.by_path.get(name).or_else(|| {
+            let denoiser = self.layers.first()?.paths.first()?.split('.').next()?;
+            self.by_path.get(&format!("{denoiser}.{name}"))
+        })
+    }
+
+    /// The size of the square kernel of the layer at `path`, if it is a convolution.
+    pub(crate) fn kernel(&self, path: &str) -> Option<usize> {
+        path.rsplit('.').next().and_then(|last| self.kernels.get(last)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn model(name: &str) -> &'static DiffusionModel {
+        models().iter().find(|model| model.title == name).unwrap()
+    }
+
+    #[test]
+    fn every_model_has_its_layers() {
+        // (model, component, layers of the original model, layers in diffusers)
+        let counts = [
+            ("Stable Diffusion 1.5", "unet", 282, 282),
+            ("Stable Diffusion 1.5", "text_encoder", 72, 72),
+            ("Stable Diffusion XL", "unet", 794, 794),
+            ("Stable Diffusion XL", "text_encoder", 72, 72),
+            ("Stable Diffusion XL", "text_encoder_2", 193, 193),
+            ("Flux.1", "transformer", 314, 504),
+            ("Flux.1", "text_encoder", 72, 72),
+            ("Flux.1", "text_encoder_2", 168, 168),
+            ("Wan", "transformer", 489, 489),
+            ("Qwen-Image", "transformer", 846, 846),
+        ];
+        for (name, component, original, diffusers) in counts {
+            let of = |layer: &&Layer| layer.paths[0].split('.').next() == Some(component);
+            let layers: Vec<&Layer> = model(name).layers.iter().filter(of).collect();
+            let paths: usize = layers.iter().map(|layer| layer.paths.len()).sum();
+            assert_eq!((layers.len(), paths), (original, diffusers), "{name} {component}");
+        }
+    }
+
+    #[test]
+    fn the_attention_of_sd_is_what_kohya_trains() {
+        let attention = |name: &str| {
+            let inside =
+                |layer: &&Layer| layer.paths[0].starts_with("unet.") && layer.paths[0].contains("attentions");
+            model(name).layers.iter().filter(inside).count()
+        };
+        assert_eq!((attention("Stable Diffusion 1.5"), attention("Stable Diffusion XL")), (192, 722));
+    }
+
+    #[test]
+    fn no_two_layers_share_a_name() {
+        for model in models() {
+            let paths = || model.layers.iter().flat_map(|layer| &layer.paths);
+            let kohya: HashSet<&str> = model.layers.iter().map(|layer| layer.kohya.as_str()).collect();
+            assert_eq!(kohya.len(), model.layers.len(), "{}", model.title);
+            assert_eq!(paths().collect::<HashSet<_>>().len(), paths().count(), "{}", model.title);
+            // A name that was given to two layers would lead to the later one only.
+            for layer in &model.layers {
+                let found = model.find(&layer.kohya, Spelling::Kohya).unwrap();
+                assert_eq!(found.layer.paths, layer.paths);
+                for (part, path) in layer.paths.iter().enumerate() {
+                    let found = model.find(path, Spelling::Diffusers).unwrap();
+                    assert_eq!((&found.layer.kohya, found.part), (&layer.kohya, Some(part)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn spellings_of_a_layer() {
+        let path = |model_name, name, spelling| {
+            model(model_name)
+                .find(name, spelling)
+                .map(|found| found.layer.paths[found.part.unwrap_or(0)].as_str())
+        };
+        use Spelling::{Diffusers, Kohya, Original};
+        let cases = [
+            (
+                "Stable Diffusion XL",
+                "lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_out_0",
+                Kohya,
+                "unet.down_blocks.1.attentions.0.transformer_blocks.1.attn2.to_out.0",
+            ),
+            (
+                "Stable Diffusion XL",
+                "lora_unet_down_blocks_1_attentions_0_proj_in",
+                Kohya,
+                "unet.down_blocks.1.attentions.0.proj_in",
+            ),
+            (
+                "Stable Diffusion XL",
+                "lora_unet_output_blocks_5_2_conv",
+                Kohya,
+                "unet.up_blocks.1.upsamplers.0.conv",
+            ),
+            (
+                "Stable Diffusion XL",
+                "lora_te2_text_model_encoder_layers_31_mlp_fc1",
+                Kohya,
+                "text_encoder_2.text_model.encoder.layers.31.mlp.fc1",
+            ),
+            (
+                "Stable Diffusion 1.5",
+                "input_blocks.3.0.op",
+                Original,
+                "unet.down_blocks.0.downsamplers.0.conv",
+            ),
+            (
+                "Stable Diffusion 1.5",
+                "output_blocks.2.1.conv",
+                Original,
+                "unet.up_blocks.0.upsamplers.0.conv",
+            ),
+            (
+                "Stable Diffusion 1.5",
+                "down_blocks.0.resnets.1.conv2",
+                Diffusers,
+                "unet.down_blocks.0.resnets.1.conv2",
+            ),
+            (
+                "Flux.1",
+                "double_blocks.18.txt_attn.qkv",
+                Original,
+                "transformer.transformer_blocks.18.attn.add_q_proj",
+            ),
+            (
+                "Flux.1",
+                "lora_transformer_single_transformer_blocks_37_proj_mlp",
+                Kohya,
+                "transformer.single_transformer_blocks.37.proj_mlp",
+            ),
+            (
+                "Flux.1",
+                "lora_te3_encoder_block_23_layer_1_DenseReluDense_wo",
+                Kohya,
+                "text_encoder_2.encoder.block.23.layer.1.DenseReluDense.wo",
+            ),
+            ("Wan", "blocks.39.cross_attn.v_img", Original, "transformer.blocks.39.attn2.add_v_proj"),
+            (
+                "Qwen-Image",
+                "lora_unet_transformer_blocks_59_img_mlp_net_0_proj",
+                Kohya,
+                "transformer.transformer_blocks.59.img_mlp.net.0.proj",
+            ),
+        ];
+        for (model, name, spelling, expected) in cases {
+            assert_eq!(path(model, name, spelling), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_decide_before_versions() {
+        let of = |names: &[&str], version: Option<&str>| {
+            let model = model_of(names, Spelling::Kohya, version).map_err(|(model, _)| &model.title);
+            model.unwrap().title.as_str()
+        };
+        let shared = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q";
+        assert_eq!(of(&[shared], None), "Stable Diffusion 1.5");
+        assert_eq!(of(&[shared], Some("sdxl_base_v1-0")), "Stable Diffusion XL");
+        assert_eq!(
+            of(&[shared, "lora_te_text_model_encoder_layers_0_mlp_fc1"], Some("Stable Diffusion XL")),
+            "Stable Diffusion 1.5"
+        );
+        assert_eq!(of(&["lora_unet_transformer_blocks_0_attn_to_q"], None), "Qwen-Image");
+        assert_eq!(of(&["lora_unet_single_blocks_0_linear1"], None), "Flux.1");
+        assert_eq!(of(&["lora_unet_blocks_0_ffn_0"], None), "Wan");
+        let (nearest, lacking) =
+            model_of(&[shared, "lora_unet_conv_inn"], Spelling::Kohya, None).unwrap_err();
+        assert_eq!((nearest.title.as_str(), lacking), ("Stable Diffusion 1.5", vec!["lora_unet_conv_inn"]));
+    }
+}
