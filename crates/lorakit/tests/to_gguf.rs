@@ -10,7 +10,7 @@ use lorakit::ops::convert::to_gguf::{gguf_tensors, with_dtype};
 use lorakit::ops::convert::{ToGgufOptions, hf_to_gguf};
 use lorakit::ops::merge::{self, MergeOptions};
 use lorakit::plan::{Container, OutputTensor, Plan, Silent, Target};
-use lorakit_tensor::format::gguf::Metadata;
+use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
 use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorSource};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -77,6 +77,56 @@ fn every_dtype() {
                 Sha256::digest(fs::read(output).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(sum, sums[dtype.name().to_lowercase()], "{family} as {dtype}");
         }
+    }
+}
+
+/// Granite is a Llama whose keys have another prefix, whose heads have no size of their own, and which has four scales.
+/// Checked against `conversion/granite.py`, `gguf-py/gguf/constants.py` and `src/models/granite.cpp` of llama.cpp as
+/// vendored by llama-cpp-python 0.3.36; tensors against its file of the same model as a Llama.
+#[test]
+fn granite_is_a_llama_with_scales() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(fixture("mistral")).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let path = folder.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["architectures"] = serde_json::json!(["GraniteForCausalLM"]);
+    config["model_type"] = "granite".into();
+    config["attention_multiplier"] = 0.0078125.into();
+    config["embedding_multiplier"] = 12.0.into();
+    config["logits_scaling"] = 16.0.into();
+    fs::write(&path, config.to_string()).unwrap();
+    let output = folder.path().join("granite.gguf");
+    let options = ToGgufOptions {
+        source: folder.path().into(),
+        output: output.clone(),
+        replace: false,
+        dtype: None,
+        pre: None,
+        mode: ReadMode::Mapped,
+    };
+    hf_to_gguf(&options).unwrap().plan.run(2, &Silent).unwrap();
+    let open = |path: &Path| Checkpoint::open(path, ReadMode::Mapped).unwrap();
+    let (ours, theirs) = (open(&output), open(&fixture("mistral.bf16.gguf")));
+    let (keys, llama) = (ours.gguf().unwrap(), theirs.gguf().unwrap());
+    let float = |key: &str| keys.get(&format!("granite.{key}")).and_then(GgufValue::as_f64);
+    assert_eq!(
+        ["attention.scale", "embedding_scale", "residual_scale", "logit_scale"].map(float),
+        [Some(0.0078125), Some(12.0), Some(1.0), Some(16.0)]
+    );
+    assert_eq!(keys.get("granite.rope.dimension_count"), Some(&GgufValue::U32(8)));
+    let own = ["attention.key_length", "attention.value_length", "attention.sliding_window"];
+    let shared = llama.iter().filter_map(|(key, value)| Some((key.strip_prefix("llama.")?, value)));
+    let shared: Vec<_> = shared.filter(|(key, _)| !own.contains(key)).collect();
+    for (key, value) in &shared {
+        assert_eq!(keys.get(&format!("granite.{key}")), Some(*value), "{key}");
+    }
+    assert_eq!(keys.iter().filter(|(key, _)| key.starts_with("granite.")).count(), shared.len() + 4);
+    assert_eq!(ours.tensors(), theirs.tensors());
+    for (index, info) in ours.tensors().iter().enumerate() {
+        let bytes = |file: &Checkpoint| file.read(index, 0..info.byte_len()).unwrap().into_owned();
+        assert_eq!(bytes(&ours), bytes(&theirs), "{}", info.name);
     }
 }
 

@@ -148,7 +148,7 @@ fn there_and_back() {
         assert!(run.stdout.contains(proof), "{case}: {}", run.stdout);
         let run = sandbox.run("convert adapter.gguf -o back --to peft --base base", &[]).ok();
         assert!(run.stdout.contains("bit for bit"), "{case}: {}", run.stdout);
-        if ["plain", "rslora", "embed", "f16", "qwen2"].contains(&case) {
+        if ["plain", "rslora", "f16", "qwen2"].contains(&case) {
             let folders = ["back", "adapter"].map(|name| sandbox.path(name));
             assert!(
                 read_folder(&folders[0]) == read_folder(&folders[1]),

@@ -40,9 +40,9 @@ impl AdapterFormat for Gguf {
     }
 
     fn marks(&self, name: &str, files: &Files) -> bool {
-        let Some(metadata) = files.source.gguf() else { return false };
-        HALVES.iter().any(|half| name.ends_with(half))
-            || header::text(metadata, header::TYPE) == Some(header::ADAPTER)
+        let says = |metadata| header::text(metadata, header::TYPE) == Some(header::ADAPTER);
+        files.is_gguf()
+            && (HALVES.iter().any(|half| name.ends_with(half)) || files.source.gguf().is_some_and(says))
     }
 
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {
