@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lorakit::ops::inspect::Runtime;
 use lorakit::ops::quantize::QuantType;
 use lorakit_quant::mix::{FileType, TypeOverride, writable};
 use lorakit_tensor::DType;
@@ -153,6 +154,7 @@ pub(crate) struct Merge {
   lorakit inspect adapter/
   lorakit inspect adapter/ --norms
   lorakit inspect adapter/ --base base/
+  lorakit inspect adapter/ --for llama.cpp --base base/
   lorakit inspect model.gguf")]
 pub(crate) struct Inspect {
     /// Adapters and models: folders or files
@@ -164,6 +166,37 @@ pub(crate) struct Inspect {
     /// Check adapters against this base model: shapes, coverage, strength (implies --norms)
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
+    /// Ask whether a program takes the adapter, and what to do if not; fails then
+    #[arg(long = "for", value_name = "RUNTIME")]
+    pub(crate) runtime: Option<RuntimeChoice>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RuntimeChoice {
+    Vllm,
+    #[value(name = "llama.cpp", alias = "llama-cpp")]
+    LlamaCpp,
+    Ollama,
+    #[value(alias = "lorax")]
+    Tgi,
+    Peft,
+    #[value(alias = "mlx-lm")]
+    Mlx,
+    Diffusers,
+}
+
+impl RuntimeChoice {
+    pub(crate) fn runtime(self) -> Runtime {
+        match self {
+            RuntimeChoice::Vllm => Runtime::Vllm,
+            RuntimeChoice::LlamaCpp => Runtime::LlamaCpp,
+            RuntimeChoice::Ollama => Runtime::Ollama,
+            RuntimeChoice::Tgi => Runtime::Tgi,
+            RuntimeChoice::Peft => Runtime::Peft,
+            RuntimeChoice::Mlx => Runtime::Mlx,
+            RuntimeChoice::Diffusers => Runtime::Diffusers,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

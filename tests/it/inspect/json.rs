@@ -74,6 +74,7 @@ fn members() {
             "init",
             "values_read",
             "fit",
+            "for",
             "modules",
             "saved",
             "token_rows",

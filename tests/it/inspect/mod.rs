@@ -5,6 +5,7 @@ mod json;
 mod misfits;
 mod models;
 mod reports;
+mod runtimes;
 mod width;
 
 use std::path::Path;

@@ -61,6 +61,9 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
     } else if report.norms {
         extremes(&mut text, report);
     }
+    if let Some(target) = &report.target {
+        text::target(&mut text, target);
+    }
     text::findings(&mut text, &report.findings, !report.norms);
     text
 }

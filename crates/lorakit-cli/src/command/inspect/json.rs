@@ -1,6 +1,8 @@
 //! Reports as JSON, `lorakit.inspect/1`.
 
-use lorakit::ops::inspect::{AdapterReport, DTypeCount, FitReport, Inspection, ModelReport, ModuleReport};
+use lorakit::ops::inspect::{
+    AdapterReport, DTypeCount, FitReport, Inspection, ModelReport, ModuleReport, TargetReport, Verdict,
+};
 use serde_json::{Value, json};
 
 use crate::error::Failure;
@@ -41,6 +43,7 @@ fn adapter(r: &AdapterReport) -> Value {
         "init": r.init,
         "values_read": r.norms,
         "fit": r.fit.as_ref().map(fit),
+        "for": r.target.as_ref().map(target),
         "modules": r.modules.iter().map(module).collect::<Vec<_>>(),
         "saved": r.saved.iter().map(|s| json!({ "name": s.name, "shape": s.shape, "bytes": s.bytes })).collect::<Vec<_>>(),
         "token_rows": r.token_rows.iter().map(|t| json!({ "path": t.path, "rows": t.rows })).collect::<Vec<_>>(),
@@ -60,6 +63,14 @@ fn fit(f: &FitReport) -> Value {
     json!({
         "base": f.base.display().to_string(), "fits": f.misfit.is_none(), "misfit": f.misfit,
         "changed_tensors": f.changed, "base_tensors": f.base_tensors, "tied": f.tied,
+    })
+}
+
+fn target(t: &TargetReport) -> Value {
+    let verdict = |v: &Verdict| json!({ "severity": v.severity.to_string(), "code": v.code, "reason": v.reason, "fix": v.fix });
+    json!({
+        "runtime": t.runtime.name(), "accepted": t.is_accepted(),
+        "verdicts": t.verdicts.iter().map(verdict).collect::<Vec<_>>(),
     })
 }
 

@@ -17,6 +17,7 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
     let options = InspectOptions {
         norms: args.norms,
         base: args.base.clone(),
+        runtime: args.runtime.map(args::RuntimeChoice::runtime),
         mode: common.read_mode(),
         threads: common.threads,
     };
@@ -49,10 +50,13 @@ fn show(reports: &[Inspection], failures: &[Failure], ui: &Ui) -> Result<(), Fai
     verdict(reports, failures.len())
 }
 
-/// An adapter that cannot be used as it is makes the command fail, after the whole report.
+/// An adapter that cannot be used as it is, or not by the program that was asked for, makes the command fail, after the whole report.
 fn verdict(reports: &[Inspection], failed: usize) -> Result<(), Failure> {
     let faulty = |report: &&Inspection| match report {
-        Inspection::Adapter(report) => report.findings.iter().any(|f| f.severity == Severity::Error),
+        Inspection::Adapter(report) => {
+            report.findings.iter().any(|f| f.severity == Severity::Error)
+                || report.target.as_ref().is_some_and(|target| !target.is_accepted())
+        }
         Inspection::Model(_) => false,
     };
     match reports.iter().filter(faulty).count() + failed {

@@ -6,7 +6,7 @@ use std::fmt::{Display, Write as _};
 use anstyle::Style;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use lorakit::adapter::{Finding, Severity};
-use lorakit::ops::inspect::DTypeCount;
+use lorakit::ops::inspect::{DTypeCount, TargetReport};
 
 use crate::ui;
 use crate::units;
@@ -116,6 +116,37 @@ pub(super) fn table(header: &[&str]) -> Table {
 pub(super) fn print_table(text: &mut String, table: &Table) {
     for line in table.to_string().lines() {
         let _ = writeln!(text, "{}", line.trim_end());
+    }
+}
+
+/// Whether a program takes the adapter, and each reason with its remedy.
+pub(super) fn target(text: &mut String, target: &TargetReport) {
+    let name = target.runtime.name();
+    let verdict = if target.is_accepted() { "takes it" } else { "does not take it as it is" };
+    let _ = writeln!(text, "\n{BOLD}for {name}{BOLD:#}: {name} {verdict}");
+    let mut alike: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in &target.verdicts {
+        let seen = alike.entry(one.code).or_default();
+        *seen += 1;
+        if *seen > MAX_ALIKE {
+            continue;
+        }
+        let padding = 8usize.saturating_sub(one.severity.to_string().len());
+        for (i, line) in wrap(&one.reason, WIDTH - 11).iter().enumerate() {
+            let _ = match i {
+                0 => writeln!(text, "  {}{:padding$} {line}", ui::severity(one.severity), ""),
+                _ => writeln!(text, "  {:8} {line}", ""),
+            };
+        }
+        // A command stays on one line, to be copied; of reasons that share a remedy, the last says it.
+        let last = |code: &str| target.verdicts.iter().rfind(|v| v.code == code).is_some_and(|v| v == one);
+        let shown = *seen == MAX_ALIKE || last(one.code);
+        if let Some(fix) = one.fix.as_ref().filter(|_| shown) {
+            let _ = writeln!(text, "  {:8} -> {fix}", "");
+        }
+    }
+    for (code, seen) in alike.iter().filter(|(_, seen)| **seen > MAX_ALIKE) {
+        let _ = writeln!(text, "  {:8} ... {} more `{code}` (all with `--json`)", "", seen - MAX_ALIKE);
     }
 }
 

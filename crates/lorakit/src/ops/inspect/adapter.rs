@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use super::{DTypeCount, Grid, InspectOptions, audit, compare, count_dtypes, grid, values};
+use super::{
+    DTypeCount, Grid, InspectOptions, TargetReport, audit, compare, count_dtypes, grid, target, values,
+};
 use crate::Result;
-use crate::adapter::{Adapter, Finding, Module, Scaling};
+use crate::adapter::{Adapter, Base, Finding, Module, Scaling, Severity};
 
 /// An adapter, described and audited.
 #[derive(Debug, Clone)]
@@ -50,6 +52,8 @@ pub struct AdapterReport {
     pub norms: bool,
     /// How it fits the base, if one was given.
     pub fit: Option<FitReport>,
+    /// Whether the runtime that was asked for takes it.
+    pub target: Option<TargetReport>,
     /// What the audit turned up, gravest first.
     pub findings: Vec<Finding>,
 }
@@ -123,7 +127,11 @@ pub struct FitReport {
     pub tied: bool,
 }
 
-pub(super) fn report(adapter: &Adapter, options: &InspectOptions) -> Result<AdapterReport> {
+pub(super) fn report(
+    adapter: &Adapter,
+    base: Option<&Base>,
+    options: &InspectOptions,
+) -> Result<AdapterReport> {
     let source = adapter.source();
     let config = &adapter.config;
     let mut modules = describe(&adapter.modules);
@@ -145,6 +153,9 @@ pub(super) fn report(adapter: &Adapter, options: &InspectOptions) -> Result<Adap
     }
     // Stable: findings of one severity stay in the order of the audit.
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    let faults = findings.iter().filter(|f| f.severity == Severity::Error).count();
+    let misfit = fit.as_ref().and_then(|fit: &FitReport| fit.misfit.as_deref());
+    let target = options.runtime.map(|runtime| target::report(runtime, adapter, base, faults, misfit));
     let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
     let grids = grid::build(&paths, layers);
     Ok(AdapterReport {
@@ -179,6 +190,7 @@ pub(super) fn report(adapter: &Adapter, options: &InspectOptions) -> Result<Adap
             .collect(),
         norms,
         fit,
+        target,
         findings,
     })
 }

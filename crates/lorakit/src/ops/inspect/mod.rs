@@ -9,6 +9,7 @@ mod compare;
 mod grid;
 mod model;
 mod norm;
+mod target;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -20,6 +21,7 @@ use lorakit_tensor::{Checkpoint, Format, ReadMode, TensorInfo, TensorSource};
 pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRowsReport};
 pub use grid::{Grid, GridRow};
 pub use model::{FileReport, ModelReport};
+pub use target::{Runtime, TargetReport, Verdict};
 
 use crate::adapter::{Adapter, Base, Files, Finding, Severity, format};
 use crate::{Error, ErrorKind, Result};
@@ -31,6 +33,8 @@ pub struct InspectOptions {
     pub norms: bool,
     /// The base model to compare adapters with; implies [`Self::norms`].
     pub base: Option<PathBuf>,
+    /// Ask whether this program takes the adapter.
+    pub runtime: Option<Runtime>,
     /// How files are read.
     pub mode: ReadMode,
     /// Threads that read values; 0: one for each core.
@@ -63,7 +67,7 @@ pub struct DTypeCount {
 /// errors.
 ///
 /// # Errors
-/// Whatever opening the path or the base turns up.
+/// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model with a runtime to ask.
 pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
     if is_adapter(path, options.mode)? {
         let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
@@ -72,7 +76,14 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
             Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
         })?;
-        return Ok(Inspection::Adapter(Box::new(pool.install(|| adapter::report(&adapter, options))?)));
+        return Ok(Inspection::Adapter(Box::new(
+            pool.install(|| adapter::report(&adapter, base.as_ref(), options))?,
+        )));
+    }
+    if let Some(runtime) = options.runtime {
+        let message =
+            format!("is no adapter, and only of those can be said whether {} takes them", runtime.name());
+        return Err(Error::new(ErrorKind::NoAdapter, message).at(path));
     }
     Ok(Inspection::Model(Box::new(model::report(path, options.mode)?)))
 }
