@@ -223,6 +223,9 @@ pub(crate) struct Convert {
     /// Adapters: turn DoRA into the nearest LoRA of rank `--rank`; needs `--base`
     #[arg(long, requires_all = ["base", "rank"])]
     pub(crate) dora_to_lora: bool,
+    /// Adapters: one rank and one scale for all modules, as vLLM and TGI need it
+    #[arg(long)]
+    pub(crate) uniform: bool,
     /// Adapters: the rank for `--dora-to-lora`
     #[arg(long, value_name = "N", value_parser = rank, requires = "dora_to_lora")]
     pub(crate) rank: Option<usize>,

@@ -12,6 +12,9 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
             _ => "name the folder that holds the adapter".into(),
         },
+        ErrorKind::WrongRole if error.to_string().contains("`--to") => {
+            "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
+        }
         ErrorKind::WrongRole => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`".into(),
         ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
         ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),
@@ -57,11 +60,22 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Inexpressible if error.to_string().contains("higher rank") => {
             "take the nearest LoRA of a rank that suffices: `--approximate 64`".into()
         }
+        ErrorKind::Inexpressible if error.detail_lines().iter().any(|line| line.contains("DoRA")) => {
+            "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`; or take the LoRA that is \
+             nearest to it: `--dora-to-lora --base BASE --rank 32`"
+                .into()
+        }
         ErrorKind::Inexpressible => {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`".into()
         }
         ErrorKind::Verification => "nothing was written; this should not happen, please report it".into(),
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
+        ErrorKind::Usage if error.to_string().contains("no name of a file") => {
+            format!("name one: `-o adapter{}`", if error.to_string().contains(".gguf") { ".gguf" } else { ".safetensors" })
+        }
+        ErrorKind::Usage if error.to_string().contains("Q8_0 is a type of GGUF") => {
+            "leave `--dtype` out: every tensor keeps its own".into()
+        }
         ErrorKind::Usage if error.to_string().contains(".gguf") => {
             "GGUF types go to `-o NAME.gguf`, all others to a folder".into()
         }

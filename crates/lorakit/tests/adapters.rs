@@ -61,6 +61,7 @@ fn convert(source: &Path, output: &Path, to: &str, base: &str) -> lorakit::Resul
         base: Some(golden("bases", base)),
         approximate: None,
         dora_to_lora: None,
+        uniform: false,
         mode: ReadMode::default(),
     };
     plan(&options)?.run(1, &Silent)
@@ -245,6 +246,35 @@ fn factors_keep_their_bytes() {
     }
 }
 
+/// One rank and one scale for all modules: the same deltas, and a configuration without patterns.
+#[test]
+fn uniform_factors_are_the_same_deltas() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["patterns", "rslora", "plain"] {
+        let source = golden("adapters", name);
+        let output = folder.path().join(name);
+        let options = AdapterOptions {
+            source: source.clone(),
+            output: output.clone(),
+            to: "peft".into(),
+            replace: false,
+            dtype: None,
+            base: None,
+            approximate: None,
+            dora_to_lora: None,
+            uniform: true,
+            mode: ReadMode::default(),
+        };
+        plan(&options).unwrap().run(1, &Silent).unwrap();
+        assert_same(&source, &output, name);
+        let config: Value =
+            serde_json::from_slice(&std::fs::read(output.join("adapter_config.json")).unwrap()).unwrap();
+        for pattern in ["rank_pattern", "alpha_pattern"] {
+            assert!(config[pattern].as_object().is_none_or(serde_json::Map::is_empty), "{name}: {pattern}");
+        }
+    }
+}
+
 /// What a format has no field for travels along: PEFT's configuration comes back with what nobody understands.
 #[test]
 fn unknown_fields_come_back() {
@@ -266,5 +296,102 @@ fn unknown_fields_come_back() {
         let text = std::fs::read(back.join("adapter_config.json")).unwrap();
         let returned: Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(returned, config, "{format}");
+    }
+}
+
+/// Modules of a LoRA for Stable Diffusion 1.5 as sd-scripts writes it: name, shapes of down and up, alpha.
+const KOHYA: &[(&str, &[usize], &[usize], f32)] = &[
+    ("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", &[4, 32], &[24, 4], 2.0),
+    ("lora_unet_up_blocks_1_attentions_2_transformer_blocks_0_ff_net_0_proj", &[8, 16], &[40, 8], 8.0),
+    ("lora_unet_mid_block_attentions_0_proj_in", &[4, 16, 1, 1], &[16, 4, 1, 1], 3.0),
+    ("lora_unet_down_blocks_0_resnets_0_conv1", &[4, 8, 3, 3], &[12, 4, 1, 1], 1.0),
+    ("lora_te_text_model_encoder_layers_3_self_attn_q_proj", &[4, 20], &[20, 4], 4.0),
+];
+
+fn write_kohya(path: &Path) {
+    let mut seed = 1u32;
+    let mut tensor = |shape: &[usize]| {
+        let values = (0..shape.iter().product::<usize>()).map(|_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as f32 / 8_388_608.0 - 1.0
+        });
+        values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>()
+    };
+    let mut data: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (name, down, up, alpha) in KOHYA {
+        data.push((format!("{name}.lora_down.weight"), down.to_vec(), tensor(down)));
+        data.push((format!("{name}.lora_up.weight"), up.to_vec(), tensor(up)));
+        data.push((format!("{name}.alpha"), Vec::new(), alpha.to_le_bytes().to_vec()));
+    }
+    let views = data.iter().map(|(name, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    let metadata = [("ss_output_name".to_string(), "kept".to_string())].into_iter().collect();
+    std::fs::write(path, safetensors::serialize(views, Some(metadata)).unwrap()).unwrap();
+}
+
+/// The delta of each module of a kohya file: `alpha / rank * up * down`.
+fn kohya_deltas(path: &Path) -> BTreeMap<String, Matrix> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let matrix = |name: &str| {
+        let view = file.tensor(name).unwrap();
+        let values: Vec<f64> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()).into()).collect();
+        let rows = view.shape().first().copied().unwrap_or(1);
+        (rows, values.len() / rows, values)
+    };
+    let names = file.names();
+    let modules = names.iter().filter_map(|name| name.strip_suffix(".lora_down.weight"));
+    let delta = |name: &str| {
+        let down = matrix(&format!("{name}.lora_down.weight"));
+        let scale = matrix(&format!("{name}.alpha")).2[0] / down.0 as f64;
+        product(&matrix(&format!("{name}.lora_up.weight")), &down, scale)
+    };
+    modules.map(|name| (name.to_string(), delta(name))).collect()
+}
+
+#[test]
+fn every_format_of_diffusion_models_to_every_other() {
+    const FORMATS: &[&str] = &["kohya", "diffusers", "peft"];
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source.safetensors");
+    write_kohya(&source);
+    let convert = |from: &Path, name: &str, to: &str| {
+        let path = output(folder.path(), name, to);
+        let options = AdapterOptions {
+            source: from.to_path_buf(),
+            output: path.clone(),
+            to: to.into(),
+            replace: false,
+            dtype: None,
+            base: None,
+            approximate: None,
+            dora_to_lora: None,
+            uniform: false,
+            mode: ReadMode::default(),
+        };
+        let run = plan(&options).and_then(|convert| convert.run(1, &Silent));
+        run.unwrap_or_else(|e| panic!("{name}: {e} {:?}", e.detail_lines()));
+        path
+    };
+    let before = kohya_deltas(&source);
+    for first in FORMATS {
+        let one = convert(&source, first, first);
+        for second in FORMATS {
+            let two = convert(&one, &format!("{first}-{second}"), second);
+            let back = convert(&two, &format!("{first}-{second}-back"), "kohya");
+            let after = kohya_deltas(&back);
+            assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+            for ((path, (.., x)), (.., y)) in before.iter().zip(after.values()) {
+                let off: f64 = x.iter().zip(y).map(|(x, y)| (x - y).powi(2)).sum();
+                let whole: f64 = x.iter().map(|x| x * x).sum();
+                let error = (off / whole).sqrt();
+                assert!(error <= 1e-6, "{first} and {second}: `{path}` is {error:e} off");
+            }
+            let bytes = std::fs::read(&back).unwrap();
+            let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+            assert_eq!(header.metadata().as_ref().unwrap()["ss_output_name"], "kept", "{first} and {second}");
+        }
     }
 }

@@ -59,7 +59,7 @@ fn an_unknown_family() {
 
 #[test]
 fn an_adapter() {
-    insta::assert_snapshot!(refused(|g| g.set("general.type", text("adapter"))), @"error: `model.gguf`: is a GGUF adapter, and a full model is needed");
+    insta::assert_snapshot!(refused(|g| g.set("general.type", text("adapter"))), @"error: `model.gguf`: is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`");
 }
 
 #[test]

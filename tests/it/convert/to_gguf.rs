@@ -103,7 +103,7 @@ fn the_cut_of_text_may_be_named() {
 #[test]
 fn sources_that_are_no_such_model() {
     insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("config.json")).unwrap()), @"error: `model`: has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["architectures"] = json!(["MambaForCausalLM"]))), @"error: `model`: is a model of the class `MambaForCausalLM`; known are LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, SmolLM3ForCausalLM");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["architectures"] = json!(["MambaForCausalLM"]))), @"error: `model`: is a model of the class `MambaForCausalLM`; known are LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, SmolLM3ForCausalLM, GraniteForCausalLM");
     let sandbox = sandbox("llama");
     convert(&sandbox, "").ok();
     let run = sandbox.run("convert model.gguf -o other.gguf --to gguf", &[]);

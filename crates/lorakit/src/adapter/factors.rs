@@ -62,11 +62,24 @@ pub(crate) fn finite(tensor: &TensorRef) -> Result<Vec<f32>> {
     let values = tensor.values()?;
     match values.iter().find(|v| !v.is_finite()) {
         None => Ok(values),
-        Some(value) => {
-            let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
-            Err(error.tensor(&tensor.info().name).at(tensor.path()))
-        }
+        Some(&value) => Err(not_finite(tensor, value)),
     }
+}
+
+/// Looks at every value, of which few are in memory at once.
+///
+/// # Errors
+/// As [`Factors::load`].
+pub(crate) fn check_finite(tensor: &TensorRef) -> Result<()> {
+    match tensor.scan()?.first_bad {
+        None => Ok(()),
+        Some(value) => Err(not_finite(tensor, value)),
+    }
+}
+
+fn not_finite(tensor: &TensorRef, value: f32) -> Error {
+    let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
+    error.tensor(&tensor.info().name).at(tensor.path())
 }
 
 /// The error of a decomposition, with the module it is about.

@@ -15,6 +15,7 @@ pub(crate) mod fuse;
 mod key;
 mod lycoris;
 mod pattern;
+mod uniform;
 mod unpack;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ mod torchtune;
 use std::path::Path;
 
 use crate::support::{Run, Sandbox, peft, read_json};
+use crate::weights::read_folder;
 
 /// Copies a golden adapter and its base.
 fn copy(sandbox: &Sandbox, case: &str) {
@@ -53,9 +54,8 @@ fn refusal(sandbox: &Sandbox, run: &Run) -> String {
     run.stderr.split("\n\nhint: ").next().unwrap_or_default().to_string()
 }
 
-/// Whether the model files of two folders are the same.
+/// Whether the tensors of two models are the same.
 #[track_caller]
 fn same_weights(one: &Path, other: &Path) {
-    let read = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
-    assert!(read(one) == read(other), "{} and {} differ", one.display(), other.display());
+    assert!(read_folder(one) == read_folder(other), "{} and {} differ", one.display(), other.display());
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, AdapterReport, Approximated};
+use lorakit::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 use super::super::planned;
@@ -17,7 +18,8 @@ const EXACT: f64 = 1e-6;
 
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
     if args.to == ConvertTarget::Hf {
-        return Err(Failure::usage("is a format of models; adapters for PEFT are `--to peft`"));
+        let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
+        return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
     }
     if args.dtype == ConvertDtype::Q8_0 && args.to != ConvertTarget::Gguf {
         return Err(Failure::usage("Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16"));
@@ -31,6 +33,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         base: args.base.clone(),
         approximate: args.approximate,
         dora_to_lora: args.rank.filter(|_| args.dora_to_lora),
+        uniform: args.uniform,
         mode: common.read_mode(),
     })?;
     ui.notes(&convert.notes);

@@ -40,10 +40,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             convert::hf_to_gguf(&options)?
         }
         adapter => {
-            let message = format!(
-                "is a model, and `--to {}` is a format of adapters; models become `hf` or `gguf`",
-                adapter.name()
-            );
+            let message = format!("is a model, and `--to {}` is a format of adapters", adapter.name());
             return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
         }
     };

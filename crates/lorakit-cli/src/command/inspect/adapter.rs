@@ -91,12 +91,13 @@ fn method(report: &AdapterReport) -> String {
 fn made_by(report: &AdapterReport) -> String {
     let mut text = match &report.peft_version {
         Some(version) => format!("PEFT {version}"),
+        None if report.format != "peft" => format!("not said; a file in the format of {}", report.format),
         None => "a version of PEFT that does not say its number (before 0.18), or another program".into(),
     };
     if let Some(task) = &report.task {
         let _ = write!(text, ", for {task}");
     }
-    if report.init != "true" {
+    if !matches!(report.init.as_str(), "true" | "") {
         let _ = write!(text, ", initialised with `{}`", report.init);
     }
     text

@@ -38,6 +38,7 @@ fn adapter(r: &AdapterReport) -> Value {
         "tensors": r.tensors,
         "dtypes": dtypes(&r.dtypes),
         "base_model": r.base_model,
+        "format": r.format,
         "peft_version": r.peft_version,
         "task": r.task,
         "init": r.init,

@@ -99,6 +99,7 @@ impl Folder {
             base: base.map(Path::to_path_buf),
             approximate: None,
             dora_to_lora: None,
+            uniform: false,
             mode: ReadMode::Mapped,
         })
     }

@@ -14,6 +14,8 @@ use crate::adapter::{Adapter, Base, Finding, Module, Scaling, Severity};
 pub struct AdapterReport {
     /// The path as it was given.
     pub path: PathBuf,
+    /// The format it is in, e.g. `peft`.
+    pub format: &'static str,
     /// The tensor file.
     pub file: PathBuf,
     /// Size of the tensor file in bytes.
@@ -160,6 +162,7 @@ pub(super) fn report(
     let grids = grid::build(&paths, layers);
     Ok(AdapterReport {
         path: adapter.path.clone(),
+        format: adapter.format,
         file: source.path().to_path_buf(),
         bytes: source.files().iter().map(|f| f.len()).sum(),
         methods: tally(modules.iter().map(|m| m.method)),

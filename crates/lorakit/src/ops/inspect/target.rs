@@ -302,7 +302,9 @@ impl Case<'_> {
                  ignores rank_pattern and alpha_pattern",
                 adapter.modules.len()
             );
-            self.merge("patterns", reason);
+            let path = quoted(&self.adapter.path);
+            let fix = format!("`lorakit convert {path} -o adapter-uniform --to peft --uniform`");
+            self.refuse("patterns", reason, Some(fix));
         }
         const PREFIX: &str = "base_model.model.";
         let foreign = |name: &str| !name.starts_with(PREFIX) || name.contains(".default.");

@@ -18,6 +18,7 @@ pub use verify::ModuleError;
 
 use crate::adapter::format::{self, DraftOptions};
 use crate::adapter::{Adapter, Base, Files, Finding, Mapped, Module, Severity};
+use crate::fit::{self, BaseView, FitOptions};
 use crate::ops::approximate;
 pub use crate::ops::approximate::Approximated;
 use crate::plan::{Plan, Progress, Report};
@@ -42,6 +43,8 @@ pub struct AdapterOptions {
     pub approximate: Option<usize>,
     /// Turn DoRA into the nearest LoRA of this rank; needs the base.
     pub dora_to_lora: Option<usize>,
+    /// Give all modules one rank and one scale, as vLLM and TGI need it.
+    pub uniform: bool,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -116,6 +119,10 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse_empty(&read)?;
+    // The adapter of another model would be converted by that model's heads and names.
+    if let Some(base) = base.as_ref().filter(|base| !base.tensors.is_empty()) {
+        fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
+    }
     let from = read.format;
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated = approximate(&mut adapter, options)?;
@@ -123,8 +130,10 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
         copies::drop(&mut adapter, options)?;
     }
     refuse_inflated(&adapter)?;
+    let written =
+        if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
     let draft_options = DraftOptions { dtype: options.dtype, base: base.as_ref() };
-    let draft = format.write(&adapter, &draft_options)?;
+    let draft = format.write(&written, &draft_options)?;
     let digests = format.digests(&draft)?;
     let target = draft.target(&options.output)?;
     let mut inputs: Vec<&Path> = adapter.source().files().iter().map(|file| file.path()).collect();
