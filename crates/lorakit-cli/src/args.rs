@@ -153,6 +153,7 @@ pub(crate) struct Merge {
 #[command(after_help = "Examples:
   lorakit inspect adapter/
   lorakit inspect adapter/ --norms
+  lorakit inspect adapter/ --spectrum
   lorakit inspect adapter/ --base base/
   lorakit inspect adapter/ --for llama.cpp --base base/
   lorakit inspect model.gguf")]
@@ -163,6 +164,9 @@ pub(crate) struct Inspect {
     /// Read the values too: norm of each delta, NaN, factors that were never trained
     #[arg(long)]
     pub(crate) norms: bool,
+    /// Compute the singular values of each delta: how much of its rank is in use (implies --norms)
+    #[arg(long)]
+    pub(crate) spectrum: bool,
     /// Check adapters against this base model: shapes, coverage, strength (implies --norms)
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,

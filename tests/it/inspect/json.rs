@@ -69,6 +69,7 @@ fn members() {
             "tensors",
             "dtypes",
             "base_model",
+            "format",
             "peft_version",
             "task",
             "init",

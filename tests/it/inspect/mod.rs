@@ -6,6 +6,7 @@ mod misfits;
 mod models;
 mod reports;
 mod runtimes;
+mod spectrum;
 mod width;
 
 use std::path::Path;

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use lorakit::ops::inspect::{AdapterReport, Grid, ModuleReport};
 
-use super::grid;
 use super::text::{self, field};
+use super::{grid, spectrum};
 use crate::units;
 
 /// Modules in the list of the strongest, and of the weakest.
@@ -55,6 +55,7 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
     if !outside.is_empty() {
         let _ = writeln!(text, "\noutside the layers: {}", outside.join(", "));
     }
+    spectrum::render(&mut text, report, verbose);
     if verbose {
         let _ = writeln!(text, "\nmodules");
         modules(&mut text, report, &report.modules.iter().collect::<Vec<_>>());

@@ -99,6 +99,33 @@ fn strengths(text: &mut String, report: &AdapterReport) {
     let _ = writeln!(text, "  {}{unknown}", steps.join("   "));
 }
 
+/// A share from 0 to 1 of each module, by layer; a cell of several modules shows the largest.
+pub(super) fn shares(
+    text: &mut String,
+    report: &AdapterReport,
+    title: &str,
+    share: impl Fn(&ModuleReport) -> Option<f64>,
+) {
+    for grid in &report.grids {
+        let _ = writeln!(text, "\n{title} ({}), as a share of the rank", range(grid));
+        draw(text, grid, |cell| {
+            let shares = cell.iter().filter_map(|&i| report.modules.get(i)).filter_map(&share);
+            match shares.fold(None, |most: Option<f64>, s| most.max_by_value(Some(s))) {
+                None if cell.is_empty() => ' ',
+                None => UNKNOWN,
+                Some(share) => {
+                    LEVELS[((share * LEVELS.len() as f64).ceil() as usize).clamp(1, LEVELS.len()) - 1]
+                }
+            }
+        });
+    }
+    let steps: Vec<String> =
+        LEVELS.iter().enumerate().map(|(i, sign)| format!("{sign} to {} %", 20 * (i + 1))).collect();
+    if !report.grids.is_empty() {
+        let _ = writeln!(text, "  {}", steps.join("   "));
+    }
+}
+
 pub(super) fn meaning(relative: bool) -> &'static str {
     if relative { "||scale B A|| / ||W||" } else { "||scale B A||" }
 }

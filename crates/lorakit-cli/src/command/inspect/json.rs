@@ -53,11 +53,18 @@ fn adapter(r: &AdapterReport) -> Value {
 }
 
 fn module(m: &ModuleReport) -> Value {
-    json!({
+    let mut object = json!({
         "path": m.path, "layer": m.layer, "leaf": m.leaf, "method": m.method, "rank": m.rank, "experts": m.experts,
         "alpha": m.alpha, "scale": m.scale, "a": m.a, "b": m.b, "bias": m.bias,
         "norm": m.norm, "relative_norm": m.relative, "targets": m.targets,
-    })
+    });
+    if let Some(spectrum) = &m.spectrum {
+        object["spectrum"] = json!({
+            "values": spectrum.values, "effective_rank": spectrum.effective, "stable_rank": spectrum.stable,
+            "rank_90": spectrum.rank90, "rank_99": spectrum.rank99, "dead": spectrum.dead,
+        });
+    }
+    object
 }
 
 fn fit(f: &FitReport) -> Value {

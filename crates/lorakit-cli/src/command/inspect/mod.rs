@@ -4,6 +4,7 @@ mod adapter;
 mod grid;
 mod json;
 mod model;
+mod spectrum;
 mod text;
 
 use lorakit::adapter::Severity;
@@ -16,6 +17,7 @@ use crate::ui::Ui;
 pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let options = InspectOptions {
         norms: args.norms,
+        spectrum: args.spectrum,
         base: args.base.clone(),
         runtime: args.runtime.map(args::RuntimeChoice::runtime),
         mode: common.read_mode(),

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::{
-    DTypeCount, Grid, InspectOptions, TargetReport, audit, compare, count_dtypes, grid, target, values,
+    DTypeCount, Grid, InspectOptions, Spectrum, TargetReport, audit, compare, count_dtypes, grid, spectrum,
+    target, values,
 };
 use crate::Result;
 use crate::adapter::{Adapter, Base, Finding, Module, Scaling, Severity};
@@ -92,6 +93,8 @@ pub struct ModuleReport {
     pub relative: Option<f64>,
     /// Tensors of the base that it changes.
     pub targets: Vec<String>,
+    /// The singular values of its delta, where they were asked for.
+    pub spectrum: Option<Spectrum>,
 }
 
 /// A parameter saved whole.
@@ -138,9 +141,12 @@ pub(super) fn report(
     let config = &adapter.config;
     let mut modules = describe(&adapter.modules);
     let mut findings = audit::headers(adapter, &modules);
-    let norms = options.norms || options.base.is_some();
+    let norms = options.norms || options.spectrum || options.base.is_some();
     if norms {
         findings.extend(values::read(adapter, &mut modules)?);
+    }
+    if options.spectrum {
+        spectrum::read(adapter, &mut modules)?;
     }
     let mut fit = None;
     let mut layers = None;
@@ -227,6 +233,7 @@ pub(super) fn describe(modules: &[Module]) -> Vec<ModuleReport> {
             norm: None,
             relative: None,
             targets: Vec::new(),
+            spectrum: None,
         }
     };
     modules.iter().enumerate().map(one).collect()

@@ -9,6 +9,7 @@ mod compare;
 mod grid;
 mod model;
 mod norm;
+mod spectrum;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use lorakit_tensor::{Checkpoint, Format, ReadMode, TensorInfo, TensorSource};
 pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRowsReport};
 pub use grid::{Grid, GridRow};
 pub use model::{FileReport, ModelReport};
+pub use spectrum::{Spectrum, uniform_rank};
 pub use target::{Runtime, TargetReport, Verdict};
 
 use crate::adapter::{Adapter, Base, Files, Finding, Severity, format};
@@ -31,6 +33,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct InspectOptions {
     /// Read the values of adapters: norms, NaN and infinity, factors that are all zero.
     pub norms: bool,
+    /// Compute the singular values of each delta; implies [`Self::norms`].
+    pub spectrum: bool,
     /// The base model to compare adapters with; implies [`Self::norms`].
     pub base: Option<PathBuf>,
     /// Ask whether this program takes the adapter.
