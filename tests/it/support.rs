@@ -52,6 +52,16 @@ impl Sandbox {
         self.path(out)
     }
 
+    /// Runs a command that must fail and leave nothing behind; returns its exit code and what it said.
+    #[track_caller]
+    pub(crate) fn refused(&self, line: &str) -> String {
+        let before = self.entries();
+        let Run { code, stdout, stderr } = self.run(line, &[]);
+        assert_eq!(self.entries(), before, "nothing is written");
+        assert_eq!(stdout, "");
+        format!("exit {}\n{stderr}", code.unwrap())
+    }
+
     /// Names in the folder, sorted.
     pub(crate) fn entries(&self) -> Vec<String> {
         entries(self.root())

@@ -58,7 +58,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         }
         ErrorKind::NeedsBase => "name the base model with `--base`: its folder, or one that holds its `config.json`".into(),
         ErrorKind::Inexpressible if error.to_string().contains("higher rank") => {
-            "take the nearest LoRA of a rank that suffices: `--approximate 64`".into()
+            "take the nearest LoRA of a rank that suffices: `--approximate rank=64`".into()
         }
         ErrorKind::Inexpressible if error.detail_lines().iter().any(|line| line.contains("DoRA")) => {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`; or take the LoRA that is \

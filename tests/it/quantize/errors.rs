@@ -4,16 +4,7 @@ use std::fs;
 
 use insta::assert_snapshot;
 
-use crate::support::{Run, Sandbox, edit_json, fixtures, peft};
-
-/// Runs a command that must fail and leave nothing behind.
-fn refused(sandbox: &Sandbox, line: &str) -> String {
-    let before = sandbox.entries();
-    let Run { code, stdout, stderr } = sandbox.run(line, &[]);
-    assert_eq!(sandbox.entries(), before, "nothing is written");
-    assert_eq!(stdout, "");
-    format!("exit {}\n{stderr}", code.unwrap())
-}
+use crate::support::{Sandbox, edit_json, fixtures, peft};
 
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
@@ -24,26 +15,26 @@ fn sandbox() -> Sandbox {
 #[test]
 fn rows_that_do_not_divide() {
     let sandbox = sandbox();
-    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q4_K_M --no-fallback"));
+    assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q4_K_M --no-fallback"));
 }
 
 #[test]
 fn an_unknown_type() {
     let sandbox = sandbox();
-    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q4_KM"));
-    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q8_0 --tensor-type ffn_down"));
-    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q8_0 --tensor-type (=q8_0"));
-    assert_snapshot!(refused(&sandbox, "quantize model -o out --type nf4 --block-size 100"));
+    assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q4_KM"));
+    assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q8_0 --tensor-type ffn_down"));
+    assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q8_0 --tensor-type (=q8_0"));
+    assert_snapshot!(sandbox.refused("quantize model -o out --type nf4 --block-size 100"));
 }
 
 #[test]
 fn an_output_of_the_wrong_form() {
     let sandbox = sandbox();
-    assert_snapshot!(refused(&sandbox, "quantize model -o out --type Q8_0"));
-    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type nf4"));
-    assert_snapshot!(refused(&sandbox, "quantize model -o out.safetensors --type nf4"));
-    assert_snapshot!(refused(&sandbox, "convert model -o out --to gguf"));
-    assert_snapshot!(refused(&sandbox, "convert model -o out --to hf --dtype q8_0"));
+    assert_snapshot!(sandbox.refused("quantize model -o out --type Q8_0"));
+    assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type nf4"));
+    assert_snapshot!(sandbox.refused("quantize model -o out.safetensors --type nf4"));
+    assert_snapshot!(sandbox.refused("convert model -o out --to gguf"));
+    assert_snapshot!(sandbox.refused("convert model -o out --to hf --dtype q8_0"));
 }
 
 #[test]
@@ -51,8 +42,8 @@ fn a_quantised_source() {
     let sandbox = sandbox();
     sandbox.run("quantize model -o small.gguf --type Q8_0", &[]).ok();
     sandbox.run("quantize model -o nf4 --type nf4", &[]).ok();
-    assert_snapshot!(refused(&sandbox, "quantize small.gguf -o out.gguf --type Q4_0"));
-    assert_snapshot!(refused(&sandbox, "quantize nf4 -o out.gguf --type Q4_0"));
+    assert_snapshot!(sandbox.refused("quantize small.gguf -o out.gguf --type Q4_0"));
+    assert_snapshot!(sandbox.refused("quantize nf4 -o out.gguf --type Q4_0"));
     sandbox.run("quantize small.gguf -o out.gguf --type Q4_0 --requantize", &[]).ok();
     sandbox.run("quantize nf4 -o again --type fp4 --requantize", &[]).ok();
 }
@@ -69,7 +60,7 @@ fn weights_that_are_not_finite() {
     bytes[8 + header + offset + 4..][..2].copy_from_slice(&[0xc0, 0x7f]);
     fs::write(&path, bytes).unwrap();
     for kind in ["Q8_0 -o out.gguf", "Q4_0 -o out.gguf", "nf4 -o out", "int8 -o out", "fp8-tensor -o out"] {
-        assert_snapshot!(kind.replace(' ', "_"), refused(&sandbox, &format!("quantize model --type {kind}")));
+        assert_snapshot!(kind.replace(' ', "_"), sandbox.refused(&format!("quantize model --type {kind}")));
     }
 }
 
@@ -89,18 +80,18 @@ fn importance_of_another_model() {
     let write = |bytes: &[u8]| fs::write(sandbox.path("imatrix.dat"), bytes).unwrap();
 
     write(&file(&[entry("blk.0.attn_q.weight", &[1.0; 100])]));
-    assert_snapshot!(refused(&sandbox, quantize));
+    assert_snapshot!(sandbox.refused(quantize));
     write(&file(&[entry("h.0.attn.weight", &[1.0; 100])]));
-    assert_snapshot!(refused(&sandbox, quantize));
+    assert_snapshot!(sandbox.refused(quantize));
     write(&file(&[entry("blk.0.attn_q.weight", &[f32::NAN; 128])]));
-    assert_snapshot!(refused(&sandbox, quantize));
+    assert_snapshot!(sandbox.refused(quantize));
     write(&file(&[entry("blk.0.attn_q.weight", &[1.0, -1.0])]));
-    assert_snapshot!(refused(&sandbox, quantize));
+    assert_snapshot!(sandbox.refused(quantize));
     write(b"not an importance matrix");
-    assert_snapshot!(refused(&sandbox, quantize));
+    assert_snapshot!(sandbox.refused(quantize));
     fs::copy(fixtures().join("gguf/reference.gguf"), sandbox.path("imatrix.dat")).unwrap();
-    assert_snapshot!(refused(&sandbox, quantize));
-    assert_snapshot!(refused(&sandbox, "quantize model -o out.gguf --type Q2_K_S"));
+    assert_snapshot!(sandbox.refused(quantize));
+    assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q2_K_S"));
 }
 
 #[test]
@@ -110,10 +101,10 @@ fn a_model_that_gguf_does_not_know() {
         config["model_type"] = "mamba".into();
         config["architectures"] = serde_json::json!(["MambaForCausalLM"]);
     });
-    assert_snapshot!(refused(&sandbox, "convert model -o out.gguf --to gguf"));
+    assert_snapshot!(sandbox.refused("convert model -o out.gguf --to gguf"));
     fs::remove_file(sandbox.path("model/config.json")).unwrap();
-    assert_snapshot!(refused(&sandbox, "convert model -o out.gguf --to gguf"));
-    assert_snapshot!(refused(&sandbox, "quantize model -o out --type nf4"));
+    assert_snapshot!(sandbox.refused("convert model -o out.gguf --to gguf"));
+    assert_snapshot!(sandbox.refused("quantize model -o out --type nf4"));
     sandbox.copy(&peft("bases/gpt2-f32"), "gpt2");
-    assert_snapshot!(refused(&sandbox, "quantize gpt2 -o out --type nf4"));
+    assert_snapshot!(sandbox.refused("quantize gpt2 -o out --type nf4"));
 }

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use safetensors::tensor::Dtype;
 
-use super::{copy, refused};
+use super::copy;
 use crate::support::{Sandbox, edit_json, peft};
 use crate::weights::{Tensor, Weights, edit_file, write_file};
 
@@ -30,7 +30,7 @@ fn mixed_formats_in_one_file() {
     .into_iter()
     .collect();
     write_file(&sandbox.path("mixed.safetensors"), &weights);
-    assert_snapshot!(refused(&sandbox, "convert mixed.safetensors -o out --to peft"));
+    assert_snapshot!(sandbox.refused("convert mixed.safetensors -o out --to peft"));
 }
 
 #[test]
@@ -39,16 +39,16 @@ fn a_half_pair() {
     edit_file(&sandbox.path(ADAPTER), |weights| {
         weights.remove(&format!("{Q}.lora_B.weight")).unwrap();
     });
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out --to mlx"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out --to mlx"));
 }
 
 #[test]
 fn a_base_that_is_missing_where_it_is_needed() {
     let sandbox = sandbox();
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out.gguf --to gguf"));
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out --to torchtune"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out.gguf --to gguf"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out --to torchtune"));
     sandbox.run("convert adapter -o a.gguf --to gguf --base base", &[]).ok();
-    assert_snapshot!(refused(&sandbox, "convert a.gguf -o out --to peft"));
+    assert_snapshot!(sandbox.refused("convert a.gguf -o out --to peft"));
 }
 
 #[test]
@@ -58,18 +58,18 @@ fn a_base_of_an_unknown_family() {
         config["architectures"] = serde_json::json!(["MambaForCausalLM"]);
         config["model_type"] = "mamba".into();
     });
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out.gguf --to gguf --base base"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out.gguf --to gguf --base base"));
 }
 
 #[test]
 fn a_wrong_base() {
     let sandbox = sandbox();
     sandbox.copy(&peft("bases/llama-f32"), "other");
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out.gguf --to gguf --base other"));
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out --to torchtune --base other"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out.gguf --to gguf --base other"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out --to torchtune --base other"));
     sandbox.copy(&peft("bases/qwen2-bf16"), "qwen");
     sandbox.run("convert adapter -o a.gguf --to gguf --base base", &[]).ok();
-    assert_snapshot!(refused(&sandbox, "convert a.gguf -o out --to peft --base qwen"));
+    assert_snapshot!(sandbox.refused("convert a.gguf -o out --to peft --base qwen"));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn parts_that_the_format_has_no_place_for() {
         copy(&sandbox, case);
         let out = if to == "gguf" { "out.gguf" } else { "out" };
         let line = format!("convert adapter -o {out} --to {to} --base base");
-        assert_snapshot!(format!("{case} to {to}"), refused(&sandbox, &line));
+        assert_snapshot!(format!("{case} to {to}"), sandbox.refused(&line));
     }
 }
 
@@ -92,16 +92,16 @@ fn values_that_are_no_numbers() {
         let tensor = weights.get_mut(&format!("{Q}.lora_A.weight")).unwrap();
         tensor.bytes[400..404].copy_from_slice(&f32::NAN.to_le_bytes());
     });
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out --to mlx"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out --to mlx"));
 }
 
 #[test]
 fn an_output_of_the_wrong_form() {
     let sandbox = sandbox();
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out --to gguf --base base"));
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out.safetensors --to peft"));
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out --to hf"));
-    assert_snapshot!(refused(&sandbox, "convert base -o out --to mlx"));
-    assert_snapshot!(refused(&sandbox, "convert adapter -o out --to mlx --dtype q8_0"));
-    assert_snapshot!(refused(&sandbox, "convert adapter -o adapter --to mlx --force"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out --to gguf --base base"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out.safetensors --to peft"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out --to hf"));
+    assert_snapshot!(sandbox.refused("convert base -o out --to mlx"));
+    assert_snapshot!(sandbox.refused("convert adapter -o out --to mlx --dtype q8_0"));
+    assert_snapshot!(sandbox.refused("convert adapter -o adapter --to mlx --force"));
 }

@@ -18,15 +18,6 @@ fn copy(sandbox: &Sandbox, case: &str) {
     sandbox.copy(&peft(&format!("adapters/{case}")), "adapter");
 }
 
-/// Runs a command that must fail and leave nothing behind.
-fn refused(sandbox: &Sandbox, line: &str) -> String {
-    let before = sandbox.entries();
-    let Run { code, stdout, stderr } = sandbox.run(line, &[]);
-    assert_eq!(sandbox.entries(), before, "nothing is written");
-    assert_eq!(stdout, "");
-    format!("exit {}\n{stderr}", code.unwrap())
-}
-
 /// `lorakit convert ADAPTER -o OUT --to FORMAT [--base BASE]`, of PEFT's golden data.
 fn golden(sandbox: &Sandbox, adapter: &str, out: &str, format: &str, base: Option<&str>) -> Run {
     convert(sandbox, &peft(&format!("adapters/{adapter}")), out, format, base)

@@ -178,10 +178,7 @@ fn refuse_inflated(adapter: &Adapter) -> Result<()> {
         let (rank, out) = (module.rank(), module.b.info().rows_cols().0);
         format!("{}  rank {rank}, of a matrix {out} x {}", module.path, module.a.info().rows_cols().1)
     };
-    let message = format!(
-        "has {} {method} modules that are exact only as LoRAs of a higher rank than their matrices have",
-        inflated.len()
-    );
+    let message = format!("holds {method}, which is exact only as LoRA of a higher rank than its matrix has");
     let lines = inflated.iter().map(line).collect();
     Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path).details(lines))
 }
