@@ -4,6 +4,7 @@ mod approximate;
 pub mod convert;
 pub mod inspect;
 pub mod merge;
+mod publish_adapter;
 pub mod quantize;
 
 mod travel;
