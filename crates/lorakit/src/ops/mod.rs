@@ -6,5 +6,7 @@ pub mod inspect;
 pub mod merge;
 mod publish_adapter;
 pub mod quantize;
+pub mod reduce;
 
 mod travel;
+mod truncate;
