@@ -1,6 +1,7 @@
 //! The operations, one module for each verb.
 
 mod approximate;
+pub mod combine;
 pub mod convert;
 pub mod inspect;
 pub mod merge;
