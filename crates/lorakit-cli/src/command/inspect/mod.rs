@@ -4,7 +4,7 @@ mod adapter;
 mod grid;
 mod json;
 mod model;
-mod text;
+pub(super) mod text;
 
 use lorakit::adapter::Severity;
 use lorakit::ops::inspect::{self, InspectOptions, Inspection};
