@@ -31,7 +31,13 @@ pub(crate) fn adapter(folder: &Path, layers: usize) -> io::Result<()> {
     model(folder, config, "adapter_model.safetensors", shape::adapter(layers))
 }
 
-fn model(folder: &Path, config: (&str, Value), file: &str, tensors: Vec<TensorInfo>) -> io::Result<()> {
+/// Writes a folder of one configuration and one file of these tensors.
+pub(crate) fn model(
+    folder: &Path,
+    config: (&str, Value),
+    file: &str,
+    tensors: Vec<TensorInfo>,
+) -> io::Result<()> {
     fs::create_dir(folder)?;
     fs::write(folder.join(config.0), format!("{:#}\n", config.1))?;
     let layout = safetensors::layout(&[("format".into(), "pt".into())].into(), &tensors)

@@ -4,6 +4,7 @@
 //! cargo build --release
 //! cargo run --release -p lorakit-benches -- merge
 //! cargo run --release -p lorakit-benches -- encode
+//! cargo run --release -p lorakit-benches -- reduce
 //! ```
 //!
 //! Times are ratios to what the machine does at best at that moment, since absolute ones say little elsewhere.
@@ -12,6 +13,7 @@ mod encode;
 mod generate;
 mod measure;
 mod merge;
+mod reduce;
 mod shape;
 
 use std::path::PathBuf;
@@ -30,6 +32,7 @@ struct Args {
 enum Bench {
     Encode(Encode),
     Merge(Merge),
+    Reduce(Reduce),
 }
 
 /// Encode bell-shaped values as every quantised type, on one core
@@ -69,6 +72,29 @@ struct Merge {
     options: Vec<String>,
 }
 
+/// Reduce an r=64 adapter on all linear layers of a Llama-3-8B-shaped model (bf16) to r=16
+#[derive(Debug, clap::Args)]
+struct Reduce {
+    /// Layers of the model; 32 make an adapter of 336 MB
+    #[arg(long, default_value_t = 32)]
+    layers: usize,
+    /// Runs
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Where to work, in memory if disks should not count
+    #[arg(long, default_value = "/dev/shm")]
+    dir: PathBuf,
+    /// The program to measure [default: `lorakit` beside this program]
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Options for `lorakit reduce`, after `--`, instead of `--rank 16`
+    #[arg(last = true)]
+    options: Vec<String>,
+}
+
 fn dtype(name: &str) -> Result<DType, String> {
     DType::from_name(name).ok_or_else(|| "there is no such type".to_string())
 }
@@ -77,5 +103,6 @@ fn main() -> std::io::Result<()> {
     match Args::parse().bench {
         Bench::Encode(args) => encode::run(&args),
         Bench::Merge(args) => merge::run(&args),
+        Bench::Reduce(args) => reduce::run(&args),
     }
 }

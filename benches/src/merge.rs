@@ -63,7 +63,7 @@ fn report(args: &Merge, bytes: u64, pairs: &[(Cost, Cost)]) -> io::Result<()> {
 }
 
 /// The `lorakit` that was built beside this program.
-fn program() -> io::Result<PathBuf> {
+pub(crate) fn program() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.parent().unwrap_or(Path::new(".")).join("lorakit");
     if path.is_file() {

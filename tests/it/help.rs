@@ -27,6 +27,16 @@ fn help_of_inspect() {
 }
 
 #[test]
+fn help_of_reduce() {
+    insta::assert_snapshot!(help("reduce --help"));
+}
+
+#[test]
+fn help_of_combine() {
+    insta::assert_snapshot!(help("combine --help"));
+}
+
+#[test]
 fn version() {
     assert_eq!(help("--version"), format!("lorakit {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::get_unwrap, clippy::print_stderr, reason = "a test fails by panicking")]
 
+mod combine;
 mod convert;
 mod determinism;
 mod errors;
@@ -14,6 +15,7 @@ mod merge;
 mod near;
 mod packed;
 mod quantize;
+mod reduce;
 mod smollm2;
 mod support;
 mod weights;

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use lorakit::ops::combine::{METHODS, Method};
 use lorakit::ops::inspect::Runtime;
 use lorakit::ops::quantize::QuantType;
+use lorakit::ops::reduce::KohyaRule;
 use lorakit_quant::mix::{FileType, TypeOverride, writable};
 use lorakit_tensor::DType;
 
@@ -17,7 +19,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  a file could not be read or written
   130  interrupted";
 
-/// The workbench for LoRA adapters: merge, inspect, convert, quantise. No Python, no GPU, memory that does not grow with the model.
+/// The workbench for LoRA adapters: merge, inspect, convert, quantise, reduce, combine. No Python, no GPU, memory that does not grow with the model.
 #[derive(Debug, Parser)]
 #[command(name = "lorakit", version, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
@@ -78,6 +80,10 @@ pub(crate) enum Command {
     Convert(Convert),
     /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8, MXFP8, MXFP4
     Quantize(Quantize),
+    /// Lower the rank of an adapter, losing as little as can be
+    Reduce(Reduce),
+    /// Combine adapters into one
+    Combine(Combine),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -309,6 +315,116 @@ pub(crate) struct Quantize {
     pub(crate) mixing: Mixing,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("rule").args(["energy", "max_error", "kohya", "budget", "target_size"])),
+    after_help = "Examples:
+  lorakit reduce adapter/ -o small/ --rank 16
+  lorakit reduce adapter/ -o small/ --energy 0.99              # of each module
+  lorakit reduce adapter/ -o small/ --max-error 0.05 --rank 32 # of each module, and never above 32
+  lorakit reduce adapter/ -o small/ --target-size 20MB         # ranks where they keep most
+  lorakit reduce lora.safetensors -o small.safetensors --kohya sv_fro=0.9"
+)]
+pub(crate) struct Reduce {
+    /// The adapter: a folder or file, in any format
+    pub(crate) adapter: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// The rank of every module; beside another rule, the highest it may choose
+    #[arg(long, value_name = "N", value_parser = rank, required_unless_present = "rule")]
+    pub(crate) rank: Option<usize>,
+    /// Keep this share of each module's energy (squared singular values), e.g. 0.99
+    #[arg(long, value_name = "E", value_parser = share)]
+    pub(crate) energy: Option<f64>,
+    /// Allow each module this error, relative to the norm of its delta, e.g. 0.05
+    #[arg(long, value_name = "E", value_parser = share)]
+    pub(crate) max_error: Option<f64>,
+    /// Spend this many parameters on all modules together, where they keep most energy, e.g. 5M
+    #[arg(long, value_name = "PARAMS", value_parser = units::parse_count)]
+    pub(crate) budget: Option<u64>,
+    /// The same, with the size of the output, all files together
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
+    pub(crate) target_size: Option<u64>,
+    /// As kohya's `resize_lora.py` chooses: sv_ratio=T, sv_fro=T or sv_cumulative=T
+    #[arg(long, value_name = "RULE=T", value_parser = kohya_rule)]
+    pub(crate) kohya: Option<KohyaRule>,
+    /// Which edition of that script: `legacy`, before its pull request 2194, takes one rank more
+    #[arg(long, value_name = "EDITION", default_value = "current", requires = "kohya")]
+    pub(crate) kohya_edition: KohyaEditionChoice,
+    #[command(flatten)]
+    pub(crate) written: WrittenAs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit combine style/=0.7 facts/=0.3 -o both/
+  lorakit combine style/ facts/ -o both/ --dry-run             # do they get in each other's way?
+  lorakit combine style/ facts/=-0.5 -o both/ --method cat     # exact, ranks add up
+  lorakit combine a/ b/ c/ -o all/ --method ties_svd --density 0.4 --rank 32
+  lorakit combine a/ b/ -o both/ --method dare_ties --density 0.5 --style mergekit --seed 7")]
+pub(crate) struct Combine {
+    /// Adapters in any format, each with an optional weight (ADAPTER=0.7; 1 if none)
+    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = parse_weighted)]
+    pub(crate) adapters: Vec<(PathBuf, f64)>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// How: svd (nearest to the weighted sum), cat (exactly that), or one of PEFT's other methods: linear, ties,
+    /// dare_linear, dare_ties, magnitude_prune (on factors); ties_svd, dare_linear_svd, dare_ties_svd,
+    /// magnitude_prune_svd (on deltas)
+    #[arg(long, value_name = "METHOD", default_value = "svd", value_parser = method)]
+    pub(crate) method: Method,
+    /// Rank of the result, for svd and the methods in _svd [default: the highest of the adapters]
+    #[arg(long, value_name = "N", value_parser = rank)]
+    pub(crate) rank: Option<usize>,
+    /// Share of the entries that ties, dare and magnitude_prune keep, e.g. 0.5
+    #[arg(long, value_name = "D", value_parser = share)]
+    pub(crate) density: Option<f64>,
+    /// ties: elect the sign of the sum, or that of more entries
+    #[arg(long, value_name = "HOW", default_value = "total")]
+    pub(crate) majority_sign: MajorityChoice,
+    /// dare: where random numbers start; the same on every machine
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub(crate) seed: u64,
+    /// Whose definitions: PEFT's with its scale of rsLoRA put right, PEFT's with that mistake, or mergekit's
+    #[arg(long, value_name = "STYLE", default_value = "fixed")]
+    pub(crate) style: StyleChoice,
+    #[command(flatten)]
+    pub(crate) written: WrittenAs,
+}
+
+/// What adapters are written as.
+#[derive(Debug, Args)]
+pub(crate) struct WrittenAs {
+    /// Format of the output [default: that of the input, or peft]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: Option<ConvertTarget>,
+    /// The model it belongs to, where the format needs one: a folder or file
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
+    /// Dtype of the factors
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
+    pub(crate) dtype: DtypeChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KohyaEditionChoice {
+    Current,
+    Legacy,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MajorityChoice {
+    Total,
+    Frequency,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StyleChoice {
+    Fixed,
+    Peft,
+    Mergekit,
+}
+
 /// How types are chosen, wherever something is quantised.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of quantisation")]
@@ -470,6 +586,33 @@ fn rank(text: &str) -> Result<usize, String> {
         Ok(n) if (1..=65536).contains(&n) => Ok(n),
         _ => Err("a whole number from 1 to 65536 is needed".into()),
     }
+}
+
+/// A share, above 0 and at most 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("a number above 0 and at most 1 is needed".into()),
+    }
+}
+
+fn kohya_rule(text: &str) -> Result<KohyaRule, String> {
+    let needed = || "sv_ratio=T, sv_fro=T or sv_cumulative=T is needed, with a positive number T".to_string();
+    let (rule, target) = text.split_once('=').ok_or_else(needed)?;
+    let target: f64 = target.parse().ok().filter(|t: &f64| t.is_finite() && *t > 0.0).ok_or_else(needed)?;
+    match rule {
+        "sv_ratio" => Ok(KohyaRule::Ratio(target)),
+        "sv_fro" => Ok(KohyaRule::Fro(target)),
+        "sv_cumulative" => Ok(KohyaRule::Cumulative(target)),
+        _ => Err(needed()),
+    }
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    Method::from_name(text).ok_or_else(|| {
+        let names: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
+        format!("there are {}", names.join(", "))
+    })
 }
 
 /// A number of threads; more than the largest machines have cores is a slip of the hand.

@@ -24,6 +24,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::NonFinite => {
             "training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected".into()
         }
+        ErrorKind::Unmergeable if error.to_string().contains("do not add up") => {
+            "turn it into a plain LoRA first: `lorakit convert ADAPTER -o OUT --to peft --dora-to-lora --rank N --base BASE`"
+                .into()
+        }
         ErrorKind::Unmergeable => "serve it beside the base with the library that trained it".into(),
         ErrorKind::MutatedBase => {
             "convert it first: PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`; or merge \
@@ -34,9 +38,15 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             "is this the base the adapter was trained on? `lorakit inspect ADAPTER --base BASE` compares them".into()
         }
         ErrorKind::Ambiguous => "merge into the part of the model the adapter was trained on".into(),
+        ErrorKind::Shape if error.to_string().contains("in one adapter than in another") => {
+            "they were trained on different models; `lorakit inspect` names the base of each".into()
+        }
         ErrorKind::Shape => {
             "the adapter belongs to a base of another size; `lorakit inspect ADAPTER` names the one it was trained on"
                 .into()
+        }
+        ErrorKind::Conflict if error.to_string().contains("there is no sum") => {
+            "merge them into the base one after another, in the order that should win: `lorakit merge`".into()
         }
         ErrorKind::Conflict => "merge the adapters one after another, in the order that should win".into(),
         ErrorKind::Quantized => {
@@ -69,6 +79,22 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`".into()
         }
         ErrorKind::Verification => "nothing was written; this should not happen, please report it".into(),
+        ErrorKind::Usage if error.to_string().contains("rank 1 everywhere") => {
+            "allow more, or take `--rank 1`".into()
+        }
+        ErrorKind::Usage if error.to_string().contains("`--density`") => {
+            "`--density 0.5` keeps half of the entries".into()
+        }
+        ErrorKind::Usage if error.to_string().contains("no density") => "leave `--density` out".into(),
+        ErrorKind::Usage if error.to_string().contains("entry by entry") => {
+            "`--method svd` is the nearest to the weighted sum, whatever the ranks".into()
+        }
+        ErrorKind::Usage if error.to_string().contains("choice of the rank") => {
+            "leave `--rank` out, and lower it afterwards: `lorakit reduce`".into()
+        }
+        ErrorKind::Usage if error.to_string().contains("format of models") => {
+            "leave `--to` out: the output is in the format of the input".into()
+        }
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains("no name of a file") => {
             format!("name one: `-o adapter{}`", if error.to_string().contains(".gguf") { ".gguf" } else { ".safetensors" })

@@ -53,6 +53,8 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Convert(args) => command::convert::run(args, &cli.common, ui),
         Command::Quantize(args) => command::quantize::run(args, &cli.common, ui),
         Command::Merge(args) => command::merge::run(args, &cli.common, ui),
+        Command::Reduce(args) => command::reduce::run(args, &cli.common, ui),
+        Command::Combine(args) => command::combine::run(args, &cli.common, ui),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "lorakit", &mut text);

@@ -64,6 +64,21 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
+/// Reads a number of parameters: `5M`, `1.2B`, `300000`.
+pub(crate) fn parse_count(text: &str) -> Result<u64, String> {
+    let needed = || "counts look like 300000, 5M or 1.2B".to_string();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 1e0,
+        "K" => 1e3,
+        "M" => 1e6,
+        "B" | "G" => 1e9,
+        _ => return Err(needed()),
+    };
+    let count = digits.parse::<f64>().map_err(|_| needed())? * factor;
+    if (1.0..1e18).contains(&count) { Ok(count as u64) } else { Err(needed()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +92,7 @@ mod tests {
         assert_eq!(size(999_999), "1.00 MB");
         assert_eq!(size(512), "512 B");
         assert_eq!(count(134_515_008), "135 M");
+        assert_eq!((parse_count("5M"), parse_count("300000")), (Ok(5_000_000), Ok(300_000)));
+        assert!(parse_count("5MB").is_err() && parse_count("0").is_err() && parse_count("M").is_err());
     }
 }

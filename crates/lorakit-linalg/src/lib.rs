@@ -61,6 +61,6 @@ pub use dense::{Qr, Svd, from_f32, singular_values, svd, thin_qr};
 pub use error::{Error, ErrorKind, Result};
 pub use product::{
     Term, difference_norm, inner_product, product_norm, product_singular_values, product_svd, residual_norm,
-    stack,
+    stack, truncated_product_svd,
 };
 pub use randomized::{LinearOperator, projection_residual, randomized_svd};

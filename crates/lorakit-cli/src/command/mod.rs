@@ -1,7 +1,9 @@
 //! One module for each verb.
 
+pub(crate) mod combine;
 pub(crate) mod convert;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 mod planned;
 pub(crate) mod quantize;
+pub(crate) mod reduce;

@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
+use lorakit::ops::convert::adapter::AdapterReport;
 use lorakit::plan::{Plan, Recipe, Report};
 use serde_json::{Value, json};
 
 use crate::units;
+
+/// Deltas that differ by less are the same but for the rounding of f32.
+const EXACT: f64 = 1e-6;
 
 /// The plan as text: files, one line for each tensor, totals.
 pub(super) fn describe(plan: &Plan, threads: usize) -> String {
@@ -21,6 +25,30 @@ pub(super) fn describe(plan: &Plan, threads: usize) -> String {
     }
     text.push('\n');
     text + &totals(plan, threads)
+}
+
+/// What would be written, of an output whose tensors are computed already.
+pub(super) fn would_write(plan: &Plan) -> String {
+    let files: Vec<&str> = plan.files().iter().map(|f| f.name.as_str()).collect();
+    let files: Vec<&str> =
+        files.into_iter().chain(plan.side_files().iter().map(|f| f.name.as_str())).collect();
+    format!(
+        "would write `{}` ({}, {}): {}\n",
+        plan.target().path().display(),
+        units::size(plan.output_bytes()),
+        units::plural(plan.tensors().count(), "tensor"),
+        files.join(", ")
+    )
+}
+
+/// Bytes of the file, or of the files of the folder, at `path`: what a progress bar counts to.
+pub(super) fn bytes_at(path: &std::path::Path) -> u64 {
+    let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+    if path.is_file() {
+        return size(path);
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| size(&entry.path())).sum()
 }
 
 /// Other files, sizes, memory.
@@ -76,6 +104,22 @@ pub(super) fn wrote(plan: &Plan, report: &Report) -> String {
         units::duration(report.elapsed),
         report.bytes as f64 / seconds / 1e9,
     )
+}
+
+/// What reading the output again showed.
+pub(super) fn proof(report: &AdapterReport) -> String {
+    let worst = report.errors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
+    match worst {
+        None => "read again: every tensor is the same".into(),
+        Some(worst) if worst.error == 0.0 => "read again: every delta is the same, bit for bit".into(),
+        Some(worst) if worst.error <= EXACT => {
+            format!("read again: every delta is the same within rounding (at most {:.1e} off)", worst.error)
+        }
+        Some(worst) => format!(
+            "read again: deltas are up to {:.2e} off, relative to their norm; most in `{}`",
+            worst.error, worst.path
+        ),
+    }
 }
 
 /// The run as JSON fields.

@@ -44,6 +44,25 @@ fn products_of_every_shape_and_rank() {
 }
 
 #[test]
+fn the_leading_triplets_alone_are_those_of_the_whole() {
+    let (b, a) = (matrix(60, 12, 1), matrix(12, 50, 2));
+    let whole = product_svd(b.view(), a.view()).unwrap();
+    for rank in [0, 1, 5, 12, 13] {
+        let (svd, all) = truncated_product_svd(b.view(), a.view(), |s| {
+            assert_eq!(s.len(), 12);
+            rank
+        })
+        .unwrap();
+        let expected = whole.clone().truncated(rank);
+        assert_eq!((&svd.s, &all), (&expected.s, &whole.s));
+        assert_eq!((svd.u.dim(), svd.vt.dim()), (expected.u.dim(), expected.vt.dim()));
+        for (x, y) in svd.u.iter().chain(&svd.vt).zip(expected.u.iter().chain(&expected.vt)) {
+            assert!((x - y).abs() < 1e-13, "{x} {y}");
+        }
+    }
+}
+
+#[test]
 fn a_product_of_rank_zero_has_no_triplets() {
     let (b, a) = (Array2::zeros((5, 0)), Array2::zeros((0, 4)));
     let svd = product_svd(b.view(), a.view()).unwrap();

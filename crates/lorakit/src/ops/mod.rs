@@ -1,9 +1,13 @@
 //! The operations, one module for each verb.
 
 mod approximate;
+pub mod combine;
 pub mod convert;
 pub mod inspect;
 pub mod merge;
+mod publish_adapter;
 pub mod quantize;
+pub mod reduce;
 
 mod travel;
+mod truncate;

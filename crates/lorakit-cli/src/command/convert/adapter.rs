@@ -13,9 +13,6 @@ use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
 use crate::units;
 
-/// Deltas that differ by less are the same but for the rounding of f32.
-const EXACT: f64 = 1e-6;
-
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
     if args.to == ConvertTarget::Hf {
         let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
@@ -44,17 +41,17 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         if ui.json {
             let mut object = object(&convert, None);
             object["dry_run"] = true.into();
-            object["plan"] = planned::plan_json(&convert.plan, common.threads);
+            object["plan"] = planned::plan_json(&convert.output.plan, common.threads);
             return ui.json(&object);
         }
-        return ui.result(&(mapping(&convert) + &planned::describe(&convert.plan, common.threads)));
+        return ui.result(&(mapping(&convert) + &planned::describe(&convert.output.plan, common.threads)));
     }
-    let bar = Bar::new(ui, "converting", convert.plan.output_bytes());
+    let bar = Bar::new(ui, "converting", convert.output.plan.output_bytes());
     let report = convert.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {
         let mut object = object(&convert, Some(&report));
-        let written = planned::report_json(&convert.plan, &report.report);
+        let written = planned::report_json(&convert.output.plan, &report.report);
         if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
             object.extend(written);
         }
@@ -66,9 +63,9 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             text += &mapping(&convert);
         }
         let _ = writeln!(text, "{}", summary(&convert, args));
-        let _ = writeln!(text, "{}", proof(&report));
+        let _ = writeln!(text, "{}", planned::proof(&report));
     }
-    ui.result(&(text + &planned::wrote(&convert.plan, &report.report)))
+    ui.result(&(text + &planned::wrote(&convert.output.plan, &report.report)))
 }
 
 /// How well modules were approximated.
@@ -84,30 +81,14 @@ fn approximated(modules: &[Approximated]) -> String {
 
 /// `converted `a/` from peft to mlx: 28 modules, rank 8`.
 fn summary(convert: &AdapterConvert, args: &args::Convert) -> String {
-    let modules = units::plural(convert.modules().len(), "module");
-    format!("converted `{}` from {} to {}: {modules}", args.source.display(), convert.from, convert.to)
-}
-
-/// What reading the output again showed.
-fn proof(report: &AdapterReport) -> String {
-    let worst = report.errors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
-    match worst {
-        None => "read again: every tensor is the same".into(),
-        Some(worst) if worst.error == 0.0 => "read again: every delta is the same, bit for bit".into(),
-        Some(worst) if worst.error <= EXACT => {
-            format!("read again: every delta is the same within rounding (at most {:.1e} off)", worst.error)
-        }
-        Some(worst) => format!(
-            "read again: deltas are up to {:.2e} off, relative to their norm; most in `{}`",
-            worst.error, worst.path
-        ),
-    }
+    let modules = units::plural(convert.output.modules().len(), "module");
+    format!("converted `{}` from {} to {}: {modules}", args.source.display(), convert.from, convert.output.to)
 }
 
 /// What becomes of each module.
 fn mapping(convert: &AdapterConvert) -> String {
     let mut text = String::new();
-    for mapped in &convert.mapped {
+    for mapped in &convert.output.mapped {
         let how =
             if mapped.how.is_empty() { String::new() } else { format!("  ({})", mapped.how.join(", ")) };
         let _ = writeln!(text, "{} -> {}{how}", mapped.module, mapped.name);
@@ -118,13 +99,14 @@ fn mapping(convert: &AdapterConvert) -> String {
 
 fn object(convert: &AdapterConvert, report: Option<&AdapterReport>) -> Value {
     let modules: Vec<Value> = convert
+        .output
         .mapped
         .iter()
         .map(|mapped| json!({ "module": mapped.module, "name": mapped.name, "how": mapped.how }))
         .collect();
     let notes: Vec<Value> = convert.notes.iter().map(finding_json).collect();
     let mut object = json!({
-        "schema": "lorakit.convert/1", "from": convert.from, "to": convert.to, "modules": modules, "notes": notes,
+        "schema": "lorakit.convert/1", "from": convert.from, "to": convert.output.to, "modules": modules, "notes": notes,
     });
     if !convert.approximated.is_empty() {
         let each = convert.approximated.iter();

@@ -5,7 +5,7 @@ mod grid;
 mod json;
 mod model;
 mod spectrum;
-mod text;
+pub(super) mod text;
 
 use lorakit::adapter::Severity;
 use lorakit::ops::inspect::{self, InspectOptions, Inspection};

@@ -12,7 +12,7 @@ use crate::ui;
 use crate::units;
 
 /// Columns a report may take.
-pub(super) const WIDTH: usize = 100;
+pub(in crate::command) const WIDTH: usize = 100;
 const BOLD: Style = Style::new().bold();
 /// Columns of the label of a field.
 const LABEL: usize = 13;
@@ -82,7 +82,7 @@ pub(super) fn dtypes(counts: &[DTypeCount]) -> String {
 }
 
 /// Four significant digits.
-pub(super) fn number(value: f64) -> String {
+pub(in crate::command) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".into(),
         v if !(1e-4..1e6).contains(&v) => format!("{value:.3e}"),
@@ -99,7 +99,7 @@ pub(super) fn number(value: f64) -> String {
 
 /// A table of the house: no borders, two columns of indentation, at most [`WIDTH`] columns. The first column is
 /// text, the others are numbers.
-pub(super) fn table(header: &[&str]) -> Table {
+pub(in crate::command) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(WIDTH as u16 - 1).set_header(header.to_vec());
@@ -113,7 +113,7 @@ pub(super) fn table(header: &[&str]) -> Table {
 }
 
 /// A table as lines, without spaces at their ends.
-pub(super) fn print_table(text: &mut String, table: &Table) {
+pub(in crate::command) fn print_table(text: &mut String, table: &Table) {
     for line in table.to_string().lines() {
         let _ = writeln!(text, "{}", line.trim_end());
     }

@@ -11,6 +11,7 @@ mod provenance;
 mod refuse;
 mod tied;
 
+pub(crate) use provenance::digests;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode, TensorInfo};

@@ -41,7 +41,7 @@ pub(super) fn record(
 }
 
 /// The SHA-256 of each file, in order.
-fn digests(files: &[Storage]) -> Result<Vec<String>> {
+pub(crate) fn digests(files: &[Storage]) -> Result<Vec<String>> {
     files.iter().map(digest).collect()
 }
 

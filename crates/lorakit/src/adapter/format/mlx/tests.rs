@@ -60,7 +60,10 @@ fn ranks_are_padded_and_scales_multiplied_in() {
     );
     let base = folder.base("base", &llama(true));
     let convert = folder.plan(&source, "mlx", "mlx", Some(&base)).unwrap();
-    assert_eq!(convert.mapped[1].how, ["transposed", "rank 1 padded to 2 with zeros", "lora_b times 0.5"]);
+    assert_eq!(
+        convert.output.mapped[1].how,
+        ["transposed", "rank 1 padded to 2 with zeros", "lora_b times 0.5"]
+    );
     let mlx = folder.convert(&source, "mlx", "mlx", Some(&base)).unwrap();
     let written = tensors(&mlx.join("adapters.safetensors"));
     assert_eq!(written[2], (format!("{v}.lora_a"), vec![3, 2], vec![1.0, 0.0, 2.0, 0.0, 3.0, 0.0]));

@@ -1,27 +1,19 @@
 //! Converting adapters between formats.
-//!
-//! ```text
-//!  files ──► Adapter ──► unpacked ──► Draft ──► Plan ──► staged files
-//!                │                                           │ read again
-//!                └──────────────── compare ◄─────────────────┘
-//!                                     └─► published, with the error of each module
-//! ```
 
 mod copies;
-mod verify;
 
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode};
 
-pub use verify::ModuleError;
-
-use crate::adapter::format::{self, DraftOptions};
-use crate::adapter::{Adapter, Base, Files, Finding, Mapped, Module, Severity};
+use crate::adapter::format;
+use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity};
 use crate::fit::{self, BaseView, FitOptions};
 use crate::ops::approximate;
 pub use crate::ops::approximate::Approximated;
-use crate::plan::{Plan, Progress, Report};
+pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
+use crate::ops::publish_adapter::{Destination, inputs_of, writable};
+use crate::plan::Progress;
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What to convert, and how.
@@ -61,30 +53,14 @@ pub struct FormatInfo {
 /// A conversion that is planned.
 #[derive(Debug)]
 pub struct AdapterConvert {
-    /// The plan.
-    pub plan: Plan,
+    /// What is written.
+    pub output: AdapterOutput,
     /// Format of the input.
     pub from: &'static str,
-    /// Format of the output.
-    pub to: &'static str,
-    /// What became of each module.
-    pub mapped: Vec<Mapped>,
     /// Modules that were approximated, and how well.
     pub approximated: Vec<Approximated>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
-    adapter: Adapter,
-    base: Option<Base>,
-    mode: ReadMode,
-}
-
-/// What a conversion did.
-#[derive(Debug, Clone)]
-pub struct AdapterReport {
-    /// What was written.
-    pub report: Report,
-    /// The error of each module, in the order of the adapter.
-    pub errors: Vec<ModuleError>,
 }
 
 /// Whether the files at `path` are an adapter's, in whatever format.
@@ -108,12 +84,7 @@ pub fn formats() -> Vec<FormatInfo> {
 /// [`ErrorKind::Inexpressible`] for what the format cannot hold, [`ErrorKind::NeedsBase`] where the files alone do not
 /// say what they mean; what reading turns up.
 pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
-    let format = format::by_name(&options.to).filter(|format| format.is_written()).ok_or_else(|| {
-        let names: Vec<_> = formats().iter().map(|format| format.name).collect();
-        let message =
-            format!("cannot write the adapter format `{}`; known are {}", options.to, names.join(", "));
-        Error::new(ErrorKind::Usage, message)
-    })?;
+    let format = writable(&options.to)?;
     let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
     let files = Files::open(&options.source, options.mode)?;
     let read = format::read(&files, base.as_ref())?;
@@ -132,17 +103,17 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
     refuse_inflated(&adapter)?;
     let written =
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
-    let draft_options = DraftOptions { dtype: options.dtype, base: base.as_ref() };
-    let draft = format.write(&written, &draft_options)?;
-    let digests = format.digests(&draft)?;
-    let target = draft.target(&options.output)?;
-    let mut inputs: Vec<&Path> = adapter.source().files().iter().map(|file| file.path()).collect();
-    inputs.push(&options.source);
-    let plan = Plan::new(target, options.replace, &inputs, draft.container, draft.tensors, draft.side_files)?;
-    let plan = plan.with_data_digests(digests);
     let notes = adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
-    let (mapped, mode) = (draft.mapped, options.mode);
-    Ok(AdapterConvert { plan, from, to: format.name(), mapped, approximated, notes, adapter, base, mode })
+    let destination = Destination {
+        format,
+        output: &options.output,
+        replace: options.replace,
+        dtype: options.dtype,
+        inputs: inputs_of(&adapter),
+        mode: options.mode,
+    };
+    let output = AdapterOutput::written_as(&written, adapter, base, &destination)?;
+    Ok(AdapterConvert { output, from, approximated, notes })
 }
 
 /// What options ask for before anything is written.
@@ -184,31 +155,11 @@ fn refuse_inflated(adapter: &Adapter) -> Result<()> {
 }
 
 impl AdapterConvert {
-    /// The modules that are converted.
-    pub fn modules(&self) -> &[Module] {
-        &self.adapter.modules
-    }
-
-    /// Writes the output, reads it again, compares every module, and publishes it.
+    /// Writes the output: see [`AdapterOutput::run`].
     ///
     /// # Errors
-    /// As [`Plan::run`]; [`ErrorKind::Verification`] if the output does not hold what the input does. Nothing is
-    /// published then.
+    /// As [`AdapterOutput::run`].
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
-        let written = self.plan.write(threads, progress)?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
-            Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
-        })?;
-        let errors = pool.install(|| self.verify(written.path()))?;
-        Ok(AdapterReport { report: written.publish()?, errors })
-    }
-
-    fn verify(&self, staged: &Path) -> Result<Vec<ModuleError>> {
-        let files = Files::open(staged, self.mode)?;
-        let after = format::read(&files, self.base.as_ref())?.unpacked(self.base.as_ref())?;
-        let before = self.adapter.clone().unpacked(self.base.as_ref())?;
-        let place = |e: Error| e.at(self.plan.target().path());
-        after.check().map_err(place)?;
-        verify::compare(&before, &after).map_err(place)
+        self.output.run(threads, progress)
     }
 }

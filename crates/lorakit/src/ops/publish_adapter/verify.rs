@@ -54,7 +54,7 @@ fn lost(name: &str, message: &str) -> Error {
 }
 
 /// The path without what wrappers and containers put in front.
-fn bare(path: &str) -> &str {
+pub(crate) fn bare(path: &str) -> &str {
     const PREFIXES: &[&str] = &["language_model.", "transformer.", "unet.", "model."];
     let stripped = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));
     stripped.map_or(path, bare)

@@ -1,0 +1,218 @@
+//! `lorakit combine`.
+
+use std::fmt::Write as _;
+
+use lorakit::ops::combine::{
+    self, Against, Combine, CombineOptions, Combined, Interference, MajoritySign, Style,
+};
+use serde_json::{Value, json};
+
+use super::inspect::text::{number, print_table, table};
+use super::planned;
+use super::reduce::{format_name, percent, ranks};
+use crate::args::{self, Common, MajorityChoice, StyleChoice};
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::{Ui, finding_json};
+use crate::units;
+
+/// Modules in the table without `--verbose`.
+const WORST: usize = 8;
+
+pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let options = options(args, common)?;
+    let total = args.adapters.iter().map(|(path, _)| planned::bytes_at(path)).sum();
+    let bar = Bar::new(ui, "combining", total);
+    let combine = combine::plan(&options, &bar)?;
+    bar.finish();
+    ui.notes(&combine.notes);
+    if args.output.dry_run {
+        if ui.json {
+            let mut object = object(&combine, &options);
+            object["dry_run"] = true.into();
+            object["plan"] = planned::plan_json(&combine.output.plan, common.threads);
+            return ui.json(&object);
+        }
+        let text = interference(&combine, ui) + &summary(&combine, &options, ui);
+        return ui.result(&(text + &planned::would_write(&combine.output.plan)));
+    }
+    if !ui.json && !ui.quiet {
+        ui.result(&interference(&combine, ui))?;
+    }
+    let bar = Bar::new(ui, "writing", combine.output.plan.output_bytes());
+    let report = combine.run(common.threads, &bar)?;
+    bar.finish();
+    if ui.json {
+        let mut object = object(&combine, &options);
+        let written = planned::report_json(&combine.output.plan, &report.report);
+        if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
+            object.extend(written);
+        }
+        return ui.json(&object);
+    }
+    let mut text = String::new();
+    if !ui.quiet {
+        text = summary(&combine, &options, ui);
+        let _ = writeln!(text, "{}", planned::proof(&report));
+    }
+    ui.result(&(text + &planned::wrote(&combine.output.plan, &report.report)))
+}
+
+fn options(args: &args::Combine, common: &Common) -> Result<CombineOptions, Failure> {
+    Ok(CombineOptions {
+        adapters: args.adapters.clone(),
+        output: args.output.output.clone(),
+        to: format_name(&args.written)?,
+        replace: args.output.force,
+        dtype: args.written.dtype.dtype(),
+        base: args.written.base.clone(),
+        method: args.method,
+        style: match args.style {
+            StyleChoice::Fixed => Style::Fixed,
+            StyleChoice::Peft => Style::Peft,
+            StyleChoice::Mergekit => Style::Mergekit,
+        },
+        rank: args.rank,
+        density: args.density,
+        majority: match args.majority_sign {
+            MajorityChoice::Total => MajoritySign::Total,
+            MajorityChoice::Frequency => MajoritySign::Frequency,
+        },
+        seed: args.seed,
+        threads: common.threads,
+        mode: common.read_mode(),
+    })
+}
+
+/// The adapters, and how much they get in each other's way: one line for each pair.
+fn interference(combine: &Combine, ui: &Ui) -> String {
+    let mut text = String::new();
+    for (i, part) in combine.adapters.iter().enumerate() {
+        let modules = units::plural(part.modules, "module");
+        let (number, path) = (i + 1, part.path.display());
+        let _ = writeln!(text, "{number}  `{path}` (weight {}, {}, {modules})", part.weight, part.format);
+    }
+    text.push('\n');
+    if combine.interference.is_empty() {
+        return text;
+    }
+    text += "interference of the weighted deltas, in the mean over the modules that both have\n\n";
+    let mut rows =
+        table(&["pair", "modules", "cosine", "signs against", "outputs shared", "inputs shared", "norms"]);
+    let mut pairs: Vec<(usize, usize)> = combine.interference.iter().map(|i| i.pair).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    for pair in pairs {
+        let of_pair: Vec<&Interference> = combine.interference.iter().filter(|i| i.pair == pair).collect();
+        let mean = |value: &dyn Fn(&Interference) -> f64| {
+            of_pair.iter().map(|i| value(i)).sum::<f64>() / of_pair.len() as f64
+        };
+        let ratio = mean(&|i| i.norm_ratio.ln()).exp();
+        rows.add_row([
+            format!("{} and {}", pair.0 + 1, pair.1 + 1),
+            of_pair.len().to_string(),
+            format!("{:.3}", mean(&|i| i.cosine)),
+            percent(mean(&|i| i.sign_conflict)),
+            percent(mean(&|i| i.overlap().0)),
+            percent(mean(&|i| i.overlap().1)),
+            format!("1 : {}", if ratio.is_finite() { number(ratio) } else { "-".into() }),
+        ]);
+    }
+    print_table(&mut text, &rows);
+    let closest = combine.interference.iter().max_by(|a, b| a.cosine.abs().total_cmp(&b.cosine.abs()));
+    if let Some(closest) = closest.filter(|_| !ui.quiet) {
+        let (one, two) = (closest.pair.0 + 1, closest.pair.1 + 1);
+        let _ = writeln!(
+            text,
+            "  furthest from independent: {one} and {two} in `{}`, cosine {:.3}",
+            closest.path, closest.cosine
+        );
+    }
+    text.push('\n');
+    text
+}
+
+/// What was done, and where it is furthest from what was meant.
+fn summary(combine: &Combine, options: &CombineOptions, ui: &Ui) -> String {
+    let mut text = String::new();
+    if combine.modules.is_empty() {
+        text += "one adapter at weight 1: it stays as it is\n";
+        return text;
+    }
+    let method = options.method.name();
+    let modules = units::plural(combine.modules.len(), "module");
+    let rank = ranks(&combine.modules, |m| m.rank);
+    let _ = writeln!(text, "combined by `{method}`: {modules}, rank {rank}");
+    let error = combine.overall();
+    let _ = match (combine.against, error) {
+        (_, 0.0) => writeln!(text, "the result is the weighted sum, exactly"),
+        (Against::Sum, e) if e < 1e-6 => writeln!(text, "the result is the weighted sum within rounding"),
+        (Against::Sum, e) => writeln!(
+            text,
+            "the result is {} off the weighted sum, relative to its norm{}",
+            percent(e),
+            if method_mixes(options) { ": it combines factors, not deltas" } else { "" }
+        ),
+        (Against::Mixture, e) => {
+            writeln!(text, "the rank leaves out {} of the mixture, relative to its norm", percent(e))
+        }
+    };
+    if error >= 1e-6 {
+        text += &modules_table(combine, ui);
+    }
+    text
+}
+
+/// Whether the method combines factors and not deltas.
+fn method_mixes(options: &CombineOptions) -> bool {
+    matches!(options.method.in_style(options.style), combine::Method::Factors(_))
+}
+
+fn modules_table(combine: &Combine, ui: &Ui) -> String {
+    let mut worst: Vec<&Combined> = combine.modules.iter().collect();
+    if !ui.verbose {
+        worst.sort_by(|a, b| b.error.total_cmp(&a.error));
+        worst.truncate(WORST);
+    }
+    let more = combine.modules.len() - worst.len();
+    let title = if more > 0 { "module (worst first)" } else { "module" };
+    let mut rows = table(&[title, "ranks", "to", "error", "norm"]);
+    for m in worst {
+        let from = m.from.iter().map(|rank| rank.map_or("-".into(), |rank| rank.to_string()));
+        let from = from.collect::<Vec<_>>().join(" ");
+        rows.add_row([m.path.clone(), from, m.rank.to_string(), percent(m.error), number(m.norm)]);
+    }
+    let mut text = String::from("\n");
+    print_table(&mut text, &rows);
+    if more > 0 {
+        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
+    }
+    text.push('\n');
+    text
+}
+
+fn object(combine: &Combine, options: &CombineOptions) -> Value {
+    let adapters = combine.adapters.iter().map(|a| {
+        json!({ "path": a.path.display().to_string(), "weight": a.weight, "format": a.format, "modules": a.modules })
+    });
+    let modules = combine.modules.iter().map(
+        |m| json!({ "module": m.path, "ranks": m.from, "rank": m.rank, "error": m.error, "norm": m.norm }),
+    );
+    let interference = combine.interference.iter().map(|i| {
+        json!({
+            "module": i.path, "pair": [i.pair.0, i.pair.1], "cosine": i.cosine, "sign_conflict": i.sign_conflict,
+            "output_angles": i.output_angles, "input_angles": i.input_angles, "norm_ratio": i.norm_ratio,
+        })
+    });
+    json!({
+        "schema": "lorakit.combine/1",
+        "method": options.method.name(),
+        "to": combine.output.to,
+        "adapters": adapters.collect::<Vec<_>>(),
+        "modules": modules.collect::<Vec<_>>(),
+        "error": combine.overall(),
+        "error_of": match combine.against { Against::Sum => "sum", Against::Mixture => "mixture" },
+        "interference": interference.collect::<Vec<_>>(),
+        "findings": combine.notes.iter().map(finding_json).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,181 @@
+//! `lorakit reduce`.
+
+use std::fmt::Write as _;
+
+use lorakit::ops::reduce::{self, KohyaEdition, Reduce, ReduceOptions, Reduced, Rule};
+use serde_json::{Value, json};
+
+use super::inspect::text::{number, print_table, table};
+use super::planned;
+use crate::args::{self, Common, ConvertTarget, KohyaEditionChoice, WrittenAs};
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::{Ui, finding_json};
+use crate::units;
+
+/// Modules in the table without `--verbose`.
+const WORST: usize = 8;
+
+pub(crate) fn run(args: &args::Reduce, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let options = options(args, common)?;
+    let bar = Bar::new(ui, "decomposing", planned::bytes_at(&args.adapter));
+    let reduce = reduce::plan(&options, &bar)?;
+    bar.finish();
+    ui.notes(&reduce.notes);
+    if args.output.dry_run {
+        if ui.json {
+            let mut object = object(&reduce);
+            object["dry_run"] = true.into();
+            object["plan"] = planned::plan_json(&reduce.output.plan, common.threads);
+            return ui.json(&object);
+        }
+        return ui.result(&(summary(&reduce, args, ui) + &planned::would_write(&reduce.output.plan)));
+    }
+    let bar = Bar::new(ui, "writing", reduce.output.plan.output_bytes());
+    let report = reduce.run(common.threads, &bar)?;
+    bar.finish();
+    if ui.json {
+        let mut object = object(&reduce);
+        let written = planned::report_json(&reduce.output.plan, &report.report);
+        if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
+            object.extend(written);
+        }
+        return ui.json(&object);
+    }
+    let mut text = String::new();
+    if !ui.quiet {
+        text = summary(&reduce, args, ui);
+        let _ = writeln!(text, "{}", planned::proof(&report));
+    }
+    ui.result(&(text + &planned::wrote(&reduce.output.plan, &report.report)))
+}
+
+fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failure> {
+    let edition = match args.kohya_edition {
+        KohyaEditionChoice::Current => KohyaEdition::Current,
+        KohyaEditionChoice::Legacy => KohyaEdition::Legacy,
+    };
+    let rules = [
+        args.energy.map(Rule::Energy),
+        args.max_error.map(Rule::MaxError),
+        args.kohya.map(|rule| Rule::Kohya(rule, edition)),
+        args.budget.map(Rule::Parameters),
+        args.target_size.map(Rule::Size),
+    ];
+    let rule = rules.into_iter().flatten().next();
+    let fixed = args.rank.map(Rule::Rank);
+    let chosen = rule.or(fixed).ok_or_else(|| Failure::usage("no rank and no rule for ranks was given"))?;
+    Ok(ReduceOptions {
+        source: args.adapter.clone(),
+        output: args.output.output.clone(),
+        to: format_name(&args.written)?,
+        replace: args.output.force,
+        dtype: args.written.dtype.dtype(),
+        base: args.written.base.clone(),
+        rule: chosen,
+        max_rank: args.rank.filter(|_| rule.is_some()),
+        threads: common.threads,
+        mode: common.read_mode(),
+    })
+}
+
+/// The adapter format that is asked for.
+pub(super) fn format_name(written: &WrittenAs) -> Result<Option<String>, Failure> {
+    match written.to {
+        Some(ConvertTarget::Hf) => {
+            Err(Failure::usage("`hf` is a format of models; adapters for PEFT are `--to peft`"))
+        }
+        to => Ok(to.map(|to| to.name().into())),
+    }
+}
+
+/// What was done, and which modules it cost most.
+fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
+    let mut text = String::new();
+    let (before, after) = reduce.parameters();
+    let (energy, error) = reduce.overall();
+    let _ = writeln!(
+        text,
+        "reduced `{}` ({}): {} from rank {} to {}",
+        args.adapter.display(),
+        reduce.from,
+        units::plural(reduce.modules.len(), "module"),
+        ranks(&reduce.modules, |m| m.from),
+        ranks(&reduce.modules, |m| m.to),
+    );
+    let _ = writeln!(
+        text,
+        "{} of {} parameters keep {} of the energy; the error is {} of the norm",
+        units::count(after),
+        units::count(before),
+        percent(energy),
+        percent(error)
+    );
+    let mut worst: Vec<&Reduced> = reduce.modules.iter().collect();
+    if !ui.verbose {
+        worst.sort_by(|a, b| b.error.total_cmp(&a.error));
+        worst.truncate(WORST);
+    }
+    let more = reduce.modules.len() - worst.len();
+    let title = if more > 0 { "module (worst first)" } else { "module" };
+    let mut rows = table(&[title, "rank", "to", "energy", "error", "norm"]);
+    for m in worst {
+        rows.add_row([
+            m.path.clone(),
+            m.from.to_string(),
+            m.to.to_string(),
+            percent(m.energy),
+            percent(m.error),
+            number(m.norm),
+        ]);
+    }
+    text.push('\n');
+    print_table(&mut text, &rows);
+    if more > 0 {
+        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
+    }
+    text.push('\n');
+    text
+}
+
+/// `16`, or `1-16`.
+pub(super) fn ranks<T>(modules: &[T], rank: impl Fn(&T) -> usize) -> String {
+    let least = modules.iter().map(&rank).min().unwrap_or(0);
+    let most = modules.iter().map(&rank).max().unwrap_or(0);
+    if least == most { most.to_string() } else { format!("{least}-{most}") }
+}
+
+/// `99.87 %`; shares that are not quite nothing are not rounded to it.
+pub(super) fn percent(share: f64) -> String {
+    match share * 100.0 {
+        0.0 => "0 %".into(),
+        p if p < 0.01 => format!("{p:.0e} %"),
+        p if p > 99.99 && p < 100.0 => "> 99.99 %".into(),
+        p if p < 10.0 => format!("{p:.2} %"),
+        p => format!("{p:.1} %"),
+    }
+}
+
+fn object(reduce: &Reduce) -> Value {
+    let modules = reduce.modules.iter().map(|m| {
+        json!({
+            "module": m.path, "rank": m.from, "to": m.to, "shape": [m.shape.0, m.shape.1],
+            "energy": m.energy, "error": m.error, "norm": m.norm,
+        })
+    });
+    let (energy, error) = reduce.overall();
+    let (before, after) = reduce.parameters();
+    json!({
+        "schema": "lorakit.reduce/1",
+        "from": reduce.from,
+        "to": reduce.output.to,
+        "modules": modules.collect::<Vec<_>>(),
+        "energy": energy,
+        "error": error,
+        "parameters_before": before,
+        "parameters": after,
+        "bytes_before": reduce.bytes,
+        "level": reduce.level,
+        "findings": reduce.notes.iter().map(finding_json).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,135 @@
+//! Deltas that are combined entry by entry, a panel of rows at a time.
+
+use lorakit_linalg::{LinearOperator, Svd, projection_residual, randomized_svd, svd};
+use ndarray::{Array2, ArrayView2, Axis};
+
+use super::entries::{Mixture, Recipe};
+use crate::adapter::factors::Factors;
+
+/// Rows that are in memory at once.
+const PANEL: usize = 128;
+/// Largest delta, in entries, that is decomposed whole; larger ones by random vectors.
+const WHOLE: usize = 1 << 20;
+/// Vectors beyond the rank, and passes, of the randomised decomposition: what is left of thinned deltas has a slowly
+/// falling spectrum.
+const OVERSAMPLING: usize = 16;
+const POWER_ITERATIONS: usize = 3;
+
+/// The mixture of `scale * b * a` over some adapters, `(m, n)`.
+pub(super) struct MixedDelta<'a> {
+    factors: &'a [Factors],
+    mixture: Mixture,
+}
+
+/// The leading triplets of a mixture.
+pub(super) struct Leading {
+    pub(super) svd: Svd,
+    /// Frobenius norm of the mixture.
+    pub(super) norm: f64,
+    /// Frobenius norm of what the triplets leave out.
+    pub(super) residual: f64,
+}
+
+impl<'a> MixedDelta<'a> {
+    /// `streams` tells the random numbers of one adapter from those of another; `factors` is not empty.
+    pub(super) fn new(recipe: Recipe, weights: Vec<f64>, factors: &'a [Factors], streams: &[u64]) -> Self {
+        let cols = factors.first().map_or(0, |f| f.a.ncols());
+        let rows = factors.first().map_or(0, |f| f.b.nrows());
+        let walks: Vec<_> = factors
+            .iter()
+            .map(|f| {
+                move |each: &mut dyn FnMut(usize, &[f64])| {
+                    for start in (0..rows).step_by(PANEL) {
+                        each(start * cols, &panel(f, start));
+                    }
+                }
+            })
+            .collect();
+        let tensors: Vec<(u64, super::entries::Walk<'_>)> = streams
+            .iter()
+            .zip(&walks)
+            .map(|(stream, walk)| (*stream, walk as super::entries::Walk<'_>))
+            .collect();
+        MixedDelta { factors, mixture: Mixture::new(recipe, weights, rows * cols, &tensors) }
+    }
+
+    /// Calls `each` with the first row of each panel, and the panel.
+    fn panels(&self, mut each: impl FnMut(usize, Array2<f64>)) {
+        let (rows, cols) = (self.rows(), self.cols());
+        for start in (0..rows).step_by(PANEL) {
+            let mut tensors: Vec<Vec<f64>> = self.factors.iter().map(|f| panel(f, start)).collect();
+            let mut mixed = self.mixture.of(start * cols, &mut tensors).into_iter();
+            let height = PANEL.min(rows - start);
+            each(start, Array2::from_shape_simple_fn((height, cols), || mixed.next().unwrap_or_default()));
+        }
+    }
+
+    /// All of it; for small ones.
+    pub(super) fn whole(&self) -> Array2<f64> {
+        let mut whole = Array2::zeros((self.rows(), self.cols()));
+        self.panels(|start, panel| rows_of(&mut whole, start, panel.nrows()).assign(&panel));
+        whole
+    }
+
+    /// The `rank` leading triplets.
+    pub(super) fn leading(&self, rank: usize, seed: u64) -> lorakit_linalg::Result<Leading> {
+        let (rows, cols) = (self.rows(), self.cols());
+        if rows * cols <= WHOLE || rank + OVERSAMPLING >= rows.min(cols) {
+            let svd = svd(self.whole().view())?;
+            let square = |s: &[f64]| s.iter().map(|s| s * s).sum::<f64>();
+            let (kept, tail) = svd.s.split_at(rank.min(svd.s.len()));
+            let (kept, tail) = (square(kept), square(tail));
+            return Ok(Leading {
+                svd: svd.truncated(rank),
+                norm: (kept + tail).sqrt(),
+                residual: tail.sqrt(),
+            });
+        }
+        let mut square = 0.0;
+        self.panels(|_, panel| square += panel.iter().map(|v| v * v).sum::<f64>());
+        let svd = randomized_svd(self, rank, OVERSAMPLING, POWER_ITERATIONS, seed)?;
+        let norm = square.sqrt();
+        let residual = projection_residual(norm, &svd.s);
+        Ok(Leading { svd, norm, residual })
+    }
+}
+
+fn rows_of(matrix: &mut Array2<f64>, start: usize, count: usize) -> ndarray::ArrayViewMut2<'_, f64> {
+    matrix.slice_axis_mut(Axis(0), (start..start + count).into())
+}
+
+/// The entries of the rows from `start` of `scale * b * a`, at most [`PANEL`] rows.
+fn panel(factors: &Factors, start: usize) -> Vec<f64> {
+    let end = (start + PANEL).min(factors.b.nrows());
+    let rows = factors.b.slice_axis(Axis(0), (start..end).into());
+    let product = (factors.scale * &rows).dot(&factors.a);
+    product.into_iter().collect()
+}
+
+impl LinearOperator for MixedDelta<'_> {
+    type Error = lorakit_linalg::Error;
+
+    fn rows(&self) -> usize {
+        self.factors.first().map_or(0, |f| f.b.nrows())
+    }
+
+    fn cols(&self) -> usize {
+        self.factors.first().map_or(0, |f| f.a.ncols())
+    }
+
+    fn apply(&self, x: ArrayView2<'_, f64>) -> lorakit_linalg::Result<Array2<f64>> {
+        let mut product = Array2::zeros((self.rows(), x.ncols()));
+        self.panels(|start, panel| {
+            rows_of(&mut product, start, panel.nrows()).assign(&panel.dot(&x));
+        });
+        Ok(product)
+    }
+
+    fn apply_transposed(&self, y: ArrayView2<'_, f64>) -> lorakit_linalg::Result<Array2<f64>> {
+        let mut product = Array2::zeros((self.cols(), y.ncols()));
+        self.panels(|start, panel| {
+            product += &panel.t().dot(&y.slice_axis(Axis(0), (start..start + panel.nrows()).into()));
+        });
+        Ok(product)
+    }
+}

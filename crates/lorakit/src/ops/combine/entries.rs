@@ -1,0 +1,218 @@
+//! Arithmetic on the entries of tensors that are combined place by place.
+//!
+//! Tensors come in consecutive runs of entries, so that a delta need never be whole in memory: what decides over all
+//! its entries (which are the largest, their L1 norm) is found first, in passes of their own.
+
+use lorakit_linalg::random::philox4x32;
+
+use super::method::{MajoritySign, Mix, Style};
+
+/// Calls its argument with runs of entries in order, each with the place of its first.
+pub(super) type Walk<'a> = &'a dyn Fn(&mut dyn FnMut(usize, &[f64]));
+
+/// What is asked of a mixture.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recipe {
+    pub(super) mix: Mix,
+    pub(super) density: f64,
+    pub(super) majority: MajoritySign,
+    pub(super) style: Style,
+    pub(super) seed: u64,
+}
+
+/// A mixture whose tensors have been looked at.
+#[derive(Debug)]
+pub(super) struct Mixture {
+    recipe: Recipe,
+    weights: Vec<f64>,
+    thinned: Vec<Thinned>,
+}
+
+/// Which entries of a tensor remain, and what they are multiplied by.
+#[derive(Debug)]
+struct Thinned {
+    kept: Kept,
+    times: f64,
+}
+
+#[derive(Debug)]
+enum Kept {
+    All,
+    /// Magnitudes above `above`, and those equal to it up to the place `last`.
+    Largest {
+        above: f32,
+        last: Option<usize>,
+    },
+    None,
+    /// Each with the same probability.
+    Random {
+        seed: u64,
+        stream: u64,
+        density: f64,
+    },
+}
+
+impl Mixture {
+    /// Looks at tensors of `len` entries; `stream` tells the random numbers of one tensor from those of others.
+    pub(super) fn new(recipe: Recipe, weights: Vec<f64>, len: usize, tensors: &[(u64, Walk<'_>)]) -> Self {
+        let thin = |(stream, walk): &(u64, Walk<'_>)| Thinned::new(&recipe, len, *stream, *walk);
+        let thinned = tensors.iter().map(thin).collect();
+        Mixture { recipe, weights, thinned }
+    }
+
+    /// The mixture of one run of entries, that begins at `first` in each of `tensors`.
+    pub(super) fn of(&self, first: usize, tensors: &mut [Vec<f64>]) -> Vec<f64> {
+        for (thinned, values) in self.thinned.iter().zip(tensors.iter_mut()) {
+            thinned.apply(first, values);
+        }
+        let len = tensors.first().map_or(0, Vec::len);
+        let weighted = |i: usize| -> f64 { tensors.iter().zip(&self.weights).map(|(t, w)| w * t[i]).sum() };
+        match self.recipe.mix.elects() {
+            false => (0..len).map(weighted).collect(),
+            true => (0..len).map(|i| self.elected(i, tensors)).collect(),
+        }
+    }
+
+    /// The mean of the entries that have the sign of the majority, as the style defines it.
+    fn elected(&self, i: usize, tensors: &[Vec<f64>]) -> f64 {
+        let mergekit = self.recipe.style == Style::Mergekit;
+        let entries = || tensors.iter().zip(&self.weights).map(|(tensor, weight)| (tensor[i], *weight));
+        // mergekit lets weights vote, PEFT does not.
+        let ballots = || entries().map(|(value, weight)| if mergekit { weight * value } else { value });
+        let votes: f64 = match self.recipe.majority {
+            MajoritySign::Total => ballots().sum(),
+            MajoritySign::Frequency => ballots().map(sign).sum(),
+        };
+        let elected = if votes >= 0.0 { 1.0 } else { -1.0 };
+        let (mut sum, mut count, mut agreeing) = (0.0, 0.0, 0.0);
+        for ((value, weight), ballot) in entries().zip(ballots()) {
+            if sign(ballot) == elected {
+                (sum, count, agreeing) = (sum + weight * value, count + 1.0, agreeing + weight);
+            }
+        }
+        match (mergekit, self.recipe.mix) {
+            (false, _) => sum / f64::max(count, 1.0),
+            (true, Mix::DareTies) => sum,
+            (true, _) => sum / if agreeing == 0.0 { 1.0 } else { agreeing },
+        }
+    }
+}
+
+/// -1, 0 or 1.
+fn sign(value: f64) -> f64 {
+    if value == 0.0 { 0.0 } else { value.signum() }
+}
+
+impl Thinned {
+    fn new(recipe: &Recipe, len: usize, stream: u64, walk: Walk<'_>) -> Self {
+        let plain = |kept| Thinned { kept, times: 1.0 };
+        if recipe.density >= 1.0 {
+            return plain(Kept::All);
+        }
+        match recipe.mix {
+            Mix::Linear => plain(Kept::All),
+            Mix::MagnitudePrune | Mix::Ties => plain(largest((recipe.density * len as f64) as usize, walk)),
+            Mix::DareLinear | Mix::DareTies => {
+                let (seed, density) = (recipe.seed, recipe.density);
+                let mut thinned = plain(Kept::Random { seed, stream, density });
+                thinned.times = match recipe.style {
+                    Style::Mergekit => thinned.l1_ratio(walk),
+                    _ => 1.0 / density,
+                };
+                thinned
+            }
+        }
+    }
+
+    /// What gives the entries that are kept the L1 norm of all of them; mergekit's floor is 1e-7.
+    fn l1_ratio(&self, walk: Walk<'_>) -> f64 {
+        let (mut before, mut after) = (0.0, 0.0);
+        walk(&mut |first, values| {
+            let norm = |values: &[f64]| values.iter().map(|v| v.abs()).sum::<f64>();
+            let mut kept = values.to_vec();
+            self.apply(first, &mut kept);
+            (before, after) = (before + norm(values), after + norm(&kept));
+        });
+        if before < 1e-7 || after < 1e-7 { 1.0 } else { before / after }
+    }
+
+    fn apply(&self, first: usize, values: &mut [f64]) {
+        match &self.kept {
+            Kept::All => {}
+            Kept::None => values.fill(0.0),
+            Kept::Largest { above, last } => {
+                for (i, value) in values.iter_mut().enumerate() {
+                    let magnitude = value.abs() as f32;
+                    let tie = magnitude == *above && last.is_some_and(|last| first + i <= last);
+                    if !(magnitude > *above || tie) {
+                        *value = 0.0;
+                    }
+                }
+            }
+            Kept::Random { seed, stream, density } => {
+                let mut block = (u64::MAX, [0; 4]);
+                for (i, value) in values.iter_mut().enumerate() {
+                    let place = (first + i) as u64;
+                    if block.0 != place / 4 {
+                        block = (place / 4, words(*seed, *stream, place / 4));
+                    }
+                    let uniform = f64::from(block.1[(place % 4) as usize]) / 4_294_967_296.0;
+                    *value = if uniform < *density { *value * self.times } else { 0.0 };
+                }
+            }
+        }
+    }
+}
+
+/// Four random words that depend on the seed, the tensor and the place only.
+fn words(seed: u64, stream: u64, block: u64) -> [u32; 4] {
+    let [low, high] = [block as u32, (block >> 32) as u32];
+    philox4x32([low, high, stream as u32, (stream >> 32) as u32], [seed as u32, (seed >> 32) as u32])
+}
+
+/// The `count` entries of largest magnitude, compared as f32; of equal ones, the first.
+///
+/// The least of them is found by its bits, the upper half in one pass and the lower in another.
+fn largest(count: usize, walk: Walk<'_>) -> Kept {
+    const HALF: usize = 1 << 16;
+    if count == 0 {
+        return Kept::None;
+    }
+    let bits = |value: &f64| (value.abs() as f32).to_bits() as usize;
+    // The digit at which so many are reached from above, and how many of it are wanted.
+    let descend = |histogram: &[usize], wanted: usize| {
+        let mut above = 0;
+        for (digit, &here) in histogram.iter().enumerate().rev() {
+            if above + here >= wanted {
+                return (digit, wanted - above, here);
+            }
+            above += here;
+        }
+        (0, 0, 0)
+    };
+    let mut histogram = vec![0; HALF];
+    walk(&mut |_, values| values.iter().for_each(|v| histogram[bits(v) >> 16] += 1));
+    let (upper, wanted, _) = descend(&histogram, count);
+    histogram.fill(0);
+    walk(&mut |_, values| {
+        values.iter().map(bits).filter(|b| b >> 16 == upper).for_each(|b| histogram[b & (HALF - 1)] += 1);
+    });
+    let (lower, wanted, there) = descend(&histogram, wanted);
+    let least = upper << 16 | lower;
+    let above = f32::from_bits(least as u32);
+    if wanted == there {
+        return Kept::Largest { above, last: Some(usize::MAX) };
+    }
+    let (mut last, mut seen) = (None, 0);
+    walk(&mut |first, values| {
+        for (i, value) in values.iter().enumerate() {
+            if bits(value) == least && seen < wanted {
+                (last, seen) = (Some(first + i), seen + 1);
+            }
+        }
+    });
+    Kept::Largest { above, last }
+}
+
+#[cfg(test)]
+mod tests;

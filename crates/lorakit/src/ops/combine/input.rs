@@ -1,0 +1,170 @@
+//! Adapters side by side: which of their modules belong together, and what forbids combining them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lorakit_tensor::ReadMode;
+
+use super::{CombineOptions, Method, Mix};
+use crate::adapter::{Adapter, Base, Files, Finding, Module, ModuleKind, Severity, format, natural};
+use crate::ops::publish_adapter::bare;
+use crate::{Error, ErrorKind, Result};
+
+/// The modules of one path, and whose they are.
+#[derive(Debug)]
+pub(super) struct Aligned {
+    /// Number of the adapter, in the order given, and its module.
+    pub(super) parts: Vec<(usize, Module)>,
+}
+
+impl Aligned {
+    /// The first adapter's module.
+    pub(super) fn first(&self) -> &Module {
+        &self.parts[0].1
+    }
+}
+
+/// Opens an adapter with all that it holds; experts that share a module stay together.
+pub(super) fn open(path: &std::path::Path, mode: ReadMode, base: Option<&Base>) -> Result<Adapter> {
+    let adapter = format::read(&Files::open(path, mode)?, base)?;
+    adapter.check()?;
+    Ok(adapter)
+}
+
+/// Refuses adapters that are no sum of plain products.
+///
+/// # Errors
+/// [`ErrorKind::Unmergeable`], [`ErrorKind::MutatedBase`], with one line for each module.
+pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
+    for (adapter, _) in adapters {
+        let dora: Vec<String> =
+            adapter.modules.iter().filter(|m| m.magnitude.is_some()).map(|m| m.path.clone()).collect();
+        if !dora.is_empty() {
+            let message = format!(
+                "uses DoRA in {} of {} modules, whose magnitudes do not add up; only alone and at weight 1 can it be \
+                 written",
+                dora.len(),
+                adapter.modules.len()
+            );
+            return Err(Error::new(ErrorKind::Unmergeable, message).at(&adapter.path).details(dora));
+        }
+        if let Some(option) = adapter.config.unmergeable.first() {
+            let message = format!("uses `{option}`, so that its delta is not the product of its factors");
+            return Err(Error::new(ErrorKind::Unmergeable, message).at(&adapter.path));
+        }
+        if adapter.config.mutates_base() && adapters.len() > 1 {
+            let message = format!(
+                "was initialised by `{}`, which changed the base, so that its factors are no delta on the base of the \
+                 others",
+                adapter.config.init
+            );
+            return Err(Error::new(ErrorKind::MutatedBase, message).at(&adapter.path));
+        }
+    }
+    Ok(())
+}
+
+/// Puts modules of the same path together, in the order of the model.
+///
+/// # Errors
+/// [`ErrorKind::Shape`] with one line for each module whose factors do not belong together.
+pub(super) fn align(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Vec<Aligned>> {
+    let mut of_path: BTreeMap<Vec<(u64, &str)>, Aligned> = BTreeMap::new();
+    // What wrappers put in front of a path does not tell modules apart, unless one adapter has both.
+    let mut names: HashMap<&str, &str> = HashMap::new();
+    for (i, (adapter, _)) in adapters.iter().enumerate() {
+        for module in &adapter.modules {
+            let known = *names.entry(bare(&module.path)).or_insert(&module.path);
+            let taken = |path: &str| {
+                let aligned = of_path.get(&natural(path));
+                aligned.is_some_and(|aligned| aligned.parts.iter().any(|(j, _)| *j == i))
+            };
+            let path = if taken(known) { module.path.as_str() } else { known };
+            let aligned = of_path.entry(natural(path)).or_insert_with(|| Aligned { parts: Vec::new() });
+            aligned.parts.push((i, module.clone()));
+        }
+    }
+    let aligned: Vec<Aligned> = of_path.into_values().collect();
+    let misfits: Vec<String> = aligned.iter().filter_map(|a| misfit(a, adapters)).collect();
+    if !misfits.is_empty() {
+        let message = format!(
+            "{} of {} modules have other shapes in one adapter than in another",
+            misfits.len(),
+            aligned.len()
+        );
+        return Err(Error::new(ErrorKind::Shape, message).details(misfits));
+    }
+    if let Method::Factors(mix) = options.method.in_style(options.style) {
+        refuse_ranks(&aligned, adapters, mix, options.method.name())?;
+    }
+    Ok(aligned)
+}
+
+/// What keeps the modules of one path from being added.
+fn misfit(aligned: &Aligned, adapters: &[(Adapter, f64)]) -> Option<String> {
+    let shape = |module: &Module| {
+        let (a, b) = (&module.a.info().shape, &module.b.info().shape);
+        let kernel = a.get(1..).unwrap_or_default().to_vec();
+        (module.kind == ModuleKind::Embedding, b.first().copied().unwrap_or(0), kernel)
+    };
+    let first = aligned.first();
+    let other = aligned.parts.iter().find(|(_, module)| shape(module) != shape(first))?;
+    let said = |i: usize, module: &Module| {
+        let (embedding, rows, cols) = shape(module);
+        let kind = if embedding { " embedding" } else { "" };
+        let cols: Vec<String> = cols.iter().map(usize::to_string).collect();
+        format!("{rows} x {}{kind} in `{}`", cols.join(" x "), adapters[i].0.path.display())
+    };
+    let (one, two) = (said(aligned.parts[0].0, first), said(other.0, &other.1));
+    Some(format!("{}  {one}, {two}", first.path))
+}
+
+/// Factors are added entry by entry only where they have as many rows.
+fn refuse_ranks(aligned: &[Aligned], adapters: &[(Adapter, f64)], mix: Mix, name: &str) -> Result<()> {
+    let ranks = |a: &Aligned| a.parts.iter().map(|(_, m)| m.rank()).collect::<Vec<_>>();
+    let differ = |a: &&Aligned| ranks(a).windows(2).any(|w| w[0] != w[1]);
+    let lines: Vec<String> = aligned
+        .iter()
+        .filter(differ)
+        .map(|a| {
+            format!(
+                "{}  ranks {}",
+                a.first().path,
+                ranks(a).iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let way_out = if mix == Mix::Linear { "svd` or `cat".to_string() } else { format!("{name}_svd") };
+    let message = format!(
+        "`{name}` combines factors entry by entry, and in {} of {} modules their ranks differ; `{way_out}` takes any",
+        lines.len(),
+        aligned.len()
+    );
+    Err(Error::new(ErrorKind::Usage, message).at(&adapters[0].0.path).details(lines))
+}
+
+/// Things worth telling about the adapters as a whole.
+pub(super) fn notes(adapters: &[(Adapter, f64)], aligned: &[Aligned]) -> Vec<Finding> {
+    let mut notes = Vec::new();
+    let mut bases: Vec<&str> = adapters.iter().filter_map(|(a, _)| a.config.public_base_model()).collect();
+    bases.dedup();
+    if bases.len() > 1 {
+        let message = format!("the adapters name different base models: {}", bases.join(", "));
+        notes.push(Finding::new(Severity::Warning, "base-models-differ", "", message));
+    }
+    for (i, (adapter, _)) in adapters.iter().enumerate() {
+        let alone = aligned.iter().filter(|a| a.parts.len() == 1 && a.parts[0].0 == i).count();
+        if alone > 0 {
+            let message = format!("{alone} of its {} modules are in no other adapter", adapter.modules.len());
+            notes.push(Finding::new(
+                Severity::Note,
+                "modules-alone",
+                &adapter.path.display().to_string(),
+                message,
+            ));
+        }
+    }
+    notes
+}

@@ -1,0 +1,303 @@
+//! Combining adapters into one.
+//!
+//! ```text
+//!                 ┌─ svd: stacked factors ─► QR, SVD ─► the nearest of the rank ─┐
+//!  modules, side  ├─ cat: stacked factors ───────────────────────────────────────┤
+//!  by side ───────┤                                                              ├─► one adapter
+//!                 ├─ A with A, B with B, entry by entry ─────────────────────────┤
+//!                 └─ delta with delta, entry by entry ─► the nearest of the rank ┘
+//! ```
+
+mod compute;
+mod delta;
+mod entries;
+mod input;
+mod interference;
+mod method;
+mod whole;
+
+use std::path::PathBuf;
+
+use lorakit_tensor::{DType, ReadMode};
+use rayon::prelude::*;
+use serde_json::json;
+
+pub use interference::Interference;
+pub use method::{METHODS, MajoritySign, Method, Mix, Style};
+
+use crate::adapter::{Adapter, Base, Finding, Module, Severity};
+use crate::ops::merge::digests;
+pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
+use crate::ops::publish_adapter::{Destination, inputs_of, pool, writable_or_own};
+use crate::plan::Progress;
+use crate::{Error, ErrorKind, Result};
+use compute::Computation;
+use input::Aligned;
+
+/// What to combine, and how.
+#[derive(Debug, Clone)]
+pub struct CombineOptions {
+    /// The adapters, folders or files in any format, each with its weight.
+    pub adapters: Vec<(PathBuf, f64)>,
+    /// The output folder or file.
+    pub output: PathBuf,
+    /// Name of the format to write; by default the first adapter's, or PEFT's if that is only read.
+    pub to: Option<String>,
+    /// Replace an output that exists.
+    pub replace: bool,
+    /// Dtype of the factors; by default the first adapter's, and F32 where that could not hold an exact sum.
+    pub dtype: Option<DType>,
+    /// The model that the adapters belong to.
+    pub base: Option<PathBuf>,
+    /// The method.
+    pub method: Method,
+    /// Whose definitions hold.
+    pub style: Style,
+    /// The rank of the result, for methods that choose one; by default the highest of the adapters.
+    pub rank: Option<usize>,
+    /// The share of the entries that is kept, above 0 and up to 1, for methods that drop some.
+    pub density: Option<f64>,
+    /// How signs are elected.
+    pub majority: MajoritySign,
+    /// Where random numbers start.
+    pub seed: u64,
+    /// Threads; 0 for one on each core.
+    pub threads: usize,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+/// A combination that is computed and not yet written.
+#[derive(Debug)]
+pub struct Combine {
+    /// What is written.
+    pub output: AdapterOutput,
+    /// The adapters, in the order given.
+    pub adapters: Vec<Part>,
+    /// What became of each module; empty for one adapter that stays as it is.
+    pub modules: Vec<Combined>,
+    /// Every pair of adapters in every module that both have.
+    pub interference: Vec<Interference>,
+    /// What [`Combined::error`] is measured against.
+    pub against: Against,
+    /// Things worth telling the user.
+    pub notes: Vec<Finding>,
+}
+
+/// One of the adapters.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its weight.
+    pub weight: f64,
+    /// Its format.
+    pub format: &'static str,
+    /// Number of its low-rank modules.
+    pub modules: usize,
+}
+
+/// What became of the modules of one path.
+#[derive(Debug, Clone)]
+pub struct Combined {
+    /// The path.
+    pub path: String,
+    /// Its rank in each adapter; none where it is not in one.
+    pub from: Vec<Option<usize>>,
+    /// The rank of the result.
+    pub rank: usize,
+    /// The distance to what [`Combine::against`] says, relative to its norm, rounding included.
+    pub error: f64,
+    /// The norm of that.
+    pub norm: f64,
+}
+
+/// What a result is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Against {
+    /// The weighted sum of the deltas.
+    Sum,
+    /// What the method makes of the deltas, before it is cut to the rank.
+    Mixture,
+}
+
+impl Combine {
+    /// The error of all modules together, relative to their norm.
+    pub fn overall(&self) -> f64 {
+        let whole: f64 = self.modules.iter().map(|m| m.norm * m.norm).sum();
+        let off: f64 = self.modules.iter().map(|m| (m.error * m.norm).powi(2)).sum();
+        if whole == 0.0 { 0.0 } else { (off / whole).sqrt() }
+    }
+
+    /// Writes the output: see [`AdapterOutput::run`].
+    ///
+    /// # Errors
+    /// As [`AdapterOutput::run`].
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
+        self.output.run(threads, progress)
+    }
+}
+
+/// Computes a combination. `progress` hears of the bytes of factors that are done.
+///
+/// One adapter is not combined with anything: it is written as it is, its scale multiplied by its weight, whatever the
+/// method (PEFT does the same).
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for options that do not belong together; [`ErrorKind::Unmergeable`] for DoRA and the like;
+/// [`ErrorKind::Shape`] and [`ErrorKind::Conflict`] with one line for each module or parameter; what reading and the
+/// format turn up.
+pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
+    check(options)?;
+    let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
+    let open =
+        |(path, weight): &(PathBuf, f64)| Ok((input::open(path, options.mode, base.as_ref())?, *weight));
+    let mut adapters: Vec<(Adapter, f64)> = options.adapters.iter().map(open).collect::<Result<_>>()?;
+    let format = writable_or_own(options.to.as_deref(), adapters[0].0.format)?;
+    let destination = Destination {
+        format,
+        output: &options.output,
+        replace: options.replace,
+        dtype: options.dtype,
+        inputs: adapters.iter().flat_map(|(adapter, _)| inputs_of(adapter)).collect(),
+        mode: options.mode,
+    };
+    let parts = adapters.iter().map(|(adapter, weight)| Part {
+        path: adapter.path.clone(),
+        weight: *weight,
+        format: adapter.format,
+        modules: adapter.modules.len(),
+    });
+    let parts: Vec<Part> = parts.collect();
+    if let [(adapter, weight)] = adapters.as_slice()
+        && *weight == 1.0
+        && options.rank.is_none()
+        && !(options.style == Style::Peft && adapter.config.use_rslora)
+    {
+        let whole =
+            if format.packs_experts() { adapter.clone() } else { adapter.clone().unpacked(base.as_ref())? };
+        let notes = whole.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+        let output = AdapterOutput::new(whole, base, &destination)?;
+        let (modules, interference) = (Vec::new(), Vec::new());
+        return Ok(Combine { output, adapters: parts, modules, interference, against: Against::Sum, notes });
+    }
+    input::refuse(&adapters)?;
+    for (adapter, _) in &mut adapters {
+        let packed = adapter.modules.iter().any(Module::is_packed);
+        *adapter = adapter.clone().unpacked(base.as_ref())?;
+        if packed {
+            adapter.config.raw.remove("target_parameters");
+        }
+    }
+    let aligned = input::align(&adapters, options)?;
+    let mut notes = input::notes(&adapters, &aligned);
+    notes.extend(of_saved(&adapters));
+    let mut adapter = united(&adapters, options)?;
+    let computation = Computation::new(&adapters, options);
+    let compute = |aligned: &Aligned| {
+        if progress.cancelled() {
+            return Err(Error::new(ErrorKind::Interrupted, "stopped before anything was written"));
+        }
+        let computed = computation.of_module(aligned)?;
+        let bytes = |m: &Module| m.a.info().byte_len() + m.b.info().byte_len();
+        progress.advance(aligned.parts.iter().map(|(_, module)| bytes(module)).sum());
+        Ok(computed)
+    };
+    let computed =
+        pool(options.threads)?.install(|| aligned.par_iter().map(compute).collect::<Result<Vec<_>>>())?;
+    let (mut modules, mut interference) = (Vec::new(), Vec::new());
+    for one in computed {
+        adapter.modules.push(one.module);
+        modules.push(one.combined);
+        interference.extend(one.interference);
+    }
+    let against = computation.against();
+    let output = AdapterOutput::new(adapter, base, &destination)?;
+    Ok(Combine { output, adapters: parts, modules, interference, against, notes })
+}
+
+/// Refuses options that do not belong together.
+fn check(options: &CombineOptions) -> Result<()> {
+    let usage = |message: String| Err(Error::new(ErrorKind::Usage, message));
+    let (method, name) = (options.method.in_style(options.style), options.method.name());
+    if options.adapters.is_empty() {
+        return usage("no adapters were given; one or more are needed".into());
+    }
+    if let Some((path, weight)) = options.adapters.iter().find(|(_, weight)| !weight.is_finite()) {
+        return usage(format!("`{}` has the weight {weight}; it needs to be finite", path.display()));
+    }
+    if options.rank.is_some() && !method.has_rank() {
+        return usage(format!("`{name}` leaves no choice of the rank; `svd` and the methods in `_svd` do"));
+    }
+    match options.density {
+        None if method.has_density() && options.adapters.len() > 1 => {
+            usage(format!("`{name}` drops entries, and needs the share that it keeps (`--density`)"))
+        }
+        Some(_) if !method.has_density() => usage(format!("`{name}` drops no entries, so it has no density")),
+        Some(density) if !(density > 0.0 && density <= 1.0) => {
+            usage(format!("the density is {density}; it needs to be above 0 and at most 1"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of_saved(adapters: &[(Adapter, f64)]) -> Vec<Finding> {
+    let whole = adapters.iter().any(|(a, _)| !a.saved.is_empty() || !a.token_rows.is_empty());
+    let message = "parameters that are saved whole are taken over as they are, whatever the weights";
+    let note = Finding::new(Severity::Note, "saved-whole", "", message);
+    if whole { vec![note] } else { Vec::new() }
+}
+
+/// The first adapter with what all replace, without its modules, and with a configuration that says nothing of them.
+fn united(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Adapter> {
+    let (saved, token_rows) = whole::united(adapters)?;
+    let mut adapter = adapters[0].0.with_modules(Vec::new());
+    let raw = &mut adapter.config.raw;
+    if adapters.len() > 1 {
+        const OF_ONE: &[&str] = &[
+            "target_modules",
+            "exclude_modules",
+            "layers_to_transform",
+            "layers_pattern",
+            "modules_to_save",
+            "trainable_token_indices",
+            "init_lora_weights",
+            "lora_bias",
+        ];
+        // Only what the others do not agree on.
+        let agreed = |name: &str| {
+            adapters.iter().all(|(a, _)| a.config.raw.get(name) == adapters[0].0.config.raw.get(name))
+        };
+        raw.retain(|name, _| !OF_ONE.contains(&name.as_str()) || agreed(name));
+        adapter.metadata.clear();
+    }
+    (adapter.saved, adapter.token_rows) = (saved, token_rows);
+    adapter.metadata.insert("lorakit.combine".into(), record(adapters, options)?);
+    Ok(adapter)
+}
+
+/// What was combined, and how, as JSON.
+fn record(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<String> {
+    let mut described = Vec::new();
+    for (adapter, weight) in adapters {
+        described.push(json!({
+            "sha256": digests(adapter.source().files())?,
+            "weight": weight,
+            "base_model": adapter.config.public_base_model(),
+        }));
+    }
+    let method = options.method.in_style(options.style);
+    let record = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "method": options.method.name(),
+        "style": match options.style { Style::Fixed => "fixed", Style::Peft => "peft", Style::Mergekit => "mergekit" },
+        "rank": options.rank,
+        "density": options.density,
+        "seed": method.is_random().then_some(options.seed),
+        "adapters": described,
+    });
+    Ok(record.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The way of every adapter that is written: planned, written, read again, compared, published.
+//!
+//! ```text
+//!  Adapter ──► Draft ──► Plan ──► staged files
+//!     │                               │ read again
+//!     └─────────── compare ◄──────────┘
+//!                     └─► published, with the error of each module
+//! ```
+
+mod verify;
+
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::{DType, ReadMode};
+
+pub use verify::ModuleError;
+pub(crate) use verify::bare;
+
+use crate::adapter::format::{self, AdapterFormat, DraftOptions};
+use crate::adapter::{Adapter, Base, Files, Mapped, Module};
+use crate::plan::{Plan, Progress, Report};
+use crate::{Error, ErrorKind, Result};
+
+/// Where and how an adapter is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination<'a> {
+    /// The format.
+    pub(crate) format: &'static dyn AdapterFormat,
+    /// The output folder or file.
+    pub(crate) output: &'a Path,
+    /// Replace an output that exists.
+    pub(crate) replace: bool,
+    /// Dtype of the factors; each keeps its own by default.
+    pub(crate) dtype: Option<DType>,
+    /// What was read, which the output may not be.
+    pub(crate) inputs: Vec<PathBuf>,
+    /// How the output is read again.
+    pub(crate) mode: ReadMode,
+}
+
+/// An adapter that is laid out as files and not yet written.
+#[derive(Debug)]
+pub struct AdapterOutput {
+    /// The plan.
+    pub plan: Plan,
+    /// Name of the format.
+    pub to: &'static str,
+    /// What became of each module.
+    pub mapped: Vec<Mapped>,
+    adapter: Adapter,
+    base: Option<Base>,
+    mode: ReadMode,
+}
+
+/// What writing an adapter did.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// What was written.
+    pub report: Report,
+    /// How far each module of the file is from what was meant, in the order of the adapter.
+    pub errors: Vec<ModuleError>,
+}
+
+/// The format called `name`, which must have a writer.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with the names that there are.
+pub(crate) fn writable(name: &str) -> Result<&'static dyn AdapterFormat> {
+    format::by_name(name).filter(|format| format.is_written()).ok_or_else(|| {
+        let written = format::FORMATS.iter().filter(|format| format.is_written());
+        let names: Vec<_> = written.map(|format| format.name()).collect();
+        let message = format!("cannot write the adapter format `{name}`; known are {}", names.join(", "));
+        Error::new(ErrorKind::Usage, message)
+    })
+}
+
+/// The format to write: the one that is asked for, else that of the source if there is a writer, else PEFT's.
+///
+/// # Errors
+/// As [`writable`].
+pub(crate) fn writable_or_own(to: Option<&str>, own: &str) -> Result<&'static dyn AdapterFormat> {
+    match to {
+        Some(name) => writable(name),
+        None => writable(own).or_else(|_| writable("peft")),
+    }
+}
+
+/// The paths of an adapter's files, which its outputs may not be.
+pub(crate) fn inputs_of(adapter: &Adapter) -> Vec<PathBuf> {
+    let files = adapter.source().files().iter().map(|file| file.path().to_path_buf());
+    files.chain([adapter.path.clone()]).collect()
+}
+
+impl AdapterOutput {
+    /// Lays out `adapter`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Inexpressible`] for what the format cannot hold, [`ErrorKind::NeedsBase`]; as [`Plan::new`].
+    pub(crate) fn new(adapter: Adapter, base: Option<Base>, to: &Destination<'_>) -> Result<Self> {
+        Self::written_as(&adapter.clone(), adapter, base, to)
+    }
+
+    /// Lays out `written`, which must do what `adapter` does.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn written_as(
+        written: &Adapter,
+        adapter: Adapter,
+        base: Option<Base>,
+        to: &Destination<'_>,
+    ) -> Result<Self> {
+        let draft = to.format.write(written, &DraftOptions { dtype: to.dtype, base: base.as_ref() })?;
+        let digests = to.format.digests(&draft)?;
+        let target = draft.target(to.output)?;
+        let inputs: Vec<&Path> = to.inputs.iter().map(PathBuf::as_path).collect();
+        let plan = Plan::new(target, to.replace, &inputs, draft.container, draft.tensors, draft.side_files)?;
+        let plan = plan.with_data_digests(digests);
+        Ok(AdapterOutput { plan, to: to.format.name(), mapped: draft.mapped, adapter, base, mode: to.mode })
+    }
+
+    /// The modules that are written.
+    pub fn modules(&self) -> &[Module] {
+        &self.adapter.modules
+    }
+
+    /// Writes the output, reads it again, compares every module, and publishes it.
+    ///
+    /// # Errors
+    /// As [`Plan::run`]; [`ErrorKind::Verification`] if the output does not hold what was meant. Nothing is published
+    /// then.
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
+        let written = self.plan.write(threads, progress)?;
+        let errors = pool(threads)?.install(|| self.verify(written.path()))?;
+        Ok(AdapterReport { report: written.publish()?, errors })
+    }
+
+    fn verify(&self, staged: &Path) -> Result<Vec<ModuleError>> {
+        let files = Files::open(staged, self.mode)?;
+        let after = format::read(&files, self.base.as_ref())?.unpacked(self.base.as_ref())?;
+        let before = self.adapter.clone().unpacked(self.base.as_ref())?;
+        let place = |e: Error| e.at(self.plan.target().path());
+        after.check().map_err(place)?;
+        verify::compare(&before, &after).map_err(place)
+    }
+}
+
+/// Threads for work on modules; 0 is one for each core.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if they cannot be started.
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}")))
+}

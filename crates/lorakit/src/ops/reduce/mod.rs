@@ -1,0 +1,304 @@
+//! Lowering the rank of an adapter: the best approximation of each module (Eckart and Young, 1936), with ranks by
+//! module or from one budget for all.
+//!
+//! ```text
+//!  B (m, r) ─► Q_b R_b ─┐
+//!                       ├─► U S V of R_b R_aᵀ (r, r) ─► ranks ─► B' (m, k), A' (k, n)
+//!  A (r, n) ─► Q_a R_a ─┘                         (one module, or all)
+//! ```
+//!
+//! The delta, `(m, n)`, is never formed.
+
+mod rule;
+mod size;
+
+use std::path::PathBuf;
+
+use lorakit_linalg::product_singular_values;
+pub use lorakit_linalg::rank::{KohyaEdition, KohyaRule};
+use lorakit_tensor::{DType, ReadMode};
+use rayon::prelude::*;
+
+pub use rule::Rule;
+
+use crate::adapter::factors::{Factors, of_linalg};
+use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity, format};
+use crate::ops::publish_adapter::{self, Destination, inputs_of, writable_or_own};
+pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
+use crate::ops::truncate::{Truncated, truncate};
+use crate::plan::Progress;
+use crate::{Error, ErrorKind, Result};
+use rule::{Weighed, spend};
+
+/// What to reduce, and how far.
+#[derive(Debug, Clone)]
+pub struct ReduceOptions {
+    /// The adapter: a folder or file.
+    pub source: PathBuf,
+    /// The output folder or file.
+    pub output: PathBuf,
+    /// Name of the format to write; by default the source's, or PEFT's if that is only read.
+    pub to: Option<String>,
+    /// Replace an output that exists.
+    pub replace: bool,
+    /// Dtype of the factors; each module keeps its own by default.
+    pub dtype: Option<DType>,
+    /// The model that the adapter belongs to.
+    pub base: Option<PathBuf>,
+    /// How ranks are chosen.
+    pub rule: Rule,
+    /// No module gets more, whatever the rule says.
+    pub max_rank: Option<usize>,
+    /// Threads; 0 for one on each core.
+    pub threads: usize,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+/// A reduction that is computed and not yet written.
+#[derive(Debug)]
+pub struct Reduce {
+    /// What is written.
+    pub output: AdapterOutput,
+    /// Format of the input.
+    pub from: &'static str,
+    /// What became of each module.
+    pub modules: Vec<Reduced>,
+    /// Bytes of the input's tensor files.
+    pub bytes: u64,
+    /// With one budget for all modules: the energy for each parameter (or byte) that the best omitted triplet has.
+    pub level: Option<f64>,
+    /// Things worth telling the user.
+    pub notes: Vec<Finding>,
+}
+
+/// What became of one module.
+#[derive(Debug, Clone)]
+pub struct Reduced {
+    /// Its path.
+    pub path: String,
+    /// The rank before.
+    pub from: usize,
+    /// The rank after.
+    pub to: usize,
+    /// Rows and columns of the delta.
+    pub shape: (usize, usize),
+    /// Share of the energy that is kept, 0 to 1.
+    pub energy: f64,
+    /// `||D' - D|| / ||D||`, Frobenius, rounding to the stored dtype included.
+    pub error: f64,
+    /// `||D||`.
+    pub norm: f64,
+}
+
+impl Reduced {
+    /// Parameters of factors of that rank.
+    fn parameters(&self, rank: usize) -> u64 {
+        (rank * (self.shape.0 + self.shape.1)) as u64
+    }
+}
+
+impl Reduce {
+    /// Parameters of all factors, before and after.
+    pub fn parameters(&self) -> (u64, u64) {
+        let sum = |rank: fn(&Reduced) -> usize| self.modules.iter().map(|m| m.parameters(rank(m))).sum();
+        (sum(|m| m.from), sum(|m| m.to))
+    }
+
+    /// Share of the whole adapter's energy that is kept, and its error relative to its norm.
+    pub fn overall(&self) -> (f64, f64) {
+        let sum = |value: fn(&Reduced) -> f64| self.modules.iter().map(value).sum::<f64>();
+        let whole = sum(|m| m.norm * m.norm);
+        if whole == 0.0 {
+            return (1.0, 0.0);
+        }
+        let kept = sum(|m| m.energy * m.norm * m.norm);
+        let off = sum(|m| (m.error * m.norm).powi(2));
+        (kept / whole, (off / whole).sqrt())
+    }
+
+    /// Writes the output: see [`AdapterOutput::run`].
+    ///
+    /// # Errors
+    /// As [`AdapterOutput::run`].
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
+        self.output.run(threads, progress)
+    }
+}
+
+/// Computes the reduction of an adapter. `progress` hears of the bytes of factors that are done.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for a budget below rank 1; [`ErrorKind::Unmergeable`] for methods whose factors are no product;
+/// [`ErrorKind::NonFinite`]; what reading and the format turn up.
+pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> {
+    let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
+    let files = Files::open(&options.source, options.mode)?;
+    let read = format::read(&files, base.as_ref())?;
+    read.check()?;
+    refuse(&read)?;
+    let (from, packed) = (read.format, read.modules.iter().any(Module::is_packed));
+    let to = writable_or_own(options.to.as_deref(), from)?;
+    let mut adapter = read.unpacked(base.as_ref())?;
+    let destination = Destination {
+        format: to,
+        output: &options.output,
+        replace: options.replace,
+        dtype: options.dtype,
+        inputs: inputs_of(&adapter),
+        mode: options.mode,
+    };
+    if packed {
+        adapter.config.raw.remove("target_parameters");
+    }
+    // Whatever the format or the place refuses, before anything is computed.
+    let ones = vec![1; adapter.modules.len()];
+    AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
+    let mut notes: Vec<Finding> =
+        adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+    notes.extend(said_of(&adapter, packed));
+    let pool = publish_adapter::pool(options.threads)?;
+    let (modules, level) = pool.install(|| -> Result<_> {
+        let chosen = match options.rule.is_global() {
+            true => Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?),
+            false => None,
+        };
+        let (ranks, level) = chosen.map_or((None, None), |(ranks, level)| (Some(ranks), Some(level)));
+        let reduce = |(i, module): (usize, &mut Module)| {
+            go_on(progress)?;
+            let fixed = ranks.as_ref().and_then(|ranks| ranks.get(i)).copied();
+            let bytes = module.a.info().byte_len() + module.b.info().byte_len();
+            let reduced = reduce_module(module, options, fixed)?;
+            progress.advance(bytes);
+            Ok(reduced)
+        };
+        let modules = adapter.modules.par_iter_mut().enumerate().map(reduce).collect::<Result<Vec<_>>>()?;
+        Ok((modules, level))
+    })?;
+    forget_old(&mut adapter);
+    notes.extend(misses(options, &modules));
+    let bytes = files.source.files().iter().map(lorakit_tensor::Storage::len).sum();
+    let output = AdapterOutput::new(adapter, base, &destination)?;
+    Ok(Reduce { output, from, modules, bytes, level, notes })
+}
+
+/// What has no low-rank product to reduce.
+fn refuse(adapter: &Adapter) -> Result<()> {
+    if adapter.modules.is_empty() {
+        let message = "holds no low-rank factors, so there is nothing to reduce";
+        return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
+    }
+    // When and for which inputs the product is added is not what these change.
+    let harmless = |option: &&String| {
+        option.starts_with("alora_invocation_tokens") || option.starts_with("arrow_config")
+    };
+    match adapter.config.unmergeable.iter().find(|option| !harmless(option)) {
+        None => Ok(()),
+        Some(option) => {
+            let message = format!("uses `{option}`, so that its delta is not the product of its factors");
+            Err(Error::new(ErrorKind::Unmergeable, message).at(&adapter.path))
+        }
+    }
+}
+
+fn said_of(adapter: &Adapter, packed: bool) -> Vec<Finding> {
+    let note = |code, message: &str| Finding::new(Severity::Note, code, "", message);
+    let mut notes = Vec::new();
+    if adapter.modules.iter().any(|module| module.magnitude.is_some()) {
+        let message = "its magnitudes (DoRA) are kept; energy and error are those of the low-rank part";
+        notes.push(note("dora-magnitudes", message));
+    }
+    if packed {
+        let message = "experts that shared a module are written as a module for each";
+        notes.push(note("experts-unpacked", message));
+    }
+    notes
+}
+
+/// Stops where the caller wants to.
+fn go_on(progress: &dyn Progress) -> Result<()> {
+    match progress.cancelled() {
+        false => Ok(()),
+        true => Err(Error::new(ErrorKind::Interrupted, "stopped before anything was written")),
+    }
+}
+
+/// Rows and columns of the delta.
+fn shape(module: &Module) -> (usize, usize) {
+    (module.b.info().rows_cols().0, module.a.info().rows_cols().1)
+}
+
+/// Gives the module its new factors; one that keeps its rank keeps its bytes.
+fn reduce_module(module: &mut Module, options: &ReduceOptions, fixed: Option<usize>) -> Result<Reduced> {
+    let (factors, from, shape) = (Factors::load(module)?, module.rank(), shape(module));
+    let dtype = options.dtype.unwrap_or_else(|| module.dtype());
+    let mut keeps = false;
+    let rank = |s: &[f64]| {
+        let rank = fixed.or_else(|| options.rule.of_module(s, shape)).unwrap_or(from);
+        let rank = rank.min(options.max_rank.unwrap_or(usize::MAX));
+        keeps = rank >= from;
+        rank
+    };
+    let Truncated { module: small, energy, error, norm } = truncate(module, &factors, dtype, rank)?;
+    let path = module.path.clone();
+    if keeps {
+        return Ok(Reduced { path, from, to: from, shape, energy: 1.0, error: 0.0, norm });
+    }
+    *module = small;
+    Ok(Reduced { path, from, to: module.rank(), shape, energy, error, norm })
+}
+
+/// Ranks from one budget for all modules, and the level of the water.
+fn of_budget(
+    adapter: &Adapter,
+    base: Option<&Base>,
+    to: &Destination<'_>,
+    options: &ReduceOptions,
+    progress: &dyn Progress,
+) -> Result<(Vec<usize>, f64)> {
+    let spectrum = |module: &Module| {
+        go_on(progress)?;
+        let Factors { scale, b, a } = Factors::load(module)?;
+        let s = product_singular_values(b.view(), a.view()).map_err(|e| of_linalg(&e, &module.path))?;
+        let limit = options.max_rank.unwrap_or(usize::MAX);
+        Ok(s.into_iter().take(limit).map(|s| s * scale.abs()).collect::<Vec<f64>>())
+    };
+    let spectra = adapter.modules.par_iter().map(spectrum).collect::<Result<Vec<_>>>()?;
+    let weigh = |cost: &dyn Fn(&Module) -> u64| -> Vec<Weighed> {
+        let modules = adapter.modules.iter().zip(&spectra);
+        modules.map(|(module, s)| Weighed { s: s.clone(), cost: cost(module) }).collect()
+    };
+    let chosen = match options.rule {
+        Rule::Parameters(budget) => {
+            let cost = |module: &Module| (shape(module).0 + shape(module).1) as u64;
+            spend(&weigh(&cost), budget, "parameters")
+        }
+        Rule::Size(bytes) => size::fit(adapter, base, to, &weigh, bytes),
+        _ => Ok((Vec::new(), 0.0)),
+    };
+    chosen.map_err(|e| e.at(&options.source))
+}
+
+/// What kohya's header says of the old factors; its writer fills in what is true of the new ones.
+fn forget_old(adapter: &mut Adapter) {
+    let old = |name: &str| matches!(name, "ss_network_dim" | "ss_network_alpha") || name.starts_with("sshs_");
+    adapter.metadata.retain(|name, _| !old(name));
+}
+
+/// Modules whose stored dtype is too coarse for the error that was asked for.
+fn misses(options: &ReduceOptions, modules: &[Reduced]) -> Vec<Finding> {
+    let Rule::MaxError(allowed) = options.rule else { return Vec::new() };
+    let over: Vec<&Reduced> = modules.iter().filter(|m| m.error > allowed * (1.0 + 1e-6)).collect();
+    let Some(worst) = over.iter().max_by(|a, b| a.error.total_cmp(&b.error)) else { return Vec::new() };
+    let limited = options.max_rank.is_some_and(|limit| worst.to >= limit);
+    let why = if limited { "the highest rank allowed" } else { "rounding to the stored dtype" };
+    let message = format!(
+        "and {} more: {why} leaves an error of {:.2e}, and at most {allowed} was asked for",
+        over.len() - 1,
+        worst.error
+    );
+    vec![Finding::new(Severity::Warning, "error-above-limit", &worst.path, message)]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! Ranks that make files of a given size.
+
+use lorakit_tensor::DType;
+
+use super::rule::{Weighed, spend};
+use super::shape;
+use crate::adapter::{Adapter, Base, Module, Scaling};
+use crate::ops::publish_adapter::{AdapterOutput, Destination};
+use crate::plan::Content;
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// Headers and configurations grow with the ranks they tell, so that the first guess may be a few bytes off.
+const ROUNDS: usize = 8;
+
+/// The ranks that keep most energy in files of at most `bytes`, all files together, and the level of the water.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] if rank 1 everywhere takes more; what the format refuses.
+pub(super) fn fit(
+    adapter: &Adapter,
+    base: Option<&Base>,
+    to: &Destination<'_>,
+    weigh: &dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>,
+    bytes: u64,
+) -> Result<(Vec<usize>, f64)> {
+    let least = of_files(adapter, &vec![1; adapter.modules.len()], base, to)?;
+    if least > bytes {
+        let message = format!("cannot be had in {bytes} bytes: rank 1 everywhere takes {least}");
+        return Err(Error::new(ErrorKind::Usage, message));
+    }
+    let modules = weigh(&|module| {
+        let size = to.dtype.unwrap_or_else(|| module.dtype()).block().bytes;
+        ((shape(module).0 + shape(module).1) * size) as u64
+    });
+    let mut budget = bytes;
+    for _ in 0..ROUNDS {
+        let Ok((ranks, level)) = spend(&modules, budget, "bytes") else { break };
+        let total = of_files(adapter, &ranks, base, to)?;
+        if total <= bytes {
+            return Ok((ranks, level));
+        }
+        budget = budget.saturating_sub(total - bytes);
+    }
+    Ok((vec![1; adapter.modules.len()], f64::INFINITY))
+}
+
+/// Bytes of all files of the adapter with these ranks.
+fn of_files(adapter: &Adapter, ranks: &[usize], base: Option<&Base>, to: &Destination<'_>) -> Result<u64> {
+    let output = AdapterOutput::new(with_ranks(adapter, ranks, to.dtype)?, base.cloned(), to)?;
+    let beside = output.plan.side_files().iter().map(|file| match &file.content {
+        Content::Bytes(bytes) => bytes.len() as u64,
+        Content::CopyOf(path) => std::fs::metadata(path).map_or(0, |meta| meta.len()),
+    });
+    Ok(output.plan.output_bytes() + beside.sum::<u64>())
+}
+
+/// The adapter with factors of these ranks that nobody has computed; it can be laid out, and is zero.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a dtype that single values cannot be encoded to.
+pub(super) fn with_ranks(adapter: &Adapter, ranks: &[usize], dtype: Option<DType>) -> Result<Adapter> {
+    let zeros = |like: &TensorRef, dtype: DType, shape: Vec<usize>| {
+        let values = vec![0.0; shape.iter().product()];
+        TensorRef::in_memory(&like.info().name, like.path(), dtype, shape, &values)
+    };
+    let sized = |(module, &rank): (&Module, &usize)| {
+        if rank >= module.rank() {
+            return Ok(module.clone());
+        }
+        let dtype = dtype.unwrap_or_else(|| module.dtype());
+        let (mut a, mut b) = (module.a.info().shape.clone(), module.b.info().shape.clone());
+        (a[0], b[1]) = (rank, rank);
+        Ok(Module {
+            a: zeros(&module.a, dtype, a)?,
+            b: zeros(&module.b, dtype, b)?,
+            scaling: Scaling::Fixed(module.scale(module.rank())),
+            config_rank: None,
+            ..module.clone()
+        })
+    };
+    let mut placed = adapter.clone();
+    placed.modules = adapter.modules.iter().zip(ranks).map(sized).collect::<Result<_>>()?;
+    Ok(placed)
+}

@@ -1,0 +1,132 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use lorakit_linalg::random::gaussian;
+use ndarray::Array2;
+use proptest::prelude::*;
+
+use super::*;
+use crate::TensorRef;
+use crate::adapter::{ModuleKind, Scaling};
+use crate::plan::Silent;
+
+fn options(name: &str, rule: Rule) -> ReduceOptions {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    ReduceOptions {
+        source: fixtures.join(name),
+        output: std::env::temp_dir().join(format!("lorakit-reduce-{}", std::process::id())),
+        to: None,
+        replace: false,
+        dtype: None,
+        base: None,
+        rule,
+        max_rank: None,
+        threads: 2,
+        mode: ReadMode::Mapped,
+    }
+}
+
+fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
+    let tensor = |name: &str, rows: usize, cols: usize, seed: u64| {
+        let values: Vec<f32> = gaussian(rows, cols, seed).iter().map(|v| *v as f32).collect();
+        TensorRef::in_memory(name, Path::new("made"), DType::F32, vec![rows, cols], &values).unwrap()
+    };
+    let (a, b) = (tensor("a", rank, cols, seed), tensor("b", rows, rank, !seed));
+    Module::new("q_proj".into(), ModuleKind::Linear, a, b, Scaling::RankStabilised(3.0))
+}
+
+fn delta(module: &Module) -> Array2<f64> {
+    let factors = Factors::load(module).unwrap();
+    factors.scale * factors.b.dot(&factors.a)
+}
+
+fn norm(x: &Array2<f64>) -> f64 {
+    x.iter().map(|v| v * v).sum::<f64>().sqrt()
+}
+
+proptest! {
+    /// What is lost is the tail of the spectrum, and the scale is what it was (Eckart and Young).
+    #[test]
+    fn the_error_is_the_tail(rows in 1usize..20, cols in 1usize..20, rank in 1usize..9, to in 1usize..9, seed: u64) {
+        let before = module(rows, cols, rank, seed);
+        let mut after = before.clone();
+        let reduced = reduce_module(&mut after, &options("", Rule::Rank(to)), None).unwrap();
+        let whole = delta(&before);
+        let s = lorakit_linalg::singular_values(whole.view()).unwrap();
+        let tail = s.iter().skip(to).map(|s| s * s).sum::<f64>().sqrt();
+        let off = norm(&(delta(&after) - &whole));
+        prop_assert!((off - tail).abs() <= 1e-5 * norm(&whole), "{} {}", off, tail);
+        prop_assert!((reduced.error * reduced.norm - off).abs() <= 1e-5 * norm(&whole));
+        prop_assert!((1.0 - reduced.energy - (tail / norm(&whole)).powi(2)).abs() <= 1e-6);
+        prop_assert_eq!(after.rank(), to.min(rank).min(if to < rank { rows.min(cols) } else { rank }));
+        prop_assert!((after.scale(after.rank()) - before.scale(rank)).abs() < 1e-15);
+    }
+
+    #[test]
+    fn rules_keep_what_they_promise(seed: u64, share in 0.05f64..0.99) {
+        let before = module(16, 12, 8, seed);
+        for rule in [Rule::Energy(share), Rule::MaxError((1.0 - share).sqrt())] {
+            let reduced = reduce_module(&mut before.clone(), &options("", rule), None).unwrap();
+            prop_assert!(reduced.energy >= share - 1e-9, "{:?} {}", rule, reduced.energy);
+            prop_assert!(reduced.error <= (1.0 - share).sqrt() + 1e-6);
+        }
+    }
+}
+
+#[test]
+fn rounding_to_sixteen_bits_is_part_of_the_error() {
+    let before = module(60, 50, 6, 1);
+    let mut after = before.clone();
+    let options = ReduceOptions { dtype: Some(DType::BF16), ..options("", Rule::Rank(5)) };
+    let reduced = reduce_module(&mut after, &options, None).unwrap();
+    let whole = delta(&before);
+    let off = norm(&(delta(&after) - &whole)) / norm(&whole);
+    assert!((reduced.error / off - 1.0).abs() < 1e-4, "{} {off}", reduced.error);
+    assert!(reduced.error > (1.0 - reduced.energy).sqrt());
+}
+
+#[test]
+fn modules_that_keep_their_rank_keep_their_bytes() {
+    let before = module(20, 10, 4, 3);
+    let mut after = before.clone();
+    let reduced = reduce_module(&mut after, &options("", Rule::Rank(4)), None).unwrap();
+    assert!(after.a.same_values(&before.a).unwrap() && after.b.same_values(&before.b).unwrap());
+    assert_eq!((reduced.energy, reduced.error, after.scaling), (1.0, 0.0, before.scaling));
+}
+
+#[test]
+fn one_budget_loses_less_than_the_same_rank_everywhere() {
+    let name = "smollm2-orders-lora";
+    let even = plan(&options(name, Rule::Rank(4)), &Silent).unwrap();
+    let budget = even.parameters().1;
+    let spent = plan(&options(name, Rule::Parameters(budget)), &Silent).unwrap();
+    assert!(spent.parameters().1 <= budget && spent.parameters().1 > budget * 99 / 100);
+    assert!(spent.overall().1 < even.overall().1, "{:?} {:?}", spent.overall(), even.overall());
+    let ranks: std::collections::BTreeSet<usize> = spent.modules.iter().map(|m| m.to).collect();
+    assert!(ranks.len() > 2, "{ranks:?}");
+    let capped = ReduceOptions { max_rank: Some(3), ..options(name, Rule::Parameters(budget)) };
+    assert!(plan(&capped, &Silent).unwrap().modules.iter().all(|m| m.to <= 3));
+}
+
+#[test]
+fn files_are_as_large_as_they_may_be() {
+    let name = "smollm2-orders-lora";
+    for size in [1_500_000, 3_000_000] {
+        let reduce = plan(&options(name, Rule::Size(size)), &Silent).unwrap();
+        let beside: u64 = reduce
+            .output
+            .plan
+            .side_files()
+            .iter()
+            .map(|file| match &file.content {
+                crate::plan::Content::Bytes(bytes) => bytes.len() as u64,
+                crate::plan::Content::CopyOf(_) => 0,
+            })
+            .sum();
+        let total = reduce.output.plan.output_bytes() + beside;
+        assert!(total <= size && total > size * 97 / 100, "{total} of {size}");
+    }
+    let error = plan(&options(name, Rule::Size(1000)), &Silent).unwrap_err();
+    assert!(error.to_string().contains("cannot be had in 1000 bytes: rank 1 everywhere takes"), "{error}");
+}

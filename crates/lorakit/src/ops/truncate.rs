@@ -1,0 +1,52 @@
+//! The best module of a lower rank, and what that costs.
+
+use lorakit_linalg::{difference_norm, truncated_product_svd};
+use lorakit_tensor::DType;
+
+use crate::Result;
+use crate::adapter::Module;
+use crate::adapter::factors::{Factors, of_linalg};
+
+/// A module of lower rank.
+#[derive(Debug)]
+pub(crate) struct Truncated {
+    /// The module; its factors are in memory.
+    pub(crate) module: Module,
+    /// Share of the energy, the squared norm of the delta, that the rank keeps, 0 to 1.
+    pub(crate) energy: f64,
+    /// `||D' - D|| / ||D||`, Frobenius, the rounding of the factors to their dtype included.
+    pub(crate) error: f64,
+    /// `||D||`.
+    pub(crate) norm: f64,
+}
+
+/// The module nearest to `factors` of the rank that `rank` answers when it is shown the singular values of `b * a`
+/// (Eckart and Young, 1936), at least 1; all but its factors is as in `like`. They are of equal norm, since that
+/// loses least to rounding.
+///
+/// # Errors
+/// If the decomposition fails, or `dtype` holds no single values.
+pub(crate) fn truncate(
+    like: &Module,
+    factors: &Factors,
+    dtype: DType,
+    rank: impl FnOnce(&[f64]) -> usize,
+) -> Result<Truncated> {
+    let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
+    let (svd, all) =
+        truncated_product_svd(factors.b.view(), factors.a.view(), |s| rank(s).max(1)).map_err(place)?;
+    let square = |s: &[f64]| s.iter().map(|s| s * s).sum::<f64>();
+    let (kept, tail) = all.split_at(svd.s.len().min(all.len()));
+    let (whole, tail) = (square(kept) + square(tail), square(tail));
+    let (b, a) = svd.balanced_factors();
+    let module = like.with_factors(factors.scale, &b, &a, dtype)?;
+    let stored = Factors::load(&module)?;
+    let meant = (1.0, b.view(), a.view());
+    // The tail is orthogonal to what is kept, and to what rounding changes in it, but for products of two roundings.
+    let rounding = difference_norm(meant, (1.0, stored.b.view(), stored.a.view())).map_err(place)?;
+    let (energy, error) = match whole == 0.0 {
+        true => (1.0, 0.0),
+        false => (1.0 - tail / whole, ((tail + rounding * rounding) / whole).sqrt()),
+    };
+    Ok(Truncated { module, energy, error, norm: factors.scale.abs() * whole.sqrt() })
+}

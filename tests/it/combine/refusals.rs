@@ -1,0 +1,65 @@
+//! What cannot be combined, and what to do about it.
+
+use crate::support::{Sandbox, edit_json, peft};
+use crate::weights::edit_file;
+
+fn refused(line: &str, names: &[&str]) -> String {
+    let sandbox = Sandbox::new();
+    let paths: Vec<_> = names.iter().map(|name| peft("adapters").join(name)).collect();
+    let paths: Vec<&std::path::Path> = paths.iter().map(|path| path.as_path()).collect();
+    let run = sandbox.run(&format!("combine -o out {line}"), &paths);
+    assert!(run.code == Some(1) || run.code == Some(2), "{}{}", run.stdout, run.stderr);
+    assert!(sandbox.entries().is_empty(), "{:?}", sandbox.entries());
+    run.stderr
+}
+
+#[test]
+fn dora_with_another() {
+    insta::assert_snapshot!(refused("", &["plain", "dora"]));
+}
+
+#[test]
+fn ranks_that_differ() {
+    insta::assert_snapshot!(refused("--method ties --density 0.5", &["plain", "rslora"]));
+}
+
+#[test]
+fn modules_of_other_shapes() {
+    insta::assert_snapshot!(refused("", &["plain", "qwen2"]));
+}
+
+#[test]
+fn a_missing_density() {
+    insta::assert_snapshot!(refused("--method dare_ties", &["plain", "all-r8-second"]));
+}
+
+#[test]
+fn options_without_effect() {
+    insta::assert_snapshot!(refused("--method cat --rank 4", &["plain", "rslora"]));
+    insta::assert_snapshot!(refused("--density 0.5", &["plain", "rslora"]));
+}
+
+#[test]
+fn saved_tensors_that_differ() {
+    let sandbox = Sandbox::new();
+    let one = peft("adapters/modules-to-save");
+    let two = sandbox.copy(&one, "two");
+    edit_file(&two.join("adapter_model.safetensors"), |weights| {
+        let saved = weights.iter_mut().find(|(name, _)| !name.contains("lora_")).unwrap();
+        saved.1.bytes[0] ^= 1;
+    });
+    let run = sandbox.run("combine -o out", &[&one, &two]);
+    assert_eq!(run.code, Some(1));
+    insta::assert_snapshot!(run.stderr);
+    sandbox.run("combine -o out", &[&one, &one]).ok();
+}
+
+#[test]
+fn factors_on_a_changed_base() {
+    let sandbox = Sandbox::new();
+    let one = sandbox.copy(&peft("adapters/plain"), "one");
+    edit_json(&one.join("adapter_config.json"), |config| config["init_lora_weights"] = "pissa".into());
+    let run = sandbox.run("combine -o out", &[&one, &peft("adapters/plain")]);
+    assert_eq!(run.code, Some(1));
+    insta::assert_snapshot!(run.stderr);
+}
