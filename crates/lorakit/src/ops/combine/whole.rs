@@ -9,7 +9,8 @@ use crate::{Error, ErrorKind, Result, TensorRef};
 /// # Errors
 /// [`ErrorKind::Conflict`] with one line for each parameter that two adapters give different values.
 pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<TokenRows>)> {
-    let (mut saved, mut rows): (Vec<(usize, Saved)>, Vec<(usize, TokenRows)>) = (Vec::new(), Vec::new());
+    let mut saved: Vec<(usize, Saved)> = Vec::new();
+    let mut rows: Vec<(usize, TokenRows)> = Vec::new();
     let mut conflicts = Vec::new();
     let conflict = |name: &str, i: usize, j: usize| {
         let (one, two) = (adapters[i].0.path.display(), adapters[j].0.path.display());

@@ -12,6 +12,9 @@ use crate::{Error, ErrorKind, Result, TensorRef};
 /// Headers and configurations grow with the ranks they tell, so that the first guess may be a few bytes off.
 const ROUNDS: usize = 8;
 
+/// Weighs all modules, given what a unit of rank of one costs.
+pub(super) type Weigh<'a> = &'a dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>;
+
 /// The ranks that keep most energy in files of at most `bytes`, all files together, and the level of the water.
 ///
 /// # Errors
@@ -20,7 +23,7 @@ pub(super) fn fit(
     adapter: &Adapter,
     base: Option<&Base>,
     to: &Destination<'_>,
-    weigh: &dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>,
+    weigh: Weigh<'_>,
     bytes: u64,
 ) -> Result<(Vec<usize>, f64)> {
     let least = of_files(adapter, &vec![1; adapter.modules.len()], base, to)?;
