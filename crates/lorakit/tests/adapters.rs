@@ -1,6 +1,8 @@
 //! Every adapter format to every adapter format, on adapters that PEFT wrote: the delta of each module, computed here in
 //! f64 from PEFT's own files by PEFT's own rule, is the same after any journey.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
