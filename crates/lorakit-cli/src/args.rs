@@ -96,7 +96,7 @@ pub(crate) enum Command {
 /// Options of every command that writes.
 #[derive(Debug, Args)]
 pub(crate) struct Output {
-    /// Where to write: a folder, or a `.gguf` file
+    /// Where to write: a folder, or a file that ends in `.gguf` or `.safetensors`
     #[arg(short, long, value_name = "OUT")]
     pub(crate) output: PathBuf,
     /// Print the plan - files, tensors, size, memory - and write nothing

@@ -12,6 +12,11 @@ use crate::{exit, hint};
 pub(crate) enum Failure {
     /// The library refused or failed.
     Lorakit(lorakit::Error),
+    /// The report was printed; it says that a runtime does not take the adapter.
+    Refused {
+        /// The runtime.
+        runtime: &'static str,
+    },
     /// The report was printed; it says that inputs cannot be used.
     Audit {
         /// Inputs with a finding of severity error.
@@ -38,7 +43,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Lorakit(error) => exit::of(error.kind()),
-            Failure::Audit { .. } => exit::BAD_INPUT,
+            Failure::Refused { .. } | Failure::Audit { .. } => exit::BAD_INPUT,
             // Whoever read our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
             Failure::Output(_) => exit::IO,
@@ -48,6 +53,9 @@ impl Failure {
     pub(crate) fn message(&self) -> String {
         match self {
             Failure::Lorakit(error) => error.to_string(),
+            Failure::Refused { runtime } => {
+                format!("{runtime} does not take it as it is: the report says why")
+            }
             Failure::Audit { faulty, of: 1 } if *faulty == 1 => {
                 "the adapter cannot be used as it is: see the findings".into()
             }
@@ -68,7 +76,7 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let first = match self {
             Failure::Lorakit(error) => error.source(),
-            Failure::Audit { .. } => None,
+            Failure::Refused { .. } | Failure::Audit { .. } => None,
             Failure::Output(error) => Some(error as &dyn std::error::Error),
         };
         let mut causes = Vec::new();
@@ -83,7 +91,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Failure::Lorakit(error) => hint::of(error),
-            Failure::Audit { .. } | Failure::Output(_) => None,
+            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Output(_) => None,
         }
     }
 
@@ -93,7 +101,7 @@ impl Failure {
                 lorakit::ErrorKind::File(kind) => format!("{kind:?}"),
                 kind => format!("{kind:?}"),
             },
-            Failure::Audit { .. } => "Audit".into(),
+            Failure::Refused { .. } | Failure::Audit { .. } => "Audit".into(),
             Failure::Output(_) => "Io".into(),
         }
     }

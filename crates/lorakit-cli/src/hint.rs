@@ -12,10 +12,11 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
             _ => "name the folder that holds the adapter".into(),
         },
+        ErrorKind::WrongRole if error.to_string().contains("option for adapters") => "leave it out".into(),
         ErrorKind::WrongRole if error.to_string().contains("`--to") => {
             "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
         }
-        ErrorKind::WrongRole => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`".into(),
+        ErrorKind::WrongRole => "an adapter and a model are different things; a merge takes the base first: `lorakit merge BASE ADAPTER... -o OUT`".into(),
         ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
         ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),
         ErrorKind::NonFinite if !error.tensor_name().is_some_and(|t| t.contains("lora_")) => {
@@ -68,7 +69,11 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         }
         ErrorKind::NeedsBase => "name the base model with `--base`: its folder, or one that holds its `config.json`".into(),
         ErrorKind::Inexpressible if error.to_string().contains("higher rank") => {
-            "take the nearest LoRA of a rank that suffices: `--approximate rank=64`".into()
+            "`--approximate rank=64` takes the nearest LoRA of that rank, and says what it loses".into()
+        }
+        ErrorKind::Inexpressible if error.detail_lines().iter().any(|line| line.contains("replaces the base's")) => {
+            "name the base with `--base`: weights that are copies of its are left out; whatever is more, only a merge holds"
+                .into()
         }
         ErrorKind::Inexpressible if error.detail_lines().iter().any(|line| line.contains("DoRA")) => {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`; or take the LoRA that is \
@@ -96,6 +101,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             "leave `--to` out: the output is in the format of the input".into()
         }
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
+        ErrorKind::Usage if error.to_string().contains("uses no DoRA") => "leave it out".into(),
+        ErrorKind::Usage if error.to_string().contains("and this format is a folder") => {
+            "name a folder, or the file's format: `--to gguf --base BASE`, `--to kohya`".into()
+        }
         ErrorKind::Usage if error.to_string().contains("no name of a file") => {
             format!("name one: `-o adapter{}`", if error.to_string().contains(".gguf") { ".gguf" } else { ".safetensors" })
         }

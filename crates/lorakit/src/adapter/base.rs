@@ -20,11 +20,16 @@ pub struct Base {
 }
 
 impl Base {
-    /// Opens a model folder, a GGUF or safetensors file, or a folder with nothing but a `config.json`.
+    /// Opens a model folder, a GGUF or safetensors file, or a folder with nothing but a
+    /// `config.json`, which may be named itself.
     ///
     /// # Errors
     /// As [`Model::open`]; [`ErrorKind::Unsupported`] for a GGUF model of an unknown family.
     pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+        let path = match path.file_name() {
+            Some(name) if name == "config.json" => path.parent().unwrap_or(Path::new("")),
+            _ => path,
+        };
         let gguf = |model: Model| {
             let (config, tensors) = base_gguf::read(model.checkpoint())?;
             Ok(Base { path: path.to_path_buf(), config: Some(config), tensors })

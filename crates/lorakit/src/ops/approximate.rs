@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lorakit_linalg::{LinearOperator, projection_residual, randomized_svd};
+use lorakit_linalg::{LinearOperator, Svd, projection_residual, randomized_svd, svd};
 use ndarray::{Array2, ArrayView2, Axis as Dimension};
 use rayon::prelude::*;
 
@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, Model, Result, TensorRef};
 /// Vectors beyond the rank, and passes, of the randomised decomposition: the spectra of deltas fall slowly.
 const OVERSAMPLING: usize = 10;
 const POWER_ITERATIONS: usize = 2;
+/// Values of a matrix that is decomposed as a whole.
+const SMALL: usize = 1 << 18;
 /// Rows of a weight that are in memory at once.
 const PANEL: usize = 128;
 
@@ -29,6 +31,16 @@ pub struct Approximated {
     pub to: usize,
     /// `||D' - D|| / ||D||`, Frobenius.
     pub error: f64,
+    /// `||D||`.
+    pub norm: f64,
+}
+
+/// The error of all modules together, relative to the norm of all their deltas.
+pub fn overall_error(modules: &[Approximated]) -> f64 {
+    let square = |v: f64| v * v;
+    let lost: f64 = modules.iter().map(|m| square(m.error * m.norm)).sum();
+    let whole: f64 = modules.iter().map(|m| square(m.norm)).sum();
+    if whole == 0.0 { 0.0 } else { (lost / whole).sqrt() }
 }
 
 /// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`.
@@ -51,7 +63,8 @@ pub(crate) fn truncate(
         let (b, a) = svd.truncated(rank).balanced_factors();
         *module = module.with_factors(factors.scale, &b, &a, module.dtype())?;
         let error = if whole == 0.0 { 0.0 } else { (tail / whole).sqrt() };
-        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error }))
+        let norm = factors.scale.abs() * whole.sqrt();
+        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error, norm }))
     };
     let done: Vec<Option<Approximated>> =
         adapter.modules.par_iter_mut().map(truncated).collect::<Result<_>>()?;
@@ -80,13 +93,12 @@ pub(crate) fn dora_to_lora(adapter: &mut Adapter, base: &Model, rank: usize) -> 
             Error::new(ErrorKind::Inexpressible, message).tensor(&module.path).at(&adapter.path)
         })?;
         let norm = delta.norm()?;
-        let svd = randomized_svd(&delta, rank, OVERSAMPLING, POWER_ITERATIONS, 0)
-            .map_err(|e| e.placed(&module.path))?;
+        let svd = delta.leading(rank).map_err(|e| e.placed(&module.path))?;
         let error = if norm == 0.0 { 0.0 } else { projection_residual(norm, &svd.s) / norm };
         let (b, a) = svd.balanced_factors();
         let from = delta.rows().min(delta.cols());
         *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype())? };
-        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error }))
+        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error, norm }))
     };
     let done: Vec<Option<Approximated>> =
         adapter.modules.par_iter_mut().map(approximate).collect::<Result<_>>()?;
@@ -144,6 +156,20 @@ impl DoraDelta {
             each(start..end, panel)?;
         }
         Ok(())
+    }
+
+    /// The leading triplets: of a small matrix exactly, of a large one by a randomised decomposition.
+    fn leading(&self, rank: usize) -> std::result::Result<Svd, Failed> {
+        if self.rows() * self.cols() > SMALL {
+            return randomized_svd(self, rank, OVERSAMPLING.max(rank), POWER_ITERATIONS, 0);
+        }
+        let mut whole = Array2::zeros((self.rows(), self.cols()));
+        self.panels(|rows, panel| {
+            whole.slice_axis_mut(Dimension(0), rows.into()).assign(&panel);
+            Ok(())
+        })
+        .map_err(Failed::Reading)?;
+        Ok(svd(whole.view())?.truncated(rank))
     }
 
     fn norm(&self) -> Result<f64> {

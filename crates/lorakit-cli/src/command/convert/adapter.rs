@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, AdapterReport, Approximated};
+use lorakit::ops::convert::adapter::{
+    self, AdapterConvert, AdapterOptions, AdapterReport, Approximated, overall_error,
+};
 use lorakit::{Error, ErrorKind};
 use serde_json::{Value, json};
 
@@ -70,13 +72,12 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
 
 /// How well modules were approximated.
 fn approximated(modules: &[Approximated]) -> String {
-    let square: f64 = modules.iter().map(|m| m.error * m.error).sum::<f64>() / modules.len() as f64;
     let worst = modules.iter().max_by(|a, b| a.error.total_cmp(&b.error));
-    let worst =
-        worst.map_or_else(String::new, |w| format!("; most, {:.2} %, in `{}`", 100.0 * w.error, w.path));
+    let worst = worst.map_or_else(String::new, |w| {
+        format!("; of one module at most {:.2} %, in `{}`", 100.0 * w.error, w.path)
+    });
     let count = units::plural(modules.len(), "module");
-    let mean = 100.0 * square.sqrt();
-    format!("approximated {count}: {mean:.2} % of the delta is lost in the root mean square{worst}\n")
+    format!("approximated {count}: {:.2} % of the delta is lost{worst}\n", 100.0 * overall_error(modules))
 }
 
 /// `converted `a/` from peft to mlx: 28 modules, rank 8`.

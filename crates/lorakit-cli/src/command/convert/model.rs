@@ -15,6 +15,15 @@ use crate::ui::Ui;
 use crate::units;
 
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let of_adapters = [
+        (args.base.is_some(), "--base"),
+        (args.uniform, "--uniform"),
+        (args.approximate.is_some(), "--approximate"),
+    ];
+    if let Some((_, option)) = of_adapters.iter().find(|(given, _)| *given) {
+        let message = format!("is a model, and `{option}` is an option for adapters");
+        return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
+    }
     let dtype = args.dtype.dtype();
     let convert = match args.to {
         ConvertTarget::Hf if dtype == Some(DType::Q8_0) => {

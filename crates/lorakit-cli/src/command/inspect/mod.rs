@@ -8,7 +8,7 @@ mod spectrum;
 pub(super) mod text;
 
 use lorakit::adapter::Severity;
-use lorakit::ops::inspect::{self, InspectOptions, Inspection};
+use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 
 use crate::args::{self, Common};
 use crate::error::Failure;
@@ -52,13 +52,18 @@ fn show(reports: &[Inspection], failures: &[Failure], ui: &Ui) -> Result<(), Fai
     verdict(reports, failures.len())
 }
 
-/// An adapter that cannot be used as it is, or not by the program that was asked for, makes the command fail, after the whole report.
+/// An adapter that cannot be used as it is, or not by the program that was asked for, makes the command fail, after
+/// the whole report.
 fn verdict(reports: &[Inspection], failed: usize) -> Result<(), Failure> {
+    let damaged = |report: &AdapterReport| report.findings.iter().any(|f| f.severity == Severity::Error);
+    let refused = |report: &AdapterReport| report.target.as_ref().is_some_and(|target| !target.is_accepted());
+    if let ([Inspection::Adapter(report)], 0) = (reports, failed)
+        && let Some(target) = report.target.as_ref().filter(|_| !damaged(report) && refused(report))
+    {
+        return Err(Failure::Refused { runtime: target.runtime.name() });
+    }
     let faulty = |report: &&Inspection| match report {
-        Inspection::Adapter(report) => {
-            report.findings.iter().any(|f| f.severity == Severity::Error)
-                || report.target.as_ref().is_some_and(|target| !target.is_accepted())
-        }
+        Inspection::Adapter(report) => damaged(report) || refused(report),
         Inspection::Model(_) => false,
     };
     match reports.iter().filter(faulty).count() + failed {

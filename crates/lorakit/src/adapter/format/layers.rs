@@ -113,7 +113,6 @@ fn swap_halves(module: &Module) -> Result<Module> {
 
 /// The error for names that no model has, with the ones that the nearest model lacks.
 pub(super) fn unknown(nearest: &DiffusionModel, names: &[&str], lacking: &[&str]) -> Error {
-    const SHOWN: usize = 8;
     let known: Vec<&str> = diffusion::models().iter().map(|model| model.title.as_str()).collect();
     let message = match lacking.len() == names.len() {
         true => format!("holds modules of none of the models that are known: {}", known.join(", ")),
@@ -124,10 +123,6 @@ pub(super) fn unknown(nearest: &DiffusionModel, names: &[&str], lacking: &[&str]
             names.len()
         ),
     };
-    let shown = lacking.iter().take(SHOWN).map(|name| name.escape_debug().to_string());
-    let mut lines: Vec<String> = shown.collect();
-    if lacking.len() > SHOWN {
-        lines.push(format!("and {} more", lacking.len() - SHOWN));
-    }
+    let lines = lacking.iter().map(|name| name.escape_debug().to_string()).collect();
     Error::new(ErrorKind::Unsupported, message).details(lines)
 }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::Result;
 use crate::adapter::{Adapter, Base, Finding, Module, Scaling, Severity};
+use crate::ops::convert::adapter::copies;
 
 /// An adapter, described and audited.
 #[derive(Debug, Clone)]
@@ -163,7 +164,15 @@ pub(super) fn report(
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     let faults = findings.iter().filter(|f| f.severity == Severity::Error).count();
     let misfit = fit.as_ref().and_then(|fit: &FitReport| fit.misfit.as_deref());
-    let target = options.runtime.map(|runtime| target::report(runtime, adapter, base, faults, misfit));
+    let target = match options.runtime {
+        None => None,
+        Some(runtime) => {
+            // As a conversion would see it.
+            let mut adapter = adapter.clone();
+            copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
+            Some(target::report(runtime, &adapter, base, faults, misfit))
+        }
+    };
     let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
     let grids = grid::build(&paths, layers);
     Ok(AdapterReport {
@@ -218,7 +227,7 @@ pub(super) fn describe(modules: &[Module]) -> Vec<ModuleReport> {
             layer: places[i].as_ref().map(|p| p.layer),
             leaf: leaves.get(suffix(i)).cloned().unwrap_or_default(),
             method: match (m.magnitude.is_some(), matches!(m.scaling, Scaling::RankStabilised(_))) {
-                (false, false) => "LoRA",
+                (false, false) => m.expanded.unwrap_or("LoRA"),
                 (false, true) => "rsLoRA",
                 (true, false) => "DoRA",
                 (true, true) => "rsDoRA",

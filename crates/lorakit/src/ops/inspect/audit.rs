@@ -129,7 +129,7 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         );
         findings.push(about(Severity::Warning, "rank-too-large", &large, message));
     }
-    if adapter.modules.is_empty() {
+    if adapter.modules.is_empty() || adapter.format != "peft" {
         return findings;
     }
     if config.alpha.is_none() {
@@ -179,6 +179,7 @@ fn configuration(adapter: &Adapter) -> Vec<Finding> {
             findings.push(whole(Severity::Warning, "local-path", message));
         }
         Some(_) => {}
+        None if adapter.format != "peft" => {}
         None => findings.push(whole(
             Severity::Note,
             "no-base-model",

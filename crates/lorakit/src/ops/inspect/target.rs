@@ -180,6 +180,12 @@ fn diffusers(case: &mut Case<'_>) {
         case.refuse("model", "it changes no part of a diffusion model".into(), None);
         return;
     }
+    if let Some(method) = case.adapter.modules.iter().find_map(|module| module.expanded) {
+        let reason = format!("it holds {method}, which diffusers does not read");
+        let fix = case.convert("diffusers");
+        case.refuse("lycoris", reason, Some(fix));
+        return;
+    }
     if case.adapter.format != "kohya" {
         case.needs("diffusers", "diffusers reads its own format and that of sd-scripts");
     }
@@ -212,7 +218,8 @@ impl Case<'_> {
     fn convert(&self, format: &str) -> String {
         let output = if format == "gguf" { "adapter.gguf".into() } else { format!("adapter-{format}") };
         // Names and rows of GGUF files mean nothing without their base.
-        let base = match [format, self.adapter.format].contains(&"gguf") {
+        let turned = |format: &str| matches!(format, "gguf" | "torchtune");
+        let base = match turned(format) || turned(self.adapter.format) {
             true => format!(" --base {}", self.base_path()),
             false => String::new(),
         };

@@ -57,7 +57,7 @@ fn paths(adapter: &Adapter) -> Result<Vec<String>> {
     let names: Vec<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
     let model = diffusion::model_of(&names, Spelling::Diffusers, None).map_err(|_| {
         let others = adapter.modules.iter().filter(|module| !named(module));
-        let lines = others.take(8).map(|module| module.path.clone()).collect();
+        let lines = others.map(|module| module.path.clone()).collect();
         let message = "holds modules of which no list says that they are a diffusion pipeline's";
         Error::new(ErrorKind::Inexpressible, message).details(lines).at(&adapter.path)
     })?;

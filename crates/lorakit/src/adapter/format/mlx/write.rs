@@ -29,6 +29,7 @@ struct Common {
 
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
     Can { dora: true, embeddings: true, ..Can::default() }.hold(adapter, "MLX")?;
+    refuse_foreign_names(adapter)?;
     let modules = written(adapter, options.base)?;
     let dora = is_dora(adapter, &modules)?;
     let scales = modules.iter().map(|module| module.scale(module.rank()));
@@ -266,4 +267,18 @@ fn stacked(
         Scaled::plain(a).output(&format!("{name}.lora_a"), options.dtype),
         b.output(&format!("{name}.lora_b"), options.dtype),
     ])
+}
+
+/// mlx-lm calls layers as Hugging Face does in most families, and those of GPT-2 and its like otherwise.
+fn refuse_foreign_names(adapter: &Adapter) -> Result<()> {
+    const KNOWN: &[&str] =
+        &["model.layers.", "model.embed_tokens", "model.language_model.", "language_model.", "lm_head"];
+    let foreign = |module: &&Module| !KNOWN.iter().any(|known| module.path.starts_with(known));
+    let lines: Vec<String> =
+        adapter.modules.iter().filter(foreign).map(|module| module.path.clone()).collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let message = "changes layers that mlx-lm calls otherwise in this family; it is known for families with `model.layers`";
+    Err(Error::new(ErrorKind::Unsupported, message).at(&adapter.path).details(lines))
 }

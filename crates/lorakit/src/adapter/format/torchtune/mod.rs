@@ -13,7 +13,7 @@ use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::fuse::{FusePart, fuse};
 use crate::adapter::{
-    Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Scaling, Severity, carried,
+    Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, ROW_ORDER, Scaling, Severity, carried,
 };
 use crate::{Error, ErrorKind, Result};
 
@@ -66,8 +66,14 @@ impl AdapterFormat for Torchtune {
             Some((hf_name(path)?, half))
         });
         let mut adapter = Adapter { config, findings, ..Adapter::empty(self.name(), files) };
-        let rows = rows::Rows::of(base, pairs.iter().map(|pair| pair.path.as_str()))
-            .map_err(|e| e.at(&adapter.path))?;
+        let rows = match rows::Rows::of(base, pairs.iter().map(|pair| pair.path.as_str())) {
+            // It can be looked at as it lies; Adapter::check refuses to use it.
+            Err(error) if error.kind() == ErrorKind::NeedsBase => {
+                adapter.findings.push(Finding::new(Severity::Note, ROW_ORDER, "", error.to_string()));
+                rows::Rows::as_they_lie()
+            }
+            other => other.map_err(|e| e.at(&adapter.path))?,
+        };
         let mut modules = BTreeMap::new();
         for pair in pairs {
             match module(&pair, &rows, alpha, rank)? {

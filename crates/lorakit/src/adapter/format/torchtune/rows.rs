@@ -33,6 +33,11 @@ impl Fused {
 }
 
 impl Rows {
+    /// Rows that nothing is known of.
+    pub(super) fn as_they_lie() -> Self {
+        Rows { interleaved: None, fused: None }
+    }
+
     /// For the modules at `paths`. The base is needed if any of them lies otherwise in some model that torchtune has.
     ///
     /// # Errors
@@ -43,7 +48,7 @@ impl Rows {
                 head_count(path).is_some() || path.ends_with("qkv_proj") || path.ends_with("gate_up_proj")
             };
             return match paths.find(|path| depends(path)) {
-                None => Ok(Rows { interleaved: None, fused: None }),
+                None => Ok(Self::as_they_lie()),
                 Some(path) => {
                     let message = "has its rows in an order of torchtune's own in some model families; the base \
                                    model's configuration says which it is and how many heads it has";

@@ -1,6 +1,9 @@
 //! Parts of an adapter that are copies of the base's weights, which trainers save along with adapted embeddings.
 
-use super::AdapterOptions;
+use std::path::Path;
+
+use lorakit_tensor::ReadMode;
+
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::TensorIndex;
 use crate::{Model, Result, TensorRef};
@@ -9,11 +12,11 @@ use crate::{Model, Result, TensorRef};
 ///
 /// # Errors
 /// If the base cannot be opened or read.
-pub(super) fn drop(adapter: &mut Adapter, options: &AdapterOptions) -> Result<()> {
+pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, mode: ReadMode) -> Result<()> {
     let may = !adapter.saved.is_empty() || adapter.modules.iter().any(|module| module.base_weight.is_some());
-    let Some(path) = options.base.as_deref().filter(|_| may) else { return Ok(()) };
+    let Some(path) = base.filter(|_| may) else { return Ok(()) };
     // A folder of nothing but a configuration has nothing to compare with.
-    let Ok(base) = Model::open_as_hf(path, options.mode, None) else { return Ok(()) };
+    let Ok(base) = Model::open_as_hf(path, mode, None) else { return Ok(()) };
     let index = TensorIndex::new(base.tensors());
     let is_copy = |name: &str, tensor: &TensorRef| match index.exact(name) {
         Some(index) => tensor.same_values(&base.tensor(index)),

@@ -1,6 +1,6 @@
 //! Converting adapters between formats.
 
-mod copies;
+pub(crate) mod copies;
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use lorakit_tensor::{DType, ReadMode};
 use crate::adapter::format;
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity};
 use crate::fit::{self, BaseView, FitOptions};
-use crate::ops::approximate;
-pub use crate::ops::approximate::Approximated;
+pub use crate::ops::approximate::{Approximated, overall_error};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, inputs_of, writable};
+use crate::ops::{approximate, inspect};
 use crate::plan::Progress;
 use crate::{Error, ErrorKind, Model, Result};
 
@@ -95,15 +95,19 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
         fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
     }
     let from = read.format;
+    let doubts =
+        inspect::doubts(&read).into_iter().filter(|doubt| !read.findings.contains(doubt)).collect::<Vec<_>>();
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated = approximate(&mut adapter, options)?;
     if !format.packs_experts() {
-        copies::drop(&mut adapter, options)?;
+        copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
     }
     refuse_inflated(&adapter)?;
     let written =
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
-    let notes = adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+    let mut notes: Vec<Finding> =
+        adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+    notes.extend(doubts);
     let destination = Destination {
         format,
         output: &options.output,
@@ -120,7 +124,11 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
 fn approximate(adapter: &mut Adapter, options: &AdapterOptions) -> Result<Vec<Approximated>> {
     let mut done = Vec::new();
     if let Some(rank) = options.approximate {
-        done.extend(approximate::truncate(adapter, rank, |m| m.expanded.is_some() || m.exceeds_rank())?);
+        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank)?);
+    }
+    if options.dora_to_lora.is_some() && adapter.modules.iter().all(|m| m.magnitude.is_none()) {
+        let message = "uses no DoRA, so there is nothing that `--dora-to-lora` could turn into LoRA";
+        return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
     }
     if let Some(rank) = options.dora_to_lora {
         let path = options.base.as_deref().ok_or_else(|| {
