@@ -41,3 +41,12 @@ fn as_json() {
     let config = read_json(&sandbox.path("out/adapter_config.json"));
     assert_eq!((&config["r"], &config["lora_alpha"]), (&8.into(), &8.into()));
 }
+
+/// An adapter less itself is nothing, and it is said.
+#[test]
+fn a_sum_that_cancels() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("adapters/plain"), "a");
+    let run = sandbox.run("combine a a=-1 -o out", &[]).ok();
+    assert!(run.stderr.contains("the weighted deltas cancel each other"), "{}", run.stderr);
+}

@@ -31,6 +31,12 @@ pub struct Interference {
 }
 
 impl Interference {
+    /// Whether the one undoes the other.
+    pub(super) fn cancels(&self) -> bool {
+        const ROUNDING: f64 = 1e-9;
+        self.cosine < ROUNDING - 1.0 && (self.norm_ratio - 1.0).abs() < ROUNDING
+    }
+
     /// The share of the smaller space that lies in the larger, `mean cos²`, outputs and inputs; 0 to 1.
     pub fn overlap(&self) -> (f64, f64) {
         let of = |angles: &[f64]| {

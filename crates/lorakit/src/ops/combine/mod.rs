@@ -211,6 +211,10 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
         modules.push(one.combined);
         interference.extend(one.interference);
     }
+    if !interference.is_empty() && interference.iter().all(Interference::cancels) {
+        let message = "the weighted deltas cancel each other: what is left is rounding";
+        notes.push(Finding::new(Severity::Warning, "cancelled", "", message));
+    }
     let against = computation.against();
     let output = AdapterOutput::new(adapter, base, &destination)?;
     Ok(Combine { output, adapters: parts, modules, interference, against, notes })
