@@ -95,6 +95,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("format of models") => {
             "leave `--to` out: the output is in the format of the input".into()
         }
+        ErrorKind::Usage if error.to_string().contains("name of a page") => "name one: `--html report.html`".into(),
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains("no name of a file") => {
             format!("name one: `-o adapter{}`", if error.to_string().contains(".gguf") { ".gguf" } else { ".safetensors" })
