@@ -162,6 +162,7 @@ pub(crate) struct Merge {
   lorakit inspect adapter/ --spectrum
   lorakit inspect adapter/ --base base/
   lorakit inspect adapter/ --for llama.cpp --base base/
+  lorakit inspect adapter/ --html report.html
   lorakit inspect model.gguf")]
 pub(crate) struct Inspect {
     /// Adapters and models: folders or files
@@ -173,6 +174,12 @@ pub(crate) struct Inspect {
     /// Compute the singular values of each delta: how much of its rank is in use (implies --norms)
     #[arg(long)]
     pub(crate) spectrum: bool,
+    /// Write the reports as one page for a browser, with figures; it loads nothing (implies --spectrum)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Replace a page that exists
+    #[arg(long, requires = "html")]
+    pub(crate) force: bool,
     /// Check adapters against this base model: shapes, coverage, strength (implies --norms)
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,

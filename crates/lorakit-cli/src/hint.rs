@@ -100,6 +100,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("format of models") => {
             "leave `--to` out: the output is in the format of the input".into()
         }
+        ErrorKind::Usage if error.to_string().contains("name of a page") => "name one: `--html report.html`".into(),
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains("uses no DoRA") => "leave it out".into(),
         ErrorKind::Usage if error.to_string().contains("and this format is a folder") => {

@@ -1,6 +1,7 @@
 //! `lorakit inspect`: what a report says, what an audit finds, and the same as JSON.
 
 mod findings;
+mod html;
 mod json;
 mod misfits;
 mod models;

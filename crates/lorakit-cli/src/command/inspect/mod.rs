@@ -2,6 +2,7 @@
 
 mod adapter;
 mod grid;
+mod html;
 mod json;
 mod model;
 mod spectrum;
@@ -13,11 +14,15 @@ use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::ui::Ui;
+use crate::units;
 
 pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    if let Some(page) = &args.html {
+        html::check(page, args)?;
+    }
     let options = InspectOptions {
         norms: args.norms,
-        spectrum: args.spectrum,
+        spectrum: args.spectrum || args.html.is_some(),
         base: args.base.clone(),
         runtime: args.runtime.map(args::RuntimeChoice::runtime),
         mode: common.read_mode(),
@@ -25,7 +30,7 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
     };
     if let [path] = args.paths.as_slice() {
         let report = inspect::inspect(path, &options)?;
-        return show(&[report], &[], ui);
+        return show(&[report], &[], args, ui);
     }
     // One bad path does not hide what there is to say of the others.
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
@@ -35,12 +40,21 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
             Err(error) => failures.push(Failure::from(error)),
         }
     }
-    show(&reports, &failures, ui)
+    show(&reports, &failures, args, ui)
 }
 
-fn show(reports: &[Inspection], failures: &[Failure], ui: &Ui) -> Result<(), Failure> {
+fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: &Ui) -> Result<(), Failure> {
+    let mut wrote = String::new();
+    if let Some(page) = &args.html {
+        let bytes = html::write(page, args.force, reports, json::object(reports, failures))?;
+        wrote = format!("\nwrote `{}`, {}\n", page.display(), units::size(bytes));
+    }
     if ui.json {
-        ui.json(&json::object(reports, failures))?;
+        let mut object = json::object(reports, failures);
+        if let Some(page) = &args.html {
+            object["html"] = page.display().to_string().into();
+        }
+        ui.json(&object)?;
         return verdict(reports, failures.len());
     }
     let render = |report: &Inspection| match report {
@@ -48,6 +62,7 @@ fn show(reports: &[Inspection], failures: &[Failure], ui: &Ui) -> Result<(), Fai
         Inspection::Model(report) => model::render(report),
     };
     ui.result(&reports.iter().map(render).collect::<Vec<_>>().join("\n"))?;
+    ui.result(&wrote)?;
     failures.iter().for_each(|failure| ui.failure(failure));
     verdict(reports, failures.len())
 }

@@ -1,0 +1,115 @@
+//! Reports as one page for a browser: data, style and script in a single file that loads nothing.
+//!
+//! The page holds the JSON of the report, and its script draws the figures. Names come from files of strangers:
+//! they enter the page as JSON in which no tag can begin, and the script enters them as text only.
+
+use std::fs;
+use std::path::Path;
+
+use lorakit::ops::inspect::{Grid, Inspection};
+use lorakit_tensor::Error;
+use lorakit_tensor::publish::{Staged, check_distinct, check_file};
+use serde_json::{Value, json};
+
+use crate::args;
+use crate::error::Failure;
+
+const PAGE: &str = include_str!("html/page.html");
+const STYLE: &str = include_str!("html/style.css");
+const SCRIPT: &str = include_str!("html/script.js");
+
+/// Refuses a page that exists, or that is an input, before anything is computed. The ending keeps `--force` from
+/// replacing the weights in a folder that is inspected.
+pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
+    if !page.extension().is_some_and(|ending| ending == "html" || ending == "htm") {
+        let page = page.display();
+        return Err(Failure::usage(&format!("`{page}` is no name of a page: those end in `.html`")));
+    }
+    check_file(page, args.force).map_err(lorakit::Error::from)?;
+    let inputs = args.paths.iter().chain(&args.base).map(AsRef::as_ref);
+    Ok(check_distinct(page, inputs).map_err(lorakit::Error::from)?)
+}
+
+/// Writes the page of `object`, the JSON of `reports`, and returns its size in bytes.
+pub(super) fn write(
+    page: &Path,
+    replace: bool,
+    reports: &[Inspection],
+    object: Value,
+) -> Result<u64, Failure> {
+    let text = render(with_grids(object, reports));
+    let publish = || {
+        let staged = Staged::file(page, replace)?;
+        fs::write(staged.path(), &text).map_err(|e| Error::io("write", page, e))?;
+        staged.publish()
+    };
+    publish().map_err(lorakit::Error::from)?;
+    Ok(text.len() as u64)
+}
+
+/// Adds where each module stands in the figures. Failures come after the reports, which keep their places.
+fn with_grids(mut object: Value, reports: &[Inspection]) -> Value {
+    for (i, report) in reports.iter().enumerate() {
+        if let Inspection::Adapter(report) = report {
+            object["reports"][i]["grids"] = report.grids.iter().map(grid).collect();
+        }
+    }
+    object
+}
+
+fn grid(grid: &Grid) -> Value {
+    let rows = grid.rows.iter().map(|row| json!({ "leaf": row.leaf, "cells": row.cells }));
+    json!({ "stem": grid.stem, "layers": grid.layers, "rows": rows.collect::<Vec<_>>() })
+}
+
+fn render(object: Value) -> String {
+    let paths = object["reports"].as_array().into_iter().flatten().filter_map(|r| r["path"].as_str());
+    let title = paths.chain(["lorakit inspect"]).collect::<Vec<_>>().join(" - ");
+    // Within JSON `<` occurs in strings alone, where the escape means the same.
+    let data = object.to_string().replace('<', "\\u003c");
+    fill(
+        PAGE,
+        &[("{{TITLE}}", &escaped(&title)), ("{{STYLE}}", STYLE), ("{{DATA}}", &data), ("{{SCRIPT}}", SCRIPT)],
+    )
+}
+
+/// Fills places in the order in which the template has them, so that a value may hold the name of a place.
+fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let (mut page, mut rest) = (String::new(), template);
+    for (place, value) in values {
+        if let Some((before, after)) = rest.split_once(place) {
+            page.push_str(before);
+            page.push_str(value);
+            rest = after;
+        }
+    }
+    page + rest
+}
+
+/// Text as HTML.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_not_searched_for_places() {
+        assert_eq!(fill("<A>x<B>", &[("<A>", "<B>"), ("<B>", "b")]), "<B>xb");
+    }
+
+    #[test]
+    fn every_place_is_filled_once() {
+        let page = render(json!({ "reports": [{ "path": "a<b>&{{SCRIPT}}" }] }));
+        assert!(page.contains("<title>a&lt;b&gt;&amp;{{SCRIPT}} - lorakit inspect</title>"), "{page}");
+        assert!(page.contains(r#"{"reports":[{"path":"a\u003cb>&{{SCRIPT}}"}]}"#));
+        assert!(page.contains(STYLE) && page.contains(SCRIPT));
+    }
+
+    #[test]
+    fn the_script_does_not_end_its_element() {
+        assert!(!SCRIPT.contains("</") && !STYLE.contains("</"));
+    }
+}

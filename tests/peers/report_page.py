@@ -1,0 +1,133 @@
+"""The page of `lorakit inspect --html` in Chromium: figures, hover, keys, sorting; no error, nothing loaded.
+
+Usage: report_page.py LORAKIT [FOLDER]; FOLDER receives screenshots in light and dark.
+Needs chromium, chromium-driver and selenium.
+"""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ADAPTER = ROOT / "fixtures/smollm2-orders-lora"
+HOSTILE = 'x</script><script>document.title="taken"</script><img src=x onerror=document.title="taken">'
+
+
+def browser():
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1000"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    return webdriver.Chrome(options=options, service=service)
+
+
+def requests(driver):
+    """Addresses that were asked for since the last call."""
+    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+def column(driver, index):
+    cells = driver.find_elements(By.CSS_SELECTOR, f"tbody tr > :nth-child({index})")
+    return [cell.text for cell in cells]
+
+
+def check_trained(driver, report):
+    modules = report["reports"][0]["modules"]
+    figures = driver.find_elements(By.CSS_SELECTOR, "svg")
+    assert len(figures) == 2 + 7, f"{len(figures)} figures"
+    assert all(figure.get_attribute("aria-label") for figure in figures), "a figure has no name"
+    cells = driver.find_elements(By.CSS_SELECTOR, "rect.cell")
+    assert len(cells) == 2 * len(modules)
+    assert all(cell.get_attribute("aria-label") for cell in cells), "a cell has no name"
+    assert len({cell.value_of_css_property("fill") for cell in cells}) > 5, "the heat maps are flat"
+
+    card = driver.find_element(By.ID, "card")
+    assert not card.is_displayed()
+    webdriver.ActionChains(driver).move_to_element(cells[40]).perform()
+    assert card.is_displayed() and "effective rank" in card.text and card.find_elements(By.CSS_SELECTOR, "svg path.median")
+    webdriver.ActionChains(driver).move_to_element(driver.find_element(By.TAG_NAME, "h1")).perform()
+    assert not card.is_displayed(), "the card stays"
+
+    stops = [cell for cell in cells if cell.get_attribute("tabindex") == "0"]
+    assert len(stops) == 2, "one stop of the tab key for each heat map"
+    driver.execute_script("arguments[0].focus()", stops[0])
+    webdriver.ActionChains(driver).send_keys(Keys.ARROW_RIGHT, Keys.ARROW_DOWN).perform()
+    focused = driver.switch_to.active_element
+    assert ", layer 1: norm " in focused.get_attribute("aria-label"), focused.get_attribute("aria-label")
+    assert card.is_displayed(), "the focus shows no card"
+    webdriver.ActionChains(driver).send_keys(Keys.ESCAPE).perform()
+    assert not card.is_displayed()
+
+    heads = driver.find_elements(By.CSS_SELECTOR, "thead th")
+    names = [head.text for head in heads]
+    norm = names.index("norm") + 1
+    for order, sign in (("descending", -1), ("ascending", 1)):
+        heads[norm - 1].find_element(By.TAG_NAME, "button").click()
+        assert heads[norm - 1].get_attribute("aria-sort") == order
+        values = [float(text) for text in column(driver, norm)]
+        assert len(values) == len(modules) and values == sorted(values, key=lambda v: sign * v), order
+    heads[0].find_element(By.TAG_NAME, "button").click()
+    layers = [int(text) for text in column(driver, 2)]
+    assert layers == sorted(layers), "names are sorted by their numbers"
+    driver.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("q_proj")
+    shown = [row for row in driver.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed()]
+    assert len(shown) == 30, f"{len(shown)} modules are shown"
+
+
+def check_hostile(driver):
+    assert driver.title != "taken" and not driver.find_elements(By.TAG_NAME, "img")
+    assert HOSTILE in driver.find_element(By.TAG_NAME, "dl").text
+
+
+def screenshots(driver, folder):
+    driver.refresh()
+    driver.set_window_size(1280, 2600)
+    title, cell = driver.find_element(By.TAG_NAME, "h1"), driver.find_elements(By.CSS_SELECTOR, "rect.cell")[40]
+    for scheme in ("light", "dark"):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        webdriver.ActionChains(driver).move_to_element(title).move_to_element(cell).perform()
+        driver.save_screenshot(str(folder / f"{scheme}.png"))
+
+
+def main():
+    lorakit = sys.argv[1]
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        hostile = folder / "hostile"
+        shutil.copytree(ADAPTER, hostile)
+        config = json.loads((hostile / "adapter_config.json").read_text())
+        config["base_model_name_or_path"] = HOSTILE
+        (hostile / "adapter_config.json").write_text(json.dumps(config))
+        driver = browser()
+        try:
+            for adapter in (ADAPTER, hostile):
+                page = folder / f"{adapter.name}.html"
+                run = subprocess.run(
+                    [lorakit, "inspect", adapter, "--html", page, "--json"], check=True, stdout=subprocess.PIPE
+                )
+                driver.get(page.as_uri())
+                check_hostile(driver) if adapter == hostile else check_trained(driver, json.loads(run.stdout))
+                outside = [url for url in requests(driver) if url != page.as_uri() and not url.startswith("data:")]
+                assert not outside, f"the page asks for {outside}"
+                errors = driver.get_log("browser")
+                assert not errors, errors
+                if len(sys.argv) > 2 and adapter == ADAPTER:
+                    screenshots(driver, pathlib.Path(sys.argv[2]))
+                    requests(driver)
+        finally:
+            driver.quit()
+    print("peers: the report page works in Chromium and loads nothing")
+
+
+main()
