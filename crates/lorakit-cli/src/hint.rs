@@ -16,7 +16,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::WrongRole if error.to_string().contains("`--to") => {
             "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
         }
-        ErrorKind::WrongRole => "an adapter and a model are different things; a merge takes the base first: `lorakit merge BASE ADAPTER... -o OUT`".into(),
+        ErrorKind::WrongRole => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`".into(),
         ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
         ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),
         ErrorKind::NonFinite if !error.tensor_name().is_some_and(|t| t.contains("lora_")) => {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use super::{
-    DTypeCount, Grid, InspectOptions, Spectrum, TargetReport, audit, compare, count_dtypes, grid, spectrum,
-    target, values,
+    DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, grid,
+    spectrum, target, values,
 };
 use crate::Result;
 use crate::adapter::{Adapter, Base, Finding, Module, Scaling, Severity};
@@ -167,9 +167,11 @@ pub(super) fn report(
     let target = match options.runtime {
         None => None,
         Some(runtime) => {
-            // As a conversion would see it.
             let mut adapter = adapter.clone();
-            copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
+            // What it has to be converted for is seen as the conversion sees it.
+            if matches!(runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::Mlx) {
+                copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
+            }
             Some(target::report(runtime, &adapter, base, faults, misfit))
         }
     };

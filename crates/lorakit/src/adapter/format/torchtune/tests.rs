@@ -51,7 +51,7 @@ fn rows_of_q_are_in_metas_order_where_the_converter_permutes() {
         let adapter = read(&source, Some(&base(model(class)))).unwrap();
         assert_eq!(held(&adapter.modules[0].b).1, counted(8), "{class}");
     }
-    let error = read(&source, None).unwrap_err();
+    let error = read(&source, None).unwrap().check().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NeedsBase);
     let error = read(&source, Some(&base(model("MixtralForCausalLM")))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
