@@ -37,6 +37,11 @@ fn help_of_combine() {
 }
 
 #[test]
+fn help_of_verify() {
+    insta::assert_snapshot!(help("verify --help"));
+}
+
+#[test]
 fn version() {
     assert_eq!(help("--version"), format!("lorakit {}\n", env!("CARGO_PKG_VERSION")));
 }

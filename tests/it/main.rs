@@ -18,4 +18,5 @@ mod quantize;
 mod reduce;
 mod smollm2;
 mod support;
+mod verify;
 mod weights;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use lorakit::fit::MoeLayout;
 use lorakit::ops::combine::{METHODS, Method};
 use lorakit::ops::inspect::Runtime;
 use lorakit::ops::quantize::QuantType;
@@ -84,6 +85,8 @@ pub(crate) enum Command {
     Reduce(Reduce),
     /// Combine adapters into one
     Combine(Combine),
+    /// Check that a model is a base plus adapters, and say what it is if not
+    Verify(Verify),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -399,6 +402,28 @@ pub(crate) struct Combine {
     pub(crate) written: WrittenAs,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit verify merged/ --base base/ --adapter adapter/
+  lorakit verify merged/ --base base/ --adapter style/=0.7 --adapter facts/
+  lorakit verify merged-q8_0.gguf --base base/ --adapter adapter/")]
+pub(crate) struct Verify {
+    /// The model in question: a folder or file, made by any program
+    pub(crate) merged: PathBuf,
+    /// The base it should come from: a folder or file
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: PathBuf,
+    /// The adapter that should be in it, with an optional weight (ADAPTER=0.7; 1 if none); may be repeated
+    #[arg(long = "adapter", required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = parse_weighted)]
+    pub(crate) adapters: Vec<(PathBuf, f64)>,
+    /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
+    #[arg(long)]
+    pub(crate) residual_base: bool,
+    /// Packing of expert factors in lora_B: PEFT's is rank_major
+    #[arg(long, value_name = "LAYOUT", default_value = "auto")]
+    pub(crate) moe_b_layout: MoeChoice,
+}
+
 /// What adapters are written as.
 #[derive(Debug, Args)]
 pub(crate) struct WrittenAs {
@@ -545,6 +570,16 @@ pub(crate) enum MoeChoice {
     Auto,
     RankMajor,
     ExpertMajor,
+}
+
+impl MoeChoice {
+    pub(crate) fn layout(self) -> MoeLayout {
+        match self {
+            MoeChoice::Auto => MoeLayout::Auto,
+            MoeChoice::RankMajor => MoeLayout::RankMajor,
+            MoeChoice::ExpertMajor => MoeLayout::ExpertMajor,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

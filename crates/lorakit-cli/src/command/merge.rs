@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use lorakit::fit::MoeLayout;
 use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Tied};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
@@ -11,9 +10,7 @@ use serde_json::{Value, json};
 
 use super::planned;
 use super::quantize::chosen_json;
-use crate::args::{
-    self, Common, DtypeChoice, MergeFormat, MergeQuantize, MoeChoice, RoundingChoice, TiedChoice,
-};
+use crate::args::{self, Common, DtypeChoice, MergeFormat, MergeQuantize, RoundingChoice, TiedChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
@@ -57,11 +54,7 @@ fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure>
             TiedChoice::Untie => Tied::Untie,
             TiedChoice::Share => Tied::Share,
         },
-        moe_layout: match args.moe_b_layout {
-            MoeChoice::Auto => MoeLayout::Auto,
-            MoeChoice::RankMajor => MoeLayout::RankMajor,
-            MoeChoice::ExpertMajor => MoeLayout::ExpertMajor,
-        },
+        moe_layout: args.moe_b_layout.layout(),
         rounding: match args.rounding {
             RoundingChoice::Once => MergeRounding::Once,
             RoundingChoice::Peft => MergeRounding::Peft,

@@ -7,3 +7,4 @@ pub(crate) mod merge;
 mod planned;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
+pub(crate) mod verify;

@@ -8,6 +8,7 @@ pub mod merge;
 mod publish_adapter;
 pub mod quantize;
 pub mod reduce;
+pub mod verify;
 
 mod travel;
 mod truncate;

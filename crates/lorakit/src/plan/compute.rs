@@ -254,6 +254,40 @@ impl<'a> Prepared<'a> {
     }
 }
 
+/// Rows of a computed tensor before they are stored.
+pub(crate) struct Panel<'a> {
+    /// Which rows.
+    pub(crate) rows: Range<usize>,
+    /// The base.
+    pub(crate) before: &'a [f32],
+    /// What is added; with DoRA and replaced rows the difference.
+    pub(crate) delta: &'a [f32],
+    /// The sum, in f32.
+    pub(crate) sum: &'a [f32],
+}
+
+impl Compute {
+    /// Calls `each` with one panel of rows after another, in order; sums are those of [`Rounding::Once`].
+    ///
+    /// # Errors
+    /// As a run's, and what `each` returns.
+    pub(crate) fn for_each_panel(
+        &self,
+        name: &str,
+        mut each: impl FnMut(Panel<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let compute = Compute { rounding: Rounding::Once, packing: None, ..self.clone() };
+        let prepared = Prepared::new(&compute, name, DType::F32)?;
+        let mut scratch = Scratch::default();
+        for rows in prepared.pieces(0..compute.rows) {
+            prepared.sum(&rows, &mut scratch, &mut [])?;
+            let Scratch { before, delta, sum, .. } = &scratch;
+            each(Panel { rows, before, delta, sum })?;
+        }
+        Ok(())
+    }
+}
+
 /// Adds the parts of `terms` that fall on `rows`.
 fn add_terms(terms: &[LoadedTerm], rows: &Range<usize>, cols: usize, delta: &mut [f32]) {
     for term in terms {

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::format::{gguf, safetensors};
 use lorakit_tensor::{TensorInfo, publish};
 
+pub(crate) use compute::Panel;
 pub(crate) use computed::Inputs;
 pub use digest::{DataDigest, FileDigest};
 pub use factor::{Factor, LowRank};

@@ -26,6 +26,7 @@ use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Rep
 use crate::{Error, ErrorKind, Model, Result};
 use group::{Group, Groups};
 use output::Output;
+use tied::Untied;
 
 /// Which reference's arithmetic a merge follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,6 +135,71 @@ pub struct MergedAdapter {
 /// # Errors
 /// Every refusal of a merge: see [`ErrorKind`].
 pub fn plan(options: &MergeOptions) -> Result<Merge> {
+    let sums = sums(options)?;
+    let options = &MergeOptions { dtype: sums.dtype, ..options.clone() };
+    let Sums { base, adapters, tensors, added, edited, untied, mut notes, .. } = sums;
+    let digests = FileDigest::of_files(base.checkpoint());
+    let record = provenance::record(&adapters, options, &digests)?;
+    let output = output::of(&base, &adapters, tensors, &untied, options, record, &mut notes)?;
+    let mut inputs = base.inputs();
+    for (adapter, _) in &adapters {
+        inputs.push(&adapter.path);
+        inputs.extend(adapter.source().files().iter().map(|f| f.path()));
+    }
+    for name in &added {
+        let class = base.config.as_ref().and_then(|c| c.architecture()).unwrap_or("the base's class");
+        let message = format!(
+            "is not in the base model and is added; `config.json` still says {class}: set `architectures` (and \
+             `num_labels`) to the class that has it"
+        );
+        notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
+    }
+    inputs.extend(output.imatrix.as_deref());
+    let Output { target, container, tensors, side_files, chosen, .. } = output;
+    let plan = Plan::new(target, options.replace, &inputs, container, tensors, side_files)?;
+    let plan = plan.with_digests(digests);
+    let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
+        path: adapter.path.clone(),
+        weight: *weight,
+        modules: adapter.modules.len(),
+        saved: adapter.saved.len() + adapter.token_rows.len(),
+    });
+    let min_retention = options.min_retention;
+    Ok(Merge { plan, adapters: adapters.collect(), edited, added, chosen, notes, min_retention })
+}
+
+impl Merge {
+    /// Writes the output and, if enough of the adapters is in it, publishes it.
+    ///
+    /// # Errors
+    /// As [`Plan::run`]; [`ErrorKind::Retention`] if less than [`MergeOptions::min_retention`] survived.
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
+        let written = self.plan.write(threads, progress)?;
+        refuse::lost(&written.report().retention, self.min_retention, self.plan.target().path())?;
+        written.publish()
+    }
+}
+
+/// Base and adapters, opened, and every tensor of the merged model, in no file yet.
+pub(crate) struct Sums {
+    pub(crate) base: Model,
+    pub(crate) adapters: Vec<(Adapter, f64)>,
+    pub(crate) tensors: Vec<OutputTensor>,
+    /// Names of those that the base does not have.
+    pub(crate) added: Vec<String>,
+    /// Number of those that differ from the base's.
+    pub(crate) edited: usize,
+    pub(crate) notes: Vec<Finding>,
+    untied: Untied,
+    /// The dtype that floating-point tensors are written in, unless each keeps its own.
+    dtype: Option<DType>,
+}
+
+/// Opens everything and finds each tensor's home.
+///
+/// # Errors
+/// Every refusal of a merge that is not about the output.
+pub(crate) fn sums(options: &MergeOptions) -> Result<Sums> {
     let base = Model::open_as_hf(&options.base, options.mode, options.dtype)?;
     // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
     let to_gguf = matches!(options.quantization, Some(Quantization::Gguf { .. }));
@@ -183,46 +249,7 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         let subject = base.path.display().to_string();
         notes.push(Finding::new(Severity::Warning, "no-config", &subject, message));
     }
-    let digests = FileDigest::of_files(base.checkpoint());
-    let record = provenance::record(&adapters, options, &digests)?;
-    let output = output::of(&base, &adapters, tensors, &untied, options, record, &mut notes)?;
-    let mut inputs = base.inputs();
-    for (adapter, _) in &adapters {
-        inputs.push(&adapter.path);
-        inputs.extend(adapter.source().files().iter().map(|f| f.path()));
-    }
-    for name in &added {
-        let class = base.config.as_ref().and_then(|c| c.architecture()).unwrap_or("the base's class");
-        let message = format!(
-            "is not in the base model and is added; `config.json` still says {class}: set `architectures` (and \
-             `num_labels`) to the class that has it"
-        );
-        notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
-    }
-    inputs.extend(output.imatrix.as_deref());
-    let Output { target, container, tensors, side_files, chosen, .. } = output;
-    let plan = Plan::new(target, options.replace, &inputs, container, tensors, side_files)?;
-    let plan = plan.with_digests(digests);
-    let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
-        path: adapter.path.clone(),
-        weight: *weight,
-        modules: adapter.modules.len(),
-        saved: adapter.saved.len() + adapter.token_rows.len(),
-    });
-    let min_retention = options.min_retention;
-    Ok(Merge { plan, adapters: adapters.collect(), edited, added, chosen, notes, min_retention })
-}
-
-impl Merge {
-    /// Writes the output and, if enough of the adapters is in it, publishes it.
-    ///
-    /// # Errors
-    /// As [`Plan::run`]; [`ErrorKind::Retention`] if less than [`MergeOptions::min_retention`] survived.
-    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
-        let written = self.plan.write(threads, progress)?;
-        refuse::lost(&written.report().retention, self.min_retention, self.plan.target().path())?;
-        written.publish()
-    }
+    Ok(Sums { base, adapters, tensors, added, edited, notes, untied, dtype })
 }
 
 /// Base tensors in file order, edited where a group says so, then the tensors that are new. Also returns the

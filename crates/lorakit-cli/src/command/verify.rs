@@ -1,0 +1,130 @@
+//! `lorakit verify`.
+
+use std::fmt::Write as _;
+
+use lorakit::ops::verify::{self, State, Verification, Verified, VerifyOptions};
+use serde_json::{Value, json};
+
+use super::inspect::text::{number, print_table, table};
+use super::planned;
+use super::reduce::percent;
+use crate::args::{self, Common};
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::{self, Ui, finding_json};
+use crate::units;
+
+/// Tensors in the table without `--verbose`.
+const WORST: usize = 8;
+
+pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let options = VerifyOptions {
+        merged: args.merged.clone(),
+        base: args.base.clone(),
+        adapters: args.adapters.clone(),
+        moe_layout: args.moe_b_layout.layout(),
+        residual_base: args.residual_base,
+        threads: common.threads,
+        mode: common.read_mode(),
+    };
+    let bar = Bar::new(ui, "comparing", planned::bytes_at(&args.base));
+    let found = verify::verify(&options, &bar)?;
+    bar.finish();
+    if ui.json {
+        ui.json(&object(&found))?;
+    } else {
+        ui.notes(&found.notes);
+        ui.result(&summary(&found, args, ui))?;
+    }
+    if found.verdict.holds() { Ok(()) } else { Err(Failure::Differs) }
+}
+
+fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {
+    let mut text = String::new();
+    let verdict = found.verdict.to_string();
+    let (word, rest) = verdict.split_once(':').unwrap_or((&verdict, ""));
+    let word = if found.verdict.holds() { ui::good(word) } else { word.to_string() };
+    let colon = if rest.is_empty() { "" } else { ":" };
+    let _ = writeln!(text, "{word}{colon}{rest}");
+    if ui.quiet {
+        return text;
+    }
+    let adapters = args.adapters.iter().map(|(path, weight)| match *weight {
+        1.0 => format!("`{}`", path.display()),
+        weight => format!("{weight} times `{}`", path.display()),
+    });
+    let adapters = adapters.collect::<Vec<_>>().join(" + ");
+    let _ = writeln!(text, "  `{}` against `{}` + {adapters}", args.merged.display(), args.base.display());
+    let count = |touched: bool, held: bool| {
+        found.tensors.iter().filter(|t| t.touched == touched && (!held || t.state.holds())).count()
+    };
+    let _ = writeln!(
+        text,
+        "  {} of {} that adapters touch hold the sum; {} of {} others are the base's",
+        count(true, true),
+        units::plural(count(true, false), "tensor"),
+        count(false, true),
+        count(false, false)
+    );
+    let mut worst: Vec<&Verified> =
+        found.tensors.iter().filter(|t| ui.verbose || t.touched || !t.state.holds()).collect();
+    if !ui.verbose {
+        worst.sort_by(|a, b| a.state.holds().cmp(&b.state.holds()).then(b.error.total_cmp(&a.error)));
+    }
+    let more = if ui.verbose { 0 } else { worst.len().saturating_sub(WORST) };
+    worst.truncate(worst.len() - more);
+    let mut rows =
+        table(&[if more > 0 { "tensor (worst first)" } else { "tensor" }, "is", "scale", "off", "error"]);
+    for tensor in worst {
+        let measured = !matches!(tensor.state, State::Absent | State::Extra | State::Reshaped);
+        let cell = |text: String| if measured { text } else { "-".into() };
+        rows.add_row([
+            tensor.name.clone(),
+            describe(tensor.state).into(),
+            tensor.scale.map_or("-".into(), |scale| format!("{scale:.4}")),
+            cell(percent(tensor.off)),
+            cell(number(tensor.error)),
+        ]);
+    }
+    text.push('\n');
+    print_table(&mut text, &rows);
+    if more > 0 {
+        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
+    }
+    text
+}
+
+fn describe(state: State) -> &'static str {
+    match state {
+        State::Kept => "base",
+        State::Exact { once: true, .. } => "exact",
+        State::Exact { .. } => "exact, two roundings",
+        State::Near => "within rounding",
+        State::Quantised => "within quantisation",
+        State::Scaled(_) => "wrong scale",
+        State::Missing => "base: delta missing",
+        State::Other => "something else",
+        State::Changed => "not the base's",
+        State::Reshaped => "of another shape",
+        State::Absent => "not there",
+        State::Extra => "not in the base",
+    }
+}
+
+fn object(found: &Verification) -> Value {
+    let tensors = found.tensors.iter().map(|t| {
+        json!({
+            "name": t.name, "state": t.state.name(), "touched": t.touched, "scale": t.scale, "off": t.off,
+            "error": t.error,
+        })
+    });
+    json!({
+        "schema": "lorakit.verify/1",
+        "holds": found.verdict.holds(),
+        "verdict": found.verdict.name(),
+        "message": found.verdict.to_string(),
+        "scale": found.scale,
+        "tensors": tensors.collect::<Vec<_>>(),
+        "findings": found.notes.iter().map(finding_json).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,201 @@
+//! Sums over all values of one tensor: what the merged model holds against base and adapters.
+
+use lorakit_quant::{codec, encoder};
+use lorakit_tensor::DType;
+
+use crate::plan::{Compute, Panel};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// Sums over the values of a tensor, with `W` the base's, `D` what the adapters add, `S = W + D` in f32 and `M` the
+/// merged model's.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Measured {
+    /// Number of values.
+    pub(super) values: u64,
+    /// `<D, D>`.
+    pub(super) delta: f64,
+    /// `<M - W, D>`.
+    pub(super) along: f64,
+    /// `<M - W, M - W>`.
+    pub(super) moved: f64,
+    /// `<W, W>`.
+    pub(super) base: f64,
+    /// `<S, S>`.
+    pub(super) sum: f64,
+    /// `<M - S, M - S>`.
+    pub(super) error: f64,
+    /// `<R - W, D>`, with `R` the sum rounded to the stored dtype.
+    pub(super) rounded_along: f64,
+    /// `<R - S, R - S>`.
+    pub(super) rounding: f64,
+    /// Values further than a step of the stored dtype from the rounded sum.
+    pub(super) off: u64,
+    /// Whether every stored byte is that of the sum rounded once.
+    pub(super) once: bool,
+    /// Whether every stored byte is that of the sum of the base and the rounded delta, rounded.
+    pub(super) twice: bool,
+    /// Whether every stored byte is that of the base.
+    pub(super) copy: bool,
+}
+
+impl Measured {
+    /// The factor of `D` that comes nearest to `M - W`.
+    pub(super) fn scale(&self) -> f64 {
+        self.along / self.delta
+    }
+
+    /// `||M - W - f D||` for that factor `f`, squared.
+    pub(super) fn residual(&self) -> f64 {
+        (self.moved - self.along * self.along / self.delta).max(0.0)
+    }
+
+    /// The standard error of [`Self::scale`], if what is left is noise.
+    pub(super) fn uncertainty(&self) -> f64 {
+        (self.residual() / self.delta / self.values.max(1) as f64).sqrt()
+    }
+
+    /// Adds the sums of another tensor.
+    pub(super) fn add(&mut self, other: &Measured) {
+        self.values += other.values;
+        self.delta += other.delta;
+        self.along += other.along;
+        self.moved += other.moved;
+        self.base += other.base;
+    }
+}
+
+/// Compares `merged` with what `compute` makes. `base` stands in for the recipe's own where an adapter replaced that.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for a dtype without a decoder; [`ErrorKind::NonFinite`] where base or adapters hold
+/// such values; if a file cannot be read.
+pub(super) fn measure(
+    compute: &Compute,
+    name: &str,
+    base: Option<&TensorRef>,
+    merged: &TensorRef,
+) -> Result<Measured> {
+    let dtype = merged.info().dtype;
+    let decoder = codec(dtype).ok_or_else(|| merged.no_decoder())?;
+    let mut m = Measured { once: true, twice: true, copy: true, ..Measured::default() };
+    let (mut stored, mut old, mut delta, mut rounded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
+    let rounds_delta =
+        compute.dora.is_none() && !compute.terms.is_empty() && compute.replaced.is_empty() && base.is_none();
+    compute.for_each_panel(name, |panel| {
+        let Panel { rows, before, sum, .. } = panel;
+        let range = (rows.start * compute.cols) as u64..(rows.end * compute.cols) as u64;
+        let at = |element| {
+            dtype.byte_len(element).ok_or_else(|| {
+                let message =
+                    format!("has rows of {} values, which blocks of {dtype} do not fill", compute.cols);
+                Error::new(ErrorKind::Shape, message).tensor(name)
+            })
+        };
+        let found = merged.read(at(range.start)?..at(range.end)?)?;
+        stored.resize(sum.len(), 0.0);
+        decoder.decode(&found, &mut stored);
+        old.clear();
+        old.extend_from_slice(before);
+        delta.clear();
+        delta.extend_from_slice(panel.delta);
+        if let Some(base) = base {
+            base.decode(range, &mut old)?;
+            delta.iter_mut().zip(sum).zip(&old).for_each(|((d, s), w)| *d = s - w);
+        }
+        rounded.clear();
+        rounded.extend_from_slice(sum);
+        if let Some(encoder) = encoder(dtype).filter(|_| is_float(dtype)) {
+            bytes.resize(found.len(), 0);
+            encoder.encode(&old, &mut bytes);
+            m.copy &= *found == *bytes;
+            encoder.encode(sum, &mut bytes);
+            m.once &= *found == *bytes;
+            decoder.decode(&bytes, &mut rounded);
+            if m.twice {
+                // The same rule as a merge's that follows PEFT's `safe_merge=True`.
+                let mut halfway = delta.clone();
+                encoder.encode(&delta, &mut bytes);
+                decoder.decode(&bytes, &mut halfway);
+                halfway.iter_mut().zip(&old).for_each(|(d, w)| *d += w);
+                encoder.encode(if rounds_delta { &halfway } else { sum }, &mut bytes);
+                m.twice = *found == *bytes;
+            }
+        } else {
+            (m.copy, m.once, m.twice) = (false, false, false);
+        }
+        m.values += sum.len() as u64;
+        let values = stored.iter().zip(&old).zip(&delta).zip(sum.iter().zip(&rounded));
+        for (((&found, &w), &d), (&s, &r)) in values {
+            // A value that is not finite is off, and would make every sum so.
+            let largest = w.abs().max(d.abs()).max(s.abs());
+            m.off += u64::from(!found.is_finite() || (found - r).abs() > step(dtype, largest));
+            let x = if found.is_finite() { f64::from(found) } else { f64::from(f32::MAX) };
+            let (w, d, s, r) = (f64::from(w), f64::from(d), f64::from(s), f64::from(r));
+            m.delta += d * d;
+            m.along += (x - w) * d;
+            m.moved += (x - w) * (x - w);
+            m.base += w * w;
+            m.sum += s * s;
+            m.error += (x - s) * (x - s);
+            m.rounded_along += (r - w) * d;
+            m.rounding += (r - s) * (r - s);
+        }
+        Ok(())
+    })?;
+    Ok(m)
+}
+
+/// Whether values of this dtype are rounded one by one.
+pub(super) fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+}
+
+/// The distance of neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands shows,
+/// sixteen of them.
+fn step(dtype: DType, value: f32) -> f32 {
+    let (bits, least) = match dtype {
+        DType::F16 => (10, -14),
+        DType::BF16 => (7, -126),
+        _ => (23 - 4, -126),
+    };
+    let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
+    2f32.powi(exponent.max(least) - bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor_ref::tests::tensor;
+
+    #[test]
+    fn steps_are_those_of_the_dtype() {
+        assert_eq!(step(DType::BF16, 1.5), 1.0 / 128.0);
+        assert_eq!(step(DType::F16, 4.0), 4.0 / 1024.0);
+        assert_eq!(step(DType::F16, 0.0), 2f32.powi(-24));
+        assert_eq!(step(DType::F32, 1.0), f32::EPSILON * 16.0);
+    }
+
+    #[test]
+    fn a_scale_is_found() {
+        let (base, new) = (tensor("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), [1.5, 2.0, 4.0, 3.5]);
+        // The recipe: the base replaced by `new`; the merged model went half the way.
+        let merged = tensor("w", &[2, 2], &[1.25, 2.0, 3.5, 3.75]);
+        let compute = Compute::cast(tensor("w", &[2, 2], &new));
+        let m = measure(&compute, "w", Some(&base), &merged).unwrap();
+        assert_eq!((m.scale(), m.residual(), m.values, m.off), (0.5, 0.0, 4, 3));
+        assert_eq!((m.once, m.twice, m.copy), (false, false, false));
+        let m = measure(&compute, "w", Some(&base), &tensor("w", &[2, 2], &new)).unwrap();
+        assert_eq!((m.scale(), m.off, m.once, m.copy), (1.0, 0, true, false));
+        let m = measure(&compute, "w", Some(&base), &base).unwrap();
+        assert_eq!((m.scale(), m.once, m.copy), (0.0, false, true));
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_off() {
+        let base = tensor("w", &[1, 2], &[1.0, 2.0]);
+        let merged = tensor("w", &[1, 2], &[1.0, f32::NAN]);
+        let m = measure(&Compute::cast(base.clone()), "w", Some(&base), &merged).unwrap();
+        assert_eq!((m.off, m.copy), (1, false));
+    }
+}
