@@ -49,6 +49,20 @@ struct Encode {
     runs: u16,
 }
 
+/// What benchmarks of whole commands have in common.
+#[derive(Debug, clap::Args)]
+struct WholeCommand {
+    /// Where to work: room for twice the files is needed, in memory if disks should not count
+    #[arg(long, default_value = "/dev/shm")]
+    dir: PathBuf,
+    /// The program to measure [default: `lorakit` beside this program]
+    #[arg(long)]
+    bin: Option<PathBuf>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
 /// Merge an r=16 adapter on all linear layers into a Llama-3.2-1B-shaped model, beside `cp -r`
 #[derive(Debug, clap::Args)]
 struct Merge {
@@ -58,15 +72,8 @@ struct Merge {
     /// Pairs of runs
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Where to work: room for twice the model is needed, in memory if disks should not count
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
-    /// The program to measure [default: `lorakit` beside this program]
-    #[arg(long)]
-    bin: Option<PathBuf>,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    whole: WholeCommand,
     /// More options for `lorakit merge`, after `--`
     #[arg(last = true)]
     options: Vec<String>,
@@ -81,15 +88,8 @@ struct Reduce {
     /// Runs
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Where to work, in memory if disks should not count
-    #[arg(long, default_value = "/dev/shm")]
-    dir: PathBuf,
-    /// The program to measure [default: `lorakit` beside this program]
-    #[arg(long)]
-    bin: Option<PathBuf>,
-    /// Print one JSON object instead of a table
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    whole: WholeCommand,
     /// Options for `lorakit reduce`, after `--`, instead of `--rank 16`
     #[arg(last = true)]
     options: Vec<String>,

@@ -12,8 +12,8 @@ use crate::{Merge, generate};
 
 /// Generates, runs both commands in turn and prints the medians.
 pub(crate) fn run(args: &Merge) -> io::Result<()> {
-    let program = args.bin.clone().map_or_else(program, Ok)?;
-    let work = tempfile::Builder::new().prefix("lorakit-bench-").tempdir_in(&args.dir)?;
+    let program = args.whole.bin.clone().map_or_else(program, Ok)?;
+    let work = tempfile::Builder::new().prefix("lorakit-bench-").tempdir_in(&args.whole.dir)?;
     let [base, adapter, copy, merged] =
         ["base", "adapter", "copy", "merged"].map(|name| work.path().join(name));
     generate::base(&base, args.layers)?;
@@ -40,7 +40,7 @@ fn report(args: &Merge, bytes: u64, pairs: &[(Cost, Cost)]) -> io::Result<()> {
     let (wall_ratio, cpu_ratio) = (of(|p| p.1.wall / p.0.wall), of(|p| p.1.cpu / p.0.cpu));
     let anonymous = pairs.iter().map(|p| p.1.anonymous).max().unwrap_or(0);
     let mut out = io::stdout().lock();
-    if args.json {
+    if args.whole.json {
         let object = json!({
             "schema": "lorakit.bench.merge/1",
             "layers": args.layers,

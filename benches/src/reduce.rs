@@ -26,8 +26,8 @@ const LINEAR: [(&str, usize, usize); 7] = [
 
 /// Generates the adapter, reduces it a few times and prints the medians.
 pub(crate) fn run(args: &Reduce) -> io::Result<()> {
-    let bin = args.bin.clone().map_or_else(program, Ok)?;
-    let work = tempfile::Builder::new().prefix("lorakit-bench-").tempdir_in(&args.dir)?;
+    let bin = args.whole.bin.clone().map_or_else(program, Ok)?;
+    let work = tempfile::Builder::new().prefix("lorakit-bench-").tempdir_in(&args.whole.dir)?;
     let [adapter, small] = ["adapter", "small"].map(|name| work.path().join(name));
     let config = json!({
         "peft_type": "LORA",
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Reduce) -> io::Result<()> {
     let (wall, cpu) = (median(costs.iter().map(|c| c.wall)), median(costs.iter().map(|c| c.cpu)));
     let anonymous = costs.iter().map(|c| c.anonymous).max().unwrap_or(0);
     let mut out = io::stdout().lock();
-    if args.json {
+    if args.whole.json {
         let object = json!({
             "schema": "lorakit.bench.reduce/1", "layers": args.layers, "bytes": bytes, "options": options,
             "runs": costs.len(), "wall_s": wall, "cpu_s": cpu, "peak_anonymous_bytes": anonymous,

@@ -1,6 +1,5 @@
 //! The factors of a module as matrices.
 
-use lorakit_linalg::Svd;
 use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2};
 
@@ -31,14 +30,6 @@ impl Factors {
     /// As `lorakit-linalg` takes it.
     pub(crate) fn term(&self) -> (f64, ArrayView2<'_, f64>, ArrayView2<'_, f64>) {
         (self.scale, self.b.view(), self.a.view())
-    }
-
-    /// The decomposition of `b * a`, without the scale.
-    ///
-    /// # Errors
-    /// If it does not converge.
-    pub(crate) fn svd(&self, path: &str) -> Result<Svd> {
-        lorakit_linalg::product_svd(self.b.view(), self.a.view()).map_err(|e| of_linalg(&e, path))
     }
 }
 

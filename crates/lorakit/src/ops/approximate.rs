@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::adapter::factors::{Factors, finite, matrix, of_linalg};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::ops::truncate::{self, Truncated};
 use crate::plan::{Axis, LowRank};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
@@ -37,10 +38,7 @@ pub struct Approximated {
 
 /// The error of all modules together, relative to the norm of all their deltas.
 pub fn overall_error(modules: &[Approximated]) -> f64 {
-    let square = |v: f64| v * v;
-    let lost: f64 = modules.iter().map(|m| square(m.error * m.norm)).sum();
-    let whole: f64 = modules.iter().map(|m| square(m.norm)).sum();
-    if whole == 0.0 { 0.0 } else { (lost / whole).sqrt() }
+    truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)))
 }
 
 /// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`.
@@ -57,14 +55,10 @@ pub(crate) fn truncate(
             return Ok(None);
         }
         let (factors, from) = (Factors::load(module)?, module.rank());
-        let svd = factors.svd(&module.path)?;
-        let tail: f64 = svd.s.iter().skip(rank).map(|s| s * s).sum();
-        let whole: f64 = svd.s.iter().map(|s| s * s).sum();
-        let (b, a) = svd.truncated(rank).balanced_factors();
-        *module = module.with_factors(factors.scale, &b, &a, module.dtype())?;
-        let error = if whole == 0.0 { 0.0 } else { (tail / whole).sqrt() };
-        let norm = factors.scale.abs() * whole.sqrt();
-        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error, norm }))
+        let Truncated { module: nearest, error, norm, .. } =
+            truncate::truncate(module, &factors, module.dtype(), |_| rank)?;
+        *module = nearest;
+        Ok(Some(Approximated { path: module.path.clone(), from, to: module.rank(), error, norm }))
     };
     let done: Vec<Option<Approximated>> =
         adapter.modules.par_iter_mut().map(truncated).collect::<Result<_>>()?;

@@ -20,6 +20,14 @@ pub(crate) struct Truncated {
     pub(crate) norm: f64,
 }
 
+/// The error of modules together, relative to the norm of all their deltas, from the error and the norm of each.
+pub(crate) fn overall_error(modules: impl Iterator<Item = (f64, f64)>) -> f64 {
+    let (lost, whole) = modules.fold((0.0, 0.0), |(lost, whole), (error, norm)| {
+        (lost + (error * norm).powi(2), whole + norm * norm)
+    });
+    if whole == 0.0 { 0.0 } else { (lost / whole).sqrt() }
+}
+
 /// The module nearest to `factors` of the rank that `rank` answers when it is shown the singular values of `b * a`
 /// (Eckart and Young, 1936), at least 1; all but its factors is as in `like`. They are of equal norm, since that
 /// loses least to rounding.

@@ -42,6 +42,7 @@ pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, Replaced
 pub(crate) use reshape::seen_as;
 pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use rows::RowOrder;
+pub(crate) use run::pool;
 pub use run::{Report, Written};
 
 use crate::{Error, ErrorKind, Result};

@@ -100,6 +100,17 @@ enum Outcome {
     Hashed(Subtree),
 }
 
+/// Threads for work on tensors; 0 is one for each core.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if they cannot be started.
+pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}")))
+}
+
 impl Plan {
     /// Writes the output on `threads` threads (0: one for each core) and publishes it.
     ///
@@ -195,9 +206,7 @@ impl Plan {
         let tasks = self.with_digest_tasks(tasks);
         // More threads than tasks would only wait for one another.
         let threads = threads.min(tasks.len().max(1));
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
-            Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
-        })?;
+        let pool = pool(threads)?;
         // Tasks are drawn in order, so that few tensors are under way at once; results are summed in order, so
         // that the report does not depend on who finished first.
         let mut done: Vec<(usize, Outcome)> = pool.install(|| {

@@ -26,10 +26,11 @@ pub use interference::Interference;
 pub use method::{METHODS, MajoritySign, Method, Mix, Style};
 
 use crate::adapter::{Adapter, Base, Finding, Module, Severity};
-use crate::ops::merge::digests;
+use crate::ops::merge::described;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, inputs_of, pool, writable_or_own};
-use crate::plan::Progress;
+use crate::ops::publish_adapter::{Destination, inputs_of, writable_or_own};
+use crate::ops::truncate;
+use crate::plan::{Progress, pool};
 use crate::{Error, ErrorKind, Result};
 use compute::Computation;
 use input::Aligned;
@@ -124,9 +125,7 @@ pub enum Against {
 impl Combine {
     /// The error of all modules together, relative to their norm.
     pub fn overall(&self) -> f64 {
-        let whole: f64 = self.modules.iter().map(|m| m.norm * m.norm).sum();
-        let off: f64 = self.modules.iter().map(|m| (m.error * m.norm).powi(2)).sum();
-        if whole == 0.0 { 0.0 } else { (off / whole).sqrt() }
+        truncate::overall_error(self.modules.iter().map(|m| (m.error, m.norm)))
     }
 
     /// Writes the output: see [`AdapterOutput::run`].
@@ -282,14 +281,7 @@ fn united(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Adapt
 
 /// What was combined, and how, as JSON.
 fn record(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<String> {
-    let mut described = Vec::new();
-    for (adapter, weight) in adapters {
-        described.push(json!({
-            "sha256": digests(adapter.source().files())?,
-            "weight": weight,
-            "base_model": adapter.config.public_base_model(),
-        }));
-    }
+    let described = described(adapters)?;
     let method = options.method.in_style(options.style);
     let record = json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -76,10 +76,7 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
     if is_adapter(path, options.mode)? {
         let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
         let adapter = Adapter::open(path, options.mode, base.as_ref())?;
-        let threads = options.threads;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
-            Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}"))
-        })?;
+        let pool = crate::plan::pool(options.threads)?;
         return Ok(Inspection::Adapter(Box::new(
             pool.install(|| adapter::report(&adapter, base.as_ref(), options))?,
         )));

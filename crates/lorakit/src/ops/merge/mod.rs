@@ -11,7 +11,7 @@ mod provenance;
 mod refuse;
 mod tied;
 
-pub(crate) use provenance::digests;
+pub(crate) use provenance::described;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode, TensorInfo};

@@ -1,6 +1,6 @@
 //! What an output says about where it came from.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{MergeOptions, MergeRounding, Tied};
@@ -18,14 +18,7 @@ pub(super) fn record(
     options: &MergeOptions,
     base_digests: &[FileDigest],
 ) -> Result<String> {
-    let mut described = Vec::new();
-    for (adapter, weight) in adapters {
-        described.push(json!({
-            "sha256": digests(adapter.source().files())?,
-            "weight": weight,
-            "base_model": adapter.config.public_base_model(),
-        }));
-    }
+    let described = described(adapters)?;
     let record = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "base": { "blake3": base_digests.iter().map(FileDigest::place).collect::<Vec<_>>() },
@@ -40,8 +33,20 @@ pub(super) fn record(
     Ok(record.to_string())
 }
 
+/// Which adapters, and how much of each, as JSON.
+pub(crate) fn described(adapters: &[(Adapter, f64)]) -> Result<Vec<Value>> {
+    let one = |(adapter, weight): &(Adapter, f64)| {
+        Ok(json!({
+            "sha256": digests(adapter.source().files())?,
+            "weight": weight,
+            "base_model": adapter.config.public_base_model(),
+        }))
+    };
+    adapters.iter().map(one).collect()
+}
+
 /// The SHA-256 of each file, in order.
-pub(crate) fn digests(files: &[Storage]) -> Result<Vec<String>> {
+fn digests(files: &[Storage]) -> Result<Vec<String>> {
     files.iter().map(digest).collect()
 }
 

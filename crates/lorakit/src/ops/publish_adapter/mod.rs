@@ -18,7 +18,7 @@ pub(crate) use verify::bare;
 
 use crate::adapter::format::{self, AdapterFormat, DraftOptions};
 use crate::adapter::{Adapter, Base, Files, Mapped, Module};
-use crate::plan::{Plan, Progress, Report};
+use crate::plan::{Plan, Progress, Report, pool};
 use crate::{Error, ErrorKind, Result};
 
 /// Where and how an adapter is written.
@@ -143,15 +143,4 @@ impl AdapterOutput {
         after.check().map_err(place)?;
         verify::compare(&before, &after).map_err(place)
     }
-}
-
-/// Threads for work on modules; 0 is one for each core.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`] if they cannot be started.
-pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}")))
 }

@@ -23,9 +23,9 @@ pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity, format};
-use crate::ops::publish_adapter::{self, Destination, inputs_of, writable_or_own};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::truncate::{Truncated, truncate};
+use crate::ops::publish_adapter::{Destination, inputs_of, writable_or_own};
+use crate::ops::truncate::{Truncated, overall_error, truncate};
 use crate::plan::Progress;
 use crate::{Error, ErrorKind, Result};
 use rule::{Weighed, spend};
@@ -113,8 +113,7 @@ impl Reduce {
             return (1.0, 0.0);
         }
         let kept = sum(|m| m.energy * m.norm * m.norm);
-        let off = sum(|m| (m.error * m.norm).powi(2));
-        (kept / whole, (off / whole).sqrt())
+        (kept / whole, overall_error(self.modules.iter().map(|m| (m.error, m.norm))))
     }
 
     /// Writes the output: see [`AdapterOutput::run`].
@@ -157,7 +156,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     let mut notes: Vec<Finding> =
         adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
     notes.extend(said_of(&adapter, packed));
-    let pool = publish_adapter::pool(options.threads)?;
+    let pool = crate::plan::pool(options.threads)?;
     let (modules, level) = pool.install(|| -> Result<_> {
         let chosen = match options.rule.is_global() {
             true => Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?),

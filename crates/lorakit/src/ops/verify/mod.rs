@@ -14,10 +14,9 @@ use rayon::prelude::*;
 pub use verdict::{State, Verdict};
 
 use super::merge::{self, MergeOptions, Sums, Tied};
-use super::publish_adapter::pool;
 use crate::adapter::Finding;
 use crate::fit::{self, BaseView, MoeLayout};
-use crate::plan::{Compute, OutputTensor, Progress, Recipe};
+use crate::plan::{Compute, OutputTensor, Progress, Recipe, pool};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 use measure::{Measured, is_float, measure};
 
