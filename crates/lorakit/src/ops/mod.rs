@@ -3,8 +3,10 @@
 mod approximate;
 pub mod combine;
 pub mod convert;
+pub mod extract;
 pub mod inspect;
 pub mod merge;
+mod panels;
 mod publish_adapter;
 pub mod quantize;
 pub mod reduce;
