@@ -37,6 +37,11 @@ fn help_of_combine() {
 }
 
 #[test]
+fn help_of_extract() {
+    insta::assert_snapshot!(help("extract --help"));
+}
+
+#[test]
 fn help_of_verify() {
     insta::assert_snapshot!(help("verify --help"));
 }

@@ -6,6 +6,7 @@ mod combine;
 mod convert;
 mod determinism;
 mod errors;
+mod extract;
 mod faults;
 mod golden;
 mod help;

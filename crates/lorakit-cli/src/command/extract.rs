@@ -79,7 +79,7 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
     })
 }
 
-/// What was found, and where factors leave most.
+/// What was found, and where factors miss most.
 fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
     let mut text = String::new();
     let factored: Vec<&Changed> = extract.factored().collect();
@@ -107,14 +107,20 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
         parts.join(", ")
     );
     let (energy, residual) = extract.overall();
-    let _ = write!(text, "the adapter holds {} of the energy of all changes; the rest is ", percent(energy));
-    let _ = writeln!(text, "{} of their norm{}", percent(residual), of_rounding(extract, residual));
+    let _ = writeln!(
+        text,
+        "the adapter holds {} of the energy of all changes; what is missing is {} of their norm",
+        percent(energy),
+        percent(residual)
+    );
+    // Rounding swallows small changes, which leaves less than its own norm.
+    if let Some(rounding) = extract.rounding().filter(|rounding| *rounding >= 0.01 * residual) {
+        let _ =
+            writeln!(text, "rounding to the tuned model's dtype alone leaves up to {}", percent(rounding));
+    }
     if let Some(identical) = extract.identical() {
-        let _ = writeln!(
-            text,
-            "merged again, {} of the layers' values are the tuned model's",
-            percent(identical)
-        );
+        let share = percent(identical);
+        let _ = writeln!(text, "merged into the base, {share} of the layers' values are the tuned model's");
     }
     let mut worst: Vec<&Changed> = extract.changes.iter().collect();
     if !ui.verbose {
@@ -122,8 +128,8 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
         worst.truncate(WORST);
     }
     let more = extract.changes.len() - worst.len();
-    let title = if more > 0 { "change (most left first)" } else { "change" };
-    let mut rows = table(&[title, "is", "norm", "of base", "left", "identical"]);
+    let title = if more > 0 { "change (most missing first)" } else { "change" };
+    let mut rows = table(&[title, "is", "norm", "of base", "missing", "identical"]);
     for change in worst {
         rows.add_row([
             change.name.clone(),
@@ -146,17 +152,6 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
     }
     text.push('\n');
     text
-}
-
-/// What of the rest is no fault of the ranks. Rounding swallows small changes, which leaves less than its own norm.
-fn of_rounding(extract: &Extract, residual: f64) -> String {
-    match extract.rounding() {
-        Some(rounding) if rounding >= residual => ", as rounding leaves it".into(),
-        Some(rounding) if rounding >= 0.01 * residual => {
-            format!(" (rounding alone: up to {})", percent(rounding))
-        }
-        _ => String::new(),
-    }
 }
 
 fn object(extract: &Extract) -> Value {

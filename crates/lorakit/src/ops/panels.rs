@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lorakit_linalg::{LinearOperator, Svd, randomized_svd, svd};
+use lorakit_linalg::{LinearOperator, Svd, product, randomized_svd, svd};
 use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::adapter::factors::of_linalg;
@@ -97,28 +97,22 @@ impl LinearOperator for Streamed<'_> {
     }
 
     fn apply(&self, x: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
-        let mut product = Array2::zeros((self.rows(), x.ncols()));
+        let mut whole = Array2::zeros((self.rows(), x.ncols()));
         let add = &mut |rows: Range<usize>, panel: ArrayView2<'_, f64>| {
-            product.slice_axis_mut(Axis(0), rows.into()).assign(&panel.dot(&x));
+            whole.slice_axis_mut(Axis(0), rows.into()).assign(&product(panel, x));
             Ok(())
         };
         self.0.for_each_panel(add).map_err(Failed::Reading)?;
-        Ok(product)
+        Ok(whole)
     }
 
     fn apply_transposed(&self, y: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
-        let mut product = Array2::zeros((self.cols(), y.ncols()));
+        let mut sum = Array2::zeros((self.cols(), y.ncols()));
         let add = &mut |rows: Range<usize>, panel: ArrayView2<'_, f64>| {
-            ndarray::linalg::general_mat_mul(
-                1.0,
-                &panel.t(),
-                &y.slice_axis(Axis(0), rows.into()),
-                1.0,
-                &mut product,
-            );
+            sum += &product(panel.reversed_axes(), y.slice_axis(Axis(0), rows.into()));
             Ok(())
         };
         self.0.for_each_panel(add).map_err(Failed::Reading)?;
-        Ok(product)
+        Ok(sum)
     }
 }

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use lorakit_linalg::product;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{ArrayView2, Axis};
 
 use crate::ops::panels::{PANEL, Panels};
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -113,7 +114,7 @@ impl Difference {
         let (mut square, mut equal, mut count) = (0.0, 0u64, 0u64);
         let (mut bytes, mut rounded) = (Vec::new(), Vec::new());
         self.for_each_pair(|rows, old, new| {
-            let delta = b.slice_axis(Axis(0), rows.into()).dot(&a);
+            let delta = product(b.slice_axis(Axis(0), rows.into()), a);
             for ((&w, &t), d) in old.iter().zip(new).zip(&delta) {
                 let left = f64::from(t) - f64::from(w) - d;
                 square += left * left;
@@ -144,12 +145,13 @@ impl Panels for Difference {
         each: &mut dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()>,
     ) -> Result<()> {
         let (height, cols) = self.dim();
-        let mut panel = Array2::zeros((PANEL.min(height), cols));
+        let mut panel = vec![0f64; PANEL.min(height) * cols];
         self.for_each_pair(|rows, old, new| {
-            let mut part = panel.slice_axis_mut(Axis(0), (..rows.len()).into());
-            let values = part.iter_mut().zip(old.iter().zip(new));
+            let panel = &mut panel[..old.len()];
+            let values = panel.iter_mut().zip(old.iter().zip(new));
             values.for_each(|(d, (&w, &t))| *d = f64::from(t) - f64::from(w));
-            each(rows, part.view())
+            let panel = ArrayView2::from_shape((rows.len(), cols), panel);
+            each(rows, panel.map_err(|_| Error::corrupt("is no matrix").tensor(&self.tuned.info().name))?)
         })
     }
 }

@@ -289,12 +289,12 @@ fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
     let message = match changes {
         [] => "holds what the base holds, so there is nothing to extract".into(),
         _ if changes.iter().any(|c| c.became == Became::LeftOut) => {
-            format!("differs from the base in {} tensors, and none of them is wanted", changes.len())
+            format!("differs from the base in {}, none of which is wanted", counted(changes.len(), "tensor"))
         }
-        _ => format!(
-            "differs from the base in {} tensors, in none by more than rounding leaves",
-            changes.len()
-        ),
+        _ => {
+            let tensors = counted(changes.len(), "tensor");
+            format!("differs from the base in {tensors}, in none by more than rounding leaves")
+        }
     };
     Error::new(ErrorKind::Unchanged, message).at(&options.tuned)
 }
@@ -311,6 +311,11 @@ fn fits(base: &Model, adapter: &Adapter, reached: &HashSet<&str>) -> Result<()> 
             Err(Error::new(ErrorKind::Verification, message).tensor(name).at(&base.path))
         }
     }
+}
+
+/// `1 module`, `2 modules`.
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// What a user should know beside the numbers.
@@ -332,16 +337,16 @@ fn notes(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions) -> Vec<
     }
     if count(Became::Noise) > 0 {
         let message = format!(
-            "{} layers differ from the base by no more than rounding leaves, and get no factors",
-            count(Became::Noise)
+            "no factors for {}, which the noise of rounding does not tell from the base",
+            counted(count(Became::Noise), "layer")
         );
         say(Severity::Note, "noise", "", message);
     }
     if count(Became::LeftOut) > 0 {
         let lost: f64 = changed().filter(|c| c.became == Became::LeftOut).map(|c| c.norm * c.norm).sum();
         let message = format!(
-            "{} changed tensors are left out: {:.2} % of the energy of all changes",
-            count(Became::LeftOut),
+            "{} left out as asked: {:.2} % of the energy of all changes",
+            counted(count(Became::LeftOut), "change"),
             100.0 * lost / moved.max(f64::MIN_POSITIVE)
         );
         say(Severity::Note, "left-out", "", message);
@@ -352,8 +357,9 @@ fn notes(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions) -> Vec<
     });
     if full > 0 && !matches!(options.rule, Rule::Rank(_)) {
         let message = format!(
-            "the factors of {full} modules (rank up to {most}) are larger than their weights: the change is of no low \
-             rank; `--rank` beside the rule caps it"
+            "factors larger than the weight in {} (rank up to {most}): the change is of no low rank; `--rank` beside \
+             the rule caps it",
+            counted(full, "module")
         );
         say(Severity::Warning, "full-rank", "", message);
     }
