@@ -56,6 +56,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Reduce(args) => command::reduce::run(args, &cli.common, ui),
         Command::Combine(args) => command::combine::run(args, &cli.common, ui),
         Command::Verify(args) => command::verify::run(args, &cli.common, ui),
+        Command::Diff(args) => command::diff::run(args, &cli.common, ui),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "lorakit", &mut text);

@@ -1,0 +1,139 @@
+//! Two models.
+
+use std::fmt::Write as _;
+
+use lorakit::ops::diff::{KindDiff, ModelDiff, ModelSide, State, TensorDiff};
+use lorakit_tensor::Format;
+use serde_json::{Value, json};
+
+use super::{and_more, cell, field_json, fields, four, non_finite, sums_json, tally, tensor_json, tensors};
+use crate::command::inspect::text::{number, print_table, table};
+use crate::command::reduce::percent;
+use crate::ui::Ui;
+use crate::units;
+
+/// Kinds of layers without `--verbose`.
+const KINDS: usize = 12;
+
+/// What there is to say in one line.
+pub(super) fn headline(found: &ModelDiff) -> String {
+    let all = units::plural(found.tensors.len(), "tensor");
+    let states = || found.tensors.iter().map(|t| t.state);
+    let differing = states().filter(|s| s.differs()).count();
+    let of_config = found.config.iter().filter(|f| !f.record).count();
+    let config = match of_config {
+        0 => String::new(),
+        n => format!("; {} of the configuration {}", units::plural(n, "field"), differ(n)),
+    };
+    if states().all(|s| s == State::Same) {
+        return format!("the same: all of {all}, byte for byte{config}");
+    }
+    if differing == 0 {
+        return format!("the same values in all of {all}, stored otherwise{config}");
+    }
+    if states().all(|s| !s.differs() || s == State::Recast) {
+        let dtypes = dtypes(found.tensors.iter().filter(|t| t.state == State::Recast));
+        return format!("the same values but for the rounding between {dtypes}, in all of {all}{config}");
+    }
+    if found.kinds.is_empty() {
+        return format!("no tensor in common: {}", tally(states()));
+    }
+    let change = cell(found.total.distance(), percent);
+    let added = found.deltas.map_or(String::new(), |deltas| {
+        let (cosine, ratio) = (cell(deltas.cosine(), four), cell(deltas.ratio(), number));
+        format!("; what they add to the base has cosine {cosine} and norms 1 : {ratio}")
+    });
+    format!("{differing} of {all} {}, ||B - A|| is {change} of ||A||{added}{config}", differ(differing))
+}
+
+fn differ(n: usize) -> &'static str {
+    if n == 1 { "differs" } else { "differ" }
+}
+
+/// The dtypes of these tensors, as words of a sentence.
+fn dtypes<'a>(tensors: impl Iterator<Item = &'a TensorDiff>) -> String {
+    let mut known: Vec<&str> = tensors.flat_map(|t| [&t.a, &t.b]).flatten().map(|s| s.dtype.name()).collect();
+    known.sort_unstable();
+    known.dedup();
+    known.join(" and ")
+}
+
+/// All below the first line.
+pub(super) fn report(found: &ModelDiff, ui: &Ui) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "  A  {}", side(&found.a));
+    let _ = writeln!(text, "  B  {}", side(&found.b));
+    if let Some(base) = &found.base {
+        let _ = writeln!(text, "  W  `{}`", base.display());
+    }
+    let _ = writeln!(text, "  tensors: {}", tally(found.tensors.iter().map(|t| t.state)));
+    text += &non_finite(&found.tensors);
+    text += &fields(&found.config, "configuration", ui);
+    if found.tensors.iter().any(|t| t.state.differs()) {
+        text += &kinds(&found.kinds, ui);
+    }
+    text + &tensors(&found.tensors, "tensor", ui)
+}
+
+fn side(side: &ModelSide) -> String {
+    let format = match side.format {
+        Format::Gguf => "GGUF",
+        Format::Safetensors => "safetensors",
+        Format::Torch => "Torch",
+    };
+    let packing = side.packing.as_ref().map_or(String::new(), |packing| format!(", {packing}"));
+    let (tensors, values) = (units::plural(side.tensors, "tensor"), units::count(side.parameters));
+    format!("`{}` ({format}{packing}, {tensors}, {values} parameters)", side.path.display())
+}
+
+fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
+    let shown = if ui.verbose { kinds.len() } else { kinds.len().min(KINDS) };
+    let deltas = kinds.iter().any(|k| k.deltas.is_some());
+    let mut header = vec!["kind of layer", "tensors", "differ", "mean change", "max change"];
+    header.extend(if deltas { &["|A-W|", "|B-W|", "cos"][..] } else { &[] });
+    let mut lines = table(&header);
+    for kind in &kinds[..shown] {
+        let mut row = vec![
+            kind.kind.clone(),
+            kind.tensors.to_string(),
+            kind.differing.to_string(),
+            cell(Some(kind.mean).filter(|v| v.is_finite()), percent),
+            cell(Some(kind.max).filter(|v| v.is_finite()), percent),
+        ];
+        if deltas {
+            row.push(cell(kind.deltas.map(|d| d.norms().0), number));
+            row.push(cell(kind.deltas.map(|d| d.norms().1), number));
+            row.push(cell(kind.deltas.and_then(|d| d.cosine()), four));
+        }
+        lines.add_row(row);
+    }
+    let mut text = String::from("\n");
+    print_table(&mut text, &lines);
+    text + &and_more(kinds.len() - shown, " kinds")
+}
+
+pub(super) fn object(found: &ModelDiff) -> Value {
+    let side = |side: &ModelSide| {
+        json!({
+            "path": side.path.display().to_string(), "packing": side.packing, "tensors": side.tensors,
+            "parameters": side.parameters,
+        })
+    };
+    let kinds = found.kinds.iter().map(|k| {
+        json!({
+            "kind": k.kind, "tensors": k.tensors, "differing": k.differing, "mean": k.mean, "max": k.max,
+            "values": sums_json(&k.whole), "deltas": k.deltas.as_ref().map(sums_json),
+        })
+    });
+    json!({
+        "of": "models",
+        "a": side(&found.a),
+        "b": side(&found.b),
+        "base": found.base.as_ref().map(|base| base.display().to_string()),
+        "values": sums_json(&found.total),
+        "deltas": found.deltas.as_ref().map(sums_json),
+        "configuration": found.config.iter().map(field_json).collect::<Vec<_>>(),
+        "kinds": kinds.collect::<Vec<_>>(),
+        "tensors": found.tensors.iter().map(tensor_json).collect::<Vec<_>>(),
+    })
+}
