@@ -68,7 +68,10 @@ pub(super) fn report(found: &AdapterDiff, ui: &Ui) -> String {
     }
     text += &non_finite(&found.parameters);
     text += &fields(&found.config, "configuration", ui);
-    text += &modules(&found.modules, ui);
+    // One line says it all where every module is rescaled alike.
+    if ui.verbose || found.rescaled().is_none() {
+        text += &modules(&found.modules, ui);
+    }
     text + &tensors(&found.parameters, "stored whole", ui)
 }
 

@@ -17,7 +17,7 @@ const KINDS: usize = 12;
 
 /// What there is to say in one line.
 pub(super) fn headline(found: &ModelDiff) -> String {
-    let all = units::plural(found.tensors.len(), "tensor");
+    let (n, all) = (found.tensors.len(), units::plural(found.tensors.len(), "tensor"));
     let states = || found.tensors.iter().map(|t| t.state);
     let differing = states().filter(|s| s.differs()).count();
     let of_config = found.config.iter().filter(|f| !f.record).count();
@@ -26,14 +26,14 @@ pub(super) fn headline(found: &ModelDiff) -> String {
         n => format!("; {} of the configuration {}", units::plural(n, "field"), differ(n)),
     };
     if states().all(|s| s == State::Same) {
-        return format!("the same: all of {all}, byte for byte{config}");
+        return format!("the same: {n} of {all}, byte for byte{config}");
     }
     if differing == 0 {
-        return format!("the same values in all of {all}, stored otherwise{config}");
+        return format!("the same values in {n} of {all}, stored otherwise{config}");
     }
     if states().all(|s| !s.differs() || s == State::Recast) {
         let dtypes = dtypes(found.tensors.iter().filter(|t| t.state == State::Recast));
-        return format!("the same values but for the rounding between {dtypes}, in all of {all}{config}");
+        return format!("the same values but for the rounding between {dtypes}, in {n} of {all}{config}");
     }
     if found.kinds.is_empty() {
         return format!("no tensor in common: {}", tally(states()));
@@ -41,9 +41,9 @@ pub(super) fn headline(found: &ModelDiff) -> String {
     let change = cell(found.total.distance(), percent);
     let added = found.deltas.map_or(String::new(), |deltas| {
         let (cosine, ratio) = (cell(deltas.cosine(), four), cell(deltas.ratio(), number));
-        format!("; what they add to the base has cosine {cosine} and norms 1 : {ratio}")
+        format!("; A - W and B - W: cosine {cosine}, norms 1 : {ratio}")
     });
-    format!("{differing} of {all} {}, ||B - A|| is {change} of ||A||{added}{config}", differ(differing))
+    format!("{differing} of {all} {}, ||B - A|| = {change} of ||A||{added}{config}", differ(differing))
 }
 
 fn differ(n: usize) -> &'static str {
@@ -87,12 +87,13 @@ fn side(side: &ModelSide) -> String {
 }
 
 fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
-    let shown = if ui.verbose { kinds.len() } else { kinds.len().min(KINDS) };
+    let (changed, unchanged): (Vec<&KindDiff>, Vec<&KindDiff>) = kinds.iter().partition(|k| k.differing > 0);
+    let shown = if ui.verbose { changed.len() } else { changed.len().min(KINDS) };
     let deltas = kinds.iter().any(|k| k.deltas.is_some());
     let mut header = vec!["kind of layer", "tensors", "differ", "mean change", "max change"];
     header.extend(if deltas { &["|A-W|", "|B-W|", "cos"][..] } else { &[] });
     let mut lines = table(&header);
-    for kind in &kinds[..shown] {
+    for kind in &changed[..shown] {
         let mut row = vec![
             kind.kind.clone(),
             kind.tensors.to_string(),
@@ -107,9 +108,18 @@ fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
         }
         lines.add_row(row);
     }
-    let mut text = String::from("\n");
-    print_table(&mut text, &lines);
-    text + &and_more(kinds.len() - shown, " kinds")
+    let mut text = String::new();
+    if shown > 0 {
+        text.push('\n');
+        print_table(&mut text, &lines);
+        text += &and_more(changed.len() - shown, " kinds");
+    }
+    let names: Vec<&str> = unchanged.iter().take(KINDS).map(|k| k.kind.as_str()).collect();
+    if !names.is_empty() {
+        let more = if unchanged.len() > KINDS { " ..." } else { "" };
+        text += &format!("  unchanged: {}{more}\n", names.join(", "));
+    }
+    text
 }
 
 pub(super) fn object(found: &ModelDiff) -> Value {

@@ -157,7 +157,10 @@ fn compare(a: Option<&Module>, b: Option<&Module>) -> Result<ModuleDiff> {
         Err(e) if e.kind() == ErrorKind::NonFinite => None,
         Err(e) => return Err(e),
     };
+    // Some formats have a module for every layer, and those that were not trained are zero.
+    let nothing = sums.is_some_and(|s| s.off == 0.0);
     let state = match (a, b, &sides) {
+        (Some(_), None, _) | (None, Some(_), _) if nothing => State::Equal,
         (Some(_), None, _) => State::OnlyA,
         (None, _, _) => State::OnlyB,
         (_, _, (Some(x), Some(y))) if x.shape != y.shape => State::Reshaped,

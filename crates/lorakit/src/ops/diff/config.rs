@@ -61,17 +61,24 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// What differs of two adapters' configurations and matters; formats without one say nothing.
+/// What differs of two adapters' configurations and matters to who reads it. All of it is a record, since the deltas
+/// themselves are compared; and formats without a configuration say little.
 pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff> {
     let mut fields = Vec::new();
-    let mut field = |name: &str, x: Option<String>, y: Option<String>, record| {
-        if x != y && (record || x.is_some() && y.is_some()) {
-            fields.push(FieldDiff { field: name.into(), a: x, b: y, record });
+    let mut field = |name: &str, a: Option<String>, b: Option<String>| {
+        if a != b {
+            fields.push(FieldDiff { field: name.into(), a, b, record: true });
         }
     };
-    field("base_model", a.base_model.clone(), b.base_model.clone(), false);
-    field("r", a.r.map(|r| r.to_string()), b.r.map(|r| r.to_string()), false);
-    field("lora_alpha", a.alpha.map(|x| x.to_string()), b.alpha.map(|x| x.to_string()), false);
+    if let (Some(x), Some(y)) = (&a.base_model, &b.base_model) {
+        field("base_model", Some(x.clone()), Some(y.clone()));
+    }
+    if let (Some(x), Some(y)) = (a.r, b.r) {
+        field("r", Some(x.to_string()), Some(y.to_string()));
+    }
+    if let (Some(x), Some(y)) = (a.alpha, b.alpha) {
+        field("lora_alpha", Some(x.to_string()), Some(y.to_string()));
+    }
     if a.raw.is_empty() || b.raw.is_empty() {
         return fields;
     }
@@ -82,26 +89,26 @@ pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff
         ("fan_in_fan_out", a.fan_in_fan_out, b.fan_in_fan_out),
     ];
     for (name, x, y) in flags {
-        field(name, Some(x.to_string()), Some(y.to_string()), false);
+        field(name, Some(x.to_string()), Some(y.to_string()));
     }
-    field("init_lora_weights", Some(a.init.clone()), Some(b.init.clone()), false);
-    field("bias", Some(a.bias.clone()), Some(b.bias.clone()), false);
+    field("init_lora_weights", Some(a.init.clone()), Some(b.init.clone()));
+    field("bias", Some(a.bias.clone()), Some(b.bias.clone()));
     let lists = [
         ("target_modules", &a.target_modules, &b.target_modules),
         ("target_parameters", &a.target_parameters, &b.target_parameters),
         ("modules_to_save", &a.modules_to_save, &b.modules_to_save),
     ];
     for (name, x, y) in lists {
-        field(name, Some(without(x, y)), Some(without(y, x)), false);
+        field(name, without(x, y), without(y, x));
     }
     fields
 }
 
 /// What a list has and the other has not.
-fn without(list: &[String], other: &[String]) -> String {
+fn without(list: &[String], other: &[String]) -> Option<String> {
     let mut more: Vec<&str> = list.iter().filter(|x| !other.contains(x)).map(String::as_str).collect();
     more.sort_unstable();
-    if more.is_empty() { String::new() } else { format!("+ {}", more.join(", ")) }
+    (!more.is_empty()).then(|| format!("+ {}", more.join(", ")))
 }
 
 #[cfg(test)]

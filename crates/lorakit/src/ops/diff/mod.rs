@@ -58,7 +58,7 @@ pub enum Diff {
 pub enum State {
     /// The same stored bytes.
     Same,
-    /// The same values, stored otherwise; deltas within 1e-6 of their norm.
+    /// The same values, stored otherwise; deltas within 1e-6 of their norm, or zero and not there.
     Equal,
     /// The same values but for the rounding to the coarser dtype of the two.
     Recast,
