@@ -16,7 +16,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::WrongRole if error.to_string().contains("`--to") => {
             "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
         }
-        ErrorKind::WrongRole if error.to_string().contains("no difference of the two") => {
+        ErrorKind::WrongRole if error.to_string().contains("only two of a kind") => {
             "is it in the model? `lorakit verify MODEL --base BASE --adapter ADAPTER`; or make an adapter of the model \
              first: `lorakit extract BASE MODEL -o OUT`"
                 .into()

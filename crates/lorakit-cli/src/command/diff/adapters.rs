@@ -6,11 +6,10 @@ use lorakit::ops::diff::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide, State
 use serde_json::{Value, json};
 
 use super::{
-    WORST, and_more, apart, cell, field_json, fields, four, non_finite, sums_json, tally, tensor_json,
-    tensors, word,
+    WORST, and_more, apart, cell, differ, field_json, fields, four, non_finite, relative, sums_json, tally,
+    tensor_json, tensors, word,
 };
 use crate::command::inspect::text::{number, print_table, table};
-use crate::command::reduce::percent;
 use crate::ui::Ui;
 use crate::units;
 
@@ -32,21 +31,17 @@ pub(super) fn headline(found: &AdapterDiff) -> String {
     if let Some(factor) = found.rescaled() {
         return format!("B is {factor:.3} times A{format}");
     }
-    let whole = match parameters {
-        0 => String::new(),
-        n => format!("{n} of {} stored whole differ", units::plural(found.parameters.len(), "parameter")),
-    };
     if differing == 0 {
-        return format!("the same deltas; {whole}");
+        let all = units::plural(found.parameters.len(), "parameter");
+        return format!("the same deltas; {parameters} of {all} stored whole {}", differ(parameters));
     }
-    let and = if whole.is_empty() { "" } else { "; " };
     if !found.modules.iter().any(ModuleDiff::shared) {
-        return format!("no module in common: {}{and}{whole}", tally(found.modules.iter().map(|m| m.state)));
+        return format!("no module in common: {}", tally(found.modules.iter().map(|m| m.state)));
     }
     format!(
-        "{differing} of {} {}; cosine of all deltas {}, ||B - A|| = {} ||A||{and}{whole}",
+        "{differing} of {} {}; cosine of all deltas {}, ||B - A|| = {} ||A||",
         units::plural(found.modules.len(), "module"),
-        if differing == 1 { "differs" } else { "differ" },
+        differ(differing),
         cell(found.total.cosine(), four),
         cell(found.total.distance(), number),
     )
@@ -128,7 +123,7 @@ fn modules(modules: &[ModuleDiff], ui: &Ui) -> String {
             cell(sums(m.b.is_some()).map(|s| s.norms().1), number),
             cell(both.and_then(|s| s.ratio()), number),
             cell(both.and_then(|s| s.cosine()), four),
-            cell(both.and_then(|s| s.distance()), percent),
+            cell(both.and_then(|s| s.distance()), relative),
         ]);
     }
     let mut text = String::from("\n");

@@ -102,8 +102,18 @@ fn cell(value: Option<f64>, text: impl Fn(f64) -> String) -> String {
     value.map_or("-".into(), text)
 }
 
+fn differ(n: usize) -> &'static str {
+    if n == 1 { "differs" } else { "differ" }
+}
+
+/// A distance relative to a norm: `0.31 %`, also where it is many times that.
+fn relative(distance: f64) -> String {
+    if distance < 10.0 { percent(distance) } else { format!("{} %", number(100.0 * distance)) }
+}
+
 fn four(value: f64) -> String {
-    format!("{value:.4}")
+    // Not `-0.0000`.
+    format!("{:.4}", if value.abs() < 5e-5 { 0.0 } else { value })
 }
 
 /// The dtypes of a tensor, or where they matter more its shapes.
@@ -146,7 +156,7 @@ fn tensors(tensors: &[TensorDiff], what: &str, ui: &Ui) -> String {
     for t in rows {
         let change = t.change.as_ref();
         let of = |value: &dyn Fn(&Sums) -> Option<f64>| change.and_then(|c| value(&c.whole));
-        let distance = cell(of(&Sums::distance), percent);
+        let distance = cell(of(&Sums::distance), relative);
         let mut row = vec![t.name.clone(), word(t.state), stored(t)];
         if deltas {
             let added = change.and_then(|c| c.deltas);

@@ -6,9 +6,11 @@ use lorakit::ops::diff::{KindDiff, ModelDiff, ModelSide, State, TensorDiff};
 use lorakit_tensor::Format;
 use serde_json::{Value, json};
 
-use super::{and_more, cell, field_json, fields, four, non_finite, sums_json, tally, tensor_json, tensors};
-use crate::command::inspect::text::{number, print_table, table};
-use crate::command::reduce::percent;
+use super::{
+    and_more, cell, differ, field_json, fields, four, non_finite, relative, sums_json, tally, tensor_json,
+    tensors,
+};
+use crate::command::inspect::text::{WIDTH, number, print_table, table, wrap};
 use crate::ui::Ui;
 use crate::units;
 
@@ -38,16 +40,12 @@ pub(super) fn headline(found: &ModelDiff) -> String {
     if found.kinds.is_empty() {
         return format!("no tensor in common: {}", tally(states()));
     }
-    let change = cell(found.total.distance(), percent);
+    let change = cell(found.total.distance(), relative);
     let added = found.deltas.map_or(String::new(), |deltas| {
         let (cosine, ratio) = (cell(deltas.cosine(), four), cell(deltas.ratio(), number));
-        format!("; A - W and B - W: cosine {cosine}, norms 1 : {ratio}")
+        format!("; cosine of A - W and B - W {cosine}, norms 1 : {ratio}")
     });
-    format!("{differing} of {all} {}, ||B - A|| = {change} of ||A||{added}{config}", differ(differing))
-}
-
-fn differ(n: usize) -> &'static str {
-    if n == 1 { "differs" } else { "differ" }
+    format!("{differing} of {all} {} by {change} of ||A||{added}", differ(differing))
 }
 
 /// The dtypes of these tensors, as words of a sentence.
@@ -98,8 +96,8 @@ fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
             kind.kind.clone(),
             kind.tensors.to_string(),
             kind.differing.to_string(),
-            cell(Some(kind.mean).filter(|v| v.is_finite()), percent),
-            cell(Some(kind.max).filter(|v| v.is_finite()), percent),
+            cell(Some(kind.mean).filter(|v| v.is_finite()), relative),
+            cell(Some(kind.max).filter(|v| v.is_finite()), relative),
         ];
         if deltas {
             row.push(cell(kind.deltas.map(|d| d.norms().0), number));
@@ -114,10 +112,11 @@ fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
         print_table(&mut text, &lines);
         text += &and_more(changed.len() - shown, " kinds");
     }
-    let names: Vec<&str> = unchanged.iter().take(KINDS).map(|k| k.kind.as_str()).collect();
+    let names: Vec<&str> = unchanged.iter().map(|k| k.kind.as_str()).collect();
     if !names.is_empty() {
-        let more = if unchanged.len() > KINDS { " ..." } else { "" };
-        text += &format!("  unchanged: {}{more}\n", names.join(", "));
+        for (i, line) in wrap(&names.join(", "), WIDTH - 13).iter().enumerate() {
+            let _ = writeln!(text, "  {:10} {line}", if i == 0 { "unchanged:" } else { "" });
+        }
     }
     text
 }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::{DiffOptions, FieldDiff, State, Sums, TensorDiff, config, go_on, pairs};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Base, Module, ModuleKind};
+use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
 use crate::{ErrorKind, Result, TensorRef};
 
@@ -116,8 +117,9 @@ impl ModuleSide {
 pub(super) fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<AdapterDiff> {
     let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
     let open = |path: &Path| {
-        let adapter = Adapter::open(path, options.mode, base.as_ref())?;
+        let mut adapter = Adapter::open(path, options.mode, base.as_ref())?;
         adapter.check()?;
+        copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
         adapter.unpacked(base.as_ref())
     };
     let (a, b) = (open(&options.a)?, open(&options.b)?);
@@ -152,7 +154,11 @@ fn paths(adapter: &Adapter) -> Vec<&str> {
 /// Compares the modules of one path.
 fn compare(a: Option<&Module>, b: Option<&Module>) -> Result<ModuleDiff> {
     let sides = (a.map(ModuleSide::of), b.map(ModuleSide::of));
-    let sums = match sums(a, b) {
+    let same = match (a, b) {
+        (Some(a), Some(b)) => same(a, b)?,
+        _ => false,
+    };
+    let sums = match if same { sums(a, None).map(|s| Sums::alike(s.a)) } else { sums(a, b) } {
         Ok(sums) => Some(sums),
         Err(e) if e.kind() == ErrorKind::NonFinite => None,
         Err(e) => return Err(e),
@@ -164,8 +170,8 @@ fn compare(a: Option<&Module>, b: Option<&Module>) -> Result<ModuleDiff> {
         (Some(_), None, _) => State::OnlyA,
         (None, _, _) => State::OnlyB,
         (_, _, (Some(x), Some(y))) if x.shape != y.shape => State::Reshaped,
-        (Some(a), Some(b), (Some(x), Some(y))) => match sums {
-            _ if same(a, b)? => State::Same,
+        (_, _, (Some(x), Some(y))) => match sums {
+            _ if same => State::Same,
             None => State::NonFinite,
             Some(sums) => of_deltas(&sums, x, y),
         },

@@ -122,7 +122,7 @@ pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
         [false, true] => (&options.b, &options.a),
     };
     let message =
-        format!("is an adapter and `{}` a model, and there is no difference of the two", model.display());
+        format!("is an adapter and `{}` a model; only two of a kind can be compared", model.display());
     Err(Error::new(ErrorKind::WrongRole, message).at(adapter))
 }
 

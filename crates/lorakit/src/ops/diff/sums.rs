@@ -21,6 +21,11 @@ impl Sums {
         Sums { a, b, ab: 0.0, off: a + b }
     }
 
+    /// Those of a vector of this squared norm and itself.
+    pub(super) fn alike(norm: f64) -> Self {
+        Sums { a: norm, b: norm, ab: norm, off: 0.0 }
+    }
+
     /// Those of `s a` and `t b`.
     pub(super) fn scaled(self, s: f64, t: f64) -> Self {
         let (a, b, ab) = (s * s * self.a, t * t * self.b, s * t * self.ab);
