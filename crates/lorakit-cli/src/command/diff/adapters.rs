@@ -26,7 +26,7 @@ pub(super) fn headline(found: &AdapterDiff) -> String {
         return format!("the same deltas{}", if format.is_empty() { ", stored otherwise" } else { format });
     }
     if states().all(|s| !s.differs() || s == State::Recast) {
-        return format!("the same deltas within the rounding to 16 bits{format}");
+        return format!("the same deltas within the rounding of their dtypes{format}");
     }
     if let Some(factor) = found.rescaled() {
         return format!("B is {factor:.3} times A{format}");

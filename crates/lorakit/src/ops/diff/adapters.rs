@@ -2,19 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use lorakit_linalg::{Term, difference_norm, inner_product, product_norm};
 use lorakit_tensor::DType;
 use rayon::prelude::*;
 
+use super::delta::{EXACT, compare};
 use super::{DiffOptions, FieldDiff, State, Sums, TensorDiff, config, go_on, pairs};
-use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Base, Module, ModuleKind};
 use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
-use crate::{ErrorKind, Result, TensorRef};
-
-/// Deltas that differ by less, relative to their norm, are the same but for the rounding of f32.
-const EXACT: f64 = 1e-6;
+use crate::{Result, TensorRef};
 
 /// What two adapters have in common, and what not.
 #[derive(Debug, Clone)]
@@ -88,19 +84,19 @@ impl AdapterDiff {
 
     /// The number that all of A's deltas were multiplied by, if that is all there is.
     pub fn rescaled(&self) -> Option<f64> {
-        let of = |m: &ModuleDiff| match m.state {
-            State::Rescaled(factor) => Some(factor),
-            _ => None,
-        };
         let all = self.total.factor()?;
-        let near = |m| of(m).is_some_and(|f| (f - all).abs() <= 1e-3 * all.abs());
-        let only = !self.modules.is_empty() && self.modules.iter().all(near);
-        (only && !self.parameters.iter().any(|p| p.state.differs())).then_some(all)
+        let near = |m: &ModuleDiff| match m.state {
+            State::Rescaled(factor) => (factor - all).abs() <= 1e-3 * all.abs(),
+            // A module of zeros is any multiple of itself.
+            _ => m.sums.is_some_and(|s| s.a == 0.0 && s.b == 0.0),
+        };
+        let changed = self.modules.iter().any(|m| m.state.differs()) && self.modules.iter().all(near);
+        (changed && !self.parameters.iter().any(|p| p.state.differs())).then_some(all)
     }
 }
 
 impl ModuleSide {
-    fn of(module: &Module) -> Self {
+    pub(super) fn of(module: &Module) -> Self {
         let (outputs, inputs) = (module.b.info().rows_cols().0, module.a.info().rows_cols().1);
         ModuleSide {
             rank: module.rank(),
@@ -149,101 +145,6 @@ pub(super) fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Ada
 
 fn paths(adapter: &Adapter) -> Vec<&str> {
     adapter.modules.iter().map(|m| m.path.as_str()).collect()
-}
-
-/// Compares the modules of one path.
-fn compare(a: Option<&Module>, b: Option<&Module>) -> Result<ModuleDiff> {
-    let sides = (a.map(ModuleSide::of), b.map(ModuleSide::of));
-    let same = match (a, b) {
-        (Some(a), Some(b)) => same(a, b)?,
-        _ => false,
-    };
-    let sums = match if same { sums(a, None).map(|s| Sums::alike(s.a)) } else { sums(a, b) } {
-        Ok(sums) => Some(sums),
-        Err(e) if e.kind() == ErrorKind::NonFinite => None,
-        Err(e) => return Err(e),
-    };
-    // Some formats have a module for every layer, and those that were not trained are zero.
-    let nothing = sums.is_some_and(|s| s.off == 0.0);
-    let state = match (a, b, &sides) {
-        (Some(_), None, _) | (None, Some(_), _) if nothing => State::Equal,
-        (Some(_), None, _) => State::OnlyA,
-        (None, _, _) => State::OnlyB,
-        (_, _, (Some(x), Some(y))) if x.shape != y.shape => State::Reshaped,
-        (_, _, (Some(x), Some(y))) => match sums {
-            _ if same => State::Same,
-            None => State::NonFinite,
-            Some(sums) => of_deltas(&sums, x, y),
-        },
-        _ => State::Different,
-    };
-    let path = a.or(b).map_or(String::new(), |m| m.path.clone());
-    Ok(ModuleDiff { path, state, a: sides.0, b: sides.1, sums })
-}
-
-/// Whether every stored byte of the factors is the same, and the scale.
-fn same(a: &Module, b: &Module) -> Result<bool> {
-    let alike = a.kind == b.kind && a.scale(a.rank()) == b.scale(b.rank());
-    Ok(alike && a.a.same_values(&b.a)? && a.b.same_values(&b.b)?)
-}
-
-fn sums(a: Option<&Module>, b: Option<&Module>) -> Result<Sums> {
-    let path = a.or(b).map_or("", |m| m.path.as_str());
-    let place = |e: lorakit_linalg::Error| of_linalg(&e, path);
-    let (one, two) = (a.map(Factors::load).transpose()?, b.map(Factors::load).transpose()?);
-    let (x, y) = (a.zip(one.as_ref()).map(term), b.zip(two.as_ref()).map(term));
-    let norm = |t: &Option<Term<'_>>| match t {
-        Some((scale, b, a)) => product_norm(*b, *a).map(|norm| (scale * norm).powi(2)).map_err(place),
-        None => Ok(0.0),
-    };
-    let (one, two) = (norm(&x)?, norm(&y)?);
-    match (x, y) {
-        (Some(x), Some(y)) if (x.1.nrows(), x.2.ncols()) == (y.1.nrows(), y.2.ncols()) => Ok(Sums {
-            a: one,
-            b: two,
-            ab: inner_product(x, y).map_err(place)?,
-            off: difference_norm(x, y).map_err(place)?.powi(2),
-        }),
-        _ => Ok(Sums::apart(one, two)),
-    }
-}
-
-/// The delta in the orientation of the weight: that of an embedding is the transposed product.
-fn term<'a>((module, factors): (&Module, &'a Factors)) -> Term<'a> {
-    match module.kind {
-        ModuleKind::Linear => factors.term(),
-        ModuleKind::Embedding => (factors.scale, factors.a.t(), factors.b.t()),
-    }
-}
-
-/// What two deltas of one shape are to each other.
-fn of_deltas(sums: &Sums, a: &ModuleSide, b: &ModuleSide) -> State {
-    let distance = match sums.distance() {
-        Some(distance) if distance <= EXACT => return State::Equal,
-        Some(distance) => distance,
-        None => return State::Different,
-    };
-    // Of other ranks, a near delta is an approximation, and not the same one rounded.
-    let noise = if a.rank == b.rank { rounding(a).max(rounding(b)) } else { EXACT };
-    if a.dtypes != b.dtypes && distance <= noise {
-        return State::Recast;
-    }
-    let (factor, cosine) = (sums.factor().unwrap_or(0.0), sums.cosine().unwrap_or(0.0));
-    let sine = (1.0 - cosine * cosine).max(0.0).sqrt();
-    match sine <= noise.max(EXACT) && (factor - 1.0).abs() > noise {
-        true => State::Rescaled(factor),
-        false => State::Different,
-    }
-}
-
-/// How far the product of two rounded factors is from that of the factors, relative to its norm; at most.
-fn rounding(side: &ModuleSide) -> f64 {
-    let half_step = |dtype: DType| match dtype {
-        DType::F64 | DType::F32 => EXACT / 2.0,
-        DType::F16 => 2f64.powi(-11),
-        _ => 2f64.powi(-8),
-    };
-    half_step(side.dtypes.0) + half_step(side.dtypes.1)
 }
 
 /// What adapters store whole, with the names under which it belongs together.
@@ -307,6 +208,3 @@ fn parameters(a: &Adapter, b: &Adapter, progress: &dyn Progress) -> Result<Vec<T
     };
     pairs(&names(&a), &names(&b)).into_par_iter().map(one).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,6 +6,7 @@
 
 mod adapters;
 mod config;
+mod delta;
 mod kinds;
 mod measure;
 mod models;

@@ -4,6 +4,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 
 use super::*;
+use crate::TensorRef;
 use crate::adapter::Scaling;
 use crate::tensor_ref::tests::{given, tensor};
 
