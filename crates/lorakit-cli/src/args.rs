@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use lorakit::fit::MoeLayout;
 use lorakit::ops::combine::{METHODS, Method};
+use lorakit::ops::extract::NamePattern;
 use lorakit::ops::inspect::Runtime;
 use lorakit::ops::quantize::QuantType;
 use lorakit::ops::reduce::KohyaRule;
@@ -85,6 +86,8 @@ pub(crate) enum Command {
     Reduce(Reduce),
     /// Combine adapters into one
     Combine(Combine),
+    /// Take the adapter out of a fine-tuned model: what it is more than its base
+    Extract(Extract),
     /// Check that a model is a base plus adapters, and say what it is if not
     Verify(Verify),
     /// Compare two adapters, or two models: what changed, by how much, in which direction
@@ -402,6 +405,63 @@ pub(crate) struct Combine {
     pub(crate) style: StyleChoice,
     #[command(flatten)]
     pub(crate) written: WrittenAs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("ranks").args(["rank", "energy", "auto"]).multiple(true).required(true)),
+    after_help = "Examples:
+  lorakit extract base/ tuned/ -o adapter/ --auto              # what stands out of rounding noise
+  lorakit extract base/ tuned/ -o adapter/ --rank 32
+  lorakit extract base/ tuned/ -o adapter/ --energy 0.95 --rank 128
+  lorakit extract base/ tuned/ -o adapter.safetensors --rank 16 --to kohya
+  lorakit extract base/ tuned/ -o adapter/ --auto --skip norm --embeddings skip"
+)]
+pub(crate) struct Extract {
+    /// The model that training started from: a folder or file
+    pub(crate) base: PathBuf,
+    /// The model that came out, with the same tensors
+    pub(crate) tuned: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// The rank of every module; beside another rule, the highest it may choose
+    #[arg(long, value_name = "N", value_parser = rank)]
+    pub(crate) rank: Option<usize>,
+    /// Keep this share of each module's energy (squared singular values), e.g. 0.95
+    #[arg(long, value_name = "E", value_parser = share, conflicts_with = "auto")]
+    pub(crate) energy: Option<f64>,
+    /// Keep what stands out of the noise that rounding to the tuned model's dtype left
+    #[arg(long)]
+    pub(crate) auto: bool,
+    /// Embeddings that changed: save them whole, give them factors, or leave the base's
+    #[arg(long, value_name = "HOW", default_value = "whole")]
+    pub(crate) embeddings: EmbeddingsChoice,
+    /// Leave tensors whose name matches as they are in the base; may be repeated
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) skip: Vec<NamePattern>,
+    /// Format of the output
+    #[arg(long, value_name = "FORMAT", default_value = "peft")]
+    pub(crate) to: ConvertTarget,
+    /// Dtype of the factors
+    #[arg(long, value_name = "DTYPE", default_value = "f32", ignore_case = true)]
+    pub(crate) dtype: FactorDtype,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmbeddingsChoice {
+    Whole,
+    Factors,
+    Skip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FactorDtype {
+    #[value(aliases = ["float32", "fp32"])]
+    F32,
+    #[value(aliases = ["float16", "fp16"])]
+    F16,
+    #[value(alias = "bfloat16")]
+    Bf16,
 }
 
 #[derive(Debug, Args)]
