@@ -94,6 +94,18 @@ fn a_reduced_adapter() {
     insta::assert_snapshot!(text(&sandbox.run("diff adapter reduced", &[]).ok()));
 }
 
+/// What `extract` makes of a merge is the adapter that was merged.
+#[test]
+fn an_extracted_adapter() {
+    let sandbox = Sandbox::new();
+    let base = sandbox.copy(&peft("bases/llama-bf16"), "base");
+    sandbox.merge(&base, &peft("adapters/plain"), "tuned", "--dtype f32");
+    sandbox.run("extract base tuned -o extracted --rank 8", &[]).ok();
+    let report = diff(&sandbox, &peft("adapters/plain"), &sandbox.path("extracted"), "");
+    assert_eq!(report["modules"].as_array().unwrap().len(), 14);
+    assert!(number(&report["deltas"]["distance"]) < 1e-5, "{report}");
+}
+
 #[test]
 fn rounded_to_16_bits() {
     let sandbox = Sandbox::new();
