@@ -47,6 +47,11 @@ fn help_of_verify() {
 }
 
 #[test]
+fn help_of_diff() {
+    insta::assert_snapshot!(help("diff --help"));
+}
+
+#[test]
 fn version() {
     assert_eq!(help("--version"), format!("lorakit {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -5,6 +5,7 @@
 mod combine;
 mod convert;
 mod determinism;
+mod diff;
 mod errors;
 mod extract;
 mod faults;

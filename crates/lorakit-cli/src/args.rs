@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Extract(Extract),
     /// Check that a model is a base plus adapters, and say what it is if not
     Verify(Verify),
+    /// Compare two adapters, or two models: what changed, by how much, in which direction
+    Diff(Diff),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -482,6 +484,27 @@ pub(crate) struct Verify {
     /// Packing of expert factors in lora_B: PEFT's is rank_major
     #[arg(long, value_name = "LAYOUT", default_value = "auto")]
     pub(crate) moe_b_layout: MoeChoice,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit diff one/ two/                          # two adapters, in any formats
+  lorakit diff adapter/ adapter.gguf --base base/ # formats that need the base
+  lorakit diff base/ tuned/                       # two models
+  lorakit diff base/ base-q8_0.gguf               # what quantising lost
+  lorakit diff tuned/ other/ --base base/         # do two fine-tunes pull the same way?
+  lorakit diff one/ two/ --exit-code --quiet      # for scripts")]
+pub(crate) struct Diff {
+    /// A: an adapter or a model, a folder or file
+    pub(crate) a: PathBuf,
+    /// B: another of the same kind, in any format
+    pub(crate) b: PathBuf,
+    /// The base model of both: some formats of adapters need it; of models, what each adds to it is compared
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
+    /// Exit with 1 if they differ
+    #[arg(long)]
+    pub(crate) exit_code: bool,
 }
 
 /// What adapters are written as.

@@ -16,6 +16,11 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::WrongRole if error.to_string().contains("`--to") => {
             "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
         }
+        ErrorKind::WrongRole if error.to_string().contains("only two of a kind") => {
+            "is it in the model? `lorakit verify MODEL --base BASE --adapter ADAPTER`; or make an adapter of the model \
+             first: `lorakit extract BASE MODEL -o OUT`"
+                .into()
+        }
         ErrorKind::WrongRole => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`".into(),
         ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
         ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),

@@ -3,6 +3,7 @@
 mod approximate;
 pub mod combine;
 pub mod convert;
+pub mod diff;
 pub mod extract;
 pub mod inspect;
 pub mod merge;
