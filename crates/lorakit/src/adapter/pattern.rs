@@ -4,6 +4,8 @@
 //! `re.match(rf"(.*\.)?({key})$", path)`, first key in file order wins (`get_pattern_key` of PEFT 0.14 and
 //! later). Before, a key had to follow a dot and one matched key served both dictionaries.
 
+use std::collections::HashMap;
+
 use fancy_regex::Regex;
 
 use crate::{Error, ErrorKind, Result};
@@ -11,46 +13,127 @@ use crate::{Error, ErrorKind, Result};
 /// An ordered list of patterns with a number each.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
-    entries: Vec<(String, Regex, f64)>,
+    entries: Vec<(String, f64)>,
+    keys: Keys,
 }
 
 impl Patterns {
     pub(super) fn new(field: &str, pairs: &[(String, f64)]) -> Result<Self> {
-        let compile = |(key, value): &(String, f64)| {
-            // Python's `$` also matches before a final newline; module paths have none.
-            let regex = Regex::new(&format!(r"^(?:.*\.)?(?:{key})$")).map_err(|_| {
-                let message = format!("`{field}` has the key `{key}`, which is not a regular expression");
-                Error::new(ErrorKind::Config, message)
-            })?;
-            Ok((key.clone(), regex, *value))
-        };
-        Ok(Patterns { entries: pairs.iter().map(compile).collect::<Result<_>>()? })
+        let keys = Keys::new(pairs.iter().map(|(key, _)| key.as_str()), Rule::Current).map_err(|key| {
+            let message = format!("`{field}` has the key `{key}`, which is not a regular expression");
+            Error::new(ErrorKind::Config, message)
+        })?;
+        Ok(Patterns { entries: pairs.to_vec(), keys })
     }
 
     /// The number of the first key that matches module `path`.
     pub fn get(&self, path: &str) -> Option<f64> {
-        let hit = self.entries.iter().find(|(_, regex, _)| regex.is_match(path).unwrap_or(false));
-        hit.map(|(_, _, value)| *value)
+        self.keys.first(path).map(|index| self.entries[index].1)
     }
 
-    /// What PEFT before 0.14 would have taken: only keys after a dot, from a shared key list.
-    pub(super) fn get_by_old_rule(&self, keys: &[String], path: &str) -> Option<f64> {
-        let matches = |key: &&String| {
-            Regex::new(&format!(r"^.*\.{key}$")).is_ok_and(|r| r.is_match(path).unwrap_or(false))
-        };
-        let key = keys.iter().find(matches)?;
-        self.entries.iter().find(|(k, _, _)| k == key).map(|(_, _, value)| *value)
-    }
-
-    /// The keys, in file order.
-    pub fn keys(&self) -> impl Iterator<Item = &String> {
-        self.entries.iter().map(|(key, _, _)| key)
+    /// The number that belongs to exactly this key.
+    fn of_key(&self, key: &str) -> Option<f64> {
+        self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| *value)
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+}
+
+/// What PEFT before 0.14 makes of two dictionaries.
+#[derive(Debug)]
+pub(super) struct OldRule<'a> {
+    ranks: &'a Patterns,
+    alphas: &'a Patterns,
+    shared: Vec<&'a str>,
+    keys: Keys,
+}
+
+impl<'a> OldRule<'a> {
+    pub(super) fn new(ranks: &'a Patterns, alphas: &'a Patterns) -> Self {
+        let shared: Vec<&str> =
+            ranks.entries.iter().chain(&alphas.entries).map(|(key, _)| key.as_str()).collect();
+        // All of them were regular expressions by the current rule.
+        let keys = Keys::new(shared.iter().copied(), Rule::Old).unwrap_or_default();
+        OldRule { ranks, alphas, shared, keys }
+    }
+
+    /// The rank and the alpha of the module at `path`.
+    pub(super) fn get(&self, path: &str) -> (Option<f64>, Option<f64>) {
+        let key = self.keys.first(path).map(|index| self.shared[index]);
+        (key.and_then(|key| self.ranks.of_key(key)), key.and_then(|key| self.alphas.of_key(key)))
+    }
+}
+
+/// What may stand before a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Nothing, or a path and a dot.
+    Current,
+    /// A path and a dot.
+    Old,
+}
+
+/// Keys in order. Most are paths without a choice, and a large adapter has thousands: those are looked up.
+#[derive(Debug, Clone, Default)]
+struct Keys {
+    /// Where a key for whole paths is, `^model\.layers`.
+    whole: HashMap<String, usize>,
+    /// Where a key for ends of paths is.
+    ends: HashMap<String, usize>,
+    others: Vec<(usize, Regex)>,
+    after_dot: bool,
+}
+
+impl Keys {
+    /// # Errors
+    /// The first key that is no regular expression.
+    fn new<'a>(keys: impl Iterator<Item = &'a str>, rule: Rule) -> std::result::Result<Self, String> {
+        let after_dot = rule == Rule::Old;
+        let mut all = Keys { after_dot, ..Keys::default() };
+        for (index, key) in keys.enumerate() {
+            match (literal(key), key.strip_prefix('^').and_then(literal)) {
+                (Some(end), _) => drop(all.ends.entry(end).or_insert(index)),
+                // After a dot there is no start of the path.
+                (_, Some(_)) if after_dot => {}
+                (_, Some(path)) => drop(all.whole.entry(path).or_insert(index)),
+                _ => {
+                    // Python's `$` also matches before a final newline; module paths have none.
+                    let before = if after_dot { r".*\." } else { r"(?:.*\.)?" };
+                    let regex = Regex::new(&format!("^{before}(?:{key})$")).map_err(|_| key.to_string())?;
+                    all.others.push((index, regex));
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The first key that matches.
+    fn first(&self, path: &str) -> Option<usize> {
+        let whole = (!self.after_dot).then_some(path);
+        let ends = path.match_indices('.').map(|(dot, _)| &path[dot + 1..]).chain(whole);
+        let ends = ends.filter_map(|end| self.ends.get(end));
+        let found = ends.chain(self.whole.get(path)).min().copied();
+        let before = |index: &usize| found.is_none_or(|found| *index < found);
+        let mut others = self.others.iter().take_while(|(index, _)| before(index));
+        others.find(|(_, regex)| regex.is_match(path).unwrap_or(false)).map(|(index, _)| *index).or(found)
+    }
+}
+
+/// The text that a pattern without a choice stands for: `layers\.0` is `layers.0`.
+fn literal(pattern: &str) -> Option<String> {
+    let mut text = String::new();
+    let mut chars = pattern.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => text.push(chars.next().filter(|c| !c.is_alphanumeric() && *c != '<' && *c != '>')?),
+            c if c.is_alphanumeric() || matches!(c, '_' | '-') => text.push(c),
+            _ => return None,
+        }
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]
@@ -79,5 +162,44 @@ mod tests {
         assert_eq!(p.get("a.q_proj"), Some(1.0));
         assert_eq!(p.get("a.k_proj"), Some(2.0));
         assert!(Patterns::new("rank_pattern", &[("(".into(), 1.0)]).is_err());
+    }
+
+    #[test]
+    fn keys_without_a_choice_match_as_their_expressions_do() {
+        let keys = ["a.b", r"a\.b", "b", "^b", r"^a\.b", r"x\.a\.b", "a_b-c", r"\d", "b|c", r"^x\.a\.b"];
+        for key in keys {
+            let (new, old) = (
+                Keys::new([key].into_iter(), Rule::Current).unwrap(),
+                Keys::new([key].into_iter(), Rule::Old).unwrap(),
+            );
+            for path in ["b", "a.b", "x.a.b", "y.x.a.b", "aab", "xa.b", "a_b-c", "1", "a.1", "c", ""] {
+                let is_match = |regex: String| Regex::new(&regex).unwrap().is_match(path).unwrap();
+                let (meant, before) =
+                    (is_match(format!(r"^(?:.*\.)?(?:{key})$")), is_match(format!(r"^.*\.(?:{key})$")));
+                assert_eq!(
+                    (new.first(path).is_some(), old.first(path).is_some()),
+                    (meant, before),
+                    "{key} {path}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn order_decides_between_looked_up_and_other_keys() {
+        for (keys, value) in
+            [([".*b", r"a\.b", "b"], 0.0), (["c", r"a\.b", ".*b"], 1.0), (["b", r"a\.b", ".*b"], 0.0)]
+        {
+            let pairs: Vec<_> = keys.iter().enumerate().map(|(i, key)| (*key, i as f64)).collect();
+            assert_eq!(patterns(&pairs).get("x.a.b"), Some(value), "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn before_0_14_a_key_followed_a_dot_and_served_both() {
+        let (ranks, alphas) = (patterns(&[("q", 1.0), (r"l\.v", 2.0)]), patterns(&[("v", 3.0), ("q", 4.0)]));
+        let old = OldRule::new(&ranks, &alphas);
+        assert_eq!((old.get("m.q"), old.get("q")), ((Some(1.0), Some(4.0)), (None, None)));
+        assert_eq!(old.get("m.l.v"), (Some(2.0), None));
     }
 }

@@ -9,9 +9,6 @@ use crate::ops::publish_adapter::{AdapterOutput, Destination};
 use crate::plan::Content;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
-/// Headers and configurations grow with the ranks they tell, so that the first guess may be a few bytes off.
-const ROUNDS: usize = 8;
-
 /// Weighs all modules, given what a unit of rank of one costs.
 pub(super) type Weigh<'a> = &'a dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>;
 
@@ -35,14 +32,16 @@ pub(super) fn fit(
         let size = to.dtype.unwrap_or_else(|| module.dtype()).block().bytes;
         ((shape(module).0 + shape(module).1) * size) as u64
     });
-    let mut budget = bytes;
-    for _ in 0..ROUNDS {
-        let Ok((ranks, level)) = spend(&modules, budget, "bytes") else { break };
+    // Headers and configurations grow with the ranks they tell, so that the first guess may be a few bytes off. What is
+    // taken off doubles, because ranks change by steps of many bytes.
+    let (mut budget, mut excess) = (bytes, 0);
+    while let Ok((ranks, level)) = spend(&modules, budget, "bytes") {
         let total = of_files(adapter, &ranks, base, to)?;
         if total <= bytes {
             return Ok((ranks, level));
         }
-        budget = budget.saturating_sub(total - bytes);
+        excess = (2 * excess).max(total - bytes);
+        budget = budget.saturating_sub(excess);
     }
     Ok((vec![1; adapter.modules.len()], f64::INFINITY))
 }

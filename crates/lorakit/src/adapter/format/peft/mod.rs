@@ -12,6 +12,7 @@ pub(super) use write::alpha_value;
 
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
+use crate::adapter::pattern::OldRule;
 use crate::adapter::{
     Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Saved, Severity, TokenRows,
 };
@@ -118,6 +119,7 @@ fn assemble(mut adapter: Adapter) -> Adapter {
         add_module(&mut adapter, path, &parts, &tensor);
     }
     adapter.sort();
+    warn_about_old_patterns(&mut adapter);
     adapter
 }
 
@@ -177,9 +179,6 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
         return fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
     }
     let (config_rank, scaling) = adapter.config.of_module(&path);
-    if adapter.config.peft_version.is_none() {
-        warn_about_old_patterns(adapter, &path);
-    }
     adapter.modules.push(Module {
         config_rank,
         magnitude: parts.magnitude.map(tensor),
@@ -190,14 +189,19 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
 }
 
 /// PEFT before 0.14 matched patterns differently and before 0.18 did not say its version.
-fn warn_about_old_patterns(adapter: &mut Adapter, path: &str) {
+fn warn_about_old_patterns(adapter: &mut Adapter) {
     let (ranks, alphas) = (&adapter.config.rank_pattern, &adapter.config.alpha_pattern);
-    let (rank, alpha) = (ranks.get(path), alphas.get(path));
-    let keys: Vec<String> = ranks.keys().chain(alphas.keys()).cloned().collect();
-    let old = (ranks.get_by_old_rule(&keys, path), alphas.get_by_old_rule(&keys, path));
-    if old != (rank, alpha) {
+    if adapter.config.peft_version.is_some() || ranks.is_empty() && alphas.is_empty() {
+        return;
+    }
+    let old = OldRule::new(ranks, alphas);
+    let differs =
+        |module: &&Module| old.get(&module.path) != (ranks.get(&module.path), alphas.get(&module.path));
+    let warn = |module: &Module| {
         let message = "its rank_pattern or alpha_pattern means something else to PEFT before 0.14; the rule of \
                        0.14 and later is used";
-        adapter.findings.push(Finding::new(Severity::Warning, "old-pattern-rule", path, message));
-    }
+        Finding::new(Severity::Warning, "old-pattern-rule", &module.path, message)
+    };
+    let found: Vec<Finding> = adapter.modules.iter().filter(differs).map(warn).collect();
+    adapter.findings.extend(found);
 }

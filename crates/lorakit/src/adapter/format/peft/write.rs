@@ -1,6 +1,6 @@
 //! Writing a PEFT folder.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -147,8 +147,14 @@ fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> 
     let common = most_common(modules.iter().filter(|m| m.rank() as f64 == r).map(alpha)).unwrap_or(8.0);
     let mut rank_pattern = Map::new();
     let mut alpha_pattern = Map::new();
+    let mut ends: HashMap<&str, usize> = HashMap::new();
+    for end in modules.iter().flat_map(|module| ends_of(&module.path)) {
+        *ends.entry(end).or_default() += 1;
+    }
     for module in modules {
-        let key = format!("^{}", regex_escaped(&module.path));
+        // The path without its first name means the same to every PEFT, unless another module ends so too.
+        let end = ends_of(&module.path).nth(1).filter(|end| ends.get(end) == Some(&1));
+        let key = end.map_or_else(|| format!("^{}", regex_escaped(&module.path)), regex_escaped);
         if module.rank() as f64 != r {
             rank_pattern.insert(key.clone(), module.rank().into());
         }
@@ -162,6 +168,11 @@ fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> 
     config.insert("rank_pattern".into(), rank_pattern.into());
     config.insert("alpha_pattern".into(), alpha_pattern.into());
     Ok(())
+}
+
+/// The path, and what is left of it after each dot.
+fn ends_of(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::once(path).chain(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]))
 }
 
 /// The number without what rounding added to it: 15.999999999999998 is 16.
