@@ -72,7 +72,7 @@ impl Factors {
         let moved = f64::from(x) - f64::from(w);
         let half = |value: f32| f64::from(step(dtype, value)) / 2.0;
         let largest = w.abs().max(x.abs()).max(moved.abs() as f32);
-        let reach = half(x) * (1.0 + ROOM) + half(moved as f32) + f64::from(largest) * ORDER;
+        let reach = half(x) * (1.0 + ROOM) + 2.0 * half(moved as f32) + f64::from(largest) * ORDER;
         let d = f64::from(d);
         match (moved - reach, moved + reach) {
             _ if !x.is_finite() => Factors { least: f64::INFINITY, most: f64::NEG_INFINITY },
