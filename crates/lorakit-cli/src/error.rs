@@ -5,6 +5,7 @@ use std::io;
 
 use serde_json::{Value, json};
 
+use crate::args::Command;
 use crate::{exit, hint};
 
 /// Why a command failed.
@@ -91,9 +92,9 @@ impl Failure {
         causes
     }
 
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self, command: Option<&Command>) -> Option<String> {
         match self {
-            Failure::Lorakit(error) => hint::of(error),
+            Failure::Lorakit(error) => hint::of(error, command),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs | Failure::Output(_) => None,
         }
     }
@@ -111,7 +112,7 @@ impl Failure {
     }
 
     /// The object printed on stderr under `--json`.
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self, command: Option<&Command>) -> Value {
         let path = match self {
             Failure::Lorakit(error) => error.path().map(|p| p.display().to_string()),
             _ => None,
@@ -122,7 +123,7 @@ impl Failure {
         };
         json!({ "error": {
             "kind": self.kind(), "message": self.message(), "path": path, "tensor": tensor,
-            "details": self.details(), "causes": self.causes(), "hints": self.hint().into_iter().collect::<Vec<_>>(),
+            "details": self.details(), "causes": self.causes(), "hints": self.hint(command).into_iter().collect::<Vec<_>>(),
             "exit_code": self.exit_code(),
         } })
     }

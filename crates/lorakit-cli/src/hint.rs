@@ -3,8 +3,10 @@
 use lorakit::{Error, ErrorKind};
 use lorakit_tensor::ErrorKind as FileError;
 
-/// The hint for an error, if there is something useful to say.
-pub(crate) fn of(error: &Error) -> Option<String> {
+use crate::args::Command;
+
+/// The hint for an error, if there is something useful to say; what `command` takes may decide it.
+pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
     let path = error.path().map_or_else(|| "PATH".into(), |p| p.display().to_string());
     let text = match error.kind() {
         ErrorKind::File(kind) => return of_file(kind, error, &path),
@@ -12,11 +14,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
             _ => "name the folder that holds the adapter".into(),
         },
-        ErrorKind::WrongRole if error.to_string().contains("option for adapters") => "leave it out".into(),
-        ErrorKind::WrongRole if error.to_string().contains("`--to") => {
-            "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
-        }
-        ErrorKind::WrongRole => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`".into(),
+        ErrorKind::WrongRole => of_role(error, command).into(),
         ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
         ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),
         ErrorKind::NonFinite if !error.tensor_name().is_some_and(|t| t.contains("lora_")) => {
@@ -91,14 +89,19 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             "`--density 0.5` keeps half of the entries".into()
         }
         ErrorKind::Usage if error.to_string().contains("no density") => "leave `--density` out".into(),
+        ErrorKind::Usage if error.to_string().contains("no seed") => "leave `--seed` out".into(),
         ErrorKind::Usage if error.to_string().contains("entry by entry") => {
             "`--method svd` is the nearest to the weighted sum, whatever the ranks".into()
         }
         ErrorKind::Usage if error.to_string().contains("choice of the rank") => {
             "leave `--rank` out, and lower it afterwards: `lorakit reduce`".into()
         }
-        ErrorKind::Usage if error.to_string().contains("format of models") => {
-            "leave `--to` out: the output is in the format of the input".into()
+        ErrorKind::Usage if error.to_string().contains("option for adapters") => "leave it out".into(),
+        ErrorKind::Usage if error.to_string().contains("`--to") => {
+            "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
+        }
+        ErrorKind::Usage if error.to_string().contains("no rule says") => {
+            "`lorakit reduce ADAPTER -o OUT --energy 0.99` keeps that share of each module's energy".into()
         }
         ErrorKind::Usage if error.to_string().contains("name of a page") => "name one: `--html report.html`".into(),
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
@@ -132,6 +135,23 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+/// What to name where a model stood for an adapter, or an adapter for a model.
+fn of_role(error: &Error, command: Option<&Command>) -> &'static str {
+    match command {
+        Some(Command::Merge(_)) => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`",
+        Some(Command::Verify(_)) => {
+            "two models and an adapter: `lorakit verify MERGED --base BASE --adapter ADAPTER`"
+        }
+        Some(Command::Quantize(_)) => {
+            "merge it into its base first: `lorakit merge BASE ADAPTER -o OUT.gguf --quantize Q4_K_M`"
+        }
+        _ if error.to_string().ends_with("an adapter is needed") => {
+            "name an adapter: a folder with `adapter_config.json` and `adapter_model.safetensors`, or a file"
+        }
+        _ => "name a model: a folder with `config.json`, or a GGUF file",
+    }
 }
 
 fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {

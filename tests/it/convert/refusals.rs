@@ -18,10 +18,15 @@ fn refused(change: impl FnOnce(&mut Gguf)) -> String {
 
 #[track_caller]
 fn refused_bytes(bytes: &[u8]) -> String {
+    refused_with(bytes, 1)
+}
+
+#[track_caller]
+fn refused_with(bytes: &[u8], code: i32) -> String {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("model.gguf"), bytes).unwrap();
     let run = convert(&sandbox, "");
-    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", run.stderr);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(code), ""), "{}", run.stderr);
     assert_eq!(sandbox.entries(), ["model.gguf"], "nothing is written");
     message(&run.stderr).to_string()
 }
@@ -59,7 +64,9 @@ fn an_unknown_family() {
 
 #[test]
 fn an_adapter() {
-    insta::assert_snapshot!(refused(|g| g.set("general.type", text("adapter"))), @"error: `model.gguf`: is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`");
+    let mut adapter = Gguf::llama();
+    adapter.set("general.type", text("adapter"));
+    insta::assert_snapshot!(refused_with(&adapter.bytes(), 2), @"error: `model.gguf`: is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`");
 }
 
 #[test]

@@ -237,6 +237,15 @@ fn tensors_that_no_adapter_touches() {
 }
 
 #[test]
+fn an_adapter_as_the_model() {
+    let merged = Merged::plain();
+    merged.sandbox.copy(&merged.base, "base");
+    let run = merged.sandbox.run("verify adapter --base base --adapter merged", &[]);
+    assert_eq!(run.code, Some(1));
+    insta::assert_snapshot!(run.stderr);
+}
+
+#[test]
 fn the_report_of_a_fault() {
     let merged = Merged::plain();
     merged.sandbox.copy(&merged.base, "base");

@@ -18,7 +18,7 @@ use crate::units;
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
     if args.to == ConvertTarget::Hf {
         let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
-        return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
+        return Err(Error::new(ErrorKind::Usage, message).at(&args.source).into());
     }
     if args.dtype == ConvertDtype::Q8_0 && args.to != ConvertTarget::Gguf {
         return Err(Failure::usage("Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16"));

@@ -22,7 +22,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     ];
     if let Some((_, option)) = of_adapters.iter().find(|(given, _)| *given) {
         let message = format!("is a model, and `{option}` is an option for adapters");
-        return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
+        return Err(Error::new(ErrorKind::Usage, message).at(&args.source).into());
     }
     let dtype = args.dtype.dtype();
     let convert = match args.to {
@@ -50,7 +50,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         }
         adapter => {
             let message = format!("is a model, and `--to {}` is a format of adapters", adapter.name());
-            return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
+            return Err(Error::new(ErrorKind::Usage, message).at(&args.source).into());
         }
     };
     if args.output.dry_run {
