@@ -37,8 +37,18 @@ fn help_of_combine() {
 }
 
 #[test]
+fn help_of_extract() {
+    insta::assert_snapshot!(help("extract --help"));
+}
+
+#[test]
 fn help_of_verify() {
     insta::assert_snapshot!(help("verify --help"));
+}
+
+#[test]
+fn help_of_diff() {
+    insta::assert_snapshot!(help("diff --help"));
 }
 
 #[test]

@@ -5,7 +5,9 @@
 mod combine;
 mod convert;
 mod determinism;
+mod diff;
 mod errors;
+mod extract;
 mod faults;
 mod golden;
 mod help;

@@ -6,6 +6,7 @@ use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use lorakit::fit::MoeLayout;
 use lorakit::ops::combine::{METHODS, Method};
+use lorakit::ops::extract::NamePattern;
 use lorakit::ops::inspect::Runtime;
 use lorakit::ops::quantize::QuantType;
 use lorakit::ops::reduce::KohyaRule;
@@ -86,8 +87,12 @@ pub(crate) enum Command {
     Reduce(Reduce),
     /// Combine adapters into one
     Combine(Combine),
+    /// Take the adapter out of a fine-tuned model: what it is more than its base
+    Extract(Extract),
     /// Check that a model is a base plus adapters, and say what it is if not
     Verify(Verify),
+    /// Compare two adapters, or two models: what changed, by how much, in which direction
+    Diff(Diff),
     /// Print a completion script for a shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -404,6 +409,63 @@ pub(crate) struct Combine {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    group(ArgGroup::new("ranks").args(["rank", "energy", "auto"]).multiple(true).required(true)),
+    after_help = "Examples:
+  lorakit extract base/ tuned/ -o adapter/ --auto              # what stands out of rounding noise
+  lorakit extract base/ tuned/ -o adapter/ --rank 32
+  lorakit extract base/ tuned/ -o adapter/ --energy 0.95 --rank 128
+  lorakit extract base/ tuned/ -o adapter.safetensors --rank 16 --to kohya
+  lorakit extract base/ tuned/ -o adapter/ --auto --skip norm --embeddings skip"
+)]
+pub(crate) struct Extract {
+    /// The model that training started from: a folder or file
+    pub(crate) base: PathBuf,
+    /// The model that came out, with the same tensors
+    pub(crate) tuned: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// The rank of every module; beside another rule, the highest it may choose
+    #[arg(long, value_name = "N", value_parser = rank)]
+    pub(crate) rank: Option<usize>,
+    /// Keep this share of each module's energy (squared singular values), e.g. 0.95
+    #[arg(long, value_name = "E", value_parser = share, conflicts_with = "auto")]
+    pub(crate) energy: Option<f64>,
+    /// Keep what stands out of the noise that rounding to the tuned model's dtype left
+    #[arg(long)]
+    pub(crate) auto: bool,
+    /// Embeddings that changed: save them whole, give them factors, or leave the base's
+    #[arg(long, value_name = "HOW", default_value = "whole")]
+    pub(crate) embeddings: EmbeddingsChoice,
+    /// Leave tensors whose name matches as they are in the base; may be repeated
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) skip: Vec<NamePattern>,
+    /// Format of the output
+    #[arg(long, value_name = "FORMAT", default_value = "peft")]
+    pub(crate) to: AdapterFormat,
+    /// Dtype of the factors
+    #[arg(long, value_name = "DTYPE", default_value = "f32", ignore_case = true)]
+    pub(crate) dtype: FactorDtype,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EmbeddingsChoice {
+    Whole,
+    Factors,
+    Skip,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FactorDtype {
+    #[value(aliases = ["float32", "fp32"])]
+    F32,
+    #[value(aliases = ["float16", "fp16"])]
+    F16,
+    #[value(alias = "bfloat16")]
+    Bf16,
+}
+
+#[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lorakit verify merged/ --base base/ --adapter adapter/
   lorakit verify merged/ --base base/ --adapter style/=0.7 --adapter facts/
@@ -423,6 +485,27 @@ pub(crate) struct Verify {
     /// Packing of expert factors in lora_B: PEFT's is rank_major
     #[arg(long, value_name = "LAYOUT", default_value = "auto")]
     pub(crate) moe_b_layout: MoeChoice,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit diff one/ two/                          # two adapters, in any formats
+  lorakit diff adapter/ adapter.gguf --base base/ # formats that need the base
+  lorakit diff base/ tuned/                       # two models
+  lorakit diff base/ base-q8_0.gguf               # what quantising lost
+  lorakit diff tuned/ other/ --base base/         # do two fine-tunes pull the same way?
+  lorakit diff one/ two/ --exit-code --quiet      # for scripts")]
+pub(crate) struct Diff {
+    /// A: an adapter or a model, a folder or file
+    pub(crate) a: PathBuf,
+    /// B: another of the same kind, in any format
+    pub(crate) b: PathBuf,
+    /// The base model of both: some formats of adapters need it; of models, what each adds to it is compared
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
+    /// Exit with 1 if they differ
+    #[arg(long)]
+    pub(crate) exit_code: bool,
 }
 
 /// What adapters are written as.

@@ -25,8 +25,8 @@ pub(crate) enum Failure {
         /// Inputs in all.
         of: usize,
     },
-    /// The report was printed; it says that the model is not what it should be.
-    Differs,
+    /// The report was printed; it says that something is not what it should be: this.
+    Differs(&'static str),
     /// Standard output could not be written.
     Output(io::Error),
 }
@@ -46,7 +46,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Lorakit(error) => exit::of(error.kind()),
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs => exit::BAD_INPUT,
+            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => exit::BAD_INPUT,
             // Whoever read our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
             Failure::Output(_) => exit::IO,
@@ -65,7 +65,7 @@ impl Failure {
             Failure::Audit { faulty, of } => {
                 format!("{faulty} of {of} inputs cannot be used as they are: see the findings")
             }
-            Failure::Differs => "the model is not the base plus the adapters".into(),
+            Failure::Differs(what) => (*what).into(),
             Failure::Output(_) => "cannot write to standard output".into(),
         }
     }
@@ -80,7 +80,7 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let first = match self {
             Failure::Lorakit(error) => error.source(),
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs => None,
+            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => None,
             Failure::Output(error) => Some(error as &dyn std::error::Error),
         };
         let mut causes = Vec::new();
@@ -95,7 +95,9 @@ impl Failure {
     pub(crate) fn hint(&self, command: Option<&Command>) -> Option<String> {
         match self {
             Failure::Lorakit(error) => hint::of(error, command),
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs | Failure::Output(_) => None,
+            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) | Failure::Output(_) => {
+                None
+            }
         }
     }
 
@@ -106,7 +108,7 @@ impl Failure {
                 kind => format!("{kind:?}"),
             },
             Failure::Refused { .. } | Failure::Audit { .. } => "Audit".into(),
-            Failure::Differs => "Differs".into(),
+            Failure::Differs(_) => "Differs".into(),
             Failure::Output(_) => "Io".into(),
         }
     }

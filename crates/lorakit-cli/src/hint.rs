@@ -147,8 +147,13 @@ fn of_role(error: &Error, command: Option<&Command>) -> &'static str {
         Some(Command::Quantize(_)) => {
             "merge it into its base first: `lorakit merge BASE ADAPTER -o OUT.gguf --quantize Q4_K_M`"
         }
+        Some(Command::Diff(_)) if error.to_string().contains("only two of a kind") => {
+            "is it in the model? `lorakit verify MODEL --base BASE --adapter ADAPTER`; or make an adapter of the model \
+             first: `lorakit extract BASE MODEL -o OUT`"
+        }
+        Some(Command::Extract(_)) => "two models, first the base: `lorakit extract BASE TUNED -o OUT --auto`",
         _ if error.to_string().ends_with("an adapter is needed") => {
-            "name an adapter: a folder with `adapter_config.json` and `adapter_model.safetensors`, or a file"
+            "name an adapter, or make one of the model: `lorakit extract BASE MODEL -o OUT --auto`"
         }
         _ => "name a model: a folder with `config.json`, or a GGUF file",
     }

@@ -55,7 +55,9 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Merge(args) => command::merge::run(args, &cli.common, ui),
         Command::Reduce(args) => command::reduce::run(args, &cli.common, ui),
         Command::Combine(args) => command::combine::run(args, &cli.common, ui),
+        Command::Extract(args) => command::extract::run(args, &cli.common, ui),
         Command::Verify(args) => command::verify::run(args, &cli.common, ui),
+        Command::Diff(args) => command::diff::run(args, &cli.common, ui),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "lorakit", &mut text);

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2, s};
 
 use crate::backend::faer::product;
-use crate::dense::{singular_values, svd};
+use crate::dense::{Qr, singular_values, svd, thin_qr};
 use crate::error::{Error, Result};
 
 /// The principal angles between the column spaces of `x (m, p)` and `y (m, q)`, in radians, ascending, within
@@ -42,13 +42,15 @@ pub fn principal_angles(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Resul
     Ok(cosines.iter().zip(sines.iter().rev()).map(angle).collect())
 }
 
-/// An orthonormal basis of the column space.
+/// An orthonormal basis of the column space. What the columns have in common is seen in the small factor of their QR
+/// decomposition.
 fn basis(a: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
-    let svd = svd(a)?;
+    let Qr { q, r } = thin_qr(a)?;
     let (m, n) = a.dim();
+    let svd = svd(r.view())?;
     let least = 64.0 * f64::EPSILON * m.max(n) as f64 * svd.s.first().copied().unwrap_or_default();
     let rank = svd.s.iter().take_while(|s| **s > least).count();
-    Ok(svd.u.slice(s![.., ..rank]).as_standard_layout().into_owned())
+    Ok(if rank == q.ncols() { q } else { product(q.view(), svd.u.slice(s![.., ..rank])) })
 }
 
 #[cfg(test)]

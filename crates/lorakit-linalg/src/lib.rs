@@ -56,6 +56,7 @@ mod randomized;
 mod testing;
 
 pub use angles::principal_angles;
+pub use backend::faer::product;
 pub use budget::{Allocation, Spectrum, water_filling};
 pub use dense::{Qr, Svd, from_f32, singular_values, svd, thin_qr};
 pub use error::{Error, ErrorKind, Result};

@@ -51,6 +51,8 @@ pub enum ErrorKind {
     NeedsBase,
     /// A format has no place for a part of the adapter.
     Inexpressible,
+    /// Two things are the same, and what they differ in was asked for.
+    Unchanged,
     /// An output does not hold what was meant to be written.
     Verification,
     /// Outside what this version does.

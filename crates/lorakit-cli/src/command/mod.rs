@@ -2,6 +2,8 @@
 
 pub(crate) mod combine;
 pub(crate) mod convert;
+pub(crate) mod diff;
+pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod merge;
 mod planned;

@@ -36,7 +36,10 @@ pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), F
         ui.notes(&found.notes);
         ui.result(&summary(&found, args, ui))?;
     }
-    if found.verdict.holds() { Ok(()) } else { Err(Failure::Differs) }
+    match found.verdict.holds() {
+        true => Ok(()),
+        false => Err(Failure::Differs("the model is not the base plus the adapters")),
+    }
 }
 
 fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {

@@ -122,8 +122,11 @@ fn decompose(
     Some(s)
 }
 
-/// `a b`, row-major.
-pub(crate) fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
+/// The matrix product `a b`, of `a (m, k)` and `b (k, n)`: `(m, n)`, on the calling thread.
+///
+/// # Panics
+/// If the inner dimensions differ.
+pub fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
     let (m, n) = (a.nrows(), b.ncols());
     let mut out = vec![0.0; m * n];
     let (mut copy_a, mut copy_b) = (None, None);

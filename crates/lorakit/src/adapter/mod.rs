@@ -203,16 +203,21 @@ impl Adapter {
 
     /// An adapter of nothing, from these files.
     pub(crate) fn empty(format: &'static str, files: &Files) -> Self {
+        Adapter { metadata: files.metadata().clone(), ..Self::of(format, &files.path, &files.source) }
+    }
+
+    /// An adapter of nothing, made from the tensors of `source`.
+    pub(crate) fn of(format: &'static str, path: &Path, source: &Arc<Checkpoint>) -> Self {
         Adapter {
-            path: files.path.clone(),
+            path: path.to_path_buf(),
             format,
             config: AdapterConfig { peft_type: "LORA".into(), ..AdapterConfig::default() },
-            metadata: files.metadata().clone(),
+            metadata: BTreeMap::new(),
             modules: Vec::new(),
             saved: Vec::new(),
             token_rows: Vec::new(),
             findings: Vec::new(),
-            source: Arc::clone(&files.source),
+            source: Arc::clone(source),
         }
     }
 

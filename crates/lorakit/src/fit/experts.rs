@@ -8,9 +8,9 @@
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::{BaseView, Change, Edit, FitOptions, Misfit};
-use crate::ErrorKind;
 use crate::adapter::{Adapter, Module};
 use crate::plan::{Factor, LowRank};
+use crate::{ErrorKind, ModelConfig};
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
@@ -118,6 +118,12 @@ pub(crate) fn stacked_shapes(adapter: &Adapter, path: &str) -> Option<Vec<Tensor
     Some(found.iter().map(info).collect())
 }
 
+/// Whether a model stores its stacked experts as `[E, in, out]`: GPT-OSS and Llama 4 do.
+pub(crate) fn stacks_transposed(config: Option<&ModelConfig>) -> bool {
+    let family = config.and_then(|c| c.model_type()).unwrap_or_default();
+    ["gpt_oss", "llama4", "llama4_text"].contains(&family)
+}
+
 /// The factors of all experts.
 struct Stack<'a> {
     module: &'a Module,
@@ -183,9 +189,7 @@ fn fused(
         // Square: PEFT before 0.19 always took `[E, in, out]`; since then the class decides, and only GPT-OSS
         // and Llama 4 store it so.
         (true, true) => {
-            let family = base.config.and_then(|c| c.model_type()).unwrap_or_default();
-            adapter.config.peft_minor().is_none_or(|v| v < (0, 19))
-                || ["gpt_oss", "llama4", "llama4_text"].contains(&family)
+            adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || stacks_transposed(base.config)
         }
         (false, false) => {
             let line = format!(

@@ -7,7 +7,7 @@ use super::index::Found;
 use super::{BaseView, Change, Edit, FitOptions, Misfit, ambiguous, is_head, unmatched};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::plan::{Axis, Factor, LowRank};
-use crate::{ErrorKind, TensorRef};
+use crate::{ErrorKind, ModelConfig, TensorRef};
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
@@ -91,10 +91,9 @@ fn orientation(module: &Module, weight: &TensorInfo) -> Option<Orientation> {
 fn low_rank(base: &BaseView<'_>, adapter: &Adapter, module: &Module, weight: &TensorInfo) -> Fit<Change> {
     let (rows, cols) = matrix_shape(weight);
     let embedding = module.kind == ModuleKind::Embedding;
+    let transposed = || stored_transposed(base.config, &module.path).unwrap_or(adapter.config.fan_in_fan_out);
     let orientation = match orientation(module, weight) {
-        Some(Orientation::Either) if embedding || stored_transposed(base, adapter, module) => {
-            Orientation::InOut
-        }
+        Some(Orientation::Either) if embedding || transposed() => Orientation::InOut,
         Some(Orientation::Either) => Orientation::OutIn,
         Some(Orientation::OutIn) if embedding => return Err(shape_misfit(module, weight)),
         Some(found) => found,
@@ -123,18 +122,14 @@ fn low_rank(base: &BaseView<'_>, adapter: &Adapter, module: &Module, weight: &Te
     Ok(Change::LowRank { terms, dora, peft_rounds_delta: embedding })
 }
 
-/// Whether the base stores this square weight as `(in, out)`. The base decides, not the adapter: PEFT corrects
-/// `fan_in_fan_out` by the layer's class, and only the GPT-2 family has such layers.
-fn stored_transposed(base: &BaseView<'_>, adapter: &Adapter, module: &Module) -> bool {
+/// Whether a model stores the weight of the layer `path` as `(in, out)`; `None` if there is no configuration to tell.
+/// The base decides, not the adapter: PEFT corrects `fan_in_fan_out` by the layer's class, and only the GPT-2 family
+/// has such layers.
+pub(crate) fn stored_transposed(config: Option<&ModelConfig>, path: &str) -> Option<bool> {
     const FAMILIES: &[&str] = &["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"];
     const LAYERS: &[&str] = &["c_attn", "c_proj", "c_fc", "q_attn"];
-    match base.config.and_then(|c| c.model_type()) {
-        Some(family) => {
-            let layer = module.path.rsplit('.').next().unwrap_or_default();
-            FAMILIES.contains(&family) && LAYERS.contains(&layer)
-        }
-        None => adapter.config.fan_in_fan_out,
-    }
+    let family = config?.model_type()?;
+    Some(FAMILIES.contains(&family) && LAYERS.contains(&path.rsplit('.').next().unwrap_or_default()))
 }
 
 /// `bias + scale * lora_bias`.

@@ -13,9 +13,10 @@ use std::collections::BTreeMap;
 use lorakit_tensor::TensorInfo;
 
 pub use experts::MoeLayout;
-pub(crate) use experts::stacked_shapes;
+pub(crate) use experts::{stacked_shapes, stacks_transposed};
 use index::Found;
 pub use index::TensorIndex;
+pub(crate) use layer::stored_transposed;
 
 use crate::adapter::Adapter;
 use crate::model::ModelConfig;

@@ -2,24 +2,20 @@
 
 use std::ops::Range;
 
-use lorakit_linalg::{LinearOperator, Svd, projection_residual, randomized_svd, svd};
+use lorakit_linalg::projection_residual;
 use ndarray::{Array2, ArrayView2, Axis as Dimension};
 use rayon::prelude::*;
 
-use crate::adapter::factors::{Factors, finite, matrix, of_linalg};
+use crate::adapter::factors::{Factors, finite, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::ops::panels::{PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
 use crate::plan::{Axis, LowRank};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
-/// Vectors beyond the rank, and passes, of the randomised decomposition: the spectra of deltas fall slowly.
+/// Vectors beyond the rank of the randomised decomposition.
 const OVERSAMPLING: usize = 10;
-const POWER_ITERATIONS: usize = 2;
-/// Values of a matrix that is decomposed as a whole.
-const SMALL: usize = 1 << 18;
-/// Rows of a weight that are in memory at once.
-const PANEL: usize = 128;
 
 /// How well a module was approximated.
 #[derive(Debug, Clone)]
@@ -86,13 +82,13 @@ pub(crate) fn dora_to_lora(adapter: &mut Adapter, base: &Model, rank: usize) -> 
             let message = "uses DoRA with norms over columns, which only a merge can follow";
             Error::new(ErrorKind::Inexpressible, message).tensor(&module.path).at(&adapter.path)
         })?;
-        let norm = delta.norm()?;
-        let svd = delta.leading(rank).map_err(|e| e.placed(&module.path))?;
+        let norm = norm(&delta)?;
+        let svd = leading(&delta, rank, OVERSAMPLING.max(rank), &module.path)?;
         let error = if norm == 0.0 { 0.0 } else { projection_residual(norm, &svd.s) / norm };
         let (b, a) = svd.balanced_factors();
-        let from = delta.rows().min(delta.cols());
+        let (rows, cols) = delta.dim();
         *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype())? };
-        Ok(Some(Approximated { path: module.path.clone(), from, to: b.ncols(), error, norm }))
+        Ok(Some(Approximated { path: module.path.clone(), from: rows.min(cols), to: b.ncols(), error, norm }))
     };
     let done: Vec<Option<Approximated>> =
         adapter.modules.par_iter_mut().map(approximate).collect::<Result<_>>()?;
@@ -128,10 +124,18 @@ impl DoraDelta {
             magnitude: finite(magnitude)?.into_iter().map(f64::from).collect(),
         }))
     }
+}
 
-    /// Calls `each` with panels of rows.
-    fn panels(&self, mut each: impl FnMut(Range<usize>, Array2<f64>) -> Result<()>) -> Result<()> {
-        let (rows, cols) = self.weight.info().rows_cols();
+impl Panels for DoraDelta {
+    fn dim(&self) -> (usize, usize) {
+        self.weight.info().rows_cols()
+    }
+
+    fn for_each_panel(
+        &self,
+        each: &mut dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()>,
+    ) -> Result<()> {
+        let (rows, cols) = self.dim();
         let mut values = vec![0f32; PANEL.min(rows) * cols];
         for start in (0..rows).step_by(PANEL) {
             let end = (start + PANEL).min(rows);
@@ -147,85 +151,8 @@ impl DoraDelta {
                 row *= if norm == 0.0 { 0.0 } else { magnitude / norm };
             }
             panel -= &w;
-            each(start..end, panel)?;
+            each(start..end, panel.view())?;
         }
         Ok(())
-    }
-
-    /// The leading triplets: of a small matrix exactly, of a large one by a randomised decomposition.
-    fn leading(&self, rank: usize) -> std::result::Result<Svd, Failed> {
-        if self.rows() * self.cols() > SMALL {
-            return randomized_svd(self, rank, OVERSAMPLING.max(rank), POWER_ITERATIONS, 0);
-        }
-        let mut whole = Array2::zeros((self.rows(), self.cols()));
-        self.panels(|rows, panel| {
-            whole.slice_axis_mut(Dimension(0), rows.into()).assign(&panel);
-            Ok(())
-        })
-        .map_err(Failed::Reading)?;
-        Ok(svd(whole.view())?.truncated(rank))
-    }
-
-    fn norm(&self) -> Result<f64> {
-        let mut square = 0.0;
-        self.panels(|_, panel| {
-            square += panel.iter().map(|v| v * v).sum::<f64>();
-            Ok(())
-        })?;
-        Ok(square.sqrt())
-    }
-}
-
-/// What a pass over a weight fails with.
-#[derive(Debug)]
-enum Failed {
-    Reading(Error),
-    Decomposing(lorakit_linalg::Error),
-}
-
-impl Failed {
-    fn placed(self, path: &str) -> Error {
-        match self {
-            Failed::Reading(error) => error,
-            Failed::Decomposing(error) => of_linalg(&error, path),
-        }
-    }
-}
-
-impl From<lorakit_linalg::Error> for Failed {
-    fn from(error: lorakit_linalg::Error) -> Self {
-        Failed::Decomposing(error)
-    }
-}
-
-impl LinearOperator for DoraDelta {
-    type Error = Failed;
-
-    fn rows(&self) -> usize {
-        self.weight.info().rows_cols().0
-    }
-
-    fn cols(&self) -> usize {
-        self.weight.info().rows_cols().1
-    }
-
-    fn apply(&self, x: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
-        let mut product = Array2::zeros((self.rows(), x.ncols()));
-        self.panels(|rows, panel| {
-            product.slice_axis_mut(Dimension(0), rows.into()).assign(&panel.dot(&x));
-            Ok(())
-        })
-        .map_err(Failed::Reading)?;
-        Ok(product)
-    }
-
-    fn apply_transposed(&self, y: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
-        let mut product = Array2::zeros((self.cols(), y.ncols()));
-        self.panels(|rows, panel| {
-            product += &panel.t().dot(&y.slice_axis(Dimension(0), rows.into()));
-            Ok(())
-        })
-        .map_err(Failed::Reading)?;
-        Ok(product)
     }
 }

@@ -3,8 +3,11 @@
 mod approximate;
 pub mod combine;
 pub mod convert;
+pub mod diff;
+pub mod extract;
 pub mod inspect;
 pub mod merge;
+mod panels;
 mod publish_adapter;
 pub mod quantize;
 pub mod reduce;

@@ -89,7 +89,7 @@ pub(super) fn add(out: &mut [f32], w: &[f32], delta: &[f32]) -> bool {
 
 /// Whether every value is finite.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub(super) fn all_finite(values: &[f32]) -> bool {
+pub(crate) fn all_finite(values: &[f32]) -> bool {
     values.iter().fold(0, |bad, &v| bad | not_finite(v)) == 0
 }
 

@@ -36,6 +36,7 @@ pub(crate) use computed::Inputs;
 pub use digest::{DataDigest, FileDigest};
 pub use factor::{Factor, LowRank};
 pub use float8::Fp8;
+pub(crate) use kernel::all_finite;
 pub use pack::{Packed, Packer, Part};
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};

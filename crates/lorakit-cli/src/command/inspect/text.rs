@@ -34,7 +34,7 @@ pub(super) fn field(text: &mut String, label: &str, value: impl Display) {
 }
 
 /// Lines of at most `width` columns; a longer word stays whole.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(in crate::command) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().map_or(0, |l| l.chars().count());

@@ -22,7 +22,12 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         mapped.push(Mapped { module: module.path.clone(), name, how: Vec::new() });
     }
     for saved in &adapter.saved {
-        let name = format!("base_model.model.{}", saved.name);
+        // Beside factors, the layer's own parameters are a level deeper.
+        let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
+        let name = match adapter.modules.iter().any(|module| module.path == path) {
+            true => format!("base_model.model.{path}.base_layer.{leaf}"),
+            false => format!("base_model.model.{}", saved.name),
+        };
         tensors.push(OutputTensor::copy(saved.tensor.clone()).named(&name));
     }
     for rows in &adapter.token_rows {
@@ -78,13 +83,14 @@ fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
     default("inference_mode", true.into());
     default("init_lora_weights", true.into());
     default("lora_dropout", json!(0.0));
-    default("modules_to_save", saved_modules(adapter));
+    default("modules_to_save", saved_modules(adapter, options));
     if !holds(&config, adapter) {
         set_ranks(&mut config, &adapter.modules)?;
     }
     let has = |name: &str, config: &Map<String, Value>| !config.get(name).is_none_or(Value::is_null);
     if !has("target_modules", &config) && !has("target_parameters", &config) {
-        config.insert("target_modules".into(), target_modules(&adapter.modules, options).into());
+        let paths = adapter.modules.iter().map(|module| module.path.as_str());
+        config.insert("target_modules".into(), names_of(paths, options).into());
     }
     let magnitudes = adapter.modules.iter().filter(|m| m.magnitude.is_some()).count();
     if adapter.config.raw.is_empty() && magnitudes > 0 && magnitudes < adapter.modules.len() {
@@ -183,33 +189,34 @@ fn regex_escaped(path: &str) -> String {
         .collect()
 }
 
-/// The names of modules by which PEFT finds them: `q_proj` where every layer has one, else whole paths.
-fn target_modules(modules: &[Module], options: &DraftOptions<'_>) -> Vec<String> {
+/// The names by which PEFT finds modules: `q_proj` where every layer has one among `paths`, else whole paths.
+fn names_of<'a>(paths: impl Iterator<Item = &'a str> + Clone, options: &DraftOptions<'_>) -> Vec<String> {
     let layer = |path: &str| path.split('.').find_map(|c| c.parse::<usize>().ok());
     let leaf = |path: &str| path.rsplit('.').next().unwrap_or_default().to_string();
-    let last = modules.iter().filter_map(|m| layer(&m.path)).max().map_or(0, |last| last + 1);
+    let last = paths.clone().filter_map(layer).max().map_or(0, |last| last + 1);
     let layers = options.base.and_then(|base| base.layers().ok()).unwrap_or(last);
     let mut of_leaf: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    for module in modules {
-        let layers = of_leaf.entry(leaf(&module.path)).or_default();
-        layers.extend(layer(&module.path));
+    for path in paths.clone() {
+        let layers = of_leaf.entry(leaf(path)).or_default();
+        layers.extend(layer(path));
     }
     let everywhere = |leaf: &String| of_leaf.get(leaf).is_some_and(|l| l.is_empty() || l.len() == layers);
-    let names = modules.iter().map(|module| {
-        let leaf = leaf(&module.path);
-        if everywhere(&leaf) { leaf } else { module.path.clone() }
+    let names = paths.map(|path| {
+        let leaf = leaf(path);
+        if everywhere(&leaf) { leaf } else { path.to_string() }
     });
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn saved_modules(adapter: &Adapter) -> Value {
-    let module = |name: &str| {
-        let path = name.rsplit_once('.').map_or(name, |(module, _)| module);
-        path.rsplit('.').next().unwrap_or(path).to_string()
-    };
-    let names: BTreeSet<String> = adapter.saved.iter().map(|saved| module(&saved.name)).collect();
-    match names.is_empty() {
-        true => Value::Null,
-        false => names.into_iter().collect::<Vec<_>>().into(),
-    }
+/// What is saved whole, but for biases, where the configuration says that these are.
+fn saved_modules(adapter: &Adapter, options: &DraftOptions<'_>) -> Value {
+    let biases = adapter.config.raw.get("bias").and_then(Value::as_str).is_some_and(|bias| bias != "none");
+    let saved = |name: &str| adapter.saved.iter().any(|saved| saved.name == name);
+    let paths = adapter.saved.iter().filter_map(|s| {
+        let (path, leaf) = s.name.rsplit_once('.').unwrap_or((&s.name, ""));
+        let own = biases && leaf == "bias" && !saved(&format!("{path}.weight"));
+        (!own).then_some(path)
+    });
+    let names = names_of(paths, options);
+    if names.is_empty() { Value::Null } else { names.into() }
 }

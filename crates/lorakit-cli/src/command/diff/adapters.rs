@@ -1,0 +1,164 @@
+//! Two adapters.
+
+use std::fmt::{Display, Write as _};
+
+use lorakit::ops::diff::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide, State};
+use serde_json::{Value, json};
+
+use super::{
+    WORST, and_more, apart, cell, differ, field_json, fields, four, non_finite, relative, sums_json, tally,
+    tensor_json, tensors, word,
+};
+use crate::command::inspect::text::{number, print_table, table};
+use crate::ui::Ui;
+use crate::units;
+
+/// What there is to say in one line.
+pub(super) fn headline(found: &AdapterDiff) -> String {
+    let states = || found.modules.iter().map(|m| m.state).chain(found.parameters.iter().map(|p| p.state));
+    let differing = found.modules.iter().filter(|m| m.state.differs()).count();
+    let parameters = found.parameters.iter().filter(|p| p.state.differs()).count();
+    let format = if found.a.format == found.b.format { "" } else { ", in another format" };
+    if states().all(|s| s == State::Same) {
+        return format!("the same deltas{format}: every factor, byte for byte");
+    }
+    if !found.differs() {
+        return format!("the same deltas{}", if format.is_empty() { ", stored otherwise" } else { format });
+    }
+    if states().all(|s| !s.differs() || s == State::Recast) {
+        return format!("the same deltas within the rounding of their dtypes{format}");
+    }
+    if let Some(factor) = found.rescaled() {
+        return format!("B is {factor:.3} times A{format}");
+    }
+    if differing == 0 {
+        let all = units::plural(found.parameters.len(), "parameter");
+        return format!("the same deltas; {parameters} of {all} stored whole {}", differ(parameters));
+    }
+    if !found.modules.iter().any(ModuleDiff::shared) {
+        return format!("no module in common: {}", tally(found.modules.iter().map(|m| m.state)));
+    }
+    format!(
+        "{differing} of {} {}; cosine of all deltas {}, ||B - A|| = {} ||A||",
+        units::plural(found.modules.len(), "module"),
+        differ(differing),
+        cell(found.total.cosine(), four),
+        cell(found.total.distance(), number),
+    )
+}
+
+/// All below the first line.
+pub(super) fn report(found: &AdapterDiff, ui: &Ui) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "  A  {}", side(&found.a, found.modules.iter().filter_map(|m| m.a.as_ref())));
+    let _ = writeln!(text, "  B  {}", side(&found.b, found.modules.iter().filter_map(|m| m.b.as_ref())));
+    if !found.modules.is_empty() {
+        let _ = writeln!(text, "  modules: {}", tally(found.modules.iter().map(|m| m.state)));
+    }
+    if !found.parameters.is_empty() {
+        let _ = writeln!(text, "  stored whole: {}", tally(found.parameters.iter().map(|p| p.state)));
+    }
+    if found.parameters.iter().any(|p| p.name.ends_with("(DoRA magnitude)")) {
+        text += "  DoRA: the low-rank parts are compared as deltas, the magnitudes as vectors\n";
+    }
+    text += &non_finite(&found.parameters);
+    text += &fields(&found.config, "configuration", ui);
+    // One line says it all where every module is rescaled alike.
+    if ui.verbose || found.rescaled().is_none() {
+        text += &modules(&found.modules, ui);
+    }
+    text + &tensors(&found.parameters, "stored whole", ui)
+}
+
+fn side<'a>(side: &AdapterSide, modules: impl Iterator<Item = &'a ModuleSide> + Clone) -> String {
+    let dtypes = modules.clone().flat_map(|m| [m.dtypes.0, m.dtypes.1]);
+    format!(
+        "`{}` ({}, {}, rank {}, scale {}, {})",
+        side.path.display(),
+        side.format,
+        units::plural(side.modules, "module"),
+        distinct(modules.clone().map(|m| m.rank)),
+        distinct(modules.clone().map(|m| number(m.scale))),
+        distinct(dtypes),
+    )
+}
+
+/// The different values, at most three.
+fn distinct<T: Display>(values: impl Iterator<Item = T>) -> String {
+    let mut known: Vec<String> = Vec::new();
+    for value in values.map(|v| v.to_string()) {
+        if !known.contains(&value) {
+            known.push(value);
+        }
+    }
+    match known.len() {
+        0 => "-".into(),
+        1..=3 => known.join(" "),
+        _ => format!("{} ...", known[..3].join(" ")),
+    }
+}
+
+fn modules(modules: &[ModuleDiff], ui: &Ui) -> String {
+    let mut rows: Vec<&ModuleDiff> = modules.iter().filter(|m| ui.verbose || m.state.differs()).collect();
+    if !ui.verbose {
+        let distance = |m: &ModuleDiff| apart(m.sums.filter(|_| m.shared()).and_then(|s| s.distance()));
+        rows.sort_by(|x, y| distance(y).total_cmp(&distance(x)));
+    }
+    let more = if ui.verbose { 0 } else { rows.len().saturating_sub(WORST) };
+    rows.truncate(rows.len() - more);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let title = if more > 0 { "module (furthest apart first)" } else { "module" };
+    let mut lines = table(&[title, "is", "ranks", "|A|", "|B|", "|B|/|A|", "cosine", "|B-A|/|A|"]);
+    for m in rows {
+        let sums = |present: bool| m.sums.filter(|_| present);
+        let both = sums(m.shared());
+        let rank = |side: &Option<ModuleSide>| side.as_ref().map_or("-".into(), |s| s.rank.to_string());
+        lines.add_row([
+            m.path.clone(),
+            word(m.state),
+            format!("{} {}", rank(&m.a), rank(&m.b)),
+            cell(sums(m.a.is_some()).map(|s| s.norms().0), number),
+            cell(sums(m.b.is_some()).map(|s| s.norms().1), number),
+            cell(both.and_then(|s| s.ratio()), number),
+            cell(both.and_then(|s| s.cosine()), four),
+            cell(both.and_then(|s| s.distance()), relative),
+        ]);
+    }
+    let mut text = String::from("\n");
+    print_table(&mut text, &lines);
+    text + &and_more(more, "")
+}
+
+pub(super) fn object(found: &AdapterDiff) -> Value {
+    let side = |side: &AdapterSide| json!({ "path": side.path.display().to_string(), "format": side.format, "modules": side.modules });
+    let of_module = |side: &Option<ModuleSide>| {
+        side.as_ref().map(|s| {
+            json!({
+                "rank": s.rank, "scale": s.scale, "dtypes": [s.dtypes.0.name(), s.dtypes.1.name()],
+                "shape": [s.shape.0, s.shape.1],
+            })
+        })
+    };
+    let modules = found.modules.iter().map(|m| {
+        let mut object = json!({
+            "module": m.path, "state": m.state.name(), "a": of_module(&m.a), "b": of_module(&m.b),
+            "deltas": m.sums.as_ref().map(sums_json),
+        });
+        if let State::Rescaled(factor) = m.state {
+            object["factor"] = factor.into();
+        }
+        object
+    });
+    json!({
+        "of": "adapters",
+        "a": side(&found.a),
+        "b": side(&found.b),
+        "factor": found.rescaled(),
+        "deltas": sums_json(&found.total),
+        "configuration": found.config.iter().map(field_json).collect::<Vec<_>>(),
+        "modules": modules.collect::<Vec<_>>(),
+        "parameters": found.parameters.iter().map(tensor_json).collect::<Vec<_>>(),
+    })
+}

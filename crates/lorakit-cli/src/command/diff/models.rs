@@ -1,0 +1,148 @@
+//! Two models.
+
+use std::fmt::Write as _;
+
+use lorakit::ops::diff::{KindDiff, ModelDiff, ModelSide, State, TensorDiff};
+use lorakit_tensor::Format;
+use serde_json::{Value, json};
+
+use super::{
+    and_more, cell, differ, field_json, fields, four, non_finite, relative, sums_json, tally, tensor_json,
+    tensors,
+};
+use crate::command::inspect::text::{WIDTH, number, print_table, table, wrap};
+use crate::ui::Ui;
+use crate::units;
+
+/// Kinds of layers without `--verbose`.
+const KINDS: usize = 12;
+
+/// What there is to say in one line.
+pub(super) fn headline(found: &ModelDiff) -> String {
+    let (n, all) = (found.tensors.len(), units::plural(found.tensors.len(), "tensor"));
+    let states = || found.tensors.iter().map(|t| t.state);
+    let differing = states().filter(|s| s.differs()).count();
+    let of_config = found.config.iter().filter(|f| !f.record).count();
+    let config = match of_config {
+        0 => String::new(),
+        n => format!("; {} of the configuration {}", units::plural(n, "field"), differ(n)),
+    };
+    if states().all(|s| s == State::Same) {
+        return format!("the same: {n} of {all}, byte for byte{config}");
+    }
+    if differing == 0 {
+        return format!("the same values in {n} of {all}, stored otherwise{config}");
+    }
+    if states().all(|s| !s.differs() || s == State::Recast) {
+        let dtypes = dtypes(found.tensors.iter().filter(|t| t.state == State::Recast));
+        return format!("the same values but for the rounding between {dtypes}, in {n} of {all}{config}");
+    }
+    if found.kinds.is_empty() {
+        return format!("no tensor in common: {}", tally(states()));
+    }
+    let change = cell(found.total.distance(), relative);
+    let added = found.deltas.map_or(String::new(), |deltas| {
+        let (cosine, ratio) = (cell(deltas.cosine(), four), cell(deltas.ratio(), number));
+        format!("; cosine of A - W and B - W {cosine}, norms 1 : {ratio}")
+    });
+    format!("{differing} of {all} {} by {change} of ||A||{added}", differ(differing))
+}
+
+/// The dtypes of these tensors, as words of a sentence.
+fn dtypes<'a>(tensors: impl Iterator<Item = &'a TensorDiff>) -> String {
+    let mut known: Vec<&str> = tensors.flat_map(|t| [&t.a, &t.b]).flatten().map(|s| s.dtype.name()).collect();
+    known.sort_unstable();
+    known.dedup();
+    known.join(" and ")
+}
+
+/// All below the first line.
+pub(super) fn report(found: &ModelDiff, ui: &Ui) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "  A  {}", side(&found.a));
+    let _ = writeln!(text, "  B  {}", side(&found.b));
+    if let Some(base) = &found.base {
+        let _ = writeln!(text, "  W  `{}`", base.display());
+    }
+    let _ = writeln!(text, "  tensors: {}", tally(found.tensors.iter().map(|t| t.state)));
+    text += &non_finite(&found.tensors);
+    text += &fields(&found.config, "configuration", ui);
+    if found.tensors.iter().any(|t| t.state.differs()) {
+        text += &kinds(&found.kinds, ui);
+    }
+    text + &tensors(&found.tensors, "tensor", ui)
+}
+
+fn side(side: &ModelSide) -> String {
+    let format = match side.format {
+        Format::Gguf => "GGUF",
+        Format::Safetensors => "safetensors",
+        Format::Torch => "Torch",
+    };
+    let packing = side.packing.as_ref().map_or(String::new(), |packing| format!(", {packing}"));
+    let (tensors, values) = (units::plural(side.tensors, "tensor"), units::count(side.parameters));
+    format!("`{}` ({format}{packing}, {tensors}, {values} parameters)", side.path.display())
+}
+
+fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
+    let (changed, unchanged): (Vec<&KindDiff>, Vec<&KindDiff>) = kinds.iter().partition(|k| k.differing > 0);
+    let shown = if ui.verbose { changed.len() } else { changed.len().min(KINDS) };
+    let deltas = kinds.iter().any(|k| k.deltas.is_some());
+    let mut header = vec!["kind of layer", "tensors", "differ", "mean change", "max change"];
+    header.extend(if deltas { &["|A-W|", "|B-W|", "cos"][..] } else { &[] });
+    let mut lines = table(&header);
+    for kind in &changed[..shown] {
+        let mut row = vec![
+            kind.kind.clone(),
+            kind.tensors.to_string(),
+            kind.differing.to_string(),
+            cell(Some(kind.mean).filter(|v| v.is_finite()), relative),
+            cell(Some(kind.max).filter(|v| v.is_finite()), relative),
+        ];
+        if deltas {
+            row.push(cell(kind.deltas.map(|d| d.norms().0), number));
+            row.push(cell(kind.deltas.map(|d| d.norms().1), number));
+            row.push(cell(kind.deltas.and_then(|d| d.cosine()), four));
+        }
+        lines.add_row(row);
+    }
+    let mut text = String::new();
+    if shown > 0 {
+        text.push('\n');
+        print_table(&mut text, &lines);
+        text += &and_more(changed.len() - shown, " kinds");
+    }
+    let names: Vec<&str> = unchanged.iter().map(|k| k.kind.as_str()).collect();
+    if !names.is_empty() {
+        for (i, line) in wrap(&names.join(", "), WIDTH - 13).iter().enumerate() {
+            let _ = writeln!(text, "  {:10} {line}", if i == 0 { "unchanged:" } else { "" });
+        }
+    }
+    text
+}
+
+pub(super) fn object(found: &ModelDiff) -> Value {
+    let side = |side: &ModelSide| {
+        json!({
+            "path": side.path.display().to_string(), "packing": side.packing, "tensors": side.tensors,
+            "parameters": side.parameters,
+        })
+    };
+    let kinds = found.kinds.iter().map(|k| {
+        json!({
+            "kind": k.kind, "tensors": k.tensors, "differing": k.differing, "mean": k.mean, "max": k.max,
+            "values": sums_json(&k.whole), "deltas": k.deltas.as_ref().map(sums_json),
+        })
+    });
+    json!({
+        "of": "models",
+        "a": side(&found.a),
+        "b": side(&found.b),
+        "base": found.base.as_ref().map(|base| base.display().to_string()),
+        "values": sums_json(&found.total),
+        "deltas": found.deltas.as_ref().map(sums_json),
+        "configuration": found.config.iter().map(field_json).collect::<Vec<_>>(),
+        "kinds": kinds.collect::<Vec<_>>(),
+        "tensors": found.tensors.iter().map(tensor_json).collect::<Vec<_>>(),
+    })
+}

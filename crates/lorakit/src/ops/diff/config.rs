@@ -1,0 +1,146 @@
+//! Configurations field by field.
+
+use serde_json::Value;
+
+use crate::adapter::AdapterConfig;
+use crate::model::ModelConfig;
+
+/// Fields of `config.json` that do not change what a model computes from its tensors.
+const RECORDS: &[&str] =
+    &["_name_or_path", "transformers_version", "dtype", "torch_dtype", "tie_word_embeddings", "use_cache"];
+
+/// A field that differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldDiff {
+    /// Its name; of nested objects, joined by dots.
+    pub field: String,
+    /// What A says; `None` if it does not.
+    pub a: Option<String>,
+    /// What B says.
+    pub b: Option<String>,
+    /// Whether it is a mere record, without effect on what is computed.
+    pub record: bool,
+}
+
+/// Scalar fields of two `config.json` that differ. `both` leaves out those that one of them lacks.
+pub(super) fn of_models(a: &ModelConfig, b: &ModelConfig, both: bool) -> Vec<FieldDiff> {
+    let mut fields = Vec::new();
+    objects(&a.json, &b.json, "", &mut fields);
+    fields.retain(|f| !both || f.a.is_some() && f.b.is_some());
+    fields
+}
+
+fn objects(a: &Value, b: &Value, prefix: &str, fields: &mut Vec<FieldDiff>) {
+    let keys = |v: &Value| v.as_object().map_or_else(Vec::new, |map| map.keys().cloned().collect());
+    let mut names: Vec<String> = keys(a);
+    names.extend(keys(b));
+    names.sort();
+    names.dedup();
+    for name in names {
+        let (x, y) = (&a[name.as_str()], &b[name.as_str()]);
+        let field = format!("{prefix}{name}");
+        let object = |v: &Value| v.is_object() || v.is_null();
+        // How weights are packed shows in the tensors.
+        if name == "quantization_config" {
+            continue;
+        } else if !alike(x, y) && object(x) && object(y) {
+            objects(x, y, &format!("{field}."), fields);
+        } else if !alike(x, y) && ![x, y].iter().any(|v| v.is_array() || v.is_object()) {
+            let record = RECORDS.contains(&name.as_str());
+            fields.push(FieldDiff { field, a: scalar(x), b: scalar(y), record });
+        }
+    }
+}
+
+/// Whether two scalars say the same; GGUF keeps numbers as f32.
+fn alike(a: &Value, b: &Value) -> bool {
+    a == b || matches!((a.as_f64(), b.as_f64()), (Some(x), Some(y)) if x as f32 == y as f32)
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+/// What differs of two adapters' configurations and matters to who reads it. All of it is a record, since the deltas
+/// themselves are compared; and formats without a configuration say little.
+pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff> {
+    let mut fields = Vec::new();
+    let mut field = |name: &str, a: Option<String>, b: Option<String>| {
+        if a != b {
+            fields.push(FieldDiff { field: name.into(), a, b, record: true });
+        }
+    };
+    if let (Some(x), Some(y)) = (&a.base_model, &b.base_model) {
+        field("base_model", Some(x.clone()), Some(y.clone()));
+    }
+    if let (Some(x), Some(y)) = (a.r, b.r) {
+        field("r", Some(x.to_string()), Some(y.to_string()));
+    }
+    if let (Some(x), Some(y)) = (a.alpha, b.alpha) {
+        field("lora_alpha", Some(x.to_string()), Some(y.to_string()));
+    }
+    if a.raw.is_empty() || b.raw.is_empty() {
+        return fields;
+    }
+    let flags = [
+        ("use_rslora", a.use_rslora, b.use_rslora),
+        ("use_dora", a.use_dora, b.use_dora),
+        ("lora_bias", a.lora_bias, b.lora_bias),
+        ("fan_in_fan_out", a.fan_in_fan_out, b.fan_in_fan_out),
+    ];
+    for (name, x, y) in flags {
+        field(name, Some(x.to_string()), Some(y.to_string()));
+    }
+    field("init_lora_weights", Some(a.init.clone()), Some(b.init.clone()));
+    field("bias", Some(a.bias.clone()), Some(b.bias.clone()));
+    let lists = [
+        ("target_modules", &a.target_modules, &b.target_modules),
+        ("target_parameters", &a.target_parameters, &b.target_parameters),
+        ("modules_to_save", &a.modules_to_save, &b.modules_to_save),
+    ];
+    for (name, x, y) in lists {
+        field(name, without(x, y), without(y, x));
+    }
+    fields
+}
+
+/// What a list has and the other has not.
+fn without(list: &[String], other: &[String]) -> Option<String> {
+    let mut more: Vec<&str> = list.iter().filter(|x| !other.contains(x)).map(String::as_str).collect();
+    more.sort_unstable();
+    (!more.is_empty()).then(|| format!("+ {}", more.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn scalars_that_differ() {
+        let a = json!({
+            "theta": 1e4, "eps": 1e-5, "l": [1], "n": null, "text": {"h": 4}, "dtype": "x", "scaling": {"factor": 8},
+            "quantization_config": {"bits": 4},
+        });
+        let b = json!({"theta": 5e5, "eps": 1e-5f32, "l": [2], "m": true, "text": {"h": 5}, "dtype": "y"});
+        let (a, b) = (ModelConfig { json: a }, ModelConfig { json: b });
+        let found: Vec<String> = of_models(&a, &b, false)
+            .iter()
+            .map(|f| format!("{} {:?} {:?} {}", f.field, f.a.as_deref(), f.b.as_deref(), f.record))
+            .collect();
+        let expected = [
+            "dtype Some(\"x\") Some(\"y\") true",
+            "m None Some(\"true\") false",
+            "scaling.factor Some(\"8\") None false",
+            "text.h Some(\"4\") Some(\"5\") false",
+            "theta Some(\"10000.0\") Some(\"500000.0\") false",
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(of_models(&a, &b, true).len(), 3);
+    }
+}

@@ -1,0 +1,171 @@
+//! What is different between two adapters, or two models, and by how much.
+//!
+//! Adapters are compared by their deltas, from the factors: two files that change a model alike are equal, whatever
+//! their format, scale or rank. Models are compared value by value, in pieces, so that memory does not grow with
+//! them.
+
+mod adapters;
+mod config;
+mod delta;
+mod kinds;
+mod measure;
+mod models;
+mod sums;
+mod tensor;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+
+use lorakit_tensor::ReadMode;
+
+pub use adapters::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide};
+pub use config::FieldDiff;
+pub use kinds::KindDiff;
+pub use models::{ModelDiff, ModelSide};
+pub use sums::Sums;
+pub use tensor::{Change, Stored, TensorDiff};
+
+use super::inspect::is_adapter;
+use super::publish_adapter::bare;
+use crate::plan::{Progress, pool};
+use crate::{Error, ErrorKind, Result};
+
+/// What to compare.
+#[derive(Debug, Clone)]
+pub struct DiffOptions {
+    /// An adapter or a model.
+    pub a: PathBuf,
+    /// The other one.
+    pub b: PathBuf,
+    /// The base model of both: formats of adapters may need it; of models, what they add to it is compared too.
+    pub base: Option<PathBuf>,
+    /// Threads; 0 is one for each core.
+    pub threads: usize,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+/// What was found.
+#[derive(Debug, Clone)]
+pub enum Diff {
+    /// Of two adapters.
+    Adapters(Box<AdapterDiff>),
+    /// Of two models.
+    Models(Box<ModelDiff>),
+}
+
+/// What became of a tensor, or of the delta of a module, between A and B.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum State {
+    /// The same stored bytes.
+    Same,
+    /// The same values, stored otherwise; deltas within 1e-6 of their norm, or zero and not there.
+    Equal,
+    /// The same values but for the rounding to the coarser dtype of the two.
+    Recast,
+    /// B is A times this number.
+    Rescaled(f64),
+    /// Other values.
+    Different,
+    /// Of another shape.
+    Reshaped,
+    /// Only A has it.
+    OnlyA,
+    /// Only B has it.
+    OnlyB,
+    /// Other bytes, of a dtype that cannot be decoded.
+    Undecodable,
+    /// A delta that cannot be computed: factors hold values that are no numbers.
+    NonFinite,
+}
+
+impl State {
+    /// Whether there is a difference in value.
+    pub fn differs(self) -> bool {
+        !matches!(self, State::Same | State::Equal)
+    }
+
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Same => "same",
+            State::Equal => "equal",
+            State::Recast => "recast",
+            State::Rescaled(_) => "rescaled",
+            State::Different => "different",
+            State::Reshaped => "reshaped",
+            State::OnlyA => "only_a",
+            State::OnlyB => "only_b",
+            State::Undecodable => "undecodable",
+            State::NonFinite => "non_finite",
+        }
+    }
+}
+
+/// Compares two adapters or two models.
+///
+/// # Errors
+/// [`ErrorKind::WrongRole`] for an adapter and a model; whatever opening them turns up: see
+/// [`Adapter::open`](crate::adapter::Adapter::open) and [`Model::open_as_hf`](crate::Model::open_as_hf);
+/// [`ErrorKind::Interrupted`].
+pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
+    let adapters = [is_adapter(&options.a, options.mode)?, is_adapter(&options.b, options.mode)?];
+    let (adapter, model) = match adapters {
+        [true, true] => {
+            let found = pool(options.threads)?.install(|| adapters::diff(options, progress))?;
+            return Ok(Diff::Adapters(Box::new(found)));
+        }
+        [false, false] => {
+            let found = pool(options.threads)?.install(|| models::diff(options, progress))?;
+            return Ok(Diff::Models(Box::new(found)));
+        }
+        [true, false] => (&options.a, &options.b),
+        [false, true] => (&options.b, &options.a),
+    };
+    let message =
+        format!("is an adapter and `{}` a model; only two of a kind can be compared", model.display());
+    Err(Error::new(ErrorKind::WrongRole, message).at(adapter))
+}
+
+/// Which of `a` belongs to which of `b`: by name, else by name without the prefixes of wrappers. In the order of `a`,
+/// then what only `b` has.
+fn pairs(a: &[&str], b: &[&str]) -> Vec<(Option<usize>, Option<usize>)> {
+    let exact: HashMap<&str, usize> = b.iter().enumerate().map(|(j, name)| (*name, j)).collect();
+    let known: HashSet<&str> = a.iter().copied().collect();
+    let loose = b.iter().enumerate().filter(|(_, name)| !known.contains(*name));
+    let loose: HashMap<&str, usize> = loose.map(|(j, name)| (bare(name), j)).collect();
+    let mut taken = vec![false; b.len()];
+    let mut found = Vec::new();
+    for (i, name) in a.iter().enumerate() {
+        let other = exact.get(name).or_else(|| loose.get(bare(name))).copied().filter(|&j| !taken[j]);
+        if let Some(j) = other {
+            taken[j] = true;
+        }
+        found.push((Some(i), other));
+    }
+    found.extend((0..b.len()).filter(|&j| !taken[j]).map(|j| (None, Some(j))));
+    found
+}
+
+/// The error of a run that the caller stopped.
+fn go_on(progress: &dyn Progress) -> Result<()> {
+    match progress.cancelled() {
+        true => Err(Error::new(ErrorKind::Interrupted, "stopped before everything was compared")),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_paired_also_behind_prefixes() {
+        let a = ["model.layers.0.q", "model.norm", "lm_head"];
+        let b = ["lm_head", "language_model.model.layers.0.q", "extra", "model.norm"];
+        let expected = [(Some(0), Some(1)), (Some(1), Some(3)), (Some(2), Some(0)), (None, Some(2))];
+        assert_eq!(pairs(&a, &b), expected);
+        // Both spellings in one file are two things.
+        assert_eq!(pairs(&["x.q"], &["model.x.q", "x.q"]), [(Some(0), Some(1)), (None, Some(0))]);
+    }
+}

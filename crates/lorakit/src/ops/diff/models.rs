@@ -1,0 +1,124 @@
+//! Two models: tensor against tensor, with what each adds to a base if there is one.
+
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::Format;
+use rayon::prelude::*;
+
+use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds, pairs};
+use crate::fit::{self, BaseView};
+use crate::plan::Progress;
+use crate::{Model, Result, TensorRef};
+
+/// What two models have in common, and what not.
+#[derive(Debug, Clone)]
+pub struct ModelDiff {
+    /// The first.
+    pub a: ModelSide,
+    /// The second.
+    pub b: ModelSide,
+    /// The base that both come from, if it was named.
+    pub base: Option<PathBuf>,
+    /// Every tensor, in the order of A, then those that only B has.
+    pub tensors: Vec<TensorDiff>,
+    /// The tensors that could be measured, by kind of layer; those that changed most come first.
+    pub kinds: Vec<KindDiff>,
+    /// Scalar fields of `config.json` that differ.
+    pub config: Vec<FieldDiff>,
+    /// Of all values of the tensors that could be measured.
+    pub total: Sums,
+    /// Of what A and B add to the base, all tensors together; `None` without a base.
+    pub deltas: Option<Sums>,
+}
+
+/// One of the models.
+#[derive(Debug, Clone)]
+pub struct ModelSide {
+    /// Its path.
+    pub path: PathBuf,
+    /// The container of its tensors.
+    pub format: Format,
+    /// How its weights are packed, e.g. `bitsandbytes NF4`.
+    pub packing: Option<String>,
+    /// Number of its tensors.
+    pub tensors: usize,
+    /// Number of their values.
+    pub parameters: u64,
+}
+
+impl ModelDiff {
+    /// Whether the models do not compute the same.
+    pub fn differs(&self) -> bool {
+        self.tensors.iter().any(|t| t.state.differs()) || self.config.iter().any(|f| !f.record)
+    }
+}
+
+pub(super) fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<ModelDiff> {
+    let open = |path: &Path| Model::open_as_hf(path, options.mode, None);
+    let (a, b) = (open(&options.a)?, open(&options.b)?);
+    let base = options.base.as_deref().map(open).transpose()?;
+    let order = pairs(&names(&a), &names(&b));
+    let name_of = |(i, j): &(Option<usize>, Option<usize>)| {
+        let info = i.map(|i| &a.tensors()[i]).or(j.map(|j| &b.tensors()[j]));
+        info.map_or("", |info| info.name.as_str())
+    };
+    let all: Vec<&str> = order.iter().map(name_of).collect();
+    let of_base = base.as_ref().map_or_else(Vec::new, |base| pairs(&all, &names(base)));
+    let one = |place: usize| {
+        go_on(progress)?;
+        let ((i, j), name) = (order[place], all[place]);
+        let x = tensor(&a, i, name);
+        let y = tensor(&b, j, name);
+        let w = base.as_ref().and_then(|base| tensor(base, of_base[place].1, name));
+        TensorDiff::of(name, x.as_ref(), y.as_ref(), w.as_ref(), progress)
+    };
+    let tensors = (0..order.len()).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+    let (mut total, mut deltas) = (Sums::default(), base.as_ref().map(|_| Sums::default()));
+    for change in tensors.iter().filter_map(|t| t.change.as_ref()) {
+        total += change.whole;
+        if let (Some(all), Some(of_tensor)) = (&mut deltas, change.deltas) {
+            *all += of_tensor;
+        }
+    }
+    let config = match (&a.config, &b.config) {
+        // Metadata of GGUF say less than a `config.json`.
+        (Some(x), Some(y)) => config::of_models(x, y, a.is_gguf() || b.is_gguf()),
+        _ => Vec::new(),
+    };
+    Ok(ModelDiff {
+        a: ModelSide::of(&a),
+        b: ModelSide::of(&b),
+        base: options.base.clone(),
+        kinds: kinds::by_kind(&tensors),
+        tensors,
+        config,
+        total,
+        deltas,
+    })
+}
+
+impl ModelSide {
+    fn of(model: &Model) -> Self {
+        ModelSide {
+            path: model.path.clone(),
+            format: model.checkpoint().format(),
+            packing: model.packing.as_ref().map(|packing| packing.scheme.to_string()),
+            tensors: model.tensors().len(),
+            parameters: model.parameters(),
+        }
+    }
+}
+
+fn names(model: &Model) -> Vec<&str> {
+    model.tensors().iter().map(|t| t.name.as_str()).collect()
+}
+
+/// Tensor `index`; without one, the embedding for a head that is not stored because the two are tied.
+fn tensor(model: &Model, index: Option<usize>, name: &str) -> Option<TensorRef> {
+    if index.is_some() || !fit::is_head(name.trim_end_matches(".weight")) {
+        return index.map(|index| model.tensor(index));
+    }
+    let view = BaseView::new(model.tensors(), model.config.as_ref());
+    let embedding = view.embedding().filter(|_| view.tied() && view.head().is_none());
+    embedding.map(|index| model.tensor(index))
+}

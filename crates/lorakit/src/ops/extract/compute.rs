@@ -1,0 +1,178 @@
+//! One module, or one tensor that is saved whole.
+
+use lorakit_linalg::Svd;
+use ndarray::Array2;
+
+use super::difference::{Difference, Measured};
+use super::pair::{Pair, Part, Role};
+use super::{Became, Changed, ExtractOptions};
+use crate::adapter::factors::Factors;
+use crate::adapter::{Module, Scaling};
+use crate::ops::panels::{Panels, leading};
+use crate::{Result, TensorRef};
+
+/// Vectors beyond those that are wanted, at least, of the randomised decomposition.
+const OVERSAMPLING: usize = 10;
+
+/// A part of a pair of tensors.
+#[derive(Debug)]
+pub(super) struct Job<'a> {
+    pair: &'a Pair,
+    part: Option<&'a Part>,
+}
+
+/// A change, and what the adapter gets of it.
+#[derive(Debug)]
+pub(super) struct Done<'a> {
+    /// The tensor.
+    pub(super) tensor: &'a str,
+    pub(super) changed: Changed,
+    pub(super) sums: Measured,
+    pub(super) module: Option<Module>,
+    pub(super) saved: Option<TensorRef>,
+}
+
+/// The parts of all tensors, in order.
+pub(super) fn jobs(pairs: &[Pair]) -> Vec<Job<'_>> {
+    let mut jobs = Vec::new();
+    for pair in pairs {
+        match &pair.role {
+            Role::Factors(parts) => jobs.extend(parts.iter().map(|part| Job { pair, part: Some(part) })),
+            Role::Whole | Role::LeftOut => jobs.push(Job { pair, part: None }),
+        }
+    }
+    jobs
+}
+
+impl<'a> Job<'a> {
+    /// Bytes of the tuned tensor.
+    pub(super) fn bytes(&self) -> u64 {
+        let info = self.pair.tuned.info();
+        match self.part {
+            Some(part) => info.byte_len() * part.rows.len() as u64 / info.rows_cols().0.max(1) as u64,
+            None => info.byte_len(),
+        }
+    }
+
+    /// What changed, and what becomes of it; `None` for nothing.
+    ///
+    /// # Errors
+    /// As [`Difference::measure`].
+    pub(super) fn run(&self, options: &ExtractOptions) -> Result<Option<Done<'a>>> {
+        let Pair { name, base, tuned, role } = self.pair;
+        if let Some(base) = base
+            && base.same_values(tuned)?
+        {
+            return Ok(None);
+        }
+        let Some(part) = self.part else {
+            let wanted = !matches!(role, Role::LeftOut);
+            return whole(name, base.as_ref(), tuned, wanted);
+        };
+        let Some(base) = base else { return whole(name, None, tuned, true) };
+        let difference = Difference::new(base.clone(), tuned.clone()).of_rows(part.rows.clone());
+        let sums = difference.measure()?;
+        if sums.delta == 0.0 {
+            return Ok(None);
+        }
+        let svd = decompose(&difference, &sums, &part.path, options)?;
+        let (mut module, rank) = (None, svd.s.len());
+        // Both in the orientation of the stored weight, as they are stored.
+        let (mut left, mut right) =
+            (Array2::zeros((difference.dim().0, 0)), Array2::zeros((0, difference.dim().1)));
+        if rank > 0 {
+            let made = module_of(part, tuned, &svd, options)?;
+            let Factors { b, a, .. } = Factors::load(&made)?;
+            (left, right) = if part.transposed { (a.reversed_axes(), b.reversed_axes()) } else { (b, a) };
+            module = Some(made);
+        }
+        let compared = difference.compare(left.view(), right.view())?;
+        let norm = sums.delta.sqrt();
+        let changed = Changed {
+            name: part.path.clone(),
+            became: if rank > 0 { Became::Factors(rank) } else { Became::Noise },
+            shape: difference.dim(),
+            norm,
+            relative: Some(norm / sums.base.sqrt()),
+            residual: compared.residual / norm,
+            rounding: sums.rounding.map(f64::sqrt),
+            identical: compared.same,
+        };
+        Ok(Some(Done { tensor: name, changed, sums, module, saved: None }))
+    }
+}
+
+/// What becomes of a tensor without factors. Rows that the base does not have count as a change and not in its norm.
+fn whole<'a>(
+    name: &'a str,
+    base: Option<&TensorRef>,
+    tuned: &TensorRef,
+    wanted: bool,
+) -> Result<Option<Done<'a>>> {
+    let shape = tuned.info().rows_cols();
+    let sums = match base {
+        Some(base) => {
+            let rows = shape.0.min(base.info().rows_cols().0);
+            Difference::new(base.clone(), tuned.clone()).of_rows(0..rows).measure()?
+        }
+        None => {
+            let mut delta = 0.0;
+            tuned.for_each_piece(|values| {
+                delta += values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>()
+            })?;
+            Measured { delta, ..Measured::default() }
+        }
+    };
+    if sums.delta == 0.0 && base.is_some_and(|base| base.info().shape == tuned.info().shape) {
+        return Ok(None);
+    }
+    let norm = sums.delta.sqrt();
+    let changed = Changed {
+        name: name.into(),
+        became: if wanted { Became::Saved } else { Became::LeftOut },
+        shape,
+        norm,
+        relative: base.map(|_| norm / sums.base.sqrt()),
+        residual: if wanted { 0.0 } else { 1.0 },
+        rounding: Some(0.0),
+        identical: None,
+    };
+    let saved = wanted.then(|| tuned.clone());
+    Ok(Some(Done { tensor: name, changed, sums, module: None, saved }))
+}
+
+/// As many leading triplets as the rule wants.
+fn decompose(difference: &Difference, sums: &Measured, path: &str, options: &ExtractOptions) -> Result<Svd> {
+    let (rows, cols) = difference.dim();
+    let most = rows.min(cols).min(options.max_rank.unwrap_or(usize::MAX));
+    let mut count = options.rule.first().min(most);
+    loop {
+        let svd = leading(difference, count, OVERSAMPLING.max(count / 2), path)?;
+        match options.rule.choose(&svd.s, sums, (rows, cols)) {
+            Some(rank) => return Ok(svd.truncated(rank)),
+            None if count == most => return Ok(svd),
+            None => count = count.saturating_mul(4).min(most),
+        }
+    }
+}
+
+fn module_of(part: &Part, tuned: &TensorRef, svd: &Svd, options: &ExtractOptions) -> Result<Module> {
+    let (b, a) = svd.balanced_factors();
+    let (b, a) = if part.transposed { (a.reversed_axes(), b.reversed_axes()) } else { (b, a) };
+    let (mut of_a, mut of_b) = (vec![a.nrows(), a.ncols()], vec![b.nrows(), b.ncols()]);
+    // The kernel of a convolution is A's.
+    if let [_, inputs, kernel @ ..] = tuned.info().shape.as_slice()
+        && part.rows.len() == tuned.info().shape[0]
+        && !kernel.is_empty()
+    {
+        of_a = [&[a.nrows(), *inputs], kernel].concat();
+        of_b.extend(kernel.iter().map(|_| 1));
+    }
+    let tensor = |half: &str, shape: Vec<usize>, matrix: &Array2<f64>| {
+        let values: Vec<f32> = matrix.iter().map(|&v| v as f32).collect();
+        let name = format!("{}.lora_{half}.weight", part.path);
+        TensorRef::in_memory(&name, tuned.path(), options.dtype, shape, &values)
+    };
+    let (a, b) = (tensor("A", of_a, &a)?, tensor("B", of_b, &b)?);
+    Ok(Module::new(part.path.clone(), part.kind, a, b, Scaling::Fixed(1.0)))
+}

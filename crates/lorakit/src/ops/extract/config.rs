@@ -1,0 +1,104 @@
+//! What the configuration of an extracted adapter says.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use super::pair::{Pair, is_layer, module_of};
+use super::{ExtractOptions, Rule};
+use crate::adapter::{Adapter, Module, ModuleKind, Saved, is_local_path};
+use crate::fit::{self, BaseView};
+use crate::plan::Factor;
+use crate::{Model, ModelConfig, Result, TensorRef};
+
+/// What is saved whole: the tensors that changed, and all others of the modules they are in, because libraries take such
+/// modules as a whole. A layer's bias is none of its module's: those have a field of their own.
+pub(super) fn saved(pairs: &[Pair], changed: &HashSet<&str>) -> Vec<Saved> {
+    let layers: HashSet<&str> = pairs
+        .iter()
+        .filter(|pair| {
+            is_layer(&pair.name, &pair.tuned.info().shape) && !changed.contains(pair.name.as_str())
+        })
+        .map(|pair| module_of(&pair.name))
+        .collect();
+    let modules: HashSet<&str> = changed
+        .iter()
+        .filter(|name| name.ends_with(".weight") || name.ends_with(".bias"))
+        .map(|name| module_of(name))
+        .filter(|module| !layers.contains(module))
+        .collect();
+    let whole = |pair: &&Pair| {
+        let name = pair.name.as_str();
+        changed.contains(name)
+            || modules.contains(module_of(name)) && (name.ends_with(".weight") || name.ends_with(".bias"))
+    };
+    let saved = |pair: &Pair| Saved { name: pair.name.clone(), tensor: pair.tuned.clone() };
+    pairs.iter().filter(whole).map(saved).collect()
+}
+
+/// Gives the output embedding what the input embedding got, if they are one tensor before and after: as PEFT stores
+/// what it trained as one.
+pub(super) fn mirror_tied(adapter: &mut Adapter, base: &Model, tuned: &Model) -> Result<()> {
+    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let (Some(embedding), None, true) = (view.embedding(), view.head(), view.tied()) else { return Ok(()) };
+    if !tuned.config.as_ref().is_some_and(ModelConfig::tied) {
+        return Ok(());
+    }
+    let (name, head) = (&base.tensors()[embedding].name, view.head_name());
+    let saved = adapter.saved.iter().find(|saved| saved.name == *name).cloned();
+    let module = adapter.modules.iter().find(|module| module.path == module_of(name)).cloned();
+    if saved.is_none() && module.is_none() {
+        return Ok(());
+    }
+    adapter.saved.extend(saved.map(|saved| Saved { name: head.clone(), ..saved }));
+    if let Some(of_input) = module {
+        let transposed = |tensor: &TensorRef| {
+            let (rows, cols) = tensor.info().rows_cols();
+            Factor::matrix(tensor.clone(), rows, cols).transposed().to_tensor(vec![cols, rows])
+        };
+        let (a, b) = (transposed(&of_input.b)?, transposed(&of_input.a)?);
+        let path = module_of(&head).to_string();
+        adapter.modules.push(Module::new(path, ModuleKind::Linear, a, b, of_input.scaling));
+    }
+    adapter.config.ensure_weight_tying = true;
+    adapter.config.raw.insert("ensure_weight_tying".into(), true.into());
+    Ok(())
+}
+
+/// Fills in what a reader needs to know: biases, orientation, task, base.
+pub(super) fn describe(adapter: &mut Adapter, base: &Model, options: &ExtractOptions) {
+    let raw = &mut adapter.config.raw;
+    let weight_of = |saved: &Saved| format!("{}.weight", module_of(&saved.name));
+    let is_saved = |name: &str| adapter.saved.iter().any(|saved| saved.name == name);
+    if adapter.saved.iter().any(|saved| saved.name.ends_with(".bias") && !is_saved(&weight_of(saved))) {
+        raw.insert("bias".into(), "all".into());
+    }
+    if adapter.modules.iter().any(|m| fit::stored_transposed(base.config.as_ref(), &m.path) == Some(true)) {
+        raw.insert("fan_in_fan_out".into(), true.into());
+    }
+    // A new module is welcome in a base that lacks it if the configuration names it.
+    let is_new = |name: &str| base.tensors().iter().all(|tensor| tensor.name != name);
+    let new = adapter.saved.iter().filter(|saved| is_new(&saved.name));
+    adapter.config.modules_to_save = new.map(|saved| module_of(&saved.name).to_string()).collect();
+    let architecture = base.config.as_ref().and_then(|config| config.architecture()).unwrap_or_default();
+    let tasks = [
+        ("ForCausalLM", "CAUSAL_LM"),
+        ("LMHeadModel", "CAUSAL_LM"),
+        ("ForSequenceClassification", "SEQ_CLS"),
+        ("ForTokenClassification", "TOKEN_CLS"),
+        ("ForQuestionAnswering", "QUESTION_ANS"),
+    ];
+    if let Some((_, task)) = tasks.iter().find(|(class, _)| architecture.ends_with(class)) {
+        raw.insert("task_type".into(), (*task).into());
+    }
+    let name = base.config.as_ref().and_then(|config| config.entry("_name_or_path")?.as_str());
+    adapter.config.base_model =
+        name.filter(|name| !name.is_empty() && !is_local_path(name)).map(str::to_string);
+    let rule = match options.rule {
+        Rule::Rank(rank) => json!({ "rank": rank }),
+        Rule::Energy(share) => json!({ "energy": share }),
+        Rule::Auto => json!("auto"),
+    };
+    let record = json!({ "version": env!("CARGO_PKG_VERSION"), "rule": rule, "max_rank": options.max_rank });
+    adapter.metadata.insert("lorakit.extract".into(), record.to_string());
+}

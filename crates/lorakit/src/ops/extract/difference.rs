@@ -1,0 +1,218 @@
+//! What a tuned weight has that its base has not.
+
+use std::ops::Range;
+
+use lorakit_linalg::product;
+use lorakit_quant::{codec, encoder};
+use lorakit_tensor::DType;
+use ndarray::{ArrayView2, Axis};
+
+use crate::ops::panels::{PANEL, Panels};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// `D = T - W`: rows of the tuned tensor `T` less the same rows of the base's `W`.
+#[derive(Debug, Clone)]
+pub(super) struct Difference {
+    /// `W`.
+    pub(super) base: TensorRef,
+    /// `T`.
+    pub(super) tuned: TensorRef,
+    /// The rows, of [`TensorInfo::rows_cols`](lorakit_tensor::TensorInfo::rows_cols).
+    pub(super) rows: Range<usize>,
+}
+
+/// Sums over the values of a [`Difference`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Measured {
+    /// `||D||`, squared.
+    pub(super) delta: f64,
+    /// `||W||`, squared.
+    pub(super) base: f64,
+    /// The energy that rounding `T` to its dtype is expected to have put into `D`; `None` for quantised ones.
+    pub(super) rounding: Option<f64>,
+}
+
+/// How near factors come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Compared {
+    /// `||D - B A||`.
+    pub(super) residual: f64,
+    /// Share of the values of `W + B A`, rounded, that are those of `T`; `None` for quantised ones.
+    pub(super) same: Option<f64>,
+}
+
+impl Difference {
+    /// All rows.
+    pub(super) fn new(base: TensorRef, tuned: TensorRef) -> Self {
+        let rows = 0..tuned.info().rows_cols().0;
+        Difference { base, tuned, rows }
+    }
+
+    /// Some of the rows.
+    pub(super) fn of_rows(&self, rows: Range<usize>) -> Self {
+        Difference { rows, ..self.clone() }
+    }
+
+    /// Calls `each` with the base's and the tuned values of consecutive rows.
+    fn for_each_pair(&self, mut each: impl FnMut(Range<usize>, &[f32], &[f32]) -> Result<()>) -> Result<()> {
+        let (height, cols) = self.dim();
+        let (mut old, mut new) = (vec![0f32; PANEL.min(height) * cols], vec![0f32; PANEL.min(height) * cols]);
+        for start in (0..height).step_by(PANEL) {
+            let end = (start + PANEL).min(height);
+            let (old, new) = (&mut old[..(end - start) * cols], &mut new[..(end - start) * cols]);
+            let values = ((self.rows.start + start) * cols) as u64..((self.rows.start + end) * cols) as u64;
+            self.base.decode(values.clone(), old)?;
+            self.tuned.decode(values, new)?;
+            each(start..end, old, new)?;
+        }
+        Ok(())
+    }
+
+    /// One pass over all values.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`]; [`ErrorKind::Unsupported`] for a dtype without a decoder; if a file cannot be read.
+    pub(super) fn measure(&self) -> Result<Measured> {
+        let step = Step::of(self.tuned.info().dtype);
+        let mut m = Measured { rounding: step.map(|_| 0.0), ..Measured::default() };
+        self.for_each_pair(|_, old, new| {
+            for (&w, &t) in old.iter().zip(new) {
+                let (w64, d) = (f64::from(w), f64::from(t) - f64::from(w));
+                m.base += w64 * w64;
+                m.delta += d * d;
+                if let (Some(sum), Some(step)) = (&mut m.rounding, step) {
+                    *sum += step.variance(t);
+                }
+            }
+            match m.delta.is_finite() {
+                true => Ok(()),
+                false => Err(self.not_finite(old, new)),
+            }
+        })?;
+        Ok(m)
+    }
+
+    fn not_finite(&self, old: &[f32], new: &[f32]) -> Error {
+        let bad = |tensor: &TensorRef, values: &[f32]| {
+            let value = values.iter().find(|v| !v.is_finite())?;
+            let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
+            Some(error.tensor(&tensor.info().name).at(tensor.path()))
+        };
+        bad(&self.tuned, new).or_else(|| bad(&self.base, old)).unwrap_or_else(|| {
+            let message = "differs from the base by more than f64 can square";
+            Error::new(ErrorKind::NonFinite, message).tensor(&self.tuned.info().name).at(self.tuned.path())
+        })
+    }
+
+    /// Compares with the product of `b (rows, r)` and `a (r, cols)`.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub(super) fn compare(&self, b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Compared> {
+        let dtype = self.tuned.info().dtype;
+        let rounds = codec(dtype).zip(encoder(dtype)).filter(|_| Step::of(dtype).is_some());
+        let (mut square, mut equal, mut count) = (0.0, 0u64, 0u64);
+        let (mut bytes, mut rounded) = (Vec::new(), Vec::new());
+        self.for_each_pair(|rows, old, new| {
+            let delta = product(b.slice_axis(Axis(0), rows.into()), a);
+            for ((&w, &t), d) in old.iter().zip(new).zip(&delta) {
+                let left = f64::from(t) - f64::from(w) - d;
+                square += left * left;
+            }
+            if let Some((decoder, encoder)) = rounds {
+                rounded.clear();
+                rounded.extend(old.iter().zip(&delta).map(|(w, d)| w + *d as f32));
+                bytes.resize(dtype.byte_len(rounded.len() as u64).unwrap_or(0) as usize, 0);
+                encoder.encode(&rounded, &mut bytes);
+                decoder.decode(&bytes, &mut rounded);
+                equal += rounded.iter().zip(new).filter(|(x, t)| x == t).count() as u64;
+                count += new.len() as u64;
+            }
+            Ok(())
+        })?;
+        let same = rounds.map(|_| equal as f64 / count.max(1) as f64);
+        Ok(Compared { residual: square.sqrt(), same })
+    }
+}
+
+impl Panels for Difference {
+    fn dim(&self) -> (usize, usize) {
+        (self.rows.len(), self.tuned.info().rows_cols().1)
+    }
+
+    fn for_each_panel(
+        &self,
+        each: &mut dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()>,
+    ) -> Result<()> {
+        let (height, cols) = self.dim();
+        let mut panel = vec![0f64; PANEL.min(height) * cols];
+        self.for_each_pair(|rows, old, new| {
+            let panel = &mut panel[..old.len()];
+            let values = panel.iter_mut().zip(old.iter().zip(new));
+            values.for_each(|(d, (&w, &t))| *d = f64::from(t) - f64::from(w));
+            let panel = ArrayView2::from_shape((rows.len(), cols), panel);
+            each(rows, panel.map_err(|_| Error::corrupt("is no matrix").tensor(&self.tuned.info().name))?)
+        })
+    }
+}
+
+/// The distance of neighbouring values of a float dtype.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    bits: i32,
+    least: i32,
+}
+
+impl Step {
+    fn of(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F16 => Some(Step { bits: 10, least: -14 }),
+            DType::BF16 => Some(Step { bits: 7, least: -126 }),
+            // Sums and products before it were rounded to the same dtype.
+            DType::F32 => Some(Step { bits: 23 - 2, least: -126 }),
+            _ => None,
+        }
+    }
+
+    /// The variance of an error that is uniform over one step at `value`.
+    fn variance(self, value: f32) -> f64 {
+        let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
+        let biased = 1023 + i64::from(exponent.max(self.least) - self.bits);
+        let step = f64::from_bits((biased as u64) << 52);
+        step * step / 12.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor_ref::tests::tensor;
+
+    #[test]
+    fn rounding_is_uniform_over_a_step() {
+        let variance = |dtype, value| Step::of(dtype).map(|step| step.variance(value));
+        assert_eq!(variance(DType::BF16, 1.5), Some((1.0f64 / 128.0).powi(2) / 12.0));
+        assert_eq!(variance(DType::F16, -4.0), Some((4.0f64 / 1024.0).powi(2) / 12.0));
+        assert_eq!(variance(DType::F16, 0.0), Some(2f64.powi(-48) / 12.0));
+        assert_eq!(variance(DType::Q8_0, 1.0), None);
+    }
+
+    #[test]
+    fn sums_and_what_factors_leave() {
+        let (base, tuned) = (tensor("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), [1.0, 3.0, 3.0, 6.0]);
+        let difference = Difference::new(base, tensor("w", &[2, 2], &tuned));
+        let m = difference.measure().unwrap();
+        assert_eq!((m.delta, m.base), (5.0, 30.0));
+        let (b, a) = (ndarray::arr2(&[[1.0], [1.0]]), ndarray::arr2(&[[0.0, 1.0]]));
+        let compared = difference.compare(b.view(), a.view()).unwrap();
+        assert_eq!((compared.residual, compared.same), (1.0, Some(0.75)));
+        assert_eq!(difference.of_rows(1..2).measure().unwrap().delta, 4.0);
+    }
+
+    #[test]
+    fn infinity_is_named() {
+        let (base, tuned) = (tensor("w", &[1, 2], &[1.0, 2.0]), tensor("w", &[1, 2], &[1.0, f32::INFINITY]));
+        let error = Difference::new(base, tuned).measure().unwrap_err();
+        assert!(error.to_string().contains("`w`") && error.to_string().contains("holds inf"), "{error}");
+    }
+}

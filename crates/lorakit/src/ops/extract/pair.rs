@@ -1,0 +1,231 @@
+//! The tensors of two models, side by side, and what each difference becomes in an adapter.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use lorakit_tensor::TensorInfo;
+
+use super::{Embeddings, ExtractOptions};
+use crate::adapter::ModuleKind;
+use crate::fit::{self, BaseView, is_embedding, is_head};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
+
+/// A tensor of the tuned model, and what it started from.
+#[derive(Debug, Clone)]
+pub(super) struct Pair {
+    /// Its name in the base; of a tensor that is new, in the tuned model.
+    pub(super) name: String,
+    /// The base's; `None` if that has none.
+    pub(super) base: Option<TensorRef>,
+    /// The tuned one.
+    pub(super) tuned: TensorRef,
+    /// What its difference becomes.
+    pub(super) role: Role,
+}
+
+/// What the difference of a tensor becomes.
+#[derive(Debug, Clone)]
+pub(super) enum Role {
+    /// Low-rank modules.
+    Factors(Vec<Part>),
+    /// A parameter that is saved whole.
+    Whole,
+    /// Nothing: the user does not want it.
+    LeftOut,
+}
+
+/// Rows of a tensor that are a module of their own.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) path: String,
+    pub(super) kind: ModuleKind,
+    /// The stored weight is `(in, out)`.
+    pub(super) transposed: bool,
+    pub(super) rows: Range<usize>,
+}
+
+/// Values that follow from the configuration, and are stored by some versions of a library only.
+const BUFFERS: &[&str] = &[".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids"];
+
+/// Embeddings beside those of the input.
+const EMBEDDINGS: &[&str] = &[
+    "wpe",
+    "shared",
+    "embeddings",
+    "embed_positions",
+    "position_embedding",
+    "position_embeddings",
+    "token_embedding",
+    "token_type_embeddings",
+];
+
+/// Pairs the tensors of both models by name, in the order of the base.
+///
+/// # Errors
+/// [`ErrorKind::Unmatched`] if the tuned model lacks tensors, [`ErrorKind::Shape`] if they have other shapes, each with
+/// a line for each tensor.
+pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Result<Vec<Pair>> {
+    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let tuned_view = BaseView::new(tuned.tensors(), tuned.config.as_ref());
+    let in_tuned: HashMap<&str, usize> =
+        tuned.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+    let one_embedding = tuned_view.embedding().filter(|_| tuned_view.tied());
+    let (mut pairs, mut missing, mut reshaped) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, info) in base.tensors().iter().enumerate() {
+        let name = &info.name;
+        let found = in_tuned.get(name.as_str()).copied();
+        let Some(found) = found.or(one_embedding.filter(|_| is_head(module_of(name)))) else {
+            if !is_buffer(name) {
+                missing.push(name.clone());
+            }
+            continue;
+        };
+        let (old, new) = (base.tensor(index), tuned.tensor(found));
+        let grown = grown(name, info, new.info());
+        if info.shape != new.info().shape && !grown && !options.skips(name) {
+            reshaped.push(format!("{name}  base {:?}, tuned {:?}", info.shape, new.info().shape));
+            continue;
+        }
+        let role = if grown { options.role_of_whole(name) } else { role(&view, info, options) };
+        pairs.push(Pair { name: name.clone(), base: Some(old), tuned: new, role });
+    }
+    for (index, info) in tuned.tensors().iter().enumerate() {
+        if view.index.exact(&info.name).is_some() || is_buffer(&info.name) {
+            continue;
+        }
+        let head = is_head(module_of(&info.name));
+        // A copy of the embedding, which the configuration says is one tensor with it.
+        if head && view.tied() && tuned_view.tied() {
+            continue;
+        }
+        let embedding = view.embedding().filter(|_| head && view.tied());
+        let start = embedding.filter(|&index| base.tensors()[index].shape == info.shape);
+        let role = match start {
+            Some(_) => role(&view, info, options),
+            None => options.role_of_whole(&info.name),
+        };
+        let base = start.map(|index| base.tensor(index));
+        pairs.push(Pair { name: info.name.clone(), base, tuned: tuned.tensor(index), role });
+    }
+    refuse(missing, reshaped).map_err(|e| e.at(&tuned.path))?;
+    Ok(pairs)
+}
+
+fn refuse(missing: Vec<String>, reshaped: Vec<String>) -> Result<()> {
+    let count = |n: usize| if n == 1 { "a tensor".into() } else { format!("{n} tensors") };
+    if !missing.is_empty() {
+        let message = format!("lacks {} of the base, and both need the same names", count(missing.len()));
+        return Err(Error::new(ErrorKind::Unmatched, message).details(missing));
+    }
+    if !reshaped.is_empty() {
+        let message = format!("holds {} of another shape than the base", count(reshaped.len()));
+        return Err(Error::new(ErrorKind::Shape, message).details(reshaped));
+    }
+    Ok(())
+}
+
+/// The module that a parameter belongs to.
+pub(super) fn module_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(module, _)| module)
+}
+
+fn is_buffer(name: &str) -> bool {
+    BUFFERS.iter().any(|end| name.ends_with(end))
+}
+
+/// Whether a vocabulary has more rows than it had.
+fn grown(name: &str, base: &TensorInfo, tuned: &TensorInfo) -> bool {
+    let vocabulary = is_embedding(module_of(name)) || is_head(module_of(name));
+    vocabulary && base.shape.get(1..) == tuned.shape.get(1..) && base.shape.first() < tuned.shape.first()
+}
+
+/// Whether a parameter of that name and shape is the weight of a layer that can have factors.
+pub(super) fn is_layer(name: &str, shape: &[usize]) -> bool {
+    shape.len() >= 2 && name.ends_with(".weight")
+}
+
+fn role(view: &BaseView<'_>, info: &TensorInfo, options: &ExtractOptions) -> Role {
+    let (name, path) = (&info.name, module_of(&info.name));
+    if options.skips(name) {
+        return Role::LeftOut;
+    }
+    if let Some(parts) = experts(view, info) {
+        return Role::Factors(parts);
+    }
+    if !is_layer(name, &info.shape) {
+        return Role::Whole;
+    }
+    let last = path.rsplit('.').next().unwrap_or_default();
+    let embedding = info.shape.len() == 2 && (is_embedding(path) || EMBEDDINGS.contains(&last));
+    let kind = match (embedding, options.embeddings) {
+        (false, _) => ModuleKind::Linear,
+        (true, Embeddings::Factors) => ModuleKind::Embedding,
+        (true, Embeddings::Whole) => return Role::Whole,
+        (true, Embeddings::Skip) => return Role::LeftOut,
+    };
+    let transposed = embedding || fit::stored_transposed(view.config, path).unwrap_or(false);
+    Role::Factors(vec![Part { path: path.into(), kind, transposed, rows: 0..info.rows_cols().0 }])
+}
+
+/// The experts of a stacked weight `[E, 2I, H]` or `[E, H, I]`, a module for each projection.
+fn experts(view: &BaseView<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
+    let name = info.name.trim_end_matches(".weight");
+    let (path, leaf) = name.rsplit_once('.')?;
+    let [experts, rows, _] = info.shape[..] else { return None };
+    if !path.ends_with("experts") || fit::stacks_transposed(view.config) {
+        return None;
+    }
+    let leaves: &[&str] = match leaf {
+        "gate_up_proj" => &["gate_proj", "up_proj"],
+        "down_proj" => &["down_proj"],
+        _ => return None,
+    };
+    let each = rows / leaves.len();
+    let part = |expert: usize, (i, leaf): (usize, &&str)| Part {
+        path: format!("{path}.{expert}.{leaf}"),
+        kind: ModuleKind::Linear,
+        transposed: false,
+        rows: expert * rows + i * each..expert * rows + (i + 1) * each,
+    };
+    Some((0..experts).flat_map(|e| leaves.iter().enumerate().map(move |leaf| part(e, leaf))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use lorakit_tensor::DType;
+
+    use super::*;
+
+    fn paths(name: &str, shape: &[usize], embeddings: Embeddings) -> Option<Vec<String>> {
+        let info = TensorInfo { name: name.into(), dtype: DType::F32, shape: shape.to_vec() };
+        let view = BaseView::new(&[], None);
+        let options =
+            ExtractOptions { embeddings, ..ExtractOptions::new("b".as_ref(), "t".as_ref(), "o".as_ref()) };
+        match role(&view, &info, &options) {
+            Role::Factors(parts) => {
+                Some(parts.into_iter().map(|p| format!("{} {:?}", p.path, p.rows)).collect())
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn layers_have_factors_and_vectors_have_none() {
+        let whole = |name, shape| paths(name, shape, Embeddings::Whole);
+        assert_eq!(whole("m.0.q_proj.weight", &[4, 6]).unwrap(), ["m.0.q_proj 0..4"]);
+        assert_eq!(whole("conv.weight", &[4, 6, 3, 3]).unwrap(), ["conv 0..4"]);
+        assert_eq!(whole("lm_head.weight", &[9, 4]).unwrap(), ["lm_head 0..9"]);
+        assert_eq!(whole("m.0.norm.weight", &[4]), None);
+        assert_eq!(whole("m.0.q_proj.bias", &[4]), None);
+        assert_eq!(whole("model.embed_tokens.weight", &[9, 4]), None);
+        assert_eq!(paths("wpe.weight", &[9, 4], Embeddings::Factors).unwrap(), ["wpe 0..9"]);
+    }
+
+    #[test]
+    fn stacked_experts_are_modules_of_their_own() {
+        let found = paths("m.experts.gate_up_proj", &[2, 6, 4], Embeddings::Whole).unwrap();
+        let names = ["0.gate_proj 0..3", "0.up_proj 3..6", "1.gate_proj 6..9", "1.up_proj 9..12"];
+        assert_eq!(found, names.map(|name| format!("m.experts.{name}")));
+        assert_eq!(paths("m.experts.down_proj", &[2, 4, 3], Embeddings::Whole).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,118 @@
+//! Large matrices that stream by, of which a panel of rows is in memory at once.
+
+use std::ops::Range;
+
+use lorakit_linalg::{LinearOperator, Svd, product, randomized_svd, svd};
+use ndarray::{Array2, ArrayView2, Axis};
+
+use crate::adapter::factors::of_linalg;
+use crate::{Error, Result};
+
+/// Rows of a panel.
+pub(crate) const PANEL: usize = 128;
+/// Passes of the randomised decomposition, beyond the first two: the spectra of deltas fall slowly.
+const POWER_ITERATIONS: usize = 2;
+/// Values of a matrix that is decomposed as a whole.
+const SMALL: usize = 1 << 18;
+
+/// A matrix that is computed panel by panel, each time it is needed.
+pub(crate) trait Panels {
+    /// Rows and columns.
+    fn dim(&self) -> (usize, usize);
+
+    /// Calls `each` with all rows, in order.
+    ///
+    /// # Errors
+    /// What reading fails with, and those of `each`.
+    fn for_each_panel(
+        &self,
+        each: &mut dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()>,
+    ) -> Result<()>;
+}
+
+/// Frobenius norm.
+///
+/// # Errors
+/// As [`Panels::for_each_panel`].
+pub(crate) fn norm(matrix: &dyn Panels) -> Result<f64> {
+    let mut square = 0.0;
+    matrix.for_each_panel(&mut |_, panel| {
+        square += panel.iter().map(|v| v * v).sum::<f64>();
+        Ok(())
+    })?;
+    Ok(square.sqrt())
+}
+
+/// The leading `rank` triplets: of a small matrix exactly, of a large one by a randomised decomposition with
+/// `oversampling` vectors more than that. `path` names the matrix in errors.
+///
+/// # Errors
+/// As [`Panels::for_each_panel`]; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite).
+pub(crate) fn leading(matrix: &dyn Panels, rank: usize, oversampling: usize, path: &str) -> Result<Svd> {
+    let found = match matrix.dim() {
+        (rows, cols) if rows * cols > SMALL => {
+            randomized_svd(&Streamed(matrix), rank, oversampling, POWER_ITERATIONS, 0)
+        }
+        _ => whole(matrix).and_then(|whole| Ok(svd(whole.view())?.truncated(rank))),
+    };
+    found.map_err(|failed| match failed {
+        Failed::Reading(error) => error,
+        Failed::Decomposing(error) => of_linalg(&error, path),
+    })
+}
+
+fn whole(matrix: &dyn Panels) -> std::result::Result<Array2<f64>, Failed> {
+    let mut whole = Array2::zeros(matrix.dim());
+    let copy = &mut |rows: Range<usize>, panel: ArrayView2<'_, f64>| {
+        whole.slice_axis_mut(Axis(0), rows.into()).assign(&panel);
+        Ok(())
+    };
+    matrix.for_each_panel(copy).map_err(Failed::Reading)?;
+    Ok(whole)
+}
+
+struct Streamed<'a>(&'a dyn Panels);
+
+/// What a pass fails with.
+enum Failed {
+    Reading(Error),
+    Decomposing(lorakit_linalg::Error),
+}
+
+impl From<lorakit_linalg::Error> for Failed {
+    fn from(error: lorakit_linalg::Error) -> Self {
+        Failed::Decomposing(error)
+    }
+}
+
+impl LinearOperator for Streamed<'_> {
+    type Error = Failed;
+
+    fn rows(&self) -> usize {
+        self.0.dim().0
+    }
+
+    fn cols(&self) -> usize {
+        self.0.dim().1
+    }
+
+    fn apply(&self, x: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
+        let mut whole = Array2::zeros((self.rows(), x.ncols()));
+        let add = &mut |rows: Range<usize>, panel: ArrayView2<'_, f64>| {
+            whole.slice_axis_mut(Axis(0), rows.into()).assign(&product(panel, x));
+            Ok(())
+        };
+        self.0.for_each_panel(add).map_err(Failed::Reading)?;
+        Ok(whole)
+    }
+
+    fn apply_transposed(&self, y: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Failed> {
+        let mut sum = Array2::zeros((self.cols(), y.ncols()));
+        let add = &mut |rows: Range<usize>, panel: ArrayView2<'_, f64>| {
+            sum += &product(panel.reversed_axes(), y.slice_axis(Axis(0), rows.into()));
+            Ok(())
+        };
+        self.0.for_each_panel(add).map_err(Failed::Reading)?;
+        Ok(sum)
+    }
+}
