@@ -96,14 +96,6 @@ pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("choice of the rank") => {
             "leave `--rank` out, and lower it afterwards: `lorakit reduce`".into()
         }
-        ErrorKind::Usage if error.to_string().contains("option for adapters") => "leave it out".into(),
-        ErrorKind::Usage if error.to_string().contains("`--to") => {
-            "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
-        }
-        ErrorKind::Usage if error.to_string().contains("no rule says") => {
-            "`lorakit reduce ADAPTER -o OUT --energy 0.99` keeps that share of each module's energy".into()
-        }
-        ErrorKind::Usage if error.to_string().contains("name of a page") => "name one: `--html report.html`".into(),
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains("uses no DoRA") => "leave it out".into(),
         ErrorKind::Usage if error.to_string().contains("and this format is a folder") => {
@@ -112,14 +104,8 @@ pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("no name of a file") => {
             format!("name one: `-o adapter{}`", if error.to_string().contains(".gguf") { ".gguf" } else { ".safetensors" })
         }
-        ErrorKind::Usage if error.to_string().contains("Q8_0 is a type of GGUF") => {
-            "leave `--dtype` out: every tensor keeps its own".into()
-        }
         ErrorKind::Usage if error.to_string().contains(".gguf") => {
             "GGUF types go to `-o NAME.gguf`, all others to a folder".into()
-        }
-        ErrorKind::Usage if error.to_string().contains("--format") => {
-            "leave `--format` out: the type says what is written".into()
         }
         ErrorKind::Unsupported if error.to_string().contains("is quantised by") => {
             "merge into the unquantised model, from which this one was made".into()

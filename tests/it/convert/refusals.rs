@@ -153,6 +153,7 @@ fn a_model_that_is_no_gguf() {
     sandbox.copy(&peft("bases/llama-bf16"), "model");
     let run = sandbox.run("convert model -o out --to hf", &[]);
     assert_eq!(run.code, Some(2));
+    assert!(run.stderr.ends_with("hint: there is nothing to convert\n"), "{}", run.stderr);
     insta::assert_snapshot!(message(&run.stderr), @"error: `model`: is a safetensors checkpoint already, and `--to hf` converts GGUF models");
 }
 

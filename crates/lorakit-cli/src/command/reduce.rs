@@ -68,6 +68,7 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
         Failure::usage(
             "no rule says which ranks to choose: `--rank`, `--energy`, `--max-error`, `--budget`, `--target-size` or \
              `--kohya` is needed",
+            "`lorakit reduce ADAPTER -o OUT --energy 0.99` keeps that share of each module's energy",
         )
     })?;
     Ok(ReduceOptions {
