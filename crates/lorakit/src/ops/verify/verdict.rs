@@ -7,6 +7,8 @@ use super::state::{NEAR, NEAR_QUANTISED, State};
 
 /// What is left, relative to the norm of the weights, where these are another model's.
 const UNLIKE: f64 = 0.5;
+/// Of what rounding takes of a delta, no more than this excuses another scale.
+const UNEVEN: f64 = 0.1;
 
 /// What the merged model is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,7 +95,8 @@ impl Verdict {
         }
         let scale = touched.scale();
         let near = |f: f64, uneven: f64| {
-            let apart = (NEAR_QUANTISED / 2.0 + 2.0 * uneven) * scale.abs() + 4.0 * touched.uncertainty();
+            let apart =
+                (NEAR_QUANTISED / 2.0 + 2.0 * uneven.min(UNEVEN)) * scale.abs() + 4.0 * touched.uncertainty();
             (f - scale).abs() <= apart
         };
         let scales: Vec<bool> = tensors
@@ -215,6 +218,7 @@ mod tests {
         assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(0.45)]), Verdict::Partly);
         let swallowed = [(State::Scaled(0.5), 0.0), (State::Scaled(0.45), 0.05)];
         assert_eq!(uneven(&swallowed), Verdict::WrongScale(0.5, Proof::Fit));
+        assert_eq!(uneven(&[(State::Scaled(0.5), 0.0), (State::Scaled(0.2), 1.0)]), Verdict::Partly);
         assert_eq!(verdict(&[State::Kept, State::Other]), Verdict::OtherAdapter);
         assert_eq!(verdict(&[State::Kept, State::Changed, State::Changed]), Verdict::OtherBase);
         assert_eq!(verdict(&[EXACT, State::Kept, State::Kept, State::Changed]), Verdict::Changed);
