@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use lorakit::fit::MoeLayout;
 use lorakit::ops::combine::{METHODS, Method};
@@ -346,7 +347,7 @@ pub(crate) struct Reduce {
     #[command(flatten)]
     pub(crate) output: Output,
     /// The rank of every module; beside another rule, the highest it may choose
-    #[arg(long, value_name = "N", value_parser = rank, required_unless_present = "rule")]
+    #[arg(long, value_name = "N", value_parser = rank)]
     pub(crate) rank: Option<usize>,
     /// Keep this share of each module's energy (squared singular values), e.g. 0.99
     #[arg(long, value_name = "E", value_parser = share)]
@@ -397,9 +398,9 @@ pub(crate) struct Combine {
     /// ties: elect the sign of the sum, or that of more entries
     #[arg(long, value_name = "HOW", default_value = "total")]
     pub(crate) majority_sign: MajorityChoice,
-    /// dare: where random numbers start; the same on every machine
-    #[arg(long, value_name = "N", default_value = "0")]
-    pub(crate) seed: u64,
+    /// dare: where random numbers start, the same on every machine [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// Whose definitions: PEFT's with its scale of rsLoRA put right, PEFT's with that mistake, or mergekit's
     #[arg(long, value_name = "STYLE", default_value = "fixed")]
     pub(crate) style: StyleChoice,
@@ -441,7 +442,7 @@ pub(crate) struct Extract {
     pub(crate) skip: Vec<NamePattern>,
     /// Format of the output
     #[arg(long, value_name = "FORMAT", default_value = "peft")]
-    pub(crate) to: ConvertTarget,
+    pub(crate) to: AdapterFormat,
     /// Dtype of the factors
     #[arg(long, value_name = "DTYPE", default_value = "f32", ignore_case = true)]
     pub(crate) dtype: FactorDtype,
@@ -512,7 +513,7 @@ pub(crate) struct Diff {
 pub(crate) struct WrittenAs {
     /// Format of the output [default: that of the input, or peft]
     #[arg(long, value_name = "FORMAT")]
-    pub(crate) to: Option<ConvertTarget>,
+    pub(crate) to: Option<AdapterFormat>,
     /// The model it belongs to, where the format needs one: a folder or file
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
@@ -615,6 +616,32 @@ impl ConvertTarget {
             ConvertTarget::Kohya => "kohya",
             ConvertTarget::Diffusers => "diffusers",
             ConvertTarget::Torchtune => "torchtune",
+        }
+    }
+}
+
+/// A format that adapters have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AdapterFormat(pub(crate) ConvertTarget);
+
+impl ValueEnum for AdapterFormat {
+    fn value_variants<'a>() -> &'a [Self] {
+        use ConvertTarget::*;
+        const ALL: &[AdapterFormat] = &[
+            AdapterFormat(Gguf),
+            AdapterFormat(Peft),
+            AdapterFormat(Mlx),
+            AdapterFormat(Kohya),
+            AdapterFormat(Diffusers),
+            AdapterFormat(Torchtune),
+        ];
+        ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        match self.0 {
+            ConvertTarget::Gguf => Some(PossibleValue::new("gguf").help("An adapter for llama.cpp: a file")),
+            target => target.to_possible_value(),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use std::error::Error as _;
 use std::io;
+use std::path::Path;
 
+use lorakit::{Error, ErrorKind};
 use serde_json::{Value, json};
 
+use crate::args::Command;
 use crate::{exit, hint};
 
 /// Why a command failed.
@@ -12,6 +15,8 @@ use crate::{exit, hint};
 pub(crate) enum Failure {
     /// The library refused or failed.
     Lorakit(lorakit::Error),
+    /// Options that do not go together or not with an input, and what to type instead.
+    Usage(lorakit::Error, &'static str),
     /// The report was printed; it says that a runtime does not take the adapter.
     Refused {
         /// The runtime.
@@ -38,13 +43,18 @@ impl From<lorakit::Error> for Failure {
 
 impl Failure {
     /// Options that do not go together.
-    pub(crate) fn usage(message: &str) -> Self {
-        Failure::Lorakit(lorakit::Error::new(lorakit::ErrorKind::Usage, message))
+    pub(crate) fn usage(message: &str, hint: &'static str) -> Self {
+        Failure::Usage(Error::new(ErrorKind::Usage, message), hint)
+    }
+
+    /// An option that does not go with what is at `path`.
+    pub(crate) fn usage_at(path: &Path, message: &str, hint: &'static str) -> Self {
+        Failure::Usage(Error::new(ErrorKind::Usage, message).at(path), hint)
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Failure::Lorakit(error) => exit::of(error.kind()),
+            Failure::Lorakit(error) | Failure::Usage(error, _) => exit::of(error.kind()),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => exit::BAD_INPUT,
             // Whoever read our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
@@ -54,7 +64,7 @@ impl Failure {
 
     pub(crate) fn message(&self) -> String {
         match self {
-            Failure::Lorakit(error) => error.to_string(),
+            Failure::Lorakit(error) | Failure::Usage(error, _) => error.to_string(),
             Failure::Refused { runtime } => {
                 format!("{runtime} does not take it as it is: the report says why")
             }
@@ -71,14 +81,14 @@ impl Failure {
 
     pub(crate) fn details(&self) -> &[String] {
         match self {
-            Failure::Lorakit(error) => error.detail_lines(),
+            Failure::Lorakit(error) | Failure::Usage(error, _) => error.detail_lines(),
             _ => &[],
         }
     }
 
     pub(crate) fn causes(&self) -> Vec<String> {
         let first = match self {
-            Failure::Lorakit(error) => error.source(),
+            Failure::Lorakit(error) | Failure::Usage(error, _) => error.source(),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => None,
             Failure::Output(error) => Some(error as &dyn std::error::Error),
         };
@@ -91,9 +101,10 @@ impl Failure {
         causes
     }
 
-    pub(crate) fn hint(&self) -> Option<String> {
+    pub(crate) fn hint(&self, command: Option<&Command>) -> Option<String> {
         match self {
-            Failure::Lorakit(error) => hint::of(error),
+            Failure::Lorakit(error) => hint::of(error, command),
+            Failure::Usage(_, hint) => Some((*hint).to_string()),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) | Failure::Output(_) => {
                 None
             }
@@ -102,7 +113,7 @@ impl Failure {
 
     fn kind(&self) -> String {
         match self {
-            Failure::Lorakit(error) => match error.kind() {
+            Failure::Lorakit(error) | Failure::Usage(error, _) => match error.kind() {
                 lorakit::ErrorKind::File(kind) => format!("{kind:?}"),
                 kind => format!("{kind:?}"),
             },
@@ -113,18 +124,20 @@ impl Failure {
     }
 
     /// The object printed on stderr under `--json`.
-    pub(crate) fn json(&self) -> Value {
+    pub(crate) fn json(&self, command: Option<&Command>) -> Value {
         let path = match self {
-            Failure::Lorakit(error) => error.path().map(|p| p.display().to_string()),
+            Failure::Lorakit(error) | Failure::Usage(error, _) => {
+                error.path().map(|p| p.display().to_string())
+            }
             _ => None,
         };
         let tensor = match self {
-            Failure::Lorakit(error) => error.tensor_name(),
+            Failure::Lorakit(error) | Failure::Usage(error, _) => error.tensor_name(),
             _ => None,
         };
         json!({ "error": {
             "kind": self.kind(), "message": self.message(), "path": path, "tensor": tensor,
-            "details": self.details(), "causes": self.causes(), "hints": self.hint().into_iter().collect::<Vec<_>>(),
+            "details": self.details(), "causes": self.causes(), "hints": self.hint(command).into_iter().collect::<Vec<_>>(),
             "exit_code": self.exit_code(),
         } })
     }

@@ -3,8 +3,10 @@
 use lorakit::{Error, ErrorKind};
 use lorakit_tensor::ErrorKind as FileError;
 
-/// The hint for an error, if there is something useful to say.
-pub(crate) fn of(error: &Error) -> Option<String> {
+use crate::args::Command;
+
+/// The hint for an error, if there is something useful to say; what `command` takes may decide it.
+pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
     let path = error.path().map_or_else(|| "PATH".into(), |p| p.display().to_string());
     let text = match error.kind() {
         ErrorKind::File(kind) => return of_file(kind, error, &path),
@@ -12,16 +14,7 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
             _ => "name the folder that holds the adapter".into(),
         },
-        ErrorKind::WrongRole if error.to_string().contains("option for adapters") => "leave it out".into(),
-        ErrorKind::WrongRole if error.to_string().contains("`--to") => {
-            "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune".into()
-        }
-        ErrorKind::WrongRole if error.to_string().contains("only two of a kind") => {
-            "is it in the model? `lorakit verify MODEL --base BASE --adapter ADAPTER`; or make an adapter of the model \
-             first: `lorakit extract BASE MODEL -o OUT`"
-                .into()
-        }
-        ErrorKind::WrongRole => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`".into(),
+        ErrorKind::WrongRole => of_role(error, command).into(),
         ErrorKind::Config => "compare the file with the one in the adapter's repository".into(),
         ErrorKind::Damaged => format!("`lorakit inspect {path}` lists what is wrong; export the adapter again"),
         ErrorKind::NonFinite if !error.tensor_name().is_some_and(|t| t.contains("lora_")) => {
@@ -96,16 +89,13 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             "`--density 0.5` keeps half of the entries".into()
         }
         ErrorKind::Usage if error.to_string().contains("no density") => "leave `--density` out".into(),
+        ErrorKind::Usage if error.to_string().contains("no seed") => "leave `--seed` out".into(),
         ErrorKind::Usage if error.to_string().contains("entry by entry") => {
             "`--method svd` is the nearest to the weighted sum, whatever the ranks".into()
         }
         ErrorKind::Usage if error.to_string().contains("choice of the rank") => {
             "leave `--rank` out, and lower it afterwards: `lorakit reduce`".into()
         }
-        ErrorKind::Usage if error.to_string().contains("format of models") => {
-            "leave `--to` out: the output is in the format of the input".into()
-        }
-        ErrorKind::Usage if error.to_string().contains("name of a page") => "name one: `--html report.html`".into(),
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains("uses no DoRA") => "leave it out".into(),
         ErrorKind::Usage if error.to_string().contains("and this format is a folder") => {
@@ -114,14 +104,8 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("no name of a file") => {
             format!("name one: `-o adapter{}`", if error.to_string().contains(".gguf") { ".gguf" } else { ".safetensors" })
         }
-        ErrorKind::Usage if error.to_string().contains("Q8_0 is a type of GGUF") => {
-            "leave `--dtype` out: every tensor keeps its own".into()
-        }
         ErrorKind::Usage if error.to_string().contains(".gguf") => {
             "GGUF types go to `-o NAME.gguf`, all others to a folder".into()
-        }
-        ErrorKind::Usage if error.to_string().contains("--format") => {
-            "leave `--format` out: the type says what is written".into()
         }
         ErrorKind::Unsupported if error.to_string().contains("is quantised by") => {
             "merge into the unquantised model, from which this one was made".into()
@@ -137,6 +121,28 @@ pub(crate) fn of(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+/// What to name where a model stood for an adapter, or an adapter for a model.
+fn of_role(error: &Error, command: Option<&Command>) -> &'static str {
+    match command {
+        Some(Command::Merge(_)) => "base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`",
+        Some(Command::Verify(_)) => {
+            "two models and an adapter: `lorakit verify MERGED --base BASE --adapter ADAPTER`"
+        }
+        Some(Command::Quantize(_)) => {
+            "merge it into its base first: `lorakit merge BASE ADAPTER -o OUT.gguf --quantize Q4_K_M`"
+        }
+        Some(Command::Diff(_)) if error.to_string().contains("only two of a kind") => {
+            "is it in the model? `lorakit verify MODEL --base BASE --adapter ADAPTER`; or make an adapter of the model \
+             first: `lorakit extract BASE MODEL -o OUT`"
+        }
+        Some(Command::Extract(_)) => "two models, first the base: `lorakit extract BASE TUNED -o OUT --auto`",
+        _ if error.to_string().ends_with("an adapter is needed") => {
+            "name an adapter, or make one of the model: `lorakit extract BASE MODEL -o OUT --auto`"
+        }
+        _ => "name a model: a folder with `config.json`, or a GGUF file",
+    }
 }
 
 fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {

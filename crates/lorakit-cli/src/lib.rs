@@ -41,7 +41,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match dispatch(&cli, &ui) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
-            ui.failure(&failure);
+            ui.failure(&failure, Some(&cli.command));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -7,7 +7,7 @@ use anstyle::{AnsiColor, Style};
 use lorakit::adapter::{Finding, Severity};
 use serde_json::Value;
 
-use crate::args::{Color, Common};
+use crate::args::{Color, Command, Common};
 use crate::error::Failure;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
@@ -16,7 +16,7 @@ const GREEN: Style = AnsiColor::Green.on_default().bold();
 const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 
 /// Detail lines printed with an error; `--json` has them all.
-const MAX_DETAILS: usize = 8;
+const MAX_DETAILS: usize = 10;
 
 /// The terminal, as the options want it.
 pub(crate) struct Ui {
@@ -67,12 +67,12 @@ impl Ui {
     }
 
     /// Prints a failure on stderr: what, details, causes, hint.
-    pub(crate) fn failure(&self, failure: &Failure) {
+    pub(crate) fn failure(&self, failure: &Failure, command: Option<&Command>) {
         if failure.exit_code() == crate::exit::OK {
             return;
         }
         if self.json {
-            return self.stderr(&format!("{}\n", failure.json()));
+            return self.stderr(&format!("{}\n", failure.json(command)));
         }
         let mut text = format!("{RED}error{RED:#}: {}\n", failure.message());
         let details = failure.details();
@@ -80,12 +80,12 @@ impl Ui {
             let _ = writeln!(text, "  {line}");
         }
         if details.len() > MAX_DETAILS {
-            let _ = writeln!(text, "  ... {} more (see all with `--json`)", details.len() - MAX_DETAILS);
+            let _ = writeln!(text, "  ... {} more (all with `--json`)", details.len() - MAX_DETAILS);
         }
         for cause in failure.causes() {
             let _ = writeln!(text, "  Caused by: {cause}");
         }
-        if let Some(hint) = failure.hint() {
+        if let Some(hint) = failure.hint(command) {
             let _ = writeln!(text, "\n{CYAN}hint{CYAN:#}: {hint}");
         }
         self.stderr(&text);
@@ -99,9 +99,11 @@ impl Ui {
 /// Prints what is wrong with a command line as the one JSON object on stderr.
 pub(crate) fn usage_json(text: &str) {
     let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let details: Vec<&str> =
+        text.lines().skip(1).map(str::trim).take_while(|line| !line.is_empty()).collect();
     let hints: Vec<&str> = text.lines().filter_map(|l| l.trim().strip_prefix("tip: ")).collect();
     let object = serde_json::json!({ "error": {
-        "kind": "Usage", "message": message, "path": null, "tensor": null, "details": [], "causes": [],
+        "kind": "Usage", "message": message, "path": null, "tensor": null, "details": details, "causes": [],
         "hints": hints, "exit_code": crate::exit::USAGE,
     } });
     let _ = anstream::stderr().lock().write_all(format!("{object}\n").as_bytes());

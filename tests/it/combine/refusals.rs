@@ -37,6 +37,29 @@ fn a_missing_density() {
 fn options_without_effect() {
     insta::assert_snapshot!(refused("--method cat --rank 4", &["plain", "rslora"]));
     insta::assert_snapshot!(refused("--density 0.5", &["plain", "rslora"]));
+    for line in ["", "--method cat", "--method linear", "--method ties --density 0.5"] {
+        let said = refused(&format!("{line} --seed 7"), &["plain", "plain"]);
+        assert!(said.contains("draws no random numbers, so it has no seed"), "{said}");
+    }
+    insta::assert_snapshot!(refused("--method magnitude_prune --density 0.5 --seed 7", &["plain", "plain"]));
+}
+
+/// Text says the first lines and how many there are; JSON has them all.
+#[test]
+fn long_lists() {
+    let lines: Vec<String> = refused("", &["plain", "qwen2"]).lines().map(str::to_string).collect();
+    let object: serde_json::Value = serde_json::from_str(&refused("--json", &["plain", "qwen2"])).unwrap();
+    let details = object["error"]["details"].as_array().unwrap();
+    assert_eq!((details.len(), lines[1].trim()), (14, details[0].as_str().unwrap()));
+    assert_eq!(lines[11], "  ... 4 more (all with `--json`)");
+}
+
+#[test]
+fn a_model_among_adapters() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.run("combine -o out", &[&peft("adapters/plain"), &peft("bases/llama-f32")]);
+    assert_eq!(run.code, Some(1));
+    insta::assert_snapshot!(run.stderr);
 }
 
 #[test]

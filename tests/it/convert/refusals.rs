@@ -18,10 +18,15 @@ fn refused(change: impl FnOnce(&mut Gguf)) -> String {
 
 #[track_caller]
 fn refused_bytes(bytes: &[u8]) -> String {
+    refused_with(bytes, 1)
+}
+
+#[track_caller]
+fn refused_with(bytes: &[u8], code: i32) -> String {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("model.gguf"), bytes).unwrap();
     let run = convert(&sandbox, "");
-    assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", run.stderr);
+    assert_eq!((run.code, run.stdout.as_str()), (Some(code), ""), "{}", run.stderr);
     assert_eq!(sandbox.entries(), ["model.gguf"], "nothing is written");
     message(&run.stderr).to_string()
 }
@@ -59,7 +64,9 @@ fn an_unknown_family() {
 
 #[test]
 fn an_adapter() {
-    insta::assert_snapshot!(refused(|g| g.set("general.type", text("adapter"))), @"error: `model.gguf`: is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`");
+    let mut adapter = Gguf::llama();
+    adapter.set("general.type", text("adapter"));
+    insta::assert_snapshot!(refused_with(&adapter.bytes(), 2), @"error: `model.gguf`: is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`");
 }
 
 #[test]
@@ -146,6 +153,7 @@ fn a_model_that_is_no_gguf() {
     sandbox.copy(&peft("bases/llama-bf16"), "model");
     let run = sandbox.run("convert model -o out --to hf", &[]);
     assert_eq!(run.code, Some(2));
+    assert!(run.stderr.ends_with("hint: there is nothing to convert\n"), "{}", run.stderr);
     insta::assert_snapshot!(message(&run.stderr), @"error: `model`: is a safetensors checkpoint already, and `--to hf` converts GGUF models");
 }
 

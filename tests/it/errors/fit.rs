@@ -22,7 +22,9 @@ fn a_base_of_another_size() {
       model.layers.0.self_attn.q_proj  base [96, 96], adapter [128, 128]
       model.layers.0.self_attn.v_proj  base [32, 96], adapter [64, 128]
       model.layers.1.mlp.down_proj  base [96, 160], adapter [128, 192]
-      ... 6 more (see all with `--json`)
+      model.layers.1.mlp.gate_proj  base [160, 96], adapter [192, 128]
+      model.layers.1.mlp.up_proj  base [160, 96], adapter [192, 128]
+      ... 4 more (all with `--json`)
 
     hint: the adapter belongs to a base of another size; `lorakit inspect ADAPTER` names the one it was trained on
     ");

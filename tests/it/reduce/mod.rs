@@ -96,6 +96,14 @@ fn dora_keeps_its_magnitudes_and_says_what_the_error_is_of() {
 }
 
 #[test]
+fn an_error_that_the_rank_does_not_allow() {
+    let sandbox = Sandbox::new();
+    let plain = peft("adapters/plain");
+    let run = sandbox.run("reduce -o out --max-error 0.05 --rank 2", &[&plain]).ok();
+    insta::assert_snapshot!(run.stderr, @"warning: `model.layers.1.mlp.up_proj`: its error is 0.804, the largest of the 14 modules above the 0.05 that was asked for: rank 2 is the highest allowed");
+}
+
+#[test]
 fn refusals() {
     let sandbox = Sandbox::new();
     let plain = peft("adapters/plain");
@@ -111,6 +119,10 @@ fn refusals() {
     insta::assert_snapshot!(refused("reduce -o out --energy 0.9 --max-error 0.1", 2));
     insta::assert_snapshot!(refused("reduce -o out --kohya sv_rato=2", 2));
     insta::assert_snapshot!(refused("reduce -o out", 2));
+    let json: serde_json::Value = serde_json::from_str(&refused("reduce --rank 2 --json", 2)).unwrap();
+    assert_eq!(json["error"]["details"], serde_json::json!(["--output <OUT>"]));
+    let model = peft("bases/llama-f32");
+    insta::assert_snapshot!(sandbox.run("reduce -o out --rank 2", &[&model]).stderr);
     let qa = sandbox.copy(&plain, "qa");
     edit_json(&qa.join("adapter_config.json"), |config| config["use_qalora"] = true.into());
     insta::assert_snapshot!(sandbox.run("reduce -o out --rank 2", &[&qa]).stderr);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::inspect::text::{number, print_table, table};
 use super::planned;
-use super::reduce::{format_name, percent, ranks};
+use super::reduce::{percent, ranks};
 use crate::args::{self, Common, MajorityChoice, StyleChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
@@ -20,7 +20,7 @@ use crate::units;
 const WORST: usize = 8;
 
 pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let options = options(args, common)?;
+    let options = options(args, common);
     let total = args.adapters.iter().map(|(path, _)| planned::bytes_at(path)).sum();
     let bar = Bar::new(ui, "combining", total);
     let combine = combine::plan(&options, &bar)?;
@@ -58,11 +58,11 @@ pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), 
     ui.result(&(text + &planned::wrote(&combine.output.plan, &report.report)))
 }
 
-fn options(args: &args::Combine, common: &Common) -> Result<CombineOptions, Failure> {
-    Ok(CombineOptions {
+fn options(args: &args::Combine, common: &Common) -> CombineOptions {
+    CombineOptions {
         adapters: args.adapters.clone(),
         output: args.output.output.clone(),
-        to: format_name(&args.written)?,
+        to: args.written.to.map(|to| to.0.name().into()),
         replace: args.output.force,
         dtype: args.written.dtype.dtype(),
         base: args.written.base.clone(),
@@ -81,7 +81,7 @@ fn options(args: &args::Combine, common: &Common) -> Result<CombineOptions, Fail
         seed: args.seed,
         threads: common.threads,
         mode: common.read_mode(),
-    })
+    }
 }
 
 /// The adapters, and how much they get in each other's way: one line for each pair.

@@ -59,14 +59,19 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
         base: args.base.clone(),
         tuned: args.tuned.clone(),
         output: args.output.output.clone(),
-        to: args.to.name().into(),
+        to: args.to.0.name().into(),
         replace: args.output.force,
         dtype: match args.dtype {
             FactorDtype::F32 => DType::F32,
             FactorDtype::F16 => DType::F16,
             FactorDtype::Bf16 => DType::BF16,
         },
-        rule: chosen.ok_or_else(|| Failure::usage("no rank and no rule for ranks was given"))?,
+        rule: chosen.ok_or_else(|| {
+            Failure::usage(
+                "no rule says which ranks to choose: `--rank`, `--energy` or `--auto` is needed",
+                "`--auto` keeps what stands out of rounding",
+            )
+        })?,
         max_rank: args.rank.filter(|_| rule.is_some()),
         embeddings: match args.embeddings {
             EmbeddingsChoice::Whole => Embeddings::Whole,

@@ -19,6 +19,9 @@ use crate::units;
 /// Below this share, rounding has taken enough of an adapter to say so.
 const LOW_RETENTION: f64 = 0.9;
 
+/// What to type where `--format` contradicts the type.
+const NO_FORMAT: &str = "leave `--format` out: the type says what is written";
+
 pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let merge = merge::plan(&options(args, common)?)?;
     if args.output.dry_run {
@@ -88,12 +91,14 @@ fn quantization(args: &args::Merge) -> Result<Option<Quantization>, Failure> {
         Some(MergeQuantize::To(kind)) => super::quantize::quantization(kind, &args.mixing, args.promote),
     };
     match (&to_gguf, args.format) {
-        (Quantization::Gguf { .. }, Some(MergeFormat::Safetensors)) => {
-            Err(Failure::usage("this type is a GGUF type, and `--format safetensors` cannot hold it"))
-        }
-        (Quantization::Packed { .. }, Some(MergeFormat::Gguf)) => {
-            Err(Failure::usage("this type is written as a Hugging Face folder, not as `--format gguf`"))
-        }
+        (Quantization::Gguf { .. }, Some(MergeFormat::Safetensors)) => Err(Failure::usage(
+            "this type is a GGUF type, and `--format safetensors` cannot hold it",
+            NO_FORMAT,
+        )),
+        (Quantization::Packed { .. }, Some(MergeFormat::Gguf)) => Err(Failure::usage(
+            "this type is written as a Hugging Face folder, not as `--format gguf`",
+            NO_FORMAT,
+        )),
         _ => Ok(Some(to_gguf)),
     }
 }

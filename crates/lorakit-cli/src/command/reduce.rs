@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::inspect::text::{number, print_table, table};
 use super::planned;
-use crate::args::{self, Common, ConvertTarget, KohyaEditionChoice, WrittenAs};
+use crate::args::{self, Common, KohyaEditionChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
@@ -64,11 +64,17 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
     ];
     let rule = rules.into_iter().flatten().next();
     let fixed = args.rank.map(Rule::Rank);
-    let chosen = rule.or(fixed).ok_or_else(|| Failure::usage("no rank and no rule for ranks was given"))?;
+    let chosen = rule.or(fixed).ok_or_else(|| {
+        Failure::usage(
+            "no rule says which ranks to choose: `--rank`, `--energy`, `--max-error`, `--budget`, `--target-size` or \
+             `--kohya` is needed",
+            "`lorakit reduce ADAPTER -o OUT --energy 0.99` keeps that share of each module's energy",
+        )
+    })?;
     Ok(ReduceOptions {
         source: args.adapter.clone(),
         output: args.output.output.clone(),
-        to: format_name(&args.written)?,
+        to: args.written.to.map(|to| to.0.name().into()),
         replace: args.output.force,
         dtype: args.written.dtype.dtype(),
         base: args.written.base.clone(),
@@ -77,16 +83,6 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
         threads: common.threads,
         mode: common.read_mode(),
     })
-}
-
-/// The adapter format that is asked for.
-pub(super) fn format_name(written: &WrittenAs) -> Result<Option<String>, Failure> {
-    match written.to {
-        Some(ConvertTarget::Hf) => {
-            Err(Failure::usage("`hf` is a format of models; adapters for PEFT are `--to peft`"))
-        }
-        to => Ok(to.map(|to| to.name().into())),
-    }
 }
 
 /// What was done, and which modules it cost most.

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use lorakit::ops::convert::adapter::{
     self, AdapterConvert, AdapterOptions, AdapterReport, Approximated, overall_error,
 };
-use lorakit::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 use super::super::planned;
+use super::{FORMATS, KEEP_DTYPE};
 use crate::args::{self, Common, ConvertDtype, ConvertTarget};
 use crate::error::Failure;
 use crate::progress::Bar;
@@ -18,10 +18,13 @@ use crate::units;
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
     if args.to == ConvertTarget::Hf {
         let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
-        return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
+        return Err(Failure::usage_at(&args.source, message, FORMATS));
     }
     if args.dtype == ConvertDtype::Q8_0 && args.to != ConvertTarget::Gguf {
-        return Err(Failure::usage("Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16"));
+        return Err(Failure::usage(
+            "Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16",
+            KEEP_DTYPE,
+        ));
     }
     let convert = adapter::plan(&AdapterOptions {
         source: args.source.clone(),

@@ -9,6 +9,10 @@ use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::ui::Ui;
 
+// What to type instead.
+const FORMATS: &str = "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune";
+const KEEP_DTYPE: &str = "leave `--dtype` out: every tensor keeps its own";
+
 pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
     match is_adapter(&args.source, common.read_mode())? {
         true => adapter::run(args, common, ui),

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use lorakit::ops::convert::{self, Convert, ConvertOptions, ToGgufOptions};
-use lorakit::{Error, ErrorKind};
 use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
 use super::super::planned;
+use super::{FORMATS, KEEP_DTYPE};
 use crate::args::{self, Common, ConvertTarget};
 use crate::error::Failure;
 use crate::progress::Bar;
@@ -22,12 +22,15 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     ];
     if let Some((_, option)) = of_adapters.iter().find(|(given, _)| *given) {
         let message = format!("is a model, and `{option}` is an option for adapters");
-        return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
+        return Err(Failure::usage_at(&args.source, &message, "leave it out"));
     }
     let dtype = args.dtype.dtype();
     let convert = match args.to {
         ConvertTarget::Hf if dtype == Some(DType::Q8_0) => {
-            return Err(Failure::usage("Q8_0 is a type of GGUF files; folders hold f32, f16 or bf16"));
+            return Err(Failure::usage(
+                "Q8_0 is a type of GGUF files; folders hold f32, f16 or bf16",
+                KEEP_DTYPE,
+            ));
         }
         ConvertTarget::Hf => convert::gguf_to_hf(&ConvertOptions {
             source: args.source.clone(),
@@ -50,7 +53,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         }
         adapter => {
             let message = format!("is a model, and `--to {}` is a format of adapters", adapter.name());
-            return Err(Error::new(ErrorKind::WrongRole, message).at(&args.source).into());
+            return Err(Failure::usage_at(&args.source, &message, FORMATS));
         }
     };
     if args.output.dry_run {

@@ -23,7 +23,10 @@ const SCRIPT: &str = include_str!("html/script.js");
 pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
     if !page.extension().is_some_and(|ending| ending == "html" || ending == "htm") {
         let page = page.display();
-        return Err(Failure::usage(&format!("`{page}` is no name of a page: those end in `.html`")));
+        return Err(Failure::usage(
+            &format!("`{page}` is no name of a page: those end in `.html`"),
+            "name one: `--html report.html`",
+        ));
     }
     check_file(page, args.force).map_err(lorakit::Error::from)?;
     let inputs = args.paths.iter().chain(&args.base).map(AsRef::as_ref);

@@ -10,7 +10,7 @@ use crate::ui::finding_json;
 
 pub(super) fn object(reports: &[Inspection], failures: &[Failure]) -> Value {
     let failures = failures.iter().map(|failure| {
-        let mut object = failure.json();
+        let mut object = failure.json(None);
         object["kind"] = "error".into();
         object
     });

@@ -63,7 +63,7 @@ fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: 
     };
     ui.result(&reports.iter().map(render).collect::<Vec<_>>().join("\n"))?;
     ui.result(&wrote)?;
-    failures.iter().for_each(|failure| ui.failure(failure));
+    failures.iter().for_each(|failure| ui.failure(failure, None));
     verdict(reports, failures.len())
 }
 

@@ -99,7 +99,13 @@ impl<'a> Computation<'a> {
     fn recipe(&self, mix: super::Mix) -> Recipe {
         let options = self.options;
         let density = options.density.unwrap_or(1.0);
-        Recipe { mix, density, majority: options.majority, style: options.style, seed: options.seed }
+        Recipe {
+            mix,
+            density,
+            majority: options.majority,
+            style: options.style,
+            seed: options.seed.unwrap_or(0),
+        }
     }
 
     /// The sum in stacked factors. One term keeps its factors' bytes, and its scale takes the weight.
@@ -167,7 +173,7 @@ impl<'a> Computation<'a> {
         let streams: Vec<u64> = (0..plain.len()).map(|i| stream(&like.path, i, "BA")).collect();
         let delta = MixedDelta::new(recipe, weights, plain, &streams);
         let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
-        let leading = delta.leading(self.rank, self.options.seed).map_err(place)?;
+        let leading = delta.leading(self.rank, self.options.seed.unwrap_or(0)).map_err(place)?;
         let (b, a) = leading.svd.balanced_factors();
         let module = like.with_factors(1.0, &b, &a, self.dtype(like))?;
         let (rounding, kept) = distance(&module, &b, &a)?;

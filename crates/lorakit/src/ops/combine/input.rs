@@ -156,7 +156,7 @@ pub(super) fn notes(adapters: &[(Adapter, f64)], aligned: &[Aligned]) -> Vec<Fin
     }
     for (i, (adapter, _)) in adapters.iter().enumerate() {
         let alone = aligned.iter().filter(|a| a.parts.len() == 1 && a.parts[0].0 == i).count();
-        if alone > 0 {
+        if alone > 0 && adapters.len() > 1 {
             let message = format!("{alone} of its {} modules are in no other adapter", adapter.modules.len());
             notes.push(Finding::new(
                 Severity::Note,

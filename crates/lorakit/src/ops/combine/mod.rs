@@ -60,8 +60,8 @@ pub struct CombineOptions {
     pub density: Option<f64>,
     /// How signs are elected.
     pub majority: MajoritySign,
-    /// Where random numbers start.
-    pub seed: u64,
+    /// Where random numbers start; 0 if not given.
+    pub seed: Option<u64>,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -232,6 +232,10 @@ fn check(options: &CombineOptions) -> Result<()> {
     if options.rank.is_some() && !method.has_rank() {
         return usage(format!("`{name}` leaves no choice of the rank; `svd` and the methods in `_svd` do"));
     }
+    // Large deltas are decomposed from a random start, which shows where entries are picked.
+    if options.seed.is_some() && !method.is_random() && !matches!(method, Method::Deltas(_)) {
+        return usage(format!("`{name}` draws no random numbers, so it has no seed"));
+    }
     match options.density {
         None if method.has_density() && options.adapters.len() > 1 => {
             usage(format!("`{name}` drops entries, and needs the share that it keeps (`--density`)"))
@@ -289,7 +293,7 @@ fn record(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Strin
         "style": match options.style { Style::Fixed => "fixed", Style::Peft => "peft", Style::Mergekit => "mergekit" },
         "rank": options.rank,
         "density": options.density,
-        "seed": method.is_random().then_some(options.seed),
+        "seed": method.is_random().then_some(options.seed.unwrap_or(0)),
         "adapters": described,
     });
     Ok(record.to_string())

@@ -28,7 +28,7 @@ fn options(adapters: &[(&str, f64)], method: &str) -> CombineOptions {
         rank: None,
         density: None,
         majority: MajoritySign::Total,
-        seed: 0,
+        seed: None,
         threads: 2,
         mode: ReadMode::Mapped,
     }
@@ -130,7 +130,12 @@ fn random_methods_depend_on_the_seed_alone() {
     let adapters = [("plain", 1.0), ("all-r8-second", 0.6)];
     for method in ["dare_linear", "dare_ties", "dare_linear_svd", "dare_ties_svd"] {
         let with = |seed, threads| {
-            let options = CombineOptions { density: Some(0.5), seed, threads, ..options(&adapters, method) };
+            let options = CombineOptions {
+                density: Some(0.5),
+                seed: Some(seed),
+                threads,
+                ..options(&adapters, method)
+            };
             plan(&options, &Silent).unwrap()
         };
         let (one, again, other) = (with(1, 1), with(1, 2), with(2, 2));

@@ -135,14 +135,10 @@ pub(super) fn lost(tensors: &[TensorRetention], min: f64, output: &Path) -> Resu
     let mut worst: Vec<(f64, &TensorRetention)> =
         tensors.iter().filter_map(|t| Some((t.retention.ratio()?, t))).collect();
     worst.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut details: Vec<String> = worst
-        .iter()
-        .take(5)
-        .map(|(ratio, t)| format!("{} ({}): {:.1} %", t.name, t.stored_as, ratio * 100.0))
-        .collect();
-    if worst.len() > details.len() {
-        details.push(format!("and {} more", worst.len() - details.len()));
-    }
+    let line = |(ratio, t): &(f64, &TensorRetention)| {
+        format!("{} ({}): {:.1} %", t.name, t.stored_as, ratio * 100.0)
+    };
+    let details = worst.iter().map(line).collect();
     let types = by_type(tensors).into_keys().collect::<Vec<_>>().join(" and ");
     let message = format!(
         "would hold {:.1} % of the adapter, and {:.0} % are needed: the deltas are small against the steps between \

@@ -290,12 +290,19 @@ fn misses(options: &ReduceOptions, modules: &[Reduced]) -> Vec<Finding> {
     let over: Vec<&Reduced> = modules.iter().filter(|m| m.error > allowed * (1.0 + 1e-6)).collect();
     let Some(worst) = over.iter().max_by(|a, b| a.error.total_cmp(&b.error)) else { return Vec::new() };
     let limited = options.max_rank.is_some_and(|limit| worst.to >= limit);
-    let why = if limited { "the highest rank allowed" } else { "rounding to the stored dtype" };
-    let message = format!(
-        "and {} more: {why} leaves an error of {:.2e}, and at most {allowed} was asked for",
-        over.len() - 1,
-        worst.error
-    );
+    let why = match limited {
+        true => format!("rank {} is the highest allowed", worst.to),
+        false => "values are rounded to the stored dtype".into(),
+    };
+    let error = match worst.error {
+        error if error < 1e-3 => format!("{error:.1e}"),
+        error => format!("{error:.3}"),
+    };
+    let which = match over.len() {
+        1 => String::new(),
+        n => format!("the largest of the {n} modules "),
+    };
+    let message = format!("its error is {error}, {which}above the {allowed} that was asked for: {why}");
     vec![Finding::new(Severity::Warning, "error-above-limit", &worst.path, message)]
 }
 

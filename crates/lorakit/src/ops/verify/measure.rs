@@ -3,8 +3,8 @@
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 
-use crate::plan::{Compute, Panel};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use super::pair::{Pair, Rows};
+use crate::Result;
 
 /// Sums over the values of a tensor, with `W` the base's, `D` what the adapters add, `S = W + D` in f32 and `M` the
 /// merged model's.
@@ -34,6 +34,8 @@ pub(super) struct Measured {
     pub(super) once: bool,
     /// Whether every stored byte is that of the sum of the base and the rounded delta, rounded.
     pub(super) twice: bool,
+    /// Whether every stored byte is that of the sum rounded once, with the delta added again and rounded again.
+    pub(super) again: bool,
     /// Whether every stored byte is that of the base.
     pub(super) copy: bool,
 }
@@ -54,6 +56,11 @@ impl Measured {
         (self.residual() / self.delta / self.values.max(1) as f64).sqrt()
     }
 
+    /// The share of the delta that rounding the sum takes away or adds.
+    pub(super) fn uneven(&self) -> f64 {
+        if self.delta > 0.0 { (1.0 - self.rounded_along / self.delta).abs() } else { 0.0 }
+    }
+
     /// Adds the sums of another tensor.
     pub(super) fn add(&mut self, other: &Measured) {
         self.values += other.values;
@@ -64,86 +71,68 @@ impl Measured {
     }
 }
 
-/// Compares `merged` with what `compute` makes. `base` stands in for the recipe's own where an adapter replaced that.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`] for a dtype without a decoder; [`ErrorKind::NonFinite`] where base or adapters hold
-/// such values; if a file cannot be read.
-pub(super) fn measure(
-    compute: &Compute,
-    name: &str,
-    base: Option<&TensorRef>,
-    merged: &TensorRef,
-) -> Result<Measured> {
-    let dtype = merged.info().dtype;
-    let decoder = codec(dtype).ok_or_else(|| merged.no_decoder())?;
-    let mut m = Measured { once: true, twice: true, copy: true, ..Measured::default() };
-    let (mut stored, mut old, mut delta, mut rounded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut bytes = Vec::new();
-    let rounds_delta =
-        compute.dora.is_none() && !compute.terms.is_empty() && compute.replaced.is_empty() && base.is_none();
-    compute.for_each_panel(name, |panel| {
-        let Panel { rows, before, sum, .. } = panel;
-        let range = (rows.start * compute.cols) as u64..(rows.end * compute.cols) as u64;
-        let at = |element| {
-            dtype.byte_len(element).ok_or_else(|| {
-                let message =
-                    format!("has rows of {} values, which blocks of {dtype} do not fill", compute.cols);
-                Error::new(ErrorKind::Shape, message).tensor(name)
-            })
-        };
-        let found = merged.read(at(range.start)?..at(range.end)?)?;
-        stored.resize(sum.len(), 0.0);
-        decoder.decode(&found, &mut stored);
-        old.clear();
-        old.extend_from_slice(before);
-        delta.clear();
-        delta.extend_from_slice(panel.delta);
-        if let Some(base) = base {
-            base.decode(range, &mut old)?;
-            delta.iter_mut().zip(sum).zip(&old).for_each(|((d, s), w)| *d = s - w);
-        }
-        rounded.clear();
-        rounded.extend_from_slice(sum);
-        if let Some(encoder) = encoder(dtype).filter(|_| is_float(dtype)) {
-            bytes.resize(found.len(), 0);
-            encoder.encode(&old, &mut bytes);
-            m.copy &= *found == *bytes;
-            encoder.encode(sum, &mut bytes);
-            m.once &= *found == *bytes;
-            decoder.decode(&bytes, &mut rounded);
-            if m.twice {
-                // The same rule as a merge's that follows PEFT's `safe_merge=True`.
-                let mut halfway = delta.clone();
-                encoder.encode(&delta, &mut bytes);
-                decoder.decode(&bytes, &mut halfway);
-                halfway.iter_mut().zip(&old).for_each(|(d, w)| *d += w);
-                encoder.encode(if rounds_delta { &halfway } else { sum }, &mut bytes);
-                m.twice = *found == *bytes;
+impl Pair<'_> {
+    /// Compares the merged model's tensor with what it should be.
+    ///
+    /// # Errors
+    /// As [`Self::for_each`].
+    pub(super) fn measure(&self) -> Result<Measured> {
+        let (compute, dtype) = (&self.compute, self.merged.info().dtype);
+        let mut m = Measured { once: true, twice: true, again: true, copy: true, ..Measured::default() };
+        let (mut rounded, mut encoded) = (Vec::new(), Vec::new());
+        let rounds_delta = compute.dora.is_none()
+            && !compute.terms.is_empty()
+            && compute.replaced.is_empty()
+            && self.base.is_none();
+        let exact = encoder(dtype).zip(codec(dtype)).filter(|_| is_float(dtype));
+        self.for_each(|rows| {
+            let Rows { base, delta, sum, found, bytes } = rows;
+            rounded.clear();
+            rounded.extend_from_slice(sum);
+            if let Some((encoder, decoder)) = exact {
+                encoded.resize(bytes.len(), 0);
+                encoder.encode(base, &mut encoded);
+                m.copy &= *bytes == *encoded;
+                encoder.encode(sum, &mut encoded);
+                m.once &= *bytes == *encoded;
+                decoder.decode(&encoded, &mut rounded);
+                if m.twice {
+                    // The same rule as a merge's that follows PEFT's `safe_merge=True`.
+                    let mut halfway = delta.to_vec();
+                    encoder.encode(delta, &mut encoded);
+                    decoder.decode(&encoded, &mut halfway);
+                    halfway.iter_mut().zip(base).for_each(|(d, w)| *d += w);
+                    encoder.encode(if rounds_delta { &halfway } else { sum }, &mut encoded);
+                    m.twice = *bytes == *encoded;
+                }
+                if m.again {
+                    let more: Vec<f32> = rounded.iter().zip(delta).map(|(r, d)| r + d).collect();
+                    encoder.encode(&more, &mut encoded);
+                    m.again = *bytes == *encoded;
+                }
+            } else {
+                (m.copy, m.once, m.twice, m.again) = (false, false, false, false);
             }
-        } else {
-            (m.copy, m.once, m.twice) = (false, false, false);
-        }
-        m.values += sum.len() as u64;
-        let values = stored.iter().zip(&old).zip(&delta).zip(sum.iter().zip(&rounded));
-        for (((&found, &w), &d), (&s, &r)) in values {
-            // A value that is not finite is off, and would make every sum so.
-            let largest = w.abs().max(d.abs()).max(s.abs());
-            m.off += u64::from(!found.is_finite() || (found - r).abs() > step(dtype, largest));
-            let x = if found.is_finite() { f64::from(found) } else { f64::from(f32::MAX) };
-            let (w, d, s, r) = (f64::from(w), f64::from(d), f64::from(s), f64::from(r));
-            m.delta += d * d;
-            m.along += (x - w) * d;
-            m.moved += (x - w) * (x - w);
-            m.base += w * w;
-            m.sum += s * s;
-            m.error += (x - s) * (x - s);
-            m.rounded_along += (r - w) * d;
-            m.rounding += (r - s) * (r - s);
-        }
-        Ok(())
-    })?;
-    Ok(m)
+            m.values += sum.len() as u64;
+            let values = found.iter().zip(base).zip(delta).zip(sum.iter().zip(&rounded));
+            for (((&found, &w), &d), (&s, &r)) in values {
+                // A value that is not finite is off, and would make every sum so.
+                let largest = w.abs().max(d.abs()).max(s.abs());
+                m.off += u64::from(!found.is_finite() || (found - r).abs() > step(dtype, largest));
+                let x = if found.is_finite() { f64::from(found) } else { f64::from(f32::MAX) };
+                let (w, d, s, r) = (f64::from(w), f64::from(d), f64::from(s), f64::from(r));
+                m.delta += d * d;
+                m.along += (x - w) * d;
+                m.moved += (x - w) * (x - w);
+                m.base += w * w;
+                m.sum += s * s;
+                m.error += (x - s) * (x - s);
+                m.rounded_along += (r - w) * d;
+                m.rounding += (r - s) * (r - s);
+            }
+        })?;
+        Ok(m)
+    }
 }
 
 /// Whether values of this dtype are rounded one by one.
@@ -153,7 +142,7 @@ pub(super) fn is_float(dtype: DType) -> bool {
 
 /// The distance of neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands shows,
 /// sixteen of them.
-fn step(dtype: DType, value: f32) -> f32 {
+pub(super) fn step(dtype: DType, value: f32) -> f32 {
     let (bits, least) = match dtype {
         DType::F16 => (10, -14),
         DType::BF16 => (7, -126),
@@ -166,6 +155,8 @@ fn step(dtype: DType, value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Compute;
+    use crate::tensor_ref::TensorRef;
     use crate::tensor_ref::tests::tensor;
 
     #[test]
@@ -176,26 +167,30 @@ mod tests {
         assert_eq!(step(DType::F32, 1.0), f32::EPSILON * 16.0);
     }
 
+    fn measure(base: &TensorRef, new: &TensorRef, merged: &TensorRef) -> Measured {
+        let (base, merged) = (Some(base.clone()), merged.clone());
+        let compute = Compute::cast(new.clone());
+        Pair { name: "w", compute, base, merged, touched: true, quantised: false }.measure().unwrap()
+    }
+
     #[test]
     fn a_scale_is_found() {
-        let (base, new) = (tensor("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), [1.5, 2.0, 4.0, 3.5]);
+        let base = tensor("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]);
+        let new = tensor("w", &[2, 2], &[1.5, 2.0, 4.0, 3.5]);
         // The recipe: the base replaced by `new`; the merged model went half the way.
-        let merged = tensor("w", &[2, 2], &[1.25, 2.0, 3.5, 3.75]);
-        let compute = Compute::cast(tensor("w", &[2, 2], &new));
-        let m = measure(&compute, "w", Some(&base), &merged).unwrap();
+        let m = measure(&base, &new, &tensor("w", &[2, 2], &[1.25, 2.0, 3.5, 3.75]));
         assert_eq!((m.scale(), m.residual(), m.values, m.off), (0.5, 0.0, 4, 3));
         assert_eq!((m.once, m.twice, m.copy), (false, false, false));
-        let m = measure(&compute, "w", Some(&base), &tensor("w", &[2, 2], &new)).unwrap();
+        let m = measure(&base, &new, &new);
         assert_eq!((m.scale(), m.off, m.once, m.copy), (1.0, 0, true, false));
-        let m = measure(&compute, "w", Some(&base), &base).unwrap();
+        let m = measure(&base, &new, &base);
         assert_eq!((m.scale(), m.once, m.copy), (0.0, false, true));
     }
 
     #[test]
     fn a_value_that_is_not_finite_is_off() {
         let base = tensor("w", &[1, 2], &[1.0, 2.0]);
-        let merged = tensor("w", &[1, 2], &[1.0, f32::NAN]);
-        let m = measure(&Compute::cast(base.clone()), "w", Some(&base), &merged).unwrap();
+        let m = measure(&base, &base, &tensor("w", &[1, 2], &[1.0, f32::NAN]));
         assert_eq!((m.off, m.copy), (1, false));
     }
 }

@@ -3,22 +3,28 @@
 //! The merge is planned again and its sums are computed panel by panel, beside what the merged model holds. Nothing is
 //! written, and memory does not grow with the model.
 
+mod factors;
 mod measure;
+mod pair;
+mod state;
 mod verdict;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{DType, ReadMode};
+use lorakit_tensor::ReadMode;
 use rayon::prelude::*;
 
-pub use verdict::{State, Verdict};
+pub use state::State;
+pub use verdict::{Proof, Verdict};
 
-use super::merge::{self, MergeOptions, Sums, Tied};
+use super::merge::{self, MergeOptions, Tied};
 use crate::adapter::Finding;
 use crate::fit::{self, BaseView, MoeLayout};
-use crate::plan::{Compute, OutputTensor, Progress, Recipe, pool};
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
-use measure::{Measured, is_float, measure};
+use crate::plan::{OutputTensor, Progress, pool};
+use crate::{Error, ErrorKind, Model, Result};
+use factors::Factors;
+use measure::Measured;
+use pair::Pair;
 
 /// What to compare.
 #[derive(Debug, Clone)]
@@ -96,22 +102,29 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
         let found = merged.tensors().iter().position(|t| t.name == name);
         found.or(tied_to.filter(|_| is_head(name)))
     };
-    let one = |tensor: &OutputTensor| {
+    let pairs = sums.tensors.iter().map(|tensor| {
+        let index = find(&tensor.info.name);
+        index.map(|index| Pair::new(&sums, tensor, &merged, index)).transpose()
+    });
+    let pairs: Vec<Option<Pair<'_>>> = pairs.collect::<Result<_>>()?;
+    let one = |(tensor, pair): (&OutputTensor, &Option<Pair<'_>>)| {
         if progress.cancelled() {
-            return Err(Error::new(ErrorKind::Interrupted, "stopped before every tensor was compared"));
+            return Err(stopped());
         }
-        let found = match find(&tensor.info.name) {
-            Some(index) => compare(&sums, tensor, &merged, index)?,
+        let found = match pair {
+            Some(pair) => compare(pair, tensor)?,
             None => (Verified::without(&tensor.info.name, State::Absent), Measured::default()),
         };
         progress.advance(tensor.info.byte_len());
         Ok(found)
     };
-    let found: Vec<_> =
-        pool(options.threads)?.install(|| sums.tensors.par_iter().map(one).collect::<Result<_>>())?;
+    let pool = pool(options.threads)?;
+    let found = pool.install(|| sums.tensors.par_iter().zip(&pairs).map(one).collect::<Result<Vec<_>>>())?;
     let mut all = Measured::default();
     found.iter().filter(|(v, m)| v.touched && m.delta > 0.0).for_each(|(_, m)| all.add(m));
-    let mut tensors: Vec<Verified> = found.into_iter().map(|(verified, _)| verified).collect();
+    let proof = pool.install(|| proof(&found, &pairs, progress))?;
+    let (mut tensors, uneven): (Vec<Verified>, Vec<f64>) =
+        found.into_iter().map(|(verified, m)| (verified, m.uneven())).unzip();
     for info in merged.tensors() {
         let known = sums.tensors.iter().any(|t| t.info.name == info.name);
         // A copy of a tied embedding adds nothing.
@@ -120,9 +133,47 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
         }
         tensors.push(Verified::without(&info.name, State::Extra));
     }
-    let states: Vec<State> = tensors.iter().map(|t| t.state).collect();
-    let scale = (all.delta > 0.0).then(|| all.scale());
-    Ok(Verification { scale, verdict: Verdict::of(&states, &all), tensors, notes: sums.notes })
+    let uneven = uneven.into_iter().chain(std::iter::repeat(0.0));
+    let states: Vec<(State, f64)> = tensors.iter().map(|t| t.state).zip(uneven).collect();
+    let mut scale = (all.delta > 0.0).then(|| all.scale());
+    let mut verdict = Verdict::of(&states, &all);
+    if let Some((factor, proof)) = proof.filter(|_| !tensors.iter().any(|t| t.state == State::Extra)) {
+        verdict = Verdict::WrongScale(factor, proof);
+        scale = Some(factor);
+        for tensor in tensors.iter_mut().filter(|t| t.touched && !t.state.holds()) {
+            (tensor.state, tensor.scale) = (State::Scaled(factor), scale);
+        }
+    }
+    Ok(Verification { scale, verdict, tensors, notes: sums.notes })
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Interrupted, "stopped before every tensor was compared")
+}
+
+/// The one number by which all deltas were multiplied, if that is what is wrong and can be proved. Tensors are only
+/// read again where nothing speaks against it.
+fn proof(
+    found: &[(Verified, Measured)],
+    pairs: &[Option<Pair<'_>>],
+    progress: &dyn Progress,
+) -> Result<Option<(f64, Proof)>> {
+    let perhaps = |(verified, m): &(Verified, Measured)| match verified.state {
+        State::Kept | State::Scaled(_) | State::Missing | State::Other => true,
+        // So small a delta that the sum rounds to the base.
+        State::Exact { .. } => m.copy,
+        _ => false,
+    };
+    let moved =
+        |(verified, _): &(Verified, Measured)| matches!(verified.state, State::Scaled(_) | State::Other);
+    let quantised = pairs.iter().flatten().any(|pair| pair.touched && pair.quantised);
+    if quantised || !found.iter().all(perhaps) || !found.iter().any(moved) {
+        return Ok(None);
+    }
+    if found.iter().all(|(verified, m)| verified.state == State::Kept || m.again) {
+        return Ok(Some((2.0, Proof::MergedTwice)));
+    }
+    Ok(Factors::of_all(pairs, progress)?.only().map(|factor| (factor, Proof::Values)))
 }
 
 impl Verified {
@@ -131,46 +182,26 @@ impl Verified {
     }
 }
 
-/// Compares tensor `index` of the merged model.
-fn compare(sums: &Sums, tensor: &OutputTensor, merged: &Model, index: usize) -> Result<(Verified, Measured)> {
-    let (name, found) = (&tensor.info.name, merged.tensor(index));
-    let base = sums.base.tensors().iter().position(|t| t.name == *name).map(|i| sums.base.tensor(i));
-    let compute = match &tensor.recipe {
-        Recipe::Copy(from) => Compute::cast(from.clone()),
-        Recipe::Compute(compute) => (**compute).clone(),
-        Recipe::Bytes(_) | Recipe::Part { .. } => {
-            return Err(Error::new(ErrorKind::Unsupported, "is not a sum").tensor(name));
-        }
-    };
-    let replaced = |base: &TensorRef| !std::ptr::eq(base.info(), compute.base.info());
-    let touched = compute.edits() || base.as_ref().is_some_and(replaced);
-    let kept = Verified { touched, off: 0.0, error: 0.0, ..Verified::without(name, State::Kept) };
-    if found.info().shape != tensor.info.shape {
-        return Ok((
-            Verified { state: State::Reshaped, touched, ..Verified::without(name, State::Reshaped) },
-            Measured::default(),
-        ));
+/// Compares a tensor of the merged model with the sum `tensor`.
+fn compare(pair: &Pair<'_>, tensor: &OutputTensor) -> Result<(Verified, Measured)> {
+    let Pair { name, compute, merged, touched, quantised, .. } = pair;
+    let of_state = |state| Verified { touched: *touched, ..Verified::without(name, state) };
+    if merged.info().shape != tensor.info.shape {
+        return Ok((of_state(State::Reshaped), Measured::default()));
     }
-    if !touched && compute.base.same_values(&found)? {
+    let kept = Verified { off: 0.0, error: 0.0, ..of_state(State::Kept) };
+    if !touched && compute.base.same_values(merged)? {
         return Ok((kept, Measured::default()));
     }
-    if !touched
-        && [compute.base.info().dtype, found.info().dtype].iter().any(|d| lorakit_quant::codec(*d).is_none())
-    {
-        return Ok((
-            Verified { state: State::Changed, ..Verified::without(name, State::Changed) },
-            Measured::default(),
-        ));
+    let unknown = |dtype| lorakit_quant::codec(dtype).is_none();
+    if !touched && (unknown(compute.base.info().dtype) || unknown(merged.info().dtype)) {
+        return Ok((of_state(State::Changed), Measured::default()));
     }
-    // Rows of a replacement may be more than the base has; nothing is left of the base's then.
-    let base = base.filter(|base| replaced(base) && base.info().shape == tensor.info.shape);
-    let m = measure(&compute, name, base.as_ref(), &found)?;
-    let quantised = !is_float(found.info().dtype) && found.info().dtype != DType::F64
-        || merged.packing.as_ref().is_some_and(|packing| packing.contains(index));
+    let m = pair.measure()?;
     let moves = m.delta > 0.0;
-    let state = match touched && moves {
-        true => State::touched(&m, quantised),
-        false => State::untouched(&m, quantised),
+    let state = match *touched && moves {
+        true => State::touched(&m, *quantised),
+        false => State::untouched(&m, *quantised),
     };
     let size = if moves { m.delta } else { m.sum };
     let verified = Verified {

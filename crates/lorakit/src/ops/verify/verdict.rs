@@ -1,115 +1,14 @@
-//! From sums to words: what each tensor is, and what that makes of the model.
+//! From what each tensor is to what the model is.
 
 use std::fmt;
 
 use super::measure::Measured;
+use super::state::{NEAR, NEAR_QUANTISED, State};
 
-/// Share of values that may be further than a step from the sum: kernels differ where summands cancel.
-const OFF: f64 = 1e-3;
-/// A scale this near to another is the same.
-const NEAR: f64 = 0.02;
-/// The same for quantised tensors, and the largest error they have, relative to the norm (two bits: a quarter).
-const NEAR_QUANTISED: f64 = 0.05;
-const QUANTISED: f64 = 0.3;
 /// What is left, relative to the norm of the weights, where these are another model's.
 const UNLIKE: f64 = 0.5;
-
-/// What a tensor of the merged model is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum State {
-    /// No adapter touches it, and it is the base's.
-    Kept,
-    /// The sum, byte for byte, by one rounding, by PEFT's two, or by both where they agree.
-    Exact {
-        /// The sum rounded once.
-        once: bool,
-        /// The base and the rounded delta, rounded (PEFT with `safe_merge=True`).
-        twice: bool,
-    },
-    /// Within a step of the sum.
-    Near,
-    /// The sum, or what no adapter touches, as far as quantisation lets it be known.
-    Quantised,
-    /// The base, and the delta times a number that is not 1.
-    Scaled(f64),
-    /// The base's, though an adapter touches it.
-    Missing,
-    /// Something else, though an adapter touches it: not the base and any multiple of the delta.
-    Other,
-    /// No adapter touches it, and it is not the base's.
-    Changed,
-    /// Of another shape.
-    Reshaped,
-    /// In base or adapters and not in the merged model.
-    Absent,
-    /// In the merged model only.
-    Extra,
-}
-
-impl State {
-    /// Whether it is what base and adapters make.
-    pub fn holds(self) -> bool {
-        matches!(self, State::Kept | State::Exact { .. } | State::Near | State::Quantised)
-    }
-
-    /// Its name in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Kept => "kept",
-            State::Exact { .. } => "exact",
-            State::Near => "near",
-            State::Quantised => "quantised",
-            State::Scaled(_) => "wrong_scale",
-            State::Missing => "missing",
-            State::Other => "other",
-            State::Changed => "changed",
-            State::Reshaped => "reshaped",
-            State::Absent => "absent",
-            State::Extra => "extra",
-        }
-    }
-
-    /// The state of a tensor that an adapter touches.
-    pub(super) fn touched(m: &Measured, quantised: bool) -> Self {
-        if m.once || m.twice {
-            return State::Exact { once: m.once, twice: m.twice };
-        }
-        if m.copy {
-            return State::Missing;
-        }
-        let (scale, spread) = (m.scale(), 4.0 * m.uncertainty());
-        // What noise alone leaves of `M - W - f D`.
-        let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * m.rounding.sqrt() };
-        let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
-        if quantised {
-            return match explained {
-                true if (scale - 1.0).abs() <= NEAR_QUANTISED + spread => State::Quantised,
-                true if scale.abs() <= NEAR_QUANTISED + spread => State::Missing,
-                true => State::Scaled(scale),
-                false => State::Other,
-            };
-        }
-        // Deltas below a step are rounded away in part, also where all is well.
-        let usual = m.rounded_along / m.delta;
-        if m.off as f64 <= OFF * m.values as f64 && (scale - usual).abs() <= NEAR + spread {
-            return State::Near;
-        }
-        match explained {
-            true if scale.abs() <= NEAR + spread => State::Missing,
-            true if (scale - 1.0).abs() > NEAR => State::Scaled(scale),
-            _ => State::Other,
-        }
-    }
-
-    /// The state of a tensor that no adapter touches.
-    pub(super) fn untouched(m: &Measured, quantised: bool) -> Self {
-        match quantised {
-            _ if m.once => State::Kept,
-            true if m.error.sqrt() <= QUANTISED * m.sum.sqrt() => State::Quantised,
-            _ => State::Changed,
-        }
-    }
-}
+/// Of what rounding takes of a delta, no more than this excuses another scale.
+const UNEVEN: f64 = 0.1;
 
 /// What the merged model is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -127,7 +26,7 @@ pub enum Verdict {
     /// Quantisation leaves too much noise to tell.
     Unclear,
     /// The base and the adapters times this number.
-    WrongScale(f64),
+    WrongScale(f64, Proof),
     /// The base: no touched tensor holds the adapters.
     Missing,
     /// Some touched tensors are not what they should be.
@@ -138,6 +37,17 @@ pub enum Verdict {
     OtherBase,
     /// Tensors that no adapter touches are not the base's.
     Changed,
+}
+
+/// How a wrong scale is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// It fits best, and about alike in all tensors.
+    Fit,
+    /// With it, every value is the sum, rounded.
+    Values,
+    /// Every byte is what two merges, one upon the other, leave.
+    MergedTwice,
 }
 
 impl Verdict {
@@ -156,7 +66,7 @@ impl Verdict {
             Verdict::WithinRounding => "within_rounding",
             Verdict::Quantised(_) => "quantised",
             Verdict::Unclear => "unclear",
-            Verdict::WrongScale(_) => "wrong_scale",
+            Verdict::WrongScale(..) => "wrong_scale",
             Verdict::Missing => "adapter_missing",
             Verdict::Partly => "partly",
             Verdict::OtherAdapter => "other_adapter",
@@ -165,8 +75,10 @@ impl Verdict {
         }
     }
 
-    /// The verdict on all tensors; `touched` are the sums of those with a delta, all together.
-    pub(super) fn of(states: &[State], touched: &Measured) -> Self {
+    /// The verdict on all tensors, each with the share of its delta that rounding takes or adds; `touched` are the
+    /// sums of those with a delta, all together.
+    pub(super) fn of(tensors: &[(State, f64)], touched: &Measured) -> Self {
+        let states: Vec<State> = tensors.iter().map(|(state, _)| *state).collect();
         let count = |wanted: fn(&State) -> bool| states.iter().filter(|s| wanted(s)).count();
         let kept = count(|s| matches!(s, State::Kept));
         let changed = count(|s| matches!(s, State::Changed));
@@ -181,22 +93,21 @@ impl Verdict {
         if changed + count(|s| matches!(s, State::Absent | State::Extra)) > 0 {
             return Verdict::Changed;
         }
-        let scales: Vec<f64> =
-            states.iter().filter_map(|s| if let State::Scaled(f) = s { Some(*f) } else { None }).collect();
+        let scale = touched.scale();
+        let near = |f: f64, uneven: f64| {
+            let apart =
+                (NEAR_QUANTISED / 2.0 + 2.0 * uneven.min(UNEVEN)) * scale.abs() + 4.0 * touched.uncertainty();
+            (f - scale).abs() <= apart
+        };
+        let scales: Vec<bool> = tensors
+            .iter()
+            .filter_map(|(s, uneven)| if let State::Scaled(f) = s { Some(near(*f, *uneven)) } else { None })
+            .collect();
         match (missing, other, scales.len()) {
-            (0, 0, 0) => Self::holding(states, touched),
+            (0, 0, 0) => Self::holding(&states, touched),
             (_, 0, 0) if held == 0 => Verdict::Missing,
             (0, _, 0) if held == 0 => Verdict::OtherAdapter,
-            (0, 0, _) if held == 0 => {
-                let (least, most) =
-                    scales.iter().fold((f64::MAX, f64::MIN), |(a, b), &f| (a.min(f), b.max(f)));
-                let scale = touched.scale();
-                if most - least <= NEAR_QUANTISED * scale.abs() + 8.0 * touched.uncertainty() {
-                    Verdict::WrongScale(scale)
-                } else {
-                    Verdict::Partly
-                }
-            }
+            (0, 0, _) if held == 0 && !scales.contains(&false) => Verdict::WrongScale(scale, Proof::Fit),
             _ => Verdict::Partly,
         }
     }
@@ -213,7 +124,7 @@ impl Verdict {
                 true if spread > 0.5 => Verdict::Unclear,
                 true if (scale - 1.0).abs() > NEAR_QUANTISED + spread => match scale.abs() <= spread {
                     true => Verdict::Missing,
-                    false => Verdict::WrongScale(scale),
+                    false => Verdict::WrongScale(scale, Proof::Fit),
                 },
                 true => Verdict::Quantised(scale),
                 false => Verdict::Quantised(1.0),
@@ -245,10 +156,15 @@ impl fmt::Display for Verdict {
             Verdict::Unclear => {
                 f.write_str("unclear: quantisation left more noise than the adapters add, over all tensors")
             }
-            Verdict::WrongScale(scale) => {
-                write!(f, "wrong scale: the adapters were added {scale:.3} times")?;
+            Verdict::WrongScale(scale, proof) => {
+                f.write_str("wrong scale: the adapters were added ")?;
                 let twice = (scale - 2.0).abs() < NEAR;
-                f.write_str(if twice { " (merged twice?)" } else { "" })
+                match proof {
+                    Proof::Fit if twice => write!(f, "{scale:.3} times (merged twice?)"),
+                    Proof::Fit => write!(f, "{scale:.3} times"),
+                    Proof::Values => write!(f, "{} times; every value agrees", (scale * 1e4).round() / 1e4),
+                    Proof::MergedTwice => f.write_str("2 times, and rounded after each (merged twice?)"),
+                }
             }
             Verdict::Missing => f.write_str("adapter missing: the touched tensors are those of the base"),
             Verdict::Partly => f.write_str("in part: some tensors are not the sum"),
@@ -270,8 +186,12 @@ mod tests {
     const EXACT: State = State::Exact { once: true, twice: false };
 
     fn verdict(states: &[State]) -> Verdict {
+        uneven(&states.iter().map(|s| (*s, 0.0)).collect::<Vec<_>>())
+    }
+
+    fn uneven(tensors: &[(State, f64)]) -> Verdict {
         Verdict::of(
-            states,
+            tensors,
             &Measured { values: 100, delta: 1.0, along: 0.5, moved: 0.25, ..Measured::default() },
         )
     }
@@ -290,8 +210,15 @@ mod tests {
     fn one_fault_in_all_is_named_and_faults_in_some_are_not() {
         assert_eq!(verdict(&[State::Kept, State::Missing]), Verdict::Missing);
         assert_eq!(verdict(&[EXACT, State::Missing]), Verdict::Partly);
-        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(0.501)]), Verdict::WrongScale(0.5));
+        assert_eq!(
+            verdict(&[State::Scaled(0.5), State::Scaled(0.501)]),
+            Verdict::WrongScale(0.5, Proof::Fit)
+        );
         assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(2.0)]), Verdict::Partly);
+        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(0.45)]), Verdict::Partly);
+        let swallowed = [(State::Scaled(0.5), 0.0), (State::Scaled(0.45), 0.05)];
+        assert_eq!(uneven(&swallowed), Verdict::WrongScale(0.5, Proof::Fit));
+        assert_eq!(uneven(&[(State::Scaled(0.5), 0.0), (State::Scaled(0.2), 1.0)]), Verdict::Partly);
         assert_eq!(verdict(&[State::Kept, State::Other]), Verdict::OtherAdapter);
         assert_eq!(verdict(&[State::Kept, State::Changed, State::Changed]), Verdict::OtherBase);
         assert_eq!(verdict(&[EXACT, State::Kept, State::Kept, State::Changed]), Verdict::Changed);

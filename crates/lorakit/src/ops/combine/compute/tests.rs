@@ -32,7 +32,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
         rank,
         density,
         majority: MajoritySign::Total,
-        seed: 0,
+        seed: None,
         threads: 1,
         mode: ReadMode::Mapped,
     }

@@ -1,0 +1,98 @@
+//! A tensor of the merged model beside what base and adapters make.
+
+use lorakit_quant::codec;
+use lorakit_tensor::DType;
+
+use super::measure::is_float;
+use crate::ops::merge::Sums;
+use crate::plan::{Compute, OutputTensor, Panel, Recipe};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
+
+/// Rows of a tensor: what it should be made of, and what the merged model holds.
+pub(super) struct Rows<'a> {
+    /// The base.
+    pub(super) base: &'a [f32],
+    /// What the adapters add.
+    pub(super) delta: &'a [f32],
+    /// The sum, in f32.
+    pub(super) sum: &'a [f32],
+    /// The merged model's values, and their bytes.
+    pub(super) found: &'a [f32],
+    pub(super) bytes: &'a [u8],
+}
+
+/// One tensor of the merged model and what it should be.
+pub(super) struct Pair<'a> {
+    pub(super) name: &'a str,
+    /// What base and adapters make.
+    pub(super) compute: Compute,
+    /// Stands in for the recipe's own base where an adapter replaced that.
+    pub(super) base: Option<TensorRef>,
+    /// The merged model's.
+    pub(super) merged: TensorRef,
+    /// Whether an adapter touches it.
+    pub(super) touched: bool,
+    /// Whether the merged model stores it in blocks or with scales.
+    pub(super) quantised: bool,
+}
+
+impl<'a> Pair<'a> {
+    /// The sum `tensor` beside tensor `index` of the merged model.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a tensor that is no sum.
+    pub(super) fn new(sums: &Sums, tensor: &'a OutputTensor, merged: &Model, index: usize) -> Result<Self> {
+        let (name, found) = (&tensor.info.name, merged.tensor(index));
+        let compute = match &tensor.recipe {
+            Recipe::Copy(from) => Compute::cast(from.clone()),
+            Recipe::Compute(compute) => (**compute).clone(),
+            Recipe::Bytes(_) | Recipe::Part { .. } => {
+                return Err(Error::new(ErrorKind::Unsupported, "is not a sum").tensor(name));
+            }
+        };
+        let base = sums.base.tensors().iter().position(|t| t.name == *name).map(|i| sums.base.tensor(i));
+        let replaced = base.filter(|base| !std::ptr::eq(base.info(), compute.base.info()));
+        let touched = compute.edits() || replaced.is_some();
+        // Rows of a replacement may be more than the base has; nothing is left of the base's then.
+        let base = replaced.filter(|base| base.info().shape == tensor.info.shape);
+        let quantised = !is_float(found.info().dtype) && found.info().dtype != DType::F64
+            || merged.packing.as_ref().is_some_and(|packing| packing.contains(index));
+        Ok(Pair { name, compute, base, merged: found, touched, quantised })
+    }
+
+    /// Calls `each` with some rows after another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a dtype without a decoder; [`ErrorKind::NonFinite`] where base or adapters hold
+    /// such values; if a file cannot be read.
+    pub(super) fn for_each(&self, mut each: impl FnMut(Rows<'_>)) -> Result<()> {
+        let Pair { name, compute, base, merged, .. } = self;
+        let dtype = merged.info().dtype;
+        let decoder = codec(dtype).ok_or_else(|| merged.no_decoder())?;
+        let (mut stored, mut old, mut difference) = (Vec::new(), Vec::new(), Vec::new());
+        compute.for_each_panel(name, |panel| {
+            let Panel { rows, before, delta, sum } = panel;
+            let range = (rows.start * compute.cols) as u64..(rows.end * compute.cols) as u64;
+            let at = |element| {
+                dtype.byte_len(element).ok_or_else(|| {
+                    let message =
+                        format!("has rows of {} values, which blocks of {dtype} do not fill", compute.cols);
+                    Error::new(ErrorKind::Shape, message).tensor(name)
+                })
+            };
+            let bytes = merged.read(at(range.start)?..at(range.end)?)?;
+            stored.resize(sum.len(), 0.0);
+            decoder.decode(&bytes, &mut stored);
+            let mut rows = Rows { base: before, delta, sum, found: &stored, bytes: &bytes };
+            if let Some(base) = base {
+                old.resize(sum.len(), 0.0);
+                base.decode(range, &mut old)?;
+                difference.clear();
+                difference.extend(sum.iter().zip(&old).map(|(s, w)| s - w));
+                rows = Rows { base: &old, delta: &difference, ..rows };
+            }
+            each(rows);
+            Ok(())
+        })
+    }
+}

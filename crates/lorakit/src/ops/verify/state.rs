@@ -1,0 +1,108 @@
+//! From sums to a word: what one tensor of the merged model is.
+
+use super::measure::Measured;
+
+/// Share of values that may be further than a step from the sum: kernels differ where summands cancel.
+const OFF: f64 = 1e-3;
+/// A scale this near to another is the same.
+pub(super) const NEAR: f64 = 0.02;
+/// The same for quantised tensors, and the largest error they have, relative to the norm (two bits: a quarter).
+pub(super) const NEAR_QUANTISED: f64 = 0.05;
+const QUANTISED: f64 = 0.3;
+
+/// What a tensor of the merged model is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum State {
+    /// No adapter touches it, and it is the base's.
+    Kept,
+    /// The sum, byte for byte, by one rounding, by PEFT's two, or by both where they agree.
+    Exact {
+        /// The sum rounded once.
+        once: bool,
+        /// The base and the rounded delta, rounded (PEFT with `safe_merge=True`).
+        twice: bool,
+    },
+    /// Within a step of the sum.
+    Near,
+    /// The sum, or what no adapter touches, as far as quantisation lets it be known.
+    Quantised,
+    /// The base, and the delta times a number that is not 1.
+    Scaled(f64),
+    /// The base's, though an adapter touches it.
+    Missing,
+    /// Something else, though an adapter touches it: not the base and any multiple of the delta.
+    Other,
+    /// No adapter touches it, and it is not the base's.
+    Changed,
+    /// Of another shape.
+    Reshaped,
+    /// In base or adapters and not in the merged model.
+    Absent,
+    /// In the merged model only.
+    Extra,
+}
+
+impl State {
+    /// Whether it is what base and adapters make.
+    pub fn holds(self) -> bool {
+        matches!(self, State::Kept | State::Exact { .. } | State::Near | State::Quantised)
+    }
+
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Kept => "kept",
+            State::Exact { .. } => "exact",
+            State::Near => "near",
+            State::Quantised => "quantised",
+            State::Scaled(_) => "wrong_scale",
+            State::Missing => "missing",
+            State::Other => "other",
+            State::Changed => "changed",
+            State::Reshaped => "reshaped",
+            State::Absent => "absent",
+            State::Extra => "extra",
+        }
+    }
+
+    /// The state of a tensor that an adapter touches.
+    pub(super) fn touched(m: &Measured, quantised: bool) -> Self {
+        if m.once || m.twice {
+            return State::Exact { once: m.once, twice: m.twice };
+        }
+        if m.copy {
+            return State::Missing;
+        }
+        let (scale, spread) = (m.scale(), 4.0 * m.uncertainty());
+        // What noise alone leaves of `M - W - f D`.
+        let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * m.rounding.sqrt() };
+        let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
+        if quantised {
+            return match explained {
+                true if (scale - 1.0).abs() <= NEAR_QUANTISED + spread => State::Quantised,
+                true if scale.abs() <= NEAR_QUANTISED + spread => State::Missing,
+                true => State::Scaled(scale),
+                false => State::Other,
+            };
+        }
+        // Deltas below a step are rounded away in part, also where all is well.
+        let usual = m.rounded_along / m.delta;
+        if m.off as f64 <= OFF * m.values as f64 && (scale - usual).abs() <= NEAR + spread {
+            return State::Near;
+        }
+        match explained {
+            true if scale.abs() <= NEAR + spread => State::Missing,
+            true if (scale - 1.0).abs() > NEAR => State::Scaled(scale),
+            _ => State::Other,
+        }
+    }
+
+    /// The state of a tensor that no adapter touches.
+    pub(super) fn untouched(m: &Measured, quantised: bool) -> Self {
+        match quantised {
+            _ if m.once => State::Kept,
+            true if m.error.sqrt() <= QUANTISED * m.sum.sqrt() => State::Quantised,
+            _ => State::Changed,
+        }
+    }
+}
