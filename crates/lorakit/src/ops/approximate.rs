@@ -1,7 +1,5 @@
 //! Deltas that have no small factors, as the best low-rank ones: DoRA's, and products of more rank than is wanted.
 
-use std::ops::Range;
-
 use lorakit_linalg::projection_residual;
 use ndarray::{Array2, ArrayView2, Axis as Dimension};
 use rayon::prelude::*;
@@ -9,7 +7,7 @@ use rayon::prelude::*;
 use crate::adapter::factors::{Factors, finite, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
-use crate::ops::panels::{PANEL, Panels, leading, norm};
+use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
 use crate::plan::{Axis, LowRank};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
@@ -131,10 +129,7 @@ impl Panels for DoraDelta {
         self.weight.info().rows_cols()
     }
 
-    fn for_each_panel(
-        &self,
-        each: &mut dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()>,
-    ) -> Result<()> {
+    fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()> {
         let (rows, cols) = self.dim();
         let mut values = vec![0f32; PANEL.min(rows) * cols];
         for start in (0..rows).step_by(PANEL) {

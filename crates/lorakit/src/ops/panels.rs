@@ -15,6 +15,9 @@ const POWER_ITERATIONS: usize = 2;
 /// Values of a matrix that is decomposed as a whole.
 const SMALL: usize = 1 << 18;
 
+/// Takes rows of a matrix and where they are.
+pub(crate) type EachPanel<'a> = dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()> + 'a;
+
 /// A matrix that is computed panel by panel, each time it is needed.
 pub(crate) trait Panels {
     /// Rows and columns.
@@ -24,10 +27,7 @@ pub(crate) trait Panels {
     ///
     /// # Errors
     /// What reading fails with, and those of `each`.
-    fn for_each_panel(
-        &self,
-        each: &mut dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()>,
-    ) -> Result<()>;
+    fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()>;
 }
 
 /// Frobenius norm.

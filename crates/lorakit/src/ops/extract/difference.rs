@@ -7,7 +7,7 @@ use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 use ndarray::{ArrayView2, Axis};
 
-use crate::ops::panels::{PANEL, Panels};
+use crate::ops::panels::{EachPanel, PANEL, Panels};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// `D = T - W`: rows of the tuned tensor `T` less the same rows of the base's `W`.
@@ -140,10 +140,7 @@ impl Panels for Difference {
         (self.rows.len(), self.tuned.info().rows_cols().1)
     }
 
-    fn for_each_panel(
-        &self,
-        each: &mut dyn FnMut(Range<usize>, ArrayView2<'_, f64>) -> Result<()>,
-    ) -> Result<()> {
+    fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()> {
         let (height, cols) = self.dim();
         let mut panel = vec![0f64; PANEL.min(height) * cols];
         self.for_each_pair(|rows, old, new| {

@@ -33,15 +33,15 @@ pub(super) fn fit(
         ((shape(module).0 + shape(module).1) * size) as u64
     });
     // Headers and configurations grow with the ranks they tell, so that the first guess may be a few bytes off. What is
-    // taken off doubles, because ranks change by steps of many bytes.
-    let (mut budget, mut excess) = (bytes, 0);
+    // taken off for each byte doubles, because ranks change by steps of many.
+    let (mut budget, mut factor) = (bytes, 1u64);
     while let Ok((ranks, level)) = spend(&modules, budget, "bytes") {
         let total = of_files(adapter, &ranks, base, to)?;
         if total <= bytes {
             return Ok((ranks, level));
         }
-        excess = (2 * excess).max(total - bytes);
-        budget = budget.saturating_sub(excess);
+        budget = budget.saturating_sub((total - bytes).saturating_mul(factor));
+        factor = factor.saturating_mul(2);
     }
     Ok((vec![1; adapter.modules.len()], f64::INFINITY))
 }
