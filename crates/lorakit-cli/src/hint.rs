@@ -10,6 +10,7 @@ pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
     let path = error.path().map_or_else(|| "PATH".into(), |p| p.display().to_string());
     let text = match error.kind() {
         ErrorKind::File(kind) => return of_file(kind, error, &path),
+        kind if matches!(command, Some(Command::Extract(_))) && of_extract(kind).is_some() => of_extract(kind)?.into(),
         ErrorKind::NoAdapter => match error.detail_lines() {
             [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
             _ => "name the folder that holds the adapter".into(),
@@ -143,6 +144,22 @@ fn of_role(error: &Error, command: Option<&Command>) -> &'static str {
         }
         _ => "name a model: a folder with `config.json`, or a GGUF file",
     }
+}
+
+/// What to do where two models do not give an adapter.
+fn of_extract(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::Unmatched | ErrorKind::Shape => {
+            "`lorakit diff BASE TUNED` compares them; `--skip REGEX` leaves out what only one of them has"
+        }
+        ErrorKind::Unchanged => {
+            "`lorakit diff BASE TUNED` shows what differs; `--rank N` takes small changes too"
+        }
+        ErrorKind::Inexpressible => {
+            "`--to peft` holds everything; `--skip REGEX` leaves tensors as they are in the base"
+        }
+        _ => return None,
+    })
 }
 
 fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {

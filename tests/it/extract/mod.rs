@@ -145,6 +145,7 @@ fn refusals() {
     sandbox.copy(&peft("merged/plain"), "tuned");
     sandbox.copy(&peft("bases/qwen2-bf16"), "qwen");
     sandbox.copy(&peft("adapters/plain"), "adapter");
+    sandbox.copy(&peft("merged/modules-to-save"), "saved");
     for (name, line) in [
         ("no rule", "extract base tuned -o out"),
         ("two rules", "extract base tuned -o out --auto --energy 0.9"),
@@ -154,7 +155,8 @@ fn refusals() {
         ("over an input", "extract base tuned -o tuned --auto --force"),
         ("a pattern", "extract base tuned -o out --auto --skip ("),
         ("nothing left", "extract base tuned -o out --auto --skip proj"),
-        ("no place", "extract base tuned -o out.gguf --to gguf --rank 2 --dtype q8_0"),
+        ("a dtype", "extract base tuned -o out.gguf --to gguf --rank 2 --dtype q8_0"),
+        ("no place for norms", "extract base saved -o out.gguf --to gguf --rank 2"),
     ] {
         insta::assert_snapshot!(name.replace(' ', "_"), sandbox.refused(line));
     }

@@ -75,7 +75,7 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
         let name = &info.name;
         let found = in_tuned.get(name.as_str()).copied();
         let Some(found) = found.or(one_embedding.filter(|_| is_head(module_of(name)))) else {
-            if !is_buffer(name) {
+            if !is_buffer(name) && !options.skips(name) {
                 missing.push(name.clone());
             }
             continue;
