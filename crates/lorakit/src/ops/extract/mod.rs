@@ -368,6 +368,19 @@ fn notes(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions) -> Vec<
             "the tuned model is quantised: noise is what looks like it, since its level is not known";
         say(Severity::Note, "noise-unknown", "", message.into());
     }
+    let bytes = |which: &dyn Fn(&str) -> bool| -> u64 {
+        let saved = adapter.saved.iter().filter(|saved| which(module_of(&saved.name)));
+        saved.map(|saved| saved.tensor.info().byte_len()).sum()
+    };
+    let vocabulary = bytes(&|path| fit::is_embedding(path) || fit::is_head(path));
+    let factors: u64 = adapter.modules.iter().map(|m| m.a.info().byte_len() + m.b.info().byte_len()).sum();
+    if vocabulary > factors + bytes(&|_| true) - vocabulary {
+        let message = format!(
+            "embeddings are saved whole and take {:.1} MB, more than all else; `--embeddings factors` makes that small",
+            vocabulary as f64 / 1e6
+        );
+        say(Severity::Note, "whole-embeddings", "", message);
+    }
     for saved in &adapter.saved {
         let leaf = saved.name.rsplit('.').next().unwrap_or_default();
         if !matches!(leaf, "weight" | "bias") {
