@@ -26,36 +26,11 @@ pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), 
     let combine = combine::plan(&options, &bar)?;
     bar.finish();
     ui.notes(&combine.notes);
-    if args.output.dry_run {
-        if ui.json {
-            let mut object = object(&combine, &options);
-            object["dry_run"] = true.into();
-            object["plan"] = planned::plan_json(&combine.output.plan, common.threads);
-            return ui.json(&object);
-        }
-        let text = interference(&combine, ui) + &summary(&combine, &options, ui);
-        return ui.result(&(text + &planned::would_write(&combine.output.plan)));
-    }
-    if !ui.json && !ui.quiet {
+    if !ui.json && (args.output.dry_run || !ui.quiet) {
         ui.result(&interference(&combine, ui))?;
     }
-    let bar = Bar::new(ui, "writing", combine.output.plan.output_bytes());
-    let report = combine.run(common.threads, &bar)?;
-    bar.finish();
-    if ui.json {
-        let mut object = object(&combine, &options);
-        let written = planned::report_json(&combine.output.plan, &report.report);
-        if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
-            object.extend(written);
-        }
-        return ui.json(&object);
-    }
-    let mut text = String::new();
-    if !ui.quiet {
-        text = summary(&combine, &options, ui);
-        let _ = writeln!(text, "{}", planned::proof(&report));
-    }
-    ui.result(&(text + &planned::wrote(&combine.output.plan, &report.report)))
+    let (object, summary) = (|| object(&combine, &options), || summary(&combine, &options, ui));
+    planned::write_adapter(&combine.output, args.output.dry_run, (common, ui), object, summary)
 }
 
 fn options(args: &args::Combine, common: &Common) -> CombineOptions {

@@ -24,32 +24,8 @@ pub(crate) fn run(args: &args::Extract, common: &Common, ui: &Ui) -> Result<(), 
     let extract = extract::plan(&options, &bar)?;
     bar.finish();
     ui.notes(&extract.notes);
-    if args.output.dry_run {
-        if ui.json {
-            let mut object = object(&extract);
-            object["dry_run"] = true.into();
-            object["plan"] = planned::plan_json(&extract.output.plan, common.threads);
-            return ui.json(&object);
-        }
-        return ui.result(&(summary(&extract, args, ui) + &planned::would_write(&extract.output.plan)));
-    }
-    let bar = Bar::new(ui, "writing", extract.output.plan.output_bytes());
-    let report = extract.run(common.threads, &bar)?;
-    bar.finish();
-    if ui.json {
-        let mut object = object(&extract);
-        let written = planned::report_json(&extract.output.plan, &report.report);
-        if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
-            object.extend(written);
-        }
-        return ui.json(&object);
-    }
-    let mut text = String::new();
-    if !ui.quiet {
-        text = summary(&extract, args, ui);
-        let _ = writeln!(text, "{}", planned::proof(&report));
-    }
-    ui.result(&(text + &planned::wrote(&extract.output.plan, &report.report)))
+    let (object, summary) = (|| object(&extract), || summary(&extract, args, ui));
+    planned::write_adapter(&extract.output, args.output.dry_run, (common, ui), object, summary)
 }
 
 fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Failure> {

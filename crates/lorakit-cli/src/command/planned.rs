@@ -2,10 +2,14 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::convert::adapter::AdapterReport;
+use lorakit::ops::convert::adapter::{AdapterOutput, AdapterReport};
 use lorakit::plan::{Plan, Recipe, Report};
 use serde_json::{Value, json};
 
+use crate::args::Common;
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::Ui;
 use crate::units;
 
 /// Deltas that differ by less are the same but for the rounding of f32.
@@ -39,6 +43,47 @@ pub(super) fn would_write(plan: &Plan) -> String {
         units::plural(plan.tensors().count(), "tensor"),
         files.join(", ")
     )
+}
+
+/// Ends a command that computed an adapter: writes it, unless this is a dry run, and reports.
+///
+/// # Errors
+/// As [`AdapterOutput::run`].
+pub(super) fn write_adapter(
+    output: &AdapterOutput,
+    dry_run: bool,
+    (common, ui): (&Common, &Ui),
+    object: impl FnOnce() -> Value,
+    summary: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    let plan = &output.plan;
+    if dry_run {
+        return match ui.json {
+            true => {
+                let mut object = object();
+                object["dry_run"] = true.into();
+                object["plan"] = plan_json(plan, common.threads);
+                ui.json(&object)
+            }
+            false => ui.result(&(summary() + &would_write(plan))),
+        };
+    }
+    let bar = Bar::new(ui, "writing", plan.output_bytes());
+    let report = output.run(common.threads, &bar)?;
+    bar.finish();
+    if ui.json {
+        return ui.json(&with_report(object(), plan, &report.report));
+    }
+    let text = if ui.quiet { String::new() } else { summary() + &proof(&report) + "\n" };
+    ui.result(&(text + &wrote(plan, &report.report)))
+}
+
+/// `object` with the fields of what was written.
+pub(super) fn with_report(mut object: Value, plan: &Plan, report: &Report) -> Value {
+    if let (Some(object), Value::Object(written)) = (object.as_object_mut(), report_json(plan, report)) {
+        object.extend(written);
+    }
+    object
 }
 
 /// Bytes of the file, or of the files of the folder, at `path`: what a progress bar counts to.

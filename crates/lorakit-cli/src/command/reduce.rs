@@ -22,32 +22,8 @@ pub(crate) fn run(args: &args::Reduce, common: &Common, ui: &Ui) -> Result<(), F
     let reduce = reduce::plan(&options, &bar)?;
     bar.finish();
     ui.notes(&reduce.notes);
-    if args.output.dry_run {
-        if ui.json {
-            let mut object = object(&reduce);
-            object["dry_run"] = true.into();
-            object["plan"] = planned::plan_json(&reduce.output.plan, common.threads);
-            return ui.json(&object);
-        }
-        return ui.result(&(summary(&reduce, args, ui) + &planned::would_write(&reduce.output.plan)));
-    }
-    let bar = Bar::new(ui, "writing", reduce.output.plan.output_bytes());
-    let report = reduce.run(common.threads, &bar)?;
-    bar.finish();
-    if ui.json {
-        let mut object = object(&reduce);
-        let written = planned::report_json(&reduce.output.plan, &report.report);
-        if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
-            object.extend(written);
-        }
-        return ui.json(&object);
-    }
-    let mut text = String::new();
-    if !ui.quiet {
-        text = summary(&reduce, args, ui);
-        let _ = writeln!(text, "{}", planned::proof(&report));
-    }
-    ui.result(&(text + &planned::wrote(&reduce.output.plan, &report.report)))
+    let (object, summary) = (|| object(&reduce), || summary(&reduce, args, ui));
+    planned::write_adapter(&reduce.output, args.output.dry_run, (common, ui), object, summary)
 }
 
 fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failure> {

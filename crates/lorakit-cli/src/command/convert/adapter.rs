@@ -55,12 +55,8 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     let report = convert.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {
-        let mut object = object(&convert, Some(&report));
-        let written = planned::report_json(&convert.output.plan, &report.report);
-        if let (Some(object), Value::Object(written)) = (object.as_object_mut(), written) {
-            object.extend(written);
-        }
-        return ui.json(&object);
+        let object = object(&convert, Some(&report));
+        return ui.json(&planned::with_report(object, &convert.output.plan, &report.report));
     }
     let mut text = String::new();
     if !ui.quiet {
