@@ -13,116 +13,27 @@
 mod compute;
 mod config;
 mod difference;
+mod notes;
+mod options;
 mod pair;
 mod rule;
 
 use std::collections::HashSet;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
-use lorakit_tensor::{DType, ReadMode};
 use rayon::prelude::*;
 
+pub use options::{Embeddings, ExtractOptions, NamePattern};
 pub use rule::Rule;
 
-use crate::adapter::{Adapter, Base, Finding, Severity};
+use crate::adapter::{Adapter, Base, Finding};
 use crate::fit::{self, BaseView, FitOptions};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, writable};
 use crate::plan::{Progress, pool};
 use crate::{Error, ErrorKind, Model, Result};
 use compute::{Done, jobs};
-use pair::{Role, module_of, pairs};
-
-/// What to extract, and how.
-#[derive(Debug, Clone)]
-pub struct ExtractOptions {
-    /// The model that training started from: a folder or file.
-    pub base: PathBuf,
-    /// The model that came out.
-    pub tuned: PathBuf,
-    /// The output folder or file.
-    pub output: PathBuf,
-    /// Name of the format to write.
-    pub to: String,
-    /// Replace an output that exists.
-    pub replace: bool,
-    /// Dtype of the factors.
-    pub dtype: DType,
-    /// How ranks are chosen.
-    pub rule: Rule,
-    /// No module gets more, whatever the rule says.
-    pub max_rank: Option<usize>,
-    /// What becomes of embeddings.
-    pub embeddings: Embeddings,
-    /// Tensors that stay as they are in the base.
-    pub skip: Vec<NamePattern>,
-    /// Threads; 0 for one on each core.
-    pub threads: usize,
-    /// How inputs are read.
-    pub mode: ReadMode,
-}
-
-/// What becomes of an embedding that changed. Output embeddings are layers like others, unless the vocabulary grew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Embeddings {
-    /// It is saved whole.
-    Whole,
-    /// It gets factors.
-    Factors,
-    /// It stays as it is in the base.
-    Skip,
-}
-
-/// A regular expression that some part of a tensor's name matches.
-#[derive(Debug, Clone)]
-pub struct NamePattern(fancy_regex::Regex);
-
-impl FromStr for NamePattern {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let wrong = |e| Error::new(ErrorKind::Usage, format!("`{text}` is no regular expression: {e}"));
-        fancy_regex::Regex::new(text).map(NamePattern).map_err(wrong)
-    }
-}
-
-impl fmt::Display for NamePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str())
-    }
-}
-
-impl ExtractOptions {
-    /// Options that find ranks by themselves, for a folder of PEFT's with factors in F32.
-    pub fn new(base: &Path, tuned: &Path, output: &Path) -> Self {
-        ExtractOptions {
-            base: base.into(),
-            tuned: tuned.into(),
-            output: output.into(),
-            to: "peft".into(),
-            replace: false,
-            dtype: DType::F32,
-            rule: Rule::Auto,
-            max_rank: None,
-            embeddings: Embeddings::Whole,
-            skip: Vec::new(),
-            threads: 0,
-            mode: ReadMode::default(),
-        }
-    }
-
-    /// Whether a tensor of that name is not wanted. A pattern that gives up on a name does not match it.
-    fn skips(&self, name: &str) -> bool {
-        self.skip.iter().any(|pattern| pattern.0.is_match(name).unwrap_or(false))
-    }
-
-    fn role_of_whole(&self, name: &str) -> Role {
-        let embedding = fit::is_embedding(module_of(name)) && self.embeddings == Embeddings::Skip;
-        if self.skips(name) || embedding { Role::LeftOut } else { Role::Whole }
-    }
-}
+use pair::pairs;
 
 /// An extraction that is computed and not yet written.
 #[derive(Debug)]
@@ -188,9 +99,6 @@ impl Became {
         if let Became::Factors(rank) = self { rank } else { 0 }
     }
 }
-
-/// Relative change above which the two models have little to do with each other.
-const UNLIKE: f64 = 0.5;
 
 impl Extract {
     /// The changes with factors.
@@ -272,31 +180,17 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     adapter.modules = done.iter().filter_map(|d| d.module.clone()).collect();
     config::mirror_tied(&mut adapter, &base, &tuned)?;
     adapter.sort();
-    let notes = notes(&done, &adapter, options);
+    let notes = notes::of(&done, &adapter, options);
     config::describe(&mut adapter, &base, options);
     let changes: Vec<Changed> = done.iter().map(|d| d.changed.clone()).collect();
     if adapter.modules.is_empty() && adapter.saved.is_empty() {
-        return Err(nothing(&changes, options));
+        return Err(notes::nothing(&changes, options));
     }
     let reached: HashSet<&str> =
         done.iter().filter(|d| d.module.is_some() || d.saved.is_some()).map(|d| d.tensor).collect();
     fits(&base, &adapter, &reached)?;
     let output = AdapterOutput::new(adapter, Some(Base::of(&base)), &destination)?;
     Ok(Extract { output, changes, same, notes })
-}
-
-fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
-    let message = match changes {
-        [] => "holds what the base holds, so there is nothing to extract".into(),
-        _ if changes.iter().any(|c| c.became == Became::LeftOut) => {
-            format!("differs from the base in {}, none of which is wanted", counted(changes.len(), "tensor"))
-        }
-        _ => {
-            let tensors = counted(changes.len(), "tensor");
-            format!("differs from the base in {tensors}, in none by more than rounding leaves")
-        }
-    };
-    Error::new(ErrorKind::Unchanged, message).at(&options.tuned)
 }
 
 /// Proves that a merge would put every part of the adapter where it was taken from.
@@ -311,84 +205,6 @@ fn fits(base: &Model, adapter: &Adapter, reached: &HashSet<&str>) -> Result<()> 
             Err(Error::new(ErrorKind::Verification, message).tensor(name).at(&base.path))
         }
     }
-}
-
-/// `1 module`, `2 modules`.
-fn counted(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
-}
-
-/// What a user should know beside the numbers.
-fn notes(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions) -> Vec<Finding> {
-    let mut notes = Vec::new();
-    let mut say = |severity, code, subject: &str, message: String| {
-        notes.push(Finding::new(severity, code, subject, message));
-    };
-    let changed = || done.iter().map(|d| &d.changed);
-    let count = |which: Became| changed().filter(|c| c.became == which).count();
-    let (moved, all) =
-        done.iter().fold((0.0, 0.0), |(moved, all), d| (moved + d.sums.delta, all + d.sums.base));
-    if moved > UNLIKE * UNLIKE * all && all > 0.0 {
-        let message = format!(
-            "the models differ by {:.0} % of the base's norm: is this the base that training started from?",
-            100.0 * (moved / all).sqrt()
-        );
-        say(Severity::Warning, "unlike", "", message);
-    }
-    if count(Became::Noise) > 0 {
-        let message = format!(
-            "no factors for {}, which the noise of rounding does not tell from the base",
-            counted(count(Became::Noise), "layer")
-        );
-        say(Severity::Note, "noise", "", message);
-    }
-    if count(Became::LeftOut) > 0 {
-        let lost: f64 = changed().filter(|c| c.became == Became::LeftOut).map(|c| c.norm * c.norm).sum();
-        let message = format!(
-            "{} left out as asked: {:.2} % of the energy of all changes",
-            counted(count(Became::LeftOut), "change"),
-            100.0 * lost / moved.max(f64::MIN_POSITIVE)
-        );
-        say(Severity::Note, "left-out", "", message);
-    }
-    let (full, most) = changed().fold((0, 0), |(full, most), c| {
-        let (rank, (rows, cols)) = (c.became.rank(), c.shape);
-        (full + usize::from(rank * (rows + cols) > rows * cols), most.max(rank))
-    });
-    if full > 0 && !matches!(options.rule, Rule::Rank(_)) {
-        let message = format!(
-            "factors larger than the weight in {} (rank up to {most}): the change is of no low rank; `--rank` beside \
-             the rule caps it",
-            counted(full, "module")
-        );
-        say(Severity::Warning, "full-rank", "", message);
-    }
-    if options.rule == Rule::Auto && done.iter().any(|d| d.module.is_some() && d.sums.rounding.is_none()) {
-        let message =
-            "the tuned model is quantised: noise is what looks like it, since its level is not known";
-        say(Severity::Note, "noise-unknown", "", message.into());
-    }
-    let bytes = |which: &dyn Fn(&str) -> bool| -> u64 {
-        let saved = adapter.saved.iter().filter(|saved| which(module_of(&saved.name)));
-        saved.map(|saved| saved.tensor.info().byte_len()).sum()
-    };
-    let vocabulary = bytes(&|path| fit::is_embedding(path) || fit::is_head(path));
-    let factors: u64 = adapter.modules.iter().map(|m| m.a.info().byte_len() + m.b.info().byte_len()).sum();
-    if vocabulary > factors + bytes(&|_| true) - vocabulary {
-        let message = format!(
-            "embeddings are saved whole and take {:.1} MB, more than all else; `--embeddings factors` makes that small",
-            vocabulary as f64 / 1e6
-        );
-        say(Severity::Note, "whole-embeddings", "", message);
-    }
-    for saved in &adapter.saved {
-        let leaf = saved.name.rsplit('.').next().unwrap_or_default();
-        if !matches!(leaf, "weight" | "bias") {
-            let message = "is a parameter that PEFT takes from no adapter; a merge with lorakit does";
-            say(Severity::Warning, "saved-parameter", &saved.name, message.into());
-        }
-    }
-    notes
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::path::PathBuf;
+
 use lorakit_linalg::random::gaussian;
-use lorakit_tensor::TensorInfo;
 use lorakit_tensor::format::safetensors;
+use lorakit_tensor::{DType, ReadMode, TensorInfo};
 use ndarray::Array2;
 use proptest::prelude::*;
 

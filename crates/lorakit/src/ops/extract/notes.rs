@@ -1,0 +1,104 @@
+//! What a user should know beside the numbers.
+
+use super::compute::Done;
+use super::pair::module_of;
+use super::{Became, Changed, ExtractOptions, Rule};
+use crate::adapter::{Adapter, Finding, Severity};
+use crate::fit;
+use crate::{Error, ErrorKind};
+
+/// Relative change above which the two models have little to do with each other.
+const UNLIKE: f64 = 0.5;
+
+/// The error where no part of a change would be in the adapter.
+pub(super) fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
+    let message = match changes {
+        [] => "holds what the base holds, so there is nothing to extract".into(),
+        _ if changes.iter().any(|c| c.became == Became::LeftOut) => {
+            format!("differs from the base in {}, none of which is wanted", counted(changes.len(), "tensor"))
+        }
+        _ => {
+            let tensors = counted(changes.len(), "tensor");
+            format!("differs from the base in {tensors}, in none by more than rounding leaves")
+        }
+    };
+    Error::new(ErrorKind::Unchanged, message).at(&options.tuned)
+}
+
+/// `1 module`, `2 modules`.
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+/// Notes and warnings on what was computed.
+pub(super) fn of(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions) -> Vec<Finding> {
+    let mut notes = Vec::new();
+    let mut say = |severity, code, subject: &str, message: String| {
+        notes.push(Finding::new(severity, code, subject, message));
+    };
+    let changed = || done.iter().map(|d| &d.changed);
+    let count = |which: Became| changed().filter(|c| c.became == which).count();
+    let (moved, all) =
+        done.iter().fold((0.0, 0.0), |(moved, all), d| (moved + d.sums.delta, all + d.sums.base));
+    if moved > UNLIKE * UNLIKE * all && all > 0.0 {
+        let message = format!(
+            "the models differ by {:.0} % of the base's norm: is this the base that training started from?",
+            100.0 * (moved / all).sqrt()
+        );
+        say(Severity::Warning, "unlike", "", message);
+    }
+    if count(Became::Noise) > 0 {
+        let message = format!(
+            "no factors for {}, which the noise of rounding does not tell from the base",
+            counted(count(Became::Noise), "layer")
+        );
+        say(Severity::Note, "noise", "", message);
+    }
+    if count(Became::LeftOut) > 0 {
+        let lost: f64 = changed().filter(|c| c.became == Became::LeftOut).map(|c| c.norm * c.norm).sum();
+        let message = format!(
+            "{} left out as asked: {:.2} % of the energy of all changes",
+            counted(count(Became::LeftOut), "change"),
+            100.0 * lost / moved.max(f64::MIN_POSITIVE)
+        );
+        say(Severity::Note, "left-out", "", message);
+    }
+    let (full, most) = changed().fold((0, 0), |(full, most), c| {
+        let (rank, (rows, cols)) = (c.became.rank(), c.shape);
+        (full + usize::from(rank * (rows + cols) > rows * cols), most.max(rank))
+    });
+    if full > 0 && !matches!(options.rule, Rule::Rank(_)) {
+        let message = format!(
+            "factors larger than the weight in {} (rank up to {most}): the change is of no low rank; `--rank` beside \
+             the rule caps it",
+            counted(full, "module")
+        );
+        say(Severity::Warning, "full-rank", "", message);
+    }
+    if options.rule == Rule::Auto && done.iter().any(|d| d.module.is_some() && d.sums.rounding.is_none()) {
+        let message =
+            "the tuned model is quantised: noise is what looks like it, since its level is not known";
+        say(Severity::Note, "noise-unknown", "", message.into());
+    }
+    let bytes = |which: &dyn Fn(&str) -> bool| -> u64 {
+        let saved = adapter.saved.iter().filter(|saved| which(module_of(&saved.name)));
+        saved.map(|saved| saved.tensor.info().byte_len()).sum()
+    };
+    let vocabulary = bytes(&|path| fit::is_embedding(path) || fit::is_head(path));
+    let factors: u64 = adapter.modules.iter().map(|m| m.a.info().byte_len() + m.b.info().byte_len()).sum();
+    if vocabulary > factors + bytes(&|_| true) - vocabulary {
+        let message = format!(
+            "embeddings are saved whole and take {:.1} MB, more than all else; `--embeddings factors` makes that small",
+            vocabulary as f64 / 1e6
+        );
+        say(Severity::Note, "whole-embeddings", "", message);
+    }
+    for saved in &adapter.saved {
+        let leaf = saved.name.rsplit('.').next().unwrap_or_default();
+        if !matches!(leaf, "weight" | "bias") {
+            let message = "is a parameter that PEFT takes from no adapter; a merge with lorakit does";
+            say(Severity::Warning, "saved-parameter", &saved.name, message.into());
+        }
+    }
+    notes
+}

@@ -1,0 +1,101 @@
+//! What the caller asks for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use lorakit_tensor::{DType, ReadMode};
+
+use super::Rule;
+use super::pair::{Role, module_of};
+use crate::fit;
+use crate::{Error, ErrorKind, Result};
+
+/// What to extract, and how.
+#[derive(Debug, Clone)]
+pub struct ExtractOptions {
+    /// The model that training started from: a folder or file.
+    pub base: PathBuf,
+    /// The model that came out.
+    pub tuned: PathBuf,
+    /// The output folder or file.
+    pub output: PathBuf,
+    /// Name of the format to write.
+    pub to: String,
+    /// Replace an output that exists.
+    pub replace: bool,
+    /// Dtype of the factors.
+    pub dtype: DType,
+    /// How ranks are chosen.
+    pub rule: Rule,
+    /// No module gets more, whatever the rule says.
+    pub max_rank: Option<usize>,
+    /// What becomes of embeddings.
+    pub embeddings: Embeddings,
+    /// Tensors that stay as they are in the base.
+    pub skip: Vec<NamePattern>,
+    /// Threads; 0 for one on each core.
+    pub threads: usize,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+/// What becomes of an embedding that changed. Output embeddings are layers like others, unless the vocabulary grew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Embeddings {
+    /// It is saved whole.
+    Whole,
+    /// It gets factors.
+    Factors,
+    /// It stays as it is in the base.
+    Skip,
+}
+
+/// A regular expression that some part of a tensor's name matches.
+#[derive(Debug, Clone)]
+pub struct NamePattern(fancy_regex::Regex);
+
+impl FromStr for NamePattern {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = |e| Error::new(ErrorKind::Usage, format!("`{text}` is no regular expression: {e}"));
+        fancy_regex::Regex::new(text).map(NamePattern).map_err(wrong)
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+impl ExtractOptions {
+    /// Options that find ranks by themselves, for a folder of PEFT's with factors in F32.
+    pub fn new(base: &Path, tuned: &Path, output: &Path) -> Self {
+        ExtractOptions {
+            base: base.into(),
+            tuned: tuned.into(),
+            output: output.into(),
+            to: "peft".into(),
+            replace: false,
+            dtype: DType::F32,
+            rule: Rule::Auto,
+            max_rank: None,
+            embeddings: Embeddings::Whole,
+            skip: Vec::new(),
+            threads: 0,
+            mode: ReadMode::default(),
+        }
+    }
+
+    /// Whether a tensor of that name is not wanted. A pattern that gives up on a name does not match it.
+    pub(super) fn skips(&self, name: &str) -> bool {
+        self.skip.iter().any(|pattern| pattern.0.is_match(name).unwrap_or(false))
+    }
+
+    pub(super) fn role_of_whole(&self, name: &str) -> Role {
+        let embedding = fit::is_embedding(module_of(name)) && self.embeddings == Embeddings::Skip;
+        if self.skips(name) || embedding { Role::LeftOut } else { Role::Whole }
+    }
+}
