@@ -64,9 +64,10 @@ fn convert(source: &Path, output: &Path, to: &str, base: &str) -> lorakit::Resul
         approximate: None,
         dora_to_lora: None,
         uniform: false,
+        threads: 1,
         mode: ReadMode::default(),
     };
-    plan(&options)?.run(1, &Silent)
+    plan(&options, &Silent)?.run(1, &Silent)
 }
 
 /// The tensors of a PEFT folder as matrices.
@@ -265,9 +266,10 @@ fn uniform_factors_are_the_same_deltas() {
             approximate: None,
             dora_to_lora: None,
             uniform: true,
+            threads: 1,
             mode: ReadMode::default(),
         };
-        plan(&options).unwrap().run(1, &Silent).unwrap();
+        plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
         assert_same(&source, &output, name);
         let config: Value =
             serde_json::from_slice(&std::fs::read(output.join("adapter_config.json")).unwrap()).unwrap();
@@ -371,9 +373,10 @@ fn every_format_of_diffusion_models_to_every_other() {
             approximate: None,
             dora_to_lora: None,
             uniform: false,
+            threads: 1,
             mode: ReadMode::default(),
         };
-        let run = plan(&options).and_then(|convert| convert.run(1, &Silent));
+        let run = plan(&options, &Silent).and_then(|convert| convert.run(1, &Silent));
         run.unwrap_or_else(|e| panic!("{name}: {e} {:?}", e.detail_lines()));
         path
     };

@@ -9,7 +9,7 @@ use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
 use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
-use crate::plan::{Axis, LowRank};
+use crate::plan::{Axis, LowRank, Progress, go_on};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// Vectors beyond the rank of the randomised decomposition.
@@ -38,20 +38,24 @@ pub fn overall_error(modules: &[Approximated]) -> f64 {
 /// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`.
 ///
 /// # Errors
-/// If factors cannot be read.
+/// If factors cannot be read; [`ErrorKind::Interrupted`].
 pub(crate) fn truncate(
     adapter: &mut Adapter,
     rank: usize,
     chosen: impl Fn(&Module) -> bool + Sync,
+    progress: &dyn Progress,
 ) -> Result<Vec<Approximated>> {
     let truncated = |module: &mut Module| -> Result<Option<Approximated>> {
         if !chosen(module) || module.rank() <= rank {
             return Ok(None);
         }
+        go_on(progress, "anything was written")?;
         let (factors, from) = (Factors::load(module)?, module.rank());
+        let bytes = module.a.info().byte_len() + module.b.info().byte_len();
         let Truncated { module: nearest, error, norm, .. } =
             truncate::truncate(module, &factors, module.dtype(), |_| rank)?;
         *module = nearest;
+        progress.advance(bytes);
         Ok(Some(Approximated { path: module.path.clone(), from, to: module.rank(), error, norm }))
     };
     let done: Vec<Option<Approximated>> =
@@ -65,7 +69,12 @@ pub(crate) fn truncate(
 /// # Errors
 /// What [`fit::fit`] refuses; [`ErrorKind::Inexpressible`] for norms over columns (embeddings, `Conv1D`); if values
 /// cannot be read.
-pub(crate) fn dora_to_lora(adapter: &mut Adapter, base: &Model, rank: usize) -> Result<Vec<Approximated>> {
+pub(crate) fn dora_to_lora(
+    adapter: &mut Adapter,
+    base: &Model,
+    rank: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Approximated>> {
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let dora = |module: &Module| module.magnitude.is_some();
     let of_dora = adapter.with_modules(adapter.modules.iter().filter(|m| dora(m)).cloned().collect());
@@ -74,6 +83,7 @@ pub(crate) fn dora_to_lora(adapter: &mut Adapter, base: &Model, rank: usize) -> 
         if module.magnitude.is_none() {
             return Ok(None);
         }
+        go_on(progress, "anything was written")?;
         let edit =
             edits.iter().find(|e| e.origin == module.path && matches!(e.change, Change::LowRank { .. }));
         let delta = edit.map(|edit| DoraDelta::new(edit, base)).transpose()?.flatten().ok_or_else(|| {
@@ -85,6 +95,7 @@ pub(crate) fn dora_to_lora(adapter: &mut Adapter, base: &Model, rank: usize) -> 
         let error = if norm == 0.0 { 0.0 } else { projection_residual(norm, &svd.s) / norm };
         let (b, a) = svd.balanced_factors();
         let (rows, cols) = delta.dim();
+        progress.advance(delta.weight.info().byte_len());
         *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype())? };
         Ok(Some(Approximated { path: module.path.clone(), from: rows.min(cols), to: b.ncols(), error, norm }))
     };

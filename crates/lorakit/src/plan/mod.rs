@@ -38,6 +38,7 @@ pub use factor::{Factor, LowRank};
 pub use float8::Fp8;
 pub(crate) use kernel::all_finite;
 pub use pack::{Packed, Packer, Part};
+pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub(crate) use reshape::seen_as;

@@ -1,5 +1,7 @@
 //! How a run tells its caller where it is, and hears that it should stop.
 
+use crate::{Error, ErrorKind, Result};
+
 /// Told about finished bytes from many threads; asked whether to go on.
 pub trait Progress: Sync {
     /// `bytes` more of the output are written.
@@ -16,4 +18,15 @@ pub struct Silent;
 
 impl Progress for Silent {
     fn advance(&self, _bytes: u64) {}
+}
+
+/// Stops where the caller wants to, before `what`: "anything was written".
+///
+/// # Errors
+/// [`ErrorKind::Interrupted`].
+pub(crate) fn go_on(progress: &dyn Progress, what: &str) -> Result<()> {
+    match progress.cancelled() {
+        false => Ok(()),
+        true => Err(Error::new(ErrorKind::Interrupted, format!("stopped before {what}"))),
+    }
 }

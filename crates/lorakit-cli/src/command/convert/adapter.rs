@@ -26,7 +26,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             KEEP_DTYPE,
         ));
     }
-    let convert = adapter::plan(&AdapterOptions {
+    let options = AdapterOptions {
         source: args.source.clone(),
         output: args.output.output.clone(),
         to: args.to.name().into(),
@@ -36,8 +36,14 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         approximate: args.approximate,
         dora_to_lora: args.rank.filter(|_| args.dora_to_lora),
         uniform: args.uniform,
+        threads: common.threads,
         mode: common.read_mode(),
-    })?;
+    };
+    // Nothing else that is planned takes time.
+    let weights = args.base.as_deref().filter(|_| args.dora_to_lora).unwrap_or(&args.source);
+    let bar = Bar::new(ui, "approximating", planned::bytes_at(weights));
+    let convert = adapter::plan(&options, &bar)?;
+    bar.finish();
     ui.notes(&convert.notes);
     if !ui.json && !ui.quiet && !convert.approximated.is_empty() {
         ui.result(&approximated(&convert.approximated))?;

@@ -90,7 +90,7 @@ impl Folder {
         format: &str,
         base: Option<&Path>,
     ) -> Result<AdapterConvert> {
-        adapter::plan(&AdapterOptions {
+        let options = AdapterOptions {
             source: from.into(),
             output: self.path(to),
             to: format.into(),
@@ -100,8 +100,10 @@ impl Folder {
             approximate: None,
             dora_to_lora: None,
             uniform: false,
+            threads: 1,
             mode: ReadMode::Mapped,
-        })
+        };
+        adapter::plan(&options, &Silent)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::ops::merge::described;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, inputs_of, writable_or_own};
 use crate::ops::truncate;
-use crate::plan::{Progress, pool};
+use crate::plan::{Progress, go_on, pool};
 use crate::{Error, ErrorKind, Result};
 use compute::Computation;
 use input::Aligned;
@@ -194,9 +194,7 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     let mut adapter = united(&adapters, options)?;
     let computation = Computation::new(&adapters, options);
     let compute = |aligned: &Aligned| {
-        if progress.cancelled() {
-            return Err(Error::new(ErrorKind::Interrupted, "stopped before anything was written"));
-        }
+        go_on(progress, "anything was written")?;
         let computed = computation.of_module(aligned)?;
         let bytes = |m: &Module| m.a.info().byte_len() + m.b.info().byte_len();
         progress.advance(aligned.parts.iter().map(|(_, module)| bytes(module)).sum());

@@ -147,12 +147,9 @@ fn pairs(a: &[&str], b: &[&str]) -> Vec<(Option<usize>, Option<usize>)> {
     found
 }
 
-/// The error of a run that the caller stopped.
+/// Stops where the caller wants to.
 fn go_on(progress: &dyn Progress) -> Result<()> {
-    match progress.cancelled() {
-        true => Err(Error::new(ErrorKind::Interrupted, "stopped before everything was compared")),
-        false => Ok(()),
-    }
+    crate::plan::go_on(progress, "everything was compared")
 }
 
 #[cfg(test)]

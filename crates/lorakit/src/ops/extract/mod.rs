@@ -30,7 +30,7 @@ use crate::adapter::{Adapter, Base, Finding};
 use crate::fit::{self, BaseView, FitOptions};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, writable};
-use crate::plan::{Progress, pool};
+use crate::plan::{Progress, go_on, pool};
 use crate::{Error, ErrorKind, Model, Result};
 use compute::{Done, jobs};
 use pair::pairs;
@@ -164,9 +164,7 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     let jobs = jobs(&pairs);
     let done = pool(options.threads)?.install(|| {
         let each = jobs.par_iter().map(|job| {
-            if progress.cancelled() {
-                return Err(Error::new(ErrorKind::Interrupted, "stopped before anything was written"));
-            }
+            go_on(progress, "anything was written")?;
             let done = job.run(options)?;
             progress.advance(job.bytes());
             Ok(done)

@@ -26,7 +26,7 @@ use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity, format};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, inputs_of, writable_or_own};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
-use crate::plan::Progress;
+use crate::plan::{Progress, go_on};
 use crate::{Error, ErrorKind, Result};
 use rule::{Weighed, spend};
 
@@ -164,7 +164,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
         };
         let (ranks, level) = chosen.map_or((None, None), |(ranks, level)| (Some(ranks), Some(level)));
         let reduce = |(i, module): (usize, &mut Module)| {
-            go_on(progress)?;
+            go_on(progress, "anything was written")?;
             let fixed = ranks.as_ref().and_then(|ranks| ranks.get(i)).copied();
             let bytes = module.a.info().byte_len() + module.b.info().byte_len();
             let reduced = reduce_module(module, options, fixed)?;
@@ -214,14 +214,6 @@ fn said_of(adapter: &Adapter, packed: bool) -> Vec<Finding> {
     notes
 }
 
-/// Stops where the caller wants to.
-fn go_on(progress: &dyn Progress) -> Result<()> {
-    match progress.cancelled() {
-        false => Ok(()),
-        true => Err(Error::new(ErrorKind::Interrupted, "stopped before anything was written")),
-    }
-}
-
 /// Rows and columns of the delta.
 fn shape(module: &Module) -> (usize, usize) {
     (module.b.info().rows_cols().0, module.a.info().rows_cols().1)
@@ -256,7 +248,7 @@ fn of_budget(
     progress: &dyn Progress,
 ) -> Result<(Vec<usize>, f64)> {
     let spectrum = |module: &Module| {
-        go_on(progress)?;
+        go_on(progress, "anything was written")?;
         let Factors { scale, b, a } = Factors::load(module)?;
         let s = product_singular_values(b.view(), a.view()).map_err(|e| of_linalg(&e, &module.path))?;
         let limit = options.max_rank.unwrap_or(usize::MAX);

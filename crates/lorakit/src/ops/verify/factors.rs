@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use lorakit_tensor::DType;
 use rayon::prelude::*;
 
+use super::go_on;
 use super::measure::step;
 use super::pair::{Pair, Rows};
-use super::stopped;
 use crate::Result;
 use crate::plan::Progress;
 
@@ -57,9 +57,7 @@ impl Factors {
         // Where two tensors disagree, the others need not be read.
         let disagree = AtomicBool::new(false);
         let one = |pair: &Pair<'_>| {
-            if progress.cancelled() {
-                return Err(stopped());
-            }
+            go_on(progress)?;
             let factors = if disagree.load(Relaxed) { Self::ALL } else { Self::of(pair)? };
             disagree.fetch_or(factors.is_empty(), Relaxed);
             Ok(factors)

@@ -21,7 +21,7 @@ use super::merge::{self, MergeOptions, Tied};
 use crate::adapter::Finding;
 use crate::fit::{self, BaseView, MoeLayout};
 use crate::plan::{OutputTensor, Progress, pool};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Model, Result};
 use factors::Factors;
 use measure::Measured;
 use pair::Pair;
@@ -78,8 +78,8 @@ pub struct Verified {
 /// Recomputes the merge and compares.
 ///
 /// # Errors
-/// Every refusal of a merge; [`ErrorKind::Unsupported`] where the model has a tensor that cannot be decoded;
-/// [`ErrorKind::Interrupted`].
+/// Every refusal of a merge; [`Unsupported`](crate::ErrorKind::Unsupported) where the model has a tensor that cannot be decoded;
+/// [`Interrupted`](crate::ErrorKind::Interrupted).
 pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verification> {
     let merged = Model::open_as_hf(&options.merged, options.mode, None)?;
     let mut merge = MergeOptions {
@@ -108,9 +108,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     });
     let pairs: Vec<Option<Pair<'_>>> = pairs.collect::<Result<_>>()?;
     let one = |(tensor, pair): (&OutputTensor, &Option<Pair<'_>>)| {
-        if progress.cancelled() {
-            return Err(stopped());
-        }
+        go_on(progress)?;
         let found = match pair {
             Some(pair) => compare(pair, tensor)?,
             None => (Verified::without(&tensor.info.name, State::Absent), Measured::default()),
@@ -147,8 +145,9 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     Ok(Verification { scale, verdict, tensors, notes: sums.notes })
 }
 
-fn stopped() -> Error {
-    Error::new(ErrorKind::Interrupted, "stopped before every tensor was compared")
+/// Stops where the caller wants to.
+fn go_on(progress: &dyn Progress) -> Result<()> {
+    crate::plan::go_on(progress, "every tensor was compared")
 }
 
 /// The one number by which all deltas were multiplied, if that is what is wrong and can be proved. Tensors are only

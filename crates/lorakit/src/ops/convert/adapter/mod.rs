@@ -13,7 +13,7 @@ pub use crate::ops::approximate::{Approximated, overall_error};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, inputs_of, writable};
 use crate::ops::{approximate, inspect};
-use crate::plan::Progress;
+use crate::plan::{Progress, pool};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What to convert, and how.
@@ -37,6 +37,8 @@ pub struct AdapterOptions {
     pub dora_to_lora: Option<usize>,
     /// Give all modules one rank and one scale, as vLLM and TGI need it.
     pub uniform: bool,
+    /// Threads that approximate; 0 for one on each core.
+    pub threads: usize,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -78,12 +80,13 @@ pub fn formats() -> Vec<FormatInfo> {
     format::FORMATS.iter().filter(|format| format.is_written()).map(info).collect()
 }
 
-/// Plans the conversion of an adapter.
+/// Plans the conversion of an adapter. `progress` hears of what is approximated: the bytes of factors, and for DoRA those
+/// of the base's weights.
 ///
 /// # Errors
 /// [`ErrorKind::Inexpressible`] for what the format cannot hold, [`ErrorKind::NeedsBase`] where the files alone do not
 /// say what they mean; what reading turns up.
-pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
+pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
     let format = writable(&options.to)?;
     let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
     let files = Files::open(&options.source, options.mode)?;
@@ -98,7 +101,7 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
     let doubts =
         inspect::doubts(&read).into_iter().filter(|doubt| !read.findings.contains(doubt)).collect::<Vec<_>>();
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
-    let approximated = approximate(&mut adapter, options)?;
+    let approximated = pool(options.threads)?.install(|| approximate(&mut adapter, options, progress))?;
     if !format.packs_experts() {
         copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
     }
@@ -121,10 +124,14 @@ pub fn plan(options: &AdapterOptions) -> Result<AdapterConvert> {
 }
 
 /// What options ask for before anything is written.
-fn approximate(adapter: &mut Adapter, options: &AdapterOptions) -> Result<Vec<Approximated>> {
+fn approximate(
+    adapter: &mut Adapter,
+    options: &AdapterOptions,
+    progress: &dyn Progress,
+) -> Result<Vec<Approximated>> {
     let mut done = Vec::new();
     if let Some(rank) = options.approximate {
-        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank)?);
+        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank, progress)?);
     }
     if options.dora_to_lora.is_some() && adapter.modules.iter().all(|m| m.magnitude.is_none()) {
         let message = "uses no DoRA, so there is nothing that `--dora-to-lora` could turn into LoRA";
@@ -136,7 +143,7 @@ fn approximate(adapter: &mut Adapter, options: &AdapterOptions) -> Result<Vec<Ap
             Error::new(ErrorKind::NeedsBase, message).at(&options.source)
         })?;
         let base = Model::open_as_hf(path, options.mode, None)?;
-        done.extend(approximate::dora_to_lora(adapter, &base, rank)?);
+        done.extend(approximate::dora_to_lora(adapter, &base, rank, progress)?);
     }
     Ok(done)
 }
