@@ -166,6 +166,21 @@ fn other_kernels() {
     );
 }
 
+/// One value out of many thousands that is not the sum.
+#[test]
+fn a_single_value() {
+    let name = "model.layers.0.mlp.up_proj.weight";
+    for value in [f64::NAN, f64::INFINITY, 100.0, 0.5] {
+        let edit = |weights: &mut Weights| {
+            let tensor = weights.get_mut(name).unwrap();
+            let mut values = tensor.values();
+            values[77] = value;
+            *tensor = Tensor::new(tensor.dtype, &tensor.shape.clone(), &values);
+        };
+        assert_eq!(Merged::plain().edit(edit).found("partly"), [format!("{name} other")], "{value}");
+    }
+}
+
 #[test]
 fn another_base() {
     let mut merged = Merged::plain();

@@ -77,7 +77,12 @@ fn gguf_files() {
     let name = adapter.display().to_string();
     let from = sandbox.path("base.gguf");
     sandbox.run("convert --to gguf -o base.gguf", &[&base]).ok();
-    let cases = [("float.gguf", "", "exact_once"), ("q8_0.gguf", "--quantize Q8_0", "quantised")];
+    let cases = [
+        ("float.gguf", "", "exact_once"),
+        ("q8_0.gguf", "--quantize Q8_0", "exact_once"),
+        ("q4_k_m.gguf", "--quantize Q4_K_M", "exact_once"),
+        ("iq4_nl.gguf", "--quantize IQ4_NL", "quantised"),
+    ];
     for (out, options, verdict) in cases {
         let merged = sandbox.merge(&base, &adapter, out, options);
         assert_eq!(verify(&sandbox, &merged, &base, &name)["verdict"], verdict);

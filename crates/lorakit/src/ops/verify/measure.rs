@@ -24,12 +24,16 @@ pub(super) struct Measured {
     pub(super) sum: f64,
     /// `<M - S, M - S>`.
     pub(super) error: f64,
-    /// `<R - W, D>`, with `R` the sum rounded to the stored dtype.
+    /// `<R - W, D>`, with `R` the sum rounded to the stored dtype; the sum itself where rounding takes too long.
     pub(super) rounded_along: f64,
     /// `<R - S, R - S>`.
     pub(super) rounding: f64,
     /// Values further than a step of the stored dtype from the rounded sum.
     pub(super) off: u64,
+    /// Values many steps from the rounded sum, which no order of summands explains.
+    pub(super) far: u64,
+    /// Values that are NaN or infinite; they are in no sum.
+    pub(super) bad: u64,
     /// Whether every stored byte is that of the sum rounded once.
     pub(super) once: bool,
     /// Whether every stored byte is that of the sum of the base and the rounded delta, rounded.
@@ -56,6 +60,16 @@ impl Measured {
         (self.residual() / self.delta / self.values.max(1) as f64).sqrt()
     }
 
+    /// The factor of `D` that is left where the sum is stored.
+    pub(super) fn usual(&self) -> f64 {
+        self.rounded_along / self.delta
+    }
+
+    /// The cosine between `M - W` and `D`.
+    pub(super) fn cosine(&self) -> f64 {
+        self.along / (self.moved * self.delta).sqrt()
+    }
+
     /// The share of the delta that rounding the sum takes away or adds.
     pub(super) fn uneven(&self) -> f64 {
         if self.delta > 0.0 { (1.0 - self.rounded_along / self.delta).abs() } else { 0.0 }
@@ -68,6 +82,7 @@ impl Measured {
         self.along += other.along;
         self.moved += other.moved;
         self.base += other.base;
+        self.rounded_along += other.rounded_along;
     }
 }
 
@@ -78,21 +93,24 @@ impl Pair<'_> {
     /// As [`Self::for_each`].
     pub(super) fn measure(&self) -> Result<Measured> {
         let (compute, dtype) = (&self.compute, self.merged.info().dtype);
-        let mut m = Measured { once: true, twice: true, again: true, copy: true, ..Measured::default() };
+        let float = is_float(dtype);
+        let mut m = Measured { once: true, twice: float, again: float, copy: true, ..Measured::default() };
         let (mut rounded, mut encoded) = (Vec::new(), Vec::new());
         let rounds_delta = compute.dora.is_none()
             && !compute.terms.is_empty()
             && compute.replaced.is_empty()
             && self.base.is_none();
-        let exact = encoder(dtype).zip(codec(dtype)).filter(|_| is_float(dtype));
+        let exact = encoder(dtype).zip(codec(dtype)).filter(|_| float || is_quick(dtype));
         self.for_each(|rows| {
             let Rows { base, delta, sum, found, bytes } = rows;
             rounded.clear();
             rounded.extend_from_slice(sum);
             if let Some((encoder, decoder)) = exact {
                 encoded.resize(bytes.len(), 0);
-                encoder.encode(base, &mut encoded);
-                m.copy &= *bytes == *encoded;
+                if m.copy {
+                    encoder.encode(base, &mut encoded);
+                    m.copy = *bytes == *encoded;
+                }
                 encoder.encode(sum, &mut encoded);
                 m.once &= *bytes == *encoded;
                 decoder.decode(&encoded, &mut rounded);
@@ -116,10 +134,11 @@ impl Pair<'_> {
             m.values += sum.len() as u64;
             let values = found.iter().zip(base).zip(delta).zip(sum.iter().zip(&rounded));
             for (((&found, &w), &d), (&s, &r)) in values {
-                // A value that is not finite is off, and would make every sum so.
-                let largest = w.abs().max(d.abs()).max(s.abs());
-                m.off += u64::from(!found.is_finite() || (found - r).abs() > step(dtype, largest));
-                let x = if found.is_finite() { f64::from(found) } else { f64::from(f32::MAX) };
+                let steps = (found - r).abs() / step(dtype, w.abs().max(d.abs()).max(s.abs()));
+                m.off += u64::from(!found.is_finite() || steps > 1.0);
+                m.far += u64::from(steps > FAR);
+                m.bad += u64::from(!found.is_finite());
+                let x = if found.is_finite() { f64::from(found) } else { f64::from(s) };
                 let (w, d, s, r) = (f64::from(w), f64::from(d), f64::from(s), f64::from(r));
                 m.delta += d * d;
                 m.along += (x - w) * d;
@@ -133,6 +152,15 @@ impl Pair<'_> {
         })?;
         Ok(m)
     }
+}
+
+/// Steps beyond which a value is not the sum, whatever the order of the summands.
+const FAR: f32 = 8.0;
+
+/// Whether blocks of this dtype are encoded about as fast as they are read.
+fn is_quick(dtype: DType) -> bool {
+    use DType::*;
+    matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K)
 }
 
 /// Whether values of this dtype are rounded one by one.

@@ -25,6 +25,7 @@ use crate::{Model, Result};
 use factors::Factors;
 use measure::Measured;
 use pair::Pair;
+use verdict::Seen;
 
 /// What to compare.
 #[derive(Debug, Clone)]
@@ -121,8 +122,13 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let mut all = Measured::default();
     found.iter().filter(|(v, m)| v.touched && m.delta > 0.0).for_each(|(_, m)| all.add(m));
     let proof = pool.install(|| proof(&found, &pairs, progress))?;
-    let (mut tensors, uneven): (Vec<Verified>, Vec<f64>) =
-        found.into_iter().map(|(verified, m)| (verified, m.uneven())).unzip();
+    let seen = |(verified, m): &(Verified, Measured)| Seen {
+        state: verified.state,
+        uneven: m.uneven(),
+        uncertainty: if m.delta > 0.0 { m.uncertainty() } else { 0.0 },
+    };
+    let mut seen: Vec<Seen> = found.iter().map(seen).collect();
+    let mut tensors: Vec<Verified> = found.into_iter().map(|(verified, _)| verified).collect();
     for info in merged.tensors() {
         let known = sums.tensors.iter().any(|t| t.info.name == info.name);
         // A copy of a tied embedding adds nothing.
@@ -130,11 +136,10 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
             continue;
         }
         tensors.push(Verified::without(&info.name, State::Extra));
+        seen.push(Seen { state: State::Extra, uneven: 0.0, uncertainty: 0.0 });
     }
-    let uneven = uneven.into_iter().chain(std::iter::repeat(0.0));
-    let states: Vec<(State, f64)> = tensors.iter().map(|t| t.state).zip(uneven).collect();
     let mut scale = (all.delta > 0.0).then(|| all.scale());
-    let mut verdict = Verdict::of(&states, &all);
+    let mut verdict = Verdict::of(&seen, &all);
     if let Some((factor, proof)) = proof.filter(|_| !tensors.iter().any(|t| t.state == State::Extra)) {
         verdict = Verdict::WrongScale(factor, proof);
         scale = Some(factor);

@@ -15,7 +15,7 @@ const QUANTISED: f64 = 0.3;
 pub enum State {
     /// No adapter touches it, and it is the base's.
     Kept,
-    /// The sum, byte for byte, by one rounding, by PEFT's two, or by both where they agree.
+    /// The sum, byte for byte, by one rounding or quantisation, by PEFT's two, or by both where they agree.
     Exact {
         /// The sum rounded once.
         once: bool,
@@ -73,21 +73,24 @@ impl State {
         if m.copy {
             return State::Missing;
         }
+        if m.bad > 0 {
+            return State::Other;
+        }
         let (scale, spread) = (m.scale(), 4.0 * m.uncertainty());
+        // Deltas below a step are rounded away in part, also where all is well.
+        let usual = m.usual();
         // What noise alone leaves of `M - W - f D`.
         let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * m.rounding.sqrt() };
         let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
         if quantised {
             return match explained {
-                true if (scale - 1.0).abs() <= NEAR_QUANTISED + spread => State::Quantised,
+                true if (scale - usual).abs() <= NEAR_QUANTISED + spread => State::Quantised,
                 true if scale.abs() <= NEAR_QUANTISED + spread => State::Missing,
                 true => State::Scaled(scale),
                 false => State::Other,
             };
         }
-        // Deltas below a step are rounded away in part, also where all is well.
-        let usual = m.rounded_along / m.delta;
-        if m.off as f64 <= OFF * m.values as f64 && (scale - usual).abs() <= NEAR + spread {
+        if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && (scale - usual).abs() <= NEAR + spread {
             return State::Near;
         }
         match explained {
@@ -101,6 +104,7 @@ impl State {
     pub(super) fn untouched(m: &Measured, quantised: bool) -> Self {
         match quantised {
             _ if m.once => State::Kept,
+            _ if m.bad > 0 => State::Changed,
             true if m.error.sqrt() <= QUANTISED * m.sum.sqrt() => State::Quantised,
             _ => State::Changed,
         }

@@ -7,6 +7,8 @@ use super::state::{NEAR, NEAR_QUANTISED, State};
 
 /// What is left, relative to the norm of the weights, where these are another model's.
 const UNLIKE: f64 = 0.5;
+/// A cosine above this is worth telling.
+const LIKE: f64 = 0.5;
 /// Of what rounding takes of a delta, no more than this excuses another scale.
 const UNEVEN: f64 = 0.1;
 
@@ -31,12 +33,25 @@ pub enum Verdict {
     Missing,
     /// Some touched tensors are not what they should be.
     Partly,
-    /// The base, and something else in the touched tensors.
-    OtherAdapter,
+    /// The base and the adapters, with another number in each touched tensor: the least and the largest.
+    WrongScales(f64, f64),
+    /// The base, and something else in the touched tensors; the cosine between that and the deltas.
+    OtherAdapter(f64),
     /// Not the base.
     OtherBase,
     /// Tensors that no adapter touches are not the base's.
     Changed,
+}
+
+/// A tensor, for the verdict on all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Seen {
+    /// What it is.
+    pub(super) state: State,
+    /// The share of its delta that rounding takes or adds.
+    pub(super) uneven: f64,
+    /// The standard error of its scale.
+    pub(super) uncertainty: f64,
 }
 
 /// How a wrong scale is known.
@@ -69,16 +84,16 @@ impl Verdict {
             Verdict::WrongScale(..) => "wrong_scale",
             Verdict::Missing => "adapter_missing",
             Verdict::Partly => "partly",
-            Verdict::OtherAdapter => "other_adapter",
+            Verdict::WrongScales(..) => "wrong_scales",
+            Verdict::OtherAdapter(_) => "other_adapter",
             Verdict::OtherBase => "other_base",
             Verdict::Changed => "changed",
         }
     }
 
-    /// The verdict on all tensors, each with the share of its delta that rounding takes or adds; `touched` are the
-    /// sums of those with a delta, all together.
-    pub(super) fn of(tensors: &[(State, f64)], touched: &Measured) -> Self {
-        let states: Vec<State> = tensors.iter().map(|(state, _)| *state).collect();
+    /// The verdict on all tensors; `touched` are the sums of those with a delta, all together.
+    pub(super) fn of(tensors: &[Seen], touched: &Measured) -> Self {
+        let states: Vec<State> = tensors.iter().map(|seen| seen.state).collect();
         let count = |wanted: fn(&State) -> bool| states.iter().filter(|s| wanted(s)).count();
         let kept = count(|s| matches!(s, State::Kept));
         let changed = count(|s| matches!(s, State::Changed));
@@ -94,20 +109,25 @@ impl Verdict {
             return Verdict::Changed;
         }
         let scale = touched.scale();
-        let near = |f: f64, uneven: f64| {
-            let apart =
-                (NEAR_QUANTISED / 2.0 + 2.0 * uneven.min(UNEVEN)) * scale.abs() + 4.0 * touched.uncertainty();
-            (f - scale).abs() <= apart
+        let near = |f: f64, seen: &Seen| {
+            let apart = (NEAR_QUANTISED / 2.0 + 2.0 * seen.uneven.min(UNEVEN)) * scale.abs();
+            (f - scale).abs() <= apart + 4.0 * (touched.uncertainty() + seen.uncertainty)
         };
-        let scales: Vec<bool> = tensors
-            .iter()
-            .filter_map(|(s, uneven)| if let State::Scaled(f) = s { Some(near(*f, *uneven)) } else { None })
-            .collect();
+        let scaled =
+            |seen: &Seen| if let State::Scaled(f) = seen.state { Some((f, near(f, seen))) } else { None };
+        let scales: Vec<(f64, bool)> = tensors.iter().filter_map(scaled).collect();
         match (missing, other, scales.len()) {
             (0, 0, 0) => Self::holding(&states, touched),
             (_, 0, 0) if held == 0 => Verdict::Missing,
-            (0, _, 0) if held == 0 => Verdict::OtherAdapter,
-            (0, 0, _) if held == 0 && !scales.contains(&false) => Verdict::WrongScale(scale, Proof::Fit),
+            (0, 0, _) if held == 0 && scales.iter().all(|(_, near)| *near) => {
+                Verdict::WrongScale(scale, Proof::Fit)
+            }
+            (0, 0, _) if held == 0 => {
+                let (least, most) =
+                    scales.iter().fold((f64::MAX, f64::MIN), |(a, b), (f, _)| (a.min(*f), b.max(*f)));
+                Verdict::WrongScales(least, most)
+            }
+            (0, _, _) if held == 0 => Verdict::OtherAdapter(touched.cosine()),
             _ => Verdict::Partly,
         }
     }
@@ -122,10 +142,12 @@ impl Verdict {
             let (scale, spread) = (touched.scale(), 4.0 * touched.uncertainty());
             return match touched.delta > 0.0 {
                 true if spread > 0.5 => Verdict::Unclear,
-                true if (scale - 1.0).abs() > NEAR_QUANTISED + spread => match scale.abs() <= spread {
-                    true => Verdict::Missing,
-                    false => Verdict::WrongScale(scale, Proof::Fit),
-                },
+                true if (scale - touched.usual()).abs() > NEAR_QUANTISED + spread => {
+                    match scale.abs() <= spread {
+                        true => Verdict::Missing,
+                        false => Verdict::WrongScale(scale, Proof::Fit),
+                    }
+                }
                 true => Verdict::Quantised(scale),
                 false => Verdict::Quantised(1.0),
             };
@@ -168,7 +190,13 @@ impl fmt::Display for Verdict {
             }
             Verdict::Missing => f.write_str("adapter missing: the touched tensors are those of the base"),
             Verdict::Partly => f.write_str("in part: some tensors are not the sum"),
-            Verdict::OtherAdapter => {
+            Verdict::WrongScales(least, most) => {
+                write!(f, "wrong scales: the adapters were added {least:.3} to {most:.3} times, by tensor")
+            }
+            Verdict::OtherAdapter(cosine) if *cosine > LIKE => {
+                write!(f, "other adapter: what was added is like these deltas, and is not them (cosine {cosine:.3})")
+            }
+            Verdict::OtherAdapter(_) => {
                 f.write_str("other adapter: the touched tensors hold no multiple of these deltas")
             }
             Verdict::OtherBase => f.write_str("other base: the differences are not those that these adapters make"),
@@ -190,8 +218,10 @@ mod tests {
     }
 
     fn uneven(tensors: &[(State, f64)]) -> Verdict {
+        let seen = |(state, uneven): &(State, f64)| Seen { state: *state, uneven: *uneven, uncertainty: 0.0 };
+        let tensors: Vec<Seen> = tensors.iter().map(seen).collect();
         Verdict::of(
-            tensors,
+            &tensors,
             &Measured { values: 100, delta: 1.0, along: 0.5, moved: 0.25, ..Measured::default() },
         )
     }
@@ -214,12 +244,15 @@ mod tests {
             verdict(&[State::Scaled(0.5), State::Scaled(0.501)]),
             Verdict::WrongScale(0.5, Proof::Fit)
         );
-        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(2.0)]), Verdict::Partly);
-        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(0.45)]), Verdict::Partly);
+        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(2.0)]), Verdict::WrongScales(0.5, 2.0));
+        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(0.45)]), Verdict::WrongScales(0.45, 0.5));
+        assert_eq!(verdict(&[EXACT, State::Scaled(0.5)]), Verdict::Partly);
         let swallowed = [(State::Scaled(0.5), 0.0), (State::Scaled(0.45), 0.05)];
         assert_eq!(uneven(&swallowed), Verdict::WrongScale(0.5, Proof::Fit));
-        assert_eq!(uneven(&[(State::Scaled(0.5), 0.0), (State::Scaled(0.2), 1.0)]), Verdict::Partly);
-        assert_eq!(verdict(&[State::Kept, State::Other]), Verdict::OtherAdapter);
+        let other = [(State::Scaled(0.5), 0.0), (State::Scaled(0.2), 1.0)];
+        assert_eq!(uneven(&other), Verdict::WrongScales(0.2, 0.5));
+        assert_eq!(verdict(&[State::Kept, State::Other]), Verdict::OtherAdapter(1.0));
+        assert_eq!(verdict(&[State::Scaled(0.5), State::Other]), Verdict::OtherAdapter(1.0));
         assert_eq!(verdict(&[State::Kept, State::Changed, State::Changed]), Verdict::OtherBase);
         assert_eq!(verdict(&[EXACT, State::Kept, State::Kept, State::Changed]), Verdict::Changed);
         assert_eq!(verdict(&[EXACT, State::Absent]), Verdict::Changed);
