@@ -440,9 +440,12 @@ pub(crate) struct Extract {
     /// Leave tensors whose name matches as they are in the base; may be repeated
     #[arg(long, value_name = "REGEX")]
     pub(crate) skip: Vec<NamePattern>,
-    /// Format of the output
-    #[arg(long, value_name = "FORMAT", default_value = "peft")]
-    pub(crate) to: AdapterFormat,
+    /// Format of the output [default: gguf if its name ends so, else peft]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) to: Option<AdapterFormat>,
+    /// What the output calls its base, e.g. OWNER/NAME [default: the name in its config.json, or of its folder]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) base_name: Option<String>,
     /// Dtype of the factors
     #[arg(long, value_name = "DTYPE", default_value = "f32", ignore_case = true)]
     pub(crate) dtype: FactorDtype,

@@ -100,7 +100,10 @@ pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
         ErrorKind::Usage if error.to_string().contains("already") => "there is nothing to convert".into(),
         ErrorKind::Usage if error.to_string().contains("uses no DoRA") => "leave it out".into(),
         ErrorKind::Usage if error.to_string().contains("and this format is a folder") => {
-            "name a folder, or the file's format: `--to gguf --base BASE`, `--to kohya`".into()
+            match command {
+                Some(Command::Extract(_)) => "name a folder, or the file's format: `--to gguf`, `--to kohya`".into(),
+                _ => "name a folder, or the file's format: `--to gguf --base BASE`, `--to kohya`".into(),
+            }
         }
         ErrorKind::Usage if error.to_string().contains("no name of a file") => {
             format!("name one: `-o adapter{}`", if error.to_string().contains(".gguf") { ".gguf" } else { ".safetensors" })
@@ -136,7 +139,7 @@ fn of_role(error: &Error, command: Option<&Command>) -> &'static str {
         }
         Some(Command::Diff(_)) if error.to_string().contains("only two of a kind") => {
             "is it in the model? `lorakit verify MODEL --base BASE --adapter ADAPTER`; or make an adapter of the model \
-             first: `lorakit extract BASE MODEL -o OUT`"
+             first: `lorakit extract BASE MODEL -o OUT --auto`"
         }
         Some(Command::Extract(_)) => "two models, first the base: `lorakit extract BASE TUNED -o OUT --auto`",
         _ if error.to_string().ends_with("an adapter is needed") => {
@@ -152,11 +155,9 @@ fn of_extract(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Unmatched | ErrorKind::Shape => {
             "`lorakit diff BASE TUNED` compares them; `--skip REGEX` leaves out what only one of them has"
         }
-        ErrorKind::Unchanged => {
-            "`lorakit diff BASE TUNED` shows what differs; `--rank N` takes small changes too"
-        }
+        ErrorKind::Unchanged => "`lorakit diff BASE TUNED` shows what differs, and by how much",
         ErrorKind::Inexpressible => {
-            "`--to peft` holds everything; `--skip REGEX` leaves tensors as they are in the base"
+            "`--to peft` holds everything; `--skip REGEX` and `--embeddings skip` leave tensors as they are in the base"
         }
         _ => return None,
     })

@@ -81,7 +81,7 @@ fn gguf_files() {
         ("float.gguf", "", "exact_once"),
         ("q8_0.gguf", "--quantize Q8_0", "exact_once"),
         ("q4_k_m.gguf", "--quantize Q4_K_M", "exact_once"),
-        ("iq4_nl.gguf", "--quantize IQ4_NL", "quantised"),
+        ("iq4_nl.gguf", "--quantize IQ4_NL", "exact_once"),
     ];
     for (out, options, verdict) in cases {
         let merged = sandbox.merge(&base, &adapter, out, options);

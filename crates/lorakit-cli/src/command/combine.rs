@@ -1,6 +1,7 @@
 //! `lorakit combine`.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use lorakit::ops::combine::{
     self, Against, Combine, CombineOptions, Combined, Interference, MajoritySign, Style,
@@ -20,6 +21,7 @@ use crate::units;
 const WORST: usize = 8;
 
 pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let started = Instant::now();
     let options = options(args, common);
     let total = args.adapters.iter().map(|(path, _)| planned::bytes_at(path)).sum();
     let bar = Bar::new(ui, "combining", total);
@@ -30,7 +32,7 @@ pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), 
         ui.result(&interference(&combine, ui))?;
     }
     let (object, summary) = (|| object(&combine, &options), || summary(&combine, &options, ui));
-    planned::write_adapter(&combine.output, args.output.dry_run, (common, ui), object, summary)
+    planned::write_adapter(&combine.output, (args.output.dry_run, started), (common, ui), object, summary)
 }
 
 fn options(args: &args::Combine, common: &Common) -> CombineOptions {

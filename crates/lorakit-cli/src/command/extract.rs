@@ -1,6 +1,7 @@
 //! `lorakit extract`.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use lorakit::ops::extract::{self, Became, Changed, Embeddings, Extract, ExtractOptions, Rule};
 use lorakit_tensor::DType;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::inspect::text::{number, print_table, table};
 use super::planned;
 use super::reduce::{percent, ranks};
-use crate::args::{self, Common, EmbeddingsChoice, FactorDtype};
+use crate::args::{self, Common, ConvertTarget, EmbeddingsChoice, FactorDtype};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
@@ -19,23 +20,27 @@ use crate::units;
 const WORST: usize = 8;
 
 pub(crate) fn run(args: &args::Extract, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let started = Instant::now();
     let options = options(args, common)?;
     let bar = Bar::new(ui, "extracting", planned::bytes_at(&args.tuned));
     let extract = extract::plan(&options, &bar)?;
     bar.finish();
     ui.notes(&extract.notes);
     let (object, summary) = (|| object(&extract), || summary(&extract, args, ui));
-    planned::write_adapter(&extract.output, args.output.dry_run, (common, ui), object, summary)
+    planned::write_adapter(&extract.output, (args.output.dry_run, started), (common, ui), object, summary)
 }
 
 fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Failure> {
     let rule = args.energy.map(Rule::Energy).or(args.auto.then_some(Rule::Auto));
     let chosen = rule.or(args.rank.map(Rule::Rank));
+    let is_gguf = args.output.output.extension().is_some_and(|extension| extension == "gguf");
+    let own = if is_gguf { ConvertTarget::Gguf } else { ConvertTarget::Peft };
     Ok(ExtractOptions {
         base: args.base.clone(),
         tuned: args.tuned.clone(),
         output: args.output.output.clone(),
-        to: args.to.0.name().into(),
+        to: args.to.map_or(own, |to| to.0).name().into(),
+        base_name: args.base_name.clone(),
         replace: args.output.force,
         dtype: match args.dtype {
             FactorDtype::F32 => DType::F32,
@@ -95,9 +100,15 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
         percent(residual)
     );
     // Rounding swallows small changes, which leaves less than its own norm.
-    if let Some(rounding) = extract.rounding().filter(|rounding| *rounding >= 0.01 * residual) {
-        let _ =
-            writeln!(text, "rounding to the tuned model's dtype alone leaves up to {}", percent(rounding));
+    match extract.rounding() {
+        Some(rounding) if residual > 0.0 && rounding >= residual => {
+            text += "rounding to the tuned model's dtype could account for all of that\n";
+        }
+        Some(rounding) if rounding > 0.01 * residual => {
+            let rounding = percent(rounding);
+            let _ = writeln!(text, "rounding to the tuned model's dtype accounts for {rounding}");
+        }
+        _ => {}
     }
     if let Some(identical) = extract.identical() {
         let share = percent(identical);
@@ -105,7 +116,7 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
     }
     let mut worst: Vec<&Changed> = extract.changes.iter().collect();
     if !ui.verbose {
-        worst.sort_by(|a, b| (b.residual * b.norm).total_cmp(&(a.residual * a.norm)));
+        worst.sort_by(|a, b| b.residual.total_cmp(&a.residual));
         worst.truncate(WORST);
     }
     let more = extract.changes.len() - worst.len();

@@ -1,6 +1,7 @@
 //! What commands that write have in common: printing a plan, reporting a run.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use lorakit::ops::convert::adapter::{AdapterOutput, AdapterReport};
 use lorakit::plan::{Plan, Recipe, Report};
@@ -45,13 +46,13 @@ pub(super) fn would_write(plan: &Plan) -> String {
     )
 }
 
-/// Ends a command that computed an adapter: writes it, unless this is a dry run, and reports.
+/// Ends a command that computed an adapter since `started`: writes it, unless this is a dry run, and reports.
 ///
 /// # Errors
 /// As [`AdapterOutput::run`].
 pub(super) fn write_adapter(
     output: &AdapterOutput,
-    dry_run: bool,
+    (dry_run, started): (bool, Instant),
     (common, ui): (&Common, &Ui),
     object: impl FnOnce() -> Value,
     summary: impl FnOnce() -> String,
@@ -69,13 +70,14 @@ pub(super) fn write_adapter(
         };
     }
     let bar = Bar::new(ui, "writing", plan.output_bytes());
-    let report = output.run(common.threads, &bar)?;
+    let mut report = output.run(common.threads, &bar)?;
     bar.finish();
+    report.report.elapsed = started.elapsed();
     if ui.json {
         return ui.json(&with_report(object(), plan, &report.report));
     }
-    let text = if ui.quiet { String::new() } else { summary() + &proof(&report) + "\n" };
-    ui.result(&(text + &wrote(plan, &report.report)))
+    let text = if ui.quiet { String::new() } else { summary() + &proof(&report, "as computed") + "\n" };
+    ui.result(&(text + &wrote_in(plan, &report.report) + "\n"))
 }
 
 /// `object` with the fields of what was written.
@@ -138,27 +140,30 @@ pub(super) fn plan_json(plan: &Plan, threads: usize) -> Value {
 /// `wrote ...`: the last line of a command that wrote something.
 pub(super) fn wrote(plan: &Plan, report: &Report) -> String {
     let seconds = report.elapsed.as_secs_f64().max(1e-9);
+    format!("{} ({:.2} GB/s)\n", wrote_in(plan, report), report.bytes as f64 / seconds / 1e9)
+}
+
+fn wrote_in(plan: &Plan, report: &Report) -> String {
     let (files, tensors) = (plan.files().len(), plan.tensors().count());
     format!(
-        "{} `{}` ({}, {}, {}) in {} ({:.2} GB/s)\n",
+        "{} `{}` ({}, {}, {}) in {}",
         crate::ui::good("wrote"),
         plan.target().path().display(),
         units::size(report.bytes),
         units::plural(tensors, "tensor"),
         units::plural(files, "file"),
         units::duration(report.elapsed),
-        report.bytes as f64 / seconds / 1e9,
     )
 }
 
-/// What reading the output again showed.
-pub(super) fn proof(report: &AdapterReport) -> String {
+/// What reading the output again showed: deltas are as `meant`, such as "the same".
+pub(super) fn proof(report: &AdapterReport, meant: &str) -> String {
     let worst = report.errors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
     match worst {
         None => "read again: every tensor is the same".into(),
-        Some(worst) if worst.error == 0.0 => "read again: every delta is the same, bit for bit".into(),
+        Some(worst) if worst.error == 0.0 => format!("read again: every delta is {meant}, bit for bit"),
         Some(worst) if worst.error <= EXACT => {
-            format!("read again: every delta is the same within rounding (at most {:.1e} off)", worst.error)
+            format!("read again: every delta is {meant} within rounding (at most {:.1e} off)", worst.error)
         }
         Some(worst) => format!(
             "read again: deltas are up to {:.2e} off, relative to their norm; most in `{}`",

@@ -1,6 +1,7 @@
 //! `lorakit reduce`.
 
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use lorakit::ops::reduce::{self, KohyaEdition, Reduce, ReduceOptions, Reduced, Rule};
 use serde_json::{Value, json};
@@ -17,13 +18,14 @@ use crate::units;
 const WORST: usize = 8;
 
 pub(crate) fn run(args: &args::Reduce, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let started = Instant::now();
     let options = options(args, common)?;
     let bar = Bar::new(ui, "decomposing", planned::bytes_at(&args.adapter));
     let reduce = reduce::plan(&options, &bar)?;
     bar.finish();
     ui.notes(&reduce.notes);
     let (object, summary) = (|| object(&reduce), || summary(&reduce, args, ui));
-    planned::write_adapter(&reduce.output, args.output.dry_run, (common, ui), object, summary)
+    planned::write_adapter(&reduce.output, (args.output.dry_run, started), (common, ui), object, summary)
 }
 
 fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failure> {

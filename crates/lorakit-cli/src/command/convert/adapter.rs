@@ -70,7 +70,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             text += &mapping(&convert);
         }
         let _ = writeln!(text, "{}", summary(&convert, args));
-        let _ = writeln!(text, "{}", planned::proof(&report));
+        let _ = writeln!(text, "{}", planned::proof(&report, "the same"));
     }
     ui.result(&(text + &planned::wrote(&convert.output.plan, &report.report)))
 }

@@ -29,7 +29,6 @@ pub(super) struct Done<'a> {
     pub(super) changed: Changed,
     pub(super) sums: Measured,
     pub(super) module: Option<Module>,
-    pub(super) saved: Option<TensorRef>,
 }
 
 /// The parts of all tensors, in order.
@@ -59,7 +58,7 @@ impl<'a> Job<'a> {
     /// # Errors
     /// As [`Difference::measure`].
     pub(super) fn run(&self, options: &ExtractOptions) -> Result<Option<Done<'a>>> {
-        let Pair { name, base, tuned, role } = self.pair;
+        let Pair { name, base, tuned, packed, role } = self.pair;
         if let Some(base) = base
             && base.same_values(tuned)?
         {
@@ -70,7 +69,7 @@ impl<'a> Job<'a> {
             return whole(name, base.as_ref(), tuned, wanted);
         };
         let Some(base) = base else { return whole(name, None, tuned, true) };
-        let difference = Difference::new(base.clone(), tuned.clone()).of_rows(part.rows.clone());
+        let difference = Difference::new(base.clone(), tuned.clone(), *packed).of_rows(part.rows.clone());
         let sums = difference.measure()?;
         if sums.delta == 0.0 {
             return Ok(None);
@@ -98,7 +97,7 @@ impl<'a> Job<'a> {
             rounding: sums.rounding.map(f64::sqrt),
             identical: compared.same,
         };
-        Ok(Some(Done { tensor: name, changed, sums, module, saved: None }))
+        Ok(Some(Done { tensor: name, changed, sums, module }))
     }
 }
 
@@ -113,7 +112,7 @@ fn whole<'a>(
     let sums = match base {
         Some(base) => {
             let rows = shape.0.min(base.info().rows_cols().0);
-            Difference::new(base.clone(), tuned.clone()).of_rows(0..rows).measure()?
+            Difference::new(base.clone(), tuned.clone(), false).of_rows(0..rows).measure()?
         }
         None => {
             let mut delta = 0.0;
@@ -137,8 +136,7 @@ fn whole<'a>(
         rounding: Some(0.0),
         identical: None,
     };
-    let saved = wanted.then(|| tuned.clone());
-    Ok(Some(Done { tensor: name, changed, sums, module: None, saved }))
+    Ok(Some(Done { tensor: name, changed, sums, module: None }))
 }
 
 /// As many leading triplets as the rule wants.

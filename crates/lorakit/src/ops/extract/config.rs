@@ -13,7 +13,10 @@ use crate::{Model, ModelConfig, Result, TensorRef};
 
 /// What is saved whole: the tensors that changed, and all others of the modules they are in, because libraries take such
 /// modules as a whole. A layer's bias is none of its module's: those have a field of their own.
-pub(super) fn saved(pairs: &[Pair], changed: &HashSet<&str>) -> Vec<Saved> {
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for blocks without a decoder.
+pub(super) fn saved(pairs: &[Pair], changed: &HashSet<&str>) -> Result<Vec<Saved>> {
     let layers: HashSet<&str> = pairs
         .iter()
         .filter(|pair| {
@@ -32,7 +35,12 @@ pub(super) fn saved(pairs: &[Pair], changed: &HashSet<&str>) -> Vec<Saved> {
         changed.contains(name)
             || modules.contains(module_of(name)) && (name.ends_with(".weight") || name.ends_with(".bias"))
     };
-    let saved = |pair: &Pair| Saved { name: pair.name.clone(), tensor: pair.tuned.clone() };
+    // Blocks have no place in the files of adapters.
+    let saved = |pair: &Pair| {
+        let blocks = pair.tuned.info().dtype.block().elements > 1;
+        let tensor = if blocks { pair.tuned.decoded(1.0)? } else { pair.tuned.clone() };
+        Ok(Saved { name: pair.name.clone(), tensor })
+    };
     pairs.iter().filter(whole).map(saved).collect()
 }
 
@@ -91,9 +99,9 @@ pub(super) fn describe(adapter: &mut Adapter, base: &Model, options: &ExtractOpt
     if let Some((_, task)) = tasks.iter().find(|(class, _)| architecture.ends_with(class)) {
         raw.insert("task_type".into(), (*task).into());
     }
-    let name = base.config.as_ref().and_then(|config| config.entry("_name_or_path")?.as_str());
-    adapter.config.base_model =
-        name.filter(|name| !name.is_empty() && !is_local_path(name)).map(str::to_string);
+    let said = base.config.as_ref().and_then(|config| config.entry("_name_or_path")?.as_str());
+    let public = said.filter(|name| !name.is_empty() && !is_local_path(name)).map(str::to_string);
+    adapter.config.base_model = options.base_name.clone().or(public);
     let rule = match options.rule {
         Rule::Rank(rank) => json!({ "rank": rank }),
         Rule::Energy(share) => json!({ "energy": share }),

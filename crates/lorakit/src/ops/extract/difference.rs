@@ -17,6 +17,8 @@ pub(super) struct Difference {
     pub(super) base: TensorRef,
     /// `T`.
     pub(super) tuned: TensorRef,
+    /// `T` is decoded from fewer bits than its dtype says.
+    pub(super) packed: bool,
     /// The rows, of [`TensorInfo::rows_cols`](lorakit_tensor::TensorInfo::rows_cols).
     pub(super) rows: Range<usize>,
 }
@@ -30,6 +32,8 @@ pub(super) struct Measured {
     pub(super) base: f64,
     /// The energy that rounding `T` to its dtype is expected to have put into `D`; `None` for quantised ones.
     pub(super) rounding: Option<f64>,
+    /// The same with room for what was rounded before.
+    pub(super) noise: Option<f64>,
 }
 
 /// How near factors come.
@@ -43,9 +47,9 @@ pub(super) struct Compared {
 
 impl Difference {
     /// All rows.
-    pub(super) fn new(base: TensorRef, tuned: TensorRef) -> Self {
+    pub(super) fn new(base: TensorRef, tuned: TensorRef, packed: bool) -> Self {
         let rows = 0..tuned.info().rows_cols().0;
-        Difference { base, tuned, rows }
+        Difference { base, tuned, packed, rows }
     }
 
     /// Some of the rows.
@@ -73,23 +77,35 @@ impl Difference {
     /// # Errors
     /// [`ErrorKind::NonFinite`]; [`ErrorKind::Unsupported`] for a dtype without a decoder; if a file cannot be read.
     pub(super) fn measure(&self) -> Result<Measured> {
-        let step = Step::of(self.tuned.info().dtype);
-        let mut m = Measured { rounding: step.map(|_| 0.0), ..Measured::default() };
+        let step = self.step();
+        let cols = self.dim().1.max(1);
+        let (mut m, mut rounding) = (Measured::default(), 0.0);
         self.for_each_pair(|_, old, new| {
-            for (&w, &t) in old.iter().zip(new) {
-                let (w64, d) = (f64::from(w), f64::from(t) - f64::from(w));
-                m.base += w64 * w64;
-                m.delta += d * d;
-                if let (Some(sum), Some(step)) = (&mut m.rounding, step) {
-                    *sum += step.variance(t);
+            // Sums by row: one running sum of so many squares would be off by more than a good fit leaves.
+            for (old, new) in old.chunks(cols).zip(new.chunks(cols)) {
+                let (mut base, mut delta, mut variance) = (0.0, 0.0, 0.0);
+                for (&w, &t) in old.iter().zip(new) {
+                    let (w64, d) = (f64::from(w), f64::from(t) - f64::from(w));
+                    base += w64 * w64;
+                    delta += d * d;
+                    variance += step.map_or(0.0, |step| step.variance(t));
                 }
+                m.base += base;
+                m.delta += delta;
+                rounding += variance;
             }
             match m.delta.is_finite() {
                 true => Ok(()),
                 false => Err(self.not_finite(old, new)),
             }
         })?;
+        m.rounding = step.map(|_| rounding);
+        m.noise = step.map(|step| rounding * step.slack);
         Ok(m)
+    }
+
+    fn step(&self) -> Option<Step> {
+        Step::of(self.tuned.info().dtype).filter(|_| !self.packed)
     }
 
     fn not_finite(&self, old: &[f32], new: &[f32]) -> Error {
@@ -110,7 +126,7 @@ impl Difference {
     /// If a file cannot be read.
     pub(super) fn compare(&self, b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Compared> {
         let dtype = self.tuned.info().dtype;
-        let rounds = codec(dtype).zip(encoder(dtype)).filter(|_| Step::of(dtype).is_some());
+        let rounds = codec(dtype).zip(encoder(dtype)).filter(|_| self.step().is_some());
         let (mut square, mut equal, mut count) = (0.0, 0u64, 0u64);
         let (mut bytes, mut rounded) = (Vec::new(), Vec::new());
         self.for_each_pair(|rows, old, new| {
@@ -158,15 +174,17 @@ impl Panels for Difference {
 struct Step {
     bits: i32,
     least: i32,
+    /// How much more than one rounding a tuned weight may have seen: that of the base, or the delta's, for sixteen
+    /// bits; for F32 also those of the sums and products before.
+    slack: f64,
 }
 
 impl Step {
     fn of(dtype: DType) -> Option<Self> {
         match dtype {
-            DType::F16 => Some(Step { bits: 10, least: -14 }),
-            DType::BF16 => Some(Step { bits: 7, least: -126 }),
-            // Sums and products before it were rounded to the same dtype.
-            DType::F32 => Some(Step { bits: 23 - 2, least: -126 }),
+            DType::F16 => Some(Step { bits: 10, least: -14, slack: 2.0 }),
+            DType::BF16 => Some(Step { bits: 7, least: -126, slack: 2.0 }),
+            DType::F32 => Some(Step { bits: 23, least: -126, slack: 16.0 }),
             _ => None,
         }
     }
@@ -197,7 +215,7 @@ mod tests {
     #[test]
     fn sums_and_what_factors_leave() {
         let (base, tuned) = (tensor("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), [1.0, 3.0, 3.0, 6.0]);
-        let difference = Difference::new(base, tensor("w", &[2, 2], &tuned));
+        let difference = Difference::new(base, tensor("w", &[2, 2], &tuned), false);
         let m = difference.measure().unwrap();
         assert_eq!((m.delta, m.base), (5.0, 30.0));
         let (b, a) = (ndarray::arr2(&[[1.0], [1.0]]), ndarray::arr2(&[[0.0, 1.0]]));
@@ -209,7 +227,7 @@ mod tests {
     #[test]
     fn infinity_is_named() {
         let (base, tuned) = (tensor("w", &[1, 2], &[1.0, 2.0]), tensor("w", &[1, 2], &[1.0, f32::INFINITY]));
-        let error = Difference::new(base, tuned).measure().unwrap_err();
+        let error = Difference::new(base, tuned, false).measure().unwrap_err();
         assert!(error.to_string().contains("`w`") && error.to_string().contains("holds inf"), "{error}");
     }
 }

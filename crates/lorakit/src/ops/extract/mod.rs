@@ -173,19 +173,22 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     })?;
     let same = done.iter().filter(|done| done.is_none()).count();
     let done: Vec<Done> = done.into_iter().flatten().collect();
-    let saved: HashSet<&str> = done.iter().filter(|d| d.saved.is_some()).map(|d| d.tensor).collect();
-    adapter.saved = config::saved(&pairs, &saved);
+    let saved = done.iter().filter(|d| d.changed.became == Became::Saved).map(|d| d.tensor);
+    let saved: HashSet<&str> = saved.collect();
+    adapter.saved = config::saved(&pairs, &saved)?;
     adapter.modules = done.iter().filter_map(|d| d.module.clone()).collect();
     config::mirror_tied(&mut adapter, &base, &tuned)?;
     adapter.sort();
-    let notes = notes::of(&done, &adapter, options);
+    let mut notes = notes::of(&done, &adapter, options);
+    let names: Vec<&str> = base.tensors().iter().chain(tuned.tensors()).map(|t| t.name.as_str()).collect();
+    notes.extend(options.idle(&names).map(notes::idle));
     config::describe(&mut adapter, &base, options);
     let changes: Vec<Changed> = done.iter().map(|d| d.changed.clone()).collect();
     if adapter.modules.is_empty() && adapter.saved.is_empty() {
         return Err(notes::nothing(&changes, options));
     }
     let reached: HashSet<&str> =
-        done.iter().filter(|d| d.module.is_some() || d.saved.is_some()).map(|d| d.tensor).collect();
+        done.iter().filter(|d| d.module.is_some()).map(|d| d.tensor).chain(saved).collect();
     fits(&base, &adapter, &reached)?;
     let output = AdapterOutput::new(adapter, Some(Base::of(&base)), &destination)?;
     Ok(Extract { output, changes, same, notes })

@@ -2,13 +2,18 @@
 
 use super::compute::Done;
 use super::pair::module_of;
-use super::{Became, Changed, ExtractOptions, Rule};
+use super::{Became, Changed, ExtractOptions, NamePattern, Rule};
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit;
 use crate::{Error, ErrorKind};
 
 /// Relative change above which the two models have little to do with each other.
 const UNLIKE: f64 = 0.5;
+
+/// What is said of a pattern that leaves nothing out.
+pub(super) fn idle(pattern: &NamePattern) -> Finding {
+    Finding::new(Severity::Warning, "idle-pattern", "", format!("`--skip {pattern}` matches no tensor"))
+}
 
 /// The error where no part of a change would be in the adapter.
 pub(super) fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
@@ -19,7 +24,9 @@ pub(super) fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
         }
         _ => {
             let tensors = counted(changes.len(), "tensor");
-            format!("differs from the base in {tensors}, in none by more than rounding leaves")
+            format!(
+                "differs from the base in {tensors}, in none by more than rounding leaves; a fixed rank takes them all the same"
+            )
         }
     };
     Error::new(ErrorKind::Unchanged, message).at(&options.tuned)
@@ -88,7 +95,8 @@ pub(super) fn of(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions)
     let factors: u64 = adapter.modules.iter().map(|m| m.a.info().byte_len() + m.b.info().byte_len()).sum();
     if vocabulary > factors + bytes(&|_| true) - vocabulary {
         let message = format!(
-            "embeddings are saved whole and take {:.1} MB, more than all else; `--embeddings factors` makes that small",
+            "embeddings are saved whole{} and take {:.1} MB, more than all else; `--embeddings factors` makes that small",
+            if adapter.config.ensure_weight_tying { ", twice because they are tied," } else { "" },
             vocabulary as f64 / 1e6
         );
         say(Severity::Note, "whole-embeddings", "", message);

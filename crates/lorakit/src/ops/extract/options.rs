@@ -22,6 +22,8 @@ pub struct ExtractOptions {
     pub output: PathBuf,
     /// Name of the format to write.
     pub to: String,
+    /// What the configuration calls the base; by default what its own says, or its folder's name.
+    pub base_name: Option<String>,
     /// Replace an output that exists.
     pub replace: bool,
     /// Dtype of the factors.
@@ -78,6 +80,7 @@ impl ExtractOptions {
             tuned: tuned.into(),
             output: output.into(),
             to: "peft".into(),
+            base_name: None,
             replace: false,
             dtype: DType::F32,
             rule: Rule::Auto,
@@ -87,6 +90,12 @@ impl ExtractOptions {
             threads: 0,
             mode: ReadMode::default(),
         }
+    }
+
+    /// Patterns that match none of these names.
+    pub(super) fn idle(&self, names: &[&str]) -> impl Iterator<Item = &NamePattern> {
+        let matches = |pattern: &NamePattern, name: &str| pattern.0.is_match(name).unwrap_or(false);
+        self.skip.iter().filter(move |pattern| !names.iter().any(|name| matches(pattern, name)))
     }
 
     /// Whether a tensor of that name is not wanted. A pattern that gives up on a name does not match it.

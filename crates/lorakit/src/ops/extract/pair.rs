@@ -19,6 +19,8 @@ pub(super) struct Pair {
     pub(super) base: Option<TensorRef>,
     /// The tuned one.
     pub(super) tuned: TensorRef,
+    /// It is decoded from a packed weight, such as NF4.
+    pub(super) packed: bool,
     /// What its difference becomes.
     pub(super) role: Role,
 }
@@ -69,6 +71,7 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
     let tuned_view = BaseView::new(tuned.tensors(), tuned.config.as_ref());
     let in_tuned: HashMap<&str, usize> =
         tuned.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+    let is_packed = |index| tuned.packing.as_ref().is_some_and(|packing| packing.contains(index));
     let one_embedding = tuned_view.embedding().filter(|_| tuned_view.tied());
     let (mut pairs, mut missing, mut reshaped) = (Vec::new(), Vec::new(), Vec::new());
     for (index, info) in base.tensors().iter().enumerate() {
@@ -80,14 +83,14 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
             }
             continue;
         };
-        let (old, new) = (base.tensor(index), tuned.tensor(found));
+        let (old, new, packed) = (base.tensor(index), tuned.tensor(found), is_packed(found));
         let grown = grown(name, info, new.info());
         if info.shape != new.info().shape && !grown && !options.skips(name) {
             reshaped.push(format!("{name}  base {:?}, tuned {:?}", info.shape, new.info().shape));
             continue;
         }
         let role = if grown { options.role_of_whole(name) } else { role(&view, info, options) };
-        pairs.push(Pair { name: name.clone(), base: Some(old), tuned: new, role });
+        pairs.push(Pair { name: name.clone(), base: Some(old), tuned: new, packed, role });
     }
     for (index, info) in tuned.tensors().iter().enumerate() {
         if view.index.exact(&info.name).is_some() || is_buffer(&info.name) {
@@ -105,7 +108,8 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
             None => options.role_of_whole(&info.name),
         };
         let base = start.map(|index| base.tensor(index));
-        pairs.push(Pair { name: info.name.clone(), base, tuned: tuned.tensor(index), role });
+        let (tuned, packed) = (tuned.tensor(index), is_packed(index));
+        pairs.push(Pair { name: info.name.clone(), base, tuned, packed, role });
     }
     refuse(missing, reshaped).map_err(|e| e.at(&tuned.path))?;
     Ok(pairs)

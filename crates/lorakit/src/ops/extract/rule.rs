@@ -53,12 +53,15 @@ impl Rule {
     }
 }
 
+/// The share of a matrix's energy below which a difference of sums of squares tells nothing.
+const RESOLVED: f64 = 1e-14;
+
 /// What a singular value must exceed, where `kept` are kept and `rest` is the energy of all others.
 fn threshold(m: &Measured, rest: f64, kept: usize, (rows, cols): (usize, usize)) -> f64 {
     let (rows, cols, kept) = (rows as f64, cols as f64, kept as f64);
     // Each triplet takes a row and a column of freedom.
-    let rest = rest / ((rows - kept) * (cols - kept));
-    let variance = m.rounding.map_or(rest, |rounding| rest.min(rounding / (rows * cols)));
+    let rest = rest.max(RESOLVED * m.delta) / ((rows - kept) * (cols - kept));
+    let variance = m.noise.map_or(rest, |noise| rest.min(noise / (rows * cols)));
     let beta = rows.min(cols) / rows.max(cols);
     let lambda =
         (2.0 * (beta + 1.0) + 8.0 * beta / (beta + 1.0 + (beta * beta + 14.0 * beta + 1.0).sqrt())).sqrt();
@@ -73,19 +76,19 @@ mod tests {
 
     use super::*;
 
-    fn measured(matrix: &Array2<f64>, rounding: Option<f64>) -> Measured {
-        Measured { delta: matrix.iter().map(|v| v * v).sum(), base: 0.0, rounding }
+    fn measured(matrix: &Array2<f64>, noise: Option<f64>) -> Measured {
+        Measured { delta: matrix.iter().map(|v| v * v).sum(), base: 0.0, rounding: None, noise }
     }
 
     #[test]
     fn the_threshold_of_a_square_matrix_is_four_over_root_three() {
-        let m = Measured { delta: 0.0, base: 0.0, rounding: Some(10000.0) };
+        let m = Measured { delta: 0.0, base: 0.0, rounding: None, noise: Some(10000.0) };
         assert!((threshold(&m, f64::MAX, 0, (100, 100)) - 10.0 * 4.0 / 3f64.sqrt()).abs() < 1e-9);
     }
 
     #[test]
     fn energy_is_that_of_the_whole_matrix() {
-        let m = Measured { delta: 10.0, base: 0.0, rounding: None };
+        let m = Measured { delta: 10.0, base: 0.0, rounding: None, noise: None };
         assert_eq!(Rule::Energy(0.9).choose(&[3.0, 0.5], &m, (9, 9)), Some(1));
         assert_eq!(Rule::Energy(0.95).choose(&[3.0, 0.5], &m, (9, 9)), None);
         assert_eq!(Rule::Energy(1.0).choose(&[3.0, 1.0], &m, (2, 9)), Some(2));

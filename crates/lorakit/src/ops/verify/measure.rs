@@ -160,7 +160,7 @@ const FAR: f32 = 8.0;
 /// Whether blocks of this dtype are encoded about as fast as they are read.
 fn is_quick(dtype: DType) -> bool {
     use DType::*;
-    matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K)
+    matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_NL | IQ4_XS)
 }
 
 /// Whether values of this dtype are rounded one by one.
