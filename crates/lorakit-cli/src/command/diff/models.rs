@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::diff::{KindDiff, ModelDiff, ModelSide, State, TensorDiff};
+use lorakit::ops::diff::{FieldDiff, KindDiff, ModelDiff, ModelSide, State, TensorDiff};
 use lorakit_tensor::Format;
 use serde_json::{Value, json};
 
@@ -25,17 +25,17 @@ pub(super) fn headline(found: &ModelDiff) -> String {
     let of_config = found.config.iter().filter(|f| !f.record).count();
     let config = match of_config {
         0 => String::new(),
-        n => format!("; {} of the configuration {}", units::plural(n, "field"), differ(n)),
+        n => format!("{} of the configuration {}; ", units::plural(n, "field"), differ(n)),
     };
     if states().all(|s| s == State::Same) {
-        return format!("the same: {n} of {all}, byte for byte{config}");
+        return format!("{config}the same: {n} of {all}, byte for byte");
     }
     if differing == 0 {
-        return format!("the same values in {n} of {all}, stored otherwise{config}");
+        return format!("{config}the same values in {n} of {all}, stored otherwise");
     }
     if states().all(|s| !s.differs() || s == State::Recast) {
         let dtypes = dtypes(found.tensors.iter().filter(|t| t.state == State::Recast));
-        return format!("the same values but for the rounding between {dtypes}, in {n} of {all}{config}");
+        return format!("{config}the same values but for the rounding between {dtypes}, in {n} of {all}");
     }
     if found.kinds.is_empty() {
         return format!("no tensor in common: {}", tally(states()));
@@ -66,7 +66,10 @@ pub(super) fn report(found: &ModelDiff, ui: &Ui) -> String {
     }
     let _ = writeln!(text, "  tensors: {}", tally(found.tensors.iter().map(|t| t.state)));
     text += &non_finite(&found.tensors);
-    text += &fields(&found.config, "configuration", ui);
+    let (records, matter): (Vec<FieldDiff>, Vec<FieldDiff>) =
+        found.config.iter().cloned().partition(|f| f.record);
+    text += &fields(&matter, "configuration", ui);
+    text += &fields(&records, "configuration (no difference)", ui);
     if found.tensors.iter().any(|t| t.state.differs()) {
         text += &kinds(&found.kinds, ui);
     }

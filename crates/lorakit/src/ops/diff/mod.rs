@@ -10,6 +10,7 @@ mod delta;
 mod kinds;
 mod measure;
 mod models;
+mod spelling;
 mod sums;
 mod tensor;
 
