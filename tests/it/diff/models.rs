@@ -69,6 +69,27 @@ fn what_two_models_add_to_a_base() {
     assert_eq!((&report["deltas"]["cosine"], number(&report["deltas"]["b"])), (&Value::Null, 0.0));
 }
 
+/// A base that says nothing of A and B is refused; one that says little is told.
+#[test]
+fn a_base_of_another_model() {
+    let sandbox = Sandbox::new();
+    let one = sandbox.copy(&peft("bases/llama-bf16"), "one");
+    sandbox.copy(&peft("merged/plain"), "two");
+    sandbox.copy(&peft("bases/qwen3-moe-bf16"), "wrong");
+    insta::assert_snapshot!(sandbox.refused("diff one two --base wrong"));
+    let part = sandbox.copy(&one, "part");
+    edit_file(&part.join(MODEL), |weights| {
+        weights.remove("model.norm.weight").unwrap();
+        weights.remove("model.layers.0.mlp.up_proj.weight").unwrap();
+    });
+    let run = sandbox.run("diff one two --base part --quiet", &[]).ok();
+    assert_eq!(run.stderr, "");
+    let run = sandbox.run("diff one two --base part", &[]).ok();
+    insta::assert_snapshot!(run.stderr);
+    let report = diff(&sandbox, &one, &sandbox.path("two"), "--base part");
+    assert_eq!(report["base_lacks"], 2);
+}
+
 /// Stores the weights of a model as another dtype.
 fn as_dtype(model: &Path, dtype: Dtype) {
     edit_file(&model.join(MODEL), |weights| {

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use lorakit::adapter::{Finding, Severity};
 use lorakit::ops::diff::{FieldDiff, KindDiff, ModelDiff, ModelSide, State, TensorDiff};
 use lorakit_tensor::Format;
 use serde_json::{Value, json};
 
 use super::{
-    and_more, cell, differ, field_json, fields, four, non_finite, relative, sums_json, tally, tensor_json,
-    tensors,
+    and_more, cell, differ, field_json, fields, four, holds_non_finite, non_finite, relative, sums_json,
+    tally, tensor_json, tensors,
 };
 use crate::command::inspect::text::{WIDTH, number, print_table, table, wrap};
 use crate::ui::Ui;
@@ -45,7 +46,12 @@ pub(super) fn headline(found: &ModelDiff) -> String {
         let (cosine, ratio) = (cell(deltas.cosine(), four), cell(deltas.ratio(), number));
         format!("; cosine of A - W and B - W {cosine}, norms 1 : {ratio}")
     });
-    format!("{differing} of {all} {} by {change} of ||A||{added}", differ(differing))
+    let non_finite = found.tensors.iter().filter(|t| t.state.differs() && holds_non_finite(t)).count();
+    let without = match non_finite {
+        0 => String::new(),
+        n => format!(", not counting NaN or infinite values in {n} of them"),
+    };
+    format!("{differing} of {all} {} by {change} of ||A||{without}{added}", differ(differing))
 }
 
 /// The dtypes of these tensors, as words of a sentence.
@@ -54,6 +60,18 @@ fn dtypes<'a>(tensors: impl Iterator<Item = &'a TensorDiff>) -> String {
     known.sort_unstable();
     known.dedup();
     known.join(" and ")
+}
+
+/// What the base does not tell.
+pub(super) fn notes(found: &ModelDiff) -> Vec<Finding> {
+    if found.lacking == 0 {
+        return Vec::new();
+    }
+    let tensors = units::plural(found.lacking, "tensor");
+    let message = format!(
+        "{tensors} of A and B without one of the same name and shape in W: `A - W` and `B - W` are of the others"
+    );
+    vec![Finding::new(Severity::Note, "base-lacks", "", message)]
 }
 
 /// All below the first line.
@@ -142,6 +160,7 @@ pub(super) fn object(found: &ModelDiff) -> Value {
         "a": side(&found.a),
         "b": side(&found.b),
         "base": found.base.as_ref().map(|base| base.display().to_string()),
+        "base_lacks": found.base.as_ref().map(|_| found.lacking),
         "values": sums_json(&found.total),
         "deltas": found.deltas.as_ref().map(sums_json),
         "configuration": found.config.iter().map(field_json).collect::<Vec<_>>(),

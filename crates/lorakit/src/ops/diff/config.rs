@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::spelling::normal;
-use crate::adapter::AdapterConfig;
+use crate::adapter::{AdapterConfig, Patterns};
 use crate::model::ModelConfig;
 
 /// Fields of `config.json` that do not change what a model computes from its tensors: where it came from, how it is
@@ -111,6 +111,14 @@ pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff
     if a.raw.is_empty() || b.raw.is_empty() {
         return fields;
     }
+    let patterns = [
+        ("rank_pattern", &a.rank_pattern, &b.rank_pattern),
+        ("alpha_pattern", &a.alpha_pattern, &b.alpha_pattern),
+    ];
+    for (name, x, y) in patterns.into_iter().filter(|(_, x, y)| x != y) {
+        let other = if x.len() == y.len() { ", other values" } else { "" };
+        field(name, modules(x, ""), modules(y, other));
+    }
     let flags = [
         ("use_rslora", a.use_rslora, b.use_rslora),
         ("use_dora", a.use_dora, b.use_dora),
@@ -131,6 +139,12 @@ pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff
         field(name, without(x, y), without(y, x));
     }
     fields
+}
+
+/// `12 modules`: how many keys there are, since there may be one for each module.
+fn modules(patterns: &Patterns, other: &str) -> Option<String> {
+    let noun = if patterns.len() == 1 { "module" } else { "modules" };
+    (!patterns.is_empty()).then(|| format!("{} {noun}{other}", patterns.len()))
 }
 
 /// What a list has and the other has not.
