@@ -194,3 +194,20 @@ fn values_that_are_no_numbers() {
     });
     insta::assert_snapshot!(text(&sandbox.run("diff one two", &[]).ok()));
 }
+
+/// Ranks that were chosen module by module.
+#[test]
+fn ranks_that_differ() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("adapters/plain"), "plain");
+    sandbox.run("reduce plain -o reduced --energy 0.8", &[]).ok();
+    let other = sandbox.copy(&sandbox.path("reduced"), "other");
+    insta::assert_snapshot!(text(&sandbox.run("diff plain reduced", &[]).ok()));
+    edit_json(&other.join(CONFIG), |config| {
+        config["alpha_pattern"].as_object_mut().unwrap().values_mut().for_each(|alpha| *alpha = 1.into());
+    });
+    let report = diff(&sandbox, &sandbox.path("reduced"), &other, "");
+    let fields = report["configuration"].as_array().unwrap();
+    assert_eq!(fields.len(), 1, "{report}");
+    assert!(fields[0]["b"].as_str().unwrap().ends_with(" modules, other values"), "{report}");
+}

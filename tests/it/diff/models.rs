@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{diff, number, states, text};
 use crate::support::{Sandbox, edit_json, fixtures, peft};
@@ -67,6 +67,27 @@ fn what_two_models_add_to_a_base() {
     assert!((number(&report["deltas"]["cosine"]) - 1.0).abs() < 1e-12, "{report}");
     let report = diff(&sandbox, &one, &base, "--base base");
     assert_eq!((&report["deltas"]["cosine"], number(&report["deltas"]["b"])), (&Value::Null, 0.0));
+}
+
+/// A base that says nothing of A and B is refused; one that says little is told.
+#[test]
+fn a_base_of_another_model() {
+    let sandbox = Sandbox::new();
+    let one = sandbox.copy(&peft("bases/llama-bf16"), "one");
+    sandbox.copy(&peft("merged/plain"), "two");
+    sandbox.copy(&peft("bases/qwen3-moe-bf16"), "wrong");
+    insta::assert_snapshot!(sandbox.refused("diff one two --base wrong"));
+    let part = sandbox.copy(&one, "part");
+    edit_file(&part.join(MODEL), |weights| {
+        weights.remove("model.norm.weight").unwrap();
+        weights.remove("model.layers.0.mlp.up_proj.weight").unwrap();
+    });
+    let run = sandbox.run("diff one two --base part --quiet", &[]).ok();
+    assert_eq!(run.stderr, "");
+    let run = sandbox.run("diff one two --base part", &[]).ok();
+    insta::assert_snapshot!(run.stderr);
+    let report = diff(&sandbox, &one, &sandbox.path("two"), "--base part");
+    assert_eq!(report["base_lacks"], 2);
 }
 
 /// Stores the weights of a model as another dtype.
@@ -155,6 +176,47 @@ fn configurations_and_tensors_of_one_side() {
         weights.insert("extra.weight".into(), Tensor::new(old.dtype, &[2], &[1.0, 2.0]));
     });
     insta::assert_snapshot!(text(&sandbox.run("diff a b", &[]).ok()));
+}
+
+/// What transformers 4 and 5 write of one model, with defaults that only one of them spells out.
+#[test]
+fn configurations_that_say_the_same() {
+    let sandbox = Sandbox::new();
+    let new = sandbox.copy(&fixtures().join("tiny-orders"), "new");
+    let old = sandbox.copy(&new, "old");
+    edit_json(&old.join("config.json"), |config| {
+        let fields = config.as_object_mut().unwrap();
+        let said_by_one = [
+            "rope_parameters",
+            "dtype",
+            "attention_dropout",
+            "use_cache",
+            "initializer_range",
+            "pretraining_tp",
+        ];
+        said_by_one.iter().for_each(|name| drop(fields.remove(*name).unwrap()));
+        config["rope_theta"] = 10000.into();
+        config["rope_scaling"] = Value::Null;
+        config["torch_dtype"] = "bfloat16".into();
+        config["transformers_version"] = "4.46.0".into();
+    });
+    for (a, b) in [(&new, &old), (&old, &new)] {
+        let report = diff(&sandbox, a, b, "");
+        assert_eq!(report["differs"], false, "{report}");
+        assert_eq!(report["configuration"].as_array().unwrap().len(), 5, "{report}");
+    }
+    insta::assert_snapshot!(text(&sandbox.run("diff old new --exit-code", &[]).ok()));
+    // One that matters, and one that counts though a side is silent.
+    for (edit, said) in
+        [("rope_theta", 1e6.into()), ("rope_scaling", json!({"type": "linear", "factor": 2.0}))]
+    {
+        let other = sandbox.copy(&old, edit);
+        edit_json(&other.join("config.json"), |config| config[edit] = said);
+        let report = diff(&sandbox, &new, &other, "");
+        assert_eq!(report["differs"], true, "{report}");
+        let message = report["message"].as_str().unwrap();
+        assert!(message.contains(" of the configuration differ"), "{message}");
+    }
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn members() {
             "base_model",
             "format",
             "peft_version",
+            "lorakit",
             "task",
             "init",
             "values_read",

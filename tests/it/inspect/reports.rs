@@ -1,7 +1,7 @@
 //! Reports on sound adapters.
 
 use super::Case;
-use crate::support::{fixtures, peft};
+use crate::support::{Sandbox, fixtures, peft};
 
 #[test]
 fn a_trained_adapter() {
@@ -78,4 +78,20 @@ fn a_torch_file() {
     let parameters = |text: &str| text.lines().find(|l| l.starts_with("  parameters")).unwrap().to_string();
     assert_eq!(torch.replace(&parameters(&torch), ""), safetensors.replace(&parameters(&safetensors), ""));
     insta::assert_snapshot!(parameters(&torch), @"  parameters    3.58 k in 8 tensors, 18.3 kB");
+}
+
+/// What lorakit made says so, and of which version.
+#[test]
+fn an_adapter_of_lorakit() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("adapters/plain"), "one");
+    sandbox.copy(&peft("adapters/all-r8-second"), "two");
+    sandbox.run("combine one two -o both --method cat", &[]).ok();
+    let run = sandbox.run("inspect both", &[]).ok();
+    let line = run.stdout.lines().find(|line| line.contains("made by")).unwrap();
+    let expected = format!("lorakit {} (`combine`)", env!("CARGO_PKG_VERSION"));
+    assert!(line.contains(&expected), "{line}");
+    let run = sandbox.run("inspect both --json", &[]).ok();
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(report["reports"][0]["lorakit"]["command"], "combine");
 }

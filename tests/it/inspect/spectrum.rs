@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::Case;
-use crate::support::{Sandbox, fixtures};
+use crate::support::{Sandbox, fixtures, peft};
 use crate::weights::{Matrix, read_folder};
 
 /// The largest singular value, by power iteration.
@@ -49,4 +49,32 @@ fn a_trained_adapter_uses_part_of_its_rank() {
     let run = sandbox.run("inspect adapter --spectrum", &[]).ok();
     assert!(run.stdout.lines().all(|line| line.chars().count() <= 100), "{}", run.stdout);
     assert_snapshot!(run.stdout);
+}
+
+/// The rank in the table is the median, and first values stand in one column.
+#[test]
+fn ranks_that_differ() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("adapters/patterns"), "adapter");
+    let run = sandbox.run("inspect adapter --spectrum -v", &[]).ok();
+    let (_, table) = run.stdout.split_once("\nspectra").unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.contains('█')).collect();
+    let first = |row: &str| row.chars().position(|c| c == '█').unwrap();
+    assert!(rows.len() == 14 && rows.iter().all(|row| first(row) == first(rows[0])), "{table}");
+    let widths = rows.iter().map(|row| row.chars().count()).collect::<std::collections::BTreeSet<_>>();
+    assert!(widths.len() > 1, "{table}");
+    // Of `down_proj`, layer 0 has rank 8 and layer 1 rank 12; of two, the median is the higher.
+    let run = sandbox.run("inspect adapter --spectrum", &[]).ok();
+    let (_, table) = run.stdout.split_once("\nspectra").unwrap();
+    let row = table.lines().find(|line| line.contains("down_proj")).unwrap();
+    assert_eq!(row.split_whitespace().nth(1), Some("12"), "{table}");
+}
+
+#[test]
+fn a_model_has_no_factors() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("bases/llama-bf16"), "model");
+    let run = sandbox.run("inspect model --spectrum", &[]).ok();
+    assert_snapshot!(run.stderr);
+    assert_eq!(sandbox.run("inspect model", &[]).ok().stderr, "");
 }

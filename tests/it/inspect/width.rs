@@ -1,6 +1,7 @@
 //! Reports fit a terminal of 100 columns.
 
 use crate::support::{Run, Sandbox, entries, fixtures, peft, read_json};
+use crate::weights::edit_file;
 
 const COLUMNS: usize = 100;
 
@@ -44,4 +45,19 @@ fn of_every_model() {
     std::fs::copy(fixtures().join("gguf/reference.gguf"), sandbox.path("bases/reference.gguf")).unwrap();
     let paths = entries(&sandbox.path("bases")).iter().map(|n| format!("bases/{n} ")).collect::<String>();
     assert_narrow(sandbox.run(&format!("inspect -v {paths}"), &[]), "models");
+}
+
+/// In a pipe a name stays on one line, however long: what is searched for is found.
+#[test]
+fn names_stay_whole() {
+    let sandbox = Sandbox::new();
+    let one = sandbox.copy(&peft("bases/llama-bf16"), "one");
+    let long = format!("model.{}.weight", "tower.of.experts.".repeat(8).trim_end_matches('.'));
+    edit_file(&one.join("model.safetensors"), |weights| {
+        let norm = weights.remove("model.norm.weight").unwrap();
+        weights.insert(long.clone(), norm);
+    });
+    let two = sandbox.copy(&peft("bases/llama-bf16"), "two");
+    let run = sandbox.run("diff", &[&one, &two]).ok();
+    assert!(run.stdout.lines().any(|line| line.contains(&long)), "{}", run.stdout);
 }

@@ -17,6 +17,13 @@ pub struct Patterns {
     keys: Keys,
 }
 
+impl PartialEq for Patterns {
+    /// By keys and numbers, in order.
+    fn eq(&self, other: &Self) -> bool {
+        self.entries == other.entries
+    }
+}
+
 impl Patterns {
     pub(super) fn new(field: &str, pairs: &[(String, f64)]) -> Result<Self> {
         let keys = Keys::new(pairs.iter().map(|(key, _)| key.as_str()), Rule::Current).map_err(|key| {
@@ -34,6 +41,11 @@ impl Patterns {
     /// The number that belongs to exactly this key.
     fn of_key(&self, key: &str) -> Option<f64> {
         self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| *value)
+    }
+
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Whether there is none.

@@ -6,8 +6,8 @@ use lorakit::ops::diff::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide, State
 use serde_json::{Value, json};
 
 use super::{
-    WORST, and_more, apart, cell, differ, field_json, fields, four, non_finite, relative, sums_json, tally,
-    tensor_json, tensors, word,
+    WORST, and_more, apart, cell, differ, field_json, fields, four, holds_non_finite, non_finite, relative,
+    sums_json, tally, tensor_json, tensors, word,
 };
 use crate::command::inspect::text::{number, print_table, table};
 use crate::ui::Ui;
@@ -33,15 +33,23 @@ pub(super) fn headline(found: &AdapterDiff) -> String {
     }
     if differing == 0 {
         let all = units::plural(found.parameters.len(), "parameter");
-        return format!("the same deltas; {parameters} of {all} stored whole {}", differ(parameters));
+        let bad = found.parameters.iter().filter(|p| p.state.differs() && holds_non_finite(p)).count();
+        let bad = if bad == 0 { String::new() } else { format!(" ({bad} by NaN or infinity)") };
+        return format!("the same deltas; {parameters} of {all} stored whole {}{bad}", differ(parameters));
     }
     if !found.modules.iter().any(ModuleDiff::shared) {
         return format!("no module in common: {}", tally(found.modules.iter().map(|m| m.state)));
     }
+    let of_all =
+        format!("{differing} of {} {}", units::plural(found.modules.len(), "module"), differ(differing));
+    // What is no number is in none of the figures.
+    let bad = match found.modules.iter().filter(|m| m.state == State::NonFinite).count() {
+        0 => String::new(),
+        bad if bad == differing => return format!("{of_all} by NaN or infinite values in the factors"),
+        bad => format!(" ({bad} by NaN or infinity)"),
+    };
     format!(
-        "{differing} of {} {}; cosine of all deltas {}, ||B - A|| = {} ||A||",
-        units::plural(found.modules.len(), "module"),
-        differ(differing),
+        "{of_all}{bad}; cosine of all deltas {}, ||B - A|| = {} ||A||",
         cell(found.total.cosine(), four),
         cell(found.total.distance(), number),
     )
@@ -77,13 +85,26 @@ fn side<'a>(side: &AdapterSide, modules: impl Iterator<Item = &'a ModuleSide> + 
         side.path.display(),
         side.format,
         units::plural(side.modules, "module"),
-        distinct(modules.clone().map(|m| m.rank)),
-        distinct(modules.clone().map(|m| number(m.scale))),
+        range(modules.clone().map(|m| m.rank as f64)),
+        range(modules.clone().map(|m| m.scale)),
         distinct(dtypes),
     )
 }
 
-/// The different values, at most three.
+/// The least and the most, `14-31`; of negative numbers, `-2 to 2`.
+fn range(values: impl Iterator<Item = f64> + Clone) -> String {
+    let least = values.clone().reduce(f64::min);
+    match (least, values.reduce(f64::max)) {
+        (Some(least), Some(most)) if least < most => {
+            let to = if least < 0.0 { " to " } else { "-" };
+            format!("{}{to}{}", number(least), number(most))
+        }
+        (Some(value), _) => number(value),
+        (None, _) => "-".into(),
+    }
+}
+
+/// The different values.
 fn distinct<T: Display>(values: impl Iterator<Item = T>) -> String {
     let mut known: Vec<String> = Vec::new();
     for value in values.map(|v| v.to_string()) {
@@ -91,11 +112,7 @@ fn distinct<T: Display>(values: impl Iterator<Item = T>) -> String {
             known.push(value);
         }
     }
-    match known.len() {
-        0 => "-".into(),
-        1..=3 => known.join(" "),
-        _ => format!("{} ...", known[..3].join(" ")),
-    }
+    if known.is_empty() { "-".into() } else { known.join(" ") }
 }
 
 fn modules(modules: &[ModuleDiff], ui: &Ui) -> String {

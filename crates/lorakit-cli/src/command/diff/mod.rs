@@ -54,6 +54,9 @@ pub(crate) fn run(args: &args::Diff, common: &Common, ui: &Ui) -> Result<(), Fai
             };
         }
         ui.result(&text)?;
+        if let Diff::Models(found) = &found {
+            ui.notes(&models::notes(found));
+        }
     }
     if differs && args.exit_code { Err(Failure::Differs("A and B differ")) } else { Ok(()) }
 }
@@ -205,6 +208,11 @@ fn shorten(text: &str) -> String {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text.to_string(),
     }
+}
+
+/// Whether values of one side are no numbers.
+fn holds_non_finite(tensor: &TensorDiff) -> bool {
+    tensor.change.as_ref().is_some_and(|c| c.non_finite != (0, 0))
 }
 
 /// What tells which values are left out of norms.

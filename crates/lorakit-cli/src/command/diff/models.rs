@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::diff::{KindDiff, ModelDiff, ModelSide, State, TensorDiff};
+use lorakit::adapter::{Finding, Severity};
+use lorakit::ops::diff::{FieldDiff, KindDiff, ModelDiff, ModelSide, State, TensorDiff};
 use lorakit_tensor::Format;
 use serde_json::{Value, json};
 
 use super::{
-    and_more, cell, differ, field_json, fields, four, non_finite, relative, sums_json, tally, tensor_json,
-    tensors,
+    and_more, cell, differ, field_json, fields, four, holds_non_finite, non_finite, relative, sums_json,
+    tally, tensor_json, tensors,
 };
 use crate::command::inspect::text::{WIDTH, number, print_table, table, wrap};
 use crate::ui::Ui;
@@ -25,17 +26,17 @@ pub(super) fn headline(found: &ModelDiff) -> String {
     let of_config = found.config.iter().filter(|f| !f.record).count();
     let config = match of_config {
         0 => String::new(),
-        n => format!("; {} of the configuration {}", units::plural(n, "field"), differ(n)),
+        n => format!("{} of the configuration {}; ", units::plural(n, "field"), differ(n)),
     };
     if states().all(|s| s == State::Same) {
-        return format!("the same: {n} of {all}, byte for byte{config}");
+        return format!("{config}the same: {n} of {all}, byte for byte");
     }
     if differing == 0 {
-        return format!("the same values in {n} of {all}, stored otherwise{config}");
+        return format!("{config}the same values in {n} of {all}, stored otherwise");
     }
     if states().all(|s| !s.differs() || s == State::Recast) {
         let dtypes = dtypes(found.tensors.iter().filter(|t| t.state == State::Recast));
-        return format!("the same values but for the rounding between {dtypes}, in {n} of {all}{config}");
+        return format!("{config}the same values but for the rounding between {dtypes}, in {n} of {all}");
     }
     if found.kinds.is_empty() {
         return format!("no tensor in common: {}", tally(states()));
@@ -45,7 +46,12 @@ pub(super) fn headline(found: &ModelDiff) -> String {
         let (cosine, ratio) = (cell(deltas.cosine(), four), cell(deltas.ratio(), number));
         format!("; cosine of A - W and B - W {cosine}, norms 1 : {ratio}")
     });
-    format!("{differing} of {all} {} by {change} of ||A||{added}", differ(differing))
+    let non_finite = found.tensors.iter().filter(|t| t.state.differs() && holds_non_finite(t)).count();
+    let without = match non_finite {
+        0 => String::new(),
+        n => format!(", not counting NaN or infinite values in {n} of them"),
+    };
+    format!("{differing} of {all} {} by {change} of ||A||{without}{added}", differ(differing))
 }
 
 /// The dtypes of these tensors, as words of a sentence.
@@ -54,6 +60,18 @@ fn dtypes<'a>(tensors: impl Iterator<Item = &'a TensorDiff>) -> String {
     known.sort_unstable();
     known.dedup();
     known.join(" and ")
+}
+
+/// What the base does not tell.
+pub(super) fn notes(found: &ModelDiff) -> Vec<Finding> {
+    if found.lacking == 0 {
+        return Vec::new();
+    }
+    let tensors = units::plural(found.lacking, "tensor");
+    let message = format!(
+        "{tensors} of A and B without one of the same name and shape in W: `A - W` and `B - W` are of the others"
+    );
+    vec![Finding::new(Severity::Note, "base-lacks", "", message)]
 }
 
 /// All below the first line.
@@ -66,7 +84,10 @@ pub(super) fn report(found: &ModelDiff, ui: &Ui) -> String {
     }
     let _ = writeln!(text, "  tensors: {}", tally(found.tensors.iter().map(|t| t.state)));
     text += &non_finite(&found.tensors);
-    text += &fields(&found.config, "configuration", ui);
+    let (records, matter): (Vec<FieldDiff>, Vec<FieldDiff>) =
+        found.config.iter().cloned().partition(|f| f.record);
+    text += &fields(&matter, "configuration", ui);
+    text += &fields(&records, "configuration (no difference)", ui);
     if found.tensors.iter().any(|t| t.state.differs()) {
         text += &kinds(&found.kinds, ui);
     }
@@ -139,6 +160,7 @@ pub(super) fn object(found: &ModelDiff) -> Value {
         "a": side(&found.a),
         "b": side(&found.b),
         "base": found.base.as_ref().map(|base| base.display().to_string()),
+        "base_lacks": found.base.as_ref().map(|_| found.lacking),
         "values": sums_json(&found.total),
         "deltas": found.deltas.as_ref().map(sums_json),
         "configuration": found.config.iter().map(field_json).collect::<Vec<_>>(),

@@ -90,10 +90,13 @@ fn method(report: &AdapterReport) -> String {
 }
 
 fn made_by(report: &AdapterReport) -> String {
-    let mut text = match &report.peft_version {
-        Some(version) => format!("PEFT {version}"),
-        None if report.format != "peft" => format!("not said; a file in the format of {}", report.format),
-        None => "a version of PEFT that does not say its number (before 0.18), or another program".into(),
+    let mut text = match (&report.origin, &report.peft_version) {
+        (Some(origin), _) => {
+            format!("lorakit {} (`{}`)", origin.version.escape_debug(), origin.command.escape_debug())
+        }
+        (None, Some(version)) => format!("PEFT {version}"),
+        _ if report.format != "peft" => format!("not said; a file in the format of {}", report.format),
+        _ => "a version of PEFT that does not say its number (before 0.18), or another program".into(),
     };
     if let Some(task) = &report.task {
         let _ = write!(text, ", for {task}");

@@ -40,6 +40,7 @@ fn adapter(r: &AdapterReport) -> Value {
         "base_model": r.base_model,
         "format": r.format,
         "peft_version": r.peft_version,
+        "lorakit": r.origin.as_ref().map(|o| json!({ "command": o.command, "version": o.version })),
         "task": r.task,
         "init": r.init,
         "values_read": r.norms,

@@ -8,7 +8,7 @@ mod model;
 mod spectrum;
 pub(super) mod text;
 
-use lorakit::adapter::Severity;
+use lorakit::adapter::{Finding, Severity};
 use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 
 use crate::args::{self, Common};
@@ -63,8 +63,23 @@ fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: 
     };
     ui.result(&reports.iter().map(render).collect::<Vec<_>>().join("\n"))?;
     ui.result(&wrote)?;
+    ui.notes(&ignored(reports, args));
     failures.iter().for_each(|failure| ui.failure(failure, None));
     verdict(reports, failures.len())
+}
+
+/// Options that say nothing of what was found.
+fn ignored(reports: &[Inspection], args: &args::Inspect) -> Vec<Finding> {
+    let models = reports.iter().filter_map(|report| match report {
+        Inspection::Model(report) => Some(report.path.display().to_string()),
+        Inspection::Adapter(_) => None,
+    });
+    let note = |model: String| {
+        let message = "a model has no factors, and `--spectrum` is of those; `lorakit diff BASE MODEL` says what it \
+                       adds to its base, `lorakit extract BASE MODEL -o OUT` makes an adapter of that";
+        Finding::new(Severity::Note, "no-factors", &model, message)
+    };
+    if args.spectrum { models.map(note).collect() } else { Vec::new() }
 }
 
 /// An adapter that cannot be used as it is, or not by the program that was asked for, makes the command fail, after

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use comfy_table::CellAlignment;
 use lorakit::ops::inspect::{AdapterReport, ModuleReport, Spectrum, uniform_rank};
 
 use super::{grid, text};
@@ -24,12 +25,18 @@ pub(super) fn render(text: &mut String, report: &AdapterReport, verbose: bool) {
     let _ = writeln!(text, "\nspectra (medians of each kind of module)");
     let header = ["kind", "rank", "effective", "stable", "90 %", "99 %", "dead", "singular values"];
     let mut table = text::table(&header);
+    // Figures: the first values stand in one column, however many follow.
+    if let Some(values) = table.column_mut(header.len() - 1) {
+        values.set_cell_alignment(CellAlignment::Left);
+    }
     for (leaf, members) in kinds(report, verbose) {
         let all: Vec<&Spectrum> = members.iter().filter_map(|m| m.spectrum.as_ref()).collect();
-        let Some(first) = all.first() else { continue };
+        if all.is_empty() {
+            continue;
+        }
         table.add_row(vec![
             leaf,
-            first.values.len().to_string(),
+            format!("{:.0}", median(all.iter().map(|s| s.values.len() as f64))),
             format!("{:.1}", median(all.iter().map(|s| s.effective))),
             format!("{:.1}", median(all.iter().map(|s| s.stable))),
             format!("{:.0}", median(all.iter().map(|s| s.rank90 as f64))),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
+use std::io::IsTerminal as _;
 
 use anstyle::Style;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -16,6 +17,10 @@ pub(in crate::command) const WIDTH: usize = 100;
 const BOLD: Style = Style::new().bold();
 /// Columns of the label of a field.
 const LABEL: usize = 13;
+/// Different values that are listed, e.g. ranks.
+const MAX_VALUES: usize = 8;
+/// How many are named of more.
+const MOST_COMMON: usize = 3;
 /// Findings of one code that are printed; `--json` has them all.
 const MAX_ALIKE: usize = 4;
 
@@ -51,20 +56,28 @@ pub(in crate::command) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `8`, or `4 (2 modules), 8 (12)` where modules differ.
+/// `8`, or `4 (2 modules), 8 (12)` where modules differ; of many values in ascending order the ends, and those that
+/// most modules have.
 pub(super) fn tally<T: Display>(counts: impl IntoIterator<Item = (T, usize)>) -> String {
     let counts: Vec<(String, usize)> = counts.into_iter().map(|(v, n)| (v.to_string(), n)).collect();
     match counts.as_slice() {
         [] => "none".into(),
         [(value, _)] => value.clone(),
-        many => {
-            let each = many.iter().enumerate().map(|(i, (value, n))| match i {
-                0 => format!("{value} ({})", units::plural(*n, "module")),
-                _ => format!("{value} ({n})"),
-            });
-            each.collect::<Vec<_>>().join(", ")
+        [(least, _), .., (most, _)] if counts.len() > MAX_VALUES => {
+            let mut common = counts.clone();
+            common.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+            format!("{least} to {most}, most often {}", each(&common[..MOST_COMMON]))
         }
+        many => each(many),
     }
+}
+
+fn each(counts: &[(String, usize)]) -> String {
+    let each = counts.iter().enumerate().map(|(i, (value, n))| match i {
+        0 => format!("{value} ({})", units::plural(*n, "module")),
+        _ => format!("{value} ({n})"),
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// `F32`, or `F32 (1.2 M values, 4.8 MB), BF16 (...)`.
@@ -97,11 +110,15 @@ pub(in crate::command) fn number(value: f64) -> String {
     }
 }
 
-/// A table of the house: no borders, two columns of indentation, at most [`WIDTH`] columns. The first column is
-/// text, the others are numbers.
+/// A table of the house: no borders, two columns of indentation. The first column is text, the others are numbers.
+/// A terminal gets at most [`WIDTH`] columns; in a file or a pipe names stay whole, to be searched for.
 pub(in crate::command) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let arrangement = match std::io::stdout().is_terminal() {
+        true => ContentArrangement::Dynamic,
+        false => ContentArrangement::Disabled,
+    };
+    table.load_preset(presets::NOTHING).set_content_arrangement(arrangement);
     table.set_width(WIDTH as u16 - 1).set_header(header.to_vec());
     for (i, column) in table.column_iter_mut().enumerate() {
         column.set_padding((if i == 0 { 2 } else { 1 }, 1));
@@ -186,5 +203,18 @@ pub(super) fn findings(text: &mut String, findings: &[Finding], unread: bool) {
             text,
             "  headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tally;
+
+    #[test]
+    fn many_values_are_a_range() {
+        assert_eq!(tally([(8, 14)]), "8");
+        assert_eq!(tally((1..=8).map(|rank| (rank, 1))).matches(',').count(), 7);
+        let many = (14..32).map(|rank| (rank, if rank == 20 { 9 } else { rank % 4 }));
+        assert_eq!(tally(many), "14 to 31, most often 20 (9 modules), 15 (3), 19 (3)");
     }
 }

@@ -2,12 +2,32 @@
 
 use serde_json::Value;
 
-use crate::adapter::AdapterConfig;
+use super::spelling::normal;
+use crate::adapter::{AdapterConfig, Patterns};
 use crate::model::ModelConfig;
 
-/// Fields of `config.json` that do not change what a model computes from its tensors.
-const RECORDS: &[&str] =
-    &["_name_or_path", "transformers_version", "dtype", "torch_dtype", "tie_word_embeddings", "use_cache"];
+/// Fields of `config.json` that do not change what a model computes from its tensors: where it came from, how it is
+/// loaded, and how it is trained.
+const RECORDS: &[&str] = &[
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+    "tie_word_embeddings",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+    "initializer_range",
+    "pretraining_tp",
+    "attention_dropout",
+    "hidden_dropout",
+    "attn_pdrop",
+    "embd_pdrop",
+    "resid_pdrop",
+];
+
+/// The one object whose absence says something: that nothing is scaled.
+const SCALING: &str = "rope_scaling.";
 
 /// A field that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,14 +38,17 @@ pub struct FieldDiff {
     pub a: Option<String>,
     /// What B says.
     pub b: Option<String>,
-    /// Whether it is a mere record, without effect on what is computed.
+    /// Whether it is a mere record, without effect on what is computed; also what only one of them says, since that
+    /// may be the default of the other.
     pub record: bool,
 }
 
-/// Scalar fields of two `config.json` that differ. `both` leaves out those that one of them lacks.
+/// Scalar fields of two `config.json` that differ, those first that change what is computed. Other spellings of the
+/// same are no difference. `both` leaves out what only one of them says.
 pub(super) fn of_models(a: &ModelConfig, b: &ModelConfig, both: bool) -> Vec<FieldDiff> {
     let mut fields = Vec::new();
-    objects(&a.json, &b.json, "", &mut fields);
+    objects(&normal(&a.json), &normal(&b.json), "", &mut fields);
+    fields.sort_by_key(|f| f.record);
     fields.retain(|f| !both || f.a.is_some() && f.b.is_some());
     fields
 }
@@ -46,8 +69,10 @@ fn objects(a: &Value, b: &Value, prefix: &str, fields: &mut Vec<FieldDiff>) {
         } else if !alike(x, y) && object(x) && object(y) {
             objects(x, y, &format!("{field}."), fields);
         } else if !alike(x, y) && ![x, y].iter().any(|v| v.is_array() || v.is_object()) {
-            let record = RECORDS.contains(&name.as_str());
-            fields.push(FieldDiff { field, a: scalar(x), b: scalar(y), record });
+            let (a, b) = (scalar(x), scalar(y));
+            let unsaid = (a.is_none() || b.is_none()) && !field.contains(SCALING);
+            let record = unsaid || RECORDS.contains(&name.as_str());
+            fields.push(FieldDiff { field, a, b, record });
         }
     }
 }
@@ -86,6 +111,14 @@ pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff
     if a.raw.is_empty() || b.raw.is_empty() {
         return fields;
     }
+    let patterns = [
+        ("rank_pattern", &a.rank_pattern, &b.rank_pattern),
+        ("alpha_pattern", &a.alpha_pattern, &b.alpha_pattern),
+    ];
+    for (name, x, y) in patterns.into_iter().filter(|(_, x, y)| x != y) {
+        let other = if x.len() == y.len() { ", other values" } else { "" };
+        field(name, modules(x, ""), modules(y, other));
+    }
     let flags = [
         ("use_rslora", a.use_rslora, b.use_rslora),
         ("use_dora", a.use_dora, b.use_dora),
@@ -108,6 +141,12 @@ pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff
     fields
 }
 
+/// `12 modules`: how many keys there are, since there may be one for each module.
+fn modules(patterns: &Patterns, other: &str) -> Option<String> {
+    let noun = if patterns.len() == 1 { "module" } else { "modules" };
+    (!patterns.is_empty()).then(|| format!("{} {noun}{other}", patterns.len()))
+}
+
 /// What a list has and the other has not.
 fn without(list: &[String], other: &[String]) -> Option<String> {
     let mut more: Vec<&str> = list.iter().filter(|x| !other.contains(x)).map(String::as_str).collect();
@@ -124,21 +163,25 @@ mod tests {
     #[test]
     fn scalars_that_differ() {
         let a = json!({
-            "theta": 1e4, "eps": 1e-5, "l": [1], "n": null, "text": {"h": 4}, "dtype": "x", "scaling": {"factor": 8},
-            "quantization_config": {"bits": 4},
+            "rope_theta": 1e4, "eps": 1e-5, "l": [1], "n": null, "text": {"h": 4}, "torch_dtype": "x",
+            "rope_scaling": {"type": "linear", "factor": 8}, "quantization_config": {"bits": 4},
         });
-        let b = json!({"theta": 5e5, "eps": 1e-5f32, "l": [2], "m": true, "text": {"h": 5}, "dtype": "y"});
+        let b = json!({
+            "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}, "eps": 1e-5f32, "l": [2], "m": true,
+            "text": {"h": 5}, "dtype": "y",
+        });
         let (a, b) = (ModelConfig { json: a }, ModelConfig { json: b });
         let found: Vec<String> = of_models(&a, &b, false)
             .iter()
             .map(|f| format!("{} {:?} {:?} {}", f.field, f.a.as_deref(), f.b.as_deref(), f.record))
             .collect();
         let expected = [
-            "dtype Some(\"x\") Some(\"y\") true",
-            "m None Some(\"true\") false",
-            "scaling.factor Some(\"8\") None false",
+            "rope_scaling.factor Some(\"8\") None false",
+            "rope_scaling.rope_type Some(\"linear\") None false",
+            "rope_theta Some(\"10000.0\") Some(\"500000.0\") false",
             "text.h Some(\"4\") Some(\"5\") false",
-            "theta Some(\"10000.0\") Some(\"500000.0\") false",
+            "dtype Some(\"x\") Some(\"y\") true",
+            "m None Some(\"true\") true",
         ];
         assert_eq!(found, expected);
         assert_eq!(of_models(&a, &b, true).len(), 3);

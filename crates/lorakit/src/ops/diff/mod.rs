@@ -10,6 +10,7 @@ mod delta;
 mod kinds;
 mod measure;
 mod models;
+mod spelling;
 mod sums;
 mod tensor;
 
@@ -105,7 +106,8 @@ impl State {
 /// Compares two adapters or two models.
 ///
 /// # Errors
-/// [`ErrorKind::WrongRole`] for an adapter and a model; whatever opening them turns up: see
+/// [`ErrorKind::WrongRole`] for an adapter and a model; [`ErrorKind::Unmatched`] if the base has no tensor of the name
+/// and shape of one that both models have; whatever opening them turns up: see
 /// [`Adapter::open`](crate::adapter::Adapter::open) and [`Model::open_as_hf`](crate::Model::open_as_hf);
 /// [`ErrorKind::Interrupted`].
 pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::Format;
 use rayon::prelude::*;
 
+use super::tensor::is_base_of;
 use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds, pairs};
 use crate::fit::{self, BaseView};
 use crate::plan::Progress;
-use crate::{Model, Result, TensorRef};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// What two models have in common, and what not.
 #[derive(Debug, Clone)]
@@ -19,6 +20,8 @@ pub struct ModelDiff {
     pub b: ModelSide,
     /// The base that both come from, if it was named.
     pub base: Option<PathBuf>,
+    /// Tensors that A and B have in one shape, and the base has not: what is added to them is unknown.
+    pub lacking: usize,
     /// Every tensor, in the order of A, then those that only B has.
     pub tensors: Vec<TensorDiff>,
     /// The tensors that could be measured, by kind of layer; those that changed most come first.
@@ -64,13 +67,19 @@ pub(super) fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Mod
     };
     let all: Vec<&str> = order.iter().map(name_of).collect();
     let of_base = base.as_ref().map_or_else(Vec::new, |base| pairs(&all, &names(base)));
+    let three = |place: usize| {
+        let ((i, j), name) = (order[place], all[place]);
+        let w = base.as_ref().and_then(|base| tensor(base, of_base[place].1, name));
+        (tensor(&a, i, name), tensor(&b, j, name), w)
+    };
+    let lacking = match &options.base {
+        Some(path) => lacking(&all, three).map_err(|e| e.at(path))?,
+        None => 0,
+    };
     let one = |place: usize| {
         go_on(progress)?;
-        let ((i, j), name) = (order[place], all[place]);
-        let x = tensor(&a, i, name);
-        let y = tensor(&b, j, name);
-        let w = base.as_ref().and_then(|base| tensor(base, of_base[place].1, name));
-        TensorDiff::of(name, x.as_ref(), y.as_ref(), w.as_ref(), progress)
+        let (x, y, w) = three(place);
+        TensorDiff::of(all[place], x.as_ref(), y.as_ref(), w.as_ref(), progress)
     };
     let tensors = (0..order.len()).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
     let (mut total, mut deltas) = (Sums::default(), base.as_ref().map(|_| Sums::default()));
@@ -89,12 +98,54 @@ pub(super) fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Mod
         a: ModelSide::of(&a),
         b: ModelSide::of(&b),
         base: options.base.clone(),
+        lacking,
         kinds: kinds::by_kind(&tensors),
         tensors,
         config,
         total,
         deltas,
     })
+}
+
+/// A tensor of A, its counterpart of B, and that of the base.
+type Three = (Option<TensorRef>, Option<TensorRef>, Option<TensorRef>);
+
+/// How many tensors A and B have in one shape, and the base has not.
+///
+/// # Errors
+/// [`ErrorKind::Unmatched`] if it has none of them.
+fn lacking(names: &[&str], three: impl Fn(usize) -> Three) -> Result<usize> {
+    let (mut shared, mut missing) = (0, Vec::new());
+    for (place, name) in names.iter().enumerate() {
+        let (Some(x), Some(y), w) = three(place) else { continue };
+        if x.info().shape != y.info().shape {
+            continue;
+        }
+        shared += 1;
+        if !w.as_ref().is_some_and(|w| is_base_of(w, &x)) {
+            missing.push((*name, x, w));
+        }
+    }
+    // A tensor that is there says most.
+    let telling = missing.iter().find(|(_, _, w)| w.is_some()).or(missing.first());
+    match telling {
+        Some((name, x, w)) if missing.len() == shared => {
+            let here = w.as_ref().map_or("is not there".into(), |w| format!("is {}", shape(w)));
+            let message = format!(
+                "has none of the {shared} tensors that A and B have in common, by name and shape: `{}` {here}, and is \
+                 {} in A; the model that both come from is needed",
+                name.escape_debug(),
+                shape(x)
+            );
+            Err(Error::new(ErrorKind::Unmatched, message))
+        }
+        _ => Ok(missing.len()),
+    }
+}
+
+fn shape(tensor: &TensorRef) -> String {
+    let info = tensor.info();
+    format!("{} {:?}", info.dtype, info.shape)
 }
 
 impl ModelSide {

@@ -55,6 +55,11 @@ impl Change {
     }
 }
 
+/// Whether `x - w` is a difference: of one shape, and numbers.
+pub(super) fn is_base_of(w: &TensorRef, x: &TensorRef) -> bool {
+    w.info().shape == x.info().shape && lorakit_quant::codec(w.info().dtype).is_some()
+}
+
 impl TensorDiff {
     /// Compares them.
     ///
@@ -83,8 +88,7 @@ impl TensorDiff {
         if x.info().shape != y.info().shape {
             return Ok(found(State::Reshaped, None));
         }
-        let base = base
-            .filter(|w| w.info().shape == x.info().shape && lorakit_quant::codec(w.info().dtype).is_some());
+        let base = base.filter(|w| is_base_of(w, x));
         let measured = match measure(x, y, base, progress) {
             Ok(measured) => measured,
             Err(e) if e.kind() == ErrorKind::Unsupported => {

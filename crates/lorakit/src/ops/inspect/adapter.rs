@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::{
     DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, grid,
     spectrum, target, values,
@@ -40,6 +42,8 @@ pub struct AdapterReport {
     pub base_model: Option<String>,
     /// The PEFT version that wrote it.
     pub peft_version: Option<String>,
+    /// What this program noted when it made the adapter.
+    pub origin: Option<Origin>,
     /// `task_type`.
     pub task: Option<String>,
     /// How the factors were initialised; `true` for the usual way.
@@ -60,6 +64,15 @@ pub struct AdapterReport {
     pub target: Option<TargetReport>,
     /// What the audit turned up, gravest first.
     pub findings: Vec<Finding>,
+}
+
+/// The `lorakit.` entry of a header: the command that made an adapter, and the version of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `combine` or `extract`.
+    pub command: String,
+    /// E.g. `0.1.0`.
+    pub version: String,
 }
 
 /// One low-rank module.
@@ -191,6 +204,7 @@ pub(super) fn report(
         dtypes: count_dtypes(adapter.tensors()),
         base_model: config.base_model.clone(),
         peft_version: config.peft_version.clone(),
+        origin: origin(&adapter.metadata),
         task: config.task_type.clone(),
         init: config.init.clone(),
         grids,
@@ -212,6 +226,16 @@ pub(super) fn report(
         fit,
         target,
         findings,
+    })
+}
+
+fn origin(header: &BTreeMap<String, String>) -> Option<Origin> {
+    // Configurations that are carried along tell what an adapter is, not who made it.
+    let mut records = header.iter().filter(|(key, _)| !key.ends_with("_config"));
+    records.find_map(|(key, record)| {
+        let command = key.strip_prefix("lorakit.")?;
+        let record: Value = serde_json::from_str(record).ok()?;
+        Some(Origin { command: command.to_string(), version: record["version"].as_str()?.to_string() })
     })
 }
 

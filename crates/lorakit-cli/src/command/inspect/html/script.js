@@ -63,7 +63,8 @@
     return facts([
       ["method", methods || "no low-rank modules"], ["rank", tally(r.ranks)], ["alpha", tally(r.alphas)],
       ["scale", tally(r.scales)], ["parameters", size], ["dtype", dtypes(r)], ["format", r.format],
-      ["base model", r.base_model ?? "not named"], ["PEFT", r.peft_version], ["task", r.task],
+      ["base model", r.base_model ?? "not named"], ["PEFT", r.peft_version],
+      ["made by", r.lorakit && `lorakit ${r.lorakit.version} (${r.lorakit.command})`], ["task", r.task],
       ["saved whole", r.saved.map((s) => s.name).join(", ")],
       ["base", r.fit && (r.fit.fits ? `fits ${r.fit.base}` : r.fit.misfit)], ["runtime", runtime],
     ]);
