@@ -10,6 +10,9 @@ pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
     let path = error.path().map_or_else(|| "PATH".into(), |p| p.display().to_string());
     let text = match error.kind() {
         ErrorKind::File(kind) => return of_file(kind, error, &path),
+        ErrorKind::Unmatched if matches!(command, Some(Command::Diff(_))) => {
+            "`--base` is the model that both come from; leave it out to compare them with each other alone".into()
+        }
         kind if matches!(command, Some(Command::Extract(_))) && of_extract(kind).is_some() => of_extract(kind)?.into(),
         ErrorKind::NoAdapter => match error.detail_lines() {
             [] => "an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`".into(),
