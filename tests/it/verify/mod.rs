@@ -69,6 +69,16 @@ fn the_report_of_a_merge_that_holds() {
     insta::assert_snapshot!(sandbox.run("verify merged --base base --adapter adapter", &[]).ok().stdout);
 }
 
+/// An adapter that adds nothing is in its base and in nothing else.
+#[test]
+fn a_weight_of_zero() {
+    let sandbox = Sandbox::new();
+    let (base, merged) = (peft("bases/llama-bf16"), peft("merged/plain"));
+    let adapter = format!("{}=0", peft("adapters/plain").display());
+    assert_eq!(verify(&sandbox, &base, &base, &adapter)["verdict"], "exact_once");
+    assert_eq!(verify(&sandbox, &merged, &base, &adapter)["verdict"], "other_adapter");
+}
+
 /// A GGUF file, quantised or not, and a GGUF base.
 #[test]
 fn gguf_files() {

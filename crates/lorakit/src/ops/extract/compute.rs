@@ -1,6 +1,7 @@
 //! One module, or one tensor that is saved whole.
 
 use lorakit_linalg::Svd;
+use lorakit_quant::codec;
 use ndarray::Array2;
 
 use super::difference::{Difference, Measured};
@@ -59,7 +60,9 @@ impl<'a> Job<'a> {
     /// As [`Difference::measure`].
     pub(super) fn run(&self, options: &ExtractOptions) -> Result<Option<Done<'a>>> {
         let Pair { name, base, tuned, packed, role } = self.pair;
-        if let Some(base) = base
+        // Of one of many experts the sums tell it, without a look at the others.
+        let all = self.part.is_none_or(|part| part.rows.len() == tuned.info().rows_cols().0);
+        if let Some(base) = base.as_ref().filter(|_| all)
             && base.same_values(tuned)?
         {
             return Ok(None);
@@ -109,7 +112,10 @@ fn whole<'a>(
     wanted: bool,
 ) -> Result<Option<Done<'a>>> {
     let shape = tuned.info().rows_cols();
+    let opaque = |tensor: &TensorRef| codec(tensor.info().dtype).is_none();
     let sums = match base {
+        // Nobody needs to know what is left out.
+        _ if !wanted && (opaque(tuned) || base.is_some_and(opaque)) => Measured::default(),
         Some(base) => {
             let rows = shape.0.min(base.info().rows_cols().0);
             Difference::new(base.clone(), tuned.clone(), false).of_rows(0..rows).measure()?
@@ -122,7 +128,8 @@ fn whole<'a>(
             Measured { delta, ..Measured::default() }
         }
     };
-    if sums.delta == 0.0 && base.is_some_and(|base| base.info().shape == tuned.info().shape) {
+    if sums.delta == 0.0 && !opaque(tuned) && base.is_some_and(|base| base.info().shape == tuned.info().shape)
+    {
         return Ok(None);
     }
     let norm = sums.delta.sqrt();

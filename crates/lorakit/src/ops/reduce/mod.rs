@@ -176,6 +176,10 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     })?;
     forget_old(&mut adapter);
     notes.extend(misses(options, &modules));
+    if modules.iter().all(|module| module.to == module.from) {
+        let message = "every module keeps its rank, so that nothing is reduced";
+        notes.push(Finding::new(Severity::Note, "nothing-reduced", "", message));
+    }
     let bytes = files.source.files().iter().map(lorakit_tensor::Storage::len).sum();
     let output = AdapterOutput::new(adapter, base, &destination)?;
     Ok(Reduce { output, from, modules, bytes, level, notes })
