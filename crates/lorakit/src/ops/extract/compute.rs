@@ -49,7 +49,10 @@ impl<'a> Job<'a> {
     pub(super) fn bytes(&self) -> u64 {
         let info = self.pair.tuned.info();
         match self.part {
-            Some(part) => info.byte_len() * part.rows.len() as u64 / info.rows_cols().0.max(1) as u64,
+            Some(part) => {
+                let share = part.values() as f64 / info.elements().max(1) as f64;
+                (info.byte_len() as f64 * share) as u64
+            }
             None => info.byte_len(),
         }
     }
@@ -61,7 +64,7 @@ impl<'a> Job<'a> {
     pub(super) fn run(&self, options: &ExtractOptions) -> Result<Option<Done<'a>>> {
         let Pair { name, base, tuned, packed, role } = self.pair;
         // Of one of many experts the sums tell it, without a look at the others.
-        let all = self.part.is_none_or(|part| part.rows.len() == tuned.info().rows_cols().0);
+        let all = self.part.is_none_or(|part| part.values() == tuned.info().elements());
         if let Some(base) = base.as_ref().filter(|_| all)
             && base.same_values(tuned)?
         {
@@ -72,7 +75,8 @@ impl<'a> Job<'a> {
             return whole(name, base.as_ref(), tuned, wanted);
         };
         let Some(base) = base else { return whole(name, None, tuned, true) };
-        let difference = Difference::new(base.clone(), tuned.clone(), *packed).of_rows(part.rows.clone());
+        let difference =
+            Difference::new(base.clone(), tuned.clone(), *packed).of_rows(part.rows.clone(), part.cols);
         let sums = difference.measure()?;
         if sums.delta == 0.0 {
             return Ok(None);
@@ -118,7 +122,7 @@ fn whole<'a>(
         _ if !wanted && (opaque(tuned) || base.is_some_and(opaque)) => Measured::default(),
         Some(base) => {
             let rows = shape.0.min(base.info().rows_cols().0);
-            Difference::new(base.clone(), tuned.clone(), false).of_rows(0..rows).measure()?
+            Difference::new(base.clone(), tuned.clone(), false).of_rows(0..rows, shape.1).measure()?
         }
         None => {
             let mut delta = 0.0;
@@ -167,7 +171,7 @@ fn module_of(part: &Part, tuned: &TensorRef, svd: &Svd, options: &ExtractOptions
     let (mut of_a, mut of_b) = (vec![a.nrows(), a.ncols()], vec![b.nrows(), b.ncols()]);
     // The kernel of a convolution is A's.
     if let [_, inputs, kernel @ ..] = tuned.info().shape.as_slice()
-        && part.rows.len() == tuned.info().shape[0]
+        && part.cols == tuned.info().rows_cols().1
         && !kernel.is_empty()
     {
         of_a = [&[a.nrows(), *inputs], kernel].concat();

@@ -19,8 +19,9 @@ pub(super) struct Difference {
     pub(super) tuned: TensorRef,
     /// `T` is decoded from fewer bits than its dtype says.
     pub(super) packed: bool,
-    /// The rows, of [`TensorInfo::rows_cols`](lorakit_tensor::TensorInfo::rows_cols).
+    /// The rows, and their width.
     pub(super) rows: Range<usize>,
+    pub(super) cols: usize,
 }
 
 /// Sums over the values of a [`Difference`].
@@ -48,13 +49,13 @@ pub(super) struct Compared {
 impl Difference {
     /// All rows.
     pub(super) fn new(base: TensorRef, tuned: TensorRef, packed: bool) -> Self {
-        let rows = 0..tuned.info().rows_cols().0;
-        Difference { base, tuned, packed, rows }
+        let (rows, cols) = tuned.info().rows_cols();
+        Difference { base, tuned, packed, rows: 0..rows, cols }
     }
 
-    /// Some of the rows.
-    pub(super) fn of_rows(&self, rows: Range<usize>) -> Self {
-        Difference { rows, ..self.clone() }
+    /// Some of the rows, where rows are `cols` wide.
+    pub(super) fn of_rows(self, rows: Range<usize>, cols: usize) -> Self {
+        Difference { rows, cols, ..self }
     }
 
     /// Calls `each` with the base's and the tuned values of consecutive rows.
@@ -153,7 +154,7 @@ impl Difference {
 
 impl Panels for Difference {
     fn dim(&self) -> (usize, usize) {
-        (self.rows.len(), self.tuned.info().rows_cols().1)
+        (self.rows.len(), self.cols)
     }
 
     fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()> {
@@ -221,7 +222,7 @@ mod tests {
         let (b, a) = (ndarray::arr2(&[[1.0], [1.0]]), ndarray::arr2(&[[0.0, 1.0]]));
         let compared = difference.compare(b.view(), a.view()).unwrap();
         assert_eq!((compared.residual, compared.same), (1.0, Some(0.75)));
-        assert_eq!(difference.of_rows(1..2).measure().unwrap().delta, 4.0);
+        assert_eq!(difference.of_rows(1..2, 2).measure().unwrap().delta, 4.0);
     }
 
     #[test]

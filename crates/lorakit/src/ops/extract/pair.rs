@@ -44,6 +44,15 @@ pub(super) struct Part {
     /// The stored weight is `(in, out)`.
     pub(super) transposed: bool,
     pub(super) rows: Range<usize>,
+    /// Width of a row.
+    pub(super) cols: usize,
+}
+
+impl Part {
+    /// Number of its values.
+    pub(super) fn values(&self) -> u64 {
+        (self.rows.len() * self.cols) as u64
+    }
 }
 
 /// Values that follow from the configuration, and are stored by some versions of a library only.
@@ -168,14 +177,15 @@ fn role(view: &BaseView<'_>, info: &TensorInfo, options: &ExtractOptions) -> Rol
         (true, Embeddings::Skip) => return Role::LeftOut,
     };
     let transposed = embedding || fit::stored_transposed(view.config, path).unwrap_or(false);
-    Role::Factors(vec![Part { path: path.into(), kind, transposed, rows: 0..info.rows_cols().0 }])
+    let (rows, cols) = info.rows_cols();
+    Role::Factors(vec![Part { path: path.into(), kind, transposed, rows: 0..rows, cols }])
 }
 
 /// The experts of a stacked weight `[E, 2I, H]` or `[E, H, I]`, a module for each projection.
 fn experts(view: &BaseView<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
     let name = info.name.trim_end_matches(".weight");
     let (path, leaf) = name.rsplit_once('.')?;
-    let [experts, rows, _] = info.shape[..] else { return None };
+    let [experts, rows, cols] = info.shape[..] else { return None };
     if !path.ends_with("experts") || fit::stacks_transposed(view.config) {
         return None;
     }
@@ -190,6 +200,7 @@ fn experts(view: &BaseView<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
         kind: ModuleKind::Linear,
         transposed: false,
         rows: expert * rows + i * each..expert * rows + (i + 1) * each,
+        cols,
     };
     Some((0..experts).flat_map(|e| leaves.iter().enumerate().map(move |leaf| part(e, leaf))).collect())
 }

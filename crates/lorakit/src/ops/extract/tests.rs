@@ -212,6 +212,41 @@ fn what_has_no_factors_is_saved_whole() {
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
 }
 
+/// Experts that are stacked in one tensor have modules of their own, which find their way back into it.
+#[test]
+fn stacked_experts() {
+    let folder = Folder::new();
+    let (experts, inner, hidden) = (3, 4, 6);
+    let names = ["l.0.mlp.experts.gate_up_proj", "l.0.mlp.experts.down_proj"];
+    let shapes = [[experts, 2 * inner, hidden], [experts, hidden, inner]];
+    let stacks = |seed: u64, size: f64| -> Vec<Vec<f32>> {
+        shapes.iter().map(|[e, rows, cols]| random(e * rows, *cols, seed + *cols as u64, size)).collect()
+    };
+    let (base, change) = (stacks(1, 1.0), stacks(2, 0.1));
+    let tuned: Vec<Vec<f32>> =
+        base.iter().zip(&change).map(|(b, c)| b.iter().zip(c).map(|(b, c)| b + c).collect()).collect();
+    for (name, values) in [("base", &base), ("tuned", &tuned)] {
+        let tensors: Vec<Given<'_>> = (0..2).map(|i| (names[i], &shapes[i][..], values[i].clone())).collect();
+        folder.model(name, DType::F32, &tensors);
+    }
+    let extract = folder.extract(Rule::Rank(6)).unwrap();
+    extract.run(1, &Silent).unwrap();
+    let paths: Vec<&str> = extract.changes.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(
+        (paths.len(), paths[0], paths[8]),
+        (9, "l.0.mlp.experts.0.gate_proj", "l.0.mlp.experts.2.down_proj")
+    );
+    assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
+    let merge =
+        MergeOptions::new(&folder.path("base"), vec![(folder.path("out"), 1.0)], &folder.path("again"));
+    merge::plan(&merge).unwrap().run(1, &Silent).unwrap();
+    let again = Model::open(&folder.path("again"), ReadMode::Mapped).unwrap();
+    for (i, name) in names.iter().enumerate() {
+        let found = again.refs().find(|t| t.info().name == *name).unwrap().values().unwrap();
+        assert!(found.iter().zip(&tuned[i]).all(|(x, y)| (x - y).abs() < 1e-5), "{name}");
+    }
+}
+
 #[test]
 fn refusals() {
     let folder = Folder::new();
