@@ -5,7 +5,7 @@ use std::ops::Range;
 use lorakit_linalg::product;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
-use ndarray::{ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::ops::panels::{EachPanel, PANEL, Panels};
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -73,7 +73,7 @@ impl Difference {
         Ok(())
     }
 
-    /// One pass over all values.
+    /// Sums over all values; of the base's values in another dtype there is no difference.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`]; [`ErrorKind::Unsupported`] for a dtype without a decoder; if a file cannot be read.
@@ -100,6 +100,13 @@ impl Difference {
                 false => Err(self.not_finite(old, new)),
             }
         })?;
+        let recast = self.base.info().dtype != self.tuned.info().dtype;
+        if recast && m.delta > 0.0 {
+            let nothing = (Array2::zeros((self.dim().0, 0)), Array2::zeros((0, self.dim().1)));
+            if self.compare(nothing.0.view(), nothing.1.view())?.same == Some(1.0) {
+                m.delta = 0.0;
+            }
+        }
         m.rounding = step.map(|_| rounding);
         m.noise = step.map(|step| rounding * step.slack);
         Ok(m)

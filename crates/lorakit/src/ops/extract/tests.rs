@@ -212,6 +212,19 @@ fn what_has_no_factors_is_saved_whole() {
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
 }
 
+/// The base's values in a coarser dtype are no change.
+#[test]
+fn a_norm_that_was_rounded_is_the_base() {
+    let folder = Folder::new();
+    let (norm, layer) = (random(1, 7, 1, 1.0), random(4, 3, 2, 1.0));
+    let changed: Vec<f32> = layer.iter().map(|v| v + 0.5).collect();
+    let names = ["h.0.norm.weight", "h.0.mlp.weight"];
+    folder.model("base", DType::F32, &[(names[0], &[7], norm.clone()), (names[1], &[4, 3], layer)]);
+    folder.model("tuned", DType::BF16, &[(names[0], &[7], norm), (names[1], &[4, 3], changed)]);
+    let extract = folder.extract(Rule::Rank(3)).unwrap();
+    assert_eq!((extract.same, extract.changes.len(), extract.changes[0].name.as_str()), (1, 1, "h.0.mlp"));
+}
+
 /// Experts that are stacked in one tensor have modules of their own, which find their way back into it.
 #[test]
 fn stacked_experts() {
