@@ -1,5 +1,7 @@
 //! Deltas that have no small factors, as the best low-rank ones: DoRA's, and products of more rank than is wanted.
 
+use std::collections::HashMap;
+
 use lorakit_linalg::projection_residual;
 use ndarray::{Array2, ArrayView2, Axis as Dimension};
 use rayon::prelude::*;
@@ -79,13 +81,15 @@ pub(crate) fn dora_to_lora(
     let dora = |module: &Module| module.magnitude.is_some();
     let of_dora = adapter.with_modules(adapter.modules.iter().filter(|m| dora(m)).cloned().collect());
     let edits = fit::fit(&view, &of_dora, FitOptions::default())?;
+    let low_rank = edits.iter().rev().filter(|edit| matches!(edit.change, Change::LowRank { .. }));
+    // Of several of a module, the first: that of its weight.
+    let by_origin: HashMap<&str, &Edit> = low_rank.map(|edit| (edit.origin.as_str(), edit)).collect();
     let approximate = |module: &mut Module| -> Result<Option<Approximated>> {
         if module.magnitude.is_none() {
             return Ok(None);
         }
         go_on(progress, "anything was written")?;
-        let edit =
-            edits.iter().find(|e| e.origin == module.path && matches!(e.change, Change::LowRank { .. }));
+        let edit = by_origin.get(module.path.as_str());
         let delta = edit.map(|edit| DoraDelta::new(edit, base)).transpose()?.flatten().ok_or_else(|| {
             let message = "uses DoRA with norms over columns, which only a merge can follow";
             Error::new(ErrorKind::Inexpressible, message).tensor(&module.path).at(&adapter.path)

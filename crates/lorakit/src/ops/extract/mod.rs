@@ -156,6 +156,7 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
         inputs: base.inputs().into_iter().chain(tuned.inputs()).map(Path::to_path_buf).collect(),
         mode: options.mode,
     };
+    go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;
     let mut adapter = Adapter::of("peft", &options.tuned, tuned.checkpoint());
     // What the place refuses, before anything is computed.
@@ -189,6 +190,7 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     }
     let reached: HashSet<&str> =
         done.iter().filter(|d| d.module.is_some()).map(|d| d.tensor).chain(saved).collect();
+    go_on(progress, "anything was written")?;
     fits(&base, &adapter, &reached)?;
     let output = AdapterOutput::new(adapter, Some(Base::of(&base)), &destination)?;
     Ok(Extract { output, changes, same, notes })

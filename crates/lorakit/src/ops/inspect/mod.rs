@@ -26,6 +26,7 @@ pub use spectrum::{Spectrum, uniform_rank};
 pub use target::{Runtime, TargetReport, Verdict};
 
 use crate::adapter::{Adapter, Base, Files, Finding, Severity, format};
+use crate::plan::Progress;
 use crate::{Error, ErrorKind, Result};
 
 /// What to look at.
@@ -71,14 +72,15 @@ pub struct DTypeCount {
 /// errors.
 ///
 /// # Errors
-/// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model with a runtime to ask.
-pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
+/// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model with a runtime to ask;
+/// [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -> Result<Inspection> {
     if is_adapter(path, options.mode)? {
         let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
         let adapter = Adapter::open(path, options.mode, base.as_ref())?;
         let pool = crate::plan::pool(options.threads)?;
         return Ok(Inspection::Adapter(Box::new(
-            pool.install(|| adapter::report(&adapter, base.as_ref(), options))?,
+            pool.install(|| adapter::report(&adapter, base.as_ref(), options, progress))?,
         )));
     }
     if let Some(runtime) = options.runtime {
@@ -87,6 +89,11 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
         return Err(Error::new(ErrorKind::NoAdapter, message).at(path));
     }
     Ok(Inspection::Model(Box::new(model::report(path, options.mode)?)))
+}
+
+/// Stops where the caller wants to.
+fn go_on(progress: &dyn Progress) -> Result<()> {
+    crate::plan::go_on(progress, "everything was looked at")
 }
 
 /// What headers and configuration make doubtful, for operations that go on nevertheless.

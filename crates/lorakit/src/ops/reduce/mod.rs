@@ -150,6 +150,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     if packed {
         adapter.config.raw.remove("target_parameters");
     }
+    go_on(progress, "anything was written")?;
     // Whatever the format or the place refuses, before anything is computed.
     let ones = vec![1; adapter.modules.len()];
     AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
@@ -268,7 +269,7 @@ fn of_budget(
             let cost = |module: &Module| (shape(module).0 + shape(module).1) as u64;
             spend(&weigh(&cost), budget, "parameters")
         }
-        Rule::Size(bytes) => size::fit(adapter, base, to, &weigh, bytes),
+        Rule::Size(bytes) => size::fit(adapter, base, to, &weigh, bytes, progress),
         _ => Ok((Vec::new(), 0.0)),
     };
     chosen.map_err(|e| e.at(&options.source))

@@ -2,6 +2,7 @@
 
 pub(crate) mod copies;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode};
@@ -13,7 +14,7 @@ pub use crate::ops::approximate::{Approximated, overall_error};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, inputs_of, writable};
 use crate::ops::{approximate, inspect};
-use crate::plan::{Progress, pool};
+use crate::plan::{Progress, go_on, pool};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What to convert, and how.
@@ -93,19 +94,22 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse_empty(&read)?;
+    go_on(progress, "anything was written")?;
     // The adapter of another model would be converted by that model's heads and names.
     if let Some(base) = base.as_ref().filter(|base| !base.tensors.is_empty()) {
         fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
     }
     let from = read.format;
-    let doubts =
-        inspect::doubts(&read).into_iter().filter(|doubt| !read.findings.contains(doubt)).collect::<Vec<_>>();
+    let doubts = inspect::doubts(&read);
+    let known: HashSet<&Finding> = read.findings.iter().collect();
+    let doubts: Vec<Finding> = doubts.into_iter().filter(|doubt| !known.contains(doubt)).collect();
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated = pool(options.threads)?.install(|| approximate(&mut adapter, options, progress))?;
     if !format.packs_experts() {
         copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
     }
     refuse_inflated(&adapter)?;
+    go_on(progress, "anything was written")?;
     let written =
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
     let mut notes: Vec<Finding> =
