@@ -15,10 +15,15 @@ const fn case(name: &'static str, line: &'static str) -> Case {
     Case { name, line, code: 0 }
 }
 
+/// One that ends with the exit code 1: what is asked for is not so.
+const fn refused(name: &'static str, line: &'static str) -> Case {
+    Case { name, line, code: 1 }
+}
+
 /// In an order in which each finds what it reads.
 ///
 /// `base`, `experts` and `stacked` are models, `adapter` and `other` belong to the first, `of-experts` to the other
-/// two.
+/// two, and `pipeline` is an adapter of a diffusion model.
 pub(super) const CASES: &[Case] = &[
     case("inspect model", "inspect base"),
     case("inspect adapter", "inspect adapter"),
@@ -35,7 +40,7 @@ pub(super) const CASES: &[Case] = &[
     case("merge to nf4", "merge base adapter -o merged-nf4 --quantize nf4 --force"),
     case("verify", "verify merged --base base --adapter adapter"),
     case("verify --json", "verify merged --base base --adapter adapter --json"),
-    Case { name: "verify, no merge", line: "verify base --base base --adapter adapter", code: 1 },
+    refused("verify, no merge", "verify base --base base --adapter adapter"),
     case("verify GGUF", "verify merged.gguf --base base --adapter adapter"),
     case("diff models", "diff base merged"),
     case("diff models --base", "diff merged merged-two --base base"),
@@ -58,10 +63,9 @@ pub(super) const CASES: &[Case] = &[
     case("adapter from gguf", "convert adapter.gguf -o from-gguf --to peft --base base"),
     case("adapter to mlx", "convert adapter -o mlx --to mlx --base base"),
     case("adapter from mlx", "convert mlx -o from-mlx --to peft --base base"),
-    case("adapter to kohya", "convert adapter -o kohya.safetensors --to kohya --base base"),
-    case("adapter from kohya", "convert kohya.safetensors -o from-kohya --to peft --base base"),
-    case("adapter to diffusers", "convert adapter -o diffusers --to diffusers --base base"),
-    case("adapter from diffusers", "convert diffusers -o from-diffusers --to peft --base base"),
+    refused("adapter to kohya", "convert adapter -o kohya.safetensors --to kohya --base base"),
+    case("pipeline to diffusers", "convert pipeline -o diffusers --to diffusers"),
+    case("pipeline from diffusers", "convert diffusers -o from-diffusers --to peft"),
     case("adapter to torchtune", "convert adapter -o torchtune --to torchtune --base base"),
     case("adapter from torchtune", "convert torchtune -o from-torchtune --to peft --base base"),
     case("adapter --uniform", "convert adapter -o uniform --to peft --uniform"),
@@ -88,6 +92,8 @@ pub(super) const CASES: &[Case] = &[
     case("experts: extract", "extract experts merged-experts -o extracted-experts --rank 4"),
     case("stacked: merge", "merge stacked of-experts -o merged-stacked"),
     case("stacked: extract", "extract stacked merged-stacked -o extracted-stacked --rank 4"),
+    refused("other model: merge", "merge base of-experts -o merged-wrong"),
+    refused("other model: inspect", "inspect of-experts --base base"),
 ];
 
 impl Case {

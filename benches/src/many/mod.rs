@@ -1,8 +1,9 @@
 //! Every verb on models of very many small tensors: what is done for each tensor must not take longer the more of
 //! them there are.
 //!
-//! Each verb is timed at half the number of tensors and at the whole: the ratio of a linear one is 2. With `--stop`
-//! each also runs once more for every moment of [`MOMENTS`], at which it is told to stop.
+//! Each verb is timed at half the number of tensors and at the whole: the ratio of a linear one is 2, of processor
+//! time, which other programs disturb less. With `--stop` each also runs once more for every moment of [`MOMENTS`], at
+//! which it is told to stop.
 
 mod cases;
 mod models;
@@ -91,8 +92,8 @@ fn report(args: &Many, rows: &[Row]) -> io::Result<()> {
     if args.whole.json {
         let cases = rows.iter().map(|row| {
             json!({
-                "case": row.name, "half_s": row.half.map(|cost| cost.wall), "whole_s": row.whole.wall,
-                "cpu_s": row.whole.cpu, "peak_anonymous_bytes": row.whole.anonymous, "stop_s": row.stop,
+                "case": row.name, "half_cpu_s": row.half.map(|cost| cost.cpu), "cpu_s": row.whole.cpu,
+                "wall_s": row.whole.wall, "peak_anonymous_bytes": row.whole.anonymous, "stop_s": row.stop,
             })
         });
         let object = json!({
@@ -101,19 +102,19 @@ fn report(args: &Many, rows: &[Row]) -> io::Result<()> {
         });
         return writeln!(out, "{object}");
     }
+    let (tensors, modules) = (args.tensors, args.modules);
     writeln!(
         out,
-        "{} tensors, {} modules; seconds at half of that and at the whole",
-        args.tensors, args.modules
+        "{tensors} tensors, {modules} modules; seconds at these and, of processor time, at half of them"
     )?;
-    write!(out, "{:32}{:>9}{:>9}{:>7}{:>9}{:>9}", "", "half", "whole", "ratio", "cpu", "MiB")?;
+    write!(out, "{:32}{:>9}{:>9}{:>7}{:>9}{:>9}", "", "cpu/half", "cpu", "ratio", "wall", "MiB")?;
     writeln!(out, "{}", if args.stop { "     stop" } else { "" })?;
     for Row { name, half, whole, stop } in rows {
-        let half = half.map(|half| half.wall);
+        let half = half.map(|half| half.cpu);
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.2}"));
-        let ratio = number(half.map(|half| whole.wall / half));
+        let ratio = number(half.map(|half| whole.cpu / half));
         let mib = whole.anonymous as f64 / f64::from(1 << 20);
-        write!(out, "{name:32}{:>9}{:>9.2}{ratio:>7}{:>9.2}{mib:>9.0}", number(half), whole.wall, whole.cpu)?;
+        write!(out, "{name:32}{:>9}{:>9.2}{ratio:>7}{:>9.2}{mib:>9.0}", number(half), whole.cpu, whole.wall)?;
         writeln!(out, "{}", stop.map_or(String::new(), |stop| format!("{stop:>9.2}")))?;
     }
     match rows.iter().any(|row| row.whole.wall > args.limit || row.stop.is_some_and(|stop| stop > 1.0)) {

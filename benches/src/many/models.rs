@@ -52,6 +52,10 @@ pub(super) fn generate(folder: &Path, tensors: usize, modules: usize, cases: &[&
     let targets = LINEAR.map(|module| module.rsplit('.').next().unwrap_or(module));
     write("adapter", lora(&targets), factors(&paths), 1)?;
     write("other", lora(&targets), factors(&paths), 2)?;
+    let blocks = paths.iter().map(|path| format!("unet.{path}"));
+    let mut config = lora(&targets);
+    config["task_type"] = Value::Null;
+    write("pipeline", config, factors(&blocks.collect::<Vec<_>>()), 1)?;
     let adapted = (modules / (EXPERTS * OF_EXPERT.len())).clamp(1, moe_layers);
     let expert =
         |l: usize, e: usize| OF_EXPERT.map(|leaf| format!("model.layers.{l}.mlp.experts.{e}.{leaf}"));

@@ -44,7 +44,7 @@
 //! # Atomic outputs
 //!
 //! [`publish`] stages an output beside its target, makes it durable and renames it: a path holds the old content
-//! or the complete new one.
+//! or the complete new one. What is computed before it has a place there waits in a [`Spill`].
 
 #![deny(missing_docs)]
 
@@ -59,6 +59,7 @@ mod error;
 mod info;
 mod sniff;
 mod source;
+mod spill;
 mod storage;
 
 pub use checkpoint::Checkpoint;
@@ -67,4 +68,5 @@ pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
 pub use sniff::Format;
 pub use source::{Extent, TensorSource};
+pub use spill::Spill;
 pub use storage::{ReadMode, Storage};

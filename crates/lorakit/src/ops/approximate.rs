@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::adapter::factors::{Factors, finite, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::memory::Shelf;
 use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
 use crate::plan::{Axis, LowRank, Progress, go_on};
@@ -37,7 +38,7 @@ pub fn overall_error(modules: &[Approximated]) -> f64 {
     truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)))
 }
 
-/// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`.
+/// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`, which wait on the shelf.
 ///
 /// # Errors
 /// If factors cannot be read; [`ErrorKind::Interrupted`].
@@ -45,7 +46,7 @@ pub(crate) fn truncate(
     adapter: &mut Adapter,
     rank: usize,
     chosen: impl Fn(&Module) -> bool + Sync,
-    progress: &dyn Progress,
+    (shelf, progress): (&Shelf, &dyn Progress),
 ) -> Result<Vec<Approximated>> {
     let truncated = |module: &mut Module| -> Result<Option<Approximated>> {
         if !chosen(module) || module.rank() <= rank {
@@ -55,7 +56,7 @@ pub(crate) fn truncate(
         let (factors, from) = (Factors::load(module)?, module.rank());
         let bytes = module.a.info().byte_len() + module.b.info().byte_len();
         let Truncated { module: nearest, error, norm, .. } =
-            truncate::truncate(module, &factors, module.dtype(), |_| rank)?;
+            truncate::truncate(module, &factors, (module.dtype(), shelf), |_| rank)?;
         *module = nearest;
         progress.advance(bytes);
         Ok(Some(Approximated { path: module.path.clone(), from, to: module.rank(), error, norm }))
@@ -75,7 +76,7 @@ pub(crate) fn dora_to_lora(
     adapter: &mut Adapter,
     base: &Model,
     rank: usize,
-    progress: &dyn Progress,
+    (shelf, progress): (&Shelf, &dyn Progress),
 ) -> Result<Vec<Approximated>> {
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let dora = |module: &Module| module.magnitude.is_some();
@@ -100,7 +101,7 @@ pub(crate) fn dora_to_lora(
         let (b, a) = svd.balanced_factors();
         let (rows, cols) = delta.dim();
         progress.advance(delta.weight.info().byte_len());
-        *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype())? };
+        *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype(), shelf)? };
         Ok(Some(Approximated { path: module.path.clone(), from: rows.min(cols), to: b.ncols(), error, norm }))
     };
     let done: Vec<Option<Approximated>> =

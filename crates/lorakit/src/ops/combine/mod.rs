@@ -14,6 +14,7 @@ mod entries;
 mod input;
 mod interference;
 mod method;
+mod stack;
 mod whole;
 
 use std::path::PathBuf;

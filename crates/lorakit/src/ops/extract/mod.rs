@@ -28,6 +28,7 @@ pub use rule::Rule;
 
 use crate::adapter::{Adapter, Base, Finding};
 use crate::fit::{self, BaseView, FitOptions};
+use crate::memory::Shelf;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, writable};
 use crate::plan::{Progress, go_on, pool};
@@ -163,10 +164,11 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     AdapterOutput::new(adapter.clone(), Some(Base::of(&base)), &destination)?;
 
     let jobs = jobs(&pairs);
+    let shelf = Shelf::beside(&options.output);
     let done = pool(options.threads)?.install(|| {
         let each = jobs.par_iter().map(|job| {
             go_on(progress, "anything was written")?;
-            let done = job.run(options)?;
+            let done = job.run(options, &shelf)?;
             progress.advance(job.bytes());
             Ok(done)
         });

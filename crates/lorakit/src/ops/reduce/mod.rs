@@ -23,6 +23,7 @@ pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity, format};
+use crate::memory::Shelf;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, inputs_of, writable_or_own};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
@@ -163,12 +164,13 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
             true => Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?),
             false => None,
         };
+        let shelf = Shelf::beside(&options.output);
         let (ranks, level) = chosen.map_or((None, None), |(ranks, level)| (Some(ranks), Some(level)));
         let reduce = |(i, module): (usize, &mut Module)| {
             go_on(progress, "anything was written")?;
             let fixed = ranks.as_ref().and_then(|ranks| ranks.get(i)).copied();
             let bytes = module.a.info().byte_len() + module.b.info().byte_len();
-            let reduced = reduce_module(module, options, fixed)?;
+            let reduced = reduce_module(module, options, fixed, &shelf)?;
             progress.advance(bytes);
             Ok(reduced)
         };
@@ -225,7 +227,12 @@ fn shape(module: &Module) -> (usize, usize) {
 }
 
 /// Gives the module its new factors; one that keeps its rank keeps its bytes.
-fn reduce_module(module: &mut Module, options: &ReduceOptions, fixed: Option<usize>) -> Result<Reduced> {
+fn reduce_module(
+    module: &mut Module,
+    options: &ReduceOptions,
+    fixed: Option<usize>,
+    shelf: &Shelf,
+) -> Result<Reduced> {
     let (factors, from, shape) = (Factors::load(module)?, module.rank(), shape(module));
     let dtype = options.dtype.unwrap_or_else(|| module.dtype());
     let mut keeps = false;
@@ -235,7 +242,7 @@ fn reduce_module(module: &mut Module, options: &ReduceOptions, fixed: Option<usi
         keeps = rank >= from;
         rank
     };
-    let Truncated { module: small, energy, error, norm } = truncate(module, &factors, dtype, rank)?;
+    let Truncated { module: small, energy, error, norm } = truncate(module, &factors, (dtype, shelf), rank)?;
     let path = module.path.clone();
     if keeps {
         return Ok(Reduced { path, from, to: from, shape, energy: 1.0, error: 0.0, norm });

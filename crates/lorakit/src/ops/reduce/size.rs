@@ -64,8 +64,7 @@ fn of_files(adapter: &Adapter, ranks: &[usize], base: Option<&Base>, to: &Destin
 /// [`ErrorKind::Unsupported`] for a dtype that single values cannot be encoded to.
 pub(super) fn with_ranks(adapter: &Adapter, ranks: &[usize], dtype: Option<DType>) -> Result<Adapter> {
     let zeros = |like: &TensorRef, dtype: DType, shape: Vec<usize>| {
-        let values = vec![0.0; shape.iter().product()];
-        TensorRef::in_memory(&like.info().name, like.path(), dtype, shape, &values)
+        TensorRef::of_zeros(&like.info().name, like.path(), dtype, shape)
     };
     let sized = |(module, &rank): (&Module, &usize)| {
         if rank >= module.rank() {

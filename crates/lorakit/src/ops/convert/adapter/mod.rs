@@ -10,6 +10,7 @@ use lorakit_tensor::{DType, ReadMode};
 use crate::adapter::format;
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity};
 use crate::fit::{self, BaseView, FitOptions};
+use crate::memory::Shelf;
 pub use crate::ops::approximate::{Approximated, overall_error};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, inputs_of, writable};
@@ -134,8 +135,9 @@ fn approximate(
     progress: &dyn Progress,
 ) -> Result<Vec<Approximated>> {
     let mut done = Vec::new();
+    let shelf = Shelf::beside(&options.output);
     if let Some(rank) = options.approximate {
-        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank, progress)?);
+        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank, (&shelf, progress))?);
     }
     if options.dora_to_lora.is_some() && adapter.modules.iter().all(|m| m.magnitude.is_none()) {
         let message = "uses no DoRA, so there is nothing that `--dora-to-lora` could turn into LoRA";
@@ -147,7 +149,7 @@ fn approximate(
             Error::new(ErrorKind::NeedsBase, message).at(&options.source)
         })?;
         let base = Model::open_as_hf(path, options.mode, None)?;
-        done.extend(approximate::dora_to_lora(adapter, &base, rank, progress)?);
+        done.extend(approximate::dora_to_lora(adapter, &base, rank, (&shelf, progress))?);
     }
     Ok(done)
 }
