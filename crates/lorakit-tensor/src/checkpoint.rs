@@ -226,7 +226,9 @@ impl TensorSource for Checkpoint {
 
     fn extent(&self, index: usize) -> Option<Extent<'_>> {
         let place = &self.places[index];
-        (!place.transposed).then(|| Extent { file: self.files[place.file].file(), offset: place.offset })
+        let storage = &self.files[place.file];
+        let extent = Extent { file: storage.file(), path: storage.path(), offset: place.offset };
+        (!place.transposed).then_some(extent)
     }
 
     fn path_of(&self, index: usize) -> &Path {

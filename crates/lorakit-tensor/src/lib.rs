@@ -57,6 +57,7 @@ mod checkpoint;
 mod dtype;
 mod error;
 mod info;
+mod mapped;
 mod sniff;
 mod source;
 mod storage;
@@ -65,6 +66,8 @@ pub use checkpoint::Checkpoint;
 pub use dtype::{Block, DType};
 pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
+#[doc(hidden)]
+pub use mapped::fault_at;
 pub use sniff::Format;
 pub use source::{Extent, TensorSource};
 pub use storage::{ReadMode, Storage};

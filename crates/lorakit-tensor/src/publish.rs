@@ -5,14 +5,45 @@
 //! failed run needs no clean-up, a killed run leaves the old output and one stale staged name that the next run
 //! sweeps away, and the target's file system needs room for old and new together.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
+use crate::mapped::{self, fault_within};
 use crate::{Error, ErrorKind, Extent, Result};
+
+static STAGED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+static PUBLISHED: AtomicBool = AtomicBool::new(false);
+
+fn staged() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    STAGED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes everything that this process has staged, and returns the names.
+pub fn abandon() -> Vec<PathBuf> {
+    let names: Vec<PathBuf> = std::mem::take(&mut *staged()).into_iter().collect();
+    for name in &names {
+        let _ = (0..3).find(|_| remove(name).is_ok());
+    }
+    names
+}
+
+/// What this process has staged at the moment.
+pub fn under_way() -> Vec<PathBuf> {
+    staged().iter().cloned().collect()
+}
+
+/// Whether this process has published anything.
+pub fn has_published() -> bool {
+    PUBLISHED.load(Ordering::Relaxed)
+}
 
 /// A file or folder being written beside its final place.
 #[derive(Debug)]
@@ -57,6 +88,7 @@ impl Staged {
         sweep(&parent, &name);
         let staged = parent.join(format!(".{name}.{}.partial", std::process::id()));
         let _ = remove(&staged);
+        self::staged().insert(staged.clone());
         Ok(Staged { target: target.to_path_buf(), staged, folder, published: false })
     }
 
@@ -76,6 +108,8 @@ impl Staged {
         renameat_with(CWD, &self.staged, CWD, &self.target, flags)
             .map_err(|e| Error::io("move the finished output to", &self.target, e.into()))?;
         self.published = true;
+        staged().remove(&self.staged);
+        PUBLISHED.store(true, Ordering::Relaxed);
         if exchanged {
             // The staged name now holds the old folder; the new one is already in place.
             let _ = remove(&self.staged);
@@ -88,6 +122,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.published {
             let _ = remove(&self.staged);
+            staged().remove(&self.staged);
         }
     }
 }
@@ -194,9 +229,13 @@ impl OutputFile {
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`].
+    /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`]; [`ErrorKind::Changed`] if `bytes` lie in a mapped file that became
+    /// shorter: then it is the kernel that faults, and no signal is sent.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|e| Error::io("write", &self.path, e))
+        self.file.write_all_at(bytes, offset).map_err(|e| {
+            let cut = (e.raw_os_error() == Some(Errno::FAULT.raw_os_error())).then(|| fault_within(bytes));
+            cut.flatten().unwrap_or_else(|| Error::io("write", &self.path, e))
+        })
     }
 
     /// Cuts the file to `len` bytes.
@@ -211,16 +250,15 @@ impl OutputFile {
     /// Returns whether it could; if not, nothing is promised about the range and the caller copies by hand.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`].
+    /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`]; [`ErrorKind::Changed`] if the input became shorter.
     pub fn copy_at(&self, from: Extent<'_>, len: u64, offset: u64) -> Result<bool> {
-        use rustix::io::Errno;
         let (mut source, mut dest) = (from.offset, offset);
         let end = from.offset + len;
         while source < end {
             let want = (end - source).min(1 << 30) as usize;
             match rustix::fs::copy_file_range(from.file, Some(&mut source), &self.file, Some(&mut dest), want)
             {
-                Ok(0) => return Err(Error::new(ErrorKind::Truncated, "the input ended early").at(&self.path)),
+                Ok(0) => return Err(mapped::shorter_now(from.file).at(from.path)),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                     return Ok(false);

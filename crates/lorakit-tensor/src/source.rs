@@ -12,6 +12,8 @@ use crate::{Result, TensorInfo};
 pub struct Extent<'a> {
     /// The open file.
     pub file: &'a File,
+    /// Its path, for messages.
+    pub path: &'a Path,
     /// Offset of the tensor's first byte.
     pub offset: u64,
 }
