@@ -37,7 +37,11 @@ fn cut(options: &str) -> Run {
 fn one_that_is_mapped() {
     let run = cut("");
     assert_eq!(run.code, Some(3), "{}", run.stderr);
-    insta::assert_snapshot!(run.stderr, @"");
+    insta::assert_snapshot!(run.stderr, @"
+    error: `base/model.safetensors`: became shorter while it was read: it has 1048576 bytes now
+
+    hint: something writes to it: run the command again once it is complete, or on a copy of your own
+    ");
 }
 
 #[test]
@@ -54,5 +58,9 @@ fn one_that_is_mapped_as_json() {
 fn one_that_is_read_by_position() {
     let run = cut("--no-mmap");
     assert_eq!(run.code, Some(3), "{}", run.stderr);
-    insta::assert_snapshot!(run.stderr, @"");
+    insta::assert_snapshot!(run.stderr, @"
+    error: `base/model.safetensors`: became shorter while it was read: it has 1048576 bytes now
+
+    hint: something writes to it: run the command again once it is complete, or on a copy of your own
+    ");
 }

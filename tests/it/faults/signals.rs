@@ -95,7 +95,8 @@ impl Terminal {
         loop {
             let mut command = sandbox.command();
             command.args(["merge", "base", "adapter", "-o", "out", "-t", "1"]);
-            command.stdout(Stdio::null()).stderr(self.theirs.try_clone().unwrap());
+            // Without a name, a terminal shows no bar.
+            command.env("TERM", "xterm").stdout(Stdio::null()).stderr(self.theirs.try_clone().unwrap());
             let mut child = command.spawn().unwrap();
             wait_for_staging(&mut child, sandbox.root());
             tcflow(&self.theirs, Action::OOff).unwrap();
@@ -134,7 +135,12 @@ fn a_second_interrupt_says_what_it_leaves() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let text = terminal.text().replace(&name, "[STAGED]");
     let message = text.rsplit('\r').next().unwrap().trim_start_matches("\x1b[K");
-    insta::assert_snapshot!(anstream::adapter::strip_str(message), @"");
+    insta::assert_snapshot!(anstream::adapter::strip_str(message), @"
+    error: interrupted, and ended without cleaning up
+      `./[STAGED]` is left behind
+
+    hint: the next run with the same output removes it
+    ");
     assert!(!sandbox.path("out").exists());
 }
 
