@@ -26,11 +26,14 @@ pub fn of(kind: ErrorKind) -> u8 {
         ErrorKind::File(
             FileError::Io
             | FileError::NoSpace
+            | FileError::Appeared
             | FileError::Changed
             | FileError::Mapping
             | FileError::TooManyFiles,
         ) => IO,
-        ErrorKind::File(FileError::Exists | FileError::SameFile) | ErrorKind::Usage => USAGE,
+        ErrorKind::File(FileError::Exists | FileError::Occupied | FileError::SameFile) | ErrorKind::Usage => {
+            USAGE
+        }
         ErrorKind::Interrupted => interrupt::exit_code(),
         _ => BAD_INPUT,
     }

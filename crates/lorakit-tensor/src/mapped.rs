@@ -5,14 +5,14 @@
 //! handles signals asks for it; this crate handles none.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::ops::Deref;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::Mmap;
 
+use crate::reader::{self, Stamp};
 use crate::{Error, ErrorKind};
 
 /// What is mapped at the moment, by first address.
@@ -22,7 +22,7 @@ static FILES: Mutex<BTreeMap<usize, Known>> = Mutex::new(BTreeMap::new());
 struct Known {
     path: PathBuf,
     len: usize,
-    identity: (u64, u64, u64, i64, i64),
+    stamp: Stamp,
 }
 
 /// A map that [`fault_at`] knows.
@@ -32,7 +32,7 @@ pub(crate) struct Mapped(Mmap);
 impl Mapped {
     /// `map` of the whole file at `path`, of which `meta` is true.
     pub(crate) fn new(map: Mmap, path: &Path, meta: &Metadata) -> Self {
-        let known = Known { path: path.to_path_buf(), len: map.len(), identity: identity(meta) };
+        let known = Known { path: path.to_path_buf(), len: map.len(), stamp: Stamp::of(meta) };
         files().insert(map.as_ptr().addr(), known);
         Mapped(map)
     }
@@ -63,14 +63,14 @@ pub fn fault_at(address: usize) -> Option<Error> {
     if offset >= known.len {
         return None;
     }
-    let error = match fs::metadata(&known.path) {
-        Ok(now) if now.len() < known.len as u64 => shorter(now.len()),
-        Ok(now) if identity(&now) == known.identity => {
-            Error::new(ErrorKind::Mapping, format!("cannot be read at byte {offset}, where it is mapped"))
+    match fs::metadata(&known.path).map(|now| reader::compare(&known.path, &known.stamp, &now)) {
+        Ok(Err(changed)) => Some(changed),
+        // One that is gone was read to its end where it is open.
+        Ok(Ok(())) | Err(_) => {
+            let message = format!("cannot be read at byte {offset}, where it is mapped");
+            Some(Error::new(ErrorKind::Mapping, message).at(&known.path))
         }
-        _ => Error::new(ErrorKind::Changed, "changed while it was read"),
-    };
-    Some(error.at(&known.path))
+    }
 }
 
 /// The same for a system call that could not read all of `bytes`.
@@ -78,22 +78,8 @@ pub(crate) fn fault_within(bytes: &[u8]) -> Option<Error> {
     fault_at(bytes.as_ptr().addr())
 }
 
-/// The error of `file`, which ended before bytes that it had when it was opened.
-pub(crate) fn shorter_now(file: &File) -> Error {
-    shorter(file.metadata().map_or(0, |meta| meta.len()))
-}
-
-fn shorter(len: u64) -> Error {
-    Error::new(ErrorKind::Changed, format!("became shorter while it was read: it has {len} bytes now"))
-}
-
 fn files() -> MutexGuard<'static, BTreeMap<usize, Known>> {
     FILES.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a file keeps for as long as nobody writes to it or puts another in its place.
-fn identity(meta: &Metadata) -> (u64, u64, u64, i64, i64) {
-    (meta.dev(), meta.ino(), meta.len(), meta.mtime(), meta.mtime_nsec())
 }
 
 #[cfg(test)]
@@ -102,7 +88,7 @@ mod tests {
     use std::path::Path;
 
     use super::fault_at;
-    use crate::publish::OutputFile;
+    use crate::publish::{Existing, Staged};
     use crate::{ErrorKind, Extent, ReadMode, Storage};
 
     fn cut(path: &Path, len: u64) {
@@ -115,19 +101,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, out) = (folder.path().join("input"), folder.path().join("output"));
         fs::write(&path, [7; 100_000]).unwrap();
-        let output = OutputFile::create(&out, 100_000).unwrap();
+        let staged = Staged::file(&out, Existing::Kept).unwrap();
+        let output = staged.create("", 100_000).unwrap();
         let [mapped, positioned] =
             [ReadMode::Mapped, ReadMode::Positioned].map(|mode| Storage::open(&path, mode).unwrap());
         cut(&path, 5000);
         let bytes = mapped.read(50_000, 10_000).unwrap();
-        let extent = Extent { file: mapped.file(), path: mapped.path(), offset: 0 };
+        let extent = Extent { file: &mapped, offset: 0 };
         for error in [
             output.write_at(&bytes, 0).unwrap_err(),
             output.copy_at(extent, 100_000, 0).unwrap_err(),
             positioned.read(0, 100_000).unwrap_err(),
         ] {
             assert_eq!((error.kind(), error.path()), (ErrorKind::Changed, Some(path.as_path())), "{error}");
-            let message = "became shorter while it was read: it has 5000 bytes now";
+            let message = "became shorter while it was read: 5000 bytes of 100000";
             assert!(error.to_string().ends_with(message), "{error}");
         }
     }
@@ -151,12 +138,11 @@ mod tests {
         let error = fault_at(start + 5000).unwrap();
         assert_eq!(error.kind(), ErrorKind::Changed);
         assert!(
-            error.to_string().ends_with("became shorter while it was read: it has 100 bytes now"),
+            error.to_string().ends_with("became shorter while it was read: 100 bytes of 10000"),
             "{error}"
         );
         fs::remove_file(&path).unwrap();
-        let error = fault_at(start + 5000).unwrap();
-        assert!(error.to_string().ends_with("`: changed while it was read"), "{error}");
+        assert_eq!(fault_at(start + 5000).unwrap().kind(), ErrorKind::Mapping);
 
         drop(storage);
         assert!(fault_at(start).is_none());

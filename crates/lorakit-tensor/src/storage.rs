@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
 
-use crate::mapped::{self, Mapped};
+use crate::mapped::Mapped;
+use crate::reader;
 use crate::{Error, ErrorKind, Result};
 
 /// How input files are read.
@@ -31,17 +32,15 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens `path` for reading.
+    /// Opens `path` for reading; [`crate::Reader::open`] is the way to it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Io`]; [`ErrorKind::Empty`] for a file of no bytes;
     /// [`ErrorKind::Unsupported`] for anything but a regular file; [`ErrorKind::Mapping`] if it cannot be mapped.
-    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+    pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Self> {
         // Asked before opening, because opening a pipe waits for somebody to write into it.
         let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-        if !meta.is_file() {
-            return Err(Error::new(ErrorKind::Unsupported, "is not a regular file").at(path));
-        }
+        reader::regular(path, &meta)?;
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
         if meta.len() == 0 {
@@ -89,10 +88,15 @@ impl Storage {
         }
         let mut buffer = vec![0; len];
         self.file.read_exact_at(&mut buffer, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => mapped::shorter_now(&self.file).at(&self.path),
+            io::ErrorKind::UnexpectedEof => self.shorter(),
             _ => Error::io("read", &self.path, e),
         })?;
         Ok(Cow::Owned(buffer))
+    }
+
+    /// The error of a file that ended before bytes that it had when it was opened.
+    pub(crate) fn shorter(&self) -> Error {
+        reader::shorter(&self.path, self.file.metadata().map_or(0, |meta| meta.len()), self.len)
     }
 }
 

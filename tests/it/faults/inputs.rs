@@ -38,9 +38,9 @@ fn one_that_is_mapped() {
     let run = cut("");
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     insta::assert_snapshot!(run.stderr, @"
-    error: `base/model.safetensors`: became shorter while it was read: it has 1048576 bytes now
+    error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334648
 
-    hint: something writes to it: run the command again once it is complete, or on a copy of your own
+    hint: wait until nothing writes to it any more, or copy it first; then run the command again
     ");
 }
 
@@ -59,8 +59,8 @@ fn one_that_is_read_by_position() {
     let run = cut("--no-mmap");
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     insta::assert_snapshot!(run.stderr, @"
-    error: `base/model.safetensors`: became shorter while it was read: it has 1048576 bytes now
+    error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334648
 
-    hint: something writes to it: run the command again once it is complete, or on a copy of your own
+    hint: wait until nothing writes to it any more, or copy it first; then run the command again
     ");
 }

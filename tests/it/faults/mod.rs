@@ -4,6 +4,7 @@ mod disk;
 mod inputs;
 mod kills;
 mod limits;
+mod races;
 mod signals;
 
 use std::fs;
