@@ -38,7 +38,7 @@ fn one_that_is_mapped() {
     let run = cut("");
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     insta::assert_snapshot!(run.stderr, @"
-    error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334648
+    error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334400
 
     hint: wait until nothing writes to it any more, or copy it first; then run the command again
     ");
@@ -59,7 +59,7 @@ fn one_that_is_read_by_position() {
     let run = cut("--no-mmap");
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     insta::assert_snapshot!(run.stderr, @"
-    error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334648
+    error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334400
 
     hint: wait until nothing writes to it any more, or copy it first; then run the command again
     ");

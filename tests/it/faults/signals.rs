@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -50,6 +51,17 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     signal(&child, Signal::INT);
     finish(&sandbox, child).ok();
     assert_eq!(sandbox.entries(), ["adapter", "base", "out"]);
+}
+
+/// SIGBUS from another process is no fault in a file.
+#[test]
+fn a_fault_that_somebody_sends_ends_it_as_ever() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let mut child = start(&sandbox, "merge base adapter -o out -t 1");
+    wait_for_staging(&mut child, sandbox.root());
+    signal(&child, Signal::BUS);
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::BUS.as_raw()));
 }
 
 /// One that waits for whoever should read its output looks at no flag.
