@@ -19,8 +19,8 @@ const EXIT_CODES: &str = "Exit codes:
   0  done
   1  the input is bad, or the answer is
   2  the command line is wrong
-  3  a file could not be read or written
-  130  interrupted";
+  3  a file could not be read or written, or changed while it was read
+  129, 130, 143  stopped by SIGHUP, Ctrl-C (SIGINT), SIGTERM";
 
 /// The workbench for LoRA adapters: merge, inspect, convert, quantise, reduce, combine. No Python, no GPU, memory that does not grow with the model.
 #[derive(Debug, Parser)]

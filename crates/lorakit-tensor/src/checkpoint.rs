@@ -227,7 +227,7 @@ impl TensorSource for Checkpoint {
 
     fn extent(&self, index: usize) -> Option<Extent<'_>> {
         let place = &self.places[index];
-        (!place.transposed).then(|| Extent { file: self.files[place.file].file(), offset: place.offset })
+        (!place.transposed).then(|| Extent { file: &self.files[place.file], offset: place.offset })
     }
 
     fn path_of(&self, index: usize) -> &Path {

@@ -57,6 +57,7 @@ mod checkpoint;
 mod dtype;
 mod error;
 mod info;
+mod mapped;
 mod reader;
 mod sniff;
 mod source;
@@ -66,6 +67,8 @@ pub use checkpoint::Checkpoint;
 pub use dtype::{Block, DType};
 pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
+#[doc(hidden)]
+pub use mapped::fault_at;
 pub use reader::{MAX_SIDE_BYTES, Reader};
 pub use sniff::Format;
 pub use source::{Extent, TensorSource};

@@ -137,6 +137,14 @@ impl Plan {
     /// [`ErrorKind::NonFinite`] for a NaN or an infinity in an edited tensor, [`ErrorKind::Interrupted`] if
     /// `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
     pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
+        self.stage(threads, progress).map_err(|error| match error.kind() {
+            ErrorKind::Interrupted => error,
+            // Whatever else it looks like, it is because of an input that changed, if one did.
+            _ => self.reader.check_unchanged().err().map_or(error, Error::from),
+        })
+    }
+
+    fn stage(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         let start = Instant::now();
         let existing = self.existing()?;
         self.check_space()?;
