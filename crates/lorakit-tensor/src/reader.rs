@@ -163,17 +163,19 @@ impl Reader {
     /// # Errors
     /// [`ErrorKind::SameFile`].
     pub fn check_output(&self, target: &Path) -> Result<()> {
-        let (Ok(output), Ok(meta)) = (fs::canonicalize(target), fs::metadata(target)) else { return Ok(()) };
+        let Ok(meta) = fs::metadata(target) else { return Ok(()) };
         let identity = (meta.dev(), meta.ino());
         for input in self.seen().keys() {
             // The file itself, and the link by which it was named: replacing the output would delete either.
             let places = [fs::canonicalize(input).ok(), link_place(input)];
-            let hit = places
-                .into_iter()
-                .flatten()
-                .any(|place| place.starts_with(&output) || place.ancestors().any(|p| is(p, identity)));
-            if hit {
-                let message = format!("is the output and also the input `{}`", input.display());
+            for place in places.into_iter().flatten() {
+                let message = if is(&place, identity) {
+                    format!("is both the output and the input `{}`", input.display())
+                } else if place.ancestors().any(|outer| is(outer, identity)) {
+                    format!("holds the input `{}`, which would be deleted", input.display())
+                } else {
+                    continue;
+                };
                 return Err(Error::new(ErrorKind::SameFile, message).at(target));
             }
         }
