@@ -54,6 +54,7 @@ pub mod json;
 pub mod publish;
 
 mod checkpoint;
+mod checksum;
 mod dtype;
 mod error;
 mod info;
@@ -65,6 +66,6 @@ pub use checkpoint::Checkpoint;
 pub use dtype::{Block, DType};
 pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
-pub use sniff::Format;
+pub use sniff::{Format, stranger};
 pub use source::{Extent, TensorSource};
 pub use storage::{ReadMode, Storage};
