@@ -52,6 +52,28 @@ fn a_base_and_an_output_that_are_files() {
     assert!(read_file(&file) == wanted);
 }
 
+/// PEFT's default is 8, not the rank: where the key is missing, that is what was trained.
+#[test]
+fn an_alpha_that_the_configuration_leaves_out() {
+    let sandbox = Sandbox::new();
+    let base = peft("bases/llama-bf16");
+    let merged = |name: &str, alpha: Option<u32>| {
+        let adapter = sandbox.copy(&peft("adapters/attn-r4"), name);
+        edit_json(&adapter.join("adapter_config.json"), |config| {
+            let config = config.as_object_mut().unwrap();
+            assert_eq!(config["r"], 4);
+            match alpha {
+                Some(alpha) => config.insert("lora_alpha".into(), alpha.into()),
+                None => config.remove("lora_alpha"),
+            };
+        });
+        read_folder(&sandbox.merge(&base, &adapter, &format!("{name}-merged"), ""))
+    };
+    let missing = merged("missing", None);
+    assert!(missing == merged("eight", Some(8)));
+    assert!(missing != merged("rank", Some(4)));
+}
+
 /// What `torch.save` wrote merges like what `safetensors` wrote.
 #[test]
 fn a_torch_file() {
