@@ -88,7 +88,7 @@ pub enum Container {
 #[derive(Debug, Clone)]
 pub struct SideFile {
     /// Path inside the output folder.
-    pub name: String,
+    pub name: PathBuf,
     /// What it holds.
     pub content: Content,
 }
@@ -265,7 +265,7 @@ fn check_strangers(folder: &Path, side_files: &[SideFile]) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
     let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
     let ours = |name: &String| {
-        side_files.iter().any(|f| f.name.split('/').next() == Some(name))
+        side_files.iter().any(|f| f.name.iter().next().is_some_and(|first| first == name.as_str()))
             || MODEL.iter().any(|end| name.ends_with(end))
             || TOKENIZER.iter().any(|start| name.starts_with(start))
     };

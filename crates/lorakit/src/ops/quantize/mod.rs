@@ -20,7 +20,7 @@ pub(crate) use gguf::of_hugging_face;
 pub(crate) use metadata::QUANTIZATION_VERSION;
 pub(crate) use packed::apply as pack;
 
-use super::travel::{set_config, side_files_of, travelling};
+use super::travel::{doubts, set_config, side_files_of, travelling};
 use crate::adapter::Finding;
 use crate::plan::{Container, OutputTensor, Packer, Plan, Target};
 use crate::{Error, ErrorKind, Model, Result};
@@ -88,7 +88,7 @@ pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
             let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, options.mode)).transpose()?;
             to_gguf(options, mix, imatrix.as_ref(), &mut notes)?
         }
-        Quantization::Packed { packing, .. } => to_packed(options, *packing)?,
+        Quantization::Packed { packing, .. } => to_packed(options, *packing, &mut notes)?,
     };
     Ok(Quantize { plan, chosen, notes })
 }
@@ -116,7 +116,11 @@ fn to_gguf(
     Ok((plan, chosen))
 }
 
-fn to_packed(options: &QuantizeOptions, packing: Packer) -> Result<(Plan, Vec<Chosen>)> {
+fn to_packed(
+    options: &QuantizeOptions,
+    packing: Packer,
+    notes: &mut Vec<Finding>,
+) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, false)?;
     let model = Model::open_as_hf(&options.source, options.mode, None)?;
     refuse_quantized(&model, options.requantize)?;
@@ -135,6 +139,7 @@ fn to_packed(options: &QuantizeOptions, packing: Packer) -> Result<(Plan, Vec<Ch
     let mut json = config.json.clone();
     json["quantization_config"] = packed.quantization_config();
     set_config(&mut files, &json);
+    notes.extend(doubts(&files)?);
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());
