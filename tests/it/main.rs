@@ -17,6 +17,7 @@ mod merge;
 mod mutation;
 mod names;
 mod near;
+mod outputs;
 mod packed;
 mod quantize;
 mod reduce;

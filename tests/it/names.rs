@@ -70,4 +70,6 @@ fn the_file_of_a_folder() {
     fs::create_dir(&gguf).unwrap();
     fs::copy(fixtures().join("golden/convert/llama2.bf16.gguf"), gguf.join(strange(".gguf"))).unwrap();
     sandbox.run("convert gguf --to hf -o hf", &[]).ok();
+    sandbox.run("convert hf --to gguf -o", &[&strange("again.gguf")]).ok();
+    assert!(sandbox.path("").join(strange("again.gguf")).is_file());
 }

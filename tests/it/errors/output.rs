@@ -32,7 +32,7 @@ fn force_spares_what_a_merge_did_not_write() {
     insta::assert_snapshot!(run.stderr, @"
     error: `out`: also holds `evals`, `notes.txt`, which replacing it would delete
 
-    hint: move them away, or choose another output
+    hint: choose another output, or move away what is there
     ");
     assert!(out.join("notes.txt").is_file() && out.join("evals").is_dir());
 }
@@ -56,9 +56,9 @@ fn a_forced_output_that_is_no_model() {
     fs::write(case.sandbox.path("out/thesis.txt"), "the only copy").unwrap();
     case.arguments = "merge base adapter -o out --force".into();
     insta::assert_snapshot!(case.misused(), @"
-    error: `out`: exists and does not look like a model folder, so it is not replaced
+    error: `out`: also holds `thesis.txt`, which replacing it would delete
 
-    hint: choose another output, or remove that one yourself
+    hint: choose another output, or move away what is there
     ");
     assert!(case.sandbox.path("out/thesis.txt").exists());
 }

@@ -140,9 +140,9 @@ fn a_vocabulary_that_grew() {
     const ROWS: usize = 328;
     let sandbox = Sandbox::new();
     let base = sandbox.copy(&peft("bases/llama-bf16"), "base");
-    fs::write(base.join("tokenizer.json"), "\"old\"").unwrap();
+    fs::write(base.join("tokenizer.json"), "{\"is\": \"old\"}").unwrap();
     let adapter = sandbox.copy(&peft("adapters/embed"), "adapter");
-    fs::write(adapter.join("tokenizer.json"), "\"new\"").unwrap();
+    fs::write(adapter.join("tokenizer.json"), "{\"is\": \"new\"}").unwrap();
     let old = read_folder(&base);
     let dim = old["lm_head.weight"].shape[1];
     let grown = |name: &str, seed| {
@@ -175,7 +175,7 @@ fn a_vocabulary_that_grew() {
         assert_near(name, &old, &found, &wanted);
     }
     assert_eq!(read_json(&sandbox.path("out/config.json"))["vocab_size"], ROWS);
-    assert_eq!(fs::read_to_string(sandbox.path("out/tokenizer.json")).unwrap(), "\"new\"");
+    assert_eq!(fs::read_to_string(sandbox.path("out/tokenizer.json")).unwrap(), "{\"is\": \"new\"}");
     insta::assert_snapshot!(run.stderr, @"note: `adapter`: its tokenizer is used (tokenizer.json), because the vocabulary grew to 328");
 }
 

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{Checkpoint, ReadMode, json};
+use lorakit_tensor::{Checkpoint, ReadMode, Reader, json};
 use safetensors::tensor::SafeTensors;
 
 use super::tree;
@@ -50,7 +50,7 @@ pub(super) fn published(out: &Path, inputs: &Snapshot, stderr: &str) -> Result<(
             SafeTensors::deserialize(&bytes).map_err(|e| format!("`{name}`: the safetensors crate: {e}"))?;
         }
         if text.ends_with(".safetensors") || text.ends_with(".gguf") {
-            Checkpoint::open(&file, ReadMode::Positioned).map_err(|e| format!("{e}"))?;
+            Checkpoint::open(&file, &Reader::new(ReadMode::Positioned)).map_err(|e| format!("{e}"))?;
         }
         if text.ends_with(".json") {
             let object = json::parse(&bytes).is_ok_and(|json| json.is_object());
@@ -66,7 +66,7 @@ pub(super) fn published(out: &Path, inputs: &Snapshot, stderr: &str) -> Result<(
         }
     }
     if out.is_dir() {
-        Checkpoint::open(out, ReadMode::Positioned).map_err(|e| format!("{e}"))?;
+        Checkpoint::open(out, &Reader::new(ReadMode::Positioned)).map_err(|e| format!("{e}"))?;
     }
     Ok(())
 }

@@ -87,6 +87,7 @@ fn damaged_files() {
         (0..workers).for_each(|_| drop(scope.spawn(work)));
     });
     let failures = failures.into_inner().unwrap();
+    assert!(seeds.are_as_they_were(), "an input that was not spoiled was changed");
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     let codes = codes.into_inner().unwrap();
     // If all or none were refused, nothing would be tried.

@@ -9,6 +9,7 @@ use lorakit_tensor::format::gguf::{self, Array, Metadata, Value};
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
+use super::check::{Snapshot, snapshot};
 use super::tree;
 use crate::support::{Sandbox, fixtures, peft};
 use crate::weights::{Tensor, Weights, edit_file, noise, write_file};
@@ -40,6 +41,7 @@ pub(super) struct Seeds {
     sandbox: Sandbox,
     /// A file of each kind.
     pub(super) files: Vec<PathBuf>,
+    before: Snapshot,
 }
 
 impl Seeds {
@@ -66,7 +68,13 @@ impl Seeds {
                     .filter(|f| fs::metadata(f).unwrap().len() < 200_000),
             );
         }
-        Seeds { sandbox, files }
+        let before = snapshot(sandbox.root());
+        Seeds { sandbox, files, before }
+    }
+
+    /// Whether no command has changed what it read.
+    pub(super) fn are_as_they_were(&self) -> bool {
+        snapshot(self.sandbox.root()) == self.before
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

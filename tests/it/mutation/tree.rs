@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use super::random::Random;
 use super::{bytes, json};
 
@@ -77,7 +79,7 @@ fn rearrange(path: &Path, files: &[PathBuf], others: &[PathBuf], random: &mut Ra
     let chosen = random.one(files);
     let name = chosen.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let remove = || fs::remove_file(chosen).unwrap();
-    let how = match random.below(9) {
+    let how = match random.below(10) {
         0 | 1 => {
             let stranger = random.one(STRANGERS);
             fs::write(chosen, stranger).unwrap();
@@ -109,6 +111,11 @@ fn rearrange(path: &Path, files: &[PathBuf], others: &[PathBuf], random: &mut Ra
             fs::write(chosen, b).unwrap();
             fs::write(other, a).unwrap();
             format!("in the place of {}", other.display())
+        }
+        8 => {
+            remove();
+            mknodat(CWD, chosen, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+            "a pipe instead".into()
         }
         _ => {
             let to = chosen.with_file_name(OsStr::from_bytes(random.one::<&[u8]>(NAMES)));

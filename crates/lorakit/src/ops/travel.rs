@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::Error as FileError;
+use lorakit_tensor::{Error as FileError, Reader};
 use serde_json::Value;
 
 pub(super) use doubts::doubts;
@@ -57,11 +57,11 @@ pub(super) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     if !model.rebuilt_files().is_empty() {
         files.extend(model.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
     } else if model.path.is_dir() {
-        collect(&model.path, Path::new(""), &mut files)?;
+        collect(&model.path, Path::new(""), model.reader(), &mut files)?;
     } else {
         for name in COMPANIONS.iter().chain(TOKENIZER) {
             let path = model.folder().join(name);
-            if model.config.is_some() && path.is_file() {
+            if model.config.is_some() && model.reader().has(&path)? {
                 files.insert(name.into(), Content::CopyOf(path));
             }
         }
@@ -84,7 +84,12 @@ pub(super) fn side_files_of(files: BTreeMap<PathBuf, Content>) -> Vec<SideFile> 
     files.into_iter().map(|(name, content)| SideFile { name, content }).collect()
 }
 
-fn collect(folder: &Path, prefix: &Path, files: &mut BTreeMap<PathBuf, Content>) -> Result<()> {
+fn collect(
+    folder: &Path,
+    prefix: &Path,
+    reader: &Reader,
+    files: &mut BTreeMap<PathBuf, Content>,
+) -> Result<()> {
     let fail = |e| FileError::io("list", folder, e);
     let mut entries: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
@@ -99,12 +104,13 @@ fn collect(folder: &Path, prefix: &Path, files: &mut BTreeMap<PathBuf, Content>)
         }
         let inside = prefix.join(name);
         if path.is_dir() {
-            let model = path.join("config.json").is_file() || path.join("adapter_config.json").is_file();
+            let model =
+                reader.has(&path.join("config.json"))? || reader.has(&path.join("adapter_config.json"))?;
             let foreign = FOREIGN_FOLDERS.iter().any(|folder| name == *folder);
             if !foreign && !model && prefix.as_os_str().is_empty() {
-                collect(&path, &inside, files)?;
+                collect(&path, &inside, reader, files)?;
             }
-        } else if path.is_file() && !WEIGHTS.iter().any(ends_with) {
+        } else if !WEIGHTS.iter().any(ends_with) && reader.has(&path)? {
             files.insert(inside, Content::CopyOf(path));
         }
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::safetensors;
-use crate::{ReadMode, TensorSource};
+use crate::{ReadMode, Reader, TensorSource};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/torch")).join(name)
@@ -110,7 +110,7 @@ fn a_flipped_bit_of_a_storage_is_found_when_it_is_read() {
     bytes[storage.start + 5] ^= 1;
     let file = written(&bytes);
     for mode in [ReadMode::Mapped, ReadMode::Positioned] {
-        let checkpoint = crate::Checkpoint::open(file.path(), mode).unwrap();
+        let checkpoint = crate::Checkpoint::open(file.path(), &Reader::new(mode)).unwrap();
         let places = read_header(&checkpoint.files()[0]).unwrap();
         let mut damaged = 0;
         for (index, (info, stored)) in checkpoint.tensors().iter().zip(places).enumerate() {
@@ -159,7 +159,7 @@ fn files_saved_without_sums_are_read() {
     }
     bytes[storage.start] ^= 1;
     let file = written(&bytes);
-    let checkpoint = crate::Checkpoint::open(file.path(), ReadMode::Mapped).unwrap();
+    let checkpoint = crate::Checkpoint::open(file.path(), &Reader::default()).unwrap();
     for (index, info) in checkpoint.tensors().iter().enumerate() {
         checkpoint.read(index, 0..info.byte_len()).unwrap();
     }

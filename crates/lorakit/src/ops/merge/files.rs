@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::DType;
+use lorakit_tensor::{DType, Reader};
 use serde_json::Value;
 
 use super::tied::Untied;
@@ -24,7 +24,7 @@ pub(super) fn side_files(
 ) -> Result<Vec<SideFile>> {
     let mut files = travelling(base)?;
     let grown = grown_vocabulary(base, tensors);
-    take_tokenizer(adapters, grown, &mut files, notes);
+    take_tokenizer(adapters, grown, base.reader(), &mut files, notes)?;
     if let Some(config) = &base.config {
         let mut json = config.json.clone();
         edit_config(&mut json, base, untied, dtype, grown);
@@ -35,7 +35,7 @@ pub(super) fn side_files(
             set_config(&mut files, &json);
         }
     }
-    notes.extend(doubts(&files)?);
+    notes.extend(doubts(&files, base.reader())?);
     Ok(side_files_of(files))
 }
 
@@ -54,14 +54,19 @@ fn grown_vocabulary(base: &Model, tensors: &[OutputTensor]) -> Option<usize> {
 fn take_tokenizer(
     adapters: &[(Adapter, f64)],
     grown: Option<usize>,
+    reader: &Reader,
     files: &mut BTreeMap<PathBuf, Content>,
     notes: &mut Vec<Finding>,
-) {
+) -> Result<()> {
     let base_has_one =
         ["tokenizer.json", "tokenizer.model"].iter().any(|name| files.contains_key(Path::new(name)));
     for (adapter, _) in adapters {
-        let own: Vec<&str> =
-            TOKENIZER.iter().copied().filter(|name| adapter.folder().join(name).is_file()).collect();
+        let mut own = Vec::new();
+        for name in TOKENIZER {
+            if reader.has(&adapter.folder().join(name))? {
+                own.push(*name);
+            }
+        }
         if own.is_empty() {
             continue;
         }
@@ -83,6 +88,7 @@ fn take_tokenizer(
         };
         notes.push(Finding::new(Severity::Note, "tokenizer", &subject, message));
     }
+    Ok(())
 }
 
 fn edit_config(json: &mut Value, base: &Model, untied: &Untied, dtype: Option<DType>, grown: Option<usize>) {

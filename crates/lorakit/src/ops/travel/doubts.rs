@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{Error as FileError, stranger};
+use lorakit_tensor::{ErrorKind as FileErrorKind, Reader, stranger};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::Result;
@@ -41,26 +39,20 @@ const LIMIT: u64 = 256 << 20;
 /// What is wrong with those of `files` that are copied.
 ///
 /// # Errors
-/// If one cannot be read.
-pub(in crate::ops) fn doubts(files: &BTreeMap<PathBuf, Content>) -> Result<Vec<Finding>> {
+/// As [`Reader::side_file`].
+pub(in crate::ops) fn doubts(files: &BTreeMap<PathBuf, Content>, reader: &Reader) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for (name, content) in files {
         let Content::CopyOf(path) = content else { continue };
-        let bytes = read(path, if kind(name).is_some() { LIMIT } else { HEAD })?;
-        if let Some(doubt) = doubt(name, &bytes) {
+        let looked_into = kind(name).is_some() && reader.side_file(path)? <= LIMIT;
+        let bytes = if looked_into { reader.bytes(path, LIMIT)? } else { reader.head(path, HEAD)? };
+        let found = stranger_in(name, &bytes).or_else(|| doubt(name, &bytes).filter(|_| looked_into));
+        if let Some(doubt) = found {
             let message = format!("{doubt}; it is copied as it is");
             findings.push(Finding::new(Severity::Warning, "side-file", &path.display().to_string(), message));
         }
     }
     Ok(findings)
-}
-
-/// At most `limit` bytes of a file; none of one that is larger and would have to be read whole.
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
-    read.map_err(|e| FileError::io("read", path, e))?;
-    Ok(bytes)
 }
 
 /// What a file must be.
@@ -90,20 +82,18 @@ fn ends_with(name: &OsStr, ending: &str) -> bool {
     name.as_bytes().ends_with(ending.as_bytes())
 }
 
-/// Why the file `name` is not what its name says.
-fn doubt(name: &Path, bytes: &[u8]) -> Option<String> {
+/// Why the file `name` is a stranger, whatever it should be.
+fn stranger_in(name: &Path, bytes: &[u8]) -> Option<String> {
     let markup = MARKUP.iter().any(|ending| ends_with(name.as_os_str(), ending));
-    if let Some(stranger) = stranger(bytes)
-        && !(markup && stranger.kind() == lorakit_tensor::ErrorKind::Html)
-    {
-        return Some(stranger.to_string());
-    }
+    let found = stranger(bytes).filter(|found| !(markup && found.kind() == FileErrorKind::Html))?;
+    Some(found.to_string())
+}
+
+/// Why the file `name`, with all its `bytes`, is not what its name says.
+fn doubt(name: &Path, bytes: &[u8]) -> Option<String> {
     let kind = kind(name)?;
     if bytes.is_empty() {
         return Some("is empty (0 bytes)".into());
-    }
-    if bytes.len() as u64 == LIMIT {
-        return None;
     }
     match kind {
         Kind::Object | Kind::Json => match serde_json::from_slice::<Checked>(bytes) {
@@ -184,6 +174,11 @@ fn is_token_list(bytes: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn found(name: &str, bytes: &[u8]) -> Option<String> {
+        let name = Path::new(name);
+        stranger_in(name, bytes).or_else(|| doubt(name, bytes))
+    }
+
     #[test]
     fn what_a_name_promises_is_looked_for() {
         let piece: &[u8] = &[0x0a, 4, 0x0a, 2, b'a', b'b'];
@@ -198,7 +193,7 @@ mod tests {
             ("model.png", &[0xff; 10]),
             ("nested/merges.txt", "#version: 0.2\n\u{120} t".as_bytes()),
         ] {
-            assert_eq!(doubt(Path::new(name), bytes), None, "{name}");
+            assert_eq!(found(name, bytes), None, "{name}");
         }
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n";
         for (name, bytes, needed) in [
@@ -232,7 +227,7 @@ mod tests {
             ("chat_template.jinja", b"", "is empty (0 bytes)"),
             ("nested/merges.txt", &[0xff], "is not UTF-8 text"),
         ] {
-            assert_eq!(doubt(Path::new(name), bytes).as_deref(), Some(needed), "{name}");
+            assert_eq!(found(name, bytes).as_deref(), Some(needed), "{name}");
         }
     }
 }

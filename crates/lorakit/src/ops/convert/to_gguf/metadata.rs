@@ -10,7 +10,7 @@ use super::{general, tokenizer};
 use crate::arch::{Entry, KeyRule, KeyType, Named, Params, common, missing};
 use crate::ops::quantize::QUANTIZATION_VERSION;
 use crate::plan::OutputTensor;
-use crate::{Error, ModelConfig, Result};
+use crate::{ModelConfig, Result};
 
 /// What the metadata are made from.
 #[derive(Clone, Copy)]

@@ -81,7 +81,8 @@ impl Sources<'_> {
 
 /// The error for a vocabulary that is not that of the embeddings.
 pub(super) fn other_rows(rows: usize, tokens: usize) -> Error {
-    Error::corrupt(format!("has {rows} rows for the {tokens} tokens of the vocabulary")).tensor("token_embd.weight")
+    Error::corrupt(format!("has {rows} rows for the {tokens} tokens of the vocabulary"))
+        .tensor("token_embd.weight")
 }
 
 /// Sets every key of the tokenizer of a model whose embeddings have so many rows.
