@@ -54,6 +54,7 @@ pub mod json;
 pub mod publish;
 
 mod checkpoint;
+mod checksum;
 mod dtype;
 mod error;
 mod info;
@@ -70,6 +71,6 @@ pub use info::TensorInfo;
 #[doc(hidden)]
 pub use mapped::fault_at;
 pub use reader::{MAX_SIDE_BYTES, Reader};
-pub use sniff::Format;
+pub use sniff::{Format, stranger};
 pub use source::{Extent, TensorSource};
 pub use storage::{ReadMode, Storage};

@@ -140,6 +140,18 @@ impl Reader {
         }
     }
 
+    /// The first bytes of a file, at most `len`.
+    ///
+    /// # Errors
+    /// As [`Self::side_file`].
+    pub fn head(&self, path: &Path, len: u64) -> Result<Vec<u8>> {
+        self.side_file(path)?;
+        let mut bytes = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(len).read_to_end(&mut bytes));
+        read.map_err(|e| Error::io("read", path, e))?;
+        Ok(bytes)
+    }
+
     /// The object that a strict JSON file holds.
     ///
     /// # Errors

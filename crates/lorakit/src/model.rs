@@ -69,7 +69,7 @@ impl Model {
     pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
         if self.is_gguf() {
             (self.source, self.rebuilt) = convert::view(&self.checkpoint, dtype)?;
-            let config = self.rebuilt.iter().find(|f| f.name == "config.json");
+            let config = self.rebuilt.iter().find(|f| f.name == Path::new("config.json"));
             if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
                 self.config = Some(ModelConfig { json: json::parse_object(text)? });
             }

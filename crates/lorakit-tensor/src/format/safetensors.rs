@@ -118,7 +118,7 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
             );
             return Err(Error::new(ErrorKind::Truncated, message).tensor(&info.name));
         }
-        tensors.push(Stored { info, offset: data_start + begin, transposed: false });
+        tensors.push(Stored { info, offset: data_start + begin, transposed: false, checksum: None });
     }
     if data_start + expected != file_len {
         let extra = file_len - data_start - expected;

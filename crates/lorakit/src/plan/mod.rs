@@ -72,7 +72,7 @@ pub enum Container {
 #[derive(Debug, Clone)]
 pub struct SideFile {
     /// Path inside the output folder.
-    pub name: String,
+    pub name: PathBuf,
     /// What it holds.
     pub content: Content,
 }
@@ -287,5 +287,5 @@ fn index_of(stem: &str, files: &[OutputFile], total: u64) -> SideFile {
     let pairs =
         files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| (t.info.name.as_str(), f.name.as_str())));
     let content = Content::Bytes(safetensors::index_json(total, pairs));
-    SideFile { name: safetensors::index_name(stem), content }
+    SideFile { name: safetensors::index_name(stem).into(), content }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
+pub(crate) use to_gguf::is_sentence_piece;
 pub use to_gguf::{ToGgufOptions, hf_to_gguf};
 
 use crate::plan::{Container, Content, OutputTensor, Plan, SideFile, Target};
@@ -121,6 +122,7 @@ pub(crate) fn view(
     let view = Arc::new(view::HfView::new(Arc::clone(gguf), mapped));
     let dtype = dtype.unwrap_or_else(|| natural_dtype(view.tensors()));
     let files = files::hf_files(metadata, gguf.as_ref(), dtype).map_err(place)?;
-    let side_file = |(name, bytes)| SideFile { name, content: Content::Bytes(bytes) };
+    let side_file =
+        |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::Bytes(bytes) };
     Ok((view, files.into_iter().map(side_file).collect()))
 }

@@ -20,7 +20,7 @@ pub(crate) use gguf::of_hugging_face;
 pub(crate) use metadata::QUANTIZATION_VERSION;
 pub(crate) use packed::apply as pack;
 
-use super::travel::{set_config, side_files_of, travelling};
+use super::travel::{doubts, set_config, side_files_of, travelling};
 use crate::adapter::Finding;
 use crate::plan::{Container, OutputTensor, Packer, Plan, Target};
 use crate::{Error, ErrorKind, Model, Result};
@@ -89,7 +89,7 @@ pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
             let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, reader)).transpose()?;
             to_gguf(options, reader, mix, imatrix.as_ref(), &mut notes)?
         }
-        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing)?,
+        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing, &mut notes)?,
     };
     Ok(Quantize { plan, chosen, notes })
 }
@@ -116,7 +116,12 @@ fn to_gguf(
     Ok((plan, chosen))
 }
 
-fn to_packed(options: &QuantizeOptions, reader: &Reader, packing: Packer) -> Result<(Plan, Vec<Chosen>)> {
+fn to_packed(
+    options: &QuantizeOptions,
+    reader: &Reader,
+    packing: Packer,
+    notes: &mut Vec<Finding>,
+) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, false)?;
     let model = Model::open_as_hf(&options.source, reader, None)?;
     refuse_quantized(&model, options.requantize)?;
@@ -135,6 +140,7 @@ fn to_packed(options: &QuantizeOptions, reader: &Reader, packing: Packer) -> Res
     let mut json = config.json.clone();
     json["quantization_config"] = packed.quantization_config();
     set_config(&mut files, &json);
+    notes.extend(doubts(&files, reader)?);
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());

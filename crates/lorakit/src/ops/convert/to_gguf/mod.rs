@@ -28,6 +28,8 @@ pub use files::Lookup;
 pub use metadata::{MetadataSources, file_type, metadata};
 pub use tensors::{gguf_tensors, is_f32, with_dtype};
 
+pub(crate) use tokenizer::is_sentence_piece;
+
 use super::keys::Keys;
 use super::{Convert, count_dtypes, natural_dtype};
 use crate::model::ModelConfig;
