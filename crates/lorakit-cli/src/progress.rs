@@ -32,6 +32,11 @@ impl Bar {
         Bar { bar }
     }
 
+    /// Shows nothing, and asks to stop as the others do: for planning, before it is known how much there is to do.
+    pub(crate) fn unseen() -> Self {
+        Bar { bar: ProgressBar::hidden() }
+    }
+
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
         IS_SHOWN.store(false, Ordering::Relaxed);

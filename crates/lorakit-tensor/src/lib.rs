@@ -44,7 +44,7 @@
 //! # Atomic outputs
 //!
 //! [`publish`] stages an output beside its target, makes it durable and renames it: a path holds the old content
-//! or the complete new one.
+//! or the complete new one. What is computed before it has a place there waits in a [`Spill`].
 
 #![deny(missing_docs)]
 
@@ -62,6 +62,7 @@ mod mapped;
 mod reader;
 mod sniff;
 mod source;
+mod spill;
 mod storage;
 
 pub use checkpoint::Checkpoint;
@@ -73,4 +74,5 @@ pub use mapped::fault_at;
 pub use reader::{MAX_SIDE_BYTES, Reader};
 pub use sniff::{Format, stranger};
 pub use source::{Extent, TensorSource};
+pub use spill::Spill;
 pub use storage::{ReadMode, Storage};

@@ -251,6 +251,15 @@ pub fn layout(metadata: &BTreeMap<String, String>, tensors: &[TensorInfo]) -> Re
     layout_padded(metadata, tensors, 0)
 }
 
+/// Bytes that a tensor takes in a header, at most.
+pub fn entry_bytes(info: &TensorInfo) -> u64 {
+    const NUMBER: usize = 20;
+    let fixed = r#""":{"dtype":"F8_E4M3","shape":[],"data_offsets":[,]},"#.len();
+    let escaped = |c: char| if c == '"' || c == '\\' { 2 } else { c.len_utf8() };
+    let name: usize = info.name.chars().map(escaped).sum();
+    (fixed + name + (NUMBER + 1) * info.shape.len() + 2 * NUMBER) as u64
+}
+
 /// As [`layout`], with a header of at least `header_len` bytes: what a file keeps when its last tensors turn out
 /// shorter than was reserved for them.
 ///
@@ -261,6 +270,10 @@ pub fn layout_padded(
     tensors: &[TensorInfo],
     header_len: usize,
 ) -> Result<Layout> {
+    if tensors.len() > MAX_TENSORS {
+        let message = format!("would hold {} tensors; a file holds {MAX_TENSORS} at most", tensors.len());
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
     let mut json = serde_json::Map::new();
     if !metadata.is_empty() {
         json.insert("__metadata__".into(), serde_json::json!(metadata));

@@ -22,6 +22,7 @@ mod reshape;
 mod retention;
 mod rows;
 mod run;
+mod shards;
 mod store;
 mod target;
 mod view;
@@ -47,6 +48,7 @@ pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use rows::RowOrder;
 pub(crate) use run::pool;
 pub use run::{Report, Written};
+use shards::Limits;
 pub use target::Target;
 
 use crate::{Error, ErrorKind, Result};
@@ -55,7 +57,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug, Clone)]
 pub enum Container {
     /// Safetensors files `{stem}.safetensors` with this `__metadata__`, split into shards of at most `max_shard`
-    /// data bytes.
+    /// data bytes, and of no more tensors than a header may tell of.
     Safetensors {
         /// Name of the tensor files, e.g. `model`.
         stem: &'static str,
@@ -137,7 +139,8 @@ impl Plan {
         prove_unique(&tensors)?;
         let files = match &container {
             Container::Safetensors { stem, metadata, max_shard } => {
-                let shards = split(tensors, *max_shard);
+                let others = serde_json::to_string(metadata).map_or(0, |text| text.len() as u64);
+                let shards = Limits::of_safetensors(*max_shard, others).split(tensors);
                 let files = lay_out_shards(&target, stem, metadata, shards)?;
                 if files.len() > 1 {
                     if matches!(target, Target::File(_)) {
@@ -236,24 +239,6 @@ fn prove_unique(tensors: &[OutputTensor]) -> Result<()> {
             Err(Error::new(ErrorKind::Conflict, "would be written twice").tensor(&twice.info.name))
         }
     }
-}
-
-/// Cuts the list into runs of at most `max` bytes, never cutting a tensor.
-fn split(tensors: Vec<OutputTensor>, max: u64) -> Vec<Vec<OutputTensor>> {
-    let mut shards: Vec<Vec<OutputTensor>> = vec![Vec::new()];
-    let mut filled = 0;
-    for tensor in tensors {
-        let bytes = tensor.info.byte_len();
-        if filled > 0 && filled + bytes > max {
-            shards.push(Vec::new());
-            filled = 0;
-        }
-        filled += bytes;
-        if let Some(shard) = shards.last_mut() {
-            shard.push(tensor);
-        }
-    }
-    shards
 }
 
 fn lay_out_shards(

@@ -16,6 +16,7 @@ use super::digest::{FileDigest, Subtree};
 use super::job::{Job, Late, Place};
 use super::{
     Container, Content, OutputFile, Plan, Progress, Recipe, Retention, SideFile, Target, TensorRetention,
+    go_on,
 };
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -164,11 +165,14 @@ impl Plan {
         if let Target::Folder(_) = self.target() {
             self.side_files.iter().try_for_each(|side| write_side_file(side, staged.path()))?;
         }
-        let done = self.run_tasks(&outputs, threads, progress)?;
-        let mut bytes = 0;
+        let mut done = self.run_tasks(&outputs, threads, progress)?;
+        done.late.sort_by_key(|late| late.file);
+        let (mut bytes, mut late) = (0, done.late.as_slice());
         for (i, (file, output)) in self.files.iter().zip(&outputs).enumerate() {
-            let (mut header, len) =
-                self.settle(file, done.late.iter().filter(|late| late.file == i), output)?;
+            go_on(progress, "anything was published")?;
+            let (own, others) = late.split_at(late.partition_point(|late| late.file == i));
+            late = others;
+            let (mut header, len) = self.settle(file, own, output)?;
             let mut rest = done.subtrees.as_slice();
             for digest in &self.digests {
                 let (own, others) = rest.split_at(digest.subtrees().count());
@@ -176,7 +180,7 @@ impl Plan {
                 rest = others;
             }
             for digest in &self.data_digests {
-                digest.fill(&place(&file.name), &mut header)?;
+                digest.fill(&place(&file.name), &mut header, progress)?;
             }
             output.write_at(&header, 0)?;
             bytes += len;
@@ -190,6 +194,7 @@ impl Plan {
         }
         drop(outputs);
         self.reopen(staged.path())?;
+        go_on(progress, "anything was published")?;
         let (elapsed, retention) = (start.elapsed(), done.retention);
         let report = Report { bytes, elapsed, retention, replaced, kept: None, leftovers: Vec::new() };
         Ok(Written { report, staged, reader: self.reader.clone(), start })
@@ -197,13 +202,12 @@ impl Plan {
 
     /// Writes the tensors of `file` that came out shorter than planned, and cuts it to what they need. Returns its
     /// header and length.
-    fn settle<'a>(
+    fn settle(
         &self,
         file: &OutputFile,
-        late: impl Iterator<Item = &'a Late>,
+        late: &[Late],
         output: &publish::OutputFile,
     ) -> Result<(Vec<u8>, u64)> {
-        let late: Vec<&Late> = late.collect();
         let Container::Safetensors { metadata, .. } = &self.container else {
             return Ok((file.header.clone(), file.len));
         };
@@ -211,7 +215,7 @@ impl Plan {
             return Ok((file.header.clone(), file.len));
         }
         let mut infos: Vec<TensorInfo> = file.tensors.iter().map(|(_, t)| t.info.clone()).collect();
-        for late in &late {
+        for late in late {
             infos[late.index].shape = vec![late.bytes.len()];
         }
         let layout = safetensors::layout_padded(metadata, &infos, file.header.len())?;
@@ -284,12 +288,13 @@ impl Plan {
             position += bytes.end - bytes.start;
             (share, Task { job: 0, file: 0, offset: 0, part: Part::Digest(digest, bytes) })
         });
+        let whole = self.output_bytes();
         let starts: Vec<u64> =
             self.files.iter().scan(0, |end, f| Some(std::mem::replace(end, *end + f.len))).collect();
         let mut next = pieces.next();
         let mut paced = Vec::new();
         for task in tasks {
-            let share = (starts[task.file] + task.offset) as f64 / self.output_bytes() as f64;
+            let share = (starts[task.file] + task.offset) as f64 / whole as f64;
             while let Some((_, piece)) = next.take_if(|(at, _)| *at <= share) {
                 paced.push(piece);
                 next = pieces.next();

@@ -9,9 +9,10 @@ use rayon::prelude::*;
 use lorakit_tensor::Reader;
 
 use super::norm::norm_sq;
-use super::{FitReport, ModuleReport};
+use super::{FitReport, ModuleReport, go_on};
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::plan::Progress;
 use crate::{ErrorKind, Model, Result, TensorRef};
 
 /// The outcome of [`with_base`].
@@ -28,7 +29,9 @@ pub(super) fn with_base(
     path: &Path,
     reader: &Reader,
     reports: &mut [ModuleReport],
+    progress: &dyn Progress,
 ) -> Result<Compared> {
+    go_on(progress)?;
     let base = Model::open_as_hf(path, reader, None)?;
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let depth = |name: &&str| base.config.as_ref()?.number(name);
@@ -66,7 +69,7 @@ pub(super) fn with_base(
     changed.dedup();
     fit.changed = changed.len();
     findings.extend(tied(&base, &view, adapter, &edits)?);
-    findings.extend(relative_norms(&base, adapter, &edits, reports)?);
+    findings.extend(relative_norms(&base, adapter, &edits, reports, progress)?);
     Ok(Compared { fit, findings, layers })
 }
 
@@ -76,6 +79,7 @@ fn relative_norms(
     adapter: &Adapter,
     edits: &[Edit],
     reports: &mut [ModuleReport],
+    progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
     let mut by_origin: HashMap<&str, Vec<&Edit>> = HashMap::new();
     for edit in edits {
@@ -87,6 +91,7 @@ fn relative_norms(
     });
     let replaced: HashMap<&str, &TensorRef> = replaced.collect();
     let opaque = adapter.modules.par_iter().zip(reports).map(|(module, report)| {
+        go_on(progress)?;
         let edits = by_origin.get(module.path.as_str()).map_or(&[][..], Vec::as_slice);
         report.targets = edits.iter().map(|e| e.target.clone()).collect();
         report.targets.dedup();

@@ -22,7 +22,7 @@ pub(crate) use packed::apply as pack;
 
 use super::travel::{doubts, set_config, side_files_of, travelling};
 use crate::adapter::Finding;
-use crate::plan::{Container, OutputTensor, Packer, Plan, Target};
+use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Target, go_on};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What a quantised model is written as.
@@ -80,16 +80,17 @@ pub struct Quantize {
 ///
 /// # Errors
 /// [`ErrorKind::Quantized`] for a source that is quantised already, unless that is accepted; [`ErrorKind::Mix`] for a
-/// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up.
-pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
+/// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up;
+/// [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn plan(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Quantize> {
     let reader = &Reader::new(options.mode);
     let mut notes = Vec::new();
     let (plan, chosen) = match &options.quantization {
         Quantization::Gguf { mix, imatrix } => {
             let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, reader)).transpose()?;
-            to_gguf(options, reader, mix, imatrix.as_ref(), &mut notes)?
+            to_gguf(options, reader, mix, imatrix.as_ref(), &mut notes, progress)?
         }
-        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing, &mut notes)?,
+        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing, &mut notes, progress)?,
     };
     Ok(Quantize { plan, chosen, notes })
 }
@@ -100,17 +101,20 @@ fn to_gguf(
     mix: &Mix,
     imatrix: Option<&Imatrix>,
     notes: &mut Vec<Finding>,
+    progress: &dyn Progress,
 ) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, true)?;
     let source = Model::open(&options.source, reader)?;
     // A GGUF file stays one, under its own names.
     let model = if source.is_gguf() { source } else { source.into_hf(None)? };
     refuse_quantized(&model, options.requantize)?;
+    go_on(progress, "anything was written")?;
     let tensors = model.refs().map(OutputTensor::copy).collect();
     let (metadata, tensors, chosen) = match model.is_gguf() {
         true => gguf::of_gguf(&model, tensors, mix, imatrix, notes)?,
         false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
     };
+    go_on(progress, "anything was written")?;
     let target = Target::File(options.output.clone());
     let plan = Plan::new(target, options.replace, reader, Container::Gguf(metadata), tensors, Vec::new())?;
     Ok((plan, chosen))
@@ -121,10 +125,12 @@ fn to_packed(
     reader: &Reader,
     packing: Packer,
     notes: &mut Vec<Finding>,
+    progress: &dyn Progress,
 ) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, false)?;
     let model = Model::open_as_hf(&options.source, reader, None)?;
     refuse_quantized(&model, options.requantize)?;
+    go_on(progress, "anything was written")?;
     let dtype = model.natural_dtype();
     let tensors = model.refs().map(|tensor| {
         let float = lorakit_quant::codec(tensor.info().dtype).is_some();
@@ -132,6 +138,7 @@ fn to_packed(
         OutputTensor::cast(tensor, dtype)
     });
     let packed = packed::apply(&model, tensors.collect(), packing, dtype, false)?;
+    go_on(progress, "anything was written")?;
     let mut files = travelling(&model)?;
     let Some(config) = &model.config else {
         let message = "has no `config.json`, which says that weights are packed and how";
