@@ -4,6 +4,9 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,12 +16,22 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The operating system refused a read or a write.
     Io,
+    /// A file cannot be mapped, or not be read where it is mapped.
+    Mapping,
+    /// The operating system lets no more files be open at once.
+    TooManyFiles,
     /// The file system is full.
     NoSpace,
     /// A path, a shard or a tensor does not exist.
     NotFound,
-    /// The output is there already.
+    /// The output is there already; it could be replaced.
     Exists,
+    /// What is at the output is replaced by nothing: a folder with other files in it, or not a file or folder at all.
+    Occupied,
+    /// Something appeared where the output should go, while it was being written.
+    Appeared,
+    /// An input is no longer what it was when it was opened.
+    Changed,
     /// Output and input are the same file.
     SameFile,
     /// The file has no bytes.
@@ -71,12 +84,31 @@ impl Error {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
             std::io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
+            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => ErrorKind::TooManyFiles,
             _ => ErrorKind::Io,
         };
         match kind {
-            ErrorKind::NotFound => Error::new(kind, "does not exist").at(path),
+            ErrorKind::NotFound => match std::fs::read_link(path) {
+                Ok(to) => {
+                    let message = format!("is a link to `{}`, which does not exist", to.display());
+                    Error::new(kind, message).at(path)
+                }
+                Err(_) => Error::new(kind, "does not exist").at(path),
+            },
+            ErrorKind::TooManyFiles => {
+                let limit = getrlimit(Resource::Nofile).current.map_or(String::new(), |n| format!(" ({n})"));
+                let message = format!("cannot {doing} it: as many files are open as the limit{limit} allows");
+                Error::new(kind, message).at(path).caused_by(source)
+            }
             _ => Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source),
         }
+    }
+
+    /// The same error as one of another kind.
+    #[must_use]
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
     }
 
     /// Names the file, unless an inner layer did so already.

@@ -5,7 +5,7 @@
 //! business.
 //!
 //! ```
-//! use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorInfo, TensorSource};
+//! use lorakit_tensor::{Checkpoint, DType, Reader, TensorInfo, TensorSource};
 //! use lorakit_tensor::format::safetensors;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -14,7 +14,7 @@
 //! let layout = safetensors::layout(&Default::default(), &[info])?;
 //! std::fs::write(&path, [layout.header, vec![0; 8]].concat())?;
 //!
-//! let checkpoint = Checkpoint::open(&path, ReadMode::Mapped)?;
+//! let checkpoint = Checkpoint::open(&path, &Reader::default())?;
 //! let index = checkpoint.find("w").expect("it was just written");
 //! assert_eq!(checkpoint.tensors()[index].shape, [1, 2]);
 //! assert_eq!(checkpoint.read(index, 0..8)?.len(), 8);
@@ -54,9 +54,12 @@ pub mod json;
 pub mod publish;
 
 mod checkpoint;
+mod checksum;
 mod dtype;
 mod error;
 mod info;
+mod mapped;
+mod reader;
 mod sniff;
 mod source;
 mod spill;
@@ -66,7 +69,10 @@ pub use checkpoint::Checkpoint;
 pub use dtype::{Block, DType};
 pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
-pub use sniff::Format;
+#[doc(hidden)]
+pub use mapped::fault_at;
+pub use reader::{MAX_SIDE_BYTES, Reader};
+pub use sniff::{Format, stranger};
 pub use source::{Extent, TensorSource};
 pub use spill::Spill;
 pub use storage::{ReadMode, Storage};

@@ -50,11 +50,6 @@ impl Spill {
         self.file.read_exact_at(&mut bytes, offset).map_err(failed)?;
         Ok(bytes)
     }
-
-    /// The open file, for kernel-side copies.
-    pub fn file(&self) -> &File {
-        &self.file
-    }
 }
 
 /// A file that never has a name, where the kernel and the file system offer that.

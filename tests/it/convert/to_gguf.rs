@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use lorakit_tensor::format::gguf::Value as GgufValue;
-use lorakit_tensor::{Checkpoint, ReadMode};
+use lorakit_tensor::{Checkpoint, Reader};
 use serde_json::{Value, json};
 
 use crate::support::{Run, Sandbox, TIMES, fixtures, read_json};
@@ -95,7 +95,7 @@ fn the_cut_of_text_may_be_named() {
     assert_eq!(run.code, Some(1));
     insta::assert_snapshot!(run.stderr, @"error: `model`: `tokenizer.json` cuts text by a rule that is not known (its digest is 41df52650bde1dbd); `--pre NAME` names the rule of llama.cpp that it follows");
     convert(&sandbox, "--pre viking").ok();
-    let file = Checkpoint::open(&sandbox.path("model.gguf"), ReadMode::Mapped).unwrap();
+    let file = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
     let pre = file.gguf().unwrap().get("tokenizer.ggml.pre").and_then(GgufValue::as_str);
     assert_eq!(pre, Some("viking"));
 }
@@ -142,6 +142,16 @@ fn vocabularies_that_do_not_fit() {
     insta::assert_snapshot!(refused("llama", size(319)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 319 tokens of the vocabulary");
     insta::assert_snapshot!(refused("llama", size(200)), @"error: `model`: `tokenizer.json` has 279 tokens, and `vocab_size` is 200");
     insta::assert_snapshot!(refused("mistral", size(400)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 400 tokens of the vocabulary");
+    // Nobody allocates what a number asks for.
+    insta::assert_snapshot!(refused("llama", size(4_294_967_295)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
+    insta::assert_snapshot!(refused("mistral", size(4_294_967_295)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
+    let id = |id: u64| {
+        move |m: &Path| {
+            edit(m, "config.json", |c| c["vocab_size"] = Value::Null);
+            edit(m, "tokenizer.json", |t| t["added_tokens"][0]["id"] = json!(id));
+        }
+    };
+    insta::assert_snapshot!(refused("llama2", id(u64::MAX)), @"error: `model`: tensor `token_embd.weight`: has 270 rows for the 18446744073709551615 tokens of the vocabulary");
     insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("tokenizer.json")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; needed is `tokenizer.model` (SentencePiece), or `tokenizer.json` with BPE that falls back to bytes, or `tokenizer.json` with byte-level BPE");
     insta::assert_snapshot!(refused("gemma2", |m| fs::remove_file(m.join("tokenizer.model")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; needed is `tokenizer.model` (SentencePiece)");
     insta::assert_snapshot!(refused("mistral", |m| fs::write(m.join("tokenizer.model"), b"version https://git-lfs").unwrap()), @"error: `model`: `tokenizer.model` is damaged or no SentencePiece model");

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::{finish, large, signal, start, wait_for_staging};
-use crate::support::{Run, Sandbox, entries};
+use super::{finish, large, signal, start, start_after, wait_for_staging};
+use crate::support::{Sandbox, entries};
 
 /// A small file system of its own, if this user may mount one.
 struct Small {
@@ -67,20 +67,14 @@ fn a_disk_that_fills_up_meanwhile() {
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     assert_eq!(entries(&disk.path), ["filler"], "the staged folder is gone");
     // Which file it was writing when the disk was full depends on the moment.
-    let message =
-        run.stderr.replace(&pid_in(&run.stderr), "[PID]").replace("config.json", "model.safetensors");
+    let unique = run.stderr.split(".partial").next().and_then(|before| before.rsplit('.').next()).unwrap();
+    let message = run.stderr.replace(unique, "[UNIQUE]").replace("config.json", "model.safetensors");
     insta::assert_snapshot!(message, @"
-    error: `disk/.out.[PID].partial/model.safetensors`: cannot write it
+    error: `disk/.out.[UNIQUE].partial/model.safetensors`: cannot write it
       Caused by: No space left on device (os error 28)
 
     hint: free some space or choose an output on another disk; `--dry-run` tells the size
     ");
-}
-
-/// The process number in a staged name.
-fn pid_in(text: &str) -> String {
-    let pid = text.split(".partial").next().and_then(|before| before.rsplit('.').next());
-    pid.unwrap_or_default().to_string()
 }
 
 #[test]
@@ -98,10 +92,7 @@ fn a_disk_without_room_for_another_name() {
 fn a_limit_on_file_sizes() {
     let sandbox = Sandbox::new();
     large(&sandbox);
-    let program = env!("CARGO_BIN_EXE_lorakit");
-    let script = format!("ulimit -f 2048; exec '{program}' merge base adapter -o out");
-    let output = Command::new("sh").args(["-c", &script]).current_dir(sandbox.root()).output().unwrap();
-    let run = Run::new(&sandbox, &output);
+    let run = finish(&sandbox, start_after(&sandbox, "ulimit -f 2048", "merge base adapter -o out"));
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     assert_eq!(sandbox.entries(), ["adapter", "base"]);
 }

@@ -14,8 +14,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
+pub(crate) use to_gguf::is_sentence_piece;
 pub use to_gguf::{ToGgufOptions, hf_to_gguf};
 
 use crate::plan::{Container, Content, OutputTensor, Plan, Progress, SideFile, Target, go_on};
@@ -56,7 +57,7 @@ pub struct Convert {
 /// [`ErrorKind::Unsupported`] if the source is no GGUF model of a known family; whatever reading it turns up;
 /// [`ErrorKind::Interrupted`] if `progress` asks to stop.
 pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<Convert> {
-    let model = Model::open_as_hf(&options.source, options.mode, options.dtype)?;
+    let model = Model::open_as_hf(&options.source, &Reader::new(options.mode), options.dtype)?;
     if model.checkpoint().format() != Format::Gguf {
         let found = model.checkpoint().format().name();
         let message = format!("is a {found} checkpoint already, and `--to hf` converts GGUF models");
@@ -82,7 +83,7 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let side_files = model.rebuilt_files().to_vec();
     let target = Target::Folder(options.output.clone());
-    let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, side_files)?;
+    let plan = Plan::new(target, options.replace, model.reader(), container, tensors, side_files)?;
     Ok(Convert { plan, dtype, from })
 }
 
@@ -123,6 +124,7 @@ pub(crate) fn view(
     let view = Arc::new(view::HfView::new(Arc::clone(gguf), mapped));
     let dtype = dtype.unwrap_or_else(|| natural_dtype(view.tensors()));
     let files = files::hf_files(metadata, gguf.as_ref(), dtype).map_err(place)?;
-    let side_file = |(name, bytes)| SideFile { name, content: Content::Bytes(bytes) };
+    let side_file =
+        |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::Bytes(bytes) };
     Ok((view, files.into_iter().map(side_file).collect()))
 }

@@ -1,14 +1,15 @@
 //! The files that travel along: configuration, tokenizer, templates, licences.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
-use lorakit_tensor::DType;
+use lorakit_tensor::{DType, Reader};
 use serde_json::Value;
 
 use super::tied::Untied;
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::model::torch_name;
-use crate::ops::travel::{TOKENIZER, set_config, side_files_of, travelling};
+use crate::ops::travel::{TOKENIZER, doubts, set_config, side_files_of, travelling};
 use crate::plan::{Content, OutputTensor, SideFile};
 use crate::{Model, Result};
 
@@ -23,7 +24,7 @@ pub(super) fn side_files(
 ) -> Result<Vec<SideFile>> {
     let mut files = travelling(base)?;
     let grown = grown_vocabulary(base, tensors);
-    take_tokenizer(adapters, grown, &mut files, notes);
+    take_tokenizer(adapters, grown, base.reader(), &mut files, notes)?;
     if let Some(config) = &base.config {
         let mut json = config.json.clone();
         edit_config(&mut json, base, untied, dtype, grown);
@@ -34,6 +35,7 @@ pub(super) fn side_files(
             set_config(&mut files, &json);
         }
     }
+    notes.extend(doubts(&files, base.reader())?);
     Ok(side_files_of(files))
 }
 
@@ -52,20 +54,26 @@ fn grown_vocabulary(base: &Model, tensors: &[OutputTensor]) -> Option<usize> {
 fn take_tokenizer(
     adapters: &[(Adapter, f64)],
     grown: Option<usize>,
-    files: &mut BTreeMap<String, Content>,
+    reader: &Reader,
+    files: &mut BTreeMap<PathBuf, Content>,
     notes: &mut Vec<Finding>,
-) {
-    let base_has_one = files.contains_key("tokenizer.json") || files.contains_key("tokenizer.model");
+) -> Result<()> {
+    let base_has_one =
+        ["tokenizer.json", "tokenizer.model"].iter().any(|name| files.contains_key(Path::new(name)));
     for (adapter, _) in adapters {
-        let own: Vec<&str> =
-            TOKENIZER.iter().copied().filter(|name| adapter.folder().join(name).is_file()).collect();
+        let mut own = Vec::new();
+        for name in TOKENIZER {
+            if reader.has(&adapter.folder().join(name))? {
+                own.push(*name);
+            }
+        }
         if own.is_empty() {
             continue;
         }
         let subject = adapter.path.display().to_string();
         let message = if grown.is_some() || !base_has_one {
             for name in &own {
-                files.insert((*name).to_string(), Content::CopyOf(adapter.folder().join(name)));
+                files.insert(name.into(), Content::CopyOf(adapter.folder().join(name)));
             }
             format!(
                 "its tokenizer is used ({}), because {}",
@@ -80,6 +88,7 @@ fn take_tokenizer(
         };
         notes.push(Finding::new(Severity::Note, "tokenizer", &subject, message));
     }
+    Ok(())
 }
 
 fn edit_config(json: &mut Value, base: &Model, untied: &Untied, dtype: Option<DType>, grown: Option<usize>) {

@@ -10,7 +10,7 @@ mod packed;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::{ReadMode, Reader};
 
 pub use imatrix::Imatrix;
 pub use kind::{PackedType, QuantType};
@@ -20,7 +20,7 @@ pub(crate) use gguf::of_hugging_face;
 pub(crate) use metadata::QUANTIZATION_VERSION;
 pub(crate) use packed::apply as pack;
 
-use super::travel::{set_config, side_files_of, travelling};
+use super::travel::{doubts, set_config, side_files_of, travelling};
 use crate::adapter::Finding;
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Target, go_on};
 use crate::{Error, ErrorKind, Model, Result};
@@ -83,26 +83,28 @@ pub struct Quantize {
 /// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up;
 /// [`ErrorKind::Interrupted`] if `progress` asks to stop.
 pub fn plan(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Quantize> {
+    let reader = &Reader::new(options.mode);
     let mut notes = Vec::new();
     let (plan, chosen) = match &options.quantization {
         Quantization::Gguf { mix, imatrix } => {
-            let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, options.mode)).transpose()?;
-            to_gguf(options, mix, imatrix.as_ref(), &mut notes, progress)?
+            let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, reader)).transpose()?;
+            to_gguf(options, reader, mix, imatrix.as_ref(), &mut notes, progress)?
         }
-        Quantization::Packed { packing, .. } => to_packed(options, *packing, progress)?,
+        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing, &mut notes, progress)?,
     };
     Ok(Quantize { plan, chosen, notes })
 }
 
 fn to_gguf(
     options: &QuantizeOptions,
+    reader: &Reader,
     mix: &Mix,
     imatrix: Option<&Imatrix>,
     notes: &mut Vec<Finding>,
     progress: &dyn Progress,
 ) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, true)?;
-    let source = Model::open(&options.source, options.mode)?;
+    let source = Model::open(&options.source, reader)?;
     // A GGUF file stays one, under its own names.
     let model = if source.is_gguf() { source } else { source.into_hf(None)? };
     refuse_quantized(&model, options.requantize)?;
@@ -113,20 +115,20 @@ fn to_gguf(
         false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
     };
     go_on(progress, "anything was written")?;
-    let mut inputs = model.inputs();
-    inputs.extend(imatrix.map(Imatrix::path));
     let target = Target::File(options.output.clone());
-    let plan = Plan::new(target, options.replace, &inputs, Container::Gguf(metadata), tensors, Vec::new())?;
+    let plan = Plan::new(target, options.replace, reader, Container::Gguf(metadata), tensors, Vec::new())?;
     Ok((plan, chosen))
 }
 
 fn to_packed(
     options: &QuantizeOptions,
+    reader: &Reader,
     packing: Packer,
+    notes: &mut Vec<Finding>,
     progress: &dyn Progress,
 ) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, false)?;
-    let model = Model::open_as_hf(&options.source, options.mode, None)?;
+    let model = Model::open_as_hf(&options.source, reader, None)?;
     refuse_quantized(&model, options.requantize)?;
     go_on(progress, "anything was written")?;
     let dtype = model.natural_dtype();
@@ -145,11 +147,11 @@ fn to_packed(
     let mut json = config.json.clone();
     json["quantization_config"] = packed.quantization_config();
     set_config(&mut files, &json);
+    notes.extend(doubts(&files, reader)?);
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());
-    let inputs = model.inputs();
-    let plan = Plan::new(target, options.replace, &inputs, container, packed.tensors, side_files_of(files))?;
+    let plan = Plan::new(target, options.replace, reader, container, packed.tensors, side_files_of(files))?;
     Ok((plan, packed.chosen))
 }
 
