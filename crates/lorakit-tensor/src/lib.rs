@@ -66,5 +66,5 @@ pub use dtype::{Block, DType};
 pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
 pub use sniff::Format;
-pub use source::{Extent, TensorSource};
+pub use source::{Extent, Origin, TensorSource};
 pub use storage::{ReadMode, Storage};

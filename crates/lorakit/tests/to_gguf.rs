@@ -34,6 +34,7 @@ fn convert(family: &str, dtype: Option<DType>) -> (tempfile::TempDir, PathBuf) {
         replace: false,
         dtype,
         pre: None,
+        check_finite: false,
         mode: ReadMode::Mapped,
     });
     convert.unwrap_or_else(|e| panic!("{family}: {e}")).plan.run(2, &Silent).unwrap();
@@ -104,6 +105,7 @@ fn granite_is_a_llama_with_scales() {
         replace: false,
         dtype: None,
         pre: None,
+        check_finite: false,
         mode: ReadMode::Mapped,
     };
     hf_to_gguf(&options).unwrap().plan.run(2, &Silent).unwrap();

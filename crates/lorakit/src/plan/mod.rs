@@ -6,6 +6,7 @@
 
 mod compute;
 mod computed;
+mod copy;
 mod decoded;
 mod digest;
 mod factor;
@@ -33,10 +34,10 @@ use lorakit_tensor::{TensorInfo, publish};
 
 pub(crate) use compute::Panel;
 pub(crate) use computed::Inputs;
+pub use copy::Unchecked;
 pub use digest::{DataDigest, FileDigest};
 pub use factor::{Factor, LowRank};
 pub use float8::Fp8;
-pub(crate) use kernel::all_finite;
 pub use pack::{Packed, Packer, Part};
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
@@ -125,6 +126,8 @@ pub struct Plan {
     side_files: Vec<SideFile>,
     digests: Vec<FileDigest>,
     data_digests: Vec<DataDigest>,
+    /// Whether copies are searched for NaN and infinity.
+    check_copies: bool,
 }
 
 impl Plan {
@@ -178,7 +181,9 @@ impl Plan {
             }
         };
         let (digests, data_digests) = (Vec::new(), Vec::new());
-        let plan = Plan { target, replace, container, files, side_files, digests, data_digests };
+        let check_copies = false;
+        let plan =
+            Plan { target, replace, container, files, side_files, digests, data_digests, check_copies };
         plan.check_space()?;
         Ok(plan)
     }

@@ -5,16 +5,19 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use lorakit_quant::Codec;
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Staged};
 use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
 use rayon::prelude::*;
 
 use super::compute::Scratch;
+use super::copy::{self, Unchecked};
 use super::digest::{FileDigest, Subtree};
 use super::job::{Job, Late, Place};
 use super::{
-    Container, Content, OutputFile, Plan, Progress, Recipe, Retention, SideFile, Target, TensorRetention,
+    Container, Content, OutputFile, OutputTensor, Plan, Progress, Recipe, Retention, SideFile, Target,
+    TensorRetention,
 };
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -35,6 +38,8 @@ pub struct Report {
     pub elapsed: Duration,
     /// Adapter retention of each tensor that was edited, in file order.
     pub retention: Vec<TensorRetention>,
+    /// What was copied without a look at its values.
+    pub unchecked: Unchecked,
 }
 
 /// An output that is complete and not yet published; dropped, it is gone.
@@ -76,12 +81,12 @@ pub(super) struct Task<'p> {
 }
 
 enum Part<'p> {
-    /// Bytes `start..end` of a copied tensor.
-    Bytes(&'p TensorRef, u64, u64),
+    /// Bytes `start..end` of a copied tensor, and what looks at their values.
+    Bytes(&'p TensorRef, Option<&'static dyn Codec>, u64, u64),
     /// Rows `start..end` of a computed tensor.
     Rows(usize, usize),
     /// A tensor whose bytes are given.
-    Given(&'p [u8]),
+    Given(&'p OutputTensor, &'p [u8]),
     /// Bytes of an input whose digest is wanted.
     Digest(&'p FileDigest, Range<u64>),
 }
@@ -123,8 +128,8 @@ impl Plan {
     /// Writes the output on `threads` threads (0: one for each core) beside its place.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in an edited tensor, [`ErrorKind::Interrupted`] if
-    /// `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
+    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in a tensor that is computed, or that is copied and
+    /// [checked](Self::checking_copies), [`ErrorKind::Interrupted`] if `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
     pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         let start = Instant::now();
         let staged = match self.target() {
@@ -165,7 +170,8 @@ impl Plan {
         }
         drop(outputs);
         self.reopen(staged.path())?;
-        let report = Report { bytes, elapsed: start.elapsed(), retention: done.retention };
+        let unchecked = self.unchecked();
+        let report = Report { bytes, elapsed: start.elapsed(), retention: done.retention, unchecked };
         Ok(Written { report, staged, start })
     }
 
@@ -281,15 +287,16 @@ impl Plan {
             for (offset, tensor) in &output.tensors {
                 match &tensor.recipe {
                     Recipe::Copy(source) => {
-                        let len = tensor.info.byte_len();
-                        for start in (0..len).step_by(COPY as usize) {
-                            let part = Part::Bytes(source, start, (start + COPY).min(len));
+                        let (len, checker) = (tensor.info.byte_len(), self.checker(source));
+                        let step = copy::whole_blocks(source.info().dtype, COPY);
+                        for start in (0..len).step_by(step as usize) {
+                            let part = Part::Bytes(source, checker, start, (start + step).min(len));
                             tasks.push(Task { job: 0, file, offset: offset + start, part });
                         }
                     }
                     Recipe::Part { .. } => {}
                     Recipe::Bytes(bytes) => {
-                        tasks.push(Task { job: 0, file, offset: *offset, part: Part::Given(bytes) });
+                        tasks.push(Task { job: 0, file, offset: *offset, part: Part::Given(tensor, bytes) });
                     }
                     Recipe::Compute(compute) => {
                         let step = (PANEL / compute.cols.max(1)).max(1).next_multiple_of(4);
@@ -343,11 +350,17 @@ fn run_task<'p>(
 ) -> Result<(Outcome, u64)> {
     let output = &outputs[task.file];
     match &task.part {
-        &Part::Bytes(source, start, end) => {
-            copy(source, start, end, output, task.offset)?;
+        &Part::Bytes(source, checker, start, end) => {
+            match checker {
+                Some(checker) => {
+                    copy::copy_checked(source, checker, (start, end), output, task.offset)?;
+                }
+                None => copy::copy(source, start, end, output, task.offset)?,
+            }
             Ok((Outcome::Written, end - start))
         }
-        &Part::Given(bytes) => {
+        &Part::Given(tensor, bytes) => {
+            copy::check_given(tensor, bytes)?;
             output.write_at(bytes, task.offset)?;
             Ok((Outcome::Written, bytes.len() as u64))
         }
@@ -381,21 +394,6 @@ fn write_side_file(side: &SideFile, folder: &Path) -> Result<()> {
                 .and_then(|mut output| std::io::copy(&mut input, &mut output))
                 .map_err(fail)?;
         }
-    }
-    Ok(())
-}
-
-fn copy(source: &TensorRef, start: u64, end: u64, output: &publish::OutputFile, offset: u64) -> Result<()> {
-    if let Some(mut extent) = source.extent() {
-        extent.offset += start;
-        if output.copy_at(extent, end - start, offset)? {
-            return Ok(());
-        }
-    }
-    const PIECE: u64 = 4 << 20;
-    for from in (start..end).step_by(PIECE as usize) {
-        let bytes = source.read(from..(from + PIECE).min(end))?;
-        output.write_at(&bytes, offset + (from - start))?;
     }
     Ok(())
 }

@@ -11,6 +11,9 @@ use super::pack::Packed;
 use super::recipe::{Compute, Importance};
 use crate::{Error, ErrorKind, Result};
 
+/// From here on an F16 is infinite.
+const F16_END: f32 = 65520.0;
+
 /// The form in which a computed tensor is stored.
 pub(super) enum Store<'a> {
     /// Blocks of one type.
@@ -64,11 +67,14 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// What a reader is told that the values are stored as.
-    pub(super) fn name(&self) -> &'static str {
+    /// What must be able to hold the values, for messages.
+    pub(super) fn description(&self) -> String {
         match self {
-            Store::Blocks { encoder, .. } => encoder.dtype().name(),
-            Store::Packed { packed, .. } => packed.packing.name(),
+            Store::Blocks { encoder, .. } => encoder.dtype().name().into(),
+            Store::Packed { packed, .. } if packed.dtype == DType::F16 => {
+                format!("{}, which is read as F16,", packed.packing.name())
+            }
+            Store::Packed { packed, .. } => packed.packing.name().into(),
         }
     }
 
@@ -93,6 +99,9 @@ impl<'a> Store<'a> {
             Store::Packed { packed, largest } => {
                 let largest = largest.as_ref().map_or(0.0, Largest::so_far);
                 packed.packing.encode(cols, largest, values, out, scales);
+                if packed.dtype == DType::F16 {
+                    values.iter_mut().filter(|v| v.abs() >= F16_END).for_each(|v| *v *= f32::INFINITY);
+                }
             }
         }
     }

@@ -61,10 +61,7 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter) -> Result<Vec<Finding>>
             let scan = tensor.scan()?;
             match scan.first_bad {
                 None => Ok(scan.zero),
-                Some(value) => {
-                    let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
-                    Err(error.tensor(&tensor.info().name).at(tensor.path()))
-                }
+                Some((element, value)) => Err(tensor.holds(element, value)),
             }
         })
         .collect::<Result<Vec<bool>>>()?;
@@ -84,6 +81,14 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter) -> Result<Vec<Finding>>
     };
     let subject = adapter.path.display().to_string();
     Ok(vec![Finding::new(Severity::Warning, "untrained", &subject, message)])
+}
+
+/// Warns of a weight that leaves nothing of an adapter's deltas.
+pub(super) fn weighted_away(adapter: &Adapter, weight: f64) -> Option<Finding> {
+    (weight == 0.0 && !adapter.modules.is_empty()).then(|| {
+        let message = "weight 0 adds nothing: its deltas are left out";
+        Finding::new(Severity::Warning, "weight-zero", &adapter.path.display().to_string(), message)
+    })
 }
 
 /// Notes that a weight does not reach what an adapter replaces outright.

@@ -61,6 +61,8 @@ pub struct QuantizeOptions {
     pub max_shard: u64,
     /// The name of the pre-tokenizer, where it cannot be found out.
     pub pre: Option<String>,
+    /// Search the tensors that are only copied for NaN and infinity too.
+    pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -90,6 +92,7 @@ pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
         }
         Quantization::Packed { packing, .. } => to_packed(options, *packing)?,
     };
+    let plan = plan.checking_copies(options.check_finite)?;
     Ok(Quantize { plan, chosen, notes })
 }
 
