@@ -279,11 +279,12 @@ impl<'a> Prepared<'a> {
         let bad = stored.iter().zip(&scratch.sum).enumerate().filter(|(_, (stored, _))| !stored.is_finite());
         let largest = bad.max_by(|(_, (_, x)), (_, (_, y))| x.abs().total_cmp(&y.abs()));
         let (at, value) = largest.map_or((0, 0.0), |(at, (_, value))| (at as u64, *value));
-        let stored_as = self.store.description();
-        let first = (rows.start * self.compute.cols) as u64;
-        Ok(self.comes_to(first + at, |place| {
-            format!("comes to {value:e} {place}, which {stored_as} cannot hold")
-        }))
+        let (compute, stored_as) = (self.compute, self.store.description());
+        let as_stored = !compute.edits() && compute.times == 1.0 && compute.plus == 0.0;
+        let verb = if as_stored { "holds" } else { "comes to" };
+        let first = (rows.start * compute.cols) as u64;
+        let message = |place: &str| format!("{verb} {value:e} {place}, which {stored_as} cannot hold");
+        Ok(self.comes_to(first + at, message))
     }
 
     /// An error about value `element` of the output, with the file, name and place that it comes from.

@@ -72,7 +72,7 @@ impl Plan {
 /// Whether a dtype has bits for NaN or infinity, in its values or its scales.
 fn may_be_no_number(dtype: DType) -> bool {
     use DType::*;
-    !matches!(dtype, I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8 | BOOL | F6_E2M3 | F6_E3M2 | F4 | MXFP4)
+    !matches!(dtype, I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8 | BOOL | F6_E2M3 | F6_E3M2 | F4 | NVFP4)
 }
 
 /// Whole blocks of `dtype` in at most `bytes` bytes, and one at least.

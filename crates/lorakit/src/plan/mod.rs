@@ -21,6 +21,7 @@ mod progress;
 mod recipe;
 mod reshape;
 mod retention;
+mod retyped;
 mod rows;
 mod run;
 mod store;

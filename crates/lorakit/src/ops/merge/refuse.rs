@@ -153,3 +153,41 @@ pub(super) fn lost(tensors: &[TensorRetention], min: f64, output: &Path) -> Resu
     );
     Err(Error::new(ErrorKind::Retention, message).at(output).details(details))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Retention;
+
+    fn refused(kept: &[(f64, f64)], min: f64) -> Option<Error> {
+        let tensor = |(i, (kept, whole)): (usize, &(f64, f64))| TensorRetention {
+            name: format!("t{i}"),
+            stored_as: "Q4_0",
+            retention: Retention { kept: *kept, whole: *whole, moved: 1, ..Retention::default() },
+        };
+        let tensors: Vec<TensorRetention> = kept.iter().enumerate().map(tensor).collect();
+        lost(&tensors, min, Path::new("out")).err()
+    }
+
+    /// All that is below the least share is refused, and nothing that reaches it.
+    #[test]
+    fn the_gate_is_where_it_is_said_to_be() {
+        for (kept, wanted) in
+            [(0.0, true), (0.26, true), (0.4, true), (0.499, true), (0.5, false), (1.2, false)]
+        {
+            assert_eq!(refused(&[(kept, 1.0)], 0.5).is_some(), wanted, "{kept}");
+        }
+        assert!(refused(&[(0.1, 1.0)], 0.0).is_none(), "`--force`");
+        assert!(refused(&[(0.0, 0.0)], 0.5).is_none(), "there is nothing to lose");
+        assert!(refused(&[], 0.5).is_none());
+    }
+
+    /// The sums decide, not the mean of the shares: a large delta that is kept outweighs a small one that is not.
+    #[test]
+    fn tensors_count_by_their_deltas() {
+        assert!(refused(&[(9.0, 10.0), (0.0, 1.0)], 0.5).is_none());
+        let error = refused(&[(0.9, 1.0), (1.0, 10.0)], 0.5).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Retention);
+        assert_eq!(error.detail_lines(), ["t1 (Q4_0): 10.0 %", "t0 (Q4_0): 90.0 %"]);
+    }
+}

@@ -23,13 +23,16 @@ pub(super) fn doubts(tensors: &[TensorRetention], is_matrix: impl Fn(&str) -> bo
     let mut findings = Vec::new();
     if let Some(worst) = worst {
         let (delta, weight) = (worst.retention.whole.sqrt(), worst.retention.base.sqrt());
-        let others = match large.len() {
-            1 => String::new(),
-            n => format!(", the largest of {n} tensors for which it is more than {LARGE} times that"),
+        let others = match large.len() - 1 {
+            0 => "nothing of the model is left in it".to_string(),
+            n => {
+                format!("nothing of the model is left in it, nor in {n} more with deltas above {LARGE} times")
+            }
         };
         let message = format!(
-            "its delta has the norm {delta:.3e}, and the weights that it is added to have {weight:.3e}{others}: \
-             nothing of the model is left there; is this the weight that was meant?"
+            "its delta is {:.1e} times as large as the weights that it is added to (norms {delta:.2e} and \
+             {weight:.2e}): {others}; is the adapter's weight the one that was meant?",
+            delta / weight
         );
         findings.push(Finding::new(Severity::Warning, "large-delta", &worst.name, message));
     }
@@ -68,7 +71,7 @@ mod tests {
         let large = [usual.clone(), tensor("k", 101.0, 101.0, 1.0), tensor("o", 1e9, 1e9, 1e5)];
         assert_eq!(found(&large), [("large-delta", "o".to_string())]);
         let message = doubts(&large, |_| true)[0].message.clone();
-        assert!(message.contains("3.162e4") && message.contains("largest of 2 tensors"), "{message}");
+        assert!(message.contains("1.0e2 times") && message.contains("nor in 1 more"), "{message}");
         // A bias of almost nothing may well be learned; one that dwarfs the model may not.
         assert_eq!(found(&[usual.clone(), tensor("bias", 1e-3, 1e-3, 1e-9)]), []);
         assert_eq!(found(&[usual, tensor("bias", 1e3, 1e3, 1e-9)]), [("large-delta", "bias".to_string())]);
