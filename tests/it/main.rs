@@ -9,6 +9,7 @@ mod diff;
 mod errors;
 mod extract;
 mod faults;
+mod finite;
 mod golden;
 mod help;
 mod inspect;

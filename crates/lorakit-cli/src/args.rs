@@ -138,6 +138,9 @@ pub(crate) struct Output {
     /// Replace an output that exists, once the new one is complete
     #[arg(long)]
     pub(crate) force: bool,
+    /// Refuse NaN and infinity also in tensors that are only copied; those of adapters are always read
+    #[arg(long)]
+    pub(crate) check_finite: bool,
 }
 
 #[derive(Debug, Args)]
@@ -345,6 +348,9 @@ pub(crate) struct Quantize {
     /// Replace an output that exists, once the new one is complete
     #[arg(long)]
     pub(crate) force: bool,
+    /// Refuse NaN and infinity also in tensors that are only copied
+    #[arg(long)]
+    pub(crate) check_finite: bool,
     /// Accept a model that is quantised already
     #[arg(long)]
     pub(crate) requantize: bool,

@@ -8,9 +8,10 @@ use lorakit_tensor::DType;
 
 use crate::codec::{Codec, Encoder, assert_whole_blocks};
 
-/// Declares the codec of a float type from its conversions: bits to `f32`, and `f32` to bits if it can be encoded.
+/// Declares the codec of a float type from its conversions: bits to `f32`, and `f32` to bits if it can be encoded. Its
+/// bits, as the unsigned integer `$raw`, are those of a NaN or an infinity if all of `$special` are set.
 macro_rules! float_type {
-    ($name:ident: $bits:ident, $to_f32:path) => {
+    ($name:ident: $bits:ident, $raw:ident & $special:expr, $to_f32:path) => {
         #[allow(non_camel_case_types, reason = "spelled as the specification spells it")]
         #[derive(Debug)]
         pub(crate) struct $name;
@@ -31,10 +32,24 @@ macro_rules! float_type {
                 assert_whole_blocks(DType::$name, values.len(), bytes.len());
                 decode(bytes, values);
             }
+
+            fn all_finite(&self, bytes: &[u8]) -> bool {
+                wide! {
+                    fn all_finite(bytes: &[u8]) -> bool {
+                        // Without a branch, so that the loop is vectorised.
+                        let mut bad = 0;
+                        for bytes in bytes.as_chunks().0 {
+                            bad |= $raw::from($raw::from_le_bytes(*bytes) & $special == $special);
+                        }
+                        bad == 0
+                    }
+                }
+                all_finite(bytes)
+            }
         }
     };
-    ($name:ident: $bits:ident, $to_f32:path, $from_f32:path) => {
-        float_type!($name: $bits, $to_f32);
+    ($name:ident: $bits:ident, $raw:ident & $special:expr, $to_f32:path, $from_f32:path) => {
+        float_type!($name: $bits, $raw & $special, $to_f32);
 
         impl Encoder for $name {
             fn dtype(&self) -> DType {
@@ -57,10 +72,24 @@ macro_rules! float_type {
 }
 pub(crate) use float_type;
 
-float_type!(F64: f64, f64_to_f32, f64::from);
-float_type!(F32: u32, f32::from_bits, f32::to_bits);
-float_type!(F16: u16, f16_to_f32, f32_to_f16);
-float_type!(BF16: u16, bf16_to_f32, f32_to_bf16);
+float_type!(F64: f64, u64 & (0x7ff << 52), f64_to_f32, f64::from);
+float_type!(F32: u32, u32 & INFINITY, f32::from_bits, f32::to_bits);
+float_type!(F16: u16, u16 & 0x7c00, f16_to_f32, f32_to_f16);
+float_type!(BF16: u16, u16 & 0x7f80, bf16_to_f32, f32_to_bf16);
+
+/// Whether every value is finite.
+pub fn all_finite(values: &[f32]) -> bool {
+    wide! {
+        fn all_finite(values: &[f32]) -> bool {
+            let mut bad = 0;
+            for value in values {
+                bad |= u32::from(value.to_bits() & INFINITY == INFINITY);
+            }
+            bad == 0
+        }
+    }
+    all_finite(values)
+}
 
 /// The value nearest to a double.
 #[inline(always)]

@@ -15,9 +15,9 @@ use lorakit_tensor::DType;
 use crate::codec::{Codec, Encoder, assert_whole_blocks};
 use crate::float::{INFINITY, SIGN, exponent, f16_to_f32, float_type};
 
-float_type!(F8_E4M3: u8, e4m3_to_f32, f32_to_e4m3);
-float_type!(F8_E5M2: u8, e5m2_to_f32, f32_to_e5m2);
-float_type!(F8_E8M0: u8, e8m0_to_f32);
+float_type!(F8_E4M3: u8, u8 & 0x7f, e4m3_to_f32, f32_to_e4m3);
+float_type!(F8_E5M2: u8, u8 & 0x7c, e5m2_to_f32, f32_to_e5m2);
+float_type!(F8_E8M0: u8, u8 & 0xff, e8m0_to_f32);
 
 const NAN: u32 = INFINITY | 1 << 22;
 

@@ -48,3 +48,4 @@ mod ggml;
 mod pair;
 
 pub use codec::{CODECS, Codec, ENCODERS, Encoder, codec, encoder};
+pub use float::all_finite;

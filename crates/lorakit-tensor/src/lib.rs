@@ -73,6 +73,6 @@ pub use info::TensorInfo;
 pub use mapped::fault_at;
 pub use reader::{MAX_SIDE_BYTES, Reader};
 pub use sniff::{Format, stranger};
-pub use source::{Extent, TensorSource};
+pub use source::{Extent, Origin, TensorSource};
 pub use spill::Spill;
 pub use storage::{ReadMode, Storage};

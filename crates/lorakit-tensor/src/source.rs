@@ -15,6 +15,17 @@ pub struct Extent<'a> {
     pub offset: u64,
 }
 
+/// Where a value of a tensor is stored, for messages.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// The stored tensor.
+    pub info: &'a TensorInfo,
+    /// Which of its values, in row-major order.
+    pub element: u64,
+}
+
 /// Tensors that can be listed without, and read with, touching their bytes: a file, a set of shards, or a view.
 pub trait TensorSource: Send + Sync {
     /// Every tensor, in file order.
@@ -37,4 +48,15 @@ pub trait TensorSource: Send + Sync {
 
     /// The file that holds tensor `index`, for messages.
     fn path_of(&self, index: usize) -> &Path;
+    /// Whether reading tensor `index` computes values (decodes, multiplies, rounds), where others hand out stored
+    /// bytes.
+    fn is_computed(&self, index: usize) -> bool {
+        let _ = index;
+        false
+    }
+
+    /// Where value `element` of tensor `index` is stored; of one that is computed, the tensor itself.
+    fn origin(&self, index: usize, element: u64) -> Origin<'_> {
+        Origin { path: self.path_of(index), info: &self.tensors()[index], element }
+    }
 }

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use lorakit_quant::{Encoder, encoder};
+use lorakit_quant::{Encoder, codec, encoder};
 use lorakit_tensor::{DType, Extent, Result as TensorResult, Spill, TensorInfo, TensorSource};
 
+use crate::tensor_ref::{first_bad, place};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// Bytes that are held in memory; what comes after them waits in a file.
@@ -60,7 +61,8 @@ impl Shelf {
     /// `values` as a tensor of that dtype and shape, called `name`, made from the file `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a dtype without an encoder of single values.
+    /// [`ErrorKind::Unsupported`] for a dtype without an encoder of single values; [`ErrorKind::NonFinite`] for values
+    /// that are no numbers, or none that the dtype can hold.
     pub(crate) fn tensor(
         &self,
         name: &str,
@@ -69,7 +71,7 @@ impl Shelf {
         shape: Vec<usize>,
         values: &[f32],
     ) -> Result<TensorRef> {
-        let (info, bytes) = encoded(name, dtype, shape, values)?;
+        let (info, bytes) = encoded(name, path, dtype, shape, values)?;
         Ok(waiting(info, self.put(bytes), path))
     }
 
@@ -99,7 +101,7 @@ impl TensorRef {
         shape: Vec<usize>,
         values: &[f32],
     ) -> Result<Self> {
-        let (info, bytes) = encoded(name, dtype, shape, values)?;
+        let (info, bytes) = encoded(name, path, dtype, shape, values)?;
         Ok(waiting(info, Bytes::Held(bytes), path))
     }
 
@@ -117,10 +119,19 @@ fn waiting(info: TensorInfo, bytes: Bytes, path: &Path) -> TensorRef {
     TensorRef::new(Arc::new(Waiting { info: [info], bytes, path: path.to_path_buf() }), 0)
 }
 
-fn encoded(name: &str, dtype: DType, shape: Vec<usize>, values: &[f32]) -> Result<(TensorInfo, Vec<u8>)> {
+fn encoded(
+    name: &str,
+    path: &Path,
+    dtype: DType,
+    shape: Vec<usize>,
+    values: &[f32],
+) -> Result<(TensorInfo, Vec<u8>)> {
     let encoder = single_values(name, dtype)?;
     let mut bytes = vec![0; dtype.byte_len(values.len() as u64).unwrap_or(0) as usize];
     encoder.encode(values, &mut bytes);
+    if codec(dtype).is_some_and(|codec| !codec.all_finite(&bytes)) {
+        return Err(beyond(values, dtype, &shape).tensor(name).at(path));
+    }
     let info = TensorInfo { name: name.to_string(), dtype, shape };
     debug_assert_eq!(info.elements(), values.len() as u64);
     Ok((info, bytes))
@@ -132,6 +143,19 @@ fn single_values(name: &str, dtype: DType) -> Result<&'static dyn Encoder> {
         let message = format!("cannot be computed as {dtype}; F32, F16 and BF16 can");
         Error::new(ErrorKind::Unsupported, message).tensor(name)
     })
+}
+
+/// The error about the first of `values` that is no number, or else about the largest, which `dtype` cannot hold.
+fn beyond(values: &[f32], dtype: DType, shape: &[usize]) -> Error {
+    let message = match first_bad(values) {
+        Some((at, value)) => format!("comes to {value} {} when it is computed", place(shape, at)),
+        None => {
+            let largest = values.iter().enumerate().max_by(|(_, x), (_, y)| x.abs().total_cmp(&y.abs()));
+            let (at, value) = largest.map_or((0, 0.0), |(at, value)| (at as u64, *value));
+            format!("comes to {value:e} {}, which {dtype} cannot hold", place(shape, at))
+        }
+    };
+    Error::new(ErrorKind::NonFinite, message)
 }
 
 impl TensorSource for Waiting {
@@ -162,11 +186,31 @@ impl TensorSource for Waiting {
     fn path_of(&self, _: usize) -> &Path {
         &self.path
     }
+
+    fn is_computed(&self, _: usize) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_that_the_dtype_cannot_hold() {
+        let made = |dtype, values: &[f32]| {
+            TensorRef::in_memory("w", Path::new("a"), dtype, vec![2, 2], values).map_err(|e| e.to_string())
+        };
+        assert!(made(DType::F32, &[1.0, 1e38, 0.0, 2.0]).is_ok());
+        assert_eq!(
+            made(DType::F16, &[1.0, 7e4, -8e4, 2.0]).unwrap_err(),
+            "`a`: `w`: comes to -8e4 at row 1, column 0, which F16 cannot hold"
+        );
+        assert_eq!(
+            made(DType::F32, &[1.0, 1.0, 1.0, f32::NAN]).unwrap_err(),
+            "`a`: `w`: comes to NaN at row 1, column 1 when it is computed"
+        );
+    }
 
     #[test]
     fn what_is_too_much_to_hold_reads_as_what_is_held() {
@@ -177,8 +221,8 @@ mod tests {
             let make =
                 |name: &str| shelf.tensor(name, Path::new("from"), DType::F32, vec![2, 3], &values).unwrap();
             let [held, spilled, more] = ["a", "b", "c"].map(make);
-            assert!(held.extent().is_none());
-            assert_eq!([&spilled, &more].map(|t| t.extent().is_some()), [folder.exists(); 2]);
+            let spill = shelf.0.spill.get().and_then(Option::as_ref);
+            assert_eq!(spill.is_some(), folder.exists(), "30 bytes hold the first of three");
             for tensor in [held, spilled, more] {
                 assert_eq!(tensor.values().unwrap(), values);
                 assert_eq!(*tensor.read(6..11).unwrap(), tensor.read(0..24).unwrap()[6..11]);

@@ -5,8 +5,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use lorakit_quant::codec;
-use lorakit_tensor::{Extent, TensorInfo, TensorSource};
+use lorakit_quant::{all_finite, codec};
+use lorakit_tensor::{DType, Extent, Origin, TensorInfo, TensorSource};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -15,6 +15,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct TensorRef {
     source: Arc<dyn TensorSource>,
     index: usize,
+    /// Whether somebody has looked at every value and found no NaN and no infinity.
+    known_finite: bool,
 }
 
 /// What one look at every value of a tensor tells.
@@ -24,14 +26,35 @@ pub(crate) struct Scan {
     pub(crate) zero: bool,
     /// Number of NaN and infinite values.
     pub(crate) non_finite: u64,
-    /// The first of those.
-    pub(crate) first_bad: Option<f32>,
+    /// The first of those, and which value it is.
+    pub(crate) first_bad: Option<(u64, f32)>,
 }
 
 impl TensorRef {
     /// Tensor `index` of `source`.
     pub fn new(source: Arc<dyn TensorSource>, index: usize) -> Self {
-        TensorRef { source, index }
+        TensorRef { source, index, known_finite: false }
+    }
+
+    /// The tensor, of which every value is known to be finite.
+    #[must_use]
+    pub(crate) fn known_finite(self) -> Self {
+        TensorRef { known_finite: true, ..self }
+    }
+
+    /// Whether [`Self::known_finite`] said so.
+    pub(crate) fn is_known_finite(&self) -> bool {
+        self.known_finite
+    }
+
+    /// Whether its values are computed when they are read.
+    pub(crate) fn is_computed(&self) -> bool {
+        self.source.is_computed(self.index)
+    }
+
+    /// Where value `element` is stored.
+    pub(crate) fn origin(&self, element: u64) -> Origin<'_> {
+        self.source.origin(self.index, element)
     }
 
     /// Name, dtype and shape.
@@ -106,15 +129,75 @@ impl TensorRef {
     /// As [`Self::decode`].
     pub(crate) fn scan(&self) -> Result<Scan> {
         let mut scan = Scan { zero: true, non_finite: 0, first_bad: None };
+        let mut before = 0;
         self.for_each_piece(|values| {
             scan.zero &= values.iter().all(|v| *v == 0.0);
-            let mut bad = values.iter().copied().filter(|v| !v.is_finite());
-            if let Some(first) = bad.next() {
-                scan.first_bad.get_or_insert(first);
-                scan.non_finite += 1 + bad.count() as u64;
+            if let Some((at, value)) = first_bad(values) {
+                scan.first_bad.get_or_insert((before + at, value));
+                scan.non_finite += values.iter().filter(|v| !v.is_finite()).count() as u64;
             }
+            before += values.len() as u64;
         })?;
         Ok(scan)
+    }
+
+    /// All values as f32, each of them a number; for small tensors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`]; as [`Self::decode`].
+    pub(crate) fn finite_values(&self) -> Result<Vec<f32>> {
+        let values = self.values()?;
+        self.refuse_non_finite(0, &values)?;
+        Ok(values)
+    }
+
+    /// Looks at every value, of which few are in memory at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`]; as [`Self::decode`].
+    pub(crate) fn check_finite(&self) -> Result<()> {
+        match self.scan()?.first_bad {
+            None => Ok(()),
+            Some((element, value)) => Err(self.holds(element, value)),
+        }
+    }
+
+    /// Refuses NaN and infinity among `values`, which are decoded from value `first` on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`] with the file, the tensor and the place.
+    pub(crate) fn refuse_non_finite(&self, first: u64, values: &[f32]) -> Result<()> {
+        match first_bad(values) {
+            None => Ok(()),
+            Some((at, value)) => Err(self.holds(first + at, value)),
+        }
+    }
+
+    /// The error about `value`, which is value `element` and no number.
+    pub(crate) fn holds(&self, element: u64, value: f32) -> Error {
+        let Origin { path, info, .. } = self.origin(element);
+        Error::new(ErrorKind::NonFinite, self.what_it_holds(element, value)).tensor(&info.name).at(path)
+    }
+
+    /// That it holds `value`, which is value `element` and no number, and where.
+    pub(crate) fn what_it_holds(&self, element: u64, value: f32) -> String {
+        let Origin { info, element: at, .. } = self.origin(element);
+        let place = place(&info.shape, at);
+        match self.wide(element).filter(|wide| wide.is_finite()) {
+            Some(wide) => format!("holds {wide:e} {place} ({}), and values are computed as F32", info.dtype),
+            None if self.is_computed() => format!("decodes to {value} {place} ({})", info.dtype),
+            None => format!("holds {value} {place} ({})", info.dtype),
+        }
+    }
+
+    /// Value `element`, if it is stored as F64.
+    fn wide(&self, element: u64) -> Option<f64> {
+        const SIZE: u64 = size_of::<f64>() as u64;
+        if self.info().dtype != DType::F64 {
+            return None;
+        }
+        let stored = self.read(element * SIZE..(element + 1) * SIZE).ok()?;
+        Some(f64::from_le_bytes(stored.as_ref().try_into().ok()?))
     }
 
     /// Whether `other` has the same shape and dtype and holds the same stored bytes.
@@ -145,6 +228,35 @@ impl TensorRef {
     /// The file that holds it, for messages.
     pub fn path(&self) -> &std::path::Path {
         self.source.path_of(self.index)
+    }
+}
+
+/// The first value that is NaN or infinite.
+pub(crate) fn first_bad(values: &[f32]) -> Option<(u64, f32)> {
+    if all_finite(values) {
+        return None;
+    }
+    let at = values.iter().position(|v| !v.is_finite())?;
+    Some((at as u64, values[at]))
+}
+
+/// Where value `element` of a tensor stands, for messages: `at row 3, column 7`.
+pub(crate) fn place(shape: &[usize], element: u64) -> String {
+    let mut rest = element;
+    let mut indices: Vec<u64> = shape
+        .iter()
+        .rev()
+        .map(|&size| {
+            let index = rest % size.max(1) as u64;
+            rest /= size.max(1) as u64;
+            index
+        })
+        .collect();
+    indices.reverse();
+    match indices.as_slice() {
+        [row, col] => format!("at row {row}, column {col}"),
+        [] | [_] => format!("at index {element}"),
+        many => format!("at {many:?}"),
     }
 }
 
@@ -184,6 +296,32 @@ pub(crate) mod tests {
         fn path_of(&self, _: usize) -> &Path {
             Path::new("given")
         }
+    }
+
+    #[test]
+    fn what_is_no_number_is_named_with_its_place() {
+        let message = |shape: &[usize], values: &[f32]| {
+            tensor("w", shape, values).check_finite().unwrap_err().to_string()
+        };
+        let bad = [1.0, 2.0, 3.0, 4.0, f32::NAN, f32::INFINITY];
+        assert_eq!(message(&[2, 3], &bad), "`given`: `w`: holds NaN at row 1, column 1 (F32)");
+        assert_eq!(message(&[6], &bad), "`given`: `w`: holds NaN at index 4 (F32)");
+        assert_eq!(message(&[1, 3, 2], &bad), "`given`: `w`: holds NaN at [0, 2, 0] (F32)");
+        let scan = tensor("w", &[6], &bad).scan().unwrap();
+        assert_eq!((scan.zero, scan.non_finite, scan.first_bad.map(|(at, _)| at)), (false, 2, Some(4)));
+        assert!(tensor("w", &[2], &[0.0, 1.0]).check_finite().is_ok());
+    }
+
+    /// A number that only F64 holds is told from infinity.
+    #[test]
+    fn numbers_beyond_f32() {
+        let info = TensorInfo { name: "w".into(), dtype: DType::F64, shape: vec![2] };
+        let bytes = [1.0f64, 1e300].iter().flat_map(|v| v.to_le_bytes()).collect();
+        let error = given(info, bytes).check_finite().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`given`: `w`: holds 1e300 at index 1 (F64), and values are computed as F32"
+        );
     }
 
     /// An F32 tensor of these values.

@@ -35,6 +35,7 @@ fn convert(family: &str, dtype: Option<DType>) -> (tempfile::TempDir, PathBuf) {
             replace: false,
             dtype,
             pre: None,
+            check_finite: false,
             mode: ReadMode::Mapped,
         },
         &Silent,
@@ -107,6 +108,7 @@ fn granite_is_a_llama_with_scales() {
         replace: false,
         dtype: None,
         pre: None,
+        check_finite: false,
         mode: ReadMode::Mapped,
     };
     hf_to_gguf(&options, &Silent).unwrap().plan.run(2, &Silent).unwrap();

@@ -122,7 +122,7 @@ fn values_that_are_not_finite() {
     // The file ends with the norm after the last layer.
     let last = file.len() - 4;
     file[last..].copy_from_slice(&f32::NAN.to_le_bytes());
-    insta::assert_snapshot!(refused_bytes(&file), @"error: `model.gguf`: `model.norm.weight`: holds NaN at row 0, column 63 (F32)");
+    insta::assert_snapshot!(refused_bytes(&file), @"error: `model.gguf`: `output_norm.weight`: holds NaN at index 63 (F32)");
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn nan_in_the_adapter() {
     let case = Case::new();
     case.edit(|weights| replace(weights, Q_A, |values| values[100] = f64::NAN));
     insta::assert_snapshot!(case.refused(), @"
-    error: `adapter/adapter_model.safetensors`: `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: holds NaN
+    error: `adapter/adapter_model.safetensors`: `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: holds NaN at row 0, column 100 (F32)
 
     hint: training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected
     ");
@@ -38,7 +38,7 @@ fn a_sum_that_overflows() {
     let case = Case::of("llama-f16", "f16");
     case.edit(|weights| replace(weights, Q_B, |values| values.iter_mut().for_each(|v| *v *= 1e9)));
     insta::assert_snapshot!(case.refused(), @"
-    error: `model.layers.0.self_attn.q_proj.weight`: the output would hold -inf at row 0, column 0 (F16)
+    error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: comes to -5.8701875e8 at row 73, column 58, which F16 cannot hold
 
     hint: the file is damaged, or its values are too large for the output's dtype
     ");

@@ -4,3 +4,4 @@ mod experts;
 mod features;
 mod made;
 mod output;
+mod together;

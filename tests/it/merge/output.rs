@@ -107,6 +107,7 @@ fn the_summary() {
         merged `[FIXTURES]/golden/peft/adapters/plain` (weight 1, 14 modules)
         into   `[FIXTURES]/golden/peft/bases/llama-bf16`: 14 of 21 tensors changed
         retention BF16: 100.00 % of the adapter is in the output; rounding left 0.1 % of the touched weights as they were
+        unchecked: 7 tensors (165 kB) copied without a search for NaN and infinity; `--check-finite` searches them too
         wrote `out` (659 kB, 21 tensors, 1 file) in [TIME] ([RATE])
         ");
     });

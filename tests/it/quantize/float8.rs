@@ -73,6 +73,25 @@ fn channels_and_tensors_have_quotients_as_scales() {
     assert_defined("fp8-tensor", [usize::MAX; 2], "FP8 with a scale for each tensor", quotient);
 }
 
+/// The one scale of a tensor is that of its largest value, wherever this stands; a merge finds that of the sum.
+#[test]
+fn the_largest_value_of_every_tensor_is_found() {
+    let sandbox = quantized("fp8-tensor");
+    sandbox.copy(&fixtures().join("tiny-upper-lora"), "adapter");
+    sandbox.run("merge model adapter -o sum --dtype f32", &[]).ok();
+    sandbox.run("merge model adapter -o merged --quantize fp8-tensor", &[]).ok();
+    for (from, to) in [("model", "out"), ("sum", "merged")] {
+        let (weights, packed) = (read_folder(&sandbox.path(from)), read_folder(&sandbox.path(to)));
+        let scales = packed.iter().filter_map(|(name, scale)| Some((name.strip_suffix("_scale")?, scale)));
+        let scales: Vec<_> = scales.collect();
+        assert_eq!(scales.len(), 28);
+        for (name, scale) in scales {
+            let largest = weights[name].values().iter().fold(0f64, |largest, v| largest.max(v.abs()));
+            assert_eq!(scale.values(), [f64::from(largest as f32 / 448.0)], "{to}: {name}");
+        }
+    }
+}
+
 #[test]
 fn groups_have_powers_of_two_as_scales() {
     let power = |largest: f64| 2f64.powi((largest / 448.0).log2().ceil() as i32);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use lorakit::adapter::Finding;
 use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Tied};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
             let mut object = json!({ "schema": "lorakit.merge/1", "dry_run": true });
             object["plan"] = planned::plan_json(&merge.plan, common.threads);
             object["types"] = chosen_json(&merge.chosen);
-            object["findings"] = findings(&merge);
+            object["findings"] = merge.notes.iter().map(finding_json).collect();
             return ui.json(&object);
         }
         ui.notes(&merge.notes);
@@ -39,9 +40,11 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
     let bar = Bar::new(ui, "merging", merge.plan.output_bytes());
     let report = merge.run(common.threads, &bar)?;
     bar.finish();
+    let doubts = merge.doubts(&report);
     if ui.json {
-        return ui.json(&summary_json(&merge, &report));
+        return ui.json(&summary_json(&merge, &report, &doubts));
     }
+    ui.notes(&doubts);
     ui.result(&summary(&merge, &report, args, ui))
 }
 
@@ -64,6 +67,7 @@ fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure>
             RoundingChoice::PeftSafe => MergeRounding::PeftSafe,
         },
         residual_base: args.residual_base,
+        check_finite: args.output.check_finite,
         mode: common.read_mode(),
         ..MergeOptions::new(&args.base, args.adapters.clone(), &args.output.output)
     };
@@ -115,11 +119,16 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
             let _ =
                 writeln!(text, "merged `{}` (weight {}, {parts})", adapter.path.display(), adapter.weight);
         }
-        let _ =
-            writeln!(text, "into   `{}`: {} of {total} tensors changed", args.base.display(), merge.edited);
+        let _ = writeln!(
+            text,
+            "into   `{}`: {} of {total} tensors changed",
+            args.base.display(),
+            merge.changed(report)
+        );
         for (stored_as, retention) in by_type(&report.retention) {
             text.push_str(&retention_line(stored_as, &retention));
         }
+        text.push_str(&planned::unchecked(report, args.output.check_finite));
         if ui.verbose {
             for tensor in merge.plan.tensors() {
                 let _ = writeln!(text, "  {}  {tensor}", tensor.info.name);
@@ -149,10 +158,12 @@ fn retention_line(stored_as: &str, retention: &Retention) -> String {
     line
 }
 
-fn summary_json(merge: &Merge, report: &Report) -> Value {
+fn summary_json(merge: &Merge, report: &Report, doubts: &[Finding]) -> Value {
     let retention = by_type(&report.retention).into_iter().map(|(stored_as, r)| {
-        let value =
-            json!({ "retention": r.ratio(), "unchanged_share": r.unchanged_share(), "touched": r.moved });
+        let value = json!({
+            "retention": r.ratio(), "unchanged_share": r.unchanged_share(), "touched": r.moved,
+            "delta_norm": r.whole.sqrt(), "weight_norm": r.base.sqrt(),
+        });
         (stored_as.to_string(), value)
     });
     let adapters = merge.adapters.iter().map(|a| {
@@ -161,11 +172,11 @@ fn summary_json(merge: &Merge, report: &Report) -> Value {
     let mut object = json!({
         "schema": "lorakit.merge/1",
         "adapters": adapters.collect::<Vec<_>>(),
-        "changed_tensors": merge.edited,
+        "changed_tensors": merge.changed(report),
         "added_tensors": merge.added,
         "retention": retention.collect::<serde_json::Map<_, _>>(),
         "types": chosen_json(&merge.chosen),
-        "findings": findings(merge),
+        "findings": merge.notes.iter().chain(doubts).map(finding_json).collect::<Vec<_>>(),
     });
     if let (Some(object), Value::Object(run)) =
         (object.as_object_mut(), planned::report_json(&merge.plan, report))
@@ -173,8 +184,4 @@ fn summary_json(merge: &Merge, report: &Report) -> Value {
         object.extend(run);
     }
     object
-}
-
-fn findings(merge: &Merge) -> Value {
-    merge.notes.iter().map(finding_json).collect()
 }

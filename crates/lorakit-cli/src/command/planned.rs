@@ -165,6 +165,20 @@ pub(super) fn plan_json(plan: &Plan, threads: usize) -> Value {
     })
 }
 
+/// What was copied unseen; if nothing was because that was asked for, that all is well.
+pub(super) fn unchecked(report: &Report, asked: bool) -> String {
+    let unchecked = report.unchecked;
+    match unchecked.tensors {
+        0 if asked => "checked: no tensor holds NaN or infinity\n".into(),
+        0 => String::new(),
+        n => format!(
+            "unchecked: {} ({}) copied without a search for NaN and infinity; `--check-finite` searches them too\n",
+            units::plural(n, "tensor"),
+            units::size(unchecked.bytes)
+        ),
+    }
+}
+
 /// `wrote ...`: the last line of a command that wrote something.
 pub(super) fn wrote(plan: &Plan, report: &Report) -> String {
     let seconds = report.elapsed.as_secs_f64().max(1e-9);
@@ -236,6 +250,8 @@ pub(super) fn report_json(plan: &Plan, report: &Report) -> Value {
         "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
         "tensors": plan.tensors().count(),
         "bytes": report.bytes,
+        "unchecked_tensors": report.unchecked.tensors,
+        "unchecked_bytes": report.unchecked.bytes,
         "seconds": seconds,
         "gb_per_second": report.bytes as f64 / seconds.max(1e-9) / 1e9,
     })

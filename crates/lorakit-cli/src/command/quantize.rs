@@ -27,6 +27,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
         requantize: args.requantize,
         max_shard: args.max_shard_size,
         pre: args.mixing.pre.clone(),
+        check_finite: args.check_finite,
         mode: common.read_mode(),
     };
     let quantize = quantize::plan(&options, &Bar::unseen())?;
@@ -90,6 +91,7 @@ fn summary(quantize: &Quantize, report: &Report, args: &args::Quantize, ui: &Ui)
         if let Some(source) = &args.model {
             let _ = writeln!(text, "quantised `{}`: {}", source.display(), counts(&quantize.chosen));
         }
+        text.push_str(&planned::unchecked(report, args.check_finite));
         if ui.verbose {
             text.push_str(&table(&quantize.chosen));
         }

@@ -40,38 +40,10 @@ impl Factors {
 /// As [`Factors::load`].
 pub(crate) fn matrix(tensor: &TensorRef) -> Result<Array2<f64>> {
     let (rows, cols) = tensor.info().rows_cols();
-    let values = finite(tensor)?;
+    let values = tensor.finite_values()?;
     let values: Vec<f64> = values.into_iter().map(f64::from).collect();
     Array2::from_shape_vec((rows, cols), values)
         .map_err(|_| Error::corrupt("is no matrix").tensor(&tensor.info().name).at(tensor.path()))
-}
-
-/// The values of a tensor, all of them numbers.
-///
-/// # Errors
-/// As [`Factors::load`].
-pub(crate) fn finite(tensor: &TensorRef) -> Result<Vec<f32>> {
-    let values = tensor.values()?;
-    match values.iter().find(|v| !v.is_finite()) {
-        None => Ok(values),
-        Some(&value) => Err(not_finite(tensor, value)),
-    }
-}
-
-/// Looks at every value, of which few are in memory at once.
-///
-/// # Errors
-/// As [`Factors::load`].
-pub(crate) fn check_finite(tensor: &TensorRef) -> Result<()> {
-    match tensor.scan()?.first_bad {
-        None => Ok(()),
-        Some(value) => Err(not_finite(tensor, value)),
-    }
-}
-
-fn not_finite(tensor: &TensorRef, value: f32) -> Error {
-    let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
-    error.tensor(&tensor.info().name).at(tensor.path())
 }
 
 /// The error of a decomposition, with the module it is about.

@@ -15,6 +15,7 @@ pub(crate) mod fuse;
 mod key;
 mod lycoris;
 mod pattern;
+mod twins;
 mod uniform;
 mod unpack;
 
@@ -31,6 +32,7 @@ pub(crate) use files::Files;
 pub use finding::{Finding, Severity};
 pub use format::Mapped;
 pub use pattern::Patterns;
+pub(crate) use twins::repeated;
 
 use crate::{Error, ErrorKind, Result, TensorRef};
 

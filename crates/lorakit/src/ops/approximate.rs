@@ -6,7 +6,7 @@ use lorakit_linalg::projection_residual;
 use ndarray::{Array2, ArrayView2, Axis as Dimension};
 use rayon::prelude::*;
 
-use crate::adapter::factors::{Factors, finite, matrix};
+use crate::adapter::factors::{Factors, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
 use crate::memory::Shelf;
@@ -135,7 +135,7 @@ impl DoraDelta {
             scale: *scale,
             b: load(b)?,
             a: load(a)?,
-            magnitude: finite(magnitude)?.into_iter().map(f64::from).collect(),
+            magnitude: magnitude.finite_values()?.into_iter().map(f64::from).collect(),
         }))
     }
 }
@@ -152,6 +152,7 @@ impl Panels for DoraDelta {
             let end = (start + PANEL).min(rows);
             let values = &mut values[..(end - start) * cols];
             self.weight.decode((start * cols) as u64..(end * cols) as u64, values)?;
+            self.weight.refuse_non_finite((start * cols) as u64, values)?;
             let w = ArrayView2::from_shape((end - start, cols), values)
                 .map_err(|_| Error::corrupt("is no matrix").tensor(&self.weight.info().name))?
                 .mapv(f64::from);

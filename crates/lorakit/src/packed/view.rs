@@ -127,4 +127,8 @@ impl TensorSource for PackedView {
         let (Part::Stored(stored) | Part::Packed(stored, _)) = self.parts[index];
         self.stored.path_of(stored)
     }
+
+    fn is_computed(&self, index: usize) -> bool {
+        matches!(self.parts[index], Part::Packed(..))
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use lorakit_quant::fp8;
-use lorakit_tensor::DType;
+use lorakit_quant::{all_finite, fp8};
+use lorakit_tensor::{DType, Origin};
 
 use super::factor::LoadedTerm;
 use super::largest::Largest;
@@ -11,6 +11,7 @@ use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;
 use super::store::Store;
 use super::{LowRank, kernel};
+use crate::tensor_ref::{first_bad, place};
 use crate::{Error, ErrorKind, Result};
 
 /// Values worked on at once; three such buffers of f32 fit a second-level cache.
@@ -21,7 +22,6 @@ const WIDE: usize = 1 << 17;
 /// A recipe with its factors in memory.
 pub(super) struct Prepared<'a> {
     compute: &'a Compute,
-    name: &'a str,
     store: Store<'a>,
     terms: Vec<LoadedTerm>,
     dora_terms: Vec<LoadedTerm>,
@@ -62,7 +62,6 @@ impl<'a> Prepared<'a> {
         let load = |terms: &[LowRank]| terms.iter().map(LowRank::load).collect::<Result<Vec<_>>>();
         let mut prepared = Prepared {
             compute,
-            name,
             store: Store::new(compute, out_dtype, name)?,
             terms: load(&compute.terms)?,
             dora_terms: Vec::new(),
@@ -72,13 +71,13 @@ impl<'a> Prepared<'a> {
         };
         if let Some(dora) = &compute.dora {
             prepared.dora_terms = load(&dora.terms)?;
-            prepared.magnitude = dora.magnitude.values()?;
+            prepared.magnitude = dora.magnitude.finite_values()?;
             if dora.axis == Axis::Column {
                 prepared.column_factor = prepared.column_factors()?;
             }
         }
         for replaced in &compute.replaced {
-            let values = replaced.tensor.values()?;
+            let values = replaced.tensor.finite_values()?;
             let rows = replaced.rows.iter().zip(values.chunks_exact(compute.cols.max(1)));
             prepared.replaced.extend(rows.map(|(&row, values)| (row, values.to_vec())));
         }
@@ -94,6 +93,10 @@ impl<'a> Prepared<'a> {
         for rows in self.pieces(0..self.compute.rows) {
             self.add_deltas(&self.dora_terms, &rows, &mut scratch)?;
             let Scratch { before, delta, .. } = &scratch;
+            // Here it is known where the value stands; in the norm of a whole column it is not.
+            if !all_finite(before) {
+                return Err(self.no_number(&rows, before));
+            }
             for (w, d) in before.chunks_exact(cols).zip(delta.chunks_exact(cols)) {
                 for ((square, w), d) in squares.iter_mut().zip(w).zip(d) {
                     *square += f64::from(w + d).powi(2);
@@ -165,6 +168,8 @@ impl<'a> Prepared<'a> {
 
     /// Fills `scratch.sum` with the rows of the output, and `before` and `delta` with what they come from. `room` is
     /// for their bytes.
+    ///
+    /// Every recipe's values pass through here, and none that is NaN or infinite gets through.
     fn sum(&self, rows: &Range<usize>, scratch: &mut Scratch, room: &mut [u8]) -> Result<()> {
         let (compute, cols) = (self.compute, self.compute.cols);
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
@@ -179,12 +184,11 @@ impl<'a> Prepared<'a> {
             true => kernel::add(sum, before, delta),
             false => {
                 sum.copy_from_slice(before);
-                kernel::all_finite(before)
+                all_finite(before)
             }
         };
         if !finite {
-            let error = self.non_finite(rows, before, compute.base.info().dtype.name(), "holds");
-            return Err(error.at(compute.base.path()));
+            return Err(self.no_number(rows, sum));
         }
         if let Some(dora) = &compute.dora {
             match dora.axis {
@@ -201,6 +205,10 @@ impl<'a> Prepared<'a> {
         if compute.plus != 0.0 {
             sum.iter_mut().chain(&mut *before).for_each(|v| *v += compute.plus);
         }
+        // A norm may be zero, and anything that is added may lead beyond f32.
+        if (compute.dora.is_some() || compute.plus != 0.0) && !all_finite(sum) {
+            return Err(self.no_number(rows, sum));
+        }
         if compute.dora.is_some() || !self.replaced.is_empty() {
             delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
         }
@@ -210,21 +218,21 @@ impl<'a> Prepared<'a> {
     fn piece(&self, rows: &Range<usize>, scratch: &mut Scratch, out: &mut [u8]) -> Result<Retention> {
         let (compute, cols) = (self.compute, self.compute.cols);
         self.sum(rows, scratch, out)?;
-        let Scratch { before, delta, sum, scales, .. } = scratch;
+        let Scratch { before, delta, sum, scales, .. } = &mut *scratch;
         self.store.put(rows, cols, sum, out, scales);
         let retention = match compute.edits() {
             true => {
-                let (mut kept, mut whole, moved, unchanged) = kernel::retained(before, sum, delta);
-                if !(kept + whole).is_finite() && kernel::all_finite(sum) {
-                    (kept, whole) = kernel::retained_wide(before, sum, delta);
+                let mut retention = kernel::retained(before, sum, delta);
+                if !retention.is_finite() && all_finite(sum) {
+                    kernel::retained_wide(before, sum, delta, &mut retention);
                 }
-                Retention { kept, whole, moved, unchanged }
+                retention
             }
             false => Retention::default(),
         };
-        // A value that is not finite makes the sum so; only then (or without one) is every value looked at.
-        if (!compute.edits() || !retention.kept.is_finite()) && !kernel::all_finite(sum) {
-            return Err(self.non_finite(rows, sum, self.store.name(), "the output would hold"));
+        // A value that is not finite makes the sums so; only then (or without them) is every value looked at.
+        if (!compute.edits() || !retention.is_finite()) && !all_finite(sum) {
+            return Err(self.not_storable(rows, scratch, out)?);
         }
         Ok(retention)
     }
@@ -245,12 +253,45 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    fn non_finite(&self, rows: &Range<usize>, values: &[f32], stored: &str, who: &str) -> Error {
-        let at = values.iter().position(|v| !v.is_finite()).unwrap_or(0);
-        let cols = self.compute.cols.max(1);
-        let (row, col, value) = (rows.start + at / cols, at % cols, values[at]);
-        let message = format!("{who} {value} at row {row}, column {col} ({stored})");
-        Error::new(ErrorKind::NonFinite, message).tensor(self.name)
+    /// The error about `sum`, the rows `rows`, in which there is a NaN or an infinity: the base's, or what came of it.
+    #[cold]
+    fn no_number(&self, rows: &Range<usize>, sum: &[f32]) -> Error {
+        let (base, first) = (&self.compute.base, (rows.start * self.compute.cols) as u64);
+        let mut values = vec![0.0; sum.len()];
+        let read = base.decode(first..first + sum.len() as u64, &mut values);
+        if let Err(of_base) = read.and_then(|()| base.refuse_non_finite(first, &values)) {
+            return of_base;
+        }
+        let (at, value) = first_bad(sum).unwrap_or_default();
+        let how = match self.compute.edits() {
+            true => "when the deltas are added, which are too large for it".to_string(),
+            false => format!("when it is multiplied by {}", self.compute.times),
+        };
+        self.comes_to(first + at, |place| format!("comes to {value} {place} {how}"))
+    }
+
+    /// The error about the rows `rows`, of which the stored type makes a NaN or an infinity that is in `scratch.sum`.
+    #[cold]
+    fn not_storable(&self, rows: &Range<usize>, scratch: &mut Scratch, room: &mut [u8]) -> Result<Error> {
+        let stored = std::mem::take(&mut scratch.sum);
+        self.sum(rows, scratch, room)?;
+        // Of values that share a scale, the largest is to blame.
+        let bad = stored.iter().zip(&scratch.sum).enumerate().filter(|(_, (stored, _))| !stored.is_finite());
+        let largest = bad.max_by(|(_, (_, x)), (_, (_, y))| x.abs().total_cmp(&y.abs()));
+        let (at, value) = largest.map_or((0, 0.0), |(at, (_, value))| (at as u64, *value));
+        let (compute, stored_as) = (self.compute, self.store.description());
+        let as_stored = !compute.edits() && compute.times == 1.0 && compute.plus == 0.0;
+        let verb = if as_stored { "holds" } else { "comes to" };
+        let first = (rows.start * compute.cols) as u64;
+        let message = |place: &str| format!("{verb} {value:e} {place}, which {stored_as} cannot hold");
+        Ok(self.comes_to(first + at, message))
+    }
+
+    /// An error about value `element` of the output, with the file, name and place that it comes from.
+    fn comes_to(&self, element: u64, message: impl FnOnce(&str) -> String) -> Error {
+        let Origin { path, info, element } = self.compute.base.origin(element);
+        let message = message(&place(&info.shape, element));
+        Error::new(ErrorKind::NonFinite, message).tensor(&info.name).at(path)
     }
 }
 

@@ -104,6 +104,10 @@ impl TensorSource for Computed {
     fn path_of(&self, _: usize) -> &Path {
         self.inputs.first().map_or(Path::new(""), TensorRef::path)
     }
+
+    fn is_computed(&self, _: usize) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for Computed {

@@ -70,6 +70,10 @@ impl TensorSource for Decoded {
     fn path_of(&self, _: usize) -> &Path {
         self.tensor.path()
     }
+
+    fn is_computed(&self, _: usize) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::ops::Range;
 use lorakit_quant::codec;
 
 use super::RowOrder;
+use crate::tensor_ref::first_bad;
 use crate::{Result, TensorRef};
 
 /// A matrix inside a stored tensor. Every layout in use (transposed factors, stacked experts, interleaved
@@ -89,10 +90,20 @@ impl Factor {
         self.transposed().take_rows(start, count, step).transposed()
     }
 
+    /// Which value of the tensor stands in that row and column of the view.
+    pub(super) fn element(&self, row: usize, col: usize) -> usize {
+        let row = match &self.gathered {
+            Some((order, _)) => order.sources(row..row + 1).next().map_or(row, |source| source.start),
+            None => row,
+        };
+        self.offset + row * self.row_stride + col * self.col_stride
+    }
+
     /// Loads the view, row-major.
     ///
     /// # Errors
-    /// If the tensor cannot be read or its dtype not decoded.
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for NaN and infinity; if the tensor cannot be read or its
+    /// dtype not decoded.
     pub fn load(&self) -> Result<Vec<f32>> {
         if let Some((order, beneath)) = &self.gathered {
             let plain = Factor { rows: *beneath, gathered: None, ..self.clone() }.load()?;
@@ -133,7 +144,13 @@ impl Factor {
                 }
             }
         }
-        Ok(out)
+        match first_bad(&out) {
+            None => Ok(out),
+            Some((at, value)) => {
+                let at = at as usize;
+                Err(tensor.holds(self.element(at / cols, at % cols) as u64, value))
+            }
+        }
     }
 }
 

@@ -6,6 +6,8 @@
 
 use multiversion::multiversion;
 
+use super::retention::Retention;
+
 /// Columns that are computed together.
 pub(super) const LANES: usize = 16;
 /// Rows that share one pass over `A`.
@@ -76,21 +78,15 @@ fn add_scaled(out: &mut [f32], sum: &[f32; LANES], scale: f32) {
     out.iter_mut().zip(sum).for_each(|(x, y)| *x += scale * y);
 }
 
-/// `out[i] = w[i] + delta[i]`. Returns whether every `w` is finite.
+/// `out[i] = w[i] + delta[i]`. Returns whether every sum is finite, which it is only if `w` and `delta` are.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn add(out: &mut [f32], w: &[f32], delta: &[f32]) -> bool {
     let mut bad = 0;
     for ((o, &w), &d) in out.iter_mut().zip(w).zip(delta) {
-        bad |= not_finite(w);
         *o = w + d;
+        bad |= not_finite(*o);
     }
     bad == 0
-}
-
-/// Whether every value is finite.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub(crate) fn all_finite(values: &[f32]) -> bool {
-    values.iter().fold(0, |bad, &v| bad | not_finite(v)) == 0
 }
 
 /// 1 for a NaN or an infinity, else 0: without a branch, so that loops over it are vectorised.
@@ -100,17 +96,18 @@ fn not_finite(value: f32) -> u32 {
     u32::from(value.to_bits() & EXPONENT == EXPONENT)
 }
 
-/// `(<after - before, delta>, <delta, delta>, values with a delta, of those the ones left unchanged)`.
+/// What is left of `delta`, added to `before`, in what is stored, `after`.
 ///
-/// The first is not finite if a value of `after` is not.
+/// Its sums are not finite if a value of `after` is not, or if squares are beyond f32.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f64, u64, u64) {
+pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> Retention {
     // f32 lanes over short pieces, f64 over the pieces: fast, and exact enough for a ratio.
     const PIECE: usize = 64 * LANES;
-    let (mut kept, mut whole, mut moved, mut same) = (0f64, 0f64, 0u64, 0u64);
+    let mut sums = Retention::default();
     for ((before, after), delta) in before.chunks(PIECE).zip(after.chunks(PIECE)).zip(delta.chunks(PIECE)) {
         let mut k = [0f32; LANES];
         let mut w = [0f32; LANES];
+        let mut b = [0f32; LANES];
         let mut m = [0u32; LANES];
         let mut s = [0u32; LANES];
         let full = delta.len() / LANES * LANES;
@@ -121,6 +118,7 @@ pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f6
                 let d = delta[l];
                 k[l] += (after[l] - before[l]) * d;
                 w[l] += d * d;
+                b[l] += before[l] * before[l];
                 m[l] += u32::from(d != 0.0);
                 s[l] += u32::from((d != 0.0) & (after[l] == before[l]));
             }
@@ -129,24 +127,28 @@ pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f6
             let (d, lane) = (delta[l], l - full);
             k[lane] += (after[l] - before[l]) * d;
             w[lane] += d * d;
+            b[lane] += before[l] * before[l];
             m[lane] += u32::from(d != 0.0);
             s[lane] += u32::from((d != 0.0) & (after[l] == before[l]));
         }
-        kept += k.iter().map(|&x| f64::from(x)).sum::<f64>();
-        whole += w.iter().map(|&x| f64::from(x)).sum::<f64>();
-        moved += m.iter().map(|&x| u64::from(x)).sum::<u64>();
-        same += s.iter().map(|&x| u64::from(x)).sum::<u64>();
+        sums.kept += k.iter().map(|&x| f64::from(x)).sum::<f64>();
+        sums.whole += w.iter().map(|&x| f64::from(x)).sum::<f64>();
+        sums.base += b.iter().map(|&x| f64::from(x)).sum::<f64>();
+        sums.moved += m.iter().map(|&x| u64::from(x)).sum::<u64>();
+        sums.unchanged += s.iter().map(|&x| u64::from(x)).sum::<u64>();
     }
-    (kept, whole, moved, same)
+    sums
 }
 
-/// The first two results of [`retained`] for values whose squares are beyond f32.
-pub(super) fn retained_wide(before: &[f32], after: &[f32], delta: &[f32]) -> (f64, f64) {
-    let values = before.iter().zip(after).zip(delta);
-    values.fold((0.0, 0.0), |(kept, whole), ((&before, &after), &delta)| {
-        let (change, delta) = (f64::from(after) - f64::from(before), f64::from(delta));
-        (kept + change * delta, whole + delta * delta)
-    })
+/// Takes the sums of [`retained`] anew, for values whose squares are beyond f32.
+pub(super) fn retained_wide(before: &[f32], after: &[f32], delta: &[f32], sums: &mut Retention) {
+    (sums.kept, sums.whole, sums.base) = (0.0, 0.0, 0.0);
+    for ((&before, &after), &delta) in before.iter().zip(after).zip(delta) {
+        let (before, delta) = (f64::from(before), f64::from(delta));
+        sums.kept += (f64::from(after) - before) * delta;
+        sums.whole += delta * delta;
+        sums.base += before * before;
+    }
 }
 
 #[cfg(test)]
@@ -172,7 +174,30 @@ mod tests {
 
     #[test]
     fn retention_counts_what_rounding_kept() {
-        let (kept, whole, moved, same) = retained(&[1.0, 1.0, 1.0], &[1.5, 1.0, 1.0], &[0.5, 0.25, 0.0]);
-        assert_eq!((kept, whole, moved, same), (0.25, 0.3125, 2, 1));
+        let sums = retained(&[1.0, 1.0, 1.0], &[1.5, 1.0, 1.0], &[0.5, 0.25, 0.0]);
+        let expected = Retention { kept: 0.25, whole: 0.3125, base: 3.0, moved: 2, unchanged: 1 };
+        assert_eq!(sums, expected);
+    }
+
+    #[test]
+    fn large_squares_are_summed_in_f64() {
+        let (before, delta) = ([1e25, 1.0], [1e20, 0.0]);
+        let mut sums = retained(&before, &[1e25 + 1e20, 1.0], &delta);
+        assert!(!sums.is_finite());
+        retained_wide(&before, &[1e25 + 1e20, 1.0], &delta, &mut sums);
+        assert!(sums.is_finite() && sums.moved == 1);
+        assert!((sums.base / 1e50 - 1.0).abs() < 1e-6 && (sums.whole / 1e40 - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn sums_that_are_no_numbers_are_seen() {
+        let mut out = [0.0; 3];
+        assert!(add(&mut out, &[1.0, 2.0, 3.0], &[0.5, 0.0, -3.0]));
+        assert_eq!(out, [1.5, 2.0, 0.0]);
+        for (w, d) in
+            [(f32::NAN, 1.0), (1.0, f32::INFINITY), (f32::INFINITY, f32::NEG_INFINITY), (3e38, 3e38)]
+        {
+            assert!(!add(&mut out, &[1.0, w, 1.0], &[1.0, d, 1.0]));
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod compute;
 mod computed;
+mod copy;
 mod decoded;
 mod digest;
 mod factor;
@@ -20,6 +21,7 @@ mod progress;
 mod recipe;
 mod reshape;
 mod retention;
+mod retyped;
 mod rows;
 mod run;
 mod shards;
@@ -35,10 +37,10 @@ use lorakit_tensor::{Reader, TensorInfo};
 
 pub(crate) use compute::Panel;
 pub(crate) use computed::Inputs;
+pub use copy::Unchecked;
 pub use digest::{DataDigest, FileDigest};
 pub use factor::{Factor, LowRank};
 pub use float8::Fp8;
-pub(crate) use kernel::all_finite;
 pub use pack::{Packed, Packer, Part};
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
@@ -112,6 +114,8 @@ pub struct Plan {
     side_files: Vec<SideFile>,
     digests: Vec<FileDigest>,
     data_digests: Vec<DataDigest>,
+    /// Whether copies are searched for NaN and infinity.
+    check_copies: bool,
 }
 
 impl Plan {
@@ -164,8 +168,18 @@ impl Plan {
             }
         };
         let (digests, data_digests) = (Vec::new(), Vec::new());
-        let reader = reader.clone();
-        Ok(Plan { target, replace, reader, container, files, side_files, digests, data_digests })
+        let (reader, check_copies) = (reader.clone(), false);
+        Ok(Plan {
+            target,
+            replace,
+            reader,
+            container,
+            files,
+            side_files,
+            digests,
+            data_digests,
+            check_copies,
+        })
     }
 
     /// Has the run fill in `digests`, whose places stand in the metadata given to [`Self::new`].

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use lorakit_tensor::{Extent, Result as TensorResult, TensorInfo, TensorSource};
+use lorakit_tensor::{Extent, Origin, Result as TensorResult, TensorInfo, TensorSource};
 
 use super::Factor;
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -124,6 +124,12 @@ impl Piece {
         Ok(())
     }
 
+    /// Which value of its tensor stands in that row and column of the mosaic, if one does.
+    fn element(&self, row: usize, col: usize) -> Option<usize> {
+        let (row, col) = (row.checked_sub(self.row)?, col.checked_sub(self.col)?);
+        (row < self.view.rows && col < self.view.cols).then(|| self.view.element(row, col))
+    }
+
     /// The stored bytes that are the whole mosaic's, if it is nothing else.
     fn whole(&self, mosaic: &Mosaic) -> Option<u64> {
         let covers = (self.row, self.col, self.view.cols) == (0, 0, mosaic.cols)
@@ -175,6 +181,20 @@ impl TensorSource for Mosaic {
 
     fn path_of(&self, _: usize) -> &Path {
         self.pieces[0].tensor.path()
+    }
+
+    fn is_computed(&self, _: usize) -> bool {
+        self.pieces.iter().any(|piece| piece.tensor.is_computed())
+    }
+
+    fn origin(&self, index: usize, element: u64) -> Origin<'_> {
+        let cols = self.cols.max(1);
+        let (row, col) = (element as usize / cols, element as usize % cols);
+        let stored = self.pieces.iter().find_map(|p| Some((p, p.element(row, col)?)));
+        match stored {
+            Some((piece, element)) => piece.tensor.origin(element as u64),
+            None => Origin { path: self.path_of(index), info: &self.info[0], element },
+        }
     }
 }
 

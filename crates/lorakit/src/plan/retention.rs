@@ -9,6 +9,8 @@ pub struct Retention {
     pub kept: f64,
     /// `<D, D>`
     pub whole: f64,
+    /// `<W, W>`, of all values of the edited tensors.
+    pub base: f64,
     /// Values with a delta that is not zero.
     pub moved: u64,
     /// Of those, the ones whose stored value did not change.
@@ -26,10 +28,21 @@ impl Retention {
         if self.moved == 0 { 0.0 } else { self.unchanged as f64 / self.moved as f64 }
     }
 
+    /// `||D|| / ||W||`: how large the delta is against what it is added to. `None` if that is zero.
+    pub fn strength(&self) -> Option<f64> {
+        (self.base > 0.0).then(|| (self.whole / self.base).sqrt())
+    }
+
+    /// Whether the sums are numbers.
+    pub(super) fn is_finite(&self) -> bool {
+        (self.kept + self.whole + self.base).is_finite()
+    }
+
     /// Adds the sums of other values.
     pub fn add(&mut self, other: Retention) {
         self.kept += other.kept;
         self.whole += other.whole;
+        self.base += other.base;
         self.moved += other.moved;
         self.unchanged += other.unchanged;
     }

@@ -6,17 +6,19 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lorakit_quant::Codec;
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Staged};
 use lorakit_tensor::{Checkpoint, MAX_SIDE_BYTES, ReadMode, Reader, TensorInfo, TensorSource};
 use rayon::prelude::*;
 
 use super::compute::Scratch;
+use super::copy::{self, Unchecked};
 use super::digest::{FileDigest, Subtree};
 use super::job::{Job, Late, Place};
 use super::{
-    Container, Content, OutputFile, Plan, Progress, Recipe, Retention, SideFile, Target, TensorRetention,
-    go_on,
+    Container, Content, OutputFile, OutputTensor, Plan, Progress, Recipe, Retention, SideFile, Target,
+    TensorRetention, go_on,
 };
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -43,6 +45,8 @@ pub struct Report {
     pub kept: Option<PathBuf>,
     /// Staged names of this output that another machine left, or this one before a restart.
     pub leftovers: Vec<PathBuf>,
+    /// What was copied without a look at its values.
+    pub unchecked: Unchecked,
 }
 
 /// An output that is complete and not yet published; dropped, it is gone.
@@ -88,12 +92,12 @@ pub(super) struct Task<'p> {
 }
 
 enum Part<'p> {
-    /// Bytes `start..end` of a copied tensor.
-    Bytes(&'p TensorRef, u64, u64),
+    /// Bytes `start..end` of a copied tensor, and what looks at their values.
+    Bytes(&'p TensorRef, Option<&'static dyn Codec>, u64, u64),
     /// Rows `start..end` of a computed tensor.
     Rows(usize, usize),
     /// A tensor whose bytes are given.
-    Given(&'p [u8]),
+    Given(&'p OutputTensor, &'p [u8]),
     /// Bytes of an input whose digest is wanted.
     Digest(&'p FileDigest, Range<u64>),
 }
@@ -135,8 +139,8 @@ impl Plan {
     /// Writes the output on `threads` threads (0: one for each core) beside its place.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in an edited tensor, [`ErrorKind::Interrupted`] if
-    /// `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
+    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in a tensor that is computed, or that is copied and
+    /// [checked](Self::checking_copies), [`ErrorKind::Interrupted`] if `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
     pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         self.stage(threads, progress).map_err(|error| match error.kind() {
             ErrorKind::Interrupted => error,
@@ -195,8 +199,10 @@ impl Plan {
         drop(outputs);
         self.reopen(staged.path())?;
         go_on(progress, "anything was published")?;
+        let unchecked = self.unchecked();
         let (elapsed, retention) = (start.elapsed(), done.retention);
-        let report = Report { bytes, elapsed, retention, replaced, kept: None, leftovers: Vec::new() };
+        let report =
+            Report { bytes, elapsed, retention, replaced, kept: None, leftovers: Vec::new(), unchecked };
         Ok(Written { report, staged, reader: self.reader.clone(), start })
     }
 
@@ -312,15 +318,16 @@ impl Plan {
             for (offset, tensor) in &output.tensors {
                 match &tensor.recipe {
                     Recipe::Copy(source) => {
-                        let len = tensor.info.byte_len();
-                        for start in (0..len).step_by(COPY as usize) {
-                            let part = Part::Bytes(source, start, (start + COPY).min(len));
+                        let (len, checker) = (tensor.info.byte_len(), self.checker(source));
+                        let step = copy::whole_blocks(source.info().dtype, COPY);
+                        for start in (0..len).step_by(step as usize) {
+                            let part = Part::Bytes(source, checker, start, (start + step).min(len));
                             tasks.push(Task { job: 0, file, offset: offset + start, part });
                         }
                     }
                     Recipe::Part { .. } => {}
                     Recipe::Bytes(bytes) => {
-                        tasks.push(Task { job: 0, file, offset: *offset, part: Part::Given(bytes) });
+                        tasks.push(Task { job: 0, file, offset: *offset, part: Part::Given(tensor, bytes) });
                     }
                     Recipe::Compute(compute) => {
                         let step = (PANEL / compute.cols.max(1)).max(1).next_multiple_of(4);
@@ -374,11 +381,17 @@ fn run_task<'p>(
 ) -> Result<(Outcome, u64)> {
     let output = &outputs[task.file];
     match &task.part {
-        &Part::Bytes(source, start, end) => {
-            copy(source, start, end, output, task.offset)?;
+        &Part::Bytes(source, checker, start, end) => {
+            match checker {
+                Some(checker) => {
+                    copy::copy_checked(source, checker, (start, end), output, task.offset)?;
+                }
+                None => copy::copy(source, start, end, output, task.offset)?,
+            }
             Ok((Outcome::Written, end - start))
         }
-        &Part::Given(bytes) => {
+        &Part::Given(tensor, bytes) => {
+            copy::check_given(tensor, bytes)?;
             output.write_at(bytes, task.offset)?;
             Ok((Outcome::Written, bytes.len() as u64))
         }
@@ -412,21 +425,6 @@ fn write_side_file(side: &SideFile, folder: &Path) -> Result<()> {
                 .and_then(|mut output| std::io::copy(&mut input.take(MAX_SIDE_BYTES), &mut output))
                 .map_err(fail)?;
         }
-    }
-    Ok(())
-}
-
-fn copy(source: &TensorRef, start: u64, end: u64, output: &publish::OutputFile, offset: u64) -> Result<()> {
-    if let Some(mut extent) = source.extent() {
-        extent.offset += start;
-        if output.copy_at(extent, end - start, offset)? {
-            return Ok(());
-        }
-    }
-    const PIECE: u64 = 4 << 20;
-    for from in (start..end).step_by(PIECE as usize) {
-        let bytes = source.read(from..(from + PIECE).min(end))?;
-        output.write_at(&bytes, offset + (from - start))?;
     }
     Ok(())
 }

@@ -11,6 +11,9 @@ use super::pack::Packed;
 use super::recipe::{Compute, Importance};
 use crate::{Error, ErrorKind, Result};
 
+/// From here on an F16 is infinite.
+const F16_END: f32 = 65520.0;
+
 /// The form in which a computed tensor is stored.
 pub(super) enum Store<'a> {
     /// Blocks of one type.
@@ -64,11 +67,14 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// What a reader is told that the values are stored as.
-    pub(super) fn name(&self) -> &'static str {
+    /// What must be able to hold the values, for messages.
+    pub(super) fn description(&self) -> String {
         match self {
-            Store::Blocks { encoder, .. } => encoder.dtype().name(),
-            Store::Packed { packed, .. } => packed.packing.name(),
+            Store::Blocks { encoder, .. } => encoder.dtype().name().into(),
+            Store::Packed { packed, .. } if packed.dtype == DType::F16 => {
+                format!("{}, which is read as F16,", packed.packing.name())
+            }
+            Store::Packed { packed, .. } => packed.packing.name().into(),
         }
     }
 
@@ -93,6 +99,9 @@ impl<'a> Store<'a> {
             Store::Packed { packed, largest } => {
                 let largest = largest.as_ref().map_or(0.0, Largest::so_far);
                 packed.packing.encode(cols, largest, values, out, scales);
+                if packed.dtype == DType::F16 {
+                    values.iter_mut().filter(|v| v.abs() >= F16_END).for_each(|v| *v *= f32::INFINITY);
+                }
             }
         }
     }
@@ -134,5 +143,45 @@ fn put_weighted(
             &mut out[run.start * row_bytes..run.end * row_bytes],
         );
         start = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stack of experts is encoded as each of them alone, wherever a panel begins and ends.
+    #[test]
+    fn each_expert_has_its_own_importances() {
+        const COLS: usize = 256;
+        const EACH: usize = 3;
+        let number = |i: usize| ((i * 2_654_435_761) % 1000) as f32 / 500.0 - 1.0;
+        let values: Vec<f32> = (0..2 * EACH * COLS).map(number).collect();
+        let of_column = |i: usize| if (i < COLS) == (i % COLS < COLS / 2) { 100.0 } else { 0.01 };
+        let importances: Vec<f32> = (0..2 * COLS).map(of_column).collect();
+        let encoder = encoder(DType::Q4_K).unwrap();
+        let row_bytes = DType::Q4_K.byte_len(COLS as u64).unwrap() as usize;
+        let mut alone = vec![0; 2 * EACH * row_bytes];
+        let experts = values.chunks(EACH * COLS).zip(alone.chunks_mut(EACH * row_bytes));
+        for ((values, out), importance) in experts.zip(importances.chunks(COLS)) {
+            encoder.encode_weighted(values, importance, out);
+        }
+        let swapped = {
+            let mut out = vec![0; EACH * row_bytes];
+            encoder.encode_weighted(&values[EACH * COLS..], &importances[..COLS], &mut out);
+            out
+        };
+        assert_ne!(swapped, alone[EACH * row_bytes..], "importances matter");
+
+        let importance = Importance { values: importances.into(), rows_each: EACH };
+        for panels in [vec![0..6], vec![0..2, 2..5, 5..6], vec![0..3, 3..6]] {
+            let mut out = vec![0; alone.len()];
+            for rows in panels {
+                let values = &values[rows.start * COLS..rows.end * COLS];
+                let out = &mut out[rows.start * row_bytes..rows.end * row_bytes];
+                put_weighted(encoder, &importance, &rows, COLS, values, out);
+            }
+            assert_eq!(out, alone);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use lorakit_tensor::{Extent, Result as TensorResult, TensorInfo, TensorSource};
+use lorakit_tensor::{Extent, Origin, Result as TensorResult, TensorInfo, TensorSource};
 
 use super::RowOrder;
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -48,8 +48,11 @@ impl TensorRef {
             start += part.order.len();
             part
         });
-        let rows = Rows { parts: parts.collect(), info: [TensorInfo { shape, ..first }], row_bytes };
-        Ok(TensorRef::new(Arc::new(rows), 0))
+        let parts: Vec<Part> = parts.collect();
+        let known = parts.iter().all(|part| part.tensor.is_known_finite());
+        let rows = Rows { parts, info: [TensorInfo { shape, ..first }], row_bytes };
+        let tensor = TensorRef::new(Arc::new(rows), 0);
+        Ok(if known { tensor.known_finite() } else { tensor })
     }
 }
 
@@ -108,5 +111,19 @@ impl TensorSource for Rows {
 
     fn path_of(&self, _: usize) -> &Path {
         self.parts[0].tensor.path()
+    }
+
+    fn is_computed(&self, _: usize) -> bool {
+        self.parts.iter().any(|part| part.tensor.is_computed())
+    }
+
+    fn origin(&self, index: usize, element: u64) -> Origin<'_> {
+        let block = self.info[0].dtype.block();
+        let cols = (self.row_bytes / block.bytes as u64 * block.elements as u64).max(1);
+        let row = (element / cols) as usize;
+        match self.runs(row..row + 1).next() {
+            Some((tensor, source)) => tensor.origin(source.start as u64 * cols + element % cols),
+            None => Origin { path: self.path_of(index), info: &self.info[0], element },
+        }
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 replace: args.output.force,
                 dtype,
                 max_shard: args.max_shard_size,
+                check_finite: args.output.check_finite,
                 mode: common.read_mode(),
             },
             &planning,
@@ -51,6 +52,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 replace: args.output.force,
                 dtype,
                 pre: args.pre.clone(),
+                check_finite: args.output.check_finite,
                 mode: common.read_mode(),
             };
             convert::hf_to_gguf(&options, &planning)?
@@ -80,6 +82,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     let mut text = String::new();
     if !ui.quiet {
         let _ = writeln!(text, "converted `{}`: {}", args.source.display(), decoded(&convert));
+        text.push_str(&planned::unchecked(&report, args.output.check_finite));
     }
     ui.result(&(text + &planned::wrote(&convert.plan, &report)))
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::inspect::{AdapterReport, Grid, ModuleReport};
+use lorakit::ops::inspect::{AdapterReport, FitReport, Grid, ModuleReport};
 
 use super::text::{self, field};
 use super::{grid, spectrum};
@@ -48,6 +48,9 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
                 ),
             },
         );
+        if fit.misfit.is_none() {
+            field(&mut text, "values", values(fit, report.non_finite()));
+        }
     }
     grid::render(&mut text, report);
     let outside: Vec<&str> =
@@ -67,6 +70,25 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
     }
     text::findings(&mut text, &report.findings, !report.norms);
     text
+}
+
+/// Whether a merge would refuse what the values are, as far as they were read.
+fn values(fit: &FitReport, non_finite: usize) -> String {
+    let unread = match fit.base_tensors.saturating_sub(fit.checked) {
+        0 => String::new(),
+        n => format!("; the {n} others of the base were not read"),
+    };
+    match non_finite {
+        0 => format!(
+            "finite in the adapter and in the {} that it adds to{unread}",
+            units::plural(fit.checked, "tensor")
+        ),
+        n => format!("a merge is refused: {} NaN or infinity{unread}", hold(n)),
+    }
+}
+
+fn hold(tensors: usize) -> String {
+    if tensors == 1 { "a tensor holds".into() } else { format!("{tensors} tensors hold") }
 }
 
 fn method(report: &AdapterReport) -> String {

@@ -44,7 +44,7 @@ fn adapter(r: &AdapterReport) -> Value {
         "task": r.task,
         "init": r.init,
         "values_read": r.norms,
-        "fit": r.fit.as_ref().map(fit),
+        "fit": r.fit.as_ref().map(|f| fit(f, r.non_finite())),
         "for": r.target.as_ref().map(target),
         "modules": r.modules.iter().map(module).collect::<Vec<_>>(),
         "saved": r.saved.iter().map(|s| json!({ "name": s.name, "shape": s.shape, "bytes": s.bytes })).collect::<Vec<_>>(),
@@ -68,10 +68,12 @@ fn module(m: &ModuleReport) -> Value {
     object
 }
 
-fn fit(f: &FitReport) -> Value {
+fn fit(f: &FitReport, non_finite: usize) -> Value {
     json!({
         "base": f.base.display().to_string(), "fits": f.misfit.is_none(), "misfit": f.misfit,
         "changed_tensors": f.changed, "base_tensors": f.base_tensors, "tied": f.tied,
+        "non_finite_tensors": non_finite, "checked_tensors": f.checked,
+        "unchecked_tensors": f.base_tensors.saturating_sub(f.checked),
     })
 }
 

@@ -11,7 +11,7 @@ use super::input::Aligned;
 use super::interference::{self, Interference};
 use super::stack::Stack;
 use super::{Against, CombineOptions, Combined, Method, Style, whole};
-use crate::adapter::factors::{Factors, finite, of_linalg};
+use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::memory::Shelf;
 use crate::ops::truncate::{Truncated, truncate_decomposed};
@@ -262,7 +262,9 @@ fn bias(module: &Module, aligned: &Aligned, scales: &[f64], scale: f64) -> Resul
     }
     let mut sum = vec![0.0; first.info().elements() as usize];
     for (bias, weight) in &biases {
-        sum.iter_mut().zip(finite(bias)?).for_each(|(sum, value)| *sum += weight / scale * f64::from(value));
+        sum.iter_mut()
+            .zip(bias.finite_values()?)
+            .for_each(|(sum, value)| *sum += weight / scale * f64::from(value));
     }
     let values: Vec<f32> = sum.into_iter().map(|v| v as f32).collect();
     let info = first.info();

@@ -26,7 +26,7 @@ use serde_json::json;
 pub use interference::Interference;
 pub use method::{METHODS, MajoritySign, Method, Mix, Style};
 
-use crate::adapter::{Adapter, Base, Finding, Module, Severity};
+use crate::adapter::{Adapter, Base, Finding, Module, Severity, repeated};
 use crate::ops::merge::described;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, writable_or_own};
@@ -195,6 +195,8 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     let aligned = input::align(&adapters, options)?;
     let mut notes = input::notes(&adapters, &aligned);
     notes.extend(of_saved(&adapters));
+    notes.extend(repeated(&adapters)?);
+    notes.extend(adapters.iter().filter_map(|(adapter, weight)| weightless(adapter, *weight)));
     let mut adapter = united(&adapters, options, progress)?;
     let computation = Computation::new(&adapters, options);
     let compute = |aligned: &Aligned| {
@@ -248,6 +250,13 @@ fn check(options: &CombineOptions) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Warns of an adapter that has no part in the result.
+fn weightless(adapter: &Adapter, weight: f64) -> Option<Finding> {
+    let message = "weight 0 adds nothing of its deltas";
+    let subject = adapter.path.display().to_string();
+    (weight == 0.0).then(|| Finding::new(Severity::Warning, "weight-zero", &subject, message))
 }
 
 fn of_saved(adapters: &[(Adapter, f64)]) -> Vec<Finding> {

@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayViewMut2, Axis};
 
 use super::input::Aligned;
 use crate::Result;
-use crate::adapter::factors::{Factors, finite, of_linalg};
+use crate::adapter::factors::{Factors, of_linalg};
 use crate::{Error, TensorRef};
 
 /// Products `scale * b * a` of one shape: those of the parts of an [`Aligned`], in their order.
@@ -71,7 +71,7 @@ impl Stack {
 }
 
 fn fill(mut place: ArrayViewMut2<'_, f64>, tensor: &TensorRef) -> Result<()> {
-    let values = finite(tensor)?;
+    let values = tensor.finite_values()?;
     if values.len() != place.len() {
         return Err(Error::corrupt("is no matrix").tensor(&tensor.info().name).at(tensor.path()));
     }

@@ -9,7 +9,7 @@ use super::keys::Keys;
 use super::tokenizer::tokenizer;
 
 /// The tensor that says how Llama 3 scales positions.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// Most values of [`ROPE_FACTORS`] that are read: half the size of a head.
 const MAX_ROPE_FACTORS: u64 = 4096;

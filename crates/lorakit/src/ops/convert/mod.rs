@@ -20,7 +20,7 @@ pub(crate) use to_gguf::is_sentence_piece;
 pub use to_gguf::{ToGgufOptions, hf_to_gguf};
 
 use crate::plan::{Container, Content, OutputTensor, Plan, Progress, SideFile, Target, go_on};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub struct ConvertOptions {
     pub dtype: Option<DType>,
     /// Largest shard, in bytes.
     pub max_shard: u64,
+    /// Search the tensors that are only copied for NaN and infinity too.
+    pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -84,6 +86,7 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     let side_files = model.rebuilt_files().to_vec();
     let target = Target::Folder(options.output.clone());
     let plan = Plan::new(target, options.replace, model.reader(), container, tensors, side_files)?;
+    let plan = plan.checking_copies(options.check_finite)?;
     Ok(Convert { plan, dtype, from })
 }
 
@@ -123,6 +126,9 @@ pub(crate) fn view(
     let mapped = tensors::hf_tensors(keys.architecture, metadata, gguf.tensors()).map_err(place)?;
     let view = Arc::new(view::HfView::new(Arc::clone(gguf), mapped));
     let dtype = dtype.unwrap_or_else(|| natural_dtype(view.tensors()));
+    if let Some(index) = gguf.find(files::ROPE_FACTORS) {
+        TensorRef::new(gguf.clone(), index).check_finite()?;
+    }
     let files = files::hf_files(metadata, gguf.as_ref(), dtype).map_err(place)?;
     let side_file =
         |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::Bytes(bytes) };

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, Extent, Result, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, Extent, Origin, Result, TensorInfo, TensorSource};
 
 use super::tensors::{HfTensor, RowMap};
 
@@ -86,5 +86,19 @@ impl TensorSource for HfView {
 
     fn path_of(&self, index: usize) -> &Path {
         self.gguf.path_of(self.mapped[index].source)
+    }
+
+    fn origin(&self, index: usize, element: u64) -> Origin<'_> {
+        let HfTensor { source, rows, .. } = &self.mapped[index];
+        let info = &self.tensors[index];
+        let element = match rows {
+            RowMap::Identity => element,
+            RowMap::Expert(expert) => *expert as u64 * info.elements() + element,
+            RowMap::Permuted(permutation) => {
+                let cols = info.rows_cols().1.max(1) as u64;
+                permutation.gguf_row((element / cols) as usize) as u64 * cols + element % cols
+            }
+        };
+        self.gguf.origin(*source, element)
     }
 }

@@ -1,13 +1,13 @@
 //! Two tensors side by side, a piece at a time.
 
-use lorakit_quant::{codec, encoder};
+use lorakit_quant::{all_finite, codec, encoder};
 use lorakit_tensor::DType;
 use multiversion::multiversion;
 use rayon::prelude::*;
 use std::ops::Range;
 
 use super::{Sums, go_on};
-use crate::plan::{Progress, all_finite};
+use crate::plan::Progress;
 use crate::{Result, TensorRef};
 
 /// Values that one task compares; a multiple of every block.

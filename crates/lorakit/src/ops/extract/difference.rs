@@ -81,7 +81,7 @@ impl Difference {
         let step = self.step();
         let cols = self.dim().1.max(1);
         let (mut m, mut rounding) = (Measured::default(), 0.0);
-        self.for_each_pair(|_, old, new| {
+        self.for_each_pair(|rows, old, new| {
             // Sums by row: one running sum of so many squares would be off by more than a good fit leaves.
             for (old, new) in old.chunks(cols).zip(new.chunks(cols)) {
                 let (mut base, mut delta, mut variance) = (0.0, 0.0, 0.0);
@@ -97,7 +97,7 @@ impl Difference {
             }
             match m.delta.is_finite() {
                 true => Ok(()),
-                false => Err(self.not_finite(old, new)),
+                false => Err(self.not_finite(rows.start, old, new)),
             }
         })?;
         let recast = self.base.info().dtype != self.tuned.info().dtype;
@@ -116,13 +116,11 @@ impl Difference {
         Step::of(self.tuned.info().dtype).filter(|_| !self.packed)
     }
 
-    fn not_finite(&self, old: &[f32], new: &[f32]) -> Error {
-        let bad = |tensor: &TensorRef, values: &[f32]| {
-            let value = values.iter().find(|v| !v.is_finite())?;
-            let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
-            Some(error.tensor(&tensor.info().name).at(tensor.path()))
-        };
-        bad(&self.tuned, new).or_else(|| bad(&self.base, old)).unwrap_or_else(|| {
+    /// The error about values from row `start` on, whose difference has no norm.
+    fn not_finite(&self, start: usize, old: &[f32], new: &[f32]) -> Error {
+        let first = ((self.rows.start + start) * self.cols) as u64;
+        let checked = self.tuned.refuse_non_finite(first, new);
+        checked.and_then(|()| self.base.refuse_non_finite(first, old)).err().unwrap_or_else(|| {
             let message = "differs from the base by more than f64 can square";
             Error::new(ErrorKind::NonFinite, message).tensor(&self.tuned.info().name).at(self.tuned.path())
         })

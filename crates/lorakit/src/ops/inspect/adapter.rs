@@ -146,6 +146,15 @@ pub struct FitReport {
     pub base_tensors: usize,
     /// Whether the base ties its embeddings.
     pub tied: bool,
+    /// Tensors of the base whose values were read and looked at for NaN and infinity: those to which it adds.
+    pub checked: usize,
+}
+
+impl AdapterReport {
+    /// Number of tensors, its own and those of the base that were read, that hold NaN or infinity: a merge refuses such.
+    pub fn non_finite(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.code == "non-finite").count()
+    }
 }
 
 pub(super) fn report(

@@ -1,18 +1,19 @@
 //! An adapter against its base: does every part have a home, and how large is each change.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use lorakit_tensor::Reader;
+use lorakit_tensor::{DType, Reader};
 
 use super::norm::norm_sq;
 use super::{FitReport, ModuleReport, go_on};
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
 use crate::plan::Progress;
+use crate::tensor_ref::first_bad;
 use crate::{ErrorKind, Model, Result, TensorRef};
 
 /// The outcome of [`with_base`].
@@ -43,6 +44,7 @@ pub(super) fn with_base(
         changed: 0,
         base_tensors: base.tensors().len(),
         tied: view.tied(),
+        checked: 0,
     };
     let edits = match fit::fit(&view, adapter, FitOptions::default()) {
         Ok(edits) => edits,
@@ -69,57 +71,141 @@ pub(super) fn with_base(
     changed.dedup();
     fit.changed = changed.len();
     findings.extend(tied(&base, &view, adapter, &edits)?);
-    findings.extend(relative_norms(&base, adapter, &edits, reports, progress)?);
+    findings.extend(read_targets(&base, adapter, &edits, reports, &mut fit, progress)?);
     Ok(Compared { fit, findings, layers })
 }
 
-/// `||scale B A|| / ||W||` for each module, `W` being all that the module is added to.
-fn relative_norms(
-    base: &Model,
-    adapter: &Adapter,
-    edits: &[Edit],
-    reports: &mut [ModuleReport],
-    progress: &dyn Progress,
-) -> Result<Vec<Finding>> {
-    let mut by_origin: HashMap<&str, Vec<&Edit>> = HashMap::new();
-    for edit in edits {
-        by_origin.entry(&edit.origin).or_default().push(edit);
-    }
+/// A tensor that a merge decodes, and the modules that add to it.
+struct Target<'a> {
+    name: &'a str,
+    weight: TensorRef,
+    /// Whether it is the base's; else an adapter replaced it.
+    of_base: bool,
+    /// Values to which a module adds, and its place among the modules.
+    ranges: Vec<(Range<usize>, usize)>,
+}
+
+/// What one pass over the values of a [`Target`] tells.
+enum Looked {
+    /// The sum of squares of each range; the first NaN or infinity, and how many there are.
+    Values(Vec<f64>, Option<(u64, f32)>, u64),
+    /// It is stored in a dtype that has no decoder.
+    Opaque(DType),
+}
+
+/// The tensors of the base, and those in their place, to which `edits` add, each once.
+/// `places` are those of the modules, by path.
+fn targets<'a>(base: &Model, places: &HashMap<&str, usize>, edits: &'a [Edit]) -> Vec<Target<'a>> {
     let replaced = edits.iter().filter_map(|e| match &e.change {
         Change::Replace(tensor) => Some((e.target.as_str(), tensor)),
         _ => None,
     });
     let replaced: HashMap<&str, &TensorRef> = replaced.collect();
-    let opaque = adapter.modules.par_iter().zip(reports).map(|(module, report)| {
+    let mut targets: Vec<Target<'_>> = Vec::new();
+    let mut known: HashMap<&str, usize> = HashMap::new();
+    for edit in edits.iter().filter(|edit| !matches!(edit.change, Change::Replace(_))) {
+        let name = edit.target.as_str();
+        let place = match known.get(name) {
+            Some(place) => *place,
+            None => {
+                let replacement = replaced.get(name).map(|tensor| (*tensor).clone());
+                let of_base = replacement.is_none();
+                let weight = replacement.or_else(|| Some(base.tensor(edit.base?)));
+                let Some(weight) = weight else { continue };
+                targets.push(Target { name, weight, of_base, ranges: Vec::new() });
+                *known.entry(name).or_insert(targets.len() - 1)
+            }
+        };
+        let module = places.get(edit.origin.as_str());
+        if let (Some((rows, cols)), Some(module)) = (covered(edit), module) {
+            targets[place].ranges.push((rows.start * cols..rows.end * cols, *module));
+        }
+    }
+    targets
+}
+
+impl Target<'_> {
+    /// Looks at every value once.
+    fn look(&self, progress: &dyn Progress) -> Result<Looked> {
         go_on(progress)?;
-        let edits = by_origin.get(module.path.as_str()).map_or(&[][..], Vec::as_slice);
-        report.targets = edits.iter().map(|e| e.target.clone()).collect();
-        report.targets.dedup();
-        let Some(norm) = report.norm else { return Ok(None) };
-        let mut sum = 0.0;
-        for edit in edits {
-            let Some((rows, cols)) = covered(edit) else { continue };
-            let original = edit.base.map(|index| base.tensor(index));
-            let Some(weight) = replaced.get(edit.target.as_str()).map(|t| (*t).clone()).or(original) else {
-                continue;
-            };
-            match norm_sq_of(&weight, rows.start * cols..rows.end * cols) {
-                Ok(part) => sum += part,
-                Err(e) if e.kind() == ErrorKind::Unsupported => return Ok(Some(weight.info().dtype)),
-                Err(e) => return Err(e),
+        let (mut at, mut sums) = (0, vec![0.0; self.ranges.len()]);
+        let (mut first, mut count) = (None, 0);
+        let read = self.weight.for_each_piece(|values| {
+            for (sum, (range, _)) in sums.iter_mut().zip(&self.ranges) {
+                let from = range.start.saturating_sub(at).min(values.len());
+                let to = range.end.saturating_sub(at).min(values.len());
+                *sum += values.get(from..to).map_or(0.0, norm_sq);
+            }
+            if let Some((index, value)) = first_bad(values) {
+                first.get_or_insert((at as u64 + index, value));
+                count += values.iter().filter(|v| !v.is_finite()).count() as u64;
+            }
+            at += values.len();
+        });
+        match read {
+            Ok(()) => Ok(Looked::Values(sums, first, count)),
+            Err(e) if e.kind() == ErrorKind::Unsupported => Ok(Looked::Opaque(self.weight.info().dtype)),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Reads what the adapter adds to: enters `||scale B A|| / ||W||` for each module, `W` being all that it is added to, in
+/// `reports`, and in `fit` of how many tensors of the base the values are known. NaN and infinity are findings.
+fn read_targets(
+    base: &Model,
+    adapter: &Adapter,
+    edits: &[Edit],
+    reports: &mut [ModuleReport],
+    fit: &mut FitReport,
+    progress: &dyn Progress,
+) -> Result<Vec<Finding>> {
+    let places: HashMap<&str, usize> =
+        adapter.modules.iter().enumerate().map(|(i, module)| (module.path.as_str(), i)).collect();
+    for edit in edits {
+        if let Some(place) = places.get(edit.origin.as_str()) {
+            reports[*place].targets.push(edit.target.clone());
+        }
+    }
+    reports.iter_mut().for_each(|report| report.targets.dedup());
+    let targets = targets(base, &places, edits);
+    let looked = targets.par_iter().map(|target| target.look(progress)).collect::<Result<Vec<_>>>()?;
+    let mut findings = Vec::new();
+    let mut squares = vec![0.0; reports.len()];
+    let mut opaque: BTreeSet<usize> = BTreeSet::new();
+    let mut dtype = None;
+    for (target, looked) in targets.iter().zip(looked) {
+        match looked {
+            Looked::Opaque(found) => {
+                dtype.get_or_insert(found);
+                opaque.extend(target.ranges.iter().map(|(_, module)| *module));
+            }
+            Looked::Values(sums, first, count) => {
+                target.ranges.iter().zip(sums).for_each(|((_, module), sum)| squares[*module] += sum);
+                fit.checked += usize::from(target.of_base);
+                // What the adapter holds itself is in the audit of its values.
+                let Some((element, value)) = first.filter(|_| target.of_base) else { continue };
+                let message = format!(
+                    "{} in the base, with {count} of its {} values NaN or infinite: a merge refuses it",
+                    target.weight.what_it_holds(element, value),
+                    target.weight.info().elements(),
+                );
+                findings.push(Finding::new(Severity::Error, "non-finite", target.name, message));
             }
         }
-        report.relative = (sum > 0.0 && sum.is_finite()).then(|| norm / sum.sqrt());
-        Ok(None)
-    });
-    let opaque: Vec<_> = opaque.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-    Ok(opaque.first().map(|dtype| {
+    }
+    for (i, (report, square)) in reports.iter_mut().zip(squares).enumerate() {
+        let known = square > 0.0 && square.is_finite() && !opaque.contains(&i);
+        report.relative = report.norm.filter(|_| known).map(|norm| norm / square.sqrt());
+    }
+    if let Some(dtype) = dtype {
         let message = format!(
             "{} modules change tensors stored as {dtype}, which cannot be decoded: no relative norms for them",
             opaque.len()
         );
-        vec![Finding::new(Severity::Warning, "base-dtype", "", message)]
-    }).unwrap_or_default())
+        findings.push(Finding::new(Severity::Warning, "base-dtype", "", message));
+    }
+    Ok(findings)
 }
 
 /// The rows of its target that a low-rank edit of a weight reaches, and their width; `None` for biases.
@@ -131,18 +217,6 @@ fn covered(edit: &Edit) -> Option<(Range<usize>, usize)> {
     let start = terms.iter().map(|t| t.rows.start).min()?;
     let end = terms.iter().map(|t| t.rows.end).max()?;
     Some((start..end, terms.first()?.a.cols))
-}
-
-/// The sum of squares of the values in `range`.
-fn norm_sq_of(tensor: &TensorRef, range: Range<usize>) -> Result<f64> {
-    let (mut at, mut sum) = (0, 0.0);
-    tensor.for_each_piece(|values| {
-        let from = range.start.saturating_sub(at).min(values.len());
-        let to = range.end.saturating_sub(at).min(values.len());
-        sum += values.get(from..to).map_or(0.0, norm_sq);
-        at += values.len();
-    })?;
-    Ok(sum)
 }
 
 /// What a merge does with the tied embeddings of this base.

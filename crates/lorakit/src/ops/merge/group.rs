@@ -23,6 +23,8 @@ pub(super) struct Group {
     pub terms: Vec<LowRank>,
     /// Rows replaced at the end.
     pub rows: Vec<ReplacedRows>,
+    /// Whether there are terms that add nothing, because their adapter's weight is 0, or their alpha; they are left out.
+    pub silent: bool,
     /// Whether PEFT rounds this tensor's delta before adding it.
     pub peft_rounds_delta: bool,
 }
@@ -90,7 +92,12 @@ impl Groups {
                     group.peft_rounds_delta |= peft_rounds_delta;
                     terms.iter_mut().for_each(|term| term.scale *= weight);
                     match dora {
-                        None => group.terms.extend(terms),
+                        None => {
+                            let count = terms.len();
+                            terms.retain(|term| term.scale != 0.0);
+                            group.silent |= terms.len() < count;
+                            group.terms.extend(terms);
+                        }
                         Some((magnitude, axis)) => {
                             if group.dora.is_some() {
                                 let message = "is changed by two DoRA adapters, whose order would matter";
@@ -115,9 +122,11 @@ impl Groups {
         Ok(())
     }
 
-    /// Forgets groups that were left without any change.
-    pub(super) fn drop_unchanged_replacements(&mut self, base: &Model) -> Result<()> {
-        self.map.retain(|_, group| group.replace.is_some() || !group.only_replaces());
+    /// Forgets groups that were left without any change. Returns the names of those whose terms add nothing.
+    pub(super) fn drop_unchanged(&mut self, base: &Model) -> Result<HashSet<String>> {
+        let unchanged = |_: &String, group: &mut Group| group.replace.is_none() && group.only_replaces();
+        let dropped = self.map.extract_if(.., unchanged);
+        let silent = dropped.filter(|(_, group)| group.silent).map(|(name, _)| name).collect();
         // Terms must cover the width of what they are added to, also where an adapter replaced it.
         for (name, group) in &self.map {
             let Some(tensor) = group.replace.clone().or_else(|| group.base.map(|i| base.tensor(i))) else {
@@ -131,7 +140,7 @@ impl Groups {
                 return Err(Error::new(ErrorKind::Shape, message).tensor(name));
             }
         }
-        Ok(())
+        Ok(silent)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Group> {

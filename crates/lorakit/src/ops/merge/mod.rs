@@ -9,9 +9,11 @@ mod group;
 mod output;
 mod provenance;
 mod refuse;
+mod ruin;
 mod tied;
 
 pub(crate) use provenance::described;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode, Reader, TensorInfo};
@@ -20,10 +22,10 @@ pub use tied::Tied;
 
 use super::inspect;
 use super::quantize::{Chosen, Quantization};
-use crate::adapter::{Adapter, Base, Finding, Severity};
+use crate::adapter::{Adapter, Base, Finding, Severity, repeated};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
 use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding, go_on};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, ErrorKind, Model, Result, TensorRef};
 use group::{Group, Groups};
 use output::Output;
 use tied::Untied;
@@ -70,6 +72,8 @@ pub struct MergeOptions {
     pub min_retention: f64,
     /// The base is the residual model that an initialisation like PiSSA left behind.
     pub residual_base: bool,
+    /// Search the tensors that are only copied for NaN and infinity too.
+    pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -91,6 +95,7 @@ impl MergeOptions {
             rounding: MergeRounding::default(),
             min_retention: MIN_RETENTION,
             residual_base: false,
+            check_finite: false,
             mode: ReadMode::default(),
         }
     }
@@ -106,7 +111,7 @@ pub struct Merge {
     pub plan: Plan,
     /// The adapters, for the summary.
     pub adapters: Vec<MergedAdapter>,
-    /// Tensors of the output that differ from the base's.
+    /// Tensors that adapters change, unless their deltas turn out to be zero: see [`Self::changed`].
     pub edited: usize,
     /// Tensors that the base does not have.
     pub added: Vec<String>,
@@ -114,6 +119,8 @@ pub struct Merge {
     pub chosen: Vec<Chosen>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
+    /// Of the edited ones, those that an adapter replaces as a whole.
+    replaced: usize,
     min_retention: f64,
 }
 
@@ -137,7 +144,7 @@ pub struct MergedAdapter {
 pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let sums = sums(options, &Reader::new(options.mode), progress)?;
     let options = &MergeOptions { dtype: sums.dtype, ..options.clone() };
-    let Sums { base, adapters, tensors, added, edited, untied, mut notes, .. } = sums;
+    let Sums { base, adapters, tensors, added, edited, replaced, untied, mut notes, .. } = sums;
     let digests = FileDigest::of_files(base.checkpoint());
     let record = provenance::record(&adapters, options, &digests, progress)?;
     let output = output::of(&base, &adapters, tensors, &untied, options, record, &mut notes)?;
@@ -152,7 +159,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     }
     let Output { target, container, tensors, side_files, chosen, .. } = output;
     let plan = Plan::new(target, options.replace, base.reader(), container, tensors, side_files)?;
-    let plan = plan.with_digests(digests);
+    let plan = plan.with_digests(digests).checking_copies(options.check_finite)?;
     let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
         path: adapter.path.clone(),
         weight: *weight,
@@ -160,10 +167,23 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
         saved: adapter.saved.len() + adapter.token_rows.len(),
     });
     let min_retention = options.min_retention;
-    Ok(Merge { plan, adapters: adapters.collect(), edited, added, chosen, notes, min_retention })
+    let adapters = adapters.collect();
+    Ok(Merge { plan, adapters, edited, replaced, added, chosen, notes, min_retention })
 }
 
 impl Merge {
+    /// Tensors of the output that hold something else than the base's, as a run found.
+    pub fn changed(&self, report: &Report) -> usize {
+        self.replaced + report.retention.iter().filter(|tensor| tensor.retention.moved > 0).count()
+    }
+
+    /// What only the values that a run saw make doubtful.
+    pub fn doubts(&self, report: &Report) -> Vec<Finding> {
+        let matrices = self.plan.tensors().filter(|tensor| tensor.info.shape.len() > 1);
+        let matrices: HashSet<&str> = matrices.map(|tensor| tensor.info.name.as_str()).collect();
+        ruin::doubts(&report.retention, |name| matrices.contains(name))
+    }
+
     /// Writes the output and, if enough of the adapters is in it, publishes it.
     ///
     /// # Errors
@@ -182,8 +202,12 @@ pub(crate) struct Sums {
     pub(crate) tensors: Vec<OutputTensor>,
     /// Names of those that the base does not have.
     pub(crate) added: Vec<String>,
-    /// Number of those that differ from the base's.
+    /// Number of those that adapters change.
     pub(crate) edited: usize,
+    /// Of these, the number that are replaced as a whole.
+    replaced: usize,
+    /// Names of tensors that would be changed if the deltas were not multiplied by 0.
+    pub(crate) silent: HashSet<String>,
     pub(crate) notes: Vec<Finding>,
     untied: Untied,
     /// The dtype that floating-point tensors are written in, unless each keeps its own.
@@ -228,9 +252,11 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader, progress: &dyn Progr
     }
     for (adapter, weight) in &adapters {
         notes.extend(refuse::non_finite_or_untrained(adapter, progress)?);
+        notes.extend(refuse::weighted_away(adapter, *weight));
         notes.extend(refuse::weighted_replacements(adapter, *weight));
     }
-    groups.drop_unchanged_replacements(&base)?;
+    notes.extend(repeated(&adapters)?);
+    let silent = groups.drop_unchanged(&base)?;
     let untied = tied::resolve(&view, &base, &adapters, &mut groups, options.tied)?;
     // A mix chooses types of its own, so that decoding is all that is needed.
     let mixed =
@@ -238,6 +264,8 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader, progress: &dyn Progr
     refuse::quantized(&base, &groups, if mixed { Some(DType::F32) } else { dtype })?;
 
     let edited = groups.iter().count();
+    let replaced =
+        groups.iter().filter(|(_, group)| group.replace.is_some() && group.only_replaces()).count();
     let (tensors, added) = output_tensors(&base, groups, options, progress)?;
     notes.extend(untied.note.clone());
     if base.config.is_none() {
@@ -246,7 +274,7 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader, progress: &dyn Progr
         let subject = base.path.display().to_string();
         notes.push(Finding::new(Severity::Warning, "no-config", &subject, message));
     }
-    Ok(Sums { base, adapters, tensors, added, edited, notes, untied, dtype })
+    Ok(Sums { base, adapters, tensors, added, edited, replaced, silent, notes, untied, dtype })
 }
 
 /// Stops where the caller wants to.
@@ -283,7 +311,9 @@ fn output_tensors(
 }
 
 fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Result<OutputTensor> {
-    let Some(tensor) = group.replace.clone().or_else(|| Some(base.tensor(group.base?))) else {
+    // Whatever is in an adapter has been looked at.
+    let replacement = group.replace.clone().map(TensorRef::known_finite);
+    let Some(tensor) = replacement.or_else(|| Some(base.tensor(group.base?))) else {
         return Err(Error::new(ErrorKind::Unmatched, "has nothing to add to in the base model").tensor(&name));
     };
     let matrix = || base.tensors().iter().position(|t| t.shape.len() > 1);

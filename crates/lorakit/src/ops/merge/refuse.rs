@@ -62,10 +62,7 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress
             let scan = tensor.scan()?;
             match scan.first_bad {
                 None => Ok(scan.zero),
-                Some(value) => {
-                    let error = Error::new(ErrorKind::NonFinite, format!("holds {value}"));
-                    Err(error.tensor(&tensor.info().name).at(tensor.path()))
-                }
+                Some((element, value)) => Err(tensor.holds(element, value)),
             }
         })
         .collect::<Result<Vec<bool>>>()?;
@@ -85,6 +82,14 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress
     };
     let subject = adapter.path.display().to_string();
     Ok(vec![Finding::new(Severity::Warning, "untrained", &subject, message)])
+}
+
+/// Warns of a weight that leaves nothing of an adapter's deltas.
+pub(super) fn weighted_away(adapter: &Adapter, weight: f64) -> Option<Finding> {
+    (weight == 0.0 && !adapter.modules.is_empty()).then(|| {
+        let message = "weight 0 adds nothing: its deltas are left out";
+        Finding::new(Severity::Warning, "weight-zero", &adapter.path.display().to_string(), message)
+    })
 }
 
 /// Notes that a weight does not reach what an adapter replaces outright.
@@ -148,4 +153,42 @@ pub(super) fn lost(tensors: &[TensorRetention], min: f64, output: &Path) -> Resu
         min * 100.0,
     );
     Err(Error::new(ErrorKind::Retention, message).at(output).details(details))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Retention;
+
+    fn refused(kept: &[(f64, f64)], min: f64) -> Option<Error> {
+        let tensor = |(i, (kept, whole)): (usize, &(f64, f64))| TensorRetention {
+            name: format!("t{i}"),
+            stored_as: "Q4_0",
+            retention: Retention { kept: *kept, whole: *whole, moved: 1, ..Retention::default() },
+        };
+        let tensors: Vec<TensorRetention> = kept.iter().enumerate().map(tensor).collect();
+        lost(&tensors, min, Path::new("out")).err()
+    }
+
+    /// All that is below the least share is refused, and nothing that reaches it.
+    #[test]
+    fn the_gate_is_where_it_is_said_to_be() {
+        for (kept, wanted) in
+            [(0.0, true), (0.26, true), (0.4, true), (0.499, true), (0.5, false), (1.2, false)]
+        {
+            assert_eq!(refused(&[(kept, 1.0)], 0.5).is_some(), wanted, "{kept}");
+        }
+        assert!(refused(&[(0.1, 1.0)], 0.0).is_none(), "`--force`");
+        assert!(refused(&[(0.0, 0.0)], 0.5).is_none(), "there is nothing to lose");
+        assert!(refused(&[], 0.5).is_none());
+    }
+
+    /// The sums decide, not the mean of the shares: a large delta that is kept outweighs a small one that is not.
+    #[test]
+    fn tensors_count_by_their_deltas() {
+        assert!(refused(&[(9.0, 10.0), (0.0, 1.0)], 0.5).is_none());
+        let error = refused(&[(0.9, 1.0), (1.0, 10.0)], 0.5).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Retention);
+        assert_eq!(error.detail_lines(), ["t1 (Q4_0): 10.0 %", "t0 (Q4_0): 90.0 %"]);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use lorakit_linalg::{difference_norm, product_norm};
 use rayon::prelude::*;
 
-use crate::adapter::factors::{Factors, check_finite, finite, of_linalg};
+use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, ModuleKind, Saved, TokenRows};
 use crate::plan::{Progress, go_on};
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -68,7 +68,7 @@ pub(crate) fn bare(path: &str) -> &str {
     stripped.map_or(path, bare)
 }
 
-/// Whatever is saved whole must be there, value for value.
+/// Whatever is saved whole must be there, value for value, and each value a number.
 fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> Result<()> {
     // Of several with one name, the first.
     let saved: HashMap<&str, &Saved> =
@@ -90,7 +90,7 @@ fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> R
 }
 
 fn same(before: &TensorRef, after: &TensorRef, name: &str) -> Result<()> {
-    match before.values()? == after.values()? {
+    match before.finite_values()? == after.values()? {
         true => Ok(()),
         false => Err(lost(name, "has other values in the output")),
     }
@@ -119,14 +119,16 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     for (x, y, scales) in parts {
         match (x, y) {
             (None, None) => {}
-            (Some(x), Some(y)) => worst = worst.max(relative(&finite(x)?, &finite(y)?, scales)),
+            (Some(x), Some(y)) => {
+                worst = worst.max(relative(&x.finite_values()?, &y.finite_values()?, scales))
+            }
             _ => return Err(lost(&before.path, "has magnitudes, a bias or a weight on one side only")),
         }
     }
     // Most conversions keep every byte, which is quicker to see than to compute.
     if scales.0 == scales.1 && before.a.same_values(&after.a)? && before.b.same_values(&after.b)? {
-        check_finite(&before.a)?;
-        check_finite(&before.b)?;
+        before.a.check_finite()?;
+        before.b.check_finite()?;
         return Ok(worst);
     }
     let (x, y) = (Factors::load(before)?, Factors::load(after)?);

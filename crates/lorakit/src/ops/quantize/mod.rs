@@ -61,6 +61,8 @@ pub struct QuantizeOptions {
     pub max_shard: u64,
     /// The name of the pre-tokenizer, where it cannot be found out.
     pub pre: Option<String>,
+    /// Search the tensors that are only copied for NaN and infinity too.
+    pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -92,6 +94,7 @@ pub fn plan(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Quanti
         }
         Quantization::Packed { packing, .. } => to_packed(options, reader, *packing, &mut notes, progress)?,
     };
+    let plan = plan.checking_copies(options.check_finite)?;
     Ok(Quantize { plan, chosen, notes })
 }
 

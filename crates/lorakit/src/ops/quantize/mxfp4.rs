@@ -61,7 +61,10 @@ pub(super) fn apply(
         let copied = [stored(format!("{name}_blocks")), stored(format!("{name}_scales"))];
         if let ([Some(blocks), Some(scales)], false) = (copied, tensor.edited()) {
             choose(Packer::Mxfp4.name(), "experts: as they were");
-            written.extend([blocks, scales].map(OutputTensor::copy));
+            // The scales are exponents, of which one stands for NaN; every code is a number.
+            let info = scales.info().clone();
+            let scales = Recipe::Copy(scales.retyped(DType::F8_E8M0));
+            written.extend([OutputTensor::copy(blocks), OutputTensor { info, recipe: scales }]);
             continue;
         }
         let compute = match tensor.recipe {

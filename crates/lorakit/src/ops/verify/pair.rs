@@ -52,7 +52,7 @@ impl<'a> Pair<'a> {
         };
         let base = sums.base.find(name).map(|i| sums.base.tensor(i));
         let replaced = base.filter(|base| !std::ptr::eq(base.info(), compute.base.info()));
-        let touched = compute.edits() || replaced.is_some();
+        let touched = compute.edits() || replaced.is_some() || sums.silent.contains(name);
         // Rows of a replacement may be more than the base has; nothing is left of the base's then.
         let base = replaced.filter(|base| base.info().shape == tensor.info.shape);
         let quantised = !is_float(found.info().dtype) && found.info().dtype != DType::F64

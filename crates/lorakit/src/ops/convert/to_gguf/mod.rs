@@ -50,6 +50,8 @@ pub struct ToGgufOptions {
     pub dtype: Option<DType>,
     /// `tokenizer.ggml.pre`, where it is not to be found out.
     pub pre: Option<String>,
+    /// Search the tensors that are only copied for NaN and infinity too.
+    pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
 }
@@ -77,6 +79,7 @@ pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Co
     let target = Target::File(options.output.clone());
     let tensors = with_dtype(tensors, dtype);
     let plan = Plan::new(target, options.replace, model.reader(), container, tensors, Vec::new())?;
+    let plan = plan.checking_copies(options.check_finite)?;
     Ok(Convert { plan, dtype, from })
 }
 
