@@ -1,9 +1,9 @@
 //! Angles between subspaces.
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView2, Axis, s};
 
 use crate::backend::faer::product;
-use crate::dense::{Qr, singular_values, svd, thin_qr};
+use crate::dense::{Qr, frobenius, singular_values, svd, thin_qr};
 use crate::error::{Error, Result};
 
 /// The principal angles between the column spaces of `x (m, p)` and `y (m, q)`, in radians, ascending, within
@@ -38,11 +38,15 @@ pub(crate) fn angles_in(m: usize, x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>
         std::mem::swap(&mut large, &mut small);
     }
     let shared = product(large.view().reversed_axes(), small.view());
-    let residual = small - product(large.view(), shared.view());
     let cosines = singular_values(shared.view())?;
-    let sines = singular_values(residual.view())?;
+    let is_small = |cosine: &f64| cosine * cosine >= 0.5;
+    // They descend, and so do the sines, which belong to them in the other order.
+    let sines = match cosines.first().is_some_and(is_small) {
+        true => singular_values((small - product(large.view(), shared.view())).view())?,
+        false => vec![1.0; cosines.len()],
+    };
     let angle = |(cosine, sine): (&f64, &f64)| {
-        if cosine * cosine >= 0.5 { sine.min(1.0).asin() } else { cosine.min(1.0).acos() }
+        if is_small(cosine) { sine.min(1.0).asin() } else { cosine.min(1.0).acos() }
     };
     Ok(cosines.iter().zip(sines.iter().rev()).map(angle).collect())
 }
@@ -52,17 +56,45 @@ pub(crate) fn angles_in(m: usize, x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>
 fn basis(m: usize, a: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     let Qr { q, r } = thin_qr(a)?;
     let n = a.ncols();
+    let smallest = 64.0 * f64::EPSILON * m.max(n) as f64;
+    if least_singular_value(&r) > smallest * frobenius(r.view()) {
+        return Ok(q);
+    }
     let svd = svd(r.view())?;
-    let least = 64.0 * f64::EPSILON * m.max(n) as f64 * svd.s.first().copied().unwrap_or_default();
+    let least = smallest * svd.s.first().copied().unwrap_or_default();
     let rank = svd.s.iter().take_while(|s| **s > least).count();
     Ok(if rank == q.ncols() { q } else { product(q.view(), svd.u.slice(s![.., ..rank])) })
+}
+
+/// A number that is at most the least singular value of the upper triangular `r`: one by the norm of its inverse. 0 if
+/// it is not square, or has no inverse.
+fn least_singular_value(r: &Array2<f64>) -> f64 {
+    let n = r.nrows();
+    if r.ncols() != n || r.diag().iter().any(|x| *x == 0.0) {
+        return 0.0;
+    }
+    let mut inverse: Array2<f64> = Array2::zeros((n, n));
+    for i in (0..n).rev() {
+        // Row i of the inverse, from those below it.
+        let (mut above, below) = inverse.view_mut().split_at(Axis(0), i + 1);
+        let mut row = above.row_mut(i);
+        for (x, other) in r.slice(s![i, i + 1..]).iter().zip(below.rows()) {
+            row.scaled_add(-x, &other);
+        }
+        row[i] += 1.0;
+        row /= r[[i, i]];
+    }
+    match frobenius(inverse.view()) {
+        norm if norm.is_normal() => 1.0 / norm,
+        _ => 0.0,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::f64::consts::{FRAC_PI_2, FRAC_PI_4};
 
-    use ndarray::{Axis, array, concatenate};
+    use ndarray::{array, concatenate};
     use proptest::prelude::*;
 
     use super::*;
@@ -102,6 +134,19 @@ mod tests {
         assert!(principal_angles(x.view(), within.view()).unwrap().iter().all(|angle| *angle < 1e-14));
         let all = principal_angles(matrix(5, 9, 1).view(), matrix(5, 2, 2).view()).unwrap();
         assert!(all.len() == 2 && all.iter().all(|angle| *angle < 1e-14), "{all:?}");
+    }
+
+    #[test]
+    fn the_least_singular_value_is_not_overrated() {
+        for (n, seed) in [(1, 1), (5, 2), (40, 3)] {
+            let r = thin_qr(matrix(2 * n, n, seed).view()).unwrap().r;
+            let least = *svd(r.view()).unwrap().s.last().unwrap();
+            let bound = least_singular_value(&r);
+            let about = 1.0 + 1e-10;
+            assert!(bound <= least * about && bound * about >= least / (n as f64), "{bound} {least}");
+        }
+        assert_eq!(least_singular_value(&array![[1.0, 2.0], [0.0, 0.0]]), 0.0);
+        assert_eq!(least_singular_value(&array![[1.0, 2.0, 3.0], [0.0, 1.0, 1.0]]), 0.0);
     }
 
     #[test]
