@@ -16,6 +16,7 @@ mod inspect;
 mod llama;
 mod merge;
 mod near;
+mod outputs;
 mod packed;
 mod quantize;
 mod reduce;

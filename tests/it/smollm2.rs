@@ -9,7 +9,7 @@ use std::sync::Arc;
 use half::bf16;
 use lorakit::TensorRef;
 use lorakit::adapter::Adapter;
-use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
+use lorakit_tensor::{Checkpoint, Reader, TensorSource};
 
 use crate::support::fixtures;
 
@@ -46,7 +46,7 @@ fn merged_rows_are_the_rounded_f64_sum() {
         );
     }
 
-    let adapter = Adapter::open(&adapter, ReadMode::Mapped, None).unwrap();
+    let adapter = Adapter::open(&adapter, &Reader::default(), None).unwrap();
     assert_eq!(adapter.modules.len(), 210);
     let (mut checked, mut differing) = (0, 0);
     for (m, module) in adapter.modules.iter().enumerate() {
@@ -82,7 +82,7 @@ fn merged_rows_are_the_rounded_f64_sum() {
 }
 
 fn open(folder: &Path) -> Arc<Checkpoint> {
-    Arc::new(Checkpoint::open(folder, ReadMode::Mapped).unwrap())
+    Arc::new(Checkpoint::open(folder, &Reader::default()).unwrap())
 }
 
 fn row_of(checkpoint: &Arc<Checkpoint>, index: usize, row: usize) -> Vec<f32> {

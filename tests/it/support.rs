@@ -35,8 +35,13 @@ impl Sandbox {
 
     /// The command, ready to run here.
     pub(crate) fn command(&self) -> Command {
+        Self::command_in(self.root())
+    }
+
+    /// The command, ready to run in a folder.
+    pub(crate) fn command_in(folder: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lorakit"));
-        command.current_dir(self.root()).env_clear();
+        command.current_dir(folder).env_clear();
         command
     }
 

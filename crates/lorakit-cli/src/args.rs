@@ -1,6 +1,6 @@
 //! The command line. Nothing outside this file and `command/` knows clap.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValue;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -100,6 +100,28 @@ pub(crate) enum Command {
     },
     /// Print the manual page
     Man,
+}
+
+impl Command {
+    /// Where the command writes, if nothing may be there.
+    pub(crate) fn new_output(&self) -> Option<&Path> {
+        let output = match self {
+            Command::Merge(args) => &args.output,
+            Command::Convert(args) => &args.output,
+            Command::Reduce(args) => &args.output,
+            Command::Combine(args) => &args.output,
+            Command::Extract(args) => &args.output,
+            Command::Quantize(args) => {
+                return args.output.as_deref().filter(|_| !args.dry_run && !args.force);
+            }
+            Command::Inspect(_)
+            | Command::Verify(_)
+            | Command::Diff(_)
+            | Command::Completions { .. }
+            | Command::Man => return None,
+        };
+        (!output.dry_run && !output.force).then_some(&output.output)
+    }
 }
 
 /// Options of every command that writes.
@@ -796,5 +818,58 @@ fn parse_weighted(text: &str) -> Result<(PathBuf, f64), String> {
             Ok((PathBuf::from(path), weight))
         }
         _ => Ok((whole, 1.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Who adds an option that names a path adds it to the tests of what is read and what is written.
+    #[test]
+    fn every_option_that_names_a_path_is_known() {
+        let mut found = Vec::new();
+        for verb in Cli::command().get_subcommands() {
+            for option in verb.get_arguments() {
+                let parsed = option.get_value_parser().type_id();
+                if parsed == TypeId::of::<PathBuf>() || parsed == TypeId::of::<(PathBuf, f64)>() {
+                    found.push(format!("{} {}", verb.get_name(), option.get_id()));
+                }
+            }
+        }
+        insta::assert_snapshot!(found.join("\n"), @"
+        merge base
+        merge adapters
+        merge output
+        merge imatrix
+        inspect paths
+        inspect html
+        inspect base
+        convert source
+        convert output
+        convert base
+        quantize model
+        quantize output
+        quantize imatrix
+        reduce adapter
+        reduce output
+        reduce base
+        combine adapters
+        combine output
+        combine base
+        extract base
+        extract tuned
+        extract output
+        verify merged
+        verify base
+        verify adapters
+        diff a
+        diff b
+        diff base
+        ");
     }
 }

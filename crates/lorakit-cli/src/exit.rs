@@ -17,8 +17,10 @@ pub const INTERRUPTED: u8 = 130;
 /// The exit code of an error.
 pub fn of(kind: ErrorKind) -> u8 {
     match kind {
-        ErrorKind::File(FileError::Io | FileError::NoSpace) => IO,
-        ErrorKind::File(FileError::Exists | FileError::SameFile) | ErrorKind::Usage => USAGE,
+        ErrorKind::File(FileError::Io | FileError::NoSpace | FileError::Appeared | FileError::Changed) => IO,
+        ErrorKind::File(FileError::Exists | FileError::Occupied | FileError::SameFile) | ErrorKind::Usage => {
+            USAGE
+        }
         ErrorKind::Interrupted => INTERRUPTED,
         _ => BAD_INPUT,
     }

@@ -172,22 +172,16 @@ fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {
         .and_then(|p| p.file_name())
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     Some(match kind {
-        FileError::Exists if error.to_string().contains("also holds") => {
-            "move them away, or choose another output".into()
-        }
-        FileError::Exists
-            if error.to_string().contains("not a folder") || error.to_string().contains("is a folder") =>
-        {
-            "choose another output, or remove that one yourself".into()
-        }
-        FileError::Exists if error.to_string().contains("name of its own") => {
-            "`-o ./merged` is a new folder in it".into()
-        }
-        FileError::Exists if error.to_string().contains("not replaced") => {
-            "choose another output, or remove that one yourself".into()
-        }
         FileError::Exists => {
             "`--force` replaces it (the old one is kept until the new one is complete)".into()
+        }
+        FileError::Occupied if name.is_empty() => "`-o ./merged` is a new folder in it".into(),
+        FileError::Occupied => "choose another output, or move away what is there".into(),
+        FileError::Appeared => {
+            "see what that is; then choose another output, or move it away, and run the command again".into()
+        }
+        FileError::Changed => {
+            "wait until nothing writes to it any more, or copy it first; then run the command again".into()
         }
         FileError::SameFile => "choose an output that is not an input".into(),
         FileError::Empty | FileError::Truncated => {

@@ -48,6 +48,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
+    // Before hours of work: what is there already is not replaced.
+    if let Some(output) = cli.command.new_output() {
+        command::refuse_existing(output)?;
+    }
     match &cli.command {
         Command::Inspect(args) => command::inspect::run(args, &cli.common, ui),
         Command::Convert(args) => command::convert::run(args, &cli.common, ui),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::format::{Stored, gguf, safetensors, torch};
 use crate::sniff::{self, Format};
-use crate::{Error, ErrorKind, Extent, ReadMode, Result, Storage, TensorInfo, TensorSource};
+use crate::{Error, ErrorKind, Extent, Reader, Result, Storage, TensorInfo, TensorSource};
 
 /// An opened checkpoint: headers parsed and checked, data untouched.
 #[derive(Debug)]
@@ -44,41 +44,42 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Any [`ErrorKind`] of the readers; [`ErrorKind::MissingShard`] names a shard that is not there.
-    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
-        let found = if path.is_dir() { find_in_folder(path)? } else { path.to_path_buf() };
+    pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
+        reader.name(path);
+        let found = if path.is_dir() { find_in_folder(path, reader)? } else { path.to_path_buf() };
         let name = found.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         if name.ends_with(".index.json") {
-            return Self::open_sharded(&found, mode);
+            return Self::open_sharded(&found, reader);
         }
-        let mut checkpoint = Self::single(&found, mode)?;
+        let mut checkpoint = Self::single(&found, reader)?;
         if checkpoint.format == Format::Gguf
             && let Some(split) = gguf::parse_split_name(name)
             && split.count > 1
         {
-            checkpoint = Self::open_split(&found, &split, mode)?;
+            checkpoint = Self::open_split(&found, &split, reader)?;
         }
         Ok(checkpoint)
     }
 
-    fn single(path: &Path, mode: ReadMode) -> Result<Self> {
-        let storage = Storage::open(path, mode)?;
+    fn single(path: &Path, reader: &Reader) -> Result<Self> {
+        let storage = reader.open(path)?;
         let mut checkpoint = Self::empty(path);
         checkpoint.add(storage)?;
         Ok(checkpoint)
     }
 
-    fn open_sharded(index_path: &Path, mode: ReadMode) -> Result<Self> {
-        let pairs = safetensors::read_index(index_path)?;
+    fn open_sharded(index_path: &Path, reader: &Reader) -> Result<Self> {
+        let pairs = safetensors::read_index(index_path, reader)?;
         let folder = index_path.parent().unwrap_or(Path::new(""));
         let mut checkpoint = Self::empty(index_path);
         let shards: std::collections::BTreeSet<&str> = pairs.iter().map(|(_, file)| file.as_str()).collect();
         for shard in &shards {
             let path = folder.join(shard);
-            if !path.is_file() {
+            if !reader.has(&path)? {
                 let message = format!("is missing; `{}` names it", file_name(index_path));
                 return Err(Error::new(ErrorKind::MissingShard, message).at(&path));
             }
-            checkpoint.add(Storage::open(&path, mode)?)?;
+            checkpoint.add(reader.open(&path)?)?;
         }
         for (tensor, file) in &pairs {
             let holder = checkpoint.find(tensor).map(|i| file_name(checkpoint.path_of(i)));
@@ -98,16 +99,16 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn open_split(path: &Path, split: &gguf::SplitName, mode: ReadMode) -> Result<Self> {
+    fn open_split(path: &Path, split: &gguf::SplitName, reader: &Reader) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut checkpoint = Self::empty(path);
         for number in 1..=split.count {
             let part = folder.join(gguf::split_name(&split.stem, number, split.count));
-            if !part.is_file() {
+            if !reader.has(&part)? {
                 let message = format!("is missing; `{}` is one of {} parts", file_name(path), split.count);
                 return Err(Error::new(ErrorKind::MissingShard, message).at(&part));
             }
-            checkpoint.add(Storage::open(&part, mode)?)?;
+            checkpoint.add(reader.open(&part)?)?;
         }
         Ok(checkpoint)
     }
@@ -248,9 +249,11 @@ fn transpose(stored: &[u8], info: &TensorInfo) -> Vec<u8> {
     out
 }
 
-fn find_in_folder(folder: &Path) -> Result<PathBuf> {
-    if let Some(found) = CANDIDATES.iter().map(|name| folder.join(name)).find(|p| p.exists()) {
-        return Ok(found);
+fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
+    for path in CANDIDATES.iter().map(|name| folder.join(name)) {
+        if reader.has(&path)? {
+            return Ok(path);
+        }
     }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {

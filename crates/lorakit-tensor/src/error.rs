@@ -17,8 +17,14 @@ pub enum ErrorKind {
     NoSpace,
     /// A path, a shard or a tensor does not exist.
     NotFound,
-    /// The output is there already.
+    /// The output is there already; it could be replaced.
     Exists,
+    /// What is at the output is replaced by nothing: a folder with other files in it, or not a file or folder at all.
+    Occupied,
+    /// Something appeared where the output should go, while it was being written.
+    Appeared,
+    /// An input is no longer what it was when it was opened.
+    Changed,
     /// Output and input are the same file.
     SameFile,
     /// The file has no bytes.
@@ -74,9 +80,22 @@ impl Error {
             _ => ErrorKind::Io,
         };
         match kind {
-            ErrorKind::NotFound => Error::new(kind, "does not exist").at(path),
+            ErrorKind::NotFound => match std::fs::read_link(path) {
+                Ok(to) => {
+                    let message = format!("is a link to `{}`, which does not exist", to.display());
+                    Error::new(kind, message).at(path)
+                }
+                Err(_) => Error::new(kind, "does not exist").at(path),
+            },
             _ => Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source),
         }
+    }
+
+    /// The same error as one of another kind.
+    #[must_use]
+    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
     }
 
     /// Names the file, unless an inner layer did so already.

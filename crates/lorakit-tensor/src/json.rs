@@ -3,7 +3,6 @@
 //! Shared by the crates of this workspace; not part of the public interface.
 
 use std::fmt;
-use std::path::Path;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
@@ -13,26 +12,6 @@ use crate::{Error, ErrorKind, Result};
 /// Largest JSON side file that is read (`config.json`, `adapter_config.json`, index files), in bytes.
 pub const MAX_JSON_BYTES: u64 = 64 << 20;
 
-/// Reads and parses `path`.
-///
-/// # Errors
-/// [`ErrorKind::Limit`] beyond [`MAX_JSON_BYTES`]; [`ErrorKind::Corrupt`] if it is not strict JSON.
-pub fn read(path: &Path) -> Result<Value> {
-    let len = std::fs::metadata(path).map_err(|e| Error::io("read", path, e))?.len();
-    if len > MAX_JSON_BYTES {
-        let message = format!("has {len} bytes; JSON files of more than {MAX_JSON_BYTES} bytes are not read");
-        return Err(Error::new(ErrorKind::Limit, message).at(path));
-    }
-    let text = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    if text.is_empty() {
-        return Err(Error::new(ErrorKind::Empty, "is empty (0 bytes)").at(path));
-    }
-    if let Some(stranger) = crate::sniff::stranger(&text) {
-        return Err(stranger.at(path));
-    }
-    parse(&text).map_err(|e| e.at(path))
-}
-
 /// Parses one JSON value.
 ///
 /// # Errors
@@ -41,6 +20,23 @@ pub fn parse(text: &[u8]) -> Result<Value> {
     serde_json::from_slice::<Strict>(text)
         .map(|strict| strict.0)
         .map_err(|e| Error::new(ErrorKind::Corrupt, format!("is not valid JSON: {e}")))
+}
+
+/// Parses one JSON object: what every file is that holds a configuration.
+///
+/// # Errors
+/// As [`parse`]; [`ErrorKind::Corrupt`] for any other JSON value.
+pub fn parse_object(text: &[u8]) -> Result<Value> {
+    let value = parse(text)?;
+    let found = match &value {
+        Value::Object(_) => return Ok(value),
+        Value::Null => "`null`",
+        Value::Bool(_) => "`true` or `false`",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+    };
+    Err(Error::new(ErrorKind::Corrupt, format!("holds {found}, and a JSON object (`{{...}}`) is needed")))
 }
 
 struct Strict(Value);

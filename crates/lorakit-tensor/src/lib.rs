@@ -5,7 +5,7 @@
 //! business.
 //!
 //! ```
-//! use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorInfo, TensorSource};
+//! use lorakit_tensor::{Checkpoint, DType, Reader, TensorInfo, TensorSource};
 //! use lorakit_tensor::format::safetensors;
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let folder = tempfile::tempdir()?;
@@ -14,7 +14,7 @@
 //! let layout = safetensors::layout(&Default::default(), &[info])?;
 //! std::fs::write(&path, [layout.header, vec![0; 8]].concat())?;
 //!
-//! let checkpoint = Checkpoint::open(&path, ReadMode::Mapped)?;
+//! let checkpoint = Checkpoint::open(&path, &Reader::default())?;
 //! let index = checkpoint.find("w").expect("it was just written");
 //! assert_eq!(checkpoint.tensors()[index].shape, [1, 2]);
 //! assert_eq!(checkpoint.read(index, 0..8)?.len(), 8);
@@ -57,6 +57,7 @@ mod checkpoint;
 mod dtype;
 mod error;
 mod info;
+mod reader;
 mod sniff;
 mod source;
 mod storage;
@@ -65,6 +66,7 @@ pub use checkpoint::Checkpoint;
 pub use dtype::{Block, DType};
 pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
+pub use reader::{MAX_SIDE_BYTES, Reader};
 pub use sniff::Format;
 pub use source::{Extent, Origin, TensorSource};
 pub use storage::{ReadMode, Storage};

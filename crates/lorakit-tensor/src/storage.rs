@@ -30,17 +30,15 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens `path` for reading.
+    /// Opens `path` for reading; [`crate::Reader::open`] is the way to it.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Io`]; [`ErrorKind::Empty`] for a file of no bytes;
     /// [`ErrorKind::Unsupported`] for anything but a regular file.
-    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+    pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Self> {
         // Asked before opening, because opening a pipe waits for somebody to write into it.
         let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-        if !meta.is_file() {
-            return Err(Error::new(ErrorKind::Unsupported, "is not a regular file").at(path));
-        }
+        crate::reader::regular(path, &meta)?;
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
         if meta.len() == 0 {

@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use lorakit_tensor::format::safetensors::{Header, layout, read_header};
-use lorakit_tensor::{DType, Error, ErrorKind, ReadMode, Storage, TensorInfo};
+use lorakit_tensor::{DType, Error, ErrorKind, ReadMode, Reader, TensorInfo};
 use proptest::prelude::*;
 
 fn read(bytes: &[u8]) -> Result<Header, Error> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.safetensors");
     fs::write(&path, bytes).unwrap();
-    let mapped = Storage::open(&path, ReadMode::Mapped).and_then(|s| read_header(&s));
-    let positioned = Storage::open(&path, ReadMode::Positioned).and_then(|s| read_header(&s));
+    let mapped = Reader::new(ReadMode::Mapped).open(&path).and_then(|s| read_header(&s));
+    let positioned = Reader::new(ReadMode::Positioned).open(&path).and_then(|s| read_header(&s));
     let outcome =
         |r: &Result<Header, Error>| r.as_ref().map(|h| h.tensors.len()).map_err(ToString::to_string);
     assert_eq!(outcome(&mapped), outcome(&positioned));

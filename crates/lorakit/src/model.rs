@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, TensorInfo, TensorSource, json};
+use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource, json};
 use serde_json::Value;
 
 use crate::ops::convert;
@@ -19,6 +19,7 @@ pub struct Model {
     pub config: Option<ModelConfig>,
     /// How its weights are packed, where a view decodes them: see [`Self::open_as_hf`].
     pub packing: Option<Packing>,
+    reader: Reader,
     checkpoint: Arc<Checkpoint>,
     source: Arc<dyn TensorSource>,
     /// Files of the model folder that a GGUF file holds as metadata.
@@ -36,22 +37,23 @@ impl Model {
     ///
     /// # Errors
     /// [`ErrorKind::WrongRole`] for an adapter folder; whatever reading the files turns up.
-    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+    pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
-        let is_adapter =
-            folder.join("adapter_config.json").is_file() && !folder.join("config.json").is_file();
+        let config_path = folder.join("config.json");
+        let is_adapter = reader.has(&folder.join("adapter_config.json"))? && !reader.has(&config_path)?;
         if is_adapter {
             let message = "is an adapter (it has `adapter_config.json`), and a full model is needed";
             return Err(Error::new(ErrorKind::WrongRole, message).at(path));
         }
-        let checkpoint = Arc::new(Checkpoint::open(path, mode)?);
-        let config_path = folder.join("config.json");
-        let config = match config_path.is_file() && checkpoint.format() != Format::Gguf {
-            true => Some(ModelConfig { json: json::read(&config_path)? }),
+        let checkpoint = Arc::new(Checkpoint::open(path, reader)?);
+        let config = match reader.has(&config_path)? && checkpoint.format() != Format::Gguf {
+            true => Some(ModelConfig { json: reader.json_object(&config_path)? }),
             false => None,
         };
         let source: Arc<dyn TensorSource> = checkpoint.clone();
-        Ok(Model { path: path.to_path_buf(), config, packing: None, checkpoint, source, rebuilt: Vec::new() })
+        let reader = reader.clone();
+        let (packing, rebuilt) = (None, Vec::new());
+        Ok(Model { path: path.to_path_buf(), config, packing, reader, checkpoint, source, rebuilt })
     }
 
     /// Opens a folder or file; a GGUF file is seen as the Hugging Face checkpoint it was made from, its weights
@@ -59,8 +61,8 @@ impl Model {
     ///
     /// # Errors
     /// As [`Self::open`], for GGUF files of an unknown family or tokenizer, and as [`packed::view`].
-    pub fn open_as_hf(path: &Path, mode: ReadMode, dtype: Option<DType>) -> Result<Self> {
-        Self::open(path, mode)?.into_hf(dtype)
+    pub fn open_as_hf(path: &Path, reader: &Reader, dtype: Option<DType>) -> Result<Self> {
+        Self::open(path, reader)?.into_hf(dtype)
     }
 
     /// The opened model, seen as [`Self::open_as_hf`] sees it.
@@ -69,7 +71,7 @@ impl Model {
             (self.source, self.rebuilt) = convert::view(&self.checkpoint, dtype)?;
             let config = self.rebuilt.iter().find(|f| f.name == "config.json");
             if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
-                self.config = Some(ModelConfig { json: json::parse(text)? });
+                self.config = Some(ModelConfig { json: json::parse_object(text)? });
             }
         } else if let Some((source, packing)) =
             packed::view(&self.checkpoint, self.config.as_ref()).map_err(|e| e.at(&self.path))?
@@ -146,10 +148,9 @@ impl Model {
         self.tensors().iter().map(TensorInfo::elements).sum()
     }
 
-    /// The paths that must not be written to.
-    pub fn inputs(&self) -> Vec<&Path> {
-        let files = self.checkpoint.files().iter().map(|f| f.path());
-        std::iter::once(self.path.as_path()).chain(files).collect()
+    /// What its files were opened through.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
     }
 }
 

@@ -9,14 +9,14 @@ use std::sync::Arc;
 
 use lorakit::plan::{Container, OutputTensor, Plan, Progress, Silent, Target};
 use lorakit::{Error, ErrorKind, TensorRef};
-use lorakit_tensor::{Checkpoint, DType, ErrorKind as FileError, ReadMode, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, ErrorKind as FileError, Reader, TensorSource};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
 }
 
 fn open(path: &Path) -> Arc<Checkpoint> {
-    Arc::new(Checkpoint::open(path, ReadMode::Mapped).unwrap())
+    Arc::new(Checkpoint::open(path, &Reader::default()).unwrap())
 }
 
 fn tensors(source: &Arc<Checkpoint>) -> Vec<TensorRef> {
@@ -26,6 +26,12 @@ fn tensors(source: &Arc<Checkpoint>) -> Vec<TensorRef> {
 
 fn bytes(source: &Checkpoint, index: usize) -> Vec<u8> {
     source.read(index, 0..source.tensors()[index].byte_len()).unwrap().into_owned()
+}
+
+fn reading(path: &Path) -> Reader {
+    let reader = Reader::default();
+    reader.name(path);
+    reader
 }
 
 fn safetensors(max_shard: u64) -> Container {
@@ -40,7 +46,8 @@ fn a_gguf_of_every_type_is_copied_with_its_metadata() {
     let copies: Vec<_> = tensors(&source).into_iter().map(OutputTensor::copy).collect();
     let metadata = source.gguf().unwrap().clone();
     let target = Target::File(output.clone());
-    let plan = Plan::new(target, false, &[source.path()], Container::Gguf(metadata), copies, vec![]).unwrap();
+    let plan =
+        Plan::new(target, false, &reading(source.path()), Container::Gguf(metadata), copies, vec![]).unwrap();
     plan.run(2, &Silent).unwrap();
 
     let copy = open(&output);
@@ -60,7 +67,8 @@ fn shards_hold_what_one_file_holds() {
     let write = |name: &str, max_shard: u64| {
         let copies = tensors(&source).into_iter().map(OutputTensor::copy).collect();
         let target = Target::Folder(folder.path().join(name));
-        let plan = Plan::new(target, false, &[], safetensors(max_shard), copies, vec![]).unwrap();
+        let plan =
+            Plan::new(target, false, &Reader::default(), safetensors(max_shard), copies, vec![]).unwrap();
         plan.run(1, &Silent).unwrap();
         open(&folder.path().join(name))
     };
@@ -89,7 +97,7 @@ fn a_cast_that_overflows_is_refused_and_leaves_nothing() {
     let source = open(&input);
     let cast = tensors(&source).into_iter().map(|t| OutputTensor::cast(t, DType::F16)).collect();
     let target = Target::File(folder.path().join("out.safetensors"));
-    let plan = Plan::new(target, false, &[], safetensors(u64::MAX), cast, vec![]).unwrap();
+    let plan = Plan::new(target, false, &Reader::default(), safetensors(u64::MAX), cast, vec![]).unwrap();
     let error = plan.run(1, &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NonFinite);
     assert_eq!(error.to_string(), "`w`: the output would hold inf at row 1, column 0 (F16)");
@@ -113,7 +121,7 @@ fn a_cancelled_run_and_a_refused_plan_leave_nothing() {
     let plan = |target: &Path, replace| -> Result<Plan, Error> {
         let copies = tensors(&source).into_iter().map(OutputTensor::copy).collect();
         let target = Target::Folder(target.to_path_buf());
-        Plan::new(target, replace, &[source.path()], safetensors(u64::MAX), copies, vec![])
+        Plan::new(target, replace, &reading(source.path()), safetensors(u64::MAX), copies, vec![])
     };
     let error = plan(&output, false).unwrap().run(2, &StopAtOnce).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Interrupted);
@@ -123,11 +131,18 @@ fn a_cancelled_run_and_a_refused_plan_leave_nothing() {
     assert_eq!(error.kind(), ErrorKind::File(FileError::SameFile));
     fs::create_dir(&output).unwrap();
     fs::write(output.join("config.json"), "{}").unwrap();
-    assert_eq!(plan(&output, false).unwrap_err().kind(), ErrorKind::File(FileError::Exists));
+    let standing = plan(&output, false).unwrap();
+    assert_eq!(standing.check().unwrap_err().kind(), ErrorKind::File(FileError::Exists));
+    assert_eq!(standing.run(2, &Silent).unwrap_err().kind(), ErrorKind::File(FileError::Exists));
+    assert_eq!(plan(&output, true).unwrap().check().unwrap(), [Path::new("config.json")]);
+    fs::write(output.join("notes.txt"), "").unwrap();
+    let error = plan(&output, true).unwrap().check().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::File(FileError::Occupied));
 
     let mut twice: Vec<_> = tensors(&source).into_iter().map(OutputTensor::copy).collect();
     twice.push(twice[0].clone());
     let target = Target::Folder(folder.path().join("twice"));
-    let error = Plan::new(target, false, &[], safetensors(u64::MAX), twice, vec![]).unwrap_err();
+    let error =
+        Plan::new(target, false, &Reader::default(), safetensors(u64::MAX), twice, vec![]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
 }

@@ -12,7 +12,7 @@ use lorakit::plan::{
 };
 use lorakit::{ErrorKind, TensorRef};
 use lorakit_tensor::format::safetensors;
-use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, Reader, TensorInfo, TensorSource};
 
 const ROWS: usize = 24;
 const COLS: usize = 10;
@@ -49,7 +49,7 @@ fn inputs(folder: &Path) -> impl Fn(&str) -> TensorRef {
     }
     let path = folder.join("in.safetensors");
     std::fs::write(&path, bytes).unwrap();
-    let source: Arc<dyn TensorSource> = Arc::new(Checkpoint::open(&path, ReadMode::Mapped).unwrap());
+    let source: Arc<dyn TensorSource> = Arc::new(Checkpoint::open(&path, &Reader::default()).unwrap());
     move |name| TensorRef::new(Arc::clone(&source), source.find(name).unwrap())
 }
 
@@ -58,9 +58,11 @@ fn run(tensor: OutputTensor) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.safetensors");
     let container = Container::Safetensors { stem: "model", metadata: BTreeMap::new(), max_shard: u64::MAX };
-    let plan = Plan::new(Target::File(path.clone()), false, &[], container, vec![tensor], vec![]).unwrap();
+    let plan =
+        Plan::new(Target::File(path.clone()), false, &Reader::default(), container, vec![tensor], vec![])
+            .unwrap();
     plan.run(2, &Silent).unwrap();
-    let file = Checkpoint::open(&path, ReadMode::Mapped).unwrap();
+    let file = Checkpoint::open(&path, &Reader::default()).unwrap();
     file.read(0, 0..file.tensors()[0].byte_len()).unwrap().into_owned()
 }
 

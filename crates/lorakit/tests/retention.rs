@@ -15,7 +15,7 @@ use lorakit::plan::{
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::format::{gguf, safetensors};
-use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorInfo};
+use lorakit_tensor::{Checkpoint, DType, ReadMode, Reader, TensorInfo};
 
 const ROWS: usize = 256;
 const COLS: usize = 1024;
@@ -79,7 +79,7 @@ fn retention(folder: &Path, base: Form, output: Form, ratio: f64) -> f64 {
     let (b, a) = (gaussian(2, ROWS * RANK), gaussian(3, RANK * COLS));
     let source = folder.join("source.safetensors");
     write(&source, &[("w", [ROWS, COLS], &weights), ("b", [ROWS, RANK], &b), ("a", [RANK, COLS], &a)]);
-    let source = Arc::new(Checkpoint::open(&source, ReadMode::Positioned).unwrap());
+    let source = Arc::new(Checkpoint::open(&source, &Reader::new(ReadMode::Positioned)).unwrap());
     let tensor = |index| TensorRef::new(source.clone(), index);
     // Norms of W, and of B * A, of independent unit Gaussians.
     let scale = ratio / (RANK as f64).sqrt();
@@ -104,7 +104,9 @@ fn retention(folder: &Path, base: Form, output: Form, ratio: f64) -> f64 {
             ("out.safetensors", container, tensors)
         }
     };
-    let plan = Plan::new(Target::File(folder.join(name)), true, &[], container, tensors, vec![]).unwrap();
+    let plan =
+        Plan::new(Target::File(folder.join(name)), true, &Reader::default(), container, tensors, vec![])
+            .unwrap();
     let written = plan.write(2, &Silent).unwrap();
     overall(&written.report().retention).ratio().unwrap()
 }

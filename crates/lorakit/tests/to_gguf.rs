@@ -11,7 +11,7 @@ use lorakit::ops::convert::{ToGgufOptions, hf_to_gguf};
 use lorakit::ops::merge::{self, MergeOptions};
 use lorakit::plan::{Container, OutputTensor, Plan, Silent, Target};
 use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
-use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, ReadMode, Reader, TensorSource};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -46,7 +46,7 @@ fn every_key_and_tensor_of_every_family() {
     for family in FAMILIES {
         let (_folder, output) = convert(family, None);
         let expected = fixture(&format!("{family}.bf16.gguf"));
-        let open = |path: &Path| Checkpoint::open(path, ReadMode::Mapped).unwrap();
+        let open = |path: &Path| Checkpoint::open(path, &Reader::default()).unwrap();
         let (ours, theirs) = (open(&output), open(&expected));
         let (mut our_keys, mut their_keys) = (ours.gguf().unwrap().iter(), theirs.gguf().unwrap().iter());
         loop {
@@ -109,7 +109,7 @@ fn granite_is_a_llama_with_scales() {
         mode: ReadMode::Mapped,
     };
     hf_to_gguf(&options).unwrap().plan.run(2, &Silent).unwrap();
-    let open = |path: &Path| Checkpoint::open(path, ReadMode::Mapped).unwrap();
+    let open = |path: &Path| Checkpoint::open(path, &Reader::default()).unwrap();
     let (ours, theirs) = (open(&output), open(&fixture("mistral.bf16.gguf")));
     let (keys, llama) = (ours.gguf().unwrap(), theirs.gguf().unwrap());
     let float = |key: &str| keys.get(&format!("granite.{key}")).and_then(GgufValue::as_f64);
@@ -155,11 +155,13 @@ fn merges_in_the_same_pass() {
             let tensors = gguf_tensors(model.config.as_ref().unwrap(), tensors).unwrap();
             let (path, container) = (folder.path().join(name), Container::Gguf(Metadata::default()));
             let target = Target::File(path.clone());
-            let plan = Plan::new(target, false, &[], container, with_dtype(tensors, dtype), vec![]).unwrap();
+            let plan =
+                Plan::new(target, false, &Reader::default(), container, with_dtype(tensors, dtype), vec![])
+                    .unwrap();
             plan.run(2, &Silent).unwrap();
-            Checkpoint::open(&path, ReadMode::Mapped).unwrap()
+            Checkpoint::open(&path, &Reader::default()).unwrap()
         };
-        let open = |path: &Path| Model::open(path, ReadMode::Mapped).unwrap();
+        let open = |path: &Path| Model::open(path, &Reader::default()).unwrap();
         let one = write("one.gguf", &open(&base), merge.plan.tensors().cloned().collect());
         let model = open(&merged);
         let copies = (0..model.tensors().len()).map(|i| OutputTensor::copy(model.tensor(i))).collect();

@@ -4,7 +4,7 @@
 use std::fs;
 
 use insta::assert_snapshot;
-use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, Reader, TensorInfo, TensorSource};
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
@@ -118,7 +118,7 @@ fn edits_move_along() {
     );
     sandbox.run("convert separate/qwen3moe -o base.gguf --to gguf", &[]).ok();
     assert!(plain == merged("base.gguf", "from-gguf", ""));
-    let base = Checkpoint::open(&sandbox.path("base.gguf"), ReadMode::Mapped).unwrap();
+    let base = Checkpoint::open(&sandbox.path("base.gguf"), &Reader::default()).unwrap();
     for (info, bytes) in plain {
         let before = base.read(base.find(&info.name).unwrap(), 0..info.byte_len()).unwrap();
         let edited = info.name.starts_with("blk.1.") && info.name.contains("_exps.");
@@ -166,7 +166,7 @@ fn stacks_are_taken_apart() {
 
 /// Every tensor of a GGUF file, in file order.
 fn tensors_of(sandbox: &Sandbox, name: &str) -> Vec<(TensorInfo, Vec<u8>)> {
-    let file = Checkpoint::open(&sandbox.path(name), ReadMode::Mapped).unwrap();
+    let file = Checkpoint::open(&sandbox.path(name), &Reader::default()).unwrap();
     let bytes = |index, info: &TensorInfo| file.read(index, 0..info.byte_len()).unwrap().into_owned();
     file.tensors().iter().enumerate().map(|(index, info)| (info.clone(), bytes(index, info))).collect()
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use lorakit_tensor::format::gguf::Value as GgufValue;
-use lorakit_tensor::{Checkpoint, ReadMode};
+use lorakit_tensor::{Checkpoint, Reader};
 use serde_json::{Value, json};
 
 use crate::support::{Run, Sandbox, TIMES, fixtures, read_json};
@@ -95,7 +95,7 @@ fn the_cut_of_text_may_be_named() {
     assert_eq!(run.code, Some(1));
     insta::assert_snapshot!(run.stderr, @"error: `model`: `tokenizer.json` cuts text by a rule that is not known (its digest is 41df52650bde1dbd); `--pre NAME` names the rule of llama.cpp that it follows");
     convert(&sandbox, "--pre viking").ok();
-    let file = Checkpoint::open(&sandbox.path("model.gguf"), ReadMode::Mapped).unwrap();
+    let file = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
     let pre = file.gguf().unwrap().get("tokenizer.ggml.pre").and_then(GgufValue::as_str);
     assert_eq!(pre, Some("viking"));
 }

@@ -2,6 +2,7 @@
 
 mod disk;
 mod kills;
+mod races;
 
 use std::fs;
 use std::path::Path;

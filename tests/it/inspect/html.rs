@@ -117,7 +117,7 @@ fn an_input_as_the_page() {
     fs::write(case.sandbox.path("weights.html"), &before).unwrap();
     assert_snapshot!(case.sandbox.refused("inspect weights.html --html weights.html --force"), @"
     exit 2
-    error: `weights.html`: is the output and also the input `weights.html`
+    error: `weights.html`: is both the output and the input `weights.html`
 
     hint: choose an output that is not an input
     ");

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use lorakit::Model;
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::{ReadMode, Reader};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn bytes(dtype: Dtype, shape: &[usize], bytes: Vec<u8>) -> Tensor {
 
 /// What a folder looks like with its packed weights decoded.
 fn seen(folder: &Path, mode: ReadMode) -> (Weights, Option<String>) {
-    let model = Model::open_as_hf(folder, mode, None).unwrap();
+    let model = Model::open_as_hf(folder, &Reader::new(mode), None).unwrap();
     let tensor = |index: usize| {
         let tensor = model.tensor(index);
         let info = tensor.info();

@@ -4,7 +4,7 @@ use std::fs;
 
 use insta::assert_snapshot;
 use lorakit::Model;
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::Reader;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn assert_defined(kind: &str, [height, width]: [usize; 2], scheme: &str, scale_o
             e4m3(codes.bytes[i])
         );
     }
-    let model = Model::open_as_hf(&sandbox.path("out"), ReadMode::Mapped, None).unwrap();
+    let model = Model::open_as_hf(&sandbox.path("out"), &Reader::default(), None).unwrap();
     let packing = model.packing.as_ref().unwrap();
     assert_eq!((packing.scheme.to_string().as_str(), packing.tensors.len()), (scheme, 28));
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, Reader, TensorInfo, TensorSource};
 use sha2::{Digest, Sha256};
 
 use crate::smollm2::model;
@@ -64,7 +64,7 @@ fn files_equal_llama_quantize() {
         sandbox.run(&format!("quantize bf16.gguf --type {mix} -o out.gguf --force"), &[]).ok();
         assert_eq!(sha256(&sandbox.path("out.gguf")), *digest, "{mix}");
     }
-    let bf16 = Checkpoint::open(&sandbox.path("bf16.gguf"), ReadMode::Mapped).unwrap();
+    let bf16 = Checkpoint::open(&sandbox.path("bf16.gguf"), &Reader::default()).unwrap();
     write_imatrix(bf16.tensors(), &sandbox.path("imatrix.dat"));
     for (mix, digest) in WEIGHED {
         let options = "--imatrix imatrix.dat -o out.gguf --force";

@@ -4,7 +4,7 @@ use std::fs;
 
 use insta::assert_snapshot;
 use lorakit::Model;
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::Reader;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 
@@ -90,7 +90,7 @@ fn experts_are_read_as_they_were_rounded() {
     assert_eq!(shape("down_proj_blocks"), (Dtype::U8, vec![EXPERTS, HIDDEN, INNER / 32, 16]));
 
     let original = read_folder(&sandbox.path("model"));
-    let model = Model::open_as_hf(&sandbox.path("out"), ReadMode::Mapped, None).unwrap();
+    let model = Model::open_as_hf(&sandbox.path("out"), &Reader::default(), None).unwrap();
     assert_eq!(model.packing.as_ref().unwrap().scheme.to_string(), "MXFP4");
     assert_eq!(model.tensors().len(), original.len());
     for (index, info) in model.tensors().iter().enumerate() {

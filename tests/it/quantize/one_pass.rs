@@ -63,8 +63,8 @@ fn merging_and_converting_commute() {
 /// The metadata differ in what says where a file came from.
 #[track_caller]
 fn assert_same_tensors(sandbox: &Sandbox, a: &str, b: &str) {
-    use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
-    let open = |name: &str| Checkpoint::open(&sandbox.path(name), ReadMode::Mapped).unwrap();
+    use lorakit_tensor::{Checkpoint, Reader, TensorSource};
+    let open = |name: &str| Checkpoint::open(&sandbox.path(name), &Reader::default()).unwrap();
     let (a, b) = (open(a), open(b));
     assert_eq!(a.tensors().len(), b.tensors().len());
     for (i, info) in a.tensors().iter().enumerate() {

@@ -1,5 +1,11 @@
 //! One module for each verb.
 
+use std::path::Path;
+
+use lorakit_tensor::publish::{Existing, check_file, check_folder};
+
+use crate::error::Failure;
+
 pub(crate) mod combine;
 pub(crate) mod convert;
 pub(crate) mod diff;
@@ -10,3 +16,12 @@ mod planned;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
 pub(crate) mod verify;
+
+/// Refuses an output that exists; an empty folder counts as absent.
+pub(crate) fn refuse_existing(output: &Path) -> Result<(), Failure> {
+    let checked = match output.is_dir() || output.file_name().is_none() {
+        true => check_folder(output, &Existing::Kept),
+        false => check_file(output, false),
+    };
+    Ok(checked.map_err(lorakit::Error::from)?)
+}

@@ -1,17 +1,19 @@
 //! What commands that write have in common: printing a plan, reporting a run.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use lorakit::ops::convert::adapter::{AdapterOutput, AdapterReport};
 use lorakit::plan::{Plan, Recipe, Report};
+use lorakit_tensor::publish::listed;
 use serde_json::{Value, json};
 
 use crate::args::Common;
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
-use crate::units;
+use crate::{hint, units};
 
 /// Deltas that differ by less are the same but for the rounding of f32.
 const EXACT: f64 = 1e-6;
@@ -21,6 +23,7 @@ pub(super) fn describe(plan: &Plan, threads: usize) -> String {
     let mut text = String::new();
     let target = plan.target().path().display();
     let _ = writeln!(text, "would write `{target}`");
+    text += &standing(plan);
     for file in plan.files() {
         let tensors = units::plural(file.tensors.len(), "tensor");
         let _ = writeln!(text, "\n{} ({}, {tensors})", file.name, units::size(file.len));
@@ -30,6 +33,21 @@ pub(super) fn describe(plan: &Plan, threads: usize) -> String {
     }
     text.push('\n');
     text + &totals(plan, threads)
+}
+
+/// What stands in the way of an output, or which files it replaces: a line, or none.
+pub(super) fn standing(plan: &Plan) -> String {
+    match plan.check() {
+        Ok(replaced) if replaced.is_empty() => String::new(),
+        Ok(replaced) => {
+            let names: Vec<String> = replaced.iter().map(|name| format!("`{}`", name.display())).collect();
+            format!("would replace {}\n", names.join(", "))
+        }
+        Err(error) => {
+            let hint = hint::of(&error, None).map_or_else(String::new, |hint| format!("; {hint}"));
+            format!("as things stand it would fail: {error}{hint}\n")
+        }
+    }
 }
 
 /// What would be written, of an output whose tensors are computed already.
@@ -43,7 +61,7 @@ pub(super) fn would_write(plan: &Plan) -> String {
         units::size(plan.output_bytes()),
         units::plural(plan.tensors().count(), "tensor"),
         files.join(", ")
-    )
+    ) + &standing(plan)
 }
 
 /// Ends a command that computed an adapter since `started`: writes it, unless this is a dry run, and reports.
@@ -128,7 +146,13 @@ pub(super) fn plan_json(plan: &Plan, threads: usize) -> Value {
     };
     let tensors: Vec<Value> =
         plan.files().iter().flat_map(|f| f.tensors.iter().map(|(o, t)| tensor(&f.name, *o, t))).collect();
+    let (replaces, obstacle) = match plan.check() {
+        Ok(replaced) => (names(&replaced), Value::Null),
+        Err(error) => (Value::Array(Vec::new()), Failure::from(error).json(None)["error"].take()),
+    };
     json!({
+        "replaces": replaces,
+        "obstacle": obstacle,
         "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
         "other_files": plan.side_files().iter().map(|f| &f.name).collect::<Vec<_>>(),
         "tensors": tensors,
@@ -159,15 +183,40 @@ pub(super) fn wrote(plan: &Plan, report: &Report) -> String {
 
 fn wrote_in(plan: &Plan, report: &Report) -> String {
     let (files, tensors) = (plan.files().len(), plan.tensors().count());
-    format!(
-        "{} `{}` ({}, {}, {}) in {}",
-        crate::ui::good("wrote"),
-        plan.target().path().display(),
-        units::size(report.bytes),
-        units::plural(tensors, "tensor"),
-        units::plural(files, "file"),
-        units::duration(report.elapsed),
-    )
+    beside(plan, report)
+        + &format!(
+            "{} `{}` ({}, {}, {}) in {}",
+            crate::ui::good("wrote"),
+            plan.target().path().display(),
+            units::size(report.bytes),
+            units::plural(tensors, "tensor"),
+            units::plural(files, "file"),
+            units::duration(report.elapsed),
+        )
+}
+
+/// What became of other things that were at the output.
+fn beside(plan: &Plan, report: &Report) -> String {
+    let mut text = String::new();
+    if !report.replaced.is_empty() {
+        let _ = writeln!(text, "replaced {}", listed(&report.replaced));
+    }
+    if let Some(kept) = &report.kept {
+        let target = plan.target().path().display();
+        let _ = writeln!(text, "kept in `{}` what appeared in `{target}` at the last moment", kept.display());
+    }
+    if !report.leftovers.is_empty() {
+        let left = listed(&report.leftovers);
+        let _ = writeln!(
+            text,
+            "left alone {left}: from before a restart, or of another machine; remove it if none is at work"
+        );
+    }
+    text
+}
+
+fn names(paths: &[PathBuf]) -> Value {
+    paths.iter().map(|path| path.display().to_string()).collect()
 }
 
 /// What reading the output again showed: deltas are as `meant`, such as "the same".
@@ -191,6 +240,9 @@ pub(super) fn report_json(plan: &Plan, report: &Report) -> Value {
     let seconds = report.elapsed.as_secs_f64();
     json!({
         "output": plan.target().path().display().to_string(),
+        "replaced": names(&report.replaced),
+        "kept": report.kept.as_ref().map(|path| path.display().to_string()),
+        "leftovers": names(&report.leftovers),
         "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
         "tensors": plan.tensors().count(),
         "bytes": report.bytes,

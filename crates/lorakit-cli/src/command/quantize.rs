@@ -40,7 +40,8 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
             return ui.json(&object);
         }
         ui.notes(notes);
-        return ui.result(&(table(chosen) + "\n" + &planned::totals(plan, common.threads)));
+        let text = table(chosen) + "\n" + &planned::standing(plan) + &planned::totals(plan, common.threads);
+        return ui.result(&text);
     }
     ui.notes(notes);
     let bar = Bar::new(ui, "quantising", plan.output_bytes());

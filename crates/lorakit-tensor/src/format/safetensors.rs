@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::Stored;
-use crate::{DType, Error, ErrorKind, Result, Storage, TensorInfo};
+use crate::{DType, Error, ErrorKind, Reader, Result, Storage, TensorInfo};
 
 /// Longest header that is read, in bytes; the limit of the reference implementation.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -305,6 +305,20 @@ pub fn shard_name(stem: &str, number: usize, count: usize) -> String {
     }
 }
 
+/// The name of the index of shards: `model.safetensors.index.json` for the stem `model`.
+pub fn index_name(stem: &str) -> String {
+    format!("{stem}.safetensors.index.json")
+}
+
+/// Whether `name` is what a checkpoint of this stem may consist of: one file, numbered shards, or their index.
+pub fn is_file_of(stem: &str, name: &str) -> bool {
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let Some(rest) = name.strip_prefix(stem) else { return false };
+    let shard = rest.strip_prefix('-').and_then(|rest| rest.strip_suffix(".safetensors")?.split_once("-of-"));
+    [".safetensors", ".safetensors.index.json"].contains(&rest)
+        || shard.is_some_and(|(index, count)| number(index) && number(count))
+}
+
 /// The text of `model.safetensors.index.json` for `(tensor, file)` pairs.
 pub fn index_json<'a>(total_size: u64, weight_map: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let map: BTreeMap<&str, &str> = weight_map.collect();
@@ -319,8 +333,8 @@ pub fn index_json<'a>(total_size: u64, weight_map: impl Iterator<Item = (&'a str
 /// # Errors
 /// [`ErrorKind::Corrupt`] if it is no index, [`ErrorKind::UnsafePath`] if a shard name is anything but a plain
 /// file name.
-pub fn read_index(path: &Path) -> Result<Vec<(String, String)>> {
-    let json = crate::json::read(path)?;
+pub fn read_index(path: &Path, reader: &Reader) -> Result<Vec<(String, String)>> {
+    let json = reader.json_object(path)?;
     let Some(map) = json.get("weight_map").and_then(|m| m.as_object()) else {
         return Err(corrupt("has no `weight_map` object").at(path));
     };

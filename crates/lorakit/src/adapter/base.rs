@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{ReadMode, TensorInfo, json};
+use lorakit_tensor::{Reader, TensorInfo};
 
 use super::base_gguf;
 use crate::arch::{Architecture, Heads, HfClass, Params};
@@ -25,7 +25,7 @@ impl Base {
     ///
     /// # Errors
     /// As [`Model::open`]; [`ErrorKind::Unsupported`] for a GGUF model of an unknown family.
-    pub fn open(path: &Path, mode: ReadMode) -> Result<Self> {
+    pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
         let path = match path.file_name() {
             Some(name) if name == "config.json" => path.parent().unwrap_or(Path::new("")),
             _ => path,
@@ -34,15 +34,15 @@ impl Base {
             let (config, tensors) = base_gguf::read(model.checkpoint())?;
             Ok(Base { path: path.to_path_buf(), config: Some(config), tensors })
         };
-        let opened = match Model::open(path, mode) {
+        let opened = match Model::open(path, reader) {
             Ok(model) if model.is_gguf() => return gguf(model),
             Ok(model) => model.into_hf(None),
             Err(error) => Err(error),
         };
         match opened {
             Ok(model) => Ok(Self::of(&model)),
-            Err(error) if path.join("config.json").is_file() && error.kind() == NO_CHECKPOINT => {
-                let config = ModelConfig { json: json::read(&path.join("config.json"))? };
+            Err(error) if reader.has(&path.join("config.json"))? && error.kind() == NO_CHECKPOINT => {
+                let config = ModelConfig { json: reader.json_object(&path.join("config.json"))? };
                 Ok(Base { path: path.to_path_buf(), config: Some(config), tensors: Vec::new() })
             }
             Err(error) => Err(error),

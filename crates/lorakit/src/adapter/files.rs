@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use lorakit_tensor::{Checkpoint, ErrorKind as FileError, Format as Container, ReadMode, json};
+use lorakit_tensor::{Checkpoint, Format as Container, Reader};
 use serde_json::Value;
 
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -32,6 +32,8 @@ pub(crate) struct Files {
     pub(crate) config: Option<Value>,
     /// The tensors.
     pub(crate) source: Arc<Checkpoint>,
+    /// What opened them, for files beside them.
+    pub(crate) reader: Reader,
     /// Whether factors of experts are stacked, which is asked for every tensor.
     pub(super) stacked: OnceLock<bool>,
 }
@@ -41,25 +43,27 @@ impl Files {
     ///
     /// # Errors
     /// [`ErrorKind::NoAdapter`], or [`ErrorKind::WrongRole`] for a model; whatever reading turns up.
-    pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Self> {
-        if !path.exists() {
-            return Err(lorakit_tensor::Error::new(FileError::NotFound, "does not exist").at(path).into());
-        }
+    pub(crate) fn open(path: &Path, reader: &Reader) -> Result<Self> {
+        reader.name(path);
+        std::fs::metadata(path).map_err(|e| lorakit_tensor::Error::io("open", path, e))?;
         let folder = folder_of(path);
         let config_path = folder.join(CONFIG);
-        let config = match std::fs::metadata(&config_path) {
-            Ok(meta) if meta.is_file() => Some(json::read(&config_path)?),
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-                return Err(lorakit_tensor::Error::io("open", &config_path, e).into());
-            }
-            _ => None,
+        let config = match reader.has(&config_path)? {
+            true => Some(reader.json_object(&config_path)?),
+            false => None,
         };
         let file = match path.is_dir() {
             true => tensors_in(path, config.is_some())?,
             false => path.to_path_buf(),
         };
-        let source = Arc::new(Checkpoint::open(&file, mode)?);
-        Ok(Files { path: path.to_path_buf(), config, source, stacked: OnceLock::new() })
+        let source = Arc::new(Checkpoint::open(&file, reader)?);
+        Ok(Files {
+            path: path.to_path_buf(),
+            config,
+            source,
+            reader: reader.clone(),
+            stacked: OnceLock::new(),
+        })
     }
 
     /// The folder of the configuration.

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, Reader, TensorInfo, TensorSource};
 
 pub use base::Base;
 pub use config::{AdapterConfig, is_local_path};
@@ -199,8 +199,8 @@ impl Adapter {
     /// # Errors
     /// [`ErrorKind::NoAdapter`] without one, [`ErrorKind::WrongRole`] for a full model, [`ErrorKind::NeedsBase`], and
     /// whatever reading the files turns up.
-    pub fn open(path: &Path, mode: lorakit_tensor::ReadMode, base: Option<&Base>) -> Result<Self> {
-        format::read(&Files::open(path, mode)?, base)
+    pub fn open(path: &Path, reader: &Reader, base: Option<&Base>) -> Result<Self> {
+        format::read(&Files::open(path, reader)?, base)
     }
 
     /// An adapter of nothing, from these files.

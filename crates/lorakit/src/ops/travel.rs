@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::Error as FileError;
+use lorakit_tensor::{Error as FileError, Reader};
 use serde_json::Value;
 
 use crate::plan::{Content, SideFile};
@@ -52,11 +52,11 @@ pub(super) fn travelling(model: &Model) -> Result<BTreeMap<String, Content>> {
     if !model.rebuilt_files().is_empty() {
         files.extend(model.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
     } else if model.path.is_dir() {
-        collect(&model.path, "", &mut files)?;
+        collect(&model.path, "", model.reader(), &mut files)?;
     } else {
         for name in COMPANIONS.iter().chain(TOKENIZER) {
             let path = model.folder().join(name);
-            if model.config.is_some() && path.is_file() {
+            if model.config.is_some() && model.reader().has(&path)? {
                 files.insert((*name).to_string(), Content::CopyOf(path));
             }
         }
@@ -79,7 +79,12 @@ pub(super) fn side_files_of(files: BTreeMap<String, Content>) -> Vec<SideFile> {
     files.into_iter().map(|(name, content)| SideFile { name, content }).collect()
 }
 
-fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Content>) -> Result<()> {
+fn collect(
+    folder: &Path,
+    prefix: &str,
+    reader: &Reader,
+    files: &mut BTreeMap<String, Content>,
+) -> Result<()> {
     let fail = |e| FileError::io("list", folder, e);
     let mut entries: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(fail)? {
@@ -93,11 +98,12 @@ fn collect(folder: &Path, prefix: &str, files: &mut BTreeMap<String, Content>) -
         }
         let inside = if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
         if path.is_dir() {
-            let model = path.join("config.json").is_file() || path.join("adapter_config.json").is_file();
+            let model =
+                reader.has(&path.join("config.json"))? || reader.has(&path.join("adapter_config.json"))?;
             if !FOREIGN_FOLDERS.contains(&name) && !model && prefix.is_empty() {
-                collect(&path, &inside, files)?;
+                collect(&path, &inside, reader, files)?;
             }
-        } else if path.is_file() && !WEIGHTS.iter().any(|ending| name.ends_with(ending)) {
+        } else if !WEIGHTS.iter().any(|ending| name.ends_with(ending)) && reader.has(&path)? {
             files.insert(inside, Content::CopyOf(path));
         }
     }

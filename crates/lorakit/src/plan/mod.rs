@@ -25,13 +25,14 @@ mod retyped;
 mod rows;
 mod run;
 mod store;
+mod target;
 mod view;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::format::{gguf, safetensors};
-use lorakit_tensor::{TensorInfo, publish};
+use lorakit_tensor::{Reader, TensorInfo};
 
 pub(crate) use compute::Panel;
 pub(crate) use computed::Inputs;
@@ -48,26 +49,9 @@ pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use rows::RowOrder;
 pub(crate) use run::pool;
 pub use run::{Report, Written};
+pub use target::Target;
 
 use crate::{Error, ErrorKind, Result};
-
-/// Where the output goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A folder: tensor files, index and side files.
-    Folder(PathBuf),
-    /// One tensor file.
-    File(PathBuf),
-}
-
-impl Target {
-    /// The path.
-    pub fn path(&self) -> &Path {
-        match self {
-            Target::Folder(path) | Target::File(path) => path,
-        }
-    }
-}
 
 /// The format of the output's tensor files.
 #[derive(Debug, Clone)]
@@ -122,6 +106,7 @@ pub struct OutputFile {
 pub struct Plan {
     target: Target,
     replace: bool,
+    reader: Reader,
     container: Container,
     files: Vec<OutputFile>,
     side_files: Vec<SideFile>,
@@ -134,27 +119,25 @@ pub struct Plan {
 impl Plan {
     /// Lays out `tensors`, in the order given, and checks that the output can be written.
     ///
-    /// `inputs` are the paths that are read: the output may not be one of them, nor hold one. With `replace`,
-    /// an existing output is replaced once the new one is complete.
+    /// `reader` knows the inputs: the output may not be one of them, nor hold one. With `replace`, an existing output
+    /// may be replaced once the new one is complete; whether it can be, [`Self::check`] says.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with `Exists`, `SameFile` or `NoSpace`, or what the format's layout refuses.
+    /// [`ErrorKind::File`] with `SameFile`, or for a side file that cannot be copied; what the format's layout refuses.
     pub fn new(
         target: Target,
         replace: bool,
-        inputs: &[&Path],
+        reader: &Reader,
         container: Container,
         tensors: Vec<OutputTensor>,
         mut side_files: Vec<SideFile>,
     ) -> Result<Self> {
-        publish::check_distinct(target.path(), inputs.iter().copied())?;
-        match &target {
-            Target::Folder(path) => {
-                publish::check_folder(path, replace)?;
-                check_strangers(path, &side_files)?;
+        for side in &side_files {
+            if let Content::CopyOf(source) = &side.content {
+                reader.side_file(source)?;
             }
-            Target::File(path) => publish::check_file(path, replace)?,
         }
+        reader.check_output(target.path())?;
         prove_unique(&tensors)?;
         let files = match &container {
             Container::Safetensors { stem, metadata, max_shard } => {
@@ -166,7 +149,7 @@ impl Plan {
                             format!("needs {} shards, and the output is a single file", files.len());
                         return Err(Error::new(ErrorKind::Usage, message).at(target.path()));
                     }
-                    side_files.push(index_of(&files, total_size(&files)));
+                    side_files.push(index_of(stem, &files, total_size(&files)));
                 }
                 files
             }
@@ -182,11 +165,18 @@ impl Plan {
             }
         };
         let (digests, data_digests) = (Vec::new(), Vec::new());
-        let check_copies = false;
-        let plan =
-            Plan { target, replace, container, files, side_files, digests, data_digests, check_copies };
-        plan.check_space()?;
-        Ok(plan)
+        let (reader, check_copies) = (reader.clone(), false);
+        Ok(Plan {
+            target,
+            replace,
+            reader,
+            container,
+            files,
+            side_files,
+            digests,
+            data_digests,
+            check_copies,
+        })
     }
 
     /// Has the run fill in `digests`, whose places stand in the metadata given to [`Self::new`].
@@ -199,16 +189,6 @@ impl Plan {
     #[must_use]
     pub fn with_data_digests(self, data_digests: Vec<DataDigest>) -> Self {
         Plan { data_digests, ..self }
-    }
-
-    fn check_space(&self) -> Result<()> {
-        let (needed, free) = (self.output_bytes(), publish::free_space(self.target.path())?);
-        if needed > free {
-            let message = format!("needs {needed} bytes, and the file system has {free} free");
-            let error = lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::NoSpace, message);
-            return Err(error.at(self.target.path()).into());
-        }
-        Ok(())
     }
 
     /// Where the output goes.
@@ -255,39 +235,6 @@ impl Plan {
         let list = run::TASK_BYTES * (jobs.len() + self.with_digest_tasks(tasks).len()) as u64;
         (panel + hashed) * threads as u64 + loaded.iter().take(threads).sum::<u64>() + 4 * headers + list
     }
-}
-
-/// Refuses to replace a folder that holds anything but what models and adapters consist of.
-fn check_strangers(folder: &Path, side_files: &[SideFile]) -> Result<()> {
-    const MODEL: &[&str] = &[".safetensors", ".index.json", ".gguf", ".bin", "config.json", ".jinja", ".md"];
-    const TOKENIZER: &[&str] = &[
-        "tokenizer",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "merges.txt",
-        "chat_template",
-    ];
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
-    let names = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned());
-    let ours = |name: &String| {
-        side_files.iter().any(|f| f.name.split('/').next() == Some(name))
-            || MODEL.iter().any(|end| name.ends_with(end))
-            || TOKENIZER.iter().any(|start| name.starts_with(start))
-    };
-    let mut strangers: Vec<String> =
-        names.filter(|name| !ours(name)).map(|name| format!("`{name}`")).collect();
-    if strangers.is_empty() {
-        return Ok(());
-    }
-    strangers.sort();
-    let more = strangers.len().saturating_sub(3);
-    strangers.truncate(3);
-    if more > 0 {
-        strangers.push(format!("{more} more"));
-    }
-    let message = format!("also holds {}, which replacing it would delete", strangers.join(", "));
-    Err(lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::Exists, message).at(folder).into())
 }
 
 fn name_of(path: &Path) -> String {
@@ -350,9 +297,9 @@ fn total_size(files: &[OutputFile]) -> u64 {
     files.iter().flat_map(|f| &f.tensors).map(|(_, t)| t.info.byte_len()).sum()
 }
 
-fn index_of(files: &[OutputFile], total: u64) -> SideFile {
+fn index_of(stem: &str, files: &[OutputFile], total: u64) -> SideFile {
     let pairs =
         files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| (t.info.name.as_str(), f.name.as_str())));
     let content = Content::Bytes(safetensors::index_json(total, pairs));
-    SideFile { name: "model.safetensors.index.json".into(), content }
+    SideFile { name: safetensors::index_name(stem), content }
 }

@@ -1,14 +1,15 @@
 //! Running a plan: panels on all cores, positional writes, one publication.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lorakit_quant::Codec;
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Staged};
-use lorakit_tensor::{Checkpoint, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, MAX_SIDE_BYTES, ReadMode, Reader, TensorInfo, TensorSource};
 use rayon::prelude::*;
 
 use super::compute::Scratch;
@@ -40,6 +41,12 @@ pub struct Report {
     pub retention: Vec<TensorRetention>,
     /// What was copied without a look at its values.
     pub unchecked: Unchecked,
+    /// Files of an old output that were replaced.
+    pub replaced: Vec<PathBuf>,
+    /// Where the rest of an old output lies, if something appeared in it at the last moment.
+    pub kept: Option<PathBuf>,
+    /// Staged names of this output that another machine left, or this one before a restart.
+    pub leftovers: Vec<PathBuf>,
 }
 
 /// An output that is complete and not yet published; dropped, it is gone.
@@ -48,6 +55,7 @@ pub struct Report {
 pub struct Written {
     report: Report,
     staged: Staged,
+    reader: Reader,
     start: Instant,
 }
 
@@ -65,10 +73,13 @@ impl Written {
     /// Makes the output durable and visible, in place of one that is to be replaced.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if the file system fails.
+    /// [`ErrorKind::File`] if the file system fails, with `Changed` if an input is no longer what was read, with
+    /// `Appeared` if something is at the output that was not there before. Nothing is published then.
     pub fn publish(self) -> Result<Report> {
-        self.staged.publish()?;
-        Ok(Report { elapsed: self.start.elapsed(), ..self.report })
+        self.reader.check_unchanged()?;
+        let leftovers = self.staged.leftovers().to_vec();
+        let kept = self.staged.publish()?.kept;
+        Ok(Report { elapsed: self.start.elapsed(), leftovers, kept, ..self.report })
     }
 }
 
@@ -132,9 +143,12 @@ impl Plan {
     /// [checked](Self::checking_copies), [`ErrorKind::Interrupted`] if `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
     pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         let start = Instant::now();
+        let existing = self.existing()?;
+        self.check_space()?;
+        let replaced = self.replaced(&existing);
         let staged = match self.target() {
-            Target::Folder(path) => Staged::folder(path, self.replace)?,
-            Target::File(path) => Staged::file(path, self.replace)?,
+            Target::Folder(path) => Staged::folder(path, existing)?,
+            Target::File(path) => Staged::file(path, existing)?,
         };
         let place = |name: &str| match self.target() {
             Target::Folder(_) => staged.path().join(name),
@@ -142,7 +156,7 @@ impl Plan {
         };
         let mut outputs = Vec::with_capacity(self.files.len());
         for file in &self.files {
-            outputs.push(publish::OutputFile::create(&place(&file.name), file.len)?);
+            outputs.push(staged.create(&file.name, file.len)?);
         }
         if let Target::Folder(_) = self.target() {
             self.side_files.iter().try_for_each(|side| write_side_file(side, staged.path()))?;
@@ -164,15 +178,25 @@ impl Plan {
             output.write_at(&header, 0)?;
             bytes += len;
         }
-        if bytes < self.output_bytes() && self.files.len() > 1 {
+        if let Container::Safetensors { stem, .. } = &self.container
+            && bytes < self.output_bytes()
+            && self.files.len() > 1
+        {
             let total = super::total_size(&self.files) - (self.output_bytes() - bytes);
-            write_side_file(&super::index_of(&self.files, total), staged.path())?;
+            write_side_file(&super::index_of(stem, &self.files, total), staged.path())?;
         }
         drop(outputs);
         self.reopen(staged.path())?;
-        let unchecked = self.unchecked();
-        let report = Report { bytes, elapsed: start.elapsed(), retention: done.retention, unchecked };
-        Ok(Written { report, staged, start })
+        let report = Report {
+            bytes,
+            elapsed: start.elapsed(),
+            retention: done.retention,
+            unchecked: self.unchecked(),
+            replaced,
+            kept: None,
+            leftovers: Vec::new(),
+        };
+        Ok(Written { report, staged, reader: self.reader.clone(), start })
     }
 
     /// Writes the tensors of `file` that came out shorter than planned, and cuts it to what they need. Returns its
@@ -332,7 +356,7 @@ impl Plan {
 
     /// Reads the staged output's headers with the strict reader before anything is published.
     fn reopen(&self, staged: &Path) -> Result<()> {
-        let written = Checkpoint::open(staged, ReadMode::Positioned)?;
+        let written = Checkpoint::open(staged, &Reader::new(ReadMode::Positioned))?;
         let planned = self.tensors().count();
         if written.tensors().len() != planned {
             let message = format!("holds {} tensors after writing {planned}", written.tensors().len());
@@ -388,10 +412,10 @@ fn write_side_file(side: &SideFile, folder: &Path) -> Result<()> {
         Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
         Content::CopyOf(source) => {
             // Not `fs::copy`, which would copy the rights of inputs that may be read-only.
-            let mut input =
+            let input =
                 std::fs::File::open(source).map_err(|e| lorakit_tensor::Error::io("open", source, e))?;
             std::fs::File::create(&path)
-                .and_then(|mut output| std::io::copy(&mut input, &mut output))
+                .and_then(|mut output| std::io::copy(&mut input.take(MAX_SIDE_BYTES), &mut output))
                 .map_err(fail)?;
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use lorakit_tensor::format::gguf::Value;
-use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, Reader, TensorSource};
 use safetensors::tensor::Dtype;
 
 use super::copy;
@@ -30,7 +30,7 @@ fn factors(path: &Path) -> (BTreeMap<String, Factors>, f64) {
         ("ffn_up", "mlp.up_proj"),
         ("ffn_down", "mlp.down_proj"),
     ];
-    let file = Checkpoint::open(path, ReadMode::Mapped).unwrap();
+    let file = Checkpoint::open(path, &Reader::default()).unwrap();
     let matrix = |name: String| {
         let index = file.find(&name).unwrap();
         let info = &file.tensors()[index];

@@ -3,12 +3,13 @@
 //! The page holds the JSON of the report, and its script draws the figures. Names come from files of strangers:
 //! they enter the page as JSON in which no tag can begin, and the script enters them as text only.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use lorakit::ops::inspect::{Grid, Inspection};
-use lorakit_tensor::Error;
-use lorakit_tensor::publish::{Staged, check_distinct, check_file};
+use lorakit_tensor::publish::{Existing, Staged, check_file};
+use lorakit_tensor::{Error, Reader};
 use serde_json::{Value, json};
 
 use crate::args;
@@ -29,8 +30,9 @@ pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
         ));
     }
     check_file(page, args.force).map_err(lorakit::Error::from)?;
-    let inputs = args.paths.iter().chain(&args.base).map(AsRef::as_ref);
-    Ok(check_distinct(page, inputs).map_err(lorakit::Error::from)?)
+    let reader = Reader::default();
+    args.paths.iter().chain(&args.base).for_each(|path| reader.name(path));
+    Ok(reader.check_output(page).map_err(lorakit::Error::from)?)
 }
 
 /// Writes the page of `object`, the JSON of `reports`, and returns its size in bytes.
@@ -41,10 +43,11 @@ pub(super) fn write(
     object: Value,
 ) -> Result<u64, Failure> {
     let text = render(with_grids(object, reports));
+    let existing = if replace { Existing::Replaced(BTreeSet::new()) } else { Existing::Kept };
     let publish = || {
-        let staged = Staged::file(page, replace)?;
+        let staged = Staged::file(page, existing)?;
         fs::write(staged.path(), &text).map_err(|e| Error::io("write", page, e))?;
-        staged.publish()
+        staged.publish().map(drop)
     };
     publish().map_err(lorakit::Error::from)?;
     Ok(text.len() as u64)

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::format::safetensors;
-use lorakit_tensor::{Checkpoint, DType, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, ReadMode, Reader, TensorInfo, TensorSource};
 use serde_json::Value;
 
 use crate::adapter::{Adapter, Base};
@@ -113,7 +113,7 @@ pub(super) fn base(config: Value) -> Base {
 }
 
 pub(super) fn read(path: &Path, base: Option<&Base>) -> Result<Adapter> {
-    Adapter::open(path, ReadMode::Mapped, base)
+    Adapter::open(path, &Reader::default(), base)
 }
 
 /// Shape and values of a factor.
@@ -123,7 +123,7 @@ pub(super) fn held(tensor: &TensorRef) -> (Vec<usize>, Vec<f32>) {
 
 /// The tensors of a file: name, shape and values, by name.
 pub(super) fn tensors(file: &Path) -> Vec<(String, Vec<usize>, Vec<f32>)> {
-    let source = std::sync::Arc::new(Checkpoint::open(file, ReadMode::Mapped).unwrap());
+    let source = std::sync::Arc::new(Checkpoint::open(file, &Reader::default()).unwrap());
     let all = (0..source.tensors().len()).map(|index| TensorRef::new(source.clone(), index));
     let mut all: Vec<_> =
         all.map(|t| (t.info().name.clone(), t.info().shape.clone(), t.values().unwrap())).collect();
@@ -133,7 +133,7 @@ pub(super) fn tensors(file: &Path) -> Vec<(String, Vec<usize>, Vec<f32>)> {
 
 /// The tensors of a file as they are stored: name, dtype, shape and bytes, by name.
 pub(super) fn stored(file: &Path) -> Vec<(String, DType, Vec<usize>, Vec<u8>)> {
-    let source = Checkpoint::open(file, ReadMode::Mapped).unwrap();
+    let source = Checkpoint::open(file, &Reader::default()).unwrap();
     let bytes = |i: usize, info: &TensorInfo| source.read(i, 0..info.byte_len()).unwrap().into_owned();
     let all = source.tensors().iter().enumerate();
     let mut all: Vec<_> =
@@ -144,7 +144,7 @@ pub(super) fn stored(file: &Path) -> Vec<(String, DType, Vec<usize>, Vec<u8>)> {
 
 /// Strings of a file's header.
 pub(super) fn strings(file: &Path) -> std::collections::BTreeMap<String, String> {
-    Checkpoint::open(file, ReadMode::Mapped).unwrap().metadata().clone()
+    Checkpoint::open(file, &Reader::default()).unwrap().metadata().clone()
 }
 
 /// Values that look random, and that every float type holds.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::Reader;
 
 use super::{CombineOptions, Method, Mix};
 use crate::adapter::{Adapter, Base, Files, Finding, Module, ModuleKind, Severity, format, natural};
@@ -24,8 +24,8 @@ impl Aligned {
 }
 
 /// Opens an adapter with all that it holds; experts that share a module stay together.
-pub(super) fn open(path: &std::path::Path, mode: ReadMode, base: Option<&Base>) -> Result<Adapter> {
-    let adapter = format::read(&Files::open(path, mode)?, base)?;
+pub(super) fn open(path: &std::path::Path, reader: &Reader, base: Option<&Base>) -> Result<Adapter> {
+    let adapter = format::read(&Files::open(path, reader)?, base)?;
     adapter.check()?;
     Ok(adapter)
 }

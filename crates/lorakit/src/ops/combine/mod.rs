@@ -18,7 +18,7 @@ mod whole;
 
 use std::path::PathBuf;
 
-use lorakit_tensor::{DType, ReadMode};
+use lorakit_tensor::{DType, ReadMode, Reader};
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub use method::{METHODS, MajoritySign, Method, Mix, Style};
 use crate::adapter::{Adapter, Base, Finding, Module, Severity, repeated};
 use crate::ops::merge::described;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, inputs_of, writable_or_own};
+use crate::ops::publish_adapter::{Destination, writable_or_own};
 use crate::ops::truncate;
 use crate::plan::{Progress, go_on, pool};
 use crate::{Error, ErrorKind, Result};
@@ -148,9 +148,9 @@ impl Combine {
 /// format turn up.
 pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
     check(options)?;
-    let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
-    let open =
-        |(path, weight): &(PathBuf, f64)| Ok((input::open(path, options.mode, base.as_ref())?, *weight));
+    let reader = &Reader::new(options.mode);
+    let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
+    let open = |(path, weight): &(PathBuf, f64)| Ok((input::open(path, reader, base.as_ref())?, *weight));
     let mut adapters: Vec<(Adapter, f64)> = options.adapters.iter().map(open).collect::<Result<_>>()?;
     let format = writable_or_own(options.to.as_deref(), adapters[0].0.format)?;
     let destination = Destination {
@@ -158,8 +158,7 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
         output: &options.output,
         replace: options.replace,
         dtype: options.dtype,
-        inputs: adapters.iter().flat_map(|(adapter, _)| inputs_of(adapter)).collect(),
-        mode: options.mode,
+        reader: reader.clone(),
     };
     let parts = adapters.iter().map(|(adapter, weight)| Part {
         path: adapter.path.clone(),

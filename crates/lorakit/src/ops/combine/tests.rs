@@ -70,7 +70,7 @@ fn products_are_those_of_peft() {
         )
         .unwrap();
         let expected =
-            Adapter::open(&fixtures().join("combined").join(case), ReadMode::Mapped, None).unwrap();
+            Adapter::open(&fixtures().join("combined").join(case), &Reader::default(), None).unwrap();
         let off = distance(case, combine.output.modules(), &expected.modules);
         assert!(off < 1e-5, "{case}: {off}");
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
 pub use to_gguf::{ToGgufOptions, hf_to_gguf};
 
@@ -57,7 +57,7 @@ pub struct Convert {
 /// # Errors
 /// [`ErrorKind::Unsupported`] if the source is no GGUF model of a known family; whatever reading it turns up.
 pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
-    let model = Model::open_as_hf(&options.source, options.mode, options.dtype)?;
+    let model = Model::open_as_hf(&options.source, &Reader::new(options.mode), options.dtype)?;
     if model.checkpoint().format() != Format::Gguf {
         let found = model.checkpoint().format().name();
         let message = format!("is a {found} checkpoint already, and `--to hf` converts GGUF models");
@@ -82,7 +82,7 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let side_files = model.rebuilt_files().to_vec();
     let target = Target::Folder(options.output.clone());
-    let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, side_files)?;
+    let plan = Plan::new(target, options.replace, model.reader(), container, tensors, side_files)?;
     let plan = plan.checking_copies(options.check_finite)?;
     Ok(Convert { plan, dtype, from })
 }

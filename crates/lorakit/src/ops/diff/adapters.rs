@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::DType;
+use lorakit_tensor::{DType, Reader};
 use rayon::prelude::*;
 
 use super::delta::{EXACT, compare};
@@ -110,12 +110,12 @@ impl ModuleSide {
     }
 }
 
-pub(super) fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<AdapterDiff> {
-    let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
+pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progress) -> Result<AdapterDiff> {
+    let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
     let open = |path: &Path| {
-        let mut adapter = Adapter::open(path, options.mode, base.as_ref())?;
+        let mut adapter = Adapter::open(path, reader, base.as_ref())?;
         adapter.check()?;
-        copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
+        copies::drop(&mut adapter, options.base.as_deref(), reader)?;
         adapter.unpacked(base.as_ref())
     };
     let (a, b) = (open(&options.a)?, open(&options.b)?);

@@ -17,7 +17,7 @@ mod tensor;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::{ReadMode, Reader};
 
 pub use adapters::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide};
 pub use config::FieldDiff;
@@ -111,14 +111,17 @@ impl State {
 /// [`Adapter::open`](crate::adapter::Adapter::open) and [`Model::open_as_hf`](crate::Model::open_as_hf);
 /// [`ErrorKind::Interrupted`].
 pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
-    let adapters = [is_adapter(&options.a, options.mode)?, is_adapter(&options.b, options.mode)?];
+    let reader = &Reader::new(options.mode);
+    let adapters = [is_adapter(&options.a, reader)?, is_adapter(&options.b, reader)?];
     let (adapter, model) = match adapters {
         [true, true] => {
-            let found = pool(options.threads)?.install(|| adapters::diff(options, progress))?;
+            let found = pool(options.threads)?.install(|| adapters::diff(options, reader, progress))?;
+            reader.check_unchanged()?;
             return Ok(Diff::Adapters(Box::new(found)));
         }
         [false, false] => {
-            let found = pool(options.threads)?.install(|| models::diff(options, progress))?;
+            let found = pool(options.threads)?.install(|| models::diff(options, reader, progress))?;
+            reader.check_unchanged()?;
             return Ok(Diff::Models(Box::new(found)));
         }
         [true, false] => (&options.a, &options.b),

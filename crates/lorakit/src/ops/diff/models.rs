@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::Format;
+use lorakit_tensor::{Format, Reader};
 use rayon::prelude::*;
 
 use super::tensor::is_base_of;
@@ -56,8 +56,8 @@ impl ModelDiff {
     }
 }
 
-pub(super) fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<ModelDiff> {
-    let open = |path: &Path| Model::open_as_hf(path, options.mode, None);
+pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progress) -> Result<ModelDiff> {
+    let open = |path: &Path| Model::open_as_hf(path, reader, None);
     let (a, b) = (open(&options.a)?, open(&options.b)?);
     let base = options.base.as_deref().map(open).transpose()?;
     let order = pairs(&names(&a), &names(&b));

@@ -19,8 +19,8 @@ mod pair;
 mod rule;
 
 use std::collections::HashSet;
-use std::path::Path;
 
+use lorakit_tensor::Reader;
 use rayon::prelude::*;
 
 pub use options::{Embeddings, ExtractOptions, NamePattern};
@@ -146,15 +146,15 @@ impl Extract {
 /// reading and the format turn up.
 pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract> {
     let format = writable(&options.to)?;
-    let base = Model::open_as_hf(&options.base, options.mode, None)?;
-    let tuned = Model::open_as_hf(&options.tuned, options.mode, None)?;
+    let reader = &Reader::new(options.mode);
+    let base = Model::open_as_hf(&options.base, reader, None)?;
+    let tuned = Model::open_as_hf(&options.tuned, reader, None)?;
     let destination = Destination {
         format,
         output: &options.output,
         replace: options.replace,
         dtype: None,
-        inputs: base.inputs().into_iter().chain(tuned.inputs()).map(Path::to_path_buf).collect(),
-        mode: options.mode,
+        reader: reader.clone(),
     };
     let pairs = pairs(&base, &tuned, options)?;
     let mut adapter = Adapter::of("peft", &options.tuned, tuned.checkpoint());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use lorakit_linalg::random::gaussian;
 use lorakit_tensor::format::safetensors;
-use lorakit_tensor::{DType, ReadMode, TensorInfo};
+use lorakit_tensor::{DType, Reader, TensorInfo};
 use ndarray::Array2;
 use proptest::prelude::*;
 
@@ -119,7 +119,7 @@ proptest! {
         prop_assert!((change.norm / norm(&meant) - 1.0).abs() < 1e-5 && change.residual < 3e-6);
 
         // What is in the file makes the tuned model of the base again.
-        let written = crate::adapter::Adapter::open(&folder.path("out"), ReadMode::Mapped, None).unwrap();
+        let written = crate::adapter::Adapter::open(&folder.path("out"), &Reader::default(), None).unwrap();
         let factors = Factors::load(&written.modules[0]).unwrap();
         prop_assert!(norm(&(factors.scale * factors.b.dot(&factors.a) - product(&extract))) <= 1e-12 * norm(&meant));
     }
@@ -198,7 +198,7 @@ fn what_has_no_factors_is_saved_whole() {
     folder.model("tuned", DType::F32, &tuned);
     let extract = folder.extract(Rule::Rank(36)).unwrap();
     extract.run(1, &Silent).unwrap();
-    let files = Adapter::open(&folder.path("out"), ReadMode::Mapped, None).unwrap();
+    let files = Adapter::open(&folder.path("out"), &Reader::default(), None).unwrap();
     let saved: Vec<&str> = files.saved.iter().map(|saved| saved.name.as_str()).collect();
     assert_eq!(saved, ["h.0.conv.bias", "h.0.ln.weight", "h.0.ln.bias", "h.0.mlp.bias", "score.weight"]);
     assert_eq!(
@@ -253,7 +253,7 @@ fn stacked_experts() {
     let merge =
         MergeOptions::new(&folder.path("base"), vec![(folder.path("out"), 1.0)], &folder.path("again"));
     merge::plan(&merge).unwrap().run(1, &Silent).unwrap();
-    let again = Model::open(&folder.path("again"), ReadMode::Mapped).unwrap();
+    let again = Model::open(&folder.path("again"), &Reader::default()).unwrap();
     for (i, name) in names.iter().enumerate() {
         let found = again.refs().find(|t| t.info().name == *name).unwrap().values().unwrap();
         assert!(found.iter().zip(&tuned[i]).all(|(x, y)| (x - y).abs() < 1e-5), "{name}");

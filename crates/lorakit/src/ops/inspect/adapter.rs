@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use lorakit_tensor::Reader;
 use serde_json::Value;
 
 use super::{
@@ -159,6 +160,7 @@ pub(super) fn report(
     adapter: &Adapter,
     base: Option<&Base>,
     options: &InspectOptions,
+    reader: &Reader,
 ) -> Result<AdapterReport> {
     let source = adapter.source();
     let config = &adapter.config;
@@ -175,7 +177,7 @@ pub(super) fn report(
     let mut layers = None;
     match &options.base {
         Some(base) => {
-            let compared = compare::with_base(adapter, base, options.mode, &mut modules)?;
+            let compared = compare::with_base(adapter, base, reader, &mut modules)?;
             findings.extend(compared.findings);
             layers = compared.layers;
             fit = Some(compared.fit);
@@ -192,7 +194,7 @@ pub(super) fn report(
             let mut adapter = adapter.clone();
             // What it has to be converted for is seen as the conversion sees it.
             if matches!(runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::Mlx) {
-                copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
+                copies::drop(&mut adapter, options.base.as_deref(), reader)?;
             }
             Some(target::report(runtime, &adapter, base, faults, misfit))
         }

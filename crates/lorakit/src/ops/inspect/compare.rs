@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use lorakit_tensor::{DType, ReadMode};
+use lorakit_tensor::{DType, Reader};
 
 use super::norm::norm_sq;
 use super::{FitReport, ModuleReport};
@@ -27,10 +27,10 @@ pub(super) struct Compared {
 pub(super) fn with_base(
     adapter: &Adapter,
     path: &Path,
-    mode: ReadMode,
+    reader: &Reader,
     reports: &mut [ModuleReport],
 ) -> Result<Compared> {
-    let base = Model::open_as_hf(path, mode, None)?;
+    let base = Model::open_as_hf(path, reader, None)?;
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let depth = |name: &&str| base.config.as_ref()?.number(name);
     let layers = ["num_hidden_layers", "n_layer"].iter().find_map(depth).map(|n| n as usize);

@@ -17,7 +17,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{Checkpoint, Format, ReadMode, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
 pub use adapter::{AdapterReport, FitReport, ModuleReport, Origin, SavedReport, TokenRowsReport};
 pub use grid::{Grid, GridRow};
@@ -73,20 +73,21 @@ pub struct DTypeCount {
 /// # Errors
 /// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model with a runtime to ask.
 pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
-    if is_adapter(path, options.mode)? {
-        let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
-        let adapter = Adapter::open(path, options.mode, base.as_ref())?;
+    let reader = &Reader::new(options.mode);
+    if is_adapter(path, reader)? {
+        let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
+        let adapter = Adapter::open(path, reader, base.as_ref())?;
         let pool = crate::plan::pool(options.threads)?;
-        return Ok(Inspection::Adapter(Box::new(
-            pool.install(|| adapter::report(&adapter, base.as_ref(), options))?,
-        )));
+        let report = pool.install(|| adapter::report(&adapter, base.as_ref(), options, reader))?;
+        reader.check_unchanged()?;
+        return Ok(Inspection::Adapter(Box::new(report)));
     }
     if let Some(runtime) = options.runtime {
         let message =
             format!("is no adapter, and only of those can be said whether {} takes them", runtime.name());
         return Err(Error::new(ErrorKind::NoAdapter, message).at(path));
     }
-    Ok(Inspection::Model(Box::new(model::report(path, options.mode)?)))
+    Ok(Inspection::Model(Box::new(model::report(path, reader)?)))
 }
 
 /// What headers and configuration make doubtful, for operations that go on nevertheless.
@@ -98,7 +99,7 @@ pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
 }
 
 /// Content decides: a configuration beside the weights, and for a single file the names of its tensors.
-pub(crate) fn is_adapter(path: &Path, mode: ReadMode) -> Result<bool> {
+pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
     if path.is_dir() {
         let has = |name: &str| path.join(name).is_file();
         let adapter = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
@@ -106,18 +107,18 @@ pub(crate) fn is_adapter(path: &Path, mode: ReadMode) -> Result<bool> {
         let neither = !adapter.iter().chain(&model).any(|n| has(n)) && !has_weights(path);
         // A folder of nothing is an adapter that is missing: the error of opening it tells of folders inside.
         let named = adapter.iter().any(|n| has(n)) && !model.iter().any(|n| has(n));
-        return Ok(neither || named || (!has("config.json") && is_marked(path, mode)));
+        return Ok(neither || named || (!has("config.json") && is_marked(path, reader)));
     }
-    let file = Checkpoint::open(path, mode)?;
+    let file = Checkpoint::open(path, reader)?;
     let factor =
         |t: &TensorInfo| [".lora_A", ".lora_B", ".lora_embedding_"].iter().any(|m| t.name.contains(m));
     let peft = file.format() != Format::Gguf && file.tensors().iter().any(factor);
-    Ok(peft || is_marked(path, mode))
+    Ok(peft || is_marked(path, reader))
 }
 
 /// Whether names of tensors are those of an adapter format.
-fn is_marked(path: &Path, mode: ReadMode) -> bool {
-    let found = Files::open(path, mode).and_then(|files| format::detect(&files));
+fn is_marked(path: &Path, reader: &Reader) -> bool {
+    let found = Files::open(path, reader).and_then(|files| format::detect(&files));
     // A file that mixes formats is one too; the error of opening it says so.
     found.map_or_else(|error| error.kind() == ErrorKind::Damaged, |format| format.is_some())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::Reader;
 use lorakit_tensor::format::gguf::{Metadata, Value};
 
 use super::{DTypeCount, count_dtypes};
@@ -71,8 +71,8 @@ const DIMENSIONS: &[(&str, &[&str], &str)] = &[
     ("context", &["max_position_embeddings", "n_positions"], "context_length"),
 ];
 
-pub(super) fn report(path: &Path, mode: ReadMode) -> Result<ModelReport> {
-    let model = Model::open(path, mode)?;
+pub(super) fn report(path: &Path, reader: &Reader) -> Result<ModelReport> {
+    let model = Model::open(path, reader)?;
     let checkpoint = model.checkpoint();
     let dtypes = count_dtypes(model.tensors());
     let mut in_file = vec![0; checkpoint.files().len()];

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lorakit_tensor::DType;
+use lorakit_tensor::{DType, Reader};
 use serde_json::Value;
 
 use super::tied::Untied;
@@ -23,7 +23,7 @@ pub(super) fn side_files(
 ) -> Result<Vec<SideFile>> {
     let mut files = travelling(base)?;
     let grown = grown_vocabulary(base, tensors);
-    take_tokenizer(adapters, grown, &mut files, notes);
+    take_tokenizer(adapters, grown, base.reader(), &mut files, notes)?;
     if let Some(config) = &base.config {
         let mut json = config.json.clone();
         edit_config(&mut json, base, untied, dtype, grown);
@@ -52,13 +52,18 @@ fn grown_vocabulary(base: &Model, tensors: &[OutputTensor]) -> Option<usize> {
 fn take_tokenizer(
     adapters: &[(Adapter, f64)],
     grown: Option<usize>,
+    reader: &Reader,
     files: &mut BTreeMap<String, Content>,
     notes: &mut Vec<Finding>,
-) {
+) -> Result<()> {
     let base_has_one = files.contains_key("tokenizer.json") || files.contains_key("tokenizer.model");
     for (adapter, _) in adapters {
-        let own: Vec<&str> =
-            TOKENIZER.iter().copied().filter(|name| adapter.folder().join(name).is_file()).collect();
+        let mut own = Vec::new();
+        for name in TOKENIZER {
+            if reader.has(&adapter.folder().join(name))? {
+                own.push(*name);
+            }
+        }
         if own.is_empty() {
             continue;
         }
@@ -80,6 +85,7 @@ fn take_tokenizer(
         };
         notes.push(Finding::new(Severity::Note, "tokenizer", &subject, message));
     }
+    Ok(())
 }
 
 fn edit_config(json: &mut Value, base: &Model, untied: &Untied, dtype: Option<DType>, grown: Option<usize>) {

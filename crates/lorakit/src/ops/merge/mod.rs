@@ -16,7 +16,7 @@ pub(crate) use provenance::described;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{DType, ReadMode, TensorInfo};
+use lorakit_tensor::{DType, ReadMode, Reader, TensorInfo};
 
 pub use tied::Tied;
 
@@ -142,17 +142,12 @@ pub struct MergedAdapter {
 /// # Errors
 /// Every refusal of a merge: see [`ErrorKind`].
 pub fn plan(options: &MergeOptions) -> Result<Merge> {
-    let sums = sums(options)?;
+    let sums = sums(options, &Reader::new(options.mode))?;
     let options = &MergeOptions { dtype: sums.dtype, ..options.clone() };
     let Sums { base, adapters, tensors, added, edited, replaced, untied, mut notes, .. } = sums;
     let digests = FileDigest::of_files(base.checkpoint());
     let record = provenance::record(&adapters, options, &digests)?;
     let output = output::of(&base, &adapters, tensors, &untied, options, record, &mut notes)?;
-    let mut inputs = base.inputs();
-    for (adapter, _) in &adapters {
-        inputs.push(&adapter.path);
-        inputs.extend(adapter.source().files().iter().map(|f| f.path()));
-    }
     for name in &added {
         let class = base.config.as_ref().and_then(|c| c.architecture()).unwrap_or("the base's class");
         let message = format!(
@@ -161,9 +156,8 @@ pub fn plan(options: &MergeOptions) -> Result<Merge> {
         );
         notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
     }
-    inputs.extend(output.imatrix.as_deref());
     let Output { target, container, tensors, side_files, chosen, .. } = output;
-    let plan = Plan::new(target, options.replace, &inputs, container, tensors, side_files)?;
+    let plan = Plan::new(target, options.replace, base.reader(), container, tensors, side_files)?;
     let plan = plan.with_digests(digests).checking_copies(options.check_finite)?;
     let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
         path: adapter.path.clone(),
@@ -223,8 +217,8 @@ pub(crate) struct Sums {
 ///
 /// # Errors
 /// Every refusal of a merge that is not about the output.
-pub(crate) fn sums(options: &MergeOptions) -> Result<Sums> {
-    let base = Model::open_as_hf(&options.base, options.mode, options.dtype)?;
+pub(crate) fn sums(options: &MergeOptions, reader: &Reader) -> Result<Sums> {
+    let base = Model::open_as_hf(&options.base, reader, options.dtype)?;
     // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
     let to_gguf = matches!(options.quantization, Some(Quantization::Gguf { .. }));
     let to_packed = matches!(options.quantization, Some(Quantization::Packed { .. }));
@@ -235,7 +229,7 @@ pub(crate) fn sums(options: &MergeOptions) -> Result<Sums> {
     let mut adapters = Vec::new();
     let known = Base::of(&base);
     for (path, weight) in &options.adapters {
-        let adapter = Adapter::open(path, options.mode, Some(&known))?;
+        let adapter = Adapter::open(path, reader, Some(&known))?;
         refuse::unmergeable(&adapter, *weight, options.residual_base)?;
         adapter.check()?;
         notes.extend(inspect::doubts(&adapter));

@@ -1,7 +1,7 @@
 //! The form of the output: floats or packed weights in a folder, or a GGUF file.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lorakit_tensor::DType;
 use lorakit_tensor::format::gguf::Value;
@@ -20,8 +20,6 @@ pub(super) struct Output {
     pub(super) tensors: Vec<OutputTensor>,
     pub(super) side_files: Vec<SideFile>,
     pub(super) chosen: Vec<Chosen>,
-    /// The importance matrix that is read.
-    pub(super) imatrix: Option<PathBuf>,
 }
 
 /// The form that `options` ask for, of the merged `tensors`, named as in Hugging Face files.
@@ -61,7 +59,7 @@ pub(super) fn of(
         Some(packed) => (packed.tensors, packed.chosen),
         None => (tensors, Vec::new()),
     };
-    Ok(Output { target, container, tensors, side_files, chosen, imatrix: None })
+    Ok(Output { target, container, tensors, side_files, chosen })
 }
 
 fn gguf(
@@ -74,7 +72,7 @@ fn gguf(
     notes: &mut Vec<Finding>,
 ) -> Result<Output> {
     quantize::require_name(&options.output, true)?;
-    let opened = imatrix.map(|path| Imatrix::open(path, options.mode)).transpose()?;
+    let opened = imatrix.map(|path| Imatrix::open(path, base.reader())).transpose()?;
     let (mut metadata, tensors, chosen) =
         quantize::of_hugging_face(base, tensors, mix, opened.as_ref(), options.pre.as_deref(), notes)?;
     metadata.set(provenance::KEY, Value::String(record));
@@ -84,7 +82,6 @@ fn gguf(
         tensors,
         side_files: Vec::new(),
         chosen,
-        imatrix: imatrix.map(Path::to_path_buf),
     })
 }
 

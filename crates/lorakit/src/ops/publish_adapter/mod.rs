@@ -9,9 +9,9 @@
 
 mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use lorakit_tensor::{DType, ReadMode};
+use lorakit_tensor::{DType, ReadMode, Reader};
 
 pub use verify::ModuleError;
 pub(crate) use verify::bare;
@@ -32,10 +32,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) replace: bool,
     /// Dtype of the factors; each keeps its own by default.
     pub(crate) dtype: Option<DType>,
-    /// What was read, which the output may not be.
-    pub(crate) inputs: Vec<PathBuf>,
-    /// How the output is read again.
-    pub(crate) mode: ReadMode,
+    /// What has read the inputs.
+    pub(crate) reader: Reader,
 }
 
 /// An adapter that is laid out as files and not yet written.
@@ -85,12 +83,6 @@ pub(crate) fn writable_or_own(to: Option<&str>, own: &str) -> Result<&'static dy
     }
 }
 
-/// The paths of an adapter's files, which its outputs may not be.
-pub(crate) fn inputs_of(adapter: &Adapter) -> Vec<PathBuf> {
-    let files = adapter.source().files().iter().map(|file| file.path().to_path_buf());
-    files.chain([adapter.path.clone()]).collect()
-}
-
 impl AdapterOutput {
     /// Lays out `adapter`.
     ///
@@ -113,10 +105,17 @@ impl AdapterOutput {
         let draft = to.format.write(written, &DraftOptions { dtype: to.dtype, base: base.as_ref() })?;
         let digests = to.format.digests(&draft)?;
         let target = draft.target(to.output)?;
-        let inputs: Vec<&Path> = to.inputs.iter().map(PathBuf::as_path).collect();
-        let plan = Plan::new(target, to.replace, &inputs, draft.container, draft.tensors, draft.side_files)?;
+        let plan =
+            Plan::new(target, to.replace, &to.reader, draft.container, draft.tensors, draft.side_files)?;
         let plan = plan.with_data_digests(digests);
-        Ok(AdapterOutput { plan, to: to.format.name(), mapped: draft.mapped, adapter, base, mode: to.mode })
+        Ok(AdapterOutput {
+            plan,
+            to: to.format.name(),
+            mapped: draft.mapped,
+            adapter,
+            base,
+            mode: to.reader.mode(),
+        })
     }
 
     /// The modules that are written.
@@ -138,7 +137,7 @@ impl AdapterOutput {
     }
 
     fn verify(&self, staged: &Path) -> Result<Vec<ModuleError>> {
-        let files = Files::open(staged, self.mode)?;
+        let files = Files::open(staged, &Reader::new(self.mode))?;
         let after = format::read(&files, self.base.as_ref())?.unpacked(self.base.as_ref())?;
         let before = self.adapter.clone().unpacked(self.base.as_ref())?;
         let place = |e: Error| e.at(self.plan.target().path());

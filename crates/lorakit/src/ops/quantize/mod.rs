@@ -10,7 +10,7 @@ mod packed;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::{ReadMode, Reader};
 
 pub use imatrix::Imatrix;
 pub use kind::{PackedType, QuantType};
@@ -84,13 +84,14 @@ pub struct Quantize {
 /// [`ErrorKind::Quantized`] for a source that is quantised already, unless that is accepted; [`ErrorKind::Mix`] for a
 /// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up.
 pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
+    let reader = &Reader::new(options.mode);
     let mut notes = Vec::new();
     let (plan, chosen) = match &options.quantization {
         Quantization::Gguf { mix, imatrix } => {
-            let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, options.mode)).transpose()?;
-            to_gguf(options, mix, imatrix.as_ref(), &mut notes)?
+            let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, reader)).transpose()?;
+            to_gguf(options, reader, mix, imatrix.as_ref(), &mut notes)?
         }
-        Quantization::Packed { packing, .. } => to_packed(options, *packing)?,
+        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing)?,
     };
     let plan = plan.checking_copies(options.check_finite)?;
     Ok(Quantize { plan, chosen, notes })
@@ -98,12 +99,13 @@ pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
 
 fn to_gguf(
     options: &QuantizeOptions,
+    reader: &Reader,
     mix: &Mix,
     imatrix: Option<&Imatrix>,
     notes: &mut Vec<Finding>,
 ) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, true)?;
-    let source = Model::open(&options.source, options.mode)?;
+    let source = Model::open(&options.source, reader)?;
     // A GGUF file stays one, under its own names.
     let model = if source.is_gguf() { source } else { source.into_hf(None)? };
     refuse_quantized(&model, options.requantize)?;
@@ -112,16 +114,14 @@ fn to_gguf(
         true => gguf::of_gguf(&model, tensors, mix, imatrix, notes)?,
         false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
     };
-    let mut inputs = model.inputs();
-    inputs.extend(imatrix.map(Imatrix::path));
     let target = Target::File(options.output.clone());
-    let plan = Plan::new(target, options.replace, &inputs, Container::Gguf(metadata), tensors, Vec::new())?;
+    let plan = Plan::new(target, options.replace, reader, Container::Gguf(metadata), tensors, Vec::new())?;
     Ok((plan, chosen))
 }
 
-fn to_packed(options: &QuantizeOptions, packing: Packer) -> Result<(Plan, Vec<Chosen>)> {
+fn to_packed(options: &QuantizeOptions, reader: &Reader, packing: Packer) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, false)?;
-    let model = Model::open_as_hf(&options.source, options.mode, None)?;
+    let model = Model::open_as_hf(&options.source, reader, None)?;
     refuse_quantized(&model, options.requantize)?;
     let dtype = model.natural_dtype();
     let tensors = model.refs().map(|tensor| {
@@ -141,8 +141,7 @@ fn to_packed(options: &QuantizeOptions, packing: Packer) -> Result<(Plan, Vec<Ch
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());
-    let inputs = model.inputs();
-    let plan = Plan::new(target, options.replace, &inputs, container, packed.tensors, side_files_of(files))?;
+    let plan = Plan::new(target, options.replace, reader, container, packed.tensors, side_files_of(files))?;
     Ok((plan, packed.chosen))
 }
 

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use lorakit_linalg::product_singular_values;
 pub use lorakit_linalg::rank::{KohyaEdition, KohyaRule};
-use lorakit_tensor::{DType, ReadMode};
+use lorakit_tensor::{DType, ReadMode, Reader};
 use rayon::prelude::*;
 
 pub use rule::Rule;
@@ -24,7 +24,7 @@ pub use rule::Rule;
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity, format};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, inputs_of, writable_or_own};
+use crate::ops::publish_adapter::{Destination, writable_or_own};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
 use crate::plan::{Progress, go_on};
 use crate::{Error, ErrorKind, Result};
@@ -131,8 +131,9 @@ impl Reduce {
 /// [`ErrorKind::Usage`] for a budget below rank 1; [`ErrorKind::Unmergeable`] for methods whose factors are no product;
 /// [`ErrorKind::NonFinite`]; what reading and the format turn up.
 pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> {
-    let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
-    let files = Files::open(&options.source, options.mode)?;
+    let reader = &Reader::new(options.mode);
+    let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
+    let files = Files::open(&options.source, reader)?;
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse(&read)?;
@@ -144,8 +145,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
         output: &options.output,
         replace: options.replace,
         dtype: options.dtype,
-        inputs: inputs_of(&adapter),
-        mode: options.mode,
+        reader: reader.clone(),
     };
     if packed {
         adapter.config.raw.remove("target_parameters");

@@ -11,7 +11,7 @@ mod verdict;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::{ReadMode, Reader};
 use rayon::prelude::*;
 
 pub use state::State;
@@ -82,21 +82,21 @@ pub struct Verified {
 /// Every refusal of a merge; [`Unsupported`](crate::ErrorKind::Unsupported) where the model has a tensor that cannot be decoded;
 /// [`Interrupted`](crate::ErrorKind::Interrupted).
 pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verification> {
-    let merged = Model::open_as_hf(&options.merged, options.mode, None)?;
+    let reader = &Reader::new(options.mode);
+    let merged = Model::open_as_hf(&options.merged, reader, None)?;
     let mut merge = MergeOptions {
         moe_layout: options.moe_layout,
         residual_base: options.residual_base,
-        mode: options.mode,
         ..MergeOptions::new(&options.base, options.adapters.clone(), Path::new(""))
     };
-    let mut sums = merge::sums(&merge)?;
+    let mut sums = merge::sums(&merge, reader)?;
     let merged_view = BaseView::new(merged.tensors(), merged.config.as_ref());
     // PEFT keeps one tensor where a merge of ours makes two.
     let kept_one = merged_view.tied() && merged_view.head().is_none();
     let stored = sums.base.tensors().iter().any(|t| is_head(&t.name));
     if kept_one && !stored && sums.tensors.iter().any(|t| is_head(&t.info.name)) {
         merge.tied = Tied::Share;
-        sums = merge::sums(&merge)?;
+        sums = merge::sums(&merge, reader)?;
     }
     let tied_to = merged_view.embedding().filter(|_| kept_one);
     let find = |name: &str| {
@@ -122,6 +122,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let mut all = Measured::default();
     found.iter().filter(|(v, m)| v.touched && m.delta > 0.0).for_each(|(_, m)| all.add(m));
     let proof = pool.install(|| proof(&found, &pairs, progress))?;
+    reader.check_unchanged()?;
     let seen = |(verified, m): &(Verified, Measured)| Seen {
         state: verified.state,
         uneven: m.uneven(),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::format::gguf::{self, Metadata, Value};
-use lorakit_tensor::{DType, ReadMode, TensorInfo};
+use lorakit_tensor::{DType, Reader, TensorInfo};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
@@ -49,7 +49,7 @@ fn peft(config: serde_json::Value, tensors: &[Given<'_>]) -> (tempfile::TempDir,
     let mut all = json!({ "peft_type": "LORA", "r": 2, "lora_alpha": 4 });
     all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
     std::fs::write(folder.path().join("adapter_config.json"), all.to_string()).unwrap();
-    let adapter = Adapter::open(folder.path(), ReadMode::default(), None).unwrap();
+    let adapter = Adapter::open(folder.path(), &Reader::default(), None).unwrap();
     (folder, adapter)
 }
 
@@ -108,7 +108,7 @@ fn read_again(draft: &Draft, base: Option<&Base>) -> (tempfile::TempDir, Adapter
     };
     let tensors: Vec<_> = draft.tensors.iter().map(stored).collect();
     let path = file(folder.path(), metadata(draft), &tensors);
-    let adapter = Adapter::open(&path, ReadMode::default(), base).unwrap();
+    let adapter = Adapter::open(&path, &Reader::default(), base).unwrap();
     (folder, adapter)
 }
 
@@ -264,7 +264,7 @@ fn only_the_base_can_put_rows_back() {
     read_again(&draft(&adapter, &qwen), None).1.check().unwrap();
     let (folder, _) = read_again(&draft(&adapter, &llama()), None);
     let path = folder.path().join("adapter.gguf");
-    let error = Adapter::open(&path, ReadMode::default(), Some(&qwen)).unwrap_err();
+    let error = Adapter::open(&path, &Reader::default(), Some(&qwen)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unmatched);
     let error = Gguf.write(&adapter, &DraftOptions::default()).map(|d| d.mapped).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NeedsBase);
@@ -351,7 +351,7 @@ fn faults_of_files_are_listed() {
         tensor("blk.0.attn_output.scale", &[1]),
     ];
     let path = file(folder.path(), &metadata, &tensors);
-    let adapter = Adapter::open(&path, ReadMode::default(), None).unwrap();
+    let adapter = Adapter::open(&path, &Reader::default(), None).unwrap();
     let found: Vec<_> = adapter.findings.iter().map(|f| (f.code, f.subject.as_str())).collect();
     assert_eq!(
         found,
@@ -380,8 +380,7 @@ fn tools_of_ggml_drop_outer_dimensions() {
         (info, bytes)
     };
     let tensors = [tensor("output.weight.lora_a", &[16]), tensor("output.weight.lora_b", &[9, 1])];
-    let adapter =
-        Adapter::open(&file(folder.path(), &metadata, &tensors), ReadMode::default(), None).unwrap();
+    let adapter = Adapter::open(&file(folder.path(), &metadata, &tensors), &Reader::default(), None).unwrap();
     adapter.check().unwrap();
     let [module] = adapter.modules.as_slice() else { panic!("{:?}", adapter.modules) };
     assert_eq!((module.path.as_str(), module.rank(), module.scale(1)), ("lm_head", 1, 1.0));

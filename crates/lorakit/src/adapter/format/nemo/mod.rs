@@ -50,7 +50,7 @@ impl AdapterFormat for Nemo {
 
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {
         let path = files.folder().join(CONFIG);
-        let yaml = Yaml::open(&path)?;
+        let yaml = Yaml::open(&path, &files.reader)?;
         let settings = Settings::new(&yaml).map_err(|e| e.at(&path))?;
         let (pairs, findings) = pairs(files, |info| {
             let (module, half) = match info.name.strip_suffix(".weight")?.rsplit_once('.')? {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use lorakit_tensor::Reader;
+
 use crate::{Error, ErrorKind, Result};
 
 /// Largest file that is read, in bytes.
@@ -15,19 +17,14 @@ pub(super) struct Yaml(HashMap<String, String>);
 impl Yaml {
     /// # Errors
     /// [`ErrorKind::NoAdapter`] if there is no such file; [`ErrorKind::Config`] if it is too large or no text.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let refuse = |kind, message: String| Err(Error::new(kind, message).at(path));
-        let Ok(meta) = std::fs::metadata(path) else {
-            return refuse(ErrorKind::NoAdapter, "is missing, and says the rank and the scale".into());
-        };
-        if meta.len() > MAX_BYTES {
-            let message =
-                format!("has {} bytes, which are more than the {MAX_BYTES} that are read", meta.len());
-            return refuse(ErrorKind::Config, message);
+    pub(super) fn open(path: &Path, reader: &Reader) -> Result<Self> {
+        if !reader.has(path)? {
+            let message = "is missing, and says the rank and the scale";
+            return Err(Error::new(ErrorKind::NoAdapter, message).at(path));
         }
-        match std::fs::read_to_string(path) {
+        match String::from_utf8(reader.bytes(path, MAX_BYTES)?) {
             Ok(text) => Ok(Self::parse(&text)),
-            Err(error) => refuse(ErrorKind::Config, format!("cannot be read: {error}")),
+            Err(_) => Err(Error::new(ErrorKind::Config, "is not UTF-8 text").at(path)),
         }
     }
 

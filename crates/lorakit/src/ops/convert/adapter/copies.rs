@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lorakit_tensor::ReadMode;
+use lorakit_tensor::Reader;
 
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::TensorIndex;
@@ -12,11 +12,11 @@ use crate::{Model, Result, TensorRef};
 ///
 /// # Errors
 /// If the base cannot be opened or read.
-pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, mode: ReadMode) -> Result<()> {
+pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, reader: &Reader) -> Result<()> {
     let may = !adapter.saved.is_empty() || adapter.modules.iter().any(|module| module.base_weight.is_some());
     let Some(path) = base.filter(|_| may) else { return Ok(()) };
     // A folder of nothing but a configuration has nothing to compare with.
-    let Ok(base) = Model::open_as_hf(path, mode, None) else { return Ok(()) };
+    let Ok(base) = Model::open_as_hf(path, reader, None) else { return Ok(()) };
     let index = TensorIndex::new(base.tensors());
     let is_copy = |name: &str, tensor: &TensorRef| match index.exact(name) {
         Some(index) => tensor.same_values(&base.tensor(index)),

@@ -4,14 +4,14 @@ pub(crate) mod copies;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{DType, ReadMode};
+use lorakit_tensor::{DType, ReadMode, Reader};
 
 use crate::adapter::format;
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity};
 use crate::fit::{self, BaseView, FitOptions};
 pub use crate::ops::approximate::{Approximated, overall_error};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, inputs_of, writable};
+use crate::ops::publish_adapter::{Destination, writable};
 use crate::ops::{approximate, inspect};
 use crate::plan::{Progress, pool};
 use crate::{Error, ErrorKind, Model, Result};
@@ -70,7 +70,7 @@ pub struct AdapterConvert {
 /// # Errors
 /// If they cannot be opened.
 pub fn is_adapter(path: &Path, mode: ReadMode) -> Result<bool> {
-    crate::ops::inspect::is_adapter(path, mode)
+    crate::ops::inspect::is_adapter(path, &Reader::new(mode))
 }
 
 /// The formats that are written.
@@ -88,8 +88,9 @@ pub fn formats() -> Vec<FormatInfo> {
 /// say what they mean; what reading turns up.
 pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
     let format = writable(&options.to)?;
-    let base = options.base.as_deref().map(|base| Base::open(base, options.mode)).transpose()?;
-    let files = Files::open(&options.source, options.mode)?;
+    let reader = &Reader::new(options.mode);
+    let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
+    let files = Files::open(&options.source, reader)?;
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse_empty(&read)?;
@@ -101,9 +102,10 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     let doubts =
         inspect::doubts(&read).into_iter().filter(|doubt| !read.findings.contains(doubt)).collect::<Vec<_>>();
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
-    let approximated = pool(options.threads)?.install(|| approximate(&mut adapter, options, progress))?;
+    let approximated =
+        pool(options.threads)?.install(|| approximate(&mut adapter, options, reader, progress))?;
     if !format.packs_experts() {
-        copies::drop(&mut adapter, options.base.as_deref(), options.mode)?;
+        copies::drop(&mut adapter, options.base.as_deref(), reader)?;
     }
     refuse_inflated(&adapter)?;
     let written =
@@ -116,8 +118,7 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
         output: &options.output,
         replace: options.replace,
         dtype: options.dtype,
-        inputs: inputs_of(&adapter),
-        mode: options.mode,
+        reader: reader.clone(),
     };
     let output = AdapterOutput::written_as(&written, adapter, base, &destination)?;
     Ok(AdapterConvert { output, from, approximated, notes })
@@ -127,6 +128,7 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
 fn approximate(
     adapter: &mut Adapter,
     options: &AdapterOptions,
+    reader: &Reader,
     progress: &dyn Progress,
 ) -> Result<Vec<Approximated>> {
     let mut done = Vec::new();
@@ -142,7 +144,7 @@ fn approximate(
             let message = "uses DoRA, whose magnitudes say nothing without the weights they belong to";
             Error::new(ErrorKind::NeedsBase, message).at(&options.source)
         })?;
-        let base = Model::open_as_hf(path, options.mode, None)?;
+        let base = Model::open_as_hf(path, reader, None)?;
         done.extend(approximate::dora_to_lora(adapter, &base, rank, progress)?);
     }
     Ok(done)

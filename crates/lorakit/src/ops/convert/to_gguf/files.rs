@@ -28,10 +28,11 @@ impl Files<'_> {
     }
 
     /// # Errors
-    /// If the file is not JSON.
+    /// If the file is no JSON object.
     pub(super) fn json(&self, name: &str) -> Result<Option<Value>> {
         let parse = |bytes: Vec<u8>| {
-            lorakit_tensor::json::parse(&bytes).map_err(|e| Error::from(e.at(std::path::Path::new(name))))
+            lorakit_tensor::json::parse_object(&bytes)
+                .map_err(|e| Error::from(e.at(std::path::Path::new(name))))
         };
         self.bytes(name)?.map(parse).transpose()
     }

@@ -22,7 +22,7 @@ mod tokenizer;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::format::gguf::{Metadata, Value};
-use lorakit_tensor::{DType, ReadMode};
+use lorakit_tensor::{DType, MAX_SIDE_BYTES, ReadMode, Reader};
 
 pub use files::Lookup;
 pub use metadata::{MetadataSources, file_type, metadata};
@@ -60,7 +60,7 @@ pub struct ToGgufOptions {
 /// is not quantised.
 pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
     crate::ops::quantize::require_name(&options.output, true)?;
-    let model = Model::open(&options.source, options.mode)?;
+    let model = Model::open(&options.source, &Reader::new(options.mode))?;
     if model.is_gguf() {
         let message = "is a GGUF model already; `lorakit quantize` changes its types";
         return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
@@ -73,7 +73,7 @@ pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
     let container = Container::Gguf(metadata);
     let target = Target::File(options.output.clone());
     let tensors = with_dtype(tensors, dtype);
-    let plan = Plan::new(target, options.replace, &model.inputs(), container, tensors, Vec::new())?;
+    let plan = Plan::new(target, options.replace, model.reader(), container, tensors, Vec::new())?;
     let plan = plan.checking_copies(options.check_finite)?;
     Ok(Convert { plan, dtype, from })
 }
@@ -107,7 +107,7 @@ fn forth(
     let place = |e: Error| e.at(&model.path);
     let config = config_of(model)?;
     let tensors = gguf_tensors(config, tensors).map_err(place)?;
-    let files = |name: &str| read(&model.folder().join(name));
+    let files = |name: &str| read(&model.folder().join(name), model.reader());
     let sources = MetadataSources {
         name: &folder_name(model.folder()),
         config,
@@ -163,10 +163,6 @@ pub fn folder_name(folder: &Path) -> String {
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(lorakit_tensor::Error::io("read", path, e).into()),
-    }
+pub fn read(path: &Path, reader: &Reader) -> Result<Option<Vec<u8>>> {
+    Ok(if reader.has(path)? { Some(reader.bytes(path, MAX_SIDE_BYTES)?) } else { None })
 }

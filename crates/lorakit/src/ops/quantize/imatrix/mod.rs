@@ -25,7 +25,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{ReadMode, Storage, TensorInfo};
+use lorakit_tensor::{Reader, TensorInfo};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -66,8 +66,8 @@ impl Imatrix {
     /// # Errors
     /// [`ErrorKind::File`] for a file that is damaged, cut short or of another kind; [`ErrorKind::Imatrix`] if an
     /// importance is not finite, or negative.
-    pub fn open(path: &Path, mode: ReadMode) -> Result<Imatrix> {
-        let storage = Storage::open(path, mode)?;
+    pub fn open(path: &Path, reader: &Reader) -> Result<Imatrix> {
+        let storage = reader.open(path)?;
         let magic = storage.read(0, storage.len().min(4) as usize)?;
         let content = match magic.starts_with(b"GGUF") {
             true => gguf::read(&storage),

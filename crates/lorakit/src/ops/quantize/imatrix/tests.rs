@@ -14,7 +14,7 @@ fn open_bytes(bytes: &[u8]) -> Result<Imatrix> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("imatrix");
     std::fs::write(&path, bytes).expect("it is written");
-    Imatrix::open(&path, ReadMode::Mapped)
+    Imatrix::open(&path, &Reader::default())
 }
 
 #[track_caller]
@@ -68,7 +68,7 @@ fn both_formats_say_the_same() {
     for (file, datasets) in
         [("legacy.dat", &["orders.txt"][..]), ("current.gguf", &["orders.txt", "more.txt"])]
     {
-        let imatrix = Imatrix::open(&fixture(file), ReadMode::Mapped).expect(file);
+        let imatrix = Imatrix::open(&fixture(file), &Reader::default()).expect(file);
         assert_eq!((imatrix.len(), imatrix.chunks()), (3, 7), "{file}");
         assert_eq!(imatrix.datasets(), datasets, "{file}");
         for (name, matrices, unused) in [
@@ -91,7 +91,7 @@ fn both_formats_say_the_same() {
 
 #[test]
 fn checks_what_a_model_needs() {
-    let imatrix = Imatrix::open(&fixture("current.gguf"), ReadMode::Mapped).expect("a fixture");
+    let imatrix = Imatrix::open(&fixture("current.gguf"), &Reader::default()).expect("a fixture");
     let known = [tensor("output.weight", &[8, 256]), tensor("blk.0.ffn_down_exps.weight", &[3, 8, 256])];
     let unknown = [tensor("blk.1.attn_q.weight", &[8, 256])];
 

@@ -1,0 +1,259 @@
+//! The door through which files are opened, and the memory of what came through it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::io::Read as _;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::{Error, ErrorKind, ReadMode, Result, Storage, json};
+
+/// Largest file that is read whole, or copied beside the tensors of an output, in bytes.
+pub const MAX_SIDE_BYTES: u64 = 1 << 30;
+
+/// Opens the inputs of one operation, and remembers each: its path, and what the file was when it was opened.
+///
+/// Whoever writes an output asks it two things. Is the output one of the inputs ([`Self::check_output`])? Are the
+/// inputs still what was read ([`Self::check_unchanged`])? Because nothing is opened any other way, no operation can
+/// forget an input. Clones share their memory.
+///
+/// ```
+/// use lorakit_tensor::{ErrorKind, Reader};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("config.json");
+/// std::fs::write(&path, "{}")?;
+///
+/// let reader = Reader::default();
+/// reader.json_object(&path)?;
+/// let error = reader.check_output(folder.path()).unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::SameFile);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Reader {
+    mode: ReadMode,
+    seen: Arc<Mutex<BTreeMap<PathBuf, Option<Stamp>>>>,
+}
+
+/// What tells whether a file is still the one that was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Stamp {
+            device: meta.dev(),
+            inode: meta.ino(),
+            len: meta.len(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        }
+    }
+}
+
+impl Reader {
+    /// A reader that has opened nothing yet.
+    pub fn new(mode: ReadMode) -> Self {
+        Reader { mode, ..Reader::default() }
+    }
+
+    /// How tensor files are read.
+    pub fn mode(&self) -> ReadMode {
+        self.mode
+    }
+
+    /// Remembers a path that the user named: a folder of which files are read, or a file that somebody else opens.
+    pub fn name(&self, path: &Path) {
+        self.seen().entry(path.to_path_buf()).or_insert(None);
+    }
+
+    /// Opens a tensor file.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open(&self, path: &Path) -> Result<Storage> {
+        let storage = Storage::open(path, self.mode)?;
+        let meta = storage.file().metadata().map_err(|e| Error::io("look at", path, e))?;
+        self.remember(path, &meta)?;
+        Ok(storage)
+    }
+
+    /// Whether there is a file at `path`. What is there and cannot be read is an error rather than absent, so that no
+    /// file is left out silently; a folder is no file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for a link to nothing; [`ErrorKind::Unsupported`] for a pipe, a socket or a device;
+    /// [`ErrorKind::Io`] if the system does not say.
+    pub fn has(&self, path: &Path) -> Result<bool> {
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_dir() => Ok(false),
+            Ok(meta) => regular(path, &meta).map(|()| true),
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+                Ok(false)
+            }
+            Err(e) => Err(Error::io("look at", path, e)),
+        }
+    }
+
+    /// Remembers a file that is copied to the output, and returns its size in bytes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`]; [`ErrorKind::Unsupported`] for anything but a regular file; [`ErrorKind::Limit`] beyond
+    /// [`MAX_SIDE_BYTES`]; [`ErrorKind::Changed`] if it was read before and has changed since.
+    pub fn side_file(&self, path: &Path) -> Result<u64> {
+        let meta = fs::metadata(path).map_err(|e| Error::io("read", path, e))?;
+        regular(path, &meta)?;
+        if meta.len() > MAX_SIDE_BYTES {
+            return Err(too_large(path, meta.len(), MAX_SIDE_BYTES));
+        }
+        self.remember(path, &meta)?;
+        Ok(meta.len())
+    }
+
+    /// The content of a file of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::side_file`], with this limit.
+    pub fn bytes(&self, path: &Path, limit: u64) -> Result<Vec<u8>> {
+        let len = self.side_file(path)?;
+        if len > limit {
+            return Err(too_large(path, len, limit));
+        }
+        let file = fs::File::open(path).map_err(|e| Error::io("read", path, e))?;
+        let mut bytes = Vec::with_capacity(len as usize);
+        // Files of the system say that they have no bytes, and give some without end.
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
+        match bytes.len() as u64 > limit {
+            true => Err(too_large(path, limit + 1, limit)),
+            false => Ok(bytes),
+        }
+    }
+
+    /// The object that a strict JSON file holds.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`] with [`json::MAX_JSON_BYTES`]; [`ErrorKind::Empty`]; [`ErrorKind::Corrupt`] for what is not JSON,
+    /// or JSON and not an object.
+    #[doc(hidden)]
+    pub fn json_object(&self, path: &Path) -> Result<Value> {
+        let text = self.bytes(path, json::MAX_JSON_BYTES)?;
+        if text.is_empty() {
+            return Err(Error::new(ErrorKind::Empty, "is empty (0 bytes)").at(path));
+        }
+        if let Some(stranger) = crate::sniff::stranger(&text) {
+            return Err(stranger.at(path));
+        }
+        json::parse_object(&text).map_err(|e| e.at(path))
+    }
+
+    /// Refuses an output that is one of the inputs, or a folder that holds one; links and other names of the same
+    /// file count as that file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::SameFile`].
+    pub fn check_output(&self, target: &Path) -> Result<()> {
+        let Ok(meta) = fs::metadata(target) else { return Ok(()) };
+        let identity = (meta.dev(), meta.ino());
+        for input in self.seen().keys() {
+            // The file itself, and the link by which it was named: replacing the output would delete either.
+            let places = [fs::canonicalize(input).ok(), link_place(input)];
+            for place in places.into_iter().flatten() {
+                let message = if is(&place, identity) {
+                    format!("is both the output and the input `{}`", input.display())
+                } else if place.ancestors().any(|outer| is(outer, identity)) {
+                    format!("holds the input `{}`, which would be deleted", input.display())
+                } else {
+                    continue;
+                };
+                return Err(Error::new(ErrorKind::SameFile, message).at(target));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses inputs that are no longer what was read: their size, time of change or identity differs. A file that
+    /// was removed meanwhile is no problem, since it is read to its end where it is open.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Changed`].
+    pub fn check_unchanged(&self) -> Result<()> {
+        for (path, stamp) in self.seen().iter() {
+            if let (Some(stamp), Ok(meta)) = (stamp, fs::metadata(path)) {
+                compare(path, stamp, &meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&self, path: &Path, meta: &Metadata) -> Result<()> {
+        let mut seen = self.seen();
+        let known = seen.entry(path.to_path_buf()).or_insert(None);
+        match known {
+            Some(stamp) => compare(path, stamp, meta),
+            None => {
+                *known = Some(Stamp::of(meta));
+                Ok(())
+            }
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Option<Stamp>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn compare(path: &Path, before: &Stamp, now: &Metadata) -> Result<()> {
+    let after = Stamp::of(now);
+    if *before == after {
+        return Ok(());
+    }
+    let message = match (before.inode == after.inode && before.device == after.device, after.len < before.len)
+    {
+        (false, _) => "was replaced by another file while it was read".to_string(),
+        (true, true) => {
+            format!("became shorter while it was read: {} bytes of {}", after.len, before.len)
+        }
+        (true, false) => "was written to while it was read".to_string(),
+    };
+    Err(Error::new(ErrorKind::Changed, message).at(path))
+}
+
+/// Where a path itself lies, rather than what it may be a link to.
+fn link_place(path: &Path) -> Option<PathBuf> {
+    let name: OsString = path.file_name()?.into();
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Some(fs::canonicalize(parent).ok()?.join(name))
+}
+
+fn is(path: &Path, identity: (u64, u64)) -> bool {
+    fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == identity)
+}
+
+/// Refuses what is no regular file, by what it is: opening a pipe would wait for somebody to write into it.
+pub(crate) fn regular(path: &Path, meta: &Metadata) -> Result<()> {
+    let kind = meta.file_type();
+    let name = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(Error::new(ErrorKind::Unsupported, format!("is {name}, not a regular file")).at(path))
+}
+
+fn too_large(path: &Path, len: u64, limit: u64) -> Error {
+    let message = format!("has {len} bytes, and files like it are read up to {limit}");
+    Error::new(ErrorKind::Limit, message).at(path)
+}

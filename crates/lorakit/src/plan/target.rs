@@ -1,0 +1,138 @@
+//! Where an output goes, and what may be there already.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::format::safetensors;
+use lorakit_tensor::publish::{self, Existing};
+use lorakit_tensor::{Error as FileError, ErrorKind as FileErrorKind, Reader};
+use serde_json::Value;
+
+use super::{Container, Plan};
+use crate::Result;
+
+/// Where the output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A folder: tensor files, index and side files.
+    Folder(PathBuf),
+    /// One tensor file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// The path.
+    pub fn path(&self) -> &Path {
+        match self {
+            Target::Folder(path) | Target::File(path) => path,
+        }
+    }
+}
+
+/// Files beside the tensors that make a folder a model or an adapter.
+const COMPANIONS: &[&str] = &[
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
+impl Plan {
+    /// Whether the output can be written as things stand, and which files it replaces.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`](crate::ErrorKind::File) with `Exists` if something is there that may not be replaced, or
+    /// `NoSpace`.
+    pub fn check(&self) -> Result<Vec<PathBuf>> {
+        let existing = self.existing()?;
+        self.check_space()?;
+        Ok(self.replaced(&existing))
+    }
+
+    pub(super) fn check_space(&self) -> Result<()> {
+        let (needed, free) = (self.output_bytes(), publish::free_space(self.target.path())?);
+        if needed > free {
+            let message = format!("needs {needed} bytes, and the file system has {free} free");
+            return Err(FileError::new(FileErrorKind::NoSpace, message).at(self.target.path()).into());
+        }
+        Ok(())
+    }
+
+    /// The files that are replaced, if the publication may do this.
+    pub(super) fn replaced(&self, existing: &Existing) -> Vec<PathBuf> {
+        match (existing, &self.target) {
+            (Existing::Replaced(known), Target::Folder(_)) => known.iter().cloned().collect(),
+            (Existing::Replaced(_), Target::File(path)) if path.exists() => vec![super::name_of(path).into()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the publication may do with what is there.
+    ///
+    /// A folder is replaced only if everything in it is something that this output consists of too, or that a
+    /// configuration or an index in it names.
+    pub(super) fn existing(&self) -> Result<Existing> {
+        let path = self.target.path();
+        let named = path.file_name().is_some();
+        let existing = match &self.target {
+            _ if !self.replace => Existing::Kept,
+            Target::Folder(_) if named && path.is_dir() => {
+                let ours = self.own_names(path);
+                let known = publish::contents(path)?.into_iter().filter(|name| self.may_go(name, &ours));
+                Existing::Replaced(known.collect())
+            }
+            _ => Existing::Replaced(BTreeSet::new()),
+        };
+        match &self.target {
+            Target::Folder(path) => publish::check_folder(path, &existing)?,
+            Target::File(path) => publish::check_file(path, self.replace)?,
+        }
+        Ok(existing)
+    }
+
+    /// Whether a file of the old output goes with it.
+    fn may_go(&self, name: &Path, ours: &BTreeSet<PathBuf>) -> bool {
+        let Some(text) = name.to_str() else { return false };
+        let tensors = match &self.container {
+            Container::Safetensors { stem, .. } => safetensors::is_file_of(stem, text),
+            Container::Gguf(_) => false,
+        };
+        tensors || COMPANIONS.contains(&text) || ours.contains(name)
+    }
+
+    /// What this output consists of, and what the old one in `folder` says that it consists of.
+    fn own_names(&self, folder: &Path) -> BTreeSet<PathBuf> {
+        let files = self.files.iter().map(|file| file.name.as_str());
+        let side_files = self.side_files.iter().map(|file| file.name.as_str());
+        let mut names: BTreeSet<PathBuf> = files.chain(side_files).map(PathBuf::from).collect();
+        // The old output's own words: not inputs, so a reader of its own.
+        let reader = Reader::default();
+        if let Container::Safetensors { stem, .. } = &self.container
+            && let Ok(pairs) = safetensors::read_index(&folder.join(safetensors::index_name(stem)), &reader)
+        {
+            names.extend(pairs.into_iter().map(|(_, file)| PathBuf::from(file)));
+        }
+        if let Ok(config) = reader.json_object(&folder.join("config.json")) {
+            names.extend(modules_of(&config));
+        }
+        names
+    }
+}
+
+/// The Python files that a configuration names for classes of its own: `"AutoModel": "modeling_x.Model"`.
+fn modules_of(config: &Value) -> Vec<PathBuf> {
+    let classes = config["auto_map"].as_object().into_iter().flatten();
+    let module =
+        |class: &Value| class.as_str()?.split_once('.').map(|(module, _)| format!("{module}.py").into());
+    classes.filter_map(|(_, class)| module(class)).collect()
+}
