@@ -37,11 +37,6 @@ impl Bar {
         Bar { bar: ProgressBar::hidden() }
     }
 
-    /// Shows nothing, and asks to stop as the others do: for planning, before it is known how much there is to do.
-    pub(crate) fn unseen() -> Self {
-        Bar { bar: ProgressBar::hidden(), stop: stop_flag() }
-    }
-
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
         IS_SHOWN.store(false, Ordering::Relaxed);
