@@ -55,7 +55,7 @@ fn refusals_name_what_is_wrong() {
         (
             one(r#""w":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,1]}"#),
             1,
-            Corrupt,
+            Limit,
             "shape",
         ),
         (

@@ -227,7 +227,11 @@ fn a_tensor_of_a_million_million_rows_without_a_value() {
         let norm = weights.get_mut("model.norm.weight").unwrap();
         (norm.shape, norm.bytes) = (vec![1 << 40, 0], Vec::new());
     });
-    insta::assert_snapshot!(case.refused(), @"");
+    insta::assert_snapshot!(case.refused(), @"
+    error: `base/model.safetensors`: tensor `model.norm.weight`: has the shape [1099511627776, 0], whose sizes are beyond what is read
+
+    hint: the file is damaged, or is not what its name says
+    ");
     case.arguments = "quantize base -o out --type nf4".into();
     assert!(case.refused().contains("sizes are beyond what is read"));
 }
