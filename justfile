@@ -27,6 +27,10 @@ smollm2:
 bench:
     cargo run --release -p lorakit-benches -- merge
 
+# Time every verb on 200,000 tensors, at half of them too, and how soon each stops
+bench-many:
+    cargo run --release -p lorakit-benches -- many --stop
+
 # Everything CI does
 ci:
     bash .ci/run

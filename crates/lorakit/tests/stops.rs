@@ -1,0 +1,247 @@
+//! Every verb stops wherever it is told to, and leaves nothing.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use lorakit::fit::MoeLayout;
+use lorakit::ops::combine::{self, CombineOptions, MajoritySign, Method, Style};
+use lorakit::ops::convert::adapter::{self, AdapterOptions};
+use lorakit::ops::convert::{ConvertOptions, ToGgufOptions, gguf_to_hf, hf_to_gguf};
+use lorakit::ops::diff::{self, DiffOptions};
+use lorakit::ops::extract::{self, Embeddings, ExtractOptions};
+use lorakit::ops::inspect::{self, InspectOptions};
+use lorakit::ops::merge::{self, MergeOptions};
+use lorakit::ops::quantize::{self, Mix, QuantType, Quantization, QuantizeOptions};
+use lorakit::ops::reduce::{self, ReduceOptions};
+use lorakit::ops::verify::{self, VerifyOptions};
+use lorakit::plan::{Progress, Silent};
+use lorakit::{ErrorKind, Result};
+use lorakit_quant::mix::{FileType, MixOptions};
+use lorakit_tensor::{DType, ReadMode};
+
+/// Linear layers of the model, all of which both adapters change, and its tensors.
+const MODULES: usize = 28;
+const TENSORS: usize = 38;
+/// Moments at which a verb is told to stop, at most.
+const MOMENTS: usize = 24;
+
+/// Asks to stop from a certain question on.
+struct Stop {
+    after: usize,
+    asked: AtomicUsize,
+}
+
+impl Stop {
+    fn after(after: usize) -> Self {
+        Stop { after, asked: AtomicUsize::new(0) }
+    }
+}
+
+impl Progress for Stop {
+    fn advance(&self, _: u64) {}
+
+    fn cancelled(&self) -> bool {
+        self.asked.fetch_add(1, Relaxed) >= self.after
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(name)
+}
+
+fn base() -> PathBuf {
+    fixture("tiny-orders")
+}
+
+fn adapters() -> Vec<(PathBuf, f64)> {
+    vec![(fixture("tiny-json-lora"), 1.0), (fixture("tiny-upper-lora"), 0.5)]
+}
+
+/// Runs `verb`, which asks `least` times at least whether to go on, and then again and again, told to stop at one
+/// question after another.
+fn stops(name: &str, least: usize, verb: &dyn Fn(&Path, &dyn Progress) -> Result<()>) {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join(if name.ends_with("gguf") { "out.gguf" } else { "out" });
+    let all = Stop::after(usize::MAX);
+    verb(&output, &all).unwrap();
+    let asked = all.asked.into_inner();
+    assert!(asked >= least, "{name} asked {asked} times, for {least} tensors or modules");
+    let _ = std::fs::remove_dir_all(&output).or_else(|_| std::fs::remove_file(&output));
+    for after in (0..asked).step_by(asked.div_ceil(MOMENTS)) {
+        let error = verb(&output, &Stop::after(after)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted, "{name}, at question {after}: {error}");
+        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+        assert!(left.is_empty(), "{name}, at question {after}: {left:?}");
+    }
+}
+
+fn merged(folder: &Path) -> PathBuf {
+    let options = MergeOptions::new(&base(), adapters(), &folder.join("merged"));
+    merge::plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
+    options.output
+}
+
+#[test]
+fn verbs_on_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let merged = merged(folder.path());
+    stops("merge", TENSORS, &|output, progress| {
+        let options = MergeOptions::new(&base(), adapters(), output);
+        merge::plan(&options, progress)?.run(1, progress).map(drop)
+    });
+    stops("verify", TENSORS, &|_, progress| {
+        let options = VerifyOptions {
+            merged: merged.clone(),
+            base: base(),
+            adapters: adapters(),
+            moe_layout: MoeLayout::Auto,
+            residual_base: false,
+            threads: 1,
+            mode: ReadMode::Mapped,
+        };
+        verify::verify(&options, progress).map(drop)
+    });
+    stops("diff", TENSORS, &|_, progress| {
+        let (a, b) = (base(), merged.clone());
+        let options = DiffOptions { a, b, base: None, threads: 1, mode: ReadMode::Mapped };
+        diff::diff(&options, progress).map(drop)
+    });
+    stops("extract", TENSORS, &|output, progress| {
+        let options = ExtractOptions {
+            base: base(),
+            tuned: merged.clone(),
+            output: output.to_path_buf(),
+            to: "peft".into(),
+            base_name: None,
+            replace: false,
+            dtype: DType::F32,
+            rule: extract::Rule::Rank(4),
+            max_rank: None,
+            embeddings: Embeddings::Whole,
+            skip: Vec::new(),
+            threads: 1,
+            mode: ReadMode::Mapped,
+        };
+        extract::plan(&options, progress)?.run(1, progress).map(drop)
+    });
+}
+
+#[test]
+fn verbs_on_formats() {
+    let folder = tempfile::tempdir().unwrap();
+    let to_gguf = |output: &Path, progress: &dyn Progress| {
+        let options = ToGgufOptions {
+            source: base(),
+            output: output.to_path_buf(),
+            replace: false,
+            dtype: None,
+            pre: None,
+            check_finite: false,
+            mode: ReadMode::Mapped,
+        };
+        hf_to_gguf(&options, progress)?.plan.run(1, progress).map(drop)
+    };
+    stops("convert to gguf", TENSORS, &to_gguf);
+    let gguf = folder.path().join("base.gguf");
+    to_gguf(&gguf, &Silent).unwrap();
+    stops("convert to hf", TENSORS, &|output, progress| {
+        let options = ConvertOptions {
+            source: gguf.clone(),
+            output: output.to_path_buf(),
+            replace: false,
+            dtype: None,
+            max_shard: 1 << 40,
+            check_finite: false,
+            mode: ReadMode::Mapped,
+        };
+        gguf_to_hf(&options, progress)?.plan.run(1, progress).map(drop)
+    });
+    let mix = Mix { file_type: Some(FileType::Q8_0), options: MixOptions::default(), promote: None };
+    let packing = QuantType::from_name("nf4").and_then(|kind| kind.packing(64, true)).unwrap();
+    for (name, quantization) in [
+        ("quantize to gguf", Quantization::Gguf { mix, imatrix: None }),
+        ("quantize to nf4", Quantization::Packed { packing, promote: false }),
+    ] {
+        stops(name, TENSORS, &|output, progress| {
+            let options = QuantizeOptions {
+                source: base(),
+                output: output.to_path_buf(),
+                replace: false,
+                quantization: quantization.clone(),
+                requantize: false,
+                max_shard: 1 << 40,
+                pre: None,
+                check_finite: false,
+                mode: ReadMode::Mapped,
+            };
+            quantize::plan(&options, progress)?.plan.run(1, progress).map(drop)
+        });
+    }
+}
+
+#[test]
+fn verbs_on_adapters() {
+    let (source, _) = adapters().swap_remove(0);
+    stops("inspect", 2 * MODULES, &|_, progress| {
+        let options = InspectOptions { spectrum: true, base: Some(base()), ..InspectOptions::default() };
+        inspect::inspect(&source, &options, progress).map(drop)
+    });
+    for to in ["peft", "gguf", "mlx", "torchtune"] {
+        stops(&format!("convert to {to}"), 2 * MODULES, &|output, progress| {
+            let options = AdapterOptions {
+                source: source.clone(),
+                output: output.to_path_buf(),
+                to: to.into(),
+                replace: false,
+                dtype: None,
+                base: Some(base()),
+                approximate: None,
+                dora_to_lora: None,
+                uniform: false,
+                threads: 1,
+                mode: ReadMode::Mapped,
+            };
+            adapter::plan(&options, progress)?.run(1, progress).map(drop)
+        });
+    }
+    for rule in [reduce::Rule::Rank(2), reduce::Rule::Energy(0.5), reduce::Rule::Size(60_000)] {
+        stops("reduce", 2 * MODULES, &|output, progress| {
+            let options = ReduceOptions {
+                source: source.clone(),
+                output: output.to_path_buf(),
+                to: None,
+                replace: false,
+                dtype: None,
+                base: None,
+                rule,
+                max_rank: None,
+                threads: 1,
+                mode: ReadMode::Mapped,
+            };
+            reduce::plan(&options, progress)?.run(1, progress).map(drop)
+        });
+    }
+    for method in ["svd", "cat", "linear"] {
+        stops("combine", 2 * MODULES, &|output, progress| {
+            let options = CombineOptions {
+                adapters: adapters(),
+                output: output.to_path_buf(),
+                to: None,
+                replace: false,
+                dtype: None,
+                base: None,
+                method: Method::from_name(method).unwrap(),
+                style: Style::Fixed,
+                rank: None,
+                density: None,
+                majority: MajoritySign::Total,
+                seed: None,
+                threads: 1,
+                mode: ReadMode::Mapped,
+            };
+            combine::plan(&options, progress)?.run(1, progress).map(drop)
+        });
+    }
+}
