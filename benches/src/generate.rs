@@ -22,21 +22,22 @@ const RELATIVE_DELTA: f32 = 0.01;
 
 /// Writes the base model of `layers` layers into `folder`.
 pub(crate) fn base(folder: &Path, layers: usize) -> io::Result<()> {
-    model(folder, ("config.json", shape::base_config(layers)), "model.safetensors", shape::base(layers))
+    model(folder, ("config.json", shape::base_config(layers)), "model.safetensors", shape::base(layers), 0)
 }
 
 /// Writes its adapter into `folder`: trained, so `lora_B` is not zero.
 pub(crate) fn adapter(folder: &Path, layers: usize) -> io::Result<()> {
     let config = ("adapter_config.json", shape::adapter_config());
-    model(folder, config, "adapter_model.safetensors", shape::adapter(layers))
+    model(folder, config, "adapter_model.safetensors", shape::adapter(layers), 0)
 }
 
-/// Writes a folder of one configuration and one file of these tensors.
+/// Writes a folder of one configuration and one file of these tensors. Another `seed` gives other values.
 pub(crate) fn model(
     folder: &Path,
     config: (&str, Value),
     file: &str,
     tensors: Vec<TensorInfo>,
+    seed: u64,
 ) -> io::Result<()> {
     fs::create_dir(folder)?;
     fs::write(folder.join(config.0), format!("{:#}\n", config.1))?;
@@ -51,7 +52,7 @@ pub(crate) fn model(
             .map(move |start| (t as u64, tensor, offset, start..(start + PIECE).min(values)))
     });
     pieces.collect::<Vec<_>>().into_par_iter().try_for_each(|(t, tensor, offset, range)| {
-        let mut random = Random((t << 32) + range.start as u64);
+        let mut random = Random((seed << 56) + (t << 32) + range.start as u64);
         let (mean, spread) = distribution(tensor);
         let values = range.clone().map(|_| mean + spread * random.next());
         let bytes: Vec<u8> = match tensor.dtype {

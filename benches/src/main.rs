@@ -5,12 +5,16 @@
 //! cargo run --release -p lorakit-benches -- merge
 //! cargo run --release -p lorakit-benches -- encode
 //! cargo run --release -p lorakit-benches -- reduce
+//! cargo run --release -p lorakit-benches -- combine
+//! cargo run --release -p lorakit-benches -- many
 //! ```
 //!
 //! Times are ratios to what the machine does at best at that moment, since absolute ones say little elsewhere.
 
+mod combine;
 mod encode;
 mod generate;
+mod many;
 mod measure;
 mod merge;
 mod reduce;
@@ -30,7 +34,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    Combine(Combine),
     Encode(Encode),
+    Many(Many),
     Merge(Merge),
     Reduce(Reduce),
 }
@@ -95,13 +101,62 @@ struct Reduce {
     options: Vec<String>,
 }
 
+/// Combine two r=64 adapters on all linear layers of a Llama-3-8B-shaped model (bf16)
+#[derive(Debug, clap::Args)]
+struct Combine {
+    /// Layers of the model; 32 make adapters of 336 MB
+    #[arg(long, default_value_t = 32)]
+    layers: usize,
+    /// Methods
+    #[arg(long, value_delimiter = ',', default_values = ["cat", "linear", "svd"])]
+    method: Vec<String>,
+    /// Runs of each
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    #[command(flatten)]
+    whole: WholeCommand,
+    /// More options for `lorakit combine`, after `--`
+    #[arg(last = true)]
+    options: Vec<String>,
+}
+
+/// Time every verb on models of very many small tensors, at half of them and at all: what is linear takes twice as long
+#[derive(Debug, clap::Args)]
+struct Many {
+    /// Tensors of each model
+    #[arg(long, default_value_t = 200_000)]
+    tensors: usize,
+    /// Modules of each adapter
+    #[arg(long, default_value_t = 50_000)]
+    modules: usize,
+    /// Only cases with one of these in their names, and those whose outputs they need
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only at the whole number
+    #[arg(long)]
+    once: bool,
+    /// Also tell each case to stop, at several moments, and print how long that takes at worst
+    #[arg(long)]
+    stop: bool,
+    /// Seconds that a case may take
+    #[arg(long, default_value_t = 30.0)]
+    limit: f64,
+    /// Print each time on stderr as soon as it is known
+    #[arg(short, long)]
+    verbose: bool,
+    #[command(flatten)]
+    whole: WholeCommand,
+}
+
 fn dtype(name: &str) -> Result<DType, String> {
     DType::from_name(name).ok_or_else(|| "there is no such type".to_string())
 }
 
 fn main() -> std::io::Result<()> {
     match Args::parse().bench {
+        Bench::Combine(args) => combine::run(&args),
         Bench::Encode(args) => encode::run(&args),
+        Bench::Many(args) => many::run(&args),
         Bench::Merge(args) => merge::run(&args),
         Bench::Reduce(args) => reduce::run(&args),
     }

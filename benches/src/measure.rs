@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
 /// How often memory is looked at. Buffers of a run live much longer.
@@ -29,6 +30,14 @@ pub(crate) struct Cost {
 /// # Errors
 /// If it cannot be started or fails; what it said is part of the message.
 pub(crate) fn run(command: &mut Command) -> io::Result<Cost> {
+    run_to(command, 0)
+}
+
+/// Runs `command`, which must end with the exit code `code`.
+///
+/// # Errors
+/// If it cannot be started or ends otherwise; what it said is part of the message.
+pub(crate) fn run_to(command: &mut Command, code: i32) -> io::Result<Cost> {
     let before = children_cpu()?;
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
@@ -40,11 +49,28 @@ pub(crate) fn run(command: &mut Command) -> io::Result<Cost> {
     }
     let status = child.wait()?;
     let wall = start.elapsed().as_secs_f64();
-    if !status.success() {
+    if status.code() != Some(code) {
         return Err(io::Error::other(format!("{command:?}: {status}\n{said}")));
     }
     let anonymous = watcher.join().map_err(|_| io::Error::other("the memory watcher panicked"))?;
     Ok(Cost { wall, cpu: children_cpu()? - before, anonymous })
+}
+
+/// Starts `command`, tells it to stop after `seconds`, and returns how many more it takes to its end; 0 if it was at
+/// its end before.
+///
+/// # Errors
+/// If it cannot be started.
+pub(crate) fn stop(command: &mut Command, seconds: f64) -> io::Result<f64> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    thread::sleep(Duration::from_secs_f64(seconds));
+    if child.try_wait()?.is_some() {
+        return Ok(0.0);
+    }
+    let told = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM)?;
+    child.wait()?;
+    Ok(told.elapsed().as_secs_f64())
 }
 
 /// Watches a process until it is gone or has given its memory back.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::Command;
 
 use lorakit_tensor::{DType, TensorInfo};
@@ -12,7 +13,7 @@ use crate::merge::program;
 use crate::{Reduce, generate};
 
 /// Rank of the adapter.
-const RANK: usize = 64;
+pub(crate) const RANK: usize = 64;
 /// Linear layers of one decoder layer of Llama-3-8B: module, `out`, `in`.
 const LINEAR: [(&str, usize, usize); 7] = [
     ("self_attn.q_proj", 4096, 4096),
@@ -29,21 +30,7 @@ pub(crate) fn run(args: &Reduce) -> io::Result<()> {
     let bin = args.whole.bin.clone().map_or_else(program, Ok)?;
     let work = tempfile::Builder::new().prefix("lorakit-bench-").tempdir_in(&args.whole.dir)?;
     let [adapter, small] = ["adapter", "small"].map(|name| work.path().join(name));
-    let config = json!({
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "r": RANK,
-        "lora_alpha": RANK,
-        "target_modules": LINEAR.map(|(module, _, _)| module.rsplit('.').next()),
-        "bias": "none",
-        "fan_in_fan_out": false,
-    });
-    generate::model(
-        &adapter,
-        ("adapter_config.json", config),
-        "adapter_model.safetensors",
-        tensors(args.layers),
-    )?;
+    write(&adapter, args.layers, 0)?;
     let bytes = fs::metadata(adapter.join("adapter_model.safetensors"))?.len();
 
     let rank = ["--rank", "16"].map(String::from);
@@ -74,6 +61,21 @@ pub(crate) fn run(args: &Reduce) -> io::Result<()> {
     writeln!(out, "{:18}{wall:>8.2}", "wall (s)")?;
     writeln!(out, "{:18}{cpu:>8.2}", "cpu (s)")?;
     writeln!(out, "{:18}{:>8.1}", "anonymous (MiB)", anonymous as f64 / f64::from(1 << 20))
+}
+
+/// Writes the adapter; another `seed` gives other values.
+pub(crate) fn write(folder: &Path, layers: usize, seed: u64) -> io::Result<()> {
+    let config = json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": RANK,
+        "lora_alpha": RANK,
+        "target_modules": LINEAR.map(|(module, _, _)| module.rsplit('.').next()),
+        "bias": "none",
+        "fan_in_fan_out": false,
+    });
+    let (config, file) = (("adapter_config.json", config), "adapter_model.safetensors");
+    generate::model(folder, config, file, tensors(layers), seed)
 }
 
 fn tensors(layers: usize) -> Vec<TensorInfo> {

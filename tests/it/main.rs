@@ -15,6 +15,8 @@ mod help;
 mod inspect;
 mod llama;
 mod merge;
+mod mutation;
+mod names;
 mod near;
 mod outputs;
 mod packed;

@@ -1,8 +1,10 @@
 //! The command line. Nothing outside this file and `command/` knows clap.
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValue;
+use clap::builder::{OsStringValueParser, PathBufValueParser, PossibleValue, TypedValueParser};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use lorakit::fit::MoeLayout;
 use lorakit::ops::combine::{METHODS, Method};
@@ -10,7 +12,7 @@ use lorakit::ops::extract::NamePattern;
 use lorakit::ops::inspect::Runtime;
 use lorakit::ops::quantize::QuantType;
 use lorakit::ops::reduce::KohyaRule;
-use lorakit_quant::mix::{FileType, TypeOverride, writable};
+use lorakit_quant::mix::{FileType, TypeOverride, Unwritten, writable};
 use lorakit_tensor::DType;
 
 use crate::units;
@@ -19,8 +21,8 @@ const EXIT_CODES: &str = "Exit codes:
   0  done
   1  the input is bad, or the answer is
   2  the command line is wrong
-  3  a file could not be read or written
-  130  interrupted";
+  3  a file could not be read or written, or changed while it was read
+  129, 130, 143  stopped by SIGHUP, Ctrl-C (SIGINT), SIGTERM";
 
 /// The workbench for LoRA adapters: merge, inspect, convert, quantise, reduce, combine. No Python, no GPU, memory that does not grow with the model.
 #[derive(Debug, Parser)]
@@ -128,7 +130,7 @@ impl Command {
 #[derive(Debug, Args)]
 pub(crate) struct Output {
     /// Where to write: a folder, or a file that ends in `.gguf` or `.safetensors`
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", value_parser = output_path())]
     pub(crate) output: PathBuf,
     /// Print the plan - files, tensors, size, memory - and write nothing
     #[arg(short = 'n', long)]
@@ -153,7 +155,7 @@ pub(crate) struct Merge {
     /// The base model: a folder, a safetensors or GGUF file
     pub(crate) base: PathBuf,
     /// Adapters, each with an optional weight (ADAPTER=0.7; 1 if none)
-    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = parse_weighted)]
+    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = weighted())]
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -209,7 +211,7 @@ pub(crate) struct Inspect {
     #[arg(long)]
     pub(crate) spectrum: bool,
     /// Write the reports as one page for a browser, with figures; it loads nothing (implies --spectrum)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output_path())]
     pub(crate) html: Option<PathBuf>,
     /// Replace a page that exists
     #[arg(long, requires = "html")]
@@ -332,7 +334,7 @@ pub(crate) struct Quantize {
     #[arg(required_unless_present = "list")]
     pub(crate) model: Option<PathBuf>,
     /// Where to write: a file for GGUF types, a folder for the others
-    #[arg(short, long, value_name = "OUT", required_unless_present = "list")]
+    #[arg(short, long, value_name = "OUT", value_parser = output_path(), required_unless_present = "list")]
     pub(crate) output: Option<PathBuf>,
     /// The type: see `--list`
     #[arg(long = "type", value_name = "TYPE", value_parser = quant_type, required_unless_present = "list")]
@@ -408,7 +410,7 @@ pub(crate) struct Reduce {
   lorakit combine a/ b/ -o both/ --method dare_ties --density 0.5 --style mergekit --seed 7")]
 pub(crate) struct Combine {
     /// Adapters in any format, each with an optional weight (ADAPTER=0.7; 1 if none)
-    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = parse_weighted)]
+    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = weighted())]
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
@@ -508,7 +510,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "BASE")]
     pub(crate) base: PathBuf,
     /// The adapter that should be in it, with an optional weight (ADAPTER=0.7; 1 if none); may be repeated
-    #[arg(long = "adapter", required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = parse_weighted)]
+    #[arg(long = "adapter", required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = weighted())]
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
     #[arg(long)]
@@ -739,6 +741,15 @@ fn quantize_type(text: &str) -> Result<MergeQuantize, String> {
 
 fn quant_type(text: &str) -> Result<QuantType, String> {
     QuantType::from_name(text).ok_or_else(|| {
+        if let Some(known) = Unwritten::from_name(text) {
+            let [first, second] = known.nearest();
+            return format!(
+                "it can be read, but not written yet; the nearest types that can be written are {first} and {second}"
+            );
+        }
+        if let Ok(dtype) = writable(text) {
+            return format!("no mix of it exists; single tensors can have it: `--tensor-type REGEX={dtype}`");
+        }
         let packed = QuantType::PACKED.iter().map(|packed| packed.name);
         let names: Vec<&str> = FileType::ALL.iter().map(|mix| mix.name()).chain(packed).collect();
         let close = |name: &&&str| strsim::jaro_winkler(&name.to_lowercase(), &text.to_lowercase());
@@ -806,19 +817,34 @@ fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Parses [`parse_weighted`]; names of files are bytes and need not be UTF-8.
+fn weighted() -> impl TypedValueParser<Value = (PathBuf, f64)> {
+    OsStringValueParser::new().try_map(parse_weighted)
+}
+
 /// `PATH=WEIGHT`, or a path alone. A path that exists is never cut.
-fn parse_weighted(text: &str) -> Result<(PathBuf, f64), String> {
+fn parse_weighted(text: OsString) -> Result<(PathBuf, f64), String> {
     let whole = PathBuf::from(text);
-    match text.rsplit_once('=') {
-        Some((path, weight)) if !whole.exists() => {
+    let bytes = whole.as_os_str().as_bytes();
+    match bytes.iter().rposition(|&byte| byte == b'=') {
+        Some(at) if !whole.exists() => {
+            let weight = String::from_utf8_lossy(&bytes[at + 1..]);
             let weight: f64 = weight.parse().map_err(|_| format!("`{weight}` is not a number"))?;
             if !weight.is_finite() {
                 return Err(format!("weight {weight} is not finite"));
             }
-            Ok((PathBuf::from(path), weight))
+            Ok((PathBuf::from(OsStr::from_bytes(&bytes[..at])), weight))
         }
         _ => Ok((whole, 1.0)),
     }
+}
+
+/// The path of an output. What is written is a folder, or is complete before it gets its name: no stream.
+fn output_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err("output goes to a file or folder, not to standard output"),
+        false => Ok(path),
+    })
 }
 
 #[cfg(test)]

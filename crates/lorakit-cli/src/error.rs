@@ -31,8 +31,38 @@ pub(crate) enum Failure {
     },
     /// The report was printed; it says that something is not what it should be: this.
     Differs(&'static str),
+    /// A signal ended it before it had come to an end itself.
+    Stopped(Stopped),
     /// Standard output could not be written.
     Output(io::Error),
+}
+
+/// What there is after a signal ended a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// Nothing that was not there before.
+    Clean,
+    /// Staged names, a line for each.
+    Left(Vec<String>),
+    /// The output: it was complete already.
+    Published,
+}
+
+impl Stopped {
+    /// What there is now but for the staged names in `left`, which are still there.
+    pub(crate) fn now(left: Vec<String>) -> Self {
+        match left.is_empty() {
+            false => Stopped::Left(left),
+            true if lorakit_tensor::publish::has_published() => Stopped::Published,
+            true => Stopped::Clean,
+        }
+    }
+}
+
+impl From<Stopped> for Failure {
+    fn from(stopped: Stopped) -> Self {
+        Failure::Stopped(stopped)
+    }
 }
 
 impl From<lorakit::Error> for Failure {
@@ -56,6 +86,7 @@ impl Failure {
         match self {
             Failure::Lorakit(error) | Failure::Usage(error, _) => exit::of(error.kind()),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => exit::BAD_INPUT,
+            Failure::Stopped(_) => exit::of(ErrorKind::Interrupted),
             // Whoever read our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
             Failure::Output(_) => exit::IO,
@@ -75,6 +106,9 @@ impl Failure {
                 format!("{faulty} of {of} inputs cannot be used as they are: see the findings")
             }
             Failure::Differs(what) => (*what).into(),
+            Failure::Stopped(Stopped::Clean) => "interrupted".into(),
+            Failure::Stopped(Stopped::Left(_)) => "interrupted, and ended without cleaning up".into(),
+            Failure::Stopped(Stopped::Published) => "interrupted after the output was complete".into(),
             Failure::Output(_) => "cannot write to standard output".into(),
         }
     }
@@ -82,6 +116,7 @@ impl Failure {
     pub(crate) fn details(&self) -> &[String] {
         match self {
             Failure::Lorakit(error) | Failure::Usage(error, _) => error.detail_lines(),
+            Failure::Stopped(Stopped::Left(names)) => names,
             _ => &[],
         }
     }
@@ -89,7 +124,9 @@ impl Failure {
     pub(crate) fn causes(&self) -> Vec<String> {
         let first = match self {
             Failure::Lorakit(error) | Failure::Usage(error, _) => error.source(),
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => None,
+            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) | Failure::Stopped(_) => {
+                None
+            }
             Failure::Output(error) => Some(error as &dyn std::error::Error),
         };
         let mut causes = Vec::new();
@@ -105,6 +142,7 @@ impl Failure {
         match self {
             Failure::Lorakit(error) => hint::of(error, command),
             Failure::Usage(_, hint) => Some((*hint).to_string()),
+            Failure::Stopped(stopped) => Some(hint::of_stopped(stopped).into()),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) | Failure::Output(_) => {
                 None
             }
@@ -119,6 +157,7 @@ impl Failure {
             },
             Failure::Refused { .. } | Failure::Audit { .. } => "Audit".into(),
             Failure::Differs(_) => "Differs".into(),
+            Failure::Stopped(_) => "Interrupted".into(),
             Failure::Output(_) => "Io".into(),
         }
     }

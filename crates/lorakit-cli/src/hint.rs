@@ -4,6 +4,7 @@ use lorakit::{Error, ErrorKind};
 use lorakit_tensor::ErrorKind as FileError;
 
 use crate::args::Command;
+use crate::error::Stopped;
 
 /// The hint for an error, if there is something useful to say; what `command` takes may decide it.
 pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
@@ -124,10 +125,19 @@ pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
             "name a folder as the output, or raise `--max-shard-size`".into()
         }
         ErrorKind::Usage => "name a folder as the output: `-o OUT/`".into(),
-        ErrorKind::Interrupted => "nothing was written; run the same command again".into(),
+        ErrorKind::Interrupted => of_stopped(&Stopped::Clean).into(),
         _ => return None,
     };
     Some(text)
+}
+
+/// What to do after a signal.
+pub(crate) fn of_stopped(stopped: &Stopped) -> &'static str {
+    match stopped {
+        Stopped::Clean => "nothing was written; run the same command again",
+        Stopped::Left(_) => "the next run with the same output removes it",
+        Stopped::Published => "only the report is missing; `lorakit inspect` shows what was written",
+    }
 }
 
 /// What to name where a model stood for an adapter, or an adapter for a model.
@@ -186,6 +196,11 @@ fn of_file(kind: FileError, error: &Error, path: &str) -> Option<String> {
         FileError::SameFile => "choose an output that is not an input".into(),
         FileError::Empty | FileError::Truncated => {
             "the download or copy is incomplete; compare its size with the original's and fetch it again"
+                .into()
+        }
+        FileError::Mapping => "`--no-mmap` reads inputs by position instead of mapping them".into(),
+        FileError::TooManyFiles => {
+            "raise the limit: `ulimit -n 4096`; if that is refused, `ulimit -Hn` shows what you may have"
                 .into()
         }
         FileError::LfsPointer => format!("fetch the file itself: `git lfs pull --include {name}`"),

@@ -10,6 +10,8 @@ mod command;
 mod error;
 pub mod exit;
 mod hint;
+mod interrupt;
+mod limits;
 mod progress;
 mod ui;
 mod units;
@@ -23,12 +25,22 @@ use args::{Cli, Command};
 use error::Failure;
 use ui::Ui;
 
+/// Runs one command line as the process that it has for itself: takes signals, and raises the limit of open files.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    interrupt::watch(is_json(&args));
+    limits::raise();
+    let code = run(args);
+    interrupt::speak();
+    code
+}
+
 /// Runs one command line and returns its exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && args.iter().any(|a| a == "--json") => {
+        Err(error) if error.use_stderr() && is_json(&args) => {
             ui::usage_json(&error.to_string());
             return ExitCode::from(exit::USAGE);
         }
@@ -41,10 +53,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match dispatch(&cli, &ui) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(failure) => {
+            interrupt::speak();
             ui.failure(&failure, Some(&cli.command));
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Whether one JSON object is wanted, of a command line that may be wrong.
+fn is_json(args: &[OsString]) -> bool {
+    args.iter().any(|a| a == "--json")
 }
 
 fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {

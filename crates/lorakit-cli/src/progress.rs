@@ -1,20 +1,19 @@
-//! A progress bar, and Ctrl-C.
+//! A progress bar.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lorakit::plan::Progress;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
-use signal_hook::flag;
 
-use crate::exit;
+use crate::interrupt;
 use crate::ui::Ui;
 
-/// Shows finished bytes; asks the run to stop on Ctrl-C or a termination signal.
+/// Whether there is a bar on the terminal.
+static IS_SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// Shows finished bytes; asks the run to stop once a signal has asked for it.
 pub(crate) struct Bar {
     bar: ProgressBar,
-    stop: Arc<AtomicBool>,
 }
 
 impl Bar {
@@ -29,25 +28,24 @@ impl Bar {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_message(doing);
-        Bar { bar, stop: stop_flag() }
+        IS_SHOWN.store(ui.progress, Ordering::Relaxed);
+        Bar { bar }
+    }
+
+    /// Shows nothing, and asks to stop as the others do: for planning, before it is known how much there is to do.
+    pub(crate) fn unseen() -> Self {
+        Bar { bar: ProgressBar::hidden() }
     }
 
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+        IS_SHOWN.store(false, Ordering::Relaxed);
     }
 }
 
-/// A flag that Ctrl-C and termination set. A second Ctrl-C ends the process at once. If a handler cannot be set,
-/// so does the first; the staged output is then swept up by the next run.
-fn stop_flag() -> Arc<AtomicBool> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let _ = flag::register_conditional_shutdown(signal, i32::from(exit::INTERRUPTED), Arc::clone(&stop));
-        let _ = flag::register(signal, Arc::clone(&stop));
-    }
-    // A file size limit is an error of the write that meets it, not the end of the process.
-    let _ = flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
-    stop
+/// What takes the bar off its line, for a thread that may not wait for those that draw it.
+pub(crate) fn erase() -> &'static str {
+    if IS_SHOWN.load(Ordering::Relaxed) { "\r\x1b[K" } else { "" }
 }
 
 impl Progress for Bar {
@@ -56,12 +54,12 @@ impl Progress for Bar {
     }
 
     fn cancelled(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        interrupt::asked()
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.finish();
     }
 }

@@ -63,37 +63,42 @@ impl Ui {
         for note in notes {
             let _ = writeln!(text, "{}: {note}", severity(note.severity));
         }
-        self.stderr(&text);
+        stderr(&text);
     }
 
     /// Prints a failure on stderr: what, details, causes, hint.
     pub(crate) fn failure(&self, failure: &Failure, command: Option<&Command>) {
-        if failure.exit_code() == crate::exit::OK {
-            return;
-        }
-        if self.json {
-            return self.stderr(&format!("{}\n", failure.json(command)));
-        }
-        let mut text = format!("{RED}error{RED:#}: {}\n", failure.message());
-        let details = failure.details();
-        for line in details.iter().take(MAX_DETAILS) {
-            let _ = writeln!(text, "  {line}");
-        }
-        if details.len() > MAX_DETAILS {
-            let _ = writeln!(text, "  ... {} more (all with `--json`)", details.len() - MAX_DETAILS);
-        }
-        for cause in failure.causes() {
-            let _ = writeln!(text, "  Caused by: {cause}");
-        }
-        if let Some(hint) = failure.hint(command) {
-            let _ = writeln!(text, "\n{CYAN}hint{CYAN:#}: {hint}");
-        }
-        self.stderr(&text);
+        say_failure(self.json, failure, command);
     }
+}
 
-    fn stderr(&self, text: &str) {
-        let _ = anstream::stderr().lock().write_all(text.as_bytes());
+/// Prints a failure on stderr, as an object if `json`.
+pub(crate) fn say_failure(json: bool, failure: &Failure, command: Option<&Command>) {
+    if failure.exit_code() == crate::exit::OK {
+        return;
     }
+    if json {
+        return stderr(&format!("{}\n", failure.json(command)));
+    }
+    let mut text = format!("{RED}error{RED:#}: {}\n", failure.message());
+    let details = failure.details();
+    for line in details.iter().take(MAX_DETAILS) {
+        let _ = writeln!(text, "  {line}");
+    }
+    if details.len() > MAX_DETAILS {
+        let _ = writeln!(text, "  ... {} more (all with `--json`)", details.len() - MAX_DETAILS);
+    }
+    for cause in failure.causes() {
+        let _ = writeln!(text, "  Caused by: {cause}");
+    }
+    if let Some(hint) = failure.hint(command) {
+        let _ = writeln!(text, "\n{CYAN}hint{CYAN:#}: {hint}");
+    }
+    stderr(&text);
+}
+
+fn stderr(text: &str) {
+    let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 
 /// Prints what is wrong with a command line as the one JSON object on stderr.

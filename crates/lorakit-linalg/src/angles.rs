@@ -28,7 +28,12 @@ pub fn principal_angles(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Resul
             y.nrows()
         )));
     }
-    let (mut large, mut small) = (basis(x)?, basis(y)?);
+    angles_in(x.nrows(), x, y)
+}
+
+/// [`principal_angles`] of spaces in `m` dimensions, of which `x` and `y` may be coordinates in an orthonormal basis.
+pub(crate) fn angles_in(m: usize, x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Result<Vec<f64>> {
+    let (mut large, mut small) = (basis(m, x)?, basis(m, y)?);
     if large.ncols() < small.ncols() {
         std::mem::swap(&mut large, &mut small);
     }
@@ -44,9 +49,9 @@ pub fn principal_angles(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Resul
 
 /// An orthonormal basis of the column space. What the columns have in common is seen in the small factor of their QR
 /// decomposition.
-fn basis(a: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
+fn basis(m: usize, a: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     let Qr { q, r } = thin_qr(a)?;
-    let (m, n) = a.dim();
+    let n = a.ncols();
     let svd = svd(r.view())?;
     let least = 64.0 * f64::EPSILON * m.max(n) as f64 * svd.s.first().copied().unwrap_or_default();
     let rank = svd.s.iter().take_while(|s| **s > least).count();

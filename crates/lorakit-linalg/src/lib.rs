@@ -2,8 +2,8 @@
 //!
 //! A LoRA adds `scale · B A` to a weight `(m, n)`, with `B (m, r)` and `A (r, n)`. Nearly all there is to know about
 //! that product is in its factors, at a cost of `O((m + n) r²)`: a spectrum ([`product_singular_values`]), the best
-//! truncation ([`product_svd`]), a norm ([`product_norm`]), a distance ([`difference_norm`]), a sum ([`stack`]). What has no
-//! factors, such as the difference of two models, streams through [`randomized_svd`]. [`rank`] and [`water_filling`]
+//! truncation ([`product_svd`]), a norm ([`product_norm`]), a distance ([`difference_norm`]), a sum ([`stack`]), how several
+//! lie to one another ([`Coordinates`]). What has no factors, such as the difference of two models, streams through [`randomized_svd`]. [`rank`] and [`water_filling`]
 //! say how many triplets to keep.
 //!
 //! ```
@@ -48,20 +48,24 @@ pub mod rank;
 mod angles;
 mod backend;
 mod budget;
+mod coordinates;
 mod dense;
 mod error;
 mod product;
 mod randomized;
+mod signs;
 #[cfg(test)]
 mod testing;
 
 pub use angles::principal_angles;
 pub use backend::faer::product;
 pub use budget::{Allocation, Spectrum, water_filling};
+pub use coordinates::Coordinates;
 pub use dense::{Qr, Svd, from_f32, singular_values, svd, thin_qr};
 pub use error::{Error, ErrorKind, Result};
 pub use product::{
-    Term, difference_norm, inner_product, product_norm, product_singular_values, product_svd, residual_norm,
-    stack, truncated_product_svd,
+    Decomposed, Term, difference_norm, distance_to, inner_product, product_norm, product_singular_values,
+    product_svd, residual_norm, stack, truncated_product_svd,
 };
 pub use randomized::{LinearOperator, projection_residual, randomized_svd};
+pub use signs::{Signs, compare_signs};

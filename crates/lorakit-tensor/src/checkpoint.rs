@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::checksum::Checksum;
 use crate::format::{Stored, gguf, safetensors, torch};
 use crate::sniff::{self, Format};
 use crate::{Error, ErrorKind, Extent, Reader, Result, Storage, TensorInfo, TensorSource};
@@ -27,6 +31,7 @@ struct Place {
     file: usize,
     offset: u64,
     transposed: bool,
+    checksum: Option<Arc<Checksum>>,
 }
 
 /// File names that are tried in a folder, in this order, as `transformers` and PEFT do.
@@ -47,8 +52,8 @@ impl Checkpoint {
     pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
         reader.name(path);
         let found = if path.is_dir() { find_in_folder(path, reader)? } else { path.to_path_buf() };
-        let name = found.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        if name.ends_with(".index.json") {
+        let name = found.file_name().unwrap_or_default();
+        if ends_with(name, ".index.json") {
             return Self::open_sharded(&found, reader);
         }
         let mut checkpoint = Self::single(&found, reader)?;
@@ -157,13 +162,13 @@ impl Checkpoint {
             Format::Torch => torch::read_header(&storage)?,
         };
         let file = self.files.len();
-        for Stored { info, offset, transposed } in stored {
+        for Stored { info, offset, transposed, checksum } in stored {
             if self.index.insert(info.name.clone(), self.tensors.len()).is_some() {
                 let message = "is in two shards";
                 return Err(Error::new(ErrorKind::Corrupt, message).at(storage.path()).tensor(&info.name));
             }
             self.tensors.push(info);
-            self.places.push(Place { file, offset, transposed });
+            self.places.push(Place { file, offset, transposed, checksum });
         }
         self.files.push(storage);
         Ok(())
@@ -194,6 +199,11 @@ impl Checkpoint {
         self.gguf.as_ref()
     }
 
+    /// Compares the bytes around a tensor with the sum that its file says, if this was not done before.
+    fn check(&self, place: &Place) -> Result<()> {
+        place.checksum.as_ref().map_or(Ok(()), |checksum| checksum.check(&self.files[place.file]))
+    }
+
     /// Position in [`Self::files`] of the file that holds tensor `index`.
     pub fn file_of(&self, index: usize) -> usize {
         self.places[index].file
@@ -214,20 +224,21 @@ impl TensorSource for Checkpoint {
         assert!(bytes.end <= info.byte_len(), "bytes {bytes:?} of tensor `{}`", info.name);
         let file = &self.files[place.file];
         let run = |offset: u64, len: u64| file.read(place.offset + offset, len as usize);
-        let result = if place.transposed {
-            run(0, info.byte_len()).map(|all| {
+        let result = self.check(place).and_then(|()| match place.transposed {
+            true => run(0, info.byte_len()).map(|all| {
                 let whole = transpose(&all, info);
                 Cow::Owned(whole[bytes.start as usize..bytes.end as usize].to_vec())
-            })
-        } else {
-            run(bytes.start, bytes.end - bytes.start)
-        };
+            }),
+            false => run(bytes.start, bytes.end - bytes.start),
+        });
         result.map_err(|e| e.tensor(&info.name))
     }
 
     fn extent(&self, index: usize) -> Option<Extent<'_>> {
         let place = &self.places[index];
-        (!place.transposed).then(|| Extent { file: self.files[place.file].file(), offset: place.offset })
+        // Bytes that are not those that were saved have no place to be copied from: reading them says why.
+        let whole = !place.transposed && self.check(place).is_ok();
+        whole.then(|| Extent { file: &self.files[place.file], offset: place.offset })
     }
 
     fn path_of(&self, index: usize) -> &Path {
@@ -258,10 +269,10 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
         let entry = entry.map_err(|e| Error::io("list", folder, e))?;
-        names.extend(entry.file_name().to_str().map(str::to_string));
+        names.push(entry.file_name());
     }
     names.sort();
-    let ending = |suffix: &str| -> Vec<&String> { names.iter().filter(|n| n.ends_with(suffix)).collect() };
+    let ending = |suffix: &str| -> Vec<&OsString> { names.iter().filter(|n| ends_with(n, suffix)).collect() };
     for suffix in [".safetensors.index.json", ".safetensors", ".gguf"] {
         match ending(suffix).as_slice() {
             [] => {}
@@ -273,7 +284,7 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
                 let message = format!(
                     "holds {} `{suffix}` files and no index: name the one you mean (`{}`, ...)",
                     many.len(),
-                    many[0]
+                    many[0].display()
                 );
                 return Err(Error::new(ErrorKind::NotFound, message).at(folder));
             }
@@ -281,6 +292,10 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
     }
     let message = "is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it";
     Err(Error::new(ErrorKind::NotFound, message).at(folder))
+}
+
+fn ends_with(name: &OsStr, suffix: &str) -> bool {
+    name.as_bytes().ends_with(suffix.as_bytes())
 }
 
 fn file_name(path: &Path) -> String {

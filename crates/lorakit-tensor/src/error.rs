@@ -4,6 +4,9 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -13,6 +16,10 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The operating system refused a read or a write.
     Io,
+    /// A file cannot be mapped, or not be read where it is mapped.
+    Mapping,
+    /// The operating system lets no more files be open at once.
+    TooManyFiles,
     /// The file system is full.
     NoSpace,
     /// A path, a shard or a tensor does not exist.
@@ -77,6 +84,7 @@ impl Error {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
             std::io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
+            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => ErrorKind::TooManyFiles,
             _ => ErrorKind::Io,
         };
         match kind {
@@ -87,6 +95,11 @@ impl Error {
                 }
                 Err(_) => Error::new(kind, "does not exist").at(path),
             },
+            ErrorKind::TooManyFiles => {
+                let limit = getrlimit(Resource::Nofile).current.map_or(String::new(), |n| format!(" ({n})"));
+                let message = format!("cannot {doing} it: as many files are open as the limit{limit} allows");
+                Error::new(kind, message).at(path).caused_by(source)
+            }
             _ => Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source),
         }
     }

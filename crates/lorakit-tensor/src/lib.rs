@@ -44,7 +44,7 @@
 //! # Atomic outputs
 //!
 //! [`publish`] stages an output beside its target, makes it durable and renames it: a path holds the old content
-//! or the complete new one.
+//! or the complete new one. What is computed before it has a place there waits in a [`Spill`].
 
 #![deny(missing_docs)]
 
@@ -54,19 +54,25 @@ pub mod json;
 pub mod publish;
 
 mod checkpoint;
+mod checksum;
 mod dtype;
 mod error;
 mod info;
+mod mapped;
 mod reader;
 mod sniff;
 mod source;
+mod spill;
 mod storage;
 
 pub use checkpoint::Checkpoint;
 pub use dtype::{Block, DType};
 pub use error::{Error, ErrorKind, Result};
 pub use info::TensorInfo;
+#[doc(hidden)]
+pub use mapped::fault_at;
 pub use reader::{MAX_SIDE_BYTES, Reader};
-pub use sniff::Format;
+pub use sniff::{Format, stranger};
 pub use source::{Extent, Origin, TensorSource};
+pub use spill::Spill;
 pub use storage::{ReadMode, Storage};

@@ -43,7 +43,7 @@ pub struct Reader {
 
 /// What tells whether a file is still the one that was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     len: u64,
@@ -51,7 +51,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(meta: &Metadata) -> Self {
+    pub(crate) fn of(meta: &Metadata) -> Self {
         Stamp {
             device: meta.dev(),
             inode: meta.ino(),
@@ -140,6 +140,18 @@ impl Reader {
         }
     }
 
+    /// The first bytes of a file, at most `len`.
+    ///
+    /// # Errors
+    /// As [`Self::side_file`].
+    pub fn head(&self, path: &Path, len: u64) -> Result<Vec<u8>> {
+        self.side_file(path)?;
+        let mut bytes = Vec::new();
+        let read = fs::File::open(path).and_then(|file| file.take(len).read_to_end(&mut bytes));
+        read.map_err(|e| Error::io("read", path, e))?;
+        Ok(bytes)
+    }
+
     /// The object that a strict JSON file holds.
     ///
     /// # Errors
@@ -213,7 +225,8 @@ impl Reader {
     }
 }
 
-fn compare(path: &Path, before: &Stamp, now: &Metadata) -> Result<()> {
+/// Refuses a file that is no longer what it was.
+pub(crate) fn compare(path: &Path, before: &Stamp, now: &Metadata) -> Result<()> {
     let after = Stamp::of(now);
     if *before == after {
         return Ok(());
@@ -221,12 +234,16 @@ fn compare(path: &Path, before: &Stamp, now: &Metadata) -> Result<()> {
     let message = match (before.inode == after.inode && before.device == after.device, after.len < before.len)
     {
         (false, _) => "was replaced by another file while it was read".to_string(),
-        (true, true) => {
-            format!("became shorter while it was read: {} bytes of {}", after.len, before.len)
-        }
+        (true, true) => return Err(shorter(path, after.len, before.len)),
         (true, false) => "was written to while it was read".to_string(),
     };
     Err(Error::new(ErrorKind::Changed, message).at(path))
+}
+
+/// The error of a file that had `before` bytes when it was opened.
+pub(crate) fn shorter(path: &Path, now: u64, before: u64) -> Error {
+    let message = format!("became shorter while it was read: {now} bytes of {before}");
+    Error::new(ErrorKind::Changed, message).at(path)
 }
 
 /// Where a path itself lies, rather than what it may be a link to.

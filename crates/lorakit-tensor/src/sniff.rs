@@ -57,8 +57,9 @@ pub(crate) fn format(head: &[u8], extension: &str) -> Result<Format, Error> {
     }
 }
 
-/// An error for the things that commonly lie where a tensor or JSON file should be.
-pub(crate) fn stranger(head: &[u8]) -> Option<Error> {
+/// An error for the things that commonly lie where a tensor or JSON file should be: a file that begins with `head` is
+/// a git-lfs pointer ([`ErrorKind::LfsPointer`]) or a web page ([`ErrorKind::Html`]).
+pub fn stranger(head: &[u8]) -> Option<Error> {
     if head.starts_with(b"version https://git-lfs") {
         return Some(Error::new(
             ErrorKind::LfsPointer,

@@ -1,17 +1,16 @@
 //! The door through which tensor bytes are read.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::{Result, TensorInfo};
+use crate::{Result, Storage, TensorInfo};
 
 /// Where the bytes of a tensor lie in a file, for kernel-side copies.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent<'a> {
     /// The open file.
-    pub file: &'a File,
+    pub file: &'a Storage,
     /// Offset of the tensor's first byte.
     pub offset: u64,
 }

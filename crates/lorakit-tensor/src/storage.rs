@@ -6,8 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapOptions};
 
+use crate::mapped::Mapped;
+use crate::reader;
 use crate::{Error, ErrorKind, Result};
 
 /// How input files are read.
@@ -26,7 +28,7 @@ pub struct Storage {
     path: PathBuf,
     file: File,
     len: u64,
-    map: Option<Mmap>,
+    map: Option<Mapped>,
 }
 
 impl Storage {
@@ -34,11 +36,11 @@ impl Storage {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Io`]; [`ErrorKind::Empty`] for a file of no bytes;
-    /// [`ErrorKind::Unsupported`] for anything but a regular file.
+    /// [`ErrorKind::Unsupported`] for anything but a regular file; [`ErrorKind::Mapping`] if it cannot be mapped.
     pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Self> {
         // Asked before opening, because opening a pipe waits for somebody to write into it.
         let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
-        crate::reader::regular(path, &meta)?;
+        reader::regular(path, &meta)?;
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
         if meta.len() == 0 {
@@ -46,7 +48,11 @@ impl Storage {
         }
         let map = match mode {
             ReadMode::Positioned => None,
-            ReadMode::Mapped => Some(map(&file).map_err(|e| Error::io("map", path, e))?),
+            ReadMode::Mapped => {
+                let map = map(&file, meta.len())
+                    .map_err(|e| Error::new(ErrorKind::Mapping, "cannot be mapped").at(path).caused_by(e))?;
+                Some(Mapped::new(map, path, &meta))
+            }
         };
         Ok(Storage { path: path.to_path_buf(), file, len: meta.len(), map })
     }
@@ -70,7 +76,8 @@ impl Storage {
     /// `len` bytes from `offset`, borrowed from the map where there is one.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] if the file ends before; [`ErrorKind::Io`] if it cannot be read.
+    /// [`ErrorKind::Truncated`] if the file ended before when it was opened, [`ErrorKind::Changed`] if it does so
+    /// by now (a mapped one: SIGBUS); [`ErrorKind::Io`] if it cannot be read.
     pub fn read(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
         let end = offset.checked_add(len as u64).filter(|&end| end <= self.len).ok_or_else(|| {
             let message = format!("ends at byte {}, but {len} bytes at {offset} are needed", self.len);
@@ -80,14 +87,24 @@ impl Storage {
             return Ok(Cow::Borrowed(&map[offset as usize..end as usize]));
         }
         let mut buffer = vec![0; len];
-        self.file.read_exact_at(&mut buffer, offset).map_err(|e| Error::io("read", &self.path, e))?;
+        self.file.read_exact_at(&mut buffer, offset).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.shorter(),
+            _ => Error::io("read", &self.path, e),
+        })?;
         Ok(Cow::Owned(buffer))
+    }
+
+    /// The error of a file that ended before bytes that it had when it was opened.
+    pub(crate) fn shorter(&self) -> Error {
+        reader::shorter(&self.path, self.file.metadata().map_or(0, |meta| meta.len()), self.len)
     }
 }
 
 #[expect(unsafe_code, reason = "mapping a file is the one thing std cannot express safely")]
-fn map(file: &File) -> io::Result<Mmap> {
+fn map(file: &File, len: u64) -> io::Result<Mmap> {
+    let len = usize::try_from(len).map_err(io::Error::other)?;
     // SAFETY: the map is private to this process and read-only. Another process that truncates the file
     // meanwhile makes a read fault (SIGBUS) - the documented price of mapping, and why `Positioned` exists.
-    unsafe { Mmap::map(file) }
+    // Which file it was, `mapped` knows.
+    unsafe { MmapOptions::new().len(len).map(file) }
 }

@@ -10,7 +10,8 @@
 //!
 //! # fn main() -> lorakit::Result<()> {
 //! let adapters = vec![("style/".into(), 0.7), ("facts/".into(), 1.0)];
-//! let merge = merge::plan(&MergeOptions::new(Path::new("base/"), adapters, Path::new("merged/")))?;
+//! let options = MergeOptions::new(Path::new("base/"), adapters, Path::new("merged/"));
+//! let merge = merge::plan(&options, &Silent)?;
 //! println!("{} bytes to write", merge.plan.output_bytes());
 //! let report = merge.run(0, &Silent)?;
 //! for (dtype, retention) in by_type(&report.retention) {

@@ -69,7 +69,7 @@ impl Model {
     pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
         if self.is_gguf() {
             (self.source, self.rebuilt) = convert::view(&self.checkpoint, dtype)?;
-            let config = self.rebuilt.iter().find(|f| f.name == "config.json");
+            let config = self.rebuilt.iter().find(|f| f.name == Path::new("config.json"));
             if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
                 self.config = Some(ModelConfig { json: json::parse_object(text)? });
             }
@@ -101,6 +101,11 @@ impl Model {
         self.source.tensors()
     }
 
+    /// Position of the tensor called `name`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.source.find(name)
+    }
+
     /// Tensor `index`.
     pub fn tensor(&self, index: usize) -> TensorRef {
         TensorRef::new(Arc::clone(&self.source), index)
@@ -113,8 +118,12 @@ impl Model {
 
     /// The tensors as they are stored, under the names of the file.
     pub(crate) fn stored(&self) -> impl Iterator<Item = TensorRef> + '_ {
-        let source: Arc<dyn TensorSource> = self.checkpoint.clone();
-        (0..self.checkpoint.tensors().len()).map(move |i| TensorRef::new(Arc::clone(&source), i))
+        (0..self.checkpoint.tensors().len()).map(|i| self.stored_tensor(i))
+    }
+
+    /// Tensor `index` of those.
+    pub(crate) fn stored_tensor(&self, index: usize) -> TensorRef {
+        TensorRef::new(self.checkpoint.clone(), index)
     }
 
     /// The folder of the configuration and tokenizer.

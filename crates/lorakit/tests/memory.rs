@@ -56,7 +56,7 @@ fn peak_memory_is_bounded_and_does_not_grow_with_layers() {
             mode: ReadMode::Positioned,
             ..MergeOptions::new(&base, vec![(adapter, 1.0)], &folder.path().join(format!("out{layers}")))
         };
-        let merge = merge::plan(&options).unwrap();
+        let merge = merge::plan(&options, &Silent).unwrap();
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         merge.run(THREADS, &Silent).unwrap();

@@ -28,15 +28,18 @@ fn fixture(name: &str) -> PathBuf {
 fn convert(family: &str, dtype: Option<DType>) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("model.gguf");
-    let convert = hf_to_gguf(&ToGgufOptions {
-        source: fixture(family),
-        output: output.clone(),
-        replace: false,
-        dtype,
-        pre: None,
-        check_finite: false,
-        mode: ReadMode::Mapped,
-    });
+    let convert = hf_to_gguf(
+        &ToGgufOptions {
+            source: fixture(family),
+            output: output.clone(),
+            replace: false,
+            dtype,
+            pre: None,
+            check_finite: false,
+            mode: ReadMode::Mapped,
+        },
+        &Silent,
+    );
     convert.unwrap_or_else(|e| panic!("{family}: {e}")).plan.run(2, &Silent).unwrap();
     (folder, output)
 }
@@ -108,7 +111,7 @@ fn granite_is_a_llama_with_scales() {
         check_finite: false,
         mode: ReadMode::Mapped,
     };
-    hf_to_gguf(&options).unwrap().plan.run(2, &Silent).unwrap();
+    hf_to_gguf(&options, &Silent).unwrap().plan.run(2, &Silent).unwrap();
     let open = |path: &Path| Checkpoint::open(path, &Reader::default()).unwrap();
     let (ours, theirs) = (open(&output), open(&fixture("mistral.bf16.gguf")));
     let (keys, llama) = (ours.gguf().unwrap(), theirs.gguf().unwrap());
@@ -148,7 +151,7 @@ fn merges_in_the_same_pass() {
         let folder = tempfile::tempdir().unwrap();
         let (base, adapter) = (peft.join("bases").join(base), peft.join("adapters").join(case));
         let merged = folder.path().join("merged");
-        let merge = merge::plan(&MergeOptions::new(&base, vec![(adapter, 1.0)], &merged)).unwrap();
+        let merge = merge::plan(&MergeOptions::new(&base, vec![(adapter, 1.0)], &merged), &Silent).unwrap();
         merge.run(2, &Silent).unwrap();
         let write = |name: &str, model: &Model, tensors: Vec<OutputTensor>| {
             let dtype = model.tensors()[0].dtype;

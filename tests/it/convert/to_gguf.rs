@@ -122,6 +122,8 @@ fn configurations_that_do_not_fit() {
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(1))), @"error: `model`: tensor `model.layers.1.input_layernorm.weight`: is of a layer beyond the 1 of the model");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(3))), @"error: `model`: tensor `blk.2.attn_norm.weight`: the model needs it and has none");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("spiral"))), @"error: `model`: scales positions by `spiral`; known are linear, yarn, longrope and llama3");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["head_dim"] = json!(4_294_967_295u32))), @"error: `model`: has heads of 4294967295 values by its `config.json`; 8192 are allowed");
+    insta::assert_snapshot!(refused("mixtral", |m| edit(m, "config.json", |c| c["num_local_experts"] = json!(4_294_967_295u32))), @"error: `model`: `num_local_experts` of `config.json` is 4294967295, needed is at most 65536");
     insta::assert_snapshot!(refused("qwen2", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("llama3"))), @"error: `model`: scales positions by `llama3`, which GGUF models of the family `qwen2` cannot");
     insta::assert_snapshot!(refused("phi3", |m| edit(m, "config.json", |c| c["rope_parameters"]["long_factor"] = json!([1.0]))), @"error: `model`: `long_factor` of `config.json` has 1 of 4 numbers");
 }
@@ -142,6 +144,16 @@ fn vocabularies_that_do_not_fit() {
     insta::assert_snapshot!(refused("llama", size(319)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 319 tokens of the vocabulary");
     insta::assert_snapshot!(refused("llama", size(200)), @"error: `model`: `tokenizer.json` has 279 tokens, and `vocab_size` is 200");
     insta::assert_snapshot!(refused("mistral", size(400)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 400 tokens of the vocabulary");
+    // Nobody allocates what a number asks for.
+    insta::assert_snapshot!(refused("llama", size(4_294_967_295)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
+    insta::assert_snapshot!(refused("mistral", size(4_294_967_295)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
+    let id = |id: u64| {
+        move |m: &Path| {
+            edit(m, "config.json", |c| c["vocab_size"] = Value::Null);
+            edit(m, "tokenizer.json", |t| t["added_tokens"][0]["id"] = json!(id));
+        }
+    };
+    insta::assert_snapshot!(refused("llama2", id(u64::MAX)), @"error: `model`: tensor `token_embd.weight`: has 270 rows for the 18446744073709551615 tokens of the vocabulary");
     insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("tokenizer.json")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; needed is `tokenizer.model` (SentencePiece), or `tokenizer.json` with BPE that falls back to bytes, or `tokenizer.json` with byte-level BPE");
     insta::assert_snapshot!(refused("gemma2", |m| fs::remove_file(m.join("tokenizer.model")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; needed is `tokenizer.model` (SentencePiece)");
     insta::assert_snapshot!(refused("mistral", |m| fs::write(m.join("tokenizer.model"), b"version https://git-lfs").unwrap()), @"error: `model`: `tokenizer.model` is damaged or no SentencePiece model");

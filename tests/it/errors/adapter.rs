@@ -132,6 +132,43 @@ fn an_adapter_trained_on_a_changed_base() {
     ");
 }
 
+/// Every initialisation that leaves a residual in the base.
+#[test]
+fn initialisations_that_change_the_base() {
+    for init in ["pissa", "olora", "corda", "lora_ga", "loftq", "LoftQ", "pissa_niter_16"] {
+        let case = Case::of("llama-bf16", "attn-r4");
+        case.config(|config| config["init_lora_weights"] = json!(init));
+        let message = case.refused();
+        let said = format!("was initialised with `{}`, which changed the base weights", init.to_lowercase());
+        assert!(message.contains(&said), "{init}: {message}");
+    }
+    for init in [json!(true), json!(false), json!("gaussian"), json!("eva"), json!("orthogonal"), json!(null)]
+    {
+        let case = Case::of("llama-bf16", "attn-r4");
+        case.config(|config| config["init_lora_weights"] = init.clone());
+        let run = case.sandbox.run(&case.arguments, &[]);
+        assert_eq!(run.code, Some(0), "{init}: {}", run.stderr);
+    }
+}
+
+/// Every option that makes more of an adapter than a low-rank sum.
+#[test]
+fn options_that_no_sum_can_honour() {
+    for (option, value) in [
+        ("alora_invocation_tokens", json!([1])),
+        ("arrow_config", json!({ "top_k": 3 })),
+        ("use_qalora", json!(true)),
+        ("use_bdlora", json!(true)),
+        ("use_bdlora", json!({ "nblocks": 2 })),
+        ("kasa_config", json!({})),
+    ] {
+        let case = Case::of("llama-bf16", "attn-r4");
+        case.config(|config| config[option] = value);
+        let message = case.refused();
+        assert!(message.contains("cannot be merged") && message.contains(option), "{option}: {message}");
+    }
+}
+
 #[test]
 fn an_activated_lora() {
     let case = Case::new();

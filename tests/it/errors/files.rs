@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Case;
-use crate::support::fixtures;
-use crate::weights::{read_file, write_sharded};
+use crate::support::{edit_json, fixtures, peft};
+use crate::weights::{edit_file, read_file, write_sharded};
 
 fn header_len(bytes: &[u8]) -> usize {
     8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize
@@ -96,6 +96,23 @@ fn a_missing_shard() {
     error: `base/model-00002-of-00002.safetensors`: is missing; `model.safetensors.index.json` names it
 
     hint: the download is incomplete; fetch the missing file into the same folder
+    ");
+}
+
+/// A tensor that no reader of the index would find.
+#[test]
+fn a_tensor_that_the_index_leaves_out() {
+    let case = Case::new();
+    let weights = read_file(&case.model());
+    fs::remove_file(case.model()).unwrap();
+    write_sharded(&case.base, &weights);
+    edit_json(&case.base.join("model.safetensors.index.json"), |index| {
+        index["weight_map"].as_object_mut().unwrap().remove("model.norm.weight").unwrap();
+    });
+    insta::assert_snapshot!(case.refused(), @"
+    error: `base/model.safetensors.index.json`: tensor `model.norm.weight`: is in a shard, but the index does not list it
+
+    hint: the file is damaged or was made by a broken tool; fetch or export it again
     ");
 }
 
@@ -202,12 +219,47 @@ fn a_header_that_contradicts_itself() {
     ");
 }
 
+/// Rows that take no bytes: a file may announce any number of them.
+#[test]
+fn a_tensor_of_a_million_million_rows_without_a_value() {
+    let mut case = Case::new();
+    edit_file(&case.model(), |weights| {
+        let norm = weights.get_mut("model.norm.weight").unwrap();
+        (norm.shape, norm.bytes) = (vec![1 << 40, 0], Vec::new());
+    });
+    insta::assert_snapshot!(case.refused(), @"
+    error: `base/model.safetensors`: tensor `model.norm.weight`: has the shape [1099511627776, 0], whose sizes are beyond what is read
+
+    hint: the file is damaged, or is not what its name says
+    ");
+    case.arguments = "quantize base -o out --type nf4".into();
+    assert!(case.refused().contains("sizes are beyond what is read"));
+}
+
 #[test]
 fn a_torch_file_of_another_age() {
     let case = Case::new();
     fs::remove_file(case.weights()).unwrap();
     fs::copy(fixtures().join("torch/legacy.bin"), case.adapter.join("adapter_model.bin")).unwrap();
     insta::assert_snapshot!(case.refused(), @"error: `adapter/adapter_model.bin`: is a legacy Torch file (before 1.6); load it once in Torch and save it again");
+}
+
+/// A bit that flips on a disk leaves a header as it was.
+#[test]
+fn a_torch_file_whose_bytes_are_not_those_that_were_saved() {
+    let case = Case::of("llama-bf16", "attn-r4");
+    fs::remove_file(case.weights()).unwrap();
+    let path = case.adapter.join("adapter_model.bin");
+    fs::copy(peft("adapters-bin/attn-r4/adapter_model.bin"), &path).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let storage = bytes.windows(7).position(|w| w == b"/data/3").unwrap();
+    bytes[storage + 200] ^= 0x10;
+    fs::write(&path, &bytes).unwrap();
+    insta::assert_snapshot!(case.refused(), @"
+    error: `adapter/adapter_model.bin`: tensor `base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight`: zip entry `adapter_model/data/3` has the CRC-32 c3675261, and the archive's directory says c529ac1d: the bytes are not those that were saved
+
+    hint: the file is damaged or was made by a broken tool; fetch or export it again
+    ");
 }
 
 #[test]

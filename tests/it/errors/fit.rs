@@ -192,3 +192,36 @@ fn a_failure_as_json() {
     }
     "#);
 }
+
+#[test]
+fn a_token_beyond_the_vocabulary() {
+    let case = Case::of("llama-bf16", "token-indices");
+    // The first row that is not there: the vocabulary has 320.
+    case.config(|config| config["trainable_token_indices"]["embed_tokens"] = json!([3, 5, 320]));
+    insta::assert_snapshot!(case.refused(), @"
+    error: `adapter`: does not fit the base model: 1 of 3 parts of the adapter differ in shape
+      model.embed_tokens  token 320 is trained, and the base has 320
+
+    hint: the adapter belongs to a base of another size; `lorakit inspect ADAPTER` names the one it was trained on
+    ");
+    case.config(|config| config["trainable_token_indices"]["embed_tokens"] = json!([3, 5, 319]));
+    let run = case.sandbox.run(&case.arguments, &[]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn a_saved_embedding_with_fewer_rows() {
+    let case = Case::of("llama-bf16", "modules-to-save");
+    case.edit(|weights| {
+        let head = weights.get_mut("base_model.model.lm_head.weight").unwrap();
+        head.shape[0] = 300;
+        let len = 300 * head.bytes.len() / 320;
+        head.bytes.truncate(len);
+    });
+    insta::assert_snapshot!(case.refused(), @"
+    error: `adapter`: does not fit the base model: 1 of 8 parts of the adapter differ in shape
+      lm_head.weight  base [320, 128], adapter [300, 128]
+
+    hint: the adapter belongs to a base of another size; `lorakit inspect ADAPTER` names the one it was trained on
+    ");
+}

@@ -96,3 +96,28 @@ fn a_weight_that_is_no_number() {
     case.arguments = "merge base adapter=inf -o out".into();
     assert!(case.misused().contains("weight inf is not finite"));
 }
+
+#[test]
+fn standard_output_is_no_output() {
+    let sandbox = Sandbox::new();
+    for line in [
+        "merge base adapter -o -",
+        "convert adapter --to gguf -o -",
+        "quantize model --type nf4 --output -",
+        "reduce adapter --rank 2 -o-",
+        "combine one two --method linear -o -",
+        "extract base tuned --auto -o -",
+        "inspect adapter --html -",
+    ] {
+        let message = sandbox.refused(line);
+        assert!(message.starts_with("exit 2\n"), "{line}: {message}");
+        let needed = "output goes to a file or folder, not to standard output";
+        assert!(message.contains(needed), "{line}: {message}");
+    }
+    insta::assert_snapshot!(sandbox.refused("merge base adapter -o -"), @"
+    exit 2
+    error: invalid value '-' for '--output <OUT>': output goes to a file or folder, not to standard output
+
+    For more information, try '--help'.
+    ");
+}

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use super::{finish, large, signal, start, wait_for_staging};
-use crate::support::{Run, Sandbox, entries};
+use super::{finish, large, signal, start, start_after, wait_for_staging};
+use crate::support::{Sandbox, entries};
 
 /// A small file system of its own, if this user may mount one.
 struct Small {
@@ -92,10 +92,7 @@ fn a_disk_without_room_for_another_name() {
 fn a_limit_on_file_sizes() {
     let sandbox = Sandbox::new();
     large(&sandbox);
-    let program = env!("CARGO_BIN_EXE_lorakit");
-    let script = format!("ulimit -f 2048; exec '{program}' merge base adapter -o out");
-    let output = Command::new("sh").args(["-c", &script]).current_dir(sandbox.root()).output().unwrap();
-    let run = Run::new(&sandbox, &output);
+    let run = finish(&sandbox, start_after(&sandbox, "ulimit -f 2048", "merge base adapter -o out"));
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     assert_eq!(sandbox.entries(), ["adapter", "base"]);
 }

@@ -1,13 +1,11 @@
-//! Kills and interrupts.
+//! Kills.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::thread::sleep;
 use std::time::Instant;
 
-use rustix::process::Signal;
-
-use super::{finish, large, signal, staged, start, wait_for_staging};
+use super::{large, staged, start, wait_for_staging};
 use crate::support::{Sandbox, entries};
 use crate::weights::noise;
 
@@ -68,28 +66,6 @@ fn what_a_killed_merge_leaves_is_swept_by_the_next() {
     assert_eq!(staged(sandbox.root()), [theirs]);
     let line = run.stdout.lines().find(|line| line.starts_with("left alone")).unwrap();
     insta::assert_snapshot!(line, @"left alone `.out.0000dead-0.partial`: from before a restart, or of another machine; remove it if none is at work");
-}
-
-#[test]
-fn an_interrupted_merge_leaves_nothing() {
-    let sandbox = Sandbox::new();
-    large(&sandbox);
-    for sent in [Signal::INT, Signal::TERM] {
-        let mut child = start(&sandbox, "merge base adapter -o out -t 1");
-        wait_for_staging(&mut child, sandbox.root());
-        signal(&child, sent);
-        let run = finish(&sandbox, child);
-        assert_eq!(run.code, Some(130), "{}", run.stderr);
-        assert_eq!(run.stdout, "");
-        assert_eq!(sandbox.entries(), ["adapter", "base"]);
-        insta::allow_duplicates! {
-            insta::assert_snapshot!(run.stderr, @"
-            error: interrupted
-
-            hint: nothing was written; run the same command again
-            ");
-        }
-    }
 }
 
 #[test]

@@ -1,12 +1,15 @@
-//! Kills, interrupts and full disks: the old output or the new one, never anything between.
+//! Kills, signals, full disks, inputs that change and limits: the old output or the new one, never anything between.
 
 mod disk;
+mod inputs;
 mod kills;
+mod limits;
 mod races;
+mod signals;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -45,6 +48,14 @@ fn large(sandbox: &Sandbox) {
 fn start(sandbox: &Sandbox, arguments: &str) -> Child {
     let mut command = sandbox.command();
     command.args(arguments.split_whitespace()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// The same by a shell that first does `before`, which the command inherits.
+fn start_after(sandbox: &Sandbox, before: &str, arguments: &str) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{before}; exec '{}' {arguments}", env!("CARGO_BIN_EXE_lorakit"))]);
+    command.current_dir(sandbox.root()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
 }
 

@@ -52,6 +52,28 @@ fn a_base_and_an_output_that_are_files() {
     assert!(read_file(&file) == wanted);
 }
 
+/// PEFT's default is 8, not the rank: where the key is missing, that is what was trained.
+#[test]
+fn an_alpha_that_the_configuration_leaves_out() {
+    let sandbox = Sandbox::new();
+    let base = peft("bases/llama-bf16");
+    let merged = |name: &str, alpha: Option<u32>| {
+        let adapter = sandbox.copy(&peft("adapters/attn-r4"), name);
+        edit_json(&adapter.join("adapter_config.json"), |config| {
+            let config = config.as_object_mut().unwrap();
+            assert_eq!(config["r"], 4);
+            match alpha {
+                Some(alpha) => config.insert("lora_alpha".into(), alpha.into()),
+                None => config.remove("lora_alpha"),
+            };
+        });
+        read_folder(&sandbox.merge(&base, &adapter, &format!("{name}-merged"), ""))
+    };
+    let missing = merged("missing", None);
+    assert!(missing == merged("eight", Some(8)));
+    assert!(missing != merged("rank", Some(4)));
+}
+
 /// What `torch.save` wrote merges like what `safetensors` wrote.
 #[test]
 fn a_torch_file() {
@@ -118,9 +140,9 @@ fn a_vocabulary_that_grew() {
     const ROWS: usize = 328;
     let sandbox = Sandbox::new();
     let base = sandbox.copy(&peft("bases/llama-bf16"), "base");
-    fs::write(base.join("tokenizer.json"), "\"old\"").unwrap();
+    fs::write(base.join("tokenizer.json"), "{\"is\": \"old\"}").unwrap();
     let adapter = sandbox.copy(&peft("adapters/embed"), "adapter");
-    fs::write(adapter.join("tokenizer.json"), "\"new\"").unwrap();
+    fs::write(adapter.join("tokenizer.json"), "{\"is\": \"new\"}").unwrap();
     let old = read_folder(&base);
     let dim = old["lm_head.weight"].shape[1];
     let grown = |name: &str, seed| {
@@ -153,7 +175,7 @@ fn a_vocabulary_that_grew() {
         assert_near(name, &old, &found, &wanted);
     }
     assert_eq!(read_json(&sandbox.path("out/config.json"))["vocab_size"], ROWS);
-    assert_eq!(fs::read_to_string(sandbox.path("out/tokenizer.json")).unwrap(), "\"new\"");
+    assert_eq!(fs::read_to_string(sandbox.path("out/tokenizer.json")).unwrap(), "{\"is\": \"new\"}");
     insta::assert_snapshot!(run.stderr, @"note: `adapter`: its tokenizer is used (tokenizer.json), because the vocabulary grew to 328");
 }
 

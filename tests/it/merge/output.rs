@@ -49,6 +49,40 @@ fn companions() {
     assert_eq!(read_json(&out.join("config.json")).get("quantization_config"), None);
 }
 
+/// Files that are not what their names say travel as they are, and are spoken of.
+#[test]
+fn broken_companions() {
+    const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 4241003\n";
+    let sandbox = Sandbox::new();
+    let base = sandbox.copy(&peft("bases/llama-bf16"), "base");
+    let broken = [
+        ("tokenizer.json", "{\"version\": \"1.0\", \"model\": "),
+        ("tokenizer.model", POINTER),
+        ("tokenizer_config.json", "<!DOCTYPE html><html>Access denied</html>"),
+        ("chat_template.jinja", ""),
+    ];
+    for (name, text) in broken {
+        fs::write(base.join(name), text).unwrap();
+    }
+    sandbox.copy(&peft("adapters/plain"), "adapter");
+    let run = sandbox.run("merge base adapter -o merged", &[]).ok();
+    insta::assert_snapshot!(run.stderr, @"
+    warning: `base/chat_template.jinja`: is empty (0 bytes); it is copied as it is
+    warning: `base/tokenizer.json`: is not valid JSON: EOF while parsing a value at line 1 column 28; it is copied as it is
+    warning: `base/tokenizer.model`: is a git-lfs pointer of a few bytes, not the file itself; it is copied as it is
+    warning: `base/tokenizer_config.json`: is a web page, not the file it should be; it is copied as it is
+    ");
+    let quantized = sandbox.run("quantize base -o nf4 --type nf4 --json", &[]).ok();
+    let report: Value = serde_json::from_str(&quantized.stdout).unwrap();
+    let findings: Vec<&Value> = report["findings"].as_array().unwrap().iter().collect();
+    assert_eq!(findings.iter().filter(|finding| finding["code"] == "side-file").count(), broken.len());
+    for (name, text) in broken {
+        for out in ["merged", "nf4"] {
+            assert_eq!(fs::read_to_string(sandbox.path(out).join(name)).unwrap(), text, "{out}: {name}");
+        }
+    }
+}
+
 /// The summary as JSON: schema, retention, and one object only.
 #[test]
 fn a_summary_as_json() {

@@ -27,6 +27,37 @@ fn an_unknown_type() {
     assert_snapshot!(sandbox.refused("quantize model -o out --type nf4 --block-size 100"));
 }
 
+/// Types that are known, and that no file is written in.
+#[test]
+fn a_type_that_is_only_read() {
+    let sandbox = sandbox();
+    let refused = |options: &str| sandbox.refused(&format!("quantize model -o out.gguf {options}"));
+    assert_snapshot!(refused("--type IQ2_XXS"), @"
+    exit 2
+    error: invalid value 'IQ2_XXS' for '--type <TYPE>': it can be read, but not written yet; the nearest types that can be written are Q2_K_S and Q2_K
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(refused("--type Q4_K_M --tensor-type ffn_down=iq3_s"), @"
+    exit 2
+    error: invalid value 'ffn_down=iq3_s' for '--tensor-type <REGEX=TYPE>': IQ3_S can be read, but not written yet; the nearest types that can be written are Q3_K and IQ4_XS
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(refused("--type Q1_0"), @"
+    exit 2
+    error: invalid value 'Q1_0' for '--type <TYPE>': no mix of it exists; single tensors can have it: `--tensor-type REGEX=Q1_0`
+
+    For more information, try '--help'.
+    ");
+    for mix in lorakit_quant::mix::Unwritten::ALL {
+        let message = refused(&format!("--type {}", mix.name.to_lowercase()));
+        assert!(message.contains("can be read, but not written yet"), "{message}");
+    }
+    let merge = sandbox.refused("merge model adapter -o out.gguf --quantize iq1_m");
+    assert!(merge.contains("can be read, but not written yet"), "{merge}");
+}
+
 #[test]
 fn an_output_of_the_wrong_form() {
     let sandbox = sandbox();

@@ -24,7 +24,7 @@ const LOW_RETENTION: f64 = 0.9;
 const NO_FORMAT: &str = "leave `--format` out: the type says what is written";
 
 pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let merge = merge::plan(&options(args, common)?)?;
+    let merge = merge::plan(&options(args, common)?, &Bar::unseen())?;
     if args.output.dry_run {
         if ui.json {
             let mut object = json!({ "schema": "lorakit.merge/1", "dry_run": true });

@@ -52,9 +52,8 @@ pub(super) fn standing(plan: &Plan) -> String {
 
 /// What would be written, of an output whose tensors are computed already.
 pub(super) fn would_write(plan: &Plan) -> String {
-    let files: Vec<&str> = plan.files().iter().map(|f| f.name.as_str()).collect();
-    let files: Vec<&str> =
-        files.into_iter().chain(plan.side_files().iter().map(|f| f.name.as_str())).collect();
+    let files = plan.files().iter().map(|f| f.name.clone());
+    let files: Vec<String> = files.chain(side_files(plan)).collect();
     format!(
         "would write `{}` ({}, {}): {}\n",
         plan.target().path().display(),
@@ -116,11 +115,16 @@ pub(super) fn bytes_at(path: &std::path::Path) -> u64 {
     entries.map(|entry| size(&entry.path())).sum()
 }
 
+/// Names of the files beside the tensors.
+fn side_files(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.side_files().iter().map(|file| file.name.display().to_string())
+}
+
 /// Other files, sizes, memory.
 pub(super) fn totals(plan: &Plan, threads: usize) -> String {
     let mut text = String::new();
     if !plan.side_files().is_empty() {
-        let names: Vec<&str> = plan.side_files().iter().map(|f| f.name.as_str()).collect();
+        let names: Vec<String> = side_files(plan).collect();
         let _ = writeln!(text, "other files: {}\n", names.join(", "));
     }
     let copied = plan.tensors().filter(|t| matches!(t.recipe, Recipe::Copy(_))).count();
@@ -154,7 +158,7 @@ pub(super) fn plan_json(plan: &Plan, threads: usize) -> Value {
         "replaces": replaces,
         "obstacle": obstacle,
         "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
-        "other_files": plan.side_files().iter().map(|f| &f.name).collect::<Vec<_>>(),
+        "other_files": side_files(plan).collect::<Vec<_>>(),
         "tensors": tensors,
         "output_bytes": plan.output_bytes(),
         "peak_memory_bytes": plan.peak_memory(thread_count(threads)),

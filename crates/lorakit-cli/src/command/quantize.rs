@@ -19,7 +19,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
     let (Some(source), Some(output), Some(kind)) = (&args.model, &args.output, args.kind) else {
         return list(ui);
     };
-    let quantize = quantize::plan(&QuantizeOptions {
+    let options = QuantizeOptions {
         source: source.clone(),
         output: output.clone(),
         replace: args.force,
@@ -29,7 +29,8 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
         pre: args.mixing.pre.clone(),
         check_finite: args.check_finite,
         mode: common.read_mode(),
-    })?;
+    };
+    let quantize = quantize::plan(&options, &Bar::unseen())?;
     let Quantize { plan, chosen, notes } = &quantize;
     if args.dry_run {
         if ui.json {

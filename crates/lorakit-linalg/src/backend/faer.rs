@@ -138,8 +138,47 @@ pub fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
         1.0,
         Par::Seq,
     );
-    let mut out = out.into_iter();
-    Array2::from_shape_simple_fn((m, n), || out.next().unwrap_or_default())
+    Array2::from_shape_vec((m, n), out).unwrap_or_default()
+}
+
+/// The inner products of all columns, `zᵀ z`, of `z (m, n)`: `(n, n)`, on the calling thread.
+pub(crate) fn gram(z: ArrayView2<'_, f64>) -> Array2<f64> {
+    use faer::linalg::matmul::triangular::{BlockStructure, matmul};
+    let n = z.ncols();
+    let mut out = vec![0.0; n * n];
+    let mut copy = None;
+    let z = view(z, &mut copy);
+    matmul(
+        MatMut::from_row_major_slice_mut(&mut out, n, n),
+        BlockStructure::TriangularLower,
+        Accum::Replace,
+        z.transpose(),
+        BlockStructure::Rectangular,
+        z,
+        BlockStructure::Rectangular,
+        1.0,
+        Par::Seq,
+    );
+    for i in 0..n {
+        for j in 0..i {
+            out[j * n + i] = out[i * n + j];
+        }
+    }
+    Array2::from_shape_vec((n, n), out).unwrap_or_default()
+}
+
+/// The row-major product of the row-major `a (m, k)` and `b (k, n)`, in f32, on the calling thread.
+pub(crate) fn product_of_rows(a: &[f32], b: &[f32], (m, k, n): (usize, usize, usize)) -> Vec<f32> {
+    let mut out = vec![0.0; m * n];
+    faer::linalg::matmul::matmul(
+        MatMut::from_row_major_slice_mut(&mut out, m, n),
+        Accum::Replace,
+        MatRef::from_row_major_slice(a, m, k),
+        MatRef::from_row_major_slice(b, k, n),
+        1.0,
+        Par::Seq,
+    );
+    out
 }
 
 /// faer's view of `a`, by way of a copy where its values are not contiguous.

@@ -26,6 +26,13 @@ pub enum MixError {
         /// The name.
         name: String,
     },
+    /// Values of a type are read and not written.
+    ReadOnly {
+        /// The type.
+        dtype: DType,
+        /// The types that are written and nearest to it in size.
+        nearest: [DType; 2],
+    },
     /// Rows do not divide into blocks, and another type is not wanted.
     Fallback {
         /// The tensor.
@@ -68,6 +75,10 @@ impl fmt::Display for MixError {
             MixError::Type { name } => {
                 write!(f, "`{}` is not the name of a type that can be written", name.escape_debug())
             }
+            MixError::ReadOnly { dtype, nearest: [a, b] } => write!(
+                f,
+                "{dtype} can be read, but not written yet; the nearest types that can be written are {a} and {b}"
+            ),
             MixError::Fallback { tensor, columns, wanted, fallback } => {
                 let block = wanted.block().elements;
                 write!(

@@ -34,6 +34,7 @@ mod override_type;
 mod reason;
 mod role;
 mod rules;
+mod unwritten;
 
 pub use choose::{Choice, MixOptions, choose};
 pub use error::MixError;
@@ -42,3 +43,4 @@ pub use file_type::FileType;
 pub use order::file_order;
 pub use override_type::{TypeOverride, writable};
 pub use reason::{Kept, Reason};
+pub use unwritten::Unwritten;

@@ -6,7 +6,8 @@ use fancy_regex::Regex;
 use lorakit_tensor::DType;
 
 use super::error::MixError;
-use crate::encoder;
+use super::unwritten::nearest_types;
+use crate::{codec, encoder};
 
 /// A type for all tensors whose name holds a match of a pattern.
 #[derive(Debug, Clone)]
@@ -54,11 +55,15 @@ impl fmt::Display for TypeOverride {
 /// The type of that name, in any case, if GGUF files can hold it and values can be turned into it.
 ///
 /// # Errors
-/// [`MixError::Type`].
+/// [`MixError::Type`], [`MixError::ReadOnly`].
 pub fn writable(name: &str) -> Result<DType, MixError> {
-    DType::from_name(name)
-        .filter(|&dtype| dtype != DType::F64 && dtype.ggml_id().is_some() && encoder(dtype).is_some())
-        .ok_or_else(|| MixError::Type { name: name.to_string() })
+    let held = |dtype: &DType| *dtype != DType::F64 && dtype.ggml_id().is_some() && codec(*dtype).is_some();
+    let dtype =
+        DType::from_name(name).filter(held).ok_or_else(|| MixError::Type { name: name.to_string() })?;
+    match encoder(dtype) {
+        Some(_) => Ok(dtype),
+        None => Err(MixError::ReadOnly { dtype, nearest: nearest_types(dtype) }),
+    }
 }
 
 #[cfg(test)]
@@ -84,7 +89,8 @@ mod tests {
             ("attn_v=q4_k_m", "`q4_k_m` is not the name of a type"),
             ("attn_v=f64", "`f64` is not the name of a type"),
             ("attn_v=bool", "`bool` is not the name of a type"),
-            ("attn_v=iq2_xxs", "`iq2_xxs` is not the name of a type"),
+            ("attn_v=iq2_xxs", "IQ2_XXS can be read, but not written yet; the nearest types"),
+            ("attn_v=q8_k", "`q8_k` is not the name of a type"),
         ] {
             let error = TypeOverride::parse(text).expect_err(text).to_string();
             assert!(error.contains(message), "{error}");

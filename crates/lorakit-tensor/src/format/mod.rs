@@ -1,6 +1,9 @@
 //! The file formats, one module each.
 
+use std::sync::Arc;
+
 use crate::TensorInfo;
+use crate::checksum::Checksum;
 
 /// What a header says: tensors in data order and where their bytes lie.
 #[derive(Debug)]
@@ -11,6 +14,8 @@ pub struct Stored {
     pub offset: u64,
     /// The file holds the transpose (column-major) of a matrix with this shape. Only Torch files do that.
     pub transposed: bool,
+    /// The sum that the bytes around it must have. Only Torch files say one.
+    pub(crate) checksum: Option<Arc<Checksum>>,
 }
 
 pub mod gguf;

@@ -82,11 +82,13 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     for (name, entry) in raw.tensors {
         let [begin, end] = entry.data_offsets;
         let info = entry.info(name)?;
+        let count = TensorInfo::count(&info.shape).ok_or_else(|| {
+            let message = format!("has the shape {:?}, whose sizes are beyond what is read", info.shape);
+            Error::new(ErrorKind::Limit, message).tensor(&info.name)
+        })?;
         let needed = info
-            .shape
-            .iter()
-            .try_fold(1u64, |n, &d| n.checked_mul(d as u64))
-            .and_then(|n| info.dtype.byte_len(n))
+            .dtype
+            .byte_len(count)
             .ok_or_else(|| corrupt("the shape does not fit its dtype").tensor(&info.name))?;
         if end.checked_sub(begin) != Some(needed) {
             let message = format!(
@@ -118,7 +120,7 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
             );
             return Err(Error::new(ErrorKind::Truncated, message).tensor(&info.name));
         }
-        tensors.push(Stored { info, offset: data_start + begin, transposed: false });
+        tensors.push(Stored { info, offset: data_start + begin, transposed: false, checksum: None });
     }
     if data_start + expected != file_len {
         let extra = file_len - data_start - expected;
@@ -251,6 +253,15 @@ pub fn layout(metadata: &BTreeMap<String, String>, tensors: &[TensorInfo]) -> Re
     layout_padded(metadata, tensors, 0)
 }
 
+/// Bytes that a tensor takes in a header, at most.
+pub fn entry_bytes(info: &TensorInfo) -> u64 {
+    const NUMBER: usize = 20;
+    let fixed = r#""":{"dtype":"F8_E4M3","shape":[],"data_offsets":[,]},"#.len();
+    let escaped = |c: char| if c == '"' || c == '\\' { 2 } else { c.len_utf8() };
+    let name: usize = info.name.chars().map(escaped).sum();
+    (fixed + name + (NUMBER + 1) * info.shape.len() + 2 * NUMBER) as u64
+}
+
 /// As [`layout`], with a header of at least `header_len` bytes: what a file keeps when its last tensors turn out
 /// shorter than was reserved for them.
 ///
@@ -261,6 +272,10 @@ pub fn layout_padded(
     tensors: &[TensorInfo],
     header_len: usize,
 ) -> Result<Layout> {
+    if tensors.len() > MAX_TENSORS {
+        let message = format!("would hold {} tensors; a file holds {MAX_TENSORS} at most", tensors.len());
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
     let mut json = serde_json::Map::new();
     if !metadata.is_empty() {
         json.insert("__metadata__".into(), serde_json::json!(metadata));

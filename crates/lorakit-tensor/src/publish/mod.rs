@@ -26,7 +26,7 @@ use rustix::io::Errno;
 
 pub use output::OutputFile;
 use staging::Stage;
-pub use staging::abandon;
+pub use staging::{abandon, has_published, under_way};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -117,23 +117,26 @@ impl Staged {
             Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR => appeared(&self.target, &[]),
             e => Error::io("move the finished output to", &self.target, e.into()),
         };
-        let mut kept = None;
-        match &self.existing {
-            Existing::Replaced(known) if self.folder && !is_vacant(&self.target)? => {
-                let strangers = strangers(&self.target, known)?;
-                if !strangers.is_empty() {
-                    return Err(appeared(&self.target, &strangers));
+        let replaced = self.stage.publish(|| {
+            match &self.existing {
+                Existing::Replaced(known) if self.folder && !is_vacant(&self.target)? => {
+                    let strangers = strangers(&self.target, known)?;
+                    if !strangers.is_empty() {
+                        return Err(appeared(&self.target, &strangers));
+                    }
+                    renameat_with(CWD, self.path(), CWD, &self.target, RenameFlags::EXCHANGE)
+                        .map_err(place)?;
+                    return Ok(Some(known));
                 }
-                renameat_with(CWD, self.path(), CWD, &self.target, RenameFlags::EXCHANGE).map_err(place)?;
-                // The staged name now holds the old folder; the new one is in place.
-                kept = clear(self.path(), &self.target, known);
+                // A folder takes the place of nothing or of an empty folder alone: rename says so if it is neither.
+                _ if self.folder => rustix::fs::rename(self.path(), &self.target).map_err(place)?,
+                Existing::Replaced(_) => rustix::fs::rename(self.path(), &self.target).map_err(place)?,
+                Existing::Kept => rename_new(self.path(), &self.target).map_err(place)?,
             }
-            // A folder takes the place of nothing or of an empty folder alone: rename says so if it is neither.
-            _ if self.folder => rustix::fs::rename(self.path(), &self.target).map_err(place)?,
-            Existing::Replaced(_) => rustix::fs::rename(self.path(), &self.target).map_err(place)?,
-            Existing::Kept => rename_new(self.path(), &self.target).map_err(place)?,
-        }
-        self.stage.done();
+            Ok(None)
+        })?;
+        // The staged name now holds the old folder; the new one is in place.
+        let kept = replaced.and_then(|known| clear(self.path(), &self.target, known));
         sync(&parent_of(&self.target))?;
         Ok(Published { kept })
     }

@@ -4,7 +4,10 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, ErrorKind, Extent, Result};
+use rustix::io::Errno;
+
+use crate::mapped::fault_within;
+use crate::{Error, Extent, Result};
 
 /// An output file that many threads fill at once, each at its own offset.
 #[derive(Debug)]
@@ -33,15 +36,19 @@ impl OutputFile {
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace); [`ErrorKind::Changed`](crate::ErrorKind::Changed) if `bytes` lie in a mapped file that became
+    /// shorter: then it is the kernel that faults, and no signal is sent.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(|e| Error::io("write", &self.path, e))
+        self.file.write_all_at(bytes, offset).map_err(|e| {
+            let cut = (e.raw_os_error() == Some(Errno::FAULT.raw_os_error())).then(|| fault_within(bytes));
+            cut.flatten().unwrap_or_else(|| Error::io("write", &self.path, e))
+        })
     }
 
     /// Cuts the file to `len` bytes.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io).
     pub fn truncate(&self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|e| Error::io("cut", &self.path, e))
     }
@@ -50,16 +57,16 @@ impl OutputFile {
     /// Returns whether it could; if not, nothing is promised about the range and the caller copies by hand.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`].
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace); [`ErrorKind::Changed`](crate::ErrorKind::Changed) if the input became shorter.
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     pub fn copy_at(&self, from: Extent<'_>, len: u64, offset: u64) -> Result<bool> {
-        use rustix::io::Errno;
         let (mut source, mut dest) = (from.offset, offset);
         let end = from.offset + len;
         while source < end {
             let want = (end - source).min(1 << 30) as usize;
-            match rustix::fs::copy_file_range(from.file, Some(&mut source), &self.file, Some(&mut dest), want)
-            {
-                Ok(0) => return Err(Error::new(ErrorKind::Truncated, "the input ended early").at(&self.path)),
+            let input = from.file.file();
+            match rustix::fs::copy_file_range(input, Some(&mut source), &self.file, Some(&mut dest), want) {
+                Ok(0) => return Err(from.file.shorter()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                     return Ok(false);
@@ -68,5 +75,14 @@ impl OutputFile {
             }
         }
         Ok(true)
+    }
+
+    /// The same where the system has no such call.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    pub fn copy_at(&self, _: Extent<'_>, _: u64, _: u64) -> Result<bool> {
+        Ok(false)
     }
 }

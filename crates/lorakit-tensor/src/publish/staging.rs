@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ const NAME_BYTES: usize = 160;
 
 /// What this process has staged at the moment.
 static STAGED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Whether this process has published anything.
+static PUBLISHED: AtomicBool = AtomicBool::new(false);
 
 /// A staged name, removed when dropped unless [`Self::done`].
 #[derive(Debug)]
@@ -67,9 +71,13 @@ impl Stage {
         &self.leftovers
     }
 
-    /// The name is no longer this run's: what it held has been published.
-    pub(super) fn done(&self) {
-        staged().remove(&self.path);
+    /// Publishes: if `rename` succeeds, the name is no longer this run's. Nobody abandons it meanwhile.
+    pub(super) fn publish<T>(&self, rename: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut staged = staged();
+        let done = rename()?;
+        staged.remove(&self.path);
+        PUBLISHED.store(true, Ordering::Relaxed);
+        Ok(done)
     }
 }
 
@@ -92,7 +100,16 @@ pub fn abandon() -> Vec<PathBuf> {
     names
 }
 
-/// What this process has staged at the moment.
+/// What this process has staged at the moment, and would have to remove if it ended.
+pub fn under_way() -> Vec<PathBuf> {
+    staged().iter().cloned().collect()
+}
+
+/// Whether this process has published anything.
+pub fn has_published() -> bool {
+    PUBLISHED.load(Ordering::Relaxed)
+}
+
 fn staged() -> MutexGuard<'static, BTreeSet<PathBuf>> {
     STAGED.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,7 @@ use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2};
 
 use super::{Module, Scaling};
+use crate::memory::Shelf;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// `scale * b * a`, loaded.
@@ -51,7 +52,8 @@ pub(crate) fn of_linalg(error: &lorakit_linalg::Error, path: &str) -> Error {
 }
 
 impl Module {
-    /// The module with other factors, `b (out, k)` and `a (k, in)`, of the dtype `dtype`; all else is as it was.
+    /// The module with other factors, `b (out, k)` and `a (k, in)`, of the dtype `dtype`, which wait on `shelf`; all else
+    /// is as it was.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a dtype that single values cannot be encoded to.
@@ -61,12 +63,13 @@ impl Module {
         b: &Array2<f64>,
         a: &Array2<f64>,
         dtype: DType,
+        shelf: &Shelf,
     ) -> Result<Module> {
         let tensor = |like: &TensorRef, matrix: &Array2<f64>, first: usize, second: usize| {
             let mut shape = like.info().shape.clone();
             (shape[0], shape[1]) = (first, second);
             let values: Vec<f32> = matrix.iter().map(|&v| v as f32).collect();
-            TensorRef::in_memory(&like.info().name, like.path(), dtype, shape, &values)
+            shelf.tensor(&like.info().name, like.path(), dtype, shape, &values)
         };
         let inputs = self.a.info().shape.get(1).copied().unwrap_or(1);
         Ok(Module {

@@ -225,7 +225,9 @@ impl Adapter {
 
     /// These modules with the configuration of the adapter, and nothing else of it.
     pub(crate) fn with_modules(&self, modules: Vec<Module>) -> Self {
-        Adapter { modules, saved: Vec::new(), token_rows: Vec::new(), ..self.clone() }
+        let (config, metadata) = (self.config.clone(), self.metadata.clone());
+        let findings = self.findings.clone();
+        Adapter { config, metadata, modules, findings, ..Self::of(self.format, &self.path, &self.source) }
     }
 
     /// Puts the modules in the order of the model: layer 2 before layer 10.

@@ -38,9 +38,9 @@ impl Patterns {
         self.keys.first(path).map(|index| self.entries[index].1)
     }
 
-    /// The number that belongs to exactly this key.
-    fn of_key(&self, key: &str) -> Option<f64> {
-        self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| *value)
+    /// The number that belongs to each key.
+    fn by_key(&self) -> HashMap<&str, f64> {
+        self.entries.iter().rev().map(|(key, value)| (key.as_str(), *value)).collect()
     }
 
     /// The number of keys.
@@ -57,8 +57,8 @@ impl Patterns {
 /// What PEFT before 0.14 makes of two dictionaries.
 #[derive(Debug)]
 pub(super) struct OldRule<'a> {
-    ranks: &'a Patterns,
-    alphas: &'a Patterns,
+    ranks: HashMap<&'a str, f64>,
+    alphas: HashMap<&'a str, f64>,
     shared: Vec<&'a str>,
     keys: Keys,
 }
@@ -69,13 +69,14 @@ impl<'a> OldRule<'a> {
             ranks.entries.iter().chain(&alphas.entries).map(|(key, _)| key.as_str()).collect();
         // All of them were regular expressions by the current rule.
         let keys = Keys::new(shared.iter().copied(), Rule::Old).unwrap_or_default();
-        OldRule { ranks, alphas, shared, keys }
+        OldRule { ranks: ranks.by_key(), alphas: alphas.by_key(), shared, keys }
     }
 
     /// The rank and the alpha of the module at `path`.
     pub(super) fn get(&self, path: &str) -> (Option<f64>, Option<f64>) {
         let key = self.keys.first(path).map(|index| self.shared[index]);
-        (key.and_then(|key| self.ranks.of_key(key)), key.and_then(|key| self.alphas.of_key(key)))
+        let of_key = |numbers: &HashMap<&str, f64>| key.and_then(|key| numbers.get(key).copied());
+        (of_key(&self.ranks), of_key(&self.alphas))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Experts that PEFT packs in one module (`target_parameters`), as a module for each.
 
+use std::collections::HashMap;
+
 use super::{Adapter, Base, Module, ModuleKind, Scaling};
-use crate::fit::{self, BaseView, Change, FitOptions};
+use crate::fit::{self, BaseView, Change, FitOptions, Fitting};
 use crate::plan::{Factor, LowRank};
 use crate::{Error, ErrorKind, Result};
 
@@ -24,50 +26,64 @@ impl Adapter {
         let (packed, plain): (Vec<Module>, Vec<Module>) =
             std::mem::take(&mut self.modules).into_iter().partition(Module::is_packed);
         self.modules = plain;
-        let mut paths: Vec<String> = packed.iter().map(|m| m.path.replace(".base_layer", "")).collect();
-        paths.dedup();
-        for path in paths {
-            let of_layer: Vec<&Module> =
-                packed.iter().filter(|m| m.path.replace(".base_layer", "") == path).collect();
-            let single = separate(&self, &path, &of_layer, base)?;
-            self.modules.extend(single);
+        let mut layers: Vec<(String, Vec<Module>)> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for module in packed {
+            let path = module.path.replace(".base_layer", "");
+            let place = *places.entry(path.clone()).or_insert(layers.len());
+            if place == layers.len() {
+                layers.push((path, Vec::new()));
+            }
+            layers[place].1.push(module);
+        }
+        let view = base.filter(|base| !base.tensors.is_empty());
+        let view = view.map(|base| BaseView::new(&base.tensors, base.config.as_ref()));
+        let rest = self.with_modules(Vec::new());
+        let fitting = Fitting::new(&rest, FitOptions::default());
+        for (path, of_layer) in &layers {
+            self.modules.extend(separate(&fitting, &rest, path, of_layer, (base, view.as_ref()))?);
         }
         self.sort();
         Ok(self)
     }
 }
 
-/// The modules of the experts at `path`.
+/// The modules of the experts at `path`, whose packed ones are `packed`.
 ///
 /// They are fitted to the stacked weights that such an adapter belongs to: with a base to its own, else to those
 /// whose shapes follow from the factors.
-fn separate(adapter: &Adapter, path: &str, packed: &[&Module], base: Option<&Base>) -> Result<Vec<Module>> {
+fn separate(
+    fitting: &Fitting<'_>,
+    adapter: &Adapter,
+    path: &str,
+    packed: &[Module],
+    (base, view): (Option<&Base>, Option<&BaseView<'_>>),
+) -> Result<Vec<Module>> {
     let unclear = |why: &str| {
         let message = format!("stands for all experts of a layer, and {why}");
         Error::new(ErrorKind::NeedsBase, message).tensor(path).at(&adapter.path)
     };
     let names = if path.contains("block_sparse_moe") { MIXTRAL } else { USUAL };
-    let single = adapter.with_modules(packed.iter().map(|m| (*m).clone()).collect());
     let transposed = base.and_then(|base| base.config.as_ref()?.model_type());
     if let Some(family @ ("gpt_oss" | "llama4" | "llama4_text")) = transposed {
         let message =
             format!("changes stacked experts of the family `{family}`, which have no modules of their own");
         return Err(Error::new(ErrorKind::Unsupported, message).tensor(path).at(&adapter.path));
     }
-    let assumed;
-    let (tensors, config) = match base.filter(|base| !base.tensors.is_empty()) {
-        Some(base) => (base.tensors.as_slice(), base.config.as_ref()),
+    let (assumed, of_assumed);
+    let view = match view {
+        Some(view) => view,
         None => {
-            assumed = fit::stacked_shapes(&single, path)
+            assumed = fit::stacked_shapes(fitting, packed, path)
                 .ok_or_else(|| unclear("its shapes do not tell which factor is which: `--base` does"))?;
-            (assumed.as_slice(), None)
+            of_assumed = BaseView::new(&assumed, None);
+            &of_assumed
         }
     };
-    let view = BaseView::new(tensors, config);
     let mut modules = Vec::new();
-    for edit in fit::fit(&view, &single, FitOptions::default())? {
+    for edit in fitting.modules(view, packed)? {
         let Change::LowRank { terms, .. } = edit.change else { continue };
-        let Some(info) = edit.base.map(|index| &tensors[index]) else { continue };
+        let Some(info) = edit.base.map(|index| &view.tensors[index]) else { continue };
         for term in terms {
             modules.extend(of_term(path, &info.name, &info.shape, &term, names)?);
         }

@@ -7,7 +7,7 @@
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{BaseView, Change, Edit, FitOptions, Misfit};
+use super::{BaseView, Change, Edit, Fitting, Misfit, Parameters};
 use crate::adapter::{Adapter, Module};
 use crate::plan::{Factor, LowRank};
 use crate::{ErrorKind, ModelConfig};
@@ -35,16 +35,16 @@ const SPELLINGS: &[[&str; 3]] = &[["gate_proj", "up_proj", "down_proj"], ["w1", 
 /// Edits for a module on stacked experts; `None` if `module` is none.
 pub(super) fn fit_experts(
     base: &BaseView<'_>,
-    adapter: &Adapter,
+    fitting: &Fitting<'_>,
     module: &Module,
-    options: FitOptions,
 ) -> Fit<Option<Vec<Edit>>> {
+    let Fitting { adapter, parameters, options } = fitting;
     let nested = module.path.matches(".base_layer").count();
     let path = module.path.replace(".base_layer", "");
     if path.rsplit('.').next() != Some("experts") {
         return fit_single_expert(base, module, &path);
     }
-    let param = parameter(adapter, module, &path, nested)?;
+    let param = parameter(parameters, module, &path, nested)?;
     let layout = match (options.moe_layout, adapter.config.moe_b_layout.as_deref()) {
         (MoeLayout::Auto, Some("expert_major")) => MoeLayout::ExpertMajor,
         (MoeLayout::Auto, _) => MoeLayout::RankMajor,
@@ -62,14 +62,8 @@ pub(super) fn fit_experts(
 }
 
 /// Which parameter the module adapts. Names do not say: PEFT wraps in definition order, the first innermost.
-fn parameter(adapter: &Adapter, module: &Module, path: &str, nested: usize) -> Fit<String> {
-    let targets = adapter.config.target_parameters.iter();
-    let mut params: Vec<&str> = targets
-        .filter_map(|target| {
-            let leaf = target.rsplit('.').next()?;
-            format!("{path}.{leaf}").ends_with(target.as_str()).then_some(leaf)
-        })
-        .collect();
+fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: usize) -> Fit<String> {
+    let mut params = parameters.of(path);
     if params.is_empty() {
         params = vec!["gate_up_proj", "down_proj"];
     }
@@ -82,18 +76,23 @@ fn parameter(adapter: &Adapter, module: &Module, path: &str, nested: usize) -> F
     })
 }
 
-/// The stacked weights that the packed modules of `adapter` at `path` belong to, where their shapes tell: `gate_up_proj
+/// The stacked weights that the packed `modules` at `path` belong to, where their shapes tell: `gate_up_proj
 /// [E, 2I, H]` and `down_proj [E, H, I]`.
 ///
 /// PEFT before 0.19 took such weights for `[E, in, out]` and swapped the roles of A and B; only the two modules
 /// together show it.
-pub(crate) fn stacked_shapes(adapter: &Adapter, path: &str) -> Option<Vec<TensorInfo>> {
+pub(crate) fn stacked_shapes(
+    fitting: &Fitting<'_>,
+    modules: &[Module],
+    path: &str,
+) -> Option<Vec<TensorInfo>> {
+    let Fitting { adapter, parameters, .. } = fitting;
     let modern = adapter.config.peft_minor().is_some_and(|version| version >= (0, 19));
     // By parameter: experts, inputs of A and outputs of B.
     let mut found: Vec<(String, [usize; 3])> = Vec::new();
-    for module in &adapter.modules {
+    for module in modules {
         let nested = module.path.matches(".base_layer").count();
-        let param = parameter(adapter, module, path, nested).ok()?;
+        let param = parameter(parameters, module, path, nested).ok()?;
         let experts = module.rank().checked_div(module.config_rank? as usize)?;
         let ((_, inputs), (outputs, _)) = (module.a.info().rows_cols(), module.b.info().rows_cols());
         found.push((param, [experts, inputs, outputs]));
@@ -211,7 +210,7 @@ fn fused(
 fn per_expert(base: &BaseView<'_>, stack: &Stack<'_>, path: &str, param: &str) -> Fit<Vec<Edit>> {
     let name = |e: usize, leaf: &str| format!("{path}.{e}.{leaf}.weight");
     let Some(spelling) = SPELLINGS.iter().find(|s| find(base, &name(0, s[2])).is_some()) else {
-        return Err(super::unmatched(base, &format!("{path}.{param}")));
+        return Err(super::unmatched(&format!("{path}.{param}")));
     };
     let experts = (0..).take_while(|&e| find(base, &name(e, spelling[2])).is_some()).count();
     let rank = stack.rank(experts)?;
@@ -221,13 +220,13 @@ fn per_expert(base: &BaseView<'_>, stack: &Stack<'_>, path: &str, param: &str) -
         "down_proj" | "w2" => &[(spelling[2], 0, 1)],
         "gate_proj" | "w1" => &[(spelling[0], 0, 1)],
         "up_proj" | "w3" => &[(spelling[1], 0, 1)],
-        _ => return Err(super::unmatched(base, &format!("{path}.{param}"))),
+        _ => return Err(super::unmatched(&format!("{path}.{param}"))),
     };
     let mut edits = Vec::with_capacity(experts * leaves.len());
     for e in 0..experts {
         for &(leaf, part, parts) in leaves {
             let name = name(e, leaf);
-            let index = find(base, &name).ok_or_else(|| super::unmatched(base, &name))?;
+            let index = find(base, &name).ok_or_else(|| super::unmatched(&name))?;
             let term = expert_term(stack, &base.tensors[index], e, experts, rank, (part, parts))?;
             edits.push(stack.edit(base, index, vec![term]));
         }

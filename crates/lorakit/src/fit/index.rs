@@ -1,14 +1,19 @@
 //! Finding a base tensor by the name an adapter gives it.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use lorakit_tensor::TensorInfo;
+
+use super::nearest::Nearest;
 
 /// Names of the base's tensors.
 #[derive(Debug)]
 pub struct TensorIndex<'a> {
     tensors: &'a [TensorInfo],
     by_name: HashMap<&'a str, usize>,
+    /// Positions in the order of the names read backwards, in which those with one ending stand together.
+    backwards: OnceLock<Vec<usize>>,
 }
 
 /// What a look-up found.
@@ -34,7 +39,7 @@ impl<'a> TensorIndex<'a> {
     /// An index of these tensors.
     pub fn new(tensors: &'a [TensorInfo]) -> Self {
         let by_name = tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        TensorIndex { tensors, by_name }
+        TensorIndex { tensors, by_name, backwards: OnceLock::new() }
     }
 
     /// The tensor of exactly that name.
@@ -68,10 +73,22 @@ impl<'a> TensorIndex<'a> {
         if bare.matches('.').count() < 2 {
             return Found::None;
         }
-        let ending = format!(".{bare}");
-        let ends: Vec<usize> =
-            (0..self.tensors.len()).filter(|&i| self.tensors[i].name.ends_with(&ending)).collect();
-        self.choose(&ends, &fits)
+        self.choose(&self.ending_in(&format!(".{bare}")), &fits)
+    }
+
+    /// The tensors whose names end so, in file order.
+    fn ending_in(&self, ending: &str) -> Vec<usize> {
+        let name = |i: usize| self.tensors[i].name.as_str();
+        let backwards = self.backwards.get_or_init(|| {
+            let mut order: Vec<usize> = (0..self.tensors.len()).collect();
+            order.sort_by(|&a, &b| name(a).bytes().rev().cmp(name(b).bytes().rev()));
+            order
+        });
+        let first = backwards.partition_point(|&i| name(i).bytes().rev().lt(ending.bytes().rev()));
+        let found = backwards[first..].iter().copied().take_while(|&i| name(i).ends_with(ending));
+        let mut found: Vec<usize> = found.collect();
+        found.sort_unstable();
+        found
     }
 
     fn choose(&self, candidates: &[usize], fits: &impl Fn(&TensorInfo) -> bool) -> Found<'a> {
@@ -83,9 +100,10 @@ impl<'a> TensorIndex<'a> {
         }
     }
 
-    /// The name most like `name`, for messages.
+    /// The name most like `name`, for messages: a look at every name.
     pub(super) fn nearest(&self, name: &str) -> Option<&'a str> {
-        let score = |t: &&TensorInfo| (strsim::normalized_levenshtein(&t.name, name) * 1e6) as u64;
+        let nearest = Nearest::to(name);
+        let score = |t: &&TensorInfo| (nearest.likeness(&t.name) * 1e6) as u64;
         self.tensors.iter().max_by_key(score).map(|t| t.name.as_str())
     }
 }
@@ -109,6 +127,17 @@ mod tests {
         assert_eq!(index.resolve("transformer.h.0.c.weight", |_| true), Found::One(2));
         assert_eq!(index.resolve("model.layers.0.k.weight", |_| true), Found::One(1));
         assert_eq!(index.resolve("model.layers.0.v.weight", |_| true), Found::None);
+    }
+
+    #[test]
+    fn endings_are_found_in_file_order() {
+        let names = ["x.b.c", "b.c", "a.b.c", "a.bb.c", ".b.c", "c", "y.b.cc", "é.b.c"];
+        let t = tensors(&names);
+        let index = TensorIndex::new(&t);
+        for ending in [".b.c", ".c", ".cc", "c", "", ".d", "é.b.c"] {
+            let expected: Vec<usize> = (0..names.len()).filter(|&i| names[i].ends_with(ending)).collect();
+            assert_eq!(index.ending_in(ending), expected, "{ending}");
+        }
     }
 
     #[test]

@@ -4,23 +4,18 @@ use lorakit_tensor::TensorInfo;
 
 use super::experts;
 use super::index::Found;
-use super::{BaseView, Change, Edit, FitOptions, Misfit, ambiguous, is_head, unmatched};
+use super::{BaseView, Change, Edit, Fitting, Misfit, ambiguous, is_head, unmatched};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::plan::{Axis, Factor, LowRank};
 use crate::{ErrorKind, ModelConfig, TensorRef};
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
-pub(super) fn fit_module(
-    base: &BaseView<'_>,
-    adapter: &Adapter,
-    module: &Module,
-    options: FitOptions,
-) -> Fit<Vec<Edit>> {
-    if let Some(edits) = experts::fit_experts(base, adapter, module, options)? {
+pub(super) fn fit_module(base: &BaseView<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<Vec<Edit>> {
+    if let Some(edits) = experts::fit_experts(base, fitting, module)? {
         return Ok(edits);
     }
-    let (target, index) = find_weight(base, adapter, module)?;
+    let (target, index) = find_weight(base, fitting, module)?;
     let stored = &base.tensors[index];
     let mut edits = Vec::new();
     let mut info = stored.clone();
@@ -31,7 +26,7 @@ pub(super) fn fit_module(
         let change = Change::Replace(weight.clone());
         edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });
     }
-    let change = low_rank(base, adapter, module, &info)?;
+    let change = low_rank(base, fitting.adapter, module, &info)?;
     edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });
     if let Some(bias) = &module.bias {
         edits.push(fit_bias(base, module, bias, &target)?);
@@ -40,16 +35,13 @@ pub(super) fn fit_module(
 }
 
 /// The weight a module adapts: usually `PATH.weight`.
-fn find_weight(base: &BaseView<'_>, adapter: &Adapter, module: &Module) -> Fit<(String, usize)> {
+fn find_weight(base: &BaseView<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<(String, usize)> {
     // `nn.MultiheadAttention`: the wrapper adapts the fused input projection, its inner layer the output.
     let path = module.path.replace(".base_layer.", ".");
     let name = format!("{path}.weight");
     let fits = |info: &TensorInfo| orientation(module, info).is_some();
     let mut names = vec![name.clone(), format!("{path}.in_proj_weight")];
-    names.extend(adapter.config.target_parameters.iter().filter_map(|p| {
-        let leaf = p.rsplit('.').next()?;
-        format!("{path}.{leaf}").ends_with(p.as_str()).then(|| format!("{path}.{leaf}"))
-    }));
+    names.extend(fitting.parameters.of(&path).into_iter().map(|leaf| format!("{path}.{leaf}")));
     for name in &names {
         match base.index.resolve(name, fits) {
             Found::One(index) => return Ok((base.tensors[index].name.clone(), index)),
@@ -63,7 +55,7 @@ fn find_weight(base: &BaseView<'_>, adapter: &Adapter, module: &Module) -> Fit<(
     {
         return Ok((base.head_name(), embedding));
     }
-    Err(unmatched(base, &name))
+    Err(unmatched(&name))
 }
 
 /// How `scale * B * A` lies on a stored weight.

@@ -7,8 +7,10 @@
 mod experts;
 mod index;
 mod layer;
+mod nearest;
+mod parameters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use lorakit_tensor::TensorInfo;
 
@@ -17,8 +19,9 @@ pub(crate) use experts::{stacked_shapes, stacks_transposed};
 use index::Found;
 pub use index::TensorIndex;
 pub(crate) use layer::stored_transposed;
+use parameters::Parameters;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Module};
 use crate::model::ModelConfig;
 use crate::plan::{Axis, LowRank};
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -70,12 +73,21 @@ pub struct BaseView<'a> {
     pub index: TensorIndex<'a>,
     /// Its configuration, if there is one.
     pub config: Option<&'a ModelConfig>,
+    embedding: Option<usize>,
+    head: Option<usize>,
 }
 
 impl<'a> BaseView<'a> {
     /// A view of these tensors.
     pub fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
-        BaseView { tensors, index: TensorIndex::new(tensors), config }
+        let ends = |name: &str| name.strip_suffix(".weight").is_some_and(is_embedding);
+        let mut embeddings = tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
+        let embedding = match (embeddings.next(), embeddings.next()) {
+            (Some((i, _)), None) => Some(i),
+            _ => None,
+        };
+        let head = tensors.iter().position(|t| is_head(t.name.strip_suffix(".weight").unwrap_or_default()));
+        BaseView { tensors, index: TensorIndex::new(tensors), config, embedding, head }
     }
 
     /// Whether input and output embedding are one tensor.
@@ -85,17 +97,12 @@ impl<'a> BaseView<'a> {
 
     /// The input embedding.
     pub fn embedding(&self) -> Option<usize> {
-        let ends = |name: &str| name.strip_suffix(".weight").is_some_and(is_embedding);
-        let mut found = self.tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
-        match (found.next(), found.next()) {
-            (Some((i, _)), None) => Some(i),
-            _ => None,
-        }
+        self.embedding
     }
 
     /// The output embedding, if it is stored.
     pub fn head(&self) -> Option<usize> {
-        self.tensors.iter().position(|t| is_head(t.name.strip_suffix(".weight").unwrap_or_default()))
+        self.head
     }
 
     /// What the output embedding of a tied model is called once it is a tensor of its own.
@@ -123,12 +130,68 @@ pub(crate) fn is_head(path: &str) -> bool {
 pub(crate) struct Misfit {
     kind: ErrorKind,
     origin: String,
-    line: String,
+    /// Why; `None` for a name that the base does not have.
+    line: Option<String>,
 }
 
 impl Misfit {
     fn new(kind: ErrorKind, origin: &str, line: impl Into<String>) -> Self {
-        Misfit { kind, origin: origin.to_string(), line: line.into() }
+        Misfit { kind, origin: origin.to_string(), line: Some(line.into()) }
+    }
+}
+
+/// Parts of an adapter for which the nearest name of the base is looked for: each takes a look at all of its names.
+const NEAREST: usize = 64;
+
+/// What is the same for all modules of an adapter.
+pub(crate) struct Fitting<'a> {
+    adapter: &'a Adapter,
+    parameters: Parameters<'a>,
+    options: FitOptions,
+}
+
+impl<'a> Fitting<'a> {
+    pub(crate) fn new(adapter: &'a Adapter, options: FitOptions) -> Self {
+        Fitting { adapter, parameters: Parameters::new(&adapter.config.target_parameters), options }
+    }
+
+    /// Finds the home of each of `modules`, which need not be all of the adapter's.
+    ///
+    /// # Errors
+    /// As [`fit`].
+    pub(crate) fn modules(&self, base: &BaseView<'_>, modules: &[Module]) -> Result<Vec<Edit>> {
+        let (mut edits, mut misfits) = (Vec::new(), Vec::new());
+        self.add_modules(base, modules, &mut edits, &mut misfits);
+        self.finish(base, edits, misfits, modules.len())
+    }
+
+    fn add_modules(
+        &self,
+        base: &BaseView<'_>,
+        modules: &[Module],
+        edits: &mut Vec<Edit>,
+        misfits: &mut Vec<Misfit>,
+    ) {
+        for module in modules {
+            match layer::fit_module(base, self, module) {
+                Ok(found) => edits.extend(found),
+                Err(misfit) => misfits.push(misfit),
+            }
+        }
+    }
+
+    /// The edits, if all of `total` parts fit.
+    fn finish(
+        &self,
+        base: &BaseView<'_>,
+        edits: Vec<Edit>,
+        misfits: Vec<Misfit>,
+        total: usize,
+    ) -> Result<Vec<Edit>> {
+        match misfits.is_empty() {
+            true => Ok(edits),
+            false => Err(report(base, self.adapter, misfits, total)),
+        }
     }
 }
 
@@ -140,14 +203,11 @@ impl Misfit {
 pub fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let mut misfits = Vec::new();
-    for module in &adapter.modules {
-        match layer::fit_module(base, adapter, module, options) {
-            Ok(found) => edits.extend(found),
-            Err(misfit) => misfits.push(misfit),
-        }
-    }
+    let fitting = Fitting::new(adapter, options);
+    fitting.add_modules(base, &adapter.modules, &mut edits, &mut misfits);
+    let listed: HashSet<&str> = adapter.config.modules_to_save.iter().map(String::as_str).collect();
     for saved in &adapter.saved {
-        match fit_saved(base, adapter, &saved.name, &saved.tensor) {
+        match fit_saved(base, &listed, &saved.name, &saved.tensor) {
             Ok(edit) => edits.push(edit),
             Err(misfit) => misfits.push(misfit),
         }
@@ -158,15 +218,13 @@ pub fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Resul
             Err(misfit) => misfits.push(misfit),
         }
     }
-    match misfits.is_empty() {
-        true => Ok(edits),
-        false => Err(report(base, adapter, misfits)),
-    }
+    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
+    fitting.finish(base, edits, misfits, total)
 }
 
 fn fit_saved(
     base: &BaseView<'_>,
-    adapter: &Adapter,
+    listed: &HashSet<&str>,
     name: &str,
     tensor: &TensorRef,
 ) -> std::result::Result<Edit, Misfit> {
@@ -186,11 +244,12 @@ fn fit_saved(
         }
         Found::None => {
             let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
-            let listed = |m: &String| module.split('.').any(|c| c == m) || module.ends_with(m.as_str());
-            if adapter.config.modules_to_save.iter().any(listed) {
+            let mut starts = module.char_indices().map(|(start, _)| start).chain([module.len()]);
+            if module.split('.').any(|c| listed.contains(c)) || starts.any(|s| listed.contains(&module[s..]))
+            {
                 return Ok(edit(name, None));
             }
-            return Err(unmatched(base, name));
+            return Err(unmatched(name));
         }
     };
     check_rows(base, Some(index), tensor, name)?;
@@ -223,7 +282,7 @@ fn fit_token_rows(
         Found::Many(names) => return Err(ambiguous(&name, &names)),
         Found::None => match base.embedding() {
             Some(embedding) if base.tied() && is_head(&rows.path) => (base.head_name(), embedding),
-            _ => return Err(unmatched(base, &name)),
+            _ => return Err(unmatched(&name)),
         },
     };
     let (vocabulary, dim) = base.tensors[index].rows_cols();
@@ -240,17 +299,16 @@ fn fit_token_rows(
     Ok(Edit { target, base: Some(index), origin: rows.path.clone(), change })
 }
 
-fn unmatched(base: &BaseView<'_>, name: &str) -> Misfit {
-    let nearest = base.index.nearest(name).unwrap_or("none");
-    Misfit::new(ErrorKind::Unmatched, name, format!("nearest in the base: {nearest}"))
+fn unmatched(name: &str) -> Misfit {
+    Misfit { kind: ErrorKind::Unmatched, origin: name.to_string(), line: None }
 }
 
 fn ambiguous(name: &str, names: &[&str]) -> Misfit {
     Misfit::new(ErrorKind::Ambiguous, name, format!("could be {}", names.join(" or ")))
 }
 
-/// One error for all misfits of the gravest kind.
-fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>) -> Error {
+/// One error for all misfits of the gravest kind, of `total` parts.
+fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
     let mut by_kind: BTreeMap<u8, Vec<Misfit>> = BTreeMap::new();
     for misfit in misfits {
         let grade = match misfit.kind {
@@ -265,7 +323,6 @@ fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>) -> Error
         return Error::new(ErrorKind::Unmatched, "does not fit the base model").at(&adapter.path);
     };
     let kind = worst[0].kind;
-    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
     let of = format!("{} of {total} parts of the adapter", worst.len());
     let message = match kind {
         ErrorKind::Unmatched => {
@@ -275,6 +332,16 @@ fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>) -> Error
         ErrorKind::Shape => format!("does not fit the base model: {of} differ in shape"),
         _ => format!("{of} cannot be merged"),
     };
-    let lines = worst.iter().map(|m| format!("{}  {}", m.origin, m.line)).collect();
+    let line = |(i, misfit): (usize, &Misfit)| {
+        let line = match &misfit.line {
+            Some(line) => line.clone(),
+            None if i < NEAREST => {
+                format!("nearest in the base: {}", base.index.nearest(&misfit.origin).unwrap_or("none"))
+            }
+            None => "not in the base".into(),
+        };
+        format!("{}  {line}", misfit.origin)
+    };
+    let lines = worst.iter().enumerate().map(line).collect();
     Error::new(kind, message).at(&adapter.path).details(lines)
 }

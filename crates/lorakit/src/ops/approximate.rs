@@ -1,5 +1,7 @@
 //! Deltas that have no small factors, as the best low-rank ones: DoRA's, and products of more rank than is wanted.
 
+use std::collections::HashMap;
+
 use lorakit_linalg::projection_residual;
 use ndarray::{Array2, ArrayView2, Axis as Dimension};
 use rayon::prelude::*;
@@ -7,6 +9,7 @@ use rayon::prelude::*;
 use crate::adapter::factors::{Factors, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::memory::Shelf;
 use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
 use crate::plan::{Axis, LowRank, Progress, go_on};
@@ -35,7 +38,7 @@ pub fn overall_error(modules: &[Approximated]) -> f64 {
     truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)))
 }
 
-/// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`.
+/// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`, which wait on the shelf.
 ///
 /// # Errors
 /// If factors cannot be read; [`ErrorKind::Interrupted`].
@@ -43,7 +46,7 @@ pub(crate) fn truncate(
     adapter: &mut Adapter,
     rank: usize,
     chosen: impl Fn(&Module) -> bool + Sync,
-    progress: &dyn Progress,
+    (shelf, progress): (&Shelf, &dyn Progress),
 ) -> Result<Vec<Approximated>> {
     let truncated = |module: &mut Module| -> Result<Option<Approximated>> {
         if !chosen(module) || module.rank() <= rank {
@@ -53,7 +56,7 @@ pub(crate) fn truncate(
         let (factors, from) = (Factors::load(module)?, module.rank());
         let bytes = module.a.info().byte_len() + module.b.info().byte_len();
         let Truncated { module: nearest, error, norm, .. } =
-            truncate::truncate(module, &factors, module.dtype(), |_| rank)?;
+            truncate::truncate(module, &factors, (module.dtype(), shelf), |_| rank)?;
         *module = nearest;
         progress.advance(bytes);
         Ok(Some(Approximated { path: module.path.clone(), from, to: module.rank(), error, norm }))
@@ -73,19 +76,21 @@ pub(crate) fn dora_to_lora(
     adapter: &mut Adapter,
     base: &Model,
     rank: usize,
-    progress: &dyn Progress,
+    (shelf, progress): (&Shelf, &dyn Progress),
 ) -> Result<Vec<Approximated>> {
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let dora = |module: &Module| module.magnitude.is_some();
     let of_dora = adapter.with_modules(adapter.modules.iter().filter(|m| dora(m)).cloned().collect());
     let edits = fit::fit(&view, &of_dora, FitOptions::default())?;
+    let low_rank = edits.iter().rev().filter(|edit| matches!(edit.change, Change::LowRank { .. }));
+    // Of several of a module, the first: that of its weight.
+    let by_origin: HashMap<&str, &Edit> = low_rank.map(|edit| (edit.origin.as_str(), edit)).collect();
     let approximate = |module: &mut Module| -> Result<Option<Approximated>> {
         if module.magnitude.is_none() {
             return Ok(None);
         }
         go_on(progress, "anything was written")?;
-        let edit =
-            edits.iter().find(|e| e.origin == module.path && matches!(e.change, Change::LowRank { .. }));
+        let edit = by_origin.get(module.path.as_str());
         let delta = edit.map(|edit| DoraDelta::new(edit, base)).transpose()?.flatten().ok_or_else(|| {
             let message = "uses DoRA with norms over columns, which only a merge can follow";
             Error::new(ErrorKind::Inexpressible, message).tensor(&module.path).at(&adapter.path)
@@ -96,7 +101,7 @@ pub(crate) fn dora_to_lora(
         let (b, a) = svd.balanced_factors();
         let (rows, cols) = delta.dim();
         progress.advance(delta.weight.info().byte_len());
-        *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype())? };
+        *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype(), shelf)? };
         Ok(Some(Approximated { path: module.path.clone(), from: rows.min(cols), to: b.ncols(), error, norm }))
     };
     let done: Vec<Option<Approximated>> =

@@ -1,10 +1,15 @@
 //! Files of a model folder that travel along with its tensors.
 
+mod doubts;
+
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Error as FileError, Reader};
 use serde_json::Value;
+
+pub(super) use doubts::doubts;
 
 use crate::plan::{Content, SideFile};
 use crate::{Model, Result};
@@ -47,43 +52,43 @@ const COMPANIONS: &[&str] =
     &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
 
 /// The files beside the tensors of `model` that belong to it, by their path inside the folder.
-pub(super) fn travelling(model: &Model) -> Result<BTreeMap<String, Content>> {
+pub(super) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     let mut files = BTreeMap::new();
     if !model.rebuilt_files().is_empty() {
         files.extend(model.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
     } else if model.path.is_dir() {
-        collect(&model.path, "", model.reader(), &mut files)?;
+        collect(&model.path, Path::new(""), model.reader(), &mut files)?;
     } else {
         for name in COMPANIONS.iter().chain(TOKENIZER) {
             let path = model.folder().join(name);
             if model.config.is_some() && model.reader().has(&path)? {
-                files.insert((*name).to_string(), Content::CopyOf(path));
+                files.insert(name.into(), Content::CopyOf(path));
             }
         }
     }
     if model.packing.is_some() {
-        files.retain(|name, _| !QUANTIZATION.contains(&name.as_str()));
+        files.retain(|name, _| !QUANTIZATION.iter().any(|other| name == Path::new(other)));
     }
     Ok(files)
 }
 
 /// Puts another `config.json` in place of the model's.
-pub(super) fn set_config(files: &mut BTreeMap<String, Content>, json: &Value) {
+pub(super) fn set_config(files: &mut BTreeMap<PathBuf, Content>, json: &Value) {
     let mut text = serde_json::to_vec_pretty(json).unwrap_or_default();
     text.push(b'\n');
     files.insert("config.json".into(), Content::Bytes(text));
 }
 
 /// As a plan takes them.
-pub(super) fn side_files_of(files: BTreeMap<String, Content>) -> Vec<SideFile> {
+pub(super) fn side_files_of(files: BTreeMap<PathBuf, Content>) -> Vec<SideFile> {
     files.into_iter().map(|(name, content)| SideFile { name, content }).collect()
 }
 
 fn collect(
     folder: &Path,
-    prefix: &str,
+    prefix: &Path,
     reader: &Reader,
-    files: &mut BTreeMap<String, Content>,
+    files: &mut BTreeMap<PathBuf, Content>,
 ) -> Result<()> {
     let fail = |e| FileError::io("list", folder, e);
     let mut entries: Vec<PathBuf> = Vec::new();
@@ -92,18 +97,20 @@ fn collect(
     }
     entries.sort();
     for path in entries {
-        let Some(name) = path.file_name().and_then(|n| n.to_str()) else { continue };
-        if name.starts_with('.') {
+        let Some(name) = path.file_name() else { continue };
+        let ends_with = |ending: &&str| name.as_bytes().ends_with(ending.as_bytes());
+        if name.as_bytes().starts_with(b".") {
             continue;
         }
-        let inside = if prefix.is_empty() { name.to_string() } else { format!("{prefix}/{name}") };
+        let inside = prefix.join(name);
         if path.is_dir() {
             let model =
                 reader.has(&path.join("config.json"))? || reader.has(&path.join("adapter_config.json"))?;
-            if !FOREIGN_FOLDERS.contains(&name) && !model && prefix.is_empty() {
+            let foreign = FOREIGN_FOLDERS.iter().any(|folder| name == *folder);
+            if !foreign && !model && prefix.as_os_str().is_empty() {
                 collect(&path, &inside, reader, files)?;
             }
-        } else if !WEIGHTS.iter().any(|ending| name.ends_with(ending)) && reader.has(&path)? {
+        } else if !WEIGHTS.iter().any(ends_with) && reader.has(&path)? {
             files.insert(inside, Content::CopyOf(path));
         }
     }

@@ -1,16 +1,17 @@
 //! The best module of a lower rank, and what that costs.
 
-use lorakit_linalg::{difference_norm, truncated_product_svd};
+use lorakit_linalg::{Decomposed, difference_norm};
 use lorakit_tensor::DType;
 
 use crate::Result;
 use crate::adapter::Module;
 use crate::adapter::factors::{Factors, of_linalg};
+use crate::memory::Shelf;
 
 /// A module of lower rank.
 #[derive(Debug)]
 pub(crate) struct Truncated {
-    /// The module; its factors are in memory.
+    /// The module.
     pub(crate) module: Module,
     /// Share of the energy, the squared norm of the delta, that the rank keeps, 0 to 1.
     pub(crate) energy: f64,
@@ -28,7 +29,7 @@ pub(crate) fn overall_error(modules: impl Iterator<Item = (f64, f64)>) -> f64 {
     if whole == 0.0 { 0.0 } else { (lost / whole).sqrt() }
 }
 
-/// The module nearest to `factors` of the rank that `rank` answers when it is shown the singular values of `b * a`
+/// The module nearest to `factors`, in `dtype` and on the shelf, of the rank that `rank` answers when it is shown the singular values of `b * a`
 /// (Eckart and Young, 1936), at least 1; all but its factors is as in `like`. They are of equal norm, since that
 /// loses least to rounding.
 ///
@@ -37,17 +38,34 @@ pub(crate) fn overall_error(modules: impl Iterator<Item = (f64, f64)>) -> f64 {
 pub(crate) fn truncate(
     like: &Module,
     factors: &Factors,
-    dtype: DType,
+    (dtype, shelf): (DType, &Shelf),
     rank: impl FnOnce(&[f64]) -> usize,
 ) -> Result<Truncated> {
     let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
-    let (svd, all) =
-        truncated_product_svd(factors.b.view(), factors.a.view(), |s| rank(s).max(1)).map_err(place)?;
+    let decomposed = Decomposed::of(factors.b.view(), factors.a.view()).map_err(place)?;
+    truncate_decomposed(like, factors.scale, decomposed, (dtype, shelf), rank)
+}
+
+/// As [`truncate`], of `scale` times the product that is decomposed.
+///
+/// # Errors
+/// As [`truncate`].
+pub(crate) fn truncate_decomposed(
+    like: &Module,
+    scale: f64,
+    product: Decomposed,
+    (dtype, shelf): (DType, &Shelf),
+    rank: impl FnOnce(&[f64]) -> usize,
+) -> Result<Truncated> {
+    let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
+    let (svd, all) = product.truncated_svd(|s| rank(s).max(1)).map_err(place)?;
+    drop(product);
     let square = |s: &[f64]| s.iter().map(|s| s * s).sum::<f64>();
     let (kept, tail) = all.split_at(svd.s.len().min(all.len()));
     let (whole, tail) = (square(kept) + square(tail), square(tail));
     let (b, a) = svd.balanced_factors();
-    let module = like.with_factors(factors.scale, &b, &a, dtype)?;
+    drop(svd);
+    let module = like.with_factors(scale, &b, &a, dtype, shelf)?;
     let stored = Factors::load(&module)?;
     let meant = (1.0, b.view(), a.view());
     // The tail is orthogonal to what is kept, and to what rounding changes in it, but for products of two roundings.
@@ -56,5 +74,5 @@ pub(crate) fn truncate(
         true => (1.0, 0.0),
         false => (1.0 - tail / whole, ((tail + rounding * rounding) / whole).sqrt()),
     };
-    Ok(Truncated { module, energy, error, norm: factors.scale.abs() * whole.sqrt() })
+    Ok(Truncated { module, energy, error, norm: scale.abs() * whole.sqrt() })
 }

@@ -14,6 +14,7 @@ use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, me
 use lorakit_tensor::{Checkpoint, Storage};
 use sha2::{Digest, Sha256};
 
+use super::{Progress, go_on};
 use crate::Result;
 
 /// Bytes of one subtree: a power of two, as the tree needs, and few enough to stay cached until they are merged.
@@ -140,8 +141,8 @@ impl DataDigest {
     /// Writes the digest of `file`, whose data section begins where `header` ends, into its place in `header`.
     ///
     /// # Errors
-    /// If the file cannot be read.
-    pub(super) fn fill(&self, file: &Path, header: &mut [u8]) -> Result<()> {
+    /// If the file cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
+    pub(super) fn fill(&self, file: &Path, header: &mut [u8], progress: &dyn Progress) -> Result<()> {
         let failed = |e| crate::Error::from(lorakit_tensor::Error::io("read", file, e));
         let mut hasher = Sha256::new();
         hasher.update(&self.before);
@@ -151,6 +152,7 @@ impl DataDigest {
         let mut input = input.take(self.data.end - self.data.start);
         let mut piece = vec![0; PIECE as usize];
         loop {
+            go_on(progress, "anything was published")?;
             match input.read(&mut piece).map_err(failed)? {
                 0 => break,
                 n => hasher.update(&piece[..n]),

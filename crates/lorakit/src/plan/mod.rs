@@ -24,6 +24,7 @@ mod retention;
 mod retyped;
 mod rows;
 mod run;
+mod shards;
 mod store;
 mod target;
 mod view;
@@ -49,6 +50,7 @@ pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use rows::RowOrder;
 pub(crate) use run::pool;
 pub use run::{Report, Written};
+use shards::Limits;
 pub use target::Target;
 
 use crate::{Error, ErrorKind, Result};
@@ -57,7 +59,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug, Clone)]
 pub enum Container {
     /// Safetensors files `{stem}.safetensors` with this `__metadata__`, split into shards of at most `max_shard`
-    /// data bytes.
+    /// data bytes, and of no more tensors than a header may tell of.
     Safetensors {
         /// Name of the tensor files, e.g. `model`.
         stem: &'static str,
@@ -74,7 +76,7 @@ pub enum Container {
 #[derive(Debug, Clone)]
 pub struct SideFile {
     /// Path inside the output folder.
-    pub name: String,
+    pub name: PathBuf,
     /// What it holds.
     pub content: Content,
 }
@@ -141,7 +143,8 @@ impl Plan {
         prove_unique(&tensors)?;
         let files = match &container {
             Container::Safetensors { stem, metadata, max_shard } => {
-                let shards = split(tensors, *max_shard);
+                let others = serde_json::to_string(metadata).map_or(0, |text| text.len() as u64);
+                let shards = Limits::of_safetensors(*max_shard, others).split(tensors);
                 let files = lay_out_shards(&target, stem, metadata, shards)?;
                 if files.len() > 1 {
                     if matches!(target, Target::File(_)) {
@@ -252,24 +255,6 @@ fn prove_unique(tensors: &[OutputTensor]) -> Result<()> {
     }
 }
 
-/// Cuts the list into runs of at most `max` bytes, never cutting a tensor.
-fn split(tensors: Vec<OutputTensor>, max: u64) -> Vec<Vec<OutputTensor>> {
-    let mut shards: Vec<Vec<OutputTensor>> = vec![Vec::new()];
-    let mut filled = 0;
-    for tensor in tensors {
-        let bytes = tensor.info.byte_len();
-        if filled > 0 && filled + bytes > max {
-            shards.push(Vec::new());
-            filled = 0;
-        }
-        filled += bytes;
-        if let Some(shard) = shards.last_mut() {
-            shard.push(tensor);
-        }
-    }
-    shards
-}
-
 fn lay_out_shards(
     target: &Target,
     stem: &str,
@@ -301,5 +286,5 @@ fn index_of(stem: &str, files: &[OutputFile], total: u64) -> SideFile {
     let pairs =
         files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| (t.info.name.as_str(), f.name.as_str())));
     let content = Content::Bytes(safetensors::index_json(total, pairs));
-    SideFile { name: safetensors::index_name(stem), content }
+    SideFile { name: safetensors::index_name(stem).into(), content }
 }

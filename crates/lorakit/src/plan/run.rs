@@ -18,7 +18,7 @@ use super::digest::{FileDigest, Subtree};
 use super::job::{Job, Late, Place};
 use super::{
     Container, Content, OutputFile, OutputTensor, Plan, Progress, Recipe, Retention, SideFile, Target,
-    TensorRetention,
+    TensorRetention, go_on,
 };
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -39,14 +39,14 @@ pub struct Report {
     pub elapsed: Duration,
     /// Adapter retention of each tensor that was edited, in file order.
     pub retention: Vec<TensorRetention>,
-    /// What was copied without a look at its values.
-    pub unchecked: Unchecked,
     /// Files of an old output that were replaced.
     pub replaced: Vec<PathBuf>,
     /// Where the rest of an old output lies, if something appeared in it at the last moment.
     pub kept: Option<PathBuf>,
     /// Staged names of this output that another machine left, or this one before a restart.
     pub leftovers: Vec<PathBuf>,
+    /// What was copied without a look at its values.
+    pub unchecked: Unchecked,
 }
 
 /// An output that is complete and not yet published; dropped, it is gone.
@@ -142,6 +142,14 @@ impl Plan {
     /// [`ErrorKind::NonFinite`] for a NaN or an infinity in a tensor that is computed, or that is copied and
     /// [checked](Self::checking_copies), [`ErrorKind::Interrupted`] if `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
     pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
+        self.stage(threads, progress).map_err(|error| match error.kind() {
+            ErrorKind::Interrupted => error,
+            // Whatever else it looks like, it is because of an input that changed, if one did.
+            _ => self.reader.check_unchanged().err().map_or(error, Error::from),
+        })
+    }
+
+    fn stage(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         let start = Instant::now();
         let existing = self.existing()?;
         self.check_space()?;
@@ -161,11 +169,14 @@ impl Plan {
         if let Target::Folder(_) = self.target() {
             self.side_files.iter().try_for_each(|side| write_side_file(side, staged.path()))?;
         }
-        let done = self.run_tasks(&outputs, threads, progress)?;
-        let mut bytes = 0;
+        let mut done = self.run_tasks(&outputs, threads, progress)?;
+        done.late.sort_by_key(|late| late.file);
+        let (mut bytes, mut late) = (0, done.late.as_slice());
         for (i, (file, output)) in self.files.iter().zip(&outputs).enumerate() {
-            let (mut header, len) =
-                self.settle(file, done.late.iter().filter(|late| late.file == i), output)?;
+            go_on(progress, "anything was published")?;
+            let (own, others) = late.split_at(late.partition_point(|late| late.file == i));
+            late = others;
+            let (mut header, len) = self.settle(file, own, output)?;
             let mut rest = done.subtrees.as_slice();
             for digest in &self.digests {
                 let (own, others) = rest.split_at(digest.subtrees().count());
@@ -173,7 +184,7 @@ impl Plan {
                 rest = others;
             }
             for digest in &self.data_digests {
-                digest.fill(&place(&file.name), &mut header)?;
+                digest.fill(&place(&file.name), &mut header, progress)?;
             }
             output.write_at(&header, 0)?;
             bytes += len;
@@ -187,27 +198,22 @@ impl Plan {
         }
         drop(outputs);
         self.reopen(staged.path())?;
-        let report = Report {
-            bytes,
-            elapsed: start.elapsed(),
-            retention: done.retention,
-            unchecked: self.unchecked(),
-            replaced,
-            kept: None,
-            leftovers: Vec::new(),
-        };
+        go_on(progress, "anything was published")?;
+        let unchecked = self.unchecked();
+        let (elapsed, retention) = (start.elapsed(), done.retention);
+        let report =
+            Report { bytes, elapsed, retention, replaced, kept: None, leftovers: Vec::new(), unchecked };
         Ok(Written { report, staged, reader: self.reader.clone(), start })
     }
 
     /// Writes the tensors of `file` that came out shorter than planned, and cuts it to what they need. Returns its
     /// header and length.
-    fn settle<'a>(
+    fn settle(
         &self,
         file: &OutputFile,
-        late: impl Iterator<Item = &'a Late>,
+        late: &[Late],
         output: &publish::OutputFile,
     ) -> Result<(Vec<u8>, u64)> {
-        let late: Vec<&Late> = late.collect();
         let Container::Safetensors { metadata, .. } = &self.container else {
             return Ok((file.header.clone(), file.len));
         };
@@ -215,7 +221,7 @@ impl Plan {
             return Ok((file.header.clone(), file.len));
         }
         let mut infos: Vec<TensorInfo> = file.tensors.iter().map(|(_, t)| t.info.clone()).collect();
-        for late in &late {
+        for late in late {
             infos[late.index].shape = vec![late.bytes.len()];
         }
         let layout = safetensors::layout_padded(metadata, &infos, file.header.len())?;
@@ -288,12 +294,13 @@ impl Plan {
             position += bytes.end - bytes.start;
             (share, Task { job: 0, file: 0, offset: 0, part: Part::Digest(digest, bytes) })
         });
+        let whole = self.output_bytes();
         let starts: Vec<u64> =
             self.files.iter().scan(0, |end, f| Some(std::mem::replace(end, *end + f.len))).collect();
         let mut next = pieces.next();
         let mut paced = Vec::new();
         for task in tasks {
-            let share = (starts[task.file] + task.offset) as f64 / self.output_bytes() as f64;
+            let share = (starts[task.file] + task.offset) as f64 / whole as f64;
             while let Some((_, piece)) = next.take_if(|(at, _)| *at <= share) {
                 paced.push(piece);
                 next = pieces.next();

@@ -102,7 +102,7 @@ impl Plan {
 
     /// Whether a file of the old output goes with it.
     fn may_go(&self, name: &Path, ours: &BTreeSet<PathBuf>) -> bool {
-        let Some(text) = name.to_str() else { return false };
+        let Some(text) = name.to_str() else { return ours.contains(name) };
         let tensors = match &self.container {
             Container::Safetensors { stem, .. } => safetensors::is_file_of(stem, text),
             Container::Gguf(_) => false,
@@ -112,9 +112,9 @@ impl Plan {
 
     /// What this output consists of, and what the old one in `folder` says that it consists of.
     fn own_names(&self, folder: &Path) -> BTreeSet<PathBuf> {
-        let files = self.files.iter().map(|file| file.name.as_str());
-        let side_files = self.side_files.iter().map(|file| file.name.as_str());
-        let mut names: BTreeSet<PathBuf> = files.chain(side_files).map(PathBuf::from).collect();
+        let files = self.files.iter().map(|file| PathBuf::from(&file.name));
+        let mut names: BTreeSet<PathBuf> =
+            files.chain(self.side_files.iter().map(|file| file.name.clone())).collect();
         // The old output's own words: not inputs, so a reader of its own.
         let reader = Reader::default();
         if let Container::Safetensors { stem, .. } = &self.container

@@ -25,6 +25,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         return Err(Failure::usage_at(&args.source, &message, "leave it out"));
     }
     let dtype = args.dtype.dtype();
+    let planning = Bar::unseen();
     let convert = match args.to {
         ConvertTarget::Hf if dtype == Some(DType::Q8_0) => {
             return Err(Failure::usage(
@@ -32,15 +33,18 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 KEEP_DTYPE,
             ));
         }
-        ConvertTarget::Hf => convert::gguf_to_hf(&ConvertOptions {
-            source: args.source.clone(),
-            output: args.output.output.clone(),
-            replace: args.output.force,
-            dtype,
-            max_shard: args.max_shard_size,
-            check_finite: args.output.check_finite,
-            mode: common.read_mode(),
-        })?,
+        ConvertTarget::Hf => convert::gguf_to_hf(
+            &ConvertOptions {
+                source: args.source.clone(),
+                output: args.output.output.clone(),
+                replace: args.output.force,
+                dtype,
+                max_shard: args.max_shard_size,
+                check_finite: args.output.check_finite,
+                mode: common.read_mode(),
+            },
+            &planning,
+        )?,
         ConvertTarget::Gguf => {
             let options = ToGgufOptions {
                 source: args.source.clone(),
@@ -51,7 +55,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 check_finite: args.output.check_finite,
                 mode: common.read_mode(),
             };
-            convert::hf_to_gguf(&options)?
+            convert::hf_to_gguf(&options, &planning)?
         }
         adapter => {
             let message = format!("is a model, and `--to {}` is a format of adapters", adapter.name());

@@ -8,11 +8,13 @@ mod model;
 mod spectrum;
 pub(super) mod text;
 
+use lorakit::ErrorKind;
 use lorakit::adapter::{Finding, Severity};
 use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 
 use crate::args::{self, Common};
 use crate::error::Failure;
+use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
 
@@ -28,15 +30,17 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
         mode: common.read_mode(),
         threads: common.threads,
     };
+    let bar = Bar::unseen();
     if let [path] = args.paths.as_slice() {
-        let report = inspect::inspect(path, &options)?;
+        let report = inspect::inspect(path, &options, &bar)?;
         return show(&[report], &[], args, ui);
     }
     // One bad path does not hide what there is to say of the others.
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
     for path in &args.paths {
-        match inspect::inspect(path, &options) {
+        match inspect::inspect(path, &options, &bar) {
             Ok(report) => reports.push(report),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error.into()),
             Err(error) => failures.push(Failure::from(error)),
         }
     }

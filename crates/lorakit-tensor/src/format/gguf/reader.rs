@@ -108,7 +108,7 @@ fn read_infos(cursor: &mut Cursor<'_>, count: usize, alignment: u64) -> Result<V
             return Err(Error::new(ErrorKind::Corrupt, message).tensor(&info.name));
         }
         expected = rules::next_offset(offset, bytes, alignment).map_err(|e| e.tensor(&info.name))?;
-        tensors.push(Stored { info, offset, transposed: false });
+        tensors.push(Stored { info, offset, transposed: false, checksum: None });
     }
     rules::unique_names(tensors.iter().map(|t| t.info.name.as_str()))?;
     Ok(tensors)

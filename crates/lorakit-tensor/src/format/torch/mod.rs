@@ -28,12 +28,14 @@ mod zip;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use self::heap::{Heap, Value};
 use self::tensor::{Placement, TensorRef};
 use self::zip::Archive;
 use super::Stored;
+use crate::checksum::Checksum;
 use crate::{Error, ErrorKind, Result, Storage, TensorInfo};
 
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
@@ -46,7 +48,8 @@ const WRAPPERS: &[&str] = &["state_dict", "model", "module"];
 /// # Errors
 /// [`ErrorKind::UnsafePickle`] if the pickle names anything but parts of a state dict;
 /// [`ErrorKind::Unsupported`] for files of Torch before 1.6, TorchScript, compressed entries and strided views;
-/// [`ErrorKind::Truncated`], [`ErrorKind::Corrupt`] or [`ErrorKind::Limit`] for a file that breaks the rules.
+/// [`ErrorKind::Truncated`], [`ErrorKind::Corrupt`] or [`ErrorKind::Limit`] for a file that breaks the rules, or whose
+/// pickle does not have the CRC-32 that the archive says. The sums of tensors are checked when one is first read.
 pub fn read_header(storage: &Storage) -> Result<Vec<Stored>> {
     read(storage).map_err(|e| e.at(storage.path()))
 }
@@ -71,8 +74,9 @@ fn read(storage: &Storage) -> Result<Vec<Stored>> {
     let (heap, top) = pickle::load(&bytes)?;
 
     let mut tensors = Vec::new();
+    let mut checksums = HashMap::new();
     for (name, tensor) in state_dict(&heap, top)? {
-        let stored = place(&archive, prefix, name, tensor).map_err(|e| e.tensor(name))?;
+        let stored = place(&archive, prefix, name, tensor, &mut checksums).map_err(|e| e.tensor(name))?;
         tensors.push(stored);
     }
     tensors.sort_by_key(|stored| stored.offset);
@@ -159,14 +163,23 @@ fn refuse_hidden_tensors<'h, 'a: 'h>(
     Err(unsupported(&message))
 }
 
-fn place(archive: &Archive<'_>, prefix: &str, name: &str, tensor: &TensorRef<'_>) -> Result<Stored> {
+/// Where a tensor lies. Tensors of one storage share what its bytes must sum up to, found by its key.
+fn place<'a>(
+    archive: &Archive<'_>,
+    prefix: &str,
+    name: &str,
+    tensor: &TensorRef<'a>,
+    checksums: &mut HashMap<&'a str, Option<Arc<Checksum>>>,
+) -> Result<Stored> {
     let key = tensor.storage.key;
-    let Some(entry) = archive.locate(&format!("{prefix}/data/{key}"))? else {
+    let member = format!("{prefix}/data/{key}");
+    let Some(entry) = archive.locate(&member)? else {
         return Err(corrupt(&format!("its storage `{key}` is not in the archive")));
     };
     let Placement { offset, transposed } = tensor.place(entry)?;
     let info = TensorInfo { name: name.to_string(), dtype: tensor.dtype, shape: tensor.shape.clone() };
-    Ok(Stored { info, offset, transposed })
+    let checksum = checksums.entry(key).or_insert_with(|| archive.checksum(&member, entry).map(Arc::new));
+    Ok(Stored { info, offset, transposed, checksum: checksum.clone() })
 }
 
 fn unsupported(message: &str) -> Error {

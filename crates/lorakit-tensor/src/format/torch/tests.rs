@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ReadMode;
 use crate::format::safetensors;
+use crate::{ReadMode, Reader, TensorSource};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/torch")).join(name)
@@ -86,6 +86,82 @@ fn other_kinds_of_torch_files_are_named() {
         let error = refusal(&format!("{name}.bin"));
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+/// Where the bytes of a zip entry lie in `whole`.
+fn entry(whole: &[u8], name: &str) -> std::ops::Range<usize> {
+    let file = written(whole);
+    let storage = Storage::open(file.path(), ReadMode::Positioned).unwrap();
+    let span = Archive::open(&storage).unwrap().locate(name).unwrap().unwrap();
+    span.offset as usize..(span.offset + span.len) as usize
+}
+
+fn written(bytes: &[u8]) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::with_suffix(".bin").unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
+}
+
+#[test]
+fn a_flipped_bit_of_a_storage_is_found_when_it_is_read() {
+    let mut bytes = std::fs::read(fixture("adapter_model.bin")).unwrap();
+    let storage = entry(&bytes, "adapter_model/data/1");
+    bytes[storage.start + 5] ^= 1;
+    let file = written(&bytes);
+    for mode in [ReadMode::Mapped, ReadMode::Positioned] {
+        let checkpoint = crate::Checkpoint::open(file.path(), &Reader::new(mode)).unwrap();
+        let places = read_header(&checkpoint.files()[0]).unwrap();
+        let mut damaged = 0;
+        for (index, (info, stored)) in checkpoint.tensors().iter().zip(places).enumerate() {
+            let lies_in = storage.contains(&(stored.offset as usize));
+            let read = checkpoint.read(index, 0..1);
+            assert_eq!(read.is_err(), lies_in, "{}", info.name);
+            if let Err(error) = read {
+                damaged += 1;
+                assert_eq!(error.kind(), ErrorKind::Corrupt);
+                assert_eq!(error.tensor_name(), Some(info.name.as_str()));
+                let text = error.to_string();
+                let found = format!("{:08x}", crc32fast::hash(&bytes[storage.clone()]));
+                for part in ["zip entry `adapter_model/data/1`", "957da3aa", &found] {
+                    assert!(text.contains(part), "{text}");
+                }
+                assert!(checkpoint.extent(index).is_none(), "the kernel would copy what was damaged");
+            }
+        }
+        assert_eq!(damaged, 1);
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_the_pickle_is_found_when_the_file_is_opened() {
+    let mut bytes = std::fs::read(fixture("adapter_model.bin")).unwrap();
+    let pickle = entry(&bytes, "adapter_model/data.pkl");
+    // One letter of a name: without the sum, the file would hold a tensor of another name.
+    let at = bytes[pickle.clone()].windows(6).position(|w| w == b"q_proj").unwrap();
+    bytes[pickle.start + at] ^= 2;
+    let error = read_bytes(&bytes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.to_string().contains("`adapter_model/data.pkl` has the CRC-32"), "{error}");
+    assert!(error.to_string().contains("3a23e9e6"), "{error}");
+}
+
+#[test]
+fn files_saved_without_sums_are_read() {
+    let mut bytes = std::fs::read(fixture("adapter_model.bin")).unwrap();
+    let storage = entry(&bytes, "adapter_model/data/1");
+    // As `set_crc32_options(False)` writes them: every sum is 0.
+    let entries: Vec<usize> =
+        (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(b"PK\x01\x02")).collect();
+    assert_eq!(entries.len(), 11);
+    for at in entries {
+        bytes[at + 16..at + 20].fill(0);
+    }
+    bytes[storage.start] ^= 1;
+    let file = written(&bytes);
+    let checkpoint = crate::Checkpoint::open(file.path(), &Reader::default()).unwrap();
+    for (index, info) in checkpoint.tensors().iter().enumerate() {
+        checkpoint.read(index, 0..info.byte_len()).unwrap();
     }
 }
 

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::checksum::Checksum;
 use crate::{Error, ErrorKind, Result, Storage};
 
 const LOCAL: &[u8] = b"PK\x03\x04";
@@ -48,6 +49,7 @@ pub(super) struct Archive<'a> {
 struct Entry {
     flags: u16,
     method: u16,
+    crc: u32,
     sizes: [u64; 2],
     header: u64,
 }
@@ -121,13 +123,25 @@ impl<'a> Archive<'a> {
         Ok(Some(Span { offset, len }))
     }
 
-    /// The bytes of an entry of at most `limit` bytes.
+    /// The sum that the bytes of entry `name`, which lie at `span`, must have. There is none where the directory says
+    /// 0: Torch writes that if `torch.serialization.set_crc32_options(False)` was called, and for tensors that are
+    /// filled in later (`skip_data`). Torch itself does not look at sums.
+    pub(super) fn checksum(&self, name: &str, span: Span) -> Option<Checksum> {
+        let stated = self.entries.get(name)?.crc;
+        let name = format!("zip entry `{}`", name.escape_debug());
+        (stated != 0).then(|| Checksum::new(name, span.offset, span.len, stated))
+    }
+
+    /// The bytes of an entry of at most `limit` bytes, which must have the sum that the directory says.
     pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Cow<'a, [u8]>>> {
         let Some(span) = self.locate(name)? else { return Ok(None) };
         if span.len > limit {
             let message =
                 format!("zip entry `{}` has {} bytes; {limit} are allowed", name.escape_debug(), span.len);
             return Err(Error::new(ErrorKind::Limit, message));
+        }
+        if let Some(checksum) = self.checksum(name, span) {
+            checksum.check(self.storage)?;
         }
         self.storage.read(span.offset, span.len as usize).map(Some)
     }
@@ -193,8 +207,13 @@ fn central(bytes: &[u8]) -> Option<(&[u8], Entry, &[u8])> {
     let (_comment, rest) = rest.split_at_checked(usize::from(u16_at(fixed, 32)?))?;
     let [len, compressed, header] =
         widen([u32_at(fixed, 24)?, u32_at(fixed, 20)?, u32_at(fixed, 42)?], extra)?;
-    let entry =
-        Entry { flags: u16_at(fixed, 8)?, method: u16_at(fixed, 10)?, sizes: [compressed, len], header };
+    let entry = Entry {
+        flags: u16_at(fixed, 8)?,
+        method: u16_at(fixed, 10)?,
+        crc: u32_at(fixed, 16)? as u32,
+        sizes: [compressed, len],
+        header,
+    };
     Some((name, entry, rest))
 }
 

@@ -1,5 +1,6 @@
 //! An adapter as the files of one format, before they are laid out.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use lorakit_tensor::DType;
@@ -156,11 +157,14 @@ impl Draft {
     }
 }
 
-/// The value most modules have, by the bits of its f64; ties go to the first.
+/// The value most modules have; ties go to the first.
 pub(crate) fn most_common(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut counts: Vec<(f64, usize)> = Vec::new();
+    let mut places: HashMap<u64, usize> = HashMap::new();
     for value in values {
-        match counts.iter_mut().find(|(seen, _)| *seen == value) {
+        // Both zeros are one value.
+        let place = *places.entry((value + 0.0).to_bits()).or_insert(counts.len());
+        match counts.get_mut(place) {
             Some((_, count)) => *count += 1,
             None => counts.push((value, 1)),
         }
@@ -172,4 +176,17 @@ pub(crate) fn most_common(values: impl Iterator<Item = f64>) -> Option<f64> {
 /// The ranks of the modules as numbers.
 pub(crate) fn ranks(modules: &[Module]) -> impl Iterator<Item = f64> {
     modules.iter().map(|module| module.rank() as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_common;
+
+    #[test]
+    fn the_first_of_those_that_are_most_common() {
+        let of = |values: &[f64]| most_common(values.iter().copied());
+        assert_eq!(of(&[1.0, 2.0, 3.0, 3.0, 2.0]), Some(2.0));
+        assert_eq!(of(&[1.0, -0.0, 2.0, 2.0, 0.0, 0.0]), Some(0.0));
+        assert_eq!(of(&[]), None);
+    }
 }

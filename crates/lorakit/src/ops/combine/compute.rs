@@ -1,18 +1,21 @@
 //! One module out of those of all adapters.
 
-use lorakit_linalg::{difference_norm, product_norm, stack};
+use lorakit_linalg::{Decomposed, Term, difference_norm, distance_to, product_norm};
+use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use super::delta::MixedDelta;
 use super::entries::{Mixture, Recipe, Walk};
 use super::input::Aligned;
 use super::interference::{self, Interference};
+use super::stack::Stack;
 use super::{Against, CombineOptions, Combined, Method, Style, whole};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
-use crate::ops::truncate::{Truncated, truncate};
-use crate::{Result, TensorRef};
+use crate::memory::Shelf;
+use crate::ops::truncate::{Truncated, truncate_decomposed};
+use crate::{Error, Result, TensorRef};
 
 /// What is the same for all modules.
 pub(super) struct Computation<'a> {
@@ -23,6 +26,8 @@ pub(super) struct Computation<'a> {
     rank: usize,
     /// What PEFT's mistake about rsLoRA multiplies the result by.
     inflation: f64,
+    /// Where modules wait to be written.
+    shelf: Shelf,
 }
 
 /// One module of the result.
@@ -46,7 +51,8 @@ impl<'a> Computation<'a> {
         let inflated = options.style == Style::Peft && adapters[0].0.config.use_rslora;
         let inflation = if inflated { (new_rank as f64).sqrt() } else { 1.0 };
         let weights = adapters.iter().map(|(_, weight)| *weight).collect();
-        Computation { options, method, weights, rank, inflation }
+        let shelf = Shelf::beside(&options.output);
+        Computation { options, method, weights, rank, inflation, shelf }
     }
 
     /// What errors are measured against.
@@ -56,40 +62,63 @@ impl<'a> Computation<'a> {
 
     /// The module that `aligned` becomes.
     pub(super) fn of_module(&self, aligned: &Aligned) -> Result<Computed> {
-        let plain = aligned.parts.iter().map(|(_, m)| Factors::load(m)).collect::<Result<Vec<_>>>()?;
         let weights: Vec<f64> = aligned.parts.iter().map(|(i, _)| self.weights[*i]).collect();
-        let mut weighted = plain.clone();
-        weighted.iter_mut().zip(&weights).for_each(|(factors, weight)| factors.scale *= weight);
-        let like = self.like(aligned, &weighted)?;
+        let mut stack = Stack::load(aligned, &weights)?;
+        let scales = stack.scales.clone();
+        let like = Module { base_weight: whole::base_weight(aligned)?, ..aligned.first().clone() };
+        let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
         let rank: usize = aligned.parts.iter().map(|(_, m)| m.rank()).sum();
-        let (mut module, error, norm) = match self.method {
+        let (mut module, error, norm, interference) = match self.method {
             Method::Svd if rank > self.rank => {
-                let (b, a) = stack(&terms(&weighted)).map_err(|e| of_linalg(&e, &like.path))?;
-                let sum = Factors { scale: 1.0, b, a };
+                // Without a scale there is nothing left of the directions.
+                let known = scales.contains(&0.0).then(|| stack.coordinates(&like.path)).transpose()?;
+                stack.absorb_scales();
+                let sum = Decomposed::of(stack.b.view(), stack.a.view()).map_err(place)?;
+                let interference = match known {
+                    Some(known) => interference::of_module(aligned, &stack, &known, &scales)?,
+                    None => {
+                        let coordinates = sum.coordinates(&stack.ranks);
+                        interference::of_module(aligned, &stack, &coordinates, &stack.scales)?
+                    }
+                };
+                drop(stack);
                 let Truncated { module, error, norm, .. } =
-                    truncate(&like, &sum, self.dtype(&like), |_| self.rank)?;
-                (module, error, norm)
+                    truncate_decomposed(&like, 1.0, sum, (self.dtype(&like), &self.shelf), |_| self.rank)?;
+                (module, error, norm, interference)
             }
-            Method::Svd | Method::Cat => self.exact(&like, aligned, &weighted)?,
-            Method::Factors(mix) => self.by_entries(&like, self.recipe(mix), &weighted)?,
-            Method::Deltas(mix) => self.by_deltas(&like, self.recipe(mix), &plain, weights)?,
+            Method::Svd | Method::Cat if aligned.parts.len() == 1 => {
+                let (module, norm) = self.rescaled(&like, &stack)?;
+                (module, 0.0, norm, Vec::new())
+            }
+            _ => {
+                let coordinates = stack.coordinates(&like.path)?;
+                let interference = interference::of_module(aligned, &stack, &coordinates, &scales)?;
+                let norm = coordinates.norm_of_sum(&scales).map_err(place)?;
+                drop(coordinates);
+                let (module, error, norm) = match self.method {
+                    Method::Factors(mix) => self.by_entries(&like, self.recipe(mix), stack, norm)?,
+                    Method::Deltas(mix) => {
+                        let own = |(i, (_, module)): (usize, &(usize, Module))| {
+                            stack.factors(i, module.scale(module.rank()))
+                        };
+                        let plain: Vec<Factors> = aligned.parts.iter().enumerate().map(own).collect();
+                        drop(stack);
+                        self.by_deltas(&like, self.recipe(mix), &plain, weights)?
+                    }
+                    Method::Svd | Method::Cat => self.exact(&like, stack, norm)?,
+                };
+                (module, error, norm, interference)
+            }
         };
         let scale = module.scale(module.rank());
-        module.bias = bias(&module, aligned, &weighted, scale)?;
+        module.bias = bias(&module, aligned, &scales, scale)?;
         if self.inflation != 1.0 {
             module.scaling = Scaling::Fixed(scale * self.inflation);
         }
         let mut from = vec![None; self.weights.len()];
         aligned.parts.iter().for_each(|(i, module)| from[*i] = Some(module.rank()));
         let combined = Combined { path: like.path.clone(), from, rank: module.rank(), error, norm };
-        let interference = interference::of_module(aligned, &weighted)?;
         Ok(Computed { module, combined, interference })
-    }
-
-    /// The first adapter's module, with what stands in for its weight, and the bias kept for [`bias`].
-    fn like(&self, aligned: &Aligned, weighted: &[Factors]) -> Result<Module> {
-        debug_assert_eq!(aligned.parts.len(), weighted.len());
-        Ok(Module { base_weight: whole::base_weight(aligned)?, ..aligned.first().clone() })
     }
 
     fn dtype(&self, like: &Module) -> DType {
@@ -108,58 +137,72 @@ impl<'a> Computation<'a> {
         }
     }
 
-    /// The sum in stacked factors. One term keeps its factors' bytes, and its scale takes the weight.
-    fn exact(&self, like: &Module, aligned: &Aligned, weighted: &[Factors]) -> Result<(Module, f64, f64)> {
-        let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
-        if let ([(_, own)], [factors]) = (aligned.parts.as_slice(), weighted) {
-            let norm =
-                factors.scale.abs() * product_norm(factors.b.view(), factors.a.view()).map_err(place)?;
-            // Formats want a positive scale: a sign, and a weight of zero, go into B.
-            let module = match factors.scale > 0.0 {
-                true => Module { scaling: Scaling::Fixed(factors.scale), config_rank: None, ..like.clone() },
-                false => {
-                    let (sign, scale) =
-                        if factors.scale == 0.0 { (0.0, 1.0) } else { (-1.0, -factors.scale) };
-                    let turned = like.with_factors(scale, &(&factors.b * sign), &factors.a, own.dtype())?;
-                    Module { a: own.a.clone(), ..turned }
-                }
-            };
-            return Ok((module, 0.0, norm));
-        }
-        let (b, a) = stack(&terms(weighted)).map_err(place)?;
-        let dtype = match self.options.dtype {
-            Some(dtype) => dtype,
-            None if holds(like, &a, &b)? => like.dtype(),
-            None => DType::F32,
+    /// One term, which keeps its factors' bytes, while its scale takes the weight; and its norm.
+    fn rescaled(&self, like: &Module, stack: &Stack) -> Result<(Module, f64)> {
+        let scale = stack.scales.first().copied().unwrap_or(1.0);
+        let norm = product_norm(stack.b.view(), stack.a.view()).map_err(|e| of_linalg(&e, &like.path))?;
+        // Formats want a positive scale: a sign, and a weight of zero, go into B.
+        let module = match scale > 0.0 {
+            true => Module { scaling: Scaling::Fixed(scale), config_rank: None, ..like.clone() },
+            false => {
+                let (sign, scale) = if scale == 0.0 { (0.0, 1.0) } else { (-1.0, -scale) };
+                let b = &stack.b * sign;
+                let turned = like.with_factors(scale, &b, &stack.a, like.dtype(), &self.shelf)?;
+                Module { a: like.a.clone(), ..turned }
+            }
         };
-        let module = like.with_factors(1.0, &b, &a, dtype)?;
-        let (error, norm) = distance(&module, &b, &a)?;
+        Ok((module, scale.abs() * norm))
+    }
+
+    /// The sum, of that norm, in stacked factors.
+    fn exact(&self, like: &Module, mut stack: Stack, norm: f64) -> Result<(Module, f64, f64)> {
+        stack.absorb_scales();
+        let Stack { b, a, .. } = stack;
+        let held = |dtype| holds(dtype, &a) && holds(dtype, &b);
+        let dtype = self.options.dtype.or(Some(like.dtype()).filter(|dtype| held(*dtype)));
+        let dtype = dtype.unwrap_or(DType::F32);
+        let module = like.with_factors(1.0, &b, &a, dtype, &self.shelf)?;
+        let error = if held(dtype) { 0.0 } else { rounding(&module, &b, &a, norm)? };
         Ok((module, error, norm))
     }
 
-    /// `A` with `A` and `B` with `B`: each weight goes in equal parts into both, its sign into `A`.
-    fn by_entries(&self, like: &Module, recipe: Recipe, weighted: &[Factors]) -> Result<(Module, f64, f64)> {
-        let root = |f: &Factors| f.scale.abs().sqrt();
-        let signed = |f: &Factors| if f.scale < 0.0 { -root(f) } else { root(f) };
-        let mixed = |part: &str, matrices: Vec<&Array2<f64>>, weights: Vec<f64>| {
-            let values: Vec<Vec<f64>> = matrices.iter().map(|m| m.iter().copied().collect()).collect();
-            let walks: Vec<_> =
-                values.iter().map(|v| move |each: &mut dyn FnMut(usize, &[f64])| each(0, v)).collect();
-            let tensors: Vec<(u64, Walk<'_>)> = walks
-                .iter()
-                .enumerate()
-                .map(|(i, walk)| (stream(&like.path, i, part), walk as Walk<'_>))
-                .collect();
-            let mixture = Mixture::new(recipe, weights, values[0].len(), &tensors);
-            let mut out = mixture.of(0, &mut values.clone()).into_iter();
-            Array2::from_shape_simple_fn(matrices[0].dim(), || out.next().unwrap_or_default())
+    /// `A` with `A` and `B` with `B`: each weight goes in equal parts into both, its sign into `A`. `norm` is that of the
+    /// sum.
+    fn by_entries(
+        &self,
+        like: &Module,
+        recipe: Recipe,
+        mut stack: Stack,
+        norm: f64,
+    ) -> Result<(Module, f64, f64)> {
+        let root = |scale: &f64| scale.abs().sqrt();
+        let signed = |scale: &f64| if *scale < 0.0 { -root(scale) } else { root(scale) };
+        let mixed = |part: &str, matrices: Vec<ArrayView2<'_, f64>>, weights: Vec<f64>| {
+            let dim = matrices.first().map_or((0, 0), ArrayView2::dim);
+            let mut values: Vec<Vec<f64>> = matrices.iter().map(|m| m.iter().copied().collect()).collect();
+            let mixture = {
+                let walks: Vec<_> =
+                    values.iter().map(|v| move |each: &mut dyn FnMut(usize, &[f64])| each(0, v)).collect();
+                let tensors: Vec<(u64, Walk<'_>)> = walks
+                    .iter()
+                    .enumerate()
+                    .map(|(i, walk)| (stream(&like.path, i, part), walk as Walk<'_>))
+                    .collect();
+                Mixture::new(recipe, weights, dim.0 * dim.1, &tensors)
+            };
+            Array2::from_shape_vec(dim, mixture.of(0, &mut values))
+                .map_err(|_| Error::corrupt("is no matrix").tensor(&like.path))
         };
-        let a = mixed("A", weighted.iter().map(|f| &f.a).collect(), weighted.iter().map(signed).collect());
-        let b = mixed("B", weighted.iter().map(|f| &f.b).collect(), weighted.iter().map(root).collect());
-        let module = like.with_factors(1.0, &b, &a, self.dtype(like))?;
-        let (sum_b, sum_a) = stack(&terms(weighted)).map_err(|e| of_linalg(&e, &like.path))?;
-        let (error, norm) = distance(&module, &sum_b, &sum_a)?;
-        Ok((module, error, norm))
+        let terms: Vec<Term<'_>> = (0..stack.ranks.len()).map(|i| stack.term(i)).collect();
+        let a = mixed("A", terms.iter().map(|t| t.2).collect(), stack.scales.iter().map(signed).collect())?;
+        let b = mixed("B", terms.iter().map(|t| t.1).collect(), stack.scales.iter().map(root).collect())?;
+        let module = like.with_factors(1.0, &b, &a, self.dtype(like), &self.shelf)?;
+        drop((a, b));
+        let stored = Factors::load(&module)?;
+        stack.absorb_scales();
+        let off = distance_to(stored.term(), (1.0, stack.b.view(), stack.a.view()), norm);
+        let off = off.map_err(|e| of_linalg(&e, &like.path))?;
+        Ok((module, if norm == 0.0 { off } else { off / norm }, norm))
     }
 
     /// Delta with delta, then the nearest of the rank.
@@ -175,40 +218,43 @@ impl<'a> Computation<'a> {
         let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
         let leading = delta.leading(self.rank, self.options.seed.unwrap_or(0)).map_err(place)?;
         let (b, a) = leading.svd.balanced_factors();
-        let module = like.with_factors(1.0, &b, &a, self.dtype(like))?;
-        let (rounding, kept) = distance(&module, &b, &a)?;
-        let off = leading.residual.hypot(rounding * kept);
+        let module = like.with_factors(1.0, &b, &a, self.dtype(like), &self.shelf)?;
+        let kept = product_norm(b.view(), a.view()).map_err(place)?;
+        let off = leading.residual.hypot(rounding(&module, &b, &a, kept)? * kept);
         let error = if leading.norm == 0.0 { 0.0 } else { off / leading.norm };
         Ok((module, error, leading.norm))
     }
 }
 
-fn terms(factors: &[Factors]) -> Vec<lorakit_linalg::Term<'_>> {
-    factors.iter().map(Factors::term).collect()
+/// Whether the dtype holds all of these values.
+fn holds(dtype: DType, values: &Array2<f64>) -> bool {
+    const PIECE: usize = 4096;
+    let (Some(encoder), Some(decoder)) = (encoder(dtype), codec(dtype)) else { return false };
+    let size = dtype.block().bytes;
+    let (mut narrow, mut bytes) = ([0f32; PIECE], vec![0; PIECE * size]);
+    let pieces = values.as_slice().unwrap_or_default().chunks(PIECE);
+    values.is_standard_layout()
+        && dtype.block().elements == 1
+        && pieces.into_iter().all(|piece| {
+            let (narrow, bytes) = (&mut narrow[..piece.len()], &mut bytes[..piece.len() * size]);
+            narrow.iter_mut().zip(piece).for_each(|(narrow, wide)| *narrow = *wide as f32);
+            encoder.encode(narrow, bytes);
+            decoder.decode(bytes, narrow);
+            narrow.iter().zip(piece).fold(true, |all, (narrow, wide)| all & (f64::from(*narrow) == *wide))
+        })
 }
 
-/// Whether the dtype of the module holds all of these values.
-fn holds(like: &Module, a: &Array2<f64>, b: &Array2<f64>) -> Result<bool> {
-    let stored = Factors::load(&like.with_factors(1.0, b, a, like.dtype())?)?;
-    Ok(stored.a == a && stored.b == b)
-}
-
-/// `||module - b a|| / ||b a||`, and `||b a||`.
-fn distance(module: &Module, b: &Array2<f64>, a: &Array2<f64>) -> Result<(f64, f64)> {
-    let place = |e: lorakit_linalg::Error| of_linalg(&e, &module.path);
+/// `||module - b a|| / ||b a||` of a module whose factors are `b` and `a`, rounded; `norm` is `||b a||`.
+fn rounding(module: &Module, b: &Array2<f64>, a: &Array2<f64>, norm: f64) -> Result<f64> {
     let stored = Factors::load(module)?;
-    let norm = product_norm(b.view(), a.view()).map_err(place)?;
-    if stored.scale == 1.0 && stored.b == b && stored.a == a {
-        return Ok((0.0, norm));
-    }
-    let off = difference_norm(stored.term(), (1.0, b.view(), a.view())).map_err(place)?;
-    Ok((if norm == 0.0 { off } else { off / norm }, norm))
+    let off = difference_norm(stored.term(), (1.0, b.view(), a.view()));
+    let off = off.map_err(|e| of_linalg(&e, &module.path))?;
+    Ok(if norm == 0.0 { off } else { off / norm })
 }
 
 /// The weighted sum of the biases; `scale` is what the result's is multiplied by.
-fn bias(module: &Module, aligned: &Aligned, weighted: &[Factors], scale: f64) -> Result<Option<TensorRef>> {
-    let biases =
-        aligned.parts.iter().zip(weighted).filter_map(|((_, m), f)| Some((m.bias.as_ref()?, f.scale)));
+fn bias(module: &Module, aligned: &Aligned, scales: &[f64], scale: f64) -> Result<Option<TensorRef>> {
+    let biases = aligned.parts.iter().zip(scales).filter_map(|((_, m), s)| Some((m.bias.as_ref()?, *s)));
     let biases: Vec<(&TensorRef, f64)> = biases.collect();
     let Some((first, own)) = biases.first() else { return Ok(None) };
     if biases.len() == 1 && *own == scale {

@@ -66,11 +66,16 @@ impl Mixture {
             thinned.apply(first, values);
         }
         let len = tensors.first().map_or(0, Vec::len);
-        let weighted = |i: usize| -> f64 { tensors.iter().zip(&self.weights).map(|(t, w)| w * t[i]).sum() };
-        match self.recipe.mix.elects() {
-            false => (0..len).map(weighted).collect(),
-            true => (0..len).map(|i| self.elected(i, tensors)).collect(),
+        if self.recipe.mix.elects() {
+            return (0..len).map(|i| self.elected(i, tensors)).collect();
         }
+        // The zero, of either sign, that sums begin with.
+        let none: f64 = std::iter::empty::<f64>().sum();
+        let mut sums = vec![none; len];
+        for (tensor, weight) in tensors.iter().zip(&self.weights) {
+            sums.iter_mut().zip(tensor).for_each(|(sum, value)| *sum += weight * value);
+        }
+        sums
     }
 
     /// The mean of the entries that have the sign of the majority, as the style defines it.

@@ -1,11 +1,12 @@
 //! How much adapters get in each other's way, before they are combined.
 
-use lorakit_linalg::{inner_product, principal_angles, product_norm};
-use ndarray::{Array2, Axis};
+use lorakit_linalg::{Coordinates, Signs, Term, compare_signs, inner_product, product_norm};
+use ndarray::{Axis, Slice};
 
 use super::input::Aligned;
+use super::stack::Stack;
 use crate::Result;
-use crate::adapter::factors::{Factors, of_linalg};
+use crate::adapter::factors::of_linalg;
 
 /// Rows of a delta whose signs are compared; evenly spaced where there are more.
 const ROWS: usize = 256;
@@ -47,45 +48,51 @@ impl Interference {
     }
 }
 
-/// All pairs of adapters in one module. `factors` are those of `aligned`, with the weights in their scales.
-pub(super) fn of_module(aligned: &Aligned, factors: &[Factors]) -> Result<Vec<Interference>> {
+/// All pairs of adapters in one module, whose products are those of `coordinates` times `scales`, and those of `stack`.
+pub(super) fn of_module(
+    aligned: &Aligned,
+    stack: &Stack,
+    coordinates: &Coordinates,
+    scales: &[f64],
+) -> Result<Vec<Interference>> {
     let mut pairs = Vec::new();
-    for i in 0..factors.len() {
-        for j in i + 1..factors.len() {
-            let pair = (aligned.parts[i].0, aligned.parts[j].0);
-            pairs.push(of_pair(&aligned.first().path, pair, &factors[i], &factors[j])?);
+    for i in 0..scales.len() {
+        for j in i + 1..scales.len() {
+            let found = of_pair(stack, coordinates, scales, (i, j));
+            let found = found.map_err(|e| of_linalg(&e, &aligned.first().path))?;
+            let (path, pair) = (aligned.first().path.clone(), (aligned.parts[i].0, aligned.parts[j].0));
+            pairs.push(Interference { path, pair, ..found });
         }
     }
     Ok(pairs)
 }
 
-fn of_pair(path: &str, pair: (usize, usize), x: &Factors, y: &Factors) -> Result<Interference> {
-    let place = |e: lorakit_linalg::Error| of_linalg(&e, path);
-    let norm = |f: &Factors| product_norm(f.b.view(), f.a.view()).map(|norm| f.scale.abs() * norm);
-    let (one, two) = (norm(x).map_err(place)?, norm(y).map_err(place)?);
-    let inner = inner_product(x.term(), y.term()).map_err(place)?;
+fn of_pair(
+    stack: &Stack,
+    coordinates: &Coordinates,
+    scales: &[f64],
+    (i, j): (usize, usize),
+) -> lorakit_linalg::Result<Interference> {
+    let (x, y) = (coordinates.term(i, scales[i]), coordinates.term(j, scales[j]));
+    let norm = |(scale, b, a): Term<'_>| product_norm(b, a).map(|norm| scale.abs() * norm);
+    let (one, two) = (norm(x)?, norm(y)?);
+    let inner = inner_product(x, y)?;
     let cosine = if one * two == 0.0 { 0.0 } else { (inner / (one * two)).clamp(-1.0, 1.0) };
+    let (output_angles, input_angles) = coordinates.angles(i, j)?;
     Ok(Interference {
-        path: path.to_string(),
-        pair,
+        path: String::new(),
+        pair: (i, j),
         cosine,
-        output_angles: principal_angles(x.b.view(), y.b.view()).map_err(place)?,
-        input_angles: principal_angles(x.a.t(), y.a.t()).map_err(place)?,
-        sign_conflict: sign_conflict(x, y),
+        output_angles,
+        input_angles,
+        sign_conflict: sign_conflict(stack.term(i), stack.term(j))?,
         norm_ratio: two / one,
     })
 }
 
-fn sign_conflict(x: &Factors, y: &Factors) -> f64 {
-    let step = x.b.nrows().div_ceil(ROWS).max(1);
-    let rows: Vec<usize> = (0..x.b.nrows()).step_by(step).collect();
-    let part = |f: &Factors| -> Array2<f64> { f.scale * f.b.select(Axis(0), &rows).dot(&f.a) };
-    let (mut both, mut against) = (0u64, 0u64);
-    for (x, y) in part(x).iter().zip(&part(y)) {
-        if *x != 0.0 && *y != 0.0 {
-            both += 1;
-            against += u64::from((*x > 0.0) != (*y > 0.0));
-        }
-    }
-    if both == 0 { 0.0 } else { against as f64 / both as f64 }
+fn sign_conflict((s, b, a): Term<'_>, (t, d, c): Term<'_>) -> lorakit_linalg::Result<f64> {
+    let spaced = Slice::new(0, None, b.nrows().div_ceil(ROWS).max(1) as isize);
+    let (b, d) = (b.slice_axis(Axis(0), spaced), d.slice_axis(Axis(0), spaced));
+    let Signs { both, against } = compare_signs((s, b, a), (t, d, c))?;
+    Ok(if both == 0 { 0.0 } else { against as f64 / both as f64 })
 }

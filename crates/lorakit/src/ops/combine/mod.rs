@@ -14,6 +14,7 @@ mod entries;
 mod input;
 mod interference;
 mod method;
+mod stack;
 mod whole;
 
 use std::path::PathBuf;
@@ -150,7 +151,10 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     check(options)?;
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
-    let open = |(path, weight): &(PathBuf, f64)| Ok((input::open(path, reader, base.as_ref())?, *weight));
+    let open = |(path, weight): &(PathBuf, f64)| {
+        go_on(progress, "anything was written")?;
+        Ok((input::open(path, reader, base.as_ref())?, *weight))
+    };
     let mut adapters: Vec<(Adapter, f64)> = options.adapters.iter().map(open).collect::<Result<_>>()?;
     let format = writable_or_own(options.to.as_deref(), adapters[0].0.format)?;
     let destination = Destination {
@@ -181,6 +185,7 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     }
     input::refuse(&adapters)?;
     for (adapter, _) in &mut adapters {
+        go_on(progress, "anything was written")?;
         let packed = adapter.modules.iter().any(Module::is_packed);
         *adapter = adapter.clone().unpacked(base.as_ref())?;
         if packed {
@@ -192,7 +197,7 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     notes.extend(of_saved(&adapters));
     notes.extend(repeated(&adapters)?);
     notes.extend(adapters.iter().filter_map(|(adapter, weight)| weightless(adapter, *weight)));
-    let mut adapter = united(&adapters, options)?;
+    let mut adapter = united(&adapters, options, progress)?;
     let computation = Computation::new(&adapters, options);
     let compute = |aligned: &Aligned| {
         go_on(progress, "anything was written")?;
@@ -262,7 +267,7 @@ fn of_saved(adapters: &[(Adapter, f64)]) -> Vec<Finding> {
 }
 
 /// The first adapter with what all replace, without its modules, and with a configuration that says nothing of them.
-fn united(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Adapter> {
+fn united(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn Progress) -> Result<Adapter> {
     let (saved, token_rows) = whole::united(adapters)?;
     let mut adapter = adapters[0].0.with_modules(Vec::new());
     let raw = &mut adapter.config.raw;
@@ -285,13 +290,13 @@ fn united(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Adapt
         adapter.metadata.clear();
     }
     (adapter.saved, adapter.token_rows) = (saved, token_rows);
-    adapter.metadata.insert("lorakit.combine".into(), record(adapters, options)?);
+    adapter.metadata.insert("lorakit.combine".into(), record(adapters, options, progress)?);
     Ok(adapter)
 }
 
 /// What was combined, and how, as JSON.
-fn record(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<String> {
-    let described = described(adapters)?;
+fn record(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn Progress) -> Result<String> {
+    let described = described(adapters, progress)?;
     let method = options.method.in_style(options.style);
     let record = json!({
         "version": env!("CARGO_PKG_VERSION"),

@@ -1,5 +1,7 @@
 //! Parameters that are saved whole: there is no sum of replacements, so all adapters must agree.
 
+use std::collections::HashMap;
+
 use super::input::Aligned;
 use crate::adapter::{Adapter, Saved, TokenRows};
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -11,6 +13,7 @@ use crate::{Error, ErrorKind, Result, TensorRef};
 pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<TokenRows>)> {
     let mut saved: Vec<(usize, Saved)> = Vec::new();
     let mut rows: Vec<(usize, TokenRows)> = Vec::new();
+    let (mut places, mut places_of_rows) = (HashMap::new(), HashMap::new());
     let mut conflicts = Vec::new();
     let conflict = |name: &str, i: usize, j: usize| {
         let (one, two) = (adapters[i].0.path.display(), adapters[j].0.path.display());
@@ -18,8 +21,11 @@ pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<Tok
     };
     for (j, (adapter, _)) in adapters.iter().enumerate() {
         for new in &adapter.saved {
-            match saved.iter().find(|(_, old)| old.name == new.name) {
-                None => saved.push((j, new.clone())),
+            match places.get(new.name.as_str()).map(|&place: &usize| &saved[place]) {
+                None => {
+                    places.insert(new.name.as_str(), saved.len());
+                    saved.push((j, new.clone()));
+                }
                 Some((i, old)) if !old.tensor.same_values(&new.tensor)? => {
                     conflicts.push(conflict(&new.name, *i, j));
                 }
@@ -27,8 +33,11 @@ pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<Tok
             }
         }
         for new in &adapter.token_rows {
-            match rows.iter().find(|(_, old)| old.path == new.path) {
-                None => rows.push((j, new.clone())),
+            match places_of_rows.get(new.path.as_str()).map(|&place: &usize| &rows[place]) {
+                None => {
+                    places_of_rows.insert(new.path.as_str(), rows.len());
+                    rows.push((j, new.clone()));
+                }
                 Some((i, old)) if old.rows != new.rows || !old.tensor.same_values(&new.tensor)? => {
                     conflicts.push(conflict(&new.path, *i, j));
                 }

@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, DType, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
+pub(crate) use to_gguf::is_sentence_piece;
 pub use to_gguf::{ToGgufOptions, hf_to_gguf};
 
-use crate::plan::{Container, Content, OutputTensor, Plan, SideFile, Target};
+use crate::plan::{Container, Content, OutputTensor, Plan, Progress, SideFile, Target, go_on};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// What to convert, and how.
@@ -55,8 +56,9 @@ pub struct Convert {
 /// order, every block type decoded, configuration and tokenizer rebuilt from the metadata.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if the source is no GGUF model of a known family; whatever reading it turns up.
-pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
+/// [`ErrorKind::Unsupported`] if the source is no GGUF model of a known family; whatever reading it turns up;
+/// [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<Convert> {
     let model = Model::open_as_hf(&options.source, &Reader::new(options.mode), options.dtype)?;
     if model.checkpoint().format() != Format::Gguf {
         let found = model.checkpoint().format().name();
@@ -70,6 +72,7 @@ pub fn gguf_to_hf(options: &ConvertOptions) -> Result<Convert> {
         return Err(Error::new(ErrorKind::Usage, message).at(&options.output));
     }
     let dtype = options.dtype.unwrap_or_else(|| natural_dtype(model.tensors()));
+    go_on(progress, "anything was written")?;
     let from = count_dtypes(model.tensors());
     let tensors = model.refs().map(|tensor| OutputTensor::cast(tensor, dtype)).collect();
     for info in model.tensors() {
@@ -127,6 +130,7 @@ pub(crate) fn view(
         TensorRef::new(gguf.clone(), index).check_finite()?;
     }
     let files = files::hf_files(metadata, gguf.as_ref(), dtype).map_err(place)?;
-    let side_file = |(name, bytes)| SideFile { name, content: Content::Bytes(bytes) };
+    let side_file =
+        |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::Bytes(bytes) };
     Ok((view, files.into_iter().map(side_file).collect()))
 }

@@ -1,5 +1,7 @@
 //! Configurations field by field.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::spelling::normal;
@@ -149,7 +151,8 @@ fn modules(patterns: &Patterns, other: &str) -> Option<String> {
 
 /// What a list has and the other has not.
 fn without(list: &[String], other: &[String]) -> Option<String> {
-    let mut more: Vec<&str> = list.iter().filter(|x| !other.contains(x)).map(String::as_str).collect();
+    let other: HashSet<&str> = other.iter().map(String::as_str).collect();
+    let mut more: Vec<&str> = list.iter().map(String::as_str).filter(|x| !other.contains(x)).collect();
     more.sort_unstable();
     (!more.is_empty()).then(|| format!("+ {}", more.join(", ")))
 }

@@ -67,10 +67,11 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
     };
     let all: Vec<&str> = order.iter().map(name_of).collect();
     let of_base = base.as_ref().map_or_else(Vec::new, |base| pairs(&all, &names(base)));
+    let tied = [Some(&a), Some(&b), base.as_ref()].map(|model| model.and_then(tied_to_head));
     let three = |place: usize| {
         let ((i, j), name) = (order[place], all[place]);
-        let w = base.as_ref().and_then(|base| tensor(base, of_base[place].1, name));
-        (tensor(&a, i, name), tensor(&b, j, name), w)
+        let w = base.as_ref().and_then(|base| tensor(base, of_base[place].1, name, tied[2]));
+        (tensor(&a, i, name, tied[0]), tensor(&b, j, name, tied[1]), w)
     };
     let lacking = match &options.base {
         Some(path) => lacking(&all, three).map_err(|e| e.at(path))?,
@@ -164,12 +165,14 @@ fn names(model: &Model) -> Vec<&str> {
     model.tensors().iter().map(|t| t.name.as_str()).collect()
 }
 
-/// Tensor `index`; without one, the embedding for a head that is not stored because the two are tied.
-fn tensor(model: &Model, index: Option<usize>, name: &str) -> Option<TensorRef> {
-    if index.is_some() || !fit::is_head(name.trim_end_matches(".weight")) {
-        return index.map(|index| model.tensor(index));
-    }
+/// The embedding, if it is the head too and no head is stored.
+fn tied_to_head(model: &Model) -> Option<usize> {
     let view = BaseView::new(model.tensors(), model.config.as_ref());
-    let embedding = view.embedding().filter(|_| view.tied() && view.head().is_none());
-    embedding.map(|index| model.tensor(index))
+    view.embedding().filter(|_| view.tied() && view.head().is_none())
+}
+
+/// Tensor `index`; without one, for a head the one that it is `tied` to.
+fn tensor(model: &Model, index: Option<usize>, name: &str, tied: Option<usize>) -> Option<TensorRef> {
+    let tied = tied.filter(|_| fit::is_head(name.trim_end_matches(".weight")));
+    index.or(tied).map(|index| model.tensor(index))
 }

@@ -9,6 +9,7 @@ use super::pair::{Pair, Part, Role};
 use super::{Became, Changed, ExtractOptions};
 use crate::adapter::factors::Factors;
 use crate::adapter::{Module, Scaling};
+use crate::memory::Shelf;
 use crate::ops::panels::{Panels, leading};
 use crate::{Result, TensorRef};
 
@@ -61,7 +62,7 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// As [`Difference::measure`].
-    pub(super) fn run(&self, options: &ExtractOptions) -> Result<Option<Done<'a>>> {
+    pub(super) fn run(&self, options: &ExtractOptions, shelf: &Shelf) -> Result<Option<Done<'a>>> {
         let Pair { name, base, tuned, packed, role } = self.pair;
         // Of one of many experts the sums tell it, without a look at the others.
         let all = self.part.is_none_or(|part| part.values() == tuned.info().elements());
@@ -87,7 +88,7 @@ impl<'a> Job<'a> {
         let (mut left, mut right) =
             (Array2::zeros((difference.dim().0, 0)), Array2::zeros((0, difference.dim().1)));
         if rank > 0 {
-            let made = module_of(part, tuned, &svd, options)?;
+            let made = module_of(part, tuned, &svd, options, shelf)?;
             let Factors { b, a, .. } = Factors::load(&made)?;
             (left, right) = if part.transposed { (a.reversed_axes(), b.reversed_axes()) } else { (b, a) };
             module = Some(made);
@@ -165,7 +166,13 @@ fn decompose(difference: &Difference, sums: &Measured, path: &str, options: &Ext
     }
 }
 
-fn module_of(part: &Part, tuned: &TensorRef, svd: &Svd, options: &ExtractOptions) -> Result<Module> {
+fn module_of(
+    part: &Part,
+    tuned: &TensorRef,
+    svd: &Svd,
+    options: &ExtractOptions,
+    shelf: &Shelf,
+) -> Result<Module> {
     let (b, a) = svd.balanced_factors();
     let (b, a) = if part.transposed { (a.reversed_axes(), b.reversed_axes()) } else { (b, a) };
     let (mut of_a, mut of_b) = (vec![a.nrows(), a.ncols()], vec![b.nrows(), b.ncols()]);
@@ -180,7 +187,7 @@ fn module_of(part: &Part, tuned: &TensorRef, svd: &Svd, options: &ExtractOptions
     let tensor = |half: &str, shape: Vec<usize>, matrix: &Array2<f64>| {
         let values: Vec<f32> = matrix.iter().map(|&v| v as f32).collect();
         let name = format!("{}.lora_{half}.weight", part.path);
-        TensorRef::in_memory(&name, tuned.path(), options.dtype, shape, &values)
+        shelf.tensor(&name, tuned.path(), options.dtype, shape, &values)
     };
     let (a, b) = (tensor("A", of_a, &a)?, tensor("B", of_b, &b)?);
     Ok(Module::new(part.path.clone(), part.kind, a, b, Scaling::Fixed(1.0)))

@@ -77,16 +77,16 @@ pub(super) fn mirror_tied(adapter: &mut Adapter, base: &Model, tuned: &Model) ->
 pub(super) fn describe(adapter: &mut Adapter, base: &Model, options: &ExtractOptions) {
     let raw = &mut adapter.config.raw;
     let weight_of = |saved: &Saved| format!("{}.weight", module_of(&saved.name));
-    let is_saved = |name: &str| adapter.saved.iter().any(|saved| saved.name == name);
-    if adapter.saved.iter().any(|saved| saved.name.ends_with(".bias") && !is_saved(&weight_of(saved))) {
+    let names: HashSet<&str> = adapter.saved.iter().map(|saved| saved.name.as_str()).collect();
+    let is_saved = |saved: &Saved| names.contains(weight_of(saved).as_str());
+    if adapter.saved.iter().any(|saved| saved.name.ends_with(".bias") && !is_saved(saved)) {
         raw.insert("bias".into(), "all".into());
     }
     if adapter.modules.iter().any(|m| fit::stored_transposed(base.config.as_ref(), &m.path) == Some(true)) {
         raw.insert("fan_in_fan_out".into(), true.into());
     }
     // A new module is welcome in a base that lacks it if the configuration names it.
-    let is_new = |name: &str| base.tensors().iter().all(|tensor| tensor.name != name);
-    let new = adapter.saved.iter().filter(|saved| is_new(&saved.name));
+    let new = adapter.saved.iter().filter(|saved| base.find(&saved.name).is_none());
     adapter.config.modules_to_save = new.map(|saved| module_of(&saved.name).to_string()).collect();
     let architecture = base.config.as_ref().and_then(|config| config.architecture()).unwrap_or_default();
     let tasks = [

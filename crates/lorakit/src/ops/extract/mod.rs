@@ -28,6 +28,7 @@ pub use rule::Rule;
 
 use crate::adapter::{Adapter, Base, Finding};
 use crate::fit::{self, BaseView, FitOptions};
+use crate::memory::Shelf;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, writable};
 use crate::plan::{Progress, go_on, pool};
@@ -156,16 +157,18 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
         dtype: None,
         reader: reader.clone(),
     };
+    go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;
     let mut adapter = Adapter::of("peft", &options.tuned, tuned.checkpoint());
     // What the place refuses, before anything is computed.
     AdapterOutput::new(adapter.clone(), Some(Base::of(&base)), &destination)?;
 
     let jobs = jobs(&pairs);
+    let shelf = Shelf::beside(&options.output);
     let done = pool(options.threads)?.install(|| {
         let each = jobs.par_iter().map(|job| {
             go_on(progress, "anything was written")?;
-            let done = job.run(options)?;
+            let done = job.run(options, &shelf)?;
             progress.advance(job.bytes());
             Ok(done)
         });
@@ -189,6 +192,7 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     }
     let reached: HashSet<&str> =
         done.iter().filter(|d| d.module.is_some()).map(|d| d.tensor).chain(saved).collect();
+    go_on(progress, "anything was written")?;
     fits(&base, &adapter, &reached)?;
     let output = AdapterOutput::new(adapter, Some(Base::of(&base)), &destination)?;
     Ok(Extract { output, changes, same, notes })

@@ -64,7 +64,7 @@ impl Folder {
     fn merge(&self) {
         let options =
             MergeOptions::new(&self.path("base"), vec![(self.path("adapter"), 1.0)], &self.path("tuned"));
-        merge::plan(&options).unwrap().run(1, &Silent).unwrap();
+        merge::plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
     }
 
     fn options(&self, rule: Rule) -> ExtractOptions {
@@ -252,7 +252,7 @@ fn stacked_experts() {
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
     let merge =
         MergeOptions::new(&folder.path("base"), vec![(folder.path("out"), 1.0)], &folder.path("again"));
-    merge::plan(&merge).unwrap().run(1, &Silent).unwrap();
+    merge::plan(&merge, &Silent).unwrap().run(1, &Silent).unwrap();
     let again = Model::open(&folder.path("again"), &Reader::default()).unwrap();
     for (i, name) in names.iter().enumerate() {
         let found = again.refs().find(|t| t.info().name == *name).unwrap().values().unwrap();

@@ -7,12 +7,13 @@ use lorakit_tensor::Reader;
 use serde_json::Value;
 
 use super::{
-    DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, grid,
-    spectrum, target, values,
+    DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, go_on,
+    grid, spectrum, target, values,
 };
 use crate::Result;
 use crate::adapter::{Adapter, Base, Finding, Module, Scaling, Severity};
 use crate::ops::convert::adapter::copies;
+use crate::plan::Progress;
 
 /// An adapter, described and audited.
 #[derive(Debug, Clone)]
@@ -161,23 +162,25 @@ pub(super) fn report(
     base: Option<&Base>,
     options: &InspectOptions,
     reader: &Reader,
+    progress: &dyn Progress,
 ) -> Result<AdapterReport> {
+    go_on(progress)?;
     let source = adapter.source();
     let config = &adapter.config;
     let mut modules = describe(&adapter.modules);
     let mut findings = audit::headers(adapter, &modules);
     let norms = options.norms || options.spectrum || options.base.is_some();
     if norms {
-        findings.extend(values::read(adapter, &mut modules)?);
+        findings.extend(values::read(adapter, &mut modules, progress)?);
     }
     if options.spectrum {
-        spectrum::read(adapter, &mut modules)?;
+        spectrum::read(adapter, &mut modules, progress)?;
     }
     let mut fit = None;
     let mut layers = None;
     match &options.base {
         Some(base) => {
-            let compared = compare::with_base(adapter, base, reader, &mut modules)?;
+            let compared = compare::with_base(adapter, base, reader, &mut modules, progress)?;
             findings.extend(compared.findings);
             layers = compared.layers;
             fit = Some(compared.fit);

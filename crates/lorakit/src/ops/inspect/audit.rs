@@ -1,5 +1,7 @@
 //! What headers and configuration say about an adapter.
 
+use std::collections::{BTreeSet, HashSet};
+
 use super::ModuleReport;
 use crate::adapter::{Adapter, Finding, Module, ModuleKind, Severity, is_local_path};
 use crate::fit::{is_embedding, is_head};
@@ -189,22 +191,37 @@ fn configuration(adapter: &Adapter) -> Vec<Finding> {
     let plain = |name: &&String| {
         name.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c)) && *name != "all-linear"
     };
-    let is_at = |path: &str, name: &str| {
-        path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    let absent = |name: &&String| {
-        let modules = || adapter.modules.iter().map(|m| m.path.replace(".base_layer", ""));
-        !modules().any(|path| is_at(&path, name))
-            && !adapter.tensors().iter().any(|t| t.name.contains(&format!(".{name}.")))
-    };
-    let targets: Vec<String> =
-        config.target_modules.iter().filter(plain).filter(absent).map(|n| format!("`{n}`")).collect();
+    let names = config.target_modules.iter().filter(plain).map(String::as_str);
+    let targets: Vec<String> = absent(adapter, names).map(|name| format!("`{name}`")).collect();
     if !targets.is_empty() {
         let message =
             format!("`target_modules` names {}, for which there are no tensors", targets.join(", "));
         findings.push(whole(Severity::Warning, "target-without-tensors", message));
     }
     findings
+}
+
+/// Those of `names` that no module's path ends in, and that are inside of no tensor's name.
+fn absent<'a>(adapter: &Adapter, names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    let paths: Vec<String> = adapter.modules.iter().map(|m| m.path.replace(".base_layer", "")).collect();
+    let ends: HashSet<&str> = paths.iter().flat_map(|path| after_dots(path).chain([path.as_str()])).collect();
+    let names: Vec<&str> = names.filter(|name| !ends.contains(name)).collect();
+    let mut left: HashSet<&str> = names.iter().copied().collect();
+    let lengths: BTreeSet<usize> = names.iter().map(|name| name.matches('.').count()).collect();
+    for info in adapter.tensors().iter().take_while(|_| !lengths.is_empty()) {
+        for rest in after_dots(&info.name) {
+            let ends = rest.match_indices('.').map(|(dot, _)| &rest[..dot]).enumerate();
+            for (_, inside) in ends.filter(|(dots, _)| lengths.contains(dots)) {
+                left.remove(inside);
+            }
+        }
+    }
+    names.into_iter().filter(move |name| left.contains(name))
+}
+
+/// What is left of `name` after each of its dots.
+fn after_dots(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
 }
 
 /// Whole parameters.
@@ -233,9 +250,10 @@ fn saved(adapter: &Adapter) -> Vec<Finding> {
         );
         findings.push(whole(Severity::Note, "modules-to-save", message));
     }
-    let there = |name: &str| {
-        adapter.saved.iter().any(|s| s.name.split('.').any(|c| c == name) || s.name.contains(name))
-    };
+    // Most are a path, or the last name of one; others may be any part of a name.
+    let known: HashSet<&str> =
+        adapter.saved.iter().filter_map(|s| s.name.rsplit_once('.')).map(|(path, _)| path).collect();
+    let there = |name: &str| known.contains(name) || adapter.saved.iter().any(|s| s.name.contains(name));
     for name in listed.iter().filter(|name| !there(name)) {
         let message = format!("`modules_to_save` names `{name}`, and the file does not have it");
         findings.push(whole(Severity::Warning, "saved-missing", message));

@@ -9,9 +9,10 @@ use rayon::prelude::*;
 use lorakit_tensor::{DType, Reader};
 
 use super::norm::norm_sq;
-use super::{FitReport, ModuleReport};
+use super::{FitReport, ModuleReport, go_on};
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::plan::Progress;
 use crate::tensor_ref::first_bad;
 use crate::{ErrorKind, Model, Result, TensorRef};
 
@@ -29,7 +30,9 @@ pub(super) fn with_base(
     path: &Path,
     reader: &Reader,
     reports: &mut [ModuleReport],
+    progress: &dyn Progress,
 ) -> Result<Compared> {
+    go_on(progress)?;
     let base = Model::open_as_hf(path, reader, None)?;
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let depth = |name: &&str| base.config.as_ref()?.number(name);
@@ -68,7 +71,7 @@ pub(super) fn with_base(
     changed.dedup();
     fit.changed = changed.len();
     findings.extend(tied(&base, &view, adapter, &edits)?);
-    findings.extend(read_targets(&base, adapter, &edits, reports, &mut fit)?);
+    findings.extend(read_targets(&base, adapter, &edits, reports, &mut fit, progress)?);
     Ok(Compared { fit, findings, layers })
 }
 
@@ -123,7 +126,8 @@ fn targets<'a>(base: &Model, places: &HashMap<&str, usize>, edits: &'a [Edit]) -
 
 impl Target<'_> {
     /// Looks at every value once.
-    fn look(&self) -> Result<Looked> {
+    fn look(&self, progress: &dyn Progress) -> Result<Looked> {
+        go_on(progress)?;
         let (mut at, mut sums) = (0, vec![0.0; self.ranges.len()]);
         let (mut first, mut count) = (None, 0);
         let read = self.weight.for_each_piece(|values| {
@@ -154,6 +158,7 @@ fn read_targets(
     edits: &[Edit],
     reports: &mut [ModuleReport],
     fit: &mut FitReport,
+    progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
     let places: HashMap<&str, usize> =
         adapter.modules.iter().enumerate().map(|(i, module)| (module.path.as_str(), i)).collect();
@@ -164,7 +169,7 @@ fn read_targets(
     }
     reports.iter_mut().for_each(|report| report.targets.dedup());
     let targets = targets(base, &places, edits);
-    let looked = targets.par_iter().map(Target::look).collect::<Result<Vec<_>>>()?;
+    let looked = targets.par_iter().map(|target| target.look(progress)).collect::<Result<Vec<_>>>()?;
     let mut findings = Vec::new();
     let mut squares = vec![0.0; reports.len()];
     let mut opaque: BTreeSet<usize> = BTreeSet::new();

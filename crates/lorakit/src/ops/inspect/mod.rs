@@ -26,6 +26,7 @@ pub use spectrum::{Spectrum, uniform_rank};
 pub use target::{Runtime, TargetReport, Verdict};
 
 use crate::adapter::{Adapter, Base, Files, Finding, Severity, format};
+use crate::plan::Progress;
 use crate::{Error, ErrorKind, Result};
 
 /// What to look at.
@@ -71,14 +72,15 @@ pub struct DTypeCount {
 /// errors.
 ///
 /// # Errors
-/// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model with a runtime to ask.
-pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
+/// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model with a runtime to ask;
+/// [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -> Result<Inspection> {
     let reader = &Reader::new(options.mode);
     if is_adapter(path, reader)? {
         let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
         let adapter = Adapter::open(path, reader, base.as_ref())?;
         let pool = crate::plan::pool(options.threads)?;
-        let report = pool.install(|| adapter::report(&adapter, base.as_ref(), options, reader))?;
+        let report = pool.install(|| adapter::report(&adapter, base.as_ref(), options, reader, progress))?;
         reader.check_unchanged()?;
         return Ok(Inspection::Adapter(Box::new(report)));
     }
@@ -88,6 +90,11 @@ pub fn inspect(path: &Path, options: &InspectOptions) -> Result<Inspection> {
         return Err(Error::new(ErrorKind::NoAdapter, message).at(path));
     }
     Ok(Inspection::Model(Box::new(model::report(path, reader)?)))
+}
+
+/// Stops where the caller wants to.
+fn go_on(progress: &dyn Progress) -> Result<()> {
+    crate::plan::go_on(progress, "everything was looked at")
 }
 
 /// What headers and configuration make doubtful, for operations that go on nevertheless.

@@ -3,9 +3,10 @@
 use lorakit_linalg::{product_singular_values, rank};
 use rayon::prelude::*;
 
-use super::ModuleReport;
+use super::{ModuleReport, go_on};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module};
+use crate::plan::Progress;
 use crate::{ErrorKind, Result};
 
 /// Directions weaker than this, relative to the strongest, do nothing that 16-bit weights could hold.
@@ -45,9 +46,10 @@ impl Spectrum {
 /// Enters the spectrum of every module in `reports`, but for packed experts and factors that hold no numbers.
 ///
 /// # Errors
-/// If factors cannot be read, or a decomposition does not converge.
-pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport]) -> Result<()> {
+/// If factors cannot be read, or a decomposition does not converge; [`ErrorKind::Interrupted`].
+pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport], progress: &dyn Progress) -> Result<()> {
     adapter.modules.par_iter().zip(reports).try_for_each(|(module, report)| {
+        go_on(progress)?;
         report.spectrum = of_module(module)?;
         Ok(())
     })

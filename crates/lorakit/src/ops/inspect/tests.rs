@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::adapter::{Finding, Severity};
+use crate::plan::Silent;
 
 type Tensor = (String, Vec<usize>, Vec<f32>);
 
@@ -43,7 +44,7 @@ fn config() -> Value {
 }
 
 fn look(path: &Path, norms: bool, base: Option<PathBuf>) -> AdapterReport {
-    match inspect(path, &InspectOptions { norms, base, ..InspectOptions::default() }).unwrap() {
+    match inspect(path, &InspectOptions { norms, base, ..InspectOptions::default() }, &Silent).unwrap() {
         Inspection::Adapter(report) => *report,
         Inspection::Model(report) => panic!("{report:?}"),
     }
@@ -147,15 +148,17 @@ fn content_tells_adapters_from_models() {
         &[weight],
     );
     for path in [model.path().to_path_buf(), model.path().join("model.safetensors")] {
-        let Inspection::Model(report) = inspect(&path, &InspectOptions::default()).unwrap() else { panic!() };
+        let Inspection::Model(report) = inspect(&path, &InspectOptions::default(), &Silent).unwrap() else {
+            panic!()
+        };
         assert_eq!(
             (report.architecture.as_deref(), report.parameters, report.tied),
             (Some("X"), 4, Some(true))
         );
     }
     let nothing = tempfile::tempdir().unwrap();
-    let error = inspect(nothing.path(), &InspectOptions::default()).unwrap_err();
+    let error = inspect(nothing.path(), &InspectOptions::default(), &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoAdapter);
-    let missing = inspect(&nothing.path().join("x"), &InspectOptions::default()).unwrap_err();
+    let missing = inspect(&nothing.path().join("x"), &InspectOptions::default(), &Silent).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::File(lorakit_tensor::ErrorKind::NotFound));
 }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 
-use super::ModuleReport;
 use super::norm::product_norm_sq;
+use super::{ModuleReport, go_on};
 use crate::adapter::{Adapter, Finding, Module, Severity};
+use crate::plan::Progress;
 use crate::{ErrorKind, Result, TensorRef};
 
 /// What one pass over a tensor finds.
@@ -20,10 +21,17 @@ enum State {
 }
 
 /// Reads every value once for the audit, and the factors again for the norms, which it enters in `reports`.
-pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport]) -> Result<Vec<Finding>> {
+pub(super) fn read(
+    adapter: &Adapter,
+    reports: &mut [ModuleReport],
+    progress: &dyn Progress,
+) -> Result<Vec<Finding>> {
     let states = (0..adapter.tensors().len())
         .into_par_iter()
-        .map(|index| state(&adapter.tensor(index)))
+        .map(|index| {
+            go_on(progress)?;
+            state(&adapter.tensor(index))
+        })
         .collect::<Result<Vec<State>>>()?;
     let mut findings = Vec::new();
     let (mut zero, mut bad) = (HashSet::new(), HashSet::new());
@@ -53,6 +61,7 @@ pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport]) -> Result<Ve
     }
     let expert_major = adapter.config.moe_b_layout.as_deref() == Some("expert_major");
     adapter.modules.par_iter().zip(reports).try_for_each(|(module, report)| {
+        go_on(progress)?;
         if !is(&bad, &module.a) && !is(&bad, &module.b) {
             report.norm = delta_norm(module, report, expert_major)?;
         }

@@ -1,6 +1,7 @@
 //! The files that travel along: configuration, tokenizer, templates, licences.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, Reader};
 use serde_json::Value;
@@ -8,7 +9,7 @@ use serde_json::Value;
 use super::tied::Untied;
 use crate::adapter::{Adapter, Finding, Severity};
 use crate::model::torch_name;
-use crate::ops::travel::{TOKENIZER, set_config, side_files_of, travelling};
+use crate::ops::travel::{TOKENIZER, doubts, set_config, side_files_of, travelling};
 use crate::plan::{Content, OutputTensor, SideFile};
 use crate::{Model, Result};
 
@@ -34,6 +35,7 @@ pub(super) fn side_files(
             set_config(&mut files, &json);
         }
     }
+    notes.extend(doubts(&files, base.reader())?);
     Ok(side_files_of(files))
 }
 
@@ -53,10 +55,11 @@ fn take_tokenizer(
     adapters: &[(Adapter, f64)],
     grown: Option<usize>,
     reader: &Reader,
-    files: &mut BTreeMap<String, Content>,
+    files: &mut BTreeMap<PathBuf, Content>,
     notes: &mut Vec<Finding>,
 ) -> Result<()> {
-    let base_has_one = files.contains_key("tokenizer.json") || files.contains_key("tokenizer.model");
+    let base_has_one =
+        ["tokenizer.json", "tokenizer.model"].iter().any(|name| files.contains_key(Path::new(name)));
     for (adapter, _) in adapters {
         let mut own = Vec::new();
         for name in TOKENIZER {
@@ -70,7 +73,7 @@ fn take_tokenizer(
         let subject = adapter.path.display().to_string();
         let message = if grown.is_some() || !base_has_one {
             for name in &own {
-                files.insert((*name).to_string(), Content::CopyOf(adapter.folder().join(name)));
+                files.insert(name.into(), Content::CopyOf(adapter.folder().join(name)));
             }
             format!(
                 "its tokenizer is used ({}), because {}",

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::adapter::Adapter;
 use crate::fit::{Change, Edit};
-use crate::plan::{Dora, LowRank, ReplacedRows};
+use crate::plan::{Dora, LowRank, Progress, ReplacedRows, go_on};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// Everything that happens to one output tensor.
@@ -59,8 +59,10 @@ impl Groups {
         adapter: &Adapter,
         weight: f64,
         edits: Vec<Edit>,
+        progress: &dyn Progress,
     ) -> Result<()> {
         for edit in edits {
+            go_on(progress, "anything was written")?;
             let group = self.map.entry(edit.target.clone()).or_default();
             group.base = edit.base;
             let conflict = |what: &str, others: &[PathBuf]| {
@@ -107,8 +109,9 @@ impl Groups {
                     }
                 }
                 Change::Rows(tensor, rows) => {
-                    let taken = group.rows.iter().flat_map(|r| &r.rows);
-                    if let Some(row) = taken.into_iter().find(|row| rows.contains(row)) {
+                    let new: HashSet<usize> = rows.iter().copied().collect();
+                    let mut taken = group.rows.iter().flat_map(|r| &r.rows);
+                    if let Some(row) = taken.find(|row| new.contains(row)) {
                         return Err(conflict(&format!("row {row} would be replaced"), &group.replaced_by));
                     }
                     group.rows.push(ReplacedRows { tensor, rows });

@@ -24,7 +24,7 @@ use super::inspect;
 use super::quantize::{Chosen, Quantization};
 use crate::adapter::{Adapter, Base, Finding, Severity, repeated};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
-use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding};
+use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding, go_on};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 use group::{Group, Groups};
 use output::Output;
@@ -140,14 +140,15 @@ pub struct MergedAdapter {
 /// Opens everything, finds each tensor's home and plans the output.
 ///
 /// # Errors
-/// Every refusal of a merge: see [`ErrorKind`].
-pub fn plan(options: &MergeOptions) -> Result<Merge> {
-    let sums = sums(options, &Reader::new(options.mode))?;
+/// Every refusal of a merge: see [`ErrorKind`]; [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
+    let sums = sums(options, &Reader::new(options.mode), progress)?;
     let options = &MergeOptions { dtype: sums.dtype, ..options.clone() };
     let Sums { base, adapters, tensors, added, edited, replaced, untied, mut notes, .. } = sums;
     let digests = FileDigest::of_files(base.checkpoint());
-    let record = provenance::record(&adapters, options, &digests)?;
+    let record = provenance::record(&adapters, options, &digests, progress)?;
     let output = output::of(&base, &adapters, tensors, &untied, options, record, &mut notes)?;
+    stop_if_asked(progress)?;
     for name in &added {
         let class = base.config.as_ref().and_then(|c| c.architecture()).unwrap_or("the base's class");
         let message = format!(
@@ -216,8 +217,8 @@ pub(crate) struct Sums {
 /// Opens everything and finds each tensor's home.
 ///
 /// # Errors
-/// Every refusal of a merge that is not about the output.
-pub(crate) fn sums(options: &MergeOptions, reader: &Reader) -> Result<Sums> {
+/// Every refusal of a merge that is not about the output; [`ErrorKind::Interrupted`].
+pub(crate) fn sums(options: &MergeOptions, reader: &Reader, progress: &dyn Progress) -> Result<Sums> {
     let base = Model::open_as_hf(&options.base, reader, options.dtype)?;
     // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
     let to_gguf = matches!(options.quantization, Some(Quantization::Gguf { .. }));
@@ -229,6 +230,7 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader) -> Result<Sums> {
     let mut adapters = Vec::new();
     let known = Base::of(&base);
     for (path, weight) in &options.adapters {
+        stop_if_asked(progress)?;
         let adapter = Adapter::open(path, reader, Some(&known))?;
         refuse::unmergeable(&adapter, *weight, options.residual_base)?;
         adapter.check()?;
@@ -239,16 +241,17 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader) -> Result<Sums> {
     let view = BaseView::new(base.tensors(), base.config.as_ref());
     let mut groups = Groups::default();
     for (adapter, weight) in &adapters {
+        stop_if_asked(progress)?;
         let edits = fit::fit(&view, adapter, FitOptions { moe_layout: options.moe_layout })
             .map_err(|misfit| refuse::packed(&base).unwrap_or(misfit))?;
         if edits.is_empty() {
             let message = "holds nothing to merge: no low-rank factors and no saved tensors";
             return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
         }
-        groups.add(&base, adapter, *weight, edits)?;
+        groups.add(&base, adapter, *weight, edits, progress)?;
     }
     for (adapter, weight) in &adapters {
-        notes.extend(refuse::non_finite_or_untrained(adapter)?);
+        notes.extend(refuse::non_finite_or_untrained(adapter, progress)?);
         notes.extend(refuse::weighted_away(adapter, *weight));
         notes.extend(refuse::weighted_replacements(adapter, *weight));
     }
@@ -263,7 +266,7 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader) -> Result<Sums> {
     let edited = groups.iter().count();
     let replaced =
         groups.iter().filter(|(_, group)| group.replace.is_some() && group.only_replaces()).count();
-    let (tensors, added) = output_tensors(&base, groups, options)?;
+    let (tensors, added) = output_tensors(&base, groups, options, progress)?;
     notes.extend(untied.note.clone());
     if base.config.is_none() {
         let message =
@@ -274,15 +277,22 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader) -> Result<Sums> {
     Ok(Sums { base, adapters, tensors, added, edited, replaced, silent, notes, untied, dtype })
 }
 
+/// Stops where the caller wants to.
+fn stop_if_asked(progress: &dyn Progress) -> Result<()> {
+    go_on(progress, "anything was written")
+}
+
 /// Base tensors in file order, edited where a group says so, then the tensors that are new. Also returns the
 /// names of those that the base does not have under any name.
 fn output_tensors(
     base: &Model,
     mut groups: Groups,
     options: &MergeOptions,
+    progress: &dyn Progress,
 ) -> Result<(Vec<OutputTensor>, Vec<String>)> {
     let mut tensors = Vec::with_capacity(base.tensors().len() + 1);
     for (index, info) in base.tensors().iter().enumerate() {
+        stop_if_asked(progress)?;
         let tensor = base.tensor(index);
         let dtype = output_dtype(base.kept_dtype(index), options.dtype);
         tensors.push(match groups.take(&info.name) {
@@ -301,13 +311,13 @@ fn output_tensors(
 }
 
 fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Result<OutputTensor> {
-    let fallback = base.tensors().iter().position(|t| t.shape.len() > 1);
     // Whatever is in an adapter has been looked at.
     let replacement = group.replace.clone().map(TensorRef::known_finite);
     let Some(tensor) = replacement.or_else(|| Some(base.tensor(group.base?))) else {
         return Err(Error::new(ErrorKind::Unmatched, "has nothing to add to in the base model").tensor(&name));
     };
-    let kept = group.base.or(fallback).map_or(tensor.info().dtype, |index| base.kept_dtype(index));
+    let matrix = || base.tensors().iter().position(|t| t.shape.len() > 1);
+    let kept = group.base.or_else(matrix).map_or(tensor.info().dtype, |index| base.kept_dtype(index));
     let dtype = output_dtype(kept, options.dtype);
     let info = TensorInfo { name, dtype, shape: tensor.info().shape.clone() };
     let unchanged = group.terms.is_empty() && group.dora.is_none() && group.rows.is_empty();

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{MergeOptions, MergeRounding, Tied};
 use crate::Result;
 use crate::adapter::Adapter;
-use crate::plan::FileDigest;
+use crate::plan::{FileDigest, Progress, go_on};
 use lorakit_tensor::Storage;
 
 /// The key under which [`record`] stands in an output.
@@ -17,8 +17,9 @@ pub(super) fn record(
     adapters: &[(Adapter, f64)],
     options: &MergeOptions,
     base_digests: &[FileDigest],
+    progress: &dyn Progress,
 ) -> Result<String> {
-    let described = described(adapters)?;
+    let described = described(adapters, progress)?;
     let record = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "base": { "blake3": base_digests.iter().map(FileDigest::place).collect::<Vec<_>>() },
@@ -34,10 +35,13 @@ pub(super) fn record(
 }
 
 /// Which adapters, and how much of each, as JSON.
-pub(crate) fn described(adapters: &[(Adapter, f64)]) -> Result<Vec<Value>> {
+///
+/// # Errors
+/// If a file cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
+pub(crate) fn described(adapters: &[(Adapter, f64)], progress: &dyn Progress) -> Result<Vec<Value>> {
     let one = |(adapter, weight): &(Adapter, f64)| {
         Ok(json!({
-            "sha256": digests(adapter.source().files())?,
+            "sha256": digests(adapter.source().files(), progress)?,
             "weight": weight,
             "base_model": adapter.config.public_base_model(),
         }))
@@ -46,14 +50,15 @@ pub(crate) fn described(adapters: &[(Adapter, f64)]) -> Result<Vec<Value>> {
 }
 
 /// The SHA-256 of each file, in order.
-fn digests(files: &[Storage]) -> Result<Vec<String>> {
-    files.iter().map(digest).collect()
+fn digests(files: &[Storage], progress: &dyn Progress) -> Result<Vec<String>> {
+    files.iter().map(|file| digest(file, progress)).collect()
 }
 
-fn digest(file: &Storage) -> Result<String> {
+fn digest(file: &Storage, progress: &dyn Progress) -> Result<String> {
     const PIECE: u64 = 4 << 20;
     let mut hash = Sha256::new();
     for start in (0..file.len()).step_by(PIECE as usize) {
+        go_on(progress, "anything was written")?;
         hash.update(file.read(start, (file.len() - start).min(PIECE) as usize)?);
     }
     Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())

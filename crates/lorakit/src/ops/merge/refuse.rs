@@ -9,7 +9,7 @@ use lorakit_tensor::{DType, TensorSource};
 
 use super::group::Groups;
 use crate::adapter::{Adapter, Finding, Severity};
-use crate::plan::{TensorRetention, by_type, overall};
+use crate::plan::{Progress, TensorRetention, by_type, go_on, overall};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
@@ -53,10 +53,11 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
 }
 
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
-pub(super) fn non_finite_or_untrained(adapter: &Adapter) -> Result<Vec<Finding>> {
+pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress) -> Result<Vec<Finding>> {
     let all_zero = (0..adapter.tensors().len())
         .into_par_iter()
         .map(|index| {
+            go_on(progress, "anything was written")?;
             let tensor = adapter.tensor(index);
             let scan = tensor.scan()?;
             match scan.first_bad {

@@ -130,18 +130,18 @@ impl AdapterOutput {
     /// then.
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
         let written = self.plan.write(threads, progress)?;
-        let errors = pool(threads)?.install(|| self.verify(written.path()))?;
+        let errors = pool(threads)?.install(|| self.verify(written.path(), progress))?;
         // Comparing has read every value of every tensor.
         let report = Report { unchecked: Unchecked::default(), ..written.publish()? };
         Ok(AdapterReport { report, errors })
     }
 
-    fn verify(&self, staged: &Path) -> Result<Vec<ModuleError>> {
+    fn verify(&self, staged: &Path, progress: &dyn Progress) -> Result<Vec<ModuleError>> {
         let files = Files::open(staged, &Reader::new(self.mode))?;
         let after = format::read(&files, self.base.as_ref())?.unpacked(self.base.as_ref())?;
         let before = self.adapter.clone().unpacked(self.base.as_ref())?;
         let place = |e: Error| e.at(self.plan.target().path());
         after.check().map_err(place)?;
-        verify::compare(&before, &after).map_err(place)
+        verify::compare(&before, &after, progress).map_err(place)
     }
 }

@@ -6,7 +6,8 @@ use lorakit_linalg::{difference_norm, product_norm};
 use rayon::prelude::*;
 
 use crate::adapter::factors::{Factors, of_linalg};
-use crate::adapter::{Adapter, Module, ModuleKind};
+use crate::adapter::{Adapter, Module, ModuleKind, Saved, TokenRows};
+use crate::plan::{Progress, go_on};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// How far a module of the output is from that of the input.
@@ -21,11 +22,17 @@ pub struct ModuleError {
 /// Compares two unpacked adapters module by module.
 ///
 /// # Errors
-/// [`ErrorKind::Verification`] if one has a delta that the other lacks; if values cannot be read.
-pub(crate) fn compare(before: &Adapter, after: &Adapter) -> Result<Vec<ModuleError>> {
+/// [`ErrorKind::Verification`] if one has a delta that the other lacks; if values cannot be read;
+/// [`ErrorKind::Interrupted`].
+pub(crate) fn compare(
+    before: &Adapter,
+    after: &Adapter,
+    progress: &dyn Progress,
+) -> Result<Vec<ModuleError>> {
     let mut by_path: HashMap<&str, &Module> = after.modules.iter().map(|m| (bare(&m.path), m)).collect();
     let pairs: Vec<_> = before.modules.iter().map(|m| (m, by_path.remove(bare(&m.path)))).collect();
     let errors = pairs.into_par_iter().map(|(module, other)| {
+        go_on(progress, "anything was published")?;
         let error = match other {
             Some(other) => distance(module, other)?,
             None if norm(module)? == 0.0 => 0.0,
@@ -38,6 +45,7 @@ pub(crate) fn compare(before: &Adapter, after: &Adapter) -> Result<Vec<ModuleErr
     let mut more: Vec<&Module> = by_path.into_values().collect();
     more.sort_by(|a, b| a.path.cmp(&b.path));
     for module in more {
+        go_on(progress, "anything was published")?;
         if norm(module)? != 0.0 {
             return Err(lost(
                 &module.path,
@@ -45,7 +53,7 @@ pub(crate) fn compare(before: &Adapter, after: &Adapter) -> Result<Vec<ModuleErr
             ));
         }
     }
-    same_tensors(before, after)?;
+    same_tensors(before, after, progress)?;
     Ok(errors)
 }
 
@@ -61,17 +69,22 @@ pub(crate) fn bare(path: &str) -> &str {
 }
 
 /// Whatever is saved whole must be there, value for value, and each value a number.
-fn same_tensors(before: &Adapter, after: &Adapter) -> Result<()> {
-    for saved in &before.saved {
-        let other = after.saved.iter().find(|other| bare(&other.name) == bare(&saved.name));
-        let other = other.ok_or_else(|| lost(&saved.name, "is not in the output"))?;
-        same(&saved.tensor, &other.tensor, &saved.name)?;
+fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> Result<()> {
+    // Of several with one name, the first.
+    let saved: HashMap<&str, &Saved> =
+        after.saved.iter().rev().map(|saved| (bare(&saved.name), saved)).collect();
+    let rows: HashMap<&str, &TokenRows> =
+        after.token_rows.iter().rev().map(|rows| (bare(&rows.path), rows)).collect();
+    for before in &before.saved {
+        go_on(progress, "anything was published")?;
+        let other = saved.get(bare(&before.name));
+        let other = other.ok_or_else(|| lost(&before.name, "is not in the output"))?;
+        same(&before.tensor, &other.tensor, &before.name)?;
     }
-    for rows in &before.token_rows {
-        let other = after.token_rows.iter().find(|other| bare(&other.path) == bare(&rows.path));
-        let other = other.filter(|other| other.rows == rows.rows);
-        let other = other.ok_or_else(|| lost(&rows.path, "has token rows that are not in the output"))?;
-        same(&rows.tensor, &other.tensor, &rows.path)?;
+    for before in &before.token_rows {
+        let other = rows.get(bare(&before.path)).filter(|other| other.rows == before.rows);
+        let other = other.ok_or_else(|| lost(&before.path, "has token rows that are not in the output"))?;
+        same(&before.tensor, &other.tensor, &before.path)?;
     }
     Ok(())
 }

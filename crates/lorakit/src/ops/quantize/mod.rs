@@ -20,9 +20,9 @@ pub(crate) use gguf::of_hugging_face;
 pub(crate) use metadata::QUANTIZATION_VERSION;
 pub(crate) use packed::apply as pack;
 
-use super::travel::{set_config, side_files_of, travelling};
+use super::travel::{doubts, set_config, side_files_of, travelling};
 use crate::adapter::Finding;
-use crate::plan::{Container, OutputTensor, Packer, Plan, Target};
+use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Target, go_on};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What a quantised model is written as.
@@ -82,16 +82,17 @@ pub struct Quantize {
 ///
 /// # Errors
 /// [`ErrorKind::Quantized`] for a source that is quantised already, unless that is accepted; [`ErrorKind::Mix`] for a
-/// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up.
-pub fn plan(options: &QuantizeOptions) -> Result<Quantize> {
+/// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up;
+/// [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn plan(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Quantize> {
     let reader = &Reader::new(options.mode);
     let mut notes = Vec::new();
     let (plan, chosen) = match &options.quantization {
         Quantization::Gguf { mix, imatrix } => {
             let imatrix = imatrix.as_deref().map(|path| Imatrix::open(path, reader)).transpose()?;
-            to_gguf(options, reader, mix, imatrix.as_ref(), &mut notes)?
+            to_gguf(options, reader, mix, imatrix.as_ref(), &mut notes, progress)?
         }
-        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing)?,
+        Quantization::Packed { packing, .. } => to_packed(options, reader, *packing, &mut notes, progress)?,
     };
     let plan = plan.checking_copies(options.check_finite)?;
     Ok(Quantize { plan, chosen, notes })
@@ -103,26 +104,36 @@ fn to_gguf(
     mix: &Mix,
     imatrix: Option<&Imatrix>,
     notes: &mut Vec<Finding>,
+    progress: &dyn Progress,
 ) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, true)?;
     let source = Model::open(&options.source, reader)?;
     // A GGUF file stays one, under its own names.
     let model = if source.is_gguf() { source } else { source.into_hf(None)? };
     refuse_quantized(&model, options.requantize)?;
+    go_on(progress, "anything was written")?;
     let tensors = model.refs().map(OutputTensor::copy).collect();
     let (metadata, tensors, chosen) = match model.is_gguf() {
         true => gguf::of_gguf(&model, tensors, mix, imatrix, notes)?,
         false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
     };
+    go_on(progress, "anything was written")?;
     let target = Target::File(options.output.clone());
     let plan = Plan::new(target, options.replace, reader, Container::Gguf(metadata), tensors, Vec::new())?;
     Ok((plan, chosen))
 }
 
-fn to_packed(options: &QuantizeOptions, reader: &Reader, packing: Packer) -> Result<(Plan, Vec<Chosen>)> {
+fn to_packed(
+    options: &QuantizeOptions,
+    reader: &Reader,
+    packing: Packer,
+    notes: &mut Vec<Finding>,
+    progress: &dyn Progress,
+) -> Result<(Plan, Vec<Chosen>)> {
     require_name(&options.output, false)?;
     let model = Model::open_as_hf(&options.source, reader, None)?;
     refuse_quantized(&model, options.requantize)?;
+    go_on(progress, "anything was written")?;
     let dtype = model.natural_dtype();
     let tensors = model.refs().map(|tensor| {
         let float = lorakit_quant::codec(tensor.info().dtype).is_some();
@@ -130,6 +141,7 @@ fn to_packed(options: &QuantizeOptions, reader: &Reader, packing: Packer) -> Res
         OutputTensor::cast(tensor, dtype)
     });
     let packed = packed::apply(&model, tensors.collect(), packing, dtype, false)?;
+    go_on(progress, "anything was written")?;
     let mut files = travelling(&model)?;
     let Some(config) = &model.config else {
         let message = "has no `config.json`, which says that weights are packed and how";
@@ -138,6 +150,7 @@ fn to_packed(options: &QuantizeOptions, reader: &Reader, packing: Packer) -> Res
     let mut json = config.json.clone();
     json["quantization_config"] = packed.quantization_config();
     set_config(&mut files, &json);
+    notes.extend(doubts(&files, reader)?);
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());

@@ -40,7 +40,7 @@ pub(super) fn apply(
         .filter(|tensor| promote && tensor.edited())
         .filter_map(|tensor| experts_of(&tensor.info.name).map(str::to_string))
         .collect();
-    let stored = |name: String| model.stored().nth(model.checkpoint().find(&name)?);
+    let stored = |name: String| model.checkpoint().find(&name).map(|index| model.stored_tensor(index));
     let (mut written, mut chosen) = (Vec::new(), Vec::new());
     for tensor in tensors {
         let from = tensor.source_dtype().unwrap_or(tensor.info.dtype).name();

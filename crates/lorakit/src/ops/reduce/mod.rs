@@ -23,6 +23,7 @@ pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity, format};
+use crate::memory::Shelf;
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, writable_or_own};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
@@ -150,6 +151,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     if packed {
         adapter.config.raw.remove("target_parameters");
     }
+    go_on(progress, "anything was written")?;
     // Whatever the format or the place refuses, before anything is computed.
     let ones = vec![1; adapter.modules.len()];
     AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
@@ -162,12 +164,13 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
             true => Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?),
             false => None,
         };
+        let shelf = Shelf::beside(&options.output);
         let (ranks, level) = chosen.map_or((None, None), |(ranks, level)| (Some(ranks), Some(level)));
         let reduce = |(i, module): (usize, &mut Module)| {
             go_on(progress, "anything was written")?;
             let fixed = ranks.as_ref().and_then(|ranks| ranks.get(i)).copied();
             let bytes = module.a.info().byte_len() + module.b.info().byte_len();
-            let reduced = reduce_module(module, options, fixed)?;
+            let reduced = reduce_module(module, options, fixed, &shelf)?;
             progress.advance(bytes);
             Ok(reduced)
         };
@@ -224,7 +227,12 @@ fn shape(module: &Module) -> (usize, usize) {
 }
 
 /// Gives the module its new factors; one that keeps its rank keeps its bytes.
-fn reduce_module(module: &mut Module, options: &ReduceOptions, fixed: Option<usize>) -> Result<Reduced> {
+fn reduce_module(
+    module: &mut Module,
+    options: &ReduceOptions,
+    fixed: Option<usize>,
+    shelf: &Shelf,
+) -> Result<Reduced> {
     let (factors, from, shape) = (Factors::load(module)?, module.rank(), shape(module));
     let dtype = options.dtype.unwrap_or_else(|| module.dtype());
     let mut keeps = false;
@@ -234,7 +242,7 @@ fn reduce_module(module: &mut Module, options: &ReduceOptions, fixed: Option<usi
         keeps = rank >= from;
         rank
     };
-    let Truncated { module: small, energy, error, norm } = truncate(module, &factors, dtype, rank)?;
+    let Truncated { module: small, energy, error, norm } = truncate(module, &factors, (dtype, shelf), rank)?;
     let path = module.path.clone();
     if keeps {
         return Ok(Reduced { path, from, to: from, shape, energy: 1.0, error: 0.0, norm });
@@ -268,7 +276,7 @@ fn of_budget(
             let cost = |module: &Module| (shape(module).0 + shape(module).1) as u64;
             spend(&weigh(&cost), budget, "parameters")
         }
-        Rule::Size(bytes) => size::fit(adapter, base, to, &weigh, bytes),
+        Rule::Size(bytes) => size::fit(adapter, base, to, &weigh, bytes, progress),
         _ => Ok((Vec::new(), 0.0)),
     };
     chosen.map_err(|e| e.at(&options.source))

@@ -6,7 +6,7 @@ use super::rule::{Weighed, spend};
 use super::shape;
 use crate::adapter::{Adapter, Base, Module, Scaling};
 use crate::ops::publish_adapter::{AdapterOutput, Destination};
-use crate::plan::Content;
+use crate::plan::{Content, Progress, go_on};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// Weighs all modules, given what a unit of rank of one costs.
@@ -15,13 +15,14 @@ pub(super) type Weigh<'a> = &'a dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>;
 /// The ranks that keep most energy in files of at most `bytes`, all files together, and the level of the water.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if rank 1 everywhere takes more; what the format refuses.
+/// [`ErrorKind::Usage`] if rank 1 everywhere takes more; what the format refuses; [`ErrorKind::Interrupted`].
 pub(super) fn fit(
     adapter: &Adapter,
     base: Option<&Base>,
     to: &Destination<'_>,
     weigh: Weigh<'_>,
     bytes: u64,
+    progress: &dyn Progress,
 ) -> Result<(Vec<usize>, f64)> {
     let least = of_files(adapter, &vec![1; adapter.modules.len()], base, to)?;
     if least > bytes {
@@ -36,6 +37,7 @@ pub(super) fn fit(
     // taken off for each byte doubles, because ranks change by steps of many.
     let (mut budget, mut factor) = (bytes, 1u64);
     while let Ok((ranks, level)) = spend(&modules, budget, "bytes") {
+        go_on(progress, "anything was written")?;
         let total = of_files(adapter, &ranks, base, to)?;
         if total <= bytes {
             return Ok((ranks, level));
@@ -62,8 +64,7 @@ fn of_files(adapter: &Adapter, ranks: &[usize], base: Option<&Base>, to: &Destin
 /// [`ErrorKind::Unsupported`] for a dtype that single values cannot be encoded to.
 pub(super) fn with_ranks(adapter: &Adapter, ranks: &[usize], dtype: Option<DType>) -> Result<Adapter> {
     let zeros = |like: &TensorRef, dtype: DType, shape: Vec<usize>| {
-        let values = vec![0.0; shape.iter().product()];
-        TensorRef::in_memory(&like.info().name, like.path(), dtype, shape, &values)
+        TensorRef::of_zeros(&like.info().name, like.path(), dtype, shape)
     };
     let sized = |(module, &rank): (&Module, &usize)| {
         if rank >= module.rank() {

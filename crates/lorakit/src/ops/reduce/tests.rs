@@ -27,6 +27,10 @@ fn options(name: &str, rule: Rule) -> ReduceOptions {
     }
 }
 
+fn shelf() -> Shelf {
+    Shelf::beside(std::path::Path::new("made"))
+}
+
 fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
     let tensor = |name: &str, rows: usize, cols: usize, seed: u64| {
         let values: Vec<f32> = gaussian(rows, cols, seed).iter().map(|v| *v as f32).collect();
@@ -51,7 +55,7 @@ proptest! {
     fn the_error_is_the_tail(rows in 1usize..20, cols in 1usize..20, rank in 1usize..9, to in 1usize..9, seed: u64) {
         let before = module(rows, cols, rank, seed);
         let mut after = before.clone();
-        let reduced = reduce_module(&mut after, &options("", Rule::Rank(to)), None).unwrap();
+        let reduced = reduce_module(&mut after, &options("", Rule::Rank(to)), None, &shelf()).unwrap();
         let whole = delta(&before);
         let s = lorakit_linalg::singular_values(whole.view()).unwrap();
         let tail = s.iter().skip(to).map(|s| s * s).sum::<f64>().sqrt();
@@ -67,7 +71,7 @@ proptest! {
     fn rules_keep_what_they_promise(seed: u64, share in 0.05f64..0.99) {
         let before = module(16, 12, 8, seed);
         for rule in [Rule::Energy(share), Rule::MaxError((1.0 - share).sqrt())] {
-            let reduced = reduce_module(&mut before.clone(), &options("", rule), None).unwrap();
+            let reduced = reduce_module(&mut before.clone(), &options("", rule), None, &shelf()).unwrap();
             prop_assert!(reduced.energy >= share - 1e-9, "{:?} {}", rule, reduced.energy);
             prop_assert!(reduced.error <= (1.0 - share).sqrt() + 1e-6);
         }
@@ -79,7 +83,7 @@ fn rounding_to_sixteen_bits_is_part_of_the_error() {
     let before = module(60, 50, 6, 1);
     let mut after = before.clone();
     let options = ReduceOptions { dtype: Some(DType::BF16), ..options("", Rule::Rank(5)) };
-    let reduced = reduce_module(&mut after, &options, None).unwrap();
+    let reduced = reduce_module(&mut after, &options, None, &shelf()).unwrap();
     let whole = delta(&before);
     let off = norm(&(delta(&after) - &whole)) / norm(&whole);
     assert!((reduced.error / off - 1.0).abs() < 1e-4, "{} {off}", reduced.error);
@@ -90,7 +94,7 @@ fn rounding_to_sixteen_bits_is_part_of_the_error() {
 fn modules_that_keep_their_rank_keep_their_bytes() {
     let before = module(20, 10, 4, 3);
     let mut after = before.clone();
-    let reduced = reduce_module(&mut after, &options("", Rule::Rank(4)), None).unwrap();
+    let reduced = reduce_module(&mut after, &options("", Rule::Rank(4)), None, &shelf()).unwrap();
     assert!(after.a.same_values(&before.a).unwrap() && after.b.same_values(&before.b).unwrap());
     assert_eq!((reduced.energy, reduced.error, after.scaling), (1.0, 0.0, before.scaling));
 }

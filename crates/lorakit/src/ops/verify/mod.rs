@@ -9,6 +9,7 @@ mod pair;
 mod state;
 mod verdict;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{ReadMode, Reader};
@@ -89,21 +90,19 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
         residual_base: options.residual_base,
         ..MergeOptions::new(&options.base, options.adapters.clone(), Path::new(""))
     };
-    let mut sums = merge::sums(&merge, reader)?;
+    let mut sums = merge::sums(&merge, reader, progress)?;
     let merged_view = BaseView::new(merged.tensors(), merged.config.as_ref());
     // PEFT keeps one tensor where a merge of ours makes two.
     let kept_one = merged_view.tied() && merged_view.head().is_none();
     let stored = sums.base.tensors().iter().any(|t| is_head(&t.name));
     if kept_one && !stored && sums.tensors.iter().any(|t| is_head(&t.info.name)) {
         merge.tied = Tied::Share;
-        sums = merge::sums(&merge, reader)?;
+        sums = merge::sums(&merge, reader, progress)?;
     }
     let tied_to = merged_view.embedding().filter(|_| kept_one);
-    let find = |name: &str| {
-        let found = merged.tensors().iter().position(|t| t.name == name);
-        found.or(tied_to.filter(|_| is_head(name)))
-    };
+    let find = |name: &str| merged.find(name).or(tied_to.filter(|_| is_head(name)));
     let pairs = sums.tensors.iter().map(|tensor| {
+        go_on(progress)?;
         let index = find(&tensor.info.name);
         index.map(|index| Pair::new(&sums, tensor, &merged, index)).transpose()
     });
@@ -130,10 +129,13 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     };
     let mut seen: Vec<Seen> = found.iter().map(seen).collect();
     let mut tensors: Vec<Verified> = found.into_iter().map(|(verified, _)| verified).collect();
+    let known: HashSet<&str> = sums.tensors.iter().map(|t| t.info.name.as_str()).collect();
     for info in merged.tensors() {
-        let known = sums.tensors.iter().any(|t| t.info.name == info.name);
+        go_on(progress)?;
         // A copy of a tied embedding adds nothing.
-        if known || is_head(&info.name) && copy_of_embedding(&merged_view, &merged, &info.name)? {
+        if known.contains(info.name.as_str())
+            || is_head(&info.name) && copy_of_embedding(&merged_view, &merged, &info.name)?
+        {
             continue;
         }
         tensors.push(Verified::without(&info.name, State::Extra));
@@ -229,7 +231,6 @@ fn is_head(name: &str) -> bool {
 }
 
 fn copy_of_embedding(view: &BaseView<'_>, merged: &Model, name: &str) -> Result<bool> {
-    let head = merged.tensors().iter().position(|t| t.name == name);
-    let (Some(embedding), Some(head)) = (view.embedding(), head) else { return Ok(false) };
+    let (Some(embedding), Some(head)) = (view.embedding(), merged.find(name)) else { return Ok(false) };
     merged.tensor(embedding).same_values(&merged.tensor(head))
 }

@@ -50,7 +50,7 @@ impl<'a> Pair<'a> {
                 return Err(Error::new(ErrorKind::Unsupported, "is not a sum").tensor(name));
             }
         };
-        let base = sums.base.tensors().iter().position(|t| t.name == *name).map(|i| sums.base.tensor(i));
+        let base = sums.base.find(name).map(|i| sums.base.tensor(i));
         let replaced = base.filter(|base| !std::ptr::eq(base.info(), compute.base.info()));
         let touched = compute.edits() || replaced.is_some() || sums.silent.contains(name);
         // Rows of a replacement may be more than the base has; nothing is left of the base's then.

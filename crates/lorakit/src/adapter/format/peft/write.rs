@@ -1,6 +1,6 @@
 //! Writing a PEFT folder.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -21,10 +21,11 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         tensors.extend(of_module(module, &name, options));
         mapped.push(Mapped { module: module.path.clone(), name, how: Vec::new() });
     }
+    let paths: HashSet<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
     for saved in &adapter.saved {
         // Beside factors, the layer's own parameters are a level deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
-        let name = match adapter.modules.iter().any(|module| module.path == path) {
+        let name = match paths.contains(path) {
             true => format!("base_model.model.{path}.base_layer.{leaf}"),
             false => format!("base_model.model.{}", saved.name),
         };
@@ -222,10 +223,10 @@ fn names_of<'a>(paths: impl Iterator<Item = &'a str> + Clone, options: &DraftOpt
 /// What is saved whole, but for biases, where the configuration says that these are.
 fn saved_modules(adapter: &Adapter, options: &DraftOptions<'_>) -> Value {
     let biases = adapter.config.raw.get("bias").and_then(Value::as_str).is_some_and(|bias| bias != "none");
-    let saved = |name: &str| adapter.saved.iter().any(|saved| saved.name == name);
+    let names: HashSet<&str> = adapter.saved.iter().map(|saved| saved.name.as_str()).collect();
     let paths = adapter.saved.iter().filter_map(|s| {
         let (path, leaf) = s.name.rsplit_once('.').unwrap_or((&s.name, ""));
-        let own = biases && leaf == "bias" && !saved(&format!("{path}.weight"));
+        let own = biases && leaf == "bias" && !names.contains(format!("{path}.weight").as_str());
         (!own).then_some(path)
     });
     let names = names_of(paths, options);

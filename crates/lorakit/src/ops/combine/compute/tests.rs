@@ -42,7 +42,8 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
 fn combined(options: &CombineOptions, parts: &[(Module, f64)]) -> Computed {
     let rank = options.rank.unwrap_or_else(|| parts.iter().map(|(m, _)| m.rank()).max().unwrap());
     let weights = parts.iter().map(|(_, weight)| *weight).collect();
-    let computation = Computation { options, method: options.method, weights, rank, inflation: 1.0 };
+    let shelf = Shelf::beside(&options.output);
+    let computation = Computation { options, method: options.method, weights, rank, inflation: 1.0, shelf };
     let parts = parts.iter().enumerate().map(|(i, (module, _))| (i, module.clone())).collect();
     computation.of_module(&Aligned { parts }).unwrap()
 }
@@ -119,7 +120,11 @@ fn a_sum_that_sixteen_bits_hold_stays_in_them() {
     let half = |seed| {
         let own = module(8, 6, 2, seed);
         let Factors { scale, b, a } = Factors::load(&own).unwrap();
-        Module { scaling: Scaling::Fixed(1.0), ..own.with_factors(scale, &b, &a, DType::BF16).unwrap() }
+        let shelf = Shelf::beside(Path::new("made"));
+        Module {
+            scaling: Scaling::Fixed(1.0),
+            ..own.with_factors(scale, &b, &a, DType::BF16, &shelf).unwrap()
+        }
     };
     let options = options(Method::Cat, None, None);
     let exact = combined(&options, &[(half(1), 0.5), (half(2), -2.0)]);

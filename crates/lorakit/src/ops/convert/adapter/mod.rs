@@ -2,6 +2,7 @@
 
 pub(crate) mod copies;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode, Reader};
@@ -9,11 +10,12 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 use crate::adapter::format;
 use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity};
 use crate::fit::{self, BaseView, FitOptions};
+use crate::memory::Shelf;
 pub use crate::ops::approximate::{Approximated, overall_error};
 pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
 use crate::ops::publish_adapter::{Destination, writable};
 use crate::ops::{approximate, inspect};
-use crate::plan::{Progress, pool};
+use crate::plan::{Progress, go_on, pool};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What to convert, and how.
@@ -94,13 +96,15 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse_empty(&read)?;
+    go_on(progress, "anything was written")?;
     // The adapter of another model would be converted by that model's heads and names.
     if let Some(base) = base.as_ref().filter(|base| !base.tensors.is_empty()) {
         fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
     }
     let from = read.format;
-    let doubts =
-        inspect::doubts(&read).into_iter().filter(|doubt| !read.findings.contains(doubt)).collect::<Vec<_>>();
+    let doubts = inspect::doubts(&read);
+    let known: HashSet<&Finding> = read.findings.iter().collect();
+    let doubts: Vec<Finding> = doubts.into_iter().filter(|doubt| !known.contains(doubt)).collect();
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated =
         pool(options.threads)?.install(|| approximate(&mut adapter, options, reader, progress))?;
@@ -108,6 +112,7 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
         copies::drop(&mut adapter, options.base.as_deref(), reader)?;
     }
     refuse_inflated(&adapter)?;
+    go_on(progress, "anything was written")?;
     let written =
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
     let mut notes: Vec<Finding> =
@@ -132,8 +137,9 @@ fn approximate(
     progress: &dyn Progress,
 ) -> Result<Vec<Approximated>> {
     let mut done = Vec::new();
+    let shelf = Shelf::beside(&options.output);
     if let Some(rank) = options.approximate {
-        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank, progress)?);
+        done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank, (&shelf, progress))?);
     }
     if options.dora_to_lora.is_some() && adapter.modules.iter().all(|m| m.magnitude.is_none()) {
         let message = "uses no DoRA, so there is nothing that `--dora-to-lora` could turn into LoRA";
@@ -145,7 +151,7 @@ fn approximate(
             Error::new(ErrorKind::NeedsBase, message).at(&options.source)
         })?;
         let base = Model::open_as_hf(path, reader, None)?;
-        done.extend(approximate::dora_to_lora(adapter, &base, rank, progress)?);
+        done.extend(approximate::dora_to_lora(adapter, &base, rank, (&shelf, progress))?);
     }
     Ok(done)
 }

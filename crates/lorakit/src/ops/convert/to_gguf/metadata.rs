@@ -10,7 +10,7 @@ use super::{general, tokenizer};
 use crate::arch::{Entry, KeyRule, KeyType, Named, Params, common, missing};
 use crate::ops::quantize::QUANTIZATION_VERSION;
 use crate::plan::OutputTensor;
-use crate::{Error, ModelConfig, Result};
+use crate::{ModelConfig, Result};
 
 /// What the metadata are made from.
 #[derive(Clone, Copy)]
@@ -47,13 +47,12 @@ pub fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
     set_entries(&mut metadata, &params, params.architecture.keys(), sources.dtype)?;
     metadata.set("general.quantization_version", GgufValue::U32(QUANTIZATION_VERSION));
 
-    tokenizer::set(&mut metadata, &params, files, sources.pre)?;
-    let tokens = metadata.get("tokenizer.ggml.tokens").and_then(GgufValue::as_strings).map_or(0, <[_]>::len);
     let embeddings = sources.tensors.iter().find(|tensor| tensor.info.name == "token_embd.weight");
     let rows = embeddings.and_then(|tensor| tensor.info.shape.first().copied()).unwrap_or(0);
+    tokenizer::set(&mut metadata, &params, files, rows, sources.pre)?;
+    let tokens = metadata.get("tokenizer.ggml.tokens").and_then(GgufValue::as_strings).map_or(0, <[_]>::len);
     if rows != tokens {
-        let message = format!("has {rows} rows for the {tokens} tokens of the vocabulary");
-        return Err(Error::corrupt(message).tensor("token_embd.weight"));
+        return Err(tokenizer::other_rows(rows, tokens));
     }
     Ok(metadata)
 }

@@ -19,6 +19,7 @@ mod rope;
 mod tensors;
 mod tokenizer;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::format::gguf::{Metadata, Value};
@@ -28,10 +29,12 @@ pub use files::Lookup;
 pub use metadata::{MetadataSources, file_type, metadata};
 pub use tensors::{gguf_tensors, is_f32, with_dtype};
 
+pub(crate) use tokenizer::is_sentence_piece;
+
 use super::keys::Keys;
 use super::{Convert, count_dtypes, natural_dtype};
 use crate::model::ModelConfig;
-use crate::plan::{Container, OutputTensor, Plan, Target};
+use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
 use crate::{Error, ErrorKind, Model, Result};
 
 /// What to convert, and how.
@@ -57,8 +60,8 @@ pub struct ToGgufOptions {
 ///
 /// # Errors
 /// What [`gguf_tensors`] and [`metadata`] refuse; [`ErrorKind::Usage`] if the source is no folder of a model that
-/// is not quantised.
-pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
+/// is not quantised; [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Convert> {
     crate::ops::quantize::require_name(&options.output, true)?;
     let model = Model::open(&options.source, &Reader::new(options.mode))?;
     if model.is_gguf() {
@@ -67,9 +70,11 @@ pub fn hf_to_gguf(options: &ToGgufOptions) -> Result<Convert> {
     }
     let model = model.into_hf(None)?;
     let dtype = options.dtype.unwrap_or_else(|| model.natural_dtype());
+    go_on(progress, "anything was written")?;
     let from = count_dtypes(model.tensors());
     let copies = model.refs().map(OutputTensor::copy).collect();
     let (metadata, tensors) = forth(&model, copies, dtype, options.pre.as_deref())?;
+    go_on(progress, "anything was written")?;
     let container = Container::Gguf(metadata);
     let target = Target::File(options.output.clone());
     let tensors = with_dtype(tensors, dtype);
@@ -124,11 +129,12 @@ fn back(model: &Model, tensors: Vec<OutputTensor>) -> Result<(Metadata, Vec<Outp
     let metadata = model.checkpoint().gguf().cloned().unwrap_or_default();
     let keys = Keys::new(&metadata).map_err(|e| e.at(&model.path))?;
     let mut written = gguf_tensors(config_of(model)?, tensors).map_err(|e| e.at(&model.path))?;
+    let names: HashSet<String> = written.iter().map(|tensor| tensor.info.name.clone()).collect();
     // What Hugging Face files do not hold.
     for tensor in model.stored() {
         let name = &tensor.info().name;
         let dropped = keys.architecture.match_gguf(name).is_some_and(|f| f.hf_name().is_none());
-        if dropped && !written.iter().any(|t| t.info.name == *name) {
+        if dropped && !names.contains(name) {
             written.push(OutputTensor::copy(tensor));
         }
     }

@@ -164,14 +164,16 @@ impl Stacks {
         if *left > 0 {
             return Ok(Vec::new());
         }
-        let of_layer: Vec<_> = self.waiting.extract_if(.., |(layer, _), _| *layer == found.layer).collect();
-        let stacked = |(_, Stack { name, parts })| {
+        let from_layer = self.waiting.range((found.layer, String::new())..).map(|(key, _)| key);
+        let of_layer: Vec<_> = from_layer.take_while(|(layer, _)| *layer == found.layer).cloned().collect();
+        let of_layer = of_layer.iter().filter_map(|key| self.waiting.remove(key));
+        let stacked = |Stack { name, parts }: Stack| {
             if parts.len() != self.experts {
                 let message = format!("has {} of {} experts", parts.len(), self.experts);
                 return Err(Error::corrupt(message).tensor(&name));
             }
             OutputTensor::stack(&name, parts.into_values().collect())
         };
-        of_layer.into_iter().map(stacked).collect()
+        of_layer.map(stacked).collect()
     }
 }

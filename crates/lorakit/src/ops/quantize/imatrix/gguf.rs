@@ -45,7 +45,7 @@ pub(super) fn read(storage: &Storage) -> Result<Content> {
 
 /// Sums divided by the count of their matrix, rounded once.
 fn mean_squares(mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>> {
-    if !sums.len().is_multiple_of(counts.len()) {
+    if counts.is_empty() || !sums.len().is_multiple_of(counts.len()) {
         let message = format!("has {} sums for {} matrices", sums.len(), counts.len());
         return Err(corrupt(message));
     }

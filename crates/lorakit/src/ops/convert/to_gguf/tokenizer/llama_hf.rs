@@ -32,7 +32,7 @@ pub(super) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
         // An added token that the model has too is the model's.
         tokens.entry(id).or_insert_with(|| (token.to_string(), kind));
     }
-    let largest = tokens.last_key_value().map_or(0, |(id, _)| *id as usize + 1);
+    let largest = tokens.last_key_value().map_or(0, |(id, _)| (*id as usize).saturating_add(1));
     let size = sources.size(largest)?;
     let listed = (0..size as u64).map(|id| tokens.remove(&id).unwrap_or_else(|| filler(id as usize)));
     Ok(Some(Vocab {

@@ -10,6 +10,8 @@ use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 use serde_json::Value;
 
 use super::files::Files;
+pub(crate) use sentence_piece::is_sentence_piece;
+
 use crate::arch::{Params, TokenizerKind};
 use crate::{Error, ErrorKind, Result};
 
@@ -48,6 +50,8 @@ struct Sources<'a> {
     config: Option<Value>,
     /// Tokens in all, fillers included: the rows of the embeddings.
     size: Option<usize>,
+    /// Rows of the embeddings, which no vocabulary outgrows, whatever numbers a file holds.
+    rows: usize,
     pre: Option<&'a str>,
 }
 
@@ -62,12 +66,26 @@ impl Sources<'_> {
                 let message = format!("`tokenizer.json` has {known} tokens, and `vocab_size` is {size}");
                 Err(Error::corrupt(message))
             }
-            size => Ok(size.unwrap_or(known)),
+            size => self.fitting(size.unwrap_or(known)),
         }
+    }
+
+    /// `size`, if the embeddings have a row for each of so many tokens.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if not.
+    fn fitting(&self, size: usize) -> Result<usize> {
+        if size <= self.rows { Ok(size) } else { Err(other_rows(self.rows, size)) }
     }
 }
 
-/// Sets every key of the tokenizer.
+/// The error for a vocabulary that is not that of the embeddings.
+pub(super) fn other_rows(rows: usize, tokens: usize) -> Error {
+    Error::corrupt(format!("has {rows} rows for the {tokens} tokens of the vocabulary"))
+        .tensor("token_embd.weight")
+}
+
+/// Sets every key of the tokenizer of a model whose embeddings have so many rows.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] if there is no tokenizer of a kind that the family knows, or its way to cut text is
@@ -76,6 +94,7 @@ pub(super) fn set(
     metadata: &mut Metadata,
     params: &Params<'_>,
     files: Files<'_>,
+    rows: usize,
     pre: Option<&str>,
 ) -> Result<()> {
     let bytes = files.bytes("tokenizer.json")?;
@@ -84,6 +103,7 @@ pub(super) fn set(
         tokenizer: bytes.zip(files.json("tokenizer.json")?),
         config: files.json("tokenizer_config.json")?,
         size: params.integer("vocab_size")?.map(|size| size as usize),
+        rows,
         pre,
     };
     let config = sources.config.as_ref();

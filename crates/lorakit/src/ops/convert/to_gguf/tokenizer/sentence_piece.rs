@@ -54,7 +54,7 @@ impl Pieces {
         let Some(bytes) = sources.files.bytes("tokenizer.model")? else { return Ok(None) };
         let pieces = pieces(&bytes)
             .ok_or_else(|| Error::corrupt("`tokenizer.model` is damaged or no SentencePiece model"))?;
-        let size = sources.size.unwrap_or(pieces.len());
+        let size = sources.fitting(sources.size.unwrap_or(pieces.len()))?;
         let mut listed: Vec<_> = pieces.into_iter().take(size).collect();
         listed.extend((listed.len()..size).map(|id| (filler(id), FILLER)));
         Ok(Some(Pieces(listed)))
@@ -82,6 +82,11 @@ impl Pieces {
         let (tokens, scores) = self.0.into_iter().unzip();
         Vocab { model: "llama", pre: "default".into(), tokens, scores: Some(scores), merges: None }
     }
+}
+
+/// Whether these are the bytes of a SentencePiece model.
+pub(crate) fn is_sentence_piece(bytes: &[u8]) -> bool {
+    pieces(bytes).is_some()
 }
 
 /// The pieces of a `ModelProto`.

@@ -1,0 +1,213 @@
+//! Stopping before the end: by Ctrl-C, by a termination signal, by an input that vanishes while it is mapped.
+//!
+//! A signal sets one flag for the process, which runs look at between two pieces of work; they then clean up, and the
+//! command says so and ends. A thread watches, for what a flag cannot do:
+//!
+//! | | it ends the process |
+//! |---|---|
+//! | nothing is staged, and nobody has looked at the flag for a while | after [`GRACE`] |
+//! | something is staged, which the run should remove itself | after [`PATIENCE`], and removes it |
+//! | a second Ctrl-C or SIGTERM | at once, and says what is left |
+//! | a fault in a mapped file (SIGBUS) | at once, removes what is staged and names the file |
+
+mod handler;
+
+use std::io::{self, PipeReader, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, Builder};
+use std::time::{Duration, Instant};
+
+use lorakit_tensor::publish;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::{Failure, Stopped};
+use crate::{exit, progress, ui};
+use handler::Caught;
+
+/// How long a run that has nothing staged may take to notice that it should stop.
+const GRACE: Duration = Duration::from_millis(800);
+/// The same for one that has: less than the ten seconds after which containers are killed.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Signals that follow each other faster are one: `timeout` sends each twice, and so do wrappers that forward what the
+/// terminal has sent to everybody.
+const ONE: Duration = Duration::from_millis(300);
+/// How often the watching thread looks whether a run that should stop does.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a terminal or pipe that takes no output may hold up the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Who says how the command ended: nobody yet, or one of these.
+static SPEAKER: AtomicU8 = AtomicU8::new(0);
+const COMMAND: u8 = 1;
+const WATCHER: u8 = 2;
+
+/// Installs the handlers and starts the thread; once for a process. If the thread cannot be started, signals do what
+/// they do by default, and the next run sweeps up what is left. `json`: how to say what happened.
+pub(crate) fn watch(json: bool) {
+    handler::ignore_size_limit();
+    let Ok(pipe) = handler::open() else { return };
+    if Builder::new().name("signals".into()).spawn(move || watch_for(pipe, json)).is_ok() {
+        handler::install();
+    }
+}
+
+/// Whether a signal has asked to stop.
+pub(crate) fn asked() -> bool {
+    handler::stop_signal().is_some()
+}
+
+/// The exit code of a command that stopped because it was asked to.
+pub(crate) fn exit_code() -> u8 {
+    match handler::stop_signal() {
+        Some(libc::SIGHUP) => exit::HUNG_UP,
+        Some(libc::SIGTERM) => exit::TERMINATED,
+        _ => exit::INTERRUPTED,
+    }
+}
+
+/// To be called before the command says how it ended. Does not return if the watching thread is doing so.
+pub(crate) fn speak() {
+    while !take_word(COMMAND) && SPEAKER.load(Ordering::Relaxed) != COMMAND {
+        thread::park();
+    }
+}
+
+fn take_word(who: u8) -> bool {
+    SPEAKER.compare_exchange(0, who, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// A run that was asked to stop.
+struct Stopping {
+    asked: Instant,
+    /// When something was staged last.
+    staged: Instant,
+}
+
+impl Stopping {
+    fn since(now: Instant) -> Self {
+        Stopping { asked: now, staged: now }
+    }
+
+    /// Whether one more signal means that the run should end at once. Terminals that close send SIGHUP twice.
+    fn is_urged(&self, signal: i32, now: Instant) -> bool {
+        signal != libc::SIGHUP && now - self.asked >= ONE
+    }
+
+    /// Whether the run has had the time that it needs to stop by itself.
+    fn is_overdue(&mut self, staged: bool, now: Instant) -> bool {
+        if staged {
+            self.staged = now;
+        }
+        now - self.staged >= GRACE || now - self.asked >= PATIENCE
+    }
+}
+
+fn watch_for(mut pipe: PipeReader, json: bool) {
+    let mut stopping: Option<Stopping> = None;
+    loop {
+        let caught = next(&mut pipe, stopping.is_some());
+        let now = Instant::now();
+        match (caught, &mut stopping) {
+            (Some(Caught::Fault(address)), _) => match lorakit_tensor::fault_at(address) {
+                Some(error) => {
+                    clean_up_and_end(json, |left| lorakit::Error::from(error).details(left).into())
+                }
+                // Not in a file of ours: whoever was in charge before is so again.
+                None => handler::let_go(),
+            },
+            (Some(Caught::Stop(_)), None) => stopping = Some(Stopping::since(now)),
+            (Some(Caught::Stop(signal)), Some(stopping)) if stopping.is_urged(signal, now) => {
+                end_at_once(json)
+            }
+            (_, Some(stopping)) => {
+                if stopping.is_overdue(!publish::under_way().is_empty(), now) {
+                    clean_up_and_end(json, |left| Stopped::now(left).into());
+                }
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// What a handler reports next; None if that takes longer than [`TICK`] and `impatient`.
+fn next(pipe: &mut PipeReader, impatient: bool) -> Option<Caught> {
+    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(pipe, PollFlags::IN)], impatient.then_some(&tick)) {
+        Ok(1) => handler::read(pipe).ok(),
+        _ => None,
+    }
+}
+
+/// Removes what is staged, says why and ends the process, in a thread of its own, so that the next signal need not
+/// wait. `why` takes what could not be removed. Does nothing if the command or an earlier call is ending it.
+fn clean_up_and_end(json: bool, why: impl FnOnce(Vec<String>) -> Failure + Send + 'static) {
+    if take_word(WATCHER) {
+        let clean_up = move || end(json, why(left(publish::abandon())));
+        if Builder::new().spawn(clean_up).is_err() {
+            handler::exit(exit::IO);
+        }
+    }
+}
+
+/// Ends the process without cleaning up, and says what is left unless somebody is saying something else.
+fn end_at_once(json: bool) -> ! {
+    if !take_word(WATCHER) {
+        handler::exit(exit_code());
+    }
+    end(json, Stopped::now(left(publish::under_way())).into())
+}
+
+fn end(json: bool, failure: Failure) -> ! {
+    let code = failure.exit_code();
+    let (said, heard) = mpsc::channel();
+    let say = move || {
+        let _ = io::stderr().write_all(progress::erase().as_bytes());
+        ui::say_failure(json, &failure, None);
+        let _ = said.send(());
+    };
+    if Builder::new().spawn(say).is_ok() {
+        let _ = heard.recv_timeout(LAST_WORDS);
+    }
+    handler::exit(code)
+}
+
+/// Those of `names` that are there.
+fn left(names: Vec<PathBuf>) -> Vec<String> {
+    let there = names.iter().filter(|name| name.symlink_metadata().is_ok());
+    there.map(|name| format!("`{}` is left behind", name.display())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use libc::{SIGHUP, SIGINT, SIGTERM};
+
+    use super::Stopping;
+
+    #[test]
+    fn two_signals_at_once_are_one() {
+        let asked = Instant::now();
+        let stopping = Stopping::since(asked);
+        let after = |ms| asked + Duration::from_millis(ms);
+        assert!(!stopping.is_urged(SIGINT, after(0)) && !stopping.is_urged(SIGTERM, after(299)));
+        assert!(stopping.is_urged(SIGINT, after(300)) && stopping.is_urged(SIGTERM, after(5000)));
+        assert!(!stopping.is_urged(SIGHUP, after(5000)));
+    }
+
+    #[test]
+    fn what_is_staged_has_more_time() {
+        let asked = Instant::now();
+        let after = |ms| asked + Duration::from_millis(ms);
+        let mut idle = Stopping::since(asked);
+        assert!(!idle.is_overdue(false, after(799)) && idle.is_overdue(false, after(800)));
+        let mut writing = Stopping::since(asked);
+        assert!(!writing.is_overdue(true, after(800)) && !writing.is_overdue(true, after(3000)));
+        assert!(!writing.is_overdue(false, after(3799)), "it has just removed what it had staged");
+        assert!(writing.is_overdue(false, after(3800)));
+        let mut stuck = Stopping::since(asked);
+        assert!(!stuck.is_overdue(true, after(4999)) && stuck.is_overdue(true, after(5000)));
+    }
+}

@@ -1,0 +1,194 @@
+//! Several products of one shape, seen in bases that they share.
+
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, s};
+
+use crate::angles::angles_in;
+use crate::backend::faer::{Reflections, gram};
+use crate::error::Result;
+use crate::product::{Term, check_terms, product_norm};
+
+/// The least share of a column's square that may be left of it, once those before it are taken out, for the inner
+/// products to tell it: a share that small is known to some ten digits.
+const TOLD: f64 = 1e-6;
+
+/// The factors of some products `b_i a_i`, in coordinates: an orthonormal basis of the space of all columns of
+/// `b = [b_1 b_2 ...]`, and one of the space of all rows of `a = [a_1; a_2; ...]`.
+///
+/// Norms, inner products and angles of the products are those of the coordinates, and cost what small matrices cost.
+/// The coordinates are the triangular factors of `b` and `aᵀ`. They come from inner products (Cholesky) where columns are
+/// independent enough for these to tell them, else from reflections (QR).
+#[derive(Debug, Clone)]
+pub struct Coordinates {
+    /// `(k, Σ r)`.
+    b: Array2<f64>,
+    /// `(Σ r, k)`.
+    a: Array2<f64>,
+    /// Where each product has its columns of `b` and rows of `a`.
+    parts: Vec<Range<usize>>,
+    /// The dimensions `(m, n)` of the products.
+    dim: (usize, usize),
+}
+
+impl Coordinates {
+    /// The coordinates of products of these ranks, whose factors lie side by side in `b (m, Σ r)` and `a (Σ r, n)`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the factors do not fit,
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite).
+    pub fn of(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>, ranks: &[usize]) -> Result<Self> {
+        let dim = check_terms(&[(1.0, b, a)])?;
+        Ok(Self::new(triangle(b), triangle(a.reversed_axes()), dim, ranks))
+    }
+
+    /// From the triangular factors of `b` and of `aᵀ`.
+    pub(crate) fn new(left: Array2<f64>, right: Array2<f64>, dim: (usize, usize), ranks: &[usize]) -> Self {
+        let mut end = 0;
+        let parts = ranks.iter().map(|rank| {
+            end += rank;
+            end - rank..end
+        });
+        let parts: Vec<Range<usize>> = parts.collect();
+        Coordinates { b: left, a: right.reversed_axes().as_standard_layout().into_owned(), parts, dim }
+    }
+
+    /// Product `i`, times `scale`, as a term whose norm and inner products are those of the product.
+    ///
+    /// # Panics
+    /// If there are no more than `i` products.
+    pub fn term(&self, i: usize, scale: f64) -> Term<'_> {
+        let part = self.parts[i].clone();
+        (scale, self.b.slice(s![.., part.clone()]), self.a.slice(s![part, ..]))
+    }
+
+    /// The norm of the sum of all products, each times its scale.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for a scale that is not finite.
+    pub fn norm_of_sum(&self, scales: &[f64]) -> Result<f64> {
+        let mut a = self.a.clone();
+        for (part, scale) in self.parts.iter().zip(scales) {
+            a.slice_mut(s![part.clone(), ..]).mapv_inplace(|x| scale * x);
+        }
+        product_norm(self.b.view(), a.view())
+    }
+
+    /// The principal angles between the column spaces of `b_i` and `b_j`, and those between the row spaces of `a_i` and
+    /// `a_j`: see [`principal_angles`](crate::principal_angles).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoConvergence`](crate::ErrorKind::NoConvergence).
+    ///
+    /// # Panics
+    /// If there are no such products.
+    pub fn angles(&self, i: usize, j: usize) -> Result<(Vec<f64>, Vec<f64>)> {
+        let ((_, b, a), (_, d, c)) = (self.term(i, 1.0), self.term(j, 1.0));
+        Ok((angles_in(self.dim.0, b, d)?, angles_in(self.dim.1, a.reversed_axes(), c.reversed_axes())?))
+    }
+}
+
+/// The triangular factor `R` of `z = Q R`, up to the signs of its rows.
+fn triangle(z: ArrayView2<'_, f64>) -> Array2<f64> {
+    let (rows, columns) = z.dim();
+    // Of matrices that are hardly taller than wide, reflections cost no more.
+    let told = if rows > 2 * columns { cholesky(&gram(z)) } else { None };
+    told.unwrap_or_else(|| Reflections::of(z).r())
+}
+
+/// `R`, upper triangular, with `Rᵀ R = gram`; `None` where it would hold few right digits.
+fn cholesky(gram: &Array2<f64>) -> Option<Array2<f64>> {
+    let n = gram.nrows();
+    // Lower triangular, so that sums run along rows.
+    let mut lower: Array2<f64> = Array2::zeros((n, n));
+    for i in 0..n {
+        let whole = gram[[i, i]];
+        if whole == 0.0 {
+            continue;
+        }
+        let (before, mut rest) = lower.view_mut().split_at(ndarray::Axis(0), i);
+        let mut row = rest.row_mut(0);
+        for j in 0..i {
+            let pivot = before[[j, j]];
+            let sum = row.slice(s![..j]).dot(&before.slice(s![j, ..j]));
+            row[j] = if pivot == 0.0 { 0.0 } else { (gram[[i, j]] - sum) / pivot };
+        }
+        let left = whole - row.slice(s![..i]).dot(&row.slice(s![..i]));
+        if !(whole.is_normal() && left > TOLD * whole) {
+            return None;
+        }
+        row[i] = left.sqrt();
+    }
+    Some(lower.reversed_axes().as_standard_layout().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{assert_close, matrix};
+    use crate::{inner_product, principal_angles, stack};
+
+    /// Two products, with some of the second's columns near those of the first.
+    fn products(near: f64) -> (Array2<f64>, Array2<f64>) {
+        let (b, d) = (matrix(60, 3, 1), matrix(60, 4, 2));
+        let (a, c) = (matrix(3, 50, 3), matrix(4, 50, 4));
+        let mut close = &d * near;
+        close.slice_mut(s![.., ..3]).scaled_add(1.0, &b);
+        let terms = [(1.0, b.view(), a.view()), (1.0, close.view(), c.view())];
+        stack(&terms).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_products() {
+        // The last two are told by reflections alone.
+        for near in [1.0, 0.1, 1e-5, 1e-12] {
+            let (b, a) = products(near);
+            let coordinates = Coordinates::of(b.view(), a.view(), &[3, 4]).unwrap();
+            let x = (2.0, b.slice(s![.., ..3]), a.slice(s![..3, ..]));
+            let y = (-1.0, b.slice(s![.., 3..]), a.slice(s![3.., ..]));
+            let (p, q) = (coordinates.term(0, 2.0), coordinates.term(1, -1.0));
+            let close = |got: f64, expected: f64| {
+                assert!((got - expected).abs() <= 1e-11 * expected.abs(), "{near}: {got} {expected}");
+            };
+            for (got, expected) in [(p, x), (q, y)] {
+                close(product_norm(got.1, got.2).unwrap(), product_norm(expected.1, expected.2).unwrap());
+            }
+            close(inner_product(p, q).unwrap(), inner_product(x, y).unwrap());
+            let (sum_b, sum_a) = stack(&[x, y]).unwrap();
+            let expected = product_norm(sum_b.view(), sum_a.view()).unwrap();
+            close(coordinates.norm_of_sum(&[2.0, -1.0]).unwrap(), expected);
+            let (outputs, inputs) = coordinates.angles(0, 1).unwrap();
+            let expected = principal_angles(x.1, y.1).unwrap();
+            assert_eq!(outputs.len(), expected.len());
+            for (got, expected) in outputs.iter().zip(&expected) {
+                assert!((got - expected).abs() <= 1e-9 * expected + 1e-14, "{near}: {got} {expected}");
+            }
+            let expected = principal_angles(x.2.reversed_axes(), y.2.reversed_axes()).unwrap();
+            inputs.iter().zip(&expected).for_each(|(got, expected)| assert!((got - expected).abs() < 1e-12));
+        }
+    }
+
+    #[test]
+    fn inner_products_tell_what_reflections_do() {
+        let z = matrix(100, 6, 5);
+        let (told, reflected) = (cholesky(&gram(z.view())).unwrap(), Reflections::of(z.view()).r());
+        let positive = |r: &Array2<f64>| {
+            let mut r = r.clone();
+            for (i, mut row) in r.rows_mut().into_iter().enumerate() {
+                if row[i] < 0.0 {
+                    row.mapv_inplace(|x| -x);
+                }
+            }
+            r
+        };
+        assert_close(told.view(), positive(&reflected).view(), 1e-13);
+        let mut dependent = z.clone();
+        let first = z.column(0).to_owned();
+        dependent.column_mut(4).assign(&first);
+        assert!(cholesky(&gram(dependent.view())).is_none());
+        // What is zero is no direction, and no obstacle.
+        dependent.column_mut(4).fill(0.0);
+        let told = cholesky(&gram(dependent.view())).unwrap();
+        assert!(told.column(4).iter().chain(told.row(4)).all(|x| *x == 0.0));
+    }
+}

@@ -1,0 +1,64 @@
+//! Checksums that a file states of stretches of itself, looked at when the first of their bytes is wanted.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::{Error, ErrorKind, Result, Storage};
+
+/// Bytes read at once.
+const PIECE: u64 = 1 << 20;
+
+/// The CRC-32 that a stretch of a file must have; several tensors may lie in one stretch.
+///
+/// It is computed once, by whoever wants a byte of the stretch first: headers are opened without reading data, and a
+/// tensor that is never read is never summed.
+#[derive(Debug)]
+pub(crate) struct Checksum {
+    /// What the stretch is, for messages.
+    pub(crate) name: String,
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    /// What the file says.
+    pub(crate) stated: u32,
+    found: OnceLock<u32>,
+    turn: Mutex<()>,
+}
+
+impl Checksum {
+    pub(crate) fn new(name: String, offset: u64, len: u64, stated: u32) -> Self {
+        Checksum { name, offset, len, stated, found: OnceLock::new(), turn: Mutex::new(()) }
+    }
+
+    /// Compares what `storage` holds with what it says.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] with both sums; whatever reading turns up.
+    pub(crate) fn check(&self, storage: &Storage) -> Result<()> {
+        let found = self.found(storage)?;
+        if found == self.stated {
+            return Ok(());
+        }
+        let message = format!(
+            "{} has the CRC-32 {found:08x}, and the archive's directory says {:08x}: the bytes are not those that \
+             were saved",
+            self.name, self.stated
+        );
+        Err(Error::new(ErrorKind::Corrupt, message).at(storage.path()))
+    }
+
+    fn found(&self, storage: &Storage) -> Result<u32> {
+        if let Some(&found) = self.found.get() {
+            return Ok(found);
+        }
+        // One thread reads; the others would only read the same.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&found) = self.found.get() {
+            return Ok(found);
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        for start in (0..self.len).step_by(PIECE as usize) {
+            let len = PIECE.min(self.len - start) as usize;
+            hasher.update(&storage.read(self.offset + start, len)?);
+        }
+        Ok(*self.found.get_or_init(|| hasher.finalize()))
+    }
+}

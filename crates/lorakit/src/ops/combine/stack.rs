@@ -1,0 +1,83 @@
+//! The factors of one module in all adapters, side by side.
+
+use lorakit_linalg::{Coordinates, Term};
+use ndarray::{Array2, ArrayViewMut2, Axis};
+
+use super::input::Aligned;
+use crate::Result;
+use crate::adapter::factors::{Factors, of_linalg};
+use crate::{Error, TensorRef};
+
+/// Products `scale * b * a` of one shape: those of the parts of an [`Aligned`], in their order.
+pub(super) struct Stack {
+    /// `(out, Σ r)`.
+    pub(super) b: Array2<f64>,
+    /// `(Σ r, in)`; kernels of convolutions are columns.
+    pub(super) a: Array2<f64>,
+    /// What each product is multiplied by, the weight of its adapter included; 1 once that is in `a`.
+    pub(super) scales: Vec<f64>,
+    pub(super) ranks: Vec<usize>,
+}
+
+impl Stack {
+    /// Loads the factors; `weights` are those of the parts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); if they cannot be read.
+    pub(super) fn load(aligned: &Aligned, weights: &[f64]) -> Result<Self> {
+        let modules = || aligned.parts.iter().map(|(_, module)| module);
+        let ranks: Vec<usize> = modules().map(|m| m.a.info().rows_cols().0).collect();
+        let (rows, _) = aligned.first().b.info().rows_cols();
+        let (_, cols) = aligned.first().a.info().rows_cols();
+        let rank = ranks.iter().sum();
+        let (mut b, mut a) = (Array2::zeros((rows, rank)), Array2::zeros((rank, cols)));
+        let mut at = 0;
+        for (module, rank) in modules().zip(&ranks) {
+            fill(b.slice_axis_mut(Axis(1), (at..at + rank).into()), &module.b)?;
+            fill(a.slice_axis_mut(Axis(0), (at..at + rank).into()), &module.a)?;
+            at += rank;
+        }
+        let scales = modules().zip(weights).map(|(m, weight)| m.scale(m.rank()) * weight).collect();
+        Ok(Stack { b, a, scales, ranks })
+    }
+
+    /// Product `i`.
+    pub(super) fn term(&self, i: usize) -> Term<'_> {
+        let from: usize = self.ranks[..i].iter().sum();
+        let part = from..from + self.ranks[i];
+        let b = self.b.slice_axis(Axis(1), part.clone().into());
+        (self.scales[i], b, self.a.slice_axis(Axis(0), part.into()))
+    }
+
+    /// The factors of product `i`, times `scale`.
+    pub(super) fn factors(&self, i: usize, scale: f64) -> Factors {
+        let (_, b, a) = self.term(i);
+        Factors { scale, b: b.to_owned(), a: a.to_owned() }
+    }
+
+    /// The products in coordinates, without their scales.
+    pub(super) fn coordinates(&self, path: &str) -> Result<Coordinates> {
+        Coordinates::of(self.b.view(), self.a.view(), &self.ranks).map_err(|e| of_linalg(&e, path))
+    }
+
+    /// Multiplies the scales into `a`: the product `b * a` of both is the sum then.
+    pub(super) fn absorb_scales(&mut self) {
+        let mut rows = self.a.rows_mut().into_iter();
+        for (scale, rank) in self.scales.iter_mut().zip(&self.ranks) {
+            rows.by_ref().take(*rank).for_each(|mut row| row.mapv_inplace(|x| *scale * x));
+            *scale = 1.0;
+        }
+    }
+}
+
+fn fill(mut place: ArrayViewMut2<'_, f64>, tensor: &TensorRef) -> Result<()> {
+    let values = tensor.finite_values()?;
+    if values.len() != place.len() {
+        return Err(Error::corrupt("is no matrix").tensor(&tensor.info().name).at(tensor.path()));
+    }
+    let cols = place.ncols().max(1);
+    for (mut row, values) in place.rows_mut().into_iter().zip(values.chunks_exact(cols)) {
+        row.iter_mut().zip(values).for_each(|(place, value)| *place = f64::from(*value));
+    }
+    Ok(())
+}

@@ -1,0 +1,170 @@
+//! Signals: a run stops, cleans up, says so, and has an exit code for each.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Action, tcflow};
+use serde_json::Value;
+
+use super::{finish, large, signal, staged, start, start_after, wait_for_staging};
+use crate::support::Sandbox;
+
+const CODES: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
+
+#[test]
+fn an_interrupted_merge_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    for (sent, code) in CODES {
+        let mut child = start(&sandbox, "merge base adapter -o out -t 1");
+        wait_for_staging(&mut child, sandbox.root());
+        signal(&child, sent);
+        let run = finish(&sandbox, child);
+        assert_eq!(run.code, Some(code), "{}", run.stderr);
+        assert_eq!(run.stdout, "");
+        assert_eq!(sandbox.entries(), ["adapter", "base"]);
+        insta::allow_duplicates! {
+            insta::assert_snapshot!(run.stderr, @"
+            error: interrupted
+
+            hint: nothing was written; run the same command again
+            ");
+        }
+    }
+}
+
+/// `nohup` and `&` start commands with these signals ignored.
+#[test]
+fn signals_that_were_ignored_at_the_start_stay_ignored() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let mut child = start_after(&sandbox, "trap '' HUP INT", "merge base adapter -o out -t 1");
+    wait_for_staging(&mut child, sandbox.root());
+    signal(&child, Signal::HUP);
+    signal(&child, Signal::INT);
+    finish(&sandbox, child).ok();
+    assert_eq!(sandbox.entries(), ["adapter", "base", "out"]);
+}
+
+/// SIGBUS from another process is no fault in a file.
+#[test]
+fn a_fault_that_somebody_sends_ends_it_as_ever() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let mut child = start(&sandbox, "merge base adapter -o out -t 1");
+    wait_for_staging(&mut child, sandbox.root());
+    signal(&child, Signal::BUS);
+    assert_eq!(child.wait().unwrap().signal(), Some(Signal::BUS.as_raw()));
+}
+
+/// One that waits for whoever should read its output looks at no flag.
+#[test]
+fn a_command_that_does_not_notice_ends_all_the_same() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let arguments = format!("inspect --json{}", " adapter".repeat(20));
+    for (sent, code) in CODES {
+        let mut child = start(&sandbox, &arguments);
+        // It has begun to write more than a pipe holds.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        signal(&child, sent);
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let error = serde_json::from_str::<Value>(&stderr).unwrap()["error"].take();
+        assert_eq!(
+            (error["kind"].as_str(), error["exit_code"].as_i64()),
+            (Some("Interrupted"), Some(code.into()))
+        );
+    }
+}
+
+/// A terminal that takes no output, as after Ctrl-S: a run whose bar is on it stands still, and cleans nothing up.
+struct Terminal {
+    ours: File,
+    theirs: File,
+}
+
+impl Terminal {
+    fn new() -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap();
+        let theirs = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
+        Terminal { ours: ours.into(), theirs: theirs.into() }
+    }
+
+    /// A merge that is stopped in the middle, and had its first Ctrl-C.
+    fn standing_still(&self, sandbox: &Sandbox) -> Child {
+        loop {
+            let mut command = sandbox.command();
+            command.args(["merge", "base", "adapter", "-o", "out", "-t", "1"]);
+            // Without a name, a terminal shows no bar.
+            command.env("TERM", "xterm").stdout(Stdio::null()).stderr(self.theirs.try_clone().unwrap());
+            let mut child = command.spawn().unwrap();
+            wait_for_staging(&mut child, sandbox.root());
+            tcflow(&self.theirs, Action::OOff).unwrap();
+            // The next time the bar is drawn, or never, if that was the last.
+            sleep(Duration::from_millis(300));
+            signal(&child, Signal::INT);
+            sleep(Duration::from_millis(400));
+            if child.try_wait().unwrap().is_none() && !staged(sandbox.root()).is_empty() {
+                return child;
+            }
+            tcflow(&self.theirs, Action::OOn).unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// What was written on it, once nobody writes any more.
+    fn text(mut self) -> String {
+        drop(self.theirs);
+        let mut bytes = Vec::new();
+        // Linux ends with an error.
+        let _ = self.ours.read_to_end(&mut bytes);
+        String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
+    }
+}
+
+#[test]
+fn a_second_interrupt_says_what_it_leaves() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let terminal = Terminal::new();
+    let mut child = terminal.standing_still(&sandbox);
+    let name = staged(sandbox.root()).remove(0);
+    signal(&child, Signal::INT);
+    sleep(Duration::from_millis(200));
+    tcflow(&terminal.theirs, Action::OOn).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let text = terminal.text().replace(&name, "[STAGED]");
+    let message = text.rsplit('\r').next().unwrap().trim_start_matches("\x1b[K");
+    insta::assert_snapshot!(anstream::adapter::strip_str(message), @"
+    error: interrupted, and ended without cleaning up
+      `./[STAGED]` is left behind
+
+    hint: the next run with the same output removes it
+    ");
+    assert!(!sandbox.path("out").exists());
+}
+
+#[test]
+fn a_second_interrupt_does_not_wait_for_the_terminal() {
+    let sandbox = Sandbox::new();
+    large(&sandbox);
+    let terminal = Terminal::new();
+    let mut child = terminal.standing_still(&sandbox);
+    signal(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(staged(sandbox.root()).len(), 1);
+    sandbox.run("merge base adapter -o out", &[]).ok();
+    assert_eq!(sandbox.entries(), ["adapter", "base", "out"], "the next run sweeps it up");
+}
