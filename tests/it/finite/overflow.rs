@@ -67,7 +67,7 @@ fn scales() {
         }
     });
     sandbox.copy(&fixtures().join("tiny-upper-lora"), "adapter");
-    assert_snapshot!(said("merge model adapter=1e6 -o out --quantize nf4"), @"`model/model.safetensors`: `model.layers.0.mlp.down_proj.weight`: comes to -3.4911722e5 at row 33, column 364, which NF4, which is read as F16, cannot hold");
+    assert_snapshot!(said("merge model adapter=1e6 -o out --quantize nf4"), @"`model/model.safetensors`: `model.layers.0.mlp.down_proj.weight`: comes to -3.4911722e5 at row 33, column 364, which NF4 that is read as F16 cannot hold");
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl<'a> Store<'a> {
         match self {
             Store::Blocks { encoder, .. } => encoder.dtype().name().into(),
             Store::Packed { packed, .. } if packed.dtype == DType::F16 => {
-                format!("{}, which is read as F16,", packed.packing.name())
+                format!("{} that is read as F16", packed.packing.name())
             }
             Store::Packed { packed, .. } => packed.packing.name().into(),
         }
