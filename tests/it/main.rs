@@ -1,6 +1,12 @@
 //! The command, from outside: parity with the references, bad input, faults.
 
-#![allow(clippy::unwrap_used, clippy::get_unwrap, clippy::print_stderr, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::get_unwrap,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 mod combine;
 mod convert;

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Many) -> io::Result<()> {
             let command = || command(&bin, case, work.path());
             let cost = measure::run_to(&mut command(), case.code)?;
             if args.verbose {
-                eprintln!("{:32}{:>9.2} s", case.name, cost.wall);
+                let _ = writeln!(std::io::stderr(), "{:32}{:>9.2} s", case.name, cost.wall);
             }
             if part == 2 {
                 *half = Some(cost);

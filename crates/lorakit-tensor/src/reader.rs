@@ -80,7 +80,9 @@ impl Reader {
     /// Opens a tensor file.
     ///
     /// # Errors
-    /// As [`Storage::open`].
+    /// [`ErrorKind::NotFound`], [`ErrorKind::Io`], [`ErrorKind::Mapping`]; [`ErrorKind::Empty`] for a file of no bytes;
+    /// [`ErrorKind::Unsupported`] for anything but a regular file; [`ErrorKind::Changed`] if it was read before and is another
+    /// now.
     pub fn open(&self, path: &Path) -> Result<Storage> {
         let storage = Storage::open(path, self.mode)?;
         let meta = storage.file().metadata().map_err(|e| Error::io("look at", path, e))?;

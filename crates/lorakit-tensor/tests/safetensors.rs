@@ -41,6 +41,12 @@ fn refusals_name_what_is_wrong() {
         (one(r#""w":{"dtype":"F33","shape":[2],"data_offsets":[0,8]}"#), 8, Unsupported, "dtype `F33`"),
         (one(r#""w":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}"#), 2, Corrupt, "does not fit its dtype"),
         (
+            one(r#""w":{"dtype":"F32","shape":[1099511627776,0],"data_offsets":[0,0]}"#),
+            0,
+            Limit,
+            "sizes are beyond what is read",
+        ),
+        (
             one(r#""w":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}"#),
             1,
             Limit,
@@ -49,7 +55,7 @@ fn refusals_name_what_is_wrong() {
         (
             one(r#""w":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,1]}"#),
             1,
-            Corrupt,
+            Limit,
             "shape",
         ),
         (

@@ -122,6 +122,8 @@ fn configurations_that_do_not_fit() {
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(1))), @"error: `model`: tensor `model.layers.1.input_layernorm.weight`: is of a layer beyond the 1 of the model");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(3))), @"error: `model`: tensor `blk.2.attn_norm.weight`: the model needs it and has none");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("spiral"))), @"error: `model`: scales positions by `spiral`; known are linear, yarn, longrope and llama3");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["head_dim"] = json!(4_294_967_295u32))), @"error: `model`: has heads of 4294967295 values by its `config.json`; 8192 are allowed");
+    insta::assert_snapshot!(refused("mixtral", |m| edit(m, "config.json", |c| c["num_local_experts"] = json!(4_294_967_295u32))), @"error: `model`: `num_local_experts` of `config.json` is 4294967295, needed is at most 65536");
     insta::assert_snapshot!(refused("qwen2", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("llama3"))), @"error: `model`: scales positions by `llama3`, which GGUF models of the family `qwen2` cannot");
     insta::assert_snapshot!(refused("phi3", |m| edit(m, "config.json", |c| c["rope_parameters"]["long_factor"] = json!([1.0]))), @"error: `model`: `long_factor` of `config.json` has 1 of 4 numbers");
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Case;
 use crate::support::{edit_json, fixtures, peft};
-use crate::weights::{read_file, write_sharded};
+use crate::weights::{edit_file, read_file, write_sharded};
 
 fn header_len(bytes: &[u8]) -> usize {
     8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize
@@ -217,6 +217,23 @@ fn a_header_that_contradicts_itself() {
 
     hint: the file is damaged or was made by a broken tool; fetch or export it again
     ");
+}
+
+/// Rows that take no bytes: a file may announce any number of them.
+#[test]
+fn a_tensor_of_a_million_million_rows_without_a_value() {
+    let mut case = Case::new();
+    edit_file(&case.model(), |weights| {
+        let norm = weights.get_mut("model.norm.weight").unwrap();
+        (norm.shape, norm.bytes) = (vec![1 << 40, 0], Vec::new());
+    });
+    insta::assert_snapshot!(case.refused(), @"
+    error: `base/model.safetensors`: tensor `model.norm.weight`: has the shape [1099511627776, 0], whose sizes are beyond what is read
+
+    hint: the file is damaged, or is not what its name says
+    ");
+    case.arguments = "quantize base -o out --type nf4".into();
+    assert!(case.refused().contains("sizes are beyond what is read"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use lorakit_tensor::{Checkpoint, ReadMode, TensorSource};
+use lorakit_tensor::{Checkpoint, ReadMode, Reader, TensorSource};
 use serde_json::Value;
 
 use crate::support::{Run, Sandbox, copy_folder};
@@ -33,7 +33,7 @@ enum Want {
 /// Puts what is no number into the tensor called `name` of a checkpoint, of whatever format: into the fourth value, or
 /// into the scale of the first block. A tensor of integers is one of exponents.
 fn spoil(path: &Path, name: &str, bad: Bad) {
-    let checkpoint = Checkpoint::open(path, ReadMode::Positioned).unwrap();
+    let checkpoint = Checkpoint::open(path, &Reader::new(ReadMode::Positioned)).unwrap();
     let index = checkpoint.find(name).unwrap_or_else(|| panic!("{}: no `{name}`", path.display()));
     let info = &checkpoint.tensors()[index];
     let f16 = if bad == Bad::Nan { 0x7e00u16 } else { 0xfc00 }.to_le_bytes();

@@ -33,9 +33,9 @@ fn casts() {
     sandbox.copy(&peft("adapters/f32"), "adapter");
     set(&sandbox, "base/model.safetensors", UNTOUCHED, Dtype::F32, 300, 1e38);
     let said = |line: &str| message(&refusal(&sandbox, line)).to_string();
-    assert_snapshot!(said("merge base adapter -o out --dtype f16"), @"`base/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: holds 1e38 at row 4, column 44, which F16 cannot hold");
+    assert_snapshot!(said("merge base adapter -o out --dtype f16"), @"`base/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: comes to 1e38 at row 4, column 44, which F16 cannot hold");
     set(&sandbox, "base/model.safetensors", UNTOUCHED, Dtype::F32, 300, f64::from(f32::MAX));
-    assert_snapshot!(said("merge base adapter -o out --dtype bf16"), @"`base/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: holds 3.4028235e38 at row 4, column 44, which BF16 cannot hold");
+    assert_snapshot!(said("merge base adapter -o out --dtype bf16"), @"`base/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: comes to 3.4028235e38 at row 4, column 44, which BF16 cannot hold");
     report(&sandbox, "merge base adapter -o out --dtype f32");
     // The sum of two numbers of f32.
     set(&sandbox, "base/model.safetensors", TOUCHED, Dtype::F32, 5, 3e38);
@@ -43,7 +43,7 @@ fn casts() {
         let name = format!("base_model.model.{}", TOUCHED.replace("weight", &format!("{factor}.weight")));
         set(&sandbox, "adapter/adapter_model.safetensors", &name, Dtype::F32, at, 1e19);
     }
-    assert_snapshot!(said("merge base adapter=1e3 -o out2"), @"");
+    assert_snapshot!(said("merge base adapter=1e3 -o out2"), @"`base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: comes to inf at row 0, column 5 when the deltas are added, which are too large for it");
 }
 
 /// What shares a scale with the largest value is not to blame.
@@ -67,7 +67,7 @@ fn scales() {
         }
     });
     sandbox.copy(&fixtures().join("tiny-upper-lora"), "adapter");
-    assert_snapshot!(said("merge model adapter=1e6 -o out --quantize nf4"), @"");
+    assert_snapshot!(said("merge model adapter=1e6 -o out --quantize nf4"), @"`model/model.safetensors`: `model.layers.0.mlp.down_proj.weight`: comes to -3.4911722e5 at row 33, column 364, which NF4 that is read as F16 cannot hold");
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn a_weight_of_zero() {
         assert_snapshot!(run.stdout, @"
         merged `adapter` (weight 0, 14 modules)
         into   `base`: 0 of 21 tensors changed
-        unchecked: 21 tensors (655 kB) copied without a search for NaN and infinity; `--check-finite` searches them too
+        unchecked: 21 tensors (657 kB) copied without a search for NaN and infinity; `--check-finite` searches them too
         wrote `out` (659 kB, 21 tensors, 1 file) in [TIME] ([RATE])
         ");
     });

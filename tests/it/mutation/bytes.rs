@@ -1,5 +1,7 @@
 //! Changes to binary files that know where their lengths, counts and offsets stand.
 
+use serde_json::{Map, Value, json};
+
 use super::json;
 use super::random::Random;
 
@@ -18,7 +20,8 @@ pub(super) fn spoil(bytes: &mut Vec<u8>, random: &mut Random) -> String {
     let header = header_end(bytes);
     match random.below(14) {
         0..=3 => field(bytes, random),
-        4 | 5 => header_json(bytes, random),
+        4 => header_json(bytes, random),
+        5 => hollow(bytes, random).unwrap_or_else(|| header_json(bytes, random)),
         6 | 7 => {
             let mut borders = vec![0, 1, 3, 4, 7, 8, 9, header.saturating_sub(1), header, header + 1];
             borders.extend([bytes.len().saturating_sub(1), bytes.len() / 2, random.below(bytes.len())]);
@@ -120,6 +123,39 @@ fn header_json(bytes: &mut Vec<u8>, random: &mut Random) -> String {
     }
     bytes.splice(8..end, text);
     format!("header: {how}")
+}
+
+/// Takes all values from a tensor of a safetensors file, whose shape may say anything then.
+fn hollow(bytes: &mut Vec<u8>, random: &mut Random) -> Option<String> {
+    const SHAPES: [&[u64]; 6] =
+        [&[0], &[0, 32], &[1 << 20, 0, 0], &[1 << 40, 0], &[0, 1 << 32, 1 << 32, 1 << 32], &[u64::MAX, 0]];
+    let end = header_end(bytes);
+    let mut header: Map<String, Value> = serde_json::from_slice(bytes.get(8..end)?).ok()?;
+    let names: Vec<String> = header.keys().filter(|name| *name != "__metadata__").cloned().collect();
+    let name = names.get(random.below(names.len()))?;
+    let offsets = |entry: &Value| -> Option<[u64; 2]> {
+        let offsets = entry["data_offsets"].as_array()?;
+        Some([offsets.first()?.as_u64()?, offsets.get(1)?.as_u64()?])
+    };
+    let [first, last] = offsets(&header[name])?;
+    if first > last || end as u64 + last > bytes.len() as u64 {
+        return None;
+    }
+    let shape = *random.one(&SHAPES);
+    for (other, entry) in header.iter_mut().filter(|(other, _)| *other != "__metadata__") {
+        let [begin, end] = offsets(entry)?;
+        if other == name {
+            entry["shape"] = json!(shape);
+            entry["data_offsets"] = json!([first, first]);
+        } else if begin >= last {
+            entry["data_offsets"] = json!([begin - (last - first), end - (last - first)]);
+        }
+    }
+    bytes.drain(end + first as usize..end + last as usize);
+    let text = serde_json::to_vec(&header).ok()?;
+    bytes[..8].copy_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes.splice(8..end, text);
+    Some(format!("`{name}` has no values and the shape {shape:?}"))
 }
 
 /// Where the data begin, of a file that looks like one with a header; else somewhere in it.

@@ -37,8 +37,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const CPU_SECONDS: u32 = 20;
 /// KiB of memory that a run may allocate; healthy ones of these sizes take a tenth.
 const MEMORY: u32 = 256 << 10;
-/// Failures that are printed.
-const SHOWN: usize = 400;
+/// Failures after which no more are looked for.
+const SHOWN: u64 = 400;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -62,23 +62,20 @@ fn damaged_files() {
     let runs = number("LORAKIT_MUTATIONS").unwrap_or(RUNS);
     let next = AtomicU64::new(0);
     let codes: Mutex<BTreeMap<i32, u64>> = Mutex::default();
-    let failures: Mutex<Vec<String>> = Mutex::default();
+    let failures = AtomicU64::new(0);
     let work = || {
         loop {
             let run = next.fetch_add(1, Relaxed);
-            if run >= runs || failures.lock().unwrap().len() >= SHOWN {
+            if run >= runs || failures.load(Relaxed) >= SHOWN {
                 return;
             }
             let mut attempt = Attempt::new(&seeds, seed, run);
             match attempt.run() {
                 Ok(code) => *codes.lock().unwrap().entry(code).or_default() += 1,
-                Err(failure) => failures.lock().unwrap().push(format!(
-                    "{failure}\n  {}\n  {}\n  again: LORAKIT_MUTATION_SEED={seed} LORAKIT_MUTATION_RUN={run} cargo test \
-                     -p lorakit-cli --test it mutation -- --nocapture\n{}",
-                    attempt.line(),
-                    attempt.changes.join("\n  "),
-                    attempt.stderr.chars().take(600).collect::<String>(),
-                )),
+                Err(failure) => {
+                    failures.fetch_add(1, Relaxed);
+                    eprintln!("{failure}\n{}", attempt.report(seed, run));
+                }
             }
         }
     };
@@ -86,9 +83,8 @@ fn damaged_files() {
         let workers = thread::available_parallelism().map_or(2, usize::from);
         (0..workers).for_each(|_| drop(scope.spawn(work)));
     });
-    let failures = failures.into_inner().unwrap();
     assert!(seeds.are_as_they_were(), "an input that was not spoiled was changed");
-    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    assert_eq!(failures.into_inner(), 0, "failures, printed above");
     let codes = codes.into_inner().unwrap();
     // If all or none were refused, nothing would be tried.
     let share = |code| codes.get(&code).copied().unwrap_or(0) as f64 / runs as f64;
@@ -183,6 +179,17 @@ impl Attempt {
     fn line(&self) -> String {
         let words: Vec<_> = self.arguments.iter().map(|word| word.to_string_lossy()).collect();
         format!("lorakit {}", words.join(" "))
+    }
+
+    /// What was run before what, and how to do it again.
+    fn report(&self, seed: u64, run: u64) -> String {
+        let said: String = self.stderr.chars().take(600).collect();
+        format!(
+            "  {}\n  {}\n  again: LORAKIT_MUTATION_SEED={seed} LORAKIT_MUTATION_RUN={run} cargo test -p lorakit-cli \
+             --test it mutation -- --nocapture\n{said}",
+            self.line(),
+            self.changes.join("\n  "),
+        )
     }
 
     /// Leaves the folder there.

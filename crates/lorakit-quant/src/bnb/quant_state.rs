@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use lorakit_tensor::{DType, Error, ErrorKind, Result, json};
+use lorakit_tensor::{DType, Error, ErrorKind, Result, TensorInfo, json};
 
 use super::repr::{REPR_MAX, repr};
 use super::{BLOCK_SIZES, FourBit, double_quant};
@@ -126,8 +126,7 @@ impl QuantState {
             dims.iter().map(|d| d.as_u64().and_then(|n| usize::try_from(n).ok())).collect::<Option<Vec<_>>>()
         });
         let shape = shape.ok_or_else(|| corrupt("`shape` is not a list of whole numbers".into()))?;
-        let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
-        if elements.is_none_or(|n| n > 1 << 60) {
+        if TensorInfo::count(&shape).is_none_or(|n| n > 1 << 60) {
             return Err(corrupt(format!("its shape {shape:?} has too many values")));
         }
         let nested = match nested {
@@ -218,6 +217,10 @@ mod tests {
             (
                 &good.replace("[64, 64]", "[9223372036854775807, 64]"),
                 "its shape [9223372036854775807, 64] has too many values".into(),
+            ),
+            (
+                &good.replace("[64, 64]", "[0, 1099511627776]"),
+                "its shape [0, 1099511627776] has too many values".into(),
             ),
             (
                 &good.replace(": 256,", ": 128,"),

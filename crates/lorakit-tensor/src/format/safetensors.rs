@@ -82,11 +82,13 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     for (name, entry) in raw.tensors {
         let [begin, end] = entry.data_offsets;
         let info = entry.info(name)?;
+        let count = TensorInfo::count(&info.shape).ok_or_else(|| {
+            let message = format!("has the shape {:?}, whose sizes are beyond what is read", info.shape);
+            Error::new(ErrorKind::Limit, message).tensor(&info.name)
+        })?;
         let needed = info
-            .shape
-            .iter()
-            .try_fold(1u64, |n, &d| n.checked_mul(d as u64))
-            .and_then(|n| info.dtype.byte_len(n))
+            .dtype
+            .byte_len(count)
             .ok_or_else(|| corrupt("the shape does not fit its dtype").tensor(&info.name))?;
         if end.checked_sub(begin) != Some(needed) {
             let message = format!(

@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::{Architecture, Heads, HfClass};
 use crate::{Error, ErrorKind, ModelConfig, Result};
 
+/// Most experts of a layer; models have some hundreds.
+const MAX_EXPERTS: u32 = 1 << 16;
+
 /// The hyper-parameters of a model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Params<'a> {
@@ -69,13 +72,18 @@ impl<'a> Params<'a> {
         self.get(name).or_else(|| self.class.defaults.get(name)).map(|value| float(name, value)).transpose()
     }
 
-    /// The number of experts, 0 for a model without.
+    /// The number of experts, 0 for a model without; at most [`MAX_EXPERTS`].
     pub(crate) fn experts(&self) -> Result<usize> {
-        let experts = match self.integer("num_local_experts")? {
-            Some(experts) => experts,
-            None => self.integer("num_experts")?.unwrap_or(0),
-        };
-        Ok(experts as usize)
+        for name in ["num_local_experts", "num_experts"] {
+            match self.integer(name)? {
+                Some(experts) if experts > MAX_EXPERTS => {
+                    return Err(wrong(name, &experts.into(), &format!("at most {MAX_EXPERTS}")));
+                }
+                Some(experts) => return Ok(experts as usize),
+                None => {}
+            }
+        }
+        Ok(0)
     }
 
     /// The head counts.

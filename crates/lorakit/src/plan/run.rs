@@ -140,7 +140,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`] for a NaN or an infinity in a tensor that is computed, or that is copied and
-    /// [checked](Self::checking_copies), [`ErrorKind::Interrupted`] if `progress` asks to stop, [`ErrorKind::File`] if reading or writing fails. What was staged is gone then.
+    /// [checked](Self::checking_copies), [`ErrorKind::Interrupted`] if `progress` asks to stop, [`ErrorKind::File`] if
+    /// reading or writing fails. What was staged is gone then.
     pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         self.stage(threads, progress).map_err(|error| match error.kind() {
             ErrorKind::Interrupted => error,

@@ -68,7 +68,7 @@ mod tests {
     fn a_file_is_full_of_bytes_of_tensors_or_of_names() {
         let all = Limits { data: u64::MAX, tensors: 100, header: u64::MAX };
         assert_eq!(cut(all, &[4; 7]), [7]);
-        assert_eq!(cut(Limits { data: 8, ..all }, &[4, 4, 4, 12, 0, 4]), [2, 1, 2, 1]);
+        assert_eq!(cut(Limits { data: 8, ..all }, &[4, 4, 4, 12, 0, 4]), [2, 1, 1, 2]);
         assert_eq!(cut(Limits { tensors: 3, ..all }, &[4; 7]), [3, 3, 1]);
         let entry = safetensors::entry_bytes(tensor("t0", &[1], &[0.0]).info());
         assert_eq!(cut(Limits { header: 2 * entry, ..all }, &[4; 5]), [2, 2, 1]);

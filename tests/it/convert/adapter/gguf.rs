@@ -137,7 +137,7 @@ fn there_and_back() {
     for (case, proof) in [
         ("plain", "bit for bit"),
         ("rslora", "bit for bit"),
-        ("patterns", "within rounding"),
+        ("patterns", "bit for bit"),
         ("embed", "bit for bit"),
         ("f16", "bit for bit"),
         ("qwen2", "bit for bit"),

@@ -71,8 +71,7 @@ pub(super) fn check_tensor(info: &TensorInfo) -> Result<u64> {
         let message = format!("rows of {row} values do not fill {} blocks of {block}", info.dtype);
         return refuse(ErrorKind::Corrupt, message);
     }
-    let elements = info.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
-    match elements.and_then(|n| info.dtype.byte_len(n)) {
+    match TensorInfo::count(&info.shape).and_then(|n| info.dtype.byte_len(n)) {
         Some(bytes) => Ok(bytes),
         None => refuse(ErrorKind::Corrupt, format!("shape {:?} has more than 2^64 bytes", info.shape)),
     }

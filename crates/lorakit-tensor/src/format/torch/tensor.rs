@@ -3,7 +3,7 @@
 use super::global::Global;
 use super::heap::{Heap, Value};
 use super::zip::Span;
-use crate::{DType, Error, ErrorKind, Result};
+use crate::{DType, Error, ErrorKind, Result, TensorInfo};
 
 const MAX_RANK: usize = 8;
 
@@ -143,7 +143,7 @@ impl<'a> TensorRef<'a> {
             );
             return Err(corrupt(&message));
         }
-        let count = self.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+        let count = TensorInfo::count(&self.shape);
         let transposed = match count {
             Some(0) => false,
             _ => self.layout()?,

@@ -9,6 +9,9 @@ use crate::arch::{Params, float, missing};
 use crate::plan::OutputTensor;
 use crate::{Error, ErrorKind, Result};
 
+/// Most values of a head, each pair of which gets a factor; models have some hundreds.
+const MAX_HEAD: u32 = 1 << 13;
+
 /// The entries of `rope_parameters` (transformers 5), or of `rope_scaling` and beside it (before).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rope<'a, 'p> {
@@ -104,6 +107,10 @@ impl<'a, 'p> Rope<'a, 'p> {
             Some(head) => head,
             None => self.params.integer("hidden_size/num_attention_heads")?.unwrap_or(0),
         };
+        if head > MAX_HEAD {
+            let message = format!("has heads of {head} values by its `config.json`; {MAX_HEAD} are allowed");
+            return Err(Error::corrupt(message));
+        }
         let number = |name: &str, otherwise: f64| self.float(name).map(|n| n.unwrap_or(otherwise) as f32);
         Ok(llama3(
             self.base()?.unwrap_or(10_000.0),
