@@ -29,7 +29,7 @@ pub(super) const CASES: &[Case] = &[
     case("inspect adapter", "inspect adapter"),
     case("inspect --spectrum", "inspect adapter --spectrum"),
     case("inspect --base", "inspect adapter --base base"),
-    case("inspect --for", "inspect adapter --for llama.cpp --base base"),
+    refused("inspect --for", "inspect adapter --for llama.cpp --base base"),
     case("inspect --html", "inspect adapter --html report.html"),
     case("merge", "merge base adapter -o merged"),
     case("merge two", "merge base adapter=0.5 other=0.5 -o merged-two"),

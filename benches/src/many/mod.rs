@@ -45,17 +45,19 @@ pub(crate) fn run(args: &Many) -> io::Result<()> {
         for (case, half) in cases.iter().zip(&mut halves) {
             let command = || command(&bin, case, work.path());
             let cost = measure::run_to(&mut command(), case.code)?;
+            let stop = if args.stop && part == 1 {
+                Some(stops(&command, case, work.path(), cost.wall)?)
+            } else {
+                None
+            };
             if args.verbose {
-                let _ = writeln!(std::io::stderr(), "{:32}{:>9.2} s", case.name, cost.wall);
+                let stop = stop.map_or(String::new(), |stop| format!(", stops in {stop:.2} s"));
+                let _ = writeln!(std::io::stderr(), "{:32}{:>9.2} s{stop}", case.name, cost.wall);
             }
             if part == 2 {
                 *half = Some(cost);
                 continue;
             }
-            let stop = match args.stop {
-                true => Some(stops(&command, case, work.path(), cost.wall)?),
-                false => None,
-            };
             rows.push(Row { name: case.name, half: *half, whole: cost, stop });
         }
     }

@@ -9,8 +9,10 @@ use serde_json::{Map, Number, Value};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Largest JSON side file that is read (`config.json`, `adapter_config.json`, index files), in bytes.
+/// Largest JSON side file that is read (`config.json`, `adapter_config.json`), in bytes.
 pub const MAX_JSON_BYTES: u64 = 64 << 20;
+/// Largest index of shards: it names every tensor, of which a packed model has several for each weight.
+pub const MAX_INDEX_BYTES: u64 = 256 << 20;
 
 /// Parses one JSON value.
 ///

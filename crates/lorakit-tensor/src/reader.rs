@@ -161,7 +161,12 @@ impl Reader {
     /// or JSON and not an object.
     #[doc(hidden)]
     pub fn json_object(&self, path: &Path) -> Result<Value> {
-        let text = self.bytes(path, json::MAX_JSON_BYTES)?;
+        self.json_object_within(path, json::MAX_JSON_BYTES)
+    }
+
+    /// As [`Self::json_object`], of at most `limit` bytes.
+    pub(crate) fn json_object_within(&self, path: &Path, limit: u64) -> Result<Value> {
+        let text = self.bytes(path, limit)?;
         if text.is_empty() {
             return Err(Error::new(ErrorKind::Empty, "is empty (0 bytes)").at(path));
         }

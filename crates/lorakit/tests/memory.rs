@@ -50,7 +50,7 @@ const THREADS: usize = 2;
 fn peak_memory_is_bounded_and_does_not_grow_with_layers() {
     let folder = tempfile::tempdir().unwrap();
     // Positioned reads: mapped pages are not the allocator's, buffers are.
-    let peak = |layers: usize| {
+    let predicted = |layers: usize| {
         let (base, adapter) = write_model(folder.path(), layers);
         let options = MergeOptions {
             mode: ReadMode::Positioned,
@@ -64,9 +64,10 @@ fn peak_memory_is_bounded_and_does_not_grow_with_layers() {
         let (model, predicted) = (merge.plan.output_bytes(), merge.plan.peak_memory(THREADS));
         assert!(peak <= predicted, "{layers} layers: {peak} bytes, predicted {predicted}");
         assert!(peak * 2 < model, "{layers} layers: {peak} bytes for a model of {model}");
-        peak
+        predicted
     };
-    let (small, large) = (peak(16), peak(64));
+    // What is predicted and never exceeded is compared, because what is used depends on how the threads meet.
+    let (small, large) = (predicted(16), predicted(64));
     // What does grow is a few hundred bytes for each tensor: tasks and header.
     let allowed = small + small / 10 + 48 * 2048;
     assert!(large <= allowed, "{small} bytes at 16 layers, {large} at 64");

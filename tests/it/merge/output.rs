@@ -30,6 +30,9 @@ fn companions() {
     ] {
         put(stale, "weights");
     }
+    let outside = sandbox.copy(&peft("adapters/plain"), "outside");
+    fs::rename(outside.join("adapter_config.json"), outside.join("secrets.json")).unwrap();
+    std::os::unix::fs::symlink(&outside, base.join("link-to-a-folder")).unwrap();
     edit_json(&base.join("config.json"), |config| {
         config["quantization_config"] = json!({ "quant_method": "bitsandbytes", "load_in_4bit": true });
     });

@@ -38,7 +38,7 @@ const CPU_SECONDS: u32 = 20;
 /// KiB of memory that a run may allocate; healthy ones of these sizes take a tenth.
 const MEMORY: u32 = 256 << 10;
 /// Failures after which no more are looked for.
-const SHOWN: u64 = 400;
+const SHOWN: u64 = 8;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
@@ -125,10 +125,9 @@ impl Attempt {
     }
 
     fn prepare(seeds: &Seeds, case: &str, mut random: Option<Random>) -> Self {
-        let dir = match Path::new("/dev/shm").is_dir() {
-            true => tempfile::tempdir_in("/dev/shm").unwrap(),
-            false => tempfile::tempdir().unwrap(),
-        };
+        let shared_memory = Path::new("/dev/shm");
+        let place = if shared_memory.is_dir() { shared_memory.into() } else { std::env::temp_dir() };
+        let dir = tempfile::Builder::new().prefix("lorakit-mutation-").tempdir_in(place).unwrap();
         let inputs = dir.path().join("in");
         fs::create_dir(&inputs).unwrap();
         let names: Vec<&str> = case.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
@@ -201,7 +200,10 @@ impl Attempt {
     /// Runs the command and looks at what it left; returns its exit code.
     fn run(&mut self) -> Result<i32, String> {
         let before = snapshot(&self.inputs);
-        let logs = tempfile::tempdir_in(self.dir.path().parent().unwrap()).unwrap();
+        let logs = tempfile::Builder::new()
+            .prefix("lorakit-mutation-")
+            .tempdir_in(self.dir.path().parent().unwrap())
+            .unwrap();
         let (stdout, stderr) = (logs.path().join("stdout"), logs.path().join("stderr"));
         let status = self.execute(&stdout, &stderr);
         self.stdout = String::from_utf8_lossy(&fs::read(stdout).unwrap()).into_owned();

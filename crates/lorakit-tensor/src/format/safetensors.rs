@@ -349,7 +349,7 @@ pub fn index_json<'a>(total_size: u64, weight_map: impl Iterator<Item = (&'a str
 /// [`ErrorKind::Corrupt`] if it is no index, [`ErrorKind::UnsafePath`] if a shard name is anything but a plain
 /// file name.
 pub fn read_index(path: &Path, reader: &Reader) -> Result<Vec<(String, String)>> {
-    let json = reader.json_object(path)?;
+    let json = reader.json_object_within(path, crate::json::MAX_INDEX_BYTES)?;
     let Some(map) = json.get("weight_map").and_then(|m| m.as_object()) else {
         return Err(corrupt("has no `weight_map` object").at(path));
     };

@@ -104,6 +104,10 @@ fn collect(
         }
         let inside = prefix.join(name);
         if path.is_dir() {
+            // A link to a folder may lead anywhere: a model from a stranger must not carry the user's files along.
+            if path.is_symlink() {
+                continue;
+            }
             let model =
                 reader.has(&path.join("config.json"))? || reader.has(&path.join("adapter_config.json"))?;
             let foreign = FOREIGN_FOLDERS.iter().any(|folder| name == *folder);
