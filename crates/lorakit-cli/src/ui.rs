@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use anstyle::{AnsiColor, Style};
-use lorakit::adapter::{Finding, Severity};
+use lorakit::Finding;
+use lorakit::Severity;
 use serde_json::Value;
 
 use crate::args::{Color, Command, Common};

@@ -42,14 +42,15 @@ pub mod adapter;
 pub mod arch;
 pub mod fit;
 pub mod ops;
-pub mod packed;
+pub(crate) mod output;
 pub mod plan;
 
 mod error;
-mod memory;
-mod model;
-mod tensor_ref;
+mod finding;
+pub mod model;
+pub mod tensor;
 
 pub use error::{Error, ErrorKind, Result};
-pub use model::{Model, ModelConfig};
-pub use tensor_ref::TensorRef;
+pub use finding::{Finding, Severity};
+pub use model::{Base, Model, ModelConfig};
+pub use tensor::TensorRef;

@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lorakit::plan::{
-    Axis, Compute, Container, Dora, Factor, LowRank, OutputTensor, Plan, Recipe, ReplacedRows, Rounding,
-    RowOrder, Silent, Target,
+    Axis, Compute, Container, Dora, LowRank, OutputTensor, Plan, Recipe, ReplacedRows, Rounding, Silent,
+    Target,
 };
+use lorakit::tensor::Factor;
+use lorakit::tensor::RowOrder;
 use lorakit::{ErrorKind, TensorRef};
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::{Checkpoint, DType, Reader, TensorInfo, TensorSource};

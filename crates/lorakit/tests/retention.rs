@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use lorakit::TensorRef;
 use lorakit::plan::{
-    Compute, Container, Factor, Fp8, LowRank, OutputTensor, Packer, Plan, Recipe, Silent, Target, overall,
+    Compute, Container, Fp8, LowRank, OutputTensor, Packer, Plan, Recipe, Silent, Target, overall,
 };
+use lorakit::tensor::Factor;
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::format::{gguf, safetensors};

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lorakit::Model;
-use lorakit::ops::convert::to_gguf::{gguf_tensors, with_dtype};
+use lorakit::model::gguf::write::{gguf_tensors, with_dtype};
 use lorakit::ops::convert::{ToGgufOptions, hf_to_gguf};
 use lorakit::ops::merge::{self, MergeOptions};
 use lorakit::plan::{Container, OutputTensor, Plan, Silent, Target};

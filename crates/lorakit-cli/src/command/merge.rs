@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use lorakit::adapter::Finding;
+use lorakit::Finding;
 use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Tied};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};

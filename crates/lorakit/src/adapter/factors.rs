@@ -4,7 +4,7 @@ use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2};
 
 use super::{Module, Scaling};
-use crate::memory::Shelf;
+use crate::tensor::Shelf;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// `scale * b * a`, loaded.

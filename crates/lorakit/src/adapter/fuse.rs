@@ -6,7 +6,7 @@
 //! the rank of the parts; else each part has a copy of `A` and its rows of `B`. Both change no delta.
 
 use super::{Module, Scaling};
-use crate::plan::Factor;
+use crate::tensor::Factor;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// One part of a fused module.
@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
     use crate::adapter::ModuleKind;
-    use crate::tensor_ref::tests::tensor;
+    use crate::tensor::tests::tensor;
 
     fn module(path: &str, a: (&[usize], &[f32]), b: (&[usize], &[f32]), scale: f64) -> Module {
         let (a, b) = (tensor("a", a.0, a.1), tensor("b", b.0, b.1));

@@ -5,7 +5,7 @@
 //! (Hyeon-Woo et al. 2021, by the Khatri-Rao identity). A Kronecker product of the two is the LoRA of the Kronecker
 //! products of their factors. Definitions are those of LyCORIS (`lycoris/functional`), as `forward` uses them.
 
-use crate::plan::Inputs;
+use crate::tensor::Inputs;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// A matrix that is one of the inputs, or made from them.

@@ -3,13 +3,10 @@
 //! A low-rank module is always `W + scale * B * A` with `A (r, in)` and `B (out, r)`; the scale is computed once,
 //! in f64, when the adapter is read.
 
-mod base;
-mod base_gguf;
 pub(crate) mod carried;
 mod config;
 pub(crate) mod factors;
 mod files;
-mod finding;
 pub(crate) mod format;
 pub(crate) mod fuse;
 mod key;
@@ -17,7 +14,6 @@ mod lycoris;
 mod pattern;
 mod twins;
 mod uniform;
-mod unpack;
 
 use std::collections::BTreeMap;
 
@@ -26,15 +22,13 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, Reader, TensorInfo, TensorSource};
 
-pub use base::Base;
 pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
-pub use finding::{Finding, Severity};
 pub use format::Mapped;
 pub use pattern::Patterns;
 pub(crate) use twins::repeated;
 
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity, TensorRef};
 
 /// The code of the finding that rows are in an order which only the base can undo.
 pub(crate) const ROW_ORDER: &str = "row-order";

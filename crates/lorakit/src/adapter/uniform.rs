@@ -2,7 +2,7 @@
 
 use super::format::most_common;
 use super::{Adapter, Module, Scaling};
-use crate::plan::Factor;
+use crate::tensor::Factor;
 use crate::{Result, TensorRef};
 
 impl Adapter {
@@ -41,7 +41,7 @@ fn padded(tensor: &TensorRef, rank: usize, axis: usize) -> Result<TensorRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor_ref::tests::tensor;
+    use crate::tensor::tests::tensor;
 
     #[test]
     fn zeros_follow_the_values() {

@@ -6,7 +6,7 @@
 
 pub(crate) mod diffusion;
 mod keys;
-mod params;
+pub(crate) mod names;
 mod permute;
 
 use std::sync::LazyLock;
@@ -16,7 +16,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub(crate) use keys::{Entry, KeyRule, KeyType, Named, common};
-pub(crate) use params::{Params, float, missing};
 pub use permute::RowPermutation;
 
 /// One file per family.

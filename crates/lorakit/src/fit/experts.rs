@@ -9,7 +9,8 @@ use lorakit_tensor::{DType, TensorInfo};
 
 use super::{BaseView, Change, Edit, Fitting, Misfit, Parameters};
 use crate::adapter::{Adapter, Module};
-use crate::plan::{Factor, LowRank};
+use crate::plan::LowRank;
+use crate::tensor::Factor;
 use crate::{ErrorKind, ModelConfig};
 
 type Fit<T> = std::result::Result<T, Misfit>;

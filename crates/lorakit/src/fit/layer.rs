@@ -2,11 +2,12 @@
 
 use lorakit_tensor::TensorInfo;
 
-use super::experts;
 use super::index::Found;
-use super::{BaseView, Change, Edit, Fitting, Misfit, ambiguous, is_head, unmatched};
+use super::{BaseView, Change, Edit, Fitting, Misfit, ambiguous, experts, unmatched};
 use crate::adapter::{Adapter, Module, ModuleKind};
-use crate::plan::{Axis, Factor, LowRank};
+use crate::arch::names::is_head;
+use crate::plan::{Axis, LowRank};
+use crate::tensor::Factor;
 use crate::{ErrorKind, ModelConfig, TensorRef};
 
 type Fit<T> = std::result::Result<T, Misfit>;

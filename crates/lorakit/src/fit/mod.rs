@@ -9,6 +9,7 @@ mod index;
 mod layer;
 mod nearest;
 mod parameters;
+mod unpack;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -22,6 +23,7 @@ pub(crate) use layer::stored_transposed;
 use parameters::Parameters;
 
 use crate::adapter::{Adapter, Module};
+use crate::arch::names::{is_embedding, is_head};
 use crate::model::ModelConfig;
 use crate::plan::{Axis, LowRank};
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -111,18 +113,6 @@ impl<'a> BaseView<'a> {
         let prefix = if embedding.starts_with("language_model.model.") { "language_model." } else { "" };
         format!("{prefix}lm_head.weight")
     }
-}
-
-/// Whether a module of that path is an input embedding.
-pub(crate) fn is_embedding(path: &str) -> bool {
-    let last = path.rsplit('.').next().unwrap_or_default();
-    matches!(last, "embed_tokens" | "wte" | "word_embeddings" | "embed_in" | "tok_embeddings")
-}
-
-/// Whether a module of that path is an output embedding.
-pub(crate) fn is_head(path: &str) -> bool {
-    let last = path.rsplit('.').next().unwrap_or_default();
-    matches!(last, "lm_head" | "embed_out" | "output")
 }
 
 /// Something of an adapter that does not fit.

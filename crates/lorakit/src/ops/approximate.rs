@@ -9,10 +9,10 @@ use rayon::prelude::*;
 use crate::adapter::factors::{Factors, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
-use crate::memory::Shelf;
 use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
 use crate::plan::{Axis, LowRank, Progress, go_on};
+use crate::tensor::Shelf;
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// Vectors beyond the rank of the randomised decomposition.
@@ -129,7 +129,8 @@ impl DoraDelta {
         let ([LowRank { b, a, scale, .. }], Some(index)) = (terms.as_slice(), edit.base) else {
             return Ok(None);
         };
-        let load = |factor: &crate::plan::Factor| matrix(&factor.to_tensor(vec![factor.rows, factor.cols])?);
+        let load =
+            |factor: &crate::tensor::Factor| matrix(&factor.to_tensor(vec![factor.rows, factor.cols])?);
         Ok(Some(DoraDelta {
             weight: base.tensor(index),
             scale: *scale,

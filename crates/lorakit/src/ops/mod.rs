@@ -8,10 +8,8 @@ pub mod extract;
 pub mod inspect;
 pub mod merge;
 mod panels;
-mod publish_adapter;
 pub mod quantize;
 pub mod reduce;
 pub mod verify;
 
-mod travel;
 mod truncate;

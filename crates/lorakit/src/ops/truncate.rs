@@ -6,7 +6,7 @@ use lorakit_tensor::DType;
 use crate::Result;
 use crate::adapter::Module;
 use crate::adapter::factors::{Factors, of_linalg};
-use crate::memory::Shelf;
+use crate::tensor::Shelf;
 
 /// A module of lower rank.
 #[derive(Debug)]

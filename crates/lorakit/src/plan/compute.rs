@@ -5,13 +5,13 @@ use std::ops::Range;
 use lorakit_quant::{all_finite, fp8};
 use lorakit_tensor::{DType, Origin};
 
-use super::factor::LoadedTerm;
 use super::largest::Largest;
+use super::low_rank::LoadedTerm;
 use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;
 use super::store::Store;
 use super::{LowRank, kernel};
-use crate::tensor_ref::{first_bad, place};
+use crate::tensor::{first_bad, place};
 use crate::{Error, ErrorKind, Result};
 
 /// Values worked on at once; three such buffers of f32 fit a second-level cache.

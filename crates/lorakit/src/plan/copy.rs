@@ -128,7 +128,7 @@ fn first_bad(source: &TensorRef, checker: &dyn Codec, from: u64, bytes: &[u8]) -
     let bad = bytes.chunks(block.bytes).position(|one| !checker.all_finite(one)).unwrap_or(0);
     let mut values = vec![0.0; block.elements];
     checker.decode(&bytes[bad * block.bytes..][..block.bytes], &mut values);
-    let (at, value) = crate::tensor_ref::first_bad(&values).unwrap_or_default();
+    let (at, value) = crate::tensor::first_bad(&values).unwrap_or_default();
     let before = (from + (bad * block.bytes) as u64) / own.bytes as u64 * own.elements as u64;
     source.holds(before + at, value)
 }

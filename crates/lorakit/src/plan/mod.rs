@@ -4,53 +4,49 @@
 //! weight is read, so that refusals come early, memory is bounded and row panels can run on all cores in any
 //! order. Output bytes depend on inputs and options only.
 
+mod chosen;
 mod compute;
-mod computed;
 mod copy;
-mod decoded;
 mod digest;
-mod factor;
 mod float8;
 mod job;
 mod kernel;
 mod largest;
-mod mosaic;
+mod low_rank;
 mod pack;
 mod parts;
 mod progress;
 mod recipe;
 mod reshape;
 mod retention;
-mod retyped;
-mod rows;
 mod run;
 mod shards;
+mod side;
 mod store;
 mod target;
-mod view;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lorakit_tensor::format::{gguf, safetensors};
 use lorakit_tensor::{Reader, TensorInfo};
 
+pub use chosen::Chosen;
 pub(crate) use compute::Panel;
-pub(crate) use computed::Inputs;
 pub use copy::Unchecked;
 pub use digest::{DataDigest, FileDigest};
-pub use factor::{Factor, LowRank};
 pub use float8::Fp8;
+pub use low_rank::LowRank;
 pub use pack::{Packed, Packer, Part};
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub(crate) use reshape::seen_as;
 pub use retention::{Retention, TensorRetention, by_type, overall};
-pub use rows::RowOrder;
 pub(crate) use run::pool;
 pub use run::{Report, Written};
 use shards::Limits;
+pub use side::{Content, SideFile};
 pub use target::Target;
 
 use crate::{Error, ErrorKind, Result};
@@ -70,24 +66,6 @@ pub enum Container {
     },
     /// One GGUF file.
     Gguf(gguf::Metadata),
-}
-
-/// A file beside the tensors: configuration, tokenizer, template, licence.
-#[derive(Debug, Clone)]
-pub struct SideFile {
-    /// Path inside the output folder.
-    pub name: PathBuf,
-    /// What it holds.
-    pub content: Content,
-}
-
-/// The content of a [`SideFile`].
-#[derive(Debug, Clone)]
-pub enum Content {
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// A copy of this file.
-    CopyOf(PathBuf),
 }
 
 /// One tensor file of the output.

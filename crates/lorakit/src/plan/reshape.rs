@@ -15,7 +15,8 @@ use std::ops::Range;
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{Axis, Compute, LowRank, OutputTensor, Recipe, ReplacedRows, RowOrder};
+use super::{Axis, Compute, LowRank, OutputTensor, Recipe, ReplacedRows};
+use crate::tensor::RowOrder;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 impl OutputTensor {

@@ -1,7 +1,6 @@
 //! Running a plan: panels on all cores, positional writes, one publication.
 
 use std::collections::HashMap;
-use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use lorakit_quant::Codec;
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Staged};
-use lorakit_tensor::{Checkpoint, MAX_SIDE_BYTES, ReadMode, Reader, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, ReadMode, Reader, TensorInfo, TensorSource};
 use rayon::prelude::*;
 
 use super::compute::Scratch;
@@ -17,8 +16,7 @@ use super::copy::{self, Unchecked};
 use super::digest::{FileDigest, Subtree};
 use super::job::{Job, Late, Place};
 use super::{
-    Container, Content, OutputFile, OutputTensor, Plan, Progress, Recipe, Retention, SideFile, Target,
-    TensorRetention, go_on,
+    Container, OutputFile, OutputTensor, Plan, Progress, Recipe, Retention, Target, TensorRetention, go_on,
 };
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -168,7 +166,7 @@ impl Plan {
             outputs.push(staged.create(&file.name, file.len)?);
         }
         if let Target::Folder(_) = self.target() {
-            self.side_files.iter().try_for_each(|side| write_side_file(side, staged.path()))?;
+            self.side_files.iter().try_for_each(|side| side.write(staged.path()))?;
         }
         let mut done = self.run_tasks(&outputs, threads, progress)?;
         done.late.sort_by_key(|late| late.file);
@@ -195,7 +193,7 @@ impl Plan {
             && self.files.len() > 1
         {
             let total = super::total_size(&self.files) - (self.output_bytes() - bytes);
-            write_side_file(&super::index_of(stem, &self.files, total), staged.path())?;
+            super::index_of(stem, &self.files, total).write(staged.path())?;
         }
         drop(outputs);
         self.reopen(staged.path())?;
@@ -408,24 +406,4 @@ fn run_task<'p>(
         }
         Part::Digest(digest, bytes) => Ok((Outcome::Hashed(digest.hash(bytes.clone())?), 0)),
     }
-}
-
-fn write_side_file(side: &SideFile, folder: &Path) -> Result<()> {
-    let path = folder.join(&side.name);
-    let fail = |e| lorakit_tensor::Error::io("write", &path, e);
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(fail)?;
-    }
-    match &side.content {
-        Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
-        Content::CopyOf(source) => {
-            // Not `fs::copy`, which would copy the rights of inputs that may be read-only.
-            let input =
-                std::fs::File::open(source).map_err(|e| lorakit_tensor::Error::io("open", source, e))?;
-            std::fs::File::create(&path)
-                .and_then(|mut output| std::io::copy(&mut input.take(MAX_SIDE_BYTES), &mut output))
-                .map_err(fail)?;
-        }
-    }
-    Ok(())
 }

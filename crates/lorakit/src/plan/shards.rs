@@ -53,7 +53,7 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor_ref::tests::tensor;
+    use crate::tensor::tests::tensor;
 
     /// Lengths of the runs that tensors of so many bytes are cut into.
     fn cut(limits: Limits, sizes: &[usize]) -> Vec<usize> {

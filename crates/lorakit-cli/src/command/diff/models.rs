@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use lorakit::adapter::{Finding, Severity};
+use lorakit::Finding;
+use lorakit::Severity;
 use lorakit::ops::diff::{FieldDiff, KindDiff, ModelDiff, ModelSide, State, TensorDiff};
 use lorakit_tensor::Format;
 use serde_json::{Value, json};

@@ -9,7 +9,8 @@ mod spectrum;
 pub(super) mod text;
 
 use lorakit::ErrorKind;
-use lorakit::adapter::{Finding, Severity};
+use lorakit::Finding;
+use lorakit::Severity;
 use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 
 use crate::args::{self, Common};

@@ -6,7 +6,8 @@ use std::io::IsTerminal as _;
 
 use anstyle::Style;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use lorakit::adapter::{Finding, Severity};
+use lorakit::Finding;
+use lorakit::Severity;
 use lorakit::ops::inspect::{DTypeCount, TargetReport};
 
 use crate::ui;

@@ -3,7 +3,7 @@
 use super::spelling::{Part, Parts};
 use crate::adapter::lycoris::Matrix;
 use crate::adapter::{Files, Module, ModuleKind, Scaling};
-use crate::plan::Factor;
+use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
 
 /// What reading a module turned up instead of it: a code and a message of a finding.

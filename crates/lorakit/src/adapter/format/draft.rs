@@ -5,9 +5,9 @@ use std::path::Path;
 
 use lorakit_tensor::DType;
 
-use crate::adapter::{Adapter, Base, Module, ModuleKind};
+use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::plan::{Compute, Container, OutputTensor, Recipe, SideFile, Target};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Base, Error, ErrorKind, Result, TensorRef};
 
 /// What a writer is told.
 #[derive(Debug, Clone, Copy, Default)]

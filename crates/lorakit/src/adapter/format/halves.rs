@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use lorakit_tensor::{TensorInfo, TensorSource};
 
-use crate::TensorRef;
-use crate::adapter::{Files, Finding, Severity};
+use crate::adapter::Files;
+use crate::{Finding, Severity, TensorRef};
 
 /// What a tensor is in its module.
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::assemble::assemble;
 use super::spelling::Parts;
 use crate::adapter::fuse::{FusePart, fuse, split};
-use crate::adapter::{Adapter, Files, Finding, Module, Severity};
+use crate::adapter::{Adapter, Files, Module};
 use crate::arch::diffusion::{self, DiffusionModel, Found, Layer, Spelling};
-use crate::plan::{Factor, RowOrder};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::tensor::{Factor, RowOrder};
+use crate::{Error, ErrorKind, Finding, Result, Severity, TensorRef};
 
 /// Adds the modules of a file to `adapter`, named as diffusers names them. Which model they are of, their names
 /// decide, and `version` where those leave it open.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use lorakit_tensor::TensorSource;
 
-use crate::adapter::{Adapter, Files, Finding, Severity};
+use crate::adapter::{Adapter, Files};
+use crate::{Finding, Severity};
 
 /// What a tensor is to its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,10 +6,10 @@ use lorakit_tensor::format::safetensors;
 use lorakit_tensor::{Checkpoint, DType, ReadMode, Reader, TensorInfo, TensorSource};
 use serde_json::Value;
 
-use crate::adapter::{Adapter, Base};
+use crate::adapter::Adapter;
 use crate::ops::convert::adapter::{self, AdapterConvert, AdapterOptions};
 use crate::plan::Silent;
-use crate::{ModelConfig, Result, TensorRef};
+use crate::{Base, ModelConfig, Result, TensorRef};
 
 /// A folder that is gone after the test.
 pub(super) struct Folder(tempfile::TempDir);

@@ -11,9 +11,9 @@ use lorakit_tensor::TensorSource;
 use super::layers::add_layers;
 use super::spelling::{Part, Parts};
 use super::{AdapterFormat, Draft, DraftOptions};
-use crate::adapter::{Adapter, Base, Files, Finding, Severity};
+use crate::adapter::{Adapter, Files};
 use crate::arch::diffusion::Spelling;
-use crate::{Error, ErrorKind, Result};
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// XLabs' format.
 #[derive(Debug)]

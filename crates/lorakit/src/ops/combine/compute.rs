@@ -13,8 +13,8 @@ use super::stack::Stack;
 use super::{Against, CombineOptions, Combined, Method, Style, whole};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
-use crate::memory::Shelf;
 use crate::ops::truncate::{Truncated, truncate_decomposed};
+use crate::tensor::Shelf;
 use crate::{Error, Result, TensorRef};
 
 /// What is the same for all modules.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use lorakit_tensor::Reader;
 
 use super::{CombineOptions, Method, Mix};
-use crate::adapter::{Adapter, Base, Files, Finding, Module, ModuleKind, Severity, format, natural};
-use crate::ops::publish_adapter::bare;
-use crate::{Error, ErrorKind, Result};
+use crate::adapter::{Adapter, Files, Module, ModuleKind, format, natural};
+use crate::arch::names::bare;
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// The modules of one path, and whose they are.
 #[derive(Debug)]

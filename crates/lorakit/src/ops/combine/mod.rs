@@ -26,13 +26,13 @@ use serde_json::json;
 pub use interference::Interference;
 pub use method::{METHODS, MajoritySign, Method, Mix, Style};
 
-use crate::adapter::{Adapter, Base, Finding, Module, Severity, repeated};
+use crate::adapter::{Adapter, Module, repeated};
 use crate::ops::merge::described;
-pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, writable_or_own};
 use crate::ops::truncate;
+pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
+use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on, pool};
-use crate::{Error, ErrorKind, Result};
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 use compute::Computation;
 use input::Aligned;
 

@@ -4,9 +4,8 @@ use lorakit_linalg::{Coordinates, Term};
 use ndarray::{Array2, ArrayViewMut2, Axis};
 
 use super::input::Aligned;
-use crate::Result;
 use crate::adapter::factors::{Factors, of_linalg};
-use crate::{Error, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// Products `scale * b * a` of one shape: those of the parts of an [`Aligned`], in their order.
 pub(super) struct Stack {

@@ -7,10 +7,10 @@ use rayon::prelude::*;
 
 use super::delta::{EXACT, compare};
 use super::{DiffOptions, FieldDiff, State, Sums, TensorDiff, config, go_on, pairs};
-use crate::adapter::{Adapter, Base, Module, ModuleKind};
+use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
-use crate::{Result, TensorRef};
+use crate::{Base, Result, TensorRef};
 
 /// What two adapters have in common, and what not.
 #[derive(Debug, Clone)]

@@ -27,7 +27,7 @@ pub use sums::Sums;
 pub use tensor::{Change, Stored, TensorDiff};
 
 use super::inspect::is_adapter;
-use super::publish_adapter::bare;
+use crate::arch::names::bare;
 use crate::plan::{Progress, pool};
 use crate::{Error, ErrorKind, Result};
 

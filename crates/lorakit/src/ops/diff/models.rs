@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::tensor::is_base_of;
 use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds, pairs};
-use crate::fit::{self, BaseView};
+use crate::arch::names;
+use crate::fit::BaseView;
 use crate::plan::Progress;
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
@@ -173,6 +174,6 @@ fn tied_to_head(model: &Model) -> Option<usize> {
 
 /// Tensor `index`; without one, for a head the one that it is `tied` to.
 fn tensor(model: &Model, index: Option<usize>, name: &str, tied: Option<usize>) -> Option<TensorRef> {
-    let tied = tied.filter(|_| fit::is_head(name.trim_end_matches(".weight")));
+    let tied = tied.filter(|_| names::is_head(name.trim_end_matches(".weight")));
     index.or(tied).map(|index| model.tensor(index))
 }

@@ -9,8 +9,8 @@ use super::pair::{Pair, Part, Role};
 use super::{Became, Changed, ExtractOptions};
 use crate::adapter::factors::Factors;
 use crate::adapter::{Module, Scaling};
-use crate::memory::Shelf;
 use crate::ops::panels::{Panels, leading};
+use crate::tensor::Shelf;
 use crate::{Result, TensorRef};
 
 /// Vectors beyond those that are wanted, at least, of the randomised decomposition.

@@ -8,7 +8,7 @@ use super::pair::{Pair, is_layer, module_of};
 use super::{ExtractOptions, Rule};
 use crate::adapter::{Adapter, Module, ModuleKind, Saved, is_local_path};
 use crate::fit::{self, BaseView};
-use crate::plan::Factor;
+use crate::tensor::Factor;
 use crate::{Model, ModelConfig, Result, TensorRef};
 
 /// What is saved whole: the tensors that changed, and all others of the modules they are in, because libraries take such

@@ -207,7 +207,7 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor_ref::tests::tensor;
+    use crate::tensor::tests::tensor;
 
     #[test]
     fn rounding_is_uniform_over_a_step() {

@@ -26,13 +26,13 @@ use rayon::prelude::*;
 pub use options::{Embeddings, ExtractOptions, NamePattern};
 pub use rule::Rule;
 
-use crate::adapter::{Adapter, Base, Finding};
+use crate::adapter::Adapter;
 use crate::fit::{self, BaseView, FitOptions};
-use crate::memory::Shelf;
-pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, writable};
+pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
+use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, pool};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::tensor::Shelf;
+use crate::{Base, Error, ErrorKind, Finding, Model, Result};
 use compute::{Done, jobs};
 use pair::pairs;
 

@@ -3,9 +3,9 @@
 use super::compute::Done;
 use super::pair::module_of;
 use super::{Became, Changed, ExtractOptions, NamePattern, Rule};
-use crate::adapter::{Adapter, Finding, Severity};
-use crate::fit;
-use crate::{Error, ErrorKind};
+use crate::adapter::Adapter;
+use crate::arch::names;
+use crate::{Error, ErrorKind, Finding, Severity};
 
 /// Relative change above which the two models have little to do with each other.
 const UNLIKE: f64 = 0.5;
@@ -91,7 +91,7 @@ pub(super) fn of(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions)
         let saved = adapter.saved.iter().filter(|saved| which(module_of(&saved.name)));
         saved.map(|saved| saved.tensor.info().byte_len()).sum()
     };
-    let vocabulary = bytes(&|path| fit::is_embedding(path) || fit::is_head(path));
+    let vocabulary = bytes(&|path| names::is_embedding(path) || names::is_head(path));
     let factors: u64 = adapter.modules.iter().map(|m| m.a.info().byte_len() + m.b.info().byte_len()).sum();
     if vocabulary > factors + bytes(&|_| true) - vocabulary {
         let message = format!(

@@ -8,7 +8,7 @@ use lorakit_tensor::{DType, ReadMode};
 
 use super::Rule;
 use super::pair::{Role, module_of};
-use crate::fit;
+use crate::arch::names;
 use crate::{Error, ErrorKind, Result};
 
 /// What to extract, and how.
@@ -104,7 +104,7 @@ impl ExtractOptions {
     }
 
     pub(super) fn role_of_whole(&self, name: &str) -> Role {
-        let embedding = fit::is_embedding(module_of(name)) && self.embeddings == Embeddings::Skip;
+        let embedding = names::is_embedding(module_of(name)) && self.embeddings == Embeddings::Skip;
         if self.skips(name) || embedding { Role::LeftOut } else { Role::Whole }
     }
 }

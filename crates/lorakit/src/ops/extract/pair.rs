@@ -7,7 +7,8 @@ use lorakit_tensor::TensorInfo;
 
 use super::{Embeddings, ExtractOptions};
 use crate::adapter::ModuleKind;
-use crate::fit::{self, BaseView, is_embedding, is_head};
+use crate::arch::names::{is_embedding, is_head};
+use crate::fit::{self, BaseView};
 use crate::{Error, ErrorKind, Model, Result, TensorRef};
 
 /// A tensor of the tuned model, and what it started from.

@@ -10,10 +10,10 @@ use super::{
     DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, go_on,
     grid, spectrum, target, values,
 };
-use crate::Result;
-use crate::adapter::{Adapter, Base, Finding, Module, Scaling, Severity};
+use crate::adapter::{Adapter, Module, Scaling};
 use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
+use crate::{Base, Finding, Result, Severity};
 
 /// An adapter, described and audited.
 #[derive(Debug, Clone)]

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::ModuleReport;
-use crate::adapter::{Adapter, Finding, Module, ModuleKind, Severity, is_local_path};
-use crate::fit::{is_embedding, is_head};
+use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
+use crate::arch::names::{is_embedding, is_head};
+use crate::{Finding, Severity};
 
 /// The findings of reading the adapter, and those of comparing its tensors with its configuration.
 pub(super) fn headers(adapter: &Adapter, modules: &[ModuleReport]) -> Vec<Finding> {

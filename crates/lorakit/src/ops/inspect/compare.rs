@@ -10,11 +10,11 @@ use lorakit_tensor::{DType, Reader};
 
 use super::norm::norm_sq;
 use super::{FitReport, ModuleReport, go_on};
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::Adapter;
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
 use crate::plan::Progress;
-use crate::tensor_ref::first_bad;
-use crate::{ErrorKind, Model, Result, TensorRef};
+use crate::tensor::first_bad;
+use crate::{ErrorKind, Finding, Model, Result, Severity, TensorRef};
 
 /// The outcome of [`with_base`].
 pub(super) struct Compared {

@@ -25,9 +25,9 @@ pub use model::{FileReport, ModelReport};
 pub use spectrum::{Spectrum, uniform_rank};
 pub use target::{Runtime, TargetReport, Verdict};
 
-use crate::adapter::{Adapter, Base, Files, Finding, Severity, format};
+use crate::adapter::{Adapter, Files, format};
 use crate::plan::Progress;
-use crate::{Error, ErrorKind, Result};
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]

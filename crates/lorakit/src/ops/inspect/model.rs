@@ -7,8 +7,7 @@ use lorakit_tensor::Reader;
 use lorakit_tensor::format::gguf::{Metadata, Value};
 
 use super::{DTypeCount, count_dtypes};
-use crate::adapter::{Finding, Severity};
-use crate::{Model, ModelConfig, Result};
+use crate::{Finding, Model, ModelConfig, Result, Severity};
 
 /// A model, described.
 #[derive(Debug, Clone)]

@@ -9,8 +9,8 @@ use std::path::Path;
 use lorakit_tensor::TensorSource;
 
 use crate::adapter::format::{self, DraftOptions};
-use crate::adapter::{Adapter, Base, Module, ModuleKind, Severity};
-use crate::{Error, ErrorKind};
+use crate::adapter::{Adapter, Module, ModuleKind};
+use crate::{Base, Error, ErrorKind, Severity};
 
 /// A program that loads adapters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

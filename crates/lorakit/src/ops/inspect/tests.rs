@@ -7,8 +7,8 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::adapter::{Finding, Severity};
 use crate::plan::Silent;
+use crate::{Finding, Severity};
 
 type Tensor = (String, Vec<usize>, Vec<f32>);
 

@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use super::norm::product_norm_sq;
 use super::{ModuleReport, go_on};
-use crate::adapter::{Adapter, Finding, Module, Severity};
+use crate::adapter::{Adapter, Module};
 use crate::plan::Progress;
-use crate::{ErrorKind, Result, TensorRef};
+use crate::{ErrorKind, Finding, Result, Severity, TensorRef};
 
 /// What one pass over a tensor finds.
 enum State {

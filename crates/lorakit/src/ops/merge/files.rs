@@ -7,11 +7,11 @@ use lorakit_tensor::{DType, Reader};
 use serde_json::Value;
 
 use super::tied::Untied;
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::Adapter;
+use crate::model::folder::{TOKENIZER, doubts, set_config, side_files_of, travelling};
 use crate::model::torch_name;
-use crate::ops::travel::{TOKENIZER, doubts, set_config, side_files_of, travelling};
 use crate::plan::{Content, OutputTensor, SideFile};
-use crate::{Model, Result};
+use crate::{Finding, Model, Result, Severity};
 
 pub(super) fn side_files(
     base: &Model,

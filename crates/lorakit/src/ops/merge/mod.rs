@@ -22,10 +22,10 @@ pub use tied::Tied;
 
 use super::inspect;
 use super::quantize::{Chosen, Quantization};
-use crate::adapter::{Adapter, Base, Finding, Severity, repeated};
+use crate::adapter::{Adapter, repeated};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
 use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding, go_on};
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
+use crate::{Base, Error, ErrorKind, Finding, Model, Result, Severity, TensorRef};
 use group::{Group, Groups};
 use output::Output;
 use tied::Untied;

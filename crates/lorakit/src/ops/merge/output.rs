@@ -8,10 +8,10 @@ use lorakit_tensor::format::gguf::Value;
 
 use super::tied::Untied;
 use super::{MergeOptions, files, provenance};
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::Adapter;
 use crate::ops::quantize::{self, Chosen, Imatrix, Mix, Quantization};
 use crate::plan::{Container, OutputTensor, SideFile, Target};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, ErrorKind, Finding, Model, Result, Severity};
 
 /// What a plan needs.
 pub(super) struct Output {

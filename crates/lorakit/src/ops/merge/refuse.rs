@@ -8,9 +8,9 @@ use lorakit_quant::{codec, encoder};
 use lorakit_tensor::{DType, TensorSource};
 
 use super::group::Groups;
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::Adapter;
 use crate::plan::{Progress, TensorRetention, by_type, go_on, overall};
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
+use crate::{Error, ErrorKind, Finding, Model, Result, Severity, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
 pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Merges that are done, and that nobody can have meant.
 
-use crate::adapter::{Finding, Severity};
 use crate::plan::{Retention, TensorRetention, by_type, overall};
+use crate::{Finding, Severity};
 
 /// Deltas this many times as large as what they are added to leave nothing of the model. Those of adapters are between
 /// a thousandth and a third of the weights, and those of a training from scratch about as large as they.

@@ -5,10 +5,10 @@
 //! computed.
 
 use super::group::{Group, Groups};
-use crate::adapter::{Adapter, Finding, ModuleKind, Severity};
+use crate::adapter::{Adapter, ModuleKind};
 use crate::fit::BaseView;
-use crate::plan::Factor;
-use crate::{Model, Result};
+use crate::tensor::Factor;
+use crate::{Finding, Model, Result, Severity};
 
 /// What to do where an adapter changes one side of a tied pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,11 +4,10 @@ use lorakit_tensor::format::gguf::Metadata;
 
 use super::imatrix::Imatrix;
 use super::metadata;
-use super::mix::{self, Chosen, Mix};
-use crate::adapter::Finding;
-use crate::ops::convert::to_gguf;
-use crate::plan::OutputTensor;
-use crate::{Model, Result};
+use super::mix::{self, Mix};
+use crate::model::gguf::write;
+use crate::plan::{Chosen, OutputTensor};
+use crate::{Finding, Model, Result};
 
 /// Metadata, tensors in the order of the file, and what became of each.
 pub(crate) type GgufModel = (Metadata, Vec<OutputTensor>, Vec<Chosen>);
@@ -34,7 +33,7 @@ pub(crate) fn of_hugging_face(
     pre: Option<&str>,
     notes: &mut Vec<Finding>,
 ) -> Result<GgufModel> {
-    let (metadata, tensors) = to_gguf::model(model, tensors, pre)?;
+    let (metadata, tensors) = write::model(model, tensors, pre)?;
     with_types(metadata, tensors, mix, imatrix, notes)
 }
 

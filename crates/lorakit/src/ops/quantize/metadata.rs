@@ -4,9 +4,7 @@ use lorakit_quant::mix::FileType;
 use lorakit_tensor::format::gguf::{Metadata, Value};
 
 use super::imatrix::Imatrix;
-
-/// Version of the block formats, `GGML_QNT_VERSION`.
-pub(crate) const QUANTIZATION_VERSION: u32 = 2;
+use crate::model::gguf::QUANTIZATION_VERSION;
 
 /// Keys that speak of how the source was split.
 const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];

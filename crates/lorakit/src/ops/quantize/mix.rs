@@ -8,9 +8,8 @@ use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::imatrix::{Coverage, Imatrix};
-use crate::adapter::{Finding, Severity};
-use crate::plan::{Importance, OutputTensor, Recipe};
-use crate::{Error, ErrorKind, Result};
+use crate::plan::{Chosen, Importance, OutputTensor, Recipe};
+use crate::{Error, ErrorKind, Finding, Result, Severity};
 
 /// How the types of a GGUF file are chosen.
 #[derive(Debug, Clone)]
@@ -21,21 +20,6 @@ pub struct Mix {
     pub options: MixOptions,
     /// At least this type for tensors that adapters change.
     pub promote: Option<DType>,
-}
-
-/// A tensor with its type before and after, for people.
-#[derive(Debug, Clone)]
-pub struct Chosen {
-    /// Its name in the output.
-    pub name: String,
-    /// The type it is read from.
-    pub from: &'static str,
-    /// The type it is stored as.
-    pub to: &'static str,
-    /// Why.
-    pub why: String,
-    /// Whether rows did not divide into blocks of the type of the mix.
-    pub fallback: bool,
 }
 
 /// Gives each of `tensors`, named as in GGUF files, its type, and puts them in the order of the file.

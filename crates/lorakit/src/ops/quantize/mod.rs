@@ -5,8 +5,6 @@ mod imatrix;
 mod kind;
 mod metadata;
 mod mix;
-mod mxfp4;
-mod packed;
 
 use std::path::{Path, PathBuf};
 
@@ -14,16 +12,16 @@ use lorakit_tensor::{ReadMode, Reader};
 
 pub use imatrix::Imatrix;
 pub use kind::{PackedType, QuantType};
-pub use mix::{Chosen, Mix};
+pub use mix::Mix;
 
+pub use crate::plan::Chosen;
+
+pub(crate) use crate::model::packed::pack;
 pub(crate) use gguf::of_hugging_face;
-pub(crate) use metadata::QUANTIZATION_VERSION;
-pub(crate) use packed::apply as pack;
 
-use super::travel::{doubts, set_config, side_files_of, travelling};
-use crate::adapter::Finding;
+use crate::model::folder::{doubts, set_config, side_files_of, travelling};
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Target, go_on};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, ErrorKind, Finding, Model, Result};
 
 /// What a quantised model is written as.
 #[derive(Debug, Clone)]
@@ -140,7 +138,7 @@ fn to_packed(
         let dtype = if float { dtype } else { tensor.info().dtype };
         OutputTensor::cast(tensor, dtype)
     });
-    let packed = packed::apply(&model, tensors.collect(), packing, dtype, false)?;
+    let packed = pack(&model, tensors.collect(), packing, dtype, false)?;
     go_on(progress, "anything was written")?;
     let mut files = travelling(&model)?;
     let Some(config) = &model.config else {

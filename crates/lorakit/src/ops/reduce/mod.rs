@@ -22,13 +22,13 @@ use rayon::prelude::*;
 pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
-use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity, format};
-use crate::memory::Shelf;
-pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, writable_or_own};
+use crate::adapter::{Adapter, Files, Module, format};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
+pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
+use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on};
-use crate::{Error, ErrorKind, Result};
+use crate::tensor::Shelf;
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 use rule::{Weighed, spend};
 
 /// What to reduce, and how far.

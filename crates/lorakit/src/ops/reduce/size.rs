@@ -4,10 +4,10 @@ use lorakit_tensor::DType;
 
 use super::rule::{Weighed, spend};
 use super::shape;
-use crate::adapter::{Adapter, Base, Module, Scaling};
-use crate::ops::publish_adapter::{AdapterOutput, Destination};
+use crate::adapter::{Adapter, Module, Scaling};
+use crate::output::{AdapterOutput, Destination};
 use crate::plan::{Content, Progress, go_on};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Base, Error, ErrorKind, Result, TensorRef};
 
 /// Weighs all modules, given what a unit of rank of one costs.
 pub(super) type Weigh<'a> = &'a dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>;

@@ -183,9 +183,9 @@ pub(super) fn step(dtype: DType, value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::TensorRef;
     use crate::plan::Compute;
-    use crate::tensor_ref::TensorRef;
-    use crate::tensor_ref::tests::tensor;
+    use crate::tensor::tests::tensor;
 
     #[test]
     fn steps_are_those_of_the_dtype() {

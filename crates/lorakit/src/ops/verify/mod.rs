@@ -19,10 +19,10 @@ pub use state::State;
 pub use verdict::{Proof, Verdict};
 
 use super::merge::{self, MergeOptions, Tied};
-use crate::adapter::Finding;
-use crate::fit::{self, BaseView, MoeLayout};
+use crate::arch::names;
+use crate::fit::{BaseView, MoeLayout};
 use crate::plan::{OutputTensor, Progress, pool};
-use crate::{Model, Result};
+use crate::{Finding, Model, Result};
 use factors::Factors;
 use measure::Measured;
 use pair::Pair;
@@ -227,7 +227,7 @@ fn compare(pair: &Pair<'_>, tensor: &OutputTensor) -> Result<(Verified, Measured
 }
 
 fn is_head(name: &str) -> bool {
-    fit::is_head(name.trim_end_matches(".weight"))
+    names::is_head(name.trim_end_matches(".weight"))
 }
 
 fn copy_of_embedding(view: &BaseView<'_>, merged: &Model, name: &str) -> Result<bool> {

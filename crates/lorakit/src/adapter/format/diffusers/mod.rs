@@ -14,9 +14,9 @@ use super::assemble::assemble;
 use super::layers::add_layers;
 use super::spelling::{self, Part, Parts};
 use super::{AdapterFormat, Draft, DraftOptions};
-use crate::Result;
-use crate::adapter::{Adapter, Base, Files, Finding, Severity, carried};
+use crate::adapter::{Adapter, Files, carried};
 use crate::arch::diffusion::Spelling;
+use crate::{Base, Finding, Result, Severity};
 use metadata::Metadata;
 
 /// Components of pipelines.

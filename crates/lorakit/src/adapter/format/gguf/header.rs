@@ -6,7 +6,8 @@ use lorakit_tensor::DType;
 use lorakit_tensor::format::gguf::{Array, Metadata, Value};
 use serde_json::Value as Json;
 
-use crate::adapter::{Adapter, AdapterConfig, Finding, Severity, carried, is_local_path};
+use crate::adapter::{Adapter, AdapterConfig, carried, is_local_path};
+use crate::{Finding, Severity};
 
 pub(super) const ARCHITECTURE: &str = "general.architecture";
 pub(super) const TYPE: &str = "general.type";

@@ -20,8 +20,8 @@ mod tests;
 mod write;
 
 use super::{AdapterFormat, Draft, DraftOptions};
-use crate::Result;
-use crate::adapter::{Adapter, Base, Files};
+use crate::adapter::{Adapter, Files};
+use crate::{Base, Result};
 
 /// GGUF LoRA.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::adapter::{Adapter, Base, Module, ModuleKind};
+use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::arch::{Architecture, Heads, Match, Role};
-use crate::{Error, ErrorKind, Result};
+use crate::{Base, Error, ErrorKind, Result};
 
 /// What decides names and the order of rows.
 pub(super) struct Facts<'a> {

@@ -6,10 +6,10 @@ use lorakit_tensor::TensorSource;
 
 use super::HALVES;
 use super::header::{self, Header};
-use crate::adapter::{Adapter, Base, Files, Finding, Module, ModuleKind, ROW_ORDER, Scaling, Severity};
+use crate::adapter::{Adapter, Files, Module, ModuleKind, ROW_ORDER, Scaling};
 use crate::arch::{self, Architecture, Heads, Match, Role};
-use crate::plan::{Factor, RowOrder};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::tensor::{Factor, RowOrder};
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity, TensorRef};
 
 pub(super) fn adapter(format: &'static str, files: &Files, base: Option<&Base>) -> Result<Adapter> {
     let path = files.source.path();

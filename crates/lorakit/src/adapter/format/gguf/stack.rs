@@ -4,7 +4,8 @@ use lorakit_tensor::DType;
 
 use super::names::{Facts, Placed};
 use crate::adapter::{Module, ModuleKind};
-use crate::plan::{Factor, OutputTensor, RowOrder};
+use crate::plan::OutputTensor;
+use crate::tensor::{Factor, RowOrder};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 use super::super::Scaled;

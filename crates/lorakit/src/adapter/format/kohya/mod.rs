@@ -9,10 +9,10 @@ mod write;
 
 use super::layers::add_layers;
 use super::{AdapterFormat, Draft, DraftOptions, spelling};
-use crate::Result;
-use crate::adapter::{Adapter, Base, Files, carried};
+use crate::adapter::{Adapter, Files, carried};
 use crate::arch::diffusion::Spelling;
 use crate::plan::DataDigest;
+use crate::{Base, Result};
 
 /// The header's entry that says which model a file is for.
 const VERSION: &str = "ss_base_model_version";

@@ -11,7 +11,8 @@ use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common, ranks}
 use super::{VERSION, hash};
 use crate::adapter::{Adapter, Module, carried};
 use crate::arch::diffusion::{self, DiffusionModel, Layer, Spelling};
-use crate::plan::{Container, Factor, OutputTensor, Recipe};
+use crate::plan::{Container, OutputTensor, Recipe};
+use crate::tensor::Factor;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// A module for each layer of the original model, with its alpha: nothing is multiplied, except where layers that

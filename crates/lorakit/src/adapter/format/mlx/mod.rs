@@ -9,11 +9,9 @@ mod write;
 
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
-use crate::adapter::{
-    Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Scaling, Severity, carried,
-};
-use crate::plan::Factor;
-use crate::{Error, ErrorKind, Result};
+use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling, carried};
+use crate::tensor::Factor;
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
 const CONFIG_KEY: &str = "lorakit.mlx_config";
@@ -84,7 +82,7 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Op
     };
     let a = Factor::matrix(pair.a.clone(), inputs, rank).transposed().to_tensor(vec![rank, inputs])?;
     let b = Factor::matrix(pair.b.clone(), rank, outputs).transposed().to_tensor(vec![outputs, rank])?;
-    if !crate::fit::is_embedding(&pair.path) {
+    if !crate::arch::names::is_embedding(&pair.path) {
         adapter.modules.push(new(pair.path.clone(), ModuleKind::Linear, a, b));
         return Ok(());
     }

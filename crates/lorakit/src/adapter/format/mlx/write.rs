@@ -8,9 +8,10 @@ use std::collections::BTreeSet;
 
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common};
 use super::{CONFIG_KEY, EXPERT_NAMES, config};
-use crate::adapter::{Adapter, Base, Module, ModuleKind, carried};
-use crate::plan::{Container, Content, Factor, OutputTensor, SideFile};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::adapter::{Adapter, Module, ModuleKind, carried};
+use crate::plan::{Container, Content, OutputTensor, SideFile};
+use crate::tensor::Factor;
+use crate::{Base, Error, ErrorKind, Result, TensorRef};
 
 /// The modules that become one pair of tensors.
 struct Group<'a> {

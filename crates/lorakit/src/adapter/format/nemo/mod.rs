@@ -8,10 +8,10 @@ mod yaml;
 
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
-use crate::adapter::{Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Scaling, Severity};
+use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling};
 use crate::arch::Heads;
-use crate::plan::{Factor, RowOrder};
-use crate::{Error, ErrorKind, Result};
+use crate::tensor::{Factor, RowOrder};
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 use yaml::Yaml;
 
 /// The configuration in the archive.

@@ -1,6 +1,7 @@
 //! Exports to PEFT's format that are known to be wrong.
 
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::Adapter;
+use crate::{Finding, Severity};
 
 /// torchtune writes `adapter_model.pt` in its own layout and a conversion to PEFT's beside it. That reorders the rows
 /// of q and k in every family, also in those whose model it leaves as it is (Qwen 2 and 3), and never those of the

@@ -13,10 +13,8 @@ pub(super) use write::alpha_value;
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
 use crate::adapter::pattern::OldRule;
-use crate::adapter::{
-    Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Saved, Severity, TokenRows,
-};
-use crate::{Result, TensorRef};
+use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Saved, TokenRows};
+use crate::{Base, Finding, Result, Severity, TensorRef};
 
 /// PEFT.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use lorakit_tensor::{TensorInfo, TensorSource};
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::fuse::{FusePart, fuse};
-use crate::adapter::{Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, Scaling, Severity};
-use crate::plan::Factor;
-use crate::{Error, ErrorKind, Result};
+use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling};
+use crate::tensor::Factor;
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// Layers that Qwen 3.5 has as one, `in_proj_qkv`.
 const SPLIT: [&str; 3] = ["in_proj_q", "in_proj_k", "in_proj_v"];

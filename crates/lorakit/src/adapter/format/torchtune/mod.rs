@@ -12,10 +12,8 @@ use std::collections::BTreeMap;
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::fuse::{FusePart, fuse};
-use crate::adapter::{
-    Adapter, AdapterConfig, Base, Files, Finding, Module, ModuleKind, ROW_ORDER, Scaling, Severity, carried,
-};
-use crate::{Error, ErrorKind, Result};
+use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, ROW_ORDER, Scaling, carried};
+use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// Names within a layer: torchtune's and Hugging Face's.
 const NAMES: &[(&str, &str)] = &[

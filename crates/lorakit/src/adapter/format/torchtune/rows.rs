@@ -1,9 +1,8 @@
 //! How torchtune's layers lie in Hugging Face's.
 
-use crate::adapter::Base;
 use crate::arch::{Heads, RowPermutation, Torchtune};
-use crate::plan::{Factor, RowOrder};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::tensor::{Factor, RowOrder};
+use crate::{Base, Error, ErrorKind, Result, TensorRef};
 
 /// What is known of the base.
 #[derive(Debug, Clone, Copy)]

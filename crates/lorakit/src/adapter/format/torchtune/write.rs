@@ -12,7 +12,8 @@ use super::own_name;
 use super::rows::{Fused, Rows, gathered, layer};
 use crate::adapter::fuse::split;
 use crate::adapter::{Adapter, Module, carried};
-use crate::plan::{Container, Content, Factor, OutputTensor, SideFile};
+use crate::plan::{Container, Content, OutputTensor, SideFile};
+use crate::tensor::Factor;
 use crate::{Error, ErrorKind, Result, TensorRef};
 
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
@@ -79,7 +80,7 @@ fn refuse(adapter: &Adapter, modules: &[(&Module, Vec<Module>)], options: &Draft
         .filter(|part| own_name(&part.path).is_none())
         .map(|part| format!("{}  no layer that torchtune adapts", part.path))
         .collect();
-    if options.base.is_some_and(crate::adapter::Base::tied) {
+    if options.base.is_some_and(crate::Base::tied) {
         let head = all().find(|part| part.path == "lm_head");
         lines.extend(head.map(|part| format!("{}  is the embedding in this model", part.path)));
     }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use lorakit_tensor::Reader;
 
-use crate::adapter::{Adapter, Finding, Severity};
+use crate::adapter::Adapter;
 use crate::fit::TensorIndex;
-use crate::{Model, Result, TensorRef};
+use crate::{Finding, Model, Result, Severity, TensorRef};
 
 /// Drops what is byte for byte a weight of the base, and notes how much that was.
 ///

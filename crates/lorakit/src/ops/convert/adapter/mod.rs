@@ -7,16 +7,15 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
-use crate::adapter::format;
-use crate::adapter::{Adapter, Base, Files, Finding, Module, Severity};
+use crate::adapter::{Adapter, Files, Module, format};
 use crate::fit::{self, BaseView, FitOptions};
-use crate::memory::Shelf;
 pub use crate::ops::approximate::{Approximated, overall_error};
-pub use crate::ops::publish_adapter::{AdapterOutput, AdapterReport, ModuleError};
-use crate::ops::publish_adapter::{Destination, writable};
 use crate::ops::{approximate, inspect};
+pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
+use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, pool};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::tensor::Shelf;
+use crate::{Base, Error, ErrorKind, Finding, Model, Result, Severity};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]

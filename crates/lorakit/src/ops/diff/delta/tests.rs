@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::TensorRef;
 use crate::adapter::Scaling;
-use crate::tensor_ref::tests::{given, tensor};
+use crate::tensor::tests::{given, tensor};
 
 fn module(kind: ModuleKind, scale: f64, b: &Array2<f32>, a: &Array2<f32>) -> Module {
     let stored = |name, m: &Array2<f32>| tensor(name, m.shape(), &m.iter().copied().collect::<Vec<_>>());

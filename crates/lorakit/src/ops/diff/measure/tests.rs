@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::Silent;
-use crate::tensor_ref::tests::{given, tensor};
+use crate::tensor::tests::{given, tensor};
 
 fn f32s(values: &[f32]) -> TensorRef {
     tensor("w", &[values.len()], values)

@@ -1,0 +1,122 @@
+//! Files of a model folder that travel along with its tensors.
+
+mod doubts;
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::{Error as FileError, Reader};
+use serde_json::Value;
+
+pub(crate) use doubts::doubts;
+
+use crate::plan::{Content, SideFile};
+use crate::{Model, Result};
+
+/// Endings of files that hold weights or describe how they are split.
+const WEIGHTS: &[&str] = &[
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".gguf",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".npz",
+    ".index.json",
+    ".partial",
+    ".lock",
+];
+/// Folders of a model repository that are other copies of the weights, or none of the output's business.
+const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
+/// Files that a tokenizer consists of.
+pub(crate) const TOKENIZER: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+/// How weights are quantised, which they no longer are.
+const QUANTIZATION: &[&str] = &["hf_quant_config.json", "quant_config.json", "quantize_config.json"];
+/// What travels when the base was named as a single file, whose folder may hold anything.
+const COMPANIONS: &[&str] =
+    &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
+
+/// The files beside the tensors of `model` that belong to it, by their path inside the folder.
+pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
+    let mut files = BTreeMap::new();
+    if !model.rebuilt_files().is_empty() {
+        files.extend(model.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
+    } else if model.path.is_dir() {
+        collect(&model.path, Path::new(""), model.reader(), &mut files)?;
+    } else {
+        for name in COMPANIONS.iter().chain(TOKENIZER) {
+            let path = model.folder().join(name);
+            if model.config.is_some() && model.reader().has(&path)? {
+                files.insert(name.into(), Content::CopyOf(path));
+            }
+        }
+    }
+    if model.packing.is_some() {
+        files.retain(|name, _| !QUANTIZATION.iter().any(|other| name == Path::new(other)));
+    }
+    Ok(files)
+}
+
+/// Puts another `config.json` in place of the model's.
+pub(crate) fn set_config(files: &mut BTreeMap<PathBuf, Content>, json: &Value) {
+    let mut text = serde_json::to_vec_pretty(json).unwrap_or_default();
+    text.push(b'\n');
+    files.insert("config.json".into(), Content::Bytes(text));
+}
+
+/// As a plan takes them.
+pub(crate) fn side_files_of(files: BTreeMap<PathBuf, Content>) -> Vec<SideFile> {
+    files.into_iter().map(|(name, content)| SideFile { name, content }).collect()
+}
+
+fn collect(
+    folder: &Path,
+    prefix: &Path,
+    reader: &Reader,
+    files: &mut BTreeMap<PathBuf, Content>,
+) -> Result<()> {
+    let fail = |e| FileError::io("list", folder, e);
+    let mut entries: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(fail)? {
+        entries.push(entry.map_err(fail)?.path());
+    }
+    entries.sort();
+    for path in entries {
+        let Some(name) = path.file_name() else { continue };
+        let ends_with = |ending: &&str| name.as_bytes().ends_with(ending.as_bytes());
+        if name.as_bytes().starts_with(b".") {
+            continue;
+        }
+        let inside = prefix.join(name);
+        if path.is_dir() {
+            // A link to a folder may lead anywhere: a model from a stranger must not carry the user's files along.
+            if path.is_symlink() {
+                continue;
+            }
+            let model =
+                reader.has(&path.join("config.json"))? || reader.has(&path.join("adapter_config.json"))?;
+            let foreign = FOREIGN_FOLDERS.iter().any(|folder| name == *folder);
+            if !foreign && !model && prefix.as_os_str().is_empty() {
+                collect(&path, &inside, reader, files)?;
+            }
+        } else if !WEIGHTS.iter().any(ends_with) && reader.has(&path)? {
+            files.insert(inside, Content::CopyOf(path));
+        }
+    }
+    Ok(())
+}

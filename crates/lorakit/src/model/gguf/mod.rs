@@ -1,0 +1,7 @@
+//! GGUF models: read as Hugging Face checkpoints, and written as llama.cpp's converter writes them.
+
+pub(in crate::model) mod read;
+pub mod write;
+
+/// What ggml calls the version of its quantised types.
+pub(crate) const QUANTIZATION_VERSION: u32 = 2;

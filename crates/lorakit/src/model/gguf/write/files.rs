@@ -1,0 +1,39 @@
+//! The small files of a model folder.
+
+use serde_json::Value;
+
+use crate::{Error, Result};
+
+/// Looks a file of a model folder up by its name: its content, if it is there.
+///
+/// A folder on disk is one source; files that were rebuilt from a GGUF model, or changed by a merge, are others.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
+
+/// Typed access to files.
+#[derive(Clone, Copy)]
+pub(in crate::model) struct Files<'a>(pub(in crate::model) Lookup<'a>);
+
+impl Files<'_> {
+    pub(in crate::model) fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        (self.0)(name)
+    }
+
+    /// # Errors
+    /// `File` if the file is not UTF-8.
+    pub(in crate::model) fn text(&self, name: &str) -> Result<Option<String>> {
+        let text = |bytes| {
+            String::from_utf8(bytes).map_err(|_| Error::corrupt(format!("`{name}` is not UTF-8 text")))
+        };
+        self.bytes(name)?.map(text).transpose()
+    }
+
+    /// # Errors
+    /// If the file is no JSON object.
+    pub(in crate::model) fn json(&self, name: &str) -> Result<Option<Value>> {
+        let parse = |bytes: Vec<u8>| {
+            lorakit_tensor::json::parse_object(&bytes)
+                .map_err(|e| Error::from(e.at(std::path::Path::new(name))))
+        };
+        self.bytes(name)?.map(parse).transpose()
+    }
+}

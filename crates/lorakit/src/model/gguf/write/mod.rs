@@ -1,0 +1,124 @@
+//! A Hugging Face model as a GGUF file, as llama.cpp's converter writes it.
+//!
+//! ```text
+//!  config.json ─────────┬────────────────────► metadata ─┐
+//!  tokenizer.json ...  ─┘                                ├─► one GGUF file
+//!  *.safetensors ──► gguf_tensors: names, row order, ... ┘
+//! ```
+//!
+//! [`gguf_tensors`] works on planned tensors, whether an adapter changes them or not, so that a merge can write
+//! GGUF in the same pass.
+
+mod card;
+mod experts;
+pub(in crate::model) mod files;
+mod general;
+mod metadata;
+mod name;
+mod rope;
+mod tensors;
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use lorakit_tensor::format::gguf::{Metadata, Value};
+use lorakit_tensor::{DType, MAX_SIDE_BYTES, Reader};
+
+pub use files::Lookup;
+pub use metadata::{MetadataSources, file_type, metadata};
+pub use tensors::{gguf_tensors, is_f32, with_dtype};
+
+use super::read::Keys;
+use crate::model::{ModelConfig, natural_dtype};
+use crate::plan::OutputTensor;
+use crate::{Error, ErrorKind, Model, Result};
+
+/// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which are named as in Hugging Face
+/// files, in the names and row order of GGUF. `pre` names the pre-tokenizer where it cannot be found out.
+///
+/// A model that was read from a GGUF file keeps its metadata.
+///
+/// # Errors
+/// What [`gguf_tensors`] and [`metadata`] refuse; [`ErrorKind::Shape`] for embeddings that the vocabulary of a GGUF
+/// file does not fit.
+pub(crate) fn model(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    pre: Option<&str>,
+) -> Result<(Metadata, Vec<OutputTensor>)> {
+    match model.is_gguf() {
+        true => back(model, tensors),
+        false => forth(model, tensors, natural_dtype(model.tensors()), pre),
+    }
+}
+
+/// A model from a Hugging Face folder, whose metadata say that its matrices are `dtype`.
+pub(crate) fn forth(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    dtype: DType,
+    pre: Option<&str>,
+) -> Result<(Metadata, Vec<OutputTensor>)> {
+    let place = |e: Error| e.at(&model.path);
+    let config = config_of(model)?;
+    let tensors = gguf_tensors(config, tensors).map_err(place)?;
+    let files = |name: &str| read(&model.folder().join(name), model.reader());
+    let sources = MetadataSources {
+        name: &folder_name(model.folder()),
+        config,
+        files: &files,
+        tensors: &tensors,
+        dtype,
+        pre,
+    };
+    Ok((metadata(&sources).map_err(place)?, tensors))
+}
+
+/// A model that came from a GGUF file.
+fn back(model: &Model, tensors: Vec<OutputTensor>) -> Result<(Metadata, Vec<OutputTensor>)> {
+    let metadata = model.checkpoint().gguf().cloned().unwrap_or_default();
+    let keys = Keys::new(&metadata).map_err(|e| e.at(&model.path))?;
+    let mut written = gguf_tensors(config_of(model)?, tensors).map_err(|e| e.at(&model.path))?;
+    let names: HashSet<String> = written.iter().map(|tensor| tensor.info.name.clone()).collect();
+    // What Hugging Face files do not hold.
+    for tensor in model.stored() {
+        let name = &tensor.info().name;
+        let dropped = keys.architecture.match_gguf(name).is_some_and(|f| f.hf_name().is_none());
+        if dropped && !names.contains(name) {
+            written.push(OutputTensor::copy(tensor));
+        }
+    }
+    let rows = written.iter().find(|t| t.info.name == "token_embd.weight").map(|t| t.info.shape[0]);
+    let tokens = metadata.get("tokenizer.ggml.tokens").and_then(Value::as_strings).map(<[String]>::len);
+    if let (Some(rows), Some(tokens)) = (rows, tokens)
+        && rows != tokens
+    {
+        let message = format!(
+            "has a vocabulary of {tokens} tokens, and the merged embedding has {rows} rows: write a folder, and \
+             convert that"
+        );
+        return Err(Error::new(ErrorKind::Shape, message).at(&model.path));
+    }
+    Ok((metadata, written))
+}
+
+fn config_of(model: &Model) -> Result<&ModelConfig> {
+    let message =
+        "has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed";
+    let error = || Error::new(ErrorKind::Unsupported, message).at(&model.path);
+    model.config.as_ref().ok_or_else(error)
+}
+
+/// What a folder is called, `.` and links resolved where they have no name of their own.
+pub fn folder_name(folder: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    name(folder).or_else(|| name(&std::path::absolute(folder).ok()?)).unwrap_or_default()
+}
+
+/// The content of a file, if it is there.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read(path: &Path, reader: &Reader) -> Result<Option<Vec<u8>>> {
+    Ok(if reader.has(path)? { Some(reader.bytes(path, MAX_SIDE_BYTES)?) } else { None })
+}

@@ -1,0 +1,181 @@
+//! A base model: its tensors, its configuration and the files beside them.
+
+mod base;
+mod config;
+pub(crate) mod folder;
+#[doc(hidden)]
+pub mod gguf;
+pub mod packed;
+mod params;
+mod tokenizer;
+
+pub use base::Base;
+pub use config::ModelConfig;
+pub(crate) use config::torch_name;
+pub(crate) use params::{Params, float, missing};
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource, json};
+
+use crate::plan::{Content, SideFile};
+use crate::{Error, ErrorKind, Result, TensorRef};
+use packed::Packing;
+
+/// An opened model.
+pub struct Model {
+    /// The path as it was given.
+    pub path: PathBuf,
+    /// `config.json`, where there is one.
+    pub config: Option<ModelConfig>,
+    /// How its weights are packed, where a view decodes them: see [`Self::open_as_hf`].
+    pub packing: Option<Packing>,
+    reader: Reader,
+    checkpoint: Arc<Checkpoint>,
+    source: Arc<dyn TensorSource>,
+    /// Files of the model folder that a GGUF file holds as metadata.
+    rebuilt: Vec<SideFile>,
+}
+
+impl Model {
+    /// Opens a folder or file.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WrongRole`] for an adapter folder; whatever reading the files turns up.
+    pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+        let config_path = folder.join("config.json");
+        let is_adapter = reader.has(&folder.join("adapter_config.json"))? && !reader.has(&config_path)?;
+        if is_adapter {
+            let message = "is an adapter (it has `adapter_config.json`), and a full model is needed";
+            return Err(Error::new(ErrorKind::WrongRole, message).at(path));
+        }
+        let checkpoint = Arc::new(Checkpoint::open(path, reader)?);
+        let config = match reader.has(&config_path)? && checkpoint.format() != Format::Gguf {
+            true => Some(ModelConfig { json: reader.json_object(&config_path)? }),
+            false => None,
+        };
+        let source: Arc<dyn TensorSource> = checkpoint.clone();
+        let reader = reader.clone();
+        let (packing, rebuilt) = (None, Vec::new());
+        Ok(Model { path: path.to_path_buf(), config, packing, reader, checkpoint, source, rebuilt })
+    }
+
+    /// Opens a folder or file; a GGUF file is seen as the Hugging Face checkpoint it was made from, its weights
+    /// to be written as `dtype`, and a quantised checkpoint with its weights decoded.
+    ///
+    /// # Errors
+    /// As [`Self::open`], for GGUF files of an unknown family or tokenizer, and as [`packed::view`].
+    pub fn open_as_hf(path: &Path, reader: &Reader, dtype: Option<DType>) -> Result<Self> {
+        Self::open(path, reader)?.into_hf(dtype)
+    }
+
+    /// The opened model, seen as [`Self::open_as_hf`] sees it.
+    pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
+        if self.is_gguf() {
+            (self.source, self.rebuilt) = gguf::read::view(&self.checkpoint, dtype)?;
+            let config = self.rebuilt.iter().find(|f| f.name == Path::new("config.json"));
+            if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
+                self.config = Some(ModelConfig { json: json::parse_object(text)? });
+            }
+        } else if let Some((source, packing)) =
+            packed::view(&self.checkpoint, self.config.as_ref()).map_err(|e| e.at(&self.path))?
+        {
+            (self.source, self.packing) = (source, Some(packing));
+        }
+        Ok(self)
+    }
+
+    /// Whether it is stored as GGUF.
+    pub(crate) fn is_gguf(&self) -> bool {
+        self.checkpoint.format() == Format::Gguf
+    }
+
+    /// Files of the model folder that were rebuilt from GGUF metadata; none for other formats.
+    pub fn rebuilt_files(&self) -> &[SideFile] {
+        &self.rebuilt
+    }
+
+    /// The files.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    /// Every tensor, in file order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        self.source.tensors()
+    }
+
+    /// Position of the tensor called `name`.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.source.find(name)
+    }
+
+    /// Tensor `index`.
+    pub fn tensor(&self, index: usize) -> TensorRef {
+        TensorRef::new(Arc::clone(&self.source), index)
+    }
+
+    /// Every tensor, in file order, to read from.
+    pub(crate) fn refs(&self) -> impl Iterator<Item = TensorRef> + '_ {
+        (0..self.tensors().len()).map(|i| self.tensor(i))
+    }
+
+    /// The tensors as they are stored, under the names of the file.
+    pub(crate) fn stored(&self) -> impl Iterator<Item = TensorRef> + '_ {
+        (0..self.checkpoint.tensors().len()).map(|i| self.stored_tensor(i))
+    }
+
+    /// Tensor `index` of those.
+    pub(crate) fn stored_tensor(&self, index: usize) -> TensorRef {
+        TensorRef::new(self.checkpoint.clone(), index)
+    }
+
+    /// The folder of the configuration and tokenizer.
+    pub fn folder(&self) -> &Path {
+        if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+    }
+
+    /// The dtype that packed weights are written in: what `config.json` says if it is F32, F16 or BF16, else BF16;
+    /// `None` if none is packed.
+    pub fn packed_dtype(&self) -> Option<DType> {
+        self.packing.as_ref()?;
+        let said = self.config.as_ref().and_then(ModelConfig::dtype);
+        let known = [DType::F32, DType::F16].into_iter().find(|dtype| torch_name(*dtype) == said);
+        Some(known.unwrap_or(DType::BF16))
+    }
+
+    /// The dtype that the model is written in where none is asked for and tensors do not keep theirs:
+    /// [`Self::packed_dtype`], or that of most matrices.
+    pub(crate) fn natural_dtype(&self) -> DType {
+        self.packed_dtype().unwrap_or_else(|| natural_dtype(self.tensors()))
+    }
+
+    /// The dtype that tensor `index` keeps where none is asked for: its own, or [`Self::packed_dtype`].
+    pub fn kept_dtype(&self, index: usize) -> DType {
+        let packed = self.packing.as_ref().is_some_and(|packing| packing.contains(index));
+        self.packed_dtype().filter(|_| packed).unwrap_or(self.tensors()[index].dtype)
+    }
+
+    /// Number of values.
+    pub fn parameters(&self) -> u64 {
+        self.tensors().iter().map(TensorInfo::elements).sum()
+    }
+
+    /// What its files were opened through.
+    pub(crate) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+/// The dtype a decoded model is written in: the one most matrices have if it is F32, F16 or BF16, else BF16.
+pub fn natural_dtype(tensors: &[TensorInfo]) -> DType {
+    let mut values: BTreeMap<DType, u64> = BTreeMap::new();
+    for info in tensors.iter().filter(|t| t.shape.len() > 1) {
+        *values.entry(info.dtype).or_default() += info.elements();
+    }
+    let most = values.into_iter().max_by_key(|(_, n)| *n).map(|(dtype, _)| dtype);
+    most.filter(|d| matches!(d, DType::F32 | DType::F16 | DType::BF16)).unwrap_or(DType::BF16)
+}

@@ -1,0 +1,109 @@
+//! gpt-oss with its experts as MXFP4: which tensors are packed, and what `config.json` says of it.
+
+use std::collections::BTreeSet;
+
+use lorakit_tensor::{DType, TensorSource};
+use serde_json::{Value, json};
+
+use super::write::PackedModel;
+use crate::plan::{Chosen, Compute, OutputTensor, Packer, Recipe, seen_as};
+use crate::{Error, ErrorKind, Model, Result};
+
+/// The stacks of an `experts` module.
+const STACKS: [&str; 2] = ["gate_up_proj", "down_proj"];
+/// Values of a group.
+const GROUP: usize = 32;
+
+/// Packs the stacked experts `(experts, in, out)` among `tensors`, and nothing else; with `promote`, not those of
+/// layers whose experts adapters change. What is stored as MXFP4 and not changed is copied.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for any other family than gpt-oss, whose experts alone transformers reads so; for experts
+/// whose columns do not divide into groups.
+pub(super) fn apply(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    dtype: DType,
+    promote: bool,
+) -> Result<PackedModel> {
+    let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message).at(&model.path);
+    let family = model.config.as_ref().and_then(|c| c.model_type()).unwrap_or("unknown");
+    if family != "gpt_oss" {
+        let message = format!(
+            "is of the family `{family}`, and MXFP4 is how gpt-oss stores its stacked experts: no other family is read so"
+        );
+        return Err(unsupported(message));
+    }
+    let promoted: BTreeSet<String> = tensors
+        .iter()
+        .filter(|tensor| promote && tensor.edited())
+        .filter_map(|tensor| experts_of(&tensor.info.name).map(str::to_string))
+        .collect();
+    let stored = |name: String| model.checkpoint().find(&name).map(|index| model.stored_tensor(index));
+    let (mut written, mut chosen) = (Vec::new(), Vec::new());
+    for tensor in tensors {
+        let from = tensor.source_dtype().unwrap_or(tensor.info.dtype).name();
+        let name = tensor.info.name.clone();
+        let kept = match experts_of(&name) {
+            None => Some("kept: MXFP4 is for experts"),
+            Some(experts) if promoted.contains(experts) => Some("kept: changed by the adapter: promoted"),
+            Some(_) => None,
+        };
+        let mut choose = |to, why: &str| {
+            chosen.push(Chosen { name: name.clone(), from, to, why: why.to_string(), fallback: false });
+        };
+        if let Some(why) = kept {
+            choose(tensor.stored_as(), why);
+            written.push(tensor);
+            continue;
+        }
+        let copied = [stored(format!("{name}_blocks")), stored(format!("{name}_scales"))];
+        if let ([Some(blocks), Some(scales)], false) = (copied, tensor.edited()) {
+            choose(Packer::Mxfp4.name(), "experts: as they were");
+            // The scales are exponents, of which one stands for NaN; every code is a number.
+            let info = scales.info().clone();
+            let scales = Recipe::Copy(scales.retyped(DType::F8_E8M0));
+            written.extend([OutputTensor::copy(blocks), OutputTensor { info, recipe: scales }]);
+            continue;
+        }
+        let compute = match tensor.recipe {
+            Recipe::Compute(compute) => *compute,
+            Recipe::Copy(source) => Compute::cast(source),
+            Recipe::Bytes(_) | Recipe::Part { .. } => {
+                return Err(unsupported("is given as bytes, which cannot be packed".into()).tensor(&name));
+            }
+        };
+        let [experts, inputs, outputs] = tensor.info.shape[..] else {
+            let message = format!("has the shape {:?}; needed are [experts, in, out]", tensor.info.shape);
+            return Err(unsupported(message).tensor(&name));
+        };
+        if !inputs.is_multiple_of(GROUP) {
+            let message =
+                format!("has columns of {inputs} values, which do not divide into MXFP4 groups of {GROUP}");
+            return Err(unsupported(message).tensor(&name));
+        }
+        let compute = seen_as(compute, experts * inputs, outputs).map_err(|e| e.tensor(&name))?;
+        choose(Packer::Mxfp4.name(), "experts");
+        written.extend(OutputTensor::packed(tensor.info, compute, Packer::Mxfp4, dtype));
+    }
+    if chosen.iter().all(|tensor| experts_of(&tensor.name).is_none()) {
+        let message = format!("has no stacked experts, `*.experts.{}`, which alone become MXFP4", STACKS[0]);
+        return Err(unsupported(message));
+    }
+    let skipped = promoted.into_iter().collect();
+    Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing: Packer::Mxfp4 })
+}
+
+/// The module of experts that a stack belongs to.
+fn experts_of(name: &str) -> Option<&str> {
+    let (module, leaf) = name.rsplit_once('.')?;
+    (STACKS.contains(&leaf) && module.ends_with(".experts")).then_some(module)
+}
+
+/// What `config.json` of gpt-oss says, and the modules `skipped` besides.
+pub(super) fn quantization_config(skipped: &[String]) -> Value {
+    const NEVER: [&str; 4] =
+        ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"];
+    let unconverted: Vec<&str> = NEVER.into_iter().chain(skipped.iter().map(String::as_str)).collect();
+    json!({ "quant_method": "mxfp4", "modules_to_not_convert": unconverted })
+}

@@ -1,0 +1,110 @@
+//! `config.json` as transformers reads it: with the defaults of its class where it is silent.
+
+use serde_json::Value;
+
+use crate::arch::{Architecture, Heads, HfClass};
+use crate::{Error, ErrorKind, ModelConfig, Result};
+
+/// Most experts of a layer; models have some hundreds.
+const MAX_EXPERTS: u32 = 1 << 16;
+
+/// The hyper-parameters of a model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Params<'a> {
+    pub(crate) architecture: &'static Architecture,
+    pub(crate) class: &'static HfClass,
+    config: &'a ModelConfig,
+}
+
+impl<'a> Params<'a> {
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if the class is unknown.
+    pub(crate) fn new(config: &'a ModelConfig) -> Result<Self> {
+        let found = crate::arch::by_class(config.text_architecture(), config.model_type());
+        let (architecture, class) = found.ok_or_else(|| {
+            let class = config.text_architecture().or(config.model_type()).unwrap_or("no name");
+            let known = crate::arch::architectures().iter().flat_map(Architecture::hf_classes);
+            let known: Vec<_> = known.map(|class| class.architecture.as_str()).collect();
+            let message =
+                format!("is a model of the class `{}`; known are {}", class.escape_debug(), known.join(", "));
+            Error::new(ErrorKind::Unsupported, message)
+        })?;
+        Ok(Params { architecture, class, config })
+    }
+
+    /// The entry `name`, or `object.name`; null is as good as absent.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
+        match name.split_once('.') {
+            Some((object, name)) => Some(&self.config.entry(object)?[name]).filter(|value| !value.is_null()),
+            None => self.config.entry(name),
+        }
+    }
+
+    /// The integer `name`, which may be a quotient `a/b`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if it is something else, or too large for a `u32`.
+    pub(crate) fn integer(&self, name: &str) -> Result<Option<u32>> {
+        if let Some((a, b)) = name.split_once('/') {
+            let (a, b) = (self.integer(a)?, self.integer(b)?);
+            return Ok(a.zip(b).and_then(|(a, b)| a.checked_div(b)));
+        }
+        match self.get(name).or_else(|| self.class.defaults.get(name)) {
+            None => Ok(None),
+            Some(Value::String(other)) if self.get(name).is_none() => self.integer(other),
+            Some(value) => {
+                let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
+                number.map(Some).ok_or_else(|| wrong(name, value, "a whole number below 2^32"))
+            }
+        }
+    }
+
+    /// The integer `name`, which the family cannot do without.
+    pub(crate) fn required_integer(&self, name: &str) -> Result<u32> {
+        self.integer(name)?.ok_or_else(|| missing(name))
+    }
+
+    /// The number `name`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] if it is something else.
+    pub(crate) fn float(&self, name: &str) -> Result<Option<f64>> {
+        self.get(name).or_else(|| self.class.defaults.get(name)).map(|value| float(name, value)).transpose()
+    }
+
+    /// The number of experts, 0 for a model without; at most [`MAX_EXPERTS`].
+    pub(crate) fn experts(&self) -> Result<usize> {
+        for name in ["num_local_experts", "num_experts"] {
+            match self.integer(name)? {
+                Some(experts) if experts > MAX_EXPERTS => {
+                    return Err(wrong(name, &experts.into(), &format!("at most {MAX_EXPERTS}")));
+                }
+                Some(experts) => return Ok(experts as usize),
+                None => {}
+            }
+        }
+        Ok(0)
+    }
+
+    /// The head counts.
+    pub(crate) fn heads(&self) -> Result<Heads> {
+        let query = self.required_integer("num_attention_heads")?;
+        let key_value = self.integer("num_key_value_heads")?.unwrap_or(query);
+        Ok(Heads { query: query as usize, key_value: key_value as usize })
+    }
+}
+
+/// `value` as the number that `name` shall be.
+pub(crate) fn float(name: &str, value: &Value) -> Result<f64> {
+    value.as_f64().filter(|v| v.is_finite()).ok_or_else(|| wrong(name, value, "a finite number"))
+}
+
+/// The error for an entry that is needed and not there.
+pub(crate) fn missing(name: &str) -> Error {
+    let message = format!("`config.json` has no `{name}`, which the model needs");
+    lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::NotFound, message).into()
+}
+
+fn wrong(name: &str, value: &Value, needed: &str) -> Error {
+    Error::corrupt(format!("`{name}` of `config.json` is {value}, needed is {needed}"))
+}

@@ -1,0 +1,68 @@
+//! The name of the rule by which text is cut before merging: `tokenizer.ggml.pre`.
+//!
+//! llama.cpp knows rules by name. Which one a `tokenizer.json` follows is told by what it makes of one text: the
+//! digest of the ids names the rule (table and text are those of llama.cpp's converter, MIT). A tokenizer that is
+//! not in the table, since it has a vocabulary of its own, is known by its `pre_tokenizer`.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
+
+use crate::model::tokenizer::from_gguf::Split;
+use crate::{Error, ErrorKind, Result};
+
+/// Lines of `digest name origin`.
+const DIGESTS: &str = include_str!("data/pre.txt");
+/// The text that is encoded.
+const TEXT: &str = include_str!("data/reference.txt");
+
+/// The rule's name: `given`, or what the tokenizer tells.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] if it cannot be told.
+pub(in crate::model) fn name(given: Option<&str>, tokenizer: &Tokenizer, json: &Value) -> Result<String> {
+    if let Some(given) = given {
+        return Ok(given.to_string());
+    }
+    let encoded = tokenizer.encode(TEXT, true);
+    let encoded = encoded.map_err(|e| Error::corrupt(format!("`tokenizer.json`: {e}")))?;
+    let digest = digest(encoded.get_ids());
+    let known =
+        DIGESTS.lines().find_map(|line| line.strip_prefix(digest.as_str())?.split_whitespace().next());
+    if let Some(name) = known.or_else(|| Split::of_pre_tokenizer(&json["normalizer"], &json["pre_tokenizer"]))
+    {
+        return Ok(name.to_string());
+    }
+    let message = format!(
+        "`tokenizer.json` cuts text by a rule that is not known (its digest is {}); `--pre NAME` names the rule \
+         of llama.cpp that it follows",
+        &digest[..16]
+    );
+    Err(Error::new(ErrorKind::Unsupported, message))
+}
+
+/// SHA-256 of `[1, 2, 3]`, in hexadecimal digits.
+fn digest(ids: &[u32]) -> String {
+    let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+    let digest = Sha256::digest(format!("[{}]", ids.join(", ")));
+    digest.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_a_python_list() {
+        assert_eq!(digest(&[]), "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945");
+        for line in DIGESTS.lines() {
+            let [digest, _, _] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            assert_eq!(digest.len(), 64);
+        }
+    }
+}

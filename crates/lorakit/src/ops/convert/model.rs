@@ -1,0 +1,56 @@
+//! A Hugging Face model to GGUF.
+
+use std::path::PathBuf;
+
+use lorakit_tensor::{DType, ReadMode, Reader};
+
+use super::{Convert, count_dtypes};
+use crate::model::gguf::write::{forth, with_dtype};
+use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
+use crate::{Error, ErrorKind, Model, Result};
+
+/// What to convert, and how.
+#[derive(Debug, Clone)]
+pub struct ToGgufOptions {
+    /// The model's folder.
+    pub source: PathBuf,
+    /// The output file.
+    pub output: PathBuf,
+    /// Replace an output that exists.
+    pub replace: bool,
+    /// Dtype of the matrices; that of the source's if it is a float of 16 or 32 bits by default.
+    pub dtype: Option<DType>,
+    /// `tokenizer.ggml.pre`, where it is not to be found out.
+    pub pre: Option<String>,
+    /// Search the tensors that are only copied for NaN and infinity too.
+    pub check_finite: bool,
+    /// How inputs are read.
+    pub mode: ReadMode,
+}
+
+/// Plans the conversion of a Hugging Face folder to a GGUF file.
+///
+/// # Errors
+/// What the writer of GGUF models refuses; [`ErrorKind::Usage`] if the source is no folder of a model that
+/// is not quantised; [`ErrorKind::Interrupted`] if `progress` asks to stop.
+pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Convert> {
+    crate::ops::quantize::require_name(&options.output, true)?;
+    let model = Model::open(&options.source, &Reader::new(options.mode))?;
+    if model.is_gguf() {
+        let message = "is a GGUF model already; `lorakit quantize` changes its types";
+        return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
+    }
+    let model = model.into_hf(None)?;
+    let dtype = options.dtype.unwrap_or_else(|| model.natural_dtype());
+    go_on(progress, "anything was written")?;
+    let from = count_dtypes(model.tensors());
+    let copies = model.refs().map(OutputTensor::copy).collect();
+    let (metadata, tensors) = forth(&model, copies, dtype, options.pre.as_deref())?;
+    go_on(progress, "anything was written")?;
+    let container = Container::Gguf(metadata);
+    let target = Target::File(options.output.clone());
+    let tensors = with_dtype(tensors, dtype);
+    let plan = Plan::new(target, options.replace, model.reader(), container, tensors, Vec::new())?;
+    let plan = plan.checking_copies(options.check_finite)?;
+    Ok(Convert { plan, dtype, from })
+}

@@ -1,0 +1,151 @@
+//! Proof that a written adapter changes a model as the one it was made from.
+
+use std::collections::HashMap;
+
+use lorakit_linalg::{difference_norm, product_norm};
+use rayon::prelude::*;
+
+use crate::adapter::factors::{Factors, of_linalg};
+use crate::adapter::{Adapter, Module, ModuleKind, Saved, TokenRows};
+use crate::arch::names::bare;
+use crate::plan::{Progress, go_on};
+use crate::{Error, ErrorKind, Result, TensorRef};
+
+/// How far a module of the output is from that of the input.
+#[derive(Debug, Clone)]
+pub struct ModuleError {
+    /// Its path in the input.
+    pub path: String,
+    /// `||D' - D|| / ||D||`, Frobenius, of the delta before (`D`) and after (`D'`); 0 if every factor is the same.
+    pub error: f64,
+}
+
+/// Compares two unpacked adapters module by module.
+///
+/// # Errors
+/// [`ErrorKind::Verification`] if one has a delta that the other lacks; if values cannot be read;
+/// [`ErrorKind::Interrupted`].
+pub(crate) fn compare(
+    before: &Adapter,
+    after: &Adapter,
+    progress: &dyn Progress,
+) -> Result<Vec<ModuleError>> {
+    let mut by_path: HashMap<&str, &Module> = after.modules.iter().map(|m| (bare(&m.path), m)).collect();
+    let pairs: Vec<_> = before.modules.iter().map(|m| (m, by_path.remove(bare(&m.path)))).collect();
+    let errors = pairs.into_par_iter().map(|(module, other)| {
+        go_on(progress, "anything was published")?;
+        let error = match other {
+            Some(other) => distance(module, other)?,
+            None if norm(module)? == 0.0 => 0.0,
+            None => return Err(lost(&module.path, "is not in the output")),
+        };
+        Ok(ModuleError { path: module.path.clone(), error })
+    });
+    let errors = errors.collect::<Result<Vec<_>>>()?;
+    // A format may need more modules than the adapter has; they must do nothing.
+    let mut more: Vec<&Module> = by_path.into_values().collect();
+    more.sort_by(|a, b| a.path.cmp(&b.path));
+    for module in more {
+        go_on(progress, "anything was published")?;
+        if norm(module)? != 0.0 {
+            return Err(lost(
+                &module.path,
+                "is in the output and changes the model, and is not in the input",
+            ));
+        }
+    }
+    same_tensors(before, after, progress)?;
+    Ok(errors)
+}
+
+fn lost(name: &str, message: &str) -> Error {
+    Error::new(ErrorKind::Verification, message).tensor(name)
+}
+
+/// Whatever is saved whole must be there, value for value, and each value a number.
+fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> Result<()> {
+    // Of several with one name, the first.
+    let saved: HashMap<&str, &Saved> =
+        after.saved.iter().rev().map(|saved| (bare(&saved.name), saved)).collect();
+    let rows: HashMap<&str, &TokenRows> =
+        after.token_rows.iter().rev().map(|rows| (bare(&rows.path), rows)).collect();
+    for before in &before.saved {
+        go_on(progress, "anything was published")?;
+        let other = saved.get(bare(&before.name));
+        let other = other.ok_or_else(|| lost(&before.name, "is not in the output"))?;
+        same(&before.tensor, &other.tensor, &before.name)?;
+    }
+    for before in &before.token_rows {
+        let other = rows.get(bare(&before.path)).filter(|other| other.rows == before.rows);
+        let other = other.ok_or_else(|| lost(&before.path, "has token rows that are not in the output"))?;
+        same(&before.tensor, &other.tensor, &before.path)?;
+    }
+    Ok(())
+}
+
+fn same(before: &TensorRef, after: &TensorRef, name: &str) -> Result<()> {
+    match before.finite_values()? == after.values()? {
+        true => Ok(()),
+        false => Err(lost(name, "has other values in the output")),
+    }
+}
+
+/// `||scale * B * A||`.
+fn norm(module: &Module) -> Result<f64> {
+    let factors = Factors::load(module)?;
+    let norm = product_norm(factors.b.view(), factors.a.view());
+    Ok(factors.scale.abs() * norm.map_err(|e| of_linalg(&e, &module.path))?)
+}
+
+/// `||D' - D|| / ||D||`. Magnitudes, biases and replaced weights are compared too, and the greatest distance counts.
+fn distance(before: &Module, after: &Module) -> Result<f64> {
+    if (before.kind == ModuleKind::Embedding) != (after.kind == ModuleKind::Embedding) {
+        return Err(lost(&before.path, "is an embedding on one side only"));
+    }
+    // A bias is that of `B`, and scaled with it.
+    let scales = (before.scale(before.rank()), after.scale(after.rank()));
+    let parts = [
+        (&before.magnitude, &after.magnitude, (1.0, 1.0)),
+        (&before.bias, &after.bias, scales),
+        (&before.base_weight, &after.base_weight, (1.0, 1.0)),
+    ];
+    let mut worst = 0f64;
+    for (x, y, scales) in parts {
+        match (x, y) {
+            (None, None) => {}
+            (Some(x), Some(y)) => {
+                worst = worst.max(relative(&x.finite_values()?, &y.finite_values()?, scales))
+            }
+            _ => return Err(lost(&before.path, "has magnitudes, a bias or a weight on one side only")),
+        }
+    }
+    // Most conversions keep every byte, which is quicker to see than to compute.
+    if scales.0 == scales.1 && before.a.same_values(&after.a)? && before.b.same_values(&after.b)? {
+        before.a.check_finite()?;
+        before.b.check_finite()?;
+        return Ok(worst);
+    }
+    let (x, y) = (Factors::load(before)?, Factors::load(after)?);
+    if (x.b.nrows(), x.a.ncols()) != (y.b.nrows(), y.a.ncols()) {
+        return Err(lost(&before.path, "has factors of another shape in the output"));
+    }
+    if x.scale == y.scale && x.a == y.a && x.b == y.b {
+        return Ok(worst);
+    }
+    let place = |e: lorakit_linalg::Error| of_linalg(&e, &before.path);
+    let whole = x.scale.abs() * product_norm(x.b.view(), x.a.view()).map_err(place)?;
+    let off = difference_norm(x.term(), y.term()).map_err(place)?;
+    Ok(worst.max(if whole == 0.0 { off } else { off / whole }))
+}
+
+/// `||y - x|| / ||x||`, each times its scale.
+fn relative(before: &[f32], after: &[f32], scales: (f64, f64)) -> f64 {
+    if before.len() != after.len() {
+        return f64::INFINITY;
+    }
+    let square = |v: f64| v * v;
+    let scaled = before.iter().zip(after).map(|(x, y)| (scales.0 * f64::from(*x), scales.1 * f64::from(*y)));
+    let off: f64 = scaled.clone().map(|(x, y)| square(x - y)).sum();
+    let whole: f64 = scaled.map(|(x, _)| square(x)).sum();
+    if whole == 0.0 { off.sqrt() } else { (off / whole).sqrt() }
+}

@@ -1,0 +1,146 @@
+//! The way of every adapter that is written: planned, written, read again, compared, published.
+//!
+//! ```text
+//!  Adapter ──► Draft ──► Plan ──► staged files
+//!     │                               │ read again
+//!     └─────────── compare ◄──────────┘
+//!                     └─► published, with the error of each module
+//! ```
+
+mod compare;
+
+use std::path::Path;
+
+use lorakit_tensor::{DType, ReadMode, Reader};
+
+pub use compare::ModuleError;
+
+use crate::adapter::format::{self, AdapterFormat, DraftOptions};
+use crate::adapter::{Adapter, Files, Mapped, Module};
+use crate::plan::{Plan, Progress, Report, Unchecked, pool};
+use crate::{Base, Error, ErrorKind, Result};
+
+/// Where and how an adapter is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Destination<'a> {
+    /// The format.
+    pub(crate) format: &'static dyn AdapterFormat,
+    /// The output folder or file.
+    pub(crate) output: &'a Path,
+    /// Replace an output that exists.
+    pub(crate) replace: bool,
+    /// Dtype of the factors; each keeps its own by default.
+    pub(crate) dtype: Option<DType>,
+    /// What has read the inputs.
+    pub(crate) reader: Reader,
+}
+
+/// An adapter that is laid out as files and not yet written.
+#[derive(Debug)]
+pub struct AdapterOutput {
+    /// The plan.
+    pub plan: Plan,
+    /// Name of the format.
+    pub to: &'static str,
+    /// What became of each module.
+    pub mapped: Vec<Mapped>,
+    adapter: Adapter,
+    base: Option<Base>,
+    mode: ReadMode,
+}
+
+/// What writing an adapter did.
+#[derive(Debug, Clone)]
+pub struct AdapterReport {
+    /// What was written.
+    pub report: Report,
+    /// How far each module of the file is from what was meant, in the order of the adapter.
+    pub errors: Vec<ModuleError>,
+}
+
+/// The format called `name`, which must have a writer.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with the names that there are.
+pub(crate) fn writable(name: &str) -> Result<&'static dyn AdapterFormat> {
+    format::by_name(name).filter(|format| format.is_written()).ok_or_else(|| {
+        let written = format::FORMATS.iter().filter(|format| format.is_written());
+        let names: Vec<_> = written.map(|format| format.name()).collect();
+        let message = format!("cannot write the adapter format `{name}`; known are {}", names.join(", "));
+        Error::new(ErrorKind::Usage, message)
+    })
+}
+
+/// The format to write: the one that is asked for, else that of the source if there is a writer, else PEFT's.
+///
+/// # Errors
+/// As [`writable`].
+pub(crate) fn writable_or_own(to: Option<&str>, own: &str) -> Result<&'static dyn AdapterFormat> {
+    match to {
+        Some(name) => writable(name),
+        None => writable(own).or_else(|_| writable("peft")),
+    }
+}
+
+impl AdapterOutput {
+    /// Lays out `adapter`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Inexpressible`] for what the format cannot hold, [`ErrorKind::NeedsBase`]; as [`Plan::new`].
+    pub(crate) fn new(adapter: Adapter, base: Option<Base>, to: &Destination<'_>) -> Result<Self> {
+        Self::written_as(&adapter.clone(), adapter, base, to)
+    }
+
+    /// Lays out `written`, which must do what `adapter` does.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn written_as(
+        written: &Adapter,
+        adapter: Adapter,
+        base: Option<Base>,
+        to: &Destination<'_>,
+    ) -> Result<Self> {
+        let draft = to.format.write(written, &DraftOptions { dtype: to.dtype, base: base.as_ref() })?;
+        let digests = to.format.digests(&draft)?;
+        let target = draft.target(to.output)?;
+        let plan =
+            Plan::new(target, to.replace, &to.reader, draft.container, draft.tensors, draft.side_files)?;
+        let plan = plan.with_data_digests(digests);
+        Ok(AdapterOutput {
+            plan,
+            to: to.format.name(),
+            mapped: draft.mapped,
+            adapter,
+            base,
+            mode: to.reader.mode(),
+        })
+    }
+
+    /// The modules that are written.
+    pub fn modules(&self) -> &[Module] {
+        &self.adapter.modules
+    }
+
+    /// Writes the output, reads it again, compares every module, and publishes it.
+    ///
+    /// # Errors
+    /// As [`Plan::run`]; [`ErrorKind::Verification`] if the output does not hold what was meant. Nothing is published
+    /// then.
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
+        let written = self.plan.write(threads, progress)?;
+        let errors = pool(threads)?.install(|| self.verify(written.path(), progress))?;
+        // Comparing has read every value of every tensor.
+        let report = Report { unchecked: Unchecked::default(), ..written.publish()? };
+        Ok(AdapterReport { report, errors })
+    }
+
+    fn verify(&self, staged: &Path, progress: &dyn Progress) -> Result<Vec<ModuleError>> {
+        let files = Files::open(staged, &Reader::new(self.mode))?;
+        let after = format::read(&files, self.base.as_ref())?.unpacked(self.base.as_ref())?;
+        let before = self.adapter.clone().unpacked(self.base.as_ref())?;
+        let place = |e: Error| e.at(self.plan.target().path());
+        after.check().map_err(place)?;
+        compare::compare(&before, &after, progress).map_err(place)
+    }
+}

@@ -1,0 +1,52 @@
+//! Files beside the tensors.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use lorakit_tensor::MAX_SIDE_BYTES;
+
+use crate::Result;
+
+/// A file beside the tensors: configuration, tokenizer, template, licence.
+#[derive(Debug, Clone)]
+pub struct SideFile {
+    /// Path inside the output folder.
+    pub name: PathBuf,
+    /// What it holds.
+    pub content: Content,
+}
+
+/// The content of a [`SideFile`].
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// A copy of this file.
+    CopyOf(PathBuf),
+}
+
+impl SideFile {
+    /// Writes it to its place in `folder`.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(&self.name);
+        let fail = |e| lorakit_tensor::Error::io("write", &path, e);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(fail)?;
+        }
+        match &self.content {
+            Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
+            Content::CopyOf(source) => {
+                // Not `fs::copy`, which would copy the rights of inputs that may be read-only.
+                let input =
+                    std::fs::File::open(source).map_err(|e| lorakit_tensor::Error::io("open", source, e))?;
+                std::fs::File::create(&path)
+                    .and_then(|mut output| std::io::copy(&mut input.take(MAX_SIDE_BYTES), &mut output))
+                    .map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+}
