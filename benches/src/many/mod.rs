@@ -73,7 +73,9 @@ fn command(bin: &Path, case: &Case, work: &Path) -> Command {
 /// The longest time that the command takes to stop, told so at several moments. What it wrote before is put aside.
 fn stops(command: &dyn Fn() -> Command, case: &Case, work: &Path, wall: f64) -> io::Result<f64> {
     let aside = work.join("aside");
-    if let Some(output) = case.output() {
+    // What is refused has no output.
+    let output = case.output().filter(|output| work.join(output).exists());
+    if let Some(output) = output {
         fs::rename(work.join(output), &aside)?;
     }
     let mut worst = 0f64;
@@ -83,7 +85,7 @@ fn stops(command: &dyn Fn() -> Command, case: &Case, work: &Path, wall: f64) -> 
             let _ = fs::remove_dir_all(work.join(output)).or_else(|_| fs::remove_file(work.join(output)));
         }
     }
-    if let Some(output) = case.output() {
+    if let Some(output) = output {
         fs::rename(&aside, work.join(output))?;
     }
     Ok(worst)

@@ -5,8 +5,7 @@
 //!
 //! | | it ends the process |
 //! |---|---|
-//! | nothing is staged, and nobody has looked at the flag for a while | after [`GRACE`] |
-//! | something is staged, which the run should remove itself | after [`PATIENCE`], and removes it |
+//! | the run has not ended by itself | after [`GRACE`], and removes what is staged |
 //! | a second Ctrl-C or SIGTERM | at once, and says what is left |
 //! | a fault in a mapped file (SIGBUS) | at once, removes what is staged and names the file |
 
@@ -26,10 +25,8 @@ use crate::error::{Failure, Stopped};
 use crate::{exit, progress, ui};
 use handler::Caught;
 
-/// How long a run that has nothing staged may take to notice that it should stop.
-const GRACE: Duration = Duration::from_millis(800);
-/// The same for one that has: less than the ten seconds after which containers are killed.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a run may take to notice that it should stop, and to clean up.
+const GRACE: Duration = Duration::from_millis(600);
 /// Signals that follow each other faster are one: `timeout` sends each twice, and so do wrappers that forward what the
 /// terminal has sent to everybody.
 const ONE: Duration = Duration::from_millis(300);
@@ -78,29 +75,18 @@ fn take_word(who: u8) -> bool {
     SPEAKER.compare_exchange(0, who, Ordering::Relaxed, Ordering::Relaxed).is_ok()
 }
 
-/// A run that was asked to stop.
-struct Stopping {
-    asked: Instant,
-    /// When something was staged last.
-    staged: Instant,
-}
+/// A run that was asked to stop, and when.
+struct Stopping(Instant);
 
 impl Stopping {
-    fn since(now: Instant) -> Self {
-        Stopping { asked: now, staged: now }
-    }
-
     /// Whether one more signal means that the run should end at once. Terminals that close send SIGHUP twice.
     fn is_urged(&self, signal: i32, now: Instant) -> bool {
-        signal != libc::SIGHUP && now - self.asked >= ONE
+        signal != libc::SIGHUP && now - self.0 >= ONE
     }
 
     /// Whether the run has had the time that it needs to stop by itself.
-    fn is_overdue(&mut self, staged: bool, now: Instant) -> bool {
-        if staged {
-            self.staged = now;
-        }
-        now - self.staged >= GRACE || now - self.asked >= PATIENCE
+    fn is_overdue(&self, now: Instant) -> bool {
+        now - self.0 >= GRACE
     }
 }
 
@@ -109,7 +95,7 @@ fn watch_for(mut pipe: PipeReader, json: bool) {
     loop {
         let caught = next(&mut pipe, stopping.is_some());
         let now = Instant::now();
-        match (caught, &mut stopping) {
+        match (caught, &stopping) {
             (Some(Caught::Fault(address)), _) => match lorakit_tensor::fault_at(address) {
                 Some(error) => {
                     clean_up_and_end(json, |left| lorakit::Error::from(error).details(left).into())
@@ -117,12 +103,12 @@ fn watch_for(mut pipe: PipeReader, json: bool) {
                 // Not in a file of ours: whoever was in charge before is so again.
                 None => handler::let_go(),
             },
-            (Some(Caught::Stop(_)), None) => stopping = Some(Stopping::since(now)),
+            (Some(Caught::Stop(_)), None) => stopping = Some(Stopping(now)),
             (Some(Caught::Stop(signal)), Some(stopping)) if stopping.is_urged(signal, now) => {
                 end_at_once(json)
             }
             (_, Some(stopping)) => {
-                if stopping.is_overdue(!publish::under_way().is_empty(), now) {
+                if stopping.is_overdue(now) {
                     clean_up_and_end(json, |left| Stopped::now(left).into());
                 }
             }
@@ -185,12 +171,12 @@ mod tests {
 
     use libc::{SIGHUP, SIGINT, SIGTERM};
 
-    use super::Stopping;
+    use super::{GRACE, Stopping, TICK};
 
     #[test]
     fn two_signals_at_once_are_one() {
         let asked = Instant::now();
-        let stopping = Stopping::since(asked);
+        let stopping = Stopping(asked);
         let after = |ms| asked + Duration::from_millis(ms);
         assert!(!stopping.is_urged(SIGINT, after(0)) && !stopping.is_urged(SIGTERM, after(299)));
         assert!(stopping.is_urged(SIGINT, after(300)) && stopping.is_urged(SIGTERM, after(5000)));
@@ -198,16 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_staged_has_more_time() {
+    fn a_run_has_a_moment_to_clean_up() {
         let asked = Instant::now();
-        let after = |ms| asked + Duration::from_millis(ms);
-        let mut idle = Stopping::since(asked);
-        assert!(!idle.is_overdue(false, after(799)) && idle.is_overdue(false, after(800)));
-        let mut writing = Stopping::since(asked);
-        assert!(!writing.is_overdue(true, after(800)) && !writing.is_overdue(true, after(3000)));
-        assert!(!writing.is_overdue(false, after(3799)), "it has just removed what it had staged");
-        assert!(writing.is_overdue(false, after(3800)));
-        let mut stuck = Stopping::since(asked);
-        assert!(!stuck.is_overdue(true, after(4999)) && stuck.is_overdue(true, after(5000)));
+        let stopping = Stopping(asked);
+        assert!(!stopping.is_overdue(asked + GRACE - TICK) && stopping.is_overdue(asked + GRACE));
     }
 }

@@ -83,8 +83,10 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        if staged().remove(&self.path) {
+        // Known as staged until it is gone: whoever ends the process meanwhile removes the rest.
+        if staged().contains(&self.path) {
             let _ = remove(&self.path);
+            staged().remove(&self.path);
         }
     }
 }
