@@ -7,6 +7,7 @@ mod gguf;
 mod merged;
 mod refusals;
 mod to_gguf;
+mod unknown_tokenizer;
 mod weights;
 
 use gguf::Gguf;

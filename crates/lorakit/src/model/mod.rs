@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource, json};
+use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource};
 
-use crate::plan::{Content, SideFile};
+use crate::plan::SideFile;
 use crate::{Error, ErrorKind, Result, TensorRef};
 use packed::Packing;
 
@@ -35,8 +35,8 @@ pub struct Model {
     reader: Reader,
     checkpoint: Arc<Checkpoint>,
     source: Arc<dyn TensorSource>,
-    /// Files of the model folder that a GGUF file holds as metadata.
-    rebuilt: Vec<SideFile>,
+    /// The dtype that weights of a GGUF file are to have in a Hugging Face folder.
+    dtype: Option<DType>,
 }
 
 impl Model {
@@ -59,15 +59,15 @@ impl Model {
         };
         let source: Arc<dyn TensorSource> = checkpoint.clone();
         let reader = reader.clone();
-        let (packing, rebuilt) = (None, Vec::new());
-        Ok(Model { path: path.to_path_buf(), config, packing, reader, checkpoint, source, rebuilt })
+        let path = path.to_path_buf();
+        Ok(Model { path, config, packing: None, reader, checkpoint, source, dtype: None })
     }
 
     /// Opens a folder or file; a GGUF file is seen as the Hugging Face checkpoint it was made from, its weights
     /// to be written as `dtype`, and a quantised checkpoint with its weights decoded.
     ///
     /// # Errors
-    /// As [`Self::open`], for GGUF files of an unknown family or tokenizer, and as [`packed::view`].
+    /// As [`Self::open`], for GGUF files of an unknown family, and as [`packed::view`].
     pub fn open_as_hf(path: &Path, reader: &Reader, dtype: Option<DType>) -> Result<Self> {
         Self::open(path, reader)?.into_hf(dtype)
     }
@@ -75,11 +75,8 @@ impl Model {
     /// The opened model, seen as [`Self::open_as_hf`] sees it.
     pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
         if self.is_gguf() {
-            (self.source, self.rebuilt) = gguf::read::view(&self.checkpoint, dtype)?;
-            let config = self.rebuilt.iter().find(|f| f.name == Path::new("config.json"));
-            if let Some(SideFile { content: Content::Bytes(text), .. }) = config {
-                self.config = Some(ModelConfig { json: json::parse_object(text)? });
-            }
+            let view = gguf::read::view(&self.checkpoint, dtype)?;
+            (self.source, self.config, self.dtype) = (view.source, Some(view.config), Some(view.dtype));
         } else if let Some((source, packing)) =
             packed::view(&self.checkpoint, self.config.as_ref()).map_err(|e| e.at(&self.path))?
         {
@@ -93,9 +90,14 @@ impl Model {
         self.checkpoint.format() == Format::Gguf
     }
 
-    /// Files of the model folder that were rebuilt from GGUF metadata; none for other formats.
-    pub fn rebuilt_files(&self) -> &[SideFile] {
-        &self.rebuilt
+    /// Files of a model folder, rebuilt from GGUF metadata: configuration and tokenizer; none for other formats.
+    /// Only who writes such a folder needs the tokenizer, and its rules to be known.
+    ///
+    /// # Errors
+    /// [`ErrorKind::File`] with `Unsupported` inside for a tokenizer that is not known.
+    pub fn rebuilt_files(&self) -> Result<Vec<SideFile>> {
+        let Some(dtype) = self.dtype else { return Ok(Vec::new()) };
+        gguf::read::files(&self.checkpoint, dtype)
     }
 
     /// The files.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{Error as FileError, Reader};
+use lorakit_tensor::{Error as FileError, Reader, json};
 use serde_json::Value;
 
 pub(crate) use doubts::doubts;
@@ -54,8 +54,8 @@ const COMPANIONS: &[&str] =
 /// The files beside the tensors of `model` that belong to it, by their path inside the folder.
 pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     let mut files = BTreeMap::new();
-    if !model.rebuilt_files().is_empty() {
-        files.extend(model.rebuilt_files().iter().map(|f| (f.name.clone(), f.content.clone())));
+    if model.is_gguf() {
+        files.extend(model.rebuilt_files()?.into_iter().map(|file| (file.name, file.content)));
     } else if model.path.is_dir() {
         collect(&model.path, Path::new(""), model.reader(), &mut files)?;
     } else {
@@ -70,6 +70,15 @@ pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
         files.retain(|name, _| !QUANTIZATION.iter().any(|other| name == Path::new(other)));
     }
     Ok(files)
+}
+
+/// The `config.json` that travels with `model`. Where it is rebuilt, it knows more than the model's own: the ids of
+/// special tokens.
+pub(crate) fn config_among(files: &BTreeMap<PathBuf, Content>, model: &Model) -> Result<Option<Value>> {
+    match files.get(Path::new("config.json")) {
+        Some(Content::Bytes(text)) => Ok(Some(json::parse_object(text)?)),
+        _ => Ok(model.config.as_ref().map(|config| config.json.clone())),
+    }
 }
 
 /// Puts another `config.json` in place of the model's.

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::tied::Untied;
 use crate::adapter::Adapter;
-use crate::model::folder::{TOKENIZER, doubts, set_config, side_files_of, travelling};
+use crate::model::folder::{TOKENIZER, config_among, doubts, set_config, side_files_of, travelling};
 use crate::model::torch_name;
 use crate::plan::{Content, OutputTensor, SideFile};
 use crate::{Finding, Model, Result, Severity};
@@ -25,13 +25,13 @@ pub(super) fn side_files(
     let mut files = travelling(base)?;
     let grown = grown_vocabulary(base, tensors);
     take_tokenizer(adapters, grown, base.reader(), &mut files, notes)?;
-    if let Some(config) = &base.config {
-        let mut json = config.json.clone();
+    if let Some(config) = config_among(&files, base)? {
+        let mut json = config.clone();
         edit_config(&mut json, base, untied, dtype, grown);
         if let Some(packed) = quantization_config {
             json["quantization_config"] = packed;
         }
-        if json != config.json {
+        if json != config {
             set_config(&mut files, &json);
         }
     }

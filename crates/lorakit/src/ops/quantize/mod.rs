@@ -19,7 +19,7 @@ pub use crate::plan::Chosen;
 pub(crate) use crate::model::packed::pack;
 pub(crate) use gguf::of_hugging_face;
 
-use crate::model::folder::{doubts, set_config, side_files_of, travelling};
+use crate::model::folder::{config_among, doubts, set_config, side_files_of, travelling};
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Target, go_on};
 use crate::{Error, ErrorKind, Finding, Model, Result};
 
@@ -141,11 +141,10 @@ fn to_packed(
     let packed = pack(&model, tensors.collect(), packing, dtype, false)?;
     go_on(progress, "anything was written")?;
     let mut files = travelling(&model)?;
-    let Some(config) = &model.config else {
+    let Some(mut json) = config_among(&files, &model)? else {
         let message = "has no `config.json`, which says that weights are packed and how";
         return Err(Error::new(ErrorKind::Unsupported, message).at(&options.source));
     };
-    let mut json = config.json.clone();
     json["quantization_config"] = packed.quantization_config();
     set_config(&mut files, &json);
     notes.extend(doubts(&files, reader)?);

@@ -20,7 +20,8 @@ const SIZES: &[(&str, &str)] = &[
 /// The base of rotary frequencies where the file has no `rope.freq_base`.
 const DEFAULT_THETA: f64 = 10_000.0;
 
-/// `config.json` for weights of type `dtype`; `rope_factors` are the values of `rope_freqs.weight`, if there.
+/// `config.json` for weights of type `dtype`; `rope_factors` are the values of `rope_freqs.weight`, if there, and `ids`
+/// those of the tokenizer, if that was read.
 ///
 /// It is written so that transformers 4 and 5 read the same model: `rope_theta` and `rope_scaling` are the
 /// spelling that both know, and the type stands under its old and its new name.
@@ -31,7 +32,7 @@ pub(in crate::model) fn config(
     keys: Keys<'_>,
     tensors: &[TensorInfo],
     rope_factors: Option<&[f32]>,
-    ids: &SpecialIds,
+    ids: Option<&SpecialIds>,
     dtype: DType,
 ) -> Result<Value> {
     let classes = keys.architecture.hf_classes();
@@ -67,9 +68,11 @@ pub(in crate::model) fn config(
         set(flag, value.into());
     }
     set("tie_word_embeddings", (!tensors.iter().any(|t| t.name == "output.weight")).into());
-    for (key, id) in [("bos_token_id", ids.bos), ("eos_token_id", ids.eos), ("pad_token_id", ids.pad)] {
-        if let Some(id) = id {
-            set(key, id.into());
+    if let Some(ids) = ids {
+        for (key, id) in [("bos_token_id", ids.bos), ("eos_token_id", ids.eos), ("pad_token_id", ids.pad)] {
+            if let Some(id) = id {
+                set(key, id.into());
+            }
         }
     }
     let dtype = weight_type(dtype)?;

@@ -35,13 +35,25 @@ pub(crate) fn hf_files(
     }
     let factors = rope_factors(source)?;
     let files = [
-        ("config.json", config(keys, tensors, factors.as_deref(), &tokenizer.ids, dtype)?),
+        ("config.json", config(keys, tensors, factors.as_deref(), Some(&tokenizer.ids), dtype)?),
         ("generation_config.json", generation_config(&tokenizer.ids)),
         ("tokenizer.json", tokenizer.tokenizer),
         ("tokenizer_config.json", tokenizer.config),
         ("special_tokens_map.json", tokenizer.special_tokens),
     ];
     Ok(files.into_iter().map(|(name, value)| (name.to_string(), text(&value))).collect())
+}
+
+/// `config.json` without the ids of special tokens.
+///
+/// # Errors
+/// As [`hf_files`], whatever the tokenizer.
+pub(in crate::model) fn config_without_tokens(
+    keys: Keys<'_>,
+    source: &dyn TensorSource,
+    dtype: DType,
+) -> Result<Value> {
+    config(keys, source.tensors(), rope_factors(source)?.as_deref(), None, dtype)
 }
 
 fn text(value: &Value) -> Vec<u8> {

@@ -10,23 +10,30 @@ mod view;
 
 use std::sync::Arc;
 
+use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{Checkpoint, DType, TensorSource};
 
 pub(in crate::model) use base::read as base_of;
 pub(in crate::model) use keys::Keys;
 
-use crate::model::natural_dtype;
+use crate::model::{ModelConfig, natural_dtype};
 use crate::plan::{Content, SideFile};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
-/// A GGUF checkpoint as a Hugging Face one, with the files that are rebuilt from its metadata.
-pub(crate) fn view(
-    gguf: &Arc<Checkpoint>,
-    dtype: Option<DType>,
-) -> Result<(Arc<dyn TensorSource>, Vec<SideFile>)> {
+/// A GGUF checkpoint as a Hugging Face one.
+pub(in crate::model) struct View {
+    /// Its tensors, under the names and in the shapes of Hugging Face.
+    pub(in crate::model) source: Arc<dyn TensorSource>,
+    /// What its metadata say of the model, as `config.json` says it.
+    pub(in crate::model) config: ModelConfig,
+    /// The dtype that `config.json` names.
+    pub(in crate::model) dtype: DType,
+}
+
+/// `gguf` as a Hugging Face checkpoint. Its tokenizer is not looked at.
+pub(in crate::model) fn view(gguf: &Arc<Checkpoint>, dtype: Option<DType>) -> Result<View> {
     let place = |e: lorakit_tensor::Error| e.at(gguf.path());
-    let no_metadata = || Error::new(ErrorKind::Unsupported, "has no GGUF metadata").at(gguf.path());
-    let metadata = gguf.gguf().ok_or_else(no_metadata)?;
+    let metadata = metadata(gguf)?;
     let adapter = metadata.get("general.type").and_then(|v| v.as_str()) == Some("adapter");
     if adapter {
         let message = "is a GGUF adapter, and a full model is needed";
@@ -34,13 +41,24 @@ pub(crate) fn view(
     }
     let keys = keys::Keys::new(metadata).map_err(place)?;
     let mapped = tensors::hf_tensors(keys.architecture, metadata, gguf.tensors()).map_err(place)?;
-    let view = Arc::new(view::HfView::new(Arc::clone(gguf), mapped));
-    let dtype = dtype.unwrap_or_else(|| natural_dtype(view.tensors()));
+    let source = Arc::new(view::HfView::new(Arc::clone(gguf), mapped));
+    let dtype = dtype.unwrap_or_else(|| natural_dtype(source.tensors()));
     if let Some(index) = gguf.find(files::ROPE_FACTORS) {
         TensorRef::new(gguf.clone(), index).check_finite()?;
     }
-    let files = files::hf_files(metadata, gguf.as_ref(), dtype).map_err(place)?;
+    let json = files::config_without_tokens(keys, gguf.as_ref(), dtype).map_err(place)?;
+    Ok(View { source, config: ModelConfig { json }, dtype })
+}
+
+/// The files of a Hugging Face folder that are rebuilt from the metadata of `gguf`.
+pub(in crate::model) fn files(gguf: &Checkpoint, dtype: DType) -> Result<Vec<SideFile>> {
+    let files = files::hf_files(metadata(gguf)?, gguf, dtype).map_err(|e| e.at(gguf.path()))?;
     let side_file =
         |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::Bytes(bytes) };
-    Ok((view, files.into_iter().map(side_file).collect()))
+    Ok(files.into_iter().map(side_file).collect())
+}
+
+fn metadata(gguf: &Checkpoint) -> Result<&Metadata> {
+    let missing = || Error::new(ErrorKind::Unsupported, "has no GGUF metadata").at(gguf.path());
+    gguf.gguf().ok_or_else(missing)
 }

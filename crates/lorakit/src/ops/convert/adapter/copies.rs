@@ -15,8 +15,16 @@ use crate::{Finding, Model, Result, Severity, TensorRef};
 pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, reader: &Reader) -> Result<()> {
     let may = !adapter.saved.is_empty() || adapter.modules.iter().any(|module| module.base_weight.is_some());
     let Some(path) = base.filter(|_| may) else { return Ok(()) };
-    // A folder of nothing but a configuration has nothing to compare with.
-    let Ok(base) = Model::open_as_hf(path, reader, None) else { return Ok(()) };
+    let base = match Model::open_as_hf(path, reader, None) {
+        Ok(base) => base,
+        // A folder of nothing but a configuration has nothing to compare with, and a GGUF file of some families has
+        // no tensors of the names that adapters use.
+        Err(error) => {
+            let message = format!("whether saved weights are copies of the base's cannot be seen: {error}");
+            adapter.findings.push(Finding::new(Severity::Note, "base-copies", "", message));
+            return Ok(());
+        }
+    };
     let index = TensorIndex::new(base.tensors());
     let is_copy = |name: &str, tensor: &TensorRef| match index.exact(name) {
         Some(index) => tensor.same_values(&base.tensor(index)),
