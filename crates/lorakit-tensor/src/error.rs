@@ -24,6 +24,8 @@ pub enum ErrorKind {
     NoSpace,
     /// A path, a shard or a tensor does not exist.
     NotFound,
+    /// The content lacks a tensor or an entry that it needs.
+    Incomplete,
     /// The output is there already; it could be replaced.
     Exists,
     /// What is at the output is replaced by nothing: a folder with other files in it, or not a file or folder at all.
@@ -58,24 +60,93 @@ pub enum ErrorKind {
     MissingShard,
 }
 
+impl ErrorKind {
+    /// Its name, which stays: the `kind` of JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::Io => "Io",
+            ErrorKind::Mapping => "Mapping",
+            ErrorKind::TooManyFiles => "TooManyFiles",
+            ErrorKind::NoSpace => "NoSpace",
+            ErrorKind::NotFound => "NotFound",
+            ErrorKind::Incomplete => "Incomplete",
+            ErrorKind::Exists => "Exists",
+            ErrorKind::Occupied => "Occupied",
+            ErrorKind::Appeared => "Appeared",
+            ErrorKind::Changed => "Changed",
+            ErrorKind::SameFile => "SameFile",
+            ErrorKind::Empty => "Empty",
+            ErrorKind::LfsPointer => "LfsPointer",
+            ErrorKind::Html => "Html",
+            ErrorKind::UnknownFormat => "UnknownFormat",
+            ErrorKind::Truncated => "Truncated",
+            ErrorKind::Corrupt => "Corrupt",
+            ErrorKind::Limit => "Limit",
+            ErrorKind::Unsupported => "Unsupported",
+            ErrorKind::UnsafePickle => "UnsafePickle",
+            ErrorKind::UnsafePath => "UnsafePath",
+            ErrorKind::MissingShard => "MissingShard",
+        }
+    }
+}
+
+/// A variant of a room's enum of what can go wrong there: see [`problems`](crate::problems).
+pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
+    /// What to branch on.
+    fn kind(&self) -> ErrorKind;
+
+    /// Nothing: what to do about a file follows from the kind.
+    #[expect(dead_code, reason = "crates above have hints of their own")]
+    fn hint(&self) -> Option<Hint> {
+        None
+    }
+}
+
+/// No hint.
+#[derive(Debug)]
+pub(crate) enum Hint {}
+
+/// What somebody else found wrong, in their words.
+#[derive(Debug)]
+struct Other {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Problem for Other {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl<P: Problem> From<P> for Error {
+    fn from(problem: P) -> Self {
+        Error(Box::new(Repr { problem: Box::new(problem), path: None, tensor: None, source: None }))
+    }
+}
+
 /// An error with the file and the tensor it is about.
 #[derive(Debug)]
 pub struct Error(Box<Repr>);
 
 #[derive(Debug)]
 struct Repr {
-    kind: ErrorKind,
+    problem: Box<dyn Problem>,
     path: Option<PathBuf>,
     tensor: Option<String>,
-    message: String,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     /// An error whose message is a lowercase fragment: what was found and what was needed.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Error(Box::new(Repr { kind, path: None, tensor: None, message, source: None }))
+        Other { kind, message: message.into() }.into()
     }
 
     /// An operating-system error at `path`; `doing` is a verb phrase such as "read the header of".
@@ -107,7 +178,7 @@ impl Error {
     /// The same error as one of another kind.
     #[must_use]
     pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
-        self.0.kind = kind;
+        self.0.problem = Box::new(Other { kind, message: self.0.problem.to_string() });
         self
     }
 
@@ -134,7 +205,7 @@ impl Error {
 
     /// What to branch on.
     pub fn kind(&self) -> ErrorKind {
-        self.0.kind
+        self.0.problem.kind()
     }
 
     /// The file this is about.
@@ -156,7 +227,7 @@ impl fmt::Display for Error {
         if let Some(tensor) = &self.0.tensor {
             write!(f, "tensor `{}`: ", tensor.escape_debug())?;
         }
-        f.write_str(&self.0.message)
+        fmt::Display::fmt(&self.0.problem, f)
     }
 }
 

@@ -51,6 +51,8 @@
 pub mod format;
 #[doc(hidden)]
 pub mod json;
+#[doc(hidden)]
+pub mod problem;
 pub mod publish;
 
 mod checkpoint;

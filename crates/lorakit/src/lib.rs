@@ -50,7 +50,7 @@ mod finding;
 pub mod model;
 pub mod tensor;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};
 pub use finding::{Finding, Severity};
 pub use model::{Base, Model, ModelConfig};
 pub use tensor::TensorRef;

@@ -33,6 +33,7 @@ const REEXPORTED: &[(&str, &str)] = &[
     ("ErrorKind", "error"),
     ("Result", "error"),
     ("Finding", "finding"),
+    ("Hint", "error"),
     ("Severity", "finding"),
     ("TensorRef", "tensor"),
     ("Model", "model"),

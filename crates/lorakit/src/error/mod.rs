@@ -1,0 +1,268 @@
+//! The crate's one error type.
+
+mod hint;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use hint::Hint;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, coarse enough to branch on and to choose a hint by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file could not be read, parsed or written.
+    File(lorakit_tensor::ErrorKind),
+    /// The path holds no adapter: there is no `adapter_config.json`.
+    NoAdapter,
+    /// A full model stands where an adapter should, or the other way round.
+    WrongRole,
+    /// `adapter_config.json` or `config.json` holds a value that makes no sense.
+    Config,
+    /// The adapter file is damaged: a half is missing, a tensor is empty, a key repeats.
+    Damaged,
+    /// A value is NaN or infinite.
+    NonFinite,
+    /// A method or option that cannot be merged truthfully.
+    Unmergeable,
+    /// The adapter was trained on weights that its initialisation had changed.
+    MutatedBase,
+    /// Adapter tensors have no counterpart in the base model.
+    Unmatched,
+    /// An adapter tensor has more than one possible counterpart.
+    Ambiguous,
+    /// Shapes of adapter and base disagree.
+    Shape,
+    /// Two adapters, or two parts of one, want to replace the same values.
+    Conflict,
+    /// The base model is quantised in a way that cannot be added to.
+    Quantized,
+    /// The model is quantised already.
+    Requantized,
+    /// A tensor fits no type of the mix.
+    Mix,
+    /// The importance matrix is damaged, or of another model.
+    Imatrix,
+    /// Too little of the adapters survived being stored in the output's types.
+    Retention,
+    /// The request is not possible in this combination of options.
+    Usage,
+    /// The files of an adapter alone do not say what they mean: its base model is needed.
+    NeedsBase,
+    /// A format has no place for a part of the adapter.
+    Inexpressible,
+    /// Two things are the same, and what they differ in was asked for.
+    Unchanged,
+    /// An output does not hold what was meant to be written.
+    Verification,
+    /// Outside what this version does.
+    Unsupported,
+    /// The caller asked to stop.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// Its name, which stays: the `kind` of JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::File(kind) => kind.name(),
+            ErrorKind::NoAdapter => "NoAdapter",
+            ErrorKind::WrongRole => "WrongRole",
+            ErrorKind::Config => "Config",
+            ErrorKind::Damaged => "Damaged",
+            ErrorKind::NonFinite => "NonFinite",
+            ErrorKind::Unmergeable => "Unmergeable",
+            ErrorKind::MutatedBase => "MutatedBase",
+            ErrorKind::Unmatched => "Unmatched",
+            ErrorKind::Ambiguous => "Ambiguous",
+            ErrorKind::Shape => "Shape",
+            ErrorKind::Conflict => "Conflict",
+            ErrorKind::Quantized => "Quantized",
+            ErrorKind::Requantized => "Requantized",
+            ErrorKind::Mix => "Mix",
+            ErrorKind::Imatrix => "Imatrix",
+            ErrorKind::Retention => "Retention",
+            ErrorKind::Usage => "Usage",
+            ErrorKind::NeedsBase => "NeedsBase",
+            ErrorKind::Inexpressible => "Inexpressible",
+            ErrorKind::Unchanged => "Unchanged",
+            ErrorKind::Verification => "Verification",
+            ErrorKind::Unsupported => "Unsupported",
+            ErrorKind::Interrupted => "Interrupted",
+        }
+    }
+}
+
+/// A variant of a room's enum of what can go wrong there: see [`problems`](lorakit_tensor::problems).
+pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
+    /// What to branch on.
+    fn kind(&self) -> ErrorKind;
+
+    /// What to do about it, if that does not follow from the kind.
+    fn hint(&self) -> Option<Hint> {
+        None
+    }
+}
+
+/// What has no variant yet.
+#[derive(Debug)]
+struct Other {
+    kind: ErrorKind,
+    message: String,
+}
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Problem for Other {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+/// An error with its file, its tensor and, where many things are wrong at once, one line for each.
+#[derive(Debug)]
+pub struct Error(Box<Repr>);
+
+#[derive(Debug)]
+struct Repr {
+    inside: Inside,
+    path: Option<PathBuf>,
+    tensor: Option<String>,
+    details: Vec<String>,
+}
+
+#[derive(Debug)]
+enum Inside {
+    /// Of the crate that reads and writes files; it names file and tensor itself.
+    File(lorakit_tensor::Error),
+    /// Of a room of this crate.
+    Room(Box<dyn Problem>),
+}
+
+impl Error {
+    /// An error whose message is a lowercase fragment: what was found and what was needed.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Other { kind, message: message.into() }.into()
+    }
+
+    /// An error about an input that contradicts itself or another.
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::Corrupt, message).into()
+    }
+
+    /// Names the file, unless an inner layer did so already.
+    #[must_use]
+    pub fn at(mut self, path: &Path) -> Self {
+        match self.0.inside {
+            Inside::File(error) => self.0.inside = Inside::File(error.at(path)),
+            Inside::Room(_) => _ = self.0.path.get_or_insert_with(|| path.to_path_buf()),
+        }
+        self
+    }
+
+    /// Names the tensor or module, unless an inner layer did so already.
+    #[must_use]
+    pub fn tensor(mut self, name: &str) -> Self {
+        match self.0.inside {
+            Inside::File(error) => self.0.inside = Inside::File(error.tensor(name)),
+            Inside::Room(_) => _ = self.0.tensor.get_or_insert_with(|| name.to_string()),
+        }
+        self
+    }
+
+    /// One line for each of the things that are wrong.
+    #[must_use]
+    pub fn details(mut self, details: Vec<String>) -> Self {
+        self.0.details = details;
+        self
+    }
+
+    /// What to branch on.
+    pub fn kind(&self) -> ErrorKind {
+        match &self.0.inside {
+            Inside::File(error) => ErrorKind::File(error.kind()),
+            Inside::Room(problem) => problem.kind(),
+        }
+    }
+
+    /// What to do about it, if there is something useful to say.
+    pub fn hint(&self) -> Option<Hint> {
+        let own = match &self.0.inside {
+            Inside::File(_) => None,
+            Inside::Room(problem) => problem.hint(),
+        };
+        own.or_else(|| Hint::of(self))
+    }
+
+    /// The file this is about.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0.inside {
+            Inside::File(error) => error.path(),
+            Inside::Room(_) => self.0.path.as_deref(),
+        }
+    }
+
+    /// The tensor or module this is about.
+    pub fn tensor_name(&self) -> Option<&str> {
+        match &self.0.inside {
+            Inside::File(error) => error.tensor_name(),
+            Inside::Room(_) => self.0.tensor.as_deref(),
+        }
+    }
+
+    /// One line for each of the things that are wrong; often empty.
+    pub fn detail_lines(&self) -> &[String] {
+        &self.0.details
+    }
+}
+
+impl From<Inside> for Error {
+    fn from(inside: Inside) -> Self {
+        Error(Box::new(Repr { inside, path: None, tensor: None, details: Vec::new() }))
+    }
+}
+
+impl From<lorakit_tensor::Error> for Error {
+    fn from(error: lorakit_tensor::Error) -> Self {
+        Inside::File(error).into()
+    }
+}
+
+impl<P: Problem> From<P> for Error {
+    fn from(problem: P) -> Self {
+        Inside::Room(Box::new(problem)).into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = match &self.0.inside {
+            Inside::File(error) => return fmt::Display::fmt(error, f),
+            Inside::Room(problem) => problem,
+        };
+        if let Some(path) = &self.0.path {
+            write!(f, "`{}`: ", path.display())?;
+        }
+        if let Some(tensor) = &self.0.tensor {
+            write!(f, "`{}`: ", tensor.escape_debug())?;
+        }
+        fmt::Display::fmt(problem, f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0.inside {
+            Inside::File(error) => error.source(),
+            Inside::Room(_) => None,
+        }
+    }
+}
