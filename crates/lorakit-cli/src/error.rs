@@ -149,16 +149,13 @@ impl Failure {
         }
     }
 
-    fn kind(&self) -> String {
+    fn kind(&self) -> &'static str {
         match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => match error.kind() {
-                lorakit::ErrorKind::File(kind) => format!("{kind:?}"),
-                kind => format!("{kind:?}"),
-            },
-            Failure::Refused { .. } | Failure::Audit { .. } => "Audit".into(),
-            Failure::Differs(_) => "Differs".into(),
-            Failure::Stopped(_) => "Interrupted".into(),
-            Failure::Output(_) => "Io".into(),
+            Failure::Lorakit(error) | Failure::Usage(error, _) => error.kind().name(),
+            Failure::Refused { .. } | Failure::Audit { .. } => "Audit",
+            Failure::Differs(_) => "Differs",
+            Failure::Stopped(_) => ErrorKind::Interrupted.name(),
+            Failure::Output(_) => "Io",
         }
     }
 

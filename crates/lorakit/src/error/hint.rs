@@ -84,6 +84,8 @@ pub enum Hint {
     ReduceAfterwards,
     /// There is nothing to convert.
     NothingToConvert,
+    /// Quantise it instead: that changes the types.
+    QuantizeInstead,
     /// Leave it out.
     LeaveItOut,
     /// Name a folder as the output, or the format of the file.
@@ -184,6 +186,7 @@ impl Hint {
         Hint::CombineBySvd,
         Hint::ReduceAfterwards,
         Hint::NothingToConvert,
+        Hint::QuantizeInstead,
         Hint::LeaveItOut,
         Hint::NameFolderOrFormat,
         Hint::NameGgufFile,
@@ -330,6 +333,7 @@ impl fmt::Display for Hint {
             Hint::CombineBySvd => "the method `svd` is nearest to the weighted sum, whatever the ranks",
             Hint::ReduceAfterwards => "leave the rank out, and reduce the result afterwards",
             Hint::NothingToConvert => "there is nothing to convert",
+            Hint::QuantizeInstead => "quantise it instead: that changes the types",
             Hint::LeaveItOut => "leave it out",
             Hint::NameFolderOrFormat => "name a folder as the output, or the format of the file",
             Hint::NameGgufFile => "name a file that ends in `.gguf` as the output",

@@ -1,6 +1,8 @@
 //! The crate's one error type.
 
 mod hint;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -9,11 +9,12 @@ use rayon::prelude::*;
 use crate::adapter::factors::{Factors, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::ops::Problem;
 use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
 use crate::plan::{Axis, LowRank, Progress, go_on};
 use crate::tensor::Shelf;
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
+use crate::{Error, Model, Result, TensorRef};
 
 /// Vectors beyond the rank of the randomised decomposition.
 const OVERSAMPLING: usize = 10;
@@ -41,7 +42,7 @@ pub fn overall_error(modules: &[Approximated]) -> f64 {
 /// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`, which wait on the shelf.
 ///
 /// # Errors
-/// If factors cannot be read; [`ErrorKind::Interrupted`].
+/// If factors cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub(crate) fn truncate(
     adapter: &mut Adapter,
     rank: usize,
@@ -70,7 +71,7 @@ pub(crate) fn truncate(
 /// of `W' - W`, with `W' = m / ||W + s B A|| (W + s B A)`.
 ///
 /// # Errors
-/// What [`fit::fit`] refuses; [`ErrorKind::Inexpressible`] for norms over columns (embeddings, `Conv1D`); if values
+/// What [`fit::fit`] refuses; [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for norms over columns (embeddings, `Conv1D`); if values
 /// cannot be read.
 pub(crate) fn dora_to_lora(
     adapter: &mut Adapter,
@@ -91,10 +92,10 @@ pub(crate) fn dora_to_lora(
         }
         go_on(progress, "anything was written")?;
         let edit = by_origin.get(module.path.as_str());
-        let delta = edit.map(|edit| DoraDelta::new(edit, base)).transpose()?.flatten().ok_or_else(|| {
-            let message = "uses DoRA with norms over columns, which only a merge can follow";
-            Error::new(ErrorKind::Inexpressible, message).tensor(&module.path).at(&adapter.path)
-        })?;
+        let delta =
+            edit.map(|edit| DoraDelta::new(edit, base)).transpose()?.flatten().ok_or_else(|| {
+                Error::from(Problem::DoraOverColumns).tensor(&module.path).at(&adapter.path)
+            })?;
         let norm = norm(&delta)?;
         let svd = leading(&delta, rank, OVERSAMPLING.max(rank), &module.path)?;
         let error = if norm == 0.0 { 0.0 } else { projection_residual(norm, &svd.s) / norm };
@@ -155,7 +156,7 @@ impl Panels for DoraDelta {
             self.weight.decode((start * cols) as u64..(end * cols) as u64, values)?;
             self.weight.refuse_non_finite((start * cols) as u64, values)?;
             let w = ArrayView2::from_shape((end - start, cols), values)
-                .map_err(|_| Error::corrupt("is no matrix").tensor(&self.weight.info().name))?
+                .map_err(|_| Error::from(Problem::NotAMatrix).tensor(&self.weight.info().name))?
                 .mapv(f64::from);
             let mut panel =
                 &w + &(self.scale * self.b.slice_axis(Dimension(0), (start..end).into()).dot(&self.a));

@@ -8,8 +8,10 @@ pub mod extract;
 pub mod inspect;
 pub mod merge;
 mod panels;
+pub(crate) mod problem;
 pub mod quantize;
 pub mod reduce;
+mod truncate;
 pub mod verify;
 
-mod truncate;
+use problem::Problem;

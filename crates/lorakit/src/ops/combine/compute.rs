@@ -13,6 +13,7 @@ use super::stack::Stack;
 use super::{Against, CombineOptions, Combined, Method, Style, whole};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
+use crate::ops::Problem as VerbProblem;
 use crate::ops::truncate::{Truncated, truncate_decomposed};
 use crate::tensor::Shelf;
 use crate::{Error, Result, TensorRef};
@@ -191,7 +192,7 @@ impl<'a> Computation<'a> {
                 Mixture::new(recipe, weights, dim.0 * dim.1, &tensors)
             };
             Array2::from_shape_vec(dim, mixture.of(0, &mut values))
-                .map_err(|_| Error::corrupt("is no matrix").tensor(&like.path))
+                .map_err(|_| Error::from(VerbProblem::NotAMatrix).tensor(&like.path))
         };
         let terms: Vec<Term<'_>> = (0..stack.ranks.len()).map(|i| stack.term(i)).collect();
         let a = mixed("A", terms.iter().map(|t| t.2).collect(), stack.scales.iter().map(signed).collect())?;

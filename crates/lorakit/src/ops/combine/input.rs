@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use lorakit_tensor::Reader;
 
+use super::Problem;
 use super::{CombineOptions, Method, Mix};
 use crate::adapter::{Adapter, Files, Module, ModuleKind, format, natural};
 use crate::arch::names::bare;
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+use crate::{Base, Error, Finding, Result, Severity};
 
 /// The modules of one path, and whose they are.
 #[derive(Debug)]
@@ -33,31 +34,22 @@ pub(super) fn open(path: &std::path::Path, reader: &Reader, base: Option<&Base>)
 /// Refuses adapters that are no sum of plain products.
 ///
 /// # Errors
-/// [`ErrorKind::Unmergeable`], [`ErrorKind::MutatedBase`], with one line for each module.
+/// [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable), [`ErrorKind::MutatedBase`](crate::ErrorKind::MutatedBase), with one line for each module.
 pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
     for (adapter, _) in adapters {
         let dora: Vec<String> =
             adapter.modules.iter().filter(|m| m.magnitude.is_some()).map(|m| m.path.clone()).collect();
         if !dora.is_empty() {
-            let message = format!(
-                "uses DoRA in {} of {} modules, whose magnitudes do not add up; only alone and at weight 1 can it be \
-                 written",
-                dora.len(),
-                adapter.modules.len()
-            );
-            return Err(Error::new(ErrorKind::Unmergeable, message).at(&adapter.path).details(dora));
+            let problem = Problem::Dora { modules: dora.len(), of: adapter.modules.len() };
+            return Err(Error::from(problem).at(&adapter.path).details(dora));
         }
         if let Some(option) = adapter.config.unmergeable.first() {
-            let message = format!("uses `{option}`, so that its delta is not the product of its factors");
-            return Err(Error::new(ErrorKind::Unmergeable, message).at(&adapter.path));
+            let problem = Problem::NotAProduct { option: option.clone() };
+            return Err(Error::from(problem).at(&adapter.path));
         }
         if adapter.config.mutates_base() && adapters.len() > 1 {
-            let message = format!(
-                "was initialised by `{}`, which changed the base, so that its factors are no delta on the base of the \
-                 others",
-                adapter.config.init
-            );
-            return Err(Error::new(ErrorKind::MutatedBase, message).at(&adapter.path));
+            let problem = Problem::Mutated { init: adapter.config.init.to_string() };
+            return Err(Error::from(problem).at(&adapter.path));
         }
     }
     Ok(())
@@ -66,7 +58,7 @@ pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
 /// Puts modules of the same path together, in the order of the model.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`] with one line for each module whose factors do not belong together.
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) with one line for each module whose factors do not belong together.
 pub(super) fn align(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Vec<Aligned>> {
     let mut of_path: BTreeMap<Vec<(u64, &str)>, Aligned> = BTreeMap::new();
     // What wrappers put in front of a path does not tell modules apart, unless one adapter has both.
@@ -86,12 +78,8 @@ pub(super) fn align(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Re
     let aligned: Vec<Aligned> = of_path.into_values().collect();
     let misfits: Vec<String> = aligned.iter().filter_map(|a| misfit(a, adapters)).collect();
     if !misfits.is_empty() {
-        let message = format!(
-            "{} of {} modules have other shapes in one adapter than in another",
-            misfits.len(),
-            aligned.len()
-        );
-        return Err(Error::new(ErrorKind::Shape, message).details(misfits));
+        let problem = Problem::Shapes { modules: misfits.len(), of: aligned.len() };
+        return Err(Error::from(problem).details(misfits));
     }
     if let Method::Factors(mix) = options.method.in_style(options.style) {
         refuse_ranks(&aligned, adapters, mix, options.method.name())?;
@@ -119,7 +107,12 @@ fn misfit(aligned: &Aligned, adapters: &[(Adapter, f64)]) -> Option<String> {
 }
 
 /// Factors are added entry by entry only where they have as many rows.
-fn refuse_ranks(aligned: &[Aligned], adapters: &[(Adapter, f64)], mix: Mix, name: &str) -> Result<()> {
+fn refuse_ranks(
+    aligned: &[Aligned],
+    adapters: &[(Adapter, f64)],
+    mix: Mix,
+    method: &'static str,
+) -> Result<()> {
     let ranks = |a: &Aligned| a.parts.iter().map(|(_, m)| m.rank()).collect::<Vec<_>>();
     let differ = |a: &&Aligned| ranks(a).windows(2).any(|w| w[0] != w[1]);
     let lines: Vec<String> = aligned
@@ -136,13 +129,9 @@ fn refuse_ranks(aligned: &[Aligned], adapters: &[(Adapter, f64)], mix: Mix, name
     if lines.is_empty() {
         return Ok(());
     }
-    let way_out = if mix == Mix::Linear { "svd` or `cat".to_string() } else { format!("{name}_svd") };
-    let message = format!(
-        "`{name}` combines factors entry by entry, and in {} of {} modules their ranks differ; `{way_out}` takes any",
-        lines.len(),
-        aligned.len()
-    );
-    Err(Error::new(ErrorKind::Usage, message).at(&adapters[0].0.path).details(lines))
+    let instead = if mix == Mix::Linear { "svd` or `cat".to_string() } else { format!("{method}_svd") };
+    let problem = Problem::RanksDiffer { method, modules: lines.len(), of: aligned.len(), instead };
+    Err(Error::from(problem).at(&adapters[0].0.path).details(lines))
 }
 
 /// Things worth telling about the adapters as a whole.

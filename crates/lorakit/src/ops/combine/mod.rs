@@ -14,6 +14,7 @@ mod entries;
 mod input;
 mod interference;
 mod method;
+pub(crate) mod problem;
 mod stack;
 mod whole;
 
@@ -32,9 +33,10 @@ use crate::ops::truncate;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on, pool};
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+use crate::{Base, Finding, Result, Severity};
 use compute::Computation;
 use input::Aligned;
+pub(crate) use problem::Problem;
 
 /// What to combine, and how.
 #[derive(Debug, Clone)]
@@ -144,8 +146,8 @@ impl Combine {
 /// method (PEFT does the same).
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for options that do not belong together; [`ErrorKind::Unmergeable`] for DoRA and the like;
-/// [`ErrorKind::Shape`] and [`ErrorKind::Conflict`] with one line for each module or parameter; what reading and the
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that do not belong together; [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for DoRA and the like;
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line for each module or parameter; what reading and the
 /// format turn up.
 pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
     check(options)?;
@@ -225,29 +227,24 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
 
 /// Refuses options that do not belong together.
 fn check(options: &CombineOptions) -> Result<()> {
-    let usage = |message: String| Err(Error::new(ErrorKind::Usage, message));
-    let (method, name) = (options.method.in_style(options.style), options.method.name());
+    let (by, method) = (options.method.in_style(options.style), options.method.name());
     if options.adapters.is_empty() {
-        return usage("no adapters were given; one or more are needed".into());
+        return Err(Problem::Nothing.into());
     }
     if let Some((path, weight)) = options.adapters.iter().find(|(_, weight)| !weight.is_finite()) {
-        return usage(format!("`{}` has the weight {weight}; it needs to be finite", path.display()));
+        return Err(Problem::Weight { adapter: path.clone(), weight: *weight }.into());
     }
-    if options.rank.is_some() && !method.has_rank() {
-        return usage(format!("`{name}` leaves no choice of the rank; `svd` and the methods in `_svd` do"));
+    if options.rank.is_some() && !by.has_rank() {
+        return Err(Problem::Rank { method }.into());
     }
     // Large deltas are decomposed from a random start, which shows where entries are picked.
-    if options.seed.is_some() && !method.is_random() && !matches!(method, Method::Deltas(_)) {
-        return usage(format!("`{name}` draws no random numbers, so it has no seed"));
+    if options.seed.is_some() && !by.is_random() && !matches!(by, Method::Deltas(_)) {
+        return Err(Problem::Seed { method }.into());
     }
     match options.density {
-        None if method.has_density() && options.adapters.len() > 1 => {
-            usage(format!("`{name}` drops entries, and needs the share that it keeps (`--density`)"))
-        }
-        Some(_) if !method.has_density() => usage(format!("`{name}` drops no entries, so it has no density")),
-        Some(density) if !(density > 0.0 && density <= 1.0) => {
-            usage(format!("the density is {density}; it needs to be above 0 and at most 1"))
-        }
+        None if by.has_density() && options.adapters.len() > 1 => Err(Problem::NoDensity { method }.into()),
+        Some(_) if !by.has_density() => Err(Problem::Density { method }.into()),
+        Some(density) if !(density > 0.0 && density <= 1.0) => Err(Problem::DensityRange { density }.into()),
         _ => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayViewMut2, Axis};
 
 use super::input::Aligned;
 use crate::adapter::factors::{Factors, of_linalg};
+use crate::ops::Problem as VerbProblem;
 use crate::{Error, Result, TensorRef};
 
 /// Products `scale * b * a` of one shape: those of the parts of an [`Aligned`], in their order.
@@ -72,7 +73,7 @@ impl Stack {
 fn fill(mut place: ArrayViewMut2<'_, f64>, tensor: &TensorRef) -> Result<()> {
     let values = tensor.finite_values()?;
     if values.len() != place.len() {
-        return Err(Error::corrupt("is no matrix").tensor(&tensor.info().name).at(tensor.path()));
+        return Err(Error::from(VerbProblem::NotAMatrix).tensor(&tensor.info().name).at(tensor.path()));
     }
     let cols = place.ncols().max(1);
     for (mut row, values) in place.rows_mut().into_iter().zip(values.chunks_exact(cols)) {

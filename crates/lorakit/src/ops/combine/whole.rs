@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
+use super::Problem;
 use super::input::Aligned;
 use crate::adapter::{Adapter, Saved, TokenRows};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// What all adapters together replace.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] with one line for each parameter that two adapters give different values.
+/// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line for each parameter that two adapters give different values.
 pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<TokenRows>)> {
     let mut saved: Vec<(usize, Saved)> = Vec::new();
     let mut rows: Vec<(usize, TokenRows)> = Vec::new();
@@ -52,7 +53,7 @@ pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<Tok
 /// The weight that stands in for the base's in the modules of one path.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] if two have different ones.
+/// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if two have different ones.
 pub(super) fn base_weight(aligned: &Aligned) -> Result<Option<TensorRef>> {
     let mut found: Option<&TensorRef> = None;
     for weight in aligned.parts.iter().filter_map(|(_, module)| module.base_weight.as_ref()) {
@@ -70,8 +71,5 @@ fn refuse(conflicts: Vec<String>) -> Result<()> {
     if conflicts.is_empty() {
         return Ok(());
     }
-    let count =
-        if conflicts.len() == 1 { "a parameter".into() } else { format!("{} parameters", conflicts.len()) };
-    let message = format!("replace {count} of the base by different values, of which there is no sum");
-    Err(Error::new(ErrorKind::Conflict, message).details(conflicts))
+    Err(Error::from(Problem::Conflicts { parameters: conflicts.len() }).details(conflicts))
 }

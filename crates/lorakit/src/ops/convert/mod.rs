@@ -10,8 +10,9 @@ use lorakit_tensor::{DType, Format, ReadMode, Reader, TensorInfo};
 
 pub use model::{ToGgufOptions, hf_to_gguf};
 
+use crate::ops::Problem;
 use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, Model, Result};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -47,20 +48,19 @@ pub struct Convert {
 /// order, every block type decoded, configuration and tokenizer rebuilt from the metadata.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if the source is no GGUF model of a known family; whatever reading it turns up;
-/// [`ErrorKind::Interrupted`] if `progress` asks to stop.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the source is no GGUF model of a known family; whatever reading it turns up;
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<Convert> {
     let model = Model::open_as_hf(&options.source, &Reader::new(options.mode), options.dtype)?;
     if model.checkpoint().format() != Format::Gguf {
-        let found = model.checkpoint().format().name();
-        let message = format!("is a {found} checkpoint already, and `--to hf` converts GGUF models");
-        return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
+        let problem = Problem::HfAlready { format: model.checkpoint().format().name() };
+        return Err(Error::from(problem).at(&options.source));
     }
     if let Some(other @ ("safetensors" | "gguf" | "bin")) =
         options.output.extension().and_then(|e| e.to_str())
     {
-        let message = format!("names a `.{other}` file, and a Hugging Face model is a folder");
-        return Err(Error::new(ErrorKind::Usage, message).at(&options.output));
+        let problem = Problem::HfFile { extension: other.to_string() };
+        return Err(Error::from(problem).at(&options.output));
     }
     let dtype = options.dtype.unwrap_or_else(|| model.natural_dtype());
     go_on(progress, "anything was written")?;
@@ -68,8 +68,8 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     let tensors = model.refs().map(|tensor| OutputTensor::cast(tensor, dtype)).collect();
     for info in model.tensors() {
         if lorakit_quant::codec(info.dtype).is_none() {
-            let message = format!("is stored as {}, for which there is no decoder yet", info.dtype);
-            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&info.name).at(&options.source));
+            let problem = Problem::NoDecoder { dtype: info.dtype };
+            return Err(Error::from(problem).tensor(&info.name).at(&options.source));
         }
     }
     let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);

@@ -6,8 +6,9 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 use super::{Convert, count_dtypes};
 use crate::model::gguf::write::{forth, with_dtype};
+use crate::ops::Problem;
 use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, Model, Result};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -31,14 +32,13 @@ pub struct ToGgufOptions {
 /// Plans the conversion of a Hugging Face folder to a GGUF file.
 ///
 /// # Errors
-/// What the writer of GGUF models refuses; [`ErrorKind::Usage`] if the source is no folder of a model that
-/// is not quantised; [`ErrorKind::Interrupted`] if `progress` asks to stop.
+/// What the writer of GGUF models refuses; [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the source is no folder of a model that
+/// is not quantised; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Convert> {
     crate::ops::quantize::require_name(&options.output, true)?;
     let model = Model::open(&options.source, &Reader::new(options.mode))?;
     if model.is_gguf() {
-        let message = "is a GGUF model already; `lorakit quantize` changes its types";
-        return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
+        return Err(Error::from(Problem::GgufAlready).at(&options.source));
     }
     let model = model.into_hf(None)?;
     let dtype = options.dtype.unwrap_or_else(|| model.natural_dtype());

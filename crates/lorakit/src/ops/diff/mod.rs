@@ -28,8 +28,9 @@ pub use tensor::{Change, Stored, TensorDiff};
 
 use super::inspect::is_adapter;
 use crate::arch::names::bare;
+use crate::ops::Problem;
 use crate::plan::{Progress, pool};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// What to compare.
 #[derive(Debug, Clone)]
@@ -106,10 +107,10 @@ impl State {
 /// Compares two adapters or two models.
 ///
 /// # Errors
-/// [`ErrorKind::WrongRole`] for an adapter and a model; [`ErrorKind::Unmatched`] if the base has no tensor of the name
+/// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter and a model; [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if the base has no tensor of the name
 /// and shape of one that both models have; whatever opening them turns up: see
 /// [`Adapter::open`](crate::adapter::Adapter::open) and [`Model::open_as_hf`](crate::Model::open_as_hf);
-/// [`ErrorKind::Interrupted`].
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
     let reader = &Reader::new(options.mode);
     let adapters = [is_adapter(&options.a, reader)?, is_adapter(&options.b, reader)?];
@@ -127,9 +128,7 @@ pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
         [true, false] => (&options.a, &options.b),
         [false, true] => (&options.b, &options.a),
     };
-    let message =
-        format!("is an adapter and `{}` a model; only two of a kind can be compared", model.display());
-    Err(Error::new(ErrorKind::WrongRole, message).at(adapter))
+    Err(Error::from(Problem::TwoKinds { model: model.clone() }).at(adapter))
 }
 
 /// Which of `a` belongs to which of `b`: by name, else by name without the prefixes of wrappers. In the order of `a`,

@@ -9,8 +9,9 @@ use super::tensor::is_base_of;
 use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds, pairs};
 use crate::arch::names;
 use crate::fit::BaseView;
+use crate::ops::Problem;
 use crate::plan::Progress;
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
+use crate::{Model, Result, TensorRef};
 
 /// What two models have in common, and what not.
 #[derive(Debug, Clone)]
@@ -115,7 +116,7 @@ type Three = (Option<TensorRef>, Option<TensorRef>, Option<TensorRef>);
 /// How many tensors A and B have in one shape, and the base has not.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`] if it has none of them.
+/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if it has none of them.
 fn lacking(names: &[&str], three: impl Fn(usize) -> Three) -> Result<usize> {
     let (mut shared, mut missing) = (0, Vec::new());
     for (place, name) in names.iter().enumerate() {
@@ -133,13 +134,8 @@ fn lacking(names: &[&str], three: impl Fn(usize) -> Three) -> Result<usize> {
     match telling {
         Some((name, x, w)) if missing.len() == shared => {
             let here = w.as_ref().map_or("is not there".into(), |w| format!("is {}", shape(w)));
-            let message = format!(
-                "has none of the {shared} tensors that A and B have in common, by name and shape: `{}` {here}, and is \
-                 {} in A; the model that both come from is needed",
-                name.escape_debug(),
-                shape(x)
-            );
-            Err(Error::new(ErrorKind::Unmatched, message))
+            let (name, there) = (name.escape_debug().to_string(), shape(x));
+            Err(Problem::OtherBase { shared, name, here, there }.into())
         }
         _ => Ok(missing.len()),
     }

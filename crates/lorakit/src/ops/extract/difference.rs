@@ -7,8 +7,10 @@ use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2, Axis};
 
+use super::Problem;
+use crate::ops::Problem as VerbProblem;
 use crate::ops::panels::{EachPanel, PANEL, Panels};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// `D = T - W`: rows of the tuned tensor `T` less the same rows of the base's `W`.
 #[derive(Debug, Clone)]
@@ -76,7 +78,7 @@ impl Difference {
     /// Sums over all values; of the base's values in another dtype there is no difference.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`]; [`ErrorKind::Unsupported`] for a dtype without a decoder; if a file cannot be read.
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder; if a file cannot be read.
     pub(super) fn measure(&self) -> Result<Measured> {
         let step = self.step();
         let cols = self.dim().1.max(1);
@@ -121,8 +123,7 @@ impl Difference {
         let first = ((self.rows.start + start) * self.cols) as u64;
         let checked = self.tuned.refuse_non_finite(first, new);
         checked.and_then(|()| self.base.refuse_non_finite(first, old)).err().unwrap_or_else(|| {
-            let message = "differs from the base by more than f64 can square";
-            Error::new(ErrorKind::NonFinite, message).tensor(&self.tuned.info().name).at(self.tuned.path())
+            Error::from(Problem::TooFar).tensor(&self.tuned.info().name).at(self.tuned.path())
         })
     }
 
@@ -170,7 +171,10 @@ impl Panels for Difference {
             let values = panel.iter_mut().zip(old.iter().zip(new));
             values.for_each(|(d, (&w, &t))| *d = f64::from(t) - f64::from(w));
             let panel = ArrayView2::from_shape((rows.len(), cols), panel);
-            each(rows, panel.map_err(|_| Error::corrupt("is no matrix").tensor(&self.tuned.info().name))?)
+            each(
+                rows,
+                panel.map_err(|_| Error::from(VerbProblem::NotAMatrix).tensor(&self.tuned.info().name))?,
+            )
         })
     }
 }

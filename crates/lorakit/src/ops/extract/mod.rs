@@ -16,6 +16,7 @@ mod difference;
 mod notes;
 mod options;
 mod pair;
+pub(crate) mod problem;
 mod rule;
 
 use std::collections::HashSet;
@@ -32,9 +33,10 @@ pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, pool};
 use crate::tensor::Shelf;
-use crate::{Base, Error, ErrorKind, Finding, Model, Result};
+use crate::{Base, Error, Finding, Model, Result};
 use compute::{Done, jobs};
 use pair::pairs;
+pub(crate) use problem::Problem;
 
 /// An extraction that is computed and not yet written.
 #[derive(Debug)]
@@ -142,8 +144,8 @@ impl Extract {
 /// Computes the adapter. `progress` hears of the bytes of the tuned model that are done.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`] and [`ErrorKind::Shape`] if the tensors are not the same; [`ErrorKind::Unchanged`] if there is
-/// no difference; [`ErrorKind::NonFinite`]; [`ErrorKind::Unsupported`] for a changed tensor that cannot be decoded; what
+/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) and [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the tensors are not the same; [`ErrorKind::Unchanged`](crate::ErrorKind::Unchanged) if there is
+/// no difference; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a changed tensor that cannot be decoded; what
 /// reading and the format turn up.
 pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract> {
     let format = writable(&options.to)?;
@@ -205,10 +207,7 @@ fn fits(base: &Model, adapter: &Adapter, reached: &HashSet<&str>) -> Result<()> 
     let targets: HashSet<&str> = edits.iter().map(|edit| edit.target.as_str()).collect();
     match reached.iter().find(|name| !targets.contains(**name)) {
         None => Ok(()),
-        Some(name) => {
-            let message = "was taken apart, and a merge would not put it together again";
-            Err(Error::new(ErrorKind::Verification, message).tensor(name).at(&base.path))
-        }
+        Some(name) => Err(Error::from(Problem::NotPutBack).tensor(name).at(&base.path)),
     }
 }
 

@@ -1,11 +1,13 @@
 //! What a user should know beside the numbers.
 
+use super::Problem;
 use super::compute::Done;
 use super::pair::module_of;
+use super::problem::counted;
 use super::{Became, Changed, ExtractOptions, NamePattern, Rule};
 use crate::adapter::Adapter;
 use crate::arch::names;
-use crate::{Error, ErrorKind, Finding, Severity};
+use crate::{Error, Finding, Severity};
 
 /// Relative change above which the two models have little to do with each other.
 const UNLIKE: f64 = 0.5;
@@ -17,24 +19,13 @@ pub(super) fn idle(pattern: &NamePattern) -> Finding {
 
 /// The error where no part of a change would be in the adapter.
 pub(super) fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
-    let message = match changes {
-        [] => "holds what the base holds, so there is nothing to extract".into(),
-        _ if changes.iter().any(|c| c.became == Became::LeftOut) => {
-            format!("differs from the base in {}, none of which is wanted", counted(changes.len(), "tensor"))
-        }
-        _ => {
-            let tensors = counted(changes.len(), "tensor");
-            format!(
-                "differs from the base in {tensors}, in none by more than rounding leaves; a fixed rank takes them all the same"
-            )
-        }
+    let tensors = changes.len();
+    let problem = match changes {
+        [] => Problem::Same,
+        _ if changes.iter().any(|c| c.became == Became::LeftOut) => Problem::NothingWanted { tensors },
+        _ => Problem::OnlyRounding { tensors },
     };
-    Error::new(ErrorKind::Unchanged, message).at(&options.tuned)
-}
-
-/// `1 module`, `2 modules`.
-fn counted(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    Error::from(problem).at(&options.tuned)
 }
 
 /// Notes and warnings on what was computed.

@@ -6,10 +6,11 @@ use std::str::FromStr;
 
 use lorakit_tensor::{DType, ReadMode};
 
+use super::Problem;
 use super::Rule;
 use super::pair::{Role, module_of};
 use crate::arch::names;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// What to extract, and how.
 #[derive(Debug, Clone)]
@@ -61,8 +62,9 @@ impl FromStr for NamePattern {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = |e| Error::new(ErrorKind::Usage, format!("`{text}` is no regular expression: {e}"));
-        fancy_regex::Regex::new(text).map(NamePattern).map_err(wrong)
+        fancy_regex::Regex::new(text)
+            .map(NamePattern)
+            .map_err(|error| Problem::Pattern { pattern: text.to_string(), why: error.to_string() }.into())
     }
 }
 

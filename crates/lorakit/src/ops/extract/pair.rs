@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use lorakit_tensor::TensorInfo;
 
+use super::Problem;
 use super::{Embeddings, ExtractOptions};
 use crate::adapter::ModuleKind;
 use crate::arch::names::{is_embedding, is_head};
 use crate::fit::{self, BaseView};
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
+use crate::{Error, Model, Result, TensorRef};
 
 /// A tensor of the tuned model, and what it started from.
 #[derive(Debug, Clone)]
@@ -74,7 +75,7 @@ const EMBEDDINGS: &[&str] = &[
 /// Pairs the tensors of both models by name, in the order of the base.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`] if the tuned model lacks tensors, [`ErrorKind::Shape`] if they have other shapes, each with
+/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if the tuned model lacks tensors, [`ErrorKind::Shape`](crate::ErrorKind::Shape) if they have other shapes, each with
 /// a line for each tensor.
 pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Result<Vec<Pair>> {
     let view = BaseView::new(base.tensors(), base.config.as_ref());
@@ -126,14 +127,11 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
 }
 
 fn refuse(missing: Vec<String>, reshaped: Vec<String>) -> Result<()> {
-    let count = |n: usize| if n == 1 { "a tensor".into() } else { format!("{n} tensors") };
     if !missing.is_empty() {
-        let message = format!("lacks {} of the base, and both need the same names", count(missing.len()));
-        return Err(Error::new(ErrorKind::Unmatched, message).details(missing));
+        return Err(Error::from(Problem::Lacking { tensors: missing.len() }).details(missing));
     }
     if !reshaped.is_empty() {
-        let message = format!("holds {} of another shape than the base", count(reshaped.len()));
-        return Err(Error::new(ErrorKind::Shape, message).details(reshaped));
+        return Err(Error::from(Problem::Reshaped { tensors: reshaped.len() }).details(reshaped));
     }
     Ok(())
 }

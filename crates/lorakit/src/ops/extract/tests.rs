@@ -9,6 +9,7 @@ use ndarray::Array2;
 use proptest::prelude::*;
 
 use super::*;
+use crate::ErrorKind;
 use crate::adapter::ModuleKind;
 use crate::adapter::factors::Factors;
 use crate::ops::merge::{self, MergeOptions};

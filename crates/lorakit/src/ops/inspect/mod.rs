@@ -26,6 +26,7 @@ pub use spectrum::{Spectrum, uniform_rank};
 pub use target::{Runtime, TargetReport, Verdict};
 
 use crate::adapter::{Adapter, Files, format};
+use crate::ops::Problem;
 use crate::plan::Progress;
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
@@ -85,9 +86,8 @@ pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -
         return Ok(Inspection::Adapter(Box::new(report)));
     }
     if let Some(runtime) = options.runtime {
-        let message =
-            format!("is no adapter, and only of those can be said whether {} takes them", runtime.name());
-        return Err(Error::new(ErrorKind::NoAdapter, message).at(path));
+        let problem = Problem::RuntimeForModel { runtime: runtime.name() };
+        return Err(Error::from(problem).at(path));
     }
     Ok(Inspection::Model(Box::new(model::report(path, reader)?)))
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
+use super::Problem;
 use crate::adapter::Adapter;
 use crate::fit::{Change, Edit};
 use crate::plan::{Dora, LowRank, Progress, ReplacedRows, go_on};
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
+use crate::{Error, Model, Result, TensorRef};
 
 /// Everything that happens to one output tensor.
 #[derive(Debug, Clone, Default)]
@@ -65,11 +66,6 @@ impl Groups {
             go_on(progress, "anything was written")?;
             let group = self.map.entry(edit.target.clone()).or_default();
             group.base = edit.base;
-            let conflict = |what: &str, others: &[PathBuf]| {
-                let message = format!("{what} by two adapters");
-                let both = others.iter().chain([&adapter.path]).map(|p| format!("`{}`", p.display()));
-                Error::new(ErrorKind::Conflict, message).tensor(&edit.target).details(both.collect())
-            };
             match edit.change {
                 Change::Replace(tensor) => {
                     // A frozen copy of the base's own weight changes nothing and conflicts with nothing.
@@ -83,7 +79,8 @@ impl Groups {
                         .as_ref()
                         .is_some_and(|other| !other.same_values(&tensor).unwrap_or(false))
                     {
-                        return Err(conflict("would be replaced", &group.replaced_by));
+                        let error = Error::from(Problem::ReplacedTwice).tensor(&edit.target);
+                        return Err(error.details(both(&group.replaced_by, adapter)));
                     }
                     group.replace = Some(tensor);
                     group.replaced_by.push(adapter.path.clone());
@@ -100,8 +97,7 @@ impl Groups {
                         }
                         Some((magnitude, axis)) => {
                             if group.dora.is_some() {
-                                let message = "is changed by two DoRA adapters, whose order would matter";
-                                let error = Error::new(ErrorKind::Unmergeable, message);
+                                let error = Error::from(Problem::TwoDora);
                                 return Err(error.tensor(&edit.target).at(&adapter.path));
                             }
                             group.dora = Some(Dora { terms, magnitude, axis });
@@ -112,7 +108,8 @@ impl Groups {
                     let new: HashSet<usize> = rows.iter().copied().collect();
                     let mut taken = group.rows.iter().flat_map(|r| &r.rows);
                     if let Some(row) = taken.find(|row| new.contains(row)) {
-                        return Err(conflict(&format!("row {row} would be replaced"), &group.replaced_by));
+                        let error = Error::from(Problem::RowReplacedTwice { row: *row }).tensor(&edit.target);
+                        return Err(error.details(both(&group.replaced_by, adapter)));
                     }
                     group.rows.push(ReplacedRows { tensor, rows });
                     group.replaced_by.push(adapter.path.clone());
@@ -135,9 +132,9 @@ impl Groups {
             let (rows, cols) = group.matrix_shape(&tensor);
             let dora = group.dora.iter().flat_map(|d| &d.terms);
             if let Some(term) = dora.chain(&group.terms).find(|t| t.a.cols != cols || t.rows.end > rows) {
-                let message =
-                    format!("has {rows} x {cols} values, and a delta of {} x {}", term.rows.end, term.a.cols);
-                return Err(Error::new(ErrorKind::Shape, message).tensor(name));
+                let (delta_rows, delta_columns) = (term.rows.end, term.a.cols);
+                let problem = Problem::DeltaShape { rows, columns: cols, delta_rows, delta_columns };
+                return Err(Error::from(problem).tensor(name));
             }
         }
         Ok(silent)
@@ -163,4 +160,9 @@ impl Groups {
     pub(super) fn rest(self) -> impl Iterator<Item = (String, Group)> {
         self.map.into_iter()
     }
+}
+
+/// A line for each adapter that wants to replace the same values.
+fn both(others: &[PathBuf], adapter: &Adapter) -> Vec<String> {
+    others.iter().chain([&adapter.path]).map(|path| format!("`{}`", path.display())).collect()
 }

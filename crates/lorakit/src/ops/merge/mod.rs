@@ -7,6 +7,7 @@
 mod files;
 mod group;
 mod output;
+pub(crate) mod problem;
 mod provenance;
 mod refuse;
 mod ruin;
@@ -25,9 +26,10 @@ use super::quantize::{Chosen, Quantization};
 use crate::adapter::{Adapter, repeated};
 use crate::fit::{self, BaseView, FitOptions, MoeLayout};
 use crate::plan::{Compute, FileDigest, OutputTensor, Plan, Progress, Recipe, Report, Rounding, go_on};
-use crate::{Base, Error, ErrorKind, Finding, Model, Result, Severity, TensorRef};
+use crate::{Base, Error, Finding, Model, Result, Severity, TensorRef};
 use group::{Group, Groups};
 use output::Output;
+pub(crate) use problem::Problem;
 use tied::Untied;
 
 /// Which reference's arithmetic a merge follows.
@@ -140,7 +142,7 @@ pub struct MergedAdapter {
 /// Opens everything, finds each tensor's home and plans the output.
 ///
 /// # Errors
-/// Every refusal of a merge: see [`ErrorKind`]; [`ErrorKind::Interrupted`] if `progress` asks to stop.
+/// Every refusal of a merge: see [`ErrorKind`](crate::ErrorKind); [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let sums = sums(options, &Reader::new(options.mode), progress)?;
     let options = &MergeOptions { dtype: sums.dtype, ..options.clone() };
@@ -187,7 +189,7 @@ impl Merge {
     /// Writes the output and, if enough of the adapters is in it, publishes it.
     ///
     /// # Errors
-    /// As [`Plan::run`]; [`ErrorKind::Retention`] if less than [`MergeOptions::min_retention`] survived.
+    /// As [`Plan::run`]; [`ErrorKind::Retention`](crate::ErrorKind::Retention) if less than [`MergeOptions::min_retention`] survived.
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
         let written = self.plan.write(threads, progress)?;
         refuse::lost(&written.report().retention, self.min_retention, self.plan.target().path())?;
@@ -217,7 +219,7 @@ pub(crate) struct Sums {
 /// Opens everything and finds each tensor's home.
 ///
 /// # Errors
-/// Every refusal of a merge that is not about the output; [`ErrorKind::Interrupted`].
+/// Every refusal of a merge that is not about the output; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub(crate) fn sums(options: &MergeOptions, reader: &Reader, progress: &dyn Progress) -> Result<Sums> {
     let base = Model::open_as_hf(&options.base, reader, options.dtype)?;
     // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
@@ -245,8 +247,7 @@ pub(crate) fn sums(options: &MergeOptions, reader: &Reader, progress: &dyn Progr
         let edits = fit::fit(&view, adapter, FitOptions { moe_layout: options.moe_layout })
             .map_err(|misfit| refuse::packed(&base).unwrap_or(misfit))?;
         if edits.is_empty() {
-            let message = "holds nothing to merge: no low-rank factors and no saved tensors";
-            return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
+            return Err(Error::from(Problem::Nothing).at(&adapter.path));
         }
         groups.add(&base, adapter, *weight, edits, progress)?;
     }
@@ -314,7 +315,7 @@ fn edit(base: &Model, name: String, group: Group, options: &MergeOptions) -> Res
     // Whatever is in an adapter has been looked at.
     let replacement = group.replace.clone().map(TensorRef::known_finite);
     let Some(tensor) = replacement.or_else(|| Some(base.tensor(group.base?))) else {
-        return Err(Error::new(ErrorKind::Unmatched, "has nothing to add to in the base model").tensor(&name));
+        return Err(Error::from(Problem::NothingToAddTo).tensor(&name));
     };
     let matrix = || base.tensors().iter().position(|t| t.shape.len() > 1);
     let kept = group.base.or_else(matrix).map_or(tensor.info().dtype, |index| base.kept_dtype(index));

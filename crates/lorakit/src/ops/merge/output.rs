@@ -9,9 +9,10 @@ use lorakit_tensor::format::gguf::Value;
 use super::tied::Untied;
 use super::{MergeOptions, files, provenance};
 use crate::adapter::Adapter;
+use crate::ops::Problem as VerbProblem;
 use crate::ops::quantize::{self, Chosen, Imatrix, Mix, Quantization};
 use crate::plan::{Container, OutputTensor, SideFile, Target};
-use crate::{Error, ErrorKind, Finding, Model, Result, Severity};
+use crate::{Error, Finding, Model, Result, Severity};
 
 /// What a plan needs.
 pub(super) struct Output {
@@ -94,8 +95,7 @@ fn target(output: &Path, packed: bool) -> Result<Target> {
             Ok(Target::Folder(output.to_path_buf()))
         }
         Some(other @ ("bin" | "pt" | "pth")) => {
-            let message = format!("names a `.{other}` file, and merges are written as safetensors or GGUF");
-            Err(Error::new(ErrorKind::Usage, message).at(output))
+            Err(Error::from(VerbProblem::MergedFile { extension: other.to_string() }).at(output))
         }
         _ => Ok(Target::Folder(output.to_path_buf())),
     }

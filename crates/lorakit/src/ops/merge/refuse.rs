@@ -7,49 +7,35 @@ use rayon::prelude::*;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::{DType, TensorSource};
 
+use super::Problem;
 use super::group::Groups;
 use crate::adapter::Adapter;
 use crate::plan::{Progress, TensorRetention, by_type, go_on, overall};
-use crate::{Error, ErrorKind, Finding, Model, Result, Severity, TensorRef};
+use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
 pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -> Result<()> {
     let config = &adapter.config;
-    let refuse = |kind, message: String| Err(Error::new(kind, message).at(&adapter.path));
-    if config.peft_type.is_empty() {
-        let message =
-            "has an `adapter_config.json` without `peft_type`, so what its tensors mean is not known";
-        return refuse(ErrorKind::Config, message.into());
-    }
-    if config.peft_type != "LORA" {
-        let message = format!("was trained with {}, and only LoRA and DoRA can be merged", config.peft_type);
-        return refuse(ErrorKind::Unmergeable, message);
-    }
-    if let Some(option) = config.unmergeable.first() {
-        let why = match option.split(':').next().unwrap_or_default() {
-            "alora_invocation_tokens" => "it is an activated LoRA, which acts on some tokens only",
-            "arrow_config" => "it routes between adapters for each token",
-            _ => "its delta is not scale * B * A",
-        };
-        return refuse(ErrorKind::Unmergeable, format!("cannot be merged: {why} (`{option}`)"));
-    }
-    if config.layer_replication {
-        let message = "repeats layers of the base (`layer_replication`), which a merge cannot express yet";
-        return refuse(ErrorKind::Unmergeable, message.into());
-    }
-    if config.mutates_base() && !residual_base {
-        let message = format!(
-            "was initialised with `{}`, which changed the base weights it was trained on: added to the published \
-             model it gives a wrong result",
-            config.init
-        );
-        return refuse(ErrorKind::MutatedBase, message);
-    }
-    if weight != 1.0 && adapter.modules.iter().any(|m| m.magnitude.is_some()) {
-        let message = format!("is a DoRA adapter with weight {weight}; DoRA has no strength other than 1");
-        return refuse(ErrorKind::Unmergeable, message);
-    }
-    Ok(())
+    let problem = if config.peft_type.is_empty() {
+        Problem::NoMethod
+    } else if config.peft_type != "LORA" {
+        Problem::OtherMethod { method: config.peft_type.clone() }
+    } else if let Some(option) = config.unmergeable.first().cloned() {
+        match option.split(':').next().unwrap_or_default() {
+            "alora_invocation_tokens" => Problem::Activated { option },
+            "arrow_config" => Problem::Routed { option },
+            _ => Problem::NotAProduct { option },
+        }
+    } else if config.layer_replication {
+        Problem::Replicated
+    } else if config.mutates_base() && !residual_base {
+        Problem::Mutated { init: config.init.to_string() }
+    } else if weight != 1.0 && adapter.modules.iter().any(|m| m.magnitude.is_some()) {
+        Problem::WeightedDora { weight }
+    } else {
+        return Ok(());
+    };
+    Err(Error::from(problem).at(&adapter.path))
 }
 
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
@@ -102,8 +88,8 @@ pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Fi
     })
 }
 
-/// Whether values of that dtype are numbers to calculate with. Float8 codes are not: what they mean, scales say, and
-/// where those are known, the tensor is [packed](crate::packed) and seen as another dtype.
+/// Whether values of that dtype are numbers to calculate with. Float8 codes alone are not: they need their scales, and
+/// where those are known, the tensor is [packed](crate::model::packed) and seen as another dtype.
 pub(super) fn holds_numbers(dtype: DType) -> bool {
     let float8 = matches!(dtype, DType::F8_E4M3 | DType::F8_E5M2 | DType::F8_E8M0);
     codec(dtype).is_some() && !float8
@@ -113,9 +99,8 @@ pub(super) fn holds_numbers(dtype: DType) -> bool {
 pub(super) fn packed(base: &Model) -> Option<Error> {
     let method = base.config.as_ref()?.quantization()?;
     let packed = base.tensors().iter().filter(|t| t.shape.len() > 1 && !holds_numbers(t.dtype)).count();
-    let message =
-        format!("is quantised by {method}: {packed} tensors are packed, to which nothing can be added");
-    (packed > 0).then(|| Error::new(ErrorKind::Quantized, message).at(&base.path))
+    let problem = Problem::Packed { method: method.to_string(), tensors: packed };
+    (packed > 0).then(|| Error::from(problem).at(&base.path))
 }
 
 /// Refuses to edit tensors that cannot be decoded, or not be encoded as `wanted` (or as they were).
@@ -126,12 +111,8 @@ pub(super) fn quantized(base: &Model, groups: &Groups, wanted: Option<DType>) ->
     let Some(first) = blocked.first() else { return Ok(()) };
     let method = base.config.as_ref().and_then(|c| c.quantization());
     let how = method.map_or_else(String::new, |m| format!(" by {m}"));
-    let message = format!(
-        "is quantised{how}: {} of the tensors to edit are stored as {}, to which nothing can be added",
-        blocked.len(),
-        first.dtype
-    );
-    Err(Error::new(ErrorKind::Quantized, message).at(&base.path))
+    let problem = Problem::Opaque { how, tensors: blocked.len(), dtype: first.dtype };
+    Err(Error::from(problem).at(&base.path))
 }
 
 /// Refuses an output in which less than `min` of the deltas is left.
@@ -146,18 +127,14 @@ pub(super) fn lost(tensors: &[TensorRetention], min: f64, output: &Path) -> Resu
     };
     let details = worst.iter().map(line).collect();
     let types = by_type(tensors).into_keys().collect::<Vec<_>>().join(" and ");
-    let message = format!(
-        "would hold {:.1} % of the adapter, and {:.0} % are needed: the deltas are small against the steps between \
-         the values that {types} can store",
-        ratio * 100.0,
-        min * 100.0,
-    );
-    Err(Error::new(ErrorKind::Retention, message).at(output).details(details))
+    let problem = Problem::Lost { percent: ratio * 100.0, needed: min * 100.0, types };
+    Err(Error::from(problem).at(output).details(details))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
     use crate::plan::Retention;
 
     fn refused(kept: &[(f64, f64)], min: f64) -> Option<Error> {

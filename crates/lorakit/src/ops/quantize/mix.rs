@@ -7,9 +7,10 @@ use lorakit_quant::mix::{Facts, FileType, MixOptions, Reason, choose, file_order
 use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{DType, TensorInfo};
 
+use super::Problem;
 use super::imatrix::{Coverage, Imatrix};
 use crate::plan::{Chosen, Importance, OutputTensor, Recipe};
-use crate::{Error, ErrorKind, Finding, Result, Severity};
+use crate::{Finding, Result, Severity};
 
 /// How the types of a GGUF file are chosen.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub struct Mix {
 /// Gives each of `tensors`, named as in GGUF files, its type, and puts them in the order of the file.
 ///
 /// # Errors
-/// [`ErrorKind::Mix`] if a tensor fits no type; whatever `imatrix` refuses.
+/// [`ErrorKind::Mix`](crate::ErrorKind::Mix) if a tensor fits no type; whatever `imatrix` refuses.
 pub(crate) fn apply(
     mix: &Mix,
     metadata: &Metadata,
@@ -34,9 +35,7 @@ pub(crate) fn apply(
     notes: &mut Vec<Finding>,
 ) -> Result<(Vec<OutputTensor>, Vec<Chosen>)> {
     if let (Some(file_type), None) = (mix.file_type.filter(|mix| mix.needs_importance()), imatrix) {
-        let message =
-            format!("{file_type} keeps too little to do without an importance matrix (`--imatrix`)");
-        return Err(Error::new(ErrorKind::Imatrix, message));
+        return Err(Problem::NeedsImportances { mix: file_type.to_string() }.into());
     }
     let mut infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
     if mix.file_type.is_some() {
@@ -46,7 +45,7 @@ pub(crate) fn apply(
     let mut choices: Vec<(DType, String, bool)> = match mix.file_type {
         None => infos.iter().map(|info| (info.dtype, "kept".to_string(), false)).collect(),
         Some(file_type) => choose(file_type, &Facts::read(metadata), &mix.options, &infos)
-            .map_err(|e| Error::new(ErrorKind::Mix, e.to_string()))?
+            .map_err(|error| Problem::Unfit { reason: error.to_string() })?
             .into_iter()
             .map(|c| (c.dtype, c.reason.to_string(), matches!(c.reason, Reason::Fallback { .. })))
             .collect(),

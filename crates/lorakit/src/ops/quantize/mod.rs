@@ -5,6 +5,7 @@ mod imatrix;
 mod kind;
 mod metadata;
 mod mix;
+pub(crate) mod problem;
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +21,10 @@ pub(crate) use crate::model::packed::pack;
 pub(crate) use gguf::of_hugging_face;
 
 use crate::model::folder::{config_among, doubts, set_config, side_files_of, travelling};
+use crate::ops::Problem as VerbProblem;
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Target, go_on};
-use crate::{Error, ErrorKind, Finding, Model, Result};
+use crate::{Error, Finding, Model, Result};
+pub(crate) use problem::Problem;
 
 /// What a quantised model is written as.
 #[derive(Debug, Clone)]
@@ -79,9 +82,9 @@ pub struct Quantize {
 /// Decides the type of every tensor and plans the output.
 ///
 /// # Errors
-/// [`ErrorKind::Quantized`] for a source that is quantised already, unless that is accepted; [`ErrorKind::Mix`] for a
-/// tensor that fits no type; [`ErrorKind::Imatrix`] for one of another model; whatever reading the files turns up;
-/// [`ErrorKind::Interrupted`] if `progress` asks to stop.
+/// [`ErrorKind::Quantized`](crate::ErrorKind::Quantized) for a source that is quantised already, unless that is accepted; [`ErrorKind::Mix`](crate::ErrorKind::Mix) for a
+/// tensor that fits no type; [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) for one of another model; whatever reading the files turns up;
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn plan(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Quantize> {
     let reader = &Reader::new(options.mode);
     let mut notes = Vec::new();
@@ -142,8 +145,7 @@ fn to_packed(
     go_on(progress, "anything was written")?;
     let mut files = travelling(&model)?;
     let Some(mut json) = config_among(&files, &model)? else {
-        let message = "has no `config.json`, which says that weights are packed and how";
-        return Err(Error::new(ErrorKind::Unsupported, message).at(&options.source));
+        return Err(Error::from(Problem::NoConfig).at(&options.source));
     };
     json["quantization_config"] = packed.quantization_config();
     set_config(&mut files, &json);
@@ -166,28 +168,20 @@ fn refuse_quantized(model: &Model, accepted: bool) -> Result<()> {
         (Some(packing), _) => packing.scheme.to_string(),
         (None, first) => first.map_or_else(String::new, |t| t.dtype.to_string()),
     };
-    let message = format!(
-        "is quantised already: {} of its {} tensors are stored as {how}; what that lost is lost, and quantising once \
-         more adds to it",
-        blocks + packed,
-        model.tensors().len(),
-    );
-    Err(Error::new(ErrorKind::Requantized, message).at(&model.path))
+    let problem = Problem::Twice { quantized: blocks + packed, of: model.tensors().len(), how };
+    Err(Error::from(problem).at(&model.path))
 }
 
 /// GGUF models are files, packed ones folders.
 pub(crate) fn require_name(output: &Path, gguf: bool) -> Result<()> {
     let extension = output.extension().and_then(|e| e.to_str());
-    match extension {
-        Some("gguf") if gguf => Ok(()),
-        _ if gguf => {
-            let message = "does not end in `.gguf`, and GGUF models are single files";
-            Err(Error::new(ErrorKind::Usage, message).at(output))
-        }
+    let problem = match extension {
+        Some("gguf") if gguf => return Ok(()),
+        _ if gguf => VerbProblem::NotGgufName,
         Some(other @ ("gguf" | "safetensors" | "bin" | "pt")) => {
-            let message = format!("names a `.{other}` file, and a packed model is a folder");
-            Err(Error::new(ErrorKind::Usage, message).at(output))
+            VerbProblem::PackedFile { extension: other.to_string() }
         }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    Err(Error::from(problem).at(output))
 }

@@ -9,6 +9,7 @@
 //!
 //! The delta, `(m, n)`, is never formed.
 
+pub(crate) mod problem;
 mod rule;
 mod size;
 
@@ -28,7 +29,8 @@ pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on};
 use crate::tensor::Shelf;
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+use crate::{Base, Error, Finding, Result, Severity};
+pub(crate) use problem::Problem;
 use rule::{Weighed, spend};
 
 /// What to reduce, and how far.
@@ -129,8 +131,8 @@ impl Reduce {
 /// Computes the reduction of an adapter. `progress` hears of the bytes of factors that are done.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for a budget below rank 1; [`ErrorKind::Unmergeable`] for methods whose factors are no product;
-/// [`ErrorKind::NonFinite`]; what reading and the format turn up.
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for a budget below rank 1; [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for methods whose factors are no product;
+/// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); what reading and the format turn up.
 pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> {
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
@@ -191,8 +193,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
 /// What has no low-rank product to reduce.
 fn refuse(adapter: &Adapter) -> Result<()> {
     if adapter.modules.is_empty() {
-        let message = "holds no low-rank factors, so there is nothing to reduce";
-        return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
+        return Err(Error::from(Problem::Nothing).at(&adapter.path));
     }
     // When and for which inputs the product is added is not what these change.
     let harmless = |option: &&String| {
@@ -200,10 +201,7 @@ fn refuse(adapter: &Adapter) -> Result<()> {
     };
     match adapter.config.unmergeable.iter().find(|option| !harmless(option)) {
         None => Ok(()),
-        Some(option) => {
-            let message = format!("uses `{option}`, so that its delta is not the product of its factors");
-            Err(Error::new(ErrorKind::Unmergeable, message).at(&adapter.path))
-        }
+        Some(option) => Err(Error::from(Problem::NotAProduct { option: option.clone() }).at(&adapter.path)),
     }
 }
 

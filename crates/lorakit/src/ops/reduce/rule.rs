@@ -3,7 +3,8 @@
 use lorakit_linalg::rank::{self, KohyaEdition, KohyaRule};
 use lorakit_linalg::{Spectrum, water_filling};
 
-use crate::{Error, ErrorKind, Result};
+use super::Problem;
+use crate::Result;
 
 /// How ranks are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,19 +55,18 @@ pub(super) struct Weighed {
 /// much energy as that can; and the energy for each unit that the best omitted triplet would have brought.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if rank 1 everywhere costs more.
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if rank 1 everywhere costs more.
 pub(super) fn spend(modules: &[Weighed], budget: u64, unit: &str) -> Result<(Vec<usize>, f64)> {
     let least: u64 = modules.iter().map(|m| m.cost).sum();
     if least > budget {
-        let message = format!("cannot be had for {budget} {unit}: rank 1 everywhere takes {least}");
-        return Err(Error::new(ErrorKind::Usage, message));
+        return Err(Problem::Budget { budget, unit: unit.to_string(), least }.into());
     }
     // Water-filling gives nothing to deltas of zero; they keep rank 1, since a format has no word for rank 0.
     let zero = |m: &&Weighed| m.s.first().is_none_or(|s| *s == 0.0);
     let idle: u64 = modules.iter().filter(zero).map(|m| m.cost).sum();
     let spectra: Vec<Spectrum<'_>> = modules.iter().map(|m| Spectrum { s: &m.s, cost: m.cost }).collect();
     let chosen = water_filling(&spectra, budget - idle)
-        .map_err(|e| Error::new(ErrorKind::NonFinite, e.to_string()))?;
+        .map_err(|error| Problem::Spectrum { reason: error.to_string() })?;
     Ok((chosen.ranks.into_iter().map(|rank| rank.max(1)).collect(), chosen.level))
 }
 
@@ -101,6 +101,6 @@ mod tests {
         assert_eq!(spend(&modules, 49, "parameters").unwrap().0, [2, 1, 1]);
         assert_eq!(spend(&modules, 50, "parameters").unwrap().0, [2, 1, 2]);
         let error = spend(&modules, 29, "bytes").unwrap_err();
-        assert_eq!(error.to_string(), "cannot be had for 29 bytes: rank 1 everywhere takes 30");
+        assert_eq!(error.to_string(), "does not fit into 29 bytes: rank 1 everywhere takes 30");
     }
 }

@@ -2,12 +2,13 @@
 
 use lorakit_tensor::DType;
 
+use super::Problem;
 use super::rule::{Weighed, spend};
 use super::shape;
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::output::{AdapterOutput, Destination};
 use crate::plan::{Content, Progress, go_on};
-use crate::{Base, Error, ErrorKind, Result, TensorRef};
+use crate::{Base, Result, TensorRef};
 
 /// Weighs all modules, given what a unit of rank of one costs.
 pub(super) type Weigh<'a> = &'a dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>;
@@ -15,7 +16,7 @@ pub(super) type Weigh<'a> = &'a dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>;
 /// The ranks that keep most energy in files of at most `bytes`, all files together, and the level of the water.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if rank 1 everywhere takes more; what the format refuses; [`ErrorKind::Interrupted`].
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if rank 1 everywhere takes more; what the format refuses; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub(super) fn fit(
     adapter: &Adapter,
     base: Option<&Base>,
@@ -26,8 +27,7 @@ pub(super) fn fit(
 ) -> Result<(Vec<usize>, f64)> {
     let least = of_files(adapter, &vec![1; adapter.modules.len()], base, to)?;
     if least > bytes {
-        let message = format!("cannot be had in {bytes} bytes: rank 1 everywhere takes {least}");
-        return Err(Error::new(ErrorKind::Usage, message));
+        return Err(Problem::Bytes { bytes, least }.into());
     }
     let modules = weigh(&|module| {
         let size = to.dtype.unwrap_or_else(|| module.dtype()).block().bytes;
@@ -61,7 +61,7 @@ fn of_files(adapter: &Adapter, ranks: &[usize], base: Option<&Base>, to: &Destin
 /// The adapter with factors of these ranks that nobody has computed; it can be laid out, and is zero.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a dtype that single values cannot be encoded to.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype that single values cannot be encoded to.
 pub(super) fn with_ranks(adapter: &Adapter, ranks: &[usize], dtype: Option<DType>) -> Result<Adapter> {
     let zeros = |like: &TensorRef, dtype: DType, shape: Vec<usize>| {
         TensorRef::of_zeros(&like.info().name, like.path(), dtype, shape)

@@ -4,9 +4,10 @@ use lorakit_quant::codec;
 use lorakit_tensor::DType;
 
 use super::measure::is_float;
+use crate::ops::Problem;
 use crate::ops::merge::Sums;
 use crate::plan::{Compute, OutputTensor, Panel, Recipe};
-use crate::{Error, ErrorKind, Model, Result, TensorRef};
+use crate::{Error, Model, Result, TensorRef};
 
 /// Rows of a tensor: what it should be made of, and what the merged model holds.
 pub(super) struct Rows<'a> {
@@ -40,14 +41,14 @@ impl<'a> Pair<'a> {
     /// The sum `tensor` beside tensor `index` of the merged model.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a tensor that is no sum.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a tensor that is no sum.
     pub(super) fn new(sums: &Sums, tensor: &'a OutputTensor, merged: &Model, index: usize) -> Result<Self> {
         let (name, found) = (&tensor.info.name, merged.tensor(index));
         let compute = match &tensor.recipe {
             Recipe::Copy(from) => Compute::cast(from.clone()),
             Recipe::Compute(compute) => (**compute).clone(),
             Recipe::Bytes(_) | Recipe::Part { .. } => {
-                return Err(Error::new(ErrorKind::Unsupported, "is not a sum").tensor(name));
+                return Err(Error::from(Problem::NotASum).tensor(name));
             }
         };
         let base = sums.base.find(name).map(|i| sums.base.tensor(i));
@@ -63,7 +64,7 @@ impl<'a> Pair<'a> {
     /// Calls `each` with some rows after another.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a dtype without a decoder; [`ErrorKind::NonFinite`] where base or adapters hold
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) where base or adapters hold
     /// such values; if a file cannot be read.
     pub(super) fn for_each(&self, mut each: impl FnMut(Rows<'_>)) -> Result<()> {
         let Pair { name, compute, base, merged, .. } = self;
@@ -75,9 +76,7 @@ impl<'a> Pair<'a> {
             let range = (rows.start * compute.cols) as u64..(rows.end * compute.cols) as u64;
             let at = |element| {
                 dtype.byte_len(element).ok_or_else(|| {
-                    let message =
-                        format!("has rows of {} values, which blocks of {dtype} do not fill", compute.cols);
-                    Error::new(ErrorKind::Shape, message).tensor(name)
+                    Error::from(Problem::RowsNotFilled { columns: compute.cols, dtype }).tensor(name)
                 })
             };
             let bytes = merged.read(at(range.start)?..at(range.end)?)?;

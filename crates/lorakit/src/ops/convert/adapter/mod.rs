@@ -9,13 +9,14 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 use crate::adapter::{Adapter, Files, Module, format};
 use crate::fit::{self, BaseView, FitOptions};
+use crate::ops::Problem;
 pub use crate::ops::approximate::{Approximated, overall_error};
 use crate::ops::{approximate, inspect};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, pool};
 use crate::tensor::Shelf;
-use crate::{Base, Error, ErrorKind, Finding, Model, Result, Severity};
+use crate::{Base, Error, Finding, Model, Result, Severity};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -85,7 +86,7 @@ pub fn formats() -> Vec<FormatInfo> {
 /// of the base's weights.
 ///
 /// # Errors
-/// [`ErrorKind::Inexpressible`] for what the format cannot hold, [`ErrorKind::NeedsBase`] where the files alone do not
+/// [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for what the format cannot hold, [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) where the files alone do not
 /// say what they mean; what reading turns up.
 pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
     let format = writable(&options.to)?;
@@ -141,14 +142,11 @@ fn approximate(
         done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank, (&shelf, progress))?);
     }
     if options.dora_to_lora.is_some() && adapter.modules.iter().all(|m| m.magnitude.is_none()) {
-        let message = "uses no DoRA, so there is nothing that `--dora-to-lora` could turn into LoRA";
-        return Err(Error::new(ErrorKind::Usage, message).at(&options.source));
+        return Err(Error::from(Problem::NoDora).at(&options.source));
     }
     if let Some(rank) = options.dora_to_lora {
-        let path = options.base.as_deref().ok_or_else(|| {
-            let message = "uses DoRA, whose magnitudes say nothing without the weights they belong to";
-            Error::new(ErrorKind::NeedsBase, message).at(&options.source)
-        })?;
+        let base = options.base.as_deref();
+        let path = base.ok_or_else(|| Error::from(Problem::DoraWithoutBase).at(&options.source))?;
         let base = Model::open_as_hf(path, reader, None)?;
         done.extend(approximate::dora_to_lora(adapter, &base, rank, (&shelf, progress))?);
     }
@@ -157,8 +155,7 @@ fn approximate(
 
 fn refuse_empty(adapter: &Adapter) -> Result<()> {
     if adapter.modules.is_empty() && adapter.saved.is_empty() && adapter.token_rows.is_empty() {
-        let message = "holds nothing to convert: no low-rank factors and no saved tensors";
-        return Err(Error::new(ErrorKind::Damaged, message).at(&adapter.path));
+        return Err(Error::from(Problem::NothingToConvert).at(&adapter.path));
     }
     Ok(())
 }
@@ -171,9 +168,8 @@ fn refuse_inflated(adapter: &Adapter) -> Result<()> {
         let (rank, out) = (module.rank(), module.b.info().rows_cols().0);
         format!("{}  rank {rank}, of a matrix {out} x {}", module.path, module.a.info().rows_cols().1)
     };
-    let message = format!("holds {method}, which is exact only as LoRA of a higher rank than its matrix has");
     let lines = inflated.iter().map(line).collect();
-    Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path).details(lines))
+    Err(Error::from(Problem::Inflated { method }).at(&adapter.path).details(lines))
 }
 
 impl AdapterConvert {

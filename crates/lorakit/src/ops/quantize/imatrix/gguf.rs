@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use lorakit_tensor::ErrorKind::Corrupt;
 use lorakit_tensor::format::Stored;
 use lorakit_tensor::format::gguf::{Metadata, Value, read_header};
 use lorakit_tensor::{DType, Storage};
 
 use super::Content;
-use crate::{Error, ErrorKind, Result};
+use crate::ops::quantize::Problem;
+use crate::{Error, Result};
 
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
@@ -32,8 +32,7 @@ pub(super) fn read(storage: &Storage) -> Result<Content> {
         }
     }
     if importance.is_empty() {
-        let message = format!("is a GGUF file, but no importance matrix: no tensor is called `…{SUMS}`");
-        return Err(corrupt(message));
+        return Err(Problem::NoSums { suffix: SUMS }.into());
     }
 
     let chunks = required(&header.metadata, "imatrix.chunk_count", "an integer", Value::as_u64)?;
@@ -46,15 +45,14 @@ pub(super) fn read(storage: &Storage) -> Result<Content> {
 /// Sums divided by the count of their matrix, rounded once.
 fn mean_squares(mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>> {
     if counts.is_empty() || !sums.len().is_multiple_of(counts.len()) {
-        let message = format!("has {} sums for {} matrices", sums.len(), counts.len());
-        return Err(corrupt(message));
+        return Err(Problem::SumsAndCounts { sums: sums.len(), counts: counts.len() }.into());
     }
     let columns = sums.len() / counts.len();
     for (matrix, count) in sums.chunks_exact_mut(columns).zip(counts) {
         // A count is a whole number in the tool.
         let count = count.round();
         if count.is_nan() || count < 0.0 {
-            return Err(corrupt(format!("has a count of {count}")));
+            return Err(Problem::Count { count }.into());
         }
         matrix.iter_mut().for_each(|sum| *sum = if count > 0.0 { *sum / count } else { 1.0 });
     }
@@ -63,8 +61,8 @@ fn mean_squares(mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>> {
 
 fn floats(storage: &Storage, tensor: &Stored) -> Result<Vec<f32>> {
     if tensor.info.dtype != DType::F32 {
-        let message = format!("is of type {}; F32 is needed", tensor.info.dtype);
-        return Err(corrupt(message).tensor(&tensor.info.name));
+        let problem = Problem::NotFloats { dtype: tensor.info.dtype };
+        return Err(Error::from(problem).tensor(&tensor.info.name));
     }
     let bytes = storage.read(tensor.offset, tensor.info.byte_len() as usize)?;
     Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
@@ -72,20 +70,16 @@ fn floats(storage: &Storage, tensor: &Stored) -> Result<Vec<f32>> {
 
 fn required<'a, T>(
     metadata: &'a Metadata,
-    key: &str,
-    needed: &str,
+    key: &'static str,
+    needed: &'static str,
     convert: impl FnOnce(&'a Value) -> Option<T>,
 ) -> Result<T> {
     metadata.get(key).and_then(convert).ok_or_else(|| {
         let found = metadata.get(key).map_or("absent".to_string(), |v| format!("of type {}", v.type_name()));
-        corrupt(format!("metadata key `{key}` is {found}; needed is {needed}"))
+        Problem::Key { key, found, needed }.into()
     })
 }
 
-fn alone(tensor: &str, other: &str) -> Error {
-    corrupt(format!("has no `…{other}` beside it")).tensor(tensor)
-}
-
-fn corrupt(message: String) -> Error {
-    Error::new(ErrorKind::File(Corrupt), message)
+fn alone(tensor: &str, other: &'static str) -> Error {
+    Error::from(Problem::Alone { other }).tensor(tensor)
 }

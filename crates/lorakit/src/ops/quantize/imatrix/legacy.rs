@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lorakit_tensor::ErrorKind::{Corrupt, Truncated};
-
 use super::Content;
-use crate::{Error, ErrorKind, Result};
+use crate::ops::quantize::Problem;
+use crate::{Error, Result};
 
 /// Fewest bytes of an entry: a name of one byte, calls, one value.
 const MIN_ENTRY_BYTES: usize = 4 + 1 + 4 + 4 + 4;
@@ -14,21 +13,18 @@ pub(super) fn read(bytes: &[u8]) -> Result<Content> {
     let mut cursor = Cursor { bytes, position: 0 };
     let entries = cursor.i32("the number of entries")?;
     if entries < 1 {
-        return Err(corrupt(format!("is no importance matrix: it announces {entries} entries")));
+        return Err(Problem::NoEntries { entries }.into());
     }
     let most = bytes.len() / MIN_ENTRY_BYTES;
     if entries as usize > most {
-        let message = format!(
-            "is cut short, or no importance matrix: room for {most} entries, and it announces {entries}"
-        );
-        return Err(Error::new(ErrorKind::File(Truncated), message));
+        return Err(Problem::TooManyEntries { most, entries }.into());
     }
     let mut importance = BTreeMap::new();
     for entry in 1..=entries {
         let name = cursor.text("the name of a tensor", 1)?;
         let values = cursor.importance().map_err(|e| e.tensor(&name))?;
         if importance.insert(name.clone(), values).is_some() {
-            return Err(corrupt(format!("entry {entry} repeats an earlier one")).tensor(&name));
+            return Err(Error::from(Problem::RepeatedEntry { entry }).tensor(&name));
         }
     }
 
@@ -41,14 +37,9 @@ pub(super) fn read(bytes: &[u8]) -> Result<Content> {
         content.datasets.retain(|name| !name.is_empty());
     }
     if !cursor.is_at_end() {
-        let message = format!("ends at byte {}, and the file has {}", cursor.position, bytes.len());
-        return Err(corrupt(message));
+        return Err(Problem::Trailing { end: cursor.position, len: bytes.len() }.into());
     }
     Ok(content)
-}
-
-fn corrupt(message: String) -> Error {
-    Error::new(ErrorKind::File(Corrupt), message)
 }
 
 struct Cursor<'a> {
@@ -64,13 +55,11 @@ impl<'a> Cursor<'a> {
     /// The next `len` bytes, which hold `what`.
     fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.position..];
-        let taken = rest.get(..len).ok_or_else(|| {
-            let message = format!(
-                "is cut short: {what} needs {len} bytes at byte {}, and the file has {}",
-                self.position,
-                self.bytes.len()
-            );
-            Error::new(ErrorKind::File(Truncated), message)
+        let taken = rest.get(..len).ok_or_else(|| Problem::CutShort {
+            what: what.to_string(),
+            needed: len,
+            at: self.position,
+            len: self.bytes.len(),
         })?;
         self.position += len;
         Ok(taken)
@@ -86,11 +75,9 @@ impl<'a> Cursor<'a> {
     fn length(&mut self, what: &str, least: usize) -> Result<usize> {
         let position = self.position;
         let length = self.i32(what)?;
-        usize::try_from(length).ok().filter(|&length| length >= least).ok_or_else(|| {
-            let message =
-                format!("{what} has length {length} at byte {position}; at least {least} is needed");
-            corrupt(message)
-        })
+        let enough = usize::try_from(length).ok().filter(|&length| length >= least);
+        let problem = Problem::Length { what: what.to_string(), at: position, found: length, least };
+        enough.ok_or_else(|| problem.into())
     }
 
     fn text(&mut self, what: &str, least: usize) -> Result<String> {
@@ -98,7 +85,7 @@ impl<'a> Cursor<'a> {
         let (position, bytes) = (self.position, self.take(length, what)?);
         let text = std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
         text.map(str::to_string)
-            .ok_or_else(|| corrupt(format!("{what} at byte {position} is not UTF-8 text")))
+            .ok_or_else(|| Problem::NotText { what: what.to_string(), at: position }.into())
     }
 
     /// Calls and values of an entry.

@@ -27,7 +27,8 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Reader, TensorInfo};
 
-use crate::{Error, ErrorKind, Result};
+use crate::ops::quantize::Problem;
+use crate::{Error, Result};
 
 mod gguf;
 mod legacy;
@@ -64,7 +65,7 @@ impl Imatrix {
     /// Reads a file of either format.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] for a file that is damaged, cut short or of another kind; [`ErrorKind::Imatrix`] if an
+    /// [`ErrorKind::File`](crate::ErrorKind::File) for a file that is damaged, cut short or of another kind; [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if an
     /// importance is not finite, or negative.
     pub fn open(path: &Path, reader: &Reader) -> Result<Imatrix> {
         let storage = reader.open(path)?;
@@ -76,11 +77,8 @@ impl Imatrix {
         .map_err(|e| e.at(path))?;
         for (name, importance) in &content.importance {
             if let Some(column) = importance.iter().position(|value| !value.is_finite() || *value < 0.0) {
-                let message = format!(
-                    "value {column} is {}; an importance is finite and not negative",
-                    importance[column]
-                );
-                return Err(Error::new(ErrorKind::Imatrix, message).at(path).tensor(name));
+                let problem = Problem::Importance { column, value: importance[column] };
+                return Err(Error::from(problem).at(path).tensor(name));
             }
         }
         Ok(Imatrix { path: path.to_path_buf(), content })
@@ -105,7 +103,7 @@ impl Imatrix {
     /// activations to measure.
     ///
     /// # Errors
-    /// [`ErrorKind::Imatrix`] with a line for each tensor of another length; [`ErrorKind::Imatrix`] if no tensor is
+    /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) with a line for each tensor of another length; [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if no tensor is
     /// known.
     pub fn check<'a>(&self, tensors: impl IntoIterator<Item = &'a TensorInfo>) -> Result<Coverage> {
         let mut coverage = Coverage::default();
@@ -120,7 +118,7 @@ impl Imatrix {
                         1 => format!("{columns}"),
                         _ => format!("{matrices} times {columns}"),
                     };
-                    wrong.push(format!("`{}`: {n} values, needed are {needed}", tensor.name));
+                    wrong.push(format!("`{}`: {n} values, expected {needed}", tensor.name));
                     continue;
                 }
                 _ => &mut coverage.missing,
@@ -128,18 +126,17 @@ impl Imatrix {
             list.push(tensor.name.clone());
         }
         if !wrong.is_empty() {
-            let message = format!("is of another model: {} of its tensors have other lengths", wrong.len());
-            return Err(Error::new(ErrorKind::Imatrix, message).at(&self.path).details(wrong));
+            let problem = Problem::OtherLengths { tensors: wrong.len() };
+            return Err(Error::from(problem).at(&self.path).details(wrong));
         }
         if let (true, Some(missing)) = (coverage.covered.is_empty(), coverage.missing.first()) {
             let known = self.content.importance.keys().next().map_or("", String::as_str);
-            let message = format!(
-                "is of another model: it knows none of the {} tensors that could use it, such as `{missing}`, but \
-                 `{}`",
-                coverage.missing.len(),
-                known.escape_debug()
-            );
-            return Err(Error::new(ErrorKind::Imatrix, message).at(&self.path));
+            let problem = Problem::OtherNames {
+                tensors: coverage.missing.len(),
+                missing: missing.clone(),
+                known: known.escape_debug().to_string(),
+            };
+            return Err(Error::from(problem).at(&self.path));
         }
         Ok(coverage)
     }

@@ -3,6 +3,7 @@ use lorakit_tensor::format::gguf::{Array, Metadata, Value, layout};
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::*;
+use crate::ErrorKind;
 
 const COLUMNS: usize = 256;
 
@@ -110,8 +111,8 @@ fn checks_what_a_model_needs() {
     assert_eq!(
         error.detail_lines(),
         [
-            "`output.weight`: 256 values, needed are 512",
-            "`blk.0.ffn_down_exps.weight`: 768 values, needed are 4 times 256"
+            "`output.weight`: 256 values, expected 512",
+            "`blk.0.ffn_down_exps.weight`: 768 values, expected 4 times 256"
         ]
     );
 }
@@ -170,12 +171,12 @@ fn a_cut_at_any_byte_is_an_error() {
 fn refuses_damaged_legacy_files() {
     let corrupt = ErrorKind::File(Corrupt);
     let one = |name: &[u8], values: &[f32]| legacy(name, 1, values, b"");
-    refused(&0i32.to_le_bytes(), corrupt, "is no importance matrix: it announces 0 entries");
+    refused(&0i32.to_le_bytes(), corrupt, "is not an importance matrix: it announces 0 entries");
     refused(&(-1i32).to_le_bytes(), corrupt, "it announces -1 entries");
     refused(
         b"<html><body>Not found",
         ErrorKind::File(Truncated),
-        "or no importance matrix: room for 1 entries",
+        "or not an importance matrix: it has room for 1 entries",
     );
     refused(&one(b"", &[1.0]), corrupt, "the name of a tensor has length 0 at byte 4");
     refused(&one(b"\xff", &[1.0]), corrupt, "the name of a tensor at byte 8 is not UTF-8 text");

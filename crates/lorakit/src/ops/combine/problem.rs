@@ -1,0 +1,53 @@
+//! What a combination refuses.
+
+use std::path::PathBuf;
+
+use lorakit_tensor::problems;
+
+problems! {
+    /// What a combination refuses.
+    pub(crate) enum Problem {
+        /// No adapters.
+        Nothing = Usage, "no adapters were given; at least one must be";
+        /// NaN or infinity as a weight.
+        Weight { adapter: PathBuf, weight: f64 } = Usage,
+            "`{}` has the weight {weight}; a weight must be finite", adapter.display();
+        /// A rank for a method that has no choice.
+        Rank { method: &'static str } = Usage / ReduceAfterwards,
+            "`{method}` leaves no choice of the rank; `svd` and the methods in `_svd` do";
+        /// A seed for a method without chance.
+        Seed { method: &'static str } = Usage / LeaveOutSeed,
+            "`{method}` draws no random numbers, so it has no seed";
+        /// No density for a method that drops entries.
+        NoDensity { method: &'static str } = Usage / KeepHalf,
+            "`{method}` drops entries, and must be told the density: the share that it keeps";
+        /// A density for a method that drops nothing.
+        Density { method: &'static str } = Usage / LeaveOutDensity,
+            "`{method}` drops no entries, so it has no density";
+        /// A density that is no share.
+        DensityRange { density: f64 } = Usage / KeepHalf,
+            "the density is {density}; it must be above 0 and at most 1";
+        /// Factors of different ranks for a method that adds them.
+        RanksDiffer { method: &'static str, modules: usize, of: usize, instead: String } = Usage / CombineBySvd,
+            "`{method}` combines factors entry by entry, and in {modules} of {of} modules their ranks differ; \
+             `{instead}` takes any";
+        /// DoRA, whose magnitudes are not deltas.
+        Dora { modules: usize, of: usize } = Unmergeable / MakePlainLora,
+            "uses DoRA in {modules} of {of} modules, whose magnitudes do not add up; it can only be written alone and at \
+             weight 1";
+        /// An option that changes what the factors mean.
+        NotAProduct { option: String } = Unmergeable,
+            "uses `{option}`, so its delta is not the product of its factors";
+        /// An initialisation that took a part of the base away.
+        Mutated { init: String } = MutatedBase,
+            "was initialised by `{init}`, which changed the base, so its factors are not a delta on the base of the \
+             others";
+        /// Modules of one path and of different shapes.
+        Shapes { modules: usize, of: usize } = Shape / AdaptersOfTwoBases,
+            "{modules} of {of} modules have other shapes in one adapter than in another";
+        /// Parameters that two adapters save with different values.
+        Conflicts { parameters: usize } = Conflict / MergeInsteadOfCombining,
+            "replace {} of the base by different values, which have no sum",
+            if *parameters == 1 { "a parameter".to_string() } else { format!("{parameters} parameters") };
+    }
+}

@@ -1,0 +1,58 @@
+//! What a merge refuses.
+
+use lorakit_tensor::DType;
+use lorakit_tensor::problems;
+
+problems! {
+    /// What a merge refuses.
+    pub(crate) enum Problem {
+        /// A configuration that does not name its method.
+        NoMethod = Config,
+            "has an `adapter_config.json` without `peft_type`, so what its tensors mean is unknown";
+        /// A method other than LoRA.
+        OtherMethod { method: String } = Unmergeable,
+            "was trained with {method}, and only LoRA and DoRA can be merged";
+        /// An activated LoRA, which acts from certain tokens on.
+        Activated { option: String } = Unmergeable,
+            "cannot be merged: it is an activated LoRA, which acts on some tokens only (`{option}`)";
+        /// Arrow, which chooses adapters for each token.
+        Routed { option: String } = Unmergeable,
+            "cannot be merged: it routes between adapters for each token (`{option}`)";
+        /// An option that changes what the factors mean.
+        NotAProduct { option: String } = Unmergeable,
+            "cannot be merged: its delta is not scale * B * A (`{option}`)";
+        /// Layers that are there several times.
+        Replicated = Unmergeable,
+            "repeats layers of the base (`layer_replication`), which a merge cannot express yet";
+        /// An initialisation that took a part of the base away.
+        Mutated { init: String } = MutatedBase,
+            "was initialised with `{init}`, which changed the base weights that it was trained on: added to the \
+             published model it gives a wrong result";
+        /// DoRA at another strength.
+        WeightedDora { weight: f64 } = Unmergeable,
+            "is a DoRA adapter with weight {weight}; DoRA has no strength other than 1";
+        /// Two adapters whose magnitudes are for one tensor.
+        TwoDora = Unmergeable, "is changed by two DoRA adapters, whose order would matter";
+        /// An adapter without any part.
+        Nothing = Damaged, "holds nothing to merge: no low-rank factors and no saved tensors";
+        /// Two adapters save the same tensor with different values.
+        ReplacedTwice = Conflict, "would be replaced by two adapters";
+        /// Two adapters save the same row of an embedding with different values.
+        RowReplacedTwice { row: usize } = Conflict, "row {row} would be replaced by two adapters";
+        /// A delta that covers more or less than its tensor.
+        DeltaShape { rows: usize, columns: usize, delta_rows: usize, delta_columns: usize } = Shape,
+            "has {rows} x {columns} values, and a delta of {delta_rows} x {delta_columns}";
+        /// A delta for a tensor that neither the base nor an adapter has.
+        NothingToAddTo = Unmatched, "has nothing to add to in the base model";
+        /// An adapter that does not fit, on a base whose tensors are packed in a way that is not read.
+        Packed { method: String, tensors: usize } = Quantized,
+            "is quantised by {method}: {tensors} tensors are packed, and nothing can be added to those";
+        /// Tensors to edit whose type cannot be decoded or encoded.
+        Opaque { how: String, tensors: usize, dtype: DType } = Quantized,
+            "is quantised{how}: {tensors} of the tensors to edit are stored as {dtype}, to which nothing can be added";
+        /// Too little of the deltas is left after rounding.
+        Lost { percent: f64, needed: f64, types: String } = Retention,
+            "would hold {percent:.1} % of the adapter, and at least {needed:.0} % must be left: the deltas are small \
+             against the steps between the values that {types} can store";
+    }
+}
