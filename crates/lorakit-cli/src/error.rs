@@ -97,13 +97,13 @@ impl Failure {
         match self {
             Failure::Lorakit(error) | Failure::Usage(error, _) => error.to_string(),
             Failure::Refused { runtime } => {
-                format!("{runtime} does not take it as it is: the report says why")
+                format!("{runtime} cannot load this adapter as is; see above")
             }
             Failure::Audit { faulty, of: 1 } if *faulty == 1 => {
-                "the adapter cannot be used as it is: see the findings".into()
+                "this adapter cannot be used as is; see the findings above".into()
             }
             Failure::Audit { faulty, of } => {
-                format!("{faulty} of {of} inputs cannot be used as they are: see the findings")
+                format!("{faulty} of {of} inputs cannot be used as they are; see the findings above")
             }
             Failure::Differs(what) => (*what).into(),
             Failure::Stopped(Stopped::Clean) => "interrupted".into(),

@@ -45,7 +45,7 @@ pub(crate) fn plural(n: usize, noun: &str) -> String {
 pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
     let factor = match text[digits.len()..].trim().to_ascii_uppercase().as_str() {
-        "" if digits.contains('.') => return Err(format!("a unit is needed: `{digits}MB`")),
+        "" if digits.contains('.') => return Err(format!("needs a unit: `{digits}MB`")),
         "" | "B" => 1,
         "KB" | "K" => 1_000,
         "MB" | "M" => 1_000_000,

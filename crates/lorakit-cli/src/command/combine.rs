@@ -39,7 +39,7 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
     CombineOptions {
         adapters: args.adapters.clone(),
         output: args.output.output.clone(),
-        to: args.written.to.map(|to| to.0.name().into()),
+        to: args.written.to.map(|to| to.name().into()),
         replace: args.output.force,
         dtype: args.written.dtype.dtype(),
         base: args.written.base.clone(),

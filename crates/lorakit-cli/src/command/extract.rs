@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::inspect::text::{number, print_table, table};
 use super::planned;
 use super::reduce::{percent, ranks};
-use crate::args::{self, Common, ConvertTarget, EmbeddingsChoice, FactorDtype};
+use crate::args::{self, Common, EmbeddingsChoice, FactorDtype, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
@@ -34,12 +34,12 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
     let rule = args.energy.map(Rule::Energy).or(args.auto.then_some(Rule::Auto));
     let chosen = rule.or(args.rank.map(Rule::Rank));
     let is_gguf = args.output.output.extension().is_some_and(|extension| extension == "gguf");
-    let own = if is_gguf { ConvertTarget::Gguf } else { ConvertTarget::Peft };
+    let own = if is_gguf { Format::GGUF } else { Format::PEFT };
     Ok(ExtractOptions {
         base: args.base.clone(),
         tuned: args.tuned.clone(),
         output: args.output.output.clone(),
-        to: args.to.map_or(own, |to| to.0).name().into(),
+        to: args.to.unwrap_or(own).name().into(),
         base_name: args.base_name.clone(),
         replace: args.output.force,
         dtype: match args.dtype {
@@ -49,7 +49,7 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
         },
         rule: chosen.ok_or_else(|| {
             Failure::usage(
-                "no rule says which ranks to choose: `--rank`, `--energy` or `--auto` is needed",
+                "no rule for choosing ranks was given: use `--rank`, `--energy` or `--auto`",
                 "`--auto` keeps what stands out of rounding",
             )
         })?,

@@ -52,7 +52,7 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
     Ok(ReduceOptions {
         source: args.adapter.clone(),
         output: args.output.output.clone(),
-        to: args.written.to.map(|to| to.0.name().into()),
+        to: args.written.to.map(|to| to.name().into()),
         replace: args.output.force,
         dtype: args.written.dtype.dtype(),
         base: args.written.base.clone(),

@@ -13,7 +13,10 @@ fn list<P: Problem>(room: &str, problems: Vec<P>) -> String {
         for unwanted in ["--", "lorakit ", "needed is", "needed are"] {
             assert!(!message.contains(unwanted), "{message}");
         }
-        assert!(!message.is_empty() && !message.starts_with("is no ") && !message.ends_with('.'), "{message}");
+        assert!(
+            !message.is_empty() && !message.starts_with("is no ") && !message.ends_with('.'),
+            "{message}"
+        );
         let error = Error::from(problem);
         let _ = writeln!(text, "{}: {message}", error.kind().name());
         if let Some(hint) = error.hint() {

@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 
 use super::super::planned;
 use super::{FORMATS, KEEP_DTYPE};
-use crate::args::{self, Common, ConvertDtype, ConvertTarget};
+use crate::args::{self, Common, ConvertDtype, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{Ui, finding_json};
 use crate::units;
 
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    if args.to == ConvertTarget::Hf {
+    if args.to == Format::HF {
         let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
         return Err(Failure::usage_at(&args.source, message, FORMATS));
     }
-    if args.dtype == ConvertDtype::Q8_0 && args.to != ConvertTarget::Gguf {
+    if args.dtype == ConvertDtype::Q8_0 && args.to != Format::GGUF {
         return Err(Failure::usage(
             "Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16",
             KEEP_DTYPE,

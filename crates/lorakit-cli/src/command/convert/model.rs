@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::planned;
 use super::{FORMATS, KEEP_DTYPE};
-use crate::args::{self, Common, ConvertTarget};
+use crate::args::{self, Common, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
@@ -27,13 +27,13 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     let dtype = args.dtype.dtype();
     let planning = Bar::unseen();
     let convert = match args.to {
-        ConvertTarget::Hf if dtype == Some(DType::Q8_0) => {
+        Format::HF if dtype == Some(DType::Q8_0) => {
             return Err(Failure::usage(
                 "Q8_0 is a type of GGUF files; folders hold f32, f16 or bf16",
                 KEEP_DTYPE,
             ));
         }
-        ConvertTarget::Hf => convert::gguf_to_hf(
+        Format::HF => convert::gguf_to_hf(
             &ConvertOptions {
                 source: args.source.clone(),
                 output: args.output.output.clone(),
@@ -45,7 +45,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             },
             &planning,
         )?,
-        ConvertTarget::Gguf => {
+        Format::GGUF => {
             let options = ToGgufOptions {
                 source: args.source.clone(),
                 output: args.output.output.clone(),

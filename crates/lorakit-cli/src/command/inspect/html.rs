@@ -25,7 +25,7 @@ pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
     if !page.extension().is_some_and(|ending| ending == "html" || ending == "htm") {
         let page = page.display();
         return Err(Failure::usage(
-            &format!("`{page}` is no name of a page: those end in `.html`"),
+            &format!("`--html` needs a file name ending in `.html`, not `{page}`"),
             "name one: `--html report.html`",
         ));
     }

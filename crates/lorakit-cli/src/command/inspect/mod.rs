@@ -27,7 +27,7 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
         norms: args.norms,
         spectrum: args.spectrum || args.html.is_some(),
         base: args.base.clone(),
-        runtime: args.runtime.map(args::RuntimeChoice::runtime),
+        runtime: args.runtime,
         mode: common.read_mode(),
         threads: common.threads,
     };

@@ -32,6 +32,46 @@ pub enum Runtime {
 }
 
 impl Runtime {
+    /// Every runtime.
+    pub const ALL: &[Runtime] = &[
+        Runtime::Vllm,
+        Runtime::LlamaCpp,
+        Runtime::Ollama,
+        Runtime::Tgi,
+        Runtime::Peft,
+        Runtime::Mlx,
+        Runtime::Diffusers,
+    ];
+
+    /// What it is called in options.
+    pub fn id(self) -> &'static str {
+        match self {
+            Runtime::Vllm => "vllm",
+            Runtime::LlamaCpp => "llama.cpp",
+            Runtime::Ollama => "ollama",
+            Runtime::Tgi => "tgi",
+            Runtime::Peft => "peft",
+            Runtime::Mlx => "mlx",
+            Runtime::Diffusers => "diffusers",
+        }
+    }
+
+    /// What else it is called there.
+    pub fn aliases(self) -> &'static [&'static str] {
+        match self {
+            Runtime::LlamaCpp => &["llama-cpp"],
+            Runtime::Tgi => &["lorax"],
+            Runtime::Mlx => &["mlx-lm"],
+            _ => &[],
+        }
+    }
+
+    /// The runtime of that [id](Self::id) or [alias](Self::aliases).
+    pub fn from_id(id: &str) -> Option<Self> {
+        let is = |runtime: &&Runtime| runtime.id() == id || runtime.aliases().contains(&id);
+        Self::ALL.iter().find(is).copied()
+    }
+
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {

@@ -182,7 +182,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     forget_old(&mut adapter);
     notes.extend(misses(options, &modules));
     if modules.iter().all(|module| module.to == module.from) {
-        let message = "every module keeps its rank, so that nothing is reduced";
+        let message = "every module keeps its rank; nothing was reduced";
         notes.push(Finding::new(Severity::Note, "nothing-reduced", "", message));
     }
     let bytes = files.source.files().iter().map(lorakit_tensor::Storage::len).sum();

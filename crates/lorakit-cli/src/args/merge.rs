@@ -1,0 +1,93 @@
+//! `lorakit merge`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use lorakit::ops::quantize::QuantType;
+use lorakit_tensor::DType;
+
+use super::output::Output;
+use super::quantize::{Mixing, gguf_type, quant_type};
+use super::values::{DtypeChoice, MoeChoice, weighted};
+use crate::units;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit merge base/ adapter/ -o merged/
+  lorakit merge base/ style/=0.7 facts/=1.0 -o merged/
+  lorakit merge base/ adapter/ -o merged/ --dry-run
+  lorakit merge base/ adapter/ -o weights.safetensors    # the tensors alone
+  lorakit merge base/ adapter/ -o merged.gguf --quantize Q4_K_M
+  lorakit merge base/ adapter/ -o merged/ --quantize nf4")]
+pub(crate) struct Merge {
+    /// The base model: a folder, a safetensors or GGUF file
+    pub(crate) base: PathBuf,
+    /// Adapters, each with an optional weight (ADAPTER=0.7; 1 if none)
+    #[arg(required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = weighted())]
+    pub(crate) adapters: Vec<(PathBuf, f64)>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    /// Dtype of the output; `keep`: the same as the base (a quantised GGUF base becomes bf16)
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
+    pub(crate) dtype: DtypeChoice,
+    /// Format of the output; a name ending in `.gguf` implies GGUF
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<MergeFormat>,
+    /// Quantise the sum once: a type from `lorakit quantize --list`, or `keep` for the types of a GGUF base
+    #[arg(long, value_name = "TYPE", value_parser = quantize_type, conflicts_with = "dtype")]
+    pub(crate) quantize: Option<MergeQuantize>,
+    /// Use at least this type for tensors that adapters change (16 bits in a packed folder)
+    #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "Q6_K", value_parser = gguf_type,
+          requires = "quantize")]
+    pub(crate) promote: Option<DType>,
+    /// Maximum size of a shard
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
+    pub(crate) max_shard_size: u64,
+    /// If an adapter changes one side of tied embeddings: write two tensors, or keep one (as PEFT does)
+    #[arg(long, value_name = "HOW", default_value = "untie")]
+    pub(crate) tied: TiedChoice,
+    /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
+    #[arg(long)]
+    pub(crate) residual_base: bool,
+    /// Layout of expert factors in lora_B (PEFT writes rank_major)
+    #[arg(long, value_name = "LAYOUT", default_value = "auto")]
+    pub(crate) moe_b_layout: MoeChoice,
+    /// When sums are rounded; for comparisons with PEFT
+    #[arg(long, value_name = "HOW", default_value = "once", hide = true)]
+    pub(crate) rounding: RoundingChoice,
+    #[command(flatten)]
+    pub(crate) mixing: Mixing,
+}
+
+/// What a merge is quantised to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MergeQuantize {
+    Keep,
+    To(QuantType),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MergeFormat {
+    Safetensors,
+    Gguf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TiedChoice {
+    Untie,
+    Share,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoundingChoice {
+    Once,
+    Peft,
+    PeftSafe,
+}
+
+pub(super) fn quantize_type(text: &str) -> Result<MergeQuantize, String> {
+    match text {
+        _ if text.eq_ignore_ascii_case("keep") => Ok(MergeQuantize::Keep),
+        _ => quant_type(text).map(MergeQuantize::To),
+    }
+}

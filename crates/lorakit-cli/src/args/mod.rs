@@ -1,0 +1,195 @@
+//! The command line, a file for each verb. Nothing outside this folder and `command/` knows clap.
+
+mod combine;
+mod convert;
+mod diff;
+mod extract;
+mod formats;
+mod inspect;
+mod merge;
+mod output;
+mod quantize;
+mod reduce;
+mod values;
+mod verify;
+
+use std::path::Path;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use combine::{Combine, MajorityChoice, StyleChoice};
+pub(crate) use convert::{Convert, ConvertDtype};
+pub(crate) use diff::Diff;
+pub(crate) use extract::{EmbeddingsChoice, Extract, FactorDtype};
+pub(crate) use formats::Format;
+pub(crate) use inspect::Inspect;
+pub(crate) use merge::{Merge, MergeFormat, MergeQuantize, RoundingChoice, TiedChoice};
+pub(crate) use quantize::{Mixing, Quantize};
+pub(crate) use reduce::{KohyaEditionChoice, Reduce};
+pub(crate) use values::DtypeChoice;
+use values::threads;
+pub(crate) use verify::Verify;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  invalid input, or a check failed
+  2  invalid command line
+  3  a file could not be read or written, or changed while it was read
+  129, 130, 143  stopped by SIGHUP, Ctrl-C (SIGINT), SIGTERM";
+
+/// The workbench for LoRA adapters: merge, inspect, convert, quantise, reduce, combine. No Python, no GPU, memory that does not grow with the model.
+#[derive(Debug, Parser)]
+#[command(name = "lorakit", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Common {
+    /// Print one JSON object instead of text; on failure, one on stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Threads to use [default: one for each core]
+    #[arg(short, long, global = true, value_name = "N", value_parser = threads, default_value = "0",
+          hide_default_value = true)]
+    pub(crate) threads: usize,
+    /// Only print results (no notes, no progress bar)
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Print the decision for each tensor
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+    /// Show no progress bar
+    #[arg(long, global = true)]
+    pub(crate) no_progress: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+    /// Read inputs by position instead of mapping them (network file systems)
+    #[arg(long, global = true)]
+    pub(crate) no_mmap: bool,
+}
+
+impl Common {
+    pub(crate) fn read_mode(&self) -> lorakit_tensor::ReadMode {
+        if self.no_mmap { lorakit_tensor::ReadMode::Positioned } else { lorakit_tensor::ReadMode::Mapped }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Add adapters to a base model
+    Merge(Merge),
+    /// Show what an adapter or a model contains
+    Inspect(Inspect),
+    /// Convert an adapter or a model to another format
+    Convert(Convert),
+    /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8, MXFP8, MXFP4
+    Quantize(Quantize),
+    /// Lower the rank of an adapter with the least possible loss
+    Reduce(Reduce),
+    /// Combine adapters into one
+    Combine(Combine),
+    /// Extract an adapter from a fine-tuned model: the difference from its base
+    Extract(Extract),
+    /// Check that a model is a base plus adapters, and report what differs
+    Verify(Verify),
+    /// Compare two adapters, or two models: what changed, by how much, in which direction
+    Diff(Diff),
+    /// Print a completion script for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+impl Command {
+    /// Where the command writes, if nothing may be there.
+    pub(crate) fn new_output(&self) -> Option<&Path> {
+        let output = match self {
+            Command::Merge(args) => &args.output,
+            Command::Convert(args) => &args.output,
+            Command::Reduce(args) => &args.output,
+            Command::Combine(args) => &args.output,
+            Command::Extract(args) => &args.output,
+            Command::Quantize(args) => {
+                return args.output.as_deref().filter(|_| !args.dry_run && !args.force);
+            }
+            Command::Inspect(_)
+            | Command::Verify(_)
+            | Command::Diff(_)
+            | Command::Completions { .. }
+            | Command::Man => return None,
+        };
+        (!output.dry_run && !output.force).then_some(&output.output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::any::TypeId;
+
+    use std::path::PathBuf;
+
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Who adds an option that names a path adds it to the tests of what is read and what is written.
+    #[test]
+    fn every_option_that_names_a_path_is_known() {
+        let mut found = Vec::new();
+        for verb in Cli::command().get_subcommands() {
+            for option in verb.get_arguments() {
+                let parsed = option.get_value_parser().type_id();
+                if parsed == TypeId::of::<PathBuf>() || parsed == TypeId::of::<(PathBuf, f64)>() {
+                    found.push(format!("{} {}", verb.get_name(), option.get_id()));
+                }
+            }
+        }
+        insta::assert_snapshot!(found.join("\n"), @"
+        merge base
+        merge adapters
+        merge output
+        merge imatrix
+        inspect paths
+        inspect html
+        inspect base
+        convert source
+        convert output
+        convert base
+        quantize model
+        quantize output
+        quantize imatrix
+        reduce adapter
+        reduce output
+        reduce base
+        combine adapters
+        combine output
+        combine base
+        extract base
+        extract tuned
+        extract output
+        verify merged
+        verify base
+        verify adapters
+        diff a
+        diff b
+        diff base
+        ");
+    }
+}

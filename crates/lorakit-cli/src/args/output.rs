@@ -1,0 +1,48 @@
+//! What commands that write have in common.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+
+use super::formats::{self, Format};
+use super::values::DtypeChoice;
+
+/// Options of every command that writes.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Where to write: a folder, or a file that ends in `.gguf` or `.safetensors`
+    #[arg(short, long, value_name = "OUT", value_parser = output_path())]
+    pub(crate) output: PathBuf,
+    /// Print the plan - files, tensors, size, memory - and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Replace an existing output once the new one is complete
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Also refuse NaN and infinity in tensors that are only copied; adapters are always checked
+    #[arg(long)]
+    pub(crate) check_finite: bool,
+}
+
+/// What adapters are written as.
+#[derive(Debug, Args)]
+pub(crate) struct WrittenAs {
+    /// Format of the output [default: the input's format, or peft]
+    #[arg(long, value_name = "FORMAT", value_parser = formats::of_adapters())]
+    pub(crate) to: Option<Format>,
+    /// The base model, if the format needs it: a folder or file
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
+    /// Dtype of the factors
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
+    pub(crate) dtype: DtypeChoice,
+}
+
+/// The path of an output. What is written is a folder, or is complete before it gets its name: no stream.
+pub(super) fn output_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err("output goes to a file or folder, not to standard output"),
+        false => Ok(path),
+    })
+}

@@ -1,0 +1,122 @@
+//! `lorakit quantize`, and how types are chosen wherever something is quantised.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lorakit::ops::quantize::QuantType;
+use lorakit_quant::mix::{FileType, TypeOverride, Unwritten, writable};
+use lorakit_tensor::DType;
+
+use super::output::output_path;
+use crate::units;
+
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "lorakit quantize [OPTIONS] --type <TYPE> --output <OUT> <MODEL>
+       lorakit quantize --list",
+    after_help = "Examples:
+  lorakit quantize --list
+  lorakit quantize model/ -o model.gguf --type Q4_K_M
+  lorakit quantize model.gguf -o small.gguf --type IQ4_XS --imatrix imatrix.gguf
+  lorakit quantize model/ -o model-nf4/ --type nf4 --double-quant
+  lorakit quantize model/ -o model.gguf --type Q4_K_M --tensor-type 'ffn_down=Q8_0' --dry-run"
+)]
+pub(crate) struct Quantize {
+    /// The model: a Hugging Face folder, or a GGUF file
+    #[arg(required_unless_present = "list")]
+    pub(crate) model: Option<PathBuf>,
+    /// Where to write: a file for GGUF types, a folder for the others
+    #[arg(short, long, value_name = "OUT", value_parser = output_path(), required_unless_present = "list")]
+    pub(crate) output: Option<PathBuf>,
+    /// The type: see `--list`
+    #[arg(long = "type", value_name = "TYPE", value_parser = quant_type, required_unless_present = "list")]
+    pub(crate) kind: Option<QuantType>,
+    /// List the types and their bits per weight
+    #[arg(long, conflicts_with_all = ["model", "output", "kind"])]
+    pub(crate) list: bool,
+    /// Print the plan - every tensor, its type and why, the size - and write nothing
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Replace an existing output once the new one is complete
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Also refuse NaN and infinity in tensors that are only copied
+    #[arg(long)]
+    pub(crate) check_finite: bool,
+    /// Accept a model that is already quantised
+    #[arg(long)]
+    pub(crate) requantize: bool,
+    /// Maximum size of a shard
+    #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
+    pub(crate) max_shard_size: u64,
+    #[command(flatten)]
+    pub(crate) mixing: Mixing,
+}
+
+/// How types are chosen, wherever something is quantised.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of quantisation")]
+pub(crate) struct Mixing {
+    /// GGUF: importance matrix, a file made by llama.cpp's `llama-imatrix`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// GGUF: type for tensors whose name matches; the first match counts
+    #[arg(long, value_name = "REGEX=TYPE", value_parser = type_override)]
+    pub(crate) tensor_type: Vec<TypeOverride>,
+    /// GGUF: type of the output matrix
+    #[arg(long, value_name = "TYPE", value_parser = gguf_type)]
+    pub(crate) output_tensor_type: Option<DType>,
+    /// GGUF: type of the token embedding
+    #[arg(long, value_name = "TYPE", value_parser = gguf_type)]
+    pub(crate) token_embedding_type: Option<DType>,
+    /// GGUF: one type for all tensors, without the rules of the mix
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// GGUF: refuse tensors whose rows do not divide into blocks, instead of using another type
+    #[arg(long)]
+    pub(crate) no_fallback: bool,
+    /// GGUF: name of the pre-tokenizer, if it cannot be identified
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre: Option<String>,
+    /// nf4, fp4: quantise the scales too
+    #[arg(long)]
+    pub(crate) double_quant: bool,
+    /// nf4, fp4: number of values that share a scale; transformers loads only 64
+    #[arg(long, value_name = "N", default_value = "64", value_parser = block_size)]
+    pub(crate) block_size: usize,
+}
+
+pub(super) fn quant_type(text: &str) -> Result<QuantType, String> {
+    QuantType::from_name(text).ok_or_else(|| {
+        if let Some(known) = Unwritten::from_name(text) {
+            let [first, second] = known.nearest();
+            return format!(
+                "it can be read, but not written yet; the nearest writable types are {first} and {second}"
+            );
+        }
+        if let Ok(dtype) = writable(text) {
+            return format!("no mix of it exists; single tensors can have it: `--tensor-type REGEX={dtype}`");
+        }
+        let packed = QuantType::PACKED.iter().map(|packed| packed.name);
+        let names: Vec<&str> = FileType::ALL.iter().map(|mix| mix.name()).chain(packed).collect();
+        let close = |name: &&&str| strsim::jaro_winkler(&name.to_lowercase(), &text.to_lowercase());
+        let nearest = names.iter().max_by(|a, b| close(a).total_cmp(&close(b)));
+        let nearest = nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
+        format!("unknown type{nearest} `lorakit quantize --list` shows all types")
+    })
+}
+
+pub(super) fn gguf_type(text: &str) -> Result<DType, String> {
+    writable(text).map_err(|e| e.to_string())
+}
+
+pub(super) fn type_override(text: &str) -> Result<TypeOverride, String> {
+    TypeOverride::parse(text).map_err(|e| e.to_string())
+}
+
+pub(super) fn block_size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n @ (32 | 64 | 128 | 256 | 512 | 1024 | 2048 | 4096)) => Ok(n),
+        _ => Err("must be a power of two from 32 to 4096".into()),
+    }
+}
