@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::Scaling;
 use super::pattern::Patterns;
-use crate::{Error, ErrorKind, Result};
+use super::{Problem, Scaling};
+use crate::{Error, Result};
 
 /// What `adapter_config.json` says, typed. Fields without meaning for a finished adapter are not here.
 #[derive(Debug, Clone, Default)]
@@ -65,10 +65,10 @@ impl AdapterConfig {
     /// What an `adapter_config.json` says.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] for a value of the wrong type or out of range.
+    /// `ErrorKind::Config` for a value of the wrong type or out of range.
     pub(crate) fn from_json(json: &Value) -> Result<Self> {
         let Some(raw) = json.as_object() else {
-            return Err(Error::new(ErrorKind::Config, "is not a JSON object"));
+            return Err(Problem::NotAnObject.into());
         };
         let fields = Fields(json);
         let r = fields.number("r")?;
@@ -145,7 +145,7 @@ pub fn is_local_path(name: &str) -> bool {
 struct Fields<'a>(&'a Value);
 
 impl Fields<'_> {
-    fn text(&self, name: &str) -> Result<Option<String>> {
+    fn text(&self, name: &'static str) -> Result<Option<String>> {
         match &self.0[name] {
             Value::Null => Ok(None),
             Value::String(s) => Ok(Some(s.clone())),
@@ -153,7 +153,7 @@ impl Fields<'_> {
         }
     }
 
-    fn flag(&self, name: &str) -> Result<bool> {
+    fn flag(&self, name: &'static str) -> Result<bool> {
         match &self.0[name] {
             Value::Null => Ok(false),
             Value::Bool(b) => Ok(*b),
@@ -161,7 +161,7 @@ impl Fields<'_> {
         }
     }
 
-    fn number(&self, name: &str) -> Result<Option<f64>> {
+    fn number(&self, name: &'static str) -> Result<Option<f64>> {
         match &self.0[name] {
             Value::Null => Ok(None),
             Value::Number(n) if n.as_f64().is_some_and(f64::is_finite) => Ok(n.as_f64()),
@@ -170,7 +170,7 @@ impl Fields<'_> {
     }
 
     /// A list of strings, or one string as a list of one.
-    fn list(&self, name: &str) -> Result<Vec<String>> {
+    fn list(&self, name: &'static str) -> Result<Vec<String>> {
         let text =
             |v: &Value| v.as_str().map(str::to_string).ok_or_else(|| wrong(name, "a list of names", v));
         match &self.0[name] {
@@ -181,7 +181,7 @@ impl Fields<'_> {
         }
     }
 
-    fn numbers(&self, name: &str) -> Result<Vec<(String, f64)>> {
+    fn numbers(&self, name: &'static str) -> Result<Vec<(String, f64)>> {
         match &self.0[name] {
             Value::Null => Ok(Vec::new()),
             Value::Object(map) => map
@@ -211,8 +211,8 @@ impl Fields<'_> {
     }
 }
 
-fn wrong(name: &str, needed: &str, found: &Value) -> Error {
-    Error::new(ErrorKind::Config, format!("`{name}` is {}, and must be {needed}", shorten(found)))
+fn wrong(name: &'static str, needed: &'static str, found: &Value) -> Error {
+    Problem::Field { name, found: shorten(found), needed }.into()
 }
 
 fn shorten(value: &Value) -> String {

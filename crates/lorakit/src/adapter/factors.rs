@@ -3,9 +3,9 @@
 use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2};
 
-use super::{Module, Scaling};
+use super::{Module, Problem, Scaling};
 use crate::tensor::Shelf;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// `scale * b * a`, loaded.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ impl Factors {
     /// The factors of `module`.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] for NaN and infinity; if they cannot be read.
+    /// `ErrorKind::NonFinite` for NaN and infinity; if they cannot be read.
     pub(crate) fn load(module: &Module) -> Result<Self> {
         let scale = module.scale(module.rank());
         Ok(Factors { scale, b: matrix(&module.b)?, a: matrix(&module.a)? })
@@ -43,12 +43,12 @@ pub(crate) fn matrix(tensor: &TensorRef) -> Result<Array2<f64>> {
     let values = tensor.finite_values()?;
     let values: Vec<f64> = values.into_iter().map(f64::from).collect();
     Array2::from_shape_vec((rows, cols), values)
-        .map_err(|_| Error::corrupt("is no matrix").tensor(&tensor.info().name).at(tensor.path()))
+        .map_err(|_| Error::from(Problem::NotAMatrix).tensor(&tensor.info().name).at(tensor.path()))
 }
 
 /// The error of a decomposition, with the module it is about.
 pub(crate) fn of_linalg(error: &lorakit_linalg::Error, path: &str) -> Error {
-    Error::new(ErrorKind::NonFinite, error.to_string()).tensor(path)
+    Error::from(Problem::Decomposition { message: error.to_string() }).tensor(path)
 }
 
 impl Module {
@@ -56,7 +56,7 @@ impl Module {
     /// is as it was.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a dtype that single values cannot be encoded to.
+    /// `ErrorKind::Unsupported` for a dtype that single values cannot be encoded to.
     pub(crate) fn with_factors(
         &self,
         scale: f64,

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use lorakit_tensor::{Checkpoint, Format as Container, Reader};
 use serde_json::Value;
 
-use crate::{Error, ErrorKind, Result, TensorRef};
+use super::Problem;
+use crate::{Error, Result, TensorRef};
 
 /// The configuration beside the tensors: PEFT's, MLX's, torchtune's.
 pub(crate) const CONFIG: &str = "adapter_config.json";
@@ -42,7 +43,7 @@ impl Files {
     /// Opens a folder, or a tensor file with what lies beside it.
     ///
     /// # Errors
-    /// [`ErrorKind::NoAdapter`], or [`ErrorKind::WrongRole`] for a model; whatever reading turns up.
+    /// `ErrorKind::NoAdapter`, or `ErrorKind::WrongRole` for a model; whatever reading turns up.
     pub(crate) fn open(path: &Path, reader: &Reader) -> Result<Self> {
         reader.name(path);
         std::fs::metadata(path).map_err(|e| lorakit_tensor::Error::io("open", path, e))?;
@@ -118,32 +119,22 @@ fn tensors_in(folder: &Path, configured: bool) -> Result<PathBuf> {
     found.sort();
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] if configured => {
-            let message = "has no `adapter_model.safetensors` and no `adapter_model.bin`";
-            Err(Error::new(ErrorKind::NoAdapter, message).at(folder))
-        }
+        [] if configured => Err(Error::from(Problem::NoTensors).at(folder)),
         [] => Err(no_config(folder, folder)),
         many => {
             let names = many.iter().map(|path| format!("`{}` is one", path.display())).collect();
-            let message = format!("holds {} tensor files, and no name says which is the adapter", many.len());
-            Err(Error::new(ErrorKind::NoAdapter, message).at(folder).details(names))
+            Err(Error::from(Problem::ManyTensorFiles { count: many.len() }).at(folder).details(names))
         }
     }
 }
 
 fn no_config(path: &Path, folder: &Path) -> Error {
     if folder.join("config.json").is_file() {
-        let message =
-            format!("is a full model (it has `config.json` and no `{CONFIG}`), and an adapter is needed");
-        return Error::new(ErrorKind::WrongRole, message).at(path);
+        return Error::from(Problem::FullModel).at(path);
     }
     let nested = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
     let mut nested: Vec<PathBuf> = nested.filter(|p| p.join(CONFIG).is_file()).collect();
     nested.sort();
-    let mut error =
-        Error::new(ErrorKind::NoAdapter, format!("holds no adapter: `{CONFIG}` is missing")).at(path);
-    if let Some(first) = nested.first() {
-        error = error.details(vec![format!("`{}` is one", first.display())]);
-    }
-    error
+    let inner = nested.first().map(|first| format!("`{}` is one", first.display()));
+    Error::from(Problem::NoConfiguration).at(path).details(inner.into_iter().collect())
 }

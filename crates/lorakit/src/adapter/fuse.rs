@@ -5,9 +5,9 @@
 //! split from one module), it is kept once. Splitting takes the diagonal blocks back if `B` has them, which keeps
 //! the rank of the parts; else each part has a copy of `A` and its rows of `B`. Both change no delta.
 
-use super::{Module, Scaling};
+use super::{Module, Problem, Scaling};
 use crate::tensor::Factor;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// One part of a fused module.
 #[derive(Debug, Clone)]
@@ -22,22 +22,22 @@ pub(crate) struct FusePart<'a> {
 /// multiplied into `B`, which is F32 then.
 ///
 /// # Errors
-/// [`ErrorKind::Inexpressible`] if some parts have DoRA magnitudes or replaced weights and others do not, or none is
-/// adapted; [`ErrorKind::Shape`] if a part has other rows or inputs; what [`TensorRef::assembled`] refuses.
+/// `ErrorKind::Inexpressible` if some parts have DoRA magnitudes or replaced weights and others do not, or none is
+/// adapted; `ErrorKind::Shape` if a part has other rows or inputs; what [`TensorRef::assembled`] refuses.
 pub(crate) fn fuse(path: &str, parts: &[FusePart<'_>]) -> Result<Module> {
     let present: Vec<&Module> = parts.iter().filter_map(|part| part.module).collect();
-    let refuse = |message: String| Error::new(ErrorKind::Inexpressible, message).tensor(path);
-    let first = *present.first().ok_or_else(|| refuse("has no adapted part".into()))?;
+    let refuse = |problem: Problem| Error::from(problem).tensor(path);
+    let first = *present.first().ok_or_else(|| refuse(Problem::NoPart))?;
     if let Some(module) = present.iter().find(|module| module.base_weight.is_some()) {
-        return Err(refuse(format!("would hold `{}`, which replaces the base's weight", module.path)));
+        return Err(refuse(Problem::ReplacedPart { part: module.path.clone() }));
     }
     let inputs = first.a.info().rows_cols().1;
     for part in parts {
         let Some(module) = part.module else { continue };
         let (rows, cols) = (module.b.info().rows_cols().0, module.a.info().rows_cols().1);
         if (rows, cols) != (part.rows, inputs) {
-            let message = format!("changes {rows} x {cols} values, needed are {} x {inputs}", part.rows);
-            return Err(Error::new(ErrorKind::Shape, message).tensor(&module.path));
+            let problem = Problem::PartSize { rows, cols, needed_rows: part.rows, needed_cols: inputs };
+            return Err(Error::from(problem).tensor(&module.path));
         }
     }
     let total: usize = parts.iter().map(|part| part.rows).sum();
@@ -100,8 +100,7 @@ fn joined(
         row += part.rows;
     }
     if all && !pieces.is_empty() && pieces.len() < parts.len() {
-        let message = "has magnitudes of DoRA for some of its parts only";
-        return Err(Error::new(ErrorKind::Inexpressible, message).tensor(path));
+        return Err(Error::from(Problem::PartialDora).tensor(path));
     }
     (!pieces.is_empty()).then(|| TensorRef::assembled(pieces, 1, vec![total])).transpose()
 }
@@ -110,8 +109,7 @@ fn joined(
 fn vector(tensor: &TensorRef, rows: usize) -> Result<Factor> {
     let info = tensor.info();
     if info.elements() != rows as u64 {
-        let message = format!("holds {} values, needed are {rows}", info.elements());
-        return Err(Error::new(ErrorKind::Shape, message).tensor(&info.name));
+        return Err(Error::from(Problem::VectorSize { values: info.elements(), rows }).tensor(&info.name));
     }
     Ok(Factor::matrix(tensor.clone(), rows, 1))
 }
@@ -119,19 +117,18 @@ fn vector(tensor: &TensorRef, rows: usize) -> Result<Factor> {
 /// The modules that do what `module` does, one for each of `parts`: its path and its number of rows.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`] if the rows are not as many as those of `B`; [`ErrorKind::Inexpressible`] for a weight that
+/// `ErrorKind::Shape` if the rows are not as many as those of `B`; `ErrorKind::Inexpressible` for a weight that
 /// replaces the base's; if `B` cannot be read.
 pub(crate) fn split(module: &Module, parts: &[(String, usize)]) -> Result<Vec<Module>> {
     let (rows, rank) = module.b.info().rows_cols();
     let inputs = module.a.info().rows_cols().1;
     let needed: usize = parts.iter().map(|(_, rows)| rows).sum();
     if needed != rows {
-        let message = format!("changes {rows} rows, and its {} parts have {needed}", parts.len());
-        return Err(Error::new(ErrorKind::Shape, message).tensor(&module.path));
+        let problem = Problem::SplitRows { rows, parts: parts.len(), needed };
+        return Err(Error::from(problem).tensor(&module.path));
     }
     if module.base_weight.is_some() {
-        let message = "replaces the base's weight, which would have to be split";
-        return Err(Error::new(ErrorKind::Inexpressible, message).tensor(&module.path));
+        return Err(Error::from(Problem::SplitWeight).tensor(&module.path));
     }
     let counts: Vec<usize> = parts.iter().map(|(_, rows)| *rows).collect();
     let each = match is_block_diagonal(&module.b.values()?, rank, &counts) {
@@ -183,6 +180,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ErrorKind;
     use crate::adapter::ModuleKind;
     use crate::tensor::tests::tensor;
 

@@ -5,8 +5,9 @@
 //! (Hyeon-Woo et al. 2021, by the Khatri-Rao identity). A Kronecker product of the two is the LoRA of the Kronecker
 //! products of their factors. Definitions are those of LyCORIS (`lycoris/functional`), as `forward` uses them.
 
+use super::Problem;
 use crate::tensor::Inputs;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Result, TensorRef};
 
 /// A matrix that is one of the inputs, or made from them.
 #[derive(Debug, Clone, Copy)]
@@ -144,7 +145,7 @@ impl Product {
     /// the kernel `kernel`, if there is one, as its last dimensions.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] for sizes that no number holds; as [`TensorRef::computed`].
+    /// `ErrorKind::Shape` for sizes that no number holds; as [`TensorRef::computed`].
     pub(crate) fn factors(
         self,
         first: Pair,
@@ -158,7 +159,7 @@ impl Product {
             sides.iter().try_fold(rank, |product, side| product.checked_mul(*side))
         };
         if checked(first, second).is_none() {
-            return Err(Error::new(ErrorKind::Shape, "stands for matrices that are too large to count"));
+            return Err(Problem::Uncountable.into());
         }
         let (rows, cols) = self.rows_cols(first, second);
         let (inner, rank) = (second.rank(), first.rank() * second.rank());

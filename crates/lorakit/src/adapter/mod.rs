@@ -12,6 +12,7 @@ pub(crate) mod fuse;
 mod key;
 mod lycoris;
 mod pattern;
+mod problem;
 mod twins;
 mod uniform;
 
@@ -26,9 +27,10 @@ pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
 pub use format::Mapped;
 pub use pattern::Patterns;
+pub(crate) use problem::Problem;
 pub(crate) use twins::repeated;
 
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity, TensorRef};
+use crate::{Base, Error, Finding, Result, Severity, TensorRef};
 
 /// The code of the finding that rows are in an order which only the base can undo.
 pub(crate) const ROW_ORDER: &str = "row-order";
@@ -191,8 +193,9 @@ impl Adapter {
     /// known of its model; some formats cannot be understood without.
     ///
     /// # Errors
-    /// [`ErrorKind::NoAdapter`] without one, [`ErrorKind::WrongRole`] for a full model, [`ErrorKind::NeedsBase`], and
-    /// whatever reading the files turns up.
+    /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) without one,
+    /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for a full model,
+    /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase), and whatever reading the files turns up.
     pub fn open(path: &Path, reader: &Reader, base: Option<&Base>) -> Result<Self> {
         format::read(&Files::open(path, reader)?, base)
     }
@@ -257,26 +260,31 @@ impl Adapter {
     /// Refuses an adapter with a fault that forbids using it.
     ///
     /// # Errors
-    /// [`ErrorKind::Damaged`] with one line for each fault; [`ErrorKind::NeedsBase`] if rows are in an order that
-    /// only the base can undo.
+    /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) with one line for each fault;
+    /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) if rows are in an order that only the base can undo.
     pub fn check(&self) -> Result<()> {
         let faults: Vec<&Finding> = self.findings.iter().filter(|f| f.severity == Severity::Error).collect();
         let Some(first) = faults.first() else {
             return match self.findings.iter().find(|f| f.code == ROW_ORDER) {
-                Some(order) => Err(Error::new(ErrorKind::NeedsBase, order.message.clone()).at(&self.path)),
+                Some(order) => {
+                    Err(Error::from(Problem::RowOrder { message: order.message.clone() }).at(&self.path))
+                }
                 None => Ok(()),
             };
         };
-        let kind = match first.code {
-            "foreign-method" => ErrorKind::Unmergeable,
-            _ => ErrorKind::Damaged,
-        };
+        let foreign = first.code == "foreign-method";
         if let [only] = faults.as_slice() {
-            return Err(Error::new(kind, only.message.clone()).tensor(&only.subject).at(self.source.path()));
+            let message = only.message.clone();
+            let problem = if foreign { Problem::Foreign { message } } else { Problem::Fault { message } };
+            return Err(Error::from(problem).tensor(&only.subject).at(self.source.path()));
         }
-        let message = format!("{} of its {} tensors are faulty", faults.len(), self.tensors().len());
+        let (count, tensors) = (faults.len(), self.tensors().len());
+        let problem = match foreign {
+            true => Problem::ForeignFaults { count, tensors },
+            false => Problem::Faults { count, tensors },
+        };
         let lines = faults.iter().map(ToString::to_string).collect();
-        Err(Error::new(kind, message).at(self.source.path()).details(lines))
+        Err(Error::from(problem).at(self.source.path()).details(lines))
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use fancy_regex::Regex;
 
-use crate::{Error, ErrorKind, Result};
+use super::Problem;
+use crate::Result;
 
 /// An ordered list of patterns with a number each.
 #[derive(Debug, Clone, Default)]
@@ -25,11 +26,9 @@ impl PartialEq for Patterns {
 }
 
 impl Patterns {
-    pub(super) fn new(field: &str, pairs: &[(String, f64)]) -> Result<Self> {
-        let keys = Keys::new(pairs.iter().map(|(key, _)| key.as_str()), Rule::Current).map_err(|key| {
-            let message = format!("`{field}` has the key `{key}`, which is not a regular expression");
-            Error::new(ErrorKind::Config, message)
-        })?;
+    pub(super) fn new(field: &'static str, pairs: &[(String, f64)]) -> Result<Self> {
+        let keys = Keys::new(pairs.iter().map(|(key, _)| key.as_str()), Rule::Current)
+            .map_err(|key| Problem::Pattern { field, key })?;
         Ok(Patterns { entries: pairs.to_vec(), keys })
     }
 

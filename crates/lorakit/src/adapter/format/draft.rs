@@ -5,9 +5,10 @@ use std::path::Path;
 
 use lorakit_tensor::DType;
 
+use super::Problem;
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::plan::{Compute, Container, OutputTensor, Recipe, SideFile, Target};
-use crate::{Base, Error, ErrorKind, Result, TensorRef};
+use crate::{Base, Error, Result, TensorRef};
 
 /// What a writer is told.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,8 +66,8 @@ impl Can {
     /// Refuses what `format` has no place for.
     ///
     /// # Errors
-    /// [`ErrorKind::Inexpressible`] with one line for each part.
-    pub(crate) fn hold(self, adapter: &Adapter, format: &str) -> Result<()> {
+    /// `ErrorKind::Inexpressible` with one line for each part.
+    pub(crate) fn hold(self, adapter: &Adapter, format: &'static str) -> Result<()> {
         let mut lines: Vec<String> = Vec::new();
         for module in &adapter.modules {
             let kernel = module.a.info().shape.iter().skip(2).any(|&d| d != 1);
@@ -89,16 +90,17 @@ impl Can {
                 adapter.token_rows.iter().map(|t| format!("{}  {} token rows", t.path, t.rows.len())),
             );
         }
-        if lines.is_empty() {
-            return Ok(());
-        }
-        let message = format!("holds {}, for which {format} has no place", parts(lines.len()));
-        Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path).details(lines))
+        let has = |lost: fn(&Module) -> bool| adapter.modules.iter().any(lost);
+        let weights = !self.saved && has(|module| module.base_weight.is_some());
+        let magnitudes = !self.dora && has(|module| module.magnitude.is_some());
+        let problem = match (lines.len(), weights, magnitudes) {
+            (0, ..) => return Ok(()),
+            (count, true, _) => Problem::PlacelessWeights { count, format },
+            (count, _, true) => Problem::PlacelessMagnitudes { count, format },
+            (count, ..) => Problem::Placeless { count, format },
+        };
+        Err(Error::from(problem).at(&adapter.path).details(lines))
     }
-}
-
-fn parts(n: usize) -> String {
-    if n == 1 { "a part".into() } else { format!("{n} parts") }
 }
 
 /// A factor times a number.
@@ -137,21 +139,19 @@ impl Draft {
     /// Where the files go, given the path the user named.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a file name where a folder is written, and the other way round.
+    /// `ErrorKind::Usage` for a file name where a folder is written, and the other way round.
     pub(crate) fn target(&self, path: &Path) -> Result<Target> {
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-        let needed = match (&self.stem, &self.container) {
+        let (needed, otherwise) = match (&self.stem, &self.container) {
             (Some(_), _) if matches!(extension, "safetensors" | "gguf" | "bin" | "pt") => {
-                let message = format!("names a `.{extension}` file, and this format is a folder");
-                return Err(Error::new(ErrorKind::Usage, message).at(path));
+                return Err(Error::from(Problem::FolderNeeded { extension: extension.into() }).at(path));
             }
             (Some(_), _) => return Ok(Target::Folder(path.to_path_buf())),
-            (None, Container::Gguf(_)) => "gguf",
-            (None, Container::Safetensors { .. }) => "safetensors",
+            (None, Container::Gguf(_)) => ("gguf", Problem::GgufNeeded),
+            (None, Container::Safetensors { .. }) => ("safetensors", Problem::SafetensorsNeeded),
         };
         if extension != needed || path.is_dir() {
-            let message = format!("is no name of a file that ends in `.{needed}`, which this format is");
-            return Err(Error::new(ErrorKind::Usage, message).at(path));
+            return Err(Error::from(otherwise).at(path));
         }
         Ok(Target::File(path.to_path_buf()))
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::Problem;
 use super::assemble::assemble;
 use super::spelling::Parts;
 use crate::adapter::fuse::{FusePart, fuse, split};
@@ -28,7 +29,7 @@ pub(super) fn add_layers(
         return Ok(());
     }
     let model = diffusion::model_of(&names, spelling, version)
-        .map_err(|(nearest, lacking)| unknown(nearest, &names, &lacking).at(files.source.path()))?;
+        .map_err(|(nearest, lacking)| unknown(nearest, spelling, &names, &lacking).at(files.source.path()))?;
     for (name, parts) in modules {
         let Some(found) = model.find(name, spelling) else { continue };
         let kernel = found.layer.paths.first().and_then(|path| model.kernel(path));
@@ -94,8 +95,7 @@ pub(super) fn joined(layer: &Layer, parts: &[Option<&Module>], name: &str) -> Re
 fn swap_halves(module: &Module) -> Result<Module> {
     let rows = module.b.info().rows_cols().0;
     if !rows.is_multiple_of(2) {
-        let message = format!("has {rows} output rows, which have no halves");
-        return Err(Error::new(ErrorKind::Shape, message));
+        return Err(Problem::NoHalves { rows }.into());
     }
     let swap = |tensor: &TensorRef| -> Result<TensorRef> {
         let cols = tensor.info().elements() as usize / rows.max(1);
@@ -111,18 +111,21 @@ fn swap_halves(module: &Module) -> Result<Module> {
     })
 }
 
-/// The error for names that no model has, with the ones that the nearest model lacks.
-pub(super) fn unknown(nearest: &DiffusionModel, names: &[&str], lacking: &[&str]) -> Error {
-    let known: Vec<&str> = diffusion::models().iter().map(|model| model.title.as_str()).collect();
-    let message = match lacking.len() == names.len() {
-        true => format!("holds modules of none of the models that are known: {}", known.join(", ")),
-        false => format!(
-            "holds modules that are no layers of {}, the model that {} of {} modules belong to",
-            nearest.title,
-            names.len() - lacking.len(),
-            names.len()
-        ),
+/// The error for names that no model has, with the ones that the nearest model lacks. Names that are spelled as in
+/// diffusers are an adapter's that is to be written with kohya's.
+pub(super) fn unknown(
+    nearest: &'static DiffusionModel,
+    spelling: Spelling,
+    names: &[&str],
+    lacking: &[&str],
+) -> Error {
+    let known = || diffusion::models().iter().map(|model| model.title.as_str()).collect();
+    let (model, found, modules) = (nearest.title.as_str(), names.len() - lacking.len(), names.len());
+    let problem = match (found, spelling) {
+        (0, Spelling::Diffusers) => Problem::UnnamedModel { known: known() },
+        (0, _) => Problem::UnknownModel { known: known() },
+        (_, Spelling::Diffusers) => Problem::UnnamedLayers { model, found, modules },
+        _ => Problem::UnknownLayers { model, found, modules },
     };
-    let lines = lacking.iter().map(|name| name.escape_debug().to_string()).collect();
-    Error::new(ErrorKind::Unsupported, message).details(lines)
+    Error::from(problem).details(lacking.iter().map(|name| name.escape_debug().to_string()).collect())
 }

@@ -11,19 +11,20 @@
 mod assemble;
 mod diffusers;
 mod draft;
-mod gguf;
+pub(crate) mod gguf;
 mod halves;
 mod kohya;
 mod layers;
 mod lycoris;
-mod mlx;
-mod nemo;
+pub(crate) mod mlx;
+pub(crate) mod nemo;
 mod peft;
+mod problem;
 mod spelling;
 #[cfg(test)]
 mod testing;
 mod tinker;
-mod torchtune;
+pub(crate) mod torchtune;
 mod xlabs;
 
 use std::fmt;
@@ -32,10 +33,11 @@ use lorakit_tensor::TensorSource;
 
 pub use draft::Mapped;
 pub(crate) use draft::{Can, Draft, DraftOptions, Scaled, most_common, ranks};
+pub(crate) use problem::Problem;
 
 use super::{Adapter, Base, Files};
 use crate::plan::DataDigest;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// One file format of adapters.
 pub(crate) trait AdapterFormat: Sync {
@@ -51,7 +53,7 @@ pub(crate) trait AdapterFormat: Sync {
     /// The adapter in `files`. `base` is what is known of the model it belongs to.
     ///
     /// # Errors
-    /// [`ErrorKind::NeedsBase`] if the files alone do not say what they mean; [`ErrorKind::Damaged`] and others for
+    /// `ErrorKind::NeedsBase` if the files alone do not say what they mean; `ErrorKind::Damaged` and others for
     /// files that contradict themselves. Faults of single tensors are findings of the adapter.
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter>;
 
@@ -69,8 +71,8 @@ pub(crate) trait AdapterFormat: Sync {
     /// `adapter` as files of this format.
     ///
     /// # Errors
-    /// [`ErrorKind::Inexpressible`] for what the format cannot hold; [`ErrorKind::NeedsBase`];
-    /// [`ErrorKind::Unsupported`] if it is only read.
+    /// `ErrorKind::Inexpressible` for what the format cannot hold; `ErrorKind::NeedsBase`;
+    /// `ErrorKind::Unsupported` if it is only read.
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
 
     /// Digests of the written data that the header of `draft` has places for.
@@ -109,21 +111,20 @@ pub(crate) fn by_name(name: &str) -> Option<&'static dyn AdapterFormat> {
 /// The format of `files`, if they are an adapter's.
 ///
 /// # Errors
-/// [`ErrorKind::Damaged`] if tensors of one file are spelled as in different formats.
+/// `ErrorKind::Damaged` if tensors of one file are spelled as in different formats.
 pub(crate) fn detect(files: &Files) -> Result<Option<&'static dyn AdapterFormat>> {
     let mut found: Option<(&'static dyn AdapterFormat, &str)> = None;
     for info in files.source.tensors() {
         let marking = FORMATS.iter().copied().find(|format| format.marks(&info.name, files));
         match (marking, found) {
             (Some(format), Some((first, name))) if first.name() != format.name() => {
-                let message = format!(
-                    "mixes formats: `{}` is spelled as in {} files, `{}` as in {} files",
-                    name.escape_debug(),
-                    first.name(),
-                    info.name.escape_debug(),
-                    format.name()
-                );
-                return Err(Error::new(ErrorKind::Damaged, message).at(files.source.path()));
+                let problem = Problem::MixedFormats {
+                    name: name.escape_debug().to_string(),
+                    format: first.name(),
+                    other_name: info.name.escape_debug().to_string(),
+                    other_format: format.name(),
+                };
+                return Err(Error::from(problem).at(files.source.path()));
             }
             (Some(format), None) => found = Some((format, &info.name)),
             _ => {}

@@ -10,10 +10,10 @@ use lorakit_tensor::TensorSource;
 
 use super::layers::add_layers;
 use super::spelling::{Part, Parts};
-use super::{AdapterFormat, Draft, DraftOptions};
+use super::{AdapterFormat, Draft, DraftOptions, Problem};
 use crate::adapter::{Adapter, Files};
 use crate::arch::diffusion::Spelling;
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+use crate::{Base, Finding, Result, Severity};
 
 /// XLabs' format.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl AdapterFormat for Xlabs {
     }
 
     fn write(&self, _: &Adapter, _: &DraftOptions<'_>) -> Result<Draft> {
-        Err(Error::new(ErrorKind::Unsupported, "is a format that is only read"))
+        Err(Problem::XlabsOnlyRead.into())
     }
 }
 

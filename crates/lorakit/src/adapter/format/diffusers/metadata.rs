@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::component;
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, Scaling};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
-use super::super::{most_common, ranks};
+use super::super::{Problem, most_common, ranks};
 
 /// The header's entry.
 pub(super) const KEY: &str = "lora_adapter_metadata";
@@ -21,16 +21,11 @@ impl Metadata {
     /// What the header says.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if it is no JSON object, or holds values that make no sense.
+    /// `ErrorKind::Config` if it is no JSON object, or holds values that make no sense.
     pub(super) fn of(files: &Files) -> Result<Self> {
         let place = |e: Error| e.tensor(KEY).at(files.source.path());
         let Some(text) = files.metadata().get(KEY) else { return Ok(Metadata(BTreeMap::new())) };
-        let objects = objects(text).ok_or_else(|| {
-            place(Error::new(
-                ErrorKind::Config,
-                "is no JSON object, which the header's entry of that name is",
-            ))
-        })?;
+        let objects = objects(text).ok_or_else(|| place(Problem::HeaderEntry.into()))?;
         let config =
             |(name, object)| Ok((name, AdapterConfig::from_json(&Value::Object(object)).map_err(place)?));
         objects.into_iter().map(config).collect::<Result<_>>().map(Metadata)

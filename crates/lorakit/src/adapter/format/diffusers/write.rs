@@ -1,11 +1,11 @@
 //! Writing for diffusers.
 
-use super::super::{Can, Draft, DraftOptions, Mapped, Scaled};
+use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled};
 use super::{component, metadata};
 use crate::adapter::{Adapter, Module, carried};
 use crate::arch::diffusion::{self, Spelling};
 use crate::plan::Container;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// Scales are multiplied into `B`, since most readers know of none; the metadata then say that alphas are ranks.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
@@ -58,8 +58,7 @@ fn paths(adapter: &Adapter) -> Result<Vec<String>> {
     let model = diffusion::model_of(&names, Spelling::Diffusers, None).map_err(|_| {
         let others = adapter.modules.iter().filter(|module| !named(module));
         let lines = others.map(|module| module.path.clone()).collect();
-        let message = "holds modules of which no list says that they are a diffusion pipeline's";
-        Error::new(ErrorKind::Inexpressible, message).details(lines).at(&adapter.path)
+        Error::from(Problem::NoPipeline).details(lines).at(&adapter.path)
     })?;
     let path = |name: &str| {
         let found = model.find(name, Spelling::Diffusers)?;

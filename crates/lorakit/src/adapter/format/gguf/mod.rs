@@ -13,6 +13,7 @@
 
 mod header;
 mod names;
+mod problem;
 mod read;
 mod stack;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod write;
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Files};
 use crate::{Base, Result};
+pub(crate) use problem::Problem;
 
 /// GGUF LoRA.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl AdapterFormat for Gguf {
     }
 
     fn title(&self) -> &'static str {
-        "a .gguf file for llama.cpp and Ollama; needs `--base`"
+        "a .gguf file for llama.cpp and Ollama; needs the base model"
     }
 
     fn marks(&self, name: &str, files: &Files) -> bool {

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::Problem;
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::arch::{Architecture, Heads, Match, Role};
-use crate::{Base, Error, ErrorKind, Result};
+use crate::{Base, Error, Result};
 
 /// What decides names and the order of rows.
 pub(super) struct Facts<'a> {
@@ -45,7 +46,7 @@ impl<'a> Facts<'a> {
     /// The place of every module, in the order of the adapter.
     ///
     /// # Errors
-    /// [`ErrorKind::Inexpressible`] or [`ErrorKind::Shape`], with one line for each module that has none.
+    /// `ErrorKind::Inexpressible` or `ErrorKind::Shape`, with one line for each module that has none.
     pub(super) fn place<'m>(&self, adapter: &'m Adapter) -> Result<Vec<Placed<'m>>> {
         let (mut placed, mut lost, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
         for module in &adapter.modules {
@@ -58,20 +59,12 @@ impl<'a> Facts<'a> {
                 Err(why) => lost.push(line(&why)),
             }
         }
-        let error = |kind, lines: Vec<String>, what: &str| {
-            let modules =
-                if lines.len() == 1 { "a module".into() } else { format!("{} modules", lines.len()) };
-            Error::new(kind, format!("has {modules} {what}")).at(&adapter.path).details(lines)
+        let (problem, lines) = match (lost.len(), misfits.len()) {
+            (0, 0) => return Ok(placed),
+            (0, count) => (Problem::Misfits { count }, misfits),
+            (count, _) => (Problem::Placeless { count, family: self.family.gguf() }, lost),
         };
-        match (lost.is_empty(), misfits.is_empty()) {
-            (false, _) => {
-                let what =
-                    format!("for which a GGUF adapter of the family `{}` has no place", self.family.gguf());
-                Err(error(ErrorKind::Inexpressible, lost, &what))
-            }
-            (true, false) => Err(error(ErrorKind::Shape, misfits, "of another shape than the base's tensor")),
-            (true, true) => Ok(placed),
-        }
+        Err(Error::from(problem).at(&adapter.path).details(lines))
     }
 
     /// The rule for the weight of `module`, or why llama.cpp would not use it.

@@ -4,24 +4,21 @@ use std::collections::BTreeMap;
 
 use lorakit_tensor::TensorSource;
 
-use super::HALVES;
 use super::header::{self, Header};
+use super::{HALVES, Problem};
 use crate::adapter::{Adapter, Files, Module, ModuleKind, ROW_ORDER, Scaling};
 use crate::arch::{self, Architecture, Heads, Match, Role};
 use crate::tensor::{Factor, RowOrder};
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity, TensorRef};
+use crate::{Base, Error, Finding, Result, Severity, TensorRef};
 
 pub(super) fn adapter(format: &'static str, files: &Files, base: Option<&Base>) -> Result<Adapter> {
     let path = files.source.path();
     let metadata = files.source.gguf().ok_or_else(|| files.no_adapter())?;
-    let name = header::text(metadata, header::ARCHITECTURE).ok_or_else(|| {
-        Error::new(ErrorKind::Damaged, "has no metadata key `general.architecture`").at(path)
-    })?;
+    let name = header::text(metadata, header::ARCHITECTURE)
+        .ok_or_else(|| Error::from(Problem::NoArchitecture).at(path))?;
     let family = arch::by_gguf(name).ok_or_else(|| {
-        let known: Vec<_> = arch::architectures().iter().map(Architecture::gguf).collect();
-        let name = name.escape_debug();
-        let message = format!("is for models of the family `{name}`; known are {}", known.join(", "));
-        Error::new(ErrorKind::Unsupported, message).at(path)
+        let known = arch::architectures().iter().map(Architecture::gguf).collect();
+        Error::from(Problem::Family { name: name.escape_debug().to_string(), known }).at(path)
     })?;
     let heads = base.map(|base| heads_of(base, family)).transpose().map_err(|e| match e.path() {
         Some(_) => e,
@@ -51,15 +48,10 @@ pub(super) fn adapter(format: &'static str, files: &Files, base: Option<&Base>) 
 }
 
 /// The heads of the base, which must be of the adapter's family.
-fn heads_of(base: &Base, family: &Architecture) -> Result<Heads> {
+fn heads_of(base: &Base, family: &'static Architecture) -> Result<Heads> {
     let (own, _) = base.family()?;
     if own.gguf() != family.gguf() {
-        let message = format!(
-            "is an adapter for models of the family `{}`, and the base is of the family `{}`",
-            family.gguf(),
-            own.gguf()
-        );
-        return Err(Error::new(ErrorKind::Unmatched, message));
+        return Err(Problem::BaseFamily { own: family.gguf(), base: own.gguf() }.into());
     }
     base.heads()
 }

@@ -2,11 +2,12 @@
 
 use lorakit_tensor::DType;
 
+use super::Problem;
 use super::names::{Facts, Placed};
 use crate::adapter::{Module, ModuleKind};
 use crate::plan::OutputTensor;
 use crate::tensor::{Factor, RowOrder};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 use super::super::Scaled;
 
@@ -64,8 +65,8 @@ impl<'a> Group<'a> {
         match self.members.as_slice() {
             [one] if one.found.expert.is_none() => self.single(one, facts, times[0]),
             [first, second, ..] if first.found.expert.is_none() => {
-                let message = format!("is for the same tensor as `{}`", first.module.path);
-                Err(Error::new(ErrorKind::Conflict, message).tensor(&second.module.path))
+                let problem = Problem::SameTensor { other: first.module.path.clone() };
+                Err(Error::from(problem).tensor(&second.module.path))
             }
             _ => self.stacked(facts.experts, times),
         }
@@ -76,7 +77,7 @@ impl<'a> Group<'a> {
         let (a, b) = matrices(module);
         let a = if module.kind == ModuleKind::Embedding { a.transposed() } else { a };
         let order = one.found.rule.permutation(b.rows, facts.heads);
-        let b = match order.map_err(|e| Error::from(e.tensor(&module.path)))? {
+        let b = match order.map_err(|e| Error::from(e).tensor(&module.path))? {
             Some(order) => {
                 let rows = b.rows;
                 b.gather_rows(&RowOrder::of_rows((0..rows).map(|row| order.hf_row(row))))
@@ -99,15 +100,12 @@ impl<'a> Group<'a> {
         for Placed { module, found } in &self.members {
             let (rows, cols) = sides(module);
             if (rows, cols) != (outputs, inputs) {
-                let message = format!(
-                    "changes a matrix of {rows} x {cols}, and `{}` one of {outputs} x {inputs}",
-                    first.module.path
-                );
-                return Err(Error::new(ErrorKind::Shape, message).tensor(&module.path));
+                let (first, first_rows, first_cols) = (first.module.path.clone(), outputs, inputs);
+                let problem = Problem::UnevenExperts { rows, cols, first, first_rows, first_cols };
+                return Err(Error::from(problem).tensor(&module.path));
             }
             if std::mem::replace(&mut taken[found.expert.unwrap_or(0)], true) {
-                let message = "is the second module for the same expert";
-                return Err(Error::new(ErrorKind::Conflict, message).tensor(&module.path));
+                return Err(Error::from(Problem::SameExpert).tensor(&module.path));
             }
         }
         // One number for all experts stays outside of the stack.

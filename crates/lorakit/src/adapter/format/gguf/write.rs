@@ -5,22 +5,18 @@ use std::collections::{BTreeMap, HashMap};
 use lorakit_tensor::DType;
 
 use super::super::{Can, Draft, DraftOptions, Mapped, most_common};
-use super::header;
 use super::names::Facts;
 use super::stack::Group;
+use super::{Problem, header};
 use crate::adapter::Adapter;
 use crate::plan::{Container, OutputTensor};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
     Can { embeddings: true, ..Can::default() }.hold(adapter, "a GGUF adapter")?;
     let base = options.base.ok_or_else(|| {
-        let message = match adapter.config.public_base_model() {
-            Some(id) => format!("becomes a GGUF adapter only beside the config.json of its base, `{id}`"),
-            None => "becomes a GGUF adapter only beside the config.json of its base".into(),
-        };
-        let why = "which says how llama.cpp names its tensors and orders the rows of q and k";
-        Error::new(ErrorKind::NeedsBase, format!("{message}, {why}")).at(&adapter.path)
+        let id = adapter.config.public_base_model().map(str::to_string);
+        Error::from(Problem::NoBase { id }).at(&adapter.path)
     })?;
     let facts = Facts::of(base)?;
     let groups = Group::of(facts.place(adapter)?);

@@ -7,13 +7,13 @@ use lorakit_quant::{codec, encoder};
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::super::layers::{joined, unknown};
-use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common, ranks};
+use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
 use super::{VERSION, hash};
 use crate::adapter::{Adapter, Module, carried};
 use crate::arch::diffusion::{self, DiffusionModel, Layer, Spelling};
 use crate::plan::{Container, OutputTensor, Recipe};
 use crate::tensor::Factor;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// A module for each layer of the original model, with its alpha: nothing is multiplied, except where layers that
 /// the original computes as one have different scales.
@@ -54,10 +54,7 @@ fn model_of(adapter: &Adapter) -> Result<&'static DiffusionModel> {
     let names: Vec<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
     let version = adapter.metadata.get(VERSION).map(String::as_str);
     diffusion::model_of(&names, Spelling::Diffusers, version).map_err(|(nearest, lacking)| {
-        let error = unknown(nearest, &names, &lacking);
-        let lines = error.detail_lines().to_vec();
-        let message = format!("{error}; kohya's names are made from a list of a diffusion model's layers");
-        Error::new(ErrorKind::Inexpressible, message).details(lines).at(&adapter.path)
+        unknown(nearest, Spelling::Diffusers, &names, &lacking).at(&adapter.path)
     })
 }
 
@@ -72,8 +69,7 @@ fn by_layer<'a>(model: &'static DiffusionModel, adapter: &'a Adapter) -> Result<
         let parts = || (found.layer, vec![None; found.layer.paths.len()]);
         let (_, parts) = layers.entry(&found.layer.kohya).or_insert_with(parts);
         if parts[found.part.unwrap_or(0)].replace(module).is_some() {
-            let message = "is there twice, with and without the name of its network in front";
-            return Err(Error::new(ErrorKind::Damaged, message).tensor(&module.path).at(&adapter.path));
+            return Err(Error::from(Problem::Twice).tensor(&module.path).at(&adapter.path));
         }
     }
     Ok(layers.into_values().collect())

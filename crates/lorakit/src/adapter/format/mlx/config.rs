@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::AdapterConfig;
-use crate::{Error, ErrorKind, Result};
+use super::{AdapterConfig, Problem};
+use crate::Result;
 
 /// What decides the meaning of the tensors.
 #[derive(Debug)]
@@ -23,26 +23,17 @@ pub(super) fn is_full(json: &Value) -> bool {
 
 impl Settings {
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for whole weights and unknown methods; [`ErrorKind::Config`] without a scale.
+    /// `ErrorKind::Unsupported` for whole weights and unknown methods; `ErrorKind::Config` without a scale.
     pub(super) fn from_json(json: &Value) -> Result<Self> {
         let dora = match &json["fine_tune_type"] {
             Value::Null => json["use_dora"] == true,
             Value::String(kind) if kind == "lora" => false,
             Value::String(kind) if kind == "dora" => true,
-            Value::String(kind) if kind == "full" => {
-                let message = "says `fine_tune_type: full`: the file holds whole weights of a model, which are no \
-                               low-rank adapter";
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
-            other => {
-                let message = format!("says `fine_tune_type: {other}`; known are lora, dora and full");
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
+            Value::String(kind) if kind == "full" => return Err(Problem::WholeWeights.into()),
+            other => return Err(Problem::Method { found: other.to_string() }.into()),
         };
         let parameters = &json["lora_parameters"];
-        let scale = number(parameters, "scale")?.ok_or_else(|| {
-            Error::new(ErrorKind::Config, "has no `lora_parameters.scale`, which multiplies every delta")
-        })?;
+        let scale = number(parameters, "scale")?.ok_or(Problem::NoScale)?;
         let rank = number(parameters, "rank")?;
         // Until June 2024 mlx-lm multiplied by `alpha / rank` as well; later it takes no notice of alpha. Its
         // configurations have `fine_tune_type` and `num_layers` since September 2024.
@@ -67,14 +58,11 @@ impl Settings {
     }
 }
 
-fn number(object: &Value, name: &str) -> Result<Option<f64>> {
+fn number(object: &Value, name: &'static str) -> Result<Option<f64>> {
     match &object[name] {
         Value::Null => Ok(None),
         Value::Number(number) if number.as_f64().is_some_and(f64::is_finite) => Ok(number.as_f64()),
-        other => {
-            let message = format!("`lora_parameters.{name}` is {other}, and must be a finite number");
-            Err(Error::new(ErrorKind::Config, message))
-        }
+        other => Err(Problem::Parameter { name, found: other.to_string() }.into()),
     }
 }
 

@@ -5,13 +5,15 @@
 //! Sources: mlx-lm `tuner/{lora,dora,utils}.py`.
 
 mod config;
+mod problem;
 mod write;
 
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling, carried};
 use crate::tensor::Factor;
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+use crate::{Base, Error, Finding, Result, Severity};
+pub(crate) use problem::Problem;
 
 /// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
 const CONFIG_KEY: &str = "lorakit.mlx_config";
@@ -92,11 +94,8 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Op
         adapter.findings.push(Finding::new(Severity::Error, "foreign-method", &pair.path, message));
         return Ok(());
     }
-    let base = base.ok_or_else(|| {
-        let message = "is an embedding, and the output layer changes with it if the model ties the two, which its \
-                       configuration says";
-        Error::new(ErrorKind::NeedsBase, message).tensor(&pair.path).at(&adapter.path)
-    })?;
+    let base =
+        base.ok_or_else(|| Error::from(Problem::LoneEmbedding).tensor(&pair.path).at(&adapter.path))?;
     adapter.modules.push(new(pair.path.clone(), ModuleKind::Embedding, a, b));
     if base.tied() {
         // The same delta, seen from the output: `(vocab, r) * (r, dim)`.

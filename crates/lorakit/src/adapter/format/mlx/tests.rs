@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::super::testing::{Folder, base, counted, held, json, read, tensors};
 use super::*;
+use crate::ErrorKind;
 
 const Q: &str = "model.layers.1.self_attn.q_proj";
 

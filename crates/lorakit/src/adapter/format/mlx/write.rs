@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common};
-use super::{CONFIG_KEY, EXPERT_NAMES, config};
+use super::{CONFIG_KEY, EXPERT_NAMES, Problem, config};
 use crate::adapter::{Adapter, Module, ModuleKind, carried};
 use crate::plan::{Container, Content, OutputTensor, SideFile};
 use crate::tensor::Factor;
-use crate::{Base, Error, ErrorKind, Result, TensorRef};
+use crate::{Base, Error, Result, TensorRef};
 
 /// The modules that become one pair of tensors.
 struct Group<'a> {
@@ -98,25 +98,14 @@ fn written<'a>(adapter: &'a Adapter, base: Option<&Base>) -> Result<Vec<&'a Modu
     };
     let (ends, mut modules): (Vec<&Module>, Vec<&Module>) = adapter.modules.iter().partition(is_end);
     let Some(first) = ends.first() else { return Ok(modules) };
-    let refuse = |kind, message: &str| Err(Error::new(kind, message).tensor(&first.path).at(&adapter.path));
-    let Some(base) = base else {
-        return refuse(
-            ErrorKind::NeedsBase,
-            "is an embedding or the output layer, which in MLX change together if the model ties them, as its \
-             configuration says",
-        );
-    };
+    let refuse = |problem: Problem| Error::from(problem).tensor(&first.path).at(&adapter.path);
+    let base = base.ok_or_else(|| refuse(Problem::LoneEnd))?;
     match (base.tied(), ends.as_slice()) {
         (false, _) => modules.extend(ends),
         (true, &[x, y]) if is_same_delta(x, y)? => {
             modules.push(if x.kind == ModuleKind::Embedding { x } else { y });
         }
-        (true, _) => {
-            return refuse(
-                ErrorKind::Inexpressible,
-                "changes one side of embeddings that the model ties; in MLX both would change",
-            );
-        }
+        (true, _) => return Err(refuse(Problem::OneSide)),
     }
     Ok(modules)
 }
@@ -147,13 +136,8 @@ fn is_dora(adapter: &Adapter, modules: &[&Module]) -> Result<bool> {
         module.magnitude.is_none() || module.kind != ModuleKind::Linear || renamed(&module.path).1.is_some()
     };
     let Some(other) = modules.iter().find(plain) else { return Ok(true) };
-    let message = format!(
-        "has magnitudes of DoRA in {count} of {} modules; mlx-lm has them in all, and in none that is an expert or \
-         embedding, as `{}` is or lacks one",
-        modules.len(),
-        other.path
-    );
-    Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path))
+    let problem = Problem::PartialDora { count, modules: modules.len(), other: other.path.clone() };
+    Err(Error::from(problem).at(&adapter.path))
 }
 
 /// The name in mlx-lm, and which expert of a stack the module is.
@@ -202,14 +186,13 @@ fn experts(adapter: &Adapter, groups: &[Group<'_>], base: Option<&Base>) -> Resu
         if held <= count {
             return Ok(count);
         }
-        let message = format!("belongs to expert {} of a layer; the model has {count}", held - 1);
-        return Err(Error::new(ErrorKind::Shape, message).tensor(&first.name).at(&adapter.path));
+        let problem = Problem::ExpertNumber { expert: held - 1, count };
+        return Err(Error::from(problem).tensor(&first.name).at(&adapter.path));
     }
     if stacks().all(|stack| stack.members.len() == held) {
         return Ok(held);
     }
-    let message = "has factors for some experts of a layer, and how many there are the model tells";
-    Err(Error::new(ErrorKind::NeedsBase, message).tensor(&first.name).at(&adapter.path))
+    Err(Error::from(Problem::ExpertCount).tensor(&first.name).at(&adapter.path))
 }
 
 fn single(
@@ -245,17 +228,17 @@ fn stacked(
     common: Common,
     options: &DraftOptions<'_>,
 ) -> Result<[OutputTensor; 2]> {
-    let refuse = |message: String| Error::new(ErrorKind::Shape, message).tensor(name);
-    let Some((_, first)) = members.first() else { return Err(refuse("has no experts".into())) };
+    let refuse = |problem: Problem| Error::from(problem).tensor(name);
+    let (_, first) = members.first().ok_or_else(|| refuse(Problem::NoExperts))?;
     let (inputs, outputs) = (first.a.info().rows_cols().1, first.b.info().rows_cols().0);
     let times = |module: &Module| module.scale(module.rank()) / common.scale;
     let even = members.iter().all(|(_, module)| times(module) == times(first));
     let (mut rows_of_a, mut rows_of_b) = (Vec::new(), Vec::new());
     for (expert, module) in members {
-        let expert = expert.ok_or_else(|| refuse("would be the name of more than one module".into()))?;
+        let expert = expert.ok_or_else(|| refuse(Problem::SameName))?;
         let rank = module.rank();
         if (module.a.info().rows_cols().1, module.b.info().rows_cols().0) != (inputs, outputs) {
-            return Err(refuse(format!("would stack experts of other shapes than that of `{}`", first.path)));
+            return Err(refuse(Problem::UnevenExperts { first: first.path.clone() }));
         }
         let b = if even { module.b.clone() } else { module.b.decoded(times(module))? };
         rows_of_a.push((Factor::matrix(module.a.clone(), rank, inputs), expert * common.rank, 0));
@@ -280,6 +263,5 @@ fn refuse_foreign_names(adapter: &Adapter) -> Result<()> {
     if lines.is_empty() {
         return Ok(());
     }
-    let message = "changes layers that mlx-lm calls otherwise in this family; it is known for families with `model.layers`";
-    Err(Error::new(ErrorKind::Unsupported, message).at(&adapter.path).details(lines))
+    Err(Error::from(Problem::ForeignNames).at(&adapter.path).details(lines))
 }

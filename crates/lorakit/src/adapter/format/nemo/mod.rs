@@ -4,6 +4,7 @@
 //! turn: the queries of its heads, its key, its value; and gate above up. Each part becomes a module with a copy of A.
 //! Sources: NeMo `nemo/collections/nlp/modules/common/megatron/adapters`, `megatron/attention.py`.
 
+mod problem;
 mod yaml;
 
 use super::halves::{Half, Pair, pairs};
@@ -11,7 +12,8 @@ use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling};
 use crate::arch::Heads;
 use crate::tensor::{Factor, RowOrder};
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+use crate::{Base, Error, Finding, Result, Severity};
+pub(crate) use problem::Problem;
 use yaml::Yaml;
 
 /// The configuration in the archive.
@@ -79,8 +81,7 @@ impl AdapterFormat for Nemo {
     }
 
     fn write(&self, adapter: &Adapter, _: &DraftOptions<'_>) -> Result<Draft> {
-        Err(Error::new(ErrorKind::Unsupported, "is to be in NeMo's format, which is only read")
-            .at(&adapter.path))
+        Err(Error::from(super::Problem::OnlyRead { format: "NeMo" }).at(&adapter.path))
     }
 }
 
@@ -98,14 +99,11 @@ impl Settings {
     fn new(yaml: &Yaml) -> Result<Self> {
         for name in ["tensor_model_parallel_size", "pipeline_model_parallel_size"] {
             if let Some(parts) = yaml.whole(name)?.filter(|&parts| parts > 1) {
-                let message =
-                    format!("says `{name}: {parts}`: the adapter lies in {parts} files, which are not read");
-                return Err(Error::new(ErrorKind::Unsupported, message));
+                return Err(Problem::Parallel { name, parts }.into());
             }
         }
-        let missing = "has no `peft.lora_tuning.adapter_dim`, the rank";
         let rank = yaml.number("peft.lora_tuning.adapter_dim")?.filter(|&rank| rank > 0.0);
-        let rank = rank.ok_or_else(|| Error::new(ErrorKind::Config, missing))?;
+        let rank = rank.ok_or(Problem::NoRank)?;
         let query = yaml.whole("num_attention_heads")?;
         let key_value = yaml.whole("num_query_groups")?.or(query);
         let heads = query.zip(key_value).map(|(query, key_value)| Heads { query, key_value });
@@ -141,11 +139,7 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &Settings, base: Option<&Ba
                 (Some(heads), _) => heads,
                 (None, Some(base)) => base.heads()?,
                 (None, None) => {
-                    let message = "holds q, k and v of all heads in turn, and the configuration does not say how \
-                                   many there are; the base model's does";
-                    return Err(Error::new(ErrorKind::NeedsBase, message)
-                        .tensor(&pair.path)
-                        .at(&adapter.path));
+                    return Err(Error::from(Problem::Heads).tensor(&pair.path).at(&adapter.path));
                 }
             };
             grouped(rows, heads)

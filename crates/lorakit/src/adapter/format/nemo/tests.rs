@@ -1,5 +1,6 @@
 use super::super::testing::{Folder, Given, counted, held, json, read};
 use super::*;
+use crate::ErrorKind;
 
 const LAYER: &str = "model.decoder.layers.3";
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use lorakit_tensor::Reader;
 
-use crate::{Error, ErrorKind, Result};
+use super::Problem;
+use crate::{Error, Result};
 
 /// Largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -16,15 +17,14 @@ pub(super) struct Yaml(HashMap<String, String>);
 
 impl Yaml {
     /// # Errors
-    /// [`ErrorKind::NoAdapter`] if there is no such file; [`ErrorKind::Config`] if it is too large or no text.
+    /// `ErrorKind::NoAdapter` if there is no such file; `ErrorKind::Config` if it is too large or no text.
     pub(super) fn open(path: &Path, reader: &Reader) -> Result<Self> {
         if !reader.has(path)? {
-            let message = "is missing, and says the rank and the scale";
-            return Err(Error::new(ErrorKind::NoAdapter, message).at(path));
+            return Err(Error::from(Problem::NoConfiguration).at(path));
         }
         match String::from_utf8(reader.bytes(path, MAX_BYTES)?) {
             Ok(text) => Ok(Self::parse(&text)),
-            Err(_) => Err(Error::new(ErrorKind::Config, "is not UTF-8 text").at(path)),
+            Err(_) => Err(Error::from(Problem::NotText).at(path)),
         }
     }
 
@@ -62,8 +62,8 @@ impl Yaml {
     /// The number at `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if something else is there.
-    pub(super) fn number(&self, path: &str) -> Result<Option<f64>> {
+    /// `ErrorKind::Config` if something else is there.
+    pub(super) fn number(&self, path: &'static str) -> Result<Option<f64>> {
         self.parsed(path, "a finite number", |text| {
             text.parse().ok().filter(|number: &f64| number.is_finite())
         })
@@ -73,20 +73,26 @@ impl Yaml {
     ///
     /// # Errors
     /// As [`Self::number`].
-    pub(super) fn whole(&self, path: &str) -> Result<Option<usize>> {
+    pub(super) fn whole(&self, path: &'static str) -> Result<Option<usize>> {
         self.parsed(path, "a whole number below 2^32", |text| text.parse::<u32>().ok().map(|n| n as usize))
     }
 
-    fn parsed<T>(&self, path: &str, needed: &str, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
+    fn parsed<T>(
+        &self,
+        path: &'static str,
+        needed: &'static str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Result<Option<T>> {
         let Some(text) = self.text(path) else { return Ok(None) };
-        let message = || format!("`{path}` is `{}`, and must be {needed}", text.escape_debug());
-        parse(text).map(Some).ok_or_else(|| Error::new(ErrorKind::Config, message()))
+        let problem = || Problem::Value { path, found: text.escape_debug().to_string(), needed };
+        Ok(Some(parse(text).ok_or_else(problem)?))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn blocks_nest_and_lists_are_left_out() {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common, ranks};
+use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
 use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind, carried};
 use crate::plan::{Container, Content, OutputTensor, SideFile};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// Every part has its place, so nothing but the dtype changes.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
@@ -95,11 +95,8 @@ fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
     }
     let magnitudes = adapter.modules.iter().filter(|m| m.magnitude.is_some()).count();
     if adapter.config.raw.is_empty() && magnitudes > 0 && magnitudes < adapter.modules.len() {
-        let message = format!(
-            "has magnitudes of DoRA in {magnitudes} of {} modules; in PEFT either all have them or none",
-            adapter.modules.len()
-        );
-        return Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path));
+        let problem = Problem::PartialDora { count: magnitudes, modules: adapter.modules.len() };
+        return Err(Error::from(problem).at(&adapter.path));
     }
     for (name, there) in
         [("use_dora", magnitudes > 0), ("lora_bias", adapter.modules.iter().any(|m| m.bias.is_some()))]
@@ -140,8 +137,7 @@ fn holds(config: &Map<String, Value>, adapter: &Adapter) -> bool {
 /// `r` and `lora_alpha` as most modules have them, patterns for the others.
 fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> {
     if let Some(packed) = modules.iter().find(|module| module.is_packed()) {
-        let message = "stands for all experts of a layer, and the configuration does not say its rank";
-        return Err(Error::new(ErrorKind::Inexpressible, message).tensor(&packed.path));
+        return Err(Error::from(Problem::PackedRank).tensor(&packed.path));
     }
     let alpha = |module: &Module| number(module.scale(module.rank()) * module.rank() as f64);
     let r = most_common(ranks(modules)).unwrap_or(8.0);

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use lorakit_tensor::{TensorInfo, TensorSource};
 
 use super::halves::{Half, Pair, pairs};
-use super::{AdapterFormat, Draft, DraftOptions};
+use super::{AdapterFormat, Draft, DraftOptions, Problem};
 use crate::adapter::fuse::{FusePart, fuse};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling};
 use crate::tensor::Factor;
-use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+use crate::{Base, Error, Finding, Result, Severity};
 
 /// Layers that Qwen 3.5 has as one, `in_proj_qkv`.
 const SPLIT: [&str; 3] = ["in_proj_q", "in_proj_k", "in_proj_v"];
@@ -40,8 +40,7 @@ impl AdapterFormat for Tinker {
         let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
         let config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
         let (Some(alpha), Some(rank)) = (config.alpha, config.r) else {
-            let message = "has no `r` and `lora_alpha`, which say what the factors are multiplied by";
-            return Err(Error::new(ErrorKind::Config, message).at(&files.config_path()));
+            return Err(Error::from(Problem::NoScale).at(&files.config_path()));
         };
         let (pairs, mut findings) = pairs(files, |info| {
             let (path, half) = parts(&info.name)?;
@@ -89,8 +88,7 @@ impl AdapterFormat for Tinker {
     }
 
     fn write(&self, adapter: &Adapter, _: &DraftOptions<'_>) -> Result<Draft> {
-        Err(Error::new(ErrorKind::Unsupported, "is to be in Tinker's format, which is only read")
-            .at(&adapter.path))
+        Err(Error::from(Problem::OnlyRead { format: "Tinker" }).at(&adapter.path))
     }
 }
 

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::super::testing::{Folder, Given, counted, held, json, read};
-use super::*;
+use crate::ErrorKind;
 
 const FILE: &str = "adapter_model.safetensors";
 

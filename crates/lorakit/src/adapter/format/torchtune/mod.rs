@@ -4,6 +4,7 @@
 //! `lora_b` and of the magnitudes are in Meta's order too; where it splits fused layers (Phi 3), so are the factors.
 //! Sources: torchtune `models/convert_weights.py`, `models/*/_convert_weights.py`, `modules/peft`.
 
+mod problem;
 mod rows;
 mod write;
 
@@ -14,6 +15,7 @@ use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::fuse::{FusePart, fuse};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, ROW_ORDER, Scaling, carried};
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
+pub(crate) use problem::Problem;
 
 /// Names within a layer: torchtune's and Hugging Face's.
 const NAMES: &[(&str, &str)] = &[
@@ -47,8 +49,7 @@ impl AdapterFormat for Torchtune {
         let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
         let own = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
         let (Some(alpha), Some(rank)) = (own.alpha, own.r) else {
-            let message = "has no `r` and `lora_alpha`, which say what the factors are multiplied by";
-            return Err(Error::new(ErrorKind::Config, message).at(&files.config_path()));
+            return Err(Error::from(super::Problem::NoScale).at(&files.config_path()));
         };
         let travelled = files.metadata().get(carried::CONFIG_KEY).map(String::as_str);
         let config = if travelled.is_some() { carried::config(travelled) } else { own };

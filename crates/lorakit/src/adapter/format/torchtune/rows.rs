@@ -1,8 +1,9 @@
 //! How torchtune's layers lie in Hugging Face's.
 
+use super::Problem;
 use crate::arch::{Heads, RowPermutation, Torchtune};
 use crate::tensor::{Factor, RowOrder};
-use crate::{Base, Error, ErrorKind, Result, TensorRef};
+use crate::{Base, Error, Result, TensorRef};
 
 /// What is known of the base.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +41,7 @@ impl Rows {
     /// For the modules at `paths`. The base is needed if any of them lies otherwise in some model that torchtune has.
     ///
     /// # Errors
-    /// [`ErrorKind::NeedsBase`]; [`ErrorKind::Unsupported`] for a family that torchtune does not have.
+    /// `ErrorKind::NeedsBase`; `ErrorKind::Unsupported` for a family that torchtune does not have.
     pub(super) fn of<'a>(base: Option<&Base>, mut paths: impl Iterator<Item = &'a str>) -> Result<Self> {
         let Some(base) = base else {
             let depends = |path: &str| {
@@ -48,22 +49,12 @@ impl Rows {
             };
             return match paths.find(|path| depends(path)) {
                 None => Ok(Self::as_they_lie()),
-                Some(path) => {
-                    let message = "has its rows in an order of torchtune's own in some model families; the base \
-                                   model's configuration says which it is and how many heads it has";
-                    Err(Error::new(ErrorKind::NeedsBase, message).tensor(path))
-                }
+                Some(path) => Err(Error::from(Problem::RowOrder).tensor(path)),
             };
         };
         let (_, class) = base.family()?;
         match class.torchtune {
-            None => {
-                let message = format!(
-                    "is a model of the class `{}`, which torchtune does not have",
-                    class.architecture
-                );
-                Err(Error::new(ErrorKind::Unsupported, message).at(&base.path))
-            }
+            None => Err(Error::from(Problem::Class { class: class.architecture.clone() }).at(&base.path)),
             Some(Torchtune::Same) => Ok(Rows { interleaved: None, fused: None }),
             Some(Torchtune::Interleaved) => Ok(Rows { interleaved: Some(base.heads()?), fused: None }),
             Some(Torchtune::Split) => {

@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 
 use super::super::peft::alpha_value;
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common};
-use super::own_name;
 use super::rows::{Fused, Rows, gathered, layer};
+use super::{Problem, own_name};
 use crate::adapter::fuse::split;
 use crate::adapter::{Adapter, Module, carried};
 use crate::plan::{Container, Content, OutputTensor, SideFile};
 use crate::tensor::Factor;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
     Can { dora: true, ..Can::default() }.hold(adapter, "torchtune")?;
@@ -84,16 +84,19 @@ fn refuse(adapter: &Adapter, modules: &[(&Module, Vec<Module>)], options: &Draft
         let head = all().find(|part| part.path == "lm_head");
         lines.extend(head.map(|part| format!("{}  is the embedding in this model", part.path)));
     }
-    let magnitudes = all().filter(|part| part.magnitude.is_some()).count();
-    if magnitudes > 0 {
-        let plain = all().filter(|part| part.magnitude.is_none());
-        lines.extend(plain.map(|part| format!("{}  no magnitudes of DoRA, which others have", part.path)));
+    let (dora, plain): (Vec<&Module>, Vec<&Module>) = all().partition(|part| part.magnitude.is_some());
+    let partial = !dora.is_empty() && !plain.is_empty();
+    if partial {
+        let line = |part: &&Module| format!("{}  no magnitudes of DoRA, which others have", part.path);
+        lines.extend(plain.iter().map(line));
     }
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let message = format!("holds what torchtune has no place for, in {} of its modules", lines.len());
-    Err(Error::new(ErrorKind::Inexpressible, message).at(&adapter.path).details(lines))
+    let count = lines.len();
+    let problem = match (count, partial) {
+        (0, _) => return Ok(()),
+        (_, true) => Problem::PartialDora { count },
+        (_, false) => Problem::Placeless { count },
+    };
+    Err(Error::from(problem).at(&adapter.path).details(lines))
 }
 
 fn of_module(

@@ -1,0 +1,39 @@
+//! What can be wrong with a GGUF adapter.
+
+use lorakit_tensor::problems;
+
+problems! {
+    /// What can be wrong with a GGUF adapter.
+    pub(crate) enum Problem {
+        /// The metadata do not name the family.
+        NoArchitecture = Damaged, "has no metadata key `general.architecture`";
+        /// The metadata name a family that is not known.
+        Family { name: String, known: Vec<&'static str> } = Unsupported,
+            "is for models of the family `{name}`; known are {}", known.join(", ");
+        /// The base is of another family.
+        BaseFamily { own: &'static str, base: &'static str } = Unmatched,
+            "is an adapter for models of the family `{own}`, and the base is of the family `{base}`";
+        /// An adapter is to be written without its base.
+        NoBase { id: Option<String> } = NeedsBase,
+            "becomes a GGUF adapter only beside the config.json of its base{}, which says how llama.cpp names its \
+             tensors and orders the rows of q and k",
+            id.as_ref().map_or(String::new(), |id| format!(", `{id}`"));
+
+        /// Modules are for tensors that a LoRA of the family does not change.
+        Placeless { count: usize, family: &'static str } = Inexpressible,
+            "has {} for which a GGUF adapter of the family `{family}` has no place", modules(*count);
+        /// Modules are of another size than their weights.
+        Misfits { count: usize } = Shape, "has {} of another shape than the base's tensor", modules(*count);
+        /// Two modules are for one tensor that is no stack.
+        SameTensor { other: String } = Conflict, "is for the same tensor as `{other}`";
+        /// Two modules are for one place of a stack.
+        SameExpert = Conflict, "is the second module for the same expert";
+        /// Modules of one stack differ in size.
+        UnevenExperts { rows: usize, cols: usize, first: String, first_rows: usize, first_cols: usize } = Shape,
+            "changes a matrix of {rows} x {cols}, and `{first}` one of {first_rows} x {first_cols}";
+    }
+}
+
+fn modules(count: usize) -> String {
+    if count == 1 { "a module".into() } else { format!("{count} modules") }
+}

@@ -1,0 +1,49 @@
+//! What can be wrong with an adapter of mlx-lm.
+
+use lorakit_tensor::problems;
+
+problems! {
+    /// What can be wrong with an adapter of mlx-lm.
+    pub(crate) enum Problem {
+        /// Whole weights were trained.
+        WholeWeights = Unsupported,
+            "says `fine_tune_type: full`: the file holds whole weights of a model, which are no low-rank adapter";
+        /// A method that is not known.
+        Method { found: String } = Unsupported, "says `fine_tune_type: {found}`; known are lora, dora and full";
+        /// The configuration lacks the scale.
+        NoScale = Config, "has no `lora_parameters.scale`, which multiplies every delta";
+        /// A parameter is no number.
+        Parameter { name: &'static str, found: String } = Config,
+            "`lora_parameters.{name}` is {found}, and must be a finite number";
+
+        /// An embedding is read without its base.
+        LoneEmbedding = NeedsBase,
+            "is an embedding, and the output layer changes with it if the model ties the two, which its \
+             configuration says";
+        /// An embedding or output layer is to be written without its base.
+        LoneEnd = NeedsBase,
+            "is an embedding or the output layer, which in MLX change together if the model ties them, as its \
+             configuration says";
+        /// Only one of two tied layers is adapted, or each otherwise.
+        OneSide = Inexpressible, "changes one side of embeddings that the model ties; in MLX both would change";
+        /// DoRA where mlx-lm has none, or not everywhere.
+        PartialDora { count: usize, modules: usize, other: String } = Inexpressible,
+            "has magnitudes of DoRA in {count} of {modules} modules; mlx-lm has them in all, and in none that is an \
+             expert or embedding, as `{other}` is or lacks one";
+        /// Modules are in layers whose names are not the same in mlx-lm.
+        ForeignNames = Unsupported,
+            "changes layers that mlx-lm calls otherwise in this family; it is known for families with `model.layers`";
+
+        /// A module is for an expert that the base does not have.
+        ExpertNumber { expert: usize, count: usize } = Shape,
+            "belongs to expert {expert} of a layer; the model has {count}";
+        /// Stacks have gaps, and there is no base to say how long they are.
+        ExpertCount = NeedsBase, "has factors for some experts of a layer, and how many there are the model tells";
+        /// A stack of nothing.
+        NoExperts = Shape, "has no experts";
+        /// A stack would have the name of a layer that is no expert.
+        SameName = Shape, "would be the name of more than one module";
+        /// Modules of one stack differ in size.
+        UnevenExperts { first: String } = Shape, "would stack experts of other shapes than that of `{first}`";
+    }
+}
