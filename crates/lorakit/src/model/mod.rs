@@ -7,12 +7,14 @@ pub(crate) mod folder;
 pub mod gguf;
 pub mod packed;
 mod params;
+mod problem;
 mod tokenizer;
 
 pub use base::Base;
 pub use config::ModelConfig;
 pub(crate) use config::torch_name;
 pub(crate) use params::{Params, float, missing};
+pub(crate) use problem::Problem;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource};
 
 use crate::plan::SideFile;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 use packed::Packing;
 
 /// An opened model.
@@ -49,8 +51,7 @@ impl Model {
         let config_path = folder.join("config.json");
         let is_adapter = reader.has(&folder.join("adapter_config.json"))? && !reader.has(&config_path)?;
         if is_adapter {
-            let message = "is an adapter (it has `adapter_config.json`), and a full model is needed";
-            return Err(Error::new(ErrorKind::WrongRole, message).at(path));
+            return Err(Error::from(Problem::Adapter).at(path));
         }
         let checkpoint = Arc::new(Checkpoint::open(path, reader)?);
         let config = match reader.has(&config_path)? && checkpoint.format() != Format::Gguf {
