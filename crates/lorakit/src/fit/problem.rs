@@ -21,7 +21,7 @@ problems! {
         /// Experts in one module cannot be told apart by their shapes.
         PackedExperts = NeedsBase,
             "stands for all experts of a layer, and its shapes do not tell which factor is which: the base does";
-        /// Experts of the family have no modules that they could be told apart to.
+        /// Stacked experts of the family have no modules of their own.
         StackedFamily { family: String } = Unsupported,
             "changes stacked experts of the family `{family}`, which have no modules of their own";
     }

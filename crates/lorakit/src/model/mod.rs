@@ -45,7 +45,7 @@ impl Model {
     /// Opens a folder or file.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongRole`] for an adapter folder; whatever reading the files turns up.
+    /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter folder; whatever reading the files turns up.
     pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let config_path = folder.join("config.json");
@@ -95,7 +95,7 @@ impl Model {
     /// Only who writes such a folder needs the tokenizer, and its rules to be known.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with `Unsupported` inside for a tokenizer that is not known.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) with `Unsupported` inside for a tokenizer that is not known.
     pub fn rebuilt_files(&self) -> Result<Vec<SideFile>> {
         let Some(dtype) = self.dtype else { return Ok(Vec::new()) };
         gguf::read::files(&self.checkpoint, dtype)

@@ -27,7 +27,8 @@ impl Plan {
     /// With `check`, has the run read the values of copied tensors too, and refuse NaN and infinity in them.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a copied tensor whose dtype has a NaN and no decoder.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a copied tensor whose dtype has a NaN and no
+    /// decoder.
     pub fn checking_copies(self, check: bool) -> Result<Self> {
         let plan = Plan { check_copies: check, ..self };
         let blind = plan.tensors().find(|tensor| check && plan.is_unchecked(tensor));

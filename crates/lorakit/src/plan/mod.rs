@@ -105,7 +105,8 @@ impl Plan {
     /// may be replaced once the new one is complete; whether it can be, [`Self::check`] says.
     ///
     /// # Errors
-    /// [`ErrorKind::File`](crate::ErrorKind::File) with `SameFile`, or for a side file that cannot be copied; what the format's layout refuses.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) with `SameFile`, or for a side file that cannot be copied; what the
+    /// format's layout refuses.
     pub fn new(
         target: Target,
         replace: bool,

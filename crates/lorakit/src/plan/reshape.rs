@@ -42,7 +42,7 @@ impl OutputTensor {
     /// The same tensor with `value` added to each of its values, in f32.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a tensor that is given as bytes.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a tensor that is given as bytes.
     pub fn plus(self, value: f32) -> Result<Self> {
         let mut compute = self.recipe.into_compute().map_err(|e| e.tensor(&self.info.name))?;
         compute.plus += value;
@@ -53,8 +53,8 @@ impl OutputTensor {
     /// those of `shape`, whose product is the number of rows of the result.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where an adapter changes the tensor in a way that cannot be moved along: a norm
-    /// over columns of which rows are dropped, deltas of a matrix of other rows.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where an adapter changes the tensor in a way that
+    /// cannot be moved along: a norm over columns of which rows are dropped, deltas of a matrix of other rows.
     pub fn gather_rows(self, rows: usize, order: &RowOrder, shape: &[usize]) -> Result<Self> {
         debug_assert_eq!(order.len(), shape.iter().product::<usize>());
         let cols = (self.info.elements() as usize).checked_div(rows).unwrap_or(0);
@@ -83,8 +83,9 @@ impl OutputTensor {
     /// Tensors of one shape and dtype as one of a dimension more.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if shapes differ; [`ErrorKind::Unsupported`] if dtypes do, or for DoRA, whose norms
-    /// are those of one tensor.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) if shapes differ;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if dtypes do, or for DoRA, whose norms are those of one
+    /// tensor.
     pub fn stack(name: &str, parts: Vec<OutputTensor>) -> Result<Self> {
         let Some(first) = parts.first().map(|part| part.info.clone()) else {
             return Err(Error::from(Problem::EmptyStack).tensor(name));

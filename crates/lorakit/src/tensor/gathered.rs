@@ -28,7 +28,7 @@ impl TensorRef {
     /// The tensor of shape `shape` whose rows are rows of `parts`, all of one dtype and of `cols` columns.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] if rows do not begin at whole blocks, or dtypes differ.
+    /// `Unsupported` if rows do not begin at whole blocks, or dtypes differ.
     pub(crate) fn of_rows(parts: Vec<(TensorRef, RowOrder)>, cols: usize, shape: Vec<usize>) -> Result<Self> {
         let Some(first) = parts.first().map(|(tensor, _)| tensor.info().clone()) else {
             return Err(Problem::NoRows.into());

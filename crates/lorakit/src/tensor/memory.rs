@@ -61,8 +61,8 @@ impl Shelf {
     /// `values` as a tensor of that dtype and shape, called `name`, made from the file `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a dtype without an encoder of single values; [`ErrorKind::NonFinite`] for values
-    /// that are no numbers, or none that the dtype can hold.
+    /// `Unsupported` for a dtype without an encoder of single values; `NonFinite` for values that are no numbers, or
+    /// none that the dtype can hold.
     pub(crate) fn tensor(
         &self,
         name: &str,
@@ -143,7 +143,7 @@ fn single_values(name: &str, dtype: DType) -> Result<&'static dyn Encoder> {
     encoder.ok_or_else(|| Error::from(Problem::NoSingleValues { dtype }).tensor(name))
 }
 
-/// That the first of `values` that is no number, or else about the largest, which `dtype` cannot hold.
+/// What is wrong with the first of `values` that is no number, or else with the largest, which `dtype` cannot hold.
 fn beyond(values: &[f32], dtype: DType, shape: Vec<usize>) -> Problem {
     match first_bad(values) {
         Some((element, value)) => Problem::Computed { value, shape, element },

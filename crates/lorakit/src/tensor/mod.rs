@@ -99,7 +99,7 @@ impl TensorRef {
     /// Values `elements` (whole blocks) decoded to f32 into `out`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a dtype without a decoder; if the file cannot be read.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder; if the file cannot be read.
     pub fn decode(&self, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
         let info = self.info();
         let codec = codec(info.dtype).ok_or_else(|| self.no_decoder())?;
@@ -160,7 +160,7 @@ impl TensorRef {
     /// All values as f32, each of them a number; for small tensors.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`]; as [`Self::decode`].
+    /// `NonFinite`; as [`Self::decode`].
     pub(crate) fn finite_values(&self) -> Result<Vec<f32>> {
         let values = self.values()?;
         self.refuse_non_finite(0, &values)?;
@@ -170,7 +170,7 @@ impl TensorRef {
     /// Looks at every value, of which few are in memory at once.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`]; as [`Self::decode`].
+    /// `NonFinite`; as [`Self::decode`].
     pub(crate) fn check_finite(&self) -> Result<()> {
         match self.scan()?.first_bad {
             None => Ok(()),
@@ -181,7 +181,7 @@ impl TensorRef {
     /// Refuses NaN and infinity among `values`, which are decoded from value `first` on.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] with the file, the tensor and the place.
+    /// `NonFinite` with the file, the tensor and the place.
     pub(crate) fn refuse_non_finite(&self, first: u64, values: &[f32]) -> Result<()> {
         match first_bad(values) {
             None => Ok(()),

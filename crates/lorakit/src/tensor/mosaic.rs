@@ -32,7 +32,7 @@ impl TensorRef {
     /// its `(row, column)` and all else is zero. It is called as the tensor of its first piece.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for views of different dtypes, and of block types, whose values cannot be moved.
+    /// `Unsupported` for views of different dtypes, and of block types, whose values cannot be moved.
     pub(crate) fn assembled(
         pieces: Vec<(Factor, usize, usize)>,
         cols: usize,

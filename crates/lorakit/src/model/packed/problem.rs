@@ -50,7 +50,8 @@ problems! {
             "stores its layers transposed, which is not supported for {packing}";
         /// Only gpt-oss is read with its experts as MXFP4.
         Mxfp4Family { family: String } = Unsupported / OtherFourBit,
-            "is of the family `{family}`, and MXFP4 is how gpt-oss stores its stacked experts: no other family is read so";
+            "is of the family `{family}`, and MXFP4 is how gpt-oss stores its stacked experts: no other family is read \
+             so";
         /// The model has no experts that could be packed.
         NoExperts { stack: &'static str } = Unsupported / OtherFourBit,
             "has no stacked experts, `*.experts.{stack}`, which alone become MXFP4";

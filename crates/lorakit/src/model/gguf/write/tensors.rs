@@ -19,8 +19,9 @@ use crate::{Error, ModelConfig, Result};
 /// tensors that llama.cpp computes with in F32 (see [`is_f32`]).
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for an unknown class or tensor, and for edits that cannot be moved along;
-/// [`ErrorKind::File`] if a tensor is missing, or shapes contradict `config.json`.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an unknown class or tensor, and for edits that cannot
+/// be moved along; [`ErrorKind::File`](crate::ErrorKind::File) if a tensor is missing, or shapes contradict
+/// `config.json`.
 pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Result<Vec<OutputTensor>> {
     let params = Params::new(config)?;
     let layers = params.required_integer("num_hidden_layers")? as usize;
