@@ -8,15 +8,17 @@ pub(crate) mod diffusion;
 mod keys;
 pub(crate) mod names;
 mod permute;
+mod problem;
 
 use std::sync::LazyLock;
 
-use lorakit_tensor::Result;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub(crate) use keys::{Entry, KeyRule, KeyType, Named, common};
 pub use permute::RowPermutation;
+
+use crate::Result;
 
 /// One file per family.
 const FAMILIES: &[&str] = &[

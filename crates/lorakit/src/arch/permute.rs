@@ -5,7 +5,8 @@
 //! rows, never values inside one, and a LoRA follows with the rows of its `B`:
 //! `permute(W + s·B·A) = permute(W) + s·permute(B)·A`.
 
-use lorakit_tensor::{Error, ErrorKind, Result};
+use super::problem::Problem;
+use crate::Result;
 
 /// The bijection between the rows of one projection in the two orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,12 +18,11 @@ impl RowPermutation {
     /// For a projection, or its bias, of `rows` rows in `heads` heads.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if the rows do not form `heads` heads of an even size.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) if the rows do not form `heads` heads of an even size.
     pub fn new(rows: usize, heads: usize) -> Result<Self> {
         let head_dim = rows.checked_div(heads).unwrap_or(0);
         if head_dim == 0 || head_dim * heads != rows || !head_dim.is_multiple_of(2) {
-            let message = format!("has {rows} rows, which are not {heads} heads of an even number of rows");
-            return Err(Error::new(ErrorKind::Corrupt, message));
+            return Err(Problem::Heads { rows, heads }.into());
         }
         Ok(RowPermutation { head_dim })
     }
@@ -96,8 +96,9 @@ mod tests {
 
     #[test]
     fn heads_must_divide_the_rows() {
+        let corrupt = crate::ErrorKind::File(lorakit_tensor::ErrorKind::Corrupt);
         for (rows, heads) in [(10, 0), (10, 3), (6, 2), (0, 4), (2, 4)] {
-            assert_eq!(RowPermutation::new(rows, heads).unwrap_err().kind(), ErrorKind::Corrupt);
+            assert_eq!(RowPermutation::new(rows, heads).unwrap_err().kind(), corrupt);
         }
     }
 }

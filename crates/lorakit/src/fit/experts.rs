@@ -7,11 +7,11 @@
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{BaseView, Change, Edit, Fitting, Misfit, Parameters};
+use super::{BaseView, Change, Edit, Fitting, Misfit, Parameters, Reason};
+use crate::ModelConfig;
 use crate::adapter::{Adapter, Module};
 use crate::plan::LowRank;
 use crate::tensor::Factor;
-use crate::{ErrorKind, ModelConfig};
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
@@ -52,8 +52,7 @@ pub(super) fn fit_experts(
         (explicit, _) => explicit,
     };
     if module.magnitude.is_some() {
-        let line = "uses DoRA on expert parameters, which PEFT does not define";
-        return Err(Misfit::new(ErrorKind::Unmergeable, &module.path, line));
+        return Err(Misfit::new(&module.path, Reason::ExpertDora));
     }
     let stack = Stack::new(module, layout);
     if let Some(edits) = fused(base, adapter, &stack, &path, &param)? {
@@ -71,10 +70,9 @@ fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: u
     let order = |p: &&str| DEFINITION_ORDER.iter().position(|d| d == p).unwrap_or(usize::MAX);
     params.sort_by_key(order);
     params.dedup();
-    params.len().checked_sub(nested + 1).map(|i| params[i].to_string()).ok_or_else(|| {
-        let line = format!("is wrapped {} times, and `target_parameters` names {}", nested + 1, params.len());
-        Misfit::new(ErrorKind::Unmatched, &module.path, line)
-    })
+    let (times, names) = (nested + 1, params.len());
+    let own = names.checked_sub(times).map(|i| params[i].to_string());
+    own.ok_or_else(|| Misfit::new(&module.path, Reason::Wrapped { times, names }))
 }
 
 /// The stacked weights that the packed `modules` at `path` belong to, where their shapes tell: `gate_up_proj
@@ -144,8 +142,7 @@ impl<'a> Stack<'a> {
     /// The rank of one of `experts` experts.
     fn rank(&self, experts: usize) -> Fit<usize> {
         if experts == 0 || !self.ranks.is_multiple_of(experts) {
-            let line = format!("has {} rows of A for {experts} experts, which do not divide", self.ranks);
-            return Err(Misfit::new(ErrorKind::Shape, &self.module.path, line));
+            return Err(Misfit::new(&self.module.path, Reason::Ranks { rows: self.ranks, experts }));
         }
         Ok(self.ranks / experts)
     }
@@ -192,11 +189,9 @@ fn fused(
             adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || stacks_transposed(base.config)
         }
         (false, false) => {
-            let line = format!(
-                "base {:?}, adapter [{experts}, {}, {}]",
-                base.tensors[index].shape, stack.outputs, stack.inputs
-            );
-            return Err(Misfit::new(ErrorKind::Shape, &stack.module.path, line));
+            let adapter = vec![experts, stack.outputs, stack.inputs];
+            let reason = Reason::Weight { base: base.tensors[index].shape.clone(), adapter };
+            return Err(Misfit::new(&stack.module.path, reason));
         }
     };
     let terms = (0..experts).map(|e| {
@@ -252,9 +247,9 @@ fn expert_term(
         () if (stack.outputs, stack.inputs) == (rows * parts, cols) => (a, b),
         () if (stack.inputs, stack.outputs) == (rows * parts, cols) => (b.transposed(), a.transposed()),
         () => {
-            let adapter = [stack.outputs / parts, stack.inputs];
-            let line = format!("base {:?}, adapter {adapter:?} for each expert", weight.shape);
-            return Err(Misfit::new(ErrorKind::Shape, &stack.module.path, line));
+            let adapter = vec![stack.outputs / parts, stack.inputs];
+            let reason = Reason::OfEachExpert { base: weight.shape.clone(), adapter };
+            return Err(Misfit::new(&stack.module.path, reason));
         }
     };
     Ok(LowRank { rows: 0..rows, b: b.take_rows(part * rows, rows, 1), a, scale: stack.module.scale(rank) })
@@ -280,8 +275,8 @@ fn fit_single_expert(base: &BaseView<'_>, module: &Module, path: &str) -> Fit<Op
     let halves = if role == 2 { 1 } else { 2 };
     let ((rank, inputs), (outputs, _)) = (module.a.info().rows_cols(), module.b.info().rows_cols());
     if expert >= count || (outputs * halves, inputs) != (d1, d2) || module.magnitude.is_some() {
-        let line = format!("base {:?} for all experts, adapter [{outputs}, {inputs}] for one", info.shape);
-        return Err(Misfit::new(ErrorKind::Shape, &module.path, line));
+        let reason = Reason::OfOneExpert { base: info.shape.clone(), adapter: vec![outputs, inputs] };
+        return Err(Misfit::new(&module.path, reason));
     }
     let first = expert * d1 + if role == 1 { outputs } else { 0 };
     let term = LowRank {

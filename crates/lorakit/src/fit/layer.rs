@@ -3,12 +3,12 @@
 use lorakit_tensor::TensorInfo;
 
 use super::index::Found;
-use super::{BaseView, Change, Edit, Fitting, Misfit, ambiguous, experts, unmatched};
+use super::{BaseView, Change, Edit, Fitting, Misfit, Reason, ambiguous, experts, unmatched};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::arch::names::is_head;
 use crate::plan::{Axis, LowRank};
 use crate::tensor::Factor;
-use crate::{ErrorKind, ModelConfig, TensorRef};
+use crate::{ModelConfig, TensorRef};
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
@@ -102,11 +102,10 @@ fn low_rank(base: &BaseView<'_>, adapter: &Adapter, module: &Module, weight: &Te
     let dora = match &module.magnitude {
         None => None,
         Some(magnitude) => {
-            let needed = if axis == Axis::Row { rows } else { cols };
-            let held = magnitude.info().elements();
-            if held != needed as u64 {
-                let line = format!("has {held} magnitudes for {needed} outputs");
-                return Err(Misfit::new(ErrorKind::Shape, &module.path, line));
+            let outputs = if axis == Axis::Row { rows } else { cols };
+            let found = magnitude.info().elements();
+            if found != outputs as u64 {
+                return Err(Misfit::new(&module.path, Reason::Magnitudes { found, outputs }));
             }
             Some((magnitude.clone(), axis))
         }
@@ -129,14 +128,13 @@ pub(crate) fn stored_transposed(config: Option<&ModelConfig>, path: &str) -> Opt
 fn fit_bias(base: &BaseView<'_>, module: &Module, bias: &TensorRef, weight: &str) -> Fit<Edit> {
     let name = weight.strip_suffix("weight").map(|module| format!("{module}bias"));
     let Some(index) = name.as_deref().and_then(|n| base.index.exact(n)) else {
-        let line = "trains a bias (lora_bias), and the base layer has none to add it to";
-        return Err(Misfit::new(ErrorKind::Unmatched, &module.path, line));
+        return Err(Misfit::new(&module.path, Reason::NoBias));
     };
     let info = &base.tensors[index];
     let n = info.elements() as usize;
     if bias.info().elements() != n as u64 {
-        let line = format!("base bias {:?}, adapter bias {:?}", info.shape, bias.info().shape);
-        return Err(Misfit::new(ErrorKind::Shape, &module.path, line));
+        let reason = Reason::Bias { base: info.shape.clone(), adapter: bias.info().shape.clone() };
+        return Err(Misfit::new(&module.path, reason));
     }
     let a = Factor::matrix(bias.clone(), 1, n);
     let term = LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.rank()) };
@@ -158,9 +156,8 @@ fn shape_misfit(module: &Module, weight: &TensorInfo) -> Misfit {
     let (outputs, _) = factor_shape(&module.b);
     let (_, inputs) = factor_shape(&module.a);
     let adapter = match module.kind {
-        ModuleKind::Linear => [outputs, inputs],
-        ModuleKind::Embedding => [inputs, outputs],
+        ModuleKind::Linear => vec![outputs, inputs],
+        ModuleKind::Embedding => vec![inputs, outputs],
     };
-    let line = format!("base {:?}, adapter {adapter:?}", weight.shape);
-    Misfit::new(ErrorKind::Shape, &module.path, line)
+    Misfit::new(&module.path, Reason::Weight { base: weight.shape.clone(), adapter })
 }

@@ -9,9 +9,10 @@ mod index;
 mod layer;
 mod nearest;
 mod parameters;
+mod problem;
 mod unpack;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use lorakit_tensor::TensorInfo;
 
@@ -21,9 +22,11 @@ use index::Found;
 pub use index::TensorIndex;
 pub(crate) use layer::stored_transposed;
 use parameters::Parameters;
+pub(crate) use problem::{Problem, Reason};
 
 use crate::adapter::{Adapter, Module};
 use crate::arch::names::{is_embedding, is_head};
+use crate::error::Problem as _;
 use crate::model::ModelConfig;
 use crate::plan::{Axis, LowRank};
 use crate::{Error, ErrorKind, Result, TensorRef};
@@ -116,17 +119,25 @@ impl<'a> BaseView<'a> {
 }
 
 /// Something of an adapter that does not fit.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Misfit {
-    kind: ErrorKind,
     origin: String,
-    /// Why; `None` for a name that the base does not have.
-    line: Option<String>,
+    reason: Reason,
 }
 
 impl Misfit {
-    fn new(kind: ErrorKind, origin: &str, line: impl Into<String>) -> Self {
-        Misfit { kind, origin: origin.to_string(), line: Some(line.into()) }
+    fn new(origin: &str, reason: Reason) -> Self {
+        Misfit { origin: origin.to_string(), reason }
+    }
+
+    /// How grave it is: 0 is the gravest.
+    fn grade(&self) -> u8 {
+        match self.reason.kind() {
+            ErrorKind::Unmatched => 0,
+            ErrorKind::Ambiguous => 1,
+            ErrorKind::Shape => 2,
+            _ => 3,
+        }
     }
 }
 
@@ -259,7 +270,7 @@ fn check_rows(
     if old == new || grown {
         return Ok(());
     }
-    Err(Misfit::new(ErrorKind::Shape, name, format!("base {old:?}, adapter {new:?}")))
+    Err(Misfit::new(name, Reason::Weight { base: old.clone(), adapter: new.clone() }))
 }
 
 fn fit_token_rows(
@@ -279,59 +290,41 @@ fn fit_token_rows(
     let (_, width) = rows.tensor.info().rows_cols();
     let too_high = rows.rows.iter().find(|&&row| row >= vocabulary);
     if width != dim || too_high.is_some() {
-        let line = match too_high {
-            Some(row) => format!("token {row} is trained, and the base has {vocabulary}"),
-            None => format!("base rows have {dim} values, trained rows {width}"),
+        let reason = match too_high {
+            Some(&token) => Reason::Token { token, vocabulary },
+            None => Reason::RowWidth { base: dim, trained: width },
         };
-        return Err(Misfit::new(ErrorKind::Shape, &rows.path, line));
+        return Err(Misfit::new(&rows.path, reason));
     }
     let change = Change::Rows(rows.tensor.clone(), rows.rows.clone());
     Ok(Edit { target, base: Some(index), origin: rows.path.clone(), change })
 }
 
 fn unmatched(name: &str) -> Misfit {
-    Misfit { kind: ErrorKind::Unmatched, origin: name.to_string(), line: None }
+    Misfit::new(name, Reason::NotThere)
 }
 
 fn ambiguous(name: &str, names: &[&str]) -> Misfit {
-    Misfit::new(ErrorKind::Ambiguous, name, format!("could be {}", names.join(" or ")))
+    Misfit::new(name, Reason::Several { names: names.iter().map(|name| name.to_string()).collect() })
 }
 
 /// One error for all misfits of the gravest kind, of `total` parts.
 fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
-    let mut by_kind: BTreeMap<u8, Vec<Misfit>> = BTreeMap::new();
-    for misfit in misfits {
-        let grade = match misfit.kind {
-            ErrorKind::Unmatched => 0,
-            ErrorKind::Ambiguous => 1,
-            ErrorKind::Shape => 2,
-            _ => 3,
-        };
-        by_kind.entry(grade).or_default().push(misfit);
-    }
-    let Some(worst) = by_kind.into_values().next() else {
-        return Error::new(ErrorKind::Unmatched, "does not fit the base model").at(&adapter.path);
+    let gravest = misfits.iter().map(Misfit::grade).min();
+    let worst: Vec<Misfit> = misfits.into_iter().filter(|m| Some(m.grade()) == gravest).collect();
+    let count = worst.len();
+    let problem = match gravest {
+        None | Some(0) => Problem::Unmatched { count, total, tensors: base.tensors.len() },
+        Some(1) => Problem::Ambiguous { count, total },
+        Some(2) => Problem::Shape { count, total },
+        Some(_) => Problem::Unmergeable { count, total },
     };
-    let kind = worst[0].kind;
-    let of = format!("{} of {total} parts of the adapter", worst.len());
-    let message = match kind {
-        ErrorKind::Unmatched => {
-            format!("{of} have no counterpart among the {} tensors of the base", base.tensors.len())
+    let line = |(i, Misfit { origin, reason }): (usize, &Misfit)| match reason {
+        Reason::NotThere if i < NEAREST => {
+            format!("{origin}  nearest in the base: {}", base.index.nearest(origin).unwrap_or("none"))
         }
-        ErrorKind::Ambiguous => format!("{of} have more than one possible counterpart in the base"),
-        ErrorKind::Shape => format!("does not fit the base model: {of} differ in shape"),
-        _ => format!("{of} cannot be merged"),
-    };
-    let line = |(i, misfit): (usize, &Misfit)| {
-        let line = match &misfit.line {
-            Some(line) => line.clone(),
-            None if i < NEAREST => {
-                format!("nearest in the base: {}", base.index.nearest(&misfit.origin).unwrap_or("none"))
-            }
-            None => "not in the base".into(),
-        };
-        format!("{}  {line}", misfit.origin)
+        reason => format!("{origin}  {reason}"),
     };
     let lines = worst.iter().enumerate().map(line).collect();
-    Error::new(kind, message).at(&adapter.path).details(lines)
+    Error::from(problem).at(&adapter.path).details(lines)
 }

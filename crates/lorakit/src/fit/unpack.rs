@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use crate::adapter::{Adapter, Module, ModuleKind, Scaling};
-use crate::fit::{self, BaseView, Change, FitOptions, Fitting};
+use crate::fit::{self, BaseView, Change, FitOptions, Fitting, Problem};
 use crate::plan::LowRank;
 use crate::tensor::Factor;
-use crate::{Base, Error, ErrorKind, Result};
+use crate::{Base, Error, Result};
 
 /// Names of one expert's layers: gate, up, down.
 type Names = [&'static str; 3];
@@ -19,7 +19,7 @@ impl Adapter {
     /// factors lie where their shapes do not.
     ///
     /// # Errors
-    /// [`ErrorKind::NeedsBase`] where only the base can tell; what [`fit::fit`] refuses.
+    /// `NeedsBase` where only the base can tell; what [`fit::fit`] refuses.
     pub(crate) fn unpacked(mut self, base: Option<&Base>) -> Result<Self> {
         if !self.modules.iter().any(Module::is_packed) {
             return Ok(self);
@@ -60,23 +60,18 @@ fn separate(
     packed: &[Module],
     (base, view): (Option<&Base>, Option<&BaseView<'_>>),
 ) -> Result<Vec<Module>> {
-    let unclear = |why: &str| {
-        let message = format!("stands for all experts of a layer, and {why}");
-        Error::new(ErrorKind::NeedsBase, message).tensor(path).at(&adapter.path)
-    };
+    let place = |problem: Problem| Error::from(problem).tensor(path).at(&adapter.path);
     let names = if path.contains("block_sparse_moe") { MIXTRAL } else { USUAL };
     let transposed = base.and_then(|base| base.config.as_ref()?.model_type());
     if let Some(family @ ("gpt_oss" | "llama4" | "llama4_text")) = transposed {
-        let message =
-            format!("changes stacked experts of the family `{family}`, which have no modules of their own");
-        return Err(Error::new(ErrorKind::Unsupported, message).tensor(path).at(&adapter.path));
+        return Err(place(Problem::StackedFamily { family: family.to_string() }));
     }
     let (assumed, of_assumed);
     let view = match view {
         Some(view) => view,
         None => {
-            assumed = fit::stacked_shapes(fitting, packed, path)
-                .ok_or_else(|| unclear("its shapes do not tell which factor is which: `--base` does"))?;
+            assumed =
+                fit::stacked_shapes(fitting, packed, path).ok_or_else(|| place(Problem::PackedExperts))?;
             of_assumed = BaseView::new(&assumed, None);
             &of_assumed
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Reader, TensorInfo};
 
-use super::{Params, gguf};
+use super::{Params, Problem, gguf};
 use crate::arch::{Architecture, Heads, HfClass};
 use crate::{Error, ErrorKind, Model, ModelConfig, Result};
 
@@ -59,10 +59,8 @@ impl Base {
     /// # Errors
     /// [`ErrorKind::Unsupported`] without a `config.json`, or for one of an unknown family.
     pub(crate) fn params(&self) -> Result<Params<'_>> {
-        let config = self.config.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, "has no `config.json`, which says how its heads lie")
-                .at(&self.path)
-        })?;
+        let config = self.config.as_ref();
+        let config = config.ok_or_else(|| Error::from(Problem::NoConfig).at(&self.path))?;
         Params::new(config).map_err(|e| e.at(&self.path))
     }
 

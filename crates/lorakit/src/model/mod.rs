@@ -7,12 +7,14 @@ pub(crate) mod folder;
 pub mod gguf;
 pub mod packed;
 mod params;
+mod problem;
 mod tokenizer;
 
 pub use base::Base;
 pub use config::ModelConfig;
 pub(crate) use config::torch_name;
 pub(crate) use params::{Params, float, missing};
+pub(crate) use problem::Problem;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource};
 
 use crate::plan::SideFile;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 use packed::Packing;
 
 /// An opened model.
@@ -43,14 +45,13 @@ impl Model {
     /// Opens a folder or file.
     ///
     /// # Errors
-    /// [`ErrorKind::WrongRole`] for an adapter folder; whatever reading the files turns up.
+    /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter folder; whatever reading the files turns up.
     pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let config_path = folder.join("config.json");
         let is_adapter = reader.has(&folder.join("adapter_config.json"))? && !reader.has(&config_path)?;
         if is_adapter {
-            let message = "is an adapter (it has `adapter_config.json`), and a full model is needed";
-            return Err(Error::new(ErrorKind::WrongRole, message).at(path));
+            return Err(Error::from(Problem::Adapter).at(path));
         }
         let checkpoint = Arc::new(Checkpoint::open(path, reader)?);
         let config = match reader.has(&config_path)? && checkpoint.format() != Format::Gguf {
@@ -94,7 +95,7 @@ impl Model {
     /// Only who writes such a folder needs the tokenizer, and its rules to be known.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with `Unsupported` inside for a tokenizer that is not known.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) with `Unsupported` inside for a tokenizer that is not known.
     pub fn rebuilt_files(&self) -> Result<Vec<SideFile>> {
         let Some(dtype) = self.dtype else { return Ok(Vec::new()) };
         gguf::read::files(&self.checkpoint, dtype)

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use super::Problem;
 use crate::arch::{Architecture, Heads, HfClass};
-use crate::{Error, ErrorKind, ModelConfig, Result};
+use crate::{Error, ModelConfig, Result};
 
 /// Most experts of a layer; models have some hundreds.
 const MAX_EXPERTS: u32 = 1 << 16;
@@ -18,16 +19,14 @@ pub(crate) struct Params<'a> {
 
 impl<'a> Params<'a> {
     /// # Errors
-    /// [`ErrorKind::Unsupported`] if the class is unknown.
+    /// `Unsupported` if the class is unknown.
     pub(crate) fn new(config: &'a ModelConfig) -> Result<Self> {
         let found = crate::arch::by_class(config.text_architecture(), config.model_type());
         let (architecture, class) = found.ok_or_else(|| {
             let class = config.text_architecture().or(config.model_type()).unwrap_or("no name");
             let known = crate::arch::architectures().iter().flat_map(Architecture::hf_classes);
-            let known: Vec<_> = known.map(|class| class.architecture.as_str()).collect();
-            let message =
-                format!("is a model of the class `{}`; known are {}", class.escape_debug(), known.join(", "));
-            Error::new(ErrorKind::Unsupported, message)
+            let known = known.map(|class| class.architecture.as_str()).collect();
+            Problem::UnknownClass { class: class.escape_debug().to_string(), known }
         })?;
         Ok(Params { architecture, class, config })
     }
@@ -43,7 +42,7 @@ impl<'a> Params<'a> {
     /// The integer `name`, which may be a quotient `a/b`.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if it is something else, or too large for a `u32`.
+    /// `File` if it is something else, or too large for a `u32`.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<u32>> {
         if let Some((a, b)) = name.split_once('/') {
             let (a, b) = (self.integer(a)?, self.integer(b)?);
@@ -54,7 +53,8 @@ impl<'a> Params<'a> {
             Some(Value::String(other)) if self.get(name).is_none() => self.integer(other),
             Some(value) => {
                 let number = value.as_u64().and_then(|n| u32::try_from(n).ok());
-                number.map(Some).ok_or_else(|| wrong(name, value, "a whole number below 2^32"))
+                let wrong = || Problem::NotWhole { name: name.to_string(), value: value.to_string() };
+                Ok(Some(number.ok_or_else(wrong)?))
             }
         }
     }
@@ -67,7 +67,7 @@ impl<'a> Params<'a> {
     /// The number `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if it is something else.
+    /// `File` if it is something else.
     pub(crate) fn float(&self, name: &str) -> Result<Option<f64>> {
         self.get(name).or_else(|| self.class.defaults.get(name)).map(|value| float(name, value)).transpose()
     }
@@ -76,8 +76,8 @@ impl<'a> Params<'a> {
     pub(crate) fn experts(&self) -> Result<usize> {
         for name in ["num_local_experts", "num_experts"] {
             match self.integer(name)? {
-                Some(experts) if experts > MAX_EXPERTS => {
-                    return Err(wrong(name, &experts.into(), &format!("at most {MAX_EXPERTS}")));
+                Some(count) if count > MAX_EXPERTS => {
+                    return Err(Problem::Experts { name, count, limit: MAX_EXPERTS }.into());
                 }
                 Some(experts) => return Ok(experts as usize),
                 None => {}
@@ -96,15 +96,11 @@ impl<'a> Params<'a> {
 
 /// `value` as the number that `name` shall be.
 pub(crate) fn float(name: &str, value: &Value) -> Result<f64> {
-    value.as_f64().filter(|v| v.is_finite()).ok_or_else(|| wrong(name, value, "a finite number"))
+    let wrong = || Problem::NotFinite { name: name.to_string(), value: value.to_string() };
+    Ok(value.as_f64().filter(|v| v.is_finite()).ok_or_else(wrong)?)
 }
 
 /// The error for an entry that is needed and not there.
 pub(crate) fn missing(name: &str) -> Error {
-    let message = format!("`config.json` has no `{name}`, which the model needs");
-    lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::NotFound, message).into()
-}
-
-fn wrong(name: &str, value: &Value, needed: &str) -> Error {
-    Error::corrupt(format!("`{name}` of `config.json` is {value}, needed is {needed}"))
+    Problem::MissingEntry { name: name.to_string() }.into()
 }

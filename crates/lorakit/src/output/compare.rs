@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use lorakit_linalg::{difference_norm, product_norm};
 use rayon::prelude::*;
 
+use super::Problem;
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, ModuleKind, Saved, TokenRows};
 use crate::arch::names::bare;
 use crate::plan::{Progress, go_on};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// How far a module of the output is from that of the input.
 #[derive(Debug, Clone)]
@@ -23,8 +24,7 @@ pub struct ModuleError {
 /// Compares two unpacked adapters module by module.
 ///
 /// # Errors
-/// [`ErrorKind::Verification`] if one has a delta that the other lacks; if values cannot be read;
-/// [`ErrorKind::Interrupted`].
+/// `Verification` if one has a delta that the other lacks; if values cannot be read; `Interrupted`.
 pub(crate) fn compare(
     before: &Adapter,
     after: &Adapter,
@@ -37,7 +37,7 @@ pub(crate) fn compare(
         let error = match other {
             Some(other) => distance(module, other)?,
             None if norm(module)? == 0.0 => 0.0,
-            None => return Err(lost(&module.path, "is not in the output")),
+            None => return Err(of(&module.path, Problem::Lost)),
         };
         Ok(ModuleError { path: module.path.clone(), error })
     });
@@ -48,18 +48,15 @@ pub(crate) fn compare(
     for module in more {
         go_on(progress, "anything was published")?;
         if norm(module)? != 0.0 {
-            return Err(lost(
-                &module.path,
-                "is in the output and changes the model, and is not in the input",
-            ));
+            return Err(of(&module.path, Problem::Added));
         }
     }
     same_tensors(before, after, progress)?;
     Ok(errors)
 }
 
-fn lost(name: &str, message: &str) -> Error {
-    Error::new(ErrorKind::Verification, message).tensor(name)
+fn of(name: &str, problem: Problem) -> Error {
+    Error::from(problem).tensor(name)
 }
 
 /// Whatever is saved whole must be there, value for value, and each value a number.
@@ -72,12 +69,12 @@ fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> R
     for before in &before.saved {
         go_on(progress, "anything was published")?;
         let other = saved.get(bare(&before.name));
-        let other = other.ok_or_else(|| lost(&before.name, "is not in the output"))?;
+        let other = other.ok_or_else(|| of(&before.name, Problem::Lost))?;
         same(&before.tensor, &other.tensor, &before.name)?;
     }
     for before in &before.token_rows {
         let other = rows.get(bare(&before.path)).filter(|other| other.rows == before.rows);
-        let other = other.ok_or_else(|| lost(&before.path, "has token rows that are not in the output"))?;
+        let other = other.ok_or_else(|| of(&before.path, Problem::LostRows))?;
         same(&before.tensor, &other.tensor, &before.path)?;
     }
     Ok(())
@@ -86,7 +83,7 @@ fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> R
 fn same(before: &TensorRef, after: &TensorRef, name: &str) -> Result<()> {
     match before.finite_values()? == after.values()? {
         true => Ok(()),
-        false => Err(lost(name, "has other values in the output")),
+        false => Err(of(name, Problem::OtherValues)),
     }
 }
 
@@ -100,7 +97,7 @@ fn norm(module: &Module) -> Result<f64> {
 /// `||D' - D|| / ||D||`. Magnitudes, biases and replaced weights are compared too, and the greatest distance counts.
 fn distance(before: &Module, after: &Module) -> Result<f64> {
     if (before.kind == ModuleKind::Embedding) != (after.kind == ModuleKind::Embedding) {
-        return Err(lost(&before.path, "is an embedding on one side only"));
+        return Err(of(&before.path, Problem::OtherKind));
     }
     // A bias is that of `B`, and scaled with it.
     let scales = (before.scale(before.rank()), after.scale(after.rank()));
@@ -116,7 +113,7 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
             (Some(x), Some(y)) => {
                 worst = worst.max(relative(&x.finite_values()?, &y.finite_values()?, scales))
             }
-            _ => return Err(lost(&before.path, "has magnitudes, a bias or a weight on one side only")),
+            _ => return Err(of(&before.path, Problem::OtherParts)),
         }
     }
     // Most conversions keep every byte, which is quicker to see than to compute.
@@ -127,7 +124,7 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     }
     let (x, y) = (Factors::load(before)?, Factors::load(after)?);
     if (x.b.nrows(), x.a.ncols()) != (y.b.nrows(), y.a.ncols()) {
-        return Err(lost(&before.path, "has factors of another shape in the output"));
+        return Err(of(&before.path, Problem::OtherShape));
     }
     if x.scale == y.scale && x.a == y.a && x.b == y.b {
         return Ok(worst);

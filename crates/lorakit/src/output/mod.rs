@@ -8,17 +8,19 @@
 //! ```
 
 mod compare;
+mod problem;
 
 use std::path::Path;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
 pub use compare::ModuleError;
+pub(crate) use problem::Problem;
 
 use crate::adapter::format::{self, AdapterFormat, DraftOptions};
 use crate::adapter::{Adapter, Files, Mapped, Module};
 use crate::plan::{Plan, Progress, Report, Unchecked, pool};
-use crate::{Base, Error, ErrorKind, Result};
+use crate::{Base, Error, Result};
 
 /// Where and how an adapter is written.
 #[derive(Debug, Clone)]
@@ -61,13 +63,12 @@ pub struct AdapterReport {
 /// The format called `name`, which must have a writer.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] with the names that there are.
+/// `Usage` with the names that there are.
 pub(crate) fn writable(name: &str) -> Result<&'static dyn AdapterFormat> {
     format::by_name(name).filter(|format| format.is_written()).ok_or_else(|| {
         let written = format::FORMATS.iter().filter(|format| format.is_written());
-        let names: Vec<_> = written.map(|format| format.name()).collect();
-        let message = format!("cannot write the adapter format `{name}`; known are {}", names.join(", "));
-        Error::new(ErrorKind::Usage, message)
+        let known = written.map(|format| format.name()).collect();
+        Problem::Format { name: name.to_string(), known }.into()
     })
 }
 
@@ -86,7 +87,7 @@ impl AdapterOutput {
     /// Lays out `adapter`.
     ///
     /// # Errors
-    /// [`ErrorKind::Inexpressible`] for what the format cannot hold, [`ErrorKind::NeedsBase`]; as [`Plan::new`].
+    /// `Inexpressible` for what the format cannot hold, `NeedsBase`; as [`Plan::new`].
     pub(crate) fn new(adapter: Adapter, base: Option<Base>, to: &Destination<'_>) -> Result<Self> {
         Self::written_as(&adapter.clone(), adapter, base, to)
     }
@@ -125,8 +126,8 @@ impl AdapterOutput {
     /// Writes the output, reads it again, compares every module, and publishes it.
     ///
     /// # Errors
-    /// As [`Plan::run`]; [`ErrorKind::Verification`] if the output does not hold what was meant. Nothing is published
-    /// then.
+    /// As [`Plan::run`]; [`ErrorKind::Verification`](crate::ErrorKind::Verification) if the output does not hold what was
+    /// meant. Nothing is published then.
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
         let written = self.plan.write(threads, progress)?;
         let errors = pool(threads)?.install(|| self.verify(written.path(), progress))?;

@@ -10,9 +10,9 @@ use super::low_rank::LoadedTerm;
 use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;
 use super::store::Store;
-use super::{LowRank, kernel};
-use crate::tensor::{first_bad, place};
-use crate::{Error, ErrorKind, Result};
+use super::{LowRank, Problem, kernel};
+use crate::tensor::first_bad;
+use crate::{Error, Result};
 
 /// Values worked on at once; three such buffers of f32 fit a second-level cache.
 const PIECE: usize = 1 << 14;
@@ -263,11 +263,10 @@ impl<'a> Prepared<'a> {
             return of_base;
         }
         let (at, value) = first_bad(sum).unwrap_or_default();
-        let how = match self.compute.edits() {
-            true => "when the deltas are added, which are too large for it".to_string(),
-            false => format!("when it is multiplied by {}", self.compute.times),
-        };
-        self.comes_to(first + at, |place| format!("comes to {value} {place} {how}"))
+        self.comes_to(first + at, |shape, element| match self.compute.edits() {
+            true => Problem::LargeDeltas { value, shape, element },
+            false => Problem::LargeFactor { value, shape, element, factor: self.compute.times },
+        })
     }
 
     /// The error about the rows `rows`, of which the stored type makes a NaN or an infinity that is in `scratch.sum`.
@@ -281,17 +280,17 @@ impl<'a> Prepared<'a> {
         let (at, value) = largest.map_or((0, 0.0), |(at, (_, value))| (at as u64, *value));
         let (compute, stored_as) = (self.compute, self.store.description());
         let as_stored = !compute.edits() && compute.times == 1.0 && compute.plus == 0.0;
-        let verb = if as_stored { "holds" } else { "comes to" };
         let first = (rows.start * compute.cols) as u64;
-        let message = |place: &str| format!("{verb} {value:e} {place}, which {stored_as} cannot hold");
-        Ok(self.comes_to(first + at, message))
+        Ok(self.comes_to(first + at, |shape, element| match as_stored {
+            true => Problem::LargeValue { value, shape, element, stored_as },
+            false => Problem::LargeSum { value, shape, element, stored_as },
+        }))
     }
 
     /// An error about value `element` of the output, with the file, name and place that it comes from.
-    fn comes_to(&self, element: u64, message: impl FnOnce(&str) -> String) -> Error {
+    fn comes_to(&self, element: u64, problem: impl FnOnce(Vec<usize>, u64) -> Problem) -> Error {
         let Origin { path, info, element } = self.compute.base.origin(element);
-        let message = message(&place(&info.shape, element));
-        Error::new(ErrorKind::NonFinite, message).tensor(&info.name).at(path)
+        Error::from(problem(info.shape.clone(), element)).tensor(&info.name).at(path)
     }
 }
 

@@ -6,8 +6,8 @@
 use lorakit_quant::{Codec, codec};
 use lorakit_tensor::{DType, publish};
 
-use super::{OutputTensor, Plan, Recipe};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use super::{OutputTensor, Plan, Problem, Recipe};
+use crate::{Error, Result, TensorRef};
 
 /// Bytes that are copied at once where the kernel does not do it.
 const PIECE: u64 = 4 << 20;
@@ -27,15 +27,16 @@ impl Plan {
     /// With `check`, has the run read the values of copied tensors too, and refuse NaN and infinity in them.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a copied tensor whose dtype has a NaN and no decoder.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a copied tensor whose dtype has a NaN and no
+    /// decoder.
     pub fn checking_copies(self, check: bool) -> Result<Self> {
         let plan = Plan { check_copies: check, ..self };
         let blind = plan.tensors().find(|tensor| check && plan.is_unchecked(tensor));
         match blind {
             None => Ok(plan),
             Some(tensor) => {
-                let message = format!("is copied as {}, whose values cannot be checked", tensor.info.dtype);
-                let error = Error::new(ErrorKind::Unsupported, message).tensor(&tensor.info.name);
+                let problem = Problem::Unchecked { dtype: tensor.info.dtype };
+                let error = Error::from(problem).tensor(&tensor.info.name);
                 Err(match &tensor.recipe {
                     Recipe::Copy(source) => error.at(source.path()),
                     _ => error,
@@ -138,8 +139,8 @@ pub(super) fn check_given(tensor: &OutputTensor, bytes: &[u8]) -> Result<()> {
     match codec(tensor.info.dtype).is_none_or(|codec| codec.all_finite(bytes)) {
         true => Ok(()),
         false => {
-            let message = format!("would hold NaN or infinity ({})", tensor.info.dtype);
-            Err(Error::new(ErrorKind::NonFinite, message).tensor(&tensor.info.name))
+            let problem = Problem::GivenNonFinite { dtype: tensor.info.dtype };
+            Err(Error::from(problem).tensor(&tensor.info.name))
         }
     }
 }

@@ -15,6 +15,7 @@ mod largest;
 mod low_rank;
 mod pack;
 mod parts;
+mod problem;
 mod progress;
 mod recipe;
 mod reshape;
@@ -38,6 +39,7 @@ pub use digest::{DataDigest, FileDigest};
 pub use float8::Fp8;
 pub use low_rank::LowRank;
 pub use pack::{Packed, Packer, Part};
+pub(crate) use problem::Problem;
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
@@ -49,7 +51,7 @@ use shards::Limits;
 pub use side::{Content, SideFile};
 pub use target::Target;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The format of the output's tensor files.
 #[derive(Debug, Clone)]
@@ -103,7 +105,8 @@ impl Plan {
     /// may be replaced once the new one is complete; whether it can be, [`Self::check`] says.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] with `SameFile`, or for a side file that cannot be copied; what the format's layout refuses.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) with `SameFile`, or for a side file that cannot be copied; what the
+    /// format's layout refuses.
     pub fn new(
         target: Target,
         replace: bool,
@@ -126,9 +129,8 @@ impl Plan {
                 let files = lay_out_shards(&target, stem, metadata, shards)?;
                 if files.len() > 1 {
                     if matches!(target, Target::File(_)) {
-                        let message =
-                            format!("needs {} shards, and the output is a single file", files.len());
-                        return Err(Error::new(ErrorKind::Usage, message).at(target.path()));
+                        let problem = Problem::Shards { count: files.len() };
+                        return Err(Error::from(problem).at(target.path()));
                     }
                     side_files.push(index_of(stem, &files, total_size(&files)));
                 }
@@ -227,9 +229,7 @@ fn prove_unique(tensors: &[OutputTensor]) -> Result<()> {
     let mut seen = HashSet::with_capacity(tensors.len());
     match tensors.iter().find(|t| !seen.insert(t.info.name.as_str())) {
         None => Ok(()),
-        Some(twice) => {
-            Err(Error::new(ErrorKind::Conflict, "would be written twice").tensor(&twice.info.name))
-        }
+        Some(twice) => Err(Error::from(Problem::Twice).tensor(&twice.info.name)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a run tells its caller where it is, and hears that it should stop.
 
-use crate::{Error, ErrorKind, Result};
+use super::Problem;
+use crate::Result;
 
 /// Told about finished bytes from many threads; asked whether to go on.
 pub trait Progress: Sync {
@@ -23,10 +24,10 @@ impl Progress for Silent {
 /// Stops where the caller wants to, before `what`: "anything was written".
 ///
 /// # Errors
-/// [`ErrorKind::Interrupted`].
-pub(crate) fn go_on(progress: &dyn Progress, what: &str) -> Result<()> {
+/// `Interrupted`.
+pub(crate) fn go_on(progress: &dyn Progress, what: &'static str) -> Result<()> {
     match progress.cancelled() {
         false => Ok(()),
-        true => Err(Error::new(ErrorKind::Interrupted, format!("stopped before {what}"))),
+        true => Err(Problem::Stopped { before: what }.into()),
     }
 }

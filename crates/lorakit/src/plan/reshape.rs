@@ -15,9 +15,9 @@ use std::ops::Range;
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{Axis, Compute, LowRank, OutputTensor, Recipe, ReplacedRows};
+use super::{Axis, Compute, LowRank, OutputTensor, Problem, Recipe, ReplacedRows};
 use crate::tensor::RowOrder;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 impl OutputTensor {
     /// The same tensor under another name.
@@ -42,7 +42,7 @@ impl OutputTensor {
     /// The same tensor with `value` added to each of its values, in f32.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a tensor that is given as bytes.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a tensor that is given as bytes.
     pub fn plus(self, value: f32) -> Result<Self> {
         let mut compute = self.recipe.into_compute().map_err(|e| e.tensor(&self.info.name))?;
         compute.plus += value;
@@ -53,8 +53,8 @@ impl OutputTensor {
     /// those of `shape`, whose product is the number of rows of the result.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] where an adapter changes the tensor in a way that cannot be moved along: a norm
-    /// over columns of which rows are dropped, deltas of a matrix of other rows.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where an adapter changes the tensor in a way that
+    /// cannot be moved along: a norm over columns of which rows are dropped, deltas of a matrix of other rows.
     pub fn gather_rows(self, rows: usize, order: &RowOrder, shape: &[usize]) -> Result<Self> {
         debug_assert_eq!(order.len(), shape.iter().product::<usize>());
         let cols = (self.info.elements() as usize).checked_div(rows).unwrap_or(0);
@@ -74,8 +74,7 @@ impl OutputTensor {
                 Recipe::Compute(Box::new(Compute { base, ..compute }))
             }
             Recipe::Bytes(_) | Recipe::Part { .. } => {
-                let message = "is given as bytes, which cannot be rearranged";
-                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&info.name));
+                return Err(Error::from(Problem::Bytes).tensor(&info.name));
             }
         };
         Ok(OutputTensor { info, recipe })
@@ -84,15 +83,17 @@ impl OutputTensor {
     /// Tensors of one shape and dtype as one of a dimension more.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if shapes differ; [`ErrorKind::Unsupported`] if dtypes do, or for DoRA, whose norms
-    /// are those of one tensor.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) if shapes differ;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if dtypes do, or for DoRA, whose norms are those of one
+    /// tensor.
     pub fn stack(name: &str, parts: Vec<OutputTensor>) -> Result<Self> {
         let Some(first) = parts.first().map(|part| part.info.clone()) else {
-            return Err(Error::corrupt("would be a stack of no tensors").tensor(name));
+            return Err(Error::from(Problem::EmptyStack).tensor(name));
         };
         if let Some(other) = parts.iter().find(|part| part.info.shape != first.shape) {
-            let message = format!("has the shape {:?}, `{}` {:?}", other.info.shape, first.name, first.shape);
-            return Err(Error::corrupt(message).tensor(&other.info.name));
+            let (shape, first_shape) = (other.info.shape.clone(), first.shape);
+            let problem = Problem::StackShape { shape, first: first.name, first_shape };
+            return Err(Error::from(problem).tensor(&other.info.name));
         }
         let (rows, cols) = first.rows_cols();
         let shape = [&[parts.len()], first.shape.as_slice()].concat();
@@ -107,8 +108,7 @@ impl OutputTensor {
                 .and_then(|compute| seen_as(*compute, rows, cols))
                 .map_err(|e| e.tensor(&part_name))?;
             if compute.dora.is_some() {
-                let message = "is changed by DoRA, which cannot follow it into a stack of experts";
-                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&part_name));
+                return Err(Error::from(Problem::StackedDora).tensor(&part_name));
             }
             bases.push((compute.base.clone(), RowOrder::of_rows(0..rows)));
             let at = n * rows;
@@ -147,10 +147,7 @@ impl Recipe {
         match self {
             Recipe::Copy(tensor) => Ok(Box::new(Compute::cast(tensor))),
             Recipe::Compute(compute) => Ok(compute),
-            Recipe::Bytes(_) | Recipe::Part { .. } => {
-                let message = "is given as bytes, which cannot be rearranged";
-                Err(Error::new(ErrorKind::Unsupported, message))
-            }
+            Recipe::Bytes(_) | Recipe::Part { .. } => Err(Problem::Bytes.into()),
         }
     }
 }
@@ -165,11 +162,9 @@ pub(crate) fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Comp
         return Ok(Compute { rows, cols, ..compute });
     }
     if compute.rows != 1 || cols != 1 || compute.dora.is_some() {
-        let message = format!(
-            "is changed as a matrix of {} x {} values, and is stored as {rows} x {cols} in the output's format",
-            compute.rows, compute.cols
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message));
+        let (stored_rows, stored_cols) = (rows, cols);
+        let Compute { rows, cols, .. } = compute;
+        return Err(Problem::OtherMatrix { rows, cols, stored_rows, stored_cols }.into());
     }
     let turned = |term: LowRank| LowRank {
         rows: 0..rows,
@@ -192,9 +187,7 @@ fn moved(compute: Compute, order: &RowOrder) -> Result<Compute> {
     let permuted = order.len() == compute.rows;
     let dora = match compute.dora {
         Some(dora) if dora.axis == Axis::Column && !permuted => {
-            let message =
-                "is changed by DoRA with norms over columns, of which the output's format drops values";
-            return Err(Error::new(ErrorKind::Unsupported, message));
+            return Err(Problem::DroppedRows.into());
         }
         Some(mut dora) => {
             if dora.axis == Axis::Row && !order.keeps(compute.rows) {

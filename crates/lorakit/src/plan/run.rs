@@ -16,7 +16,8 @@ use super::copy::{self, Unchecked};
 use super::digest::{FileDigest, Subtree};
 use super::job::{Job, Late, Place};
 use super::{
-    Container, OutputFile, OutputTensor, Plan, Progress, Recipe, Retention, Target, TensorRetention, go_on,
+    Container, OutputFile, OutputTensor, Plan, Problem, Progress, Recipe, Retention, Target, TensorRetention,
+    go_on,
 };
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -122,7 +123,7 @@ pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
-        .map_err(|e| Error::new(ErrorKind::Unsupported, format!("cannot start {threads} threads: {e}")))
+        .map_err(|e| Problem::Threads { count: threads, reason: e.to_string() }.into())
 }
 
 impl Plan {
@@ -251,7 +252,7 @@ impl Plan {
                 .par_bridge()
                 .map_init(Scratch::default, |scratch, (i, task)| {
                     if progress.cancelled() {
-                        return Err(Error::new(ErrorKind::Interrupted, "interrupted"));
+                        return Err(Error::from(Problem::Interrupted));
                     }
                     let (outcome, bytes) = run_task(task, &jobs, outputs, scratch)?;
                     progress.advance(bytes);
@@ -363,10 +364,9 @@ impl Plan {
     /// Reads the staged output's headers with the strict reader before anything is published.
     fn reopen(&self, staged: &Path) -> Result<()> {
         let written = Checkpoint::open(staged, &Reader::new(ReadMode::Positioned))?;
-        let planned = self.tensors().count();
-        if written.tensors().len() != planned {
-            let message = format!("holds {} tensors after writing {planned}", written.tensors().len());
-            return Err(Error::new(ErrorKind::Damaged, message).at(self.target().path()));
+        let (found, planned) = (written.tensors().len(), self.tensors().count());
+        if found != planned {
+            return Err(Error::from(Problem::Reread { found, planned }).at(self.target().path()));
         }
         Ok(())
     }

@@ -5,11 +5,12 @@ use std::ops::Range;
 use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
 
+use super::Problem;
 use super::compute::rows_of_piece;
 use super::largest::Largest;
 use super::pack::Packed;
 use super::recipe::{Compute, Importance};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// From here on an F16 is infinite.
 const F16_END: f32 = 65520.0;
@@ -36,10 +37,7 @@ impl<'a> Store<'a> {
             (Some(encoder), Some(decoder)) => {
                 Ok(Store::Blocks { encoder, decoder, importance: compute.importance.as_ref() })
             }
-            _ => {
-                let message = format!("cannot be written as {dtype}: there is no encoder for it");
-                Err(Error::new(ErrorKind::Unsupported, message).tensor(name))
-            }
+            _ => Err(Error::from(Problem::NoEncoder { dtype }).tensor(name)),
         }
     }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use lorakit_tensor::Reader;
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Existing};
-use lorakit_tensor::{Error as FileError, ErrorKind as FileErrorKind, Reader};
 use serde_json::Value;
 
-use super::{Container, Plan};
-use crate::Result;
+use super::{Container, Plan, Problem};
+use crate::{Error, Result};
 
 /// Where the output goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +62,7 @@ impl Plan {
     pub(super) fn check_space(&self) -> Result<()> {
         let (needed, free) = (self.output_bytes(), publish::free_space(self.target.path())?);
         if needed > free {
-            let message = format!("needs {needed} bytes, and the file system has {free} free");
-            return Err(FileError::new(FileErrorKind::NoSpace, message).at(self.target.path()).into());
+            return Err(Error::from(Problem::NoSpace { needed, free }).at(self.target.path()));
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Extent, Origin, Result as TensorResult, TensorInfo, TensorSource};
 
-use super::RowOrder;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use super::{Problem, RowOrder};
+use crate::{Error, Result, TensorRef};
 
 /// Rows of some tensors, one tensor after another.
 struct Rows {
@@ -28,19 +28,17 @@ impl TensorRef {
     /// The tensor of shape `shape` whose rows are rows of `parts`, all of one dtype and of `cols` columns.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] if rows do not begin at whole blocks, or dtypes differ.
+    /// `Unsupported` if rows do not begin at whole blocks, or dtypes differ.
     pub(crate) fn of_rows(parts: Vec<(TensorRef, RowOrder)>, cols: usize, shape: Vec<usize>) -> Result<Self> {
         let Some(first) = parts.first().map(|(tensor, _)| tensor.info().clone()) else {
-            return Err(Error::corrupt("would have no rows"));
+            return Err(Problem::NoRows.into());
         };
         if let Some((other, _)) = parts.iter().find(|(tensor, _)| tensor.info().dtype != first.dtype) {
-            let message =
-                format!("is {}, and is stacked with tensors of {}", other.info().dtype, first.dtype);
-            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&other.info().name));
+            let problem = Problem::RowTypes { dtype: other.info().dtype, others: first.dtype };
+            return Err(Error::from(problem).tensor(&other.info().name));
         }
         let Some(row_bytes) = first.dtype.byte_len(cols as u64) else {
-            let message = format!("has rows of {cols} values, which are not whole blocks of {}", first.dtype);
-            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&first.name));
+            return Err(Error::from(Problem::PartOfBlock { cols, dtype: first.dtype }).tensor(&first.name));
         };
         let mut start = 0;
         let parts = parts.into_iter().map(|(tensor, order)| {

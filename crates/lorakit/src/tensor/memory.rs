@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use lorakit_quant::{Encoder, codec, encoder};
 use lorakit_tensor::{DType, Extent, Result as TensorResult, Spill, TensorInfo, TensorSource};
 
-use crate::tensor::{first_bad, place};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use super::{Problem, first_bad};
+use crate::{Error, Result, TensorRef};
 
 /// Bytes that are held in memory; what comes after them waits in a file.
 const HELD: u64 = 32 << 20;
@@ -61,8 +61,8 @@ impl Shelf {
     /// `values` as a tensor of that dtype and shape, called `name`, made from the file `path`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a dtype without an encoder of single values; [`ErrorKind::NonFinite`] for values
-    /// that are no numbers, or none that the dtype can hold.
+    /// `Unsupported` for a dtype without an encoder of single values; `NonFinite` for values that are no numbers, or
+    /// none that the dtype can hold.
     pub(crate) fn tensor(
         &self,
         name: &str,
@@ -130,7 +130,7 @@ fn encoded(
     let mut bytes = vec![0; dtype.byte_len(values.len() as u64).unwrap_or(0) as usize];
     encoder.encode(values, &mut bytes);
     if codec(dtype).is_some_and(|codec| !codec.all_finite(&bytes)) {
-        return Err(beyond(values, dtype, &shape).tensor(name).at(path));
+        return Err(Error::from(beyond(values, dtype, shape)).tensor(name).at(path));
     }
     let info = TensorInfo { name: name.to_string(), dtype, shape };
     debug_assert_eq!(info.elements(), values.len() as u64);
@@ -139,23 +139,20 @@ fn encoded(
 
 /// The encoder of a dtype that holds values one by one.
 fn single_values(name: &str, dtype: DType) -> Result<&'static dyn Encoder> {
-    encoder(dtype).filter(|_| dtype.block().elements == 1).ok_or_else(|| {
-        let message = format!("cannot be computed as {dtype}; F32, F16 and BF16 can");
-        Error::new(ErrorKind::Unsupported, message).tensor(name)
-    })
+    let encoder = encoder(dtype).filter(|_| dtype.block().elements == 1);
+    encoder.ok_or_else(|| Error::from(Problem::NoSingleValues { dtype }).tensor(name))
 }
 
-/// The error about the first of `values` that is no number, or else about the largest, which `dtype` cannot hold.
-fn beyond(values: &[f32], dtype: DType, shape: &[usize]) -> Error {
-    let message = match first_bad(values) {
-        Some((at, value)) => format!("comes to {value} {} when it is computed", place(shape, at)),
+/// What is wrong with the first of `values` that is no number, or else with the largest, which `dtype` cannot hold.
+fn beyond(values: &[f32], dtype: DType, shape: Vec<usize>) -> Problem {
+    match first_bad(values) {
+        Some((element, value)) => Problem::Computed { value, shape, element },
         None => {
             let largest = values.iter().enumerate().max_by(|(_, x), (_, y)| x.abs().total_cmp(&y.abs()));
-            let (at, value) = largest.map_or((0, 0.0), |(at, value)| (at as u64, *value));
-            format!("comes to {value:e} {}, which {dtype} cannot hold", place(shape, at))
+            let (element, value) = largest.map_or((0, 0.0), |(at, value)| (at as u64, *value));
+            Problem::Beyond { value, shape, element, dtype }
         }
-    };
-    Error::new(ErrorKind::NonFinite, message)
+    }
 }
 
 impl TensorSource for Waiting {

@@ -6,6 +6,7 @@ mod factor;
 mod gathered;
 mod memory;
 mod mosaic;
+mod problem;
 mod retyped;
 mod row_order;
 
@@ -20,9 +21,10 @@ use lorakit_tensor::{DType, Extent, Origin, TensorInfo, TensorSource};
 pub(crate) use computed::Inputs;
 pub use factor::Factor;
 pub(crate) use memory::Shelf;
+pub(crate) use problem::Problem;
 pub use row_order::RowOrder;
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// A tensor that can be read, without its bytes.
 #[derive(Clone)]
@@ -97,7 +99,7 @@ impl TensorRef {
     /// Values `elements` (whole blocks) decoded to f32 into `out`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a dtype without a decoder; if the file cannot be read.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder; if the file cannot be read.
     pub fn decode(&self, elements: Range<u64>, out: &mut [f32]) -> Result<()> {
         let info = self.info();
         let codec = codec(info.dtype).ok_or_else(|| self.no_decoder())?;
@@ -158,7 +160,7 @@ impl TensorRef {
     /// All values as f32, each of them a number; for small tensors.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`]; as [`Self::decode`].
+    /// `NonFinite`; as [`Self::decode`].
     pub(crate) fn finite_values(&self) -> Result<Vec<f32>> {
         let values = self.values()?;
         self.refuse_non_finite(0, &values)?;
@@ -168,7 +170,7 @@ impl TensorRef {
     /// Looks at every value, of which few are in memory at once.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`]; as [`Self::decode`].
+    /// `NonFinite`; as [`Self::decode`].
     pub(crate) fn check_finite(&self) -> Result<()> {
         match self.scan()?.first_bad {
             None => Ok(()),
@@ -179,7 +181,7 @@ impl TensorRef {
     /// Refuses NaN and infinity among `values`, which are decoded from value `first` on.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] with the file, the tensor and the place.
+    /// `NonFinite` with the file, the tensor and the place.
     pub(crate) fn refuse_non_finite(&self, first: u64, values: &[f32]) -> Result<()> {
         match first_bad(values) {
             None => Ok(()),
@@ -190,17 +192,21 @@ impl TensorRef {
     /// The error about `value`, which is value `element` and no number.
     pub(crate) fn holds(&self, element: u64, value: f32) -> Error {
         let Origin { path, info, .. } = self.origin(element);
-        Error::new(ErrorKind::NonFinite, self.what_it_holds(element, value)).tensor(&info.name).at(path)
+        Error::from(self.non_finite(element, value)).tensor(&info.name).at(path)
     }
 
     /// That it holds `value`, which is value `element` and no number, and where.
     pub(crate) fn what_it_holds(&self, element: u64, value: f32) -> String {
+        self.non_finite(element, value).to_string()
+    }
+
+    fn non_finite(&self, element: u64, value: f32) -> Problem {
         let Origin { info, element: at, .. } = self.origin(element);
-        let place = place(&info.shape, at);
-        match self.wide(element).filter(|wide| wide.is_finite()) {
-            Some(wide) => format!("holds {wide:e} {place} ({}), and values are computed as F32", info.dtype),
-            None if self.is_computed() => format!("decodes to {value} {place} ({})", info.dtype),
-            None => format!("holds {value} {place} ({})", info.dtype),
+        let (shape, element, dtype, wide) = (info.shape.clone(), at, info.dtype, self.wide(element));
+        match wide.filter(|wide| wide.is_finite()) {
+            Some(value) => Problem::Wide { value, shape, element, dtype },
+            None if self.is_computed() => Problem::Decoded { value, shape, element, dtype },
+            None => Problem::Stored { value, shape, element, dtype },
         }
     }
 
@@ -235,8 +241,7 @@ impl TensorRef {
 
     pub(crate) fn no_decoder(&self) -> Error {
         let info = self.info();
-        let message = format!("is stored as {}, which cannot be decoded to numbers", info.dtype);
-        Error::new(ErrorKind::Unsupported, message).at(self.source.path_of(self.index)).tensor(&info.name)
+        Error::from(Problem::NoDecoder { dtype: info.dtype }).at(self.path()).tensor(&info.name)
     }
 
     /// The file that holds it, for messages.

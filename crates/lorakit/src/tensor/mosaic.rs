@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Extent, Origin, Result as TensorResult, TensorInfo, TensorSource};
 
-use super::Factor;
-use crate::{Error, ErrorKind, Result, TensorRef};
+use super::{Factor, Problem};
+use crate::{Error, Result, TensorRef};
 
 /// Views at their places in a matrix; what none covers is zero.
 struct Mosaic {
@@ -32,7 +32,7 @@ impl TensorRef {
     /// its `(row, column)` and all else is zero. It is called as the tensor of its first piece.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for views of different dtypes, and of block types, whose values cannot be moved.
+    /// `Unsupported` for views of different dtypes, and of block types, whose values cannot be moved.
     pub(crate) fn assembled(
         pieces: Vec<(Factor, usize, usize)>,
         cols: usize,
@@ -41,21 +41,18 @@ impl TensorRef {
         let mut placed: Vec<Piece> = Vec::with_capacity(pieces.len());
         for (view, row, col) in pieces {
             let Some(tensor) = view.tensor.clone() else {
-                return Err(Error::corrupt("is a constant, which is no part of a file"));
+                return Err(Problem::Constant.into());
             };
             placed.push(Piece { tensor, view, row, col });
         }
         let Some(first) = placed.first().map(|piece| piece.tensor.info().clone()) else {
-            return Err(Error::corrupt("would have no values"));
+            return Err(Problem::NoValues.into());
         };
         for piece in &placed {
             let info = piece.tensor.info();
             if info.dtype != first.dtype || info.dtype.block().elements != 1 {
-                let message = format!(
-                    "is stored as {}, and its values would have to be moved together with {} values",
-                    info.dtype, first.dtype
-                );
-                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&info.name));
+                let problem = Problem::ValueTypes { dtype: info.dtype, others: first.dtype };
+                return Err(Error::from(problem).tensor(&info.name));
             }
             debug_assert!(piece.col + piece.view.cols <= cols);
         }

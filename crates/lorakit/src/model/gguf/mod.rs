@@ -1,7 +1,10 @@
 //! GGUF models: read as Hugging Face checkpoints, and written as llama.cpp's converter writes them.
 
+mod problem;
 pub(in crate::model) mod read;
 pub mod write;
+
+pub(crate) use problem::Problem;
 
 /// What ggml calls the version of its quantised types.
 pub(crate) const QUANTIZATION_VERSION: u32 = 2;

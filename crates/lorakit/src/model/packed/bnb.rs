@@ -1,11 +1,12 @@
 //! Weights of bitsandbytes: see [`lorakit_quant::bnb`] for the tensors that belong together.
 
 use lorakit_quant::bnb::{FourBit, Nested, QuantState, double_quant, int8};
-use lorakit_tensor::{Checkpoint, DType, Error, ErrorKind, Result, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, Result as TensorResult, TensorInfo, TensorSource};
 
 use super::stored::{Stored, values};
 use super::view::Weight;
-use super::{Packed, Scheme};
+use super::{Packed, Problem, Scheme};
+use crate::Result;
 
 const QUANT_STATE: &str = ".quant_state.bitsandbytes__";
 /// No description is longer than this, in bytes.
@@ -29,7 +30,7 @@ struct NestedScales {
 }
 
 /// Every tensor that has a `quant_state`.
-pub(super) fn four_bit(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
+pub(super) fn four_bit(stored: &Stored<'_>) -> Result<Vec<Packed>> {
     let mut packed = Vec::new();
     for (state, info) in stored.tensors().iter().enumerate() {
         if let Some((name, _)) = info.name.split_once(QUANT_STATE) {
@@ -41,23 +42,22 @@ pub(super) fn four_bit(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
 
 fn four_bit_weight(stored: &Stored<'_>, name: &str, state: usize) -> Result<Packed> {
     if stored.tensors()[state].byte_len() > MAX_QUANT_STATE {
-        return Err(stored.corrupt(state, "is too long for a description of a weight".into()));
+        return Err(stored.place(state, Problem::LongDescription));
     }
     let parsed = QuantState::parse(&stored.bytes(state)?).map_err(|e| stored.place(state, e))?;
     let QuantState { quant_type, block_size, dtype, shape, nested } = parsed;
     let info = TensorInfo { name: name.to_string(), dtype, shape };
 
     let codes = stored.need(name, state)?;
-    let (found, needed) = (stored.tensors()[codes].byte_len(), info.elements().div_ceil(2));
-    if found != needed {
-        let message = format!("has {found} bytes; {needed} are needed for {:?} 4-bit codes", info.shape);
-        return Err(stored.corrupt(codes, message));
+    let (bytes, needed) = (stored.tensors()[codes].byte_len(), info.elements().div_ceil(2));
+    if bytes != needed {
+        return Err(stored.place(codes, Problem::CodeBytes { bytes, needed, shape: info.shape }));
     }
     let mut sidecars = vec![state];
     if let Some(map) = stored.find(&format!("{name}.quant_map")) {
         let right = stored.tensors()[map].dtype == DType::F32 && stored.tensors()[map].elements() == 16;
         if !right || values(stored.checkpoint, map, DType::F32, 0..16)? != quant_type.table() {
-            return Err(stored.corrupt(map, format!("is not the table of {}", quant_type.name())));
+            return Err(stored.place(map, Problem::Table { kind: quant_type.name() }));
         }
         sidecars.push(map);
     }
@@ -84,7 +84,7 @@ fn four_bit_weight(stored: &Stored<'_>, name: &str, state: usize) -> Result<Pack
 
 impl FourBitWeight {
     /// The scales of blocks `start..end`.
-    fn scales(&self, stored: &Checkpoint, start: u64, end: u64) -> Result<Vec<f32>> {
+    fn scales(&self, stored: &Checkpoint, start: u64, end: u64) -> TensorResult<Vec<f32>> {
         const BLOCK: u64 = double_quant::BLOCK as u64;
         let Some(NestedScales { offset, absmax, map }) = &self.nested else {
             return values(stored, self.absmax, DType::F32, start..end);
@@ -104,7 +104,7 @@ impl Weight for FourBitWeight {
         &self.info
     }
 
-    fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()> {
+    fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> TensorResult<()> {
         let end = first + values.len() as u64;
         let block = first / self.block_size;
         let codes = stored.read(self.codes, block * self.block_size / 2..end.div_ceil(2))?;
@@ -123,7 +123,7 @@ struct Int8Weight {
 }
 
 /// Every matrix that has an `SCB`.
-pub(super) fn int8(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
+pub(super) fn int8(stored: &Stored<'_>) -> Result<Vec<Packed>> {
     let mut packed = Vec::new();
     for (scb, info) in stored.tensors().iter().enumerate() {
         if let Some(module) = info.name.strip_suffix(".SCB") {
@@ -138,17 +138,16 @@ fn int8_weight(stored: &Stored<'_>, module: &str, scb: usize) -> Result<Packed> 
     let codes = stored.need(&name, scb)?;
     let (TensorInfo { dtype, shape, .. }, scales) = (&stored.tensors()[codes], &stored.tensors()[scb]);
     let [rows, _] = shape.as_slice() else {
-        return Err(stored.corrupt(codes, format!("has the shape {shape:?}; needed is a matrix")));
+        return Err(stored.place(codes, Problem::NoMatrix { shape: shape.clone() }));
     };
     if *dtype != DType::I8 {
-        return Err(stored.corrupt(codes, format!("is {dtype}; needed is I8, as it has scales (`SCB`)")));
+        return Err(stored.place(codes, Problem::CodeType { dtype: *dtype }));
     }
     stored.need_values(&scales.name, scb, DType::F32, *rows as u64)?;
     let mut sidecars = vec![scb];
     if let Some(format) = stored.find(&format!("{module}.weight_format")) {
         if stored.bytes(format)?.iter().any(|&b| b != 0) {
-            let message = "says that rows and columns are rearranged for a GPU, which only that GPU undoes";
-            return Err(stored.place(format, Error::new(ErrorKind::Unsupported, message)));
+            return Err(stored.place(format, Problem::Rearranged));
         }
         sidecars.push(format);
     }
@@ -161,7 +160,7 @@ impl Weight for Int8Weight {
         &self.info
     }
 
-    fn decode(&self, stored: &Checkpoint, first: u64, values_out: &mut [f32]) -> Result<()> {
+    fn decode(&self, stored: &Checkpoint, first: u64, values_out: &mut [f32]) -> TensorResult<()> {
         let cols = self.info.shape[1] as u64;
         let end = first + values_out.len() as u64;
         let row = first / cols.max(1);

@@ -2,8 +2,9 @@
 
 use lorakit_tensor::DType;
 
+use super::Problem;
 use super::stored::Stored;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// How a scheme is recognised: a tensor `M.suffix` of a dtype, and others of the same module `M` beside it.
 struct Sign {
@@ -56,17 +57,9 @@ pub(super) fn refuse(stored: &Stored<'_>) -> Result<()> {
                 && sign.beside.iter().all(|other| stored.find(&format!("{module}{other}")).is_some())
         };
         if let Some(sign) = SIGNS.iter().find(matches) {
-            let beside: Vec<String> = sign.beside.iter().map(|other| format!("`{other}`")).collect();
-            let beside =
-                if beside.is_empty() { String::new() } else { format!(" beside {}", beside.join(" and ")) };
-            let method = sign.method.map_or_else(String::new, |m| format!(", and `quant_method` is {m}"));
-            let message = format!(
-                "is quantised by {}, whose weights cannot be decoded: `{}` is {}{beside}{method}",
-                sign.scheme,
-                info.name.escape_debug(),
-                info.dtype,
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
+            let &Sign { scheme, beside, method, .. } = sign;
+            let (tensor, beside) = (info.name.escape_debug().to_string(), beside.to_vec());
+            return Err(Problem::Scheme { scheme, tensor, dtype: info.dtype, beside, method }.into());
         }
     }
     Ok(())

@@ -3,12 +3,13 @@
 //! How large a tile is, the shapes of weight and scales say, because one checkpoint may hold several sizes.
 
 use lorakit_quant::fp8::Tiles;
-use lorakit_tensor::{Checkpoint, DType, Result, TensorInfo};
+use lorakit_tensor::{Checkpoint, DType, Result as TensorResult, TensorInfo};
 use serde_json::Value;
 
 use super::stored::{Stored, decode, values};
 use super::view::Weight;
-use super::{Packed, Scheme};
+use super::{Packed, Problem, Scheme};
+use crate::Result;
 use crate::model::ModelConfig;
 
 /// Endings of the tensor of scales.
@@ -32,7 +33,7 @@ struct Fp8Weight {
 }
 
 /// Every float8 tensor that has scales.
-pub(super) fn find(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
+pub(super) fn find(stored: &Stored<'_>) -> Result<Vec<Packed>> {
     let mut packed = Vec::new();
     for (codes, info) in stored.tensors().iter().enumerate() {
         let float8 = matches!(info.dtype, DType::F8_E4M3 | DType::F8_E5M2);
@@ -51,7 +52,7 @@ fn weight(stored: &Stored<'_>, codes: usize, scales: usize) -> Result<Packed> {
     let scales_dtype = match scale.dtype {
         DType::U8 => DType::F8_E8M0,
         dtype @ (DType::F32 | DType::BF16 | DType::F16 | DType::F8_E8M0) => dtype,
-        other => return Err(stored.corrupt(scales, format!("is {other}, which are no scales"))),
+        dtype => return Err(stored.place(scales, Problem::ScaleType { dtype })),
     };
     let (matrices, rows, cols) = matrices(&info.shape);
     let grid = grid(&info.shape, &scale.shape).and_then(|(stacked, down, across)| {
@@ -59,8 +60,8 @@ fn weight(stored: &Stored<'_>, codes: usize, scales: usize) -> Result<Packed> {
         Some((stacked, tile(rows, down, height)?, tile(cols, across, width)?))
     });
     let Some((stacked, height, width)) = grid else {
-        let message = format!("has the shape {:?}, which does not fit weights {:?}", scale.shape, info.shape);
-        return Err(stored.corrupt(scales, message));
+        let (shape, weights) = (scale.shape.clone(), info.shape.clone());
+        return Err(stored.place(scales, Problem::ScaleShape { shape, weights }));
     };
     let scheme = match (height, width) {
         (1, 32) if scales_dtype == DType::F8_E8M0 => Scheme::Mxfp8,
@@ -131,7 +132,7 @@ impl Weight for Fp8Weight {
         &self.info
     }
 
-    fn decode(&self, stored: &Checkpoint, first: u64, out: &mut [f32]) -> Result<()> {
+    fn decode(&self, stored: &Checkpoint, first: u64, out: &mut [f32]) -> TensorResult<()> {
         decode(stored, self.codes, self.codes_dtype, first, out)?;
         let Tiles { cols, height, .. } = self.tiles;
         let across = self.tiles.per_row() as u64;

@@ -26,6 +26,7 @@ mod bnb;
 mod foreign;
 mod fp8;
 mod mxfp4;
+mod problem;
 mod stored;
 mod view;
 mod write;
@@ -39,6 +40,7 @@ use lorakit_tensor::{Checkpoint, TensorSource};
 
 use crate::Result;
 use crate::model::ModelConfig;
+pub(crate) use problem::Problem;
 pub(crate) use write::apply as pack;
 
 use stored::Stored;

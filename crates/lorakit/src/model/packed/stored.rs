@@ -3,9 +3,11 @@
 use std::ops::Range;
 
 use lorakit_quant::codec;
-use lorakit_tensor::{Checkpoint, DType, Error, ErrorKind, Result, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, ErrorKind, TensorInfo, TensorSource};
 
+use super::Problem;
 use crate::model::ModelConfig;
+use crate::{Error, Result};
 
 /// A checkpoint and its configuration.
 #[derive(Clone, Copy)]
@@ -29,16 +31,18 @@ impl<'a> Stored<'a> {
 
     /// The tensor that must be there because tensor `because` is.
     pub(super) fn need(&self, name: &str, because: usize) -> Result<usize> {
-        self.find(name).ok_or_else(|| self.corrupt(because, format!("needs `{name}`, which is missing")))
+        let missing = || self.place(because, Problem::MissingPart { name: name.to_string() });
+        self.find(name).ok_or_else(missing)
     }
 
     /// As [`Self::need`], and it must have that dtype and number of values.
-    pub(super) fn need_values(&self, name: &str, because: usize, dtype: DType, count: u64) -> Result<usize> {
+    pub(super) fn need_values(&self, name: &str, because: usize, dtype: DType, needed: u64) -> Result<usize> {
         let index = self.need(name, because)?;
         let info = &self.tensors()[index];
-        if (info.dtype, info.elements()) != (dtype, count) {
-            let found = format!("is {} with {} values", info.dtype, info.elements());
-            return Err(self.corrupt(index, format!("{found}; needed are {count} values of {dtype}")));
+        let count = info.elements();
+        if (info.dtype, count) != (dtype, needed) {
+            let problem = Problem::Values { dtype: info.dtype, count, needed, as_dtype: dtype };
+            return Err(self.place(index, problem));
         }
         Ok(index)
     }
@@ -48,18 +52,19 @@ impl<'a> Stored<'a> {
         Ok(self.checkpoint.read(index, 0..self.tensors()[index].byte_len())?.into_owned())
     }
 
-    pub(super) fn corrupt(&self, index: usize, message: String) -> Error {
-        self.place(index, Error::new(ErrorKind::Corrupt, message))
-    }
-
     /// Names the tensor and its file.
-    pub(super) fn place(&self, index: usize, error: Error) -> Error {
-        error.tensor(&self.tensors()[index].name).at(self.checkpoint.path_of(index))
+    pub(super) fn place(&self, index: usize, error: impl Into<Error>) -> Error {
+        error.into().tensor(&self.tensors()[index].name).at(self.checkpoint.path_of(index))
     }
 }
 
 /// Values `range` of a stored tensor, as `dtype` decodes them.
-pub(super) fn values(stored: &Checkpoint, index: usize, dtype: DType, range: Range<u64>) -> Result<Vec<f32>> {
+pub(super) fn values(
+    stored: &Checkpoint,
+    index: usize,
+    dtype: DType,
+    range: Range<u64>,
+) -> lorakit_tensor::Result<Vec<f32>> {
     let mut values = vec![0.0; (range.end - range.start) as usize];
     decode(stored, index, dtype, range.start, &mut values)?;
     Ok(values)
@@ -72,9 +77,10 @@ pub(super) fn decode(
     dtype: DType,
     first: u64,
     values: &mut [f32],
-) -> Result<()> {
+) -> lorakit_tensor::Result<()> {
     let codec = codec(dtype).ok_or_else(|| {
-        Error::new(ErrorKind::Unsupported, format!("is stored as {dtype}, which cannot be decoded"))
+        let message = format!("is stored as {dtype}, which cannot be decoded");
+        lorakit_tensor::Error::new(ErrorKind::Unsupported, message)
     })?;
     let size = dtype.block().bytes as u64;
     codec.decode(&stored.read(index, first * size..(first + values.len() as u64) * size)?, values);

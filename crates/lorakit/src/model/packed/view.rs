@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lorakit_quant::encoder;
 use lorakit_tensor::{Checkpoint, Error, ErrorKind, Extent, Result, TensorInfo, TensorSource};
 
-use super::Packed;
+use super::{Packed, Problem};
 
 /// A tensor that is seen, and how its values come from stored ones.
 pub(super) trait Weight: Send + Sync {
@@ -37,17 +37,13 @@ enum Part {
 
 impl PackedView {
     /// The view of `stored` in which `packed`, ascending by the place they take, are seen; and their positions in it.
-    pub(super) fn new(stored: Arc<Checkpoint>, packed: Vec<Packed>) -> Result<(Self, Vec<usize>)> {
-        let corrupt = |index: usize, name: &str, message: &str| {
-            Error::new(ErrorKind::Corrupt, message).tensor(name).at(stored.path_of(index))
+    pub(super) fn new(stored: Arc<Checkpoint>, packed: Vec<Packed>) -> crate::Result<(Self, Vec<usize>)> {
+        let corrupt = |index: usize, name: &str, problem: Problem| {
+            crate::Error::from(problem).tensor(name).at(stored.path_of(index))
         };
         if let Some(twice) = packed.windows(2).find(|pair| pair[0].codes == pair[1].codes) {
             let index = twice[0].codes;
-            return Err(corrupt(
-                index,
-                &stored.tensors()[index].name,
-                "is described twice, in different ways",
-            ));
+            return Err(corrupt(index, &stored.tensors()[index].name, Problem::DescribedTwice));
         }
         let mut hidden = vec![false; stored.tensors().len()];
         packed.iter().flat_map(|p| &p.sidecars).for_each(|&sidecar| hidden[sidecar] = true);
@@ -68,7 +64,7 @@ impl PackedView {
                 None => (info.clone(), Part::Stored(index)),
             };
             if view.index.insert(info.name.clone(), view.tensors.len()).is_some() {
-                return Err(corrupt(index, &info.name, "is stored twice: as it is, and packed"));
+                return Err(corrupt(index, &info.name, Problem::StoredTwice));
             }
             view.tensors.push(info);
             view.parts.push(part);

@@ -3,11 +3,11 @@
 use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
-use super::write_mxfp4 as mxfp4;
+use super::{Problem, write_mxfp4 as mxfp4};
 use crate::arch::names::{is_embedding, is_head};
 use crate::model::torch_name;
 use crate::plan::{Chosen, Compute, Fp8, OutputTensor, Packer, Recipe};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, Model, Result};
 
 /// What became of the tensors of a model.
 pub(crate) struct PackedModel {
@@ -27,7 +27,7 @@ pub(crate) struct PackedModel {
 /// Embeddings, the output, norms, routers and stacked experts stay as they are, as transformers leaves them.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a model whose layers are not stored as `(out, in)`, and as [`mxfp4::apply`].
+/// `Unsupported` for a model whose layers are not stored as `(out, in)`, and as [`mxfp4::apply`].
 pub(crate) fn apply(
     model: &Model,
     tensors: Vec<OutputTensor>,
@@ -39,8 +39,7 @@ pub(crate) fn apply(
         return mxfp4::apply(model, tensors, dtype, promote);
     }
     if model.config.as_ref().and_then(|c| c.model_type()) == Some("gpt2") {
-        let message = format!("stores its layers transposed, which is not supported for {}", packing.name());
-        return Err(Error::new(ErrorKind::Unsupported, message).at(&model.path));
+        return Err(Error::from(Problem::Transposed { packing: packing.name() }).at(&model.path));
     }
     let (mut written, mut chosen) = (Vec::new(), Vec::new());
     let (mut skipped, mut unpacked) = (Vec::new(), Vec::new());

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use lorakit_tensor::{DType, TensorSource};
 use serde_json::{Value, json};
 
+use super::Problem;
 use super::write::PackedModel;
 use crate::plan::{Chosen, Compute, OutputTensor, Packer, Recipe, seen_as};
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, Model, Result};
 
 /// The stacks of an `experts` module.
 const STACKS: [&str; 2] = ["gate_up_proj", "down_proj"];
@@ -18,7 +19,7 @@ const GROUP: usize = 32;
 /// layers whose experts adapters change. What is stored as MXFP4 and not changed is copied.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for any other family than gpt-oss, whose experts alone transformers reads so; for experts
+/// `Unsupported` for any other family than gpt-oss, whose experts alone transformers reads so; for experts
 /// whose columns do not divide into groups.
 pub(super) fn apply(
     model: &Model,
@@ -26,13 +27,10 @@ pub(super) fn apply(
     dtype: DType,
     promote: bool,
 ) -> Result<PackedModel> {
-    let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message).at(&model.path);
+    let place = |problem: Problem| Error::from(problem).at(&model.path);
     let family = model.config.as_ref().and_then(|c| c.model_type()).unwrap_or("unknown");
     if family != "gpt_oss" {
-        let message = format!(
-            "is of the family `{family}`, and MXFP4 is how gpt-oss stores its stacked experts: no other family is read so"
-        );
-        return Err(unsupported(message));
+        return Err(place(Problem::Mxfp4Family { family: family.to_string() }));
     }
     let promoted: BTreeSet<String> = tensors
         .iter()
@@ -70,25 +68,21 @@ pub(super) fn apply(
             Recipe::Compute(compute) => *compute,
             Recipe::Copy(source) => Compute::cast(source),
             Recipe::Bytes(_) | Recipe::Part { .. } => {
-                return Err(unsupported("is given as bytes, which cannot be packed".into()).tensor(&name));
+                return Err(place(Problem::Bytes).tensor(&name));
             }
         };
         let [experts, inputs, outputs] = tensor.info.shape[..] else {
-            let message = format!("has the shape {:?}; needed are [experts, in, out]", tensor.info.shape);
-            return Err(unsupported(message).tensor(&name));
+            return Err(place(Problem::ExpertShape { shape: tensor.info.shape }).tensor(&name));
         };
         if !inputs.is_multiple_of(GROUP) {
-            let message =
-                format!("has columns of {inputs} values, which do not divide into MXFP4 groups of {GROUP}");
-            return Err(unsupported(message).tensor(&name));
+            return Err(place(Problem::Groups { values: inputs, group: GROUP }).tensor(&name));
         }
         let compute = seen_as(compute, experts * inputs, outputs).map_err(|e| e.tensor(&name))?;
         choose(Packer::Mxfp4.name(), "experts");
         written.extend(OutputTensor::packed(tensor.info, compute, Packer::Mxfp4, dtype));
     }
     if chosen.iter().all(|tensor| experts_of(&tensor.name).is_none()) {
-        let message = format!("has no stacked experts, `*.experts.{}`, which alone become MXFP4", STACKS[0]);
-        return Err(unsupported(message));
+        return Err(place(Problem::NoExperts { stack: STACKS[0] }));
     }
     let skipped = promoted.into_iter().collect();
     Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing: Packer::Mxfp4 })

@@ -6,7 +6,8 @@ use lorakit_tensor::{Checkpoint, TensorInfo, TensorSource};
 use serde_json::{Map, json};
 
 use crate::arch::{self, Architecture, Match};
-use crate::{Error, ErrorKind, ModelConfig, Result};
+use crate::model::gguf::Problem;
+use crate::{Error, ModelConfig, Result};
 
 /// Entries of `config.json`, and the keys of GGUF files after the family's name.
 const NUMBERS: &[(&str, &str)] = &[
@@ -22,20 +23,18 @@ const NUMBERS: &[(&str, &str)] = &[
 /// Configuration and tensors, the latter named as in Hugging Face files and each expert by itself.
 ///
 /// # Errors
-/// [`ErrorKind::WrongRole`] for an adapter, [`ErrorKind::Unsupported`] for an unknown family.
+/// `WrongRole` for an adapter, `Unsupported` for an unknown family.
 pub(in crate::model) fn read(gguf: &Checkpoint) -> Result<(ModelConfig, Vec<TensorInfo>)> {
-    let error = |kind, message: String| Error::new(kind, message).at(gguf.path());
-    let metadata = gguf.gguf().ok_or_else(|| error(ErrorKind::Unsupported, "has no GGUF metadata".into()))?;
+    let place = |problem: Problem| Error::from(problem).at(gguf.path());
+    let metadata = super::metadata(gguf)?;
     let text = |key: &str| metadata.get(key).and_then(Value::as_str);
     if text("general.type") == Some("adapter") {
-        return Err(error(ErrorKind::WrongRole, "is a GGUF adapter, and a full model is needed".into()));
+        return Err(place(Problem::Adapter));
     }
     let name = text("general.architecture").unwrap_or("no name");
     let family = arch::by_gguf(name).ok_or_else(|| {
-        let known: Vec<_> = arch::architectures().iter().map(Architecture::gguf).collect();
-        let message =
-            format!("is a model of the family `{}`; known are {}", name.escape_debug(), known.join(", "));
-        error(ErrorKind::Unsupported, message)
+        let known = arch::architectures().iter().map(Architecture::gguf).collect();
+        place(Problem::UnknownFamily { family: name.escape_debug().to_string(), known })
     })?;
     let tensors = tensors(family, gguf.tensors());
     Ok((ModelConfig { json: config(family, metadata, gguf).into() }, tensors))

@@ -1,13 +1,15 @@
 //! `config.json` and `generation_config.json`.
 
-use lorakit_tensor::{DType, Error, ErrorKind, Result, TensorInfo};
+use lorakit_tensor::{DType, TensorInfo};
 use serde_json::{Map, Value, json};
 
 use super::keys::Keys;
 use super::rope::rope_scaling;
 use super::tensors::{flags, heads};
+use crate::model::gguf::Problem;
 use crate::model::tokenizer::from_gguf::SpecialIds;
 use crate::model::torch_name;
+use crate::{Error, Result};
 
 /// Integers that every family has: the key in `config.json` and in GGUF, after the family's name.
 const SIZES: &[(&str, &str)] = &[
@@ -27,7 +29,7 @@ const DEFAULT_THETA: f64 = 10_000.0;
 /// spelling that both know, and the type stands under its old and its new name.
 ///
 /// # Errors
-/// If a key that the family needs is missing ([`ErrorKind::NotFound`]) or makes no sense.
+/// If a key that the family needs is missing (`Incomplete`) or makes no sense.
 pub(in crate::model) fn config(
     keys: Keys<'_>,
     tensors: &[TensorInfo],
@@ -38,7 +40,7 @@ pub(in crate::model) fn config(
     let classes = keys.architecture.hf_classes();
     let has_key = |when: &Option<String>| when.as_deref().is_none_or(|key| keys.has(key));
     let class = classes.iter().rfind(|class| has_key(&class.when));
-    let class = class.ok_or_else(|| Error::new(ErrorKind::Unsupported, "is of no known model class"))?;
+    let class = class.ok_or(Problem::NoClass)?;
 
     let mut config = Map::new();
     let mut set = |key: &str, value: Value| config.insert(key.to_string(), value);
@@ -106,34 +108,27 @@ fn head_dim(keys: Keys<'_>) -> Result<u64> {
         Some(length) => length,
         None => hidden.checked_div(heads).unwrap_or(0),
     };
-    let value_length = keys.integer("attention.value_length")?.unwrap_or(head_dim);
+    let values = keys.integer("attention.value_length")?.unwrap_or(head_dim);
     let rotated = keys.integer("rope.dimension_count")?.unwrap_or(head_dim);
-    if head_dim == 0 || value_length != head_dim || rotated != head_dim {
-        let message = format!(
-            "has heads of {head_dim} keys and {value_length} values, {rotated} of them rotated; the three must \
-             be equal"
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message));
+    if head_dim == 0 || values != head_dim || rotated != head_dim {
+        return Err(Problem::UnequalHeads { keys: head_dim, values, rotated }.into());
     }
     Ok(head_dim)
 }
 
 pub(in crate::model) fn vocab_size(tensors: &[TensorInfo]) -> Result<usize> {
     let name = "token_embd.weight";
-    match tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice()) {
-        Some([rows, _]) => Ok(*rows),
-        Some(shape) => {
-            let message = format!("has the shape {shape:?}; embeddings are a matrix");
-            Err(Error::new(ErrorKind::Corrupt, message).tensor(name))
-        }
-        None => Err(Error::new(ErrorKind::NotFound, "the model needs it and has none").tensor(name)),
-    }
+    let problem =
+        match tensors.iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape.as_slice()) {
+            Some([rows, _]) => return Ok(*rows),
+            Some(shape) => Problem::Embeddings { shape: shape.to_vec() },
+            None => Problem::MissingTensor,
+        };
+    Err(Error::from(problem).tensor(name))
 }
 
 /// What `config.json` calls the type of the weights.
 fn weight_type(dtype: DType) -> Result<&'static str> {
-    torch_name(dtype).filter(|_| dtype != DType::F64).ok_or_else(|| {
-        let message = format!("{dtype} cannot be the type of a Hugging Face model; BF16, F16 and F32 can");
-        Error::new(ErrorKind::Unsupported, message)
-    })
+    let name = torch_name(dtype).filter(|_| dtype != DType::F64);
+    Ok(name.ok_or(Problem::WeightType { dtype })?)
 }

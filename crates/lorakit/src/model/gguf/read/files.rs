@@ -1,12 +1,14 @@
 //! Every file of a Hugging Face model folder but its weights.
 
 use lorakit_tensor::format::gguf::Metadata;
-use lorakit_tensor::{DType, Error, ErrorKind, Result, TensorSource};
+use lorakit_tensor::{DType, TensorSource};
 use serde_json::Value;
 
 use super::config::{config, generation_config, vocab_size};
 use super::keys::Keys;
-use crate::model::tokenizer::from_gguf::tokenizer;
+use crate::model::gguf::Problem;
+use crate::model::tokenizer::{from_gguf::tokenizer, to_gguf::other_rows};
+use crate::{Error, Result};
 
 /// The tensor that says how Llama 3 scales positions.
 pub(in crate::model) const ROPE_FACTORS: &str = "rope_freqs.weight";
@@ -18,8 +20,8 @@ const MAX_ROPE_FACTORS: u64 = 4096;
 /// type `dtype`. The only values read from `source` are those of `rope_freqs.weight`.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if the family, its scaling of positions or its tokenizer is unknown;
-/// [`ErrorKind::NotFound`] for a missing key; [`ErrorKind::Corrupt`] for contradictions.
+/// `Unsupported` if the family, its scaling of positions or its tokenizer is unknown; `Incomplete` for a missing key;
+/// `Corrupt` for contradictions.
 pub(crate) fn hf_files(
     metadata: &Metadata,
     source: &dyn TensorSource,
@@ -30,8 +32,7 @@ pub(crate) fn hf_files(
     let tokenizer = tokenizer(metadata, keys.required_integer("context_length")?)?;
     let rows = vocab_size(tensors)?;
     if rows != tokenizer.vocab_size {
-        let message = format!("has {rows} rows for the {} tokens of the vocabulary", tokenizer.vocab_size);
-        return Err(Error::new(ErrorKind::Corrupt, message).tensor("token_embd.weight"));
+        return Err(other_rows(rows, tokenizer.vocab_size));
     }
     let factors = rope_factors(source)?;
     let files = [
@@ -63,13 +64,10 @@ fn text(value: &Value) -> Vec<u8> {
 fn rope_factors(source: &dyn TensorSource) -> Result<Option<Vec<f32>>> {
     let Some(index) = source.find(ROPE_FACTORS) else { return Ok(None) };
     let Some(tensor) = source.tensors().get(index) else { return Ok(None) };
-    if tensor.dtype != DType::F32 || tensor.elements() > MAX_ROPE_FACTORS {
-        let message = format!(
-            "has {} values of {}; needed are at most {MAX_ROPE_FACTORS} of F32",
-            tensor.elements(),
-            tensor.dtype
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message).tensor(ROPE_FACTORS));
+    let (count, dtype) = (tensor.elements(), tensor.dtype);
+    if dtype != DType::F32 || count > MAX_ROPE_FACTORS {
+        let problem = Problem::FactorsShape { count, dtype, limit: MAX_ROPE_FACTORS };
+        return Err(Error::from(problem).tensor(ROPE_FACTORS));
     }
     let bytes = source.read(index, 0..tensor.byte_len())?;
     let (values, _) = bytes.as_chunks::<4>();
@@ -82,11 +80,13 @@ mod tests {
     use std::ops::Range;
     use std::path::Path;
 
+    use lorakit_tensor::ErrorKind::{Corrupt, Incomplete, Unsupported};
     use lorakit_tensor::format::gguf::{Array, Value as GgufValue};
-    use lorakit_tensor::{Extent, TensorInfo};
+    use lorakit_tensor::{Extent, Result as TensorResult, TensorInfo};
 
     use super::super::tensors::{RowMap, hf_tensors};
     use super::*;
+    use crate::ErrorKind::File;
     use crate::arch::by_gguf;
 
     struct Source(Vec<TensorInfo>, Vec<u8>);
@@ -98,7 +98,7 @@ mod tests {
         fn find(&self, name: &str) -> Option<usize> {
             self.0.iter().position(|tensor| tensor.name == name)
         }
-        fn read(&self, _: usize, _: Range<u64>) -> Result<Cow<'_, [u8]>> {
+        fn read(&self, _: usize, _: Range<u64>) -> TensorResult<Cow<'_, [u8]>> {
             Ok(Cow::Borrowed(&self.1))
         }
         fn extent(&self, _: usize) -> Option<Extent<'_>> {
@@ -205,7 +205,7 @@ mod tests {
 
         source.0.retain(|tensor| tensor.name != "blk.0.attn_output.bias");
         let error = hf_files(&metadata, &source, DType::BF16).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(error.kind(), File(Unsupported));
         assert_eq!(error.tensor_name(), Some("blk.{i}.attn_output.bias"));
     }
 
@@ -227,7 +227,7 @@ mod tests {
             without.set(key, value.clone());
         }
         let error = hf_files(&without, &source, DType::BF16).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.kind(), File(Incomplete));
         assert_eq!(error.to_string(), "has no metadata key `llama.block_count`");
 
         let refusal = |change: &dyn Fn(&mut Metadata, &mut Source)| {
@@ -237,14 +237,14 @@ mod tests {
             (error.kind(), error.tensor_name().unwrap_or_default().to_string())
         };
         let unknown = refusal(&|_, source| add(source, "blk.0.ffn_gate_chexps.weight"));
-        assert_eq!(unknown, (ErrorKind::Unsupported, "blk.0.ffn_gate_chexps.weight".into()));
+        assert_eq!(unknown, (File(Unsupported), "blk.0.ffn_gate_chexps.weight".into()));
         let no_stack = refusal(&|_, source| add(source, "blk.0.ffn_gate_exps.weight"));
-        assert_eq!(no_stack, (ErrorKind::Corrupt, "blk.0.ffn_gate_exps.weight".into()));
+        assert_eq!(no_stack, (File(Corrupt), "blk.0.ffn_gate_exps.weight".into()));
         let beyond = refusal(&|_, source| add(source, "blk.1.attn_norm.weight"));
-        assert_eq!(beyond, (ErrorKind::Corrupt, "blk.1.attn_norm.weight".into()));
+        assert_eq!(beyond, (File(Corrupt), "blk.1.attn_norm.weight".into()));
         let absent = refusal(&|metadata, _| metadata.set("llama.block_count", GgufValue::U32(u32::MAX)));
-        assert_eq!(absent, (ErrorKind::NotFound, "blk.1.attn_norm.weight".into()));
+        assert_eq!(absent, (File(Incomplete), "blk.1.attn_norm.weight".into()));
         let heads = refusal(&|metadata, _| metadata.set("llama.attention.head_count", GgufValue::U32(3)));
-        assert_eq!(heads, (ErrorKind::Corrupt, "blk.0.attn_q.weight".into()));
+        assert_eq!(heads, (File(Corrupt), "blk.0.attn_q.weight".into()));
     }
 }

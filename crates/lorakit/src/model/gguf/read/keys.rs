@@ -1,9 +1,9 @@
 //! Typed access to GGUF metadata, with errors that name the key.
 
-use lorakit_tensor::format::gguf::{Metadata, Value};
-use lorakit_tensor::{Error, ErrorKind, Result};
-
 use crate::arch::{self, Architecture};
+use crate::model::gguf::Problem;
+use crate::{Error, Result};
+use lorakit_tensor::format::gguf::{Metadata, Value};
 
 /// Metadata of a model, and the family whose name prefixes most keys.
 #[derive(Debug, Clone, Copy)]
@@ -14,16 +14,14 @@ pub(in crate::model) struct Keys<'a> {
 
 impl<'a> Keys<'a> {
     /// # Errors
-    /// [`ErrorKind::Unsupported`] if the family is unknown.
+    /// `Unsupported` if the family is unknown.
     pub(in crate::model) fn new(metadata: &'a Metadata) -> Result<Self> {
         let name = text(metadata, "general.architecture")?.ok_or_else(|| missing("general.architecture"))?;
         let reversible = |architecture: &&Architecture| architecture.is_reversible();
         let architecture = arch::by_gguf(name).filter(reversible).ok_or_else(|| {
             let known = arch::architectures().iter().filter(reversible);
-            let known: Vec<_> = known.map(Architecture::gguf).collect();
-            let message =
-                format!("is a model of the family `{}`; known are {}", name.escape_debug(), known.join(", "));
-            Error::new(ErrorKind::Unsupported, message)
+            let known = known.map(Architecture::gguf).collect();
+            Problem::OneWayFamily { family: name.escape_debug().to_string(), known }
         })?;
         Ok(Keys { metadata, architecture })
     }
@@ -99,7 +97,7 @@ pub(in crate::model) fn strings<'a>(metadata: &'a Metadata, key: &str) -> Result
 pub(in crate::model) fn get<'a, T>(
     metadata: &'a Metadata,
     key: &str,
-    needed: &str,
+    needed: &'static str,
     convert: impl FnOnce(&'a Value) -> Option<T>,
 ) -> Result<Option<T>> {
     match metadata.get(key) {
@@ -110,13 +108,12 @@ pub(in crate::model) fn get<'a, T>(
 
 /// The error for a key that is needed and not there.
 pub(in crate::model) fn missing(key: &str) -> Error {
-    Error::new(ErrorKind::NotFound, format!("has no metadata key `{key}`"))
+    Problem::MissingKey { key: key.to_string() }.into()
 }
 
-fn wrong(key: &str, value: &Value, needed: &str) -> Error {
-    let message =
-        format!("metadata key `{key}` is {value} of type {}, needed is {needed}", value.type_name());
-    Error::new(ErrorKind::Corrupt, message)
+fn wrong(key: &str, value: &Value, needed: &'static str) -> Error {
+    let (key, kind) = (key.to_string(), value.type_name());
+    Problem::WrongKey { key, value: value.to_string(), kind, needed }.into()
 }
 
 /// The number with the shortest decimal that is read back as this `f32`: 1e-5, not 9.999999747378752e-6.

@@ -16,9 +16,10 @@ use lorakit_tensor::{Checkpoint, DType, TensorSource};
 pub(in crate::model) use base::read as base_of;
 pub(in crate::model) use keys::Keys;
 
+use super::Problem;
 use crate::model::{ModelConfig, natural_dtype};
 use crate::plan::{Content, SideFile};
-use crate::{Error, ErrorKind, Result, TensorRef};
+use crate::{Error, Result, TensorRef};
 
 /// A GGUF checkpoint as a Hugging Face one.
 pub(in crate::model) struct View {
@@ -32,12 +33,11 @@ pub(in crate::model) struct View {
 
 /// `gguf` as a Hugging Face checkpoint. Its tokenizer is not looked at.
 pub(in crate::model) fn view(gguf: &Arc<Checkpoint>, dtype: Option<DType>) -> Result<View> {
-    let place = |e: lorakit_tensor::Error| e.at(gguf.path());
+    let place = |e: Error| e.at(gguf.path());
     let metadata = metadata(gguf)?;
     let adapter = metadata.get("general.type").and_then(|v| v.as_str()) == Some("adapter");
     if adapter {
-        let message = "is a GGUF adapter, and a full model is needed";
-        return Err(Error::new(ErrorKind::WrongRole, message).at(gguf.path()));
+        return Err(place(Problem::Adapter.into()));
     }
     let keys = keys::Keys::new(metadata).map_err(place)?;
     let mapped = tensors::hf_tensors(keys.architecture, metadata, gguf.tensors()).map_err(place)?;
@@ -59,6 +59,5 @@ pub(in crate::model) fn files(gguf: &Checkpoint, dtype: DType) -> Result<Vec<Sid
 }
 
 fn metadata(gguf: &Checkpoint) -> Result<&Metadata> {
-    let missing = || Error::new(ErrorKind::Unsupported, "has no GGUF metadata").at(gguf.path());
-    gguf.gguf().ok_or_else(missing)
+    gguf.gguf().ok_or_else(|| Error::from(Problem::NoMetadata).at(gguf.path()))
 }

@@ -2,10 +2,12 @@
 
 use std::f64::consts::PI;
 
-use lorakit_tensor::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
+use super::files::ROPE_FACTORS;
 use super::keys::Keys;
+use crate::model::gguf::Problem;
+use crate::{Error, Result};
 
 /// The wavelength threshold that makes the recovered parameters unique; every published model uses 1.
 const LOW_FREQ_FACTOR: f64 = 1.0;
@@ -24,16 +26,15 @@ const WITHOUT_COUNTERPART: &[(&str, f64)] = &[
 /// `factors` are the values of `rope_freqs.weight`: the divisor of each frequency, `head_dim / 2` of them.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a scaling that transformers has no name for.
+/// `Unsupported` for a scaling that transformers has no name for.
 pub(in crate::model) fn rope_scaling(
     keys: Keys<'_>,
     theta: f64,
     factors: Option<&[f32]>,
 ) -> Result<Option<Value>> {
-    for (key, neutral) in WITHOUT_COUNTERPART {
-        if let Some(value) = keys.float(key)?.filter(|value| value != neutral) {
-            let message = format!("has `{key}` {value}, which config.json cannot say");
-            return Err(Error::new(ErrorKind::Unsupported, message));
+    for &(key, neutral) in WITHOUT_COUNTERPART {
+        if let Some(value) = keys.float(key)?.filter(|value| *value != neutral) {
+            return Err(Problem::ScalingKey { key, value }.into());
         }
     }
     if let Some(factors) = factors {
@@ -60,11 +61,7 @@ pub(in crate::model) fn rope_scaling(
                 }
             }
         }
-        other => {
-            let other = other.escape_debug();
-            let message = format!("has the rope scaling `{other}`; known are none, linear, yarn and llama3");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        other => return Err(Problem::Scaling { kind: other.escape_debug().to_string() }.into()),
     }
     Ok(Some(scaling.into()))
 }
@@ -79,10 +76,7 @@ fn llama3(theta: f64, divisors: &[f32]) -> Result<Option<Value>> {
     if divisors.iter().all(|&d| d == 1.0) {
         return Ok(None);
     }
-    let unsupported = || {
-        let message = "its values are not those of the llama3 rule, the only one that is known";
-        Error::new(ErrorKind::Unsupported, message).tensor("rope_freqs.weight")
-    };
+    let unsupported = || Error::from(Problem::Factors).tensor(ROPE_FACTORS);
     let factor = f64::from(factor);
     let blended: Vec<(f64, f64)> = divisors
         .iter()

@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 
+use lorakit_tensor::TensorInfo;
 use lorakit_tensor::format::gguf::Metadata;
-use lorakit_tensor::{Error, ErrorKind, Result, TensorInfo};
 
 use super::keys::Keys;
 use crate::arch::{Architecture, Heads, Match, RowPermutation};
+use crate::model::gguf::Problem;
+use crate::{Error, Result};
 
 /// A tensor of the Hugging Face checkpoint and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +37,8 @@ pub(crate) enum RowMap {
 /// are used once for each expert.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for a tensor that the family does not know; [`ErrorKind::NotFound`] if one that it
-/// needs is not there; [`ErrorKind::Corrupt`] if the shape of one contradicts the metadata.
+/// `Unsupported` for a tensor that the family does not know; `Incomplete` if one that it needs is not there;
+/// `Corrupt` if the shape of one contradicts the metadata.
 pub(crate) fn hf_tensors(
     architecture: &'static Architecture,
     metadata: &Metadata,
@@ -51,22 +53,16 @@ pub(crate) fn hf_tensors(
 
     let mut mapped = Vec::with_capacity(tensors.len());
     for (source, tensor) in tensors.iter().enumerate() {
-        let fail = |kind, message: String| Err(Error::new(kind, message).tensor(&tensor.name));
+        let fail = |problem: Problem| Err(Error::from(problem).tensor(&tensor.name));
         let Some(found) = architecture.match_gguf(&tensor.name) else {
-            let family = architecture.gguf();
-            return fail(
-                ErrorKind::Unsupported,
-                format!("is not a tensor of the family `{family}` as it is known"),
-            );
+            return fail(Problem::UnknownTensor { family: architecture.gguf() });
         };
         if found.layer.is_some_and(|layer| layer as u64 >= layers) {
-            return fail(ErrorKind::Corrupt, format!("is of a layer beyond the {layers} of the model"));
+            return fail(Problem::Layer { layers });
         }
         if found.rule.is_stacked() {
             if tensor.shape.len() != 3 || tensor.shape[0] as u64 != experts || tensor.elements() == 0 {
-                let shape = &tensor.shape;
-                let message = format!("has the shape {shape:?}; a stack of {experts} matrices is needed");
-                return fail(ErrorKind::Corrupt, message);
+                return fail(Problem::Stack { shape: tensor.shape.clone(), experts });
             }
             let one = |expert| {
                 let name = Match { expert: Some(expert), ..found }.hf_name()?;
@@ -94,7 +90,7 @@ pub(in crate::model) fn heads(keys: Keys<'_>) -> Result<Heads> {
 /// The `config.json` switches that say which optional tensors the layers have.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if some layers have such a tensor and some do not.
+/// `Unsupported` if some layers have such a tensor and some do not.
 pub(in crate::model) fn flags(keys: Keys<'_>, tensors: &[TensorInfo]) -> Result<Vec<(&'static str, bool)>> {
     let layers = keys.required_integer("block_count")?;
     let mut flags: Vec<(&str, bool)> = Vec::new();
@@ -109,10 +105,8 @@ pub(in crate::model) fn flags(keys: Keys<'_>, tensors: &[TensorInfo]) -> Result<
             None if count == 0 || all => flags.push((flag, all)),
             Some((_, value)) if count == 0 && !value || all && *value => {}
             _ => {
-                let message = format!(
-                    "{count} of {layers} layers have it; `{flag}` of config.json means all such tensors or none"
-                );
-                return Err(Error::new(ErrorKind::Unsupported, message).tensor(&rule.gguf_name(None)));
+                let problem = Problem::SomeLayers { count, layers, flag };
+                return Err(Error::from(problem).tensor(&rule.gguf_name(None)));
             }
         }
     }
@@ -120,7 +114,7 @@ pub(in crate::model) fn flags(keys: Keys<'_>, tensors: &[TensorInfo]) -> Result<
 }
 
 /// # Errors
-/// [`ErrorKind::NotFound`] with the first GGUF tensor that a model of the family needs and `present` lacks.
+/// `Incomplete` with the first GGUF tensor that a model of the family needs and `present` lacks.
 pub(in crate::model) fn require_all(
     architecture: &Architecture,
     experts: bool,
@@ -133,7 +127,7 @@ pub(in crate::model) fn require_all(
         for layer in 0..repeats {
             let name = rule.gguf_name(rule.is_layered().then_some(layer as usize));
             if !present.contains(name.as_str()) {
-                return Err(Error::new(ErrorKind::NotFound, "the model needs it and has none").tensor(&name));
+                return Err(Error::from(Problem::MissingTensor).tensor(&name));
             }
         }
     }

@@ -8,6 +8,7 @@
 use super::tensors::Found;
 use crate::arch::Match;
 use crate::model::Params;
+use crate::model::gguf::Problem;
 use crate::plan::OutputTensor;
 use crate::tensor::RowOrder;
 use crate::{Error, Result};
@@ -23,12 +24,9 @@ pub(in crate::model) fn unpack(
     tensor: OutputTensor,
 ) -> Result<Vec<Found>> {
     let (experts, hidden) = (params.experts()?, params.required_integer("hidden_size")? as usize);
-    let contradicts = |needed: &str| {
-        let found = &tensor.info.shape;
-        let message = format!(
-            "has the shape {found:?}; needed is {needed} for {experts} experts and a hidden size of {hidden}"
-        );
-        Err(Error::corrupt(message).tensor(&tensor.info.name))
+    let contradicts = |needed: &'static str| {
+        let problem = Problem::Experts { shape: tensor.info.shape.clone(), needed, experts, hidden };
+        Err(Error::from(problem).tensor(&tensor.info.name))
     };
     let rows = match (parts.len(), tensor.info.shape.as_slice()) {
         (1, &[e, rows, _]) if (e, rows) == (experts, hidden) => rows,

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::model::gguf::Problem;
 use crate::{Error, Result};
 
 /// Looks a file of a model folder up by its name: its content, if it is there.
@@ -22,7 +23,7 @@ impl Files<'_> {
     /// `File` if the file is not UTF-8.
     pub(in crate::model) fn text(&self, name: &str) -> Result<Option<String>> {
         let text = |bytes| {
-            String::from_utf8(bytes).map_err(|_| Error::corrupt(format!("`{name}` is not UTF-8 text")))
+            String::from_utf8(bytes).map_err(|_| Error::from(Problem::NotText { name: name.to_string() }))
         };
         self.bytes(name)?.map(text).transpose()
     }

@@ -28,10 +28,11 @@ pub use files::Lookup;
 pub use metadata::{MetadataSources, file_type, metadata};
 pub use tensors::{gguf_tensors, is_f32, with_dtype};
 
+use super::Problem;
 use super::read::Keys;
 use crate::model::{ModelConfig, natural_dtype};
 use crate::plan::OutputTensor;
-use crate::{Error, ErrorKind, Model, Result};
+use crate::{Error, Model, Result};
 
 /// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which are named as in Hugging Face
 /// files, in the names and row order of GGUF. `pre` names the pre-tokenizer where it cannot be found out.
@@ -39,7 +40,7 @@ use crate::{Error, ErrorKind, Model, Result};
 /// A model that was read from a GGUF file keeps its metadata.
 ///
 /// # Errors
-/// What [`gguf_tensors`] and [`metadata`] refuse; [`ErrorKind::Shape`] for embeddings that the vocabulary of a GGUF
+/// What [`gguf_tensors`] and [`metadata`] refuse; `Shape` for embeddings that the vocabulary of a GGUF
 /// file does not fit.
 pub(crate) fn model(
     model: &Model,
@@ -93,20 +94,13 @@ fn back(model: &Model, tensors: Vec<OutputTensor>) -> Result<(Metadata, Vec<Outp
     if let (Some(rows), Some(tokens)) = (rows, tokens)
         && rows != tokens
     {
-        let message = format!(
-            "has a vocabulary of {tokens} tokens, and the merged embedding has {rows} rows: write a folder, and \
-             convert that"
-        );
-        return Err(Error::new(ErrorKind::Shape, message).at(&model.path));
+        return Err(Error::from(Problem::Vocabulary { tokens, rows }).at(&model.path));
     }
     Ok((metadata, written))
 }
 
 fn config_of(model: &Model) -> Result<&ModelConfig> {
-    let message =
-        "has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed";
-    let error = || Error::new(ErrorKind::Unsupported, message).at(&model.path);
-    model.config.as_ref().ok_or_else(error)
+    model.config.as_ref().ok_or_else(|| Error::from(Problem::NoConfig).at(&model.path))
 }
 
 /// What a folder is called, `.` and links resolved where they have no name of their own.

@@ -5,9 +5,10 @@ use std::f32::consts::PI;
 use lorakit_tensor::format::gguf::Value as GgufValue;
 use serde_json::Value;
 
+use crate::Result;
+use crate::model::gguf::Problem;
 use crate::model::{Params, float, missing};
 use crate::plan::OutputTensor;
-use crate::{Error, ErrorKind, Result};
 
 /// Most values of a head, each pair of which gets a factor; models have some hundreds.
 const MAX_HEAD: u32 = 1 << 13;
@@ -95,8 +96,8 @@ impl<'a, 'p> Rope<'a, 'p> {
             list.iter().map(|value| float(name, value).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
         let needed = self.dimensions()? as usize / 2;
         if values.len() != needed {
-            let message = format!("`{name}` of `config.json` has {} of {needed} numbers", values.len());
-            return Err(Error::corrupt(message));
+            let (name, count) = (name.to_string(), values.len());
+            return Err(Problem::FactorCount { name, count, needed }.into());
         }
         Ok(values)
     }
@@ -108,8 +109,7 @@ impl<'a, 'p> Rope<'a, 'p> {
             None => self.params.integer("hidden_size/num_attention_heads")?.unwrap_or(0),
         };
         if head > MAX_HEAD {
-            let message = format!("has heads of {head} values by its `config.json`; {MAX_HEAD} are allowed");
-            return Err(Error::corrupt(message));
+            return Err(Problem::LargeHeads { values: head, limit: MAX_HEAD }.into());
         }
         let number = |name: &str, otherwise: f64| self.float(name).map(|n| n.unwrap_or(otherwise) as f32);
         Ok(llama3(
@@ -125,7 +125,7 @@ impl<'a, 'p> Rope<'a, 'p> {
     /// `rope.scaling.*`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] for a scaling that GGUF has no keys for.
+    /// `Unsupported` for a scaling that GGUF has no keys for.
     pub(in crate::model) fn keys(&self) -> Result<Vec<(&'static str, GgufValue)>> {
         let mut keys = Vec::new();
         let kind = self.kind();
@@ -137,13 +137,7 @@ impl<'a, 'p> Rope<'a, 'p> {
             "longrope" | "su" => keys.push(("rope.scaling.type", GgufValue::String("longrope".into()))),
             // What llama3 does stands in a tensor; dynamic scaling begins beyond the trained context.
             "default" | "llama3" | "dynamic" => {}
-            other => {
-                let message = format!(
-                    "scales positions by `{}`; known are linear, yarn, longrope and llama3",
-                    other.escape_debug()
-                );
-                return Err(Error::new(ErrorKind::Unsupported, message));
-            }
+            other => return Err(Problem::ScalingRule { rule: other.escape_debug().to_string() }.into()),
         }
         if kind == "yarn" {
             let original = self.original_context()? as u32;
@@ -166,7 +160,7 @@ impl<'a, 'p> Rope<'a, 'p> {
 /// The tensors of factors that follow from the configuration.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if the family has no tensor for the factors it needs.
+/// `Unsupported` if the family has no tensor for the factors it needs.
 pub(in crate::model) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>> {
     let rope = Rope::new(params);
     let tensors = match rope.kind() {
@@ -181,12 +175,8 @@ pub(in crate::model) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>
     };
     let tensor = |(name, values): (&str, Vec<f32>)| {
         if params.architecture.match_gguf(name).is_none() {
-            let message = format!(
-                "scales positions by `{}`, which GGUF models of the family `{}` cannot",
-                rope.kind().escape_debug(),
-                params.architecture.gguf()
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
+            let (rule, family) = (rope.kind().escape_debug().to_string(), params.architecture.gguf());
+            return Err(Problem::ScalingOfFamily { rule, family }.into());
         }
         Ok(OutputTensor::of_values(name, &values))
     };

@@ -6,9 +6,10 @@ use lorakit_tensor::{DType, TensorInfo};
 
 use crate::arch::{Match, RowPermutation};
 use crate::model::Params;
+use crate::model::gguf::Problem;
 use crate::plan::{OutputTensor, Recipe};
 use crate::tensor::RowOrder;
-use crate::{Error, ErrorKind, ModelConfig, Result};
+use crate::{Error, ModelConfig, Result};
 
 /// The tensors of a GGUF file, from those of a Hugging Face checkpoint, plain or edited: names translated, rows of
 /// q and k in ggml's order, experts stacked, 1 added to the norms of families that store them so.
@@ -18,8 +19,9 @@ use crate::{Error, ErrorKind, ModelConfig, Result};
 /// tensors that llama.cpp computes with in F32 (see [`is_f32`]).
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for an unknown class or tensor, and for edits that cannot be moved along;
-/// [`ErrorKind::File`] if a tensor is missing, or shapes contradict `config.json`.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an unknown class or tensor, and for edits that cannot
+/// be moved along; [`ErrorKind::File`](crate::ErrorKind::File) if a tensor is missing, or shapes contradict
+/// `config.json`.
 pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Result<Vec<OutputTensor>> {
     let params = Params::new(config)?;
     let layers = params.required_integer("num_hidden_layers")? as usize;
@@ -77,8 +79,7 @@ fn find(params: &Params<'_>, layers: usize, tensor: OutputTensor) -> Result<Vec<
     let name = tensor.info.name.clone();
     let within = |found: &Match<'_>| match found.layer {
         Some(layer) if layer >= layers => {
-            let message = format!("is of a layer beyond the {layers} of the model");
-            Err(Error::corrupt(message).tensor(&name))
+            Err(Error::from(Problem::Layer { layers: layers as u64 }).tensor(&name))
         }
         _ => Ok(()),
     };
@@ -89,9 +90,7 @@ fn find(params: &Params<'_>, layers: usize, tensor: OutputTensor) -> Result<Vec<
     }
     let parts = params.architecture.match_packed(&name);
     let Some(first) = parts.first() else {
-        let family = params.architecture.gguf();
-        let message = format!("is not a tensor of the family `{family}` as it is known");
-        return Err(Error::new(ErrorKind::Unsupported, message).tensor(&name));
+        return Err(Error::from(Problem::NoPlace { family: params.architecture.gguf() }).tensor(&name));
     };
     within(first)?;
     super::experts::unpack(params, parts, tensor)
@@ -159,8 +158,8 @@ impl Stacks {
     /// The stacks of a layer, by Hugging Face name, once the last of its experts is there.
     fn add(&mut self, found: Match<'_>, expert: usize, tensor: OutputTensor) -> Result<Vec<OutputTensor>> {
         if expert >= self.experts {
-            let message = format!("is of expert {expert}, and `config.json` has {} experts", self.experts);
-            return Err(Error::corrupt(message).tensor(&tensor.info.name));
+            let problem = Problem::Expert { expert, experts: self.experts };
+            return Err(Error::from(problem).tensor(&tensor.info.name));
         }
         let template = found.rule.hf_template().unwrap_or_default().to_string();
         let stack = self.waiting.entry((found.layer, template));
@@ -176,8 +175,8 @@ impl Stacks {
         let of_layer = of_layer.iter().filter_map(|key| self.waiting.remove(key));
         let stacked = |Stack { name, parts }: Stack| {
             if parts.len() != self.experts {
-                let message = format!("has {} of {} experts", parts.len(), self.experts);
-                return Err(Error::corrupt(message).tensor(&name));
+                let problem = Problem::FewExperts { count: parts.len(), experts: self.experts };
+                return Err(Error::from(problem).tensor(&name));
             }
             OutputTensor::stack(&name, parts.into_values().collect())
         };

@@ -1,18 +1,19 @@
 //! Byte-level BPE, which GGUF calls `gpt2`: `tokenizer.json` with the vocabulary and merges as they are.
 
 use lorakit_tensor::format::gguf::Metadata;
-use lorakit_tensor::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
 
 use super::Parts;
 use super::split::Split;
 use super::vocab::{Frame, SpecialIds, Vocab};
+use crate::Result;
 use crate::model::gguf::read::keys::{missing, strings, text};
+use crate::model::tokenizer::Problem;
 
 /// The parts of the tokenizer, and the tokens that frame a text.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if it is not known how the text is cut into pieces.
+/// `Unsupported` if it is not known how the text is cut into pieces.
 pub(in crate::model) fn bpe<'a>(
     metadata: &'a Metadata,
     vocab: &Vocab<'a>,
@@ -60,10 +61,6 @@ fn check(merge: &str, vocab: &Vocab<'_>) -> Result<()> {
     let known = |token: &str| vocab.id(token).is_some();
     match merge.split_once(' ') {
         Some((left, right)) if known(left) && known(right) && known(&format!("{left}{right}")) => Ok(()),
-        _ => {
-            let merge = merge.escape_debug();
-            let message = format!("the merge `{merge}` is not two tokens that form a third");
-            Err(Error::new(ErrorKind::Corrupt, message))
-        }
+        _ => Err(Problem::Merge { merge: merge.escape_debug().to_string() }.into()),
     }
 }

@@ -6,10 +6,11 @@ mod spm;
 mod vocab;
 
 use lorakit_tensor::format::gguf::Metadata;
-use lorakit_tensor::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
+use crate::Result;
 use crate::model::gguf::read::keys::{missing, text};
+use crate::model::tokenizer::Problem;
 pub(in crate::model) use split::Split;
 pub(in crate::model) use vocab::SpecialIds;
 use vocab::{Frame, Kind, Vocab};
@@ -42,7 +43,7 @@ struct Parts {
 /// Rebuilds the tokenizer from `tokenizer.*`; `max_length` is the longest text in tokens.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if the kind of tokenizer, or its way to cut text, is unknown.
+/// `Unsupported` if the kind of tokenizer, or its way to cut text, is unknown.
 pub(in crate::model) fn tokenizer(metadata: &Metadata, max_length: u64) -> Result<Tokenizer> {
     let model = text(metadata, "tokenizer.ggml.model")?.ok_or_else(|| missing("tokenizer.ggml.model"))?;
     let vocab = Vocab::read(metadata)?;
@@ -57,12 +58,7 @@ pub(in crate::model) fn tokenizer(metadata: &Metadata, max_length: u64) -> Resul
             let parts = spm::spm(metadata, &vocab, &ids)?;
             (ids, parts)
         }
-        other => {
-            let other = other.escape_debug();
-            let message =
-                format!("has a tokenizer of kind `{other}` (`tokenizer.ggml.model`); known are gpt2, llama");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
+        other => return Err(Problem::Kind { kind: other.escape_debug().to_string() }.into()),
     };
     let tokenizer = json!({
         "version": "1.0",

@@ -3,8 +3,10 @@
 //! The patterns are those of the `tokenizer.json` that the name was given for, which llama.cpp's own patterns
 //! emulate.
 
-use lorakit_tensor::{Error, ErrorKind, Result};
 use serde_json::{Value, json};
+
+use crate::Result;
+use crate::model::tokenizer::Problem;
 
 /// A way to cut text.
 #[derive(Debug)]
@@ -97,16 +99,11 @@ impl Split {
     /// The way called `name`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] with the names that are known.
+    /// `Unsupported` with the names that are known.
     pub(in crate::model) fn find(name: &str) -> Result<&'static Split> {
         SPLITS.iter().find(|split| split.names.contains(&name)).ok_or_else(|| {
-            let known: Vec<_> = SPLITS.iter().flat_map(|split| split.names).copied().collect();
-            let message = format!(
-                "its tokenizer cuts text by the rule `{}` (`tokenizer.ggml.pre`); known are {}",
-                name.escape_debug(),
-                known.join(", ")
-            );
-            Error::new(ErrorKind::Unsupported, message)
+            let known = SPLITS.iter().flat_map(|split| split.names).copied().collect();
+            Problem::NamedRule { rule: name.escape_debug().to_string(), known }.into()
         })
     }
 
@@ -196,7 +193,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known() {
         let error = Split::find("viking").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(error.kind(), crate::ErrorKind::File(lorakit_tensor::ErrorKind::Unsupported));
         assert!(error.to_string().contains("`viking`") && error.to_string().contains("smollm"), "{error}");
     }
 }

@@ -7,12 +7,13 @@
 use std::cmp::Reverse;
 
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
-use lorakit_tensor::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
 use super::Parts;
 use super::vocab::{Frame, SpecialIds, Vocab, per_token};
+use crate::Result;
 use crate::model::gguf::read::keys::{get, missing, truth};
+use crate::model::tokenizer::Problem;
 
 /// Longest token in bytes that is searched for merges; published models have at most a few hundred.
 const MAX_TOKEN_BYTES: usize = 4096;
@@ -24,7 +25,7 @@ pub(in crate::model) const DEFAULT_IDS: SpecialIds =
 /// The parts of the tokenizer, and the tokens that frame a text.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if tokens have no scores.
+/// `Incomplete` if tokens have no scores.
 pub(in crate::model) fn spm<'a>(
     metadata: &'a Metadata,
     vocab: &Vocab<'a>,
@@ -91,8 +92,7 @@ fn merges(vocab: &Vocab<'_>, scores: &[f32]) -> Result<Vec<String>> {
             continue;
         }
         if token.len() > MAX_TOKEN_BYTES {
-            let message = format!("token {id} has {} bytes; at most {MAX_TOKEN_BYTES} are read", token.len());
-            return Err(Error::new(ErrorKind::Limit, message));
+            return Err(Problem::LongToken { id, bytes: token.len(), limit: MAX_TOKEN_BYTES }.into());
         }
         let length = token.chars().count();
         let first = merges.len();

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use lorakit_tensor::format::gguf::{Array, Metadata, Value};
-use lorakit_tensor::{Error, ErrorKind, Result};
 
+use crate::Result;
 use crate::model::gguf::read::keys::{get, integer, missing, strings, truth};
+use crate::model::tokenizer::Problem;
 
 /// What a token is for: `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub(in crate::model) struct Vocab<'a> {
 
 impl<'a> Vocab<'a> {
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if a token appears twice, or kinds are not one for each token.
+    /// `Corrupt` if a token appears twice, or kinds are not one for each token.
     pub(in crate::model) fn read(metadata: &'a Metadata) -> Result<Self> {
         let tokens = strings(metadata, "tokenizer.ggml.tokens")?;
         let tokens = tokens.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
@@ -39,9 +40,8 @@ impl<'a> Vocab<'a> {
         let mut ids = HashMap::with_capacity(tokens.len());
         for (id, token) in tokens.iter().enumerate() {
             if let Some(first) = ids.insert(token.as_str(), id) {
-                let token = token.escape_debug();
-                let message = format!("the vocabulary has the token `{token}` twice, as {first} and as {id}");
-                return Err(Error::new(ErrorKind::Corrupt, message));
+                let token = token.escape_debug().to_string();
+                return Err(Problem::RepeatedToken { token, first, second: id }.into());
             }
         }
         Ok(Vocab { tokens, kinds, ids })
@@ -100,13 +100,9 @@ fn kinds(value: &Value) -> Option<Vec<Kind>> {
 }
 
 /// # Errors
-/// [`ErrorKind::Corrupt`] if the array `key` has not one value for each token.
-pub(in crate::model) fn per_token(key: &str, values: usize, tokens: usize) -> Result<()> {
-    if values == tokens {
-        return Ok(());
-    }
-    let message = format!("metadata key `{key}` has {values} values for {tokens} tokens");
-    Err(Error::new(ErrorKind::Corrupt, message))
+/// `Corrupt` if the array `key` has not one value for each token.
+pub(in crate::model) fn per_token(key: &'static str, values: usize, tokens: usize) -> Result<()> {
+    if values == tokens { Ok(()) } else { Err(Problem::Values { key, values, tokens }.into()) }
 }
 
 /// Ids of the tokens with a meaning of their own.
@@ -122,7 +118,7 @@ pub(in crate::model) struct SpecialIds {
 
 impl SpecialIds {
     /// # Errors
-    /// [`ErrorKind::Corrupt`] if an id is beyond the vocabulary.
+    /// `Corrupt` if an id is beyond the vocabulary.
     pub(in crate::model) fn read(
         metadata: &Metadata,
         vocab: &Vocab<'_>,
@@ -133,9 +129,7 @@ impl SpecialIds {
             let id = integer(metadata, &key)?;
             match id {
                 Some(id) if id >= vocab.len() as u64 => {
-                    let message =
-                        format!("metadata key `{key}` is {id}; the vocabulary has {} tokens", vocab.len());
-                    Err(Error::new(ErrorKind::Corrupt, message))
+                    Err(Problem::Id { key, id, tokens: vocab.len() }.into())
                 }
                 id => Ok(id),
             }
@@ -168,7 +162,7 @@ pub(in crate::model) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// # Errors
-    /// [`ErrorKind::NotFound`] if a token shall be added and there is none.
+    /// `Incomplete` if a token shall be added and there is none.
     pub(in crate::model) fn read(
         metadata: &Metadata,
         vocab: &Vocab<'a>,

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokenizers::Tokenizer;
 
 use super::{Kind, Sources, Vocab, filler, looks_special, pre, user_defined};
+use crate::model::tokenizer::Problem;
 use crate::{Error, Result};
 
 /// The vocabulary, if `tokenizer.json` is of this kind.
@@ -14,9 +15,8 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     if json["model"]["type"] != "BPE" || json["model"]["byte_fallback"] == true {
         return Ok(None);
     }
-    let invalid = |e: &dyn std::fmt::Display| Error::corrupt(format!("`tokenizer.json`: {e}"));
-    let tokenizer = Tokenizer::from_bytes(bytes).map_err(|e| invalid(&e))?;
-    let mut tokens = tokens(&tokenizer, sources).map_err(|e| invalid(&e))?;
+    let tokenizer = Tokenizer::from_bytes(bytes).map_err(unreadable)?;
+    let mut tokens = tokens(&tokenizer, sources).map_err(unreadable)?;
     let known = tokens.keys().max().map_or(0, |&id| id as usize + 1);
     let size = sources.size(known)?;
     let listed = (0..size).map(|id| tokens.remove(&(id as u32)).unwrap_or_else(|| filler(id)));
@@ -27,6 +27,11 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
         scores: None,
         merges: Some(merges(&json["model"]["merges"], sources)?),
     }))
+}
+
+/// The error about what the library says of `tokenizer.json`.
+pub(super) fn unreadable(error: tokenizers::Error) -> Error {
+    Problem::Unreadable { reason: error.to_string() }.into()
 }
 
 /// Every token by its id.
@@ -62,7 +67,7 @@ pub(in crate::model) fn special_tokens(config: Option<&Value>) -> HashSet<&str> 
 
 /// `merges` of `tokenizer.json`, or the lines of `merges.txt`.
 fn merges(json: &Value, sources: &Sources<'_>) -> Result<Vec<String>> {
-    let wrong = || Error::corrupt("`tokenizer.json` has merges that are not pairs of tokens");
+    let wrong = || Error::from(Problem::Merges);
     match json.as_array().filter(|merges| !merges.is_empty()) {
         Some(merges) => merges.iter().map(|merge| pair(merge).ok_or_else(wrong)).collect(),
         None => {

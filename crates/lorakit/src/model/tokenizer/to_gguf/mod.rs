@@ -14,7 +14,8 @@ pub(crate) use sentence_piece::is_sentence_piece;
 
 use crate::arch::TokenizerKind;
 use crate::model::Params;
-use crate::{Error, ErrorKind, Result};
+use crate::model::tokenizer::Problem;
+use crate::{Error, Result};
 
 /// What a token is for, with its number in GGUF files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,13 +61,10 @@ impl Sources<'_> {
     /// The number of tokens in all, of which `known` are known.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if there are more than rows for them.
+    /// `File` if there are more than rows for them.
     fn size(&self, known: usize) -> Result<usize> {
         match self.size {
-            Some(size) if known > size => {
-                let message = format!("`tokenizer.json` has {known} tokens, and `vocab_size` is {size}");
-                Err(Error::corrupt(message))
-            }
+            Some(size) if known > size => Err(Problem::Size { tokens: known, size }.into()),
             size => self.fitting(size.unwrap_or(known)),
         }
     }
@@ -74,7 +72,7 @@ impl Sources<'_> {
     /// `size`, if the embeddings have a row for each of so many tokens.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if not.
+    /// `File` if not.
     fn fitting(&self, size: usize) -> Result<usize> {
         if size <= self.rows { Ok(size) } else { Err(other_rows(self.rows, size)) }
     }
@@ -82,15 +80,14 @@ impl Sources<'_> {
 
 /// The error for a vocabulary that is not that of the embeddings.
 pub(in crate::model) fn other_rows(rows: usize, tokens: usize) -> Error {
-    Error::corrupt(format!("has {rows} rows for the {tokens} tokens of the vocabulary"))
-        .tensor("token_embd.weight")
+    Error::from(Problem::Rows { rows, tokens }).tensor("token_embd.weight")
 }
 
 /// Sets every key of the tokenizer of a model whose embeddings have so many rows.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if there is no tokenizer of a kind that the family knows, or its way to cut text is
-/// unknown; [`ErrorKind::File`] if a file makes no sense.
+/// `Unsupported` if there is no tokenizer of a kind that the family knows, or its way to cut text is
+/// unknown; `File` if a file makes no sense.
 pub(in crate::model) fn set(
     metadata: &mut Metadata,
     params: &Params<'_>,
@@ -149,9 +146,7 @@ fn vocab(kinds: &[TokenizerKind], sources: &Sources<'_>) -> Result<Vocab> {
         TokenizerKind::LlamaHf => "`tokenizer.json` with BPE that falls back to bytes",
         TokenizerKind::Bpe => "`tokenizer.json` with byte-level BPE",
     };
-    let needed: Vec<_> = kinds.iter().map(needed).collect();
-    let message = format!("has no tokenizer that a GGUF file can hold; needed is {}", needed.join(", or "));
-    Err(Error::new(ErrorKind::Unsupported, message))
+    Err(Problem::NoTokenizer { needed: kinds.iter().map(needed).collect() }.into())
 }
 
 fn set_vocab(metadata: &mut Metadata, vocab: Vocab) {

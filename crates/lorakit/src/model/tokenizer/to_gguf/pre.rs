@@ -10,8 +10,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
+use crate::Result;
+use crate::model::tokenizer::Problem;
 use crate::model::tokenizer::from_gguf::Split;
-use crate::{Error, ErrorKind, Result};
 
 /// Lines of `digest name origin`.
 const DIGESTS: &str = include_str!("data/pre.txt");
@@ -21,13 +22,12 @@ const TEXT: &str = include_str!("data/reference.txt");
 /// The rule's name: `given`, or what the tokenizer tells.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] if it cannot be told.
+/// `Unsupported` if it cannot be told.
 pub(in crate::model) fn name(given: Option<&str>, tokenizer: &Tokenizer, json: &Value) -> Result<String> {
     if let Some(given) = given {
         return Ok(given.to_string());
     }
-    let encoded = tokenizer.encode(TEXT, true);
-    let encoded = encoded.map_err(|e| Error::corrupt(format!("`tokenizer.json`: {e}")))?;
+    let encoded = tokenizer.encode(TEXT, true).map_err(super::bpe::unreadable)?;
     let digest = digest(encoded.get_ids());
     let known =
         DIGESTS.lines().find_map(|line| line.strip_prefix(digest.as_str())?.split_whitespace().next());
@@ -35,12 +35,7 @@ pub(in crate::model) fn name(given: Option<&str>, tokenizer: &Tokenizer, json: &
     {
         return Ok(name.to_string());
     }
-    let message = format!(
-        "`tokenizer.json` cuts text by a rule that is not known (its digest is {}); `--pre NAME` names the rule \
-         of llama.cpp that it follows",
-        &digest[..16]
-    );
-    Err(Error::new(ErrorKind::Unsupported, message))
+    Err(Problem::Rule { digest: digest[..16].to_string() }.into())
 }
 
 /// SHA-256 of `[1, 2, 3]`, in hexadecimal digits.

@@ -8,7 +8,8 @@
 use serde_json::Value;
 
 use super::{Kind, Sources, Vocab, filler, looks_special, user_defined};
-use crate::{Error, Result};
+use crate::Result;
+use crate::model::tokenizer::Problem;
 
 /// Scores of added tokens and of fillers, as converters have them.
 const ADDED: f32 = -1000.0;
@@ -52,8 +53,7 @@ struct Pieces(Vec<((String, Kind), f32)>);
 impl Pieces {
     fn read(sources: &Sources<'_>) -> Result<Option<Self>> {
         let Some(bytes) = sources.files.bytes("tokenizer.model")? else { return Ok(None) };
-        let pieces = pieces(&bytes)
-            .ok_or_else(|| Error::corrupt("`tokenizer.model` is damaged or no SentencePiece model"))?;
+        let pieces = pieces(&bytes).ok_or(Problem::SentencePiece)?;
         let size = sources.fitting(sources.size.unwrap_or(pieces.len()))?;
         let mut listed: Vec<_> = pieces.into_iter().take(size).collect();
         listed.extend((listed.len()..size).map(|id| (filler(id), FILLER)));

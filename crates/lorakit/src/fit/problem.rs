@@ -1,0 +1,67 @@
+//! What can be wrong where an adapter is fitted to a base.
+
+use lorakit_tensor::problems;
+
+problems! {
+    /// What can be wrong where an adapter is fitted to a base.
+    pub(crate) enum Problem {
+        /// Parts of the adapter have no counterpart in the base.
+        Unmatched { count: usize, total: usize, tensors: usize } = Unmatched,
+            "{count} of {total} parts of the adapter have no counterpart among the {tensors} tensors of the base";
+        /// Parts of the adapter have several counterparts in the base.
+        Ambiguous { count: usize, total: usize } = Ambiguous,
+            "{count} of {total} parts of the adapter have more than one possible counterpart in the base";
+        /// Parts of the adapter have a counterpart of another shape.
+        Shape { count: usize, total: usize } = Shape,
+            "does not fit the base model: {count} of {total} parts of the adapter differ in shape";
+        /// Parts of the adapter do what no model does.
+        Unmergeable { count: usize, total: usize } = Unmergeable,
+            "{count} of {total} parts of the adapter cannot be merged";
+
+        /// Experts in one module cannot be told apart by their shapes.
+        PackedExperts = NeedsBase,
+            "stands for all experts of a layer, and its shapes do not tell which factor is which: the base does";
+        /// Stacked experts of the family have no modules of their own.
+        StackedFamily { family: String } = Unsupported,
+            "changes stacked experts of the family `{family}`, which have no modules of their own";
+    }
+}
+
+problems! {
+    /// Why a part of an adapter does not fit: a line among the details of a [`Problem`].
+    pub(crate) enum Reason {
+        /// The base has no such name.
+        NotThere = Unmatched, "not in the base";
+        /// The module is wrapped more often than there are names of parameters.
+        Wrapped { times: usize, names: usize } = Unmatched,
+            "is wrapped {times} times, and `target_parameters` names {names}";
+        /// A bias is trained, and the layer has none.
+        NoBias = Unmatched, "trains a bias (lora_bias), and the base layer has none to add it to";
+        /// Several names of the base would do.
+        Several { names: Vec<String> } = Ambiguous, "could be {}", names.join(" or ");
+
+        /// A weight differs.
+        Weight { base: Vec<usize>, adapter: Vec<usize> } = Shape, "base {base:?}, adapter {adapter:?}";
+        /// A bias differs.
+        Bias { base: Vec<usize>, adapter: Vec<usize> } = Shape, "base bias {base:?}, adapter bias {adapter:?}";
+        /// There is not one magnitude for each output.
+        Magnitudes { found: u64, outputs: usize } = Shape, "has {found} magnitudes for {outputs} outputs";
+        /// A token is beyond the vocabulary.
+        Token { token: usize, vocabulary: usize } = Shape,
+            "token {token} is trained, and the base has {vocabulary}";
+        /// Rows of tokens have another width.
+        RowWidth { base: usize, trained: usize } = Shape, "base rows have {base} values, trained rows {trained}";
+
+        /// Experts do not share the rows of A evenly.
+        Ranks { rows: usize, experts: usize } = Shape,
+            "has {rows} rows of A for {experts} experts, which do not divide";
+        /// The weight of one expert differs from the adapter's share.
+        OfEachExpert { base: Vec<usize>, adapter: Vec<usize> } = Shape,
+            "base {base:?}, adapter {adapter:?} for each expert";
+        /// The adapter's expert differs from one of the base's stack.
+        OfOneExpert { base: Vec<usize>, adapter: Vec<usize> } = Shape,
+            "base {base:?} for all experts, adapter {adapter:?} for one";
+        /// Magnitudes belong to stacked experts.
+        ExpertDora = Unmergeable, "uses DoRA on expert parameters, which PEFT does not define";
+    }
+}

@@ -1,0 +1,93 @@
+//! What can be wrong with a GGUF model that is read or written.
+
+use lorakit_tensor::{DType, problems};
+
+problems! {
+    /// What can be wrong with a GGUF model that is read or written.
+    pub(crate) enum Problem {
+        /// The file is GGUF and has no metadata.
+        NoMetadata = Unsupported, "has no GGUF metadata";
+        /// An adapter stands where a model should.
+        Adapter = WrongRole, "is a GGUF adapter, and a full model is needed";
+        /// The model is of a family that is not known.
+        UnknownFamily { family: String, known: Vec<&'static str> } = Unsupported,
+            "is a model of the family `{family}`; known are {}", known.join(", ");
+        /// The model is of a family that is not turned into a Hugging Face one.
+        OneWayFamily { family: String, known: Vec<&'static str> } = File(Unsupported),
+            "is a model of the family `{family}`; known are {}", known.join(", ");
+        /// No class of the family has the keys of the model.
+        NoClass = File(Unsupported), "is of no known model class";
+
+        /// A key that is needed is not there.
+        MissingKey { key: String } = File(Incomplete), "has no metadata key `{key}`";
+        /// The value of a key is of another type or range.
+        WrongKey { key: String, value: String, kind: &'static str, needed: &'static str } = File(Corrupt),
+            "metadata key `{key}` is {value} of type {kind}, needed is {needed}";
+        /// Keys, values and rotated parts of a head differ in size.
+        UnequalHeads { keys: u64, values: u64, rotated: u64 } = File(Unsupported),
+            "has heads of {keys} keys and {values} values, {rotated} of them rotated; the three must be equal";
+        /// A key scales positions in a way that transformers does not know.
+        ScalingKey { key: &'static str, value: f64 } = File(Unsupported),
+            "has `{key}` {value}, which config.json cannot say";
+        /// Positions are scaled by a rule that transformers does not know.
+        Scaling { kind: String } = File(Unsupported),
+            "has the rope scaling `{kind}`; known are none, linear, yarn and llama3";
+        /// The factors of positions follow from no parameters of Llama 3's rule.
+        Factors = File(Unsupported), "its values are not those of the llama3 rule, the only one that is known";
+        /// The factors of positions are of another type, or too many.
+        FactorsShape { count: u64, dtype: DType, limit: u64 } = File(Unsupported),
+            "has {count} values of {dtype}; needed are at most {limit} of F32";
+        /// Weights cannot be written to a Hugging Face folder in this type.
+        WeightType { dtype: DType } = File(Unsupported),
+            "{dtype} cannot be the type of a Hugging Face model; BF16, F16 and F32 can";
+
+        /// A tensor that the family needs is not there.
+        MissingTensor = File(Incomplete), "the model needs it and has none";
+        /// A GGUF tensor is of no rule of the family.
+        UnknownTensor { family: &'static str } = File(Unsupported),
+            "is not a tensor of the family `{family}` as it is known";
+        /// A tensor has a larger layer number than the model has layers.
+        Layer { layers: u64 } = File(Corrupt), "is of a layer beyond the {layers} of the model";
+        /// A stack of experts is not one of as many matrices.
+        Stack { shape: Vec<usize>, experts: u64 } = File(Corrupt),
+            "has the shape {shape:?}; a stack of {experts} matrices is needed";
+        /// The embeddings are not a matrix.
+        Embeddings { shape: Vec<usize> } = File(Corrupt), "has the shape {shape:?}; embeddings are a matrix";
+        /// Some layers have an optional tensor, and some do not.
+        SomeLayers { count: u64, layers: u64, flag: &'static str } = File(Unsupported),
+            "{count} of {layers} layers have it; `{flag}` of config.json means all such tensors or none";
+
+        /// A model without a configuration shall be written as GGUF.
+        NoConfig = Unsupported,
+            "has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed";
+        /// A Hugging Face tensor has no place in the GGUF files of the family.
+        NoPlace { family: &'static str } = Unsupported, "is not a tensor of the family `{family}` as it is known";
+        /// Experts that are packed in one tensor do not have the shape that the configuration says.
+        Experts { shape: Vec<usize>, needed: &'static str, experts: usize, hidden: usize } = File(Corrupt),
+            "has the shape {shape:?}; needed is {needed} for {experts} experts and a hidden size of {hidden}";
+        /// An expert has a larger number than the configuration has experts.
+        Expert { expert: usize, experts: usize } = File(Corrupt),
+            "is of expert {expert}, and `config.json` has {experts} experts";
+        /// Experts of a layer are missing.
+        FewExperts { count: usize, experts: usize } = File(Corrupt), "has {count} of {experts} experts";
+        /// A merge changed the number of tokens, which a GGUF model cannot follow.
+        Vocabulary { tokens: usize, rows: usize } = Shape,
+            "has a vocabulary of {tokens} tokens, and the merged embedding has {rows} rows: write a folder, and \
+             convert that";
+        /// A small file of the folder is not text.
+        NotText { name: String } = File(Corrupt), "`{name}` is not UTF-8 text";
+
+        /// A list of factors has not one for each pair of values that is rotated.
+        FactorCount { name: String, count: usize, needed: usize } = File(Corrupt),
+            "`{name}` of `config.json` has {count} of {needed} numbers";
+        /// Heads are larger than those of any model.
+        LargeHeads { values: u32, limit: u32 } = File(Corrupt),
+            "has heads of {values} values by its `config.json`; {limit} are allowed";
+        /// Positions are scaled by a rule that GGUF has no keys for.
+        ScalingRule { rule: String } = Unsupported,
+            "scales positions by `{rule}`; known are linear, yarn, longrope and llama3";
+        /// Positions are scaled by factors that the family has no tensor for.
+        ScalingOfFamily { rule: String, family: &'static str } = Unsupported,
+            "scales positions by `{rule}`, which GGUF models of the family `{family}` cannot";
+    }
+}

@@ -1,0 +1,72 @@
+//! What can be wrong with packed weights, and with packing them.
+
+use lorakit_tensor::{DType, problems};
+
+problems! {
+    /// What can be wrong with packed weights, and with packing them.
+    pub(crate) enum Problem {
+        /// The weights are quantised by a scheme that cannot be decoded.
+        Scheme {
+            scheme: &'static str,
+            tensor: String,
+            dtype: DType,
+            beside: Vec<&'static str>,
+            method: Option<&'static str>,
+        } = Unsupported / OriginalModel,
+            "is quantised by {scheme}, whose weights cannot be decoded: `{tensor}` is {dtype}{}{}",
+            beside_it(beside), method.map_or_else(String::new, |m| format!(", and `quant_method` is {m}"));
+        /// Codes are in an order of which only the GPU knows.
+        Rearranged = File(Unsupported),
+            "says that rows and columns are rearranged for a GPU, which only that GPU undoes";
+
+        /// A tensor that belongs to another is not there.
+        MissingPart { name: String } = File(Corrupt), "needs `{name}`, which is missing";
+        /// A tensor that belongs to another has another dtype or size.
+        Values { dtype: DType, count: u64, needed: u64, as_dtype: DType } = File(Corrupt),
+            "is {dtype} with {count} values; needed are {needed} values of {as_dtype}";
+        /// A description is longer than any.
+        LongDescription = File(Corrupt), "is too long for a description of a weight";
+        /// There is not half a byte for each value.
+        CodeBytes { bytes: u64, needed: u64, shape: Vec<usize> } = File(Corrupt),
+            "has {bytes} bytes; {needed} are needed for {shape:?} 4-bit codes";
+        /// The table of codes is not that of the type.
+        Table { kind: &'static str } = File(Corrupt), "is not the table of {kind}";
+        /// 8-bit codes are no matrix.
+        NoMatrix { shape: Vec<usize> } = File(Corrupt), "has the shape {shape:?}; needed is a matrix";
+        /// 8-bit codes have another dtype.
+        CodeType { dtype: DType } = File(Corrupt), "is {dtype}; needed is I8, as it has scales (`SCB`)";
+        /// Scales are of a dtype that has none.
+        ScaleType { dtype: DType } = File(Corrupt), "is {dtype}, which are no scales";
+        /// Scales do not lie over the weights.
+        ScaleShape { shape: Vec<usize>, weights: Vec<usize> } = File(Corrupt),
+            "has the shape {shape:?}, which does not fit weights {weights:?}";
+        /// Two descriptions are of one weight.
+        DescribedTwice = File(Corrupt), "is described twice, in different ways";
+        /// A weight is stored packed and unpacked.
+        StoredTwice = File(Corrupt), "is stored twice: as it is, and packed";
+
+        /// Layers are stored as `(in, out)`.
+        Transposed { packing: &'static str } = Unsupported,
+            "stores its layers transposed, which is not supported for {packing}";
+        /// Only gpt-oss is read with its experts as MXFP4.
+        Mxfp4Family { family: String } = Unsupported / OtherFourBit,
+            "is of the family `{family}`, and MXFP4 is how gpt-oss stores its stacked experts: no other family is read \
+             so";
+        /// The model has no experts that could be packed.
+        NoExperts { stack: &'static str } = Unsupported / OtherFourBit,
+            "has no stacked experts, `*.experts.{stack}`, which alone become MXFP4";
+        /// Experts are given as bytes.
+        Bytes = Unsupported, "is given as bytes, which cannot be packed";
+        /// Experts are not stacked as gpt-oss stacks them.
+        ExpertShape { shape: Vec<usize> } = Unsupported, "has the shape {shape:?}; needed are [experts, in, out]";
+        /// Columns of an expert end within a group.
+        Groups { values: usize, group: usize } = Unsupported / OtherFourBit,
+            "has columns of {values} values, which do not divide into MXFP4 groups of {group}";
+    }
+}
+
+/// The tensors by which a scheme is known, besides the first.
+fn beside_it(names: &[&str]) -> String {
+    let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { String::new() } else { format!(" beside {}", names.join(" and ")) }
+}

@@ -1,0 +1,49 @@
+//! What can be wrong with a tokenizer.
+
+use lorakit_tensor::problems;
+
+problems! {
+    /// What can be wrong with a tokenizer.
+    pub(crate) enum Problem {
+        /// A GGUF file has a tokenizer of another kind.
+        Kind { kind: String } = File(Unsupported),
+            "has a tokenizer of kind `{kind}` (`tokenizer.ggml.model`); known are gpt2, llama";
+        /// A GGUF file names a rule to cut text that is not known.
+        NamedRule { rule: String, known: Vec<&'static str> } = File(Unsupported),
+            "its tokenizer cuts text by the rule `{rule}` (`tokenizer.ggml.pre`); known are {}", known.join(", ");
+        /// A token has two ids.
+        RepeatedToken { token: String, first: usize, second: usize } = File(Corrupt),
+            "the vocabulary has the token `{token}` twice, as {first} and as {second}";
+        /// An array has not one value for each token.
+        Values { key: &'static str, values: usize, tokens: usize } = File(Corrupt),
+            "metadata key `{key}` has {values} values for {tokens} tokens";
+        /// A special token is none of the vocabulary.
+        Id { key: String, id: u64, tokens: usize } = File(Corrupt),
+            "metadata key `{key}` is {id}; the vocabulary has {tokens} tokens";
+        /// Two tokens of a merge, or its result, are none of the vocabulary.
+        Merge { merge: String } = File(Corrupt), "the merge `{merge}` is not two tokens that form a third";
+        /// A token is too long to be searched for merges.
+        LongToken { id: usize, bytes: usize, limit: usize } = File(Limit),
+            "token {id} has {bytes} bytes; at most {limit} are read";
+
+        /// The folder has no tokenizer of a kind that the family knows.
+        NoTokenizer { needed: Vec<&'static str> } = Unsupported,
+            "has no tokenizer that a GGUF file can hold; needed is {}", needed.join(", or ");
+        /// The library that reads `tokenizer.json` refuses it.
+        Unreadable { reason: String } = File(Corrupt), "`tokenizer.json`: {reason}";
+        /// It is not known how `tokenizer.json` cuts text.
+        Rule { digest: String } = Unsupported,
+            "`tokenizer.json` cuts text by a rule that is not known (its digest is {digest}); the rule of llama.cpp \
+             that it follows must be named";
+        /// Merges of `tokenizer.json` are no pairs.
+        Merges = File(Corrupt), "`tokenizer.json` has merges that are not pairs of tokens";
+        /// The vocabulary is larger than the configuration says.
+        Size { tokens: usize, size: usize } = File(Corrupt),
+            "`tokenizer.json` has {tokens} tokens, and `vocab_size` is {size}";
+        /// `tokenizer.model` is no message of SentencePiece.
+        SentencePiece = File(Corrupt), "`tokenizer.model` is damaged or no SentencePiece model";
+        /// The embeddings have not one row for each token.
+        Rows { rows: usize, tokens: usize } = File(Corrupt),
+            "has {rows} rows for the {tokens} tokens of the vocabulary";
+    }
+}
