@@ -128,6 +128,7 @@ fn typed(hint: Hint) -> Option<&'static str> {
         Hint::NameFolderOrFormat => {
             "name a folder, or the file's format: `--to gguf --base BASE`, `--to kohya`"
         }
+        Hint::NamePreTokenizer => "`--pre NAME` names the rule of llama.cpp that it follows",
         Hint::NameGgufFile => "name a file that ends in `.gguf`: `-o NAME.gguf`",
         Hint::NameSafetensorsFile => "name a file that ends in `.safetensors`: `-o adapter.safetensors`",
         Hint::NameFolder => "name a folder as the output: `-o OUT/`",

@@ -16,13 +16,13 @@ problems! {
         NoConfiguration = NoAdapter, "holds no adapter: `{CONFIG}` is missing";
         /// A model stands where an adapter should.
         FullModel = WrongRole / NameAdapter,
-            "is a full model (it has `config.json` and no `{CONFIG}`), and an adapter is needed";
+            "is a full model (it has `config.json` and no `{CONFIG}`), not an adapter";
 
         /// The configuration is JSON and not an object.
         NotAnObject = Config, "is not a JSON object";
         /// A field of the configuration has another type, or is out of range.
         Field { name: &'static str, found: String, needed: &'static str } = Config,
-            "`{name}` is {found}, and must be {needed}";
+            "`{name}` is {found}; it must be {needed}";
         /// A key of a pattern cannot be compiled.
         Pattern { field: &'static str, key: String } = Config,
             "`{field}` has the key `{key}`, which is not a regular expression";
@@ -39,7 +39,7 @@ problems! {
         RowOrder { message: String } = NeedsBase, "{message}";
 
         /// A tensor has more or fewer values than its rows and columns.
-        NotAMatrix = File(Corrupt), "is no matrix";
+        NotAMatrix = File(Corrupt), "is not a matrix";
         /// A decomposition failed: `lorakit-linalg` has the words.
         Decomposition { message: String } = NonFinite, "{message}";
         /// LoHa or LoKr stands for a matrix whose size is beyond `usize`.
@@ -51,14 +51,14 @@ problems! {
         ReplacedPart { part: String } = Inexpressible, "would hold `{part}`, which replaces the base's weight";
         /// A part of a fused module is of another size than the layer.
         PartSize { rows: usize, cols: usize, needed_rows: usize, needed_cols: usize } = Shape,
-            "changes {rows} x {cols} values, needed are {needed_rows} x {needed_cols}";
+            "changes {rows} x {cols} values, but must change {needed_rows} x {needed_cols}";
         /// DoRA in some parts of a fused module, and not in others.
-        PartialDora = Inexpressible, "has magnitudes of DoRA for some of its parts only";
+        PartialDora = Inexpressible, "has DoRA magnitudes for only some of its parts";
         /// A bias or magnitude has not one value for each row.
-        VectorSize { values: u64, rows: usize } = Shape, "holds {values} values, needed are {rows}";
+        VectorSize { values: u64, rows: usize } = Shape, "holds {values} values, but must hold {rows}";
         /// The parts that a module is split into have other rows in total.
         SplitRows { rows: usize, parts: usize, needed: usize } = Shape,
-            "changes {rows} rows, and its {parts} parts have {needed}";
+            "changes {rows} rows, but its {parts} parts have {needed}";
         /// A module that is to be split comes with a weight of its own.
         SplitWeight = Inexpressible, "replaces the base's weight, which would have to be split";
     }

@@ -90,6 +90,10 @@ pub enum Hint {
     LeaveItOut,
     /// Name a folder as the output, or the format of the file.
     NameFolderOrFormat,
+    /// Name the rule of llama.cpp by which the tokenizer cuts text.
+    NamePreTokenizer,
+    /// The format of adapters must be one that is written.
+    WrittenFormat,
     /// Name a file that ends in `.gguf` as the output.
     NameGgufFile,
     /// Name a file that ends in `.safetensors` as the output.
@@ -189,6 +193,8 @@ impl Hint {
         Hint::QuantizeInstead,
         Hint::LeaveItOut,
         Hint::NameFolderOrFormat,
+        Hint::NamePreTokenizer,
+        Hint::WrittenFormat,
         Hint::NameGgufFile,
         Hint::NameSafetensorsFile,
         Hint::NameFolder,
@@ -336,6 +342,8 @@ impl fmt::Display for Hint {
             Hint::QuantizeInstead => "quantise it instead: that changes the types",
             Hint::LeaveItOut => "leave it out",
             Hint::NameFolderOrFormat => "name a folder as the output, or the format of the file",
+            Hint::NamePreTokenizer => "name the rule of llama.cpp by which the tokenizer cuts text",
+            Hint::WrittenFormat => "choose a format that is written",
             Hint::NameGgufFile => "name a file that ends in `.gguf` as the output",
             Hint::NameSafetensorsFile => "name a file that ends in `.safetensors` as the output",
             Hint::NameFolder => "name a folder as the output",

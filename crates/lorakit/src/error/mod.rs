@@ -110,25 +110,6 @@ pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
     }
 }
 
-/// What has no variant yet.
-#[derive(Debug)]
-struct Other {
-    kind: ErrorKind,
-    message: String,
-}
-
-impl fmt::Display for Other {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Problem for Other {
-    fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-}
-
 /// An error with its file, its tensor and, where many things are wrong at once, one line for each.
 #[derive(Debug)]
 pub struct Error(Box<Repr>);
@@ -150,16 +131,6 @@ enum Inside {
 }
 
 impl Error {
-    /// An error whose message is a lowercase fragment: what was found and what was needed.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Other { kind, message: message.into() }.into()
-    }
-
-    /// An error about an input that contradicts itself or another.
-    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
-        lorakit_tensor::Error::new(lorakit_tensor::ErrorKind::Corrupt, message).into()
-    }
-
     /// Names the file, unless an inner layer did so already.
     #[must_use]
     pub fn at(mut self, path: &Path) -> Self {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Error, Problem};
-use crate::ops;
+use crate::{adapter, ops};
 
 /// Kind, message and hint of everything that `room` refuses.
 fn list<P: Problem>(room: &str, problems: Vec<P>) -> String {
@@ -29,6 +29,22 @@ fn list<P: Problem>(room: &str, problems: Vec<P>) -> String {
 #[test]
 fn every_problem() {
     let rooms = [
+        list("tensor", crate::tensor::Problem::samples()),
+        list("arch", crate::arch::Problem::samples()),
+        list("plan", crate::plan::Problem::samples()),
+        list("model", crate::model::Problem::samples()),
+        list("model/gguf", crate::model::gguf::Problem::samples()),
+        list("model/packed", crate::model::packed::Problem::samples()),
+        list("model/tokenizer", crate::model::tokenizer::Problem::samples()),
+        list("adapter", adapter::Problem::samples()),
+        list("adapter/format", adapter::format::Problem::samples()),
+        list("adapter/format/gguf", adapter::format::gguf::Problem::samples()),
+        list("adapter/format/mlx", adapter::format::mlx::Problem::samples()),
+        list("adapter/format/nemo", adapter::format::nemo::Problem::samples()),
+        list("adapter/format/torchtune", adapter::format::torchtune::Problem::samples()),
+        list("fit", crate::fit::Problem::samples()),
+        list("fit, of a part", crate::fit::Reason::samples()),
+        list("output", crate::output::Problem::samples()),
         list("ops", ops::problem::Problem::samples()),
         list("ops/combine", ops::combine::Problem::samples()),
         list("ops/extract", ops::extract::Problem::samples()),

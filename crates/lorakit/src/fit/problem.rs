@@ -54,7 +54,7 @@ problems! {
 
         /// Experts do not share the rows of A evenly.
         Ranks { rows: usize, experts: usize } = Shape,
-            "has {rows} rows of A for {experts} experts, which do not divide";
+            "has {rows} rows of A, which do not divide among {experts} experts";
         /// The weight of one expert differs from the adapter's share.
         OfEachExpert { base: Vec<usize>, adapter: Vec<usize> } = Shape,
             "base {base:?}, adapter {adapter:?} for each expert";

@@ -6,7 +6,7 @@ problems! {
     /// What can be wrong with an adapter that is written.
     pub(crate) enum Problem {
         /// The format is not known, or only read.
-        Format { name: String, known: Vec<&'static str> } = Usage,
+        Format { name: String, known: Vec<&'static str> } = Usage / WrittenFormat,
             "cannot write the adapter format `{name}`; known are {}", known.join(", ");
 
         /// A module or tensor was not written.

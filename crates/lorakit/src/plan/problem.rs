@@ -10,7 +10,7 @@ problems! {
         /// Two tensors of the output have one name.
         Twice = Conflict, "would be written twice";
         /// The tensors do not go into the one file that is asked for.
-        Shards { count: usize } = Usage / OneFile, "needs {count} shards, and the output is a single file";
+        Shards { count: usize } = Usage / OneFile, "needs {count} shards, but the output is a single file";
         /// The output is larger than what is free.
         NoSpace { needed: u64, free: u64 } = File(NoSpace),
             "needs {needed} bytes, and the file system has {free} free";

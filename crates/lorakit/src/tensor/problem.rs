@@ -37,7 +37,7 @@ problems! {
         PartOfBlock { cols: usize, dtype: DType } = Unsupported,
             "has rows of {cols} values, which are not whole blocks of {dtype}";
         /// A constant is to be written.
-        Constant = File(Corrupt), "is a constant, which is no part of a file";
+        Constant = File(Corrupt), "is a constant, which is not part of any file";
         /// A tensor is put together of nothing.
         NoValues = File(Corrupt), "would have no values";
         /// Values of different dtypes, or of blocks, are put together.

@@ -9,61 +9,61 @@ problems! {
         MixedFormats { name: String, format: &'static str, other_name: String, other_format: &'static str } = Damaged,
             "mixes formats: `{name}` is spelled as in {format} files, `{other_name}` as in {other_format} files";
         /// An adapter is to be written in a format that has no writer.
-        OnlyRead { format: &'static str } = Unsupported, "is to be in {format}'s format, which is only read";
+        OnlyRead { format: &'static str } = Unsupported, "cannot be written in {format}'s format, which is only read";
         /// An adapter is to be written as XLabs'.
         XlabsOnlyRead = Unsupported, "is a format that is only read";
         /// A configuration lacks what the scale is made from.
         NoScale = Config, "has no `r` and `lora_alpha`, which say what the factors are multiplied by";
         /// The header's entry of diffusers is something else.
-        HeaderEntry = Config, "is no JSON object, which the header's entry of that name is";
+        HeaderEntry = Config, "is not a JSON object";
 
         /// The format has no field for parts of the adapter.
         Placeless { count: usize, format: &'static str } = Inexpressible,
-            "holds {}, for which {format} has no place", parts(*count);
+            "holds {} that {format} cannot store", parts(*count);
         /// The same, and some of them are weights that replace the base's.
         PlacelessWeights { count: usize, format: &'static str } = Inexpressible / NameBaseForCopies,
-            "holds {}, for which {format} has no place", parts(*count);
+            "holds {} that {format} cannot store", parts(*count);
         /// The same, and some of them are magnitudes of DoRA.
         PlacelessMagnitudes { count: usize, format: &'static str } = Inexpressible / MergeOrNearestLora,
-            "holds {}, for which {format} has no place", parts(*count);
+            "holds {} that {format} cannot store", parts(*count);
 
         /// A folder is written, and the output has the name of a tensor file.
         FolderNeeded { extension: String } = Usage / NameFolderOrFormat,
             "names a `.{extension}` file, and this format is a folder";
         /// A GGUF file is written, and the output has another name.
-        GgufNeeded = Usage / NameGgufFile, "is no name of a file that ends in `.gguf`, which this format is";
+        GgufNeeded = Usage / NameGgufFile, "does not end in `.gguf`, and this format is a single file";
         /// A safetensors file is written, and the output has another name.
         SafetensorsNeeded = Usage / NameSafetensorsFile,
-            "is no name of a file that ends in `.safetensors`, which this format is";
+            "does not end in `.safetensors`, and this format is a single file";
 
         /// Halves of rows are to be exchanged, and their number is odd.
         NoHalves { rows: usize } = Shape, "has {rows} output rows, which have no halves";
         /// No module is a layer of a diffusion model that is known.
         UnknownModel { known: Vec<&'static str> } = Unsupported,
-            "holds modules of none of the models that are known: {}", known.join(", ");
+            "holds modules of no known model; known are {}", known.join(", ");
         /// Some modules are no layers of the diffusion model that has most of them.
         UnknownLayers { model: &'static str, found: usize, modules: usize } = Unsupported,
-            "holds modules that are no layers of {model}, the model that {found} of {modules} modules belong to";
+            "holds modules that are not layers of {model}, to which {found} of {modules} modules belong";
         /// As `UnknownModel`, where kohya's names are to be made.
         UnnamedModel { known: Vec<&'static str> } = Inexpressible,
-            "holds modules of none of the models that are known: {}; kohya's names are made from a list of a diffusion \
+            "holds modules of no known model; known are {}; kohya's names are made from a list of a diffusion \
              model's layers",
             known.join(", ");
         /// As `UnknownLayers`, where kohya's names are to be made.
         UnnamedLayers { model: &'static str, found: usize, modules: usize } = Inexpressible,
-            "holds modules that are no layers of {model}, the model that {found} of {modules} modules belong to; \
+            "holds modules that are not layers of {model}, to which {found} of {modules} modules belong; \
              kohya's names are made from a list of a diffusion model's layers";
         /// Modules without a component's name are in no list of layers.
-        NoPipeline = Inexpressible, "holds modules of which no list says that they are a diffusion pipeline's";
+        NoPipeline = Inexpressible, "holds modules that are not known to belong to a diffusion pipeline";
         /// Two modules are on one layer of a diffusion model.
-        Twice = Damaged, "is there twice, with and without the name of its network in front";
+        Twice = Damaged, "appears twice, with and without the name of its network in front";
 
         /// DoRA in some modules only.
         PartialDora { count: usize, modules: usize } = Inexpressible,
-            "has magnitudes of DoRA in {count} of {modules} modules; in PEFT either all have them or none";
+            "has DoRA magnitudes in {count} of {modules} modules; in PEFT all modules have them or none";
         /// A configuration is to be made for packed experts.
         PackedRank = Inexpressible,
-            "stands for all experts of a layer, and the configuration does not say its rank";
+            "stands for all experts of a layer, but the configuration does not give its rank";
     }
 }
 

@@ -8,7 +8,7 @@ problems! {
         /// The file is GGUF and has no metadata.
         NoMetadata = Unsupported, "has no GGUF metadata";
         /// An adapter stands where a model should.
-        Adapter = WrongRole, "is a GGUF adapter, and a full model is needed";
+        Adapter = WrongRole, "is a GGUF adapter, not a full model";
         /// The model is of a family that is not known.
         UnknownFamily { family: String, known: Vec<&'static str> } = Unsupported,
             "is a model of the family `{family}`; known are {}", known.join(", ");
@@ -22,21 +22,21 @@ problems! {
         MissingKey { key: String } = File(Incomplete), "has no metadata key `{key}`";
         /// The value of a key is of another type or range.
         WrongKey { key: String, value: String, kind: &'static str, needed: &'static str } = File(Corrupt),
-            "metadata key `{key}` is {value} of type {kind}, needed is {needed}";
+            "metadata key `{key}` is {value} of type {kind}; it must be {needed}";
         /// Keys, values and rotated parts of a head differ in size.
         UnequalHeads { keys: u64, values: u64, rotated: u64 } = File(Unsupported),
             "has heads of {keys} keys and {values} values, {rotated} of them rotated; the three must be equal";
         /// A key scales positions in a way that transformers does not know.
         ScalingKey { key: &'static str, value: f64 } = File(Unsupported),
-            "has `{key}` {value}, which config.json cannot say";
+            "has `{key}` {value}, which config.json cannot express";
         /// Positions are scaled by a rule that transformers does not know.
         Scaling { kind: String } = File(Unsupported),
             "has the rope scaling `{kind}`; known are none, linear, yarn and llama3";
         /// The factors of positions follow from no parameters of Llama 3's rule.
-        Factors = File(Unsupported), "its values are not those of the llama3 rule, the only one that is known";
+        Factors = File(Unsupported), "does not follow the llama3 rule, the only one known";
         /// The factors of positions are of another type, or too many.
         FactorsShape { count: u64, dtype: DType, limit: u64 } = File(Unsupported),
-            "has {count} values of {dtype}; needed are at most {limit} of F32";
+            "has {count} values of {dtype}; it may have at most {limit} of F32";
         /// Weights cannot be written to a Hugging Face folder in this type.
         WeightType { dtype: DType } = File(Unsupported),
             "{dtype} cannot be the type of a Hugging Face model; BF16, F16 and F32 can";
@@ -45,12 +45,12 @@ problems! {
         MissingTensor = File(Incomplete), "the model needs it and has none";
         /// A GGUF tensor is of no rule of the family.
         UnknownTensor { family: &'static str } = File(Unsupported),
-            "is not a tensor of the family `{family}` as it is known";
+            "is not a known tensor of the family `{family}`";
         /// A tensor has a larger layer number than the model has layers.
         Layer { layers: u64 } = File(Corrupt), "is of a layer beyond the {layers} of the model";
         /// A stack of experts is not one of as many matrices.
         Stack { shape: Vec<usize>, experts: u64 } = File(Corrupt),
-            "has the shape {shape:?}; a stack of {experts} matrices is needed";
+            "has the shape {shape:?}; it must be a stack of {experts} matrices";
         /// The embeddings are not a matrix.
         Embeddings { shape: Vec<usize> } = File(Corrupt), "has the shape {shape:?}; embeddings are a matrix";
         /// Some layers have an optional tensor, and some do not.
@@ -59,15 +59,15 @@ problems! {
 
         /// A model without a configuration shall be written as GGUF.
         NoConfig = Unsupported,
-            "has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed";
+            "has no `config.json`, which says what kind of model it is; the source must be a Hugging Face folder";
         /// A Hugging Face tensor has no place in the GGUF files of the family.
-        NoPlace { family: &'static str } = Unsupported, "is not a tensor of the family `{family}` as it is known";
+        NoPlace { family: &'static str } = Unsupported, "is not a known tensor of the family `{family}`";
         /// Experts that are packed in one tensor do not have the shape that the configuration says.
         Experts { shape: Vec<usize>, needed: &'static str, experts: usize, hidden: usize } = File(Corrupt),
-            "has the shape {shape:?}; needed is {needed} for {experts} experts and a hidden size of {hidden}";
+            "has the shape {shape:?}; it must be {needed} for {experts} experts and a hidden size of {hidden}";
         /// An expert has a larger number than the configuration has experts.
         Expert { expert: usize, experts: usize } = File(Corrupt),
-            "is of expert {expert}, and `config.json` has {experts} experts";
+            "belongs to expert {expert}, but `config.json` has {experts} experts";
         /// Experts of a layer are missing.
         FewExperts { count: usize, experts: usize } = File(Corrupt), "has {count} of {experts} experts";
         /// A merge changed the number of tokens, which a GGUF model cannot follow.
@@ -82,7 +82,7 @@ problems! {
             "`{name}` of `config.json` has {count} of {needed} numbers";
         /// Heads are larger than those of any model.
         LargeHeads { values: u32, limit: u32 } = File(Corrupt),
-            "has heads of {values} values by its `config.json`; {limit} are allowed";
+            "has heads of {values} values by its `config.json`; at most {limit} are allowed";
         /// Positions are scaled by a rule that GGUF has no keys for.
         ScalingRule { rule: String } = Unsupported,
             "scales positions by `{rule}`; known are linear, yarn, longrope and llama3";

@@ -23,20 +23,20 @@ problems! {
         MissingPart { name: String } = File(Corrupt), "needs `{name}`, which is missing";
         /// A tensor that belongs to another has another dtype or size.
         Values { dtype: DType, count: u64, needed: u64, as_dtype: DType } = File(Corrupt),
-            "is {dtype} with {count} values; needed are {needed} values of {as_dtype}";
+            "is {dtype} with {count} values; it must hold {needed} values of {as_dtype}";
         /// A description is longer than any.
         LongDescription = File(Corrupt), "is too long for a description of a weight";
         /// There is not half a byte for each value.
         CodeBytes { bytes: u64, needed: u64, shape: Vec<usize> } = File(Corrupt),
-            "has {bytes} bytes; {needed} are needed for {shape:?} 4-bit codes";
+            "has {bytes} bytes, but {shape:?} 4-bit codes take {needed}";
         /// The table of codes is not that of the type.
         Table { kind: &'static str } = File(Corrupt), "is not the table of {kind}";
         /// 8-bit codes are no matrix.
-        NoMatrix { shape: Vec<usize> } = File(Corrupt), "has the shape {shape:?}; needed is a matrix";
+        NoMatrix { shape: Vec<usize> } = File(Corrupt), "has the shape {shape:?}; it must be a matrix";
         /// 8-bit codes have another dtype.
-        CodeType { dtype: DType } = File(Corrupt), "is {dtype}; needed is I8, as it has scales (`SCB`)";
+        CodeType { dtype: DType } = File(Corrupt), "is {dtype}; it must be I8, because it has scales (`SCB`)";
         /// Scales are of a dtype that has none.
-        ScaleType { dtype: DType } = File(Corrupt), "is {dtype}, which are no scales";
+        ScaleType { dtype: DType } = File(Corrupt), "is {dtype}, which cannot hold scales";
         /// Scales do not lie over the weights.
         ScaleShape { shape: Vec<usize>, weights: Vec<usize> } = File(Corrupt),
             "has the shape {shape:?}, which does not fit weights {weights:?}";
@@ -50,15 +50,14 @@ problems! {
             "stores its layers transposed, which is not supported for {packing}";
         /// Only gpt-oss is read with its experts as MXFP4.
         Mxfp4Family { family: String } = Unsupported / OtherFourBit,
-            "is of the family `{family}`, and MXFP4 is how gpt-oss stores its stacked experts: no other family is read \
-             so";
+            "is of the family `{family}`; only gpt-oss stores its stacked experts as MXFP4";
         /// The model has no experts that could be packed.
         NoExperts { stack: &'static str } = Unsupported / OtherFourBit,
-            "has no stacked experts, `*.experts.{stack}`, which alone become MXFP4";
+            "has no stacked experts (`*.experts.{stack}`); only those become MXFP4";
         /// Experts are given as bytes.
         Bytes = Unsupported, "is given as bytes, which cannot be packed";
         /// Experts are not stacked as gpt-oss stacks them.
-        ExpertShape { shape: Vec<usize> } = Unsupported, "has the shape {shape:?}; needed are [experts, in, out]";
+        ExpertShape { shape: Vec<usize> } = Unsupported, "has the shape {shape:?}; it must be [experts, in, out]";
         /// Columns of an expert end within a group.
         Groups { values: usize, group: usize } = Unsupported / OtherFourBit,
             "has columns of {values} values, which do not divide into MXFP4 groups of {group}";

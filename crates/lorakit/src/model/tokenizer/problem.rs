@@ -28,20 +28,19 @@ problems! {
 
         /// The folder has no tokenizer of a kind that the family knows.
         NoTokenizer { needed: Vec<&'static str> } = Unsupported,
-            "has no tokenizer that a GGUF file can hold; needed is {}", needed.join(", or ");
+            "has no tokenizer that a GGUF file can hold; it must have {}", needed.join(", or ");
         /// The library that reads `tokenizer.json` refuses it.
         Unreadable { reason: String } = File(Corrupt), "`tokenizer.json`: {reason}";
         /// It is not known how `tokenizer.json` cuts text.
-        Rule { digest: String } = Unsupported,
-            "`tokenizer.json` cuts text by a rule that is not known (its digest is {digest}); the rule of llama.cpp \
-             that it follows must be named";
+        Rule { digest: String } = Unsupported / NamePreTokenizer,
+            "`tokenizer.json` cuts text by an unknown rule (its digest is {digest})";
         /// Merges of `tokenizer.json` are no pairs.
         Merges = File(Corrupt), "`tokenizer.json` has merges that are not pairs of tokens";
         /// The vocabulary is larger than the configuration says.
         Size { tokens: usize, size: usize } = File(Corrupt),
             "`tokenizer.json` has {tokens} tokens, and `vocab_size` is {size}";
         /// `tokenizer.model` is no message of SentencePiece.
-        SentencePiece = File(Corrupt), "`tokenizer.model` is damaged or no SentencePiece model";
+        SentencePiece = File(Corrupt), "`tokenizer.model` is damaged, or not a SentencePiece model";
         /// The embeddings have not one row for each token.
         Rows { rows: usize, tokens: usize } = File(Corrupt),
             "has {rows} rows for the {tokens} tokens of the vocabulary";

@@ -15,13 +15,13 @@ problems! {
             "is an adapter for models of the family `{own}`, and the base is of the family `{base}`";
         /// An adapter is to be written without its base.
         NoBase { id: Option<String> } = NeedsBase,
-            "becomes a GGUF adapter only beside the config.json of its base{}, which says how llama.cpp names its \
-             tensors and orders the rows of q and k",
+            "cannot become GGUF without the `config.json` of its base{}, which says how llama.cpp names the tensors and \
+             orders the rows of q and k",
             id.as_ref().map_or(String::new(), |id| format!(", `{id}`"));
 
         /// Modules are for tensors that a LoRA of the family does not change.
         Placeless { count: usize, family: &'static str } = Inexpressible,
-            "has {} for which a GGUF adapter of the family `{family}` has no place", modules(*count);
+            "has {} that a GGUF adapter of the family `{family}` cannot hold", modules(*count);
         /// Modules are of another size than their weights.
         Misfits { count: usize } = Shape, "has {} of another shape than the base's tensor", modules(*count);
         /// Two modules are for one tensor that is no stack.

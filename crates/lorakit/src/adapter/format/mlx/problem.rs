@@ -7,7 +7,7 @@ problems! {
     pub(crate) enum Problem {
         /// Whole weights were trained.
         WholeWeights = Unsupported,
-            "says `fine_tune_type: full`: the file holds whole weights of a model, which are no low-rank adapter";
+            "says `fine_tune_type: full`: the file holds whole weights of a model, not a low-rank adapter";
         /// A method that is not known.
         Method { found: String } = Unsupported, "says `fine_tune_type: {found}`; known are lora, dora and full";
         /// The configuration lacks the scale.
@@ -18,8 +18,8 @@ problems! {
 
         /// An embedding is read without its base.
         LoneEmbedding = NeedsBase,
-            "is an embedding, and the output layer changes with it if the model ties the two, which its \
-             configuration says";
+            "is an embedding; the output layer changes with it if the model ties the two, which only the configuration of \
+             the base says";
         /// An embedding or output layer is to be written without its base.
         LoneEnd = NeedsBase,
             "is an embedding or the output layer, which in MLX change together if the model ties them, as its \
@@ -28,17 +28,17 @@ problems! {
         OneSide = Inexpressible, "changes one side of embeddings that the model ties; in MLX both would change";
         /// DoRA where mlx-lm has none, or not everywhere.
         PartialDora { count: usize, modules: usize, other: String } = Inexpressible,
-            "has magnitudes of DoRA in {count} of {modules} modules; mlx-lm has them in all, and in none that is an \
-             expert or embedding, as `{other}` is or lacks one";
+            "has DoRA magnitudes in {count} of {modules} modules; mlx-lm needs them in all, and has none for experts and \
+             embeddings (see `{other}`)";
         /// Modules are in layers whose names are not the same in mlx-lm.
         ForeignNames = Unsupported,
-            "changes layers that mlx-lm calls otherwise in this family; it is known for families with `model.layers`";
+            "changes layers that mlx-lm names differently in this family; its names are known for families with `model.layers`";
 
         /// A module is for an expert that the base does not have.
         ExpertNumber { expert: usize, count: usize } = Shape,
             "belongs to expert {expert} of a layer; the model has {count}";
         /// Stacks have gaps, and there is no base to say how long they are.
-        ExpertCount = NeedsBase, "has factors for some experts of a layer, and how many there are the model tells";
+        ExpertCount = NeedsBase, "has factors for some experts of a layer; only the base model tells how many there are";
         /// A stack of nothing.
         NoExperts = Shape, "has no experts";
         /// A stack would have the name of a layer that is no expert.

@@ -7,15 +7,15 @@ problems! {
     pub(crate) enum Problem {
         /// Rows may be in another order than Hugging Face's, and there is no base to say so.
         RowOrder = NeedsBase,
-            "has its rows in an order of torchtune's own in some model families; the base model's configuration says \
-             which it is and how many heads it has";
+            "may have its rows in torchtune's own order, depending on the family of the model; the base model's \
+             configuration names the family and gives the number of heads";
         /// The base is of a class that torchtune does not have.
         Class { class: String } = Unsupported, "is a model of the class `{class}`, which torchtune does not have";
         /// torchtune does not adapt some of the layers.
         Placeless { count: usize } = Inexpressible,
-            "holds what torchtune has no place for, in {count} of its modules";
+            "holds parts that torchtune cannot store, in {count} of its modules";
         /// The same, and some modules lack the magnitudes of DoRA that others have.
         PartialDora { count: usize } = Inexpressible / MergeOrNearestLora,
-            "holds what torchtune has no place for, in {count} of its modules";
+            "holds parts that torchtune cannot store, in {count} of its modules";
     }
 }
