@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::file_problem::Problem as FileProblem;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -151,35 +153,23 @@ impl Error {
 
     /// An operating-system error at `path`; `doing` is a verb phrase such as "read the header of".
     pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
-        let kind = match source.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-            std::io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
-            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => ErrorKind::TooManyFiles,
-            _ => ErrorKind::Io,
-        };
-        match kind {
-            ErrorKind::NotFound => match std::fs::read_link(path) {
-                Ok(to) => {
-                    let message = format!("is a link to `{}`, which does not exist", to.display());
-                    Error::new(kind, message).at(path)
-                }
-                Err(_) => Error::new(kind, "does not exist").at(path),
-            },
-            ErrorKind::TooManyFiles => {
-                let limit = getrlimit(Resource::Nofile).current.map_or(String::new(), |n| format!(" ({n})"));
-                let message = format!("cannot {doing} it: as many files are open as the limit{limit} allows");
-                Error::new(kind, message).at(path).caused_by(source)
+        let doing = doing.to_string();
+        let problem = match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                let absent = std::fs::read_link(path)
+                    .map_or(FileProblem::Absent, |to| FileProblem::LinkToNothing { to });
+                return Error::from(absent).at(path);
             }
-            _ => Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source),
-        }
-    }
-
-    /// The same error as one of another kind.
-    #[must_use]
-    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
-        self.0.problem = Box::new(Other { kind, message: self.0.problem.to_string() });
-        self
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                FileProblem::DiskFull { doing }
+            }
+            std::io::ErrorKind::UnexpectedEof => FileProblem::EndOfFile { doing },
+            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                FileProblem::OpenFiles { doing, limit: getrlimit(Resource::Nofile).current }
+            }
+            _ => FileProblem::Refused { doing },
+        };
+        Error::from(problem).at(path).caused_by(source)
     }
 
     /// Names the file, unless an inner layer did so already.
