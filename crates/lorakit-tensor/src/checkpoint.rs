@@ -91,11 +91,10 @@ impl Checkpoint {
         }
         for (tensor, file) in &pairs {
             let holder = checkpoint.find(tensor).map(|i| file_name(checkpoint.path_of(i)));
-            let stated = file.clone();
             let problem = match holder {
-                Some(found) if found == stated => continue,
-                Some(found) => Problem::InOtherShard { stated, found },
-                None => Problem::InNoShard { stated },
+                Some(found) if found == *file => continue,
+                Some(found) => Problem::InOtherShard { stated: file.clone(), found },
+                None => Problem::InNoShard { stated: file.clone() },
             };
             return Err(Error::from(problem).at(index_path).tensor(tensor));
         }

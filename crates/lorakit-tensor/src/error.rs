@@ -226,3 +226,48 @@ impl StdError for Error {
         self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::gguf;
+    use crate::format::problem::{self, TensorProblem};
+    use crate::format::torch::problem::{self as torch, Damage, PickleProblem};
+    use crate::publish;
+
+    /// Every variant of every room.
+    fn samples() -> Vec<Error> {
+        fn of<P: Problem>(samples: Vec<P>) -> Vec<Error> {
+            samples.into_iter().map(Error::from).collect()
+        }
+        [
+            of(FileProblem::samples()),
+            of(TensorProblem::samples()),
+            of(problem::Problem::samples()),
+            of(gguf::problem::Problem::samples()),
+            of(torch::Problem::samples()),
+            of(PickleProblem::samples()),
+            of(Damage::samples()),
+            of(publish::problem::Problem::samples()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    #[test]
+    fn messages_are_fragments_that_name_no_flag() {
+        for error in samples() {
+            let text = error.to_string();
+            assert!(!text.is_empty() && !text.contains("--") && !text.ends_with('.'), "{error:?}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_named_as_they_are_spelled() {
+        // Content that lacks something is found by the crates above.
+        for kind in samples().iter().map(Error::kind).chain([ErrorKind::Incomplete]) {
+            assert_eq!(kind.name(), format!("{kind:?}"));
+        }
+    }
+}

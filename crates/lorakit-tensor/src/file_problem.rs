@@ -27,7 +27,8 @@ problems! {
         /// It has no bytes.
         Empty = Empty, "is empty (0 bytes)";
         /// It is larger than what is read whole.
-        TooLarge { len: u64, limit: u64 } = Limit, "has {len} bytes, and files like it are read up to {limit}";
+        TooLarge { len: u64, limit: u64 } = Limit,
+            "has {len} bytes, and files like it are read up to {limit}";
         /// Bytes are needed that lie beyond its end.
         BeyondEnd { len: u64, needed: usize, offset: u64 } = Truncated,
             "ends at byte {len}, but {needed} bytes at {offset} are needed";
@@ -41,7 +42,8 @@ problems! {
         /// It is the same file, and another time of change or another length.
         Written = Changed, "was written to while it was read";
         /// It lost bytes at its end.
-        Shorter { now: u64, before: u64 } = Changed, "became shorter while it was read: {now} bytes of {before}";
+        Shorter { now: u64, before: u64 } = Changed,
+            "became shorter while it was read: {now} bytes of {before}";
         /// The output is an input.
         OutputIsInput { input: PathBuf } = SameFile, "is both the output and the input `{}`", input.display();
         /// The output is a folder around an input.
@@ -61,14 +63,16 @@ problems! {
         /// The JSON parser stumbled.
         NotJson { reason: String } = Corrupt, "is not valid JSON: {reason}";
         /// It is JSON of another kind.
-        NotAnObject { found: &'static str } = Corrupt, "holds {found}, and a JSON object (`{{...}}`) is needed";
+        NotAnObject { found: &'static str } = Corrupt,
+            "holds {found}, and a JSON object (`{{...}}`) is needed";
         /// The bytes of a part do not have the sum that was stored.
         Checksum { part: String, found: u32, stated: u32 } = Corrupt,
             "{part} has the CRC-32 {found:08x}, and the archive's directory says {stated:08x}: the bytes are not those \
              that were saved";
 
         /// A folder has no file that could be a checkpoint.
-        NoCheckpoint = NotFound, "is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it";
+        NoCheckpoint = NotFound,
+            "is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it";
         /// A folder has more than one file that could be the checkpoint.
         ManyCheckpoints { count: usize, suffix: &'static str, first: PathBuf } = NotFound,
             "holds {count} `{suffix}` files and no index: name the one you mean (`{}`, ...)", first.display();
@@ -78,7 +82,8 @@ problems! {
         MissingPart { sibling: String, count: usize } = MissingShard,
             "is missing; `{sibling}` is one of {count} parts";
         /// Shards have different formats.
-        MixedFormats { found: &'static str, others: &'static str } = Corrupt, "is a {found} file among {others} shards";
+        MixedFormats { found: &'static str, others: &'static str } = Corrupt,
+            "is a {found} file among {others} shards";
         /// Two shards hold the same tensor.
         InTwoShards = Corrupt, "is in two shards";
         /// The index names another shard than the one with the tensor.

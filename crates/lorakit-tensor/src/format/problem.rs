@@ -15,7 +15,8 @@ problems! {
         /// A name is empty, too long or not printable.
         Name { limit: usize } = Corrupt, "a name must have 1 to {limit} bytes and no control characters";
         /// The format has no such dtype.
-        Unstorable { dtype: DType, format: &'static str } = Unsupported, "{dtype} cannot be stored in a {format} file";
+        Unstorable { dtype: DType, format: &'static str } = Unsupported,
+            "{dtype} cannot be stored in a {format} file";
     }
 }
 
@@ -23,7 +24,8 @@ problems! {
     /// What can be wrong with a safetensors file, and with an index of shards.
     pub(crate) enum Problem {
         /// The length before the header is beyond the limit.
-        LongHeader { len: u64 } = Limit, "announces a header of {len} bytes; the format allows {MAX_HEADER_BYTES}";
+        LongHeader { len: u64 } = Limit,
+            "announces a header of {len} bytes; the format allows {MAX_HEADER_BYTES}";
         /// The file ends inside the header.
         HeaderCutShort { len: u64, left: u64 } = Truncated,
             "is cut short: its header needs {len} bytes, and {left} follow";
@@ -52,7 +54,8 @@ problems! {
         Hole { begin: u64, expected: u64 } = Corrupt,
             "leaves a hole before it: begins at data byte {begin}, expected {expected}";
         /// Bytes after the last tensor.
-        Trailing { extra: u64 } = Corrupt, "{extra} bytes follow the last tensor, which no header entry explains";
+        Trailing { extra: u64 } = Corrupt,
+            "{extra} bytes follow the last tensor, which no header entry explains";
 
         /// More tensors than a file may hold.
         TooMany { count: usize } = Limit, "would hold {count} tensors; a file holds {MAX_TENSORS} at most";
@@ -67,6 +70,7 @@ problems! {
         /// The index has no text as the file of a tensor.
         NoShardName = Corrupt, "the weight map gives no file name";
         /// The index could lead out of its folder.
-        ShardName { name: String } = UnsafePath, "the weight map points to `{name}`, which is not a plain file name";
+        ShardName { name: String } = UnsafePath,
+            "the weight map points to `{name}`, which is not a plain file name";
     }
 }

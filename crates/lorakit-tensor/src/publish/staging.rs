@@ -30,7 +30,7 @@ static STAGED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Whether this process has published anything.
 static PUBLISHED: AtomicBool = AtomicBool::new(false);
 
-/// A staged name, removed when dropped unless [`Self::done`].
+/// A staged name, removed when dropped unless [`Self::publish`] succeeded.
 #[derive(Debug)]
 pub(super) struct Stage {
     path: PathBuf,

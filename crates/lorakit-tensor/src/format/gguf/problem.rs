@@ -30,22 +30,26 @@ problems! {
         /// A key of no bytes.
         EmptyKey = Corrupt, "a metadata key is empty";
         /// A key of too many bytes.
-        LongKey { key: String, len: usize } = Limit, "key {key:?} has {len} bytes; the format allows {MAX_KEY_BYTES}";
+        LongKey { key: String, len: usize } = Limit,
+            "key {key:?} has {len} bytes; the format allows {MAX_KEY_BYTES}";
         /// Two values of one key.
         RepeatedKey { key: String } = Corrupt, "key {key:?} appears twice";
         /// A value of a type that the format does not know.
-        ValueType { key: String, id: u32 } = Corrupt, "key {key:?} has value type {id}; the format knows 0 to 12";
+        ValueType { key: String, id: u32 } = Corrupt,
+            "key {key:?} has value type {id}; the format knows 0 to 12";
         /// An array whose elements are arrays.
         NestedArray { key: String } = Unsupported, "key {key:?} holds an array of arrays";
         /// A truth value of another number.
-        Bool { position: u64, found: u8 } = Corrupt, "the bool at byte {position} is {found}; 0 or 1 is needed";
+        Bool { position: u64, found: u8 } = Corrupt,
+            "the bool at byte {position} is {found}; 0 or 1 is needed";
         /// A key, a value or a name of other bytes.
         NotUtf8 { position: u64 } = Corrupt, "the string at byte {position} is not UTF-8";
         /// An alignment that the format does not allow.
         Alignment { found: u32 } = Corrupt,
             "`general.alignment` is {found}; a power of two from 8 to 65536 is needed";
         /// An alignment that is no u32.
-        AlignmentType { found: &'static str } = Corrupt, "`general.alignment` is of type {found}; u32 is needed";
+        AlignmentType { found: &'static str } = Corrupt,
+            "`general.alignment` is of type {found}; u32 is needed";
 
         /// A name that is empty or not printable.
         Name = Corrupt, "a name must not be empty or hold control characters";
@@ -73,7 +77,8 @@ problems! {
         /// Two tensors of one name.
         Repeated = Corrupt, "appears twice";
         /// A tensor that does not follow the one before it.
-        Misplaced { offset: u64, expected: u64 } = Corrupt, "begins at data byte {offset}, expected {expected}";
+        Misplaced { offset: u64, expected: u64 } = Corrupt,
+            "begins at data byte {offset}, expected {expected}";
 
         /// An alignment that llama.cpp does not survive.
         SmallAlignment { alignment: u64 } = Unsupported,

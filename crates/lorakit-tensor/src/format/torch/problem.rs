@@ -14,7 +14,8 @@ problems! {
         /// A zip archive of something else.
         ForeignArchive = Unsupported, "is a zip archive, but not one of `torch.save`: it has no `data.pkl`";
         /// A compiled module.
-        TorchScript = Unsupported, "is a TorchScript program, not a state dict; save `model.state_dict()` instead";
+        TorchScript = Unsupported,
+            "is a TorchScript program, not a state dict; save `model.state_dict()` instead";
         /// More than one pickle, or one in an inner folder.
         Ambiguous = Corrupt, "is ambiguous: `data.pkl` is not in the one top folder of the archive";
         /// Bytes in the other order.
@@ -30,7 +31,8 @@ problems! {
         DirectoryPlace { len: u64, offset: u64, end: u64 } = Corrupt,
             "its zip directory is {len} bytes at {offset}, but the end record stands at {end}";
         /// A directory beyond the limit.
-        LongDirectory { len: u64 } = Limit, "its zip directory has {len} bytes; {MAX_DIRECTORY_BYTES} are allowed";
+        LongDirectory { len: u64 } = Limit,
+            "its zip directory has {len} bytes; {MAX_DIRECTORY_BYTES} are allowed";
         /// An entry of the directory makes no sense.
         DirectoryEntry { number: usize } = Corrupt, "entry {number} of its zip directory is malformed";
         /// An entry with a name of other bytes.
@@ -46,7 +48,8 @@ problems! {
         Compressed { name: String } = Unsupported,
             "zip entry `{name}` is compressed, and `torch.save` stores it plainly";
         /// An entry that is described twice, and differently.
-        LocalHeader { name: String } = Corrupt, "zip entry `{name}` has a local header that contradicts the directory";
+        LocalHeader { name: String } = Corrupt,
+            "zip entry `{name}` has a local header that contradicts the directory";
         /// An entry without an end before the directory.
         IntoDirectory { name: String } = Corrupt, "zip entry `{name}` reaches into the zip directory";
         /// An entry beyond the limit.
@@ -77,7 +80,8 @@ problems! {
             "is a view with strides {strides:?} of shape {shape:?}; only whole tensors and plain transposes can be \
              read: save it with `.contiguous()`";
         /// A tensor whose values are not those that are stored.
-        LazyView = Unsupported, "holds a conjugated or negated view; save it with `.resolve_conj().resolve_neg()`";
+        LazyView = Unsupported,
+            "holds a conjugated or negated view; save it with `.resolve_conj().resolve_neg()`";
     }
 }
 
@@ -120,7 +124,8 @@ problems! {
         /// A storage of fewer than no elements.
         StorageSize = Corrupt, "its pickle has a storage of negative size";
         /// More or fewer arguments.
-        ArgumentCount { count: usize } = Corrupt, "its pickle describes a tensor by {count} arguments, not 6 or 7";
+        ArgumentCount { count: usize } = Corrupt,
+            "its pickle describes a tensor by {count} arguments, not 6 or 7";
         /// Arguments without a dtype at its place, or more or fewer.
         Arguments = Corrupt, "its pickle describes a tensor by arguments that do not fit";
         /// A tensor on something else.
