@@ -8,10 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::checksum::Checksum;
+use crate::file_problem::Problem;
 use crate::format::{Stored, gguf, safetensors, torch};
 use crate::sniff::{self, Format};
-use crate::{Error, ErrorKind, Extent, Reader, Result, Storage, TensorInfo, TensorSource};
+use crate::{Error, Extent, Reader, Result, Storage, TensorInfo, TensorSource};
 
 /// An opened checkpoint: headers parsed and checked, data untouched.
 #[derive(Debug)]
@@ -81,25 +84,25 @@ impl Checkpoint {
         for shard in &shards {
             let path = folder.join(shard);
             if !reader.has(&path)? {
-                let message = format!("is missing; `{}` names it", file_name(index_path));
-                return Err(Error::new(ErrorKind::MissingShard, message).at(&path));
+                let index = file_name(index_path);
+                return Err(Error::from(Problem::MissingShard { index }).at(&path));
             }
             checkpoint.add(reader.open(&path)?)?;
         }
         for (tensor, file) in &pairs {
             let holder = checkpoint.find(tensor).map(|i| file_name(checkpoint.path_of(i)));
-            if holder.as_deref() != Some(file.as_str()) {
-                let there = holder.map_or("no shard holds it".to_string(), |h| format!("it is in `{h}`"));
-                let message = format!("the index says it is in `{file}`, but {there}");
-                return Err(Error::new(ErrorKind::Corrupt, message).at(index_path).tensor(tensor));
-            }
+            let problem = match holder {
+                Some(found) if found == *file => continue,
+                Some(found) => Problem::InOtherShard { stated: file.clone(), found },
+                None => Problem::InNoShard { stated: file.clone() },
+            };
+            return Err(Error::from(problem).at(index_path).tensor(tensor));
         }
         if pairs.len() != checkpoint.tensors.len() {
             let listed: std::collections::HashSet<&str> = pairs.iter().map(|(t, _)| t.as_str()).collect();
             let extra = checkpoint.tensors.iter().find(|t| !listed.contains(t.name.as_str()));
             let name = extra.map_or("", |t| &t.name);
-            let message = "is in a shard, but the index does not list it";
-            return Err(Error::new(ErrorKind::Corrupt, message).at(index_path).tensor(name));
+            return Err(Error::from(Problem::Unlisted).at(index_path).tensor(name));
         }
         Ok(checkpoint)
     }
@@ -110,8 +113,8 @@ impl Checkpoint {
         for number in 1..=split.count {
             let part = folder.join(gguf::split_name(&split.stem, number, split.count));
             if !reader.has(&part)? {
-                let message = format!("is missing; `{}` is one of {} parts", file_name(path), split.count);
-                return Err(Error::new(ErrorKind::MissingShard, message).at(&part));
+                let problem = Problem::MissingPart { sibling: file_name(path), count: split.count };
+                return Err(Error::from(problem).at(&part));
             }
             checkpoint.add(reader.open(&part)?)?;
         }
@@ -138,8 +141,8 @@ impl Checkpoint {
         let head = storage.read(0, storage.len().min(64) as usize)?;
         let format = sniff::format(&head, &extension).map_err(|e| e.at(storage.path()))?;
         if !self.files.is_empty() && format != self.format {
-            let message = format!("is a {} file among {} shards", format.name(), self.format.name());
-            return Err(Error::new(ErrorKind::Corrupt, message).at(storage.path()));
+            let problem = Problem::MixedFormats { found: format.name(), others: self.format.name() };
+            return Err(Error::from(problem).at(storage.path()));
         }
         drop(head);
         self.format = format;
@@ -164,8 +167,7 @@ impl Checkpoint {
         let file = self.files.len();
         for Stored { info, offset, transposed, checksum } in stored {
             if self.index.insert(info.name.clone(), self.tensors.len()).is_some() {
-                let message = "is in two shards";
-                return Err(Error::new(ErrorKind::Corrupt, message).at(storage.path()).tensor(&info.name));
+                return Err(Error::from(Problem::InTwoShards).at(storage.path()).tensor(&info.name));
             }
             self.tensors.push(info);
             self.places.push(Place { file, offset, transposed, checksum });
@@ -281,17 +283,12 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
                 return Ok(folder.join(first));
             }
             many => {
-                let message = format!(
-                    "holds {} `{suffix}` files and no index: name the one you mean (`{}`, ...)",
-                    many.len(),
-                    many[0].display()
-                );
-                return Err(Error::new(ErrorKind::NotFound, message).at(folder));
+                let problem = Problem::ManyCheckpoints { count: many.len(), suffix, first: many[0].into() };
+                return Err(Error::from(problem).at(folder));
             }
         }
     }
-    let message = "is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it";
-    Err(Error::new(ErrorKind::NotFound, message).at(folder))
+    Err(Error::from(Problem::NoCheckpoint).at(folder))
 }
 
 fn ends_with(name: &OsStr, suffix: &str) -> bool {

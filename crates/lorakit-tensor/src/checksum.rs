@@ -2,7 +2,10 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::{Error, ErrorKind, Result, Storage};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::file_problem::Problem;
+use crate::{Error, Result, Storage};
 
 /// Bytes read at once.
 const PIECE: u64 = 1 << 20;
@@ -37,12 +40,8 @@ impl Checksum {
         if found == self.stated {
             return Ok(());
         }
-        let message = format!(
-            "{} has the CRC-32 {found:08x}, and the archive's directory says {:08x}: the bytes are not those that \
-             were saved",
-            self.name, self.stated
-        );
-        Err(Error::new(ErrorKind::Corrupt, message).at(storage.path()))
+        let problem = Problem::Checksum { part: self.name.clone(), found, stated: self.stated };
+        Err(Error::from(problem).at(storage.path()))
     }
 
     fn found(&self, storage: &Storage) -> Result<u32> {

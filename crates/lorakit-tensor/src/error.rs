@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use crate::file_problem::Problem as FileProblem;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -151,35 +153,23 @@ impl Error {
 
     /// An operating-system error at `path`; `doing` is a verb phrase such as "read the header of".
     pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
-        let kind = match source.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::NoSpace,
-            std::io::ErrorKind::UnexpectedEof => ErrorKind::Truncated,
-            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => ErrorKind::TooManyFiles,
-            _ => ErrorKind::Io,
-        };
-        match kind {
-            ErrorKind::NotFound => match std::fs::read_link(path) {
-                Ok(to) => {
-                    let message = format!("is a link to `{}`, which does not exist", to.display());
-                    Error::new(kind, message).at(path)
-                }
-                Err(_) => Error::new(kind, "does not exist").at(path),
-            },
-            ErrorKind::TooManyFiles => {
-                let limit = getrlimit(Resource::Nofile).current.map_or(String::new(), |n| format!(" ({n})"));
-                let message = format!("cannot {doing} it: as many files are open as the limit{limit} allows");
-                Error::new(kind, message).at(path).caused_by(source)
+        let doing = doing.to_string();
+        let problem = match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                let absent = std::fs::read_link(path)
+                    .map_or(FileProblem::Absent, |to| FileProblem::LinkToNothing { to });
+                return Error::from(absent).at(path);
             }
-            _ => Error::new(kind, format!("cannot {doing} it")).at(path).caused_by(source),
-        }
-    }
-
-    /// The same error as one of another kind.
-    #[must_use]
-    pub(crate) fn with_kind(mut self, kind: ErrorKind) -> Self {
-        self.0.problem = Box::new(Other { kind, message: self.0.problem.to_string() });
-        self
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                FileProblem::DiskFull { doing }
+            }
+            std::io::ErrorKind::UnexpectedEof => FileProblem::EndOfFile { doing },
+            _ if source.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                FileProblem::OpenFiles { doing, limit: getrlimit(Resource::Nofile).current }
+            }
+            _ => FileProblem::Refused { doing },
+        };
+        Error::from(problem).at(path).caused_by(source)
     }
 
     /// Names the file, unless an inner layer did so already.
@@ -234,5 +224,50 @@ impl fmt::Display for Error {
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|e| e as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::gguf;
+    use crate::format::problem::{self, TensorProblem};
+    use crate::format::torch::problem::{self as torch, Damage, PickleProblem};
+    use crate::publish;
+
+    /// Every variant of every room.
+    fn samples() -> Vec<Error> {
+        fn of<P: Problem>(samples: Vec<P>) -> Vec<Error> {
+            samples.into_iter().map(Error::from).collect()
+        }
+        [
+            of(FileProblem::samples()),
+            of(TensorProblem::samples()),
+            of(problem::Problem::samples()),
+            of(gguf::problem::Problem::samples()),
+            of(torch::Problem::samples()),
+            of(PickleProblem::samples()),
+            of(Damage::samples()),
+            of(publish::problem::Problem::samples()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    #[test]
+    fn messages_are_fragments_that_name_no_flag() {
+        for error in samples() {
+            let text = error.to_string();
+            assert!(!text.is_empty() && !text.contains("--") && !text.ends_with('.'), "{error:?}: {text:?}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_named_as_they_are_spelled() {
+        // Content that lacks something is found by the crates above.
+        for kind in samples().iter().map(Error::kind).chain([ErrorKind::Incomplete]) {
+            assert_eq!(kind.name(), format!("{kind:?}"));
+        }
     }
 }

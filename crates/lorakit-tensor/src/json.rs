@@ -7,7 +7,10 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::Result;
+use crate::file_problem::Problem;
 
 /// Largest JSON side file that is read (`config.json`, `adapter_config.json`), in bytes.
 pub const MAX_JSON_BYTES: u64 = 64 << 20;
@@ -21,7 +24,7 @@ pub const MAX_INDEX_BYTES: u64 = 256 << 20;
 pub fn parse(text: &[u8]) -> Result<Value> {
     serde_json::from_slice::<Strict>(text)
         .map(|strict| strict.0)
-        .map_err(|e| Error::new(ErrorKind::Corrupt, format!("is not valid JSON: {e}")))
+        .map_err(|e| Problem::NotJson { reason: e.to_string() }.into())
 }
 
 /// Parses one JSON object: what every file is that holds a configuration.
@@ -38,7 +41,7 @@ pub fn parse_object(text: &[u8]) -> Result<Value> {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
     };
-    Err(Error::new(ErrorKind::Corrupt, format!("holds {found}, and a JSON object (`{{...}}`) is needed")))
+    Err(Problem::NotAnObject { found }.into())
 }
 
 struct Strict(Value);
@@ -98,6 +101,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn repeated_keys_are_refused_at_any_depth() {

@@ -59,6 +59,7 @@ mod checkpoint;
 mod checksum;
 mod dtype;
 mod error;
+mod file_problem;
 mod info;
 mod mapped;
 mod reader;

@@ -12,8 +12,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::Mmap;
 
+use crate::Error;
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::file_problem::Problem;
 use crate::reader::{self, Stamp};
-use crate::{Error, ErrorKind};
 
 /// What is mapped at the moment, by first address.
 static FILES: Mutex<BTreeMap<usize, Known>> = Mutex::new(BTreeMap::new());
@@ -66,10 +69,7 @@ pub fn fault_at(address: usize) -> Option<Error> {
     match fs::metadata(&known.path).map(|now| reader::compare(&known.path, &known.stamp, &now)) {
         Ok(Err(changed)) => Some(changed),
         // One that is gone was read to its end where it is open.
-        Ok(Ok(())) | Err(_) => {
-            let message = format!("cannot be read at byte {offset}, where it is mapped");
-            Some(Error::new(ErrorKind::Mapping, message).at(&known.path))
-        }
+        Ok(Ok(())) | Err(_) => Some(Error::from(Problem::MapFault { offset }).at(&known.path)),
     }
 }
 

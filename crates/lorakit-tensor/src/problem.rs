@@ -26,6 +26,7 @@ use crate::DType;
 /// for `format!`. The crate's trait `error::Problem` is implemented, and under test `samples()` gives every variant once.
 #[doc(hidden)]
 #[macro_export]
+#[allow(clippy::crate_in_macro_def, reason = "each crate has its own kinds, hints and trait")]
 macro_rules! problems {
     (
         $(#[$about:meta])*

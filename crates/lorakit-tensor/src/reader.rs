@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::{Error, ErrorKind, ReadMode, Result, Storage, json};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::file_problem::Problem;
+use crate::{Error, ReadMode, Result, Storage, json};
 
 /// Largest file that is read whole, or copied beside the tensors of an output, in bytes.
 pub const MAX_SIDE_BYTES: u64 = 1 << 30;
@@ -168,7 +171,7 @@ impl Reader {
     pub(crate) fn json_object_within(&self, path: &Path, limit: u64) -> Result<Value> {
         let text = self.bytes(path, limit)?;
         if text.is_empty() {
-            return Err(Error::new(ErrorKind::Empty, "is empty (0 bytes)").at(path));
+            return Err(Error::from(Problem::Empty).at(path));
         }
         if let Some(stranger) = crate::sniff::stranger(&text) {
             return Err(stranger.at(path));
@@ -188,14 +191,14 @@ impl Reader {
             // The file itself, and the link by which it was named: replacing the output would delete either.
             let places = [fs::canonicalize(input).ok(), link_place(input)];
             for place in places.into_iter().flatten() {
-                let message = if is(&place, identity) {
-                    format!("is both the output and the input `{}`", input.display())
+                let problem = if is(&place, identity) {
+                    Problem::OutputIsInput { input: input.clone() }
                 } else if place.ancestors().any(|outer| is(outer, identity)) {
-                    format!("holds the input `{}`, which would be deleted", input.display())
+                    Problem::OutputHoldsInput { input: input.clone() }
                 } else {
                     continue;
                 };
-                return Err(Error::new(ErrorKind::SameFile, message).at(target));
+                return Err(Error::from(problem).at(target));
             }
         }
         Ok(())
@@ -238,19 +241,13 @@ pub(crate) fn compare(path: &Path, before: &Stamp, now: &Metadata) -> Result<()>
     if *before == after {
         return Ok(());
     }
-    let message = match (before.inode == after.inode && before.device == after.device, after.len < before.len)
+    let problem = match (before.inode == after.inode && before.device == after.device, after.len < before.len)
     {
-        (false, _) => "was replaced by another file while it was read".to_string(),
-        (true, true) => return Err(shorter(path, after.len, before.len)),
-        (true, false) => "was written to while it was read".to_string(),
+        (false, _) => Problem::Replaced,
+        (true, true) => Problem::Shorter { now: after.len, before: before.len },
+        (true, false) => Problem::Written,
     };
-    Err(Error::new(ErrorKind::Changed, message).at(path))
-}
-
-/// The error of a file that had `before` bytes when it was opened.
-pub(crate) fn shorter(path: &Path, now: u64, before: u64) -> Error {
-    let message = format!("became shorter while it was read: {now} bytes of {before}");
-    Error::new(ErrorKind::Changed, message).at(path)
+    Err(Error::from(problem).at(path))
 }
 
 /// Where a path itself lies, rather than what it may be a link to.
@@ -267,17 +264,16 @@ fn is(path: &Path, identity: (u64, u64)) -> bool {
 /// Refuses what is no regular file, by what it is: opening a pipe would wait for somebody to write into it.
 pub(crate) fn regular(path: &Path, meta: &Metadata) -> Result<()> {
     let kind = meta.file_type();
-    let name = match () {
+    let found = match () {
         () if kind.is_file() => return Ok(()),
         () if kind.is_dir() => "a folder",
         () if kind.is_fifo() => "a pipe",
         () if kind.is_socket() => "a socket",
         () => "a device",
     };
-    Err(Error::new(ErrorKind::Unsupported, format!("is {name}, not a regular file")).at(path))
+    Err(Error::from(Problem::Irregular { found }).at(path))
 }
 
 fn too_large(path: &Path, len: u64, limit: u64) -> Error {
-    let message = format!("has {len} bytes, and files like it are read up to {limit}");
-    Error::new(ErrorKind::Limit, message).at(path)
+    Error::from(Problem::TooLarge { len, limit }).at(path)
 }

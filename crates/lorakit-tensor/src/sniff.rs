@@ -1,6 +1,9 @@
 //! What a file is, by its first bytes; names and extensions lie.
 
-use crate::{Error, ErrorKind};
+use crate::Error;
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::file_problem::Problem;
 
 /// The tensor formats that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,14 +49,8 @@ pub(crate) fn format(head: &[u8], extension: &str) -> Result<Format, Error> {
         "safetensors" => Ok(Format::Safetensors),
         "gguf" if head.len() < 4 => Ok(Format::Gguf),
         "bin" | "pt" | "pth" | "ckpt" if head.len() < 4 => Ok(Format::Torch),
-        _ if head.starts_with(b"ggla") || head.starts_with(b"algg") => Err(Error::new(
-            ErrorKind::Unsupported,
-            "is a ggml adapter of 2023 (magic `ggla`), a format llama.cpp itself dropped in 2024",
-        )),
-        _ => Err(Error::new(
-            ErrorKind::UnknownFormat,
-            "is not a tensor file: its first bytes are none of safetensors, GGUF or a Torch archive",
-        )),
+        _ if head.starts_with(b"ggla") || head.starts_with(b"algg") => Err(Problem::GgmlAdapter.into()),
+        _ => Err(Problem::NoTensorFile.into()),
     }
 }
 
@@ -61,15 +58,12 @@ pub(crate) fn format(head: &[u8], extension: &str) -> Result<Format, Error> {
 /// a git-lfs pointer ([`ErrorKind::LfsPointer`]) or a web page ([`ErrorKind::Html`]).
 pub fn stranger(head: &[u8]) -> Option<Error> {
     if head.starts_with(b"version https://git-lfs") {
-        return Some(Error::new(
-            ErrorKind::LfsPointer,
-            "is a git-lfs pointer of a few bytes, not the file itself",
-        ));
+        return Some(Problem::LfsPointer.into());
     }
     let text = head.trim_ascii_start();
     let starts = |tag: &[u8]| text.len() >= tag.len() && text[..tag.len()].eq_ignore_ascii_case(tag);
     if starts(b"<!doctype") || starts(b"<html") || starts(b"<?xml") || starts(b"<head") {
-        return Some(Error::new(ErrorKind::Html, "is a web page, not the file it should be"));
+        return Some(Problem::WebPage.into());
     }
     None
 }

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use memmap2::{Mmap, MmapOptions};
 
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::file_problem::Problem;
 use crate::mapped::Mapped;
 use crate::reader;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// How input files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,13 +47,13 @@ impl Storage {
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
         let meta = file.metadata().map_err(|e| Error::io("look at", path, e))?;
         if meta.len() == 0 {
-            return Err(Error::new(ErrorKind::Empty, "is empty (0 bytes)").at(path));
+            return Err(Error::from(Problem::Empty).at(path));
         }
         let map = match mode {
             ReadMode::Positioned => None,
             ReadMode::Mapped => {
                 let map = map(&file, meta.len())
-                    .map_err(|e| Error::new(ErrorKind::Mapping, "cannot be mapped").at(path).caused_by(e))?;
+                    .map_err(|e| Error::from(Problem::Unmappable).at(path).caused_by(e))?;
                 Some(Mapped::new(map, path, &meta))
             }
         };
@@ -80,8 +83,7 @@ impl Storage {
     /// by now (a mapped one: SIGBUS); [`ErrorKind::Io`] if it cannot be read.
     pub fn read(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
         let end = offset.checked_add(len as u64).filter(|&end| end <= self.len).ok_or_else(|| {
-            let message = format!("ends at byte {}, but {len} bytes at {offset} are needed", self.len);
-            Error::new(ErrorKind::Truncated, message).at(&self.path)
+            Error::from(Problem::BeyondEnd { len: self.len, needed: len, offset }).at(&self.path)
         })?;
         if let Some(map) = &self.map {
             return Ok(Cow::Borrowed(&map[offset as usize..end as usize]));
@@ -96,7 +98,8 @@ impl Storage {
 
     /// The error of a file that ended before bytes that it had when it was opened.
     pub(crate) fn shorter(&self) -> Error {
-        reader::shorter(&self.path, self.file.metadata().map_or(0, |meta| meta.len()), self.len)
+        let now = self.file.metadata().map_or(0, |meta| meta.len());
+        Error::from(Problem::Shorter { now, before: self.len }).at(&self.path)
     }
 }
 

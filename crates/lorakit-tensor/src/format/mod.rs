@@ -19,5 +19,6 @@ pub struct Stored {
 }
 
 pub mod gguf;
+pub(crate) mod problem;
 pub mod safetensors;
 pub mod torch;

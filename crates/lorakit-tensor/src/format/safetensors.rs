@@ -20,13 +20,16 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::Stored;
-use crate::{DType, Error, ErrorKind, Reader, Result, Storage, TensorInfo};
+use super::problem::{Problem, TensorProblem};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::{DType, Error, Reader, Result, Storage, TensorInfo};
 
 /// Longest header that is read, in bytes; the limit of the reference implementation.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// Most tensors in one file.
 pub const MAX_TENSORS: usize = 262_144;
-const MAX_RANK: usize = 8;
+pub(super) const MAX_RANK: usize = 8;
 const MAX_NAME_BYTES: usize = 1024;
 
 /// A parsed header.
@@ -50,29 +53,26 @@ pub fn read_header(storage: &Storage) -> Result<Header> {
 fn read(storage: &Storage) -> Result<Header> {
     let len = storage.len();
     if len < 10 {
-        let message = format!("is cut short: {len} bytes, and the smallest safetensors file has 10");
-        return Err(Error::new(ErrorKind::Truncated, message));
+        return Err(TensorProblem::Tiny { len, format: "safetensors", least: 10 }.into());
     }
     let mut prefix = [0; 8];
     prefix.copy_from_slice(&storage.read(0, 8)?);
     let n = u64::from_le_bytes(prefix);
     if n > MAX_HEADER_BYTES {
-        let message = format!("announces a header of {n} bytes; the format allows {MAX_HEADER_BYTES}");
-        return Err(Error::new(ErrorKind::Limit, message));
+        return Err(Problem::LongHeader { len: n }.into());
     }
     if n > len - 8 {
-        let message = format!("is cut short: its header needs {n} bytes, and {} follow", len - 8);
-        return Err(Error::new(ErrorKind::Truncated, message));
+        return Err(Problem::HeaderCutShort { len: n, left: len - 8 }.into());
     }
     let text = storage.read(8, n as usize)?;
     if text.first() != Some(&b'{') {
-        return Err(corrupt("the header does not begin with `{`"));
+        return Err(Problem::NoBrace.into());
     }
     let mut json = serde_json::Deserializer::from_slice(&text);
     let raw = HeaderSeed
         .deserialize(&mut json)
         .and_then(|raw| json.end().map(|()| raw))
-        .map_err(|e| corrupt(&format!("the header is not valid: {e}")))?;
+        .map_err(|e| Problem::Header { reason: e.to_string() })?;
     place(raw, 8 + n, len)
 }
 
@@ -82,21 +82,7 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     for (name, entry) in raw.tensors {
         let [begin, end] = entry.data_offsets;
         let info = entry.info(name)?;
-        let count = TensorInfo::count(&info.shape).ok_or_else(|| {
-            let message = format!("has the shape {:?}, whose sizes are beyond what is read", info.shape);
-            Error::new(ErrorKind::Limit, message).tensor(&info.name)
-        })?;
-        let needed = info
-            .dtype
-            .byte_len(count)
-            .ok_or_else(|| corrupt("the shape does not fit its dtype").tensor(&info.name))?;
-        if end.checked_sub(begin) != Some(needed) {
-            let message = format!(
-                "shape {:?} of {} needs {needed} bytes, but the header gives it bytes {begin} to {end}",
-                info.shape, info.dtype
-            );
-            return Err(corrupt(&message).tensor(&info.name));
-        }
+        check_offsets(&info, begin, end).map_err(|problem| Error::from(problem).tensor(&info.name))?;
         spans.push((begin, end, info));
     }
     // Empty tensors share their offset with a neighbour; they come first.
@@ -106,33 +92,35 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     let mut expected = 0;
     for (begin, end, info) in spans {
         if begin != expected {
-            let what =
-                if begin < expected { "overlaps the tensor before it" } else { "leaves a hole before it" };
-            let message = format!("{what}: begins at data byte {begin}, expected {expected}");
-            return Err(corrupt(&message).tensor(&info.name));
+            let problem = match begin < expected {
+                true => Problem::Overlap { begin, expected },
+                false => Problem::Hole { begin, expected },
+            };
+            return Err(Error::from(problem).tensor(&info.name));
         }
         expected = end;
         let absolute = data_start.checked_add(end).filter(|&end| end <= file_len);
         if absolute.is_none() {
-            let message = format!(
-                "is cut short: this tensor ends at byte {}, and the file has {file_len}",
-                data_start.saturating_add(end)
-            );
-            return Err(Error::new(ErrorKind::Truncated, message).tensor(&info.name));
+            let problem = TensorProblem::CutShort { end: data_start.saturating_add(end), file_len };
+            return Err(Error::from(problem).tensor(&info.name));
         }
         tensors.push(Stored { info, offset: data_start + begin, transposed: false, checksum: None });
     }
     if data_start + expected != file_len {
-        let extra = file_len - data_start - expected;
-        return Err(corrupt(&format!(
-            "{extra} bytes follow the last tensor, which no header entry explains"
-        )));
+        return Err(Problem::Trailing { extra: file_len - data_start - expected }.into());
     }
     Ok(Header { tensors, metadata: raw.metadata })
 }
 
-fn corrupt(message: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, message)
+/// Proves that the bytes of a tensor are as many as its shape and its dtype need.
+fn check_offsets(info: &TensorInfo, begin: u64, end: u64) -> std::result::Result<(), Problem> {
+    let TensorInfo { dtype, ref shape, .. } = *info;
+    let count = TensorInfo::count(shape).ok_or_else(|| Problem::Shape { shape: shape.clone() })?;
+    let needed = dtype.byte_len(count).ok_or(Problem::Blocks)?;
+    match end.checked_sub(begin) == Some(needed) {
+        true => Ok(()),
+        false => Err(Problem::Offsets { shape: shape.clone(), dtype, needed, begin, end }),
+    }
 }
 
 #[derive(Default)]
@@ -152,20 +140,18 @@ struct Entry {
 impl Entry {
     fn info(&self, name: String) -> Result<TensorInfo> {
         if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-            let message = format!("a name must have 1 to {MAX_NAME_BYTES} bytes and no control characters");
-            return Err(corrupt(&message).tensor(&name.chars().take(80).collect::<String>()));
+            let problem = TensorProblem::Name { limit: MAX_NAME_BYTES };
+            return Err(Error::from(problem).tensor(&name.chars().take(80).collect::<String>()));
         }
         let Some(dtype) = DType::from_safetensors(&self.dtype) else {
-            let message =
-                format!("has dtype `{}`, which is not in the specification", self.dtype.escape_debug());
-            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&name));
+            let problem = Problem::DType { name: self.dtype.escape_debug().to_string() };
+            return Err(Error::from(problem).tensor(&name));
         };
         if self.shape.len() > MAX_RANK {
-            let message = format!("has {} dimensions, more than {MAX_RANK}", self.shape.len());
-            return Err(Error::new(ErrorKind::Limit, message).tensor(&name));
+            return Err(Error::from(Problem::Rank { rank: self.shape.len() }).tensor(&name));
         }
         let shape: Option<Vec<usize>> = self.shape.iter().map(|&d| usize::try_from(d).ok()).collect();
-        let shape = shape.ok_or_else(|| corrupt("a dimension is too large").tensor(&name))?;
+        let shape = shape.ok_or_else(|| Error::from(Problem::Dimension).tensor(&name))?;
         Ok(TensorInfo { name, dtype, shape })
     }
 }
@@ -273,8 +259,7 @@ pub fn layout_padded(
     header_len: usize,
 ) -> Result<Layout> {
     if tensors.len() > MAX_TENSORS {
-        let message = format!("would hold {} tensors; a file holds {MAX_TENSORS} at most", tensors.len());
-        return Err(Error::new(ErrorKind::Limit, message));
+        return Err(Problem::TooMany { count: tensors.len() }.into());
     }
     let mut json = serde_json::Map::new();
     if !metadata.is_empty() {
@@ -284,8 +269,8 @@ pub fn layout_padded(
     let mut end = 0u64;
     for info in tensors {
         if !info.dtype.in_safetensors() {
-            let message = format!("{} cannot be stored in a safetensors file", info.dtype);
-            return Err(Error::new(ErrorKind::Unsupported, message).tensor(&info.name));
+            let problem = TensorProblem::Unstorable { dtype: info.dtype, format: "safetensors" };
+            return Err(Error::from(problem).tensor(&info.name));
         }
         let begin = end;
         end += info.byte_len();
@@ -294,15 +279,13 @@ pub fn layout_padded(
             "dtype": info.dtype.name(), "shape": info.shape, "data_offsets": [begin, end],
         });
         if json.insert(info.name.clone(), entry).is_some() {
-            return Err(Error::new(ErrorKind::Corrupt, "would be written twice").tensor(&info.name));
+            return Err(Error::from(Problem::Repeated).tensor(&info.name));
         }
     }
     let mut text = serde_json::Value::Object(json).to_string().into_bytes();
     text.resize(text.len().next_multiple_of(8).max(header_len.saturating_sub(8)), b' ');
     if text.len() as u64 > MAX_HEADER_BYTES {
-        let message =
-            format!("the header would have {} bytes; the format allows {MAX_HEADER_BYTES}", text.len());
-        return Err(Error::new(ErrorKind::Limit, message));
+        return Err(Problem::LongHeaderWritten { len: text.len() }.into());
     }
     let data_start = 8 + text.len() as u64;
     let mut header = (text.len() as u64).to_le_bytes().to_vec();
@@ -351,20 +334,19 @@ pub fn index_json<'a>(total_size: u64, weight_map: impl Iterator<Item = (&'a str
 pub fn read_index(path: &Path, reader: &Reader) -> Result<Vec<(String, String)>> {
     let json = reader.json_object_within(path, crate::json::MAX_INDEX_BYTES)?;
     let Some(map) = json.get("weight_map").and_then(|m| m.as_object()) else {
-        return Err(corrupt("has no `weight_map` object").at(path));
+        return Err(Error::from(Problem::NoWeightMap).at(path));
     };
     let mut pairs = Vec::with_capacity(map.len());
     for (tensor, file) in map {
         let Some(file) = file.as_str() else {
-            return Err(corrupt("the weight map gives no file name").at(path).tensor(tensor));
+            return Err(Error::from(Problem::NoShardName).at(path).tensor(tensor));
         };
         let plain = (1..=255).contains(&file.len())
             && !file.starts_with('.')
             && file.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         if !plain {
-            let message =
-                format!("the weight map points to `{}`, which is not a plain file name", file.escape_debug());
-            return Err(Error::new(ErrorKind::UnsafePath, message).at(path).tensor(tensor));
+            let problem = Problem::ShardName { name: file.escape_debug().to_string() };
+            return Err(Error::from(problem).at(path).tensor(tensor));
         }
         pairs.push((tensor.clone(), file.to_string()));
     }

@@ -14,6 +14,7 @@
 //! | a folder | refused | exchanged; only what was listed before is removed, the rest is kept beside it |
 
 mod output;
+pub(crate) mod problem;
 mod staging;
 
 use std::collections::BTreeSet;
@@ -25,10 +26,13 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 pub use output::OutputFile;
+use problem::Problem;
 use staging::Stage;
 pub use staging::{abandon, has_published, under_way};
 
-use crate::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::{Error, Result};
 
 /// Entries of a folder beyond which it is not listed: no model has as many.
 const MAX_ENTRIES: usize = 10_000;
@@ -114,15 +118,17 @@ impl Staged {
         keep_modes(&self.target, self.path());
         sync_tree(self.path())?;
         let place = |e: Errno| match e {
-            Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR => appeared(&self.target, &[]),
+            Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR | Errno::ISDIR => {
+                Error::from(Problem::Appeared).at(&self.target)
+            }
             e => Error::io("move the finished output to", &self.target, e.into()),
         };
         let replaced = self.stage.publish(|| {
             match &self.existing {
                 Existing::Replaced(known) if self.folder && !is_vacant(&self.target)? => {
-                    let strangers = strangers(&self.target, known)?;
-                    if !strangers.is_empty() {
-                        return Err(appeared(&self.target, &strangers));
+                    let names = strangers(&self.target, known)?;
+                    if !names.is_empty() {
+                        return Err(Error::from(Problem::AppearedInside { names }).at(&self.target));
                     }
                     renameat_with(CWD, self.path(), CWD, &self.target, RenameFlags::EXCHANGE)
                         .map_err(place)?;
@@ -149,27 +155,21 @@ impl Staged {
 pub fn check_folder(target: &Path, existing: &Existing) -> Result<()> {
     if target.file_name().is_none() {
         // `.` and `..` cannot be renamed into being.
-        return Err(
-            Error::new(ErrorKind::Occupied, "is in use, and an output needs a name of its own").at(target)
-        );
+        return Err(Error::from(Problem::NoName).at(target));
     }
     let target = &resolved(target)?;
     if is_vacant(target)? {
         return Ok(());
     }
-    let occupied = |message: &str| Err(Error::new(ErrorKind::Occupied, message).at(target));
     if !target.is_dir() {
-        return occupied("exists and is not a folder");
+        return Err(Error::from(Problem::NoFolder).at(target));
     }
     let Existing::Replaced(known) = existing else {
-        return Err(Error::new(ErrorKind::Exists, "exists").at(target));
+        return Err(Error::from(Problem::Exists).at(target));
     };
     match strangers(target, known)? {
         none if none.is_empty() => Ok(()),
-        strangers => {
-            let message = format!("also holds {}, which replacing it would delete", listed(&strangers));
-            occupied(&message)
-        }
+        names => Err(Error::from(Problem::Strangers { names }).at(target)),
     }
 }
 
@@ -180,14 +180,10 @@ pub fn check_folder(target: &Path, existing: &Existing) -> Result<()> {
 pub fn check_file(target: &Path, replace: bool) -> Result<()> {
     match fs::symlink_metadata(resolved(target)?) {
         Err(_) => Ok(()),
-        Ok(meta) if meta.is_dir() => {
-            Err(Error::new(ErrorKind::Occupied, "exists and is a folder").at(target))
-        }
-        Ok(meta) if !meta.is_file() => {
-            Err(Error::new(ErrorKind::Occupied, "exists and is not a regular file").at(target))
-        }
+        Ok(meta) if meta.is_dir() => Err(Error::from(Problem::IsFolder).at(target)),
+        Ok(meta) if !meta.is_file() => Err(Error::from(Problem::Irregular).at(target)),
         Ok(_) if replace => Ok(()),
-        Ok(_) => Err(Error::new(ErrorKind::Exists, "exists").at(target)),
+        Ok(_) => Err(Error::from(Problem::Exists).at(target)),
     }
 }
 
@@ -210,8 +206,7 @@ pub fn contents(folder: &Path) -> Result<BTreeSet<PathBuf>> {
                 false => drop(found.insert(name)),
             }
             if found.len() + open.len() > MAX_ENTRIES {
-                let message = format!("holds more than {MAX_ENTRIES} files, so it is not replaced");
-                return Err(Error::new(ErrorKind::Occupied, message).at(folder));
+                return Err(Error::from(Problem::Large).at(folder));
             }
         }
         if empty && !inside.as_os_str().is_empty() {
@@ -249,16 +244,6 @@ pub fn listed<'a>(names: impl IntoIterator<Item = &'a PathBuf>) -> String {
 /// The entries of `folder` that are not `known`.
 fn strangers(folder: &Path, known: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>> {
     Ok(contents(folder)?.into_iter().filter(|path| !known.contains(path)).collect())
-}
-
-fn appeared(target: &Path, names: &[PathBuf]) -> Error {
-    let message = match names {
-        [] => "appeared while the output was being written, so it was not replaced".into(),
-        names => {
-            format!("now also holds {}, which appeared while the output was being written", listed(names))
-        }
-    };
-    Error::new(ErrorKind::Appeared, message).at(target)
 }
 
 /// Removes the `known` entries of the old folder. What is left then appeared in the moment of the exchange: it moves
@@ -313,8 +298,13 @@ fn keep_modes(target: &Path, staged: &Path) {
 /// What a symbolic link points to: the link itself stays, its target gets the new content.
 fn resolved(target: &Path) -> Result<PathBuf> {
     match fs::symlink_metadata(target) {
-        Ok(meta) if meta.is_symlink() => fs::canonicalize(target)
-            .map_err(|e| Error::io("follow", target, e).with_kind(ErrorKind::Occupied)),
+        Ok(meta) if meta.is_symlink() => fs::canonicalize(target).map_err(|e| {
+            let error = match (e.kind(), fs::read_link(target)) {
+                (io::ErrorKind::NotFound, Ok(to)) => Problem::LinkToNothing { to }.into(),
+                _ => Error::from(Problem::Link).caused_by(e),
+            };
+            error.at(target)
+        }),
         _ => Ok(target.to_path_buf()),
     }
 }

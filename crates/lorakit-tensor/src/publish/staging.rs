@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::{Error, ErrorKind, Result};
+use super::problem::Problem;
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::{Error, Result};
 
 const ENDING: &str = ".partial";
 /// Ending of a name that is not locked yet.
@@ -27,7 +30,7 @@ static STAGED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Whether this process has published anything.
 static PUBLISHED: AtomicBool = AtomicBool::new(false);
 
-/// A staged name, removed when dropped unless [`Self::done`].
+/// A staged name, removed when dropped unless [`Self::publish`] succeeded.
 #[derive(Debug)]
 pub(super) struct Stage {
     path: PathBuf,
@@ -44,7 +47,7 @@ impl Stage {
     pub(super) fn begin(target: &Path, folder: bool) -> Result<Self> {
         let parent = super::parent_of(target);
         if let Some(file) = parent.ancestors().find(|p| p.is_file()) {
-            return Err(Error::new(ErrorKind::Io, "is a file, and a folder is needed there").at(file));
+            return Err(Error::from(Problem::ParentIsFile).at(file));
         }
         fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
         let name = short_name(target);

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::problem::Problem;
 use super::rules::{MAX_ENTRIES, MAX_HEADER_BYTES};
-use crate::{Error, ErrorKind, Result, Storage};
+use crate::{Result, Storage};
 
 /// Bytes per read of a positioned file. A mapped file lends its windows for nothing.
 const WINDOW_BYTES: u64 = 1 << 20;
@@ -53,11 +54,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// A count of tensors or keys that take at least `min_bytes` each.
-    pub(super) fn count(&mut self, what: &str, min_bytes: u64) -> Result<usize> {
+    pub(super) fn count(&mut self, what: &'static str, min_bytes: u64) -> Result<usize> {
         let count = self.u64()?;
         if count > MAX_ENTRIES {
-            let message = format!("announces {count} {what}; at most {MAX_ENTRIES} are read");
-            return Err(Error::new(ErrorKind::Limit, message));
+            return Err(Problem::TooMany { count, what }.into());
         }
         self.items(count, min_bytes)
     }
@@ -72,16 +72,10 @@ impl<'a> Cursor<'a> {
         let (position, file_len) = (self.position(), self.storage.len());
         let end = position.saturating_add(len);
         if end > MAX_HEADER_BYTES {
-            let message = format!(
-                "the header asks for {len} bytes at byte {position}; at most {MAX_HEADER_BYTES} are read"
-            );
-            return Err(Error::new(ErrorKind::Limit, message));
+            return Err(Problem::LongHeader { len, position }.into());
         }
         if end > file_len {
-            let message = format!(
-                "is cut short: the header needs {len} bytes at byte {position}, and the file has {file_len}"
-            );
-            return Err(Error::new(ErrorKind::Truncated, message));
+            return Err(Problem::HeaderCutShort { len, position, file_len }.into());
         }
         Ok(())
     }

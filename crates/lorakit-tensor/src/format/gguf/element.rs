@@ -1,7 +1,8 @@
 //! How one metadata scalar lies in a file.
 
 use super::cursor::Cursor;
-use crate::{Error, ErrorKind, Result};
+use super::problem::Problem;
+use crate::{Error, Result};
 
 /// A value type that can stand alone or in an array.
 pub(super) trait Element: Sized {
@@ -61,10 +62,7 @@ impl Element for bool {
         match u8::read(cursor)? {
             0 => Ok(false),
             1 => Ok(true),
-            other => {
-                let message = format!("the bool at byte {position} is {other}; 0 or 1 is needed");
-                Err(Error::new(ErrorKind::Corrupt, message))
-            }
+            found => Err(Problem::Bool { position, found }.into()),
         }
     }
 
@@ -81,10 +79,7 @@ impl Element for String {
         let len = cursor.u64()?;
         match str::from_utf8(cursor.take(len)?) {
             Ok(text) => Ok(text.to_string()),
-            Err(e) => {
-                let message = format!("the string at byte {position} is not UTF-8");
-                Err(Error::new(ErrorKind::Corrupt, message).caused_by(e))
-            }
+            Err(e) => Err(Error::from(Problem::NotUtf8 { position }).caused_by(e)),
         }
     }
 

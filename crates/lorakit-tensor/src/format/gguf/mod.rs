@@ -19,6 +19,7 @@
 
 mod cursor;
 mod element;
+pub(crate) mod problem;
 mod reader;
 mod rules;
 mod split;

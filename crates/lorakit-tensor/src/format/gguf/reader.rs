@@ -2,10 +2,14 @@
 
 use super::cursor::Cursor;
 use super::element::Element;
+use super::problem::Problem;
 use super::rules::{self, MAGIC, MAX_DIMENSIONS};
 use super::value::{Metadata, Value};
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::format::Stored;
-use crate::{DType, Error, ErrorKind, Result, Storage, TensorInfo};
+use crate::format::problem::TensorProblem;
+use crate::{DType, Error, Result, Storage, TensorInfo};
 
 /// A parsed header.
 #[derive(Debug)]
@@ -51,9 +55,8 @@ fn read(storage: &Storage) -> Result<Header> {
     for Stored { info, offset, .. } in &mut tensors {
         let end = data_start.saturating_add(*offset).saturating_add(info.byte_len());
         if end > storage.len() {
-            let message =
-                format!("is cut short: this tensor ends at byte {end}, and the file has {}", storage.len());
-            return Err(Error::new(ErrorKind::Truncated, message).tensor(&info.name));
+            let problem = TensorProblem::CutShort { end, file_len: storage.len() };
+            return Err(Error::from(problem).tensor(&info.name));
         }
         *offset += data_start;
     }
@@ -64,23 +67,20 @@ fn read_version(cursor: &mut Cursor<'_>, file_len: u64) -> Result<u32> {
     let magic = cursor.take(file_len.min(4))?;
     let swapped = magic == b"FUGG";
     if !MAGIC.starts_with(magic) && !swapped {
-        return Err(Error::new(ErrorKind::UnknownFormat, "does not begin with `GGUF`"));
+        return Err(Problem::Magic.into());
     }
     if magic.len() < MAGIC.len() {
-        let message = format!("is cut short: {file_len} bytes, and the smallest GGUF file has 24");
-        return Err(Error::new(ErrorKind::Truncated, message));
+        return Err(TensorProblem::Tiny { len: file_len, format: "GGUF", least: 24 }.into());
     }
     let version = cursor.u32()?;
-    let message = match version {
+    let problem = match version {
         // No version comes near 2^16: one whose low half is empty has its bytes in the other order.
-        _ if swapped || (version != 0 && version % (1 << 16) == 0) => {
-            "is a big-endian file; only little-endian ones are read".to_string()
-        }
+        _ if swapped || (version != 0 && version % (1 << 16) == 0) => Problem::BigEndian,
         2 | 3 => return Ok(version),
-        1 => "is GGUF version 1, which is no longer supported; 2 or 3 is needed".to_string(),
-        _ => format!("is GGUF version {version}; 2 or 3 is needed"),
+        1 => Problem::FirstVersion,
+        _ => Problem::Version { version },
     };
-    Err(Error::new(ErrorKind::Unsupported, message))
+    Err(problem.into())
 }
 
 fn read_metadata(cursor: &mut Cursor<'_>, count: usize) -> Result<Metadata> {
@@ -104,8 +104,7 @@ fn read_infos(cursor: &mut Cursor<'_>, count: usize, alignment: u64) -> Result<V
         let bytes = rules::check_tensor(&info)?;
         let offset = cursor.u64()?;
         if offset != expected {
-            let message = format!("begins at data byte {offset}, expected {expected}");
-            return Err(Error::new(ErrorKind::Corrupt, message).tensor(&info.name));
+            return Err(Error::from(Problem::Misplaced { offset, expected }).tensor(&info.name));
         }
         expected = rules::next_offset(offset, bytes, alignment).map_err(|e| e.tensor(&info.name))?;
         tensors.push(Stored { info, offset, transposed: false, checksum: None });
@@ -118,35 +117,31 @@ fn read_info(cursor: &mut Cursor<'_>) -> Result<TensorInfo> {
     let name = String::read(cursor)?;
     let rank = cursor.u32()? as usize;
     if rank > MAX_DIMENSIONS {
-        let message = format!("has {rank} dimensions; GGUF allows 1 to {MAX_DIMENSIONS}");
-        return Err(Error::new(ErrorKind::Unsupported, message).tensor(&rules::excerpt(&name)));
+        return Err(Error::from(Problem::Rank { rank }).tensor(&rules::excerpt(&name)));
     }
     let mut shape = vec![0; rank];
     for slot in shape.iter_mut().rev() {
         let dimension = cursor.u64()?;
         *slot = usize::try_from(dimension).map_err(|e| {
-            let message = format!("has a dimension of {dimension}, more than this machine can address");
-            Error::new(ErrorKind::Limit, message).tensor(&rules::excerpt(&name)).caused_by(e)
+            Error::from(Problem::Unaddressable { dimension }).tensor(&rules::excerpt(&name)).caused_by(e)
         })?;
     }
-    let dtype = tensor_type(cursor.u32()?).map_err(|e| e.tensor(&rules::excerpt(&name)))?;
-    Ok(TensorInfo { name, dtype, shape })
-}
-
-fn tensor_type(id: u32) -> Result<DType> {
-    DType::from_ggml_id(id).ok_or_else(|| {
-        let message = match id {
-            4 | 5 | 31..=33 | 36..=38 => format!("has ggml type {id}, a removed type that nothing decodes"),
-            _ => format!("has ggml type {id}, which is not a known type"),
+    let id = cursor.u32()?;
+    let dtype = DType::from_ggml_id(id).ok_or_else(|| {
+        let problem = match id {
+            4 | 5 | 31..=33 | 36..=38 => Problem::RemovedType { id },
+            _ => Problem::UnknownType { id },
         };
-        Error::new(ErrorKind::Unsupported, message)
-    })
+        Error::from(problem).tensor(&rules::excerpt(&name))
+    })?;
+    Ok(TensorInfo { name, dtype, shape })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::header_of;
     use super::*;
+    use crate::ErrorKind;
 
     fn string(text: &[u8]) -> Vec<u8> {
         [&(text.len() as u64).to_le_bytes(), text].concat()

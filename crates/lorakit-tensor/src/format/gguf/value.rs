@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::cursor::Cursor;
 use super::element::Element;
+use super::problem::Problem;
 use super::rules::excerpt;
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// One row per value type that can stand in an array: `Variant Rust-type "name" = id`.
 macro_rules! value_types {
@@ -38,7 +39,7 @@ macro_rules! value_types {
                 match cursor.u32()? {
                     $($id => Element::read(cursor).map(Value::$variant),)*
                     ARRAY_ID => Array::read(cursor, key).map(Value::Array),
-                    id => Err(unknown_type(id, key)),
+                    id => Err(Problem::ValueType { key: excerpt(key), id }.into()),
                 }
             }
 
@@ -75,11 +76,8 @@ macro_rules! value_types {
             fn read(cursor: &mut Cursor<'_>, key: &str) -> Result<Array> {
                 match cursor.u32()? {
                     $($id => Element::read_array(cursor).map(Array::$variant),)*
-                    ARRAY_ID => {
-                        let message = format!("key {:?} holds an array of arrays", excerpt(key));
-                        Err(Error::new(ErrorKind::Unsupported, message))
-                    }
-                    id => Err(unknown_type(id, key)),
+                    ARRAY_ID => Err(Problem::NestedArray { key: excerpt(key) }.into()),
+                    id => Err(Problem::ValueType { key: excerpt(key), id }.into()),
                 }
             }
 
@@ -119,11 +117,6 @@ value_types! {
     U64 u64, "u64" = 10;
     I64 i64, "i64" = 11;
     F64 f64, "f64" = 12;
-}
-
-fn unknown_type(id: u32, key: &str) -> Error {
-    let message = format!("key {:?} has value type {id}; the format knows 0 to 12", excerpt(key));
-    Error::new(ErrorKind::Corrupt, message)
 }
 
 impl Value {

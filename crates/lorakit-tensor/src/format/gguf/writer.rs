@@ -1,13 +1,17 @@
 //! Metadata and tensor infos to header bytes.
 
 use super::element::write_str;
+use super::problem::Problem;
 use super::rules::{self, MAGIC, MAX_ENTRIES, MAX_HEADER_BYTES};
 use super::value::Metadata;
-use crate::{Error, ErrorKind, Result, TensorInfo};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::format::problem::TensorProblem;
+use crate::{Error, Result, TensorInfo};
 
 const VERSION: u32 = 3;
 /// llama.cpp parses files with smaller alignments, then aborts in its CPU backend.
-const MIN_ALIGNMENT: u64 = 32;
+pub(super) const MIN_ALIGNMENT: u64 = 32;
 
 /// The bytes before the data, and where each tensor goes.
 #[derive(Debug)]
@@ -28,8 +32,7 @@ pub struct Layout {
 pub fn layout(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Layout> {
     let alignment = rules::alignment(metadata)?;
     if alignment < MIN_ALIGNMENT {
-        let message = format!("`general.alignment` is {alignment}; llama.cpp needs {MIN_ALIGNMENT} or more");
-        return Err(Error::new(ErrorKind::Unsupported, message));
+        return Err(Problem::SmallAlignment { alignment }.into());
     }
     rules::unique_names(tensors.iter().map(|info| info.name.as_str()))?;
 
@@ -54,9 +57,7 @@ pub fn layout(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Layout> {
 
     let data_start = header.len() as u64;
     if data_start > MAX_HEADER_BYTES {
-        let message =
-            format!("the header would have {data_start} bytes; at most {MAX_HEADER_BYTES} are read");
-        return Err(Error::new(ErrorKind::Limit, message));
+        return Err(Problem::LongHeaderWritten { len: data_start }.into());
     }
     // Every offset is at most `end`, so this one check covers them all.
     let len = rules::next_offset(data_start, end, alignment)?;
@@ -64,11 +65,10 @@ pub fn layout(metadata: &Metadata, tensors: &[TensorInfo]) -> Result<Layout> {
     Ok(Layout { header, offsets, len })
 }
 
-fn write_count(count: usize, what: &str, out: &mut Vec<u8>) -> Result<()> {
+fn write_count(count: usize, what: &'static str, out: &mut Vec<u8>) -> Result<()> {
     let count = count as u64;
     if count > MAX_ENTRIES {
-        let message = format!("would hold {count} {what}; at most {MAX_ENTRIES} are read");
-        return Err(Error::new(ErrorKind::Limit, message));
+        return Err(Problem::TooManyWritten { count, what }.into());
     }
     out.extend(count.to_le_bytes());
     Ok(())
@@ -76,8 +76,8 @@ fn write_count(count: usize, what: &str, out: &mut Vec<u8>) -> Result<()> {
 
 fn write_info(info: &TensorInfo, offset: u64, out: &mut Vec<u8>) -> Result<()> {
     let Some(id) = info.dtype.ggml_id() else {
-        let message = format!("{} cannot be stored in a GGUF file", info.dtype);
-        return Err(Error::new(ErrorKind::Unsupported, message).tensor(&info.name));
+        let problem = TensorProblem::Unstorable { dtype: info.dtype, format: "GGUF" };
+        return Err(Error::from(problem).tensor(&info.name));
     };
     write_str(&info.name, out);
     out.extend((info.shape.len() as u32).to_le_bytes());
@@ -93,7 +93,7 @@ fn write_info(info: &TensorInfo, offset: u64, out: &mut Vec<u8>) -> Result<()> {
 mod tests {
     use super::super::Value;
     use super::*;
-    use crate::DType;
+    use crate::{DType, ErrorKind};
 
     fn tensor(name: &str, dtype: DType, shape: &[usize]) -> TensorInfo {
         TensorInfo { name: name.to_string(), dtype, shape: shape.to_vec() }

@@ -4,12 +4,13 @@
 //! is two numbers.
 
 use super::global::Global;
+use super::problem::PickleProblem as Problem;
 use super::tensor::{StorageRef, TensorRef};
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// Most objects, memo slots and stack entries; each is bounded on its own.
 pub(super) const MAX_OBJECTS: usize = 1 << 20;
-const MAX_DEPTH: u8 = 64;
+pub(super) const MAX_DEPTH: u8 = 64;
 
 /// A value on the stack or inside an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +52,7 @@ impl<'a> Heap<'a> {
     /// Keeps `object` and returns the value that stands for it.
     pub(super) fn add(&mut self, object: Object<'a>) -> Result<Value<'a>> {
         if self.objects.len() == MAX_OBJECTS {
-            return Err(limit(format!("its pickle makes more than {MAX_OBJECTS} objects")));
+            return Err(Problem::Objects.into());
         }
         let depth = match &object {
             Object::Tuple(items) => self.depth_around(items)?,
@@ -158,7 +159,7 @@ impl<'a> Heap<'a> {
         };
         let depth = items.iter().map(depth_of).max().unwrap_or(0);
         if depth >= MAX_DEPTH {
-            return Err(limit(format!("its pickle nests objects more than {MAX_DEPTH} deep")));
+            return Err(Problem::Depth.into());
         }
         Ok(depth)
     }
@@ -170,8 +171,4 @@ impl<'a> Heap<'a> {
             *known = depth.max(*known);
         }
     }
-}
-
-pub(super) fn limit(message: String) -> Error {
-    Error::new(ErrorKind::Limit, message)
 }

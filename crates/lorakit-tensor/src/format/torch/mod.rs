@@ -22,6 +22,7 @@ mod global;
 mod heap;
 mod opcode;
 mod pickle;
+pub(crate) mod problem;
 mod tensor;
 mod zip;
 
@@ -32,11 +33,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use self::heap::{Heap, Value};
+use self::problem::Problem;
 use self::tensor::{Placement, TensorRef};
 use self::zip::Archive;
 use super::Stored;
+use super::problem::TensorProblem;
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::checksum::Checksum;
-use crate::{Error, ErrorKind, Result, Storage, TensorInfo};
+use crate::{Error, Result, Storage, TensorInfo};
 
 const MAX_PICKLE_BYTES: u64 = 64 << 20;
 const MAX_NAME_BYTES: usize = 1024;
@@ -57,19 +62,17 @@ pub fn read_header(storage: &Storage) -> Result<Vec<Stored>> {
 fn read(storage: &Storage) -> Result<Vec<Stored>> {
     let head = storage.read(0, storage.len().min(4) as usize)?;
     if head.starts_with(&[0x80]) {
-        return Err(unsupported(
-            "is a legacy Torch file (before 1.6); load it once in Torch and save it again",
-        ));
+        return Err(Problem::Legacy.into());
     }
     let archive = Archive::open(storage)?;
     let prefix = prefix(&archive)?;
     if let Some(order) = archive.read(&format!("{prefix}/byteorder"), 16)?
         && *order != *b"little"
     {
-        return Err(unsupported("was saved on a big-endian machine; only little-endian data are read"));
+        return Err(Problem::BigEndian.into());
     }
     let Some(bytes) = archive.read(&format!("{prefix}/data.pkl"), MAX_PICKLE_BYTES)? else {
-        return Err(corrupt("has no `data.pkl`"));
+        return Err(Problem::NoPickle.into());
     };
     let (heap, top) = pickle::load(&bytes)?;
 
@@ -88,16 +91,12 @@ fn prefix<'a>(archive: &'a Archive<'_>) -> Result<&'a str> {
     let mut prefixes = archive.names().filter_map(|name| name.strip_suffix("/data.pkl"));
     let prefix = match (prefixes.next(), prefixes.next()) {
         (Some(prefix), None) if !prefix.contains('/') => prefix,
-        (None, _) => {
-            return Err(unsupported("is a zip archive, but not one of `torch.save`: it has no `data.pkl`"));
-        }
-        _ => return Err(corrupt("is ambiguous: `data.pkl` is not in the one top folder of the archive")),
+        (None, _) => return Err(Problem::ForeignArchive.into()),
+        _ => return Err(Problem::Ambiguous.into()),
     };
     let inside = |name: &str| name.strip_prefix(prefix).and_then(|n| n.strip_prefix('/')).map(str::to_string);
     if archive.names().filter_map(inside).any(|name| name == "constants.pkl" || name.starts_with("code/")) {
-        return Err(unsupported(
-            "is a TorchScript program, not a state dict; save `model.state_dict()` instead",
-        ));
+        return Err(Problem::TorchScript.into());
     }
     Ok(prefix)
 }
@@ -106,7 +105,7 @@ fn prefix<'a>(archive: &'a Archive<'_>) -> Result<&'a str> {
 /// tensor anywhere else is an error, so none is lost silently.
 fn state_dict<'h, 'a>(heap: &'h Heap<'a>, top: Value<'a>) -> Result<Vec<(&'a str, &'h TensorRef<'a>)>> {
     let Some(pairs) = heap.dict(top) else {
-        return Err(unsupported("holds no dict of tensors; save `model.state_dict()`"));
+        return Err(Problem::NoDict.into());
     };
     let wrapped = |&(key, value): &(Value<'a>, Value<'a>)| match key {
         Value::Str(key) if WRAPPERS.contains(&key) => heap.dict(value),
@@ -127,14 +126,14 @@ fn state_dict<'h, 'a>(heap: &'h Heap<'a>, top: Value<'a>) -> Result<Vec<(&'a str
     let mut seen = HashSet::new();
     for &(key, value) in chosen {
         let Value::Str(name) = key else {
-            return Err(corrupt("its state dict has a key that is not a string"));
+            return Err(Problem::Key.into());
         };
         if name.is_empty() || name.len() > MAX_NAME_BYTES || name.chars().any(char::is_control) {
-            let message = format!("a name must have 1 to {MAX_NAME_BYTES} bytes and no control characters");
-            return Err(corrupt(&message).tensor(&name.chars().take(80).collect::<String>()));
+            let problem = TensorProblem::Name { limit: MAX_NAME_BYTES };
+            return Err(Error::from(problem).tensor(&name.chars().take(80).collect::<String>()));
         }
         if !seen.insert(name) {
-            return Err(corrupt("is in the state dict twice").tensor(name));
+            return Err(Error::from(Problem::Repeated).tensor(name));
         }
         if let Some(tensor) = heap.tensor(value) {
             tensors.push((name, tensor));
@@ -142,7 +141,7 @@ fn state_dict<'h, 'a>(heap: &'h Heap<'a>, top: Value<'a>) -> Result<Vec<(&'a str
     }
     refuse_hidden_tensors(heap, chosen.iter().filter(|&&(_, value)| heap.tensor(value).is_none()))?;
     if tensors.is_empty() {
-        return Err(unsupported("holds no tensor at the top of its state dict"));
+        return Err(Problem::NoTensor.into());
     }
     Ok(tensors)
 }
@@ -156,11 +155,7 @@ fn refuse_hidden_tensors<'h, 'a: 'h>(
         Some((Value::Str(key), _)) => key.chars().take(80).collect(),
         _ => String::new(),
     };
-    let message = format!(
-        "holds tensors inside `{}`, beside its state dict; save the state dict alone",
-        key.escape_debug()
-    );
-    Err(unsupported(&message))
+    Err(Problem::HiddenTensors { key: key.escape_debug().to_string() }.into())
 }
 
 /// Where a tensor lies. Tensors of one storage share what its bytes must sum up to, found by its key.
@@ -174,18 +169,10 @@ fn place<'a>(
     let key = tensor.storage.key;
     let member = format!("{prefix}/data/{key}");
     let Some(entry) = archive.locate(&member)? else {
-        return Err(corrupt(&format!("its storage `{key}` is not in the archive")));
+        return Err(Problem::NoStorage { key: key.to_string() }.into());
     };
     let Placement { offset, transposed } = tensor.place(entry)?;
     let info = TensorInfo { name: name.to_string(), dtype: tensor.dtype, shape: tensor.shape.clone() };
     let checksum = checksums.entry(key).or_insert_with(|| archive.checksum(&member, entry).map(Arc::new));
     Ok(Stored { info, offset, transposed, checksum: checksum.clone() })
-}
-
-fn unsupported(message: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, message)
-}
-
-fn corrupt(message: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, message)
 }

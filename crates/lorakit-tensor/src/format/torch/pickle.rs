@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 
 use super::global::{self, Global};
-use super::heap::{Heap, MAX_OBJECTS, Object, Value, limit};
+use super::heap::{Heap, MAX_OBJECTS, Object, Value};
 use super::opcode::{self as op, Refused};
+use super::problem::{Damage, PickleProblem as Problem};
 use super::tensor::{StorageRef, TensorRef};
-use crate::{Error, ErrorKind, Result};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::{Error, Result};
 
-const MAX_OPCODES: u32 = 4_000_000;
-const MAX_MARKS: usize = 64;
+pub(super) const MAX_OPCODES: u32 = 4_000_000;
+pub(super) const MAX_MARKS: usize = 64;
 const PROTOCOLS: std::ops::RangeInclusive<u8> = 2..=5;
 
 /// Interprets a whole pickle; returns what it describes and the objects in it.
@@ -27,7 +30,7 @@ pub(super) fn load(bytes: &[u8]) -> Result<(Heap<'_>, Value<'_>)> {
         }
         machine.step(code)?;
     }
-    Err(limit(format!("its pickle has more than {MAX_OPCODES} opcodes")))
+    Err(Problem::Opcodes.into())
 }
 
 #[derive(Default)]
@@ -46,16 +49,16 @@ impl<'a> Machine<'a> {
     fn step(&mut self, code: u8) -> Result<()> {
         match code {
             op::PROTO => {
-                let protocol = self.byte()?;
-                if !PROTOCOLS.contains(&protocol) {
-                    return Err(self.corrupt(&format!("is of protocol {protocol}; 2 to 5 are known")));
+                let found = self.byte()?;
+                if !PROTOCOLS.contains(&found) {
+                    return Err(self.damaged(Damage::Protocol { found }));
                 }
             }
             // A frame is a hint for buffered reading; its content follows in place.
             op::FRAME => drop(self.take(8)?),
             op::MARK => {
                 if self.marks.len() == MAX_MARKS {
-                    return Err(limit(format!("its pickle nests marks more than {MAX_MARKS} deep")));
+                    return Err(Problem::Marks.into());
                 }
                 self.marks.push(self.stack.len());
             }
@@ -107,7 +110,7 @@ impl<'a> Machine<'a> {
                 let items = if code == op::APPEND { self.pop_last(1)? } else { self.pop_to_mark()? };
                 let list = self.top()?;
                 if !self.heap.append(list, &items)? {
-                    return Err(self.corrupt("appends to something that is no list"));
+                    return Err(self.damaged(Damage::NoList));
                 }
             }
             op::EMPTY_DICT => self.make(Object::Dict(Vec::new()))?,
@@ -115,9 +118,7 @@ impl<'a> Machine<'a> {
                 let items = if code == op::SETITEM { self.pop_last(2)? } else { self.pop_to_mark()? };
                 let dict = self.top()?;
                 if !self.heap.set(dict, &items)? {
-                    return Err(
-                        self.corrupt("sets items of something that is no dict, or a key without value")
-                    );
+                    return Err(self.damaged(Damage::NoItems));
                 }
             }
 
@@ -145,12 +146,11 @@ impl<'a> Machine<'a> {
             }
             op::STACK_GLOBAL => match self.pop_last(2)?.as_slice() {
                 &[Value::Str(module), Value::Str(name)] => self.global(module, name)?,
-                _ => return Err(self.corrupt("names something without two strings")),
+                _ => return Err(self.damaged(Damage::StackedName)),
             },
             op::INST => {
                 let (module, name) = (self.line()?, self.line()?);
-                let message = format!("its pickle calls `{}`", dotted(module, name));
-                return Err(Error::new(ErrorKind::UnsafePickle, message));
+                return Err(Problem::Call { name: dotted(module, name) }.into());
             }
             op::BINPERSID => {
                 let id = self.pop()?;
@@ -163,7 +163,7 @@ impl<'a> Machine<'a> {
                 let target = self.top()?;
                 // Attributes of a dict, such as the versions in `_metadata`. Nothing reads them.
                 if self.heap.dict(target).is_none() {
-                    return Err(self.corrupt("gives attributes to something that is no dict"));
+                    return Err(self.damaged(Damage::Attributes));
                 }
             }
             _ => return Err(self.refuse(code)),
@@ -176,7 +176,7 @@ impl<'a> Machine<'a> {
         let args = self.pop()?;
         let callable = self.pop()?;
         let (Value::Global(callable), Some(args)) = (callable, self.heap.tuple(args)) else {
-            return Err(self.corrupt("calls something that is no name with arguments"));
+            return Err(self.damaged(Damage::NoCall));
         };
         let made = match (callable, args) {
             (Global::OrderedDict, []) => Object::Dict(Vec::new()),
@@ -192,8 +192,7 @@ impl<'a> Machine<'a> {
                 return self.push(tensor);
             }
             _ => {
-                let name = global::name(callable);
-                return Err(self.corrupt(&format!("calls `{name}` with arguments that do not fit")));
+                return Err(self.damaged(Damage::Arguments { name: global::name(callable) }));
             }
         };
         self.make(made)
@@ -202,18 +201,14 @@ impl<'a> Machine<'a> {
     fn stop(mut self) -> Result<(Heap<'a>, Value<'a>)> {
         let result = self.pop()?;
         if !self.stack.is_empty() || !self.marks.is_empty() || self.at != self.bytes.len() {
-            return Err(self.corrupt("stops with values or bytes left over"));
+            return Err(self.damaged(Damage::LeftOver));
         }
         Ok((self.heap, result))
     }
 
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         let Some(global) = global::find(module, name) else {
-            let message = format!(
-                "its pickle names `{}`, which is not part of a state dict; nothing was executed",
-                dotted(module, name)
-            );
-            return Err(Error::new(ErrorKind::UnsafePickle, message));
+            return Err(Problem::Name { name: dotted(module, name) }.into());
         };
         self.push(Value::Global(global))
     }
@@ -221,27 +216,19 @@ impl<'a> Machine<'a> {
     fn refuse(&self, code: u8) -> Error {
         let at = self.opcode_at;
         match op::refused(code) {
-            Some(Refused::Calls(name)) => {
-                let message =
-                    format!("its pickle has opcode {name} at byte {at}, which calls; nothing was executed");
-                Error::new(ErrorKind::UnsafePickle, message)
-            }
-            Some(Refused::Unused(name)) => {
-                let message =
-                    format!("its pickle has opcode {name} at byte {at}, which `torch.save` never writes");
-                Error::new(ErrorKind::Unsupported, message)
-            }
-            None => self.corrupt(&format!("has byte {code:#04x} where an opcode should be")),
+            Some(Refused::Calls(name)) => Problem::CallingOpcode { name, at }.into(),
+            Some(Refused::Unused(name)) => Problem::UnusedOpcode { name, at }.into(),
+            None => self.damaged(Damage::Opcode { found: code }),
         }
     }
 
-    fn corrupt(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Corrupt, format!("its pickle is damaged at byte {}: it {what}", self.opcode_at))
+    fn damaged(&self, damage: Damage) -> Error {
+        Problem::Damaged { at: self.opcode_at, damage }.into()
     }
 
     fn push(&mut self, value: Value<'a>) -> Result<()> {
         if self.stack.len() == MAX_OBJECTS {
-            return Err(limit(format!("its pickle stacks more than {MAX_OBJECTS} values")));
+            return Err(Problem::Stack.into());
         }
         self.stack.push(value);
         Ok(())
@@ -254,7 +241,7 @@ impl<'a> Machine<'a> {
 
     fn string(&mut self, len: usize) -> Result<()> {
         let bytes = self.take(len)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| self.corrupt("has a string that is not UTF-8"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| self.damaged(Damage::String))?;
         self.push(Value::Str(text))
     }
 
@@ -262,7 +249,7 @@ impl<'a> Machine<'a> {
     fn top(&self) -> Result<Value<'a>> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let value = self.stack.get(floor..).and_then(|above| above.last());
-        value.copied().ok_or_else(|| self.corrupt("needs a value, and the stack is empty"))
+        value.copied().ok_or_else(|| self.damaged(Damage::EmptyStack))
     }
 
     fn pop(&mut self) -> Result<Value<'a>> {
@@ -275,19 +262,19 @@ impl<'a> Machine<'a> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.len().checked_sub(count) {
             Some(start) if start >= floor => Ok(self.stack.split_off(start)),
-            _ => Err(self.corrupt(&format!("needs {count} values, and the stack has fewer"))),
+            _ => Err(self.damaged(Damage::ShortStack { count })),
         }
     }
 
     fn pop_to_mark(&mut self) -> Result<Vec<Value<'a>>> {
-        let mark = self.marks.pop().ok_or_else(|| self.corrupt("closes a mark that is not open"))?;
+        let mark = self.marks.pop().ok_or_else(|| self.damaged(Damage::NoMark))?;
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
     fn put(&mut self, slot: u32) -> Result<()> {
         let value = self.top()?;
         if self.memo.len() == MAX_OBJECTS && !self.memo.contains_key(&slot) {
-            return Err(limit(format!("its pickle remembers more than {MAX_OBJECTS} values")));
+            return Err(Problem::Memo.into());
         }
         self.memo.insert(slot, value);
         Ok(())
@@ -295,16 +282,14 @@ impl<'a> Machine<'a> {
 
     fn get(&mut self, slot: u32) -> Result<()> {
         let value = self.memo.get(&slot).copied();
-        self.push(
-            value.ok_or_else(|| self.corrupt(&format!("recalls value {slot}, which was never stored")))?,
-        )
+        self.push(value.ok_or_else(|| self.damaged(Damage::Recalled { slot }))?)
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8]> {
         let (taken, _) =
             self.bytes.get(self.at..).and_then(|rest| rest.split_at_checked(len)).ok_or_else(|| {
                 let left = self.bytes.len().saturating_sub(self.at);
-                self.corrupt(&format!("needs {len} bytes, and {left} are left"))
+                self.damaged(Damage::Bytes { needed: len, left })
             })?;
         self.at += len;
         Ok(taken)
@@ -324,9 +309,9 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<&'a str> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let end = rest.iter().position(|&b| b == b'\n');
-        let line = self.take(end.ok_or_else(|| self.corrupt("has a name without end"))?)?;
+        let line = self.take(end.ok_or_else(|| self.damaged(Damage::EndlessName))?)?;
         self.at += 1;
-        std::str::from_utf8(line).map_err(|_| self.corrupt("has a name that is not UTF-8"))
+        std::str::from_utf8(line).map_err(|_| self.damaged(Damage::Name))
     }
 }
 
@@ -351,6 +336,7 @@ fn dotted(module: &str, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn longs_are_twos_complement() {

@@ -2,10 +2,13 @@
 
 use super::global::Global;
 use super::heap::{Heap, Value};
+use super::problem::{PickleProblem, Problem};
 use super::zip::Span;
-use crate::{DType, Error, ErrorKind, Result, TensorInfo};
+#[cfg(doc)]
+use crate::ErrorKind;
+use crate::{DType, Result, TensorInfo};
 
-const MAX_RANK: usize = 8;
+pub(super) const MAX_RANK: usize = 8;
 
 /// A storage: the zip entry `data/<key>`.
 #[derive(Debug, Clone, Copy)]
@@ -41,17 +44,17 @@ impl<'a> StorageRef<'a> {
             &[Value::Str("storage"), Value::Global(kind), Value::Str(key), Value::Str(_), Value::Int(n)],
         ) = heap.tuple(id)
         else {
-            return Err(corrupt("its pickle refers to something outside that is no storage"));
+            return Err(PickleProblem::NoStorage.into());
         };
         let dtype = match kind {
             Global::TypedStorage(dtype) => Some(dtype),
             Global::UntypedStorage => None,
-            _ => return Err(corrupt("its pickle has a storage of no storage type")),
+            _ => return Err(PickleProblem::StorageType.into()),
         };
         if !(1..=20).contains(&key.len()) || !key.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(corrupt("its pickle has a storage whose key is not a number"));
+            return Err(PickleProblem::StorageKey.into());
         }
-        let elements = u64::try_from(n).map_err(|_| corrupt("its pickle has a storage of negative size"))?;
+        let elements = u64::try_from(n).map_err(|_| PickleProblem::StorageSize)?;
         Ok(StorageRef { key, dtype, elements })
     }
 
@@ -70,10 +73,7 @@ impl<'a> TensorRef<'a> {
             [storage, offset, size, stride, _, _, metadata] => {
                 Self::rebuild(heap, storage, [offset, size, stride], None, metadata)
             }
-            _ => Err(corrupt(&format!(
-                "its pickle describes a tensor by {} arguments, not 6 or 7",
-                args.len()
-            ))),
+            _ => Err(PickleProblem::ArgumentCount { count: args.len() }.into()),
         }
     }
 
@@ -86,7 +86,7 @@ impl<'a> TensorRef<'a> {
             [storage, offset, size, stride, _, _, Value::Global(Global::DType(dtype)), metadata] => {
                 Self::rebuild(heap, storage, [offset, size, stride], Some(dtype), metadata)
             }
-            _ => Err(corrupt("its pickle describes a tensor by arguments that do not fit")),
+            _ => Err(PickleProblem::Arguments.into()),
         }
     }
 
@@ -97,36 +97,33 @@ impl<'a> TensorRef<'a> {
         dtype: Option<DType>,
         metadata: Value<'a>,
     ) -> Result<Self> {
-        let storage =
-            heap.storage(storage).ok_or_else(|| corrupt("its pickle has a tensor without storage"))?;
+        let storage = heap.storage(storage).ok_or(PickleProblem::TensorStorage)?;
         // A typed storage of another dtype would be a reinterpretation, which torch.save never writes.
         let dtype = match (storage.dtype, dtype) {
             (Some(typed), None) => typed,
             (Some(typed), Some(stated)) if typed == stated => typed,
             (None, Some(stated)) => stated,
-            _ => return Err(corrupt("its pickle has a tensor whose dtype is not that of its storage")),
+            _ => return Err(PickleProblem::TensorDType.into()),
         };
         let plain = metadata == Value::None || heap.dict(metadata).is_some_and(|pairs| pairs.is_empty());
         if !plain {
-            let message = "holds a conjugated or negated view; save it with `.resolve_conj().resolve_neg()`";
-            return Err(Error::new(ErrorKind::Unsupported, message));
+            return Err(Problem::LazyView.into());
         }
         let Value::Int(offset) = offset else {
-            return Err(corrupt("its pickle has a tensor without offset"));
+            return Err(PickleProblem::NoOffset.into());
         };
         let natural = |values| natural_numbers(heap, values);
         let (shape, strides) = (natural(size)?, natural(stride)?);
         if shape.len() != strides.len() {
-            return Err(corrupt("its pickle has a tensor with more sizes than strides, or fewer"));
+            return Err(PickleProblem::SizesAndStrides.into());
         }
         let shape = shape.iter().map(|&d| usize::try_from(d)).collect::<std::result::Result<Vec<_>, _>>();
         Ok(TensorRef {
             storage,
             dtype,
-            shape: shape.map_err(|_| corrupt("its pickle has a tensor with too large a size"))?,
+            shape: shape.map_err(|_| PickleProblem::Size)?,
             strides,
-            offset: u64::try_from(offset)
-                .map_err(|_| corrupt("its pickle has a tensor with negative offset"))?,
+            offset: u64::try_from(offset).map_err(|_| PickleProblem::NegativeOffset)?,
         })
     }
 
@@ -137,11 +134,8 @@ impl<'a> TensorRef<'a> {
     /// for strides that are neither contiguous nor a plain transpose.
     pub(super) fn place(&self, entry: Span) -> Result<Placement> {
         if self.storage.byte_len() != Some(entry.len) {
-            let message = format!(
-                "its storage `{}` should have {} elements, but the zip entry has {} bytes",
-                self.storage.key, self.storage.elements, entry.len
-            );
-            return Err(corrupt(&message));
+            let StorageRef { key, elements, .. } = self.storage;
+            return Err(Problem::StorageLen { key: key.to_string(), elements, len: entry.len }.into());
         }
         let count = TensorInfo::count(&self.shape);
         let transposed = match count {
@@ -156,11 +150,8 @@ impl<'a> TensorRef<'a> {
                 Ok(Placement { offset: entry.offset + begin, transposed })
             }
             _ => {
-                let message = format!(
-                    "shape {:?} of {} from element {} does not fit its storage of {} bytes",
-                    self.shape, self.dtype, self.offset, entry.len
-                );
-                Err(corrupt(&message))
+                let (shape, dtype) = (self.shape.clone(), self.dtype);
+                Err(Problem::Window { shape, dtype, offset: self.offset, len: entry.len }.into())
             }
         }
     }
@@ -176,41 +167,29 @@ impl<'a> TensorRef<'a> {
         match (self.shape.as_slice(), self.strides.as_slice()) {
             _ if contiguous => Ok(false),
             (&[rows, _], &[1, stride]) if stride == rows as u64 => Ok(true),
-            _ => {
-                let message = format!(
-                    "is a view with strides {:?} of shape {:?}; only whole tensors and plain transposes can be \
-                     read: save it with `.contiguous()`",
-                    self.strides, self.shape
-                );
-                Err(Error::new(ErrorKind::Unsupported, message))
-            }
+            _ => Err(Problem::View { strides: self.strides.clone(), shape: self.shape.clone() }.into()),
         }
     }
 }
 
 /// A tuple of at most [`MAX_RANK`] numbers that are not negative.
 fn natural_numbers<'a>(heap: &Heap<'a>, tuple: Value<'a>) -> Result<Vec<u64>> {
-    let items =
-        heap.tuple(tuple).ok_or_else(|| corrupt("its pickle has a tensor without sizes or strides"))?;
+    let items = heap.tuple(tuple).ok_or(PickleProblem::NoSizes)?;
     if items.len() > MAX_RANK {
-        let message = format!("its pickle has a tensor of {} dimensions, more than {MAX_RANK}", items.len());
-        return Err(Error::new(ErrorKind::Limit, message));
+        return Err(PickleProblem::Rank { rank: items.len() }.into());
     }
     let natural = |item: &Value<'a>| match *item {
         Value::Int(n) => u64::try_from(n).ok(),
         _ => None,
     };
     let numbers: Option<Vec<u64>> = items.iter().map(natural).collect();
-    numbers.ok_or_else(|| corrupt("its pickle has a size or stride that is no natural number"))
-}
-
-fn corrupt(message: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, message)
+    numbers.ok_or_else(|| PickleProblem::Number.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     fn tensor(shape: &[usize], strides: &[u64], offset: u64, elements: u64) -> TensorRef<'static> {
         let storage = StorageRef { key: "0", dtype: Some(DType::F32), elements };

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::safetensors;
-use crate::{ReadMode, Reader, TensorSource};
+use crate::{ErrorKind, ReadMode, Reader, TensorSource};
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/torch")).join(name)

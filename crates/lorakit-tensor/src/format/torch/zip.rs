@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::problem::Problem;
 use crate::checksum::Checksum;
-use crate::{Error, ErrorKind, Result, Storage};
+use crate::{Result, Storage};
 
 const LOCAL: &[u8] = b"PK\x03\x04";
 const CENTRAL: &[u8] = b"PK\x01\x02";
@@ -20,7 +21,7 @@ const CENTRAL_BYTES: usize = 46;
 const END_BYTES: u64 = 22;
 const END64_BYTES: u64 = 56;
 const LOCATOR64_BYTES: u64 = 20;
-const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
+pub(super) const MAX_DIRECTORY_BYTES: u64 = 64 << 20;
 
 const ENCRYPTED: u16 = 1;
 /// Sizes follow the data; the local header may hold zeros.
@@ -59,27 +60,22 @@ impl<'a> Archive<'a> {
     pub(super) fn open(storage: &'a Storage) -> Result<Self> {
         let (count, directory) = end_record(storage)?;
         if directory.len > MAX_DIRECTORY_BYTES {
-            let message =
-                format!("its zip directory has {} bytes; {MAX_DIRECTORY_BYTES} are allowed", directory.len);
-            return Err(Error::new(ErrorKind::Limit, message));
+            return Err(Problem::LongDirectory { len: directory.len }.into());
         }
         let bytes = storage.read(directory.offset, directory.len as usize)?;
         let mut entries = BTreeMap::new();
         let mut rest = &*bytes;
         while !rest.is_empty() {
-            let (name, entry, after) = central(rest).ok_or_else(|| {
-                corrupt(format!("entry {} of its zip directory is malformed", entries.len() + 1))
-            })?;
+            let number = entries.len() + 1;
+            let (name, entry, after) = central(rest).ok_or(Problem::DirectoryEntry { number })?;
             rest = after;
-            let name = std::str::from_utf8(name)
-                .map_err(|_| corrupt("a name in its zip directory is not UTF-8".into()))?;
+            let name = std::str::from_utf8(name).map_err(|_| Problem::EntryName)?;
             if entries.insert(name.to_string(), entry).is_some() {
-                return Err(corrupt(format!("its zip directory lists `{}` twice", name.escape_debug())));
+                return Err(Problem::RepeatedEntry { name: name.escape_debug().to_string() }.into());
             }
         }
         if entries.len() as u64 != count {
-            let message = format!("its zip directory announces {count} entries and lists {}", entries.len());
-            return Err(corrupt(message));
+            return Err(Problem::EntryCount { announced: count, listed: entries.len() }.into());
         }
         Ok(Archive { storage, entries, directory })
     }
@@ -94,18 +90,17 @@ impl<'a> Archive<'a> {
     /// The data begin where the *local* header says, so that header must tell the same story as the directory.
     pub(super) fn locate(&self, name: &str) -> Result<Option<Span>> {
         let Some(entry) = self.entries.get(name) else { return Ok(None) };
-        let refuse =
-            |kind, what: &str| Error::new(kind, format!("zip entry `{}` {what}", name.escape_debug()));
+        let escaped = || name.escape_debug().to_string();
         if entry.flags & ENCRYPTED != 0 {
-            return Err(refuse(ErrorKind::Unsupported, "is encrypted"));
+            return Err(Problem::Encrypted { name: escaped() }.into());
         }
         if entry.method != 0 {
-            return Err(refuse(ErrorKind::Unsupported, "is compressed, and `torch.save` stores it plainly"));
+            return Err(Problem::Compressed { name: escaped() }.into());
         }
         let [compressed, len] = entry.sizes;
-        let disagrees = || refuse(ErrorKind::Corrupt, "has a local header that contradicts the directory");
+        let disagrees = || Problem::LocalHeader { name: escaped() };
         if compressed != len {
-            return Err(disagrees());
+            return Err(disagrees().into());
         }
         let header = entry.header.checked_add(LOCAL_BYTES as u64).filter(|&end| end <= self.directory.offset);
         let fixed = header.map(|_| self.storage.read(entry.header, LOCAL_BYTES)).ok_or_else(disagrees)??;
@@ -113,12 +108,12 @@ impl<'a> Archive<'a> {
         let variable = entry.header + LOCAL_BYTES as u64;
         let offset = variable + (name_len + extra_len) as u64;
         let end = offset.checked_add(len).filter(|&end| end <= self.directory.offset);
-        end.ok_or_else(|| refuse(ErrorKind::Corrupt, "reaches into the zip directory"))?;
+        end.ok_or_else(|| Problem::IntoDirectory { name: escaped() })?;
         let tail = self.storage.read(variable, name_len + extra_len)?;
         let (local_name, extra) = tail.split_at_checked(name_len).ok_or_else(disagrees)?;
         let sizes = [u32_at(&fixed, 18), u32_at(&fixed, 22)].map(Option::unwrap_or_default);
         if local_name != name.as_bytes() || !sizes_agree(sizes, extra, entry) {
-            return Err(disagrees());
+            return Err(disagrees().into());
         }
         Ok(Some(Span { offset, len }))
     }
@@ -136,9 +131,8 @@ impl<'a> Archive<'a> {
     pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Cow<'a, [u8]>>> {
         let Some(span) = self.locate(name)? else { return Ok(None) };
         if span.len > limit {
-            let message =
-                format!("zip entry `{}` has {} bytes; {limit} are allowed", name.escape_debug(), span.len);
-            return Err(Error::new(ErrorKind::Limit, message));
+            let name = name.escape_debug().to_string();
+            return Err(Problem::LongEntry { name, len: span.len, limit }.into());
         }
         if let Some(checksum) = self.checksum(name, span) {
             checksum.check(self.storage)?;
@@ -149,29 +143,24 @@ impl<'a> Archive<'a> {
 
 /// Entry count and extent of the central directory, which must end where the end records begin.
 fn end_record(storage: &Storage) -> Result<(u64, Span)> {
-    let cut = || {
-        let message = "does not end as a zip archive does: it is cut short, or bytes follow the archive";
-        Error::new(ErrorKind::Truncated, message)
-    };
-    let mut end = storage.len().checked_sub(END_BYTES).ok_or_else(cut)?;
+    let mut end = storage.len().checked_sub(END_BYTES).ok_or(Problem::NoEnd)?;
     let record = storage.read(end, END_BYTES as usize)?;
     if !record.starts_with(END) {
-        return Err(cut());
+        return Err(Problem::NoEnd.into());
     }
-    let malformed = || corrupt("the end record of its zip archive is malformed".into());
     let [disk, disk_of_directory, on_disk, count, comment] =
         [4, 6, 8, 10, 20].map(|at| u16_at(&record, at).unwrap_or(u16::MAX));
-    let size = u32_at(&record, 12).ok_or_else(malformed)?;
-    let offset = u32_at(&record, 16).ok_or_else(malformed)?;
+    let size = u32_at(&record, 12).ok_or(Problem::EndRecord)?;
+    let offset = u32_at(&record, 16).ok_or(Problem::EndRecord)?;
     if disk != 0 || disk_of_directory != 0 || on_disk != count || comment != 0 {
-        return Err(malformed());
+        return Err(Problem::EndRecord.into());
     }
     let mut found = (u64::from(count), Span { offset, len: size });
     if let Some(locator_at) = end.checked_sub(LOCATOR64_BYTES)
         && let locator = storage.read(locator_at, LOCATOR64_BYTES as usize)?
         && locator.starts_with(LOCATOR64)
     {
-        end = locator_at.checked_sub(END64_BYTES).ok_or_else(malformed)?;
+        end = locator_at.checked_sub(END64_BYTES).ok_or(Problem::EndRecord)?;
         let record = storage.read(end, END64_BYTES as usize)?;
         let [count64, size64, offset64] = [32, 40, 48].map(|at| u64_at(&record, at).unwrap_or(u64::MAX));
         let same = |narrow: u64, limit: u64, wide: u64| narrow == limit || narrow == wide;
@@ -181,17 +170,13 @@ fn end_record(storage: &Storage) -> Result<(u64, Span)> {
             && same(size, DEFERRED, size64)
             && same(offset, DEFERRED, offset64);
         if !agrees {
-            return Err(malformed());
+            return Err(Problem::EndRecord.into());
         }
         found = (count64, Span { offset: offset64, len: size64 });
     }
-    let (_, directory) = found;
-    if directory.offset.checked_add(directory.len) != Some(end) {
-        let message = format!(
-            "its zip directory is {} bytes at {}, but the end record stands at {end}",
-            directory.len, directory.offset
-        );
-        return Err(corrupt(message));
+    let (_, Span { offset, len }) = found;
+    if offset.checked_add(len) != Some(end) {
+        return Err(Problem::DirectoryPlace { len, offset, end }.into());
     }
     Ok(found)
 }
@@ -269,13 +254,10 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     array_at(bytes, at).map(u64::from_le_bytes)
 }
 
-fn corrupt(message: String) -> Error {
-    Error::new(ErrorKind::Corrupt, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ErrorKind;
 
     #[test]
     fn deferred_fields_come_from_the_zip64_extra_field() {

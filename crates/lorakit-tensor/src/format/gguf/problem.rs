@@ -1,0 +1,93 @@
+//! What can be wrong with a GGUF file.
+
+use super::rules::{
+    MAX_DIMENSION, MAX_DIMENSIONS, MAX_ENTRIES, MAX_HEADER_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES,
+};
+use super::writer::MIN_ALIGNMENT;
+use crate::{DType, problems};
+
+problems! {
+    /// What can be wrong with a GGUF file. Keys are excerpts.
+    pub(crate) enum Problem {
+        /// The first bytes are others.
+        Magic = UnknownFormat, "does not begin with `GGUF`";
+        /// Numbers have their bytes in the other order.
+        BigEndian = Unsupported, "is a big-endian file; only little-endian ones are read";
+        /// The version before lengths had 64 bits.
+        FirstVersion = Unsupported, "is GGUF version 1, which is no longer supported; 2 or 3 is needed";
+        /// A version that is not known.
+        Version { version: u32 } = Unsupported, "is GGUF version {version}; 2 or 3 is needed";
+        /// More tensors or keys than are read.
+        TooMany { count: u64, what: &'static str } = Limit,
+            "announces {count} {what}; at most {MAX_ENTRIES} are read";
+        /// A header beyond the limit.
+        LongHeader { len: u64, position: u64 } = Limit,
+            "the header asks for {len} bytes at byte {position}; at most {MAX_HEADER_BYTES} are read";
+        /// The file ends inside the header.
+        HeaderCutShort { len: u64, position: u64, file_len: u64 } = Truncated,
+            "is cut short: the header needs {len} bytes at byte {position}, and the file has {file_len}";
+
+        /// A key of no bytes.
+        EmptyKey = Corrupt, "a metadata key is empty";
+        /// A key of too many bytes.
+        LongKey { key: String, len: usize } = Limit,
+            "key {key:?} has {len} bytes; the format allows {MAX_KEY_BYTES}";
+        /// Two values of one key.
+        RepeatedKey { key: String } = Corrupt, "key {key:?} appears twice";
+        /// A value of a type that the format does not know.
+        ValueType { key: String, id: u32 } = Corrupt,
+            "key {key:?} has value type {id}; the format knows 0 to 12";
+        /// An array whose elements are arrays.
+        NestedArray { key: String } = Unsupported, "key {key:?} holds an array of arrays";
+        /// A truth value of another number.
+        Bool { position: u64, found: u8 } = Corrupt,
+            "the bool at byte {position} is {found}; 0 or 1 is needed";
+        /// A key, a value or a name of other bytes.
+        NotUtf8 { position: u64 } = Corrupt, "the string at byte {position} is not UTF-8";
+        /// An alignment that the format does not allow.
+        Alignment { found: u32 } = Corrupt,
+            "`general.alignment` is {found}; a power of two from 8 to 65536 is needed";
+        /// An alignment that is no u32.
+        AlignmentType { found: &'static str } = Corrupt,
+            "`general.alignment` is of type {found}; u32 is needed";
+
+        /// A name that is empty or not printable.
+        Name = Corrupt, "a name must not be empty or hold control characters";
+        /// A name of too many bytes.
+        LongName { len: usize } = Limit, "the name has {len} bytes; GGUF allows {MAX_NAME_BYTES}";
+        /// A shape of no dimensions, or of too many.
+        Rank { rank: usize } = Unsupported, "has {rank} dimensions; GGUF allows 1 to {MAX_DIMENSIONS}";
+        /// A dimension that is 0 or too large.
+        Dimension { dimension: usize } = Corrupt,
+            "has a dimension of {dimension}; GGUF needs 1 to {MAX_DIMENSION}";
+        /// A dimension beyond the addresses of this machine.
+        Unaddressable { dimension: u64 } = Limit,
+            "has a dimension of {dimension}, more than this machine can address";
+        /// A type that ggml once had.
+        RemovedType { id: u32 } = Unsupported, "has ggml type {id}, a removed type that nothing decodes";
+        /// A type that ggml does not have.
+        UnknownType { id: u32 } = Unsupported, "has ggml type {id}, which is not a known type";
+        /// Rows that do not divide into blocks.
+        Rows { row: usize, dtype: DType } = Corrupt,
+            "rows of {row} values do not fill {dtype} blocks of {}", dtype.block().elements;
+        /// A tensor of more bytes than can be counted.
+        HugeTensor { shape: Vec<usize> } = Corrupt, "shape {shape:?} has more than 2^64 bytes";
+        /// Tensors of more bytes than can be counted.
+        HugeFile = Corrupt, "the tensors together have more than 2^64 bytes";
+        /// Two tensors of one name.
+        Repeated = Corrupt, "appears twice";
+        /// A tensor that does not follow the one before it.
+        Misplaced { offset: u64, expected: u64 } = Corrupt,
+            "begins at data byte {offset}, expected {expected}";
+
+        /// An alignment that llama.cpp does not survive.
+        SmallAlignment { alignment: u64 } = Unsupported,
+            "`general.alignment` is {alignment}; llama.cpp needs {MIN_ALIGNMENT} or more";
+        /// More tensors or keys than would be read.
+        TooManyWritten { count: u64, what: &'static str } = Limit,
+            "would hold {count} {what}; at most {MAX_ENTRIES} are read";
+        /// A header longer than would be read.
+        LongHeaderWritten { len: u64 } = Limit,
+            "the header would have {len} bytes; at most {MAX_HEADER_BYTES} are read";
+    }
+}
