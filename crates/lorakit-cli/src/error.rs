@@ -2,9 +2,9 @@
 
 use std::error::Error as _;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use lorakit::{Error, ErrorKind};
+use lorakit::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::args::Command;
@@ -15,8 +15,15 @@ use crate::{exit, hint};
 pub(crate) enum Failure {
     /// The library refused or failed.
     Lorakit(lorakit::Error),
-    /// Options that do not go together or not with an input, and what to type instead.
-    Usage(lorakit::Error, &'static str),
+    /// Options that do not go together, or not with what is at `path`, and what to type instead.
+    Usage {
+        /// What was typed, or what is wrong with it.
+        message: String,
+        /// The input that an option does not go with.
+        path: Option<PathBuf>,
+        /// What to type.
+        hint: &'static str,
+    },
     /// The report was printed; it says that a runtime does not take the adapter.
     Refused {
         /// The runtime.
@@ -74,17 +81,18 @@ impl From<lorakit::Error> for Failure {
 impl Failure {
     /// Options that do not go together.
     pub(crate) fn usage(message: &str, hint: &'static str) -> Self {
-        Failure::Usage(Error::new(ErrorKind::Usage, message), hint)
+        Failure::Usage { message: message.to_string(), path: None, hint }
     }
 
     /// An option that does not go with what is at `path`.
     pub(crate) fn usage_at(path: &Path, message: &str, hint: &'static str) -> Self {
-        Failure::Usage(Error::new(ErrorKind::Usage, message).at(path), hint)
+        Failure::Usage { message: message.to_string(), path: Some(path.to_path_buf()), hint }
     }
 
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => exit::of(error.kind()),
+            Failure::Lorakit(error) => exit::of(error.kind()),
+            Failure::Usage { .. } => exit::USAGE,
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => exit::BAD_INPUT,
             Failure::Stopped(_) => exit::of(ErrorKind::Interrupted),
             // Whoever read our output has seen enough.
@@ -95,7 +103,9 @@ impl Failure {
 
     pub(crate) fn message(&self) -> String {
         match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => error.to_string(),
+            Failure::Lorakit(error) => error.to_string(),
+            Failure::Usage { message, path: None, .. } => message.clone(),
+            Failure::Usage { message, path: Some(path), .. } => format!("`{}`: {message}", path.display()),
             Failure::Refused { runtime } => {
                 format!("{runtime} cannot load this adapter as is; see above")
             }
@@ -115,7 +125,7 @@ impl Failure {
 
     pub(crate) fn details(&self) -> &[String] {
         match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => error.detail_lines(),
+            Failure::Lorakit(error) => error.detail_lines(),
             Failure::Stopped(Stopped::Left(names)) => names,
             _ => &[],
         }
@@ -123,11 +133,9 @@ impl Failure {
 
     pub(crate) fn causes(&self) -> Vec<String> {
         let first = match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => error.source(),
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) | Failure::Stopped(_) => {
-                None
-            }
+            Failure::Lorakit(error) => error.source(),
             Failure::Output(error) => Some(error as &dyn std::error::Error),
+            _ => None,
         };
         let mut causes = Vec::new();
         let mut next = first;
@@ -141,7 +149,7 @@ impl Failure {
     pub(crate) fn hint(&self, command: Option<&Command>) -> Option<String> {
         match self {
             Failure::Lorakit(error) => hint::of(error, command),
-            Failure::Usage(_, hint) => Some((*hint).to_string()),
+            Failure::Usage { hint, .. } => Some((*hint).to_string()),
             Failure::Stopped(stopped) => Some(hint::of_stopped(stopped).into()),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) | Failure::Output(_) => {
                 None
@@ -151,7 +159,8 @@ impl Failure {
 
     fn kind(&self) -> &'static str {
         match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => error.kind().name(),
+            Failure::Lorakit(error) => error.kind().name(),
+            Failure::Usage { .. } => ErrorKind::Usage.name(),
             Failure::Refused { .. } | Failure::Audit { .. } => "Audit",
             Failure::Differs(_) => "Differs",
             Failure::Stopped(_) => ErrorKind::Interrupted.name(),
@@ -161,16 +170,12 @@ impl Failure {
 
     /// The object printed on stderr under `--json`.
     pub(crate) fn json(&self, command: Option<&Command>) -> Value {
-        let path = match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => {
-                error.path().map(|p| p.display().to_string())
-            }
-            _ => None,
+        let (path, tensor) = match self {
+            Failure::Lorakit(error) => (error.path(), error.tensor_name()),
+            Failure::Usage { path, .. } => (path.as_deref(), None),
+            _ => (None, None),
         };
-        let tensor = match self {
-            Failure::Lorakit(error) | Failure::Usage(error, _) => error.tensor_name(),
-            _ => None,
-        };
+        let path = path.map(|path| path.display().to_string());
         json!({ "error": {
             "kind": self.kind(), "message": self.message(), "path": path, "tensor": tensor,
             "details": self.details(), "causes": self.causes(), "hints": self.hint(command).into_iter().collect::<Vec<_>>(),

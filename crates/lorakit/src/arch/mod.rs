@@ -8,7 +8,7 @@ pub(crate) mod diffusion;
 mod keys;
 pub(crate) mod names;
 mod permute;
-mod problem;
+pub(crate) mod problem;
 
 use std::sync::LazyLock;
 

@@ -30,7 +30,7 @@ fn list<P: Problem>(room: &str, problems: Vec<P>) -> String {
 fn every_problem() {
     let rooms = [
         list("tensor", crate::tensor::Problem::samples()),
-        list("arch", crate::arch::Problem::samples()),
+        list("arch", crate::arch::problem::Problem::samples()),
         list("plan", crate::plan::Problem::samples()),
         list("model", crate::model::Problem::samples()),
         list("model/gguf", crate::model::gguf::Problem::samples()),

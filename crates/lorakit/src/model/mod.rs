@@ -8,7 +8,7 @@ pub mod gguf;
 pub mod packed;
 mod params;
 mod problem;
-mod tokenizer;
+pub(crate) mod tokenizer;
 
 pub use base::Base;
 pub use config::ModelConfig;

@@ -70,7 +70,7 @@ impl Drop for Piece<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Error, ErrorKind};
+    use crate::plan::Problem;
 
     #[test]
     fn threads_share_the_pieces() {
@@ -93,7 +93,7 @@ mod tests {
     fn nobody_waits_for_a_piece_that_failed() {
         let search = Largest::new(100);
         let fail_once = |index| match index {
-            3 => Err(Error::new(ErrorKind::Unsupported, "cannot be read")),
+            3 => Err(Problem::Interrupted.into()),
             _ => Ok(1.0),
         };
         let failed = std::thread::scope(|scope| {
