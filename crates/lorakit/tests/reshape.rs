@@ -162,7 +162,7 @@ fn stacks() {
     let short = OutputTensor::copy(get("rows"));
     let error = OutputTensor::stack("s", vec![OutputTensor::copy(get("w")), short]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::File(lorakit_tensor::ErrorKind::Corrupt));
-    assert_eq!(error.to_string(), "tensor `rows`: has the shape [3, 10], `w` [24, 10]");
+    assert_eq!(error.to_string(), "`rows`: has the shape [3, 10], `w` [24, 10]");
 }
 
 /// A constant is added to what an adapter left, in f32, before the one rounding.

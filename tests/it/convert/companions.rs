@@ -130,7 +130,7 @@ fn tokens_without_kinds() {
     insta::assert_snapshot!(run.stderr, @"
     error: `model.gguf`: metadata key `tokenizer.ggml.token_type` has 260 values for 261 tokens
 
-    hint: the file is damaged or was made by a broken tool; fetch or export it again
+    hint: the file is damaged, or was made by a broken tool; fetch or export it again
     ");
 }
 

@@ -92,7 +92,7 @@ fn missing_keys() {
 
 #[test]
 fn a_key_of_the_wrong_type() {
-    insta::assert_snapshot!(refused(|g| g.set("llama.block_count", text("two"))), @"error: `model.gguf`: metadata key `llama.block_count` is two of type string, needed is a single integer that is not negative");
+    insta::assert_snapshot!(refused(|g| g.set("llama.block_count", text("two"))), @"error: `model.gguf`: metadata key `llama.block_count` is two of type string; it must be a single integer that is not negative");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_merge_of_what_is_no_token() {
 
 #[test]
 fn heads_that_do_not_divide_the_rows() {
-    insta::assert_snapshot!(refused(|g| g.set("llama.attention.head_count", Value::U32(3))), @"error: `model.gguf`: tensor `blk.0.attn_q.weight`: has 64 rows, which are not 3 heads of an even number of rows");
+    insta::assert_snapshot!(refused(|g| g.set("llama.attention.head_count", Value::U32(3))), @"error: `model.gguf`: `blk.0.attn_q.weight`: has 64 rows, which are not 3 heads of an even number of rows");
 }
 
 #[test]
@@ -127,12 +127,12 @@ fn values_that_are_not_finite() {
 
 #[test]
 fn a_missing_tensor() {
-    insta::assert_snapshot!(refused(|g| drop(g.weights.pop())), @"error: `model.gguf`: tensor `output_norm.weight`: the model needs it and has none");
+    insta::assert_snapshot!(refused(|g| drop(g.weights.pop())), @"error: `model.gguf`: `output_norm.weight`: the model needs it and has none");
 }
 
 #[test]
 fn more_layers_than_tensors() {
-    insta::assert_snapshot!(refused(|g| g.set("llama.block_count", Value::U32(u32::MAX))), @"error: `model.gguf`: tensor `blk.2.attn_norm.weight`: the model needs it and has none");
+    insta::assert_snapshot!(refused(|g| g.set("llama.block_count", Value::U32(u32::MAX))), @"error: `model.gguf`: `blk.2.attn_norm.weight`: the model needs it and has none");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_vocabulary_of_another_size() {
         g.set("tokenizer.ggml.token_type", kinds);
         g.remove("tokenizer.ggml.eos_token_id");
     };
-    insta::assert_snapshot!(refused(change), @"error: `model.gguf`: tensor `token_embd.weight`: has 261 rows for the 260 tokens of the vocabulary");
+    insta::assert_snapshot!(refused(change), @"error: `model.gguf`: `token_embd.weight`: has 261 rows for the 260 tokens of the vocabulary");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_model_that_is_no_gguf() {
     let run = sandbox.run("convert model -o out --to hf", &[]);
     assert_eq!(run.code, Some(2));
     assert!(run.stderr.ends_with("hint: there is nothing to convert\n"), "{}", run.stderr);
-    insta::assert_snapshot!(message(&run.stderr), @"error: `model`: is a safetensors checkpoint already, and `--to hf` converts GGUF models");
+    insta::assert_snapshot!(message(&run.stderr), @"error: `model`: is a safetensors checkpoint already; only GGUF models are converted to Hugging Face folders");
 }
 
 #[test]

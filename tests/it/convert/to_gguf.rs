@@ -93,7 +93,11 @@ fn the_cut_of_text_may_be_named() {
     });
     let run = convert(&sandbox, "");
     assert_eq!(run.code, Some(1));
-    insta::assert_snapshot!(run.stderr, @"error: `model`: `tokenizer.json` cuts text by a rule that is not known (its digest is 41df52650bde1dbd); `--pre NAME` names the rule of llama.cpp that it follows");
+    insta::assert_snapshot!(run.stderr, @"
+    error: `model`: `tokenizer.json` cuts text by an unknown rule (its digest is 41df52650bde1dbd)
+
+    hint: `--pre NAME` names the rule of llama.cpp that it follows
+    ");
     convert(&sandbox, "--pre viking").ok();
     let file = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
     let pre = file.gguf().unwrap().get("tokenizer.ggml.pre").and_then(GgufValue::as_str);
@@ -102,28 +106,28 @@ fn the_cut_of_text_may_be_named() {
 
 #[test]
 fn sources_that_are_no_such_model() {
-    insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("config.json")).unwrap()), @"error: `model`: has no `config.json`, which says what kind of model it is; a Hugging Face folder is needed");
+    insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("config.json")).unwrap()), @"error: `model`: has no `config.json`, which says what kind of model it is; the source must be a Hugging Face folder");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["architectures"] = json!(["MambaForCausalLM"]))), @"error: `model`: is a model of the class `MambaForCausalLM`; known are LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, SmolLM3ForCausalLM, GraniteForCausalLM");
     let sandbox = sandbox("llama");
     convert(&sandbox, "").ok();
     let run = sandbox.run("convert model.gguf -o other.gguf --to gguf", &[]);
     insta::assert_snapshot!(run.stderr, @"
-    error: `model.gguf`: is a GGUF model already; `lorakit quantize` changes its types
+    error: `model.gguf`: is a GGUF model already
 
-    hint: there is nothing to convert
+    hint: `lorakit quantize` changes the types of a GGUF model
     ");
 }
 
 #[test]
 fn configurations_that_do_not_fit() {
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["hidden_size"] = Value::Null)), @"error: `model`: `config.json` has no `hidden_size`, which the model needs");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_attention_heads"] = json!(-4))), @"error: `model`: `num_attention_heads` of `config.json` is -4, needed is a whole number below 2^32");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_attention_heads"] = json!(5))), @"error: `model`: tensor `model.layers.0.self_attn.q_proj.bias`: has 64 rows, which are not 5 heads of an even number of rows");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(1))), @"error: `model`: tensor `model.layers.1.input_layernorm.weight`: is of a layer beyond the 1 of the model");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(3))), @"error: `model`: tensor `blk.2.attn_norm.weight`: the model needs it and has none");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_attention_heads"] = json!(-4))), @"error: `model`: `num_attention_heads` of `config.json` is -4; it must be a whole number below 2^32");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_attention_heads"] = json!(5))), @"error: `model`: `model.layers.0.self_attn.q_proj.bias`: has 64 rows, which are not 5 heads of an even number of rows");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(1))), @"error: `model`: `model.layers.1.input_layernorm.weight`: is of a layer beyond the 1 of the model");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(3))), @"error: `model`: `blk.2.attn_norm.weight`: the model needs it and has none");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("spiral"))), @"error: `model`: scales positions by `spiral`; known are linear, yarn, longrope and llama3");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["head_dim"] = json!(4_294_967_295u32))), @"error: `model`: has heads of 4294967295 values by its `config.json`; 8192 are allowed");
-    insta::assert_snapshot!(refused("mixtral", |m| edit(m, "config.json", |c| c["num_local_experts"] = json!(4_294_967_295u32))), @"error: `model`: `num_local_experts` of `config.json` is 4294967295, needed is at most 65536");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["head_dim"] = json!(4_294_967_295u32))), @"error: `model`: has heads of 4294967295 values by its `config.json`; at most 8192 are allowed");
+    insta::assert_snapshot!(refused("mixtral", |m| edit(m, "config.json", |c| c["num_local_experts"] = json!(4_294_967_295u32))), @"error: `model`: `num_local_experts` of `config.json` is 4294967295; it must be at most 65536");
     insta::assert_snapshot!(refused("qwen2", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("llama3"))), @"error: `model`: scales positions by `llama3`, which GGUF models of the family `qwen2` cannot");
     insta::assert_snapshot!(refused("phi3", |m| edit(m, "config.json", |c| c["rope_parameters"]["long_factor"] = json!([1.0]))), @"error: `model`: `long_factor` of `config.json` has 1 of 4 numbers");
 }
@@ -131,32 +135,32 @@ fn configurations_that_do_not_fit() {
 #[test]
 fn tensors_that_do_not_fit() {
     const NORM: &str = "model.layers.1.input_layernorm.weight";
-    insta::assert_snapshot!(refused("llama", |m| rename(m, NORM, None)), @"error: `model`: tensor `blk.1.attn_norm.weight`: the model needs it and has none");
-    insta::assert_snapshot!(refused("llama", |m| rename(m, NORM, Some("model.layers.1.prenorm.weight"))), @"error: `model`: `model.layers.1.prenorm.weight`: is not a tensor of the family `llama` as it is known");
+    insta::assert_snapshot!(refused("llama", |m| rename(m, NORM, None)), @"error: `model`: `blk.1.attn_norm.weight`: the model needs it and has none");
+    insta::assert_snapshot!(refused("llama", |m| rename(m, NORM, Some("model.layers.1.prenorm.weight"))), @"error: `model`: `model.layers.1.prenorm.weight`: is not a known tensor of the family `llama`");
     const EXPERT: &str = "model.layers.0.block_sparse_moe.experts.2.w1.weight";
-    insta::assert_snapshot!(refused("mixtral", |m| rename(m, EXPERT, None)), @"error: `model`: tensor `blk.0.ffn_gate_exps.weight`: has 3 of 4 experts");
-    insta::assert_snapshot!(refused("mixtral", |m| rename(m, EXPERT, Some(&EXPERT.replace('2', "4")))), @"error: `model`: tensor `model.layers.0.block_sparse_moe.experts.4.w1.weight`: is of expert 4, and `config.json` has 4 experts");
+    insta::assert_snapshot!(refused("mixtral", |m| rename(m, EXPERT, None)), @"error: `model`: `blk.0.ffn_gate_exps.weight`: has 3 of 4 experts");
+    insta::assert_snapshot!(refused("mixtral", |m| rename(m, EXPERT, Some(&EXPERT.replace('2', "4")))), @"error: `model`: `model.layers.0.block_sparse_moe.experts.4.w1.weight`: belongs to expert 4, but `config.json` has 4 experts");
 }
 
 #[test]
 fn vocabularies_that_do_not_fit() {
     let size = |size: u64| move |m: &Path| edit(m, "config.json", |c| c["vocab_size"] = json!(size));
-    insta::assert_snapshot!(refused("llama", size(319)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 319 tokens of the vocabulary");
+    insta::assert_snapshot!(refused("llama", size(319)), @"error: `model`: `token_embd.weight`: has 320 rows for the 319 tokens of the vocabulary");
     insta::assert_snapshot!(refused("llama", size(200)), @"error: `model`: `tokenizer.json` has 279 tokens, and `vocab_size` is 200");
-    insta::assert_snapshot!(refused("mistral", size(400)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 400 tokens of the vocabulary");
+    insta::assert_snapshot!(refused("mistral", size(400)), @"error: `model`: `token_embd.weight`: has 320 rows for the 400 tokens of the vocabulary");
     // Nobody allocates what a number asks for.
-    insta::assert_snapshot!(refused("llama", size(4_294_967_295)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
-    insta::assert_snapshot!(refused("mistral", size(4_294_967_295)), @"error: `model`: tensor `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
+    insta::assert_snapshot!(refused("llama", size(4_294_967_295)), @"error: `model`: `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
+    insta::assert_snapshot!(refused("mistral", size(4_294_967_295)), @"error: `model`: `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
     let id = |id: u64| {
         move |m: &Path| {
             edit(m, "config.json", |c| c["vocab_size"] = Value::Null);
             edit(m, "tokenizer.json", |t| t["added_tokens"][0]["id"] = json!(id));
         }
     };
-    insta::assert_snapshot!(refused("llama2", id(u64::MAX)), @"error: `model`: tensor `token_embd.weight`: has 270 rows for the 18446744073709551615 tokens of the vocabulary");
-    insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("tokenizer.json")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; needed is `tokenizer.model` (SentencePiece), or `tokenizer.json` with BPE that falls back to bytes, or `tokenizer.json` with byte-level BPE");
-    insta::assert_snapshot!(refused("gemma2", |m| fs::remove_file(m.join("tokenizer.model")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; needed is `tokenizer.model` (SentencePiece)");
-    insta::assert_snapshot!(refused("mistral", |m| fs::write(m.join("tokenizer.model"), b"version https://git-lfs").unwrap()), @"error: `model`: `tokenizer.model` is damaged or no SentencePiece model");
+    insta::assert_snapshot!(refused("llama2", id(u64::MAX)), @"error: `model`: `token_embd.weight`: has 270 rows for the 18446744073709551615 tokens of the vocabulary");
+    insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("tokenizer.json")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; it must have `tokenizer.model` (SentencePiece), or `tokenizer.json` with BPE that falls back to bytes, or `tokenizer.json` with byte-level BPE");
+    insta::assert_snapshot!(refused("gemma2", |m| fs::remove_file(m.join("tokenizer.model")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; it must have `tokenizer.model` (SentencePiece)");
+    insta::assert_snapshot!(refused("mistral", |m| fs::write(m.join("tokenizer.model"), b"version https://git-lfs").unwrap()), @"error: `model`: `tokenizer.model` is damaged, or not a SentencePiece model");
     insta::assert_snapshot!(refused("llama", |m| fs::write(m.join("tokenizer.json"), b"{").unwrap()), @"error: `tokenizer.json`: is not valid JSON: EOF while parsing an object at line 1 column 1");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "tokenizer.json", |t| t["model"]["merges"] = json!([["a"]]))), @"error: `model`: `tokenizer.json`: data did not match any variant of untagged enum MergeType at line 1 column 3893");
 }

@@ -29,7 +29,7 @@ fn infinity_in_the_base() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: holds inf at row 1, column 72 (BF16)
 
-    hint: the file is damaged, or its values are too large for the output's dtype
+    hint: the file is damaged, or its values are too large for the dtype of the output
     ");
 }
 
@@ -40,7 +40,7 @@ fn a_sum_that_overflows() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: comes to -5.8701875e8 at row 73, column 58, which F16 cannot hold
 
-    hint: the file is damaged, or its values are too large for the output's dtype
+    hint: the file is damaged, or its values are too large for the dtype of the output
     ");
 }
 
@@ -106,7 +106,7 @@ fn a_configuration_with_a_key_twice() {
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter/adapter_config.json`: is not valid JSON: key `r` appears twice at line 32 column 9
 
-    hint: the file is damaged or was made by a broken tool; fetch or export it again
+    hint: the file is damaged, or was made by a broken tool; fetch or export it again
     ");
 }
 
@@ -115,9 +115,9 @@ fn a_configuration_of_another_type() {
     let case = Case::new();
     case.config(|config| config["r"] = json!("eight"));
     insta::assert_snapshot!(case.refused(), @r#"
-    error: `adapter/adapter_config.json`: `r` is "eight", and must be a finite number
+    error: `adapter/adapter_config.json`: `r` is "eight"; it must be a finite number
 
-    hint: compare the file with the one in the adapter's repository
+    hint: compare the file with the one in the repository of the adapter
     "#);
 }
 
@@ -126,7 +126,7 @@ fn an_adapter_trained_on_a_changed_base() {
     let case = Case::new();
     case.config(|config| config["init_lora_weights"] = json!("pissa_niter_4"));
     insta::assert_snapshot!(case.refused(), @"
-    error: `adapter`: was initialised with `pissa_niter_4`, which changed the base weights it was trained on: added to the published model it gives a wrong result
+    error: `adapter`: was initialised with `pissa_niter_4`, which changed the base weights that it was trained on: added to the published model it gives a wrong result
 
     hint: convert it first: PEFT's `save_pretrained(..., path_initial_model_for_weight_conversion=...)`; or merge into the residual model that training saved, with `--residual-base`
     ");

@@ -48,7 +48,7 @@ fn cut_short_in_the_length() {
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter/adapter_model.safetensors`: is cut short: 7 bytes, and the smallest safetensors file has 10
 
-    hint: the download or copy is incomplete; compare its size with the original's and fetch it again
+    hint: the download or copy is incomplete; compare its size with the original and fetch it again
     ");
 }
 
@@ -59,7 +59,7 @@ fn cut_short_in_the_header() {
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter/adapter_model.safetensors`: is cut short: its header needs 3520 bytes, and 992 follow
 
-    hint: the download or copy is incomplete; compare its size with the original's and fetch it again
+    hint: the download or copy is incomplete; compare its size with the original and fetch it again
     ");
 }
 
@@ -70,7 +70,7 @@ fn cut_short_in_the_data() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base/model.safetensors`: tensor `model.layers.1.self_attn.v_proj.weight`: is cut short: this tensor ends at byte 658576, and the file has 657832
 
-    hint: the download or copy is incomplete; compare its size with the original's and fetch it again
+    hint: the download or copy is incomplete; compare its size with the original and fetch it again
     ");
 }
 
@@ -81,7 +81,7 @@ fn an_empty_file() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base/model.safetensors`: is empty (0 bytes)
 
-    hint: the download or copy is incomplete; compare its size with the original's and fetch it again
+    hint: the download or copy is incomplete; compare its size with the original and fetch it again
     ");
 }
 
@@ -112,7 +112,7 @@ fn a_tensor_that_the_index_leaves_out() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base/model.safetensors.index.json`: tensor `model.norm.weight`: is in a shard, but the index does not list it
 
-    hint: the file is damaged or was made by a broken tool; fetch or export it again
+    hint: the file is damaged, or was made by a broken tool; fetch or export it again
     ");
 }
 
@@ -215,7 +215,7 @@ fn a_header_that_contradicts_itself() {
     insta::assert_snapshot!(case.refused(), @"
     error: `base/model.safetensors`: tensor `lm_head.weight`: shape [320, 128] of BF16 needs 81920 bytes, but the header gives it bytes 9 to 81920
 
-    hint: the file is damaged or was made by a broken tool; fetch or export it again
+    hint: the file is damaged, or was made by a broken tool; fetch or export it again
     ");
 }
 
@@ -258,7 +258,7 @@ fn a_torch_file_whose_bytes_are_not_those_that_were_saved() {
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter/adapter_model.bin`: tensor `base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight`: zip entry `adapter_model/data/3` has the CRC-32 c3675261, and the archive's directory says c529ac1d: the bytes are not those that were saved
 
-    hint: the file is damaged or was made by a broken tool; fetch or export it again
+    hint: the file is damaged, or was made by a broken tool; fetch or export it again
     ");
 }
 

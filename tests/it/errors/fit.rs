@@ -77,7 +77,7 @@ fn an_ambiguous_base() {
       model.layers.1.self_attn.q_proj.weight  could be left.model.layers.1.self_attn.q_proj.weight or right.model.layers.1.self_attn.q_proj.weight
       model.layers.1.self_attn.v_proj.weight  could be left.model.layers.1.self_attn.v_proj.weight or right.model.layers.1.self_attn.v_proj.weight
 
-    hint: merge into the part of the model the adapter was trained on
+    hint: merge into the part of the model that the adapter was trained on
     ");
 }
 
@@ -105,7 +105,7 @@ fn base_and_adapter_swapped() {
     let mut case = Case::new();
     case.arguments = "merge adapter base -o out".into();
     insta::assert_snapshot!(case.refused(), @"
-    error: `adapter`: is an adapter (it has `adapter_config.json`), and a full model is needed
+    error: `adapter`: is an adapter (it has `adapter_config.json`), not a full model
 
     hint: base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`
     ");
@@ -116,7 +116,7 @@ fn a_base_as_the_adapter() {
     let mut case = Case::new();
     case.arguments = "merge base base -o out".into();
     insta::assert_snapshot!(case.refused(), @"
-    error: `base`: is a full model (it has `config.json` and no `adapter_config.json`), and an adapter is needed
+    error: `base`: is a full model (it has `config.json` and no `adapter_config.json`), not an adapter
 
     hint: base first, then adapters: `lorakit merge BASE ADAPTER... -o OUT`
     ");
@@ -160,7 +160,7 @@ fn an_adapter_without_weights() {
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter`: has no `adapter_model.safetensors` and no `adapter_model.bin`
 
-    hint: an adapter is a folder with `adapter_config.json` and `adapter_model.safetensors`
+    hint: name an adapter: a folder with `adapter_config.json` and `adapter_model.safetensors`
     ");
 }
 

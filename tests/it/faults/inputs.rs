@@ -40,7 +40,7 @@ fn one_that_is_mapped() {
     insta::assert_snapshot!(run.stderr, @"
     error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334400
 
-    hint: wait until nothing writes to it any more, or copy it first; then run the command again
+    hint: wait until nothing writes to it any more, or copy it first; then run again
     ");
 }
 
@@ -61,6 +61,6 @@ fn one_that_is_read_by_position() {
     insta::assert_snapshot!(run.stderr, @"
     error: `base/model.safetensors`: became shorter while it was read: 1048576 bytes of 50334400
 
-    hint: wait until nothing writes to it any more, or copy it first; then run the command again
+    hint: wait until nothing writes to it any more, or copy it first; then run again
     ");
 }

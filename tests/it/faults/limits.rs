@@ -68,7 +68,7 @@ fn more_files_than_the_hard_limit_allows() {
             error: `base/model-[SHARD].safetensors`: cannot open it: as many files are open as the limit (64) allows
               Caused by: Too many open files (os error 24)
 
-            hint: raise the limit: `ulimit -n 4096`; if that is refused, `ulimit -Hn` shows what you may have
+            hint: raise the limit of open files: `ulimit -n 4096`; if that is refused, `ulimit -Hn` shows the highest allowed
             ");
         }
     }

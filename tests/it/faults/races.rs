@@ -32,7 +32,7 @@ fn what_appears_at_the_output_meanwhile_stays() {
     insta::assert_snapshot!(run.stderr, @"
     error: `out`: appeared while the output was being written, so it was not replaced
 
-    hint: see what that is; then choose another output, or move it away, and run the command again
+    hint: see what that is; then choose another output, or move it away, and run again
     ");
     assert_eq!(fs::read(sandbox.path("out/important.txt")).unwrap(), b"x");
     assert_eq!(sandbox.entries(), ["adapter", "base", "out"]);
@@ -49,7 +49,7 @@ fn what_appears_at_the_output_meanwhile_stays() {
     insta::assert_snapshot!(run.stderr, @"
     error: `out`: now also holds `important.txt`, which appeared while the output was being written
 
-    hint: see what that is; then choose another output, or move it away, and run the command again
+    hint: see what that is; then choose another output, or move it away, and run again
     ");
     assert_eq!(fs::read(sandbox.path("out/important.txt")).unwrap(), b"x");
     assert_eq!(staged(sandbox.root()), [""; 0]);
@@ -86,7 +86,7 @@ fn an_input_that_changes_meanwhile_is_noticed() {
             insta::assert_snapshot!(run.stderr, @"
             error: `base/config.json`: was written to while it was read
 
-            hint: wait until nothing writes to it any more, or copy it first; then run the command again
+            hint: wait until nothing writes to it any more, or copy it first; then run again
             ");
         }
         assert_eq!(sandbox.entries(), ["adapter", "base"]);

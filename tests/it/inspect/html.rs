@@ -109,7 +109,7 @@ fn an_input_as_the_page() {
     let before = fs::read(case.sandbox.path(weights)).unwrap();
     assert_snapshot!(case.sandbox.refused(&format!("inspect adapter --html {weights} --force")), @"
     exit 2
-    error: `adapter/adapter_model.safetensors` is no name of a page: those end in `.html`
+    error: `--html` needs a file name ending in `.html`, not `adapter/adapter_model.safetensors`
 
     hint: name one: `--html report.html`
     ");

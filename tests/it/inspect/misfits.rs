@@ -69,7 +69,7 @@ fn an_adapter_as_the_base() {
     let run = case.run("--base adapter");
     assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""));
     let (message, _) = run.stderr.split_once("\n\nhint: ").unwrap();
-    insta::assert_snapshot!(message, @"error: `adapter`: is an adapter (it has `adapter_config.json`), and a full model is needed");
+    insta::assert_snapshot!(message, @"error: `adapter`: is an adapter (it has `adapter_config.json`), not a full model");
 }
 
 #[test]

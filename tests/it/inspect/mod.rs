@@ -73,7 +73,7 @@ impl Case {
         let run = self.run(options);
         let (_, findings) = run.stdout.split_once("\nfindings: ").unwrap();
         let faulty = findings.lines().any(|line| line.starts_with("  error "));
-        let verdict = "error: the adapter cannot be used as it is: see the findings\n";
+        let verdict = "error: this adapter cannot be used as is; see the findings above\n";
         assert_eq!((run.code, run.stderr.as_str()), if faulty { (Some(1), verdict) } else { (Some(0), "") });
         findings.to_string()
     }

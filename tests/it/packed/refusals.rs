@@ -38,7 +38,7 @@ fn gptq() {
     insta::assert_snapshot!(refused(&module(GPTQ), "gptq"), @"
     error: `base`: is quantised by GPTQ, whose weights cannot be decoded: `model.layers.0.self_attn.q_proj.qweight` is I32 beside `g_idx`
 
-    hint: merge into the unquantised model, from which this one was made
+    hint: merge into the unquantised model from which this one was made
     ");
     insta::assert_snapshot!(message(&module(&GPTQ[..3]), "gptq"), @"error: `base`: is quantised by GPTQ, whose weights cannot be decoded: `model.layers.0.self_attn.q_proj.qweight` is I32 beside `scales`, and `quant_method` is gptq");
 }
@@ -87,20 +87,20 @@ fn four_bits_with_parts_missing_or_wrong() {
     let name = |end: &str| format!("{MODULE}.weight{end}");
     let state = name(".quant_state.bitsandbytes__nf4");
     let remove = |end: &str| spoiled(CASE, |w| drop(w.remove(&name(end))));
-    insta::assert_snapshot!(remove(""), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight`, which is missing");
-    insta::assert_snapshot!(remove(".absmax"), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight.absmax`, which is missing");
-    insta::assert_snapshot!(remove(".nested_absmax"), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight.nested_absmax`, which is missing");
-    insta::assert_snapshot!(remove(".nested_quant_map"), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight.nested_quant_map`, which is missing");
+    insta::assert_snapshot!(remove(""), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight`, which is missing");
+    insta::assert_snapshot!(remove(".absmax"), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight.absmax`, which is missing");
+    insta::assert_snapshot!(remove(".nested_absmax"), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight.nested_absmax`, which is missing");
+    insta::assert_snapshot!(remove(".nested_quant_map"), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: needs `model.layers.0.self_attn.q_proj.weight.nested_quant_map`, which is missing");
     let text = |text: &str| bytes(Dtype::U8, &[text.len()], text.as_bytes().to_vec());
     insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(state.clone(), text("{}")))), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4`: has no `quant_type`");
     let larger = r#"{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [128, 257]}"#;
-    insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(state.clone(), text(larger)))), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight`: has 16384 bytes; 16448 are needed for [128, 257] 4-bit codes");
+    insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(state.clone(), text(larger)))), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: has 16384 bytes, but [128, 257] 4-bit codes take 16448");
     let plain = larger.replace("257", "256");
-    insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(state.clone(), text(&plain)))), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.absmax`: is U8 with 512 values; needed are 512 values of F32");
+    insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(state.clone(), text(&plain)))), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight.absmax`: is U8 with 512 values; it must hold 512 values of F32");
     let twice = |w: &mut Weights| drop(w.insert(name(".quant_state.bitsandbytes__fp4"), w[&state].clone()));
-    insta::assert_snapshot!(spoiled(CASE, twice), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight`: is described twice, in different ways");
+    insta::assert_snapshot!(spoiled(CASE, twice), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: is described twice, in different ways");
     let table = Tensor::new(Dtype::F32, &[16], &[0.5; 16]);
-    insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(name(".quant_map"), table))), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight.quant_map`: is not the table of nf4");
+    insta::assert_snapshot!(spoiled(CASE, |w| drop(w.insert(name(".quant_map"), table))), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight.quant_map`: is not the table of nf4");
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn eight_bits_with_parts_wrong() {
         ]
         .into()
     };
-    insta::assert_snapshot!(message(&weights(3, 0), "bitsandbytes"), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.SCB`: is F32 with 3 values; needed are 2 values of F32");
-    insta::assert_snapshot!(message(&weights(2, 2), "bitsandbytes"), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight_format`: says that rows and columns are rearranged for a GPU, which only that GPU undoes");
+    insta::assert_snapshot!(message(&weights(3, 0), "bitsandbytes"), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.SCB`: is F32 with 3 values; it must hold 2 values of F32");
+    insta::assert_snapshot!(message(&weights(2, 2), "bitsandbytes"), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight_format`: says that rows and columns are rearranged for a GPU, which only that GPU undoes");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn float8_with_scales_of_another_shape() {
         (format!("{MODULE}.weight"), bytes(Dtype::F8_E4M3, &[7, 5], vec![1; 35])),
         (format!("{MODULE}.weight_scale"), Tensor::new(Dtype::F32, &[3, 1], &[1.0; 3])),
     ];
-    insta::assert_snapshot!(message(&weights.into(), "fp8"), @"error: `base/model.safetensors`: tensor `model.layers.0.self_attn.q_proj.weight_scale`: has the shape [3, 1], which does not fit weights [7, 5]");
+    insta::assert_snapshot!(message(&weights.into(), "fp8"), @"error: `base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight_scale`: has the shape [3, 1], which does not fit weights [7, 5]");
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn experts_without_scales_or_stored_twice() {
     let name = "model.layers.0.mlp.experts.down_proj";
     let mut weights: Weights =
         [(format!("{name}_blocks"), bytes(Dtype::U8, &[1, 2, 1, 16], vec![0; 32]))].into();
-    insta::assert_snapshot!(message(&weights, "mxfp4"), @"error: `base/model.safetensors`: tensor `model.layers.0.mlp.experts.down_proj_blocks`: needs `model.layers.0.mlp.experts.down_proj_scales`, which is missing");
+    insta::assert_snapshot!(message(&weights, "mxfp4"), @"error: `base/model.safetensors`: `model.layers.0.mlp.experts.down_proj_blocks`: needs `model.layers.0.mlp.experts.down_proj_scales`, which is missing");
     weights.insert(format!("{name}_scales"), bytes(Dtype::U8, &[1, 2, 1], vec![0; 2]));
     weights.insert(name.into(), norm());
-    insta::assert_snapshot!(message(&weights, "mxfp4"), @"error: `base/model.safetensors`: tensor `model.layers.0.mlp.experts.down_proj`: is stored twice: as it is, and packed");
+    insta::assert_snapshot!(message(&weights, "mxfp4"), @"error: `base/model.safetensors`: `model.layers.0.mlp.experts.down_proj`: is stored twice: as it is, and packed");
 }

@@ -34,7 +34,7 @@ fn a_type_that_is_only_read() {
     let refused = |options: &str| sandbox.refused(&format!("quantize model -o out.gguf {options}"));
     assert_snapshot!(refused("--type IQ2_XXS"), @"
     exit 2
-    error: invalid value 'IQ2_XXS' for '--type <TYPE>': it can be read, but not written yet; the nearest types that can be written are Q2_K_S and Q2_K
+    error: invalid value 'IQ2_XXS' for '--type <TYPE>': it can be read, but not written yet; the nearest writable types are Q2_K_S and Q2_K
 
     For more information, try '--help'.
     ");

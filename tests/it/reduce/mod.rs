@@ -32,7 +32,7 @@ fn a_rank_that_no_module_exceeds_changes_nothing() {
     let sandbox = Sandbox::new();
     let adapter = peft("adapters/patterns");
     let run = sandbox.run("reduce -o out --rank 12", &[&adapter]).ok();
-    assert_eq!(run.stderr, "note: every module keeps its rank, so that nothing is reduced\n");
+    assert_eq!(run.stderr, "note: every module keeps its rank; nothing was reduced\n");
     let (before, after) = (read_file(&adapter.join(FILE)), read_file(&sandbox.path("out").join(FILE)));
     assert!(before.iter().all(|(name, tensor)| tensor.bytes == after[name].bytes));
 }

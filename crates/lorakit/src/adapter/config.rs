@@ -241,6 +241,6 @@ mod tests {
     fn wrong_types_are_named() {
         let json = serde_json::json!({"peft_type": "LORA", "r": 0});
         let error = AdapterConfig::from_json(&json).unwrap_err();
-        assert_eq!(error.to_string(), "`r` is 0, and must be a whole number from 1 to 65536");
+        assert_eq!(error.to_string(), "`r` is 0; it must be a whole number from 1 to 65536");
     }
 }

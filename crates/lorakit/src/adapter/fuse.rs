@@ -255,14 +255,14 @@ mod tests {
         let error = fuse("qk", &[part(&x), part(&plain)]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Inexpressible);
         let short = dora(&[1.0]);
-        assert!(fuse("qk", &[part(&short), part(&y)]).unwrap_err().to_string().contains("needed are 2"));
+        assert!(fuse("qk", &[part(&short), part(&y)]).unwrap_err().to_string().contains("must hold 2"));
     }
 
     #[test]
     fn rows_must_add_up() {
         let fused = module("qk", (&[1, 1], &[1.0]), (&[3, 1], &[1.0, 2.0, 3.0]), 1.0);
         let error = split(&fused, &[("q".into(), 2), ("k".into(), 2)]).unwrap_err();
-        assert_eq!(error.to_string(), "`qk`: changes 3 rows, and its 2 parts have 4");
+        assert_eq!(error.to_string(), "`qk`: changes 3 rows, but its 2 parts have 4");
         let error = fuse("qk", &[FusePart { module: Some(&fused), rows: 2 }]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
         assert_eq!(

@@ -210,7 +210,7 @@ fn unknown_modules_are_listed() {
     assert!(
         error
             .to_string()
-            .contains("no layers of Stable Diffusion XL, the model that 1 of 2 modules belong to")
+            .contains("not layers of Stable Diffusion XL, to which 1 of 2 modules belong")
     );
     assert_eq!(error.detail_lines(), ["lora_unet_input_blocks_44_1_proj_in"]);
 }

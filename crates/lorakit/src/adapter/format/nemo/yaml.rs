@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(yaml.number("b.c.d").unwrap(), Some(0.5));
         assert_eq!((yaml.text("b.e"), yaml.text("f"), yaml.text("b.c.x")), (Some("text"), None, None));
         let error = yaml.number("g").unwrap_err();
-        assert_eq!(error.to_string(), "`g` is `none`, and must be a finite number");
+        assert_eq!(error.to_string(), "`g` is `none`; it must be a finite number");
         assert_eq!(yaml.whole("b.c.d").unwrap_err().kind(), ErrorKind::Config);
     }
 }
