@@ -31,6 +31,10 @@ bench:
 bench-many:
     cargo run --release -p lorakit-benches -- many --stop
 
+# What takes too long for CI: before an issue is called resolved
+full *PARTS:
+    bash tests/full.sh {{PARTS}}
+
 # Everything CI does
 ci:
     bash .ci/run

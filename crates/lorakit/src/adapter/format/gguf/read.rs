@@ -140,7 +140,7 @@ impl Reader {
             |tensor: &TensorRef, rows| Factor::matrix(tensor.clone(), experts * rows, tensor_cols(tensor));
         let (all_a, all_b) = (whole(a, a_rows), whole(b, b_rows));
         let order = match self.heads {
-            Some(heads) => found.rule.permutation(b_rows, heads).map_err(|e| broken(e.into()))?,
+            Some(heads) => found.rule.permutation(b_rows, heads).map_err(broken)?,
             None => None,
         };
         (0..experts)

@@ -77,7 +77,7 @@ impl<'a> Group<'a> {
         let (a, b) = matrices(module);
         let a = if module.kind == ModuleKind::Embedding { a.transposed() } else { a };
         let order = one.found.rule.permutation(b.rows, facts.heads);
-        let b = match order.map_err(|e| Error::from(e).tensor(&module.path))? {
+        let b = match order.map_err(|e| e.tensor(&module.path))? {
             Some(order) => {
                 let rows = b.rows;
                 b.gather_rows(&RowOrder::of_rows((0..rows).map(|row| order.hf_row(row))))

@@ -207,11 +207,7 @@ fn unknown_modules_are_listed() {
     ]);
     let error = read(&folder.file("x.safetensors", &[], &tensors), None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert!(
-        error
-            .to_string()
-            .contains("not layers of Stable Diffusion XL, to which 1 of 2 modules belong")
-    );
+    assert!(error.to_string().contains("not layers of Stable Diffusion XL, to which 1 of 2 modules belong"));
     assert_eq!(error.detail_lines(), ["lora_unet_input_blocks_44_1_proj_in"]);
 }
 

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# What takes too long for CI: damaged files by the thousand, every verb on 200,000 tensors, and peers that need torch.
+# Needs what `.ci/run` installs, and 6 GB in /dev/shm. `tests/full.sh mutation many peft` runs parts of it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mutation() {
+    # Another seed each time: a failure names it, and `LORAKIT_MUTATION_RUN` repeats it.
+    export LORAKIT_MUTATIONS=${LORAKIT_MUTATIONS:-20000} LORAKIT_MUTATION_SEED=${LORAKIT_MUTATION_SEED:-$RANDOM}
+    echo "$LORAKIT_MUTATIONS damaged files, seed $LORAKIT_MUTATION_SEED"
+    cargo test --workspace --test it -- mutation
+}
+
+many() {
+    cargo build --release --workspace
+    target/release/lorakit-benches many --once --stop --verbose
+}
+
+peft() {
+    python3 -m venv target/peft
+    target/peft/bin/pip install --quiet --disable-pip-version-check torch peft transformers
+    cargo build --workspace
+    target/peft/bin/python tests/peers/extract_peft.py target/debug/lorakit
+}
+
+for part in "${@:-mutation many peft}"; do
+    for name in $part; do
+        echo "== $name"
+        "$name"
+    done
+done
