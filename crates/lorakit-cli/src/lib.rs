@@ -17,7 +17,6 @@ mod ui;
 mod units;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
@@ -26,7 +25,8 @@ use error::Failure;
 use ui::Ui;
 
 /// Runs one command line as the process that it has for itself: takes signals, and raises the limit of open files.
-pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Returns its exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     interrupt::watch(is_json(&args));
     limits::raise();
@@ -35,27 +35,27 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     code
 }
 
-/// Runs one command line and returns its exit code.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Runs one command line and returns its exit code: one of [`exit`]. Takes no signals: see [`main`].
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && is_json(&args) => {
             ui::usage_json(&error.to_string());
-            return ExitCode::from(exit::USAGE);
+            return exit::USAGE;
         }
         Err(error) => {
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+            return if error.use_stderr() { exit::USAGE } else { exit::OK };
         }
     };
     let ui = Ui::new(&cli.common);
     match dispatch(&cli, &ui) {
-        Ok(()) => ExitCode::from(exit::OK),
+        Ok(()) => exit::OK,
         Err(failure) => {
             interrupt::speak();
             ui.failure(&failure, Some(&cli.command));
-            ExitCode::from(failure.exit_code())
+            failure.exit_code()
         }
     }
 }

@@ -41,16 +41,18 @@
 pub mod adapter;
 pub mod arch;
 pub mod fit;
+pub mod model;
 pub mod ops;
-pub(crate) mod output;
 pub mod plan;
+pub mod tensor;
 
 mod error;
 mod finding;
-pub mod model;
-pub mod tensor;
+mod output;
 
 pub use error::{Error, ErrorKind, Hint, Result};
 pub use finding::{Finding, Severity};
+pub use lorakit_quant::mix::FileType;
+pub use lorakit_tensor::{DType, ErrorKind as FileErrorKind, ReadMode, Reader};
 pub use model::{Base, Model, ModelConfig};
 pub use tensor::TensorRef;
