@@ -19,11 +19,9 @@ mod finite;
 mod golden;
 mod help;
 mod inspect;
-mod llama;
 mod merge;
 mod mutation;
 mod names;
-mod near;
 mod outputs;
 mod packed;
 mod quantize;
@@ -31,4 +29,5 @@ mod reduce;
 mod smollm2;
 mod support;
 mod verify;
-mod weights;
+
+pub(crate) use lorakit_oracle::{llama, near, weights};

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub(crate) use lorakit_oracle::{entries, read_json};
 use serde_json::Value;
 
 /// A temporary folder in which commands run.
@@ -113,14 +114,6 @@ pub(crate) fn peft(name: &str) -> PathBuf {
     fixtures().join("golden/peft").join(name)
 }
 
-/// Names in `folder`, sorted.
-pub(crate) fn entries(folder: &Path) -> Vec<String> {
-    let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<String> = names.collect();
-    names.sort();
-    names
-}
-
 /// Copies a folder with everything in it.
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
@@ -132,11 +125,6 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
             fs::copy(source, target).unwrap();
         }
     }
-}
-
-/// A parsed JSON file.
-pub(crate) fn read_json(path: &Path) -> Value {
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// Changes a JSON file.

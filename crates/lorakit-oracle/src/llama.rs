@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::read_json;
+use crate::read_json;
 use crate::weights::{Matrix, Weights, dot, read_folder};
 
 /// The prompt.
@@ -15,10 +15,10 @@ const TOKENS: [usize; 12] = [3, 17, 5, 201, 44, 7, 7, 131, 90, 12, 250, 60];
 const BF16_ROUNDING: f64 = 1.0 / 512.0;
 
 /// `A` and `B` of a module.
-pub(crate) type Factors = (Matrix, Matrix);
+pub type Factors = (Matrix, Matrix);
 
 /// A model that computes logits; every low-rank term is applied as `W x + s * B (A x)`.
-pub(crate) struct Llama {
+pub struct Llama {
     config: Value,
     weights: BTreeMap<String, Matrix>,
     lora: BTreeMap<String, Factors>,
@@ -28,7 +28,7 @@ pub(crate) struct Llama {
 }
 
 /// Logits of every position, with the sums of absolute products that they are the small remainder of.
-pub(crate) struct Logits {
+pub struct Logits {
     layers: usize,
     values: Vec<f64>,
     magnitudes: Vec<f64>,
@@ -42,14 +42,14 @@ impl Logits {
     /// adds; the rounded weights of each move it by a relative error of the same size, hence as much again for
     /// each layer. (Norms and attention keep errors at their relative size; measured errors are below half of
     /// this.)
-    pub(crate) fn worst_error(&self, other: &Logits) -> f64 {
+    pub fn worst_error(&self, other: &Logits) -> f64 {
         let steps = 1.0 + self.layers as f64;
         let errors = self.values.iter().zip(&other.values).zip(&self.magnitudes);
         errors.map(|((a, b), m)| (a - b).abs() / (steps * BF16_ROUNDING * m)).fold(0.0, f64::max)
     }
 
     /// The largest difference of two logits, by the largest logit.
-    pub(crate) fn distance(&self, other: &Logits) -> f64 {
+    pub fn distance(&self, other: &Logits) -> f64 {
         let largest = other.values.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
         self.values.iter().zip(&other.values).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f64::max)
     }
@@ -57,26 +57,26 @@ impl Logits {
 
 impl Llama {
     /// A model folder.
-    pub(crate) fn open(folder: &Path) -> Self {
+    pub fn open(folder: &Path) -> Self {
         let weights = read_folder(folder).iter().map(|(name, t)| (name.clone(), t.matrix())).collect();
         let config = read_json(&folder.join("config.json"));
         Llama { config, weights, lora: BTreeMap::new(), scale: 0.0, neighbours: false }
     }
 
     /// The model with pairs of neighbouring rows rotated.
-    pub(crate) fn rotating_neighbours(self) -> Self {
+    pub fn rotating_neighbours(self) -> Self {
         Llama { neighbours: true, ..self }
     }
 
     /// The model with other weights.
-    pub(crate) fn with_weights(mut self, change: impl Fn(&str, &Matrix) -> Matrix) -> Self {
+    pub fn with_weights(mut self, change: impl Fn(&str, &Matrix) -> Matrix) -> Self {
         self.weights =
             self.weights.iter().map(|(name, weight)| (name.clone(), change(name, weight))).collect();
         self
     }
 
     /// The model with an adapter of one rank, scaled by `alpha / r`.
-    pub(crate) fn with_factors(self, lora: BTreeMap<String, Factors>, alpha: f64) -> Self {
+    pub fn with_factors(self, lora: BTreeMap<String, Factors>, alpha: f64) -> Self {
         // Where ranks differ, B takes the difference.
         let rank = lora.values().map(|(a, _)| a.rows).max().unwrap();
         let level = |(name, (a, b)): (String, Factors)| {
@@ -88,7 +88,7 @@ impl Llama {
     }
 
     /// The model with its adapter inside the weights.
-    pub(crate) fn merged(mut self) -> Self {
+    pub fn merged(mut self) -> Self {
         for (module, (a, b)) in std::mem::take(&mut self.lora) {
             let delta = b.times(&a);
             let delta = if module == "model.embed_tokens" { delta.transposed() } else { delta };
@@ -99,7 +99,7 @@ impl Llama {
     }
 
     /// A base model with a PEFT adapter that is not merged; saved modules replace the base's.
-    pub(crate) fn with_adapter(base: &Path, adapter: &Path) -> Self {
+    pub fn with_adapter(base: &Path, adapter: &Path) -> Self {
         let mut model = Self::open(base);
         let config = read_json(&adapter.join("adapter_config.json"));
         let rank = config["r"].as_f64().unwrap();
@@ -207,7 +207,7 @@ impl Llama {
     }
 
     /// The logits of a fixed prompt.
-    pub(crate) fn logits(&self) -> Logits {
+    pub fn logits(&self) -> Logits {
         let mut xs: Vec<Vec<f64>> = TOKENS.iter().map(|t| self.embed(*t)).collect();
         let add = |x: &mut Vec<f64>, y: Vec<f64>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
         let layers = self.number("num_hidden_layers") as usize;

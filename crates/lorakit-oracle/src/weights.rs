@@ -7,19 +7,25 @@ use std::path::Path;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
-use crate::support::{entries, read_json};
+use crate::{entries, read_json};
 
 /// One stored tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Tensor {
-    pub(crate) dtype: Dtype,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) bytes: Vec<u8>,
+pub struct Tensor {
+    /// F32, F16 or BF16, for values.
+    pub dtype: Dtype,
+    /// Outermost dimension first.
+    pub shape: Vec<usize>,
+    /// Row by row, little-endian.
+    pub bytes: Vec<u8>,
 }
 
 impl Tensor {
     /// Encodes values; rounding is the dtype's own.
-    pub(crate) fn new(dtype: Dtype, shape: &[usize], values: &[f64]) -> Self {
+    ///
+    /// # Panics
+    /// If their number is not that of the shape, or the dtype is no float of 16 or 32 bits.
+    pub fn new(dtype: Dtype, shape: &[usize], values: &[f64]) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len());
         let bytes = match dtype {
             Dtype::F32 => values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect(),
@@ -31,7 +37,7 @@ impl Tensor {
     }
 
     /// The values, exactly.
-    pub(crate) fn values(&self) -> Vec<f64> {
+    pub fn values(&self) -> Vec<f64> {
         let words = self.bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
         match self.dtype {
             Dtype::F32 => {
@@ -44,13 +50,13 @@ impl Tensor {
     }
 
     /// The first dimension and the product of the others.
-    pub(crate) fn matrix(&self) -> Matrix {
+    pub fn matrix(&self) -> Matrix {
         let rows = self.shape[0];
         Matrix { rows, cols: self.shape[1..].iter().product(), values: self.values() }
     }
 
     /// The distance of neighbouring numbers of this dtype at `value`.
-    pub(crate) fn ulp(&self, value: f64) -> f64 {
+    pub fn ulp(&self, value: f64) -> f64 {
         let (bits, least) = match self.dtype {
             Dtype::BF16 => (7, -133),
             Dtype::F16 => (10, -24),
@@ -103,62 +109,79 @@ fn nearest<H: Half>(value: f64) -> H {
 
 /// A dense matrix in f64.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Matrix {
-    pub(crate) rows: usize,
-    pub(crate) cols: usize,
-    pub(crate) values: Vec<f64>,
+pub struct Matrix {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Row by row.
+    pub values: Vec<f64>,
 }
 
 impl Matrix {
-    pub(crate) fn from_fn(rows: usize, cols: usize, f: impl Fn(usize, usize) -> f64) -> Self {
+    /// The matrix of `f(row, column)`.
+    pub fn from_fn(rows: usize, cols: usize, f: impl Fn(usize, usize) -> f64) -> Self {
         let values = (0..rows * cols).map(|i| f(i / cols, i % cols)).collect();
         Matrix { rows, cols, values }
     }
 
-    pub(crate) fn row(&self, index: usize) -> &[f64] {
+    /// Row `index`.
+    pub fn row(&self, index: usize) -> &[f64] {
         &self.values[index * self.cols..(index + 1) * self.cols]
     }
 
-    pub(crate) fn at(&self, row: usize, col: usize) -> f64 {
+    /// The value at `row` and `col`.
+    pub fn at(&self, row: usize, col: usize) -> f64 {
         self.values[row * self.cols + col]
     }
 
-    pub(crate) fn times(&self, other: &Matrix) -> Matrix {
+    /// `self * other`.
+    ///
+    /// # Panics
+    /// If the shapes do not go together.
+    pub fn times(&self, other: &Matrix) -> Matrix {
         assert_eq!(self.cols, other.rows);
         Matrix::from_fn(self.rows, other.cols, |i, j| {
             self.row(i).iter().enumerate().map(|(k, v)| v * other.at(k, j)).sum()
         })
     }
 
-    pub(crate) fn transposed(&self) -> Matrix {
+    /// Rows as columns.
+    pub fn transposed(&self) -> Matrix {
         Matrix::from_fn(self.cols, self.rows, |i, j| self.at(j, i))
     }
 
     /// `self + scale * other`.
-    pub(crate) fn plus(&self, scale: f64, other: &Matrix) -> Matrix {
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn plus(&self, scale: f64, other: &Matrix) -> Matrix {
         assert_eq!((self.rows, self.cols), (other.rows, other.cols));
         let values = self.values.iter().zip(&other.values).map(|(a, b)| a + scale * b).collect();
         Matrix { values, ..*self }
     }
 
-    pub(crate) fn abs(&self) -> Matrix {
+    /// Magnitudes.
+    pub fn abs(&self) -> Matrix {
         Matrix { values: self.values.iter().map(|v| v.abs()).collect(), ..*self }
     }
 
-    pub(crate) fn apply(&self, x: &[f64]) -> Vec<f64> {
+    /// `self * x`.
+    pub fn apply(&self, x: &[f64]) -> Vec<f64> {
         (0..self.rows).map(|i| dot(self.row(i), x)).collect()
     }
 }
 
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+/// The sum of products.
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// Tensors by name.
-pub(crate) type Weights = BTreeMap<String, Tensor>;
+pub type Weights = BTreeMap<String, Tensor>;
 
 /// Reads a safetensors file.
-pub(crate) fn read_file(path: &Path) -> Weights {
+pub fn read_file(path: &Path) -> Weights {
     let bytes = fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let own = |view: TensorView<'_>| Tensor {
@@ -170,7 +193,7 @@ pub(crate) fn read_file(path: &Path) -> Weights {
 }
 
 /// Reads every shard of a model or adapter folder; an index must list exactly what the shards hold.
-pub(crate) fn read_folder(folder: &Path) -> Weights {
+pub fn read_folder(folder: &Path) -> Weights {
     let mut weights = Weights::new();
     let index = folder.join("model.safetensors.index.json");
     let index = index.exists().then(|| read_json(&index));
@@ -191,7 +214,7 @@ pub(crate) fn read_folder(folder: &Path) -> Weights {
 }
 
 /// Writes a safetensors file as PyTorch programs do.
-pub(crate) fn write_file(path: &Path, weights: &Weights) {
+pub fn write_file(path: &Path, weights: &Weights) {
     let views =
         weights.iter().map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()));
     let metadata = [("format".to_string(), "pt".to_string())].into();
@@ -199,14 +222,14 @@ pub(crate) fn write_file(path: &Path, weights: &Weights) {
 }
 
 /// Changes a safetensors file.
-pub(crate) fn edit_file(path: &Path, edit: impl FnOnce(&mut Weights)) {
+pub fn edit_file(path: &Path, edit: impl FnOnce(&mut Weights)) {
     let mut weights = read_file(path);
     edit(&mut weights);
     write_file(path, &weights);
 }
 
 /// Writes weights in two shards with an index.
-pub(crate) fn write_sharded(folder: &Path, weights: &Weights) {
+pub fn write_sharded(folder: &Path, weights: &Weights) {
     let mut shards = [Weights::new(), Weights::new()];
     let mut map = serde_json::Map::new();
     let name = |i: usize| format!("model-{:05}-of-00002.safetensors", i + 1);
@@ -223,7 +246,7 @@ pub(crate) fn write_sharded(folder: &Path, weights: &Weights) {
 }
 
 /// Numbers around zero that look random and are the same everywhere.
-pub(crate) fn noise(seed: u64, count: usize, scale: f64) -> Vec<f64> {
+pub fn noise(seed: u64, count: usize, scale: f64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

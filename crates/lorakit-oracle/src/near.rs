@@ -11,7 +11,7 @@ const F32_DIFFERENCE: f64 = 1e-6;
 
 /// Asserts that `found` is `wanted` in every name, dtype and shape, and as near as the constants above say;
 /// where an element may differ, then by one ulp of the larger of itself and the base's.
-pub(crate) fn assert_near(case: &str, base: &Weights, found: &Weights, wanted: &Weights) {
+pub fn assert_near(case: &str, base: &Weights, found: &Weights, wanted: &Weights) {
     assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "{case}");
     let (mut elements, mut different) = (0, 0);
     for (name, want) in wanted {
