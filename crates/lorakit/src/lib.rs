@@ -4,13 +4,12 @@
 //! each tensor (all refusals happen here), and runs the [`plan`] on all cores with bounded memory.
 //!
 //! ```no_run
-//! use std::path::Path;
-//! use lorakit::ops::merge::{self, MergeOptions};
+//! use lorakit::ops::merge::{self, MergeOptions, Sum};
 //! use lorakit::plan::{Silent, by_type};
 //!
 //! # fn main() -> lorakit::Result<()> {
-//! let adapters = vec![("style/".into(), 0.7), ("facts/".into(), 1.0)];
-//! let options = MergeOptions::new(Path::new("base/"), adapters, Path::new("merged/"));
+//! let sum = Sum::new("base/", [("style/", 0.7), ("facts/", 1.0)]);
+//! let options = MergeOptions::new(sum, "merged/");
 //! let merge = merge::plan(&options, &Silent)?;
 //! println!("{} bytes to write", merge.plan.output_bytes());
 //! let report = merge.run(0, &Silent)?;
@@ -56,3 +55,8 @@ pub use lorakit_quant::mix::FileType;
 pub use lorakit_tensor::{DType, ErrorKind as FileErrorKind, ReadMode, Reader};
 pub use model::{Base, Model, ModelConfig};
 pub use tensor::TensorRef;
+
+/// The program of the how-to compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/how-to/use-the-library.md")]
+struct UseTheLibrary;

@@ -10,7 +10,6 @@ use fancy_regex::Regex;
 use lorakit::ErrorKind;
 use lorakit::ops::convert::adapter::{AdapterOptions, AdapterReport, plan};
 use lorakit::plan::Silent;
-use lorakit_tensor::ReadMode;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -54,19 +53,8 @@ fn output(folder: &Path, name: &str, format: &str) -> PathBuf {
 }
 
 fn convert(source: &Path, output: &Path, to: &str, base: &str) -> lorakit::Result<AdapterReport> {
-    let options = AdapterOptions {
-        source: source.to_path_buf(),
-        output: output.to_path_buf(),
-        to: to.into(),
-        replace: false,
-        dtype: None,
-        base: Some(golden("bases", base)),
-        approximate: None,
-        dora_to_lora: None,
-        uniform: false,
-        threads: 1,
-        mode: ReadMode::default(),
-    };
+    let options =
+        AdapterOptions::new(source, output, to).with_base(Some(golden("bases", base))).with_threads(1);
     plan(&options, &Silent)?.run(1, &Silent)
 }
 
@@ -256,19 +244,7 @@ fn uniform_factors_are_the_same_deltas() {
     for name in ["patterns", "rslora", "plain"] {
         let source = golden("adapters", name);
         let output = folder.path().join(name);
-        let options = AdapterOptions {
-            source: source.clone(),
-            output: output.clone(),
-            to: "peft".into(),
-            replace: false,
-            dtype: None,
-            base: None,
-            approximate: None,
-            dora_to_lora: None,
-            uniform: true,
-            threads: 1,
-            mode: ReadMode::default(),
-        };
+        let options = AdapterOptions::new(source.clone(), &output, "peft").with_uniform(true).with_threads(1);
         plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
         assert_same(&source, &output, name);
         let config: Value =
@@ -363,19 +339,7 @@ fn every_format_of_diffusion_models_to_every_other() {
     write_kohya(&source);
     let convert = |from: &Path, name: &str, to: &str| {
         let path = output(folder.path(), name, to);
-        let options = AdapterOptions {
-            source: from.to_path_buf(),
-            output: path.clone(),
-            to: to.into(),
-            replace: false,
-            dtype: None,
-            base: None,
-            approximate: None,
-            dora_to_lora: None,
-            uniform: false,
-            threads: 1,
-            mode: ReadMode::default(),
-        };
+        let options = AdapterOptions::new(from, &path, to).with_threads(1);
         let run = plan(&options, &Silent).and_then(|convert| convert.run(1, &Silent));
         run.unwrap_or_else(|e| panic!("{name}: {e} {:?}", e.detail_lines()));
         path

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lorakit::ops::merge::{self, MergeOptions};
+use lorakit::ops::merge::{self, MergeOptions, Sum};
 use lorakit::plan::Silent;
 use lorakit_tensor::format::safetensors::layout;
 use lorakit_tensor::{DType, ReadMode, TensorInfo};
@@ -52,10 +52,9 @@ fn peak_memory_is_bounded_and_does_not_grow_with_layers() {
     // Positioned reads: mapped pages are not the allocator's, buffers are.
     let predicted = |layers: usize| {
         let (base, adapter) = write_model(folder.path(), layers);
-        let options = MergeOptions {
-            mode: ReadMode::Positioned,
-            ..MergeOptions::new(&base, vec![(adapter, 1.0)], &folder.path().join(format!("out{layers}")))
-        };
+        let sum = Sum::new(&base, [(adapter, 1.0)]);
+        let options = MergeOptions::new(sum, folder.path().join(format!("out{layers}")))
+            .with_mode(ReadMode::Positioned);
         let merge = merge::plan(&options, &Silent).unwrap();
         let before = LIVE.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);

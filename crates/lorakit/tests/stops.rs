@@ -3,23 +3,21 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use lorakit::fit::MoeLayout;
-use lorakit::ops::combine::{self, CombineOptions, MajoritySign, Method, Style};
+use lorakit::ops::combine::{self, CombineOptions, Method};
 use lorakit::ops::convert::adapter::{self, AdapterOptions};
 use lorakit::ops::convert::{ConvertOptions, ToGgufOptions, gguf_to_hf, hf_to_gguf};
 use lorakit::ops::diff::{self, DiffOptions};
-use lorakit::ops::extract::{self, Embeddings, ExtractOptions};
+use lorakit::ops::extract::{self, ExtractOptions};
 use lorakit::ops::inspect::{self, InspectOptions};
-use lorakit::ops::merge::{self, MergeOptions};
+use lorakit::ops::merge::{self, MergeOptions, Sum};
 use lorakit::ops::quantize::{self, Mix, QuantType, Quantization, QuantizeOptions};
 use lorakit::ops::reduce::{self, ReduceOptions};
 use lorakit::ops::verify::{self, VerifyOptions};
 use lorakit::plan::{Progress, Silent};
 use lorakit::{ErrorKind, Result};
 use lorakit_quant::mix::{FileType, MixOptions};
-use lorakit_tensor::{DType, ReadMode};
 
 /// Linear layers of the model, all of which both adapters change, and its tensors.
 const MODULES: usize = 28;
@@ -83,7 +81,7 @@ fn stops(name: &str, least: usize, verb: &dyn Fn(&Path, &dyn Progress) -> Result
 }
 
 fn merged(folder: &Path) -> PathBuf {
-    let options = MergeOptions::new(&base(), adapters(), &folder.join("merged"));
+    let options = MergeOptions::new(Sum::new(base(), adapters()), folder.join("merged"));
     merge::plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
     options.output
 }
@@ -93,42 +91,22 @@ fn verbs_on_models() {
     let folder = tempfile::tempdir().unwrap();
     let merged = merged(folder.path());
     stops("merge", TENSORS, &|output, progress| {
-        let options = MergeOptions::new(&base(), adapters(), output);
+        let options = MergeOptions::new(Sum::new(base(), adapters()), output);
         merge::plan(&options, progress)?.run(1, progress).map(drop)
     });
     stops("verify", TENSORS, &|_, progress| {
-        let options = VerifyOptions {
-            merged: merged.clone(),
-            base: base(),
-            adapters: adapters(),
-            moe_layout: MoeLayout::Auto,
-            residual_base: false,
-            threads: 1,
-            mode: ReadMode::Mapped,
-        };
+        let options = VerifyOptions::new(&merged, Sum::new(base(), adapters())).with_threads(1);
         verify::verify(&options, progress).map(drop)
     });
     stops("diff", TENSORS, &|_, progress| {
         let (a, b) = (base(), merged.clone());
-        let options = DiffOptions { a, b, base: None, threads: 1, mode: ReadMode::Mapped };
+        let options = DiffOptions::new(a, b).with_threads(1);
         diff::diff(&options, progress).map(drop)
     });
     stops("extract", TENSORS, &|output, progress| {
-        let options = ExtractOptions {
-            base: base(),
-            tuned: merged.clone(),
-            output: output.to_path_buf(),
-            to: "peft".into(),
-            base_name: None,
-            replace: false,
-            dtype: DType::F32,
-            rule: extract::Rule::Rank(4),
-            max_rank: None,
-            embeddings: Embeddings::Whole,
-            skip: Vec::new(),
-            threads: 1,
-            mode: ReadMode::Mapped,
-        };
+        let options = ExtractOptions::new(base(), merged.clone(), output)
+            .with_rule(extract::Rule::Rank(4))
+            .with_threads(1);
         extract::plan(&options, progress)?.run(1, progress).map(drop)
     });
 }
@@ -137,30 +115,14 @@ fn verbs_on_models() {
 fn verbs_on_formats() {
     let folder = tempfile::tempdir().unwrap();
     let to_gguf = |output: &Path, progress: &dyn Progress| {
-        let options = ToGgufOptions {
-            source: base(),
-            output: output.to_path_buf(),
-            replace: false,
-            dtype: None,
-            pre: None,
-            check_finite: false,
-            mode: ReadMode::Mapped,
-        };
+        let options = ToGgufOptions::new(base(), output);
         hf_to_gguf(&options, progress)?.plan.run(1, progress).map(drop)
     };
     stops("convert to gguf", TENSORS, &to_gguf);
     let gguf = folder.path().join("base.gguf");
     to_gguf(&gguf, &Silent).unwrap();
     stops("convert to hf", TENSORS, &|output, progress| {
-        let options = ConvertOptions {
-            source: gguf.clone(),
-            output: output.to_path_buf(),
-            replace: false,
-            dtype: None,
-            max_shard: 1 << 40,
-            check_finite: false,
-            mode: ReadMode::Mapped,
-        };
+        let options = ConvertOptions::new(gguf.clone(), output).with_max_shard(1 << 40);
         gguf_to_hf(&options, progress)?.plan.run(1, progress).map(drop)
     });
     let mix = Mix { file_type: Some(FileType::Q8_0), options: MixOptions::default(), promote: None };
@@ -170,17 +132,7 @@ fn verbs_on_formats() {
         ("quantize to nf4", Quantization::Packed { packing, promote: false }),
     ] {
         stops(name, TENSORS, &|output, progress| {
-            let options = QuantizeOptions {
-                source: base(),
-                output: output.to_path_buf(),
-                replace: false,
-                quantization: quantization.clone(),
-                requantize: false,
-                max_shard: 1 << 40,
-                pre: None,
-                check_finite: false,
-                mode: ReadMode::Mapped,
-            };
+            let options = QuantizeOptions::new(base(), output, quantization.clone()).with_max_shard(1 << 40);
             quantize::plan(&options, progress)?.plan.run(1, progress).map(drop)
         });
     }
@@ -190,63 +142,55 @@ fn verbs_on_formats() {
 fn verbs_on_adapters() {
     let (source, _) = adapters().swap_remove(0);
     stops("inspect", 2 * MODULES, &|_, progress| {
-        let options = InspectOptions { spectrum: true, base: Some(base()), ..InspectOptions::default() };
+        let options = InspectOptions::new().with_spectrum(true).with_base(Some(base()));
         inspect::inspect(&source, &options, progress).map(drop)
     });
     for to in ["peft", "gguf", "mlx", "torchtune"] {
         stops(&format!("convert to {to}"), 2 * MODULES, &|output, progress| {
-            let options = AdapterOptions {
-                source: source.clone(),
-                output: output.to_path_buf(),
-                to: to.into(),
-                replace: false,
-                dtype: None,
-                base: Some(base()),
-                approximate: None,
-                dora_to_lora: None,
-                uniform: false,
-                threads: 1,
-                mode: ReadMode::Mapped,
-            };
+            let options =
+                AdapterOptions::new(source.clone(), output, to).with_base(Some(base())).with_threads(1);
             adapter::plan(&options, progress)?.run(1, progress).map(drop)
         });
     }
     for rule in [reduce::Rule::Rank(2), reduce::Rule::Energy(0.5), reduce::Rule::Size(60_000)] {
         stops("reduce", 2 * MODULES, &|output, progress| {
-            let options = ReduceOptions {
-                source: source.clone(),
-                output: output.to_path_buf(),
-                to: None,
-                replace: false,
-                dtype: None,
-                base: None,
-                rule,
-                max_rank: None,
-                threads: 1,
-                mode: ReadMode::Mapped,
-            };
+            let options = ReduceOptions::new(source.clone(), output, rule).with_threads(1);
             reduce::plan(&options, progress)?.run(1, progress).map(drop)
         });
     }
     for method in ["svd", "cat", "linear"] {
         stops("combine", 2 * MODULES, &|output, progress| {
-            let options = CombineOptions {
-                adapters: if method == "linear" { twice() } else { adapters() },
-                output: output.to_path_buf(),
-                to: None,
-                replace: false,
-                dtype: None,
-                base: None,
-                method: Method::from_name(method).unwrap(),
-                style: Style::Fixed,
-                rank: None,
-                density: None,
-                majority: MajoritySign::Total,
-                seed: None,
-                threads: 1,
-                mode: ReadMode::Mapped,
-            };
+            let options = CombineOptions::new(if method == "linear" { twice() } else { adapters() }, output)
+                .with_method(Method::from_name(method).unwrap())
+                .with_threads(1);
             combine::plan(&options, progress)?.run(1, progress).map(drop)
         });
+    }
+}
+
+/// Counts bytes.
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl Progress for Count {
+    fn advance(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Relaxed);
+    }
+}
+
+/// Whoever shows progress ends at the whole, also where tensors come out shorter than planned.
+#[test]
+fn progress_ends_with_all_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let packing = QuantType::from_name("nf4").unwrap().packing(64, true).unwrap();
+    let double = Quantization::Packed { packing, promote: false };
+    for (name, quantization) in [("floats", None), ("nf4", Some(double))] {
+        let options = MergeOptions::new(Sum::new(base(), adapters()), folder.path().join(name))
+            .with_quantization(quantization)
+            .with_min_retention(0.0);
+        let merge = merge::plan(&options, &Silent).unwrap();
+        let count = Count::default();
+        merge.run(2, &count).unwrap();
+        assert_eq!(count.0.into_inner(), merge.plan.output_bytes(), "{name}");
     }
 }

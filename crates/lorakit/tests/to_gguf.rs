@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use lorakit::Model;
 use lorakit::model::gguf::write::{gguf_tensors, with_dtype};
 use lorakit::ops::convert::{ToGgufOptions, hf_to_gguf};
-use lorakit::ops::merge::{self, MergeOptions};
+use lorakit::ops::merge::{self, MergeOptions, Sum};
 use lorakit::plan::{Container, OutputTensor, Plan, Silent, Target};
 use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
-use lorakit_tensor::{Checkpoint, DType, ReadMode, Reader, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, Reader, TensorSource};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -28,18 +28,7 @@ fn fixture(name: &str) -> PathBuf {
 fn convert(family: &str, dtype: Option<DType>) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("model.gguf");
-    let convert = hf_to_gguf(
-        &ToGgufOptions {
-            source: fixture(family),
-            output: output.clone(),
-            replace: false,
-            dtype,
-            pre: None,
-            check_finite: false,
-            mode: ReadMode::Mapped,
-        },
-        &Silent,
-    );
+    let convert = hf_to_gguf(&ToGgufOptions::new(fixture(family), output.clone()).with_dtype(dtype), &Silent);
     convert.unwrap_or_else(|e| panic!("{family}: {e}")).plan.run(2, &Silent).unwrap();
     (folder, output)
 }
@@ -102,15 +91,7 @@ fn granite_is_a_llama_with_scales() {
     config["logits_scaling"] = 16.0.into();
     fs::write(&path, config.to_string()).unwrap();
     let output = folder.path().join("granite.gguf");
-    let options = ToGgufOptions {
-        source: folder.path().into(),
-        output: output.clone(),
-        replace: false,
-        dtype: None,
-        pre: None,
-        check_finite: false,
-        mode: ReadMode::Mapped,
-    };
+    let options = ToGgufOptions::new(folder.path(), output.clone());
     hf_to_gguf(&options, &Silent).unwrap().plan.run(2, &Silent).unwrap();
     let open = |path: &Path| Checkpoint::open(path, &Reader::default()).unwrap();
     let (ours, theirs) = (open(&output), open(&fixture("mistral.bf16.gguf")));
@@ -151,7 +132,8 @@ fn merges_in_the_same_pass() {
         let folder = tempfile::tempdir().unwrap();
         let (base, adapter) = (peft.join("bases").join(base), peft.join("adapters").join(case));
         let merged = folder.path().join("merged");
-        let merge = merge::plan(&MergeOptions::new(&base, vec![(adapter, 1.0)], &merged), &Silent).unwrap();
+        let merge =
+            merge::plan(&MergeOptions::new(Sum::new(&base, [(adapter, 1.0)]), &merged), &Silent).unwrap();
         merge.run(2, &Silent).unwrap();
         let write = |name: &str, model: &Model, tensors: Vec<OutputTensor>| {
             let dtype = model.tensors()[0].dtype;

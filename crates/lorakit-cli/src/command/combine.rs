@@ -36,29 +36,26 @@ pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), 
 }
 
 fn options(args: &args::Combine, common: &Common) -> CombineOptions {
-    CombineOptions {
-        adapters: args.adapters.clone(),
-        output: args.output.output.clone(),
-        to: args.written.to.map(|to| to.name().into()),
-        replace: args.output.force,
-        dtype: args.written.dtype.dtype(),
-        base: args.written.base.clone(),
-        method: args.method,
-        style: match args.style {
+    CombineOptions::new(args.adapters.clone(), args.output.output.clone())
+        .with_to(args.written.to.map(|to| to.name().into()))
+        .with_replace(args.output.force)
+        .with_dtype(args.written.dtype.dtype())
+        .with_base(args.written.base.clone())
+        .with_method(args.method)
+        .with_style(match args.style {
             StyleChoice::Fixed => Style::Fixed,
             StyleChoice::Peft => Style::Peft,
             StyleChoice::Mergekit => Style::Mergekit,
-        },
-        rank: args.rank,
-        density: args.density,
-        majority: match args.majority_sign {
+        })
+        .with_rank(args.rank)
+        .with_density(args.density)
+        .with_majority(match args.majority_sign {
             MajorityChoice::Total => MajoritySign::Total,
             MajorityChoice::Frequency => MajoritySign::Frequency,
-        },
-        seed: args.seed,
-        threads: common.threads,
-        mode: common.read_mode(),
-    }
+        })
+        .with_seed(args.seed)
+        .with_threads(common.threads)
+        .with_mode(common.read_mode())
 }
 
 /// The adapters, and how much they get in each other's way: one line for each pair.

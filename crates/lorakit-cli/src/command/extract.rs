@@ -35,34 +35,30 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
     let chosen = rule.or(args.rank.map(Rule::Rank));
     let is_gguf = args.output.output.extension().is_some_and(|extension| extension == "gguf");
     let own = if is_gguf { Format::GGUF } else { Format::PEFT };
-    Ok(ExtractOptions {
-        base: args.base.clone(),
-        tuned: args.tuned.clone(),
-        output: args.output.output.clone(),
-        to: args.to.unwrap_or(own).name().into(),
-        base_name: args.base_name.clone(),
-        replace: args.output.force,
-        dtype: match args.dtype {
+    Ok(ExtractOptions::new(&args.base, &args.tuned, &args.output.output)
+        .with_to(args.to.unwrap_or(own).name().into())
+        .with_base_name(args.base_name.clone())
+        .with_replace(args.output.force)
+        .with_dtype(match args.dtype {
             FactorDtype::F32 => DType::F32,
             FactorDtype::F16 => DType::F16,
             FactorDtype::Bf16 => DType::BF16,
-        },
-        rule: chosen.ok_or_else(|| {
+        })
+        .with_rule(chosen.ok_or_else(|| {
             Failure::usage(
                 "no rule for choosing ranks was given: use `--rank`, `--energy` or `--auto`",
                 "`--auto` keeps what stands out of rounding",
             )
-        })?,
-        max_rank: args.rank.filter(|_| rule.is_some()),
-        embeddings: match args.embeddings {
+        })?)
+        .with_max_rank(args.rank.filter(|_| rule.is_some()))
+        .with_embeddings(match args.embeddings {
             EmbeddingsChoice::Whole => Embeddings::Whole,
             EmbeddingsChoice::Factors => Embeddings::Factors,
             EmbeddingsChoice::Skip => Embeddings::Skip,
-        },
-        skip: args.skip.clone(),
-        threads: common.threads,
-        mode: common.read_mode(),
-    })
+        })
+        .with_skip(args.skip.clone())
+        .with_threads(common.threads)
+        .with_mode(common.read_mode()))
 }
 
 /// What was found, and where factors miss most.

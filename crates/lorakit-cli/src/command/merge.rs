@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lorakit::Finding;
-use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Tied};
+use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Sum, Tied};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
 use lorakit_quant::mix::FileType;
@@ -49,28 +49,27 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
 }
 
 fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure> {
-    let options = MergeOptions {
-        replace: args.output.force,
-        dtype: args.dtype.dtype(),
-        quantization: quantization(args)?,
-        pre: args.mixing.pre.clone(),
-        min_retention: if args.output.force { 0.0 } else { merge::MIN_RETENTION },
-        max_shard: args.max_shard_size,
-        tied: match args.tied {
+    let sum = Sum::new(&args.base, args.adapters.clone())
+        .with_tied(match args.tied {
             TiedChoice::Untie => Tied::Untie,
             TiedChoice::Share => Tied::Share,
-        },
-        moe_layout: args.moe_b_layout.layout(),
-        rounding: match args.rounding {
+        })
+        .with_moe_layout(args.moe_b_layout.layout())
+        .with_rounding(match args.rounding {
             RoundingChoice::Once => MergeRounding::Once,
             RoundingChoice::Peft => MergeRounding::Peft,
             RoundingChoice::PeftSafe => MergeRounding::PeftSafe,
-        },
-        residual_base: args.residual_base,
-        check_finite: args.output.check_finite,
-        mode: common.read_mode(),
-        ..MergeOptions::new(&args.base, args.adapters.clone(), &args.output.output)
-    };
+        })
+        .with_residual_base(args.residual_base);
+    let options = MergeOptions::new(sum, &args.output.output)
+        .with_replace(args.output.force)
+        .with_dtype(args.dtype.dtype())
+        .with_quantization(quantization(args)?)
+        .with_pre(args.mixing.pre.clone())
+        .with_min_retention(if args.output.force { 0.0 } else { merge::MIN_RETENTION })
+        .with_max_shard(args.max_shard_size)
+        .with_check_finite(args.output.check_finite)
+        .with_mode(common.read_mode());
     Ok(options)
 }
 

@@ -19,17 +19,14 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
     let (Some(source), Some(output), Some(kind)) = (&args.model, &args.output, args.kind) else {
         return list(ui);
     };
-    let options = QuantizeOptions {
-        source: source.clone(),
-        output: output.clone(),
-        replace: args.force,
-        quantization: quantization(kind, &args.mixing, None),
-        requantize: args.requantize,
-        max_shard: args.max_shard_size,
-        pre: args.mixing.pre.clone(),
-        check_finite: args.check_finite,
-        mode: common.read_mode(),
-    };
+    let options =
+        QuantizeOptions::new(source.clone(), output.clone(), quantization(kind, &args.mixing, None))
+            .with_replace(args.force)
+            .with_requantize(args.requantize)
+            .with_max_shard(args.max_shard_size)
+            .with_pre(args.mixing.pre.clone())
+            .with_check_finite(args.check_finite)
+            .with_mode(common.read_mode());
     let quantize = quantize::plan(&options, &Bar::unseen())?;
     let Quantize { plan, chosen, notes } = &quantize;
     if args.dry_run {

@@ -49,18 +49,14 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
             "`lorakit reduce ADAPTER -o OUT --energy 0.99` keeps that share of each module's energy",
         )
     })?;
-    Ok(ReduceOptions {
-        source: args.adapter.clone(),
-        output: args.output.output.clone(),
-        to: args.written.to.map(|to| to.name().into()),
-        replace: args.output.force,
-        dtype: args.written.dtype.dtype(),
-        base: args.written.base.clone(),
-        rule: chosen,
-        max_rank: args.rank.filter(|_| rule.is_some()),
-        threads: common.threads,
-        mode: common.read_mode(),
-    })
+    Ok(ReduceOptions::new(&args.adapter, &args.output.output, chosen)
+        .with_to(args.written.to.map(|to| to.name().into()))
+        .with_replace(args.output.force)
+        .with_dtype(args.written.dtype.dtype())
+        .with_base(args.written.base.clone())
+        .with_max_rank(args.rank.filter(|_| rule.is_some()))
+        .with_threads(common.threads)
+        .with_mode(common.read_mode()))
 }
 
 /// What was done, and which modules it cost most.

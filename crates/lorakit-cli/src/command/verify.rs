@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use lorakit::ops::merge::Sum;
 use lorakit::ops::verify::{self, State, Verification, Verified, VerifyOptions};
 use serde_json::{Value, json};
 
@@ -18,15 +19,11 @@ use crate::units;
 const WORST: usize = 8;
 
 pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let options = VerifyOptions {
-        merged: args.merged.clone(),
-        base: args.base.clone(),
-        adapters: args.adapters.clone(),
-        moe_layout: args.moe_b_layout.layout(),
-        residual_base: args.residual_base,
-        threads: common.threads,
-        mode: common.read_mode(),
-    };
+    let sum = Sum::new(&args.base, args.adapters.clone())
+        .with_moe_layout(args.moe_b_layout.layout())
+        .with_residual_base(args.residual_base);
+    let options =
+        VerifyOptions::new(&args.merged, sum).with_threads(common.threads).with_mode(common.read_mode());
     let bar = Bar::new(ui, "comparing", planned::bytes_at(&args.base));
     let found = verify::verify(&options, &bar)?;
     bar.finish();

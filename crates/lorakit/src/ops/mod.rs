@@ -1,5 +1,22 @@
 //! The operations, one module for each verb.
 
+/// `with_*` methods for fields of options, so that these can grow.
+macro_rules! setters {
+    ($options:ident { $($setter:ident: $field:ident: $type:ty,)* }) => {
+        impl $options {
+            $(
+                #[doc = concat!("The same with another [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+                #[must_use]
+                pub fn $setter(mut self, $field: $type) -> Self {
+                    self.$field = $field;
+                    self
+                }
+            )*
+        }
+    };
+}
+pub(crate) use setters;
+
 mod approximate;
 pub mod combine;
 pub mod convert;

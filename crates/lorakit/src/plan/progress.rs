@@ -3,9 +3,10 @@
 use super::Problem;
 use crate::Result;
 
-/// Told about finished bytes from many threads; asked whether to go on.
+/// Receives progress from worker threads, and can cancel the run.
 pub trait Progress: Sync {
-    /// `bytes` more of the output are written.
+    /// `bytes` more of the output are written. A run that succeeds ends with [`Plan::output_bytes`](super::Plan::output_bytes)
+    /// in all.
     fn advance(&self, bytes: u64);
     /// Whether the caller wants the run to stop. Nothing is published then.
     fn cancelled(&self) -> bool {

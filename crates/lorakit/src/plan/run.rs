@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lorakit_quant::Codec;
@@ -106,6 +107,8 @@ struct Done {
     retention: Vec<TensorRetention>,
     subtrees: Vec<Subtree>,
     late: Vec<Late>,
+    /// Bytes that progress has heard of.
+    told: u64,
 }
 
 /// What a task leaves behind.
@@ -199,6 +202,8 @@ impl Plan {
         drop(outputs);
         self.reopen(staged.path())?;
         go_on(progress, "anything was published")?;
+        // Headers, padding, and what came out shorter than planned: whoever counts ends at the whole.
+        progress.advance(self.output_bytes().saturating_sub(done.told));
         let unchecked = self.unchecked();
         let (elapsed, retention) = (start.elapsed(), done.retention);
         let report =
@@ -245,6 +250,7 @@ impl Plan {
         let pool = pool(threads)?;
         // Tasks are drawn in order, so that few tensors are under way at once; results are summed in order, so
         // that the report does not depend on who finished first.
+        let told = AtomicU64::new(0);
         let mut done: Vec<(usize, Outcome)> = pool.install(|| {
             tasks
                 .iter()
@@ -255,6 +261,7 @@ impl Plan {
                         return Err(Error::from(Problem::Interrupted));
                     }
                     let (outcome, bytes) = run_task(task, &jobs, outputs, scratch)?;
+                    told.fetch_add(bytes, Ordering::Relaxed);
                     progress.advance(bytes);
                     Ok((i, outcome))
                 })
@@ -279,7 +286,7 @@ impl Plan {
             stored_as: job.tensor.stored_as(),
             retention,
         });
-        Ok(Done { retention: tensors.collect(), subtrees, late })
+        Ok(Done { retention: tensors.collect(), subtrees, late, told: told.into_inner() })
     }
 
     /// Puts the hashing of inputs between the tasks at an even pace: what is hashed was, or is about to be, read

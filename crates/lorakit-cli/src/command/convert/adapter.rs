@@ -26,19 +26,15 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             KEEP_DTYPE,
         ));
     }
-    let options = AdapterOptions {
-        source: args.source.clone(),
-        output: args.output.output.clone(),
-        to: args.to.name().into(),
-        replace: args.output.force,
-        dtype: args.dtype.dtype(),
-        base: args.base.clone(),
-        approximate: args.approximate,
-        dora_to_lora: args.rank.filter(|_| args.dora_to_lora),
-        uniform: args.uniform,
-        threads: common.threads,
-        mode: common.read_mode(),
-    };
+    let options = AdapterOptions::new(&args.source, &args.output.output, args.to.name())
+        .with_replace(args.output.force)
+        .with_dtype(args.dtype.dtype())
+        .with_base(args.base.clone())
+        .with_approximate(args.approximate)
+        .with_dora_to_lora(args.rank.filter(|_| args.dora_to_lora))
+        .with_uniform(args.uniform)
+        .with_threads(common.threads)
+        .with_mode(common.read_mode());
     // Nothing else that is planned takes time.
     let weights = args.base.as_deref().filter(|_| args.dora_to_lora).unwrap_or(&args.source);
     let bar = Bar::new(ui, "approximating", planned::bytes_at(weights));

@@ -34,27 +34,21 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             ));
         }
         Format::HF => convert::gguf_to_hf(
-            &ConvertOptions {
-                source: args.source.clone(),
-                output: args.output.output.clone(),
-                replace: args.output.force,
-                dtype,
-                max_shard: args.max_shard_size,
-                check_finite: args.output.check_finite,
-                mode: common.read_mode(),
-            },
+            &ConvertOptions::new(&args.source, &args.output.output)
+                .with_replace(args.output.force)
+                .with_dtype(dtype)
+                .with_max_shard(args.max_shard_size)
+                .with_check_finite(args.output.check_finite)
+                .with_mode(common.read_mode()),
             &planning,
         )?,
         Format::GGUF => {
-            let options = ToGgufOptions {
-                source: args.source.clone(),
-                output: args.output.output.clone(),
-                replace: args.output.force,
-                dtype,
-                pre: args.pre.clone(),
-                check_finite: args.output.check_finite,
-                mode: common.read_mode(),
-            };
+            let options = ToGgufOptions::new(&args.source, &args.output.output)
+                .with_replace(args.output.force)
+                .with_dtype(dtype)
+                .with_pre(args.pre.clone())
+                .with_check_finite(args.output.check_finite)
+                .with_mode(common.read_mode());
             convert::hf_to_gguf(&options, &planning)?
         }
         adapter => {

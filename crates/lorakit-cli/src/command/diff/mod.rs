@@ -22,13 +22,10 @@ const WORST: usize = 8;
 const FIELDS: usize = 10;
 
 pub(crate) fn run(args: &args::Diff, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let options = DiffOptions {
-        a: args.a.clone(),
-        b: args.b.clone(),
-        base: args.base.clone(),
-        threads: common.threads,
-        mode: common.read_mode(),
-    };
+    let options = DiffOptions::new(&args.a, &args.b)
+        .with_base(args.base.clone())
+        .with_threads(common.threads)
+        .with_mode(common.read_mode());
     let bar = Bar::new(ui, "comparing", planned::bytes_at(&args.a));
     let found = diff::diff(&options, &bar)?;
     bar.finish();

@@ -23,14 +23,13 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
     if let Some(page) = &args.html {
         html::check(page, args)?;
     }
-    let options = InspectOptions {
-        norms: args.norms,
-        spectrum: args.spectrum || args.html.is_some(),
-        base: args.base.clone(),
-        runtime: args.runtime,
-        mode: common.read_mode(),
-        threads: common.threads,
-    };
+    let options = InspectOptions::new()
+        .with_norms(args.norms)
+        .with_spectrum(args.spectrum || args.html.is_some())
+        .with_base(args.base.clone())
+        .with_runtime(args.runtime)
+        .with_mode(common.read_mode())
+        .with_threads(common.threads);
     let bar = Bar::unseen();
     if let [path] = args.paths.as_slice() {
         let report = inspect::inspect(path, &options, &bar)?;

@@ -40,6 +40,7 @@ pub(crate) use problem::Problem;
 
 /// What to combine, and how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct CombineOptions {
     /// The adapters, folders or files in any format, each with its weight.
     pub adapters: Vec<(PathBuf, f64)>,
@@ -70,6 +71,43 @@ pub struct CombineOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl CombineOptions {
+    /// Default options for adapters with their weights and an output: the method `svd`, which is nearest to the weighted sum.
+    pub fn new(adapters: Vec<(PathBuf, f64)>, output: impl Into<PathBuf>) -> Self {
+        CombineOptions {
+            adapters,
+            output: output.into(),
+            to: None,
+            replace: false,
+            dtype: None,
+            base: None,
+            method: Method::Svd,
+            style: Style::default(),
+            rank: None,
+            density: None,
+            majority: MajoritySign::default(),
+            seed: None,
+            threads: 0,
+            mode: ReadMode::default(),
+        }
+    }
+}
+
+crate::ops::setters! { CombineOptions {
+    with_to: to: Option<String>,
+    with_replace: replace: bool,
+    with_dtype: dtype: Option<DType>,
+    with_base: base: Option<PathBuf>,
+    with_method: method: Method,
+    with_style: style: Style,
+    with_rank: rank: Option<usize>,
+    with_density: density: Option<f64>,
+    with_majority: majority: MajoritySign,
+    with_seed: seed: Option<u64>,
+    with_threads: threads: usize,
+    with_mode: mode: ReadMode,
+} }
 
 /// A combination that is computed and not yet written.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use crate::{Error, Model, Result};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ConvertOptions {
     /// The GGUF file, or the first part of a split one.
     pub source: PathBuf,
@@ -32,6 +33,29 @@ pub struct ConvertOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl ConvertOptions {
+    /// Default options for a model and an output.
+    pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
+        ConvertOptions {
+            source: source.into(),
+            output: output.into(),
+            replace: false,
+            dtype: None,
+            max_shard: 5_000_000_000,
+            check_finite: false,
+            mode: ReadMode::default(),
+        }
+    }
+}
+
+crate::ops::setters! { ConvertOptions {
+    with_replace: replace: bool,
+    with_dtype: dtype: Option<DType>,
+    with_max_shard: max_shard: u64,
+    with_check_finite: check_finite: bool,
+    with_mode: mode: ReadMode,
+} }
 
 /// A conversion that is planned.
 #[derive(Debug)]

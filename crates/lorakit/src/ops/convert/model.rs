@@ -12,6 +12,7 @@ use crate::{Error, Model, Result};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ToGgufOptions {
     /// The model's folder.
     pub source: PathBuf,
@@ -28,6 +29,29 @@ pub struct ToGgufOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl ToGgufOptions {
+    /// Default options for a model and an output.
+    pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
+        ToGgufOptions {
+            source: source.into(),
+            output: output.into(),
+            replace: false,
+            dtype: None,
+            pre: None,
+            check_finite: false,
+            mode: ReadMode::default(),
+        }
+    }
+}
+
+crate::ops::setters! { ToGgufOptions {
+    with_replace: replace: bool,
+    with_dtype: dtype: Option<DType>,
+    with_pre: pre: Option<String>,
+    with_check_finite: check_finite: bool,
+    with_mode: mode: ReadMode,
+} }
 
 /// Plans the conversion of a Hugging Face folder to a GGUF file.
 ///

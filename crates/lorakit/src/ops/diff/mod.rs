@@ -34,6 +34,7 @@ use crate::{Error, Result};
 
 /// What to compare.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct DiffOptions {
     /// An adapter or a model.
     pub a: PathBuf,
@@ -46,6 +47,19 @@ pub struct DiffOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl DiffOptions {
+    /// Default options for two adapters or two models.
+    pub fn new(a: impl Into<PathBuf>, b: impl Into<PathBuf>) -> Self {
+        DiffOptions { a: a.into(), b: b.into(), base: None, threads: 0, mode: ReadMode::default() }
+    }
+}
+
+crate::ops::setters! { DiffOptions {
+    with_base: base: Option<PathBuf>,
+    with_threads: threads: usize,
+    with_mode: mode: ReadMode,
+} }
 
 /// What was found.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! What the caller asks for.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use lorakit_tensor::{DType, ReadMode};
@@ -14,6 +14,7 @@ use crate::{Error, Result};
 
 /// What to extract, and how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ExtractOptions {
     /// The model that training started from: a folder or file.
     pub base: PathBuf,
@@ -42,6 +43,19 @@ pub struct ExtractOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+crate::ops::setters! { ExtractOptions {
+    with_to: to: String,
+    with_base_name: base_name: Option<String>,
+    with_replace: replace: bool,
+    with_dtype: dtype: DType,
+    with_rule: rule: Rule,
+    with_max_rank: max_rank: Option<usize>,
+    with_embeddings: embeddings: Embeddings,
+    with_skip: skip: Vec<NamePattern>,
+    with_threads: threads: usize,
+    with_mode: mode: ReadMode,
+} }
 
 /// What becomes of an embedding that changed. Output embeddings are layers like others, unless the vocabulary grew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +90,7 @@ impl fmt::Display for NamePattern {
 
 impl ExtractOptions {
     /// Options that find ranks by themselves, for a folder of PEFT's with factors in F32.
-    pub fn new(base: &Path, tuned: &Path, output: &Path) -> Self {
+    pub fn new(base: impl Into<PathBuf>, tuned: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
         ExtractOptions {
             base: base.into(),
             tuned: tuned.into(),

@@ -213,8 +213,7 @@ mod tests {
     fn paths(name: &str, shape: &[usize], embeddings: Embeddings) -> Option<Vec<String>> {
         let info = TensorInfo { name: name.into(), dtype: DType::F32, shape: shape.to_vec() };
         let view = BaseView::new(&[], None);
-        let options =
-            ExtractOptions { embeddings, ..ExtractOptions::new("b".as_ref(), "t".as_ref(), "o".as_ref()) };
+        let options = ExtractOptions { embeddings, ..ExtractOptions::new("b", "t", "o") };
         match role(&view, &info, &options) {
             Role::Factors(parts) => {
                 Some(parts.into_iter().map(|p| format!("{} {:?}", p.path, p.rows)).collect())

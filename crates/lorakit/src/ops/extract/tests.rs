@@ -12,7 +12,7 @@ use super::*;
 use crate::ErrorKind;
 use crate::adapter::ModuleKind;
 use crate::adapter::factors::Factors;
-use crate::ops::merge::{self, MergeOptions};
+use crate::ops::merge::{self, MergeOptions, Sum};
 use crate::plan::Silent;
 
 /// Models and adapters in a folder that is gone after the test.
@@ -64,7 +64,7 @@ impl Folder {
 
     fn merge(&self) {
         let options =
-            MergeOptions::new(&self.path("base"), vec![(self.path("adapter"), 1.0)], &self.path("tuned"));
+            MergeOptions::new(Sum::new(self.path("base"), [(self.path("adapter"), 1.0)]), self.path("tuned"));
         merge::plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
     }
 
@@ -252,7 +252,7 @@ fn stacked_experts() {
     );
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
     let merge =
-        MergeOptions::new(&folder.path("base"), vec![(folder.path("out"), 1.0)], &folder.path("again"));
+        MergeOptions::new(Sum::new(folder.path("base"), [(folder.path("out"), 1.0)]), folder.path("again"));
     merge::plan(&merge, &Silent).unwrap().run(1, &Silent).unwrap();
     let again = Model::open(&folder.path("again"), &Reader::default()).unwrap();
     for (i, name) in names.iter().enumerate() {

@@ -32,6 +32,7 @@ use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// What to look at.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct InspectOptions {
     /// Read the values of adapters: norms, NaN and infinity, factors that are all zero.
     pub norms: bool,
@@ -46,6 +47,22 @@ pub struct InspectOptions {
     /// Threads that read values; 0: one for each core.
     pub threads: usize,
 }
+
+impl InspectOptions {
+    /// Headers only.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+crate::ops::setters! { InspectOptions {
+    with_norms: norms: bool,
+    with_spectrum: spectrum: bool,
+    with_base: base: Option<PathBuf>,
+    with_runtime: runtime: Option<Runtime>,
+    with_mode: mode: ReadMode,
+    with_threads: threads: usize,
+} }
 
 /// What a path turned out to be.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{MergeOptions, MergeRounding, Tied};
+use super::{MergeRounding, Sum, Tied};
 use crate::Result;
 use crate::adapter::Adapter;
 use crate::plan::{FileDigest, Progress, go_on};
@@ -15,7 +15,7 @@ pub(super) const KEY: &str = "lorakit.merge";
 /// What was merged, and how, as JSON. Adapters are small and hashed here; the base is hashed while it is merged.
 pub(super) fn record(
     adapters: &[(Adapter, f64)],
-    options: &MergeOptions,
+    sum: &Sum,
     base_digests: &[FileDigest],
     progress: &dyn Progress,
 ) -> Result<String> {
@@ -24,12 +24,12 @@ pub(super) fn record(
         "version": env!("CARGO_PKG_VERSION"),
         "base": { "blake3": base_digests.iter().map(FileDigest::place).collect::<Vec<_>>() },
         "adapters": described,
-        "rounding": match options.rounding {
+        "rounding": match sum.rounding {
             MergeRounding::Once => "once",
             MergeRounding::Peft => "peft",
             MergeRounding::PeftSafe => "peft-safe",
         },
-        "tied": match options.tied { Tied::Untie => "untie", Tied::Share => "share" },
+        "tied": match sum.tied { Tied::Untie => "untie", Tied::Share => "share" },
     });
     Ok(record.to_string())
 }

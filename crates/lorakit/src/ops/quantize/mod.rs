@@ -47,6 +47,7 @@ pub enum Quantization {
 
 /// What to quantise, and how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct QuantizeOptions {
     /// The model: a Hugging Face folder, or a GGUF file.
     pub source: PathBuf,
@@ -67,6 +68,32 @@ pub struct QuantizeOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl QuantizeOptions {
+    /// Default options for a model, an output and what it becomes.
+    pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>, quantization: Quantization) -> Self {
+        QuantizeOptions {
+            source: source.into(),
+            output: output.into(),
+            replace: false,
+            quantization,
+            requantize: false,
+            max_shard: 5_000_000_000,
+            pre: None,
+            check_finite: false,
+            mode: ReadMode::default(),
+        }
+    }
+}
+
+crate::ops::setters! { QuantizeOptions {
+    with_replace: replace: bool,
+    with_requantize: requantize: bool,
+    with_max_shard: max_shard: u64,
+    with_pre: pre: Option<String>,
+    with_check_finite: check_finite: bool,
+    with_mode: mode: ReadMode,
+} }
 
 /// A quantisation that is planned.
 #[derive(Debug)]

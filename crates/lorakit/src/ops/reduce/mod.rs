@@ -35,6 +35,7 @@ use rule::{Weighed, spend};
 
 /// What to reduce, and how far.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ReduceOptions {
     /// The adapter: a folder or file.
     pub source: PathBuf,
@@ -57,6 +58,34 @@ pub struct ReduceOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl ReduceOptions {
+    /// Default options for an adapter, an output and how ranks are chosen.
+    pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>, rule: Rule) -> Self {
+        ReduceOptions {
+            source: source.into(),
+            output: output.into(),
+            to: None,
+            replace: false,
+            dtype: None,
+            base: None,
+            rule,
+            max_rank: None,
+            threads: 0,
+            mode: ReadMode::default(),
+        }
+    }
+}
+
+crate::ops::setters! { ReduceOptions {
+    with_to: to: Option<String>,
+    with_replace: replace: bool,
+    with_dtype: dtype: Option<DType>,
+    with_base: base: Option<PathBuf>,
+    with_max_rank: max_rank: Option<usize>,
+    with_threads: threads: usize,
+    with_mode: mode: ReadMode,
+} }
 
 /// A reduction that is computed and not yet written.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ mod state;
 mod verdict;
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lorakit_tensor::{ReadMode, Reader};
 use rayon::prelude::*;
@@ -18,9 +18,9 @@ use rayon::prelude::*;
 pub use state::State;
 pub use verdict::{Proof, Verdict};
 
-use super::merge::{self, MergeOptions, Tied};
+use super::merge::{self, Form, Sum, Tied};
 use crate::arch::names;
-use crate::fit::{BaseView, MoeLayout};
+use crate::fit::BaseView;
 use crate::plan::{OutputTensor, Progress, pool};
 use crate::{Finding, Model, Result};
 use factors::Factors;
@@ -30,22 +30,29 @@ use verdict::Seen;
 
 /// What to compare.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// The model in question: a folder or file.
     pub merged: PathBuf,
-    /// The base it should come from.
-    pub base: PathBuf,
-    /// The adapters that should be in it, with their weights.
-    pub adapters: Vec<(PathBuf, f64)>,
-    /// How experts are packed.
-    pub moe_layout: MoeLayout,
-    /// The base is the residual model that an initialisation like PiSSA left behind.
-    pub residual_base: bool,
+    /// The base that it should come from, and the adapters that should be in it.
+    pub sum: Sum,
     /// Threads; 0 is one for each core.
     pub threads: usize,
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl VerifyOptions {
+    /// Default options for a model and what it should be.
+    pub fn new(merged: impl Into<PathBuf>, sum: Sum) -> Self {
+        VerifyOptions { merged: merged.into(), sum, threads: 0, mode: ReadMode::default() }
+    }
+}
+
+crate::ops::setters! { VerifyOptions {
+    with_threads: threads: usize,
+    with_mode: mode: ReadMode,
+} }
 
 /// What was found.
 #[derive(Debug, Clone)]
@@ -85,19 +92,14 @@ pub struct Verified {
 pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verification> {
     let reader = &Reader::new(options.mode);
     let merged = Model::open_as_hf(&options.merged, reader, None)?;
-    let mut merge = MergeOptions {
-        moe_layout: options.moe_layout,
-        residual_base: options.residual_base,
-        ..MergeOptions::new(&options.base, options.adapters.clone(), Path::new(""))
-    };
-    let mut sums = merge::sums(&merge, reader, progress)?;
+    let mut sums = merge::sums(&options.sum, &Form::default(), reader, progress)?;
     let merged_view = BaseView::new(merged.tensors(), merged.config.as_ref());
     // PEFT keeps one tensor where a merge of ours makes two.
     let kept_one = merged_view.tied() && merged_view.head().is_none();
     let stored = sums.base.tensors().iter().any(|t| is_head(&t.name));
     if kept_one && !stored && sums.tensors.iter().any(|t| is_head(&t.info.name)) {
-        merge.tied = Tied::Share;
-        sums = merge::sums(&merge, reader, progress)?;
+        let share = options.sum.clone().with_tied(Tied::Share);
+        sums = merge::sums(&share, &Form::default(), reader, progress)?;
     }
     let tied_to = merged_view.embedding().filter(|_| kept_one);
     let find = |name: &str| merged.find(name).or(tied_to.filter(|_| is_head(name)));

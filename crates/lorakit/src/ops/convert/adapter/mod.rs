@@ -20,6 +20,7 @@ use crate::{Base, Error, Finding, Model, Result, Severity};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct AdapterOptions {
     /// The adapter: a folder or file.
     pub source: PathBuf,
@@ -44,6 +45,36 @@ pub struct AdapterOptions {
     /// How inputs are read.
     pub mode: ReadMode,
 }
+
+impl AdapterOptions {
+    /// Default options for an adapter, an output and the name of its format: see [`formats`].
+    pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>, to: impl Into<String>) -> Self {
+        AdapterOptions {
+            source: source.into(),
+            output: output.into(),
+            to: to.into(),
+            replace: false,
+            dtype: None,
+            base: None,
+            approximate: None,
+            dora_to_lora: None,
+            uniform: false,
+            threads: 0,
+            mode: ReadMode::default(),
+        }
+    }
+}
+
+crate::ops::setters! { AdapterOptions {
+    with_replace: replace: bool,
+    with_dtype: dtype: Option<DType>,
+    with_base: base: Option<PathBuf>,
+    with_approximate: approximate: Option<usize>,
+    with_dora_to_lora: dora_to_lora: Option<usize>,
+    with_uniform: uniform: bool,
+    with_threads: threads: usize,
+    with_mode: mode: ReadMode,
+} }
 
 /// An adapter format that can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
