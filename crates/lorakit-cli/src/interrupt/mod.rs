@@ -26,7 +26,7 @@ use crate::{exit, progress, ui};
 use handler::Caught;
 
 /// How long a run may take to notice that it should stop, and to clean up.
-const GRACE: Duration = Duration::from_millis(600);
+const GRACE: Duration = Duration::from_millis(500);
 /// Signals that follow each other faster are one: `timeout` sends each twice, and so do wrappers that forward what the
 /// terminal has sent to everybody.
 const ONE: Duration = Duration::from_millis(300);
