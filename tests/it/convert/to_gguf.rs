@@ -162,5 +162,15 @@ fn vocabularies_that_do_not_fit() {
     insta::assert_snapshot!(refused("gemma2", |m| fs::remove_file(m.join("tokenizer.model")).unwrap()), @"error: `model`: has no tokenizer that a GGUF file can hold; it must have `tokenizer.model` (SentencePiece)");
     insta::assert_snapshot!(refused("mistral", |m| fs::write(m.join("tokenizer.model"), b"version https://git-lfs").unwrap()), @"error: `model`: `tokenizer.model` is damaged, or not a SentencePiece model");
     insta::assert_snapshot!(refused("llama", |m| fs::write(m.join("tokenizer.json"), b"{").unwrap()), @"error: `tokenizer.json`: is not valid JSON: EOF while parsing an object at line 1 column 1");
+    let prefix = |prefix: &'static str| {
+        move |m: &Path| edit(m, "tokenizer.json", |t| t["model"]["continuing_subword_prefix"] = json!(prefix))
+    };
+    insta::assert_snapshot!(refused("llama", prefix("##")), @"error: `model`: `tokenizer.json` marks parts of words by `##`, which GGUF files cannot say of this kind of tokenizer");
+    let long = ["a", "b"].map(|letter| letter.repeat(300));
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "tokenizer.json", |t| {
+        t["model"]["vocab"][&long[0]] = json!(270);
+        t["model"]["vocab"][&long[1]] = json!(271);
+        t["model"]["merges"] = json!([long]);
+    })), @"error: `model`: the merge `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` is not two tokens that form a third");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "tokenizer.json", |t| t["model"]["merges"] = json!([["a"]]))), @"error: `model`: `tokenizer.json`: data did not match any variant of untagged enum MergeType at line 1 column 3893");
 }

@@ -34,6 +34,9 @@ problems! {
         /// It is not known how `tokenizer.json` cuts text.
         Rule { digest: String } = Unsupported / NamePreTokenizer,
             "`tokenizer.json` cuts text by an unknown rule (its digest is {digest})";
+        /// Parts of words are marked, as in WordPiece.
+        Prefix { prefix: String } = Unsupported,
+            "`tokenizer.json` marks parts of words by `{prefix}`, which GGUF files cannot say of this kind of tokenizer";
         /// Merges of `tokenizer.json` are no pairs.
         Merges = File(Corrupt), "`tokenizer.json` has merges that are not pairs of tokens";
         /// The vocabulary is larger than the configuration says.

@@ -15,6 +15,7 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     if json["model"]["type"] != "BPE" || json["model"]["byte_fallback"] == true {
         return Ok(None);
     }
+    check(&json["model"])?;
     let tokenizer = Tokenizer::from_bytes(bytes).map_err(unreadable)?;
     let mut tokens = tokens(&tokenizer, sources).map_err(unreadable)?;
     let known = tokens.keys().max().map_or(0, |&id| id as usize + 1);
@@ -27,6 +28,31 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
         scores: None,
         merges: Some(merges(&json["model"]["merges"], sources)?),
     }))
+}
+
+/// Refuses what GGUF files cannot say, and what the library does not survive: it copies both tokens of a merge to a
+/// buffer of the size of the longest token, the second without the prefix of parts of words, before it looks whether
+/// they form one.
+fn check(model: &Value) -> Result<()> {
+    if let Some(prefix) = model["continuing_subword_prefix"].as_str().filter(|prefix| !prefix.is_empty()) {
+        return Err(Problem::Prefix { prefix: excerpt(prefix) }.into());
+    }
+    let longest = model["vocab"].as_object().and_then(|vocab| vocab.keys().map(String::len).max());
+    let formed = |merge: &&Value| match merge {
+        Value::String(merge) => merge.len().saturating_sub(1),
+        Value::Array(sides) => sides.iter().filter_map(Value::as_str).map(str::len).sum(),
+        _ => 0,
+    };
+    let mut merges = model["merges"].as_array().into_iter().flatten();
+    match merges.find(|merge| formed(merge) > longest.unwrap_or(0)) {
+        Some(merge) => Err(Problem::Merge { merge: excerpt(&pair(merge).unwrap_or_default()) }.into()),
+        None => Ok(()),
+    }
+}
+
+/// The beginning of a text that may be long.
+fn excerpt(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
 /// The error about what the library says of `tokenizer.json`.
