@@ -1,9 +1,10 @@
 //! Outputs and command lines that are refused.
 
 use std::fs;
+use std::path::Path;
 
 use super::Case;
-use crate::support::{Sandbox, fixtures};
+use crate::support::{Sandbox, fixtures, peft};
 
 #[test]
 fn an_output_that_is_the_current_folder() {
@@ -120,4 +121,22 @@ fn standard_output_is_no_output() {
 
     For more information, try '--help'.
     ");
+}
+
+/// A hint follows from what is wrong, whatever words the path holds.
+#[test]
+fn hints_do_not_read_paths() {
+    let sandbox = Sandbox::new();
+    let hint = |line: &str, more: &[&Path]| {
+        let stderr = sandbox.run(line, more).stderr;
+        stderr.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap_or_default().to_string()
+    };
+    let (base, adapter) = (peft("bases/llama-bf16"), peft("adapters/plain"));
+    for name in ["out.bin", "already-merged.bin", "my.gguf.bin", "shards.bin"] {
+        let found = hint(&format!("merge -o {name}"), &[&base, &adapter]);
+        assert_eq!(found, "name a folder as the output: `-o OUT/`", "{name}");
+    }
+    for name in ["nowhere", "needle", "metadata key"] {
+        assert_eq!(hint("inspect", &[Path::new(name)]), "check the path; nothing is downloaded", "{name}");
+    }
 }
