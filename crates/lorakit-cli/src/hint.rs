@@ -132,7 +132,6 @@ fn typed(hint: Hint) -> Option<&'static str> {
         Hint::NameGgufFile => "name a file that ends in `.gguf`: `-o NAME.gguf`",
         Hint::NameSafetensorsFile => "name a file that ends in `.safetensors`: `-o adapter.safetensors`",
         Hint::NameFolder => "name a folder as the output: `-o OUT/`",
-        Hint::GgufOrFolder => "GGUF types go to `-o NAME.gguf`, all others to a folder",
         Hint::OneFile => "name a folder as the output, or raise `--max-shard-size`",
         Hint::SeeWhatDiffers => "`lorakit diff BASE TUNED` shows what differs, and by how much",
         Hint::RunAgain => of_stopped(&Stopped::Clean),

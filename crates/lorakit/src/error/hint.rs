@@ -100,8 +100,6 @@ pub enum Hint {
     NameSafetensorsFile,
     /// Name a folder as the output.
     NameFolder,
-    /// Types of GGUF files go to a file that ends in `.gguf`, all others to a folder.
-    GgufOrFolder,
     /// Use `mxfp8` or `nf4` for transformers, or the GGUF type `MXFP4_MOE` for llama.cpp.
     OtherFourBit,
     /// Name a folder as the output, or allow larger shards.
@@ -198,7 +196,6 @@ impl Hint {
         Hint::NameGgufFile,
         Hint::NameSafetensorsFile,
         Hint::NameFolder,
-        Hint::GgufOrFolder,
         Hint::OtherFourBit,
         Hint::OneFile,
         Hint::SeeWhatDiffers,
@@ -347,7 +344,6 @@ impl fmt::Display for Hint {
             Hint::NameGgufFile => "name a file that ends in `.gguf` as the output",
             Hint::NameSafetensorsFile => "name a file that ends in `.safetensors` as the output",
             Hint::NameFolder => "name a folder as the output",
-            Hint::GgufOrFolder => "types of GGUF files go to a file that ends in `.gguf`, all others to a folder",
             Hint::OtherFourBit => "use `mxfp8` or `nf4` for transformers, or the GGUF type `MXFP4_MOE` for llama.cpp",
             Hint::OneFile => "name a folder as the output, or allow larger shards",
             Hint::SeeWhatDiffers => "a comparison of the two models shows what differs, and by how much",

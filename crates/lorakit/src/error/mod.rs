@@ -99,6 +99,11 @@ impl ErrorKind {
     }
 }
 
+/// `a part`, `2 parts`: of what there may be one.
+pub(crate) fn one_or_many(count: usize, noun: &str) -> String {
+    if count == 1 { format!("a {noun}") } else { format!("{count} {noun}s") }
+}
+
 /// A variant of a room's enum of what can go wrong there: see [`problems`](lorakit_tensor::problems).
 pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// What to branch on.

@@ -48,6 +48,7 @@ pub use retention::{Retention, TensorRetention, by_type, overall};
 pub(crate) use run::pool;
 pub use run::{Report, Written};
 use shards::Limits;
+pub(crate) use side::{CONFIGURATION, TOKENIZER};
 pub use side::{Content, SideFile};
 pub use target::Target;
 

@@ -7,6 +7,22 @@ use lorakit_tensor::MAX_SIDE_BYTES;
 
 use crate::Result;
 
+/// Files that a configuration of a model consists of.
+pub(crate) const CONFIGURATION: &[&str] =
+    &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
+/// Files that a tokenizer consists of.
+pub(crate) const TOKENIZER: &[&str] = &[
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+
 /// A file beside the tensors: configuration, tokenizer, template, licence.
 #[derive(Debug, Clone)]
 pub struct SideFile {

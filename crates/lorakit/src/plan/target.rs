@@ -8,7 +8,7 @@ use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Existing};
 use serde_json::Value;
 
-use super::{Container, Plan, Problem};
+use super::{CONFIGURATION, Container, Plan, Problem, TOKENIZER};
 use crate::{Error, Result};
 
 /// Where the output goes.
@@ -28,24 +28,6 @@ impl Target {
         }
     }
 }
-
-/// Files beside the tensors that make a folder a model or an adapter.
-const COMPANIONS: &[&str] = &[
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "adapter_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-];
 
 impl Plan {
     /// Whether the output can be written as things stand, and which files it replaces.
@@ -106,7 +88,9 @@ impl Plan {
             Container::Safetensors { stem, .. } => safetensors::is_file_of(stem, text),
             Container::Gguf(_) => false,
         };
-        tensors || COMPANIONS.contains(&text) || ours.contains(name)
+        let companion =
+            text == "adapter_config.json" || CONFIGURATION.contains(&text) || TOKENIZER.contains(&text);
+        tensors || companion || ours.contains(name)
     }
 
     /// What this output consists of, and what the old one in `folder` says that it consists of.

@@ -2,6 +2,8 @@
 
 use lorakit_tensor::problems;
 
+use crate::error::one_or_many;
+
 problems! {
     /// What formats have in common, and what those say that have no enum of their own.
     pub(crate) enum Problem {
@@ -19,13 +21,13 @@ problems! {
 
         /// The format has no field for parts of the adapter.
         Placeless { count: usize, format: &'static str } = Inexpressible,
-            "holds {} that {format} cannot store", parts(*count);
+            "holds {} that {format} cannot store", one_or_many(*count, "part");
         /// The same, and some of them are weights that replace the base's.
         PlacelessWeights { count: usize, format: &'static str } = Inexpressible / NameBaseForCopies,
-            "holds {} that {format} cannot store", parts(*count);
+            "holds {} that {format} cannot store", one_or_many(*count, "part");
         /// The same, and some of them are magnitudes of DoRA.
         PlacelessMagnitudes { count: usize, format: &'static str } = Inexpressible / MergeOrNearestLora,
-            "holds {} that {format} cannot store", parts(*count);
+            "holds {} that {format} cannot store", one_or_many(*count, "part");
 
         /// A folder is written, and the output has the name of a tensor file.
         FolderNeeded { extension: String } = Usage / NameFolderOrFormat,
@@ -65,8 +67,4 @@ problems! {
         PackedRank = Inexpressible,
             "stands for all experts of a layer, but the configuration does not give its rank";
     }
-}
-
-fn parts(count: usize) -> String {
-    if count == 1 { "a part".into() } else { format!("{count} parts") }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 pub(crate) use doubts::doubts;
 
-use crate::plan::{Content, SideFile};
+use crate::plan::{CONFIGURATION, Content, SideFile, TOKENIZER};
 use crate::{Model, Result};
 
 /// Endings of files that hold weights or describe how they are split.
@@ -33,23 +33,8 @@ const WEIGHTS: &[&str] = &[
 ];
 /// Folders of a model repository that are other copies of the weights, or none of the output's business.
 const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
-/// Files that a tokenizer consists of.
-pub(crate) const TOKENIZER: &[&str] = &[
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "chat_template.jinja",
-    "chat_template.json",
-];
 /// How weights are quantised, which they no longer are.
 const QUANTIZATION: &[&str] = &["hf_quant_config.json", "quant_config.json", "quantize_config.json"];
-/// What travels when the base was named as a single file, whose folder may hold anything.
-const COMPANIONS: &[&str] =
-    &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
 
 /// The files beside the tensors of `model` that belong to it, by their path inside the folder.
 pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
@@ -59,7 +44,8 @@ pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     } else if model.path.is_dir() {
         collect(&model.path, Path::new(""), model.reader(), &mut files)?;
     } else {
-        for name in COMPANIONS.iter().chain(TOKENIZER) {
+        // A single file's folder may hold anything.
+        for name in CONFIGURATION.iter().chain(TOKENIZER) {
             let path = model.folder().join(name);
             if model.config.is_some() && model.reader().has(&path)? {
                 files.insert(name.into(), Content::CopyOf(path));

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use lorakit_tensor::problems;
 
+use crate::error::one_or_many;
+
 problems! {
     /// What a combination refuses.
     pub(crate) enum Problem {
@@ -48,6 +50,6 @@ problems! {
         /// Parameters that two adapters save with different values.
         Conflicts { parameters: usize } = Conflict / MergeInsteadOfCombining,
             "replace {} of the base by different values, which have no sum",
-            if *parameters == 1 { "a parameter".to_string() } else { format!("{parameters} parameters") };
+            one_or_many(*parameters, "parameter");
     }
 }

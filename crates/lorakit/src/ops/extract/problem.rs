@@ -2,6 +2,8 @@
 
 use lorakit_tensor::problems;
 
+use crate::error::one_or_many;
+
 problems! {
     /// What an extraction refuses.
     pub(crate) enum Problem {
@@ -19,11 +21,11 @@ problems! {
         /// Tensors that only the base has.
         Lacking { tensors: usize } = Unmatched,
             "lacks {} of the base; both models must have the same names",
-            if *tensors == 1 { "a tensor".to_string() } else { format!("{tensors} tensors") };
+            one_or_many(*tensors, "tensor");
         /// Tensors of another shape.
         Reshaped { tensors: usize } = Shape,
             "holds {} of another shape than the base",
-            if *tensors == 1 { "a tensor".to_string() } else { format!("{tensors} tensors") };
+            one_or_many(*tensors, "tensor");
         /// A difference whose square is infinite.
         TooFar = NonFinite, "differs from the base by more than f64 can square";
         /// A part that a merge would put elsewhere.

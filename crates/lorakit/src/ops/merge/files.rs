@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::tied::Untied;
 use crate::adapter::Adapter;
-use crate::model::folder::{TOKENIZER, config_among, doubts, set_config, side_files_of, travelling};
+use crate::model::folder::{config_among, doubts, set_config, side_files_of, travelling};
 use crate::model::torch_name;
-use crate::plan::{Content, OutputTensor, SideFile};
+use crate::plan::{Content, OutputTensor, SideFile, TOKENIZER};
 use crate::{Finding, Model, Result, Severity};
 
 pub(super) fn side_files(

@@ -2,6 +2,8 @@
 
 use lorakit_tensor::problems;
 
+use crate::error::one_or_many;
+
 problems! {
     /// What can be wrong with a GGUF adapter.
     pub(crate) enum Problem {
@@ -21,9 +23,9 @@ problems! {
 
         /// Modules are for tensors that a LoRA of the family does not change.
         Placeless { count: usize, family: &'static str } = Inexpressible,
-            "has {} that a GGUF adapter of the family `{family}` cannot hold", modules(*count);
+            "has {} that a GGUF adapter of the family `{family}` cannot hold", one_or_many(*count, "module");
         /// Modules are of another size than their weights.
-        Misfits { count: usize } = Shape, "has {} of another shape than the base's tensor", modules(*count);
+        Misfits { count: usize } = Shape, "has {} of another shape than the base's tensor", one_or_many(*count, "module");
         /// Two modules are for one tensor that is no stack.
         SameTensor { other: String } = Conflict, "is for the same tensor as `{other}`";
         /// Two modules are for one place of a stack.
@@ -32,8 +34,4 @@ problems! {
         UnevenExperts { rows: usize, cols: usize, first: String, first_rows: usize, first_cols: usize } = Shape,
             "changes a matrix of {rows} x {cols}, and `{first}` one of {first_rows} x {first_cols}";
     }
-}
-
-fn modules(count: usize) -> String {
-    if count == 1 { "a module".into() } else { format!("{count} modules") }
 }
