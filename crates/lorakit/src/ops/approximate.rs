@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use lorakit_linalg::projection_residual;
 use ndarray::{Array2, ArrayView2, Axis as Dimension};
-use rayon::prelude::*;
 
 use crate::adapter::factors::{Factors, matrix};
 use crate::adapter::{Adapter, Module};
@@ -12,7 +11,7 @@ use crate::fit::{self, BaseView, Change, Edit, FitOptions};
 use crate::ops::Problem;
 use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
-use crate::plan::{Axis, LowRank, Progress, go_on};
+use crate::plan::{Axis, LowRank, Progress, go_on, in_order};
 use crate::tensor::Shelf;
 use crate::{Error, Model, Result, TensorRef};
 
@@ -62,8 +61,7 @@ pub(crate) fn truncate(
         progress.advance(bytes);
         Ok(Some(Approximated { path: module.path.clone(), from, to: module.rank(), error, norm }))
     };
-    let done: Vec<Option<Approximated>> =
-        adapter.modules.par_iter_mut().map(truncated).collect::<Result<_>>()?;
+    let done = in_order(&mut adapter.modules, truncated)?;
     Ok(done.into_iter().flatten().collect())
 }
 
@@ -105,8 +103,7 @@ pub(crate) fn dora_to_lora(
         *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype(), shelf)? };
         Ok(Some(Approximated { path: module.path.clone(), from: rows.min(cols), to: b.ncols(), error, norm }))
     };
-    let done: Vec<Option<Approximated>> =
-        adapter.modules.par_iter_mut().map(approximate).collect::<Result<_>>()?;
+    let done = in_order(&mut adapter.modules, approximate)?;
     adapter.config.use_dora = false;
     adapter.config.raw.remove("use_dora");
     Ok(done.into_iter().flatten().collect())

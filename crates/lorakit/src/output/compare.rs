@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 
 use lorakit_linalg::{difference_norm, product_norm};
-use rayon::prelude::*;
 
 use super::Problem;
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, ModuleKind, Saved, TokenRows};
 use crate::arch::names::bare;
-use crate::plan::{Progress, go_on};
+use crate::plan::{Progress, go_on, in_order};
 use crate::{Error, Result, TensorRef};
 
 /// How far a module of the output is from that of the input.
@@ -32,7 +31,7 @@ pub(crate) fn compare(
 ) -> Result<Vec<ModuleError>> {
     let mut by_path: HashMap<&str, &Module> = after.modules.iter().map(|m| (bare(&m.path), m)).collect();
     let pairs: Vec<_> = before.modules.iter().map(|m| (m, by_path.remove(bare(&m.path)))).collect();
-    let errors = pairs.into_par_iter().map(|(module, other)| {
+    let errors = in_order(pairs, |(module, other)| {
         go_on(progress, "anything was published")?;
         let error = match other {
             Some(other) => distance(module, other)?,
@@ -40,8 +39,7 @@ pub(crate) fn compare(
             None => return Err(of(&module.path, Problem::Lost)),
         };
         Ok(ModuleError { path: module.path.clone(), error })
-    });
-    let errors = errors.collect::<Result<Vec<_>>>()?;
+    })?;
     // A format may need more modules than the adapter has; they must do nothing.
     let mut more: Vec<&Module> = by_path.into_values().collect();
     more.sort_by(|a, b| a.path.cmp(&b.path));

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// A search that all threads share that come for its result: each takes pieces of the tensor until none is left.
 pub(super) struct Largest {
@@ -13,17 +13,20 @@ pub(super) struct Largest {
     complete: Condvar,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Found {
     pieces: usize,
     largest: f32,
+    /// The error of the first piece that has one, until a thread takes it along.
+    error: Option<(usize, Error)>,
 }
 
-/// A piece that was taken. It counts as searched when this is dropped, even after an error, so that nobody waits for
-/// it in vain.
+/// A piece that was taken. It counts as searched when this is dropped, even by a panic, so that nobody waits for it
+/// in vain.
 struct Piece<'a> {
     search: &'a Largest,
-    largest: f32,
+    index: usize,
+    result: Result<f32>,
 }
 
 impl Largest {
@@ -34,18 +37,23 @@ impl Largest {
     /// The largest magnitude of all pieces, of which `of_piece` searches one.
     ///
     /// # Errors
-    /// Those of `of_piece`. Other threads then get a result without that piece; theirs are discarded with the run.
+    /// That of the first piece that has one, for one of the threads. Others get a result without that piece; theirs
+    /// are discarded with the run.
     pub(super) fn find(&self, mut of_piece: impl FnMut(usize) -> Result<f32>) -> Result<f32> {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             if index >= self.pieces {
                 break;
             }
-            let mut piece = Piece { search: self, largest: 0.0 };
-            piece.largest = of_piece(index)?;
+            let mut piece = Piece { search: self, index, result: Ok(0.0) };
+            piece.result = of_piece(index);
         }
         let all = self.complete.wait_while(self.found(), |found| found.pieces < self.pieces);
-        Ok(all.unwrap_or_else(PoisonError::into_inner).largest)
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        match all.error.take() {
+            Some((_, error)) => Err(error),
+            None => Ok(all.largest),
+        }
     }
 
     /// What was found so far; all there is after [`Self::find`].
@@ -62,7 +70,13 @@ impl Drop for Piece<'_> {
     fn drop(&mut self) {
         let mut found = self.search.found();
         found.pieces += 1;
-        found.largest = found.largest.max(self.largest);
+        match std::mem::replace(&mut self.result, Ok(0.0)) {
+            Ok(largest) => found.largest = found.largest.max(largest),
+            Err(error) if found.error.as_ref().is_none_or(|(at, _)| self.index < *at) => {
+                found.error = Some((self.index, error));
+            }
+            Err(_) => {}
+        }
         self.search.complete.notify_all();
     }
 }
@@ -90,17 +104,21 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_a_piece_that_failed() {
+    fn one_thread_is_told_of_the_first_piece_that_failed() {
         let search = Largest::new(100);
-        let fail_once = |index| match index {
-            3 => Err(Problem::Interrupted.into()),
+        let fail = |index| match index {
+            3 | 7 | 50 => Err(Problem::Threads { count: index, reason: String::new() }.into()),
             _ => Ok(1.0),
         };
-        let failed = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| search.find(fail_once).is_err())).collect();
-            threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum::<usize>()
+        let failed: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| search.find(fail))).collect();
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().unwrap().err())
+                .map(|e| e.to_string())
+                .collect()
         });
-        assert_eq!(failed, 1);
+        assert_eq!(failed, ["cannot start 3 threads: "]);
         assert_eq!(Largest::new(0).find(|_| Ok(1.0)).unwrap(), 0.0);
     }
 }

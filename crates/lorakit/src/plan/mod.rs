@@ -25,6 +25,7 @@ mod shards;
 mod side;
 mod store;
 mod target;
+mod threads;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -45,12 +46,12 @@ pub use progress::{Progress, Silent};
 pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
 pub(crate) use reshape::seen_as;
 pub use retention::{Retention, TensorRetention, by_type, overall};
-pub(crate) use run::pool;
 pub use run::{Report, Written};
 use shards::Limits;
 pub(crate) use side::{CONFIGURATION, TOKENIZER};
 pub use side::{Content, SideFile};
 pub use target::Target;
+pub(crate) use threads::{in_order, pool};
 
 use crate::{Error, Result};
 

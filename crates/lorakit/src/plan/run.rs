@@ -10,15 +10,15 @@ use lorakit_quant::Codec;
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Staged};
 use lorakit_tensor::{Checkpoint, ReadMode, Reader, TensorInfo, TensorSource};
-use rayon::prelude::*;
 
 use super::compute::Scratch;
 use super::copy::{self, Unchecked};
 use super::digest::{FileDigest, Subtree};
 use super::job::{Job, Late, Place};
+use super::threads::in_order_with;
 use super::{
     Container, OutputFile, OutputTensor, Plan, Problem, Progress, Recipe, Retention, Target, TensorRetention,
-    go_on,
+    go_on, pool,
 };
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -116,17 +116,6 @@ enum Outcome {
     Written,
     Computed(Retention, Option<Late>),
     Hashed(Subtree),
-}
-
-/// Threads for work on tensors; 0 is one for each core.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`] if they cannot be started.
-pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build()
-        .map_err(|e| Problem::Threads { count: threads, reason: e.to_string() }.into())
 }
 
 impl Plan {
@@ -248,32 +237,24 @@ impl Plan {
         // More threads than tasks would only wait for one another.
         let threads = threads.min(tasks.len().max(1));
         let pool = pool(threads)?;
-        // Tasks are drawn in order, so that few tensors are under way at once; results are summed in order, so
-        // that the report does not depend on who finished first.
+        // Results are summed in order, so that the report does not depend on who finished first.
         let told = AtomicU64::new(0);
-        let mut done: Vec<(usize, Outcome)> = pool.install(|| {
-            tasks
-                .iter()
-                .enumerate()
-                .par_bridge()
-                .map_init(Scratch::default, |scratch, (i, task)| {
-                    if progress.cancelled() {
-                        return Err(Error::from(Problem::Interrupted));
-                    }
-                    let (outcome, bytes) = run_task(task, &jobs, outputs, scratch)?;
-                    told.fetch_add(bytes, Ordering::Relaxed);
-                    progress.advance(bytes);
-                    Ok((i, outcome))
-                })
-                .collect::<Result<Vec<_>>>()
-        })?;
-        done.sort_by_key(|(i, _)| *i);
+        let one = |scratch: &mut Scratch, task| {
+            if progress.cancelled() {
+                return Err(Error::from(Problem::Interrupted));
+            }
+            let (outcome, bytes) = run_task(task, &jobs, outputs, scratch)?;
+            told.fetch_add(bytes, Ordering::Relaxed);
+            progress.advance(bytes);
+            Ok(outcome)
+        };
+        let done = pool.install(|| in_order_with(&tasks, one))?;
         let mut retention = vec![Retention::default(); jobs.len()];
         let (mut subtrees, mut late) = (Vec::new(), Vec::new());
-        for (i, outcome) in done {
+        for (task, outcome) in tasks.iter().zip(done) {
             match outcome {
                 Outcome::Computed(part, settled) => {
-                    retention[tasks[i].job].add(part);
+                    retention[task.job].add(part);
                     late.extend(settled);
                 }
                 Outcome::Written => {}

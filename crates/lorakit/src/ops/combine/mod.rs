@@ -21,7 +21,6 @@ mod whole;
 use std::path::PathBuf;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
-use rayon::prelude::*;
 use serde_json::json;
 
 pub use interference::Interference;
@@ -32,7 +31,7 @@ use crate::ops::merge::described;
 use crate::ops::truncate;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
-use crate::plan::{Progress, go_on, pool};
+use crate::plan::{Progress, go_on, in_order, pool};
 use crate::{Base, Finding, Result, Severity};
 use compute::Computation;
 use input::Aligned;
@@ -246,8 +245,7 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
         progress.advance(aligned.parts.iter().map(|(_, module)| bytes(module)).sum());
         Ok(computed)
     };
-    let computed =
-        pool(options.threads)?.install(|| aligned.par_iter().map(compute).collect::<Result<Vec<_>>>())?;
+    let computed = pool(options.threads)?.install(|| in_order(&aligned, compute))?;
     let (mut modules, mut interference) = (Vec::new(), Vec::new());
     for one in computed {
         adapter.modules.push(one.module);

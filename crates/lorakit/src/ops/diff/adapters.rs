@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, Reader};
-use rayon::prelude::*;
 
 use super::delta::{EXACT, compare};
 use super::{DiffOptions, FieldDiff, State, Sums, TensorDiff, config, go_on, pairs};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::ops::convert::adapter::copies;
-use crate::plan::Progress;
+use crate::plan::{Progress, in_order};
 use crate::{Base, Result, TensorRef};
 
 /// What two adapters have in common, and what not.
@@ -125,7 +124,7 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
         progress.advance(x.map_or(0, |m| m.a.info().byte_len() + m.b.info().byte_len()));
         compare(x, y)
     };
-    let modules = pairs(&paths(&a), &paths(&b)).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+    let modules = in_order(pairs(&paths(&a), &paths(&b)), one)?;
     let mut total = Sums::default();
     modules.iter().filter_map(|m| m.sums).for_each(|sums| total += sums);
     let side = |adapter: &Adapter| AdapterSide {
@@ -206,5 +205,5 @@ fn parameters(a: &Adapter, b: &Adapter, progress: &dyn Progress) -> Result<Vec<T
         }
         Ok(found)
     };
-    pairs(&names(&a), &names(&b)).into_par_iter().map(one).collect()
+    in_order(pairs(&names(&a), &names(&b)), one)
 }

@@ -3,11 +3,10 @@
 use lorakit_quant::{all_finite, codec, encoder};
 use lorakit_tensor::DType;
 use multiversion::multiversion;
-use rayon::prelude::*;
 use std::ops::Range;
 
 use super::{Sums, go_on};
-use crate::plan::Progress;
+use crate::plan::{Progress, in_order};
 use crate::{Result, TensorRef};
 
 /// Values that one task compares; a multiple of every block.
@@ -50,16 +49,15 @@ pub(super) fn measure(
     progress: &dyn Progress,
 ) -> Result<Measured> {
     let values = a.info().elements();
-    let starts: Vec<u64> = (0..values).step_by(CHUNK as usize).collect();
-    let chunk = |start: &u64| {
+    let chunk = |start: u64| {
         go_on(progress)?;
-        let range = *start..(start + CHUNK).min(values);
+        let range = start..(start + CHUNK).min(values);
         let bytes = a.info().dtype.byte_len(range.end - range.start);
         let found = Chunk::new(a, b, base).run(range)?;
         progress.advance(bytes.unwrap_or(0));
         Ok(found)
     };
-    let found = starts.par_iter().map(chunk).collect::<Result<Vec<_>>>()?;
+    let found = in_order((0..values).step_by(CHUNK as usize), chunk)?;
     let mut all = Chunk::new(a, b, base);
     found.iter().for_each(|chunk| all.add(chunk));
     let recast = all.recast[0] || all.recast[1];

@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Format, Reader};
-use rayon::prelude::*;
 
 use super::tensor::is_base_of;
 use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds, pairs};
 use crate::arch::names;
 use crate::fit::BaseView;
 use crate::ops::Problem;
-use crate::plan::Progress;
+use crate::plan::{Progress, in_order};
 use crate::{Model, Result, TensorRef};
 
 /// What two models have in common, and what not.
@@ -84,7 +83,7 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
         let (x, y, w) = three(place);
         TensorDiff::of(all[place], x.as_ref(), y.as_ref(), w.as_ref(), progress)
     };
-    let tensors = (0..order.len()).into_par_iter().map(one).collect::<Result<Vec<_>>>()?;
+    let tensors = in_order(0..order.len(), one)?;
     let (mut total, mut deltas) = (Sums::default(), base.as_ref().map(|_| Sums::default()));
     for change in tensors.iter().filter_map(|t| t.change.as_ref()) {
         total += change.whole;

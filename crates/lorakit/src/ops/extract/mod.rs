@@ -22,7 +22,6 @@ mod rule;
 use std::collections::HashSet;
 
 use lorakit_tensor::Reader;
-use rayon::prelude::*;
 
 pub use options::{Embeddings, ExtractOptions, NamePattern};
 pub use rule::Rule;
@@ -31,7 +30,7 @@ use crate::adapter::Adapter;
 use crate::fit::{self, BaseView, FitOptions};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
-use crate::plan::{Progress, go_on, pool};
+use crate::plan::{Progress, go_on, in_order, pool};
 use crate::tensor::Shelf;
 use crate::{Base, Error, Finding, Model, Result};
 use compute::{Done, jobs};
@@ -168,13 +167,12 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     let jobs = jobs(&pairs);
     let shelf = Shelf::beside(&options.output);
     let done = pool(options.threads)?.install(|| {
-        let each = jobs.par_iter().map(|job| {
+        in_order(&jobs, |job| {
             go_on(progress, "anything was written")?;
             let done = job.run(options, &shelf)?;
             progress.advance(job.bytes());
             Ok(done)
-        });
-        each.collect::<Result<Vec<_>>>()
+        })
     })?;
     let same = done.iter().filter(|done| done.is_none()).count();
     let done: Vec<Done> = done.into_iter().flatten().collect();

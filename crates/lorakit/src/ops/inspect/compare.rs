@@ -4,15 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use lorakit_tensor::{DType, Reader};
 
 use super::norm::norm_sq;
 use super::{FitReport, ModuleReport, go_on};
 use crate::adapter::Adapter;
 use crate::fit::{self, BaseView, Change, Edit, FitOptions};
-use crate::plan::Progress;
+use crate::plan::{Progress, in_order};
 use crate::tensor::first_bad;
 use crate::{ErrorKind, Finding, Model, Result, Severity, TensorRef};
 
@@ -169,7 +167,7 @@ fn read_targets(
     }
     reports.iter_mut().for_each(|report| report.targets.dedup());
     let targets = targets(base, &places, edits);
-    let looked = targets.par_iter().map(|target| target.look(progress)).collect::<Result<Vec<_>>>()?;
+    let looked = in_order(&targets, |target| target.look(progress))?;
     let mut findings = Vec::new();
     let mut squares = vec![0.0; reports.len()];
     let mut opaque: BTreeSet<usize> = BTreeSet::new();

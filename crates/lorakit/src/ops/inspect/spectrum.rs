@@ -1,12 +1,11 @@
 //! The singular values of each module's delta: how much of its rank an adapter uses.
 
 use lorakit_linalg::{product_singular_values, rank};
-use rayon::prelude::*;
 
 use super::{ModuleReport, go_on};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module};
-use crate::plan::Progress;
+use crate::plan::{Progress, in_order};
 use crate::{ErrorKind, Result};
 
 /// Directions weaker than this, relative to the strongest, do nothing that 16-bit weights could hold.
@@ -48,11 +47,12 @@ impl Spectrum {
 /// # Errors
 /// If factors cannot be read, or a decomposition does not converge; [`ErrorKind::Interrupted`].
 pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport], progress: &dyn Progress) -> Result<()> {
-    adapter.modules.par_iter().zip(reports).try_for_each(|(module, report)| {
+    in_order(adapter.modules.iter().zip(reports), |(module, report)| {
         go_on(progress)?;
         report.spectrum = of_module(module)?;
         Ok(())
-    })
+    })?;
+    Ok(())
 }
 
 fn of_module(module: &Module) -> Result<Option<Spectrum>> {

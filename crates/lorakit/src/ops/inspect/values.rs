@@ -2,12 +2,10 @@
 
 use std::collections::HashSet;
 
-use rayon::prelude::*;
-
 use super::norm::product_norm_sq;
 use super::{ModuleReport, go_on};
 use crate::adapter::{Adapter, Module};
-use crate::plan::Progress;
+use crate::plan::{Progress, in_order};
 use crate::{ErrorKind, Finding, Result, Severity, TensorRef};
 
 /// What one pass over a tensor finds.
@@ -26,13 +24,10 @@ pub(super) fn read(
     reports: &mut [ModuleReport],
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
-    let states = (0..adapter.tensors().len())
-        .into_par_iter()
-        .map(|index| {
-            go_on(progress)?;
-            state(&adapter.tensor(index))
-        })
-        .collect::<Result<Vec<State>>>()?;
+    let states = in_order(0..adapter.tensors().len(), |index| {
+        go_on(progress)?;
+        state(&adapter.tensor(index))
+    })?;
     let mut findings = Vec::new();
     let (mut zero, mut bad) = (HashSet::new(), HashSet::new());
     for (info, state) in adapter.tensors().iter().zip(&states) {
@@ -60,12 +55,12 @@ pub(super) fn read(
         findings.push(Finding::new(Severity::Note, "dora", "", message));
     }
     let expert_major = adapter.config.moe_b_layout.as_deref() == Some("expert_major");
-    adapter.modules.par_iter().zip(reports).try_for_each(|(module, report)| {
+    in_order(adapter.modules.iter().zip(reports), |(module, report)| {
         go_on(progress)?;
         if !is(&bad, &module.a) && !is(&bad, &module.b) {
             report.norm = delta_norm(module, report, expert_major)?;
         }
-        Ok::<(), crate::Error>(())
+        Ok(())
     })?;
     Ok(findings)
 }

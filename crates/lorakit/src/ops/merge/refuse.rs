@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::{DType, TensorSource};
 
 use super::Problem;
 use super::group::Groups;
 use crate::adapter::Adapter;
-use crate::plan::{Progress, TensorRetention, by_type, go_on, overall};
+use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
@@ -40,18 +38,15 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
 
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
 pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress) -> Result<Vec<Finding>> {
-    let all_zero = (0..adapter.tensors().len())
-        .into_par_iter()
-        .map(|index| {
-            go_on(progress, "anything was written")?;
-            let tensor = adapter.tensor(index);
-            let scan = tensor.scan()?;
-            match scan.first_bad {
-                None => Ok(scan.zero),
-                Some((element, value)) => Err(tensor.holds(element, value)),
-            }
-        })
-        .collect::<Result<Vec<bool>>>()?;
+    let all_zero = in_order(0..adapter.tensors().len(), |index| {
+        go_on(progress, "anything was written")?;
+        let tensor = adapter.tensor(index);
+        let scan = tensor.scan()?;
+        match scan.first_bad {
+            None => Ok(scan.zero),
+            Some((element, value)) => Err(tensor.holds(element, value)),
+        }
+    })?;
     let zero = |tensor: &TensorRef| adapter.source().find(&tensor.info().name).is_some_and(|i| all_zero[i]);
     let modules = &adapter.modules;
     let untrained = modules.iter().filter(|m| zero(&m.a) || zero(&m.b)).count();

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use lorakit_linalg::product_singular_values;
 pub use lorakit_linalg::rank::{KohyaEdition, KohyaRule};
 use lorakit_tensor::{DType, ReadMode, Reader};
-use rayon::prelude::*;
 
 pub use rule::Rule;
 
@@ -27,7 +26,7 @@ use crate::adapter::{Adapter, Files, Module, format};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
-use crate::plan::{Progress, go_on};
+use crate::plan::{Progress, go_on, in_order, pool};
 use crate::tensor::Shelf;
 use crate::{Base, Error, Finding, Result, Severity};
 pub(crate) use problem::Problem;
@@ -189,7 +188,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     let mut notes: Vec<Finding> =
         adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
     notes.extend(said_of(&adapter, packed));
-    let pool = crate::plan::pool(options.threads)?;
+    let pool = pool(options.threads)?;
     let (modules, level) = pool.install(|| -> Result<_> {
         let chosen = match options.rule.is_global() {
             true => Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?),
@@ -205,7 +204,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
             progress.advance(bytes);
             Ok(reduced)
         };
-        let modules = adapter.modules.par_iter_mut().enumerate().map(reduce).collect::<Result<Vec<_>>>()?;
+        let modules = in_order(adapter.modules.iter_mut().enumerate(), reduce)?;
         Ok((modules, level))
     })?;
     forget_old(&mut adapter);
@@ -293,7 +292,7 @@ fn of_budget(
         let limit = options.max_rank.unwrap_or(usize::MAX);
         Ok(s.into_iter().take(limit).map(|s| s * scale.abs()).collect::<Vec<f64>>())
     };
-    let spectra = adapter.modules.par_iter().map(spectrum).collect::<Result<Vec<_>>>()?;
+    let spectra = in_order(&adapter.modules, spectrum)?;
     let weigh = |cost: &dyn Fn(&Module) -> u64| -> Vec<Weighed> {
         let modules = adapter.modules.iter().zip(&spectra);
         modules.map(|(module, s)| Weighed { s: s.clone(), cost: cost(module) }).collect()

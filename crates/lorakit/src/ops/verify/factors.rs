@@ -7,13 +7,12 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use lorakit_tensor::DType;
-use rayon::prelude::*;
 
 use super::go_on;
 use super::measure::step;
 use super::pair::{Pair, Rows};
 use crate::Result;
-use crate::plan::Progress;
+use crate::plan::{Progress, in_order};
 
 /// Share by which half a step is widened, and of the summands' magnitude: sums in f32 differ by their order.
 const ROOM: f64 = 1.0 / 64.0;
@@ -62,8 +61,8 @@ impl Factors {
             disagree.fetch_or(factors.is_empty(), Relaxed);
             Ok(factors)
         };
-        let touched = pairs.par_iter().flatten().filter(|pair| pair.touched);
-        touched.map(one).try_reduce(|| Self::ALL, |a, b| Ok(a.and(b)))
+        let touched = pairs.iter().flatten().filter(|pair| pair.touched);
+        Ok(in_order(touched, one)?.into_iter().fold(Self::ALL, Self::and))
     }
 
     fn of_value(dtype: DType, w: f32, d: f32, x: f32) -> Self {

@@ -13,7 +13,6 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use lorakit_tensor::{ReadMode, Reader};
-use rayon::prelude::*;
 
 pub use state::State;
 pub use verdict::{Proof, Verdict};
@@ -21,7 +20,7 @@ pub use verdict::{Proof, Verdict};
 use super::merge::{self, Form, Sum, Tied};
 use crate::arch::names;
 use crate::fit::BaseView;
-use crate::plan::{OutputTensor, Progress, pool};
+use crate::plan::{OutputTensor, Progress, in_order, pool};
 use crate::{Finding, Model, Result};
 use factors::Factors;
 use measure::Measured;
@@ -119,7 +118,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
         Ok(found)
     };
     let pool = pool(options.threads)?;
-    let found = pool.install(|| sums.tensors.par_iter().zip(&pairs).map(one).collect::<Result<Vec<_>>>())?;
+    let found = pool.install(|| in_order(sums.tensors.iter().zip(&pairs), one))?;
     let mut all = Measured::default();
     found.iter().filter(|(v, m)| v.touched && m.delta > 0.0).for_each(|(_, m)| all.add(m));
     let proof = pool.install(|| proof(&found, &pairs, progress))?;
