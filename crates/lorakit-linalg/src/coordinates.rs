@@ -5,20 +5,16 @@ use std::ops::Range;
 use ndarray::{Array2, ArrayView2, s};
 
 use crate::angles::angles_in;
-use crate::backend::faer::{Reflections, gram};
+use crate::entry::Entry;
 use crate::error::Result;
 use crate::product::{Term, check_terms, product_norm};
-
-/// The least share of a column's square that may be left of it, once those before it are taken out, for the inner
-/// products to tell it: a share that small is known to some ten digits.
-const TOLD: f64 = 1e-6;
+use crate::triangle::Triangle;
 
 /// The factors of some products `b_i a_i`, in coordinates: an orthonormal basis of the space of all columns of
 /// `b = [b_1 b_2 ...]`, and one of the space of all rows of `a = [a_1; a_2; ...]`.
 ///
 /// Norms, inner products and angles of the products are those of the coordinates, and cost what small matrices cost.
-/// The coordinates are the triangular factors of `b` and `aᵀ`. They come from inner products (Cholesky) where columns are
-/// independent enough for these to tell them, else from reflections (QR).
+/// The coordinates are the triangular factors of `b` and `aᵀ`.
 #[derive(Debug, Clone)]
 pub struct Coordinates {
     /// `(k, Σ r)`.
@@ -37,9 +33,9 @@ impl Coordinates {
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the factors do not fit,
     /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite).
-    pub fn of(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>, ranks: &[usize]) -> Result<Self> {
+    pub fn of<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>, ranks: &[usize]) -> Result<Self> {
         let dim = check_terms(&[(1.0, b, a)])?;
-        Ok(Self::new(triangle(b), triangle(a.reversed_axes()), dim, ranks))
+        Ok(Self::new(Triangle::of(b).r(), Triangle::of(a.reversed_axes()).r(), dim, ranks))
     }
 
     /// From the triangular factors of `b` and of `aᵀ`.
@@ -88,44 +84,10 @@ impl Coordinates {
     }
 }
 
-/// The triangular factor `R` of `z = Q R`, up to the signs of its rows.
-fn triangle(z: ArrayView2<'_, f64>) -> Array2<f64> {
-    let (rows, columns) = z.dim();
-    // Of matrices that are hardly taller than wide, reflections cost no more.
-    let told = if rows > 2 * columns { cholesky(&gram(z)) } else { None };
-    told.unwrap_or_else(|| Reflections::of(z).r())
-}
-
-/// `R`, upper triangular, with `Rᵀ R = gram`; `None` where it would hold few right digits.
-fn cholesky(gram: &Array2<f64>) -> Option<Array2<f64>> {
-    let n = gram.nrows();
-    // Lower triangular, so that sums run along rows.
-    let mut lower: Array2<f64> = Array2::zeros((n, n));
-    for i in 0..n {
-        let whole = gram[[i, i]];
-        if whole == 0.0 {
-            continue;
-        }
-        let (before, mut rest) = lower.view_mut().split_at(ndarray::Axis(0), i);
-        let mut row = rest.row_mut(0);
-        for j in 0..i {
-            let pivot = before[[j, j]];
-            let sum = row.slice(s![..j]).dot(&before.slice(s![j, ..j]));
-            row[j] = if pivot == 0.0 { 0.0 } else { (gram[[i, j]] - sum) / pivot };
-        }
-        let left = whole - row.slice(s![..i]).dot(&row.slice(s![..i]));
-        if !(whole.is_normal() && left > TOLD * whole) {
-            return None;
-        }
-        row[i] = left.sqrt();
-    }
-    Some(lower.reversed_axes().as_standard_layout().into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, matrix};
+    use crate::testing::matrix;
     use crate::{inner_product, principal_angles, stack};
 
     /// Two products, with some of the second's columns near those of the first.
@@ -166,29 +128,5 @@ mod tests {
             let expected = principal_angles(x.2.reversed_axes(), y.2.reversed_axes()).unwrap();
             inputs.iter().zip(&expected).for_each(|(got, expected)| assert!((got - expected).abs() < 1e-12));
         }
-    }
-
-    #[test]
-    fn inner_products_tell_what_reflections_do() {
-        let z = matrix(100, 6, 5);
-        let (told, reflected) = (cholesky(&gram(z.view())).unwrap(), Reflections::of(z.view()).r());
-        let positive = |r: &Array2<f64>| {
-            let mut r = r.clone();
-            for (i, mut row) in r.rows_mut().into_iter().enumerate() {
-                if row[i] < 0.0 {
-                    row.mapv_inplace(|x| -x);
-                }
-            }
-            r
-        };
-        assert_close(told.view(), positive(&reflected).view(), 1e-13);
-        let mut dependent = z.clone();
-        let first = z.column(0).to_owned();
-        dependent.column_mut(4).assign(&first);
-        assert!(cholesky(&gram(dependent.view())).is_none());
-        // What is zero is no direction, and no obstacle.
-        dependent.column_mut(4).fill(0.0);
-        let told = cholesky(&gram(dependent.view())).unwrap();
-        assert!(told.column(4).iter().chain(told.row(4)).all(|x| *x == 0.0));
     }
 }

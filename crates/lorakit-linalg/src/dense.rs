@@ -3,6 +3,7 @@
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use crate::backend::{self, RawQr, RawSvd, row_major};
+use crate::entry::Entry;
 use crate::error::{Error, ErrorKind, Result};
 
 #[cfg(not(feature = "lapack"))]
@@ -165,15 +166,14 @@ fn no_convergence(a: ArrayView2<'_, f64>) -> Error {
 }
 
 /// `Err` at the first value that is NaN or infinite; `what` is "the matrix", "B" and so on.
-pub(crate) fn check_finite(what: &str, a: ArrayView2<'_, f64>) -> Result<()> {
-    // What looks at all values of a piece is vectorised, where a search is not.
-    let finite = |values: &[f64]| values.iter().fold(true, |all, x| all & (x.abs() <= f64::MAX));
-    let rows = |a: ArrayView2<'_, f64>| a.rows().into_iter().all(|row| row.to_slice().is_some_and(finite));
+pub(crate) fn check_finite<T: Entry>(what: &str, a: ArrayView2<'_, T>) -> Result<()> {
+    let rows =
+        |a: ArrayView2<'_, T>| a.rows().into_iter().all(|row| row.to_slice().is_some_and(T::all_finite));
     let clean = rows(a) || rows(a.reversed_axes());
     if clean {
         return Ok(());
     }
-    match a.indexed_iter().find(|(_, x)| !x.is_finite()) {
+    match a.indexed_iter().map(|(at, x)| (at, x.wide())).find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
         Some(((row, column), x)) => Err(Error::new(
             ErrorKind::NonFinite,

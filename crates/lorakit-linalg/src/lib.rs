@@ -50,18 +50,21 @@ mod backend;
 mod budget;
 mod coordinates;
 mod dense;
+mod entry;
 mod error;
 mod product;
 mod randomized;
 mod signs;
 #[cfg(test)]
 mod testing;
+mod triangle;
 
 pub use angles::principal_angles;
 pub use backend::faer::product;
 pub use budget::{Allocation, Spectrum, water_filling};
 pub use coordinates::Coordinates;
 pub use dense::{Qr, Svd, from_f32, singular_values, svd, thin_qr};
+pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
 pub use product::{
     Decomposed, Term, difference_norm, distance_to, inner_product, product_norm, product_singular_values,

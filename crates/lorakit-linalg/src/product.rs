@@ -6,13 +6,15 @@
 use ndarray::{Array2, ArrayView2, s};
 
 use crate::backend::RawSvd;
-use crate::backend::faer::{Reflections, gram, product};
+use crate::backend::faer::{gram, inner_products, product};
 use crate::coordinates::Coordinates;
 use crate::dense::{Svd, check_finite, frobenius, singular_values, svd_of_finite};
+use crate::entry::{Entry, widened};
 use crate::error::{Error, ErrorKind, Result};
+use crate::triangle::Triangle;
 
 /// One term `scale * b * a` of a weighted sum: `(scale, b (m, r), a (r, n))`.
-pub type Term<'a> = (f64, ArrayView2<'a, f64>, ArrayView2<'a, f64>);
+pub type Term<'a, T = f64> = (f64, ArrayView2<'a, T>, ArrayView2<'a, T>);
 
 /// Thin singular value decomposition of `b a`, from `b (m, r)` and `a (r, n)`; `k = min(m, r, n)`.
 ///
@@ -38,20 +40,28 @@ pub fn truncated_product_svd(
 }
 
 /// A product `b a` whose factors are decomposed, `b = Q_b R_b` and `aᵀ = Q_a R_a`.
-pub struct Decomposed {
-    left: Reflections,
-    right: Reflections,
+pub struct Decomposed<'a, T = f64> {
+    left: Triangle<'a, T>,
+    right: Triangle<'a, T>,
+    /// Between `R_b` and `R_aᵀ`, one for each column; all 1 where it is empty.
+    weights: Vec<f64>,
     dim: (usize, usize),
 }
 
-impl Decomposed {
+impl<'a, T: Entry> Decomposed<'a, T> {
     /// Decomposes `b (m, r)` and `a (r, n)`.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`] if the inner dimensions differ, [`ErrorKind::NonFinite`].
-    pub fn of(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Self> {
+    pub fn of(b: ArrayView2<'a, T>, a: ArrayView2<'a, T>) -> Result<Self> {
         let dim = check_terms(&[(1.0, b, a)])?;
-        Ok(Decomposed { left: Reflections::of(b), right: Reflections::of(a.reversed_axes()), dim })
+        let (left, right) = (Triangle::of(b), Triangle::of(a.reversed_axes()));
+        Ok(Decomposed { left, right, weights: Vec::new(), dim })
+    }
+
+    /// The product `b diag(weights) a` instead.
+    pub fn weighted(self, weights: Vec<f64>) -> Self {
+        Decomposed { weights, ..self }
     }
 
     /// The leading triplets: see [`truncated_product_svd`].
@@ -59,7 +69,7 @@ impl Decomposed {
     /// # Errors
     /// [`ErrorKind::NonFinite`] if the product is beyond the range of f64, [`ErrorKind::NoConvergence`].
     pub fn truncated_svd(&self, rank: impl FnOnce(&[f64]) -> usize) -> Result<(Svd, Vec<f64>)> {
-        let core = svd_of_finite(core_of(&self.left, &self.right)?.view())?;
+        let core = svd_of_finite(core_of(&self.left, &self.weights, &self.right)?.view())?;
         let all = core.s.clone();
         let core = core.truncated(rank(&all));
         let svd = Svd::from_raw(RawSvd {
@@ -70,7 +80,7 @@ impl Decomposed {
         Ok((svd, all))
     }
 
-    /// The coordinates of the products of these ranks, whose factors lie side by side in `b` and `a`.
+    /// The coordinates of the products of these ranks, whose factors lie side by side in `b` and `a`, without weights.
     pub fn coordinates(&self, ranks: &[usize]) -> Coordinates {
         Coordinates::new(self.left.r(), self.right.r(), self.dim, ranks)
     }
@@ -82,7 +92,7 @@ impl Decomposed {
 /// Those of [`product_svd`].
 pub fn product_singular_values(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Vec<f64>> {
     check_factors(b, a)?;
-    singular_values(core_of(&Reflections::of(b), &Reflections::of(a.reversed_axes()))?.view())
+    singular_values(core_of(&Triangle::of(b), &[], &Triangle::of(a.reversed_axes()))?.view())
 }
 
 /// Frobenius norm of `b a`, from the Gram matrices: `‖b a‖² = Σᵢⱼ (bᵀb)ᵢⱼ (a aᵀ)ᵢⱼ`.
@@ -91,7 +101,7 @@ pub fn product_singular_values(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if the inner dimensions differ, [`ErrorKind::NonFinite`].
-pub fn product_norm(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<f64> {
+pub fn product_norm<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<f64> {
     check_factors(b, a)?;
     let (left, right) = (gram(b), gram(a.reversed_axes()));
     let terms = || left.iter().zip(&right).map(|(x, y)| x * y);
@@ -102,7 +112,7 @@ pub fn product_norm(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<f6
     if magnitude.is_normal() && sum > 1e-4 * magnitude {
         return Ok(sum.sqrt());
     }
-    Ok(frobenius(core_of(&Reflections::of(b), &Reflections::of(a.reversed_axes()))?.view()))
+    Ok(frobenius(core_of(&Triangle::of(b), &[], &Triangle::of(a.reversed_axes()))?.view()))
 }
 
 /// Frobenius norm of `x - y`, each a term of shape `(m, n)` and of any rank.
@@ -136,18 +146,24 @@ fn largest(matrix: ArrayView2<'_, f64>) -> f64 {
     matrix.iter().fold(0.0, |largest, x| x.abs().max(largest))
 }
 
-/// [`difference_norm`] of `x` and `y`, whose norm is `norm_y`: at a lower cost where they are not near to each other.
+/// [`difference_norm`] of `x` and the sum of `terms`, whose norm is `norm`: at a lower cost where they are not near to
+/// each other.
 ///
 /// # Errors
 /// As [`difference_norm`].
-pub fn distance_to(x: Term<'_>, y: Term<'_>, norm_y: f64) -> Result<f64> {
+pub fn distance_to<T: Entry>(x: Term<'_, T>, terms: &[Term<'_, T>], norm: f64) -> Result<f64> {
     let norm_x = x.0.abs() * product_norm(x.1, x.2)?;
-    let squares = norm_x * norm_x + norm_y * norm_y;
-    let rest = squares - 2.0 * inner_product(x, y)?;
-    match squares.is_normal() && rest > 1e-4 * squares {
-        true => Ok(rest.sqrt()),
-        false => difference_norm(x, y),
+    let squares = norm_x * norm_x + norm * norm;
+    let mut rest = squares;
+    for term in terms {
+        rest -= 2.0 * inner_product(x, *term)?;
     }
+    if squares.is_normal() && rest > 1e-4 * squares {
+        return Ok(rest.sqrt());
+    }
+    let (b, a) = (widened(x.1), widened(x.2));
+    let (d, c) = stack(terms)?;
+    difference_norm((x.0, b.view(), a.view()), (1.0, d.view(), c.view()))
 }
 
 /// Frobenius inner product `⟨x, y⟩` of two terms of shape `(m, n)`: `s_x s_y Σᵢⱼ (b_xᵀ b_y)ᵢⱼ (a_x a_yᵀ)ᵢⱼ`.
@@ -156,9 +172,9 @@ pub fn distance_to(x: Term<'_>, y: Term<'_>, norm_y: f64) -> Result<f64> {
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if the terms or their factors do not fit, [`ErrorKind::NonFinite`].
-pub fn inner_product(x: Term<'_>, y: Term<'_>) -> Result<f64> {
+pub fn inner_product<T: Entry>(x: Term<'_, T>, y: Term<'_, T>) -> Result<f64> {
     check_terms(&[x, y])?;
-    let (left, right) = (product(x.1.reversed_axes(), y.1), product(x.2, y.2.reversed_axes()));
+    let (left, right) = (inner_products(x.1, y.1), inner_products(x.2.reversed_axes(), y.2.reversed_axes()));
     Ok(x.0 * y.0 * left.iter().zip(&right).map(|(x, y)| x * y).sum::<f64>())
 }
 
@@ -168,16 +184,15 @@ pub fn inner_product(x: Term<'_>, y: Term<'_>) -> Result<f64> {
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if there is no term, or terms or factors do not fit; [`ErrorKind::NonFinite`].
-pub fn stack(terms: &[Term<'_>]) -> Result<(Array2<f64>, Array2<f64>)> {
+pub fn stack<T: Entry>(terms: &[Term<'_, T>]) -> Result<(Array2<f64>, Array2<f64>)> {
     let (m, n) = check_terms(terms)?;
     let rank = terms.iter().map(|(_, b, _)| b.ncols()).sum();
     let (mut b, mut a) = (Array2::zeros((m, rank)), Array2::zeros((rank, n)));
     let mut at = 0;
     for (scale, left, right) in terms {
         let end = at + left.ncols();
-        b.slice_mut(s![.., at..end]).assign(left);
-        a.slice_mut(s![at..end, ..]).assign(right);
-        a.slice_mut(s![at..end, ..]).mapv_inplace(|x| scale * x);
+        b.slice_mut(s![.., at..end]).zip_mut_with(left, |place, x| *place = x.wide());
+        a.slice_mut(s![at..end, ..]).zip_mut_with(right, |place, x| *place = scale * x.wide());
         at = end;
     }
     Ok((b, a))
@@ -211,21 +226,27 @@ pub fn residual_norm(w: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>, a: ArrayVie
 
 const PANEL: usize = 128;
 
-/// `R_b R_aᵀ`, whose singular values are those of the product.
-fn core_of(left: &Reflections, right: &Reflections) -> Result<Array2<f64>> {
-    let core = product(left.r().view(), right.r().view().reversed_axes());
+/// `R_b diag(weights) R_aᵀ`, whose singular values are those of the product.
+fn core_of<T: Entry>(
+    left: &Triangle<'_, T>,
+    weights: &[f64],
+    right: &Triangle<'_, T>,
+) -> Result<Array2<f64>> {
+    let mut weighted = left.r();
+    weighted.columns_mut().into_iter().zip(weights).for_each(|(mut column, weight)| column *= *weight);
+    let core = product(weighted.view(), right.r().view().reversed_axes());
     match core.iter().all(|x| x.is_finite()) {
         true => Ok(core),
         false => Err(Error::new(ErrorKind::NonFinite, "the product of B and A is beyond the range of f64")),
     }
 }
 
-fn check_factors(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<()> {
+fn check_factors<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<()> {
     check_terms(&[(1.0, b, a)]).map(|_| ())
 }
 
 /// The shape `(m, n)` that all terms have.
-pub(crate) fn check_terms(terms: &[Term<'_>]) -> Result<(usize, usize)> {
+pub(crate) fn check_terms<T: Entry>(terms: &[Term<'_, T>]) -> Result<(usize, usize)> {
     let Some((_, b, a)) = terms.first() else {
         return Err(Error::shape("no terms; a sum needs at least one"));
     };

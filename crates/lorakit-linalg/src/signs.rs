@@ -3,6 +3,7 @@
 use ndarray::{ArrayView1, ArrayView2, Axis, s};
 
 use crate::backend::faer::product_of_rows;
+use crate::entry::Entry;
 use crate::error::Result;
 use crate::product::{Term, check_terms};
 
@@ -26,7 +27,7 @@ pub struct Signs {
 /// # Errors
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the terms or their factors do not fit,
 /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite).
-pub fn compare_signs(x: Term<'_>, y: Term<'_>) -> Result<Signs> {
+pub fn compare_signs<T: Entry>(x: Term<'_, T>, y: Term<'_, T>) -> Result<Signs> {
     let (_, columns) = check_terms(&[x, y])?;
     let (x, y) = (Side::new(x), Side::new(y));
     let mut signs = Signs::default();
@@ -67,8 +68,8 @@ pub fn compare_signs(x: Term<'_>, y: Term<'_>) -> Result<Signs> {
 }
 
 /// One of the products.
-struct Side<'a> {
-    term: Term<'a>,
+struct Side<'a, T> {
+    term: Term<'a, T>,
     /// `scale * b`, row-major.
     b: Vec<f32>,
     /// For each row of `b`, what the rounding of an entry may amount to, relative to the norm of a column of `a`; 0 only
@@ -83,16 +84,16 @@ struct Panel {
     columns: Vec<f32>,
 }
 
-impl<'a> Side<'a> {
-    fn new(term: Term<'a>) -> Self {
+impl<'a, T: Entry> Side<'a, T> {
+    fn new(term: Term<'a, T>) -> Self {
         let (scale, b, _) = term;
         // The sign of the scale is all that counts.
-        let sign = if scale == 0.0 { 0.0 } else { scale.signum() };
-        let narrow = b.iter().map(|value| (sign * value) as f32).collect();
+        let sign = if scale == 0.0 { 0.0 } else { scale.signum() as f32 };
+        let narrow = b.iter().map(|value| sign * value.narrow()).collect();
         // Inputs, products and sums are each rounded once (Higham, 2002, section 3.1), and so is this bound itself.
         let roundings = (b.ncols() + 8) as f64 * f64::from(f32::EPSILON);
-        let bound = |row: ArrayView1<'_, f64>| {
-            let square = row.iter().map(|value| value * value).sum();
+        let bound = |row: ArrayView1<'_, T>| {
+            let square = row.iter().map(|value| value.wide().powi(2)).sum();
             roundings as f32 * told(square)
         };
         Side { term, b: narrow, rows: b.axis_iter(Axis(0)).map(bound).collect() }
@@ -100,11 +101,11 @@ impl<'a> Side<'a> {
 
     fn panel(&self, columns: std::ops::Range<usize>) -> Panel {
         let (_, b, a) = self.term;
-        let part: ArrayView2<'_, f64> = a.slice(s![.., columns.clone()]);
-        let narrow: Vec<f32> = part.iter().map(|value| *value as f32).collect();
+        let part: ArrayView2<'_, T> = a.slice(s![.., columns.clone()]);
+        let narrow: Vec<f32> = part.iter().map(|value| value.narrow()).collect();
         let mut squares = vec![0f64; columns.len()];
         for row in part.rows() {
-            squares.iter_mut().zip(row).for_each(|(sum, value)| *sum += value * value);
+            squares.iter_mut().zip(row).for_each(|(sum, value)| *sum += value.wide().powi(2));
         }
         Panel {
             values: product_of_rows(&self.b, &narrow, (b.nrows(), b.ncols(), columns.len())),
@@ -114,7 +115,8 @@ impl<'a> Side<'a> {
 
     fn entry(&self, row: usize, column: usize) -> f64 {
         let (scale, b, a) = self.term;
-        scale * b.row(row).dot(&a.column(column))
+        let products = b.row(row).into_iter().zip(a.column(column)).map(|(x, y)| x.wide() * y.wide());
+        scale * products.sum::<f64>()
     }
 }
 

@@ -10,11 +10,12 @@ use faer::linalg::householder::{
 use faer::linalg::qr::no_pivoting::factor;
 use faer::linalg::svd::{self as faer_svd, ComputeSvdVectors};
 use faer::{Accum, Conj, MatMut, MatRef, Par};
-use ndarray::{Array2, ArrayView2, ShapeBuilder, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, ShapeBuilder, s};
 
 use super::column_major;
 #[cfg(any(test, not(feature = "lapack")))]
 use super::{RawQr, RawSvd};
+use crate::entry::Entry;
 
 /// `Q` as the product of Householder reflections, over `R`: `a = Q R`.
 pub(crate) struct Reflections {
@@ -142,23 +143,23 @@ pub fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
 }
 
 /// The inner products of all columns, `zᵀ z`, of `z (m, n)`: `(n, n)`, on the calling thread.
-pub(crate) fn gram(z: ArrayView2<'_, f64>) -> Array2<f64> {
+pub(crate) fn gram<T: Entry>(z: ArrayView2<'_, T>) -> Array2<f64> {
     use faer::linalg::matmul::triangular::{BlockStructure, matmul};
     let n = z.ncols();
     let mut out = vec![0.0; n * n];
-    let mut copy = None;
-    let z = view(z, &mut copy);
-    matmul(
-        MatMut::from_row_major_slice_mut(&mut out, n, n),
-        BlockStructure::TriangularLower,
-        Accum::Replace,
-        z.transpose(),
-        BlockStructure::Rectangular,
-        z,
-        BlockStructure::Rectangular,
-        1.0,
-        Par::Seq,
-    );
+    for_each_panel(z, |_, z| {
+        matmul(
+            MatMut::from_row_major_slice_mut(&mut out, n, n),
+            BlockStructure::TriangularLower,
+            Accum::Add,
+            z.transpose(),
+            BlockStructure::Rectangular,
+            z,
+            BlockStructure::Rectangular,
+            1.0,
+            Par::Seq,
+        );
+    });
     for i in 0..n {
         for j in 0..i {
             out[j * n + i] = out[i * n + j];
@@ -179,6 +180,85 @@ pub(crate) fn product_of_rows(a: &[f32], b: &[f32], (m, k, n): (usize, usize, us
         Par::Seq,
     );
     out
+}
+
+/// The inner products of columns of `x (m, p)` with columns of `y (m, q)`, `xᵀ y`: `(p, q)`, on the calling thread.
+///
+/// # Panics
+/// If the numbers of rows differ.
+pub(crate) fn inner_products<T: Entry>(x: ArrayView2<'_, T>, y: ArrayView2<'_, T>) -> Array2<f64> {
+    let (rows, p, q) = (x.nrows(), x.ncols(), y.ncols());
+    let (mut out, mut wide) = (vec![0.0; p * q], Vec::with_capacity(PANEL * q));
+    let mut add = |x: MatRef<'_, f64>, y: MatRef<'_, f64>| {
+        let out = MatMut::from_row_major_slice_mut(&mut out, p, q);
+        faer::linalg::matmul::matmul(out, Accum::Add, x.transpose(), y, 1.0, Par::Seq);
+    };
+    match T::as_wide(y) {
+        Some(y) => for_each_panel(x, |_, x| add(x, view(y, &mut None))),
+        None => for_each_panel(x, |from, x| {
+            add(x, widened_panel(y.slice(s![from..(from + PANEL).min(rows), ..]), &mut wide));
+        }),
+    }
+    Array2::from_shape_vec((p, q), out).unwrap_or_default()
+}
+
+/// The product of a tall `z (m, n)` and a small `core (n, c)`: `(m, c)` in the layout of `z`, on the calling thread.
+///
+/// # Panics
+/// If the inner dimensions differ.
+pub(crate) fn tall_product<T: Entry>(z: ArrayView2<'_, T>, core: ArrayView2<'_, f64>) -> Array2<f64> {
+    let (rows, columns) = (z.nrows(), core.ncols());
+    let (mut out, mut copy) = (vec![0.0; rows * columns], None);
+    let core = view(core, &mut copy);
+    let by_columns = is_column_major(z);
+    for_each_panel(z, |from, z| {
+        let whole = match by_columns {
+            true => MatMut::from_column_major_slice_mut(&mut out, rows, columns),
+            false => MatMut::from_row_major_slice_mut(&mut out, rows, columns),
+        };
+        let part = whole.subrows_mut(from, z.nrows());
+        faer::linalg::matmul::matmul(part, Accum::Replace, z, core, 1.0, Par::Seq);
+    });
+    let shape = (rows, columns).set_f(by_columns);
+    Array2::from_shape_vec(shape, out).unwrap_or_default()
+}
+
+/// Rows of a panel that is made of 64 bits: a few hundred kilobytes, which stay in a cache.
+const PANEL: usize = 512;
+
+/// Calls `each` with the first row of each panel of rows of `z`, and the panel: all of `z`, where it holds 64 bits.
+fn for_each_panel<T: Entry>(z: ArrayView2<'_, T>, mut each: impl FnMut(usize, MatRef<'_, f64>)) {
+    if let Some(z) = T::as_wide(z) {
+        return each(0, view(z, &mut None));
+    }
+    let rows = z.nrows();
+    let mut wide = Vec::with_capacity(PANEL * z.ncols());
+    for from in (0..rows).step_by(PANEL) {
+        each(from, widened_panel(z.slice(s![from..(from + PANEL).min(rows), ..]), &mut wide));
+    }
+}
+
+/// `panel` in 64 bits, which `wide` holds.
+fn widened_panel<'w, T: Entry>(panel: ArrayView2<'_, T>, wide: &'w mut Vec<f64>) -> MatRef<'w, f64> {
+    let (rows, columns) = panel.dim();
+    wide.clear();
+    if is_column_major(panel) {
+        panel.columns().into_iter().for_each(|column| widen(column, wide));
+        return MatRef::from_column_major_slice(wide, rows, columns);
+    }
+    panel.rows().into_iter().for_each(|row| widen(row, wide));
+    MatRef::from_row_major_slice(wide, rows, columns)
+}
+
+fn is_column_major<T>(z: ArrayView2<'_, T>) -> bool {
+    z.strides()[0] == 1 && z.ncols() > 1
+}
+
+fn widen<T: Entry>(line: ArrayView1<'_, T>, out: &mut Vec<f64>) {
+    match line.to_slice() {
+        Some(values) => out.extend(values.iter().map(|x| x.wide())),
+        None => out.extend(line.iter().map(|x| x.wide())),
+    }
 }
 
 /// faer's view of `a`, by way of a copy where its values are not contiguous.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dense::svd;
-use crate::testing::{assert_orthonormal, matrix, of_rank};
+use crate::testing::{assert_close, assert_orthonormal, matrix, of_rank};
 
 #[track_caller]
 fn check(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) {
@@ -135,7 +135,7 @@ fn terms_that_do_not_fit_are_errors() {
         message(residual_norm(b.view(), b.view(), a.view())),
         (ErrorKind::Shape, "a 5 x 2 matrix, but factors of a 5 x 4 one".into())
     );
-    assert_eq!(stack(&[]).unwrap_err().to_string(), "no terms; a sum needs at least one");
+    assert_eq!(stack::<f64>(&[]).unwrap_err().to_string(), "no terms; a sum needs at least one");
     let mut bad = a.clone();
     bad[[1, 3]] = f64::INFINITY;
     assert_eq!(
@@ -194,5 +194,44 @@ proptest! {
         let inner = inner_product(terms[0], terms[1]).unwrap();
         let explicit = (&factors[0].0.dot(&factors[0].1) * &factors[1].0.dot(&factors[1].1)).sum() * x * y;
         prop_assert!((inner - explicit).abs() < 1e-11, "{inner} {explicit}");
+    }
+}
+
+/// Factors of 32 bits, of more rows than are widened at once, give what their copies in 64 bits give.
+#[test]
+fn narrow_factors_are_those_of_their_values() {
+    let narrow = |rows, cols, seed| matrix(rows, cols, seed).mapv(|x| x as f32);
+    let (b, a) = (narrow(1100, 6, 1), narrow(6, 700, 2));
+    let (d, c) = (narrow(1100, 3, 3), narrow(3, 700, 4));
+    let wide = [&b, &a, &d, &c].map(|z| z.mapv(f64::from));
+    let (x, y) = ((2.0, b.view(), a.view()), (-0.5, d.view(), c.view()));
+    let (p, q) = ((2.0, wide[0].view(), wide[1].view()), (-0.5, wide[2].view(), wide[3].view()));
+    let close = |x: f64, y: f64| assert!((x - y).abs() <= 1e-12 * y.abs(), "{x} {y}");
+    close(product_norm(b.view(), a.view()).unwrap(), product_norm(p.1, p.2).unwrap());
+    close(inner_product(x, y).unwrap(), inner_product(p, q).unwrap());
+    let weighted = Decomposed::of(b.view(), a.view()).unwrap().weighted(vec![2.0, 1.0, 0.0, -1.0, 1.0, 3.0]);
+    let mut scaled = wide[0].clone();
+    let weights = [2.0, 1.0, 0.0, -1.0, 1.0, 3.0];
+    scaled.columns_mut().into_iter().zip(weights).for_each(|(mut column, weight)| column *= weight);
+    let (svd, all) = weighted.truncated_svd(|_| 3).unwrap();
+    let (expected, of_scaled) = truncated_product_svd(scaled.view(), p.2, |_| 3).unwrap();
+    all.iter().zip(&of_scaled).for_each(|(x, y)| assert!((x - y).abs() <= 1e-12 * of_scaled[0], "{x} {y}"));
+    assert_close(svd.u.view(), expected.u.view(), 1e-10);
+    assert_close(svd.vt.view(), expected.vt.view(), 1e-10);
+}
+
+#[test]
+fn the_distance_to_a_sum_is_that_to_its_stack() {
+    let factors: Vec<_> = (0..3).map(|i| (matrix(40, 4, 2 * i + 1), matrix(4, 30, 2 * i + 2))).collect();
+    let term = |i: usize, scale: f64| (scale, factors[i].0.view(), factors[i].1.view());
+    // Far from it; and its larger term, beside which the other is next to nothing.
+    for (x, sum) in
+        [(term(2, 1.0), [term(0, 1.0), term(1, -2.0)]), (term(0, 1.0), [term(0, 1.0), term(1, 1e-9)])]
+    {
+        let (b, a) = stack(&sum).unwrap();
+        let expected = difference_norm(x, (1.0, b.view(), a.view())).unwrap();
+        let norm = product_norm(b.view(), a.view()).unwrap();
+        let found = distance_to(x, &sum, norm).unwrap();
+        assert!((found - expected).abs() <= 1e-9 * expected, "{found} {expected}");
     }
 }

@@ -65,20 +65,24 @@ impl Module {
         dtype: DType,
         shelf: &Shelf,
     ) -> Result<Module> {
-        let tensor = |like: &TensorRef, matrix: &Array2<f64>, first: usize, second: usize| {
-            let mut shape = like.info().shape.clone();
-            (shape[0], shape[1]) = (first, second);
+        let tensor = |like: &TensorRef, matrix: &Array2<f64>, shape: Vec<usize>| {
             let values: Vec<f32> = matrix.iter().map(|&v| v as f32).collect();
             shelf.tensor(&like.info().name, like.path(), dtype, shape, &values)
         };
-        let inputs = self.a.info().shape.get(1).copied().unwrap_or(1);
-        Ok(Module {
-            a: tensor(&self.a, a, a.nrows(), inputs)?,
-            b: tensor(&self.b, b, b.nrows(), b.ncols())?,
-            scaling: Scaling::Fixed(scale),
-            config_rank: None,
-            ..self.clone()
-        })
+        let (shape_b, shape_a) = self.shapes_at(a.nrows());
+        Ok(self.with_tensors(scale, tensor(&self.b, b, shape_b)?, tensor(&self.a, a, shape_a)?))
+    }
+
+    /// The module with other factors, `b (out, k)` and `a (k, in)`; all else is as it was.
+    pub(crate) fn with_tensors(&self, scale: f64, b: TensorRef, a: TensorRef) -> Module {
+        Module { a, b, scaling: Scaling::Fixed(scale), config_rank: None, ..self.clone() }
+    }
+
+    /// The shapes of `b` and `a` at another rank.
+    pub(crate) fn shapes_at(&self, rank: usize) -> (Vec<usize>, Vec<usize>) {
+        let (mut b, mut a) = (self.b.info().shape.clone(), self.a.info().shape.clone());
+        b.get_mut(1).into_iter().chain(a.first_mut()).for_each(|place| *place = rank);
+        (b, a)
     }
 
     /// The dtype that computed factors are stored in: that of `B` if single values can be, else F32.

@@ -1,6 +1,6 @@
 //! The best module of a lower rank, and what that costs.
 
-use lorakit_linalg::{Decomposed, difference_norm};
+use lorakit_linalg::{Decomposed, Entry, difference_norm};
 use lorakit_tensor::DType;
 
 use crate::Result;
@@ -50,10 +50,10 @@ pub(crate) fn truncate(
 ///
 /// # Errors
 /// As [`truncate`].
-pub(crate) fn truncate_decomposed(
+pub(crate) fn truncate_decomposed<T: Entry>(
     like: &Module,
     scale: f64,
-    product: Decomposed,
+    product: Decomposed<'_, T>,
     (dtype, shelf): (DType, &Shelf),
     rank: impl FnOnce(&[f64]) -> usize,
 ) -> Result<Truncated> {

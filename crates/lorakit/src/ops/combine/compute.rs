@@ -1,7 +1,6 @@
 //! One module out of those of all adapters.
 
-use lorakit_linalg::{Decomposed, Term, difference_norm, distance_to, product_norm};
-use lorakit_quant::{codec, encoder};
+use lorakit_linalg::{Decomposed, difference_norm, distance_to, product_norm};
 use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2};
 
@@ -10,6 +9,7 @@ use super::entries::{Mixture, Recipe, Walk};
 use super::input::Aligned;
 use super::interference::{self, Interference};
 use super::stack::Stack;
+use super::stacked::Stacked;
 use super::{Against, CombineOptions, Combined, Method, Style, whole};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
@@ -64,25 +64,17 @@ impl<'a> Computation<'a> {
     /// The module that `aligned` becomes.
     pub(super) fn of_module(&self, aligned: &Aligned) -> Result<Computed> {
         let weights: Vec<f64> = aligned.parts.iter().map(|(i, _)| self.weights[*i]).collect();
-        let mut stack = Stack::load(aligned, &weights)?;
+        let stack = Stack::load(aligned, &weights)?;
         let scales = stack.scales.clone();
         let like = Module { base_weight: whole::base_weight(aligned)?, ..aligned.first().clone() };
         let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
         let rank: usize = aligned.parts.iter().map(|(_, m)| m.rank()).sum();
         let (mut module, error, norm, interference) = match self.method {
             Method::Svd if rank > self.rank => {
-                // Without a scale there is nothing left of the directions.
-                let known = scales.contains(&0.0).then(|| stack.coordinates(&like.path)).transpose()?;
-                stack.absorb_scales();
-                let sum = Decomposed::of(stack.b.view(), stack.a.view()).map_err(place)?;
-                let interference = match known {
-                    Some(known) => interference::of_module(aligned, &stack, &known, &scales)?,
-                    None => {
-                        let coordinates = sum.coordinates(&stack.ranks);
-                        interference::of_module(aligned, &stack, &coordinates, &stack.scales)?
-                    }
-                };
-                drop(stack);
+                let terms = Decomposed::of(stack.b.view(), stack.a.view()).map_err(place)?;
+                let coordinates = terms.coordinates(&stack.ranks);
+                let interference = interference::of_module(aligned, &stack, &coordinates, &scales)?;
+                let sum = terms.weighted(stack.scales_of_columns());
                 let Truncated { module, error, norm, .. } =
                     truncate_decomposed(&like, 1.0, sum, (self.dtype(&like), &self.shelf), |_| self.rank)?;
                 (module, error, norm, interference)
@@ -97,7 +89,7 @@ impl<'a> Computation<'a> {
                 let norm = coordinates.norm_of_sum(&scales).map_err(place)?;
                 drop(coordinates);
                 let (module, error, norm) = match self.method {
-                    Method::Factors(mix) => self.by_entries(&like, self.recipe(mix), stack, norm)?,
+                    Method::Factors(mix) => self.by_entries(&like, self.recipe(mix), &stack, norm)?,
                     Method::Deltas(mix) => {
                         let own = |(i, (_, module)): (usize, &(usize, Module))| {
                             stack.factors(i, module.scale(module.rank()))
@@ -106,7 +98,7 @@ impl<'a> Computation<'a> {
                         drop(stack);
                         self.by_deltas(&like, self.recipe(mix), &plain, weights)?
                     }
-                    Method::Svd | Method::Cat => self.exact(&like, stack, norm)?,
+                    Method::Svd | Method::Cat => self.exact(&like, aligned, &stack, norm)?,
                 };
                 (module, error, norm, interference)
             }
@@ -147,24 +139,41 @@ impl<'a> Computation<'a> {
             true => Module { scaling: Scaling::Fixed(scale), config_rank: None, ..like.clone() },
             false => {
                 let (sign, scale) = if scale == 0.0 { (0.0, 1.0) } else { (-1.0, -scale) };
-                let b = &stack.b * sign;
-                let turned = like.with_factors(scale, &b, &stack.a, like.dtype(), &self.shelf)?;
-                Module { a: like.a.clone(), ..turned }
+                let b: Vec<f32> = stack.b.iter().map(|value| sign * value).collect();
+                like.with_tensors(scale, self.shelved(&like.b, like.dtype(), &b)?, like.a.clone())
             }
         };
         Ok((module, scale.abs() * norm))
     }
 
     /// The sum, of that norm, in stacked factors.
-    fn exact(&self, like: &Module, mut stack: Stack, norm: f64) -> Result<(Module, f64, f64)> {
-        stack.absorb_scales();
-        let Stack { b, a, .. } = stack;
-        let held = |dtype| holds(dtype, &a) && holds(dtype, &b);
-        let dtype = self.options.dtype.or(Some(like.dtype()).filter(|dtype| held(*dtype)));
-        let dtype = dtype.unwrap_or(DType::F32);
-        let module = like.with_factors(1.0, &b, &a, dtype, &self.shelf)?;
-        let error = if held(dtype) { 0.0 } else { rounding(&module, &b, &a, norm)? };
+    fn exact(
+        &self,
+        like: &Module,
+        aligned: &Aligned,
+        stack: &Stack,
+        norm: f64,
+    ) -> Result<(Module, f64, f64)> {
+        let sum = Stacked::of(aligned, stack);
+        let own = like.dtype();
+        let (dtype, held) = match self.options.dtype {
+            Some(dtype) => (dtype, sum.is_held_by(dtype)),
+            None if sum.is_held_by(own) => (own, true),
+            None => (DType::F32, sum.is_held_by(DType::F32)),
+        };
+        let module = sum.module(like, dtype, &self.shelf)?;
+        if held {
+            return Ok((module, 0.0, norm));
+        }
+        let (b, a) = lorakit_linalg::stack(&stack.terms()).map_err(|e| of_linalg(&e, &like.path))?;
+        let error = rounding(&module, &b, &a, norm)?;
         Ok((module, error, norm))
+    }
+
+    /// `values` in the place of the tensor `like`.
+    fn shelved(&self, like: &TensorRef, dtype: DType, values: &[f32]) -> Result<TensorRef> {
+        let info = like.info();
+        self.shelf.tensor(&info.name, like.path(), dtype, info.shape.clone(), values)
     }
 
     /// `A` with `A` and `B` with `B`: each weight goes in equal parts into both, its sign into `A`. `norm` is that of the
@@ -173,14 +182,15 @@ impl<'a> Computation<'a> {
         &self,
         like: &Module,
         recipe: Recipe,
-        mut stack: Stack,
+        stack: &Stack,
         norm: f64,
     ) -> Result<(Module, f64, f64)> {
         let root = |scale: &f64| scale.abs().sqrt();
         let signed = |scale: &f64| if *scale < 0.0 { -root(scale) } else { root(scale) };
-        let mixed = |part: &str, matrices: Vec<ArrayView2<'_, f64>>, weights: Vec<f64>| {
+        let mixed = |part: &str, matrices: Vec<ArrayView2<'_, f32>>, weights: Vec<f64>| {
             let dim = matrices.first().map_or((0, 0), ArrayView2::dim);
-            let mut values: Vec<Vec<f64>> = matrices.iter().map(|m| m.iter().copied().collect()).collect();
+            let wide = |matrix: &ArrayView2<'_, f32>| matrix.iter().map(|x| f64::from(*x)).collect();
+            let mut values: Vec<Vec<f64>> = matrices.iter().map(wide).collect();
             let mixture = {
                 let walks: Vec<_> =
                     values.iter().map(|v| move |each: &mut dyn FnMut(usize, &[f64])| each(0, v)).collect();
@@ -194,15 +204,13 @@ impl<'a> Computation<'a> {
             Array2::from_shape_vec(dim, mixture.of(0, &mut values))
                 .map_err(|_| Error::from(VerbProblem::NotAMatrix).tensor(&like.path))
         };
-        let terms: Vec<Term<'_>> = (0..stack.ranks.len()).map(|i| stack.term(i)).collect();
+        let terms = stack.terms();
         let a = mixed("A", terms.iter().map(|t| t.2).collect(), stack.scales.iter().map(signed).collect())?;
         let b = mixed("B", terms.iter().map(|t| t.1).collect(), stack.scales.iter().map(root).collect())?;
         let module = like.with_factors(1.0, &b, &a, self.dtype(like), &self.shelf)?;
         drop((a, b));
-        let stored = Factors::load(&module)?;
-        stack.absorb_scales();
-        let off = distance_to(stored.term(), (1.0, stack.b.view(), stack.a.view()), norm);
-        let off = off.map_err(|e| of_linalg(&e, &like.path))?;
+        let stored = Stack::load(&Aligned { parts: vec![(0, module.clone())] }, &[1.0])?;
+        let off = distance_to(stored.term(0), &terms, norm).map_err(|e| of_linalg(&e, &like.path))?;
         Ok((module, if norm == 0.0 { off } else { off / norm }, norm))
     }
 
@@ -225,24 +233,6 @@ impl<'a> Computation<'a> {
         let error = if leading.norm == 0.0 { 0.0 } else { off / leading.norm };
         Ok((module, error, leading.norm))
     }
-}
-
-/// Whether the dtype holds all of these values.
-fn holds(dtype: DType, values: &Array2<f64>) -> bool {
-    const PIECE: usize = 4096;
-    let (Some(encoder), Some(decoder)) = (encoder(dtype), codec(dtype)) else { return false };
-    let size = dtype.block().bytes;
-    let (mut narrow, mut bytes) = ([0f32; PIECE], vec![0; PIECE * size]);
-    let pieces = values.as_slice().unwrap_or_default().chunks(PIECE);
-    values.is_standard_layout()
-        && dtype.block().elements == 1
-        && pieces.into_iter().all(|piece| {
-            let (narrow, bytes) = (&mut narrow[..piece.len()], &mut bytes[..piece.len() * size]);
-            narrow.iter_mut().zip(piece).for_each(|(narrow, wide)| *narrow = *wide as f32);
-            encoder.encode(narrow, bytes);
-            decoder.decode(bytes, narrow);
-            narrow.iter().zip(piece).fold(true, |all, (narrow, wide)| all & (f64::from(*narrow) == *wide))
-        })
 }
 
 /// `||module - b a|| / ||b a||` of a module whose factors are `b` and `a`, rounded; `norm` is `||b a||`.

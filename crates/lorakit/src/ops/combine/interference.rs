@@ -8,8 +8,9 @@ use super::stack::Stack;
 use crate::Result;
 use crate::adapter::factors::of_linalg;
 
-/// Rows of a delta whose signs are compared; evenly spaced where there are more.
+/// Rows and columns of a delta whose signs are compared; evenly spaced where there are more.
 const ROWS: usize = 256;
+const COLUMNS: usize = 1024;
 
 /// What two adapters do to one module. Weights are included where they matter: in signs and norms.
 #[derive(Debug, Clone)]
@@ -25,7 +26,7 @@ pub struct Interference {
     /// Principal angles between what they read (the rows of `A`), in radians, ascending.
     pub input_angles: Vec<f64>,
     /// Share of the entries that neither leaves at zero in which the weighted deltas have different signs, 0 to 1;
-    /// of at most 256 rows.
+    /// of at most 256 rows and 1024 columns.
     pub sign_conflict: f64,
     /// `||E|| / ||D||` of the weighted deltas, second by first; not finite if the first is zero.
     pub norm_ratio: f64,
@@ -90,9 +91,11 @@ fn of_pair(
     })
 }
 
-fn sign_conflict((s, b, a): Term<'_>, (t, d, c): Term<'_>) -> lorakit_linalg::Result<f64> {
-    let spaced = Slice::new(0, None, b.nrows().div_ceil(ROWS).max(1) as isize);
-    let (b, d) = (b.slice_axis(Axis(0), spaced), d.slice_axis(Axis(0), spaced));
-    let Signs { both, against } = compare_signs((s, b, a), (t, d, c))?;
+fn sign_conflict((s, b, a): Term<'_, f32>, (t, d, c): Term<'_, f32>) -> lorakit_linalg::Result<f64> {
+    let spaced = |count: usize, most: usize| Slice::new(0, None, count.div_ceil(most).max(1) as isize);
+    let (rows, columns) = (spaced(b.nrows(), ROWS), spaced(a.ncols(), COLUMNS));
+    let (b, d) = (b.slice_axis(Axis(0), rows), d.slice_axis(Axis(0), rows));
+    let [a, c] = [a, c].map(|a| a.slice_axis(Axis(1), columns).as_standard_layout().into_owned());
+    let Signs { both, against } = compare_signs((s, b, a.view()), (t, d, c.view()))?;
     Ok(if both == 0 { 0.0 } else { against as f64 / both as f64 })
 }

@@ -16,6 +16,7 @@ mod interference;
 mod method;
 pub(crate) mod problem;
 mod stack;
+mod stacked;
 mod whole;
 
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The factors of one module in all adapters, side by side.
 
+use std::ops::Range;
+
 use lorakit_linalg::{Coordinates, Term};
 use ndarray::{Array2, ArrayViewMut2, Axis};
 
@@ -11,10 +13,10 @@ use crate::{Error, Result, TensorRef};
 /// Products `scale * b * a` of one shape: those of the parts of an [`Aligned`], in their order.
 pub(super) struct Stack {
     /// `(out, Σ r)`.
-    pub(super) b: Array2<f64>,
+    pub(super) b: Array2<f32>,
     /// `(Σ r, in)`; kernels of convolutions are columns.
-    pub(super) a: Array2<f64>,
-    /// What each product is multiplied by, the weight of its adapter included; 1 once that is in `a`.
+    pub(super) a: Array2<f32>,
+    /// What each product is multiplied by, the weight of its adapter included.
     pub(super) scales: Vec<f64>,
     pub(super) ranks: Vec<usize>,
 }
@@ -41,43 +43,51 @@ impl Stack {
         Ok(Stack { b, a, scales, ranks })
     }
 
-    /// Product `i`.
-    pub(super) fn term(&self, i: usize) -> Term<'_> {
+    /// Where product `i` has its columns of `b` and rows of `a`.
+    pub(super) fn part(&self, i: usize) -> Range<usize> {
         let from: usize = self.ranks[..i].iter().sum();
-        let part = from..from + self.ranks[i];
+        from..from + self.ranks[i]
+    }
+
+    /// Product `i`.
+    pub(super) fn term(&self, i: usize) -> Term<'_, f32> {
+        let part = self.part(i);
         let b = self.b.slice_axis(Axis(1), part.clone().into());
         (self.scales[i], b, self.a.slice_axis(Axis(0), part.into()))
+    }
+
+    /// All products.
+    pub(super) fn terms(&self) -> Vec<Term<'_, f32>> {
+        (0..self.ranks.len()).map(|i| self.term(i)).collect()
+    }
+
+    /// The scale of each column of `b`.
+    pub(super) fn scales_of_columns(&self) -> Vec<f64> {
+        let scales = self.scales.iter().zip(&self.ranks);
+        scales.flat_map(|(scale, rank)| std::iter::repeat_n(*scale, *rank)).collect()
     }
 
     /// The factors of product `i`, times `scale`.
     pub(super) fn factors(&self, i: usize, scale: f64) -> Factors {
         let (_, b, a) = self.term(i);
-        Factors { scale, b: b.to_owned(), a: a.to_owned() }
+        Factors { scale, b: b.mapv(f64::from), a: a.mapv(f64::from) }
     }
 
     /// The products in coordinates, without their scales.
     pub(super) fn coordinates(&self, path: &str) -> Result<Coordinates> {
         Coordinates::of(self.b.view(), self.a.view(), &self.ranks).map_err(|e| of_linalg(&e, path))
     }
-
-    /// Multiplies the scales into `a`: the product `b * a` of both is the sum then.
-    pub(super) fn absorb_scales(&mut self) {
-        let mut rows = self.a.rows_mut().into_iter();
-        for (scale, rank) in self.scales.iter_mut().zip(&self.ranks) {
-            rows.by_ref().take(*rank).for_each(|mut row| row.mapv_inplace(|x| *scale * x));
-            *scale = 1.0;
-        }
-    }
 }
 
-fn fill(mut place: ArrayViewMut2<'_, f64>, tensor: &TensorRef) -> Result<()> {
+/// The values of `tensor`, a matrix, into their place.
+fn fill(mut place: ArrayViewMut2<'_, f32>, tensor: &TensorRef) -> Result<()> {
     let values = tensor.finite_values()?;
     if values.len() != place.len() {
         return Err(Error::from(VerbProblem::NotAMatrix).tensor(&tensor.info().name).at(tensor.path()));
     }
     let cols = place.ncols().max(1);
     for (mut row, values) in place.rows_mut().into_iter().zip(values.chunks_exact(cols)) {
-        row.iter_mut().zip(values).for_each(|(place, value)| *place = f64::from(*value));
+        row.iter_mut().zip(values).for_each(|(place, value)| *place = *value);
     }
     Ok(())
 }

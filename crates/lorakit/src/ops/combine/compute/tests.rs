@@ -127,6 +127,14 @@ fn a_sum_that_sixteen_bits_hold_stays_in_them() {
         }
     };
     let options = options(Method::Cat, None, None);
+    let (one, two) = (half(1), half(2));
+    let kept = combined(&options, &[(one.clone(), 1.0), (two.clone(), 1.0)]).module;
+    let rows = |tensors: [&TensorRef; 2]| tensors.map(|t| t.values().unwrap()).concat();
+    assert_eq!((kept.a.values().unwrap(), kept.b.info().shape.clone()), (rows([&one.a, &two.a]), vec![8, 4]));
+    for (i, row) in kept.b.values().unwrap().chunks(4).enumerate() {
+        let of = |module: &Module| module.b.values().unwrap()[2 * i..2 * i + 2].to_vec();
+        assert_eq!(row, [of(&one), of(&two)].concat());
+    }
     let exact = combined(&options, &[(half(1), 0.5), (half(2), -2.0)]);
     assert_eq!((exact.module.a.info().dtype, exact.combined.error), (DType::BF16, 0.0));
     let rounded = combined(&options, &[(half(1), 0.7), (half(2), 0.3)]);
