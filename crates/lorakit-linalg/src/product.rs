@@ -103,6 +103,11 @@ pub fn product_singular_values(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -
 /// [`ErrorKind::Shape`] if the inner dimensions differ, [`ErrorKind::NonFinite`].
 pub fn product_norm<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<f64> {
     check_factors(b, a)?;
+    norm_of(b, a)
+}
+
+/// [`product_norm`] of factors that were checked.
+fn norm_of<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<f64> {
     let (left, right) = (gram(b), gram(a.reversed_axes()));
     let terms = || left.iter().zip(&right).map(|(x, y)| x * y);
     let (sum, magnitude): (f64, f64) = (terms().sum(), terms().map(f64::abs).sum());
@@ -131,12 +136,12 @@ pub fn difference_norm(x: Term<'_>, y: Term<'_>) -> Result<f64> {
             largest(off.view()) <= NEAR * scale.abs() * largest(of)
         };
         if near(&off_b, d, t) && near(&off_a, c, 1.0) {
-            let (b, a) = stack(&[(1.0, off_b.view(), a), (t, d, off_a.view())])?;
-            return product_norm(b.view(), a.view());
+            let (b, a) = stacked(&[(1.0, off_b.view(), a), (t, d, off_a.view())]);
+            return norm_of(b.view(), a.view());
         }
     }
-    let (b, a) = stack(&[x, (-t, d, c)])?;
-    product_norm(b.view(), a.view())
+    let (b, a) = stacked(&[x, (-t, d, c)]);
+    norm_of(b.view(), a.view())
 }
 
 /// Factors that differ by less, relative to their largest entries, are those of one product, rounded.
@@ -152,17 +157,18 @@ fn largest(matrix: ArrayView2<'_, f64>) -> f64 {
 /// # Errors
 /// As [`difference_norm`].
 pub fn distance_to<T: Entry>(x: Term<'_, T>, terms: &[Term<'_, T>], norm: f64) -> Result<f64> {
-    let norm_x = x.0.abs() * product_norm(x.1, x.2)?;
+    check_terms(&[&[x], terms].concat())?;
+    let norm_x = x.0.abs() * norm_of(x.1, x.2)?;
     let squares = norm_x * norm_x + norm * norm;
     let mut rest = squares;
     for term in terms {
-        rest -= 2.0 * inner_product(x, *term)?;
+        rest -= 2.0 * inner_product_of(x, *term);
     }
     if squares.is_normal() && rest > 1e-4 * squares {
         return Ok(rest.sqrt());
     }
     let (b, a) = (widened(x.1), widened(x.2));
-    let (d, c) = stack(terms)?;
+    let (d, c) = stacked(terms);
     difference_norm((x.0, b.view(), a.view()), (1.0, d.view(), c.view()))
 }
 
@@ -174,8 +180,13 @@ pub fn distance_to<T: Entry>(x: Term<'_, T>, terms: &[Term<'_, T>], norm: f64) -
 /// [`ErrorKind::Shape`] if the terms or their factors do not fit, [`ErrorKind::NonFinite`].
 pub fn inner_product<T: Entry>(x: Term<'_, T>, y: Term<'_, T>) -> Result<f64> {
     check_terms(&[x, y])?;
+    Ok(inner_product_of(x, y))
+}
+
+/// [`inner_product`] of terms that were checked.
+fn inner_product_of<T: Entry>(x: Term<'_, T>, y: Term<'_, T>) -> f64 {
     let (left, right) = (inner_products(x.1, y.1), inner_products(x.2.reversed_axes(), y.2.reversed_axes()));
-    Ok(x.0 * y.0 * left.iter().zip(&right).map(|(x, y)| x * y).sum::<f64>())
+    x.0 * y.0 * left.iter().zip(&right).map(|(x, y)| x * y).sum::<f64>()
 }
 
 /// Factors of a weighted sum: `b (m, Σ r)` and `a (Σ r, n)` with `b a = Σ scale * b_i a_i`, exactly.
@@ -185,7 +196,13 @@ pub fn inner_product<T: Entry>(x: Term<'_, T>, y: Term<'_, T>) -> Result<f64> {
 /// # Errors
 /// [`ErrorKind::Shape`] if there is no term, or terms or factors do not fit; [`ErrorKind::NonFinite`].
 pub fn stack<T: Entry>(terms: &[Term<'_, T>]) -> Result<(Array2<f64>, Array2<f64>)> {
-    let (m, n) = check_terms(terms)?;
+    check_terms(terms)?;
+    Ok(stacked(terms))
+}
+
+/// [`stack`] of terms that were checked.
+fn stacked<T: Entry>(terms: &[Term<'_, T>]) -> (Array2<f64>, Array2<f64>) {
+    let (m, n) = terms.first().map_or((0, 0), |(_, b, a)| (b.nrows(), a.ncols()));
     let rank = terms.iter().map(|(_, b, _)| b.ncols()).sum();
     let (mut b, mut a) = (Array2::zeros((m, rank)), Array2::zeros((rank, n)));
     let mut at = 0;
@@ -195,7 +212,7 @@ pub fn stack<T: Entry>(terms: &[Term<'_, T>]) -> Result<(Array2<f64>, Array2<f64
         a.slice_mut(s![at..end, ..]).zip_mut_with(right, |place, x| *place = scale * x.wide());
         at = end;
     }
-    Ok((b, a))
+    (b, a)
 }
 
 /// Frobenius norm of `w - b a` for `w (m, n)`, `b (m, r)` and `a (r, n)`, a panel of rows at a time.
