@@ -12,9 +12,10 @@ use crate::adapter::factors::of_linalg;
 const ROWS: usize = 256;
 
 /// What two adapters do to one module. Weights are included where they matter: in signs and norms.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Interference {
     /// The module.
+    #[serde(rename = "module")]
     pub path: String,
     /// Which adapters, in the order given.
     pub pair: (usize, usize),
