@@ -14,7 +14,7 @@ const ERRORS: &str = "errors";
 /// Commands that together print every field there is.
 const COMMANDS: &[&str] = &[
     "inspect base",
-    "inspect tiny plain nothing",
+    "inspect tiny nothing plain",
     "inspect nothing",
     "inspect tokens saved --norms",
     "inspect plain --spectrum --base base --for vllm --html page.html",
