@@ -26,6 +26,7 @@ mod outputs;
 mod packed;
 mod quantize;
 mod reduce;
+mod reference;
 mod smollm2;
 mod support;
 mod verify;

@@ -6,6 +6,8 @@ use std::io::{self, IsTerminal, Write};
 use anstyle::{AnsiColor, Style};
 use lorakit::Finding;
 use lorakit::Severity;
+use lorakit::plan::{Plan, PlanReport};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::args::{Color, Command, Common};
@@ -18,6 +20,18 @@ const CYAN: Style = AnsiColor::Cyan.on_default().bold();
 
 /// Detail lines printed with an error; `--json` has them all.
 const MAX_DETAILS: usize = 10;
+
+/// What the command adds to a report of the library.
+#[derive(Serialize)]
+struct Envelope<'e, R> {
+    schema: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dry_run: Option<bool>,
+    #[serde(flatten)]
+    report: R,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<PlanReport<'e, Value>>,
+}
 
 /// The terminal, as the options want it.
 pub(crate) struct Ui {
@@ -50,9 +64,27 @@ impl Ui {
         out.write_all(bytes).and_then(|()| out.flush()).map_err(Failure::Output)
     }
 
-    /// Prints the one JSON object of a command.
-    pub(crate) fn json(&self, object: &Value) -> Result<(), Failure> {
-        self.raw(format!("{object}\n").as_bytes())
+    /// Prints the one JSON object of a command: its schema and the fields of `report`.
+    pub(crate) fn json(&self, schema: &str, report: impl Serialize) -> Result<(), Failure> {
+        self.object(&enveloped(schema, report))
+    }
+
+    /// Prints the one JSON object of a command that wrote nothing: its schema, the fields of `report`, and its plan.
+    pub(crate) fn dry_run(
+        &self,
+        schema: &str,
+        report: impl Serialize,
+        plan: &Plan,
+        threads: usize,
+    ) -> Result<(), Failure> {
+        let say = |error| Failure::from(error).json(None)["error"].take();
+        let plan = Some(plan.description(threads).map_obstacle(say));
+        self.object(&Envelope { schema, dry_run: Some(true), report, plan })
+    }
+
+    fn object(&self, object: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(object).map_err(|error| Failure::Output(error.into()))?;
+        self.raw((text + "\n").as_bytes())
     }
 
     /// Prints notes and warnings on stderr.
@@ -71,6 +103,11 @@ impl Ui {
     pub(crate) fn failure(&self, failure: &Failure, command: Option<&Command>) {
         say_failure(self.json, failure, command);
     }
+}
+
+/// A report with its schema.
+pub(crate) fn enveloped<R: Serialize>(schema: &str, report: R) -> impl Serialize {
+    Envelope { schema, dry_run: None, report, plan: None }
 }
 
 /// Prints a failure on stderr, as an object if `json`.
@@ -128,12 +165,4 @@ pub(crate) fn severity(severity: Severity) -> String {
 /// A word that says something went well.
 pub(crate) fn good(word: &str) -> String {
     format!("{GREEN}{word}{GREEN:#}")
-}
-
-/// A finding as JSON.
-pub(crate) fn finding_json(finding: &Finding) -> Value {
-    serde_json::json!({
-        "severity": finding.severity.to_string(), "code": finding.code,
-        "subject": finding.subject, "message": finding.message,
-    })
 }

@@ -48,6 +48,7 @@ pub mod tensor;
 mod error;
 mod finding;
 mod output;
+mod report;
 
 pub use error::{Error, ErrorKind, Hint, Result};
 pub use finding::{Finding, Severity};

@@ -7,7 +7,7 @@
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
 //!  tensor  arch                        tensors and their views; families as data
-//!  error  finding
+//!  error  finding  report
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the ground up. Those on one floor do not use each other.
 const FLOORS: &[&[&str]] = &[
-    &["error", "finding"],
+    &["error", "finding", "report"],
     &["tensor", "arch"],
     &["plan"],
     &["model"],

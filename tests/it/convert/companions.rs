@@ -154,7 +154,7 @@ fn a_summary_as_json() {
     let object: Json = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(object["schema"], "lorakit.convert/1");
     assert_eq!(object["dtype"], "BF16");
-    assert_eq!(object["from"], json!({ "F32": 5, "F16": 5, "Q8_0": 11 }));
+    assert_eq!(object["dtypes_before"], json!({ "F32": 5, "F16": 5, "Q8_0": 11 }));
 }
 
 #[test]

@@ -128,7 +128,7 @@ fn dora_and_plain() {
         *magnitude = Tensor::new(magnitude.dtype, &magnitude.shape, &values);
     });
     let report = diff(&sandbox, &sandbox.path("dora"), &longer, "");
-    let parameters = report["parameters"].as_array().unwrap();
+    let parameters = report["tensors"].as_array().unwrap();
     assert_eq!(states(&report["modules"]), format!("same {}", parameters.len()));
     let changed: Vec<_> = parameters.iter().filter(|p| p["state"] == "different").collect();
     assert_eq!(changed.len(), 1);
@@ -141,7 +141,7 @@ fn parameters_that_are_stored_whole() {
     for name in ["modules-to-save", "token-indices", "lora-bias"] {
         let (one, two) = (peft("adapters").join(name), sandbox.copy(&peft("adapters").join(name), name));
         let report = diff(&sandbox, &one, &two, "");
-        assert!(report["parameters"].as_array().unwrap().iter().all(|p| p["state"] == "same"), "{report}");
+        assert!(report["tensors"].as_array().unwrap().iter().all(|p| p["state"] == "same"), "{report}");
         edit_file(&two.join(FILE), |weights| {
             let whole = |name: &str| !name.contains("lora_") || name.ends_with(".bias");
             let tensor = weights.iter_mut().find(|(name, _)| whole(name)).unwrap().1;
@@ -149,7 +149,7 @@ fn parameters_that_are_stored_whole() {
             *tensor = Tensor::new(tensor.dtype, &tensor.shape, &values);
         });
         let report = diff(&sandbox, &one, &two, "");
-        assert!(states(&report["parameters"]).contains("different 1"), "{name} {report}");
+        assert!(states(&report["tensors"]).contains("different 1"), "{name} {report}");
         assert_eq!(states(&report["modules"]).split(' ').next(), Some("same"), "{name}");
     }
 }

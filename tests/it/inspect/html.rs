@@ -69,7 +69,7 @@ fn names_are_no_markup() {
     let (page, data) = page(&case);
     let report = &data["reports"][0];
     assert_eq!(report["base_model"], HOSTILE);
-    let paths = report["modules"].as_array().unwrap().iter().map(|m| m["path"].as_str().unwrap());
+    let paths = report["modules"].as_array().unwrap().iter().map(|m| m["module"].as_str().unwrap());
     assert_eq!(paths.filter(|path| path.ends_with(HOSTILE)).count(), 2);
     assert!(!page.contains("<script>alert") && !page.contains("<!--"), "escaped");
     assert_eq!(page.matches("</script>").count(), 2, "those of the page");

@@ -86,7 +86,7 @@ fn members() {
     assert_eq!(
         keys(&report["modules"][0]),
         [
-            "path",
+            "module",
             "layer",
             "leaf",
             "method",
@@ -140,7 +140,7 @@ fn norms() {
         let modules = case.json("--norms")["modules"].as_array().unwrap().clone();
         assert!(!modules.is_empty());
         for module in modules {
-            let path = module["path"].as_str().unwrap();
+            let path = module["module"].as_str().unwrap();
             let (a, b) = factors(&weights, path);
             let experts = module["experts"].as_u64().unwrap_or(1) as usize;
             assert_eq!(module["rank"], a.rows / experts, "{name} {path}");
@@ -164,7 +164,7 @@ fn relative_norms() {
             changed += targets.len();
             let squares = targets.iter().map(|t| norm(&weights[t.as_str().unwrap()].matrix()).powi(2));
             let wanted = module["norm"].as_f64().unwrap() / squares.sum::<f64>().sqrt();
-            assert_close(&module["relative_norm"], wanted, module["path"].as_str().unwrap());
+            assert_close(&module["relative_norm"], wanted, module["module"].as_str().unwrap());
         }
         assert_eq!((&report["fit"]["fits"], &report["fit"]["misfit"]), (&json!(true), &Value::Null));
         assert_eq!(report["fit"]["changed_tensors"], changed, "{name}");

@@ -27,7 +27,7 @@ fn singular_values_are_those_of_the_product() {
     let modules = report["modules"].as_array().unwrap();
     assert_eq!(modules.len(), 14);
     for module in modules {
-        let path = module["path"].as_str().unwrap();
+        let path = module["module"].as_str().unwrap();
         let half = |half: &str| weights[&format!("base_model.model.{path}.lora_{half}.weight")].matrix();
         let delta = half("B").times(&half("A"));
         let scale = module["scale"].as_f64().unwrap();

@@ -14,7 +14,7 @@ fn every_kind_of_adapter_is_reduced() {
         let object: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
         for module in object["modules"].as_array().unwrap() {
             let (energy, error) = (module["energy"].as_f64().unwrap(), module["error"].as_f64().unwrap());
-            assert_eq!(module["to"], 2, "{name} {module}");
+            assert_eq!(module["rank"], 2, "{name} {module}");
             assert!((energy + error * error - 1.0).abs() < 1e-6, "{name} {module}");
         }
         // What is no factor is the same.
@@ -66,7 +66,7 @@ fn kohyas_rules_are_known_by_name() {
         let line = format!("reduce -o out --force --json {options}");
         let run = sandbox.run(&line, &[&peft("adapters/plain")]).ok();
         let object: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-        object["modules"].as_array().unwrap().iter().map(|m| m["to"].as_u64().unwrap()).collect()
+        object["modules"].as_array().unwrap().iter().map(|m| m["rank"].as_u64().unwrap()).collect()
     };
     for rule in ["sv_ratio=1.5", "sv_fro=0.8", "sv_cumulative=0.5"] {
         let current = ranks(&format!("--kohya {rule}"));

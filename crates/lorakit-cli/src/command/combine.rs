@@ -4,17 +4,18 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use lorakit::ops::combine::{
-    self, Against, Combine, CombineOptions, Combined, Interference, MajoritySign, Style,
+    self, AdapterOutput, AdapterReport, Against, Combine, CombineOptions, Combined, Interference,
+    MajoritySign, Style,
 };
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
-use super::planned;
+use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common, MajorityChoice, StyleChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{Ui, finding_json};
+use crate::ui::Ui;
 use crate::units;
 
 /// Modules in the table without `--verbose`.
@@ -31,8 +32,8 @@ pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), 
     if !ui.json && (args.output.dry_run || !ui.quiet) {
         ui.result(&interference(&combine, ui))?;
     }
-    let (object, summary) = (|| object(&combine, &options), || summary(&combine, &options, ui));
-    planned::write_adapter(&combine.output, (args.output.dry_run, started), (common, ui), object, summary)
+    let summary = || summary(&combine, &options, ui);
+    planned::write_adapter(&combine, (args.output.dry_run, started), (common, ui), summary)
 }
 
 fn options(args: &args::Combine, common: &Common) -> CombineOptions {
@@ -152,7 +153,7 @@ fn modules_table(combine: &Combine, ui: &Ui) -> String {
     let title = if more > 0 { "module (worst first)" } else { "module" };
     let mut rows = table(&[title, "ranks", "to", "error", "norm"]);
     for m in worst {
-        let from = m.from.iter().map(|rank| rank.map_or("-".into(), |rank| rank.to_string()));
+        let from = m.ranks_before.iter().map(|rank| rank.map_or("-".into(), |rank| rank.to_string()));
         let from = from.collect::<Vec<_>>().join(" ");
         rows.add_row([m.path.clone(), from, m.rank.to_string(), percent(m.error), number(m.norm)]);
     }
@@ -165,28 +166,14 @@ fn modules_table(combine: &Combine, ui: &Ui) -> String {
     text
 }
 
-fn object(combine: &Combine, options: &CombineOptions) -> Value {
-    let adapters = combine.adapters.iter().map(|a| {
-        json!({ "path": a.path.display().to_string(), "weight": a.weight, "format": a.format, "modules": a.modules })
-    });
-    let modules = combine.modules.iter().map(
-        |m| json!({ "module": m.path, "ranks": m.from, "rank": m.rank, "error": m.error, "norm": m.norm }),
-    );
-    let interference = combine.interference.iter().map(|i| {
-        json!({
-            "module": i.path, "pair": [i.pair.0, i.pair.1], "cosine": i.cosine, "sign_conflict": i.sign_conflict,
-            "output_angles": i.output_angles, "input_angles": i.input_angles, "norm_ratio": i.norm_ratio,
-        })
-    });
-    json!({
-        "schema": "lorakit.combine/1",
-        "method": options.method.name(),
-        "to": combine.output.to,
-        "adapters": adapters.collect::<Vec<_>>(),
-        "modules": modules.collect::<Vec<_>>(),
-        "error": combine.overall(),
-        "error_of": match combine.against { Against::Sum => "sum", Against::Mixture => "mixture" },
-        "interference": interference.collect::<Vec<_>>(),
-        "findings": combine.notes.iter().map(finding_json).collect::<Vec<_>>(),
-    })
+impl Computed for Combine {
+    const SCHEMA: &'static str = "lorakit.combine/1";
+
+    fn output(&self) -> &AdapterOutput {
+        &self.output
+    }
+
+    fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize {
+        run.map_or_else(|| self.preview(), |run| self.report(run))
+    }
 }

@@ -3,17 +3,19 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use lorakit::ops::extract::{self, Became, Changed, Embeddings, Extract, ExtractOptions, Rule};
+use lorakit::ops::extract::{
+    self, AdapterOutput, AdapterReport, Became, Changed, Embeddings, Extract, ExtractOptions, Rule,
+};
 use lorakit_tensor::DType;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
-use super::planned;
+use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common, EmbeddingsChoice, FactorDtype, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{Ui, finding_json};
+use crate::ui::Ui;
 use crate::units;
 
 /// Changes in the table without `--verbose`.
@@ -26,8 +28,8 @@ pub(crate) fn run(args: &args::Extract, common: &Common, ui: &Ui) -> Result<(), 
     let extract = extract::plan(&options, &bar)?;
     bar.finish();
     ui.notes(&extract.notes);
-    let (object, summary) = (|| object(&extract), || summary(&extract, args, ui));
-    planned::write_adapter(&extract.output, (args.output.dry_run, started), (common, ui), object, summary)
+    let summary = || summary(&extract, args, ui);
+    planned::write_adapter(&extract, (args.output.dry_run, started), (common, ui), summary)
 }
 
 fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Failure> {
@@ -142,24 +144,14 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
     text
 }
 
-fn object(extract: &Extract) -> Value {
-    let changes = extract.changes.iter().map(|c| {
-        json!({
-            "name": c.name, "became": c.became.name(), "rank": c.became.rank(), "shape": [c.shape.0, c.shape.1],
-            "norm": c.norm, "relative": c.relative, "residual": c.residual, "rounding": c.rounding,
-            "identical": c.identical,
-        })
-    });
-    let (energy, residual) = extract.overall();
-    json!({
-        "schema": "lorakit.extract/1",
-        "to": extract.output.to,
-        "changes": changes.collect::<Vec<_>>(),
-        "unchanged": extract.same,
-        "energy": energy,
-        "residual": residual,
-        "rounding": extract.rounding(),
-        "identical": extract.identical(),
-        "findings": extract.notes.iter().map(finding_json).collect::<Vec<_>>(),
-    })
+impl Computed for Extract {
+    const SCHEMA: &'static str = "lorakit.extract/1";
+
+    fn output(&self) -> &AdapterOutput {
+        &self.output
+    }
+
+    fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize {
+        run.map_or_else(|| self.preview(), |run| self.report(run))
+    }
 }

@@ -2,20 +2,19 @@
 
 use std::fmt::Write as _;
 
-use lorakit::Finding;
 use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Sum, Tied};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
 use lorakit_quant::mix::FileType;
-use serde_json::{Value, json};
 
 use super::planned;
-use super::quantize::chosen_json;
 use crate::args::{self, Common, DtypeChoice, MergeFormat, MergeQuantize, RoundingChoice, TiedChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{Ui, finding_json};
+use crate::ui::Ui;
 use crate::units;
+
+const SCHEMA: &str = "lorakit.merge/1";
 
 /// Below this share, rounding has taken enough of an adapter to say so.
 const LOW_RETENTION: f64 = 0.9;
@@ -27,11 +26,7 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
     let merge = merge::plan(&options(args, common)?, &Bar::unseen())?;
     if args.output.dry_run {
         if ui.json {
-            let mut object = json!({ "schema": "lorakit.merge/1", "dry_run": true });
-            object["plan"] = planned::plan_json(&merge.plan, common.threads);
-            object["types"] = chosen_json(&merge.chosen);
-            object["findings"] = merge.notes.iter().map(finding_json).collect();
-            return ui.json(&object);
+            return ui.dry_run(SCHEMA, merge.preview(), &merge.plan, common.threads);
         }
         ui.notes(&merge.notes);
         return ui.result(&planned::describe(&merge.plan, common.threads));
@@ -40,11 +35,10 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
     let bar = Bar::new(ui, "merging", merge.plan.output_bytes());
     let report = merge.run(common.threads, &bar)?;
     bar.finish();
-    let doubts = merge.doubts(&report);
     if ui.json {
-        return ui.json(&summary_json(&merge, &report, &doubts));
+        return ui.json(SCHEMA, merge.report(&report));
     }
-    ui.notes(&doubts);
+    ui.notes(&merge.doubts(&report));
     ui.result(&summary(&merge, &report, args, ui))
 }
 
@@ -155,32 +149,4 @@ fn retention_line(stored_as: &str, retention: &Retention) -> String {
         let _ = writeln!(line, "          the deltas are small against the steps of this type: {way_out}");
     }
     line
-}
-
-fn summary_json(merge: &Merge, report: &Report, doubts: &[Finding]) -> Value {
-    let retention = by_type(&report.retention).into_iter().map(|(stored_as, r)| {
-        let value = json!({
-            "retention": r.ratio(), "unchanged_share": r.unchanged_share(), "touched": r.moved,
-            "delta_norm": r.whole.sqrt(), "weight_norm": r.base.sqrt(),
-        });
-        (stored_as.to_string(), value)
-    });
-    let adapters = merge.adapters.iter().map(|a| {
-        json!({ "path": a.path.display().to_string(), "weight": a.weight, "modules": a.modules, "saved": a.saved })
-    });
-    let mut object = json!({
-        "schema": "lorakit.merge/1",
-        "adapters": adapters.collect::<Vec<_>>(),
-        "changed_tensors": merge.changed(report),
-        "added_tensors": merge.added,
-        "retention": retention.collect::<serde_json::Map<_, _>>(),
-        "types": chosen_json(&merge.chosen),
-        "findings": merge.notes.iter().chain(doubts).map(finding_json).collect::<Vec<_>>(),
-    });
-    if let (Some(object), Value::Object(run)) =
-        (object.as_object_mut(), planned::report_json(&merge.plan, report))
-    {
-        object.extend(run);
-    }
-    object
 }

@@ -1,13 +1,12 @@
 //! What commands that write have in common: printing a plan, reporting a run.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use lorakit::ops::convert::adapter::{AdapterOutput, AdapterReport};
 use lorakit::plan::{Plan, Recipe, Report};
 use lorakit_tensor::publish::listed;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::args::Common;
 use crate::error::Failure;
@@ -63,26 +62,33 @@ pub(super) fn would_write(plan: &Plan) -> String {
     ) + &standing(plan)
 }
 
+/// An adapter that a command computed.
+pub(super) trait Computed {
+    /// The schema of its report.
+    const SCHEMA: &'static str;
+
+    /// What is written.
+    fn output(&self) -> &AdapterOutput;
+
+    /// What was computed, and what `run` wrote of it.
+    fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize;
+}
+
 /// Ends a command that computed an adapter since `started`: writes it, unless this is a dry run, and reports.
 ///
 /// # Errors
 /// As [`AdapterOutput::run`].
-pub(super) fn write_adapter(
-    output: &AdapterOutput,
+pub(super) fn write_adapter<C: Computed>(
+    computed: &C,
     (dry_run, started): (bool, Instant),
     (common, ui): (&Common, &Ui),
-    object: impl FnOnce() -> Value,
     summary: impl FnOnce() -> String,
 ) -> Result<(), Failure> {
+    let output = computed.output();
     let plan = &output.plan;
     if dry_run {
         return match ui.json {
-            true => {
-                let mut object = object();
-                object["dry_run"] = true.into();
-                object["plan"] = plan_json(plan, common.threads);
-                ui.json(&object)
-            }
+            true => ui.dry_run(C::SCHEMA, computed.report(None), plan, common.threads),
             false => ui.result(&(summary() + &would_write(plan))),
         };
     }
@@ -91,18 +97,10 @@ pub(super) fn write_adapter(
     bar.finish();
     report.report.elapsed = started.elapsed();
     if ui.json {
-        return ui.json(&with_report(object(), plan, &report.report));
+        return ui.json(C::SCHEMA, computed.report(Some(&report)));
     }
     let text = if ui.quiet { String::new() } else { summary() + &proof(&report, "as computed") + "\n" };
     ui.result(&(text + &wrote_in(plan, &report.report) + "\n"))
-}
-
-/// `object` with the fields of what was written.
-pub(super) fn with_report(mut object: Value, plan: &Plan, report: &Report) -> Value {
-    if let (Some(object), Value::Object(written)) = (object.as_object_mut(), report_json(plan, report)) {
-        object.extend(written);
-    }
-    object
 }
 
 /// Bytes of the file, or of the files of the folder, at `path`: what a progress bar counts to.
@@ -138,31 +136,6 @@ pub(super) fn totals(plan: &Plan, threads: usize) -> String {
         units::size(plan.peak_memory(thread_count(threads))),
     );
     text
-}
-
-/// The plan as JSON.
-pub(super) fn plan_json(plan: &Plan, threads: usize) -> Value {
-    let tensor = |file: &str, offset: u64, t: &lorakit::plan::OutputTensor| {
-        json!({
-            "name": t.info.name, "file": file, "offset": offset, "dtype": t.info.dtype.name(),
-            "shape": t.info.shape, "recipe": t.to_string(),
-        })
-    };
-    let tensors: Vec<Value> =
-        plan.files().iter().flat_map(|f| f.tensors.iter().map(|(o, t)| tensor(&f.name, *o, t))).collect();
-    let (replaces, obstacle) = match plan.check() {
-        Ok(replaced) => (names(&replaced), Value::Null),
-        Err(error) => (Value::Array(Vec::new()), Failure::from(error).json(None)["error"].take()),
-    };
-    json!({
-        "replaces": replaces,
-        "obstacle": obstacle,
-        "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
-        "other_files": side_files(plan).collect::<Vec<_>>(),
-        "tensors": tensors,
-        "output_bytes": plan.output_bytes(),
-        "peak_memory_bytes": plan.peak_memory(thread_count(threads)),
-    })
 }
 
 /// What was copied unseen; if nothing was because that was asked for, that all is well.
@@ -219,10 +192,6 @@ fn beside(plan: &Plan, report: &Report) -> String {
     text
 }
 
-fn names(paths: &[PathBuf]) -> Value {
-    paths.iter().map(|path| path.display().to_string()).collect()
-}
-
 /// What reading the output again showed: deltas are as `meant`, such as "the same".
 pub(super) fn proof(report: &AdapterReport, meant: &str) -> String {
     let worst = report.errors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
@@ -237,24 +206,6 @@ pub(super) fn proof(report: &AdapterReport, meant: &str) -> String {
             worst.error, worst.path
         ),
     }
-}
-
-/// The run as JSON fields.
-pub(super) fn report_json(plan: &Plan, report: &Report) -> Value {
-    let seconds = report.elapsed.as_secs_f64();
-    json!({
-        "output": plan.target().path().display().to_string(),
-        "replaced": names(&report.replaced),
-        "kept": report.kept.as_ref().map(|path| path.display().to_string()),
-        "leftovers": names(&report.leftovers),
-        "files": plan.files().iter().map(|f| json!({ "name": f.name, "bytes": f.len })).collect::<Vec<_>>(),
-        "tensors": plan.tensors().count(),
-        "bytes": report.bytes,
-        "unchecked_tensors": report.unchecked.tensors,
-        "unchecked_bytes": report.unchecked.bytes,
-        "seconds": seconds,
-        "gb_per_second": report.bytes as f64 / seconds.max(1e-9) / 1e9,
-    })
 }
 
 fn thread_count(threads: usize) -> usize {

@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use lorakit::ops::quantize::{self, Chosen, Mix, QuantType, Quantization, Quantize, QuantizeOptions};
+use lorakit::ops::quantize::{
+    self, Chosen, Mix, QuantType, Quantization, Quantize, QuantizeOptions, TypeList,
+};
 use lorakit::plan::Report;
 use lorakit_quant::mix::{FileType, MixOptions};
 use lorakit_tensor::DType;
-use serde_json::{Value, json};
 
 use super::planned;
 use crate::args::{self, Common, Mixing};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{Ui, finding_json};
+use crate::ui::Ui;
+
+const SCHEMA: &str = "lorakit.quantize/1";
 
 pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let (Some(source), Some(output), Some(kind)) = (&args.model, &args.output, args.kind) else {
@@ -31,11 +34,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
     let Quantize { plan, chosen, notes } = &quantize;
     if args.dry_run {
         if ui.json {
-            let mut object = json!({ "schema": "lorakit.quantize/1", "dry_run": true });
-            object["plan"] = planned::plan_json(plan, common.threads);
-            object["types"] = chosen_json(chosen);
-            object["findings"] = notes.iter().map(finding_json).collect();
-            return ui.json(&object);
+            return ui.dry_run(SCHEMA, quantize.preview(), plan, common.threads);
         }
         ui.notes(notes);
         let text = table(chosen) + "\n" + &planned::standing(plan) + &planned::totals(plan, common.threads);
@@ -46,11 +45,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
     let report = plan.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {
-        let mut object = planned::report_json(plan, &report);
-        object["schema"] = "lorakit.quantize/1".into();
-        object["types"] = chosen_json(chosen);
-        object["findings"] = notes.iter().map(finding_json).collect();
-        return ui.json(&object);
+        return ui.json(SCHEMA, quantize.report(&report));
     }
     ui.result(&summary(&quantize, &report, args, ui))
 }
@@ -122,28 +117,10 @@ pub(super) fn table(chosen: &[Chosen]) -> String {
     text
 }
 
-pub(super) fn chosen_json(chosen: &[Chosen]) -> Value {
-    let one = |t: &Chosen| json!({ "name": t.name, "from": t.from, "to": t.to, "why": t.why, "fallback": t.fallback });
-    chosen.iter().map(one).collect()
-}
-
 /// The types there are.
 fn list(ui: &Ui) -> Result<(), Failure> {
     if ui.json {
-        let mixes = FileType::ALL.iter().map(|mix| {
-            json!({
-                "name": mix.name(), "aliases": mix.aliases(), "bits": mix.bits(), "about": mix.about(),
-                "format": "gguf", "needs_imatrix": mix.needs_importance(),
-            })
-        });
-        let packed = QuantType::PACKED.iter().map(|packed| {
-            json!({
-                "name": packed.name, "aliases": [], "bits": packed.bits, "about": packed.about,
-                "format": "safetensors", "needs_imatrix": false,
-            })
-        });
-        let types: Vec<Value> = mixes.chain(packed).collect();
-        return ui.json(&json!({ "schema": "lorakit.quantize.list/1", "types": types }));
+        return ui.json("lorakit.quantize.list/1", TypeList::all());
     }
     let mut text =
         String::from("GGUF files (llama.cpp, Ollama): bits for each weight of an 8-billion Llama\n");

@@ -3,15 +3,17 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use lorakit::ops::reduce::{self, KohyaEdition, Reduce, ReduceOptions, Reduced, Rule};
-use serde_json::{Value, json};
+use lorakit::ops::reduce::{
+    self, AdapterOutput, AdapterReport, KohyaEdition, Reduce, ReduceOptions, Reduced, Rule,
+};
+use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
-use super::planned;
+use super::planned::{self, Computed};
 use crate::args::{self, Common, KohyaEditionChoice};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{Ui, finding_json};
+use crate::ui::Ui;
 use crate::units;
 
 /// Modules in the table without `--verbose`.
@@ -24,8 +26,8 @@ pub(crate) fn run(args: &args::Reduce, common: &Common, ui: &Ui) -> Result<(), F
     let reduce = reduce::plan(&options, &bar)?;
     bar.finish();
     ui.notes(&reduce.notes);
-    let (object, summary) = (|| object(&reduce), || summary(&reduce, args, ui));
-    planned::write_adapter(&reduce.output, (args.output.dry_run, started), (common, ui), object, summary)
+    let summary = || summary(&reduce, args, ui);
+    planned::write_adapter(&reduce, (args.output.dry_run, started), (common, ui), summary)
 }
 
 fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failure> {
@@ -70,8 +72,8 @@ fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
         args.adapter.display(),
         reduce.from,
         units::plural(reduce.modules.len(), "module"),
-        ranks(&reduce.modules, |m| m.from),
-        ranks(&reduce.modules, |m| m.to),
+        ranks(&reduce.modules, |m| m.rank_before),
+        ranks(&reduce.modules, |m| m.rank),
     );
     let _ = writeln!(
         text,
@@ -92,8 +94,8 @@ fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
     for m in worst {
         rows.add_row([
             m.path.clone(),
-            m.from.to_string(),
-            m.to.to_string(),
+            m.rank_before.to_string(),
+            m.rank.to_string(),
             percent(m.energy),
             percent(m.error),
             number(m.norm),
@@ -126,26 +128,14 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-fn object(reduce: &Reduce) -> Value {
-    let modules = reduce.modules.iter().map(|m| {
-        json!({
-            "module": m.path, "rank": m.from, "to": m.to, "shape": [m.shape.0, m.shape.1],
-            "energy": m.energy, "error": m.error, "norm": m.norm,
-        })
-    });
-    let (energy, error) = reduce.overall();
-    let (before, after) = reduce.parameters();
-    json!({
-        "schema": "lorakit.reduce/1",
-        "from": reduce.from,
-        "to": reduce.output.to,
-        "modules": modules.collect::<Vec<_>>(),
-        "energy": energy,
-        "error": error,
-        "parameters_before": before,
-        "parameters": after,
-        "bytes_before": reduce.bytes,
-        "level": reduce.level,
-        "findings": reduce.notes.iter().map(finding_json).collect::<Vec<_>>(),
-    })
+impl Computed for Reduce {
+    const SCHEMA: &'static str = "lorakit.reduce/1";
+
+    fn output(&self) -> &AdapterOutput {
+        &self.output
+    }
+
+    fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize {
+        run.map_or_else(|| self.preview(), |run| self.report(run))
+    }
 }

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use lorakit::ops::merge::Sum;
 use lorakit::ops::verify::{self, State, Verification, Verified, VerifyOptions};
-use serde_json::{Value, json};
 
 use super::inspect::text::{number, print_table, table};
 use super::planned;
@@ -12,7 +11,7 @@ use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{self, Ui, finding_json};
+use crate::ui::{self, Ui};
 use crate::units;
 
 /// Tensors in the table without `--verbose`.
@@ -28,7 +27,7 @@ pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), F
     let found = verify::verify(&options, &bar)?;
     bar.finish();
     if ui.json {
-        ui.json(&object(&found))?;
+        ui.json("lorakit.verify/1", found.report())?;
     } else {
         ui.notes(&found.notes);
         ui.result(&summary(&found, args, ui))?;
@@ -109,22 +108,4 @@ fn describe(state: State) -> &'static str {
         State::Absent => "not there",
         State::Extra => "not in the base",
     }
-}
-
-fn object(found: &Verification) -> Value {
-    let tensors = found.tensors.iter().map(|t| {
-        json!({
-            "name": t.name, "state": t.state.name(), "touched": t.touched, "scale": t.scale, "off": t.off,
-            "error": t.error,
-        })
-    });
-    json!({
-        "schema": "lorakit.verify/1",
-        "holds": found.verdict.holds(),
-        "verdict": found.verdict.name(),
-        "message": found.verdict.to_string(),
-        "scale": found.scale,
-        "tensors": tensors.collect::<Vec<_>>(),
-        "findings": found.notes.iter().map(finding_json).collect::<Vec<_>>(),
-    })
 }

@@ -8,6 +8,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Serialize, Serializer};
+
 pub use hint::Hint;
 
 /// Result of this crate.
@@ -242,5 +244,32 @@ impl StdError for Error {
             Inside::File(error) => error.source(),
             Inside::Room(_) => None,
         }
+    }
+}
+
+/// As an object of kind, message, path, tensor, details, causes and hints.
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Fields<'e> {
+            kind: &'static str,
+            message: String,
+            path: Option<String>,
+            tensor: Option<&'e str>,
+            details: &'e [String],
+            causes: Vec<String>,
+            hints: Vec<String>,
+        }
+        let causes = std::iter::successors(self.source(), |cause| (*cause).source());
+        let fields = Fields {
+            kind: self.kind().name(),
+            message: self.to_string(),
+            path: self.path().map(|path| path.display().to_string()),
+            tensor: self.tensor_name(),
+            details: self.detail_lines(),
+            causes: causes.map(ToString::to_string).collect(),
+            hints: self.hint().iter().map(ToString::to_string).collect(),
+        };
+        fields.serialize(serializer)
     }
 }

@@ -1,6 +1,9 @@
 //! Every error that a room can make, to be read as a whole: would it help you?
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::{Error, Problem};
 use crate::{adapter, ops};
@@ -53,4 +56,15 @@ fn every_problem() {
         list("ops/reduce", ops::reduce::Problem::samples()),
     ];
     insta::assert_snapshot!(rooms.join("\n"));
+}
+
+#[test]
+fn an_error_serialises() {
+    let error = Error::from(crate::output::Problem::Lost).tensor("q_proj").at(Path::new("out"));
+    let object = serde_json::to_value(error).unwrap();
+    assert_eq!(
+        (&object["kind"], &object["message"]),
+        (&"Verification".into(), &"`out`: `q_proj`: is not in the output".into())
+    );
+    assert_eq!((&object["path"], &object["tensor"]), (&"out".into(), &"q_proj".into()));
 }

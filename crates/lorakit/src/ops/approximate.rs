@@ -19,14 +19,15 @@ use crate::{Error, Model, Result, TensorRef};
 const OVERSAMPLING: usize = 10;
 
 /// How well a module was approximated.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Approximated {
     /// Its path.
+    #[serde(rename = "module")]
     pub path: String,
     /// The rank of its delta before; the smaller dimension where that is not known.
-    pub from: usize,
+    pub rank_before: usize,
     /// The rank after.
-    pub to: usize,
+    pub rank: usize,
     /// `||D' - D|| / ||D||`, Frobenius.
     pub error: f64,
     /// `||D||`.
@@ -53,13 +54,14 @@ pub(crate) fn truncate(
             return Ok(None);
         }
         go_on(progress, "anything was written")?;
-        let (factors, from) = (Factors::load(module)?, module.rank());
+        let (factors, rank_before) = (Factors::load(module)?, module.rank());
         let bytes = module.a.info().byte_len() + module.b.info().byte_len();
         let Truncated { module: nearest, error, norm, .. } =
             truncate::truncate(module, &factors, (module.dtype(), shelf), |_| rank)?;
         *module = nearest;
         progress.advance(bytes);
-        Ok(Some(Approximated { path: module.path.clone(), from, to: module.rank(), error, norm }))
+        let path = module.path.clone();
+        Ok(Some(Approximated { path, rank_before, rank: module.rank(), error, norm }))
     };
     let done = in_order(&mut adapter.modules, truncated)?;
     Ok(done.into_iter().flatten().collect())
@@ -101,7 +103,13 @@ pub(crate) fn dora_to_lora(
         let (rows, cols) = delta.dim();
         progress.advance(delta.weight.info().byte_len());
         *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype(), shelf)? };
-        Ok(Some(Approximated { path: module.path.clone(), from: rows.min(cols), to: b.ncols(), error, norm }))
+        Ok(Some(Approximated {
+            path: module.path.clone(),
+            rank_before: rows.min(cols),
+            rank: b.ncols(),
+            error,
+            norm,
+        }))
     };
     let done = in_order(&mut adapter.modules, approximate)?;
     adapter.config.use_dora = false;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use lorakit_linalg::{difference_norm, product_norm};
+use serde::Serialize;
 
 use super::Problem;
 use crate::adapter::factors::{Factors, of_linalg};
@@ -12,9 +13,10 @@ use crate::plan::{Progress, go_on, in_order};
 use crate::{Error, Result, TensorRef};
 
 /// How far a module of the output is from that of the input.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ModuleError {
     /// Its path in the input.
+    #[serde(rename = "module")]
     pub path: String,
     /// `||D' - D|| / ||D||`, Frobenius, of the delta before (`D`) and after (`D'`); 0 if every factor is the same.
     pub error: f64,

@@ -1,7 +1,9 @@
 //! What became of a tensor where types were chosen, for people.
 
+use serde::Serialize;
+
 /// A tensor with its type before and after, for people.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Chosen {
     /// Its name in the output.
     pub name: String,

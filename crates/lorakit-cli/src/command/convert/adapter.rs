@@ -2,17 +2,14 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::convert::adapter::{
-    self, AdapterConvert, AdapterOptions, AdapterReport, Approximated, overall_error,
-};
-use serde_json::{Value, json};
+use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, Approximated, overall_error};
 
 use super::super::planned;
-use super::{FORMATS, KEEP_DTYPE};
+use super::{FORMATS, KEEP_DTYPE, SCHEMA};
 use crate::args::{self, Common, ConvertDtype, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::{Ui, finding_json};
+use crate::ui::Ui;
 use crate::units;
 
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
@@ -46,10 +43,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     }
     if args.output.dry_run {
         if ui.json {
-            let mut object = object(&convert, None);
-            object["dry_run"] = true.into();
-            object["plan"] = planned::plan_json(&convert.output.plan, common.threads);
-            return ui.json(&object);
+            return ui.dry_run(SCHEMA, convert.preview(), &convert.output.plan, common.threads);
         }
         return ui.result(&(mapping(&convert) + &planned::describe(&convert.output.plan, common.threads)));
     }
@@ -57,8 +51,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     let report = convert.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {
-        let object = object(&convert, Some(&report));
-        return ui.json(&planned::with_report(object, &convert.output.plan, &report.report));
+        return ui.json(SCHEMA, convert.report(&report));
     }
     let mut text = String::new();
     if !ui.quiet {
@@ -97,28 +90,4 @@ fn mapping(convert: &AdapterConvert) -> String {
     }
     text.push('\n');
     text
-}
-
-fn object(convert: &AdapterConvert, report: Option<&AdapterReport>) -> Value {
-    let modules: Vec<Value> = convert
-        .output
-        .mapped
-        .iter()
-        .map(|mapped| json!({ "module": mapped.module, "name": mapped.name, "how": mapped.how }))
-        .collect();
-    let notes: Vec<Value> = convert.notes.iter().map(finding_json).collect();
-    let mut object = json!({
-        "schema": "lorakit.convert/1", "from": convert.from, "to": convert.output.to, "modules": modules, "notes": notes,
-    });
-    if !convert.approximated.is_empty() {
-        let each = convert.approximated.iter();
-        let each = each.map(|m| json!({ "module": m.path, "rank": m.from, "to": m.to, "error": m.error }));
-        object["approximated"] = each.collect::<Vec<_>>().into();
-    }
-    if let Some(report) = report {
-        let errors = report.errors.iter().map(|e| json!({ "module": e.path, "error": e.error }));
-        object["errors"] = errors.collect::<Vec<_>>().into();
-        object["max_error"] = report.errors.iter().map(|e| e.error).fold(0.0, f64::max).into();
-    }
-    object
 }

@@ -9,6 +9,8 @@ use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::ui::Ui;
 
+const SCHEMA: &str = "lorakit.convert/1";
+
 // What to type instead.
 const FORMATS: &str = "models become `hf` or `gguf`; adapters peft, gguf, mlx, kohya, diffusers or torchtune";
 const KEEP_DTYPE: &str = "leave `--dtype` out: every tensor keeps its own";

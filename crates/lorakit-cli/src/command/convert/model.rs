@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use lorakit::ops::convert::{self, Convert, ConvertOptions, ToGgufOptions};
 use lorakit_tensor::DType;
-use serde_json::{Value, json};
 
 use super::super::planned;
-use super::{FORMATS, KEEP_DTYPE};
+use super::{FORMATS, KEEP_DTYPE, SCHEMA};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
@@ -58,8 +57,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     };
     if args.output.dry_run {
         if ui.json {
-            let plan = planned::plan_json(&convert.plan, common.threads);
-            return ui.json(&json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan }));
+            return ui.dry_run(SCHEMA, convert.preview(), &convert.plan, common.threads);
         }
         return ui.result(&planned::describe(&convert.plan, common.threads));
     }
@@ -67,11 +65,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     let report = convert.plan.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {
-        let mut object = planned::report_json(&convert.plan, &report);
-        object["schema"] = "lorakit.convert/1".into();
-        object["dtype"] = convert.dtype.name().into();
-        object["from"] = convert.from.iter().map(|(d, n)| (d.name().to_string(), Value::from(*n))).collect();
-        return ui.json(&object);
+        return ui.json(SCHEMA, convert.report(&report));
     }
     let mut text = String::new();
     if !ui.quiet {

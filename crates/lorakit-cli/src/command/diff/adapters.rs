@@ -3,11 +3,10 @@
 use std::fmt::{Display, Write as _};
 
 use lorakit::ops::diff::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide, State};
-use serde_json::{Value, json};
 
 use super::{
-    WORST, and_more, apart, cell, differ, field_json, fields, four, holds_non_finite, non_finite, relative,
-    sums_json, tally, tensor_json, tensors, word,
+    WORST, and_more, apart, cell, differ, fields, four, holds_non_finite, non_finite, relative, tally,
+    tensors, word,
 };
 use crate::command::inspect::text::{number, print_table, table};
 use crate::ui::Ui;
@@ -146,36 +145,4 @@ fn modules(modules: &[ModuleDiff], ui: &Ui) -> String {
     let mut text = String::from("\n");
     print_table(&mut text, &lines);
     text + &and_more(more, "")
-}
-
-pub(super) fn object(found: &AdapterDiff) -> Value {
-    let side = |side: &AdapterSide| json!({ "path": side.path.display().to_string(), "format": side.format, "modules": side.modules });
-    let of_module = |side: &Option<ModuleSide>| {
-        side.as_ref().map(|s| {
-            json!({
-                "rank": s.rank, "scale": s.scale, "dtypes": [s.dtypes.0.name(), s.dtypes.1.name()],
-                "shape": [s.shape.0, s.shape.1],
-            })
-        })
-    };
-    let modules = found.modules.iter().map(|m| {
-        let mut object = json!({
-            "module": m.path, "state": m.state.name(), "a": of_module(&m.a), "b": of_module(&m.b),
-            "deltas": m.sums.as_ref().map(sums_json),
-        });
-        if let State::Rescaled(factor) = m.state {
-            object["factor"] = factor.into();
-        }
-        object
-    });
-    json!({
-        "of": "adapters",
-        "a": side(&found.a),
-        "b": side(&found.b),
-        "factor": found.rescaled(),
-        "deltas": sums_json(&found.total),
-        "configuration": found.config.iter().map(field_json).collect::<Vec<_>>(),
-        "modules": modules.collect::<Vec<_>>(),
-        "parameters": found.parameters.iter().map(tensor_json).collect::<Vec<_>>(),
-    })
 }

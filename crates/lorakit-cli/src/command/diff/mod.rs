@@ -5,8 +5,8 @@ mod models;
 
 use std::fmt::Write as _;
 
-use lorakit::ops::diff::{self, Diff, DiffOptions, FieldDiff, State, Stored, Sums, TensorDiff};
-use serde_json::{Value, json};
+use lorakit::ops::diff::{self, Diff, DiffOptions, DiffReport, FieldDiff, State, Stored, Sums, TensorDiff};
+use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
 use super::planned;
@@ -21,6 +21,14 @@ const WORST: usize = 8;
 /// Fields of a configuration without `--verbose`.
 const FIELDS: usize = 10;
 
+/// What was found, and the same in one line.
+#[derive(Serialize)]
+struct Told<'d> {
+    message: String,
+    #[serde(flatten)]
+    report: DiffReport<'d>,
+}
+
 pub(crate) fn run(args: &args::Diff, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let options = DiffOptions::new(&args.a, &args.b)
         .with_base(args.base.clone())
@@ -29,19 +37,13 @@ pub(crate) fn run(args: &args::Diff, common: &Common, ui: &Ui) -> Result<(), Fai
     let bar = Bar::new(ui, "comparing", planned::bytes_at(&args.a));
     let found = diff::diff(&options, &bar)?;
     bar.finish();
-    let (differs, headline) = match &found {
-        Diff::Adapters(found) => (found.differs(), adapters::headline(found)),
-        Diff::Models(found) => (found.differs(), models::headline(found)),
+    let differs = found.differs();
+    let headline = match &found {
+        Diff::Adapters(found) => adapters::headline(found),
+        Diff::Models(found) => models::headline(found),
     };
     if ui.json {
-        let mut object = match &found {
-            Diff::Adapters(found) => adapters::object(found),
-            Diff::Models(found) => models::object(found),
-        };
-        object["schema"] = "lorakit.diff/1".into();
-        object["differs"] = differs.into();
-        object["message"] = headline.into();
-        ui.json(&object)?;
+        ui.json("lorakit.diff/1", Told { message: headline, report: found.report() })?;
     } else {
         let mut text = if differs { headline } else { ui::good(&headline) } + "\n";
         if !ui.quiet {
@@ -220,29 +222,4 @@ fn non_finite(tensors: &[TensorDiff]) -> String {
         let _ = writeln!(text, "  `{}`: NaN or infinite values, {a} in A and {b} in B, are left out", t.name);
     }
     text
-}
-
-fn sums_json(sums: &Sums) -> Value {
-    let (a, b) = sums.norms();
-    json!({
-        "a": a, "b": b, "ratio": sums.ratio(), "cosine": sums.cosine(), "distance": sums.distance(),
-        "factor": sums.factor(),
-    })
-}
-
-fn tensor_json(t: &TensorDiff) -> Value {
-    let side = |s: &Option<Stored>| s.as_ref().map(|s| json!({ "dtype": s.dtype.name(), "shape": s.shape }));
-    let mut object = json!({ "name": t.name, "state": t.state.name(), "a": side(&t.a), "b": side(&t.b) });
-    if let Some(change) = &t.change {
-        object["differing"] = change.share().into();
-        object["largest"] = change.largest.into();
-        object["non_finite"] = json!([change.non_finite.0, change.non_finite.1]);
-        object["values"] = sums_json(&change.whole);
-        object["deltas"] = change.deltas.as_ref().map_or(Value::Null, sums_json);
-    }
-    object
-}
-
-fn field_json(field: &FieldDiff) -> Value {
-    json!({ "field": field.field, "a": field.a, "b": field.b, "record": field.record })
 }

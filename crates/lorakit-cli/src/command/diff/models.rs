@@ -6,12 +6,8 @@ use lorakit::Finding;
 use lorakit::Severity;
 use lorakit::ops::diff::{FieldDiff, KindDiff, ModelDiff, ModelSide, State, TensorDiff};
 use lorakit_tensor::Format;
-use serde_json::{Value, json};
 
-use super::{
-    and_more, cell, differ, field_json, fields, four, holds_non_finite, non_finite, relative, sums_json,
-    tally, tensor_json, tensors,
-};
+use super::{and_more, cell, differ, fields, four, holds_non_finite, non_finite, relative, tally, tensors};
 use crate::command::inspect::text::{WIDTH, number, print_table, table, wrap};
 use crate::ui::Ui;
 use crate::units;
@@ -141,31 +137,4 @@ fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
         }
     }
     text
-}
-
-pub(super) fn object(found: &ModelDiff) -> Value {
-    let side = |side: &ModelSide| {
-        json!({
-            "path": side.path.display().to_string(), "packing": side.packing, "tensors": side.tensors,
-            "parameters": side.parameters,
-        })
-    };
-    let kinds = found.kinds.iter().map(|k| {
-        json!({
-            "kind": k.kind, "tensors": k.tensors, "differing": k.differing, "mean": k.mean, "max": k.max,
-            "values": sums_json(&k.whole), "deltas": k.deltas.as_ref().map(sums_json),
-        })
-    });
-    json!({
-        "of": "models",
-        "a": side(&found.a),
-        "b": side(&found.b),
-        "base": found.base.as_ref().map(|base| base.display().to_string()),
-        "base_lacks": found.base.as_ref().map(|_| found.lacking),
-        "values": sums_json(&found.total),
-        "deltas": found.deltas.as_ref().map(sums_json),
-        "configuration": found.config.iter().map(field_json).collect::<Vec<_>>(),
-        "kinds": kinds.collect::<Vec<_>>(),
-        "tensors": found.tensors.iter().map(tensor_json).collect::<Vec<_>>(),
-    })
 }

@@ -49,7 +49,7 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
             },
         );
         if fit.misfit.is_none() {
-            field(&mut text, "values", values(fit, report.non_finite()));
+            field(&mut text, "values", values(fit, fit.non_finite));
         }
     }
     grid::render(&mut text, report);

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use lorakit::ops::inspect::{Grid, Inspection};
 use lorakit_tensor::publish::{Existing, Staged, check_file};
 use lorakit_tensor::{Error, Reader};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::args;
 use crate::error::Failure;
@@ -35,14 +35,10 @@ pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
     Ok(reader.check_output(page).map_err(lorakit::Error::from)?)
 }
 
-/// Writes the page of `object`, the JSON of `reports`, and returns its size in bytes.
-pub(super) fn write(
-    page: &Path,
-    replace: bool,
-    reports: &[Inspection],
-    object: Value,
-) -> Result<u64, Failure> {
-    let text = render(with_grids(object, reports));
+/// Writes the page of `object`, and returns its size in bytes.
+pub(super) fn write(page: &Path, replace: bool, object: &impl Serialize) -> Result<u64, Failure> {
+    let object = serde_json::to_value(object).map_err(|error| Failure::Output(error.into()))?;
+    let text = render(object);
     let existing = if replace { Existing::Replaced(BTreeSet::new()) } else { Existing::Kept };
     let publish = || {
         let staged = Staged::file(page, existing)?;
@@ -51,21 +47,6 @@ pub(super) fn write(
     };
     publish().map_err(lorakit::Error::from)?;
     Ok(text.len() as u64)
-}
-
-/// Adds where each module stands in the figures. Failures come after the reports, which keep their places.
-fn with_grids(mut object: Value, reports: &[Inspection]) -> Value {
-    for (i, report) in reports.iter().enumerate() {
-        if let Inspection::Adapter(report) = report {
-            object["reports"][i]["grids"] = report.grids.iter().map(grid).collect();
-        }
-    }
-    object
-}
-
-fn grid(grid: &Grid) -> Value {
-    let rows = grid.rows.iter().map(|row| json!({ "leaf": row.leaf, "cells": row.cells }));
-    json!({ "stem": grid.stem, "layers": grid.layers, "rows": rows.collect::<Vec<_>>() })
 }
 
 fn render(object: Value) -> String {
@@ -99,6 +80,8 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -16,8 +16,9 @@ use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 use crate::units;
+use json::Reports;
 
 pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), Failure> {
     if let Some(page) = &args.html {
@@ -50,15 +51,12 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
 fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: &Ui) -> Result<(), Failure> {
     let mut wrote = String::new();
     if let Some(page) = &args.html {
-        let bytes = html::write(page, args.force, reports, json::object(reports, failures))?;
+        let object = ui::enveloped(json::SCHEMA, Reports::of_page(reports, failures));
+        let bytes = html::write(page, args.force, &object)?;
         wrote = format!("\nwrote `{}`, {}\n", page.display(), units::size(bytes));
     }
     if ui.json {
-        let mut object = json::object(reports, failures);
-        if let Some(page) = &args.html {
-            object["html"] = page.display().to_string().into();
-        }
-        ui.json(&object)?;
+        ui.json(json::SCHEMA, Reports::new(reports, failures, args.html.as_deref()))?;
         return verdict(reports, failures.len());
     }
     let render = |report: &Inspection| match report {

@@ -35,7 +35,7 @@ pub(crate) struct Draft {
 }
 
 /// What became of one module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Mapped {
     /// Its path in the adapter.
     pub module: String,

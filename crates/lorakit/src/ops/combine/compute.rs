@@ -108,9 +108,9 @@ impl<'a> Computation<'a> {
         if self.inflation != 1.0 {
             module.scaling = Scaling::Fixed(scale * self.inflation);
         }
-        let mut from = vec![None; self.weights.len()];
-        aligned.parts.iter().for_each(|(i, module)| from[*i] = Some(module.rank()));
-        let combined = Combined { path: like.path.clone(), from, rank: module.rank(), error, norm };
+        let mut ranks_before = vec![None; self.weights.len()];
+        aligned.parts.iter().for_each(|(i, module)| ranks_before[*i] = Some(module.rank()));
+        let combined = Combined { path: like.path.clone(), ranks_before, rank: module.rank(), error, norm };
         Ok(Computed { module, combined, interference })
     }
 

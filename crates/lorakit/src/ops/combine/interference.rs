@@ -13,9 +13,10 @@ const ROWS: usize = 256;
 const COLUMNS: usize = 1024;
 
 /// What two adapters do to one module. Weights are included where they matter: in signs and norms.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Interference {
     /// The module.
+    #[serde(rename = "module")]
     pub path: String,
     /// Which adapters, in the order given.
     pub pair: (usize, usize),

@@ -15,6 +15,7 @@ mod input;
 mod interference;
 mod method;
 pub(crate) mod problem;
+mod report;
 mod stack;
 mod stacked;
 mod whole;
@@ -26,6 +27,7 @@ use serde_json::json;
 
 pub use interference::Interference;
 pub use method::{METHODS, MajoritySign, Method, Mix, Style};
+pub use report::CombineReport;
 
 use crate::adapter::{Adapter, Module, repeated};
 use crate::ops::merge::described;
@@ -114,6 +116,8 @@ crate::ops::setters! { CombineOptions {
 pub struct Combine {
     /// What is written.
     pub output: AdapterOutput,
+    /// The method.
+    pub method: Method,
     /// The adapters, in the order given.
     pub adapters: Vec<Part>,
     /// What became of each module; empty for one adapter that stays as it is.
@@ -127,9 +131,10 @@ pub struct Combine {
 }
 
 /// One of the adapters.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Part {
     /// Its path.
+    #[serde(serialize_with = "crate::report::path")]
     pub path: PathBuf,
     /// Its weight.
     pub weight: f64,
@@ -140,12 +145,13 @@ pub struct Part {
 }
 
 /// What became of the modules of one path.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Combined {
     /// The path.
+    #[serde(rename = "module")]
     pub path: String,
     /// Its rank in each adapter; none where it is not in one.
-    pub from: Vec<Option<usize>>,
+    pub ranks_before: Vec<Option<usize>>,
     /// The rank of the result.
     pub rank: usize,
     /// The distance to what [`Combine::against`] says, relative to its norm, rounding included.
@@ -155,7 +161,8 @@ pub struct Combined {
 }
 
 /// What a result is compared with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Against {
     /// The weighted sum of the deltas.
     Sum,
@@ -220,8 +227,9 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
             if format.packs_experts() { adapter.clone() } else { adapter.clone().unpacked(base.as_ref())? };
         let notes = whole.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
         let output = AdapterOutput::new(whole, base, &destination)?;
-        let (modules, interference) = (Vec::new(), Vec::new());
-        return Ok(Combine { output, adapters: parts, modules, interference, against: Against::Sum, notes });
+        let (method, modules, interference) = (options.method, Vec::new(), Vec::new());
+        let against = Against::Sum;
+        return Ok(Combine { output, method, adapters: parts, modules, interference, against, notes });
     }
     input::refuse(&adapters)?;
     for (adapter, _) in &mut adapters {
@@ -259,7 +267,8 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     }
     let against = computation.against();
     let output = AdapterOutput::new(adapter, base, &destination)?;
-    Ok(Combine { output, adapters: parts, modules, interference, against, notes })
+    let method = options.method;
+    Ok(Combine { output, method, adapters: parts, modules, interference, against, notes })
 }
 
 /// Refuses options that do not belong together.

@@ -2,6 +2,7 @@
 
 pub mod adapter;
 mod model;
+mod report;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use lorakit_tensor::{DType, Format, ReadMode, Reader, TensorInfo};
 
 pub use model::{ToGgufOptions, hf_to_gguf};
+pub use report::ConvertReport;
 
 use crate::ops::Problem;
 use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};

@@ -29,9 +29,10 @@ pub struct AdapterDiff {
 }
 
 /// One of the adapters.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct AdapterSide {
     /// Its path.
+    #[serde(serialize_with = "crate::report::path")]
     pub path: PathBuf,
     /// Its format, e.g. `peft`.
     pub format: &'static str,
@@ -55,7 +56,7 @@ pub struct ModuleDiff {
 }
 
 /// A module of one adapter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ModuleSide {
     /// Its rank.
     pub rank: usize,

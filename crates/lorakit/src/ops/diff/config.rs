@@ -32,7 +32,7 @@ const RECORDS: &[&str] = &[
 const SCALING: &str = "rope_scaling.";
 
 /// A field that differs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldDiff {
     /// Its name; of nested objects, joined by dots.
     pub field: String,

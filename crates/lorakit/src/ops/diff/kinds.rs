@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{Sums, TensorDiff};
 
 /// The tensors of one kind of layer, e.g. every `self_attn.q_proj`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct KindDiff {
     /// The kind: the name after the number of the layer.
     pub kind: String,
@@ -18,6 +18,7 @@ pub struct KindDiff {
     /// The largest.
     pub max: f64,
     /// Of the values of A and B, all tensors together.
+    #[serde(rename = "values")]
     pub whole: Sums,
     /// Of what A and B add to the base, where that is known.
     pub deltas: Option<Sums>,

@@ -10,6 +10,7 @@ mod delta;
 mod kinds;
 mod measure;
 mod models;
+mod report;
 mod spelling;
 mod sums;
 mod tensor;
@@ -23,6 +24,7 @@ pub use adapters::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide};
 pub use config::FieldDiff;
 pub use kinds::KindDiff;
 pub use models::{ModelDiff, ModelSide};
+pub use report::{Compared, DiffReport};
 pub use sums::Sums;
 pub use tensor::{Change, Stored, TensorDiff};
 

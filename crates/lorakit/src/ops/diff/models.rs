@@ -36,11 +36,13 @@ pub struct ModelDiff {
 }
 
 /// One of the models.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct ModelSide {
     /// Its path.
+    #[serde(serialize_with = "crate::report::path")]
     pub path: PathBuf,
     /// The container of its tensors.
+    #[serde(skip)]
     pub format: Format,
     /// How its weights are packed, e.g. `bitsandbytes NF4`.
     pub packing: Option<String>,

@@ -8,7 +8,7 @@ use crate::plan::Progress;
 use crate::{ErrorKind, Result, TensorRef};
 
 /// A tensor that A, B or both have.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct TensorDiff {
     /// Its name, in A if A has it.
     pub name: String,
@@ -19,11 +19,12 @@ pub struct TensorDiff {
     /// How B stores it.
     pub b: Option<Stored>,
     /// What its values tell; `None` if there is nothing to compare.
+    #[serde(flatten)]
     pub change: Option<Change>,
 }
 
 /// How a tensor is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Stored {
     /// Its dtype; where packed weights are decoded, that of the values.
     pub dtype: DType,

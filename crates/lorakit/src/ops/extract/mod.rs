@@ -17,6 +17,7 @@ mod notes;
 mod options;
 mod pair;
 pub(crate) mod problem;
+mod report;
 mod rule;
 
 use std::collections::HashSet;
@@ -24,6 +25,7 @@ use std::collections::HashSet;
 use lorakit_tensor::Reader;
 
 pub use options::{Embeddings, ExtractOptions, NamePattern};
+pub use report::ExtractReport;
 pub use rule::Rule;
 
 use crate::adapter::Adapter;

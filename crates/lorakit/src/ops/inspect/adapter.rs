@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use lorakit_tensor::Reader;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -13,26 +14,29 @@ use super::{
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
-use crate::{Base, Finding, Result, Severity};
+use crate::{Base, Finding, Result, Severity, report};
 
 /// An adapter, described and audited.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct AdapterReport {
     /// The path as it was given.
+    #[serde(serialize_with = "report::path")]
     pub path: PathBuf,
-    /// The format it is in, e.g. `peft`.
-    pub format: &'static str,
     /// The tensor file.
+    #[serde(serialize_with = "report::path")]
     pub file: PathBuf,
     /// Size of the tensor file in bytes.
     pub bytes: u64,
     /// How many modules there are of each method, e.g. `DoRA`.
     pub methods: BTreeMap<&'static str, usize>,
     /// How many modules have each rank.
+    #[serde(serialize_with = "super::report::ranks")]
     pub ranks: BTreeMap<usize, usize>,
     /// How many modules have each alpha, ascending.
+    #[serde(serialize_with = "super::report::numbers")]
     pub alphas: Vec<(f64, usize)>,
     /// How many modules have each scale, ascending.
+    #[serde(serialize_with = "super::report::numbers")]
     pub scales: Vec<(f64, usize)>,
     /// Number of values of all tensors.
     pub parameters: u64,
@@ -42,34 +46,40 @@ pub struct AdapterReport {
     pub dtypes: Vec<DTypeCount>,
     /// `base_model_name_or_path`.
     pub base_model: Option<String>,
+    /// The format it is in, e.g. `peft`.
+    pub format: &'static str,
     /// The PEFT version that wrote it.
     pub peft_version: Option<String>,
     /// What this program noted when it made the adapter.
+    #[serde(rename = "lorakit")]
     pub origin: Option<Origin>,
     /// `task_type`.
     pub task: Option<String>,
     /// How the factors were initialised; `true` for the usual way.
     pub init: String,
+    /// Whether values were read.
+    #[serde(rename = "values_read")]
+    pub norms: bool,
+    /// How it fits the base, if one was given.
+    pub fit: Option<FitReport>,
+    /// Whether the runtime that was asked for takes it.
+    #[serde(rename = "for")]
+    pub target: Option<TargetReport>,
     /// The low-rank modules, in layer order.
     pub modules: Vec<ModuleReport>,
     /// The modules by layer and kind; positions are those of `modules`.
+    #[serde(skip)]
     pub grids: Vec<Grid>,
     /// Parameters saved whole.
     pub saved: Vec<SavedReport>,
     /// Trained token rows.
     pub token_rows: Vec<TokenRowsReport>,
-    /// Whether values were read.
-    pub norms: bool,
-    /// How it fits the base, if one was given.
-    pub fit: Option<FitReport>,
-    /// Whether the runtime that was asked for takes it.
-    pub target: Option<TargetReport>,
     /// What the audit turned up, gravest first.
     pub findings: Vec<Finding>,
 }
 
 /// The `lorakit.` entry of a header: the command that made an adapter, and the version of the program.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Origin {
     /// `combine` or `extract`.
     pub command: String,
@@ -78,9 +88,10 @@ pub struct Origin {
 }
 
 /// One low-rank module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ModuleReport {
     /// Path in the model, e.g. `model.layers.0.self_attn.q_proj`.
+    #[serde(rename = "module")]
     pub path: String,
     /// The layer number in the path.
     pub layer: Option<u32>,
@@ -106,15 +117,17 @@ pub struct ModuleReport {
     /// values were read, and if they are not finite.
     pub norm: Option<f64>,
     /// [`Self::norm`] by the norm of the base weight.
+    #[serde(rename = "relative_norm")]
     pub relative: Option<f64>,
     /// Tensors of the base that it changes.
     pub targets: Vec<String>,
     /// The singular values of its delta, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<Spectrum>,
 }
 
 /// A parameter saved whole.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct SavedReport {
     /// Name in the model.
     pub name: String,
@@ -125,9 +138,10 @@ pub struct SavedReport {
 }
 
 /// Trained token rows.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct TokenRowsReport {
     /// Path of the embedding.
+    #[serde(rename = "module")]
     pub path: String,
     /// The token numbers.
     pub rows: Vec<usize>,
@@ -148,13 +162,8 @@ pub struct FitReport {
     pub tied: bool,
     /// Tensors of the base whose values were read and looked at for NaN and infinity: those to which it adds.
     pub checked: usize,
-}
-
-impl AdapterReport {
-    /// Number of tensors, its own and those of the base that were read, that hold NaN or infinity: a merge refuses such.
-    pub fn non_finite(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.code == "non-finite").count()
-    }
+    /// Tensors, of the adapter and of the base, that hold NaN or infinity: a merge refuses them.
+    pub non_finite: usize,
 }
 
 pub(super) fn report(
@@ -186,6 +195,9 @@ pub(super) fn report(
             fit = Some(compared.fit);
         }
         None => findings.extend(audit::untied_trap(adapter)),
+    }
+    if let Some(fit) = &mut fit {
+        fit.non_finite = findings.iter().filter(|finding| finding.code == "non-finite").count();
     }
     // Stable: findings of one severity stay in the order of the audit.
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));

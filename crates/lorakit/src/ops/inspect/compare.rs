@@ -43,6 +43,7 @@ pub(super) fn with_base(
         base_tensors: base.tensors().len(),
         tied: view.tied(),
         checked: 0,
+        non_finite: 0,
     };
     let edits = match fit::fit(&view, adapter, FitOptions::default()) {
         Ok(edits) => edits,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The modules of one stack of layers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Grid {
     /// What stands before the layer number, e.g. `model.layers`.
     pub stem: String,
@@ -14,7 +14,7 @@ pub struct Grid {
 }
 
 /// One kind of module in all layers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct GridRow {
     /// The shortest ending of the path that tells it from the other rows, e.g. `q_proj` or `mlp.c_proj`.
     pub leaf: String,

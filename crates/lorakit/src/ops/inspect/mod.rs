@@ -9,6 +9,7 @@ mod compare;
 mod grid;
 mod model;
 mod norm;
+mod report;
 mod spectrum;
 mod target;
 #[cfg(test)]
@@ -65,7 +66,8 @@ crate::ops::setters! { InspectOptions {
 } }
 
 /// What a path turned out to be.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Inspection {
     /// An adapter.
     Adapter(Box<AdapterReport>),
@@ -74,7 +76,7 @@ pub enum Inspection {
 }
 
 /// How much there is of one dtype.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DTypeCount {
     /// The dtype.
     pub dtype: lorakit_tensor::DType,

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::Reader;
 use lorakit_tensor::format::gguf::{Metadata, Value};
+use serde::Serialize;
 
 use super::{DTypeCount, count_dtypes};
 use crate::{Finding, Model, ModelConfig, Result, Severity};
 
 /// A model, described.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct ModelReport {
     /// The path as it was given.
+    #[serde(serialize_with = "crate::report::path")]
     pub path: PathBuf,
     /// `safetensors`, `GGUF` or `Torch`.
     pub format: &'static str,
@@ -24,6 +26,7 @@ pub struct ModelReport {
     pub name: Option<String>,
     /// Dimensions that the configuration gives, by a common name: `layers`, `hidden`, `heads`, `kv_heads`,
     /// `intermediate`, `experts`, `vocabulary`, `context`.
+    #[serde(serialize_with = "super::report::named")]
     pub dimensions: Vec<(&'static str, u64)>,
     /// Number of values of all tensors, as stored.
     pub parameters: u64,
@@ -48,7 +51,7 @@ pub struct ModelReport {
 }
 
 /// One tensor file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct FileReport {
     /// Its name.
     pub name: String,

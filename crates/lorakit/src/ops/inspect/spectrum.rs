@@ -12,17 +12,21 @@ use crate::{ErrorKind, Result};
 const DEAD: f64 = 1e-4;
 
 /// What the singular values of `scale * B * A` say.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Spectrum {
     /// The singular values, descending.
     pub values: Vec<f64>,
     /// `exp` of the entropy of the values' shares (Roy and Vetterli, 2007): the number of directions in use.
+    #[serde(rename = "effective_rank")]
     pub effective: f64,
     /// `||D||_F^2 / ||D||_2^2`.
+    #[serde(rename = "stable_rank")]
     pub stable: f64,
     /// The rank that keeps 90 % of the energy, the sum of squares.
+    #[serde(rename = "rank_90")]
     pub rank90: usize,
     /// The rank that keeps 99 % of the energy.
+    #[serde(rename = "rank_99")]
     pub rank99: usize,
     /// Directions below a ten-thousandth of the strongest.
     pub dead: usize,

@@ -96,7 +96,7 @@ pub struct TargetReport {
 }
 
 /// One reason.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Verdict {
     /// [`Severity::Error`]: it is refused, or would compute something else.
     pub severity: Severity,

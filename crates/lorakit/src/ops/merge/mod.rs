@@ -10,6 +10,7 @@ mod output;
 pub(crate) mod problem;
 mod provenance;
 mod refuse;
+mod report;
 mod ruin;
 mod sum;
 mod tied;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
+pub use report::MergeReport;
 pub(crate) use sum::{Form, Sums, sums};
 pub use sum::{MergeRounding, Sum};
 pub use tied::Tied;
@@ -109,9 +111,10 @@ pub struct Merge {
 }
 
 /// What is said of an adapter after a merge.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct MergedAdapter {
     /// Its path as it was given.
+    #[serde(serialize_with = "crate::report::path")]
     pub path: PathBuf,
     /// Its weight.
     pub weight: f64,

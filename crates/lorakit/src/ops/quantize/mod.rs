@@ -6,6 +6,7 @@ mod kind;
 mod metadata;
 mod mix;
 pub(crate) mod problem;
+mod report;
 
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use lorakit_tensor::{ReadMode, Reader};
 pub use imatrix::Imatrix;
 pub use kind::{PackedType, QuantType};
 pub use mix::Mix;
+pub use report::{QuantizeReport, TypeInfo, TypeList};
 
 pub use crate::plan::Chosen;
 

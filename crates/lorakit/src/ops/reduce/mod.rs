@@ -10,6 +10,7 @@
 //! The delta, `(m, n)`, is never formed.
 
 pub(crate) mod problem;
+mod report;
 mod rule;
 mod size;
 
@@ -19,6 +20,7 @@ use lorakit_linalg::product_singular_values;
 pub use lorakit_linalg::rank::{KohyaEdition, KohyaRule};
 use lorakit_tensor::{DType, ReadMode, Reader};
 
+pub use report::ReduceReport;
 pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
@@ -104,14 +106,15 @@ pub struct Reduce {
 }
 
 /// What became of one module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Reduced {
     /// Its path.
+    #[serde(rename = "module")]
     pub path: String,
     /// The rank before.
-    pub from: usize,
+    pub rank_before: usize,
     /// The rank after.
-    pub to: usize,
+    pub rank: usize,
     /// Rows and columns of the delta.
     pub shape: (usize, usize),
     /// Share of the energy that is kept, 0 to 1.
@@ -133,7 +136,7 @@ impl Reduce {
     /// Parameters of all factors, before and after.
     pub fn parameters(&self) -> (u64, u64) {
         let sum = |rank: fn(&Reduced) -> usize| self.modules.iter().map(|m| m.parameters(rank(m))).sum();
-        (sum(|m| m.from), sum(|m| m.to))
+        (sum(|m| m.rank_before), sum(|m| m.rank))
     }
 
     /// Share of the whole adapter's energy that is kept, and its error relative to its norm.
@@ -209,7 +212,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     })?;
     forget_old(&mut adapter);
     notes.extend(misses(options, &modules));
-    if modules.iter().all(|module| module.to == module.from) {
+    if modules.iter().all(|module| module.rank == module.rank_before) {
         let message = "every module keeps its rank; nothing was reduced";
         notes.push(Finding::new(Severity::Note, "nothing-reduced", "", message));
     }
@@ -259,22 +262,22 @@ fn reduce_module(
     fixed: Option<usize>,
     shelf: &Shelf,
 ) -> Result<Reduced> {
-    let (factors, from, shape) = (Factors::load(module)?, module.rank(), shape(module));
+    let (factors, rank_before, shape) = (Factors::load(module)?, module.rank(), shape(module));
     let dtype = options.dtype.unwrap_or_else(|| module.dtype());
     let mut keeps = false;
     let rank = |s: &[f64]| {
-        let rank = fixed.or_else(|| options.rule.of_module(s, shape)).unwrap_or(from);
+        let rank = fixed.or_else(|| options.rule.of_module(s, shape)).unwrap_or(rank_before);
         let rank = rank.min(options.max_rank.unwrap_or(usize::MAX));
-        keeps = rank >= from;
+        keeps = rank >= rank_before;
         rank
     };
     let Truncated { module: small, energy, error, norm } = truncate(module, &factors, (dtype, shelf), rank)?;
     let path = module.path.clone();
     if keeps {
-        return Ok(Reduced { path, from, to: from, shape, energy: 1.0, error: 0.0, norm });
+        return Ok(Reduced { path, rank_before, rank: rank_before, shape, energy: 1.0, error: 0.0, norm });
     }
     *module = small;
-    Ok(Reduced { path, from, to: module.rank(), shape, energy, error, norm })
+    Ok(Reduced { path, rank_before, rank: module.rank(), shape, energy, error, norm })
 }
 
 /// Ranks from one budget for all modules, and the level of the water.
@@ -319,9 +322,9 @@ fn misses(options: &ReduceOptions, modules: &[Reduced]) -> Vec<Finding> {
     let Rule::MaxError(allowed) = options.rule else { return Vec::new() };
     let over: Vec<&Reduced> = modules.iter().filter(|m| m.error > allowed * (1.0 + 1e-6)).collect();
     let Some(worst) = over.iter().max_by(|a, b| a.error.total_cmp(&b.error)) else { return Vec::new() };
-    let limited = options.max_rank.is_some_and(|limit| worst.to >= limit);
+    let limited = options.max_rank.is_some_and(|limit| worst.rank >= limit);
     let why = match limited {
-        true => format!("rank {} is the highest allowed", worst.to),
+        true => format!("rank {} is the highest allowed", worst.rank),
         false => "values are rounded to the stored dtype".into(),
     };
     let error = match worst.error {

@@ -107,10 +107,10 @@ fn one_budget_loses_less_than_the_same_rank_everywhere() {
     let spent = plan(&options(name, Rule::Parameters(budget)), &Silent).unwrap();
     assert!(spent.parameters().1 <= budget && spent.parameters().1 > budget * 99 / 100);
     assert!(spent.overall().1 < even.overall().1, "{:?} {:?}", spent.overall(), even.overall());
-    let ranks: std::collections::BTreeSet<usize> = spent.modules.iter().map(|m| m.to).collect();
+    let ranks: std::collections::BTreeSet<usize> = spent.modules.iter().map(|m| m.rank).collect();
     assert!(ranks.len() > 2, "{ranks:?}");
     let capped = ReduceOptions { max_rank: Some(3), ..options(name, Rule::Parameters(budget)) };
-    assert!(plan(&capped, &Silent).unwrap().modules.iter().all(|m| m.to <= 3));
+    assert!(plan(&capped, &Silent).unwrap().modules.iter().all(|m| m.rank <= 3));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod factors;
 mod measure;
 mod pair;
+mod report;
 mod state;
 mod verdict;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use lorakit_tensor::{ReadMode, Reader};
 
+pub use report::VerifyReport;
 pub use state::State;
 pub use verdict::{Proof, Verdict};
 
@@ -67,7 +69,7 @@ pub struct Verification {
 }
 
 /// What was found of one tensor.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Verified {
     /// Its name, as in Hugging Face files.
     pub name: String,

@@ -124,10 +124,10 @@
   const hide = () => { card.hidden = true; };
   /** Shows a module's numbers and curve beside a box, within the window. */
   const show = (m, box, others = 0) => {
-    card.replaceChildren(html("h3", { class: "path" }, ...broken(m.path)), facts(numbers(m)));
+    card.replaceChildren(html("h3", { class: "path" }, ...broken(m.module)), facts(numbers(m)));
     if (others) card.append(html("p", { class: "soft" }, `the largest of ${others + 1} in this cell`));
     const values = m.spectrum?.values ?? [];
-    if (values.length) card.append(html("p", { class: "soft" }, "singular values, relative to the first"), plot([values], `Spectrum of ${m.path}`));
+    if (values.length) card.append(html("p", { class: "soft" }, "singular values, relative to the first"), plot([values], `Spectrum of ${m.module}`));
     card.hidden = false;
     place(box);
   };
@@ -214,7 +214,7 @@
     const any = (of) => r.modules.some((m) => known(of(m)));
     const hundredths = (value) => value.toFixed(2);
     const columns = [
-      { name: "module", text: true, of: (m) => m.path }, { name: "layer", of: (m) => m.layer }, { name: "kind", text: true, of: (m) => m.leaf },
+      { name: "module", text: true, of: (m) => m.module }, { name: "layer", of: (m) => m.layer }, { name: "kind", text: true, of: (m) => m.leaf },
       { name: "rank", of: (m) => m.rank }, { name: "scale", of: (m) => m.scale }, { name: "norm", of: (m) => m.norm, show: (v) => v.toPrecision(4) },
       { name: "of ‖W‖", of: (m) => m.relative_norm, show: percent }, { name: "effective rank", of: effective, show: hundredths },
       { name: "stable rank", of: (m) => m.spectrum?.stable_rank, show: hundredths }, { name: "rank for 90\u00a0%", of: (m) => m.spectrum?.rank_90 },
@@ -248,7 +248,7 @@
       return head;
     });
     const input = html("input", { type: "search", id: `filter-${index}`, placeholder: "part of a name" });
-    input.addEventListener("input", () => rows.forEach(({ m, row }) => { row.hidden = !m.path.includes(input.value.trim()); }));
+    input.addEventListener("input", () => rows.forEach(({ m, row }) => { row.hidden = !m.module.includes(input.value.trim()); }));
     return [
       html("div", { class: "filter" }, html("label", { for: input.id }, "Show modules with"), input),
       html("div", { class: "panel table scroll", tabindex: 0, role: "region", "aria-label": "Table of modules" },

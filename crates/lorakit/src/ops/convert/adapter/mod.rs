@@ -1,11 +1,14 @@
 //! Converting adapters between formats.
 
 pub(crate) mod copies;
+mod report;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, ReadMode, Reader};
+
+pub use report::AdapterConvertReport;
 
 use crate::adapter::{Adapter, Files, Module, format};
 use crate::fit::{self, BaseView, FitOptions};

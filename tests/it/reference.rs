@@ -1,0 +1,193 @@
+//! `docs/reference/json.md` against what the commands print: every field is in the document, and the other way round.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Sandbox, fixtures, peft};
+
+/// The section on what stands on stderr; the others are schemas, or shared by these.
+const ERRORS: &str = "errors";
+
+/// Commands that together print every field there is.
+const COMMANDS: &[&str] = &[
+    "inspect base",
+    "inspect tiny nothing plain",
+    "inspect nothing",
+    "inspect tokens saved --norms",
+    "inspect plain --spectrum --base base --for vllm --html page.html",
+    "inspect dora --for llama.cpp",
+    "merge base plain rslora=0.5 -o merged",
+    "merge base plain -o merged --dry-run",
+    "merge base plain -o merged --force",
+    "merge base plain -o merged --force --dry-run",
+    "merge tiny tiny-lora -o merged.gguf --quantize Q8_0",
+    "merge tiny tiny-lora -o merged-dry.gguf --quantize Q8_0 --dry-run",
+    "merge base -o never nothing",
+    "quantize tiny -o quantised.gguf --type Q4_K_M",
+    "quantize tiny -o quantised-dry.gguf --type Q4_K_M --dry-run",
+    "quantize --list",
+    "convert tiny -o tiny.gguf --to gguf",
+    "convert tiny.gguf -o back --to hf",
+    "convert tiny.gguf -o back-dry --to hf --dry-run",
+    "convert patterns -o patterns.gguf --to gguf --base base",
+    "convert dora -o dora.gguf --to gguf --base base --dora-to-lora --rank 16",
+    "convert plain -o mlx --to mlx --dry-run",
+    "reduce plain -o reduced --rank 2",
+    "reduce plain -o reduced-dry --budget 5000 --dry-run",
+    "combine plain rslora -o combined",
+    "combine plain attn -o combined-dry --method cat --dry-run",
+    "combine plain=2 -o doubled --method cat",
+    "inspect combined",
+    "extract base tuned -o extracted --rank 2",
+    "extract base tuned -o extracted-dry --auto --dry-run",
+    "verify tuned --base base --adapter saved",
+    "verify base --base base --adapter plain",
+    "diff plain doubled",
+    "diff plain attn",
+    "diff saved extracted",
+    "diff base tuned",
+    "diff base tuned --base merged",
+];
+
+/// The fields of a schema: the path of each, and the row of the document that it comes from.
+type Fields = BTreeMap<String, Origin>;
+
+/// A row: its section, which is a schema or the title of what several share, and its field there.
+type Origin = (String, String);
+
+fn workshop() -> Sandbox {
+    let sandbox = Sandbox::new();
+    for (name, from) in [
+        ("base", "bases/llama-bf16"),
+        ("tuned", "merged/modules-to-save"),
+        ("plain", "adapters/plain"),
+        ("rslora", "adapters/rslora"),
+        ("attn", "adapters/attn-r4"),
+        ("dora", "adapters/dora"),
+        ("patterns", "adapters/patterns"),
+        ("saved", "adapters/modules-to-save"),
+        ("tokens", "adapters/token-indices"),
+    ] {
+        sandbox.copy(&peft(from), name);
+    }
+    sandbox.copy(&fixtures().join("tiny-orders"), "tiny");
+    sandbox.copy(&fixtures().join("tiny-json-lora"), "tiny-lora");
+    sandbox
+}
+
+#[test]
+fn the_reference_of_json_is_complete() {
+    let documented = reference();
+    let sandbox = workshop();
+    let mut printed: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for line in COMMANDS {
+        let run = sandbox.run(&format!("{line} --json"), &[]);
+        assert_eq!(run.stdout.is_empty(), line.ends_with("nothing"), "{line}: {}", run.stderr);
+        for text in run.stdout.lines().chain(run.stderr.lines()) {
+            let object: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{line}: {text}"));
+            let section = object.get("schema").map_or(ERRORS, |schema| schema.as_str().unwrap());
+            let object = if section == ERRORS { &object["error"] } else { &object };
+            let known = documented.get_key_value(section);
+            let (section, known) = known.unwrap_or_else(|| panic!("{line}: `{section}` has no section"));
+            collect(object, "", known, printed.entry(section).or_default());
+        }
+    }
+    let mut wrong = Vec::new();
+    let mut idle: BTreeSet<&Origin> = documented.values().flat_map(Fields::values).collect();
+    for (section, printed) in &printed {
+        let known = &documented[*section];
+        let missing = printed.iter().filter(|path| *path != "schema" && !covers(known, path));
+        wrong.extend(missing.map(|path| format!("{section}: `{path}` is printed and not in the document")));
+        printed.iter().filter_map(|path| known.get(path)).for_each(|origin| _ = idle.remove(origin));
+    }
+    wrong
+        .extend(idle.iter().map(|(section, field)| {
+            format!("{section}: `{field}` is in the document and was never printed")
+        }));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Whether the document has the field. One that is null, or an empty list, or an object, is known by its own fields too.
+fn covers(known: &Fields, path: &str) -> bool {
+    let inside = |field: &String| {
+        field.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('['))
+    };
+    known.contains_key(path) || known.keys().any(inside)
+}
+
+/// Enters the path of every field of `value`, which is at `path`. Where the document speaks of any key, so does the path.
+fn collect(value: &Value, path: &str, known: &Fields, found: &mut BTreeSet<String>) {
+    if !path.is_empty() {
+        found.insert(path.to_string());
+    }
+    match value {
+        Value::Array(items) => {
+            let path = format!("{path}[]");
+            found.insert(path.clone());
+            items.iter().for_each(|item| collect(item, &path, known, found));
+        }
+        Value::Object(fields) => {
+            let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+            let any = format!("{prefix}*");
+            let any_key = known.keys().any(|path| path.starts_with(&any));
+            for (key, value) in fields {
+                let path = if any_key { any.clone() } else { format!("{prefix}{key}") };
+                collect(value, &path, known, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The fields of every schema, and of errors; a link in a row stands for the fields of the section it leads to.
+fn reference() -> BTreeMap<String, Fields> {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/json.md"));
+    let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();
+    let mut section = String::new();
+    for line in page.unwrap().lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            section = match title.strip_prefix('`') {
+                Some(schema) => schema.trim_end_matches('`').to_string(),
+                None => title.to_lowercase().replace(' ', "-"),
+            };
+        } else if let Some(row) = Row::of(line) {
+            rows.entry(section.clone()).or_default().push(row);
+        }
+    }
+    let sections = rows.keys().filter(|section| *section == ERRORS || section.starts_with("lorakit."));
+    sections.map(|section| (section.clone(), fields(section, &rows))).collect()
+}
+
+/// A row of a table: its fields, and the section that its description leads to.
+struct Row {
+    fields: Vec<String>,
+    link: Option<String>,
+}
+
+impl Row {
+    fn of(line: &str) -> Option<Row> {
+        let (first, rest) = line.strip_prefix("| ")?.split_once('|')?;
+        let fields: Vec<String> = first.split('`').skip(1).step_by(2).map(str::to_string).collect();
+        let link = rest.split_once("](#").and_then(|(_, link)| link.split_once(')'));
+        let link = link.map(|(link, _)| link.to_string());
+        (!fields.is_empty() || link.is_some()).then_some(Row { fields, link })
+    }
+}
+
+fn fields(section: &str, rows: &BTreeMap<String, Vec<Row>>) -> Fields {
+    let mut found = Fields::new();
+    for row in rows.get(section).unwrap_or_else(|| panic!("no section `{section}`")) {
+        let inner = row.link.as_ref().map_or_else(Fields::new, |link| fields(link, rows));
+        if row.fields.is_empty() {
+            found.extend(inner.clone());
+        }
+        for field in &row.fields {
+            found.insert(field.clone(), (section.to_string(), field.clone()));
+            found.extend(inner.iter().map(|(path, origin)| (format!("{field}.{path}"), origin.clone())));
+        }
+    }
+    found
+}
