@@ -7,8 +7,8 @@ use lorakit_tensor::Reader;
 use serde_json::Value;
 
 use super::{
-    DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, go_on,
-    grid, spectrum, target, values,
+    DTypeCount, Grid, InspectOptions, Spectrum, TargetReport, audit, compare, count_dtypes, go_on, grid,
+    spectrum, target, values,
 };
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::ops::convert::adapter::copies;
@@ -196,7 +196,7 @@ pub(super) fn report(
         Some(runtime) => {
             let mut adapter = adapter.clone();
             // What it has to be converted for is seen as the conversion sees it.
-            if matches!(runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::Mlx) {
+            if runtime.drops_copies() {
                 copies::drop(&mut adapter, options.base.as_deref(), reader)?;
             }
             Some(target::report(runtime, &adapter, base, faults, misfit))

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
+pub use crate::fit::MoeLayout;
 pub(crate) use sum::{Form, Sums, sums};
 pub use sum::{MergeRounding, Sum};
 pub use tied::Tied;
