@@ -80,7 +80,7 @@ fn fit(f: &FitReport, non_finite: usize) -> Value {
 fn target(t: &TargetReport) -> Value {
     let verdict = |v: &Verdict| json!({ "severity": v.severity.to_string(), "code": v.code, "reason": v.reason, "fix": v.fix });
     json!({
-        "runtime": t.runtime.name(), "accepted": t.is_accepted(),
+        "runtime": t.runtime.title(), "accepted": t.is_accepted(),
         "verdicts": t.verdicts.iter().map(verdict).collect::<Vec<_>>(),
     })
 }
