@@ -25,7 +25,7 @@
 //! A low-rank module changes a weight `W (out, in)` to `W + scale * B * A` with `A (r, in)`, `B (out, r)` and
 //! `scale = alpha / r` (Hu et al. 2021), or `alpha / sqrt(r)` (rsLoRA, Kalajdzievski 2023). DoRA (Liu et al. 2024)
 //! scales each row of that sum to a learned magnitude. Every other spelling is turned into this one when an
-//! adapter is read ([`adapter`]) and fitted to its base ([`fit`]).
+//! adapter is read ([`adapter`]) and fitted to its base.
 //!
 //! ```text
 //!            in                 r          in                 in
@@ -38,24 +38,33 @@
 #![forbid(unsafe_code)]
 
 pub mod adapter;
-pub mod arch;
-pub mod fit;
 pub mod model;
 pub mod ops;
 pub mod plan;
-pub mod tensor;
 
+mod arch;
+mod choice;
 mod error;
 mod finding;
+mod fit;
 mod output;
 mod report;
+mod tensor;
 
+pub use choice::Choice;
 pub use error::{Error, ErrorKind, Hint, Result};
 pub use finding::{Finding, Severity};
-pub use lorakit_quant::mix::FileType;
+pub use lorakit_quant::mix::{FileType, MixOptions};
 pub use lorakit_tensor::{DType, ErrorKind as FileErrorKind, ReadMode, Reader};
 pub use model::{Base, Model, ModelConfig};
 pub use tensor::TensorRef;
+
+/// Parts of the engine that the tests of this crate take apart: no part of its interface.
+#[doc(hidden)]
+pub mod inside {
+    pub use crate::model::gguf::write::{gguf_tensors, with_dtype};
+    pub use crate::tensor::{Factor, RowOrder};
+}
 
 /// The program of the how-to compiles.
 #[cfg(doctest)]

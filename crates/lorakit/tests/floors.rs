@@ -7,7 +7,7 @@
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
 //!  tensor  arch                        tensors and their views; families as data
-//!  error  finding  report
+//!  choice  error  finding  report
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the ground up. Those on one floor do not use each other.
 const FLOORS: &[&[&str]] = &[
-    &["error", "finding", "report"],
+    &["choice", "error", "finding", "report"],
     &["tensor", "arch"],
     &["plan"],
     &["model"],
@@ -29,6 +29,7 @@ const FLOORS: &[&[&str]] = &[
 
 /// Names that the crate re-exports at its root, and the room of each.
 const REEXPORTED: &[(&str, &str)] = &[
+    ("Choice", "choice"),
     ("Error", "error"),
     ("ErrorKind", "error"),
     ("Result", "error"),
@@ -53,7 +54,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Code without comments, and without the tests at its end.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use lorakit::inside::Factor;
+use lorakit::inside::RowOrder;
 use lorakit::plan::{
     Axis, Compute, Container, Dora, LowRank, OutputTensor, Plan, Recipe, ReplacedRows, Rounding, Silent,
     Target,
 };
-use lorakit::tensor::Factor;
-use lorakit::tensor::RowOrder;
 use lorakit::{ErrorKind, TensorRef};
 use lorakit_tensor::format::safetensors;
 use lorakit_tensor::{Checkpoint, DType, Reader, TensorInfo, TensorSource};

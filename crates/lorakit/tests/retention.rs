@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lorakit::TensorRef;
+use lorakit::inside::Factor;
 use lorakit::plan::{
     Compute, Container, Fp8, LowRank, OutputTensor, Packer, Plan, Recipe, Silent, Target, overall,
 };
-use lorakit::tensor::Factor;
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::format::{gguf, safetensors};

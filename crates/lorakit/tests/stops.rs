@@ -16,7 +16,7 @@ use lorakit::ops::quantize::{self, Mix, QuantType, Quantization, QuantizeOptions
 use lorakit::ops::reduce::{self, ReduceOptions};
 use lorakit::ops::verify::{self, VerifyOptions};
 use lorakit::plan::{Progress, Silent};
-use lorakit::{ErrorKind, Result};
+use lorakit::{Choice, ErrorKind, Result};
 use lorakit_quant::mix::{FileType, MixOptions};
 
 /// Linear layers of the model, all of which both adapters change, and its tensors.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lorakit::Model;
-use lorakit::model::gguf::write::{gguf_tensors, with_dtype};
+use lorakit::inside::{gguf_tensors, with_dtype};
 use lorakit::ops::convert::{ToGgufOptions, hf_to_gguf};
 use lorakit::ops::merge::{self, MergeOptions, Sum};
 use lorakit::plan::{Container, OutputTensor, Plan, Silent, Target};

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use lorakit::ops::combine::{METHODS, Method};
+use clap::Args;
+use lorakit::ops::combine::{MajoritySign, Method, Style};
 
 use super::output::{Output, WrittenAs};
-use super::values::{rank, share, weighted};
+use super::values::{choice, rank, share, weighted};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -21,10 +21,8 @@ pub(crate) struct Combine {
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
-    /// Method: svd (nearest to the weighted sum), cat (exactly the sum), or one of PEFT's others: linear, ties,
-    /// dare_linear, dare_ties, magnitude_prune (on factors); ties_svd, dare_linear_svd, dare_ties_svd,
-    /// magnitude_prune_svd (on deltas)
-    #[arg(long, value_name = "METHOD", default_value = "svd", value_parser = method)]
+    /// How to combine, by PEFT's names
+    #[arg(long, value_name = "METHOD", default_value = "svd", value_parser = choice::<Method>())]
     pub(crate) method: Method,
     /// Rank of the result, for svd and the methods in _svd [default: the highest of the adapters]
     #[arg(long, value_name = "N", value_parser = rank)]
@@ -32,35 +30,15 @@ pub(crate) struct Combine {
     /// Share of the entries that ties, dare and magnitude_prune keep, e.g. 0.5
     #[arg(long, value_name = "D", value_parser = share)]
     pub(crate) density: Option<f64>,
-    /// ties: elect the sign of the sum, or the sign of most entries
-    #[arg(long, value_name = "HOW", default_value = "total")]
-    pub(crate) majority_sign: MajorityChoice,
+    /// ties: the sign to elect
+    #[arg(long, value_name = "HOW", default_value = "total", value_parser = choice::<MajoritySign>())]
+    pub(crate) majority_sign: MajoritySign,
     /// dare: random seed; results are the same on every machine [default: 0]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
-    /// Which definitions to follow: `fixed` (PEFT with the rsLoRA scale corrected), `peft` (PEFT exactly), `mergekit`
-    #[arg(long, value_name = "STYLE", default_value = "fixed")]
-    pub(crate) style: StyleChoice,
+    /// Which definitions to follow
+    #[arg(long, value_name = "STYLE", default_value = "fixed", value_parser = choice::<Style>())]
+    pub(crate) style: Style,
     #[command(flatten)]
     pub(crate) written: WrittenAs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum MajorityChoice {
-    Total,
-    Frequency,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StyleChoice {
-    Fixed,
-    Peft,
-    Mergekit,
-}
-
-pub(super) fn method(text: &str) -> Result<Method, String> {
-    Method::from_name(text).ok_or_else(|| {
-        let names: Vec<&str> = METHODS.iter().map(|(name, _)| *name).collect();
-        format!("expected one of {}", names.join(", "))
-    })
 }

@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-use lorakit_tensor::DType;
+use clap::Args;
 
 use super::formats::{self, Format};
 use super::output::Output;
-use super::values::rank;
+use super::values::{DtypeOrKeep, converted, rank};
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -41,37 +40,12 @@ pub(crate) struct Convert {
     #[arg(long, value_name = "N", value_parser = rank, requires = "dora_to_lora")]
     pub(crate) rank: Option<usize>,
     /// Dtype of the tensors; `keep` writes quantised models as bf16
-    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
-    pub(crate) dtype: ConvertDtype,
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = converted())]
+    pub(crate) dtype: DtypeOrKeep,
     /// Maximum size of a shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
     pub(crate) max_shard_size: u64,
     /// GGUF: name of the pre-tokenizer, if it cannot be identified
     #[arg(long, value_name = "NAME")]
     pub(crate) pre: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ConvertDtype {
-    Keep,
-    #[value(aliases = ["float32", "fp32"])]
-    F32,
-    #[value(aliases = ["float16", "fp16"])]
-    F16,
-    #[value(alias = "bfloat16")]
-    Bf16,
-    #[value(name = "q8_0")]
-    Q8_0,
-}
-
-impl ConvertDtype {
-    pub(crate) fn dtype(self) -> Option<DType> {
-        match self {
-            ConvertDtype::Keep => None,
-            ConvertDtype::F32 => Some(DType::F32),
-            ConvertDtype::F16 => Some(DType::F16),
-            ConvertDtype::Bf16 => Some(DType::BF16),
-            ConvertDtype::Q8_0 => Some(DType::Q8_0),
-        }
-    }
 }

@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
-use lorakit::ops::extract::NamePattern;
+use clap::{ArgGroup, Args};
+use lorakit::DType;
+use lorakit::ops::extract::{Embeddings, NamePattern};
 
 use super::formats::{self, Format};
 use super::output::Output;
-use super::values::{rank, share};
+use super::values::{choice, float, rank, share};
 
 #[derive(Debug, Args)]
 #[command(
@@ -35,9 +36,9 @@ pub(crate) struct Extract {
     /// Keep what stands out from the rounding noise of the tuned model's dtype
     #[arg(long)]
     pub(crate) auto: bool,
-    /// Changed embeddings: save them whole, factorise them, or skip them
-    #[arg(long, value_name = "HOW", default_value = "whole")]
-    pub(crate) embeddings: EmbeddingsChoice,
+    /// What to do with changed embeddings
+    #[arg(long, value_name = "HOW", default_value = "whole", value_parser = choice::<Embeddings>())]
+    pub(crate) embeddings: Embeddings,
     /// Skip tensors whose name matches; may be repeated
     #[arg(long, value_name = "REGEX")]
     pub(crate) skip: Vec<NamePattern>,
@@ -48,23 +49,6 @@ pub(crate) struct Extract {
     #[arg(long, value_name = "NAME")]
     pub(crate) base_name: Option<String>,
     /// Dtype of the factors
-    #[arg(long, value_name = "DTYPE", default_value = "f32", ignore_case = true)]
-    pub(crate) dtype: FactorDtype,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EmbeddingsChoice {
-    Whole,
-    Factors,
-    Skip,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FactorDtype {
-    #[value(aliases = ["float32", "fp32"])]
-    F32,
-    #[value(aliases = ["float16", "fp16"])]
-    F16,
-    #[value(alias = "bfloat16")]
-    Bf16,
+    #[arg(long, value_name = "DTYPE", default_value = "f32", ignore_case = true, value_parser = float())]
+    pub(crate) dtype: DType,
 }

@@ -1,7 +1,9 @@
 //! Formats to write, from the library's table.
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, TypedValueParser};
 use lorakit::ops::convert::adapter::{FormatInfo, formats};
+
+use super::values::one_of;
 
 /// A format of adapters, or `hf`, which is one of models alone. GGUF is both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +32,6 @@ pub(super) fn any() -> impl TypedValueParser<Value = Format> {
 }
 
 fn parser(formats: Vec<FormatInfo>) -> impl TypedValueParser<Value = Format> {
-    let values = formats.iter().map(|format| PossibleValue::new(format.name).help(format.title));
-    PossibleValuesParser::new(values.collect::<Vec<_>>()).try_map(move |name| {
-        let known = formats.iter().find(|format| format.name == name);
-        known.map(|format| Format(format.name)).ok_or("unknown format")
-    })
+    let value = |format: &FormatInfo| PossibleValue::new(format.name).help(format.title);
+    one_of(formats.iter().map(|format| (value(format), Format(format.name))).collect())
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use lorakit::ops::inspect::Runtime;
 
 use super::output::output_path;
+use super::values::choice;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -37,13 +37,6 @@ pub(crate) struct Inspect {
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
     /// Check whether this program can load the adapter; if not, say what to do and exit with 1
-    #[arg(long = "for", value_name = "RUNTIME", value_parser = runtime())]
+    #[arg(long = "for", value_name = "RUNTIME", value_parser = choice::<Runtime>())]
     pub(crate) runtime: Option<Runtime>,
-}
-
-/// A runtime of the library's table.
-fn runtime() -> impl TypedValueParser<Value = Runtime> {
-    let value = |runtime: &Runtime| PossibleValue::new(runtime.id()).aliases(runtime.aliases());
-    PossibleValuesParser::new(Runtime::ALL.iter().map(value).collect::<Vec<_>>())
-        .try_map(|name| Runtime::from_id(&name).ok_or("unknown runtime"))
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use lorakit::DType;
+use lorakit::ops::merge::{MergeRounding, MoeLayout, Tied};
 use lorakit::ops::quantize::QuantType;
-use lorakit_tensor::DType;
 
 use super::output::Output;
 use super::quantize::{Mixing, gguf_type, quant_type};
-use super::values::{DtypeChoice, MoeChoice, weighted};
+use super::values::{DtypeOrKeep, choice, float_or_keep, weighted};
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -28,8 +29,8 @@ pub(crate) struct Merge {
     #[command(flatten)]
     pub(crate) output: Output,
     /// Dtype of the output; `keep`: the same as the base (a quantised GGUF base becomes bf16)
-    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
-    pub(crate) dtype: DtypeChoice,
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = float_or_keep())]
+    pub(crate) dtype: DtypeOrKeep,
     /// Format of the output; a name ending in `.gguf` implies GGUF
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<MergeFormat>,
@@ -43,18 +44,18 @@ pub(crate) struct Merge {
     /// Maximum size of a shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
     pub(crate) max_shard_size: u64,
-    /// If an adapter changes one side of tied embeddings: write two tensors, or keep one (as PEFT does)
-    #[arg(long, value_name = "HOW", default_value = "untie")]
-    pub(crate) tied: TiedChoice,
+    /// What to do if an adapter changes one side of tied embeddings
+    #[arg(long, value_name = "HOW", default_value = "untie", value_parser = choice::<Tied>())]
+    pub(crate) tied: Tied,
     /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
     #[arg(long)]
     pub(crate) residual_base: bool,
-    /// Layout of expert factors in lora_B (PEFT writes rank_major)
-    #[arg(long, value_name = "LAYOUT", default_value = "auto")]
-    pub(crate) moe_b_layout: MoeChoice,
+    /// Layout of expert factors in lora_B
+    #[arg(long, value_name = "LAYOUT", default_value = "auto", value_parser = choice::<MoeLayout>())]
+    pub(crate) moe_b_layout: MoeLayout,
     /// When sums are rounded; for comparisons with PEFT
-    #[arg(long, value_name = "HOW", default_value = "once", hide = true)]
-    pub(crate) rounding: RoundingChoice,
+    #[arg(long, value_name = "HOW", default_value = "once", hide = true, value_parser = choice::<MergeRounding>())]
+    pub(crate) rounding: MergeRounding,
     #[command(flatten)]
     pub(crate) mixing: Mixing,
 }
@@ -70,19 +71,6 @@ pub(crate) enum MergeQuantize {
 pub(crate) enum MergeFormat {
     Safetensors,
     Gguf,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum TiedChoice {
-    Untie,
-    Share,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RoundingChoice {
-    Once,
-    Peft,
-    PeftSafe,
 }
 
 pub(super) fn quantize_type(text: &str) -> Result<MergeQuantize, String> {

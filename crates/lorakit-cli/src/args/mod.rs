@@ -17,16 +17,15 @@ use std::path::Path;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use combine::{Combine, MajorityChoice, StyleChoice};
-pub(crate) use convert::{Convert, ConvertDtype};
+pub(crate) use combine::Combine;
+pub(crate) use convert::Convert;
 pub(crate) use diff::Diff;
-pub(crate) use extract::{EmbeddingsChoice, Extract, FactorDtype};
+pub(crate) use extract::Extract;
 pub(crate) use formats::Format;
 pub(crate) use inspect::Inspect;
-pub(crate) use merge::{Merge, MergeFormat, MergeQuantize, RoundingChoice, TiedChoice};
+pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 pub(crate) use quantize::{Mixing, Quantize};
-pub(crate) use reduce::{KohyaEditionChoice, Reduce};
-pub(crate) use values::DtypeChoice;
+pub(crate) use reduce::Reduce;
 use values::threads;
 pub(crate) use verify::Verify;
 
@@ -126,9 +125,7 @@ impl Command {
             Command::Reduce(args) => &args.output,
             Command::Combine(args) => &args.output,
             Command::Extract(args) => &args.output,
-            Command::Quantize(args) => {
-                return args.output.as_deref().filter(|_| !args.dry_run && !args.force);
-            }
+            Command::Quantize(args) => args.output.as_ref()?,
             Command::Inspect(_)
             | Command::Verify(_)
             | Command::Diff(_)
@@ -146,6 +143,13 @@ mod tests {
     use std::path::PathBuf;
 
     use clap::CommandFactory;
+    use lorakit::Choice;
+    use lorakit::ops::combine::{MajoritySign, Method, Style};
+    use lorakit::ops::convert::adapter::formats;
+    use lorakit::ops::extract::Embeddings;
+    use lorakit::ops::inspect::Runtime;
+    use lorakit::ops::merge::{MergeRounding, MoeLayout, Tied};
+    use lorakit::ops::reduce::KohyaEdition;
 
     use super::*;
 
@@ -191,5 +195,89 @@ mod tests {
         diff b
         diff base
         ");
+    }
+
+    /// The possible values of an option.
+    fn values(verb: &str, option: &str) -> Vec<String> {
+        let cli = Cli::command();
+        let verb = cli.find_subcommand(verb).unwrap();
+        let option = verb.get_arguments().find(|known| known.get_id() == option).unwrap();
+        option.get_possible_values().iter().map(|value| value.get_name().to_string()).collect()
+    }
+
+    fn names<T: Choice>() -> Vec<String> {
+        T::all().iter().map(|choice| choice.name().to_string()).collect()
+    }
+
+    #[test]
+    fn choices_are_those_of_the_library() {
+        let formats: Vec<String> = formats().iter().map(|format| format.name.to_string()).collect();
+        let mut any = vec!["hf".to_string()];
+        any.extend(formats.clone());
+        for (verb, option, expected) in [
+            ("merge", "tied", names::<Tied>()),
+            ("merge", "rounding", names::<MergeRounding>()),
+            ("merge", "moe_b_layout", names::<MoeLayout>()),
+            ("verify", "moe_b_layout", names::<MoeLayout>()),
+            ("inspect", "runtime", names::<Runtime>()),
+            ("convert", "to", any),
+            ("reduce", "to", formats.clone()),
+            ("reduce", "kohya_edition", names::<KohyaEdition>()),
+            ("combine", "to", formats.clone()),
+            ("combine", "method", names::<Method>()),
+            ("combine", "style", names::<Style>()),
+            ("combine", "majority_sign", names::<MajoritySign>()),
+            ("extract", "to", formats),
+            ("extract", "embeddings", names::<Embeddings>()),
+        ] {
+            assert_eq!(values(verb, option), expected, "{verb} {option}");
+        }
+    }
+
+    #[test]
+    fn of_a_misspelt_value_the_nearest_is_told() {
+        for (line, nearest) in [
+            ("merge a b -o c --tied untied", "untie"),
+            ("merge a b -o c --dtype bf166", "bf16"),
+            ("inspect a --for vlm", "vllm"),
+            ("convert a -o b --to torchtun", "torchtune"),
+            ("convert a -o b --to gguf --dtype q8_1", "q8_0"),
+            ("combine a b -o c --method dare_tie", "dare_ties"),
+            ("combine a b -o c --style mergkit", "mergekit"),
+            ("extract a b -o c --auto --embeddings factor", "factors"),
+            ("reduce a -o b --kohya sv_fro=0.9 --kohya-edition legcy", "legacy"),
+        ] {
+            let error = Cli::try_parse_from(["lorakit"].into_iter().chain(line.split(' '))).unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("similar value") && error.contains(&format!("'{nearest}'")), "{error}");
+        }
+    }
+
+    /// Where there is no other name, a way of combining deltas is told of by its ending.
+    #[test]
+    fn every_method_and_format_is_in_its_how_to() {
+        let combine = include_str!("../../../../docs/how-to/combine.md");
+        for method in Method::all() {
+            let name = method.name();
+            let told = |name: &str| combine.contains(&format!("`{name}`"));
+            assert!(told(name) || name.strip_suffix("_svd").is_some_and(told), "{name}");
+        }
+        let convert = include_str!("../../../../docs/how-to/convert-adapters.md");
+        for format in formats() {
+            assert!(convert.contains(&format!("`{}`", format.name)), "{}", format.name);
+        }
+    }
+
+    #[test]
+    fn a_list_of_types_needs_nothing_else() {
+        let parse = |line: &str| Cli::try_parse_from(["lorakit"].into_iter().chain(line.split(' ')));
+        let Command::Quantize(quantize) = parse("quantize --list").unwrap().command else { panic!() };
+        assert!(quantize.list && quantize.output.is_none());
+        let line = "quantize model -o out -n --type nf4";
+        let Command::Quantize(quantize) = parse(line).unwrap().command else { panic!() };
+        assert!(quantize.output.is_some_and(|output| output.dry_run && output.output == Path::new("out")));
+        for line in ["quantize model --type nf4", "quantize -n --type nf4 model", "quantize --list -o out"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
     }
 }

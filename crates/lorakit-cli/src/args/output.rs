@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::formats::{self, Format};
-use super::values::DtypeChoice;
+use super::values::{DtypeOrKeep, float_or_keep};
 
 /// Options of every command that writes.
 #[derive(Debug, Args)]
@@ -35,8 +35,8 @@ pub(crate) struct WrittenAs {
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
     /// Dtype of the factors
-    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true)]
-    pub(crate) dtype: DtypeChoice,
+    #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = float_or_keep())]
+    pub(crate) dtype: DtypeOrKeep,
 }
 
 /// The path of an output. What is written is a folder, or is complete before it gets its name: no stream.

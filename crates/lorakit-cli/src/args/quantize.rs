@@ -7,11 +7,15 @@ use lorakit::ops::quantize::QuantType;
 use lorakit_quant::mix::{FileType, TypeOverride, Unwritten, writable};
 use lorakit_tensor::DType;
 
-use super::output::output_path;
+use super::output::Output;
 use crate::units;
 
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("output", |output| output
+        .required(false)
+        .required_unless_present("list")
+        .help("Where to write: a file for GGUF types, a folder for the others")),
     override_usage = "lorakit quantize [OPTIONS] --type <TYPE> --output <OUT> <MODEL>
        lorakit quantize --list",
     after_help = "Examples:
@@ -25,24 +29,15 @@ pub(crate) struct Quantize {
     /// The model: a Hugging Face folder, or a GGUF file
     #[arg(required_unless_present = "list")]
     pub(crate) model: Option<PathBuf>,
-    /// Where to write: a file for GGUF types, a folder for the others
-    #[arg(short, long, value_name = "OUT", value_parser = output_path(), required_unless_present = "list")]
-    pub(crate) output: Option<PathBuf>,
+    /// There is none beside `--list`.
+    #[command(flatten)]
+    pub(crate) output: Option<Output>,
     /// The type: see `--list`
     #[arg(long = "type", value_name = "TYPE", value_parser = quant_type, required_unless_present = "list")]
     pub(crate) kind: Option<QuantType>,
     /// List the types and their bits per weight
-    #[arg(long, conflicts_with_all = ["model", "output", "kind"])]
+    #[arg(long, conflicts_with_all = ["model", "Output", "kind"])]
     pub(crate) list: bool,
-    /// Print the plan - every tensor, its type and why, the size - and write nothing
-    #[arg(short = 'n', long)]
-    pub(crate) dry_run: bool,
-    /// Replace an existing output once the new one is complete
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Also refuse NaN and infinity in tensors that are only copied
-    #[arg(long)]
-    pub(crate) check_finite: bool,
     /// Accept a model that is already quantised
     #[arg(long)]
     pub(crate) requantize: bool,

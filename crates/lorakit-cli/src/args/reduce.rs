@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, ValueEnum};
-use lorakit::ops::reduce::KohyaRule;
+use clap::{ArgGroup, Args};
+use lorakit::ops::reduce::{KohyaEdition, KohyaRule};
 
 use super::output::{Output, WrittenAs};
-use super::values::{rank, share};
+use super::values::{choice, rank, share};
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -42,17 +42,12 @@ pub(crate) struct Reduce {
     /// Choose as kohya's `resize_lora.py` does: sv_ratio=T, sv_fro=T or sv_cumulative=T
     #[arg(long, value_name = "RULE=T", value_parser = kohya_rule)]
     pub(crate) kohya: Option<KohyaRule>,
-    /// Version of that script: `legacy` (before its pull request 2194) takes one rank more
-    #[arg(long, value_name = "EDITION", default_value = "current", requires = "kohya")]
-    pub(crate) kohya_edition: KohyaEditionChoice,
+    /// Version of that script
+    #[arg(long, value_name = "EDITION", default_value = "current", requires = "kohya",
+          value_parser = choice::<KohyaEdition>())]
+    pub(crate) kohya_edition: KohyaEdition,
     #[command(flatten)]
     pub(crate) written: WrittenAs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KohyaEditionChoice {
-    Current,
-    Legacy,
 }
 
 pub(super) fn kohya_rule(text: &str) -> Result<KohyaRule, String> {

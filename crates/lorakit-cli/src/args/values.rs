@@ -4,49 +4,58 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-use clap::builder::{OsStringValueParser, TypedValueParser};
-use lorakit::fit::MoeLayout;
-use lorakit_tensor::DType;
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use lorakit::{Choice, DType};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DtypeChoice {
-    Keep,
-    #[value(aliases = ["float32", "fp32"])]
-    F32,
-    #[value(aliases = ["float16", "fp16"])]
-    F16,
-    #[value(alias = "bfloat16")]
-    Bf16,
+/// One of a table of the library: its names are what is possible, and of a misspelt one the nearest is told.
+pub(super) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
+    let value = |choice: &T| PossibleValue::new(choice.name()).aliases(choice.aliases()).help(choice.about());
+    one_of(T::all().iter().map(|choice| (value(choice), *choice)).collect())
 }
 
-impl DtypeChoice {
-    pub(crate) fn dtype(self) -> Option<DType> {
-        match self {
-            DtypeChoice::Keep => None,
-            DtypeChoice::F32 => Some(DType::F32),
-            DtypeChoice::F16 => Some(DType::F16),
-            DtypeChoice::Bf16 => Some(DType::BF16),
-        }
-    }
+/// A dtype, or to keep that which there is.
+pub(crate) type DtypeOrKeep = Option<DType>;
+
+/// The dtypes that tensors are computed as, with other names of each.
+const FLOATS: &[(&str, &[&str], DType)] = &[
+    ("f32", &["float32", "fp32"], DType::F32),
+    ("f16", &["float16", "fp16"], DType::F16),
+    ("bf16", &["bfloat16"], DType::BF16),
+];
+
+/// A dtype of floats.
+pub(super) fn float() -> impl TypedValueParser<Value = DType> {
+    one_of(floats().collect())
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum MoeChoice {
-    Auto,
-    RankMajor,
-    ExpertMajor,
+/// A dtype of floats, or `keep`.
+pub(super) fn float_or_keep() -> impl TypedValueParser<Value = DtypeOrKeep> {
+    one_of(kept().collect())
 }
 
-impl MoeChoice {
-    pub(crate) fn layout(self) -> MoeLayout {
-        match self {
-            MoeChoice::Auto => MoeLayout::Auto,
-            MoeChoice::RankMajor => MoeLayout::RankMajor,
-            MoeChoice::ExpertMajor => MoeLayout::ExpertMajor,
-        }
-    }
+/// A dtype of floats, `keep`, or the one quantised type that llama.cpp's converter writes.
+pub(super) fn converted() -> impl TypedValueParser<Value = DtypeOrKeep> {
+    one_of(kept().chain([(PossibleValue::new("q8_0"), Some(DType::Q8_0))]).collect())
+}
+
+fn kept() -> impl Iterator<Item = (PossibleValue, DtypeOrKeep)> {
+    let floats = floats().map(|(value, dtype)| (value, Some(dtype)));
+    [(PossibleValue::new("keep"), None)].into_iter().chain(floats)
+}
+
+fn floats() -> impl Iterator<Item = (PossibleValue, DType)> {
+    FLOATS.iter().map(|(name, aliases, dtype)| (PossibleValue::new(*name).aliases(*aliases), *dtype))
+}
+
+/// One of `values`, which are told of in help pages and errors. The argument says whether case matters.
+pub(super) fn one_of<T: Clone + Send + Sync + 'static>(
+    values: Vec<(PossibleValue, T)>,
+) -> impl TypedValueParser<Value = T> {
+    let possible: Vec<PossibleValue> = values.iter().map(|(value, _)| value.clone()).collect();
+    PossibleValuesParser::new(possible).try_map(move |name| {
+        let known = values.iter().find(|(value, _)| value.matches(&name, true));
+        known.map(|(_, value)| value.clone()).ok_or("is not one of the possible values")
+    })
 }
 
 /// A rank, `16` or `rank=16`.

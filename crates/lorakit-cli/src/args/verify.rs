@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lorakit::ops::merge::MoeLayout;
 
-use super::values::{MoeChoice, weighted};
+use super::values::{choice, weighted};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -23,7 +24,7 @@ pub(crate) struct Verify {
     /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
     #[arg(long)]
     pub(crate) residual_base: bool,
-    /// Layout of expert factors in lora_B (PEFT writes rank_major)
-    #[arg(long, value_name = "LAYOUT", default_value = "auto")]
-    pub(crate) moe_b_layout: MoeChoice,
+    /// Layout of expert factors in lora_B
+    #[arg(long, value_name = "LAYOUT", default_value = "auto", value_parser = choice::<MoeLayout>())]
+    pub(crate) moe_b_layout: MoeLayout,
 }

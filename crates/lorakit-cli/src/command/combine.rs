@@ -3,16 +3,16 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
+use lorakit::Choice;
 use lorakit::ops::combine::{
     self, AdapterOutput, AdapterReport, Against, Combine, CombineOptions, Combined, Interference,
-    MajoritySign, Style,
 };
 use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
 use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
-use crate::args::{self, Common, MajorityChoice, StyleChoice};
+use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
@@ -40,20 +40,13 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
     CombineOptions::new(args.adapters.clone(), args.output.output.clone())
         .with_to(args.written.to.map(|to| to.name().into()))
         .with_replace(args.output.force)
-        .with_dtype(args.written.dtype.dtype())
+        .with_dtype(args.written.dtype)
         .with_base(args.written.base.clone())
         .with_method(args.method)
-        .with_style(match args.style {
-            StyleChoice::Fixed => Style::Fixed,
-            StyleChoice::Peft => Style::Peft,
-            StyleChoice::Mergekit => Style::Mergekit,
-        })
+        .with_style(args.style)
         .with_rank(args.rank)
         .with_density(args.density)
-        .with_majority(match args.majority_sign {
-            MajorityChoice::Total => MajoritySign::Total,
-            MajorityChoice::Frequency => MajoritySign::Frequency,
-        })
+        .with_majority(args.majority_sign)
         .with_seed(args.seed)
         .with_threads(common.threads)
         .with_mode(common.read_mode())

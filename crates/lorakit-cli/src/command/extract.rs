@@ -4,15 +4,14 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use lorakit::ops::extract::{
-    self, AdapterOutput, AdapterReport, Became, Changed, Embeddings, Extract, ExtractOptions, Rule,
+    self, AdapterOutput, AdapterReport, Became, Changed, Extract, ExtractOptions, Rule,
 };
-use lorakit_tensor::DType;
 use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
 use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
-use crate::args::{self, Common, EmbeddingsChoice, FactorDtype, Format};
+use crate::args::{self, Common, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
@@ -41,11 +40,7 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
         .with_to(args.to.unwrap_or(own).name().into())
         .with_base_name(args.base_name.clone())
         .with_replace(args.output.force)
-        .with_dtype(match args.dtype {
-            FactorDtype::F32 => DType::F32,
-            FactorDtype::F16 => DType::F16,
-            FactorDtype::Bf16 => DType::BF16,
-        })
+        .with_dtype(args.dtype)
         .with_rule(chosen.ok_or_else(|| {
             Failure::usage(
                 "no rule for choosing ranks was given: use `--rank`, `--energy` or `--auto`",
@@ -53,11 +48,7 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
             )
         })?)
         .with_max_rank(args.rank.filter(|_| rule.is_some()))
-        .with_embeddings(match args.embeddings {
-            EmbeddingsChoice::Whole => Embeddings::Whole,
-            EmbeddingsChoice::Factors => Embeddings::Factors,
-            EmbeddingsChoice::Skip => Embeddings::Skip,
-        })
+        .with_embeddings(args.embeddings)
         .with_skip(args.skip.clone())
         .with_threads(common.threads)
         .with_mode(common.read_mode()))

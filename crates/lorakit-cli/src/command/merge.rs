@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::merge::{self, Merge, MergeOptions, MergeRounding, Sum, Tied};
+use lorakit::ops::merge::{self, Merge, MergeOptions, Sum};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
 use lorakit_quant::mix::FileType;
 
 use super::planned;
-use crate::args::{self, Common, DtypeChoice, MergeFormat, MergeQuantize, RoundingChoice, TiedChoice};
+use crate::args::{self, Common, MergeFormat, MergeQuantize};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
@@ -44,20 +44,13 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
 
 fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure> {
     let sum = Sum::new(&args.base, args.adapters.clone())
-        .with_tied(match args.tied {
-            TiedChoice::Untie => Tied::Untie,
-            TiedChoice::Share => Tied::Share,
-        })
-        .with_moe_layout(args.moe_b_layout.layout())
-        .with_rounding(match args.rounding {
-            RoundingChoice::Once => MergeRounding::Once,
-            RoundingChoice::Peft => MergeRounding::Peft,
-            RoundingChoice::PeftSafe => MergeRounding::PeftSafe,
-        })
+        .with_tied(args.tied)
+        .with_moe_layout(args.moe_b_layout)
+        .with_rounding(args.rounding)
         .with_residual_base(args.residual_base);
     let options = MergeOptions::new(sum, &args.output.output)
         .with_replace(args.output.force)
-        .with_dtype(args.dtype.dtype())
+        .with_dtype(args.dtype)
         .with_quantization(quantization(args)?)
         .with_pre(args.mixing.pre.clone())
         .with_min_retention(if args.output.force { 0.0 } else { merge::MIN_RETENTION })
@@ -75,12 +68,7 @@ fn quantization(args: &args::Merge) -> Result<Option<Quantization>, Failure> {
         mix: super::quantize::mix(file_type, &args.mixing, args.promote),
         imatrix: args.mixing.imatrix.clone(),
     };
-    let float = match args.dtype {
-        DtypeChoice::Keep => None,
-        DtypeChoice::F32 => Some(FileType::F32),
-        DtypeChoice::F16 => Some(FileType::F16),
-        DtypeChoice::Bf16 => Some(FileType::BF16),
-    };
+    let float = args.dtype.and_then(|dtype| FileType::from_name(dtype.name()));
     let to_gguf = match args.quantize {
         None if gguf => return Ok(Some(mixed(float))),
         None => return Ok(None),

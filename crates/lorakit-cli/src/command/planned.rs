@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use lorakit::ops::convert::adapter::{AdapterOutput, AdapterReport};
-use lorakit::plan::{Plan, Recipe, Report};
+use lorakit::plan::{Plan, Report};
 use lorakit_tensor::publish::listed;
 use serde::Serialize;
 
@@ -125,8 +125,8 @@ pub(super) fn totals(plan: &Plan, threads: usize) -> String {
         let names: Vec<String> = side_files(plan).collect();
         let _ = writeln!(text, "other files: {}\n", names.join(", "));
     }
-    let copied = plan.tensors().filter(|t| matches!(t.recipe, Recipe::Copy(_))).count();
-    let computed = plan.tensors().filter(|t| matches!(t.recipe, Recipe::Compute(_))).count();
+    let copied = plan.tensors().filter(|t| t.is_copied()).count();
+    let computed = plan.tensors().filter(|t| t.is_computed()).count();
     let _ = writeln!(
         text,
         "output {}, {} copied and {} computed, peak memory about {}",

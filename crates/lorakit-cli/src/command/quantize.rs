@@ -23,16 +23,16 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
         return list(ui);
     };
     let options =
-        QuantizeOptions::new(source.clone(), output.clone(), quantization(kind, &args.mixing, None))
-            .with_replace(args.force)
+        QuantizeOptions::new(source.clone(), output.output.clone(), quantization(kind, &args.mixing, None))
+            .with_replace(output.force)
             .with_requantize(args.requantize)
             .with_max_shard(args.max_shard_size)
             .with_pre(args.mixing.pre.clone())
-            .with_check_finite(args.check_finite)
+            .with_check_finite(output.check_finite)
             .with_mode(common.read_mode());
     let quantize = quantize::plan(&options, &Bar::unseen())?;
     let Quantize { plan, chosen, notes } = &quantize;
-    if args.dry_run {
+    if output.dry_run {
         if ui.json {
             return ui.dry_run(SCHEMA, quantize.preview(), plan, common.threads);
         }
@@ -83,7 +83,10 @@ fn summary(quantize: &Quantize, report: &Report, args: &args::Quantize, ui: &Ui)
         if let Some(source) = &args.model {
             let _ = writeln!(text, "quantised `{}`: {}", source.display(), counts(&quantize.chosen));
         }
-        text.push_str(&planned::unchecked(report, args.check_finite));
+        text.push_str(&planned::unchecked(
+            report,
+            args.output.as_ref().is_some_and(|output| output.check_finite),
+        ));
         if ui.verbose {
             text.push_str(&table(&quantize.chosen));
         }

@@ -3,14 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use lorakit::ops::reduce::{
-    self, AdapterOutput, AdapterReport, KohyaEdition, Reduce, ReduceOptions, Reduced, Rule,
-};
+use lorakit::ops::reduce::{self, AdapterOutput, AdapterReport, Reduce, ReduceOptions, Reduced, Rule};
 use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
 use super::planned::{self, Computed};
-use crate::args::{self, Common, KohyaEditionChoice};
+use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
@@ -31,14 +29,10 @@ pub(crate) fn run(args: &args::Reduce, common: &Common, ui: &Ui) -> Result<(), F
 }
 
 fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failure> {
-    let edition = match args.kohya_edition {
-        KohyaEditionChoice::Current => KohyaEdition::Current,
-        KohyaEditionChoice::Legacy => KohyaEdition::Legacy,
-    };
     let rules = [
         args.energy.map(Rule::Energy),
         args.max_error.map(Rule::MaxError),
-        args.kohya.map(|rule| Rule::Kohya(rule, edition)),
+        args.kohya.map(|rule| Rule::Kohya(rule, args.kohya_edition)),
         args.budget.map(Rule::Parameters),
         args.target_size.map(Rule::Size),
     ];
@@ -54,7 +48,7 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
     Ok(ReduceOptions::new(&args.adapter, &args.output.output, chosen)
         .with_to(args.written.to.map(|to| to.name().into()))
         .with_replace(args.output.force)
-        .with_dtype(args.written.dtype.dtype())
+        .with_dtype(args.written.dtype)
         .with_base(args.written.base.clone())
         .with_max_rank(args.rank.filter(|_| rule.is_some()))
         .with_threads(common.threads)

@@ -19,7 +19,7 @@ const WORST: usize = 8;
 
 pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let sum = Sum::new(&args.base, args.adapters.clone())
-        .with_moe_layout(args.moe_b_layout.layout())
+        .with_moe_layout(args.moe_b_layout)
         .with_residual_base(args.residual_base);
     let options =
         VerifyOptions::new(&args.merged, sum).with_threads(common.threads).with_mode(common.read_mode());

@@ -7,22 +7,11 @@ use std::sync::{Arc, OnceLock};
 use lorakit_tensor::{Checkpoint, Format as Container, Reader};
 use serde_json::Value;
 
-use super::Problem;
+use super::{Problem, format};
 use crate::{Error, Result, TensorRef};
 
 /// The configuration beside the tensors: PEFT's, MLX's, torchtune's.
 pub(crate) const CONFIG: &str = "adapter_config.json";
-
-/// Tensor files that are looked for in a folder, in this order.
-const NAMES: &[&str] = &[
-    "adapter_model.safetensors",
-    "adapter_model.bin",
-    "adapters.safetensors",
-    "pytorch_lora_weights.safetensors",
-    "pytorch_lora_weights.bin",
-    "adapter_model.pt",
-    "model_weights.ckpt",
-];
 
 /// The opened files of an adapter, not yet understood.
 #[derive(Debug, Clone)]
@@ -107,7 +96,7 @@ fn tensors_in(folder: &Path, configured: bool) -> Result<PathBuf> {
     if !configured && folder.join("config.json").is_file() {
         return Err(no_config(folder, folder));
     }
-    if let Some(known) = NAMES.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+    if let Some(known) = format::file_names().map(|name| folder.join(name)).find(|path| path.is_file()) {
         return Ok(known);
     }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());

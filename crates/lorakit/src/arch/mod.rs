@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 pub(crate) use keys::{Entry, KeyRule, KeyType, Named, common};
-pub use permute::RowPermutation;
+pub(crate) use permute::RowPermutation;
 
 use crate::Result;
 
@@ -31,6 +31,8 @@ const FAMILIES: &[&str] = &[
     include_str!("data/phi3.json"),
     include_str!("data/smollm3.json"),
     include_str!("data/granite.json"),
+    #[cfg(test)]
+    include_str!("data/dummy.json"),
 ];
 
 static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
@@ -39,18 +41,13 @@ static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
 });
 
 /// Every family that is known.
-pub fn architectures() -> &'static [Architecture] {
+pub(crate) fn architectures() -> &'static [Architecture] {
     &ARCHITECTURES
 }
 
 /// The family that GGUF files call `name` in `general.architecture`.
-pub fn by_gguf(name: &str) -> Option<&'static Architecture> {
+pub(crate) fn by_gguf(name: &str) -> Option<&'static Architecture> {
     architectures().iter().find(|a| a.gguf == name)
-}
-
-/// The family that `config.json` calls `model_type`.
-pub fn by_model_type(model_type: &str) -> Option<&'static Architecture> {
-    architectures().iter().find(|a| a.hf.iter().any(|class| class.model_type == model_type))
 }
 
 /// The family and its class that `config.json` names in `architectures`, or else by its `model_type`.
@@ -67,7 +64,7 @@ pub(crate) fn by_class(
 /// A model family.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Architecture {
+pub(crate) struct Architecture {
     gguf: String,
     hf: Vec<HfClass>,
     config: Map<String, Value>,
@@ -115,14 +112,14 @@ pub(crate) enum TokenizerKind {
 /// A Hugging Face model class of a family.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HfClass {
+pub(crate) struct HfClass {
     /// The entry of `architectures`, e.g. `LlamaForCausalLM`.
-    pub architecture: String,
+    pub(crate) architecture: String,
     /// The value of `model_type`, e.g. `llama`.
-    pub model_type: String,
+    pub(crate) model_type: String,
     /// The GGUF key, without its family prefix, that only this class has; the first class of a family has none.
     #[serde(default)]
-    pub when: Option<String>,
+    pub(crate) when: Option<String>,
     /// Layers have experts; GGUF knows them by `expert_count`.
     #[serde(default)]
     pub(crate) experts: bool,
@@ -153,7 +150,7 @@ pub(crate) enum Torchtune {
 /// One kind of tensor of a family.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TensorRule {
+pub(crate) struct TensorRule {
     gguf: String,
     #[serde(default)]
     hf: Option<String>,
@@ -163,22 +160,22 @@ pub struct TensorRule {
     #[serde(default)]
     dropped: Option<String>,
     /// What the tensor is for.
-    pub role: Role,
+    pub(crate) role: Role,
     /// What GGUF files add to every value.
     #[serde(default)]
-    pub plus: f32,
+    pub(crate) plus: f32,
     /// Which head count orders its rows in GGUF files.
     #[serde(default)]
-    pub permute: Permute,
+    pub(crate) permute: Permute,
     /// Only classes with experts have the tensor, or only those without.
     #[serde(default)]
-    pub experts: Option<bool>,
+    pub(crate) experts: Option<bool>,
     /// A model may lack the tensor.
     #[serde(default)]
-    pub optional: bool,
+    pub(crate) optional: bool,
     /// The `config.json` switch that is true if every layer has the tensor, false if none has it.
     #[serde(default)]
-    pub flag: Option<String>,
+    pub(crate) flag: Option<String>,
 }
 
 /// What a tensor is for.
@@ -186,7 +183,7 @@ pub struct TensorRule {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the names are those of the layers")]
-pub enum Role {
+pub(crate) enum Role {
     Embed,
     Head,
     Norm,
@@ -206,7 +203,7 @@ pub enum Role {
 /// Whether GGUF files hold the rows of a tensor in another order than Hugging Face files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Permute {
+pub(crate) enum Permute {
     /// The order is the same.
     #[default]
     None,
@@ -218,42 +215,42 @@ pub enum Permute {
 
 /// Number of attention heads of a model.
 #[derive(Debug, Clone, Copy)]
-pub struct Heads {
+pub(crate) struct Heads {
     /// Query heads.
-    pub query: usize,
+    pub(crate) query: usize,
     /// Key and value heads.
-    pub key_value: usize,
+    pub(crate) key_value: usize,
 }
 
 /// A rule, and the layer of the tensor that it was found for.
 #[derive(Debug, Clone, Copy)]
-pub struct Match<'a> {
+pub(crate) struct Match<'a> {
     /// The rule.
-    pub rule: &'a TensorRule,
+    pub(crate) rule: &'a TensorRule,
     /// The layer, for tensors that layers repeat.
-    pub layer: Option<usize>,
+    pub(crate) layer: Option<usize>,
     /// The expert, for tensors of which GGUF files stack one for each expert.
-    pub expert: Option<usize>,
+    pub(crate) expert: Option<usize>,
 }
 
 impl Architecture {
     /// The value of `general.architecture`, which is also the prefix of the family's keys.
-    pub fn gguf(&self) -> &str {
+    pub(crate) fn gguf(&self) -> &str {
         &self.gguf
     }
 
     /// The Hugging Face classes, the usual one first.
-    pub fn hf_classes(&self) -> &[HfClass] {
+    pub(crate) fn hf_classes(&self) -> &[HfClass] {
         &self.hf
     }
 
     /// The rules, in the order of the model.
-    pub fn tensors(&self) -> &[TensorRule] {
+    pub(crate) fn tensors(&self) -> &[TensorRule] {
         &self.tensors
     }
 
     /// Whether GGUF models of the family can be turned into Hugging Face folders.
-    pub fn is_reversible(&self) -> bool {
+    pub(crate) fn is_reversible(&self) -> bool {
         !self.one_way
     }
 
@@ -284,12 +281,12 @@ impl Architecture {
     }
 
     /// The rule for the tensor that GGUF files call `name`.
-    pub fn match_gguf(&self, name: &str) -> Option<Match<'_>> {
+    pub(crate) fn match_gguf(&self, name: &str) -> Option<Match<'_>> {
         self.tensors.iter().find_map(|rule| rule.matched(&rule.gguf, name))
     }
 
     /// The rule for the tensor that Hugging Face files call `name`.
-    pub fn match_hf(&self, name: &str) -> Option<Match<'_>> {
+    pub(crate) fn match_hf(&self, name: &str) -> Option<Match<'_>> {
         self.tensors.iter().find_map(|rule| {
             let names = rule.hf.iter().chain(&rule.also);
             names.filter_map(|template| rule.matched(template, name)).next()
@@ -308,12 +305,12 @@ impl Architecture {
 
 impl Match<'_> {
     /// The tensor's name in GGUF files.
-    pub fn gguf_name(&self) -> String {
+    pub(crate) fn gguf_name(&self) -> String {
         self.rule.gguf_name(self.layer)
     }
 
     /// The tensor's name in Hugging Face files, unless they do not hold it.
-    pub fn hf_name(&self) -> Option<String> {
+    pub(crate) fn hf_name(&self) -> Option<String> {
         let template = fill(self.rule.hf.as_deref()?, LAYER, self.layer);
         Some(fill(&template, EXPERT, self.expert))
     }
@@ -321,7 +318,7 @@ impl Match<'_> {
 
 impl TensorRule {
     /// The name in GGUF files, of `layer` if layers repeat the tensor.
-    pub fn gguf_name(&self, layer: Option<usize>) -> String {
+    pub(crate) fn gguf_name(&self, layer: Option<usize>) -> String {
         fill(&self.gguf, LAYER, layer)
     }
 
@@ -331,7 +328,7 @@ impl TensorRule {
     }
 
     /// Whether GGUF files stack the tensors of all experts of a layer.
-    pub fn is_stacked(&self) -> bool {
+    pub(crate) fn is_stacked(&self) -> bool {
         self.hf.as_deref().is_some_and(|template| template.contains(EXPERT))
     }
 
@@ -346,12 +343,12 @@ impl TensorRule {
     }
 
     /// Whether every layer has one.
-    pub fn is_layered(&self) -> bool {
+    pub(crate) fn is_layered(&self) -> bool {
         self.gguf.contains(LAYER)
     }
 
     /// Why Hugging Face files do not hold the tensor, if they do not.
-    pub fn dropped(&self) -> Option<&str> {
+    pub(crate) fn dropped(&self) -> Option<&str> {
         self.dropped.as_deref()
     }
 
@@ -364,7 +361,7 @@ impl TensorRule {
     ///
     /// # Errors
     /// If the rows do not form as many heads as the model has.
-    pub fn permutation(&self, rows: usize, heads: Heads) -> Result<Option<RowPermutation>> {
+    pub(crate) fn permutation(&self, rows: usize, heads: Heads) -> Result<Option<RowPermutation>> {
         match self.permute {
             Permute::None => Ok(None),
             Permute::Q => RowPermutation::new(rows, heads.query).map(Some),
@@ -438,7 +435,8 @@ mod tests {
         for architecture in architectures() {
             assert!(std::ptr::eq(by_gguf(architecture.gguf()).unwrap(), architecture));
             for class in architecture.hf_classes() {
-                assert!(std::ptr::eq(by_model_type(&class.model_type).unwrap(), architecture));
+                let (found, _) = by_class(None, Some(&class.model_type)).unwrap();
+                assert!(std::ptr::eq(found, architecture));
             }
             assert!(architecture.hf_classes()[0].when.is_none());
         }

@@ -10,7 +10,7 @@ use crate::Result;
 
 /// The bijection between the rows of one projection in the two orders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RowPermutation {
+pub(crate) struct RowPermutation {
     head_dim: usize,
 }
 
@@ -19,7 +19,7 @@ impl RowPermutation {
     ///
     /// # Errors
     /// [`ErrorKind::File`](crate::ErrorKind::File) if the rows do not form `heads` heads of an even size.
-    pub fn new(rows: usize, heads: usize) -> Result<Self> {
+    pub(crate) fn new(rows: usize, heads: usize) -> Result<Self> {
         let head_dim = rows.checked_div(heads).unwrap_or(0);
         if head_dim == 0 || head_dim * heads != rows || !head_dim.is_multiple_of(2) {
             return Err(Problem::Heads { rows, heads }.into());
@@ -28,14 +28,14 @@ impl RowPermutation {
     }
 
     /// The GGUF row that holds row `hf_row` of the Hugging Face order.
-    pub fn gguf_row(self, hf_row: usize) -> usize {
+    pub(crate) fn gguf_row(self, hf_row: usize) -> usize {
         let (head, row) = (hf_row / self.head_dim, hf_row % self.head_dim);
         let (half, pair) = (row / (self.head_dim / 2), row % (self.head_dim / 2));
         head * self.head_dim + 2 * pair + half
     }
 
     /// The Hugging Face row that holds row `gguf_row` of the GGUF order; the inverse of [`Self::gguf_row`].
-    pub fn hf_row(self, gguf_row: usize) -> usize {
+    pub(crate) fn hf_row(self, gguf_row: usize) -> usize {
         let (head, row) = (gguf_row / self.head_dim, gguf_row % self.head_dim);
         let (pair, half) = (row / 2, row % 2);
         head * self.head_dim + half * (self.head_dim / 2) + pair

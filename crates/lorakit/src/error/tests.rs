@@ -10,9 +10,13 @@ use crate::{adapter, ops};
 
 /// Kind, message and hint of everything that `room` refuses.
 fn list<P: Problem>(room: &str, problems: Vec<P>) -> String {
+    listed(room, problems.into_iter().map(Error::from).collect())
+}
+
+fn listed(room: &str, errors: Vec<Error>) -> String {
     let mut text = format!("# {room}\n");
-    for problem in problems {
-        let message = problem.to_string();
+    for error in errors {
+        let message = error.to_string();
         for unwanted in ["--", "lorakit ", "needed is", "needed are"] {
             assert!(!message.contains(unwanted), "{message}");
         }
@@ -20,7 +24,6 @@ fn list<P: Problem>(room: &str, problems: Vec<P>) -> String {
             !message.is_empty() && !message.starts_with("is no ") && !message.ends_with('.'),
             "{message}"
         );
-        let error = Error::from(problem);
         let _ = writeln!(text, "{}: {message}", error.kind().name());
         if let Some(hint) = error.hint() {
             let _ = writeln!(text, "    {hint}");
@@ -31,7 +34,11 @@ fn list<P: Problem>(room: &str, problems: Vec<P>) -> String {
 
 #[test]
 fn every_problem() {
-    let rooms = [
+    let formats = adapter::format::FORMATS.iter().map(|format| (format.name(), format.problems()));
+    let mut formats: Vec<_> = formats.filter(|(_, problems)| !problems.is_empty()).collect();
+    formats.sort_by_key(|(name, _)| *name);
+    let of_format = |(name, problems)| listed(&format!("adapter/format/{name}"), problems);
+    let mut rooms = vec![
         list("tensor", crate::tensor::Problem::samples()),
         list("arch", crate::arch::problem::Problem::samples()),
         list("plan", crate::plan::Problem::samples()),
@@ -41,10 +48,9 @@ fn every_problem() {
         list("model/tokenizer", crate::model::tokenizer::Problem::samples()),
         list("adapter", adapter::Problem::samples()),
         list("adapter/format", adapter::format::Problem::samples()),
-        list("adapter/format/gguf", adapter::format::gguf::Problem::samples()),
-        list("adapter/format/mlx", adapter::format::mlx::Problem::samples()),
-        list("adapter/format/nemo", adapter::format::nemo::Problem::samples()),
-        list("adapter/format/torchtune", adapter::format::torchtune::Problem::samples()),
+    ];
+    rooms.extend(formats.into_iter().map(of_format));
+    rooms.extend([
         list("fit", crate::fit::Problem::samples()),
         list("fit, of a part", crate::fit::Reason::samples()),
         list("output", crate::output::Problem::samples()),
@@ -54,7 +60,7 @@ fn every_problem() {
         list("ops/merge", ops::merge::Problem::samples()),
         list("ops/quantize", ops::quantize::Problem::samples()),
         list("ops/reduce", ops::reduce::Problem::samples()),
-    ];
+    ]);
     insta::assert_snapshot!(rooms.join("\n"));
 }
 

@@ -27,6 +27,12 @@ pub enum MoeLayout {
     ExpertMajor,
 }
 
+crate::choice::choices! { MoeLayout {
+    Auto = "auto", "what the configuration says, else PEFT's order";
+    RankMajor = "rank_major", "the experts of one rank side by side, as PEFT writes them";
+    ExpertMajor = "expert_major", "the ranks of one expert side by side";
+} }
+
 /// Parameters of expert modules in the order their classes define them, which is the order PEFT nests them in.
 const DEFINITION_ORDER: &[&str] = &["gate_up_proj", "gate_proj", "up_proj", "w1", "w3", "down_proj", "w2"];
 

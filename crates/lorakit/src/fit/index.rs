@@ -9,7 +9,7 @@ use super::nearest::Nearest;
 
 /// Names of the base's tensors.
 #[derive(Debug)]
-pub struct TensorIndex<'a> {
+pub(crate) struct TensorIndex<'a> {
     tensors: &'a [TensorInfo],
     by_name: HashMap<&'a str, usize>,
     /// Positions in the order of the names read backwards, in which those with one ending stand together.
@@ -37,13 +37,13 @@ const PREFIXES: &[&str] = &[
 
 impl<'a> TensorIndex<'a> {
     /// An index of these tensors.
-    pub fn new(tensors: &'a [TensorInfo]) -> Self {
+    pub(crate) fn new(tensors: &'a [TensorInfo]) -> Self {
         let by_name = tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
         TensorIndex { tensors, by_name, backwards: OnceLock::new() }
     }
 
     /// The tensor of exactly that name.
-    pub fn exact(&self, name: &str) -> Option<usize> {
+    pub(crate) fn exact(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 

@@ -19,7 +19,7 @@ use lorakit_tensor::TensorInfo;
 pub use experts::MoeLayout;
 pub(crate) use experts::{stacked_shapes, stacks_transposed};
 use index::Found;
-pub use index::TensorIndex;
+pub(crate) use index::TensorIndex;
 pub(crate) use layer::stored_transposed;
 use parameters::Parameters;
 pub(crate) use problem::{Problem, Reason};
@@ -33,20 +33,20 @@ use crate::{Error, ErrorKind, Result, TensorRef};
 
 /// One change to one tensor of the base.
 #[derive(Debug, Clone)]
-pub struct Edit {
+pub(crate) struct Edit {
     /// The tensor's name in the output: a name of the base, or a new one.
-    pub target: String,
+    pub(crate) target: String,
     /// The tensor it starts from; `None` for a tensor that the base does not have.
-    pub base: Option<usize>,
+    pub(crate) base: Option<usize>,
     /// The adapter module or tensor it comes from.
-    pub origin: String,
+    pub(crate) origin: String,
     /// What changes.
-    pub change: Change,
+    pub(crate) change: Change,
 }
 
 /// What an [`Edit`] does.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub(crate) enum Change {
     /// Low-rank terms, with the DoRA magnitudes if there are any.
     LowRank {
         /// The terms, in the orientation of the stored tensor.
@@ -64,27 +64,27 @@ pub enum Change {
 
 /// How adapters are fitted.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct FitOptions {
+pub(crate) struct FitOptions {
     /// How stacked experts are packed in `B`.
-    pub moe_layout: MoeLayout,
+    pub(crate) moe_layout: MoeLayout,
 }
 
 /// Everything about the base that fitting needs.
 #[derive(Debug)]
-pub struct BaseView<'a> {
+pub(crate) struct BaseView<'a> {
     /// Tensors of the base.
-    pub tensors: &'a [TensorInfo],
+    pub(crate) tensors: &'a [TensorInfo],
     /// Their names.
-    pub index: TensorIndex<'a>,
+    pub(crate) index: TensorIndex<'a>,
     /// Its configuration, if there is one.
-    pub config: Option<&'a ModelConfig>,
+    pub(crate) config: Option<&'a ModelConfig>,
     embedding: Option<usize>,
     head: Option<usize>,
 }
 
 impl<'a> BaseView<'a> {
     /// A view of these tensors.
-    pub fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
+    pub(crate) fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
         let ends = |name: &str| name.strip_suffix(".weight").is_some_and(is_embedding);
         let mut embeddings = tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
         let embedding = match (embeddings.next(), embeddings.next()) {
@@ -96,22 +96,22 @@ impl<'a> BaseView<'a> {
     }
 
     /// Whether input and output embedding are one tensor.
-    pub fn tied(&self) -> bool {
+    pub(crate) fn tied(&self) -> bool {
         self.config.is_some_and(ModelConfig::tied)
     }
 
     /// The input embedding.
-    pub fn embedding(&self) -> Option<usize> {
+    pub(crate) fn embedding(&self) -> Option<usize> {
         self.embedding
     }
 
     /// The output embedding, if it is stored.
-    pub fn head(&self) -> Option<usize> {
+    pub(crate) fn head(&self) -> Option<usize> {
         self.head
     }
 
     /// What the output embedding of a tied model is called once it is a tensor of its own.
-    pub fn head_name(&self) -> String {
+    pub(crate) fn head_name(&self) -> String {
         let embedding = self.embedding().map_or("", |i| self.tensors[i].name.as_str());
         let prefix = if embedding.starts_with("language_model.model.") { "language_model." } else { "" };
         format!("{prefix}lm_head.weight")
@@ -201,7 +201,7 @@ impl<'a> Fitting<'a> {
 /// # Errors
 /// [`ErrorKind::Unmatched`], [`ErrorKind::Ambiguous`] or [`ErrorKind::Shape`] (whichever comes first in this
 /// order) with one line for each part that does not fit.
-pub fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
+pub(crate) fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let mut misfits = Vec::new();
     let fitting = Fitting::new(adapter, options);

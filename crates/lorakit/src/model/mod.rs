@@ -4,7 +4,7 @@ mod base;
 mod config;
 pub(crate) mod folder;
 #[doc(hidden)]
-pub mod gguf;
+pub(crate) mod gguf;
 pub mod packed;
 mod params;
 mod problem;
@@ -43,6 +43,17 @@ pub struct Model {
 
 impl Model {
     /// Opens a folder or file.
+    ///
+    /// ```
+    /// use lorakit::{Model, Reader};
+    ///
+    /// let model = Model::open("../../fixtures/golden/peft/bases/llama-bf16".as_ref(), &Reader::default())?;
+    /// assert_eq!(model.config.as_ref().and_then(|config| config.model_type()), Some("llama"));
+    /// for info in model.tensors() {
+    ///     println!("{}: {} {:?}", info.name, info.dtype, info.shape);
+    /// }
+    /// # Ok::<(), lorakit::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter folder; whatever reading the files turns up.

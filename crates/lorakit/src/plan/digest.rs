@@ -24,7 +24,7 @@ pub(super) const PIECE: u64 = 1 << 20;
 
 /// A file whose BLAKE3 digest stands in the output's header.
 #[derive(Debug, Clone)]
-pub struct FileDigest {
+pub(crate) struct FileDigest {
     checkpoint: Arc<Checkpoint>,
     file: usize,
     place: String,
@@ -41,7 +41,7 @@ pub(super) enum Subtree {
 
 impl FileDigest {
     /// One for each file of `checkpoint`.
-    pub fn of_files(checkpoint: &Arc<Checkpoint>) -> Vec<Self> {
+    pub(crate) fn of_files(checkpoint: &Arc<Checkpoint>) -> Vec<Self> {
         let digest = |file| {
             let place = format!("{:.<64}", format!("digest of base file {file}"));
             FileDigest { checkpoint: Arc::clone(checkpoint), file, place }
@@ -50,7 +50,7 @@ impl FileDigest {
     }
 
     /// What stands in the header until the digest is known: as long as 64 hexadecimal digits, and none.
-    pub fn place(&self) -> &str {
+    pub(crate) fn place(&self) -> &str {
         &self.place
     }
 
@@ -119,22 +119,22 @@ fn halves(subtrees: &[Subtree]) -> (&[Subtree], &[Subtree]) {
 /// A SHA-256 of the output's own data section, whose hexadecimal digits stand in its header: taken once all values
 /// are written, and before the header is.
 #[derive(Debug, Clone)]
-pub struct DataDigest {
+pub(crate) struct DataDigest {
     /// The entry of the metadata that holds [`Self::place`].
-    pub key: &'static str,
+    pub(crate) key: &'static str,
     /// What stands in front of the digits.
-    pub prefix: &'static str,
+    pub(crate) prefix: &'static str,
     /// How many digits are kept.
-    pub digits: usize,
+    pub(crate) digits: usize,
     /// Bytes that are hashed before those of the data section.
-    pub before: Vec<u8>,
+    pub(crate) before: Vec<u8>,
     /// The bytes of the data section that are hashed, cut to what there is.
-    pub data: Range<u64>,
+    pub(crate) data: Range<u64>,
 }
 
 impl DataDigest {
     /// The entry's value until the digest is known.
-    pub fn place(prefix: &str, digits: usize) -> String {
+    pub(crate) fn place(prefix: &str, digits: usize) -> String {
         format!("{prefix}{}", ".".repeat(digits))
     }
 

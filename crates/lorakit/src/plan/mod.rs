@@ -37,23 +37,32 @@ use lorakit_tensor::{Reader, TensorInfo};
 pub use chosen::Chosen;
 pub(crate) use compute::Panel;
 pub use copy::Unchecked;
-pub use digest::{DataDigest, FileDigest};
+pub(crate) use digest::{DataDigest, FileDigest};
 pub use float8::Fp8;
-pub use low_rank::LowRank;
-pub use pack::{Packed, Packer, Part};
+pub use pack::Packer;
 pub(crate) use problem::Problem;
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
-pub use recipe::{Axis, Compute, Dora, Importance, OutputTensor, Recipe, ReplacedRows, Rounding};
+pub use recipe::OutputTensor;
 pub use report::{FileSize, PlanReport, PlannedTensor, TypeRetention, WriteReport};
 pub(crate) use reshape::seen_as;
 pub use retention::{Retention, TensorRetention, by_type, overall};
-pub use run::{Report, Written};
+pub use run::Report;
 use shards::Limits;
 pub(crate) use side::{CONFIGURATION, TOKENIZER};
 pub use side::{Content, SideFile};
 pub use target::Target;
 pub(crate) use threads::{in_order, pool};
+
+// The tests of this crate make plans by hand; these are no part of its interface.
+#[doc(hidden)]
+pub use low_rank::LowRank;
+#[doc(hidden)]
+pub use pack::{Packed, Part};
+#[doc(hidden)]
+pub use recipe::{Axis, Compute, Dora, Importance, Recipe, ReplacedRows, Rounding};
+#[doc(hidden)]
+pub use run::Written;
 
 use crate::{Error, Result};
 
@@ -168,13 +177,13 @@ impl Plan {
 
     /// Has the run fill in `digests`, whose places stand in the metadata given to [`Self::new`].
     #[must_use]
-    pub fn with_digests(self, digests: Vec<FileDigest>) -> Self {
+    pub(crate) fn with_digests(self, digests: Vec<FileDigest>) -> Self {
         Plan { digests, ..self }
     }
 
     /// Has the run fill in digests of what it writes, whose places stand in the metadata given to [`Self::new`].
     #[must_use]
-    pub fn with_data_digests(self, data_digests: Vec<DataDigest>) -> Self {
+    pub(crate) fn with_data_digests(self, data_digests: Vec<DataDigest>) -> Self {
         Plan { data_digests, ..self }
     }
 

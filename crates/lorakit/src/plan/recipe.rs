@@ -15,6 +15,7 @@ pub struct OutputTensor {
     /// Name, dtype and shape in the output.
     pub info: TensorInfo,
     /// How its bytes come about.
+    #[doc(hidden)]
     pub recipe: Recipe,
 }
 
@@ -170,6 +171,16 @@ impl OutputTensor {
             _ => None,
         }
         .unwrap_or(self.info.dtype.name())
+    }
+
+    /// Whether its bytes are those of a stored tensor.
+    pub fn is_copied(&self) -> bool {
+        matches!(self.recipe, Recipe::Copy(_))
+    }
+
+    /// Whether its values are computed.
+    pub fn is_computed(&self) -> bool {
+        matches!(self.recipe, Recipe::Compute(_))
     }
 
     /// Whether values change, apart from the dtype.

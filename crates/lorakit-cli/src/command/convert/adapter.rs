@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use lorakit::DType;
 use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, Approximated, overall_error};
 
 use super::super::planned;
 use super::{FORMATS, KEEP_DTYPE, SCHEMA};
-use crate::args::{self, Common, ConvertDtype, Format};
+use crate::args::{self, Common, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::Ui;
@@ -17,7 +18,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
         return Err(Failure::usage_at(&args.source, message, FORMATS));
     }
-    if args.dtype == ConvertDtype::Q8_0 && args.to != Format::GGUF {
+    if args.dtype == Some(DType::Q8_0) && args.to != Format::GGUF {
         return Err(Failure::usage(
             "Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16",
             KEEP_DTYPE,
@@ -25,7 +26,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     }
     let options = AdapterOptions::new(&args.source, &args.output.output, args.to.name())
         .with_replace(args.output.force)
-        .with_dtype(args.dtype.dtype())
+        .with_dtype(args.dtype)
         .with_base(args.base.clone())
         .with_approximate(args.approximate)
         .with_dora_to_lora(args.rank.filter(|_| args.dora_to_lora))

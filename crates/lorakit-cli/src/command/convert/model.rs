@@ -23,7 +23,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         let message = format!("is a model, and `{option}` is an option for adapters");
         return Err(Failure::usage_at(&args.source, &message, "leave it out"));
     }
-    let dtype = args.dtype.dtype();
+    let dtype = args.dtype;
     let planning = Bar::unseen();
     let convert = match args.to {
         Format::HF if dtype == Some(DType::Q8_0) => {

@@ -92,7 +92,7 @@ fn verdict(reports: &[Inspection], failed: usize) -> Result<(), Failure> {
     if let ([Inspection::Adapter(report)], 0) = (reports, failed)
         && let Some(target) = report.target.as_ref().filter(|_| !damaged(report) && refused(report))
     {
-        return Err(Failure::Refused { runtime: target.runtime.name() });
+        return Err(Failure::Refused { runtime: target.runtime.title() });
     }
     let faulty = |report: &&Inspection| match report {
         Inspection::Adapter(report) => damaged(report) || refused(report),

@@ -139,7 +139,7 @@ pub(in crate::command) fn print_table(text: &mut String, table: &Table) {
 
 /// Whether a program takes the adapter, and each reason with its remedy.
 pub(super) fn target(text: &mut String, target: &TargetReport) {
-    let name = target.runtime.name();
+    let name = target.runtime.title();
     let verdict = if target.is_accepted() { "takes it" } else { "does not take it as it is" };
     let _ = writeln!(text, "\n{BOLD}for {name}{BOLD:#}: {name} {verdict}");
     let mut alike: BTreeMap<&str, usize> = BTreeMap::new();

@@ -11,20 +11,24 @@
 mod assemble;
 mod diffusers;
 mod draft;
-pub(crate) mod gguf;
+#[cfg(test)]
+mod dummy;
+mod gguf;
 mod halves;
 mod kohya;
 mod layers;
 mod lycoris;
-pub(crate) mod mlx;
-pub(crate) mod nemo;
+mod mlx;
+mod nemo;
 mod peft;
 mod problem;
 mod spelling;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tinker;
-pub(crate) mod torchtune;
+mod torchtune;
 mod xlabs;
 
 use std::fmt;
@@ -57,9 +61,24 @@ pub(crate) trait AdapterFormat: Sync {
     /// files that contradict themselves. Faults of single tensors are findings of the adapter.
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter>;
 
+    /// Names that tensor files of the format have in a folder, the preferred first; none if any name will do.
+    fn files(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether there is a writer.
     fn is_written(&self) -> bool {
         true
+    }
+
+    /// How the name of the output ends if it is one file; a folder is written otherwise.
+    fn ending(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether names and rows mean nothing without the base, so that it must be named to read and to write.
+    fn needs_base(&self) -> bool {
+        false
     }
 
     /// Whether the format may hold all experts of a layer in one module, as PEFT packs them; else each expert is a
@@ -82,6 +101,12 @@ pub(crate) trait AdapterFormat: Sync {
     fn digests(&self, _draft: &Draft) -> Result<Vec<DataDigest>> {
         Ok(Vec::new())
     }
+
+    /// A sample of everything that only this format refuses.
+    #[cfg(test)]
+    fn problems(&self) -> Vec<Error> {
+        Vec::new()
+    }
 }
 
 /// Every format. PEFT's names are the most general, so what is told from it by shapes comes first.
@@ -95,12 +120,19 @@ pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
     &kohya::Kohya,
     &xlabs::Xlabs,
     &diffusers::Diffusers,
+    #[cfg(test)]
+    &dummy::Dummy,
 ];
 
 impl fmt::Debug for dyn AdapterFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Names of tensor files in folders of any format.
+pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().flat_map(|format| format.files()).copied()
 }
 
 /// The format called `name`.

@@ -21,6 +21,8 @@ const MODELS: &[&str] = &[
     include_str!("../data/diffusion/flux.json"),
     include_str!("../data/diffusion/wan.json"),
     include_str!("../data/diffusion/qwen_image.json"),
+    #[cfg(test)]
+    include_str!("../data/diffusion/dummy.json"),
 ];
 
 static ALL: LazyLock<Vec<DiffusionModel>> = LazyLock::new(|| {
@@ -355,5 +357,28 @@ mod tests {
         let (nearest, lacking) =
             model_of(&[shared, "lora_unet_conv_inn"], Spelling::Kohya, None).unwrap_err();
         assert_eq!((nearest.title.as_str(), lacking), ("Stable Diffusion 1.5", vec!["lora_unet_conv_inn"]));
+    }
+
+    /// `Dummy` is in `dummy.json` and in one line of the table, and nowhere else.
+    #[test]
+    fn one_more_model_is_one_file_and_one_line() {
+        let names = ["lora_unet_dummy_blocks_1_attn_to_q", "lora_unet_dummy_blocks_0_attn_to_k"];
+        let dummy = model_of(&names, Spelling::Kohya, Some("dummy_v1")).unwrap();
+        assert_eq!((dummy.title.as_str(), dummy.version.as_str()), ("Dummy", "dummy_v1"));
+        assert_eq!(
+            dummy.find(names[0], Spelling::Kohya).unwrap().layer.paths,
+            ["transformer.dummy_blocks.1.attn.to_q"]
+        );
+    }
+
+    #[test]
+    fn models_have_titles_and_versions_of_their_own() {
+        let titles: HashSet<&str> = models().iter().map(|model| model.title.as_str()).collect();
+        assert_eq!(titles.len(), models().len());
+        for model in models() {
+            let own = |version: &&String| model.version.starts_with(version.as_str());
+            assert!(model.versions.iter().any(|version| own(&version)), "{}", model.title);
+            assert!(model.trainer.starts_with("networks."), "{}", model.title);
+        }
     }
 }

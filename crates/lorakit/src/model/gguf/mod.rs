@@ -2,7 +2,7 @@
 
 mod problem;
 pub(in crate::model) mod read;
-pub mod write;
+pub(crate) mod write;
 
 pub(crate) use problem::Problem;
 

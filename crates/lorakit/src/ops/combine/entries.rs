@@ -5,7 +5,8 @@
 
 use lorakit_linalg::random::philox4x32;
 
-use super::method::{MajoritySign, Mix, Style};
+use super::method::{MajoritySign, Style};
+use super::mix::Mix;
 
 /// Calls its argument with runs of entries in order, each with the place of its first.
 pub(super) type Walk<'a> = &'a dyn Fn(&mut dyn FnMut(usize, &[f64]));
@@ -30,7 +31,7 @@ pub(super) struct Mixture {
 
 /// Which entries of a tensor remain, and what they are multiplied by.
 #[derive(Debug)]
-struct Thinned {
+pub(super) struct Thinned {
     kept: Kept,
     times: f64,
 }
@@ -65,72 +66,33 @@ impl Mixture {
         for (thinned, values) in self.thinned.iter().zip(tensors.iter_mut()) {
             thinned.apply(first, values);
         }
-        let len = tensors.first().map_or(0, Vec::len);
-        if self.recipe.mix.elects() {
-            return (0..len).map(|i| self.elected(i, tensors)).collect();
-        }
-        // The zero, of either sign, that sums begin with.
-        let none: f64 = std::iter::empty::<f64>().sum();
-        let mut sums = vec![none; len];
-        for (tensor, weight) in tensors.iter().zip(&self.weights) {
-            sums.iter_mut().zip(tensor).for_each(|(sum, value)| *sum += weight * value);
-        }
-        sums
+        self.recipe.mix.mix(&self.recipe, &self.weights, tensors)
     }
-
-    /// The mean of the entries that have the sign of the majority, as the style defines it.
-    fn elected(&self, i: usize, tensors: &[Vec<f64>]) -> f64 {
-        let mergekit = self.recipe.style == Style::Mergekit;
-        let entries = || tensors.iter().zip(&self.weights).map(|(tensor, weight)| (tensor[i], *weight));
-        // mergekit lets weights vote, PEFT does not.
-        let ballots = || entries().map(|(value, weight)| if mergekit { weight * value } else { value });
-        let votes: f64 = match self.recipe.majority {
-            MajoritySign::Total => ballots().sum(),
-            MajoritySign::Frequency => ballots().map(sign).sum(),
-        };
-        let elected = if votes >= 0.0 { 1.0 } else { -1.0 };
-        let (mut sum, mut count, mut agreeing) = (0.0, 0.0, 0.0);
-        for ((value, weight), ballot) in entries().zip(ballots()) {
-            if sign(ballot) == elected {
-                (sum, count, agreeing) = (sum + weight * value, count + 1.0, agreeing + weight);
-            }
-        }
-        match (mergekit, self.recipe.mix) {
-            (false, _) => sum / f64::max(count, 1.0),
-            (true, Mix::DareTies) => sum,
-            (true, _) => sum / if agreeing == 0.0 { 1.0 } else { agreeing },
-        }
-    }
-}
-
-/// -1, 0 or 1.
-fn sign(value: f64) -> f64 {
-    if value == 0.0 { 0.0 } else { value.signum() }
 }
 
 impl Thinned {
     fn new(recipe: &Recipe, len: usize, stream: u64, walk: Walk<'_>) -> Self {
-        let plain = |kept| Thinned { kept, times: 1.0 };
-        if recipe.density >= 1.0 {
-            return plain(Kept::All);
-        }
-        match recipe.mix {
-            Mix::Linear => plain(Kept::All),
-            Mix::MagnitudePrune | Mix::Ties => plain(largest((recipe.density * len as f64) as usize, walk)),
-            Mix::DareLinear | Mix::DareTies => {
-                let (seed, density) = (recipe.seed, recipe.density);
-                let mut thinned = plain(Kept::Random { seed, stream, density });
-                thinned.times = match recipe.style {
-                    Style::Mergekit => thinned.l1_ratio(walk),
-                    _ => 1.0 / density,
-                };
-                thinned
-            }
-        }
+        let chosen = if recipe.density < 1.0 { recipe.mix.thin(recipe, len, stream, walk) } else { None };
+        chosen.unwrap_or(Thinned { kept: Kept::All, times: 1.0 })
+    }
+
+    /// The `count` entries of largest magnitude, compared as f32; of equal ones, the first.
+    pub(super) fn largest(count: usize, walk: Walk<'_>) -> Self {
+        Thinned { kept: largest(count, walk), times: 1.0 }
+    }
+
+    /// Each entry with the probability of the recipe's density.
+    pub(super) fn random(recipe: &Recipe, stream: u64) -> Self {
+        Thinned { kept: Kept::Random { seed: recipe.seed, stream, density: recipe.density }, times: 1.0 }
+    }
+
+    /// The same entries, each times `times`.
+    pub(super) fn times(self, times: f64) -> Self {
+        Thinned { times, ..self }
     }
 
     /// What gives the entries that are kept the L1 norm of all of them; mergekit's floor is 1e-7.
-    fn l1_ratio(&self, walk: Walk<'_>) -> f64 {
+    pub(super) fn l1_ratio(&self, walk: Walk<'_>) -> f64 {
         let (mut before, mut after) = (0.0, 0.0);
         walk(&mut |first, values| {
             let norm = |values: &[f64]| values.iter().map(|v| v.abs()).sum::<f64>();
@@ -175,9 +137,7 @@ fn words(seed: u64, stream: u64, block: u64) -> [u32; 4] {
     philox4x32([low, high, stream as u32, (stream >> 32) as u32], [seed as u32, (seed >> 32) as u32])
 }
 
-/// The `count` entries of largest magnitude, compared as f32; of equal ones, the first.
-///
-/// The least of them is found by its bits, the upper half in one pass and the lower in another.
+/// See [`Thinned::largest`]. The least of them is found by its bits, the upper half in one pass and the lower in another.
 fn largest(count: usize, walk: Walk<'_>) -> Kept {
     const HALF: usize = 1 << 16;
     if count == 0 {

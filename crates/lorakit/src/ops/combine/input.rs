@@ -8,7 +8,7 @@ use super::Problem;
 use super::{CombineOptions, Method, Mix};
 use crate::adapter::{Adapter, Files, Module, ModuleKind, format, natural};
 use crate::arch::names::bare;
-use crate::{Base, Error, Finding, Result, Severity};
+use crate::{Base, Choice, Error, Finding, Result, Severity};
 
 /// The modules of one path, and whose they are.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ fn refuse_ranks(
     if lines.is_empty() {
         return Ok(());
     }
-    let instead = if mix == Mix::Linear { "svd` or `cat".to_string() } else { format!("{method}_svd") };
+    let instead = mix.of_deltas().map_or("svd` or `cat", |(name, _)| name).to_string();
     let problem = Problem::RanksDiffer { method, modules: lines.len(), of: aligned.len(), instead };
     Err(Error::from(problem).at(&adapters[0].0.path).details(lines))
 }

@@ -1,5 +1,11 @@
 //! The ways to combine, by PEFT's names.
 
+use std::sync::LazyLock;
+
+use super::mix::{MIXES, Mix};
+use crate::Choice;
+use crate::choice::choices;
+
 /// How adapters are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -11,21 +17,6 @@ pub enum Method {
     Factors(Mix),
     /// Entry by entry of the deltas, then the nearest of the rank.
     Deltas(Mix),
-}
-
-/// What becomes of the entries in one place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mix {
-    /// Their weighted sum.
-    Linear,
-    /// The weighted sum of those that are among the largest of their tensor.
-    MagnitudePrune,
-    /// The weighted sum of a random choice, scaled up (DARE: Yu et al. 2024).
-    DareLinear,
-    /// Of the largest, the weighted mean of those that have the sign of the majority (TIES: Yadav et al. 2023).
-    Ties,
-    /// Of a random choice, likewise.
-    DareTies,
 }
 
 /// Which sign the majority has.
@@ -51,39 +42,58 @@ pub enum Style {
     Mergekit,
 }
 
-/// Every method, by name.
-pub const METHODS: &[(&str, Method)] = &[
-    ("svd", Method::Svd),
-    ("cat", Method::Cat),
-    ("linear", Method::Factors(Mix::Linear)),
-    ("ties", Method::Factors(Mix::Ties)),
-    ("dare_linear", Method::Factors(Mix::DareLinear)),
-    ("dare_ties", Method::Factors(Mix::DareTies)),
-    ("magnitude_prune", Method::Factors(Mix::MagnitudePrune)),
-    ("ties_svd", Method::Deltas(Mix::Ties)),
-    ("dare_linear_svd", Method::Deltas(Mix::DareLinear)),
-    ("dare_ties_svd", Method::Deltas(Mix::DareTies)),
-    ("magnitude_prune_svd", Method::Deltas(Mix::MagnitudePrune)),
-];
+choices! { MajoritySign {
+    Total = "total", "that of the sum of the values";
+    Frequency = "frequency", "that of more of the values";
+} }
 
-impl Method {
-    /// The method called `name`.
-    pub fn from_name(name: &str) -> Option<Self> {
-        METHODS.iter().find(|(known, _)| *known == name).map(|(_, method)| *method)
+choices! { Style {
+    Fixed = "fixed", "PEFT's definitions, with the scale of rsLoRA corrected";
+    Peft = "peft", "PEFT's definitions exactly";
+    Mergekit = "mergekit", "mergekit's definitions, on deltas";
+} }
+
+/// Every method: the two that combine whole deltas, and both ways to use each mix.
+static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
+    let mut methods = vec![Method::Svd, Method::Cat];
+    methods.extend(MIXES.iter().map(|mix| Method::Factors(*mix)));
+    let of_deltas = MIXES.iter().filter(|mix| mix.of_deltas().is_some());
+    methods.extend(of_deltas.map(|mix| Method::Deltas(*mix)));
+    methods
+});
+
+impl Choice for Method {
+    fn all() -> &'static [Self] {
+        &METHODS
     }
 
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        METHODS.iter().find(|(_, method)| *method == self).map_or("linear_svd", |(name, _)| name)
+    fn name(self) -> &'static str {
+        self.described().0
+    }
+
+    fn about(self) -> &'static str {
+        self.described().1
+    }
+}
+
+impl Method {
+    /// Its name, and what it does. The weighted sum of deltas is `svd`.
+    fn described(self) -> (&'static str, &'static str) {
+        const SVD: (&str, &str) = ("svd", "the weighted sum of the deltas, as near as the rank allows");
+        match self {
+            Method::Svd => SVD,
+            Method::Cat => ("cat", "the weighted sum of the deltas exactly, at the sum of the ranks"),
+            Method::Factors(mix) => (mix.name(), mix.about()),
+            Method::Deltas(mix) => mix.of_deltas().unwrap_or(SVD),
+        }
     }
 
     /// What it does in that style: mergekit knows no factors, and the weighted sum of deltas is `svd`.
     #[must_use]
     pub fn in_style(self, style: Style) -> Self {
         match self {
-            Method::Deltas(Mix::Linear) => Method::Svd,
-            Method::Factors(Mix::Linear) if style == Style::Mergekit => Method::Svd,
-            Method::Factors(mix) if style == Style::Mergekit => Method::Deltas(mix),
+            Method::Factors(mix) if style == Style::Mergekit => Method::Deltas(mix).in_style(style),
+            Method::Deltas(mix) if mix.of_deltas().is_none() => Method::Svd,
             other => other,
         }
     }
@@ -95,19 +105,11 @@ impl Method {
 
     /// Whether a share of the entries is kept, which must be said.
     pub fn has_density(self) -> bool {
-        matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix != Mix::Linear)
+        matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix.thins())
     }
 
     /// Whether the seed matters.
     pub fn is_random(self) -> bool {
-        let random = |mix| matches!(mix, Mix::DareLinear | Mix::DareTies);
-        matches!(self, Method::Factors(mix) | Method::Deltas(mix) if random(mix))
-    }
-}
-
-impl Mix {
-    /// Whether signs are elected.
-    pub(super) fn elects(self) -> bool {
-        matches!(self, Mix::Ties | Mix::DareTies)
+        matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix.is_random())
     }
 }

@@ -7,6 +7,23 @@
 //!                 ├─ A with A, B with B, entry by entry ─────────────────────────┤
 //!                 └─ delta with delta, entry by entry ─► the nearest of the rank ┘
 //! ```
+//!
+//! ```
+//! use lorakit::Choice;
+//! use lorakit::ops::combine::{self, CombineOptions, Method};
+//! use lorakit::plan::Silent;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let golden = |name: &str| "../../fixtures/golden/peft/adapters/".to_string() + name;
+//! let adapters = vec![(golden("attn-r4").into(), 0.7), (golden("plain").into(), 0.3)];
+//! let options = CombineOptions::new(adapters, folder.path().join("both"))
+//!     .with_method(Method::from_name("cat").expect("it is in the table"));
+//! let combine = combine::plan(&options, &Silent)?;
+//! // The sum itself, at the sum of the ranks.
+//! assert!(combine.overall() < 1e-6);
+//! combine.run(0, &Silent)?;
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 mod compute;
 mod delta;
@@ -14,6 +31,7 @@ mod entries;
 mod input;
 mod interference;
 mod method;
+mod mix;
 pub(crate) mod problem;
 mod report;
 mod stack;
@@ -26,7 +44,8 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 use serde_json::json;
 
 pub use interference::Interference;
-pub use method::{METHODS, MajoritySign, Method, Mix, Style};
+pub use method::{MajoritySign, Method, Style};
+pub use mix::Mix;
 pub use report::CombineReport;
 
 use crate::adapter::{Adapter, Module, repeated};
@@ -35,7 +54,7 @@ use crate::ops::truncate;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on, in_order, pool};
-use crate::{Base, Finding, Result, Severity};
+use crate::{Base, Choice, Finding, Result, Severity};
 use compute::Computation;
 use input::Aligned;
 pub(crate) use problem::Problem;
@@ -344,7 +363,7 @@ fn record(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn 
     let record = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "method": options.method.name(),
-        "style": match options.style { Style::Fixed => "fixed", Style::Peft => "peft", Style::Mergekit => "mergekit" },
+        "style": options.style.name(),
         "rank": options.rank,
         "density": options.density,
         "seed": method.is_random().then_some(options.seed.unwrap_or(0)),

@@ -1,5 +1,6 @@
 //! A combination, for programs.
 
+use crate::Choice;
 use serde::Serialize;
 
 use super::{AdapterReport, Against, Combine, Combined, Interference, Part};

@@ -1,8 +1,23 @@
 //! Converting models between formats: GGUF to a Hugging Face folder, and back.
+//!
+//! ```
+//! use lorakit::ops::convert::{ConvertOptions, ToGgufOptions, gguf_to_hf, hf_to_gguf};
+//! use lorakit::plan::Silent;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let (file, back) = (folder.path().join("model.gguf"), folder.path().join("model"));
+//! let there = ToGgufOptions::new("../../fixtures/golden/convert/llama", &file);
+//! hf_to_gguf(&there, &Silent)?.plan.run(0, &Silent)?;
+//! gguf_to_hf(&ConvertOptions::new(&file, &back), &Silent)?.plan.run(0, &Silent)?;
+//! assert!(back.join("config.json").is_file());
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 pub mod adapter;
 mod model;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -3,6 +3,18 @@
 //! Adapters are compared by their deltas, from the factors: two files that change a model alike are equal, whatever
 //! their format, scale or rank. Models are compared value by value, in pieces, so that memory does not grow with
 //! them.
+//!
+//! ```
+//! use lorakit::ops::diff::{Diff, DiffOptions, diff};
+//! use lorakit::plan::Silent;
+//!
+//! let options = DiffOptions::new("../../fixtures/golden/peft/adapters/plain", "../../fixtures/golden/peft/adapters/attn-r4");
+//! let Diff::Adapters(found) = diff(&options, &Silent)? else {
+//!     panic!("they are models");
+//! };
+//! assert!(!found.modules.is_empty());
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 mod adapters;
 mod config;

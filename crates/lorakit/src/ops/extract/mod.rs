@@ -9,6 +9,23 @@
 //!
 //! A weight is passed over once for its norm, six times for its leading triplets (Halko, Martinsson and Tropp, 2011)
 //! and once for what the stored factors leave. Neither it nor the difference is ever in memory as a whole.
+//!
+//! ```
+//! use lorakit::ops::extract::{self, ExtractOptions};
+//! use lorakit::ops::merge::{self, MergeOptions, Sum};
+//! use lorakit::plan::Silent;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let base = "../../fixtures/golden/peft/bases/llama-f32";
+//! let tuned = folder.path().join("tuned");
+//! let sum = Sum::new(base, [("../../fixtures/golden/peft/adapters/f32", 1.0)]);
+//! merge::plan(&MergeOptions::new(sum, &tuned), &Silent)?.run(0, &Silent)?;
+//! let options = ExtractOptions::new(base, &tuned, folder.path().join("adapter"));
+//! let extract = extract::plan(&options, &Silent)?;
+//! assert!(extract.factored().count() > 0);
+//! extract.run(0, &Silent)?;
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 mod compute;
 mod config;

@@ -68,6 +68,12 @@ pub enum Embeddings {
     Skip,
 }
 
+crate::choice::choices! { Embeddings {
+    Whole = "whole", "save them whole";
+    Factors = "factors", "give them factors";
+    Skip = "skip", "leave them as they are in the base";
+} }
+
 /// A regular expression that some part of a tensor's name matches.
 #[derive(Debug, Clone)]
 pub struct NamePattern(fancy_regex::Regex);

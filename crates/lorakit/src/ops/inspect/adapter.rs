@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, go_on,
-    grid, spectrum, target, values,
+    DTypeCount, Grid, InspectOptions, Spectrum, TargetReport, audit, compare, count_dtypes, go_on, grid,
+    spectrum, target, values,
 };
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::ops::convert::adapter::copies;
@@ -208,7 +208,7 @@ pub(super) fn report(
         Some(runtime) => {
             let mut adapter = adapter.clone();
             // What it has to be converted for is seen as the conversion sees it.
-            if matches!(runtime, Runtime::LlamaCpp | Runtime::Ollama | Runtime::Mlx) {
+            if runtime.drops_copies() {
                 copies::drop(&mut adapter, options.base.as_deref(), reader)?;
             }
             Some(target::report(runtime, &adapter, base, faults, misfit))

@@ -2,6 +2,19 @@
 //!
 //! Headers are enough for all but numbers. Norms, and the audit of values (NaN, infinity, factors that were never
 //! trained), are computed on request.
+//!
+//! ```
+//! use lorakit::ops::inspect::{InspectOptions, Inspection, inspect};
+//! use lorakit::plan::Silent;
+//!
+//! let adapter = "../../fixtures/golden/peft/adapters/attn-r4".as_ref();
+//! let options = InspectOptions::new().with_norms(true);
+//! let Inspection::Adapter(report) = inspect(adapter, &options, &Silent)? else {
+//!     panic!("it is a model");
+//! };
+//! assert_eq!((report.format, report.modules[0].rank), ("peft", 4));
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 mod adapter;
 mod audit;
@@ -105,7 +118,7 @@ pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -
         return Ok(Inspection::Adapter(Box::new(report)));
     }
     if let Some(runtime) = options.runtime {
-        let problem = Problem::RuntimeForModel { runtime: runtime.name() };
+        let problem = Problem::RuntimeForModel { runtime: runtime.title() };
         return Err(Error::from(problem).at(path));
     }
     Ok(Inspection::Model(Box::new(model::report(path, reader)?)))

@@ -1,5 +1,6 @@
 //! Reports, for programs: what their fields alone do not say.
 
+use crate::Choice;
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
+pub use crate::fit::MoeLayout;
 pub use report::MergeReport;
 pub(crate) use sum::{Form, Sums, sums};
 pub use sum::{MergeRounding, Sum};

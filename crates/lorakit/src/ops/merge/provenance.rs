@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{MergeRounding, Sum, Tied};
-use crate::Result;
+use super::Sum;
 use crate::adapter::Adapter;
 use crate::plan::{FileDigest, Progress, go_on};
+use crate::{Choice, Result};
 use lorakit_tensor::Storage;
 
 /// The key under which [`record`] stands in an output.
@@ -24,12 +24,8 @@ pub(super) fn record(
         "version": env!("CARGO_PKG_VERSION"),
         "base": { "blake3": base_digests.iter().map(FileDigest::place).collect::<Vec<_>>() },
         "adapters": described,
-        "rounding": match sum.rounding {
-            MergeRounding::Once => "once",
-            MergeRounding::Peft => "peft",
-            MergeRounding::PeftSafe => "peft-safe",
-        },
-        "tied": match sum.tied { Tied::Untie => "untie", Tied::Share => "share" },
+        "rounding": sum.rounding.name(),
+        "tied": sum.tied.name(),
     });
     Ok(record.to_string())
 }

@@ -28,6 +28,12 @@ pub enum MergeRounding {
     PeftSafe,
 }
 
+crate::choice::choices! { MergeRounding {
+    Once = "once", "one rounding everywhere: the correctly rounded sum";
+    Peft = "peft", "as PEFT with safe_merge=False";
+    PeftSafe = "peft-safe", "as PEFT with safe_merge=True";
+} }
+
 /// A base, adapters with their weights, and how they add up.
 ///
 /// ```

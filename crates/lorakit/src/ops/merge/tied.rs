@@ -20,6 +20,11 @@ pub enum Tied {
     Share,
 }
 
+crate::choice::choices! { Tied {
+    Untie = "untie", "write two tensors";
+    Share = "share", "keep one tensor with the changes of both sides, as PEFT does";
+} }
+
 /// The outcome.
 #[derive(Debug, Default)]
 pub(super) struct Untied {

@@ -1,4 +1,20 @@
 //! Quantising models: to GGUF files in the mixes of llama.cpp, and to Hugging Face folders with packed weights.
+//!
+//! ```
+//! use lorakit::ops::quantize::{self, Mix, Quantization, QuantizeOptions};
+//! use lorakit::plan::Silent;
+//! use lorakit::{FileType, MixOptions};
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let mix = Mix { file_type: Some(FileType::Q8_0), options: MixOptions::default(), promote: None };
+//! let to = Quantization::Gguf { mix, imatrix: None };
+//! let output = folder.path().join("model.gguf");
+//! let quantize =
+//!     quantize::plan(&QuantizeOptions::new("../../fixtures/golden/convert/llama", &output, to), &Silent)?;
+//! quantize.plan.run(0, &Silent)?;
+//! assert!(quantize.chosen.iter().any(|tensor| tensor.to == "Q8_0"));
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 mod gguf;
 mod imatrix;

@@ -8,6 +8,20 @@
 //! ```
 //!
 //! The delta, `(m, n)`, is never formed.
+//!
+//! ```
+//! use lorakit::ops::reduce::{self, ReduceOptions, Rule};
+//! use lorakit::plan::Silent;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let options =
+//!     ReduceOptions::new("../../fixtures/golden/peft/adapters/attn-r4", folder.path().join("small"), Rule::Rank(2));
+//! let reduce = reduce::plan(&options, &Silent)?;
+//! let (energy, _) = reduce.overall();
+//! assert!(energy > 0.5 && energy < 1.0);
+//! reduce.run(0, &Silent)?;
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 pub(crate) mod problem;
 mod report;

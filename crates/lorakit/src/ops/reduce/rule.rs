@@ -6,6 +6,11 @@ use lorakit_linalg::{Spectrum, water_filling};
 use super::Problem;
 use crate::Result;
 
+crate::choice::choices! { KohyaEdition {
+    Current = "current", "the script of today";
+    Legacy = "legacy", "the script before its pull request 2194, which takes one rank more";
+} }
+
 /// How ranks are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {

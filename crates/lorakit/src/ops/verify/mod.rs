@@ -2,6 +2,20 @@
 //!
 //! The merge is planned again and its sums are computed panel by panel, beside what the merged model holds. Nothing is
 //! written, and memory does not grow with the model.
+//!
+//! ```
+//! use lorakit::ops::merge::{self, MergeOptions, Sum};
+//! use lorakit::ops::verify::{VerifyOptions, verify};
+//! use lorakit::plan::Silent;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let merged = folder.path().join("merged");
+//! let sum = Sum::new("../../fixtures/golden/peft/bases/llama-bf16", [("../../fixtures/golden/peft/adapters/attn-r4", 1.0)]);
+//! merge::plan(&MergeOptions::new(sum.clone(), &merged), &Silent)?.run(0, &Silent)?;
+//! let verification = verify(&VerifyOptions::new(&merged, sum), &Silent)?;
+//! assert!(verification.tensors.iter().all(|tensor| tensor.state.holds()));
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 mod factors;
 mod measure;

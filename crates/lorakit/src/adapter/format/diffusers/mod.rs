@@ -39,6 +39,10 @@ impl AdapterFormat for Diffusers {
         "a folder for diffusers, ComfyUI: pytorch_lora_weights.safetensors"
     }
 
+    fn files(&self) -> &'static [&'static str] {
+        &["pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin"]
+    }
+
     fn marks(&self, name: &str, files: &Files) -> bool {
         let in_pipeline = component(name).is_some() || name.starts_with(ORIGINAL);
         let inside = in_pipeline && spelling::parse(name).is_some();

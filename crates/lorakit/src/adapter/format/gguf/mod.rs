@@ -23,7 +23,7 @@ mod write;
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Files};
 use crate::{Base, Result};
-pub(crate) use problem::Problem;
+use problem::Problem;
 
 /// GGUF LoRA.
 #[derive(Debug)]
@@ -41,6 +41,14 @@ impl AdapterFormat for Gguf {
         "a .gguf file for llama.cpp and Ollama; needs the base model"
     }
 
+    fn ending(&self) -> Option<&'static str> {
+        Some("gguf")
+    }
+
+    fn needs_base(&self) -> bool {
+        true
+    }
+
     fn marks(&self, name: &str, files: &Files) -> bool {
         let says = |metadata| header::text(metadata, header::TYPE) == Some(header::ADAPTER);
         files.is_gguf()
@@ -53,5 +61,10 @@ impl AdapterFormat for Gguf {
 
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
         write::draft(adapter, options)
+    }
+
+    #[cfg(test)]
+    fn problems(&self) -> Vec<crate::Error> {
+        Problem::samples().into_iter().map(crate::Error::from).collect()
     }
 }

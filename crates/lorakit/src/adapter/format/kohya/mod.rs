@@ -30,6 +30,10 @@ impl AdapterFormat for Kohya {
         "a .safetensors file for sd-scripts, ComfyUI, A1111: an adapter of a diffusion model"
     }
 
+    fn ending(&self) -> Option<&'static str> {
+        Some("safetensors")
+    }
+
     fn marks(&self, name: &str, _: &Files) -> bool {
         let module = name.split('.').next().unwrap_or_default();
         let prefixed = ["lora_", "lycoris_"].iter().any(|prefix| module.starts_with(prefix));

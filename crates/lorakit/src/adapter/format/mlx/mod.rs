@@ -13,7 +13,7 @@ use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling, carried};
 use crate::tensor::Factor;
 use crate::{Base, Error, Finding, Result, Severity};
-pub(crate) use problem::Problem;
+use problem::Problem;
 
 /// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
 const CONFIG_KEY: &str = "lorakit.mlx_config";
@@ -32,6 +32,10 @@ impl AdapterFormat for Mlx {
 
     fn title(&self) -> &'static str {
         "a folder for mlx-lm: adapter_config.json and adapters.safetensors"
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["adapters.safetensors"]
     }
 
     fn marks(&self, name: &str, files: &Files) -> bool {
@@ -65,6 +69,11 @@ impl AdapterFormat for Mlx {
 
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
         write::draft(adapter, options)
+    }
+
+    #[cfg(test)]
+    fn problems(&self) -> Vec<crate::Error> {
+        Problem::samples().into_iter().map(crate::Error::from).collect()
     }
 }
 

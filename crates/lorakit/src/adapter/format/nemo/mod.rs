@@ -13,7 +13,7 @@ use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling}
 use crate::arch::Heads;
 use crate::tensor::{Factor, RowOrder};
 use crate::{Base, Error, Finding, Result, Severity};
-pub(crate) use problem::Problem;
+use problem::Problem;
 use yaml::Yaml;
 
 /// The configuration in the archive.
@@ -43,6 +43,10 @@ impl AdapterFormat for Nemo {
 
     fn title(&self) -> &'static str {
         "an extracted archive of NeMo 1"
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["model_weights.ckpt"]
     }
 
     fn marks(&self, name: &str, _: &Files) -> bool {
@@ -82,6 +86,11 @@ impl AdapterFormat for Nemo {
 
     fn write(&self, adapter: &Adapter, _: &DraftOptions<'_>) -> Result<Draft> {
         Err(Error::from(super::Problem::OnlyRead { format: "NeMo" }).at(&adapter.path))
+    }
+
+    #[cfg(test)]
+    fn problems(&self) -> Vec<crate::Error> {
+        Problem::samples().into_iter().map(crate::Error::from).collect()
     }
 }
 

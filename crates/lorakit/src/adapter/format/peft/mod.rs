@@ -29,6 +29,10 @@ impl AdapterFormat for Peft {
         "a folder for PEFT, vLLM, TGI: adapter_config.json and adapter_model.safetensors"
     }
 
+    fn files(&self) -> &'static [&'static str] {
+        &["adapter_model.safetensors", "adapter_model.bin"]
+    }
+
     fn marks(&self, name: &str, files: &Files) -> bool {
         let factor = |c: &str| matches!(c, "lora_A" | "lora_B" | "lora_embedding_A" | "lora_embedding_B");
         files.config.is_some() && name.split('.').any(factor)

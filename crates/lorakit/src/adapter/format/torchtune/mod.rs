@@ -15,7 +15,7 @@ use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::fuse::{FusePart, fuse};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, ROW_ORDER, Scaling, carried};
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
-pub(crate) use problem::Problem;
+use problem::Problem;
 
 /// Names within a layer: torchtune's and Hugging Face's.
 const NAMES: &[(&str, &str)] = &[
@@ -39,6 +39,14 @@ impl AdapterFormat for Torchtune {
 
     fn title(&self) -> &'static str {
         "a folder for torchtune: adapter_config.json and adapter_model.safetensors in its names"
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["adapter_model.safetensors", "adapter_model.pt"]
+    }
+
+    fn needs_base(&self) -> bool {
+        true
     }
 
     fn marks(&self, name: &str, files: &Files) -> bool {
@@ -96,6 +104,11 @@ impl AdapterFormat for Torchtune {
 
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
         write::draft(adapter, options)
+    }
+
+    #[cfg(test)]
+    fn problems(&self) -> Vec<crate::Error> {
+        Problem::samples().into_iter().map(crate::Error::from).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 /// Looks a file of a model folder up by its name: its content, if it is there.
 ///
 /// A folder on disk is one source; files that were rebuilt from a GGUF model, or changed by a merge, are others.
-pub type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
 
 /// Typed access to files.
 #[derive(Clone, Copy)]

@@ -16,19 +16,19 @@ use crate::{ModelConfig, Result};
 
 /// What the metadata are made from.
 #[derive(Clone, Copy)]
-pub struct MetadataSources<'a> {
+pub(crate) struct MetadataSources<'a> {
     /// The name of the model: that of its folder.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// `config.json`.
-    pub config: &'a ModelConfig,
+    pub(crate) config: &'a ModelConfig,
     /// The other files of the folder: tokenizer, chat template, `generation_config.json`, `README.md`.
-    pub files: Lookup<'a>,
+    pub(crate) files: Lookup<'a>,
     /// The tensors of the file, as [`gguf_tensors`](super::gguf_tensors) gave them.
-    pub tensors: &'a [OutputTensor],
+    pub(crate) tensors: &'a [OutputTensor],
     /// The dtype of most matrices, for `general.file_type`.
-    pub dtype: DType,
+    pub(crate) dtype: DType,
     /// `tokenizer.ggml.pre`, where it is not to be found out.
-    pub pre: Option<&'a str>,
+    pub(crate) pre: Option<&'a str>,
 }
 
 /// Every key and value.
@@ -36,7 +36,7 @@ pub struct MetadataSources<'a> {
 /// # Errors
 /// `Unsupported` for an unknown class or tokenizer; `File` for an entry of `config.json` that is missing or makes
 /// no sense, and if embeddings and vocabulary differ.
-pub fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
+pub(crate) fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
     let params = Params::new(sources.config)?;
     let files = Files(sources.files);
     let mut metadata = Metadata::default();
@@ -60,7 +60,7 @@ pub fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
 }
 
 /// `general.file_type` of a file whose matrices are of type `dtype`, if llama.cpp has a number for it.
-pub fn file_type(dtype: DType) -> Option<u32> {
+fn file_type(dtype: DType) -> Option<u32> {
     FileType::from_name(dtype.name()).map(FileType::id)
 }
 

@@ -24,9 +24,8 @@ use std::path::Path;
 use lorakit_tensor::format::gguf::{Metadata, Value};
 use lorakit_tensor::{DType, MAX_SIDE_BYTES, Reader};
 
-pub use files::Lookup;
-pub use metadata::{MetadataSources, file_type, metadata};
-pub use tensors::{gguf_tensors, is_f32, with_dtype};
+pub(crate) use metadata::{MetadataSources, metadata};
+pub use tensors::{gguf_tensors, with_dtype};
 
 use super::Problem;
 use super::read::Keys;
@@ -104,7 +103,7 @@ fn config_of(model: &Model) -> Result<&ModelConfig> {
 }
 
 /// What a folder is called, `.` and links resolved where they have no name of their own.
-pub fn folder_name(folder: &Path) -> String {
+pub(crate) fn folder_name(folder: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     name(folder).or_else(|| name(&std::path::absolute(folder).ok()?)).unwrap_or_default()
 }
@@ -113,6 +112,6 @@ pub fn folder_name(folder: &Path) -> String {
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn read(path: &Path, reader: &Reader) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(path: &Path, reader: &Reader) -> Result<Option<Vec<u8>>> {
     Ok(if reader.has(path)? { Some(reader.bytes(path, MAX_SIDE_BYTES)?) } else { None })
 }

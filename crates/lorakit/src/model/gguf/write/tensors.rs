@@ -97,7 +97,7 @@ fn find(params: &Params<'_>, layers: usize, tensor: OutputTensor) -> Result<Vec<
 }
 
 /// Whether llama.cpp needs the tensor in F32: vectors, norms, the routers of experts, rotary factors.
-pub fn is_f32(info: &TensorInfo) -> bool {
+fn is_f32(info: &TensorInfo) -> bool {
     let name = info.name.as_str();
     info.shape.len() < 2
         || name.ends_with("_norm.weight")

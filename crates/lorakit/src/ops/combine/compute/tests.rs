@@ -7,6 +7,7 @@ use lorakit_tensor::ReadMode;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Choice;
 use crate::adapter::ModuleKind;
 use crate::ops::combine::{MajoritySign, Mix};
 
@@ -91,8 +92,8 @@ proptest! {
     #[test]
     fn combining_is_homogeneous_in_the_weights(seed: u64, which in 0usize..5, w in 0.1f64..1.5) {
         let method = [
-            Method::Svd, Method::Cat, Method::Factors(Mix::Linear), Method::Factors(Mix::Ties),
-            Method::Deltas(Mix::MagnitudePrune),
+            Method::Svd, Method::Cat, Method::Factors(Mix::LINEAR), Method::Factors(Mix::TIES),
+            Method::Deltas(Mix::MAGNITUDE_PRUNE),
         ][which];
         let options = options(method, Some(4), method.has_density().then_some(0.6));
         let parts = |times: f64| [(module(13, 10, 4, seed), times * w), (module(13, 10, 4, !seed), times * 0.4)];
@@ -145,7 +146,7 @@ fn a_sum_that_sixteen_bits_hold_stays_in_them() {
 #[test]
 fn linear_has_cross_terms_and_says_so() {
     let parts = [(module(12, 9, 4, 1), 0.5), (module(12, 9, 4, 2), 0.5)];
-    let got = combined(&options(Method::Factors(Mix::Linear), None, None), &parts);
+    let got = combined(&options(Method::Factors(Mix::LINEAR), None, None), &parts);
     let expected = sum(&parts);
     let off = norm(&(delta(&got.module) - &expected)) / norm(&expected);
     assert!(off > 0.3 && (got.combined.error - off).abs() < 1e-6, "{off} {}", got.combined.error);
@@ -155,12 +156,60 @@ fn linear_has_cross_terms_and_says_so() {
 fn large_mixtures_are_decomposed_by_random_vectors() {
     // 1100 x 1000 entries: beyond what is decomposed whole.
     let parts = [(module(1100, 1000, 4, 1), 1.0), (module(1100, 1000, 4, 2), 0.6)];
-    let got = combined(&options(Method::Deltas(Mix::Ties), Some(6), Some(0.5)), &parts);
+    let got = combined(&options(Method::Deltas(Mix::TIES), Some(6), Some(0.5)), &parts);
     assert_eq!(got.module.rank(), 6);
     let plain: Vec<Factors> = parts.iter().map(|(m, _)| Factors::load(m).unwrap()).collect();
     let recipe =
-        Recipe { mix: Mix::Ties, density: 0.5, majority: MajoritySign::Total, style: Style::Fixed, seed: 0 };
+        Recipe { mix: Mix::TIES, density: 0.5, majority: MajoritySign::Total, style: Style::Fixed, seed: 0 };
     let whole = MixedDelta::new(recipe, vec![1.0, 0.6], &plain, &[0, 1]).whole();
     let off = norm(&(delta(&got.module) - &whole)) / norm(&whole);
     assert!((got.combined.error - off).abs() < 1e-4, "{} {off}", got.combined.error);
+}
+
+#[test]
+fn methods_have_names_of_their_own_and_say_what_they_do() {
+    let mut names = std::collections::HashSet::new();
+    for method in Method::all() {
+        assert!(names.insert(method.name()), "{method:?}");
+        assert_eq!(Method::from_name(method.name()), Some(*method));
+        assert!(!method.about().is_empty() && !method.about().ends_with('.'), "{method:?}");
+    }
+    assert_eq!(Method::from_name("linear_svd"), None);
+}
+
+/// Nothing is combined with anything: whatever the method and the style, the delta is the adapter's times the weight.
+#[test]
+fn every_method_gives_the_same_for_one_adapter() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/peft/adapters/attn-r4");
+    let adapter = Adapter::open(&golden, &lorakit_tensor::Reader::default(), None).unwrap();
+    let own = adapter.modules[0].clone();
+    let adapters = [(adapter, 0.5)];
+    for method in Method::all() {
+        for style in Style::all() {
+            let density = method.has_density().then_some(0.5);
+            let options = CombineOptions { style: *style, ..options(*method, None, density) };
+            let computation = Computation::new(&adapters, &options);
+            let got = computation.of_module(&Aligned { parts: vec![(0, own.clone())] }).unwrap();
+            assert!(norm(&(delta(&got.module) - 0.5 * delta(&own))) <= 1e-12, "{method:?} {style:?}");
+        }
+    }
+}
+
+/// `dummy` is in `mix/dummy.rs` and in one line of the table, and nowhere else.
+#[test]
+fn one_more_mix_is_one_module_and_one_line() {
+    let named = |name: &str| Method::from_name(name).unwrap();
+    let (of_factors, of_deltas) = (named("dummy"), named("dummy_svd"));
+    assert_eq!(of_factors.in_style(Style::Mergekit), of_deltas);
+    assert!(of_deltas.has_rank() && !of_factors.has_rank() && !of_factors.has_density());
+    assert!(!of_factors.is_random() && of_factors.about().contains("factors"));
+    let parts = [(module(12, 9, 4, 1), 0.5), (module(12, 9, 4, 2), 0.5)];
+    let linear = combined(&options(named("linear"), None, None), &parts);
+    let doubled = combined(&options(of_factors, None, None), &parts);
+    // Both factors are doubled.
+    let off = delta(&doubled.module) - 4.0 * delta(&linear.module);
+    assert!(norm(&off) <= 1e-5 * norm(&delta(&linear.module)), "{}", norm(&off));
+    let doubled = combined(&options(of_deltas, Some(8), None), &parts);
+    let off = delta(&doubled.module) - 2.0 * sum(&parts);
+    assert!(norm(&off) <= 1e-5 * norm(&sum(&parts)), "{}", norm(&off));
 }

@@ -47,7 +47,7 @@ fn the_largest_entries_are_kept_and_of_equal_ones_the_first() {
     ] {
         for run in [1, 3, 8] {
             let got =
-                mixed_in_runs(recipe(Mix::MagnitudePrune, density, Style::Fixed), &[1.0], &[&values], run);
+                mixed_in_runs(recipe(Mix::MAGNITUDE_PRUNE, density, Style::Fixed), &[1.0], &[&values], run);
             assert_eq!(got, kept, "{density} {run}");
         }
     }
@@ -56,17 +56,17 @@ fn the_largest_entries_are_kept_and_of_equal_ones_the_first() {
 #[test]
 fn peft_elects_signs_without_weights_and_divides_by_those_that_agree() {
     let (x, y) = ([4.0, 1.0, -2.0, 1.0, 0.0], [2.0, -3.0, -4.0, -1.0, 0.0]);
-    let got = mixed(recipe(Mix::Ties, 1.0, Style::Fixed), &[1.0, 0.5], &[&x, &y]);
+    let got = mixed(recipe(Mix::TIES, 1.0, Style::Fixed), &[1.0, 0.5], &[&x, &y]);
     // Sums 6, -2, -6, 0 and 0, which count as positive.
     assert_eq!(got, [(4.0 + 1.0) / 2.0, -1.5, (-2.0 - 2.0) / 2.0, 1.0, 0.0]);
     // An adapter of weight 0 still counts.
-    assert_eq!(mixed(recipe(Mix::Ties, 1.0, Style::Fixed), &[1.0, 0.0], &[&x, &x])[0], 2.0);
+    assert_eq!(mixed(recipe(Mix::TIES, 1.0, Style::Fixed), &[1.0, 0.0], &[&x, &x])[0], 2.0);
 }
 
 #[test]
 fn frequency_counts_heads() {
     let tensors: [&[f64]; 3] = [&[9.0], &[-1.0], &[-2.0]];
-    let mut recipe = recipe(Mix::Ties, 1.0, Style::Fixed);
+    let mut recipe = recipe(Mix::TIES, 1.0, Style::Fixed);
     assert_eq!(mixed(recipe, &[1.0; 3], &tensors), [9.0]);
     recipe.majority = MajoritySign::Frequency;
     assert_eq!(mixed(recipe, &[1.0; 3], &tensors), [-1.5]);
@@ -75,10 +75,10 @@ fn frequency_counts_heads() {
 #[test]
 fn mergekit_lets_weights_vote_and_divides_by_them() {
     let (x, y) = ([4.0, 1.0, -2.0], [2.0, -3.0, -4.0]);
-    let got = mixed(recipe(Mix::Ties, 1.0, Style::Mergekit), &[1.0, 0.25], &[&x, &y]);
+    let got = mixed(recipe(Mix::TIES, 1.0, Style::Mergekit), &[1.0, 0.25], &[&x, &y]);
     // Weighted 4 and 0.5; 1 and -0.75; -2 and -1.
     assert_eq!(got, [4.5 / 1.25, 1.0, -3.0 / 1.25]);
-    let got = mixed(recipe(Mix::DareTies, 1.0, Style::Mergekit), &[1.0, 0.25], &[&x, &y]);
+    let got = mixed(recipe(Mix::DARE_TIES, 1.0, Style::Mergekit), &[1.0, 0.25], &[&x, &y]);
     assert_eq!(got, [4.5, 1.0, -3.0]);
 }
 
@@ -87,7 +87,7 @@ fn dare_keeps_its_share_and_the_expectation() {
     let values: Vec<f64> = (0..20_000).map(|i| f64::from(i % 7) - 3.5).collect();
     let mut sum = vec![0.0; values.len()];
     for seed in 0..40 {
-        let recipe = Recipe { seed, ..recipe(Mix::DareLinear, 0.3, Style::Fixed) };
+        let recipe = Recipe { seed, ..recipe(Mix::DARE_LINEAR, 0.3, Style::Fixed) };
         let got = mixed(recipe, &[1.0], &[&values]);
         let kept = got.iter().filter(|v| **v != 0.0).count() as f64 / values.len() as f64;
         // Five standard deviations of a binomial share.
@@ -106,7 +106,7 @@ fn dare_keeps_its_share_and_the_expectation() {
 #[test]
 fn mergekits_dare_keeps_the_l1_norm() {
     let values: Vec<f64> = (0..1000).map(|i| f64::from(i % 11) - 5.0).collect();
-    let got = mixed(recipe(Mix::DareLinear, 0.4, Style::Mergekit), &[1.0], &[&values]);
+    let got = mixed(recipe(Mix::DARE_LINEAR, 0.4, Style::Mergekit), &[1.0], &[&values]);
     let norm = |values: &[f64]| values.iter().map(|v| v.abs()).sum::<f64>();
     assert!((norm(&got) / norm(&values) - 1.0).abs() < 1e-12);
     assert!(got.contains(&0.0) && got.iter().any(|v| *v != 0.0));
@@ -115,7 +115,7 @@ fn mergekits_dare_keeps_the_l1_norm() {
 #[test]
 fn random_choices_are_the_same_everywhere() {
     let ones = [1.0; 24];
-    let got = mixed(recipe(Mix::DareLinear, 0.5, Style::Fixed), &[1.0], &[&ones]);
+    let got = mixed(recipe(Mix::DARE_LINEAR, 0.5, Style::Fixed), &[1.0], &[&ones]);
     let kept: String = got.iter().map(|v| if *v == 0.0 { '0' } else { '1' }).collect();
     // From Philox4x32-10 with the key (7, 0) and the counters (block, 0, 0, 0), words below 2³¹ kept.
     let expected: String = (0..6)
@@ -134,7 +134,7 @@ proptest! {
     ) {
         let x: Vec<f64> = x.into_iter().map(f64::from).collect();
         let y: Vec<f64> = x.iter().rev().map(|v| v * 0.7).collect();
-        let mix = [Mix::Linear, Mix::MagnitudePrune, Mix::Ties, Mix::DareLinear, Mix::DareTies][which];
+        let mix = [Mix::LINEAR, Mix::MAGNITUDE_PRUNE, Mix::TIES, Mix::DARE_LINEAR, Mix::DARE_TIES][which];
         let style = if mergekit { Style::Mergekit } else { Style::Fixed };
         let recipe = recipe(mix, density, style);
         // No sum of small integers cancels at these weights: the last bit would decide its sign.
@@ -149,7 +149,7 @@ proptest! {
     #[test]
     fn the_number_kept_is_exact(x in prop::collection::vec(1i16..9, 1..200), density in 0.0f64..1.0) {
         let x: Vec<f64> = x.into_iter().map(f64::from).collect();
-        let got = mixed(recipe(Mix::MagnitudePrune, density, Style::Fixed), &[1.0], &[&x]);
+        let got = mixed(recipe(Mix::MAGNITUDE_PRUNE, density, Style::Fixed), &[1.0], &[&x]);
         let kept = got.iter().filter(|v| **v != 0.0).count();
         prop_assert_eq!(kept, (density * x.len() as f64) as usize);
         let least = got.iter().copied().filter(|v| *v != 0.0).fold(f64::INFINITY, f64::min);

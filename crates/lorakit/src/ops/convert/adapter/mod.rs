@@ -1,4 +1,18 @@
 //! Converting adapters between formats.
+//!
+//! ```
+//! use lorakit::ops::convert::adapter::{self, AdapterOptions};
+//! use lorakit::plan::Silent;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let file = folder.path().join("adapter.gguf");
+//! let options = AdapterOptions::new("../../fixtures/golden/peft/adapters/attn-r4", &file, "gguf")
+//!     .with_base(Some("../../fixtures/golden/peft/bases/llama-bf16".into()));
+//! let report = adapter::plan(&options, &Silent)?.run(0, &Silent)?;
+//! // The file was read again, and every module compared, before it got its name.
+//! assert!(report.errors.iter().all(|module| module.error < 1e-6));
+//! # Ok::<(), lorakit::Error>(())
+//! ```
 
 pub(crate) mod copies;
 mod report;

@@ -1,0 +1,44 @@
+//! DARE (Yu et al. 2024): a random choice of the entries, scaled up to what all would give.
+
+use super::super::entries::{Recipe, Thinned, Walk};
+use super::super::method::Style;
+use super::Rule;
+use super::linear::sums;
+use super::ties::elected;
+
+/// The weighted sum of a random choice.
+pub(super) const LINEAR: Rule = Rule {
+    name: "dare_linear",
+    about: "the sum of a random choice of the entries of the factors, scaled up",
+    of_deltas: Some((
+        "dare_linear_svd",
+        "the sum of a random choice of the entries of the deltas, scaled up",
+    )),
+    thin: Some(random),
+    is_random: true,
+    mix: sums,
+};
+
+/// Of a random choice, those that have the sign of the majority.
+pub(super) const TIES: Rule = Rule {
+    name: "dare_ties",
+    about: "of a random choice of the entries of the factors, the mean of those with the sign of the majority",
+    of_deltas: Some((
+        "dare_ties_svd",
+        "of a random choice of the entries of the deltas, the mean of those with the sign of the majority",
+    )),
+    thin: Some(random),
+    is_random: true,
+    mix: means,
+};
+
+fn means(recipe: &Recipe, weights: &[f64], tensors: &[Vec<f64>]) -> Vec<f64> {
+    elected(recipe, weights, tensors, |sum, _| sum)
+}
+
+/// Keeps each entry with the same probability. What is kept is divided by that; mergekit gives it the norm of all.
+fn random(recipe: &Recipe, _: usize, stream: u64, walk: Walk<'_>) -> Thinned {
+    let thinned = Thinned::random(recipe, stream);
+    let times = if recipe.style == Style::Mergekit { thinned.l1_ratio(walk) } else { 1.0 / recipe.density };
+    thinned.times(times)
+}

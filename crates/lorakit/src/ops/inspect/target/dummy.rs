@@ -1,0 +1,18 @@
+//! A runtime that is in the table under test only: what one more takes, in one file.
+
+use super::Program;
+use super::case::Case;
+
+/// Dummy.
+pub(super) const DUMMY: Program = Program {
+    id: "dummy",
+    aliases: &["dumb"],
+    title: "Dummy",
+    about: "what tests make",
+    format: "dummy",
+    ask,
+};
+
+fn ask(case: &mut Case<'_>) {
+    case.needs("dummy", "Dummy reads folders of its own format");
+}

@@ -1,0 +1,18 @@
+//! mlx-lm.
+
+use super::Program;
+use super::case::Case;
+
+/// mlx-lm.
+pub(super) const MLX: Program = Program {
+    id: "mlx",
+    aliases: &["mlx-lm"],
+    title: "mlx-lm",
+    about: "its own folders",
+    format: "mlx",
+    ask,
+};
+
+fn ask(case: &mut Case<'_>) {
+    case.needs("mlx", "mlx-lm reads folders of its own format");
+}
