@@ -2,6 +2,7 @@
 
 pub mod adapter;
 mod model;
+pub mod save;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -160,7 +160,7 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     };
     go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;
-    let mut adapter = Adapter::of("peft", &options.tuned, tuned.checkpoint());
+    let mut adapter = Adapter::of(Adapter::IN_MEMORY, &options.tuned);
     // What the place refuses, before anything is computed.
     AdapterOutput::new(adapter.clone(), Some(Base::of(&base)), &destination)?;
 

@@ -208,7 +208,7 @@ fn what_has_no_factors_is_saved_whole() {
     );
     assert_eq!(files.modules[0].a.info().shape, [6, 4, 3, 3]);
     assert_eq!(files.modules[0].kind, ModuleKind::Linear);
-    assert!(files.tensors().iter().any(|t| t.name == "base_model.model.h.0.conv.base_layer.bias"));
+    assert!(files.tensors().iter().any(|t| t.info().name == "base_model.model.h.0.conv.base_layer.bias"));
     assert_eq!((extract.same, extract.changes.len()), (2, 5));
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
 }

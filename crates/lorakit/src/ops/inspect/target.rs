@@ -6,8 +6,6 @@
 
 use std::path::Path;
 
-use lorakit_tensor::TensorSource;
-
 use crate::adapter::format::{self, DraftOptions};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::{Base, Error, ErrorKind, Severity};
@@ -181,7 +179,7 @@ fn vllm(case: &mut Case<'_>) {
 }
 
 fn tgi(case: &mut Case<'_>) {
-    let safe = case.adapter.source().path().extension().is_some_and(|e| e == "safetensors");
+    let safe = case.adapter.file().and_then(Path::extension).is_some_and(|e| e == "safetensors");
     if case.adapter.format == "peft" && !safe {
         let fix = case.convert("peft");
         case.refuse("container", "TGI reads safetensors only".into(), Some(fix));
@@ -355,9 +353,9 @@ impl Case<'_> {
         }
         const PREFIX: &str = "base_model.model.";
         let foreign = |name: &str| !name.starts_with(PREFIX) || name.contains(".default.");
-        if let Some(info) = adapter.source().tensors().iter().find(|info| foreign(&info.name)) {
+        if let Some(tensor) = adapter.tensors().iter().find(|tensor| foreign(&tensor.info().name)) {
             let fix = self.convert("peft");
-            let name = info.name.escape_debug();
+            let name = tensor.info().name.escape_debug();
             let reason = format!(
                 "`{name}` is no name that {runtime} matches with a module: PEFT writes `{PREFIX}...lora_A.weight`"
             );

@@ -24,13 +24,15 @@ pub(super) fn read(
     reports: &mut [ModuleReport],
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
-    let states = in_order(0..adapter.tensors().len(), |index| {
+    let tensors = adapter.tensors();
+    let states = in_order(&tensors, |tensor| {
         go_on(progress)?;
-        state(&adapter.tensor(index))
+        state(tensor)
     })?;
     let mut findings = Vec::new();
     let (mut zero, mut bad) = (HashSet::new(), HashSet::new());
-    for (info, state) in adapter.tensors().iter().zip(&states) {
+    for (tensor, state) in tensors.iter().zip(&states) {
+        let info = tensor.info();
         let name = info.name.as_str();
         match state {
             State::Finite => continue,

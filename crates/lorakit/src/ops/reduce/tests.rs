@@ -37,7 +37,7 @@ fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
         TensorRef::in_memory(name, Path::new("made"), DType::F32, vec![rows, cols], &values).unwrap()
     };
     let (a, b) = (tensor("a", rank, cols, seed), tensor("b", rows, rank, !seed));
-    Module::new("q_proj".into(), ModuleKind::Linear, a, b, Scaling::RankStabilised(3.0))
+    Module::new("q_proj", ModuleKind::Linear, a, b, Scaling::RankStabilised(3.0))
 }
 
 fn delta(module: &Module) -> Array2<f64> {

@@ -128,10 +128,7 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     read.check()?;
     refuse_empty(&read)?;
     go_on(progress, "anything was written")?;
-    // The adapter of another model would be converted by that model's heads and names.
-    if let Some(base) = base.as_ref().filter(|base| !base.tensors.is_empty()) {
-        fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
-    }
+    refuse_misfits(&read, base.as_ref())?;
     let from = read.format;
     let doubts = inspect::doubts(&read);
     let known: HashSet<&Finding> = read.findings.iter().collect();
@@ -184,9 +181,17 @@ fn approximate(
     Ok(done)
 }
 
-fn refuse_empty(adapter: &Adapter) -> Result<()> {
+pub(super) fn refuse_empty(adapter: &Adapter) -> Result<()> {
     if adapter.modules.is_empty() && adapter.saved.is_empty() && adapter.token_rows.is_empty() {
         return Err(Error::from(Problem::NothingToConvert).at(&adapter.path));
+    }
+    Ok(())
+}
+
+/// Refuses the adapter of another model, which would be converted by that model's heads and names.
+pub(super) fn refuse_misfits(adapter: &Adapter, base: Option<&Base>) -> Result<()> {
+    if let Some(base) = base.filter(|base| !base.tensors.is_empty()) {
+        fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), adapter, FitOptions::default())?;
     }
     Ok(())
 }
