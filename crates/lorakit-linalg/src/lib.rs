@@ -51,6 +51,7 @@ mod budget;
 mod coordinates;
 mod dense;
 mod error;
+mod problem;
 mod product;
 mod randomized;
 mod signs;

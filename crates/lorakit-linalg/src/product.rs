@@ -9,7 +9,8 @@ use crate::backend::RawSvd;
 use crate::backend::faer::{Reflections, gram, product};
 use crate::coordinates::Coordinates;
 use crate::dense::{Svd, check_finite, frobenius, singular_values, svd_of_finite};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::problem::Problem;
 
 /// One term `scale * b * a` of a weighted sum: `(scale, b (m, r), a (r, n))`.
 pub type Term<'a> = (f64, ArrayView2<'a, f64>, ArrayView2<'a, f64>);
@@ -192,13 +193,8 @@ pub fn stack(terms: &[Term<'_>]) -> Result<(Array2<f64>, Array2<f64>)> {
 pub fn residual_norm(w: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<f64> {
     check_factors(b, a)?;
     if w.dim() != (b.nrows(), a.ncols()) {
-        return Err(Error::shape(format!(
-            "a {} x {} matrix, but factors of a {} x {} one",
-            w.nrows(),
-            w.ncols(),
-            b.nrows(),
-            a.ncols()
-        )));
+        let of_factors = (b.nrows(), a.ncols());
+        return Err(Problem::Residual { rows: w.nrows(), columns: w.ncols(), of_factors }.into());
     }
     let mut norm = 0.0_f64;
     for from in (0..w.nrows()).step_by(PANEL) {
@@ -216,7 +212,7 @@ fn core_of(left: &Reflections, right: &Reflections) -> Result<Array2<f64>> {
     let core = product(left.r().view(), right.r().view().reversed_axes());
     match core.iter().all(|x| x.is_finite()) {
         true => Ok(core),
-        false => Err(Error::new(ErrorKind::NonFinite, "the product of B and A is beyond the range of f64")),
+        false => Err(Problem::Range.into()),
     }
 }
 
@@ -227,29 +223,19 @@ fn check_factors(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<()> {
 /// The shape `(m, n)` that all terms have.
 pub(crate) fn check_terms(terms: &[Term<'_>]) -> Result<(usize, usize)> {
     let Some((_, b, a)) = terms.first() else {
-        return Err(Error::shape("no terms; a sum needs at least one"));
+        return Err(Problem::NoTerms.into());
     };
     let (m, n) = (b.nrows(), a.ncols());
     for (scale, b, a) in terms {
         if b.ncols() != a.nrows() {
-            return Err(Error::shape(format!(
-                "B of shape {:?} and A of shape {:?}; B needs as many columns as A has rows",
-                b.shape(),
-                a.shape()
-            )));
+            return Err(Problem::Inner { b: b.dim(), a: a.dim() }.into());
         }
         if (b.nrows(), a.ncols()) != (m, n) {
-            return Err(Error::shape(format!(
-                "a term of shape {} x {} beside one of {m} x {n}; all need the same",
-                b.nrows(),
-                a.ncols()
-            )));
+            let (rows, columns) = (b.nrows(), a.ncols());
+            return Err(Problem::Terms { rows, columns, needed_rows: m, needed_columns: n }.into());
         }
         if !scale.is_finite() {
-            return Err(Error::new(
-                ErrorKind::NonFinite,
-                format!("a scale of {scale}; it needs to be finite"),
-            ));
+            return Err(Problem::Scale { scale: *scale }.into());
         }
         check_finite("B", *b)?;
         check_finite("A", *a)?;

@@ -9,6 +9,7 @@ use lorakit_tensor::DType;
 use super::Problem;
 use super::group::Groups;
 use crate::adapter::Adapter;
+use crate::ops;
 use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
@@ -23,7 +24,7 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
         match option.split(':').next().unwrap_or_default() {
             "alora_invocation_tokens" => Problem::Activated { option },
             "arrow_config" => Problem::Routed { option },
-            _ => Problem::NotAProduct { option },
+            _ => return Err(Error::from(ops::Problem::NotAProduct { option }).at(&adapter.path)),
         }
     } else if config.layer_replication {
         Problem::Replicated
