@@ -86,7 +86,7 @@ pub(super) fn write_adapter(
             false => ui.result(&(summary() + &would_write(plan))),
         };
     }
-    let bar = Bar::new(ui, "writing", plan.output_bytes());
+    let bar = Bar::new(ui, "writing");
     let mut report = output.run(common.threads, &bar)?;
     bar.finish();
     report.report.elapsed = started.elapsed();
@@ -103,16 +103,6 @@ pub(super) fn with_report(mut object: Value, plan: &Plan, report: &Report) -> Va
         object.extend(written);
     }
     object
-}
-
-/// Bytes of the file, or of the files of the folder, at `path`: what a progress bar counts to.
-pub(super) fn bytes_at(path: &std::path::Path) -> u64 {
-    let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
-    if path.is_file() {
-        return size(path);
-    }
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| size(&entry.path())).sum()
 }
 
 /// Names of the files beside the tensors.

@@ -186,7 +186,7 @@ impl Combine {
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that do not belong together; [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for DoRA and the like;
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line for each module or parameter; what reading and the
 /// format turn up.
-pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
+pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
     check(options)?;
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
@@ -241,10 +241,10 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     let compute = |aligned: &Aligned| {
         go_on(progress, "anything was written")?;
         let computed = computation.of_module(aligned)?;
-        let bytes = |m: &Module| m.a.info().byte_len() + m.b.info().byte_len();
-        progress.advance(aligned.parts.iter().map(|(_, module)| bytes(module)).sum());
+        progress.advance(aligned.bytes());
         Ok(computed)
     };
+    progress.begin(aligned.iter().map(Aligned::bytes).sum());
     let computed = pool(options.threads)?.install(|| in_order(&aligned, compute))?;
     let (mut modules, mut interference) = (Vec::new(), Vec::new());
     for one in computed {

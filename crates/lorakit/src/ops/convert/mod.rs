@@ -12,7 +12,7 @@ use lorakit_tensor::{DType, Format, ReadMode, Reader, TensorInfo};
 pub use model::{ToGgufOptions, hf_to_gguf};
 
 use crate::ops::Problem;
-use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
+use crate::plan::{Container, OutputTensor, Plan, Progress, Report, Target, go_on};
 use crate::{Error, Model, Result};
 
 /// What to convert, and how.
@@ -67,6 +67,16 @@ pub struct Convert {
     pub dtype: DType,
     /// Dtypes of the source, with the number of tensors of each.
     pub from: BTreeMap<DType, usize>,
+}
+
+impl Convert {
+    /// Writes the output: see [`Plan::run`].
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
+        self.plan.run(threads, progress)
+    }
 }
 
 /// Plans the conversion of a GGUF model to a Hugging Face folder: names translated, rows of q and k put back in

@@ -146,7 +146,7 @@ impl Extract {
 /// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) and [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the tensors are not the same; [`ErrorKind::Unchanged`](crate::ErrorKind::Unchanged) if there is
 /// no difference; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a changed tensor that cannot be decoded; what
 /// reading and the format turn up.
-pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract> {
+pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract> {
     let format = writable(&options.to)?;
     let reader = &Reader::new(options.mode);
     let base = Model::open_as_hf(&options.base, reader, None)?;
@@ -166,6 +166,7 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
 
     let jobs = jobs(&pairs);
     let shelf = Shelf::beside(&options.output);
+    progress.begin(jobs.iter().map(compute::Job::bytes).sum());
     let done = pool(options.threads)?.install(|| {
         in_order(&jobs, |job| {
             go_on(progress, "anything was written")?;

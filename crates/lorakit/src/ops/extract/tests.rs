@@ -74,7 +74,7 @@ impl Folder {
     }
 
     fn extract(&self, rule: Rule) -> Result<Extract> {
-        plan(&self.options(rule), &Silent)
+        compute(&self.options(rule), &Silent)
     }
 }
 
@@ -293,6 +293,6 @@ fn refusals() {
     let extract = folder.extract(Rule::Auto).unwrap();
     assert_eq!((extract.changes[0].became, extract.changes[0].norm), (Became::Saved, 0.0));
     let skip = ExtractOptions { skip: vec!["embed".parse().unwrap()], ..folder.options(Rule::Auto) };
-    assert_eq!(plan(&skip, &Silent).unwrap_err().kind(), ErrorKind::Unchanged);
+    assert_eq!(compute(&skip, &Silent).unwrap_err().kind(), ErrorKind::Unchanged);
     assert_eq!("(".parse::<NamePattern>().unwrap_err().kind(), ErrorKind::Usage);
 }

@@ -25,9 +25,12 @@ pub(super) fn read(
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
     let tensors = adapter.tensors();
+    progress.begin(tensors.iter().map(|tensor| tensor.info().byte_len()).sum());
     let states = in_order(&tensors, |tensor| {
         go_on(progress)?;
-        state(tensor)
+        let state = state(tensor)?;
+        progress.advance(tensor.info().byte_len());
+        Ok(state)
     })?;
     let mut findings = Vec::new();
     let (mut zero, mut bad) = (HashSet::new(), HashSet::new());
@@ -57,11 +60,13 @@ pub(super) fn read(
         findings.push(Finding::new(Severity::Note, "dora", "", message));
     }
     let expert_major = adapter.config.moe_b_layout.as_deref() == Some("expert_major");
+    progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
     in_order(adapter.modules.iter().zip(reports), |(module, report)| {
         go_on(progress)?;
         if !is(&bad, &module.a) && !is(&bad, &module.b) {
             report.norm = delta_norm(module, report, expert_major)?;
         }
+        progress.advance(module.factor_bytes());
         Ok(())
     })?;
     Ok(findings)

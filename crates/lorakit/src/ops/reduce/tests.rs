@@ -102,22 +102,22 @@ fn modules_that_keep_their_rank_keep_their_bytes() {
 #[test]
 fn one_budget_loses_less_than_the_same_rank_everywhere() {
     let name = "smollm2-orders-lora";
-    let even = plan(&options(name, Rule::Rank(4)), &Silent).unwrap();
+    let even = compute(&options(name, Rule::Rank(4)), &Silent).unwrap();
     let budget = even.parameters().1;
-    let spent = plan(&options(name, Rule::Parameters(budget)), &Silent).unwrap();
+    let spent = compute(&options(name, Rule::Parameters(budget)), &Silent).unwrap();
     assert!(spent.parameters().1 <= budget && spent.parameters().1 > budget * 99 / 100);
     assert!(spent.overall().1 < even.overall().1, "{:?} {:?}", spent.overall(), even.overall());
     let ranks: std::collections::BTreeSet<usize> = spent.modules.iter().map(|m| m.to).collect();
     assert!(ranks.len() > 2, "{ranks:?}");
     let capped = ReduceOptions { max_rank: Some(3), ..options(name, Rule::Parameters(budget)) };
-    assert!(plan(&capped, &Silent).unwrap().modules.iter().all(|m| m.to <= 3));
+    assert!(compute(&capped, &Silent).unwrap().modules.iter().all(|m| m.to <= 3));
 }
 
 #[test]
 fn files_are_as_large_as_they_may_be() {
     let name = "smollm2-orders-lora";
     for size in [1_500_000, 3_000_000] {
-        let reduce = plan(&options(name, Rule::Size(size)), &Silent).unwrap();
+        let reduce = compute(&options(name, Rule::Size(size)), &Silent).unwrap();
         let beside: u64 = reduce
             .output
             .plan
@@ -131,6 +131,6 @@ fn files_are_as_large_as_they_may_be() {
         let total = reduce.output.plan.output_bytes() + beside;
         assert!(total <= size && total > size * 97 / 100, "{total} of {size}");
     }
-    let error = plan(&options(name, Rule::Size(1000)), &Silent).unwrap_err();
+    let error = compute(&options(name, Rule::Size(1000)), &Silent).unwrap_err();
     assert!(error.to_string().contains("does not fit into 1000 bytes: rank 1 everywhere takes"), "{error}");
 }

@@ -113,13 +113,14 @@ pub fn formats() -> Vec<FormatInfo> {
     format::FORMATS.iter().filter(|format| format.is_written()).map(info).collect()
 }
 
-/// Plans the conversion of an adapter. `progress` hears of what is approximated: the bytes of factors, and for DoRA those
+/// Computes the conversion of an adapter: what is approximated, and which weights are copies of the base's. `progress`
+/// hears of what is approximated: the bytes of factors, and for DoRA those
 /// of the base's weights.
 ///
 /// # Errors
 /// [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for what the format cannot hold, [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) where the files alone do not
 /// say what they mean; what reading turns up.
-pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
+pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
     let format = writable(&options.to)?;
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
