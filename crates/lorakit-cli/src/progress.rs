@@ -17,9 +17,10 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    pub(crate) fn new(ui: &Ui, doing: &'static str, total: u64) -> Self {
+    /// The total comes with each phase.
+    pub(crate) fn new(ui: &Ui, doing: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(
-            Some(total),
+            Some(0),
             if ui.progress { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() },
         );
         let template =
@@ -49,6 +50,11 @@ pub(crate) fn erase() -> &'static str {
 }
 
 impl Progress for Bar {
+    fn begin(&self, total: u64) {
+        self.bar.set_length(total);
+        self.bar.reset();
+    }
+
     fn advance(&self, bytes: u64) {
         self.bar.inc(bytes);
     }

@@ -4,7 +4,8 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 use crate::backend::faer::product;
 use crate::dense::{Qr, frobenius, singular_values, svd, thin_qr};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::problem::Problem;
 
 /// The principal angles between the column spaces of `x (m, p)` and `y (m, q)`, in radians, ascending, within
 /// `0..=π/2`; as many as the smaller space has dimensions.
@@ -22,11 +23,7 @@ use crate::error::{Error, Result};
 /// [`ErrorKind::NoConvergence`](crate::ErrorKind::NoConvergence).
 pub fn principal_angles(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Result<Vec<f64>> {
     if x.nrows() != y.nrows() {
-        return Err(Error::shape(format!(
-            "column spaces in {} and in {} dimensions; both need the same",
-            x.nrows(),
-            y.nrows()
-        )));
+        return Err(Problem::Dimensions { one: x.nrows(), other: y.nrows() }.into());
     }
     angles_in(x.nrows(), x, y)
 }

@@ -1,6 +1,7 @@
 //! One budget of parameters over many spectra.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::problem::Problem;
 
 /// A spectrum that takes part in [`water_filling`].
 #[derive(Debug, Clone, Copy)]
@@ -42,16 +43,10 @@ pub fn water_filling(spectra: &[Spectrum<'_>], budget: u64) -> Result<Allocation
     let mut needed = 0u64;
     for (i, Spectrum { s, cost }) in spectra.iter().enumerate() {
         if *cost == 0 {
-            return Err(Error::new(
-                ErrorKind::Domain,
-                format!("spectrum {i} costs nothing; a unit of rank needs a cost"),
-            ));
+            return Err(Problem::Free { index: i }.into());
         }
         if let Some(bad) = s.iter().find(|s| !s.is_finite()) {
-            return Err(Error::new(
-                ErrorKind::NonFinite,
-                format!("spectrum {i} holds {bad}; finite values are needed"),
-            ));
+            return Err(Problem::Spectrum { index: i, value: *bad }.into());
         }
         let positive = s.iter().take_while(|s| **s > 0.0);
         units.extend(positive.enumerate().map(|(j, s)| (s * s / *cost as f64, i, j)));
@@ -61,10 +56,7 @@ pub fn water_filling(spectra: &[Spectrum<'_>], budget: u64) -> Result<Allocation
         }
     }
     if needed > budget {
-        return Err(Error::new(
-            ErrorKind::Budget,
-            format!("a budget of {budget} parameters; rank 1 everywhere needs {needed}"),
-        ));
+        return Err(Problem::Budget { budget, needed }.into());
     }
 
     units.retain(|(_, _, j)| *j > 0);
@@ -87,6 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ErrorKind;
 
     fn spectrum(s: &[f64], cost: u64) -> Spectrum<'_> {
         Spectrum { s, cost }
@@ -116,7 +109,7 @@ mod tests {
     fn requests_that_cannot_be_met() {
         let error = water_filling(&[spectrum(&[1.0], 10), spectrum(&[2.0], 20)], 29).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Budget);
-        assert_eq!(error.to_string(), "a budget of 29 parameters; rank 1 everywhere needs 30");
+        assert_eq!(error.to_string(), "a budget of 29 parameters; rank 1 everywhere takes 30");
         assert_eq!(water_filling(&[spectrum(&[1.0], 0)], 29).unwrap_err().kind(), ErrorKind::Domain);
         assert_eq!(water_filling(&[spectrum(&[f64::NAN], 1)], 29).unwrap_err().kind(), ErrorKind::NonFinite);
     }

@@ -4,7 +4,8 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 
 use crate::backend::{self, RawQr, RawSvd, row_major};
 use crate::entry::Entry;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::problem::Problem;
 
 #[cfg(not(feature = "lapack"))]
 use backend::faer as chosen;
@@ -111,9 +112,7 @@ fn scale_columns(a: &mut Array2<f64>, factors: impl Iterator<Item = f64>) {
 pub fn thin_qr(a: ArrayView2<'_, f64>) -> Result<Qr> {
     check_finite("the matrix", a)?;
     let (m, n) = a.dim();
-    let failed =
-        || Error::new(ErrorKind::NoConvergence, format!("no QR factors of a {m} x {n} matrix were found"));
-    chosen::qr(a).map(Qr::from_raw).ok_or_else(failed)
+    chosen::qr(a).map(Qr::from_raw).ok_or_else(|| Problem::QrFactors { rows: m, columns: n }.into())
 }
 
 /// Thin singular value decomposition of `a (m, n)`, for any shape and rank; `k = min(m, n)`.
@@ -158,15 +157,12 @@ fn in_range(a: ArrayView2<'_, f64>) -> (Option<Array2<f64>>, f64) {
 }
 
 fn no_convergence(a: ArrayView2<'_, f64>) -> Error {
-    let (m, n) = a.dim();
-    Error::new(
-        ErrorKind::NoConvergence,
-        format!("the singular values of a {m} x {n} matrix did not converge"),
-    )
+    let (rows, columns) = a.dim();
+    Problem::SingularValues { rows, columns }.into()
 }
 
 /// `Err` at the first value that is NaN or infinite; `what` is "the matrix", "B" and so on.
-pub(crate) fn check_finite<T: Entry>(what: &str, a: ArrayView2<'_, T>) -> Result<()> {
+pub(crate) fn check_finite<T: Entry>(what: &'static str, a: ArrayView2<'_, T>) -> Result<()> {
     let rows =
         |a: ArrayView2<'_, T>| a.rows().into_iter().all(|row| row.to_slice().is_some_and(T::all_finite));
     let clean = rows(a) || rows(a.reversed_axes());
@@ -175,10 +171,7 @@ pub(crate) fn check_finite<T: Entry>(what: &str, a: ArrayView2<'_, T>) -> Result
     }
     match a.indexed_iter().map(|(at, x)| (at, x.wide())).find(|(_, x)| !x.is_finite()) {
         None => Ok(()),
-        Some(((row, column), x)) => Err(Error::new(
-            ErrorKind::NonFinite,
-            format!("{what} holds {x} in row {row}, column {column}; finite values are needed"),
-        )),
+        Some(((row, column), x)) => Err(Problem::Value { what, value: x, row, column }.into()),
     }
 }
 
@@ -188,9 +181,8 @@ pub(crate) fn check_finite<T: Entry>(what: &str, a: ArrayView2<'_, T>) -> Result
 /// [`ErrorKind::Shape`] if their number is another.
 pub fn from_f32(rows: usize, columns: usize, values: &[f32]) -> Result<Array2<f64>> {
     let wide = values.iter().copied().map(f64::from).collect();
-    Array2::from_shape_vec((rows, columns), wide).map_err(|_| {
-        Error::shape(format!("{} values, but a {rows} x {columns} matrix is needed", values.len()))
-    })
+    Array2::from_shape_vec((rows, columns), wide)
+        .map_err(|_| Problem::Count { values: values.len(), rows, columns }.into())
 }
 
 /// Frobenius norm of `a`, summed by rows.

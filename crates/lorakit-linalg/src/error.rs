@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::problem::Problem;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -23,30 +25,25 @@ pub enum ErrorKind {
 }
 
 /// An error of this crate, which sees values only: the caller knows the file and the tensor and names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    kind: ErrorKind,
-    message: String,
-}
+#[derive(Debug, Clone, PartialEq)]
+pub struct Error(Problem);
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into() }
-    }
-
-    pub(crate) fn shape(message: impl Into<String>) -> Self {
-        Error::new(ErrorKind::Shape, message)
-    }
-
     /// What to branch on.
     pub fn kind(&self) -> ErrorKind {
-        self.kind
+        self.0.kind()
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Error(problem)
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        fmt::Display::fmt(&self.0, f)
     }
 }
 

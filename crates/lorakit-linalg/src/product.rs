@@ -10,7 +10,8 @@ use crate::backend::faer::{gram, inner_products, product};
 use crate::coordinates::Coordinates;
 use crate::dense::{Svd, check_finite, frobenius, singular_values, svd_of_finite};
 use crate::entry::{Entry, widened};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::problem::Problem;
 use crate::triangle::Triangle;
 
 /// One term `scale * b * a` of a weighted sum: `(scale, b (m, r), a (r, n))`.
@@ -224,13 +225,8 @@ fn stacked<T: Entry>(terms: &[Term<'_, T>]) -> (Array2<f64>, Array2<f64>) {
 pub fn residual_norm(w: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<f64> {
     check_factors(b, a)?;
     if w.dim() != (b.nrows(), a.ncols()) {
-        return Err(Error::shape(format!(
-            "a {} x {} matrix, but factors of a {} x {} one",
-            w.nrows(),
-            w.ncols(),
-            b.nrows(),
-            a.ncols()
-        )));
+        let of_factors = (b.nrows(), a.ncols());
+        return Err(Problem::Residual { rows: w.nrows(), columns: w.ncols(), of_factors }.into());
     }
     let mut norm = 0.0_f64;
     for from in (0..w.nrows()).step_by(PANEL) {
@@ -254,7 +250,7 @@ fn core_of<T: Entry>(
     let core = product(weighted.view(), right.r().view().reversed_axes());
     match core.iter().all(|x| x.is_finite()) {
         true => Ok(core),
-        false => Err(Error::new(ErrorKind::NonFinite, "the product of B and A is beyond the range of f64")),
+        false => Err(Problem::Range.into()),
     }
 }
 
@@ -265,29 +261,19 @@ fn check_factors<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result
 /// The shape `(m, n)` that all terms have.
 pub(crate) fn check_terms<T: Entry>(terms: &[Term<'_, T>]) -> Result<(usize, usize)> {
     let Some((_, b, a)) = terms.first() else {
-        return Err(Error::shape("no terms; a sum needs at least one"));
+        return Err(Problem::NoTerms.into());
     };
     let (m, n) = (b.nrows(), a.ncols());
     for (scale, b, a) in terms {
         if b.ncols() != a.nrows() {
-            return Err(Error::shape(format!(
-                "B of shape {:?} and A of shape {:?}; B needs as many columns as A has rows",
-                b.shape(),
-                a.shape()
-            )));
+            return Err(Problem::Inner { b: b.dim(), a: a.dim() }.into());
         }
         if (b.nrows(), a.ncols()) != (m, n) {
-            return Err(Error::shape(format!(
-                "a term of shape {} x {} beside one of {m} x {n}; all need the same",
-                b.nrows(),
-                a.ncols()
-            )));
+            let (rows, columns) = (b.nrows(), a.ncols());
+            return Err(Problem::Terms { rows, columns, needed_rows: m, needed_columns: n }.into());
         }
         if !scale.is_finite() {
-            return Err(Error::new(
-                ErrorKind::NonFinite,
-                format!("a scale of {scale}; it needs to be finite"),
-            ));
+            return Err(Problem::Scale { scale: *scale }.into());
         }
         check_finite("B", *b)?;
         check_finite("A", *a)?;

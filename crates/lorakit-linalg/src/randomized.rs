@@ -5,6 +5,7 @@ use ndarray::{Array2, ArrayView2};
 use crate::backend::faer::product;
 use crate::dense::{Svd, svd, thin_qr};
 use crate::error::{Error, Result};
+use crate::problem::Problem;
 use crate::random::gaussian;
 
 /// A matrix that is known by its products, such as one that is read from a file a panel of rows at a time.
@@ -116,11 +117,11 @@ fn backward<O: LinearOperator>(op: &O, y: ArrayView2<'_, f64>) -> std::result::R
 fn check(got: &Array2<f64>, rows: usize, columns: usize) -> Result<()> {
     match got.dim() == (rows, columns) {
         true => Ok(()),
-        false => Err(Error::shape(format!(
-            "the operator's product is {} x {}; {rows} x {columns} is needed",
-            got.nrows(),
-            got.ncols()
-        ))),
+        false => {
+            let (needed_rows, needed_columns) = (rows, columns);
+            Err(Problem::Operator { rows: got.nrows(), columns: got.ncols(), needed_rows, needed_columns }
+                .into())
+        }
     }
 }
 

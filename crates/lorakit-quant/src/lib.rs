@@ -42,6 +42,7 @@ pub mod mix;
 pub mod mxfp4;
 
 mod codec;
+mod error;
 mod float;
 mod float8;
 mod ggml;

@@ -92,13 +92,13 @@ impl ErrorKind {
     }
 }
 
-/// A variant of a room's enum of what can go wrong there: see [`problems`](crate::problems).
-pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
+/// A variant of a room's enum of what can go wrong there: see [`problems`](crate::problems). Shared by the crates of this
+/// workspace, whose readers of files have errors of files; not part of the public interface.
+pub trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// What to branch on.
     fn kind(&self) -> ErrorKind;
 
     /// Nothing: what to do about a file follows from the kind.
-    #[expect(dead_code, reason = "crates above have hints of their own")]
     fn hint(&self) -> Option<Hint> {
         None
     }
@@ -106,26 +106,7 @@ pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
 
 /// No hint.
 #[derive(Debug)]
-pub(crate) enum Hint {}
-
-/// What somebody else found wrong, in their words.
-#[derive(Debug)]
-struct Other {
-    kind: ErrorKind,
-    message: String,
-}
-
-impl fmt::Display for Other {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Problem for Other {
-    fn kind(&self) -> ErrorKind {
-        self.kind
-    }
-}
+pub enum Hint {}
 
 impl<P: Problem> From<P> for Error {
     fn from(problem: P) -> Self {
@@ -146,11 +127,6 @@ struct Repr {
 }
 
 impl Error {
-    /// An error whose message is a lowercase fragment: what was found and what was needed.
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Other { kind, message: message.into() }.into()
-    }
-
     /// An operating-system error at `path`; `doing` is a verb phrase such as "read the header of".
     pub fn io(doing: &str, path: &Path, source: std::io::Error) -> Self {
         let doing = doing.to_string();

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use crate::DType;
+pub use crate::error::{Hint, Problem};
 
 /// Declares the enum of a room, with what each variant means, holds, is and says.
 ///
@@ -86,6 +87,14 @@ macro_rules! problems {
     (@hint $hint:ident) => { ::std::option::Option::Some(crate::error::Hint::$hint) };
 }
 
+/// The beginning of a text that may be long, for messages.
+pub fn excerpt(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
 /// Something to put in a field, so that tests can print every message.
 pub trait Sample {
     /// A value for the field called `name`.
@@ -151,3 +160,14 @@ macro_rules! numbers {
 }
 
 numbers!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, isize, f32, f64);
+
+#[cfg(test)]
+mod tests {
+    use super::excerpt;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(excerpt(&"é".repeat(60)), "é".repeat(60));
+        assert_eq!(excerpt(&"é".repeat(61)), "é".repeat(60) + "...");
+    }
+}

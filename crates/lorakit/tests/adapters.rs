@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fancy_regex::Regex;
 use lorakit::ErrorKind;
-use lorakit::ops::convert::adapter::{AdapterOptions, AdapterReport, plan};
+use lorakit::ops::convert::adapter::{AdapterOptions, AdapterReport, compute};
 use lorakit::plan::Silent;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -55,7 +55,7 @@ fn output(folder: &Path, name: &str, format: &str) -> PathBuf {
 fn convert(source: &Path, output: &Path, to: &str, base: &str) -> lorakit::Result<AdapterReport> {
     let options =
         AdapterOptions::new(source, output, to).with_base(Some(golden("bases", base))).with_threads(1);
-    plan(&options, &Silent)?.run(1, &Silent)
+    compute(&options, &Silent)?.run(1, &Silent)
 }
 
 /// The tensors of a PEFT folder as matrices.
@@ -245,7 +245,7 @@ fn uniform_factors_are_the_same_deltas() {
         let source = golden("adapters", name);
         let output = folder.path().join(name);
         let options = AdapterOptions::new(source.clone(), &output, "peft").with_uniform(true).with_threads(1);
-        plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
+        compute(&options, &Silent).unwrap().run(1, &Silent).unwrap();
         assert_same(&source, &output, name);
         let config: Value =
             serde_json::from_slice(&std::fs::read(output.join("adapter_config.json")).unwrap()).unwrap();
@@ -340,7 +340,7 @@ fn every_format_of_diffusion_models_to_every_other() {
     let convert = |from: &Path, name: &str, to: &str| {
         let path = output(folder.path(), name, to);
         let options = AdapterOptions::new(from, &path, to).with_threads(1);
-        let run = plan(&options, &Silent).and_then(|convert| convert.run(1, &Silent));
+        let run = compute(&options, &Silent).and_then(|convert| convert.run(1, &Silent));
         run.unwrap_or_else(|e| panic!("{name}: {e} {:?}", e.detail_lines()));
         path
     };

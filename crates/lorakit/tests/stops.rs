@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use lorakit::ops::combine::{self, CombineOptions, Method};
@@ -25,20 +26,27 @@ const TENSORS: usize = 38;
 /// Moments at which a verb is told to stop, at most.
 const MOMENTS: usize = 24;
 
-/// Asks to stop from a certain question on.
+/// Asks to stop from a certain question on, and notes of each phase its total and what was done of it.
 struct Stop {
     after: usize,
     asked: AtomicUsize,
+    phases: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Stop {
     fn after(after: usize) -> Self {
-        Stop { after, asked: AtomicUsize::new(0) }
+        Stop { after, asked: AtomicUsize::new(0), phases: Mutex::default() }
     }
 }
 
 impl Progress for Stop {
-    fn advance(&self, _: u64) {}
+    fn begin(&self, total: u64) {
+        self.phases.lock().unwrap().push((total, 0));
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.phases.lock().unwrap().last_mut().expect("a phase has begun").1 += bytes;
+    }
 
     fn cancelled(&self) -> bool {
         self.asked.fetch_add(1, Relaxed) >= self.after
@@ -62,13 +70,16 @@ fn twice() -> Vec<(PathBuf, f64)> {
     vec![(fixture("tiny-json-lora"), 1.0), (fixture("tiny-json-lora"), 0.5)]
 }
 
-/// Runs `verb`, which asks `least` times at least whether to go on, and then again and again, told to stop at one
-/// question after another.
+/// Runs `verb`, which asks `least` times at least whether to go on and does all of each phase, and then again and again,
+/// told to stop at one question after another.
 fn stops(name: &str, least: usize, verb: &dyn Fn(&Path, &dyn Progress) -> Result<()>) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join(if name.ends_with("gguf") { "out.gguf" } else { "out" });
     let all = Stop::after(usize::MAX);
     verb(&output, &all).unwrap();
+    let phases = all.phases.into_inner().unwrap();
+    assert!(phases.iter().any(|(total, _)| *total > 0), "{name} says nothing of what there is to do");
+    assert!(phases.iter().all(|(total, done)| done == total), "{name}: {phases:?}");
     let asked = all.asked.into_inner();
     assert!(asked >= least, "{name} asked {asked} times, for {least} tensors or modules");
     let _ = std::fs::remove_dir_all(&output).or_else(|_| std::fs::remove_file(&output));
@@ -107,7 +118,7 @@ fn verbs_on_models() {
         let options = ExtractOptions::new(base(), merged.clone(), output)
             .with_rule(extract::Rule::Rank(4))
             .with_threads(1);
-        extract::plan(&options, progress)?.run(1, progress).map(drop)
+        extract::compute(&options, progress)?.run(1, progress).map(drop)
     });
 }
 
@@ -116,14 +127,14 @@ fn verbs_on_formats() {
     let folder = tempfile::tempdir().unwrap();
     let to_gguf = |output: &Path, progress: &dyn Progress| {
         let options = ToGgufOptions::new(base(), output);
-        hf_to_gguf(&options, progress)?.plan.run(1, progress).map(drop)
+        hf_to_gguf(&options, progress)?.run(1, progress).map(drop)
     };
     stops("convert to gguf", TENSORS, &to_gguf);
     let gguf = folder.path().join("base.gguf");
     to_gguf(&gguf, &Silent).unwrap();
     stops("convert to hf", TENSORS, &|output, progress| {
         let options = ConvertOptions::new(gguf.clone(), output).with_max_shard(1 << 40);
-        gguf_to_hf(&options, progress)?.plan.run(1, progress).map(drop)
+        gguf_to_hf(&options, progress)?.run(1, progress).map(drop)
     });
     let mix = Mix { file_type: Some(FileType::Q8_0), options: MixOptions::default(), promote: None };
     let packing = QuantType::from_name("nf4").and_then(|kind| kind.packing(64, true)).unwrap();
@@ -133,7 +144,7 @@ fn verbs_on_formats() {
     ] {
         stops(name, TENSORS, &|output, progress| {
             let options = QuantizeOptions::new(base(), output, quantization.clone()).with_max_shard(1 << 40);
-            quantize::plan(&options, progress)?.plan.run(1, progress).map(drop)
+            quantize::plan(&options, progress)?.run(1, progress).map(drop)
         });
     }
 }
@@ -149,13 +160,13 @@ fn verbs_on_adapters() {
         stops(&format!("convert to {to}"), 2 * MODULES, &|output, progress| {
             let options =
                 AdapterOptions::new(source.clone(), output, to).with_base(Some(base())).with_threads(1);
-            adapter::plan(&options, progress)?.run(1, progress).map(drop)
+            adapter::compute(&options, progress)?.run(1, progress).map(drop)
         });
     }
     for rule in [reduce::Rule::Rank(2), reduce::Rule::Energy(0.5), reduce::Rule::Size(60_000)] {
         stops("reduce", 2 * MODULES, &|output, progress| {
             let options = ReduceOptions::new(source.clone(), output, rule).with_threads(1);
-            reduce::plan(&options, progress)?.run(1, progress).map(drop)
+            reduce::compute(&options, progress)?.run(1, progress).map(drop)
         });
     }
     for method in ["svd", "cat", "linear"] {
@@ -163,7 +174,7 @@ fn verbs_on_adapters() {
             let options = CombineOptions::new(if method == "linear" { twice() } else { adapters() }, output)
                 .with_method(Method::from_name(method).unwrap())
                 .with_threads(1);
-            combine::plan(&options, progress)?.run(1, progress).map(drop)
+            combine::compute(&options, progress)?.run(1, progress).map(drop)
         });
     }
 }

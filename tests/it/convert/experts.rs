@@ -190,5 +190,5 @@ fn shapes_that_contradict_the_configuration() {
     assert_snapshot!(refused("gate_up_proj", &[EXPERTS, 127, 32]), @"error: `packed/mixtral`: `model.layers.0.mlp.experts.gate_up_proj`: has the shape [4, 127, 32]; it must be [experts, 2 * inner, hidden] for 4 experts and a hidden size of 32");
     assert_snapshot!(refused("down_proj", &[3, 32, 64]), @"error: `packed/mixtral`: `model.layers.0.mlp.experts.down_proj`: has the shape [3, 32, 64]; it must be [experts, hidden, inner] for 4 experts and a hidden size of 32");
     assert_snapshot!(refused("down_proj", &[EXPERTS, 32]), @"error: `packed/mixtral`: `model.layers.0.mlp.experts.down_proj`: has the shape [4, 32]; it must be [experts, hidden, inner] for 4 experts and a hidden size of 32");
-    assert_snapshot!(refused("up_proj", &[EXPERTS, 64, 32]), @"error: `packed/mixtral`: `model.layers.0.mlp.experts.up_proj`: is not a known tensor of the family `llama`");
+    assert_snapshot!(refused("up_proj", &[EXPERTS, 64, 32]), @"error: `packed/mixtral`: `model.layers.0.mlp.experts.up_proj`: has no name in GGUF files of the family `llama`");
 }

@@ -59,7 +59,7 @@ fn truncated_data() {
 
 #[test]
 fn an_unknown_family() {
-    insta::assert_snapshot!(refused(|g| g.set("general.architecture", text("mamba"))), @"error: `model.gguf`: is a model of the family `mamba`; known are llama, qwen2, qwen3, qwen3moe");
+    insta::assert_snapshot!(refused(|g| g.set("general.architecture", text("mamba"))), @"error: `model.gguf`: is a model of the family `mamba`, which cannot be read as a Hugging Face model; llama, qwen2, qwen3, qwen3moe can");
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn configurations_that_do_not_fit() {
 fn tensors_that_do_not_fit() {
     const NORM: &str = "model.layers.1.input_layernorm.weight";
     insta::assert_snapshot!(refused("llama", |m| rename(m, NORM, None)), @"error: `model`: `blk.1.attn_norm.weight`: the model needs it and has none");
-    insta::assert_snapshot!(refused("llama", |m| rename(m, NORM, Some("model.layers.1.prenorm.weight"))), @"error: `model`: `model.layers.1.prenorm.weight`: is not a known tensor of the family `llama`");
+    insta::assert_snapshot!(refused("llama", |m| rename(m, NORM, Some("model.layers.1.prenorm.weight"))), @"error: `model`: `model.layers.1.prenorm.weight`: has no name in GGUF files of the family `llama`");
     const EXPERT: &str = "model.layers.0.block_sparse_moe.experts.2.w1.weight";
     insta::assert_snapshot!(refused("mixtral", |m| rename(m, EXPERT, None)), @"error: `model`: `blk.0.ffn_gate_exps.weight`: has 3 of 4 experts");
     insta::assert_snapshot!(refused("mixtral", |m| rename(m, EXPERT, Some(&EXPERT.replace('2', "4")))), @"error: `model`: `model.layers.0.block_sparse_moe.experts.4.w1.weight`: belongs to expert 4, but `config.json` has 4 experts");

@@ -24,9 +24,8 @@ const WORST: usize = 8;
 pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let started = Instant::now();
     let options = options(args, common);
-    let total = args.adapters.iter().map(|(path, _)| planned::bytes_at(path)).sum();
-    let bar = Bar::new(ui, "combining", total);
-    let combine = combine::plan(&options, &bar)?;
+    let bar = Bar::new(ui, "combining");
+    let combine = combine::compute(&options, &bar)?;
     bar.finish();
     ui.notes(&combine.notes);
     if !ui.json && (args.output.dry_run || !ui.quiet) {

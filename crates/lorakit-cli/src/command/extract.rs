@@ -23,8 +23,8 @@ const WORST: usize = 8;
 pub(crate) fn run(args: &args::Extract, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let started = Instant::now();
     let options = options(args, common)?;
-    let bar = Bar::new(ui, "extracting", planned::bytes_at(&args.tuned));
-    let extract = extract::plan(&options, &bar)?;
+    let bar = Bar::new(ui, "extracting");
+    let extract = extract::compute(&options, &bar)?;
     bar.finish();
     ui.notes(&extract.notes);
     let summary = || summary(&extract, args, ui);

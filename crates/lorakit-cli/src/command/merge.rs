@@ -32,7 +32,7 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
         return ui.result(&planned::describe(&merge.plan, common.threads));
     }
     ui.notes(&merge.notes);
-    let bar = Bar::new(ui, "merging", merge.plan.output_bytes());
+    let bar = Bar::new(ui, "merging");
     let report = merge.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {

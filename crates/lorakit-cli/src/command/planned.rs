@@ -92,7 +92,7 @@ pub(super) fn write_adapter<C: Computed>(
             false => ui.result(&(summary() + &would_write(plan))),
         };
     }
-    let bar = Bar::new(ui, "writing", plan.output_bytes());
+    let bar = Bar::new(ui, "writing");
     let mut report = output.run(common.threads, &bar)?;
     bar.finish();
     report.report.elapsed = started.elapsed();
@@ -101,16 +101,6 @@ pub(super) fn write_adapter<C: Computed>(
     }
     let text = if ui.quiet { String::new() } else { summary() + &proof(&report, "as computed") + "\n" };
     ui.result(&(text + &wrote_in(plan, &report.report) + "\n"))
-}
-
-/// Bytes of the file, or of the files of the folder, at `path`: what a progress bar counts to.
-pub(super) fn bytes_at(path: &std::path::Path) -> u64 {
-    let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
-    if path.is_file() {
-        return size(path);
-    }
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.map(|entry| size(&entry.path())).sum()
 }
 
 /// Names of the files beside the tensors.

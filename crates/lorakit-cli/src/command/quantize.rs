@@ -41,7 +41,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
         return ui.result(&text);
     }
     ui.notes(notes);
-    let bar = Bar::new(ui, "quantising", plan.output_bytes());
+    let bar = Bar::new(ui, "quantising");
     let report = plan.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {

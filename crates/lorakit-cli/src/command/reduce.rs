@@ -20,8 +20,8 @@ const WORST: usize = 8;
 pub(crate) fn run(args: &args::Reduce, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let started = Instant::now();
     let options = options(args, common)?;
-    let bar = Bar::new(ui, "decomposing", planned::bytes_at(&args.adapter));
-    let reduce = reduce::plan(&options, &bar)?;
+    let bar = Bar::new(ui, "decomposing");
+    let reduce = reduce::compute(&options, &bar)?;
     bar.finish();
     ui.notes(&reduce.notes);
     let summary = || summary(&reduce, args, ui);

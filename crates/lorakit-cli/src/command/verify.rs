@@ -6,7 +6,6 @@ use lorakit::ops::merge::Sum;
 use lorakit::ops::verify::{self, State, Verification, Verified, VerifyOptions};
 
 use super::inspect::text::{number, print_table, table};
-use super::planned;
 use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
@@ -23,7 +22,7 @@ pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), F
         .with_residual_base(args.residual_base);
     let options =
         VerifyOptions::new(&args.merged, sum).with_threads(common.threads).with_mode(common.read_mode());
-    let bar = Bar::new(ui, "comparing", planned::bytes_at(&args.base));
+    let bar = Bar::new(ui, "comparing");
     let found = verify::verify(&options, &bar)?;
     bar.finish();
     if ui.json {

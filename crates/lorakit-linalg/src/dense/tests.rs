@@ -4,6 +4,7 @@ use ndarray::{Array2, ShapeBuilder, array, s};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ErrorKind;
 use crate::testing::{assert_close, assert_orthonormal, matrix, of_rank};
 
 #[track_caller]
@@ -143,7 +144,7 @@ fn values_that_are_not_finite_are_errors() {
                 assert_eq!(error.kind(), ErrorKind::NonFinite);
             }
         }
-        let message = format!("the matrix holds {bad} in row 69, column 3; finite values are needed");
+        let message = format!("the matrix holds {bad} in row 69, column 3; values must be finite");
         assert_eq!(svd(a.view()).unwrap_err().to_string(), message);
     }
 }
@@ -153,7 +154,7 @@ fn f32_values_need_a_shape_that_fits() {
     assert_eq!(from_f32(2, 2, &[1.0, 2.0, 3.0, 0.5]).unwrap(), array![[1.0, 2.0], [3.0, 0.5]]);
     let error = from_f32(2, 2, &[1.0; 3]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Shape);
-    assert_eq!(error.to_string(), "3 values, but a 2 x 2 matrix is needed");
+    assert_eq!(error.to_string(), "3 values, which do not fill a 2 x 2 matrix");
 }
 
 proptest! {

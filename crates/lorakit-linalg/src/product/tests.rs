@@ -4,6 +4,7 @@ use ndarray::{Array2, array};
 use proptest::prelude::*;
 
 use super::*;
+use crate::ErrorKind;
 use crate::dense::svd;
 use crate::testing::{assert_close, assert_orthonormal, matrix, of_rank};
 
@@ -119,23 +120,23 @@ fn terms_that_do_not_fit_are_errors() {
         message(product_norm(b.view(), a.t())),
         (
             ErrorKind::Shape,
-            "B of shape [5, 2] and A of shape [4, 2]; B needs as many columns as A has rows".into()
+            "B of shape 5 x 2 and A of shape 4 x 2; B must have as many columns as A has rows".into()
         )
     );
     let other = matrix(3, 2, 1);
     assert_eq!(
         message(difference_norm((1.0, b.view(), a.view()), (1.0, other.view(), a.view()))),
-        (ErrorKind::Shape, "a term of shape 3 x 4 beside one of 5 x 4; all need the same".into())
+        (ErrorKind::Shape, "a term of shape 3 x 4 beside one of 5 x 4; all must have one shape".into())
     );
     assert_eq!(
         message(inner_product((f64::NAN, b.view(), a.view()), (1.0, b.view(), a.view()))),
-        (ErrorKind::NonFinite, "a scale of NaN; it needs to be finite".into())
+        (ErrorKind::NonFinite, "a scale of NaN; it must be finite".into())
     );
     assert_eq!(
         message(residual_norm(b.view(), b.view(), a.view())),
         (ErrorKind::Shape, "a 5 x 2 matrix, but factors of a 5 x 4 one".into())
     );
-    assert_eq!(stack::<f64>(&[]).unwrap_err().to_string(), "no terms; a sum needs at least one");
+    assert_eq!(stack::<f64>(&[]).unwrap_err().to_string(), "no terms; a sum must have at least one");
     let mut bad = a.clone();
     bad[[1, 3]] = f64::INFINITY;
     assert_eq!(

@@ -20,6 +20,7 @@
 //! but decodes to the same values.
 
 mod four_bit;
+mod problem;
 mod quant_state;
 mod repr;
 mod table;

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
-use lorakit_tensor::{DType, Error, ErrorKind, Result, TensorInfo, json};
+use lorakit_tensor::{DType, Result, TensorInfo, json};
 
+use super::problem::Problem;
 use super::repr::{REPR_MAX, repr};
 use super::{BLOCK_SIZES, FourBit, double_quant};
 
@@ -80,54 +81,43 @@ impl QuantState {
     /// Reads the text. What bitsandbytes does not read is refused here too: keys that are missing or unknown.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] for what is not this JSON; [`ErrorKind::Unsupported`] for a type, a dtype or a block
-    /// size that bitsandbytes does not have.
+    /// [`ErrorKind::Corrupt`](lorakit_tensor::ErrorKind::Corrupt) for what is not this JSON; [`ErrorKind::Unsupported`](lorakit_tensor::ErrorKind::Unsupported)
+    /// for a type, a dtype or a block size that bitsandbytes does not have.
     pub fn parse(text: &[u8]) -> Result<QuantState> {
         let json = json::parse(text)?;
-        let corrupt = |message: String| Error::new(ErrorKind::Corrupt, message);
-        let unsupported = |message: String| Error::new(ErrorKind::Unsupported, message);
-        let map = json.as_object().ok_or_else(|| corrupt("is not a JSON object".into()))?;
+        let map = json.as_object().ok_or(Problem::NotAnObject)?;
         if let Some(key) =
             map.keys().find(|k| !KEYS.contains(&k.as_str()) && !NESTED_KEYS.contains(&k.as_str()))
         {
-            return Err(corrupt(format!(
-                "has the key `{}`, which bitsandbytes does not write",
-                key.escape_debug()
-            )));
+            return Err(Problem::UnknownKey { key: key.clone() }.into());
         }
         let nested = NESTED_KEYS.iter().any(|key| map.contains_key(*key));
         let needed = KEYS.iter().chain(if nested { NESTED_KEYS.as_slice() } else { &[] });
         if let Some(key) = needed.into_iter().find(|key| !map.contains_key(**key)) {
-            return Err(corrupt(format!("has no `{key}`")));
+            return Err(Problem::NoKey { key: *key }.into());
         }
-        let text = |key: &str| map[key].as_str().ok_or_else(|| corrupt(format!("`{key}` is not a string")));
-        let size = |key: &str| {
+        let text = |key: &'static str| map[key].as_str().ok_or(Problem::NotAString { key });
+        let size = |key: &'static str| {
             let size = map[key].as_u64().and_then(|n| usize::try_from(n).ok());
-            size.ok_or_else(|| corrupt(format!("`{key}` is not a whole number")))
+            size.ok_or(Problem::NotASize { key })
         };
 
         let quant_type = text("quant_type")?;
-        let quant_type = FourBit::from_name(quant_type).ok_or_else(|| {
-            unsupported(format!("is of the type `{}`; known are nf4, fp4", quant_type.escape_debug()))
-        })?;
+        let quant_type =
+            FourBit::from_name(quant_type).ok_or_else(|| Problem::Type { name: quant_type.to_string() })?;
         let block_size = size("blocksize")?;
         if !BLOCK_SIZES.contains(&block_size) {
-            return Err(unsupported(format!("has blocks of {block_size} values; known are {BLOCK_SIZES:?}")));
+            return Err(Problem::BlockSize { values: block_size }.into());
         }
         let dtype = text("dtype")?;
         let known = DTYPES.iter().find(|(_, name)| *name == dtype.strip_prefix("torch.").unwrap_or(dtype));
-        let (dtype, _) = *known.ok_or_else(|| {
-            unsupported(format!(
-                "was `{}` before; known are bfloat16, float16, float32",
-                dtype.escape_debug()
-            ))
-        })?;
+        let (dtype, _) = *known.ok_or_else(|| Problem::Before { dtype: dtype.to_string() })?;
         let shape = map["shape"].as_array().and_then(|dims| {
             dims.iter().map(|d| d.as_u64().and_then(|n| usize::try_from(n).ok())).collect::<Option<Vec<_>>>()
         });
-        let shape = shape.ok_or_else(|| corrupt("`shape` is not a list of whole numbers".into()))?;
+        let shape = shape.ok_or(Problem::NotAShape)?;
         if TensorInfo::count(&shape).is_none_or(|n| n > 1 << 60) {
-            return Err(corrupt(format!("its shape {shape:?} has too many values")));
+            return Err(Problem::TooManyValues { shape }.into());
         }
         let nested = match nested {
             false => None,
@@ -143,14 +133,9 @@ impl QuantState {
 
 fn parse_nested(block_size: usize, dtype: &str, offset: Option<f64>) -> Result<Nested> {
     if block_size != double_quant::BLOCK || dtype.strip_prefix("torch.").unwrap_or(dtype) != "float32" {
-        let message = format!(
-            "its scales are {} in blocks of {block_size}; known are float32 in blocks of {}",
-            dtype.escape_debug(),
-            double_quant::BLOCK
-        );
-        return Err(Error::new(ErrorKind::Unsupported, message));
+        return Err(Problem::Scales { dtype: dtype.to_string(), values: block_size }.into());
     }
-    let offset = offset.ok_or_else(|| Error::new(ErrorKind::Corrupt, "`nested_offset` is not a number"))?;
+    let offset = offset.ok_or(Problem::NotAnOffset)?;
     Ok(Nested { offset: offset as f32 })
 }
 

@@ -1,5 +1,6 @@
 //! `adapter_config.json`: the fields that decide what an adapter means.
 
+use lorakit_tensor::problem::excerpt;
 use serde_json::{Map, Value};
 
 use super::pattern::Patterns;
@@ -78,7 +79,7 @@ impl AdapterConfig {
         let unmergeable = UNMERGEABLE
             .iter()
             .filter(|&&name| !matches!(&json[name], Value::Null | Value::Bool(false)))
-            .map(|name| format!("{name}: {}", shorten(&json[name])))
+            .map(|name| format!("{name}: {}", excerpt(&json[name].to_string())))
             .collect();
         Ok(AdapterConfig {
             peft_type: fields.text("peft_type")?.unwrap_or_default().to_uppercase(),
@@ -212,15 +213,7 @@ impl Fields<'_> {
 }
 
 fn wrong(name: &'static str, needed: &'static str, found: &Value) -> Error {
-    Problem::Field { name, found: shorten(found), needed }.into()
-}
-
-fn shorten(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
-    }
+    Problem::Field { name, found: excerpt(&found.to_string()), needed }.into()
 }
 
 #[cfg(test)]

@@ -85,6 +85,11 @@ impl Module {
         (b, a)
     }
 
+    /// Bytes of its factors.
+    pub(crate) fn factor_bytes(&self) -> u64 {
+        self.a.info().byte_len() + self.b.info().byte_len()
+    }
+
     /// The dtype that computed factors are stored in: that of `B` if single values can be, else F32.
     pub(crate) fn dtype(&self) -> DType {
         let own = self.b.info().dtype;

@@ -69,7 +69,7 @@ pub(crate) fn fuse(path: &str, parts: &[FusePart<'_>]) -> Result<Module> {
     Ok(Module {
         magnitude: joined(path, parts, total, |module| module.magnitude.as_ref(), true)?,
         bias: joined(path, parts, total, |module| module.bias.as_ref(), false)?,
-        ..Module::new(path.into(), first.kind, a, b, Scaling::Fixed(scale))
+        ..Module::new(path, first.kind, a, b, Scaling::Fixed(scale))
     })
 }
 
@@ -186,7 +186,7 @@ mod tests {
 
     fn module(path: &str, a: (&[usize], &[f32]), b: (&[usize], &[f32]), scale: f64) -> Module {
         let (a, b) = (tensor("a", a.0, a.1), tensor("b", b.0, b.1));
-        Module::new(path.into(), ModuleKind::Linear, a, b, Scaling::Fixed(scale))
+        Module::new(path, ModuleKind::Linear, a, b, Scaling::Fixed(scale))
     }
 
     /// `scale * B * A`, row by row.

@@ -11,6 +11,7 @@ pub(crate) mod format;
 pub(crate) mod fuse;
 mod key;
 mod lycoris;
+mod memory;
 mod pattern;
 mod problem;
 mod twins;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, Reader, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, Reader, Storage, TensorSource};
 
 pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
@@ -35,12 +36,13 @@ use crate::{Base, Error, Finding, Result, Severity, TensorRef};
 /// The code of the finding that rows are in an order which only the base can undo.
 pub(crate) const ROW_ORDER: &str = "row-order";
 
-/// An opened adapter: headers and configuration, no values.
+/// An adapter: configuration, and tensors that are read when they are needed. [Opened](Adapter::open), or
+/// [built](Adapter::in_memory) from what was just trained.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// The folder or file as it was given.
+    /// The folder or file as it was given; for an adapter in memory, what messages call it.
     pub path: PathBuf,
-    /// The format it is in, e.g. `peft`.
+    /// The format it is in, e.g. `peft`; [`IN_MEMORY`](Adapter::IN_MEMORY) for one that was not opened.
     pub format: &'static str,
     /// What the configuration says; for formats without one, what their header says of the same things.
     pub config: AdapterConfig,
@@ -54,7 +56,7 @@ pub struct Adapter {
     pub token_rows: Vec<TokenRows>,
     /// What reading it turned up; [`Severity::Error`] entries forbid a merge.
     pub findings: Vec<Finding>,
-    source: Arc<Checkpoint>,
+    source: Option<Arc<Checkpoint>>,
 }
 
 /// One low-rank module.
@@ -142,10 +144,16 @@ impl Scaling {
 }
 
 impl Module {
-    /// A plain module: `scaling * B * A`.
-    pub(crate) fn new(path: String, kind: ModuleKind, a: TensorRef, b: TensorRef, scaling: Scaling) -> Self {
+    /// A plain module, `scaling * B * A`, of the layer at `path`: `A (r, in)`, `B (out, r)`.
+    pub fn new(
+        path: impl Into<String>,
+        kind: ModuleKind,
+        a: TensorRef,
+        b: TensorRef,
+        scaling: Scaling,
+    ) -> Self {
         Module {
-            path,
+            path: path.into(),
             kind,
             a,
             b,
@@ -213,11 +221,12 @@ impl Adapter {
 
     /// An adapter of nothing, from these files.
     pub(crate) fn empty(format: &'static str, files: &Files) -> Self {
-        Adapter { metadata: files.metadata().clone(), ..Self::of(format, &files.path, &files.source) }
+        let source = Some(Arc::clone(&files.source));
+        Adapter { metadata: files.metadata().clone(), source, ..Self::of(format, &files.path) }
     }
 
-    /// An adapter of nothing, made from the tensors of `source`.
-    pub(crate) fn of(format: &'static str, path: &Path, source: &Arc<Checkpoint>) -> Self {
+    /// An adapter of nothing, from no file.
+    pub(crate) fn of(format: &'static str, path: &Path) -> Self {
         Adapter {
             path: path.to_path_buf(),
             format,
@@ -227,15 +236,15 @@ impl Adapter {
             saved: Vec::new(),
             token_rows: Vec::new(),
             findings: Vec::new(),
-            source: Arc::clone(source),
+            source: None,
         }
     }
 
     /// These modules with the configuration of the adapter, and nothing else of it.
     pub(crate) fn with_modules(&self, modules: Vec<Module>) -> Self {
         let (config, metadata) = (self.config.clone(), self.metadata.clone());
-        let findings = self.findings.clone();
-        Adapter { config, metadata, modules, findings, ..Self::of(self.format, &self.path, &self.source) }
+        let (findings, source) = (self.findings.clone(), self.source.clone());
+        Adapter { config, metadata, modules, findings, source, ..Self::of(self.format, &self.path) }
     }
 
     /// Puts the modules in the order of the model: layer 2 before layer 10.
@@ -243,19 +252,26 @@ impl Adapter {
         self.modules.sort_by(|a, b| natural(&a.path).cmp(&natural(&b.path)));
     }
 
-    /// Every tensor of the file.
-    pub fn tensors(&self) -> &[TensorInfo] {
-        self.source.tensors()
+    /// Every tensor: all that the file holds, understood or not; in memory, those of its parts.
+    pub fn tensors(&self) -> Vec<TensorRef> {
+        let Some(source) = &self.source else { return self.parts() };
+        let shared: Arc<dyn TensorSource> = source.clone();
+        (0..source.tensors().len()).map(|index| TensorRef::new(Arc::clone(&shared), index)).collect()
     }
 
-    /// Tensor `index` of the file.
-    pub fn tensor(&self, index: usize) -> TensorRef {
-        TensorRef::new(self.source.clone(), index)
+    /// The file that it was opened from; of several parts, the first or their index. `None` for one in memory.
+    pub fn file(&self) -> Option<&Path> {
+        self.source.as_ref().map(|source| source.path())
     }
 
-    /// The file the tensors are in.
-    pub fn source(&self) -> &Arc<Checkpoint> {
-        &self.source
+    /// The tensor files that it was opened from; none for one in memory.
+    pub fn files(&self) -> &[Storage] {
+        self.source.as_ref().map_or(&[], |source| source.files())
+    }
+
+    /// What messages name: the tensor file if there is one.
+    fn place(&self) -> &Path {
+        self.file().unwrap_or(&self.path)
     }
 
     /// The folder of the configuration.
@@ -265,7 +281,7 @@ impl Adapter {
 
     /// Number of values.
     pub fn parameters(&self) -> u64 {
-        self.tensors().iter().map(TensorInfo::elements).sum()
+        self.tensors().iter().map(|tensor| tensor.info().elements()).sum()
     }
 
     /// Refuses an adapter with a fault that forbids using it.
@@ -287,7 +303,7 @@ impl Adapter {
         if let [only] = faults.as_slice() {
             let message = only.message.clone();
             let problem = if foreign { Problem::Foreign { message } } else { Problem::Fault { message } };
-            return Err(Error::from(problem).tensor(&only.subject).at(self.source.path()));
+            return Err(Error::from(problem).tensor(&only.subject).at(self.place()));
         }
         let (count, tensors) = (faults.len(), self.tensors().len());
         let problem = match foreign {
@@ -295,7 +311,7 @@ impl Adapter {
             false => Problem::Faults { count, tensors },
         };
         let lines = faults.iter().map(ToString::to_string).collect();
-        Err(Error::from(problem).at(self.source.path()).details(lines))
+        Err(Error::from(problem).at(self.place()).details(lines))
     }
 }
 

@@ -38,6 +38,11 @@ problems! {
         /// Rows are in an order that only the base can undo: the finding has the words.
         RowOrder { message: String } = NeedsBase, "{message}";
 
+        /// Two modules in memory have one path.
+        GivenTwice = Usage, "is given twice";
+        /// The factors of a module in memory are not those of a product.
+        NotFactors { a: Vec<usize>, b: Vec<usize> } = Usage,
+            "has A {a:?} and B {b:?}, which must be (r, in) and (out, r)";
         /// A tensor has more or fewer values than its rows and columns.
         NotAMatrix = File(Corrupt), "is not a matrix";
         /// A decomposition failed: `lorakit-linalg` has the words.

@@ -28,8 +28,8 @@ pub(crate) fn repeated(adapters: &[(Adapter, f64)]) -> Result<Vec<Finding>> {
 
 /// How two adapters are the same, if they are.
 fn sameness(adapter: &Adapter, other: &Adapter) -> Result<Option<String>> {
-    let (files, others) = (adapter.source().files(), other.source().files());
-    if files.len() != others.len() {
+    let (files, others) = (adapter.files(), other.files());
+    if files.is_empty() || files.len() != others.len() {
         return Ok(None);
     }
     let resolved = |file: &Storage| std::fs::canonicalize(file.path()).ok();

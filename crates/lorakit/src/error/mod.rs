@@ -216,6 +216,30 @@ impl From<lorakit_tensor::Error> for Error {
     }
 }
 
+/// A problem of a room as one of the file beneath: what a view, read as a file is, has to say.
+#[derive(Debug)]
+struct OfFile<P>(P);
+
+impl<P: fmt::Display> fmt::Display for OfFile<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<P: Problem> lorakit_tensor::problem::Problem for OfFile<P> {
+    fn kind(&self) -> lorakit_tensor::ErrorKind {
+        match self.0.kind() {
+            ErrorKind::File(kind) => kind,
+            _ => lorakit_tensor::ErrorKind::Unsupported,
+        }
+    }
+}
+
+/// `problem`, whose kind is one of a file's, as an error of the file that a view lies over.
+pub(crate) fn of_file(problem: impl Problem) -> lorakit_tensor::Error {
+    OfFile(problem).into()
+}
+
 impl<P: Problem> From<P> for Error {
     fn from(problem: P) -> Self {
         Inside::Room(Box::new(problem)).into()

@@ -49,13 +49,15 @@ pub(crate) fn truncate(
     chosen: impl Fn(&Module) -> bool + Sync,
     (shelf, progress): (&Shelf, &dyn Progress),
 ) -> Result<Vec<Approximated>> {
+    let wanted = |module: &Module| chosen(module) && module.rank() > rank;
+    progress.begin(adapter.modules.iter().filter(|m| wanted(m)).map(Module::factor_bytes).sum());
     let truncated = |module: &mut Module| -> Result<Option<Approximated>> {
-        if !chosen(module) || module.rank() <= rank {
+        if !wanted(module) {
             return Ok(None);
         }
         go_on(progress, "anything was written")?;
         let (factors, rank_before) = (Factors::load(module)?, module.rank());
-        let bytes = module.a.info().byte_len() + module.b.info().byte_len();
+        let bytes = module.factor_bytes();
         let Truncated { module: nearest, error, norm, .. } =
             truncate::truncate(module, &factors, (module.dtype(), shelf), |_| rank)?;
         *module = nearest;
@@ -86,6 +88,11 @@ pub(crate) fn dora_to_lora(
     let low_rank = edits.iter().rev().filter(|edit| matches!(edit.change, Change::LowRank { .. }));
     // Of several of a module, the first: that of its weight.
     let by_origin: HashMap<&str, &Edit> = low_rank.map(|edit| (edit.origin.as_str(), edit)).collect();
+    let bytes_of = |module: &Module| {
+        let weight = by_origin.get(module.path.as_str()).and_then(|edit| edit.base);
+        weight.map_or(0, |index| base.tensors()[index].byte_len())
+    };
+    progress.begin(of_dora.modules.iter().map(bytes_of).sum());
     let approximate = |module: &mut Module| -> Result<Option<Approximated>> {
         if module.magnitude.is_none() {
             return Ok(None);
@@ -101,7 +108,7 @@ pub(crate) fn dora_to_lora(
         let error = if norm == 0.0 { 0.0 } else { projection_residual(norm, &svd.s) / norm };
         let (b, a) = svd.balanced_factors();
         let (rows, cols) = delta.dim();
-        progress.advance(delta.weight.info().byte_len());
+        progress.advance(bytes_of(module));
         *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype(), shelf)? };
         Ok(Some(Approximated {
             path: module.path.clone(),

@@ -1,4 +1,9 @@
 //! The operations, one module for each verb.
+//!
+//! Three steps: inputs are opened, what becomes of them is decided, the output is written. A verb that decides from headers
+//! alone has a `plan`; one that reads values and may decompose them has a `compute`. Both take options and a
+//! [`Progress`](crate::plan::Progress), refuse whatever can be refused, and return what `run` then writes. Verbs that write nothing
+//! are one function.
 
 /// `with_*` methods for fields of options, so that these can grow.
 macro_rules! setters {

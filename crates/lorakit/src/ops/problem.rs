@@ -38,6 +38,9 @@ problems! {
         /// Another method's deltas, which as LoRA are larger than the matrices.
         Inflated { method: &'static str } = Inexpressible / Approximate,
             "holds {method}, which is exact only as a LoRA of a higher rank than its matrix has";
+        /// An option of an adapter that changes what its factors mean.
+        NotAProduct { option: String } = Unmergeable,
+            "uses `{option}`, so its delta is not the product of its factors";
         /// A tensor of another number of dimensions.
         NotAMatrix = File(Corrupt), "is not a matrix";
         /// A runtime was asked about a model.

@@ -4,9 +4,16 @@ use super::Problem;
 use crate::Result;
 
 /// Receives progress from worker threads, and can cancel the run.
+///
+/// A verb works in phases, one after another: factors are computed, the output is written. Each begins with its total, and
+/// has told all of it when it is done.
 pub trait Progress: Sync {
-    /// `bytes` more of the output are written. A run that succeeds ends with [`Plan::output_bytes`](super::Plan::output_bytes)
-    /// in all.
+    /// A phase begins, in which [`advance`](Self::advance) tells of `total` bytes in all unless it fails. That of a
+    /// [`Plan`](super::Plan) writes [`output_bytes`](super::Plan::output_bytes).
+    fn begin(&self, total: u64) {
+        let _ = total;
+    }
+    /// `bytes` more are done.
     fn advance(&self, bytes: u64);
     /// Whether the caller wants the run to stop. Nothing is published then.
     fn cancelled(&self) -> bool {

@@ -161,6 +161,7 @@ impl Plan {
         if let Target::Folder(_) = self.target() {
             self.side_files.iter().try_for_each(|side| side.write(staged.path()))?;
         }
+        progress.begin(self.output_bytes());
         let mut done = self.run_tasks(&outputs, threads, progress)?;
         done.late.sort_by_key(|late| late.file);
         let (mut bytes, mut late) = (0, done.late.as_slice());

@@ -18,6 +18,9 @@ use crate::{Error, Result, TensorRef};
 /// Bytes that are held in memory; what comes after them waits in a file.
 const HELD: u64 = 32 << 20;
 
+/// Where messages say that values are which come from no file.
+const IN_MEMORY: &str = "(in memory)";
+
 /// The place where computed tensors of one output wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Shelf(Arc<Inner>);
@@ -90,6 +93,26 @@ impl Shelf {
 }
 
 impl TensorRef {
+    /// `values`, row by row, as a tensor in memory, of that dtype and shape, outermost dimension first. `name` is what
+    /// messages call it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the values do not fill the shape;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype that does not hold values one by one;
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for NaN, infinity, and what the dtype cannot hold.
+    pub fn of_values(
+        name: impl Into<String>,
+        dtype: DType,
+        shape: impl Into<Vec<usize>>,
+        values: &[f32],
+    ) -> Result<Self> {
+        let (name, shape) = (name.into(), shape.into());
+        if TensorInfo::count(&shape) != Some(values.len() as u64) {
+            return Err(Error::from(Problem::Unfilled { values: values.len(), shape }).tensor(&name));
+        }
+        Self::in_memory(&name, Path::new(IN_MEMORY), dtype, shape, values)
+    }
+
     /// As [`Shelf::tensor`], for what is small: it is held in memory.
     ///
     /// # Errors

@@ -23,6 +23,9 @@ problems! {
         Beyond { value: f32, shape: Vec<usize>, element: u64, dtype: DType } = NonFinite,
             "comes to {value:e} {}, which {dtype} cannot hold", place(shape, *element);
 
+        /// Values in memory are too few or too many for their shape.
+        Unfilled { values: usize, shape: Vec<usize> } = Usage,
+            "is given {values} values, which do not fill the shape {shape:?}";
         /// The stored values are of a dtype that is not read.
         NoDecoder { dtype: DType } = Unsupported, "is stored as {dtype}, which cannot be decoded to numbers";
         /// Values are asked for in a dtype that does not hold them one by one.

@@ -33,10 +33,8 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         .with_uniform(args.uniform)
         .with_threads(common.threads)
         .with_mode(common.read_mode());
-    // Nothing else that is planned takes time.
-    let weights = args.base.as_deref().filter(|_| args.dora_to_lora).unwrap_or(&args.source);
-    let bar = Bar::new(ui, "approximating", planned::bytes_at(weights));
-    let convert = adapter::plan(&options, &bar)?;
+    let bar = Bar::new(ui, "approximating");
+    let convert = adapter::compute(&options, &bar)?;
     bar.finish();
     ui.notes(&convert.notes);
     if !ui.json && !ui.quiet && !convert.approximated.is_empty() {
@@ -48,7 +46,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         }
         return ui.result(&(mapping(&convert) + &planned::describe(&convert.output.plan, common.threads)));
     }
-    let bar = Bar::new(ui, "converting", convert.output.plan.output_bytes());
+    let bar = Bar::new(ui, "converting");
     let report = convert.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {

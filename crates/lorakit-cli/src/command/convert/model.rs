@@ -61,7 +61,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         }
         return ui.result(&planned::describe(&convert.plan, common.threads));
     }
-    let bar = Bar::new(ui, "converting", convert.plan.output_bytes());
+    let bar = Bar::new(ui, "converting");
     let report = convert.plan.run(common.threads, &bar)?;
     bar.finish();
     if ui.json {

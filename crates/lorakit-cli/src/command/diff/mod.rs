@@ -9,7 +9,6 @@ use lorakit::ops::diff::{self, Diff, DiffOptions, DiffReport, FieldDiff, State, 
 use serde::Serialize;
 
 use super::inspect::text::{number, print_table, table};
-use super::planned;
 use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
@@ -34,7 +33,7 @@ pub(crate) fn run(args: &args::Diff, common: &Common, ui: &Ui) -> Result<(), Fai
         .with_base(args.base.clone())
         .with_threads(common.threads)
         .with_mode(common.read_mode());
-    let bar = Bar::new(ui, "comparing", planned::bytes_at(&args.a));
+    let bar = Bar::new(ui, "comparing");
     let found = diff::diff(&options, &bar)?;
     bar.finish();
     let differs = found.differs();

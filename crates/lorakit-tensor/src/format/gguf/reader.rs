@@ -9,6 +9,7 @@ use super::value::{Metadata, Value};
 use crate::ErrorKind;
 use crate::format::Stored;
 use crate::format::problem::TensorProblem;
+use crate::problem::excerpt;
 use crate::{DType, Error, Result, Storage, TensorInfo};
 
 /// A parsed header.
@@ -117,13 +118,13 @@ fn read_info(cursor: &mut Cursor<'_>) -> Result<TensorInfo> {
     let name = String::read(cursor)?;
     let rank = cursor.u32()? as usize;
     if rank > MAX_DIMENSIONS {
-        return Err(Error::from(Problem::Rank { rank }).tensor(&rules::excerpt(&name)));
+        return Err(Error::from(Problem::Rank { rank }).tensor(&excerpt(&name)));
     }
     let mut shape = vec![0; rank];
     for slot in shape.iter_mut().rev() {
         let dimension = cursor.u64()?;
         *slot = usize::try_from(dimension).map_err(|e| {
-            Error::from(Problem::Unaddressable { dimension }).tensor(&rules::excerpt(&name)).caused_by(e)
+            Error::from(Problem::Unaddressable { dimension }).tensor(&excerpt(&name)).caused_by(e)
         })?;
     }
     let id = cursor.u32()?;
@@ -132,7 +133,7 @@ fn read_info(cursor: &mut Cursor<'_>) -> Result<TensorInfo> {
             4 | 5 | 31..=33 | 36..=38 => Problem::RemovedType { id },
             _ => Problem::UnknownType { id },
         };
-        Error::from(problem).tensor(&rules::excerpt(&name))
+        Error::from(problem).tensor(&excerpt(&name))
     })?;
     Ok(TensorInfo { name, dtype, shape })
 }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::problem::Problem;
 use super::value::{Metadata, Value};
+use crate::problem::excerpt;
 use crate::{Error, Result, TensorInfo};
 
 pub(super) const MAGIC: &[u8; 4] = b"GGUF";
@@ -92,9 +93,4 @@ pub(super) fn unique_keys(metadata: &Metadata) -> Result<()> {
 fn first_repeated<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     names.find(|name| !seen.insert(*name))
-}
-
-/// A name from a file, short enough for a message, which must still escape it.
-pub(super) fn excerpt(name: &str) -> String {
-    name.chars().take(80).collect()
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use super::cursor::Cursor;
 use super::element::Element;
 use super::problem::Problem;
-use super::rules::excerpt;
 use crate::Result;
+use crate::problem::excerpt;
 
 /// One row per value type that can stand in an array: `Variant Rust-type "name" = id`.
 macro_rules! value_types {

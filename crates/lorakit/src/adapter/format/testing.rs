@@ -103,7 +103,7 @@ impl Folder {
             threads: 1,
             mode: ReadMode::Mapped,
         };
-        adapter::plan(&options, &Silent)
+        adapter::compute(&options, &Silent)
     }
 }
 

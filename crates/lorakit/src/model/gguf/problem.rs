@@ -14,7 +14,7 @@ problems! {
             "is a model of the family `{family}`; known are {}", known.join(", ");
         /// The model is of a family that is not turned into a Hugging Face one.
         OneWayFamily { family: String, known: Vec<&'static str> } = File(Unsupported),
-            "is a model of the family `{family}`; known are {}", known.join(", ");
+            "is a model of the family `{family}`, which cannot be read as a Hugging Face model; {} can", known.join(", ");
         /// No class of the family has the keys of the model.
         NoClass = File(Unsupported), "is of no known model class";
 
@@ -45,7 +45,7 @@ problems! {
         MissingTensor = File(Incomplete), "the model needs it and has none";
         /// A GGUF tensor is of no rule of the family.
         UnknownTensor { family: &'static str } = File(Unsupported),
-            "is not a known tensor of the family `{family}`";
+            "is not a tensor that GGUF files of the family `{family}` have";
         /// A tensor has a larger layer number than the model has layers.
         Layer { layers: u64 } = File(Corrupt), "is of a layer beyond the {layers} of the model";
         /// A stack of experts is not one of as many matrices.
@@ -61,7 +61,8 @@ problems! {
         NoConfig = Unsupported,
             "has no `config.json`, which says what kind of model it is; the source must be a Hugging Face folder";
         /// A Hugging Face tensor has no place in the GGUF files of the family.
-        NoPlace { family: &'static str } = Unsupported, "is not a known tensor of the family `{family}`";
+        NoPlace { family: &'static str } = Unsupported,
+            "has no name in GGUF files of the family `{family}`";
         /// Experts that are packed in one tensor do not have the shape that the configuration says.
         Experts { shape: Vec<usize>, needed: &'static str, experts: usize, hidden: usize } = File(Corrupt),
             "has the shape {shape:?}; it must be {needed} for {experts} experts and a hidden size of {hidden}";

@@ -45,6 +45,11 @@ problems! {
         /// A weight is stored packed and unpacked.
         StoredTwice = File(Corrupt), "is stored twice: as it is, and packed";
 
+        /// Values are stored in a dtype that is not read.
+        NoDecoder { dtype: DType } = File(Unsupported), "is stored as {dtype}, which cannot be decoded";
+        /// Weights are to be seen in a dtype that is not written.
+        NoEncoder { dtype: DType } = File(Unsupported), "cannot be seen as {dtype}: there is no encoder for it";
+
         /// Layers are stored as `(in, out)`.
         Transposed { packing: &'static str } = Unsupported,
             "stores its layers transposed, which is not supported for {packing}";

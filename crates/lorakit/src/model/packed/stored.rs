@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use lorakit_quant::codec;
-use lorakit_tensor::{Checkpoint, DType, ErrorKind, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, TensorInfo, TensorSource};
 
 use super::Problem;
+use crate::error::of_file;
 use crate::model::ModelConfig;
 use crate::{Error, Result};
 
@@ -78,10 +79,7 @@ pub(super) fn decode(
     first: u64,
     values: &mut [f32],
 ) -> lorakit_tensor::Result<()> {
-    let codec = codec(dtype).ok_or_else(|| {
-        let message = format!("is stored as {dtype}, which cannot be decoded");
-        lorakit_tensor::Error::new(ErrorKind::Unsupported, message)
-    })?;
+    let codec = codec(dtype).ok_or_else(|| of_file(Problem::NoDecoder { dtype }))?;
     let size = dtype.block().bytes as u64;
     codec.decode(&stored.read(index, first * size..(first + values.len() as u64) * size)?, values);
     Ok(())

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lorakit_quant::encoder;
-use lorakit_tensor::{Checkpoint, Error, ErrorKind, Extent, Result, TensorInfo, TensorSource};
+use lorakit_tensor::{Checkpoint, Error, Extent, Result, TensorInfo, TensorSource};
 
 use super::{Packed, Problem};
+use crate::error::of_file;
 
 /// A tensor that is seen, and how its values come from stored ones.
 pub(super) trait Weight: Send + Sync {
@@ -91,9 +92,8 @@ impl TensorSource for PackedView {
         };
         let info = weight.info();
         let name = |e: Error| e.tensor(&info.name).at(self.stored.path_of(stored));
-        let encoder = encoder(info.dtype).ok_or_else(|| {
-            name(Error::new(ErrorKind::Unsupported, format!("there is no encoder for {}", info.dtype)))
-        })?;
+        let encoder =
+            encoder(info.dtype).ok_or_else(|| name(of_file(Problem::NoEncoder { dtype: info.dtype })))?;
         let size = info.dtype.block().bytes as u64;
         // Whole values that cover the range, then cut.
         let (first, end) = (bytes.start / size, bytes.end.div_ceil(size));

@@ -8,6 +8,7 @@ use super::Problem;
 use super::{CombineOptions, Method, Mix};
 use crate::adapter::{Adapter, Files, Module, ModuleKind, format, natural};
 use crate::arch::names::bare;
+use crate::ops;
 use crate::{Base, Choice, Error, Finding, Result, Severity};
 
 /// The modules of one path, and whose they are.
@@ -18,6 +19,11 @@ pub(super) struct Aligned {
 }
 
 impl Aligned {
+    /// Bytes of all factors.
+    pub(super) fn bytes(&self) -> u64 {
+        self.parts.iter().map(|(_, module)| module.factor_bytes()).sum()
+    }
+
     /// The first adapter's module.
     pub(super) fn first(&self) -> &Module {
         &self.parts[0].1
@@ -44,7 +50,7 @@ pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
             return Err(Error::from(problem).at(&adapter.path).details(dora));
         }
         if let Some(option) = adapter.config.unmergeable.first() {
-            let problem = Problem::NotAProduct { option: option.clone() };
+            let problem = ops::Problem::NotAProduct { option: option.clone() };
             return Err(Error::from(problem).at(&adapter.path));
         }
         if adapter.config.mutates_base() && adapters.len() > 1 {

@@ -18,7 +18,7 @@
 //! let adapters = vec![(golden("attn-r4").into(), 0.7), (golden("plain").into(), 0.3)];
 //! let options = CombineOptions::new(adapters, folder.path().join("both"))
 //!     .with_method(Method::from_name("cat").expect("it is in the table"));
-//! let combine = combine::plan(&options, &Silent)?;
+//! let combine = combine::compute(&options, &Silent)?;
 //! // The sum itself, at the sum of the ranks.
 //! assert!(combine.overall() < 1e-6);
 //! combine.run(0, &Silent)?;
@@ -213,7 +213,7 @@ impl Combine {
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that do not belong together; [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for DoRA and the like;
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line for each module or parameter; what reading and the
 /// format turn up.
-pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
+pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
     check(options)?;
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
@@ -269,10 +269,10 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     let compute = |aligned: &Aligned| {
         go_on(progress, "anything was written")?;
         let computed = computation.of_module(aligned)?;
-        let bytes = |m: &Module| m.a.info().byte_len() + m.b.info().byte_len();
-        progress.advance(aligned.parts.iter().map(|(_, module)| bytes(module)).sum());
+        progress.advance(aligned.bytes());
         Ok(computed)
     };
+    progress.begin(aligned.iter().map(Aligned::bytes).sum());
     let computed = pool(options.threads)?.install(|| in_order(&aligned, compute))?;
     let (mut modules, mut interference) = (Vec::new(), Vec::new());
     for one in computed {

@@ -37,9 +37,6 @@ problems! {
         Dora { modules: usize, of: usize } = Unmergeable / MakePlainLora,
             "uses DoRA in {modules} of {of} modules, whose magnitudes do not add up; it can only be written alone and at \
              weight 1";
-        /// An option that changes what the factors mean.
-        NotAProduct { option: String } = Unmergeable,
-            "uses `{option}`, so its delta is not the product of its factors";
         /// An initialisation that took a part of the base away.
         Mutated { init: String } = MutatedBase,
             "was initialised by `{init}`, which changed the base, so its factors are not a delta on the base of the \

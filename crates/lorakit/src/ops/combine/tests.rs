@@ -56,7 +56,7 @@ fn products_are_those_of_peft() {
         let weights = list("weights").iter().map(|w| w.as_f64().unwrap());
         let names = list("adapters").iter().map(|name| name.as_str().unwrap());
         let adapters: Vec<(&str, f64)> = names.zip(weights).collect();
-        let combine = plan(
+        let combine = compute(
             &CombineOptions {
                 rank: arguments["svd_rank"].as_u64().map(|rank| rank as usize),
                 density: arguments["density"].as_f64(),
@@ -83,9 +83,9 @@ fn pefts_mistake_about_rslora_is_reproduced_on_request() {
         (&[("rslora", 1.0), ("plain", 0.5)][..], "cat", 24.0),
         (&[("rslora", 1.0)][..], "linear", 16.0),
     ] {
-        let fixed = plan(&options(adapters, method), &Silent).unwrap();
+        let fixed = compute(&options(adapters, method), &Silent).unwrap();
         let peft =
-            plan(&CombineOptions { style: Style::Peft, ..options(adapters, method) }, &Silent).unwrap();
+            compute(&CombineOptions { style: Style::Peft, ..options(adapters, method) }, &Silent).unwrap();
         for (fixed, peft) in fixed.output.modules().iter().zip(peft.output.modules()) {
             let ratio = peft.scale(peft.rank()) / fixed.scale(fixed.rank());
             assert!((ratio - rank.sqrt()).abs() < 1e-12, "{method} {ratio}");
@@ -93,8 +93,8 @@ fn pefts_mistake_about_rslora_is_reproduced_on_request() {
     }
     // Another adapter first, and nothing is copied.
     let adapters = [("plain", 1.0), ("rslora", 0.5)];
-    let peft = plan(&CombineOptions { style: Style::Peft, ..options(&adapters, "svd") }, &Silent).unwrap();
-    let fixed = plan(&options(&adapters, "svd"), &Silent).unwrap();
+    let peft = compute(&CombineOptions { style: Style::Peft, ..options(&adapters, "svd") }, &Silent).unwrap();
+    let fixed = compute(&options(&adapters, "svd"), &Silent).unwrap();
     for (fixed, peft) in fixed.output.modules().iter().zip(peft.output.modules()) {
         assert!(fixed.a.same_values(&peft.a).unwrap() && fixed.b.same_values(&peft.b).unwrap());
         assert_eq!(fixed.scaling, peft.scaling);
@@ -103,7 +103,7 @@ fn pefts_mistake_about_rslora_is_reproduced_on_request() {
 
 #[test]
 fn an_adapter_minus_itself_is_nothing() {
-    let combine = plan(&options(&[("plain", 1.0), ("plain", -1.0)], "svd"), &Silent).unwrap();
+    let combine = compute(&options(&[("plain", 1.0), ("plain", -1.0)], "svd"), &Silent).unwrap();
     for module in combine.output.modules() {
         let factors = Factors::load(module).unwrap();
         assert!(product_norm(factors.b.view(), factors.a.view()).unwrap() < 1e-12, "{}", module.path);
@@ -114,7 +114,7 @@ fn an_adapter_minus_itself_is_nothing() {
 #[test]
 fn interference_of_an_adapter_with_itself_and_its_opposite() {
     for (weight, cosine, conflict) in [(2.0, 1.0, 0.0), (-2.0, -1.0, 1.0)] {
-        let combine = plan(&options(&[("attn-r4", 1.0), ("attn-r4", weight)], "cat"), &Silent).unwrap();
+        let combine = compute(&options(&[("attn-r4", 1.0), ("attn-r4", weight)], "cat"), &Silent).unwrap();
         assert_eq!(combine.interference.len(), combine.modules.len());
         for i in &combine.interference {
             assert!((i.cosine - cosine).abs() < 1e-12 && i.sign_conflict == conflict, "{i:?}");
@@ -136,7 +136,7 @@ fn random_methods_depend_on_the_seed_alone() {
                 threads,
                 ..options(&adapters, method)
             };
-            plan(&options, &Silent).unwrap()
+            compute(&options, &Silent).unwrap()
         };
         let (one, again, other) = (with(1, 1), with(1, 2), with(2, 2));
         for ((one, again), other) in

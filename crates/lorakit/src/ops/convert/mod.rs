@@ -16,6 +16,7 @@
 pub mod adapter;
 mod model;
 mod report;
+pub mod save;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +29,7 @@ pub use model::{ToGgufOptions, hf_to_gguf};
 pub use report::ConvertReport;
 
 use crate::ops::Problem;
-use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
+use crate::plan::{Container, OutputTensor, Plan, Progress, Report, Target, go_on};
 use crate::{Error, Model, Result};
 
 /// What to convert, and how.
@@ -83,6 +84,16 @@ pub struct Convert {
     pub dtype: DType,
     /// Dtypes of the source, with the number of tensors of each.
     pub from: BTreeMap<DType, usize>,
+}
+
+impl Convert {
+    /// Writes the output: see [`Plan::run`].
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
+        self.plan.run(threads, progress)
+    }
 }
 
 /// Plans the conversion of a GGUF model to a Hugging Face folder: names translated, rows of q and k put back in

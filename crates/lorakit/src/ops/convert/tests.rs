@@ -55,7 +55,7 @@ fn one_more_family_is_one_file_and_one_line() {
         let options = AdapterOptions::new(fixture("peft/adapters/qwen2"), path(output), to)
             .with_base(Some(path("base")))
             .with_threads(1);
-        adapter::plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
+        adapter::compute(&options, &Silent).unwrap().run(1, &Silent).unwrap();
     }
     assert_eq!(family(&path("adapter.gguf")), dummy);
 }

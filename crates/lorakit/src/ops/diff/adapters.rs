@@ -122,9 +122,11 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
     let one = |(i, j): (Option<usize>, Option<usize>)| {
         go_on(progress)?;
         let (x, y) = (i.map(|i| &a.modules[i]), j.map(|j| &b.modules[j]));
-        progress.advance(x.map_or(0, |m| m.a.info().byte_len() + m.b.info().byte_len()));
-        compare(x, y)
+        let compared = compare(x, y)?;
+        progress.advance(x.map_or(0, Module::factor_bytes));
+        Ok(compared)
     };
+    progress.begin(a.modules.iter().map(Module::factor_bytes).sum());
     let modules = in_order(pairs(&paths(&a), &paths(&b)), one)?;
     let mut total = Sums::default();
     modules.iter().filter_map(|m| m.sums).for_each(|sums| total += sums);

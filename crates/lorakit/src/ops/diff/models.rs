@@ -85,6 +85,7 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
         let (x, y, w) = three(place);
         TensorDiff::of(all[place], x.as_ref(), y.as_ref(), w.as_ref(), progress)
     };
+    progress.begin((0..order.len()).filter_map(|place| Some(three(place).0?.info().byte_len())).sum());
     let tensors = in_order(0..order.len(), one)?;
     let (mut total, mut deltas) = (Sums::default(), base.as_ref().map(|_| Sums::default()));
     for change in tensors.iter().filter_map(|t| t.change.as_ref()) {

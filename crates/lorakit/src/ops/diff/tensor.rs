@@ -83,10 +83,14 @@ impl TensorDiff {
         };
         let (x, y) = match (a, b) {
             (Some(x), Some(y)) => (x, y),
-            (Some(_), None) => return Ok(found(State::OnlyA, None)),
+            (Some(x), None) => {
+                progress.advance(x.info().byte_len());
+                return Ok(found(State::OnlyA, None));
+            }
             (None, _) => return Ok(found(State::OnlyB, None)),
         };
         if x.info().shape != y.info().shape {
+            progress.advance(x.info().byte_len());
             return Ok(found(State::Reshaped, None));
         }
         let base = base.filter(|w| is_base_of(w, x));
@@ -94,6 +98,7 @@ impl TensorDiff {
             Ok(measured) => measured,
             Err(e) if e.kind() == ErrorKind::Unsupported => {
                 let same = x.same_values(y)?;
+                progress.advance(x.info().byte_len());
                 return Ok(found(if same { State::Same } else { State::Undecodable }, None));
             }
             Err(e) => return Err(e),

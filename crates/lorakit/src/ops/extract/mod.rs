@@ -21,7 +21,7 @@
 //! let sum = Sum::new(base, [("../../fixtures/golden/peft/adapters/f32", 1.0)]);
 //! merge::plan(&MergeOptions::new(sum, &tuned), &Silent)?.run(0, &Silent)?;
 //! let options = ExtractOptions::new(base, &tuned, folder.path().join("adapter"));
-//! let extract = extract::plan(&options, &Silent)?;
+//! let extract = extract::compute(&options, &Silent)?;
 //! assert!(extract.factored().count() > 0);
 //! extract.run(0, &Silent)?;
 //! # Ok::<(), lorakit::Error>(())
@@ -165,7 +165,7 @@ impl Extract {
 /// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) and [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the tensors are not the same; [`ErrorKind::Unchanged`](crate::ErrorKind::Unchanged) if there is
 /// no difference; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a changed tensor that cannot be decoded; what
 /// reading and the format turn up.
-pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract> {
+pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract> {
     let format = writable(&options.to)?;
     let reader = &Reader::new(options.mode);
     let base = Model::open_as_hf(&options.base, reader, None)?;
@@ -179,12 +179,13 @@ pub fn plan(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract
     };
     go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;
-    let mut adapter = Adapter::of("peft", &options.tuned, tuned.checkpoint());
+    let mut adapter = Adapter::of(Adapter::IN_MEMORY, &options.tuned);
     // What the place refuses, before anything is computed.
     AdapterOutput::new(adapter.clone(), Some(Base::of(&base)), &destination)?;
 
     let jobs = jobs(&pairs);
     let shelf = Shelf::beside(&options.output);
+    progress.begin(jobs.iter().map(compute::Job::bytes).sum());
     let done = pool(options.threads)?.install(|| {
         in_order(&jobs, |job| {
             go_on(progress, "anything was written")?;

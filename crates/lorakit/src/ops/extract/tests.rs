@@ -74,7 +74,7 @@ impl Folder {
     }
 
     fn extract(&self, rule: Rule) -> Result<Extract> {
-        plan(&self.options(rule), &Silent)
+        compute(&self.options(rule), &Silent)
     }
 }
 
@@ -208,7 +208,7 @@ fn what_has_no_factors_is_saved_whole() {
     );
     assert_eq!(files.modules[0].a.info().shape, [6, 4, 3, 3]);
     assert_eq!(files.modules[0].kind, ModuleKind::Linear);
-    assert!(files.tensors().iter().any(|t| t.name == "base_model.model.h.0.conv.base_layer.bias"));
+    assert!(files.tensors().iter().any(|t| t.info().name == "base_model.model.h.0.conv.base_layer.bias"));
     assert_eq!((extract.same, extract.changes.len()), (2, 5));
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
 }
@@ -293,6 +293,6 @@ fn refusals() {
     let extract = folder.extract(Rule::Auto).unwrap();
     assert_eq!((extract.changes[0].became, extract.changes[0].norm), (Became::Saved, 0.0));
     let skip = ExtractOptions { skip: vec!["embed".parse().unwrap()], ..folder.options(Rule::Auto) };
-    assert_eq!(plan(&skip, &Silent).unwrap_err().kind(), ErrorKind::Unchanged);
+    assert_eq!(compute(&skip, &Silent).unwrap_err().kind(), ErrorKind::Unchanged);
     assert_eq!("(".parse::<NamePattern>().unwrap_err().kind(), ErrorKind::Usage);
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
-use crate::{Base, Finding, Result, Severity, report};
+use crate::{Base, Finding, Result, Severity, TensorRef, report};
 
 /// An adapter, described and audited.
 #[derive(Debug, Clone, Serialize)]
@@ -174,7 +174,6 @@ pub(super) fn report(
     progress: &dyn Progress,
 ) -> Result<AdapterReport> {
     go_on(progress)?;
-    let source = adapter.source();
     let config = &adapter.config;
     let mut modules = describe(&adapter.modules);
     let mut findings = audit::headers(adapter, &modules);
@@ -216,18 +215,19 @@ pub(super) fn report(
     };
     let paths: Vec<&str> = modules.iter().map(|m| m.path.as_str()).collect();
     let grids = grid::build(&paths, layers);
+    let tensors = adapter.tensors();
     Ok(AdapterReport {
         path: adapter.path.clone(),
         format: adapter.format,
-        file: source.path().to_path_buf(),
-        bytes: source.files().iter().map(|f| f.len()).sum(),
+        file: adapter.file().unwrap_or(&adapter.path).to_path_buf(),
+        bytes: adapter.files().iter().map(|f| f.len()).sum(),
         methods: tally(modules.iter().map(|m| m.method)),
         ranks: tally(modules.iter().map(|m| m.rank)),
         alphas: tally_floats(modules.iter().map(|m| m.alpha)),
         scales: tally_floats(modules.iter().map(|m| m.scale)),
         parameters: adapter.parameters(),
-        tensors: adapter.tensors().len(),
-        dtypes: count_dtypes(adapter.tensors()),
+        tensors: tensors.len(),
+        dtypes: count_dtypes(tensors.iter().map(TensorRef::info)),
         base_model: config.base_model.clone(),
         peft_version: config.peft_version.clone(),
         origin: origin(&adapter.metadata),

@@ -209,8 +209,8 @@ fn absent<'a>(adapter: &Adapter, names: impl Iterator<Item = &'a str>) -> impl I
     let names: Vec<&str> = names.filter(|name| !ends.contains(name)).collect();
     let mut left: HashSet<&str> = names.iter().copied().collect();
     let lengths: BTreeSet<usize> = names.iter().map(|name| name.matches('.').count()).collect();
-    for info in adapter.tensors().iter().take_while(|_| !lengths.is_empty()) {
-        for rest in after_dots(&info.name) {
+    for tensor in adapter.tensors().iter().take_while(|_| !lengths.is_empty()) {
+        for rest in after_dots(&tensor.info().name) {
             let ends = rest.match_indices('.').map(|(dot, _)| &rest[..dot]).enumerate();
             for (_, inside) in ends.filter(|(dots, _)| lengths.contains(dots)) {
                 left.remove(inside);
@@ -229,7 +229,7 @@ fn after_dots(name: &str) -> impl Iterator<Item = &str> {
 fn saved(adapter: &Adapter) -> Vec<Finding> {
     let mut findings = Vec::new();
     let listed = &adapter.config.modules_to_save;
-    let total: u64 = adapter.tensors().iter().map(|t| t.byte_len()).sum::<u64>().max(1);
+    let total: u64 = adapter.tensors().iter().map(|t| t.info().byte_len()).sum::<u64>().max(1);
     let share = |bytes: u64| bytes as f64 / total as f64 * 100.0;
     let copies: Vec<u64> =
         adapter.modules.iter().filter_map(|m| Some(m.base_weight.as_ref()?.info().byte_len())).collect();

@@ -168,7 +168,12 @@ fn read_targets(
     }
     reports.iter_mut().for_each(|report| report.targets.dedup());
     let targets = targets(base, &places, edits);
-    let looked = in_order(&targets, |target| target.look(progress))?;
+    progress.begin(targets.iter().map(|target| target.weight.info().byte_len()).sum());
+    let looked = in_order(&targets, |target| {
+        let looked = target.look(progress)?;
+        progress.advance(target.weight.info().byte_len());
+        Ok(looked)
+    })?;
     let mut findings = Vec::new();
     let mut squares = vec![0.0; reports.len()];
     let mut opaque: BTreeSet<usize> = BTreeSet::new();

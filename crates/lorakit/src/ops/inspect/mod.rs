@@ -169,7 +169,7 @@ fn has_weights(folder: &Path) -> bool {
 }
 
 /// Dtypes by bytes, most first.
-fn count_dtypes(tensors: &[TensorInfo]) -> Vec<DTypeCount> {
+fn count_dtypes<'a>(tensors: impl IntoIterator<Item = &'a TensorInfo>) -> Vec<DTypeCount> {
     let mut counts: Vec<DTypeCount> = Vec::new();
     for tensor in tensors {
         let (parameters, bytes) = (tensor.elements(), tensor.byte_len());

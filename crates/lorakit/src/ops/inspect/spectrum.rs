@@ -51,9 +51,11 @@ impl Spectrum {
 /// # Errors
 /// If factors cannot be read, or a decomposition does not converge; [`ErrorKind::Interrupted`].
 pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport], progress: &dyn Progress) -> Result<()> {
+    progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
     in_order(adapter.modules.iter().zip(reports), |(module, report)| {
         go_on(progress)?;
         report.spectrum = of_module(module)?;
+        progress.advance(module.factor_bytes());
         Ok(())
     })?;
     Ok(())

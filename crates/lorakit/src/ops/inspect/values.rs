@@ -24,13 +24,18 @@ pub(super) fn read(
     reports: &mut [ModuleReport],
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
-    let states = in_order(0..adapter.tensors().len(), |index| {
+    let tensors = adapter.tensors();
+    progress.begin(tensors.iter().map(|tensor| tensor.info().byte_len()).sum());
+    let states = in_order(&tensors, |tensor| {
         go_on(progress)?;
-        state(&adapter.tensor(index))
+        let state = state(tensor)?;
+        progress.advance(tensor.info().byte_len());
+        Ok(state)
     })?;
     let mut findings = Vec::new();
     let (mut zero, mut bad) = (HashSet::new(), HashSet::new());
-    for (info, state) in adapter.tensors().iter().zip(&states) {
+    for (tensor, state) in tensors.iter().zip(&states) {
+        let info = tensor.info();
         let name = info.name.as_str();
         match state {
             State::Finite => continue,
@@ -55,11 +60,13 @@ pub(super) fn read(
         findings.push(Finding::new(Severity::Note, "dora", "", message));
     }
     let expert_major = adapter.config.moe_b_layout.as_deref() == Some("expert_major");
+    progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
     in_order(adapter.modules.iter().zip(reports), |(module, report)| {
         go_on(progress)?;
         if !is(&bad, &module.a) && !is(&bad, &module.b) {
             report.norm = delta_norm(module, report, expert_major)?;
         }
+        progress.advance(module.factor_bytes());
         Ok(())
     })?;
     Ok(findings)

@@ -18,9 +18,6 @@ problems! {
         /// Arrow, which chooses adapters for each token.
         Routed { option: String } = Unmergeable,
             "cannot be merged: it routes between adapters for each token (`{option}`)";
-        /// An option that changes what the factors mean.
-        NotAProduct { option: String } = Unmergeable,
-            "cannot be merged: its delta is not scale * B * A (`{option}`)";
         /// Layers that are there several times.
         Replicated = Unmergeable,
             "repeats layers of the base (`layer_replication`), which a merge cannot express yet";

@@ -37,7 +37,7 @@ pub(super) fn record(
 pub(crate) fn described(adapters: &[(Adapter, f64)], progress: &dyn Progress) -> Result<Vec<Value>> {
     let one = |(adapter, weight): &(Adapter, f64)| {
         Ok(json!({
-            "sha256": digests(adapter.source().files(), progress)?,
+            "sha256": digests(adapter.files(), progress)?,
             "weight": weight,
             "base_model": adapter.config.public_base_model(),
         }))

@@ -1,13 +1,15 @@
 //! What a merge refuses, and why.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use lorakit_quant::{codec, encoder};
-use lorakit_tensor::{DType, TensorSource};
+use lorakit_tensor::DType;
 
 use super::Problem;
 use super::group::Groups;
 use crate::adapter::Adapter;
+use crate::ops;
 use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
@@ -22,7 +24,7 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
         match option.split(':').next().unwrap_or_default() {
             "alora_invocation_tokens" => Problem::Activated { option },
             "arrow_config" => Problem::Routed { option },
-            _ => Problem::NotAProduct { option },
+            _ => return Err(Error::from(ops::Problem::NotAProduct { option }).at(&adapter.path)),
         }
     } else if config.layer_replication {
         Problem::Replicated
@@ -38,16 +40,18 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
 
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
 pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress) -> Result<Vec<Finding>> {
-    let all_zero = in_order(0..adapter.tensors().len(), |index| {
+    let tensors = adapter.tensors();
+    let all_zero = in_order(&tensors, |tensor| {
         go_on(progress, "anything was written")?;
-        let tensor = adapter.tensor(index);
         let scan = tensor.scan()?;
         match scan.first_bad {
             None => Ok(scan.zero),
             Some((element, value)) => Err(tensor.holds(element, value)),
         }
     })?;
-    let zero = |tensor: &TensorRef| adapter.source().find(&tensor.info().name).is_some_and(|i| all_zero[i]);
+    let zeros = tensors.iter().zip(all_zero).filter(|(_, zero)| *zero);
+    let zeros: HashSet<&str> = zeros.map(|(tensor, _)| tensor.info().name.as_str()).collect();
+    let zero = |tensor: &TensorRef| zeros.contains(tensor.info().name.as_str());
     let modules = &adapter.modules;
     let untrained = modules.iter().filter(|m| zero(&m.a) || zero(&m.b)).count();
     if untrained == 0 {

@@ -40,7 +40,7 @@ pub(crate) use gguf::of_hugging_face;
 
 use crate::model::folder::{config_among, doubts, set_config, side_files_of, travelling};
 use crate::ops::Problem as VerbProblem;
-use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Target, go_on};
+use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Report, Target, go_on};
 use crate::{Error, Finding, Model, Result};
 pub(crate) use problem::Problem;
 
@@ -122,6 +122,16 @@ pub struct Quantize {
     pub chosen: Vec<Chosen>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
+}
+
+impl Quantize {
+    /// Writes the output: see [`Plan::run`].
+    ///
+    /// # Errors
+    /// As [`Plan::run`].
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
+        self.plan.run(threads, progress)
+    }
 }
 
 /// Decides the type of every tensor and plans the output.

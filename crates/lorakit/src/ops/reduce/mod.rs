@@ -16,7 +16,7 @@
 //! let folder = tempfile::tempdir().unwrap();
 //! let options =
 //!     ReduceOptions::new("../../fixtures/golden/peft/adapters/attn-r4", folder.path().join("small"), Rule::Rank(2));
-//! let reduce = reduce::plan(&options, &Silent)?;
+//! let reduce = reduce::compute(&options, &Silent)?;
 //! let (energy, _) = reduce.overall();
 //! assert!(energy > 0.5 && energy < 1.0);
 //! reduce.run(0, &Silent)?;
@@ -39,6 +39,7 @@ pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Files, Module, format};
+use crate::ops;
 use crate::ops::truncate::{Truncated, overall_error, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
@@ -178,7 +179,7 @@ impl Reduce {
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for a budget below rank 1; [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for methods whose factors are no product;
 /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); what reading and the format turn up.
-pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> {
+pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> {
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
     let files = Files::open(&options.source, reader)?;
@@ -216,11 +217,12 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
         let reduce = |(i, module): (usize, &mut Module)| {
             go_on(progress, "anything was written")?;
             let fixed = ranks.as_ref().and_then(|ranks| ranks.get(i)).copied();
-            let bytes = module.a.info().byte_len() + module.b.info().byte_len();
+            let bytes = module.factor_bytes();
             let reduced = reduce_module(module, options, fixed, &shelf)?;
             progress.advance(bytes);
             Ok(reduced)
         };
+        progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
         let modules = in_order(adapter.modules.iter_mut().enumerate(), reduce)?;
         Ok((modules, level))
     })?;
@@ -246,7 +248,9 @@ fn refuse(adapter: &Adapter) -> Result<()> {
     };
     match adapter.config.unmergeable.iter().find(|option| !harmless(option)) {
         None => Ok(()),
-        Some(option) => Err(Error::from(Problem::NotAProduct { option: option.clone() }).at(&adapter.path)),
+        Some(option) => {
+            Err(Error::from(ops::Problem::NotAProduct { option: option.clone() }).at(&adapter.path))
+        }
     }
 }
 
@@ -307,8 +311,10 @@ fn of_budget(
         let Factors { scale, b, a } = Factors::load(module)?;
         let s = product_singular_values(b.view(), a.view()).map_err(|e| of_linalg(&e, &module.path))?;
         let limit = options.max_rank.unwrap_or(usize::MAX);
+        progress.advance(module.factor_bytes());
         Ok(s.into_iter().take(limit).map(|s| s * scale.abs()).collect::<Vec<f64>>())
     };
+    progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
     let spectra = in_order(&adapter.modules, spectrum)?;
     let weigh = |cost: &dyn Fn(&Module) -> u64| -> Vec<Weighed> {
         let modules = adapter.modules.iter().zip(&spectra);

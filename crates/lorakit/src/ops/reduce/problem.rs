@@ -7,9 +7,6 @@ problems! {
     pub(crate) enum Problem {
         /// An adapter without low-rank factors.
         Nothing = Damaged, "holds no low-rank factors, so there is nothing to reduce";
-        /// An option that changes what the factors mean.
-        NotAProduct { option: String } = Unmergeable,
-            "uses `{option}`, so its delta is not the product of its factors";
         /// A size of the output that even the lowest ranks exceed.
         Bytes { bytes: u64, least: u64 } = Usage / LowerRankOrMore,
             "does not fit into {bytes} bytes: rank 1 everywhere takes {least}";

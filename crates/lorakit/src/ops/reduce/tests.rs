@@ -37,7 +37,7 @@ fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
         TensorRef::in_memory(name, Path::new("made"), DType::F32, vec![rows, cols], &values).unwrap()
     };
     let (a, b) = (tensor("a", rank, cols, seed), tensor("b", rows, rank, !seed));
-    Module::new("q_proj".into(), ModuleKind::Linear, a, b, Scaling::RankStabilised(3.0))
+    Module::new("q_proj", ModuleKind::Linear, a, b, Scaling::RankStabilised(3.0))
 }
 
 fn delta(module: &Module) -> Array2<f64> {
@@ -102,22 +102,22 @@ fn modules_that_keep_their_rank_keep_their_bytes() {
 #[test]
 fn one_budget_loses_less_than_the_same_rank_everywhere() {
     let name = "smollm2-orders-lora";
-    let even = plan(&options(name, Rule::Rank(4)), &Silent).unwrap();
+    let even = compute(&options(name, Rule::Rank(4)), &Silent).unwrap();
     let budget = even.parameters().1;
-    let spent = plan(&options(name, Rule::Parameters(budget)), &Silent).unwrap();
+    let spent = compute(&options(name, Rule::Parameters(budget)), &Silent).unwrap();
     assert!(spent.parameters().1 <= budget && spent.parameters().1 > budget * 99 / 100);
     assert!(spent.overall().1 < even.overall().1, "{:?} {:?}", spent.overall(), even.overall());
     let ranks: std::collections::BTreeSet<usize> = spent.modules.iter().map(|m| m.rank).collect();
     assert!(ranks.len() > 2, "{ranks:?}");
     let capped = ReduceOptions { max_rank: Some(3), ..options(name, Rule::Parameters(budget)) };
-    assert!(plan(&capped, &Silent).unwrap().modules.iter().all(|m| m.rank <= 3));
+    assert!(compute(&capped, &Silent).unwrap().modules.iter().all(|m| m.rank <= 3));
 }
 
 #[test]
 fn files_are_as_large_as_they_may_be() {
     let name = "smollm2-orders-lora";
     for size in [1_500_000, 3_000_000] {
-        let reduce = plan(&options(name, Rule::Size(size)), &Silent).unwrap();
+        let reduce = compute(&options(name, Rule::Size(size)), &Silent).unwrap();
         let beside: u64 = reduce
             .output
             .plan
@@ -131,6 +131,6 @@ fn files_are_as_large_as_they_may_be() {
         let total = reduce.output.plan.output_bytes() + beside;
         assert!(total <= size && total > size * 97 / 100, "{total} of {size}");
     }
-    let error = plan(&options(name, Rule::Size(1000)), &Silent).unwrap_err();
+    let error = compute(&options(name, Rule::Size(1000)), &Silent).unwrap_err();
     assert!(error.to_string().contains("does not fit into 1000 bytes: rank 1 everywhere takes"), "{error}");
 }

@@ -134,6 +134,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
         Ok(found)
     };
     let pool = pool(options.threads)?;
+    progress.begin(sums.tensors.iter().map(|tensor| tensor.info.byte_len()).sum());
     let found = pool.install(|| in_order(sums.tensors.iter().zip(&pairs), one))?;
     let mut all = Measured::default();
     found.iter().filter(|(v, m)| v.touched && m.delta > 0.0).for_each(|(_, m)| all.add(m));

@@ -11,7 +11,7 @@ pub(super) fn of_torchtune(adapter: &Adapter) -> Option<Finding> {
     let rotated = |path: &str| path.ends_with(".q_proj") || path.ends_with(".k_proj");
     let mut turned = adapter.modules.iter().filter(|module| rotated(&module.path));
     let first = turned.next()?;
-    if adapter.config.peft_version.is_some() || !own.is_file() || adapter.source().path() == own {
+    if adapter.config.peft_version.is_some() || !own.is_file() || adapter.file() == Some(&*own) {
         return None;
     }
     let base = adapter.config.base_model.as_deref().unwrap_or_default().to_lowercase();

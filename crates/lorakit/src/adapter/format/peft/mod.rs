@@ -6,7 +6,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lorakit_tensor::TensorSource;
+use lorakit_tensor::{Checkpoint, TensorSource};
 
 pub(super) use write::alpha_value;
 
@@ -41,7 +41,7 @@ impl AdapterFormat for Peft {
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {
         let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
         let config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
-        let mut adapter = assemble(Adapter { config, ..Adapter::empty(self.name(), files) });
+        let mut adapter = assemble(Adapter { config, ..Adapter::empty(self.name(), files) }, &files.source);
         adapter.findings.extend(exports::of_torchtune(&adapter));
         Ok(adapter)
     }
@@ -70,11 +70,10 @@ struct Parts {
     has_empty: bool,
 }
 
-fn assemble(mut adapter: Adapter) -> Adapter {
+fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
     let mut findings = Vec::new();
     let mut by_module: BTreeMap<String, Parts> = BTreeMap::new();
     let mut saved = Vec::new();
-    let source = Arc::clone(adapter.source());
     let shared: Arc<dyn TensorSource> = source.clone();
     let tensor = |index: usize| TensorRef::new(Arc::clone(&shared), index);
 

@@ -94,7 +94,8 @@ fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
         config.insert("target_modules".into(), names_of(paths, options).into());
     }
     let magnitudes = adapter.modules.iter().filter(|m| m.magnitude.is_some()).count();
-    if adapter.config.raw.is_empty() && magnitudes > 0 && magnitudes < adapter.modules.len() {
+    let made = adapter.config.raw.is_empty() || adapter.format == Adapter::IN_MEMORY;
+    if made && magnitudes > 0 && magnitudes < adapter.modules.len() {
         let problem = Problem::PartialDora { count: magnitudes, modules: adapter.modules.len() };
         return Err(Error::from(problem).at(&adapter.path));
     }

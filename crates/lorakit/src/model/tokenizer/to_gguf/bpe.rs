@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use lorakit_tensor::problem::excerpt;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
@@ -35,7 +36,7 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
 /// they form one.
 fn check(model: &Value) -> Result<()> {
     if let Some(prefix) = model["continuing_subword_prefix"].as_str().filter(|prefix| !prefix.is_empty()) {
-        return Err(Problem::Prefix { prefix: excerpt(prefix) }.into());
+        return Err(Problem::Prefix { prefix: excerpt(prefix).escape_debug().to_string() }.into());
     }
     let longest = model["vocab"].as_object().and_then(|vocab| vocab.keys().map(String::len).max());
     let formed = |merge: &&Value| match merge {
@@ -45,14 +46,12 @@ fn check(model: &Value) -> Result<()> {
     };
     let mut merges = model["merges"].as_array().into_iter().flatten();
     match merges.find(|merge| formed(merge) > longest.unwrap_or(0)) {
-        Some(merge) => Err(Problem::Merge { merge: excerpt(&pair(merge).unwrap_or_default()) }.into()),
+        Some(merge) => Err(Problem::Merge {
+            merge: excerpt(&pair(merge).unwrap_or_default()).escape_debug().to_string(),
+        }
+        .into()),
         None => Ok(()),
     }
-}
-
-/// The beginning of a text that may be long.
-fn excerpt(text: &str) -> String {
-    text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
 /// The error about what the library says of `tokenizer.json`.

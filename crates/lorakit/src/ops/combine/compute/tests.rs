@@ -17,7 +17,7 @@ fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
         TensorRef::in_memory(name, Path::new("made"), DType::F32, vec![rows, cols], &values).unwrap()
     };
     let (a, b) = (tensor("a", rank, cols, seed), tensor("b", rows, rank, !seed));
-    Module::new("model.layers.0.q_proj".into(), ModuleKind::Linear, a, b, Scaling::Alpha(3.0))
+    Module::new("model.layers.0.q_proj", ModuleKind::Linear, a, b, Scaling::Alpha(3.0))
 }
 
 fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> CombineOptions {

@@ -8,7 +8,7 @@
 //! let file = folder.path().join("adapter.gguf");
 //! let options = AdapterOptions::new("../../fixtures/golden/peft/adapters/attn-r4", &file, "gguf")
 //!     .with_base(Some("../../fixtures/golden/peft/bases/llama-bf16".into()));
-//! let report = adapter::plan(&options, &Silent)?.run(0, &Silent)?;
+//! let report = adapter::compute(&options, &Silent)?.run(0, &Silent)?;
 //! // The file was read again, and every module compared, before it got its name.
 //! assert!(report.errors.iter().all(|module| module.error < 1e-6));
 //! # Ok::<(), lorakit::Error>(())
@@ -130,13 +130,14 @@ pub fn formats() -> Vec<FormatInfo> {
     format::FORMATS.iter().filter(|format| format.is_written()).map(info).collect()
 }
 
-/// Plans the conversion of an adapter. `progress` hears of what is approximated: the bytes of factors, and for DoRA those
+/// Computes the conversion of an adapter: what is approximated, and which weights are copies of the base's. `progress`
+/// hears of what is approximated: the bytes of factors, and for DoRA those
 /// of the base's weights.
 ///
 /// # Errors
 /// [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for what the format cannot hold, [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) where the files alone do not
 /// say what they mean; what reading turns up.
-pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
+pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
     let format = writable(&options.to)?;
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
@@ -145,10 +146,7 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     read.check()?;
     refuse_empty(&read)?;
     go_on(progress, "anything was written")?;
-    // The adapter of another model would be converted by that model's heads and names.
-    if let Some(base) = base.as_ref().filter(|base| !base.tensors.is_empty()) {
-        fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
-    }
+    refuse_misfits(&read, base.as_ref())?;
     let from = read.format;
     let doubts = inspect::doubts(&read);
     let known: HashSet<&Finding> = read.findings.iter().collect();
@@ -201,9 +199,17 @@ fn approximate(
     Ok(done)
 }
 
-fn refuse_empty(adapter: &Adapter) -> Result<()> {
+pub(super) fn refuse_empty(adapter: &Adapter) -> Result<()> {
     if adapter.modules.is_empty() && adapter.saved.is_empty() && adapter.token_rows.is_empty() {
         return Err(Error::from(Problem::NothingToConvert).at(&adapter.path));
+    }
+    Ok(())
+}
+
+/// Refuses the adapter of another model, which would be converted by that model's heads and names.
+pub(super) fn refuse_misfits(adapter: &Adapter, base: Option<&Base>) -> Result<()> {
+    if let Some(base) = base.filter(|base| !base.tensors.is_empty()) {
+        fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), adapter, FitOptions::default())?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::tensor::tests::{given, tensor};
 
 fn module(kind: ModuleKind, scale: f64, b: &Array2<f32>, a: &Array2<f32>) -> Module {
     let stored = |name, m: &Array2<f32>| tensor(name, m.shape(), &m.iter().copied().collect::<Vec<_>>());
-    Module::new("m".into(), kind, stored("lora_A", a), stored("lora_B", b), Scaling::Fixed(scale))
+    Module::new("m", kind, stored("lora_A", a), stored("lora_B", b), Scaling::Fixed(scale))
 }
 
 fn dense(scale: f64, b: &Array2<f32>, a: &Array2<f32>) -> Array2<f64> {

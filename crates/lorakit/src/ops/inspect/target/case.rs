@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use lorakit_tensor::TensorSource;
-
 use super::Verdict;
 use crate::adapter::format::{self, DraftOptions};
 use crate::adapter::{Adapter, Module};
@@ -150,9 +148,9 @@ impl Case<'_> {
         }
         const PREFIX: &str = "base_model.model.";
         let foreign = |name: &str| !name.starts_with(PREFIX) || name.contains(".default.");
-        if let Some(info) = adapter.source().tensors().iter().find(|info| foreign(&info.name)) {
+        if let Some(tensor) = adapter.tensors().iter().find(|tensor| foreign(&tensor.info().name)) {
             let fix = self.convert("peft");
-            let name = info.name.escape_debug();
+            let name = tensor.info().name.escape_debug();
             let reason = format!(
                 "`{name}` is no name that {runtime} matches with a module: PEFT writes `{PREFIX}...lora_A.weight`"
             );

@@ -1,5 +1,7 @@
 //! Text Generation Inference, and LoRAX: `adapters/lora.py`.
 
+use std::path::Path;
+
 use super::Program;
 use super::case::Case;
 use crate::adapter::ModuleKind;
@@ -15,7 +17,7 @@ pub(super) const TGI: Program = Program {
 };
 
 fn ask(case: &mut Case<'_>) {
-    let safe = case.adapter.source().path().extension().is_some_and(|e| e == "safetensors");
+    let safe = case.adapter.file().and_then(Path::extension).is_some_and(|e| e == "safetensors");
     if case.adapter.format == "peft" && !safe {
         let fix = case.convert("peft");
         case.refuse("container", "TGI reads safetensors only".into(), Some(fix));
