@@ -177,8 +177,8 @@ mod tests {
         convert output
         convert base
         quantize model
-        quantize output
         quantize imatrix
+        quantize output
         reduce adapter
         reduce output
         reduce base

@@ -150,7 +150,7 @@ fn one_more_format_is_one_module_and_one_line() {
         serde_json::Value::Null,
         &[
             ("dummy/q_proj/a", &[1, 2], &[1.0, 2.0]),
-            ("base_model.model.k_proj.lora_B.weight", &[2, 1], &[3.0, 4.0]),
+            ("lora_unet_conv_in.lora_up.weight", &[2, 1], &[3.0, 4.0]),
         ],
     );
     let error = read(&mixed, None).unwrap_err();
