@@ -10,24 +10,21 @@ mod layer;
 mod nearest;
 mod parameters;
 mod problem;
+mod resolver;
 mod unpack;
 
 use std::collections::HashSet;
 
-use lorakit_tensor::TensorInfo;
-
 pub use experts::MoeLayout;
-pub(crate) use experts::{stacked_shapes, stacks_transposed};
-use index::Found;
-pub use index::TensorIndex;
-pub(crate) use layer::stored_transposed;
+pub(crate) use experts::{modules_of_stack, stacked_shapes};
+pub(crate) use index::Found;
 use parameters::Parameters;
 pub(crate) use problem::{Problem, Reason};
+pub use resolver::Resolver;
 
 use crate::adapter::{Adapter, Module};
-use crate::arch::names::{is_embedding, is_head};
+use crate::arch::names::module_of;
 use crate::error::Problem as _;
-use crate::model::ModelConfig;
 use crate::plan::{Axis, LowRank};
 use crate::{Error, ErrorKind, Result, TensorRef};
 
@@ -67,55 +64,6 @@ pub enum Change {
 pub struct FitOptions {
     /// How stacked experts are packed in `B`.
     pub moe_layout: MoeLayout,
-}
-
-/// Everything about the base that fitting needs.
-#[derive(Debug)]
-pub struct BaseView<'a> {
-    /// Tensors of the base.
-    pub tensors: &'a [TensorInfo],
-    /// Their names.
-    pub index: TensorIndex<'a>,
-    /// Its configuration, if there is one.
-    pub config: Option<&'a ModelConfig>,
-    embedding: Option<usize>,
-    head: Option<usize>,
-}
-
-impl<'a> BaseView<'a> {
-    /// A view of these tensors.
-    pub fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
-        let ends = |name: &str| name.strip_suffix(".weight").is_some_and(is_embedding);
-        let mut embeddings = tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
-        let embedding = match (embeddings.next(), embeddings.next()) {
-            (Some((i, _)), None) => Some(i),
-            _ => None,
-        };
-        let head = tensors.iter().position(|t| is_head(t.name.strip_suffix(".weight").unwrap_or_default()));
-        BaseView { tensors, index: TensorIndex::new(tensors), config, embedding, head }
-    }
-
-    /// Whether input and output embedding are one tensor.
-    pub fn tied(&self) -> bool {
-        self.config.is_some_and(ModelConfig::tied)
-    }
-
-    /// The input embedding.
-    pub fn embedding(&self) -> Option<usize> {
-        self.embedding
-    }
-
-    /// The output embedding, if it is stored.
-    pub fn head(&self) -> Option<usize> {
-        self.head
-    }
-
-    /// What the output embedding of a tied model is called once it is a tensor of its own.
-    pub fn head_name(&self) -> String {
-        let embedding = self.embedding().map_or("", |i| self.tensors[i].name.as_str());
-        let prefix = if embedding.starts_with("language_model.model.") { "language_model." } else { "" };
-        format!("{prefix}lm_head.weight")
-    }
 }
 
 /// Something of an adapter that does not fit.
@@ -160,7 +108,7 @@ impl<'a> Fitting<'a> {
     ///
     /// # Errors
     /// As [`fit`].
-    pub(crate) fn modules(&self, base: &BaseView<'_>, modules: &[Module]) -> Result<Vec<Edit>> {
+    pub(crate) fn modules(&self, base: &Resolver<'_>, modules: &[Module]) -> Result<Vec<Edit>> {
         let (mut edits, mut misfits) = (Vec::new(), Vec::new());
         self.add_modules(base, modules, &mut edits, &mut misfits);
         self.finish(base, edits, misfits, modules.len())
@@ -168,7 +116,7 @@ impl<'a> Fitting<'a> {
 
     fn add_modules(
         &self,
-        base: &BaseView<'_>,
+        base: &Resolver<'_>,
         modules: &[Module],
         edits: &mut Vec<Edit>,
         misfits: &mut Vec<Misfit>,
@@ -184,7 +132,7 @@ impl<'a> Fitting<'a> {
     /// The edits, if all of `total` parts fit.
     fn finish(
         &self,
-        base: &BaseView<'_>,
+        base: &Resolver<'_>,
         edits: Vec<Edit>,
         misfits: Vec<Misfit>,
         total: usize,
@@ -201,7 +149,7 @@ impl<'a> Fitting<'a> {
 /// # Errors
 /// [`ErrorKind::Unmatched`], [`ErrorKind::Ambiguous`] or [`ErrorKind::Shape`] (whichever comes first in this
 /// order) with one line for each part that does not fit.
-pub fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
+pub fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let mut misfits = Vec::new();
     let fitting = Fitting::new(adapter, options);
@@ -224,7 +172,7 @@ pub fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Resul
 }
 
 fn fit_saved(
-    base: &BaseView<'_>,
+    base: &Resolver<'_>,
     listed: &HashSet<&str>,
     name: &str,
     tensor: &TensorRef,
@@ -235,16 +183,16 @@ fn fit_saved(
         origin: tensor.info().name.clone(),
         change: Change::Replace(tensor.clone()),
     };
-    let index = match base.index.resolve(name, |_| true) {
+    let index = match base.resolve(name, |_| true) {
         Found::One(index) => index,
-        Found::Many(names) => return Err(ambiguous(name, &names)),
-        Found::None if base.tied() && is_head(name.strip_suffix(".weight").unwrap_or_default()) => {
-            let embedding = base.embedding();
-            check_rows(base, embedding, tensor, name)?;
-            return Ok(edit(&base.head_name(), embedding));
-        }
-        Found::None => {
-            let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+        Found::Several(names) => return Err(ambiguous(name, &names)),
+        Found::Absent => {
+            let output = name.strip_suffix(".weight").and_then(|path| base.tied_output(path));
+            if let Some((target, index)) = output {
+                check_rows(base, index, tensor, name)?;
+                return Ok(edit(&target, index));
+            }
+            let module = if name.contains('.') { module_of(name) } else { name };
             let mut starts = module.char_indices().map(|(start, _)| start).chain([module.len()]);
             if module.split('.').any(|c| listed.contains(c)) || starts.any(|s| listed.contains(&module[s..]))
             {
@@ -259,7 +207,7 @@ fn fit_saved(
 
 /// A saved tensor has the base's shape, or more rows of the same width (a vocabulary that grew).
 fn check_rows(
-    base: &BaseView<'_>,
+    base: &Resolver<'_>,
     index: Option<usize>,
     tensor: &TensorRef,
     name: &str,
@@ -274,15 +222,15 @@ fn check_rows(
 }
 
 fn fit_token_rows(
-    base: &BaseView<'_>,
+    base: &Resolver<'_>,
     rows: &crate::adapter::TokenRows,
 ) -> std::result::Result<Edit, Misfit> {
     let name = format!("{}.weight", rows.path);
-    let (target, index) = match base.index.resolve(&name, |_| true) {
+    let (target, index) = match base.resolve(&name, |_| true) {
         Found::One(index) => (base.tensors[index].name.clone(), index),
-        Found::Many(names) => return Err(ambiguous(&name, &names)),
-        Found::None => match base.embedding() {
-            Some(embedding) if base.tied() && is_head(&rows.path) => (base.head_name(), embedding),
+        Found::Several(names) => return Err(ambiguous(&name, &names)),
+        Found::Absent => match base.tied_output(&rows.path) {
+            Some((target, Some(index))) => (target, index),
             _ => return Err(unmatched(&name)),
         },
     };
@@ -309,7 +257,7 @@ fn ambiguous(name: &str, names: &[&str]) -> Misfit {
 }
 
 /// One error for all misfits of the gravest kind, of `total` parts.
-fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
+fn report(base: &Resolver<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
     let gravest = misfits.iter().map(Misfit::grade).min();
     let worst: Vec<Misfit> = misfits.into_iter().filter(|m| Some(m.grade()) == gravest).collect();
     let count = worst.len();
@@ -321,7 +269,7 @@ fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: u
     };
     let line = |(i, Misfit { origin, reason }): (usize, &Misfit)| match reason {
         Reason::NotThere if i < NEAREST => {
-            format!("{origin}  nearest in the base: {}", base.index.nearest(origin).unwrap_or("none"))
+            format!("{origin}  nearest in the base: {}", base.nearest(origin).unwrap_or("none"))
         }
         reason => format!("{origin}  {reason}"),
     };

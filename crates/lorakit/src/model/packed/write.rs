@@ -4,7 +4,7 @@ use lorakit_tensor::DType;
 use serde_json::{Value, json};
 
 use super::{Problem, write_mxfp4 as mxfp4};
-use crate::arch::names::{is_embedding, is_head};
+use crate::arch::names::{HEAD, is_embedding, is_head, is_stored_transposed};
 use crate::model::torch_name;
 use crate::plan::{Chosen, Compute, Fp8, OutputTensor, Packer, Recipe};
 use crate::{Error, Model, Result};
@@ -38,7 +38,9 @@ pub(crate) fn apply(
     if packing == Packer::Mxfp4 {
         return mxfp4::apply(model, tensors, dtype, promote);
     }
-    if model.config.as_ref().and_then(|c| c.model_type()) == Some("gpt2") {
+    let family = model.config.as_ref().and_then(|c| c.model_type()).unwrap_or_default();
+    let transposed = |module: Option<&str>| module.is_some_and(|module| is_stored_transposed(family, module));
+    if tensors.iter().any(|tensor| transposed(tensor.info.name.strip_suffix(".weight"))) {
         return Err(Error::from(Problem::Transposed { packing: packing.name() }).at(&model.path));
     }
     let (mut written, mut chosen) = (Vec::new(), Vec::new());
@@ -111,7 +113,7 @@ impl PackedModel {
         // With a list of its own, transformers no longer spares the output by itself.
         let skipped = match self.skipped.is_empty() {
             true => Value::Null,
-            false => self.skipped.iter().cloned().chain(["lm_head".to_string()]).collect(),
+            false => self.skipped.iter().cloned().chain([HEAD.to_string()]).collect(),
         };
         let compute = torch_name(self.dtype).unwrap_or("float32");
         let bitsandbytes = |four: bool, kind: &str, nested: bool, compute: &str| {
@@ -167,7 +169,7 @@ impl PackedModel {
         };
         let mut ignore = self.unpacked.clone();
         if !ignore.iter().any(|module| is_head(module)) {
-            ignore.push("lm_head".to_string());
+            ignore.push(HEAD.to_string());
         }
         json!({
             "quant_method": "compressed-tensors",

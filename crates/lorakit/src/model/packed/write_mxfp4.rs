@@ -7,11 +7,10 @@ use serde_json::{Value, json};
 
 use super::Problem;
 use super::write::PackedModel;
+use crate::arch::names::{STACKS, is_experts};
 use crate::plan::{Chosen, Compute, OutputTensor, Packer, Recipe, seen_as};
 use crate::{Error, Model, Result};
 
-/// The stacks of an `experts` module.
-const STACKS: [&str; 2] = ["gate_up_proj", "down_proj"];
 /// Values of a group.
 const GROUP: usize = 32;
 
@@ -82,7 +81,7 @@ pub(super) fn apply(
         written.extend(OutputTensor::packed(tensor.info, compute, Packer::Mxfp4, dtype));
     }
     if chosen.iter().all(|tensor| experts_of(&tensor.name).is_none()) {
-        return Err(place(Problem::NoExperts { stack: STACKS[0] }));
+        return Err(place(Problem::NoExperts { stack: STACKS[0].name }));
     }
     let skipped = promoted.into_iter().collect();
     Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing: Packer::Mxfp4 })
@@ -91,7 +90,7 @@ pub(super) fn apply(
 /// The module of experts that a stack belongs to.
 fn experts_of(name: &str) -> Option<&str> {
     let (module, leaf) = name.rsplit_once('.')?;
-    (STACKS.contains(&leaf) && module.ends_with(".experts")).then_some(module)
+    (STACKS.iter().any(|stack| stack.name == leaf) && is_experts(module)).then_some(module)
 }
 
 /// What `config.json` of gpt-oss says, and the modules `skipped` besides.

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::{DType, Reader};
 
 use super::delta::{EXACT, compare};
-use super::{DiffOptions, FieldDiff, State, Sums, TensorDiff, config, go_on, pairs};
+use super::{DiffOptions, FieldDiff, State, Sums, TensorDiff, config, go_on};
 use crate::adapter::{Adapter, Module, ModuleKind};
+use crate::arch::names::pairs;
 use crate::ops::convert::adapter::copies;
 use crate::plan::{Progress, in_order};
 use crate::{Base, Result, TensorRef};

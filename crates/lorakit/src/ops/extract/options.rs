@@ -8,8 +8,8 @@ use lorakit_tensor::{DType, ReadMode};
 
 use super::Problem;
 use super::Rule;
-use super::pair::{Role, module_of};
-use crate::arch::names;
+use super::pair::Role;
+use crate::arch::names::{self, module_of};
 use crate::{Error, Result};
 
 /// What to extract, and how.

@@ -11,6 +11,7 @@ mod write;
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling, carried};
+use crate::arch::names;
 use crate::tensor::Factor;
 use crate::{Base, Error, Finding, Result, Severity};
 pub(crate) use problem::Problem;
@@ -84,7 +85,7 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Op
     };
     let a = Factor::matrix(pair.a.clone(), inputs, rank).transposed().to_tensor(vec![rank, inputs])?;
     let b = Factor::matrix(pair.b.clone(), rank, outputs).transposed().to_tensor(vec![outputs, rank])?;
-    if !crate::arch::names::is_embedding(&pair.path) {
+    if !names::is_embedding(&pair.path) {
         adapter.modules.push(new(pair.path.clone(), ModuleKind::Linear, a, b));
         return Ok(());
     }
@@ -99,17 +100,10 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Op
     adapter.modules.push(new(pair.path.clone(), ModuleKind::Embedding, a, b));
     if base.tied() {
         // The same delta, seen from the output: `(vocab, r) * (r, dim)`.
-        let module = new(head_of(&pair.path), ModuleKind::Linear, pair.b.clone(), pair.a.clone());
+        let module = new(names::head_of(&pair.path), ModuleKind::Linear, pair.b.clone(), pair.a.clone());
         adapter.modules.push(module);
     }
     Ok(())
-}
-
-/// The output layer that goes with an embedding: `language_model.lm_head` with `language_model.model.embed_tokens`.
-fn head_of(embedding: &str) -> String {
-    let parent = embedding.rsplit_once('.').map_or("", |(parent, _)| parent);
-    let outer = parent.strip_suffix("model").unwrap_or(parent);
-    format!("{outer}lm_head")
 }
 
 /// A module for each expert of a stack.

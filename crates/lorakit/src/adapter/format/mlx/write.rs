@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common};
 use super::{CONFIG_KEY, EXPERT_NAMES, Problem, config};
 use crate::adapter::{Adapter, Module, ModuleKind, carried};
+use crate::arch::names::is_head;
 use crate::plan::{Container, Content, OutputTensor, SideFile};
 use crate::tensor::Factor;
 use crate::{Base, Error, Result, TensorRef};
@@ -94,7 +95,7 @@ fn mapped(module: &Module, common: Common) -> Mapped {
 /// with it.
 fn written<'a>(adapter: &'a Adapter, base: Option<&Base>) -> Result<Vec<&'a Module>> {
     let is_end = |module: &&Module| {
-        module.kind == ModuleKind::Embedding || module.path.rsplit('.').next() == Some("lm_head")
+        module.kind == ModuleKind::Embedding || is_head(&module.path)
     };
     let (ends, mut modules): (Vec<&Module>, Vec<&Module>) = adapter.modules.iter().partition(is_end);
     let Some(first) = ends.first() else { return Ok(modules) };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::{DType, ReadMode, Reader};
 
 use crate::adapter::{Adapter, Files, Module, format};
-use crate::fit::{self, BaseView, FitOptions};
+use crate::fit::{self, FitOptions, Resolver};
 use crate::ops::Problem;
 pub use crate::ops::approximate::{Approximated, overall_error};
 use crate::ops::{approximate, inspect};
@@ -130,7 +130,7 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     go_on(progress, "anything was written")?;
     // The adapter of another model would be converted by that model's heads and names.
     if let Some(base) = base.as_ref().filter(|base| !base.tensors.is_empty()) {
-        fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
+        fit::fit(&Resolver::new(&base.tensors, base.config.as_ref()), &read, FitOptions::default())?;
     }
     let from = read.format;
     let doubts = inspect::doubts(&read);
