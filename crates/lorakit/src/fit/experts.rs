@@ -9,27 +9,18 @@ use std::ops::Range;
 
 use lorakit_tensor::{DType, TensorInfo};
 
+use super::edit::{Change, Edit, Fitting, MoeLayout};
 use super::index::Found;
+use super::misfit::{Misfit, ambiguous, unmatched};
+use super::parameters::Parameters;
+use super::problem::Reason;
 use super::resolver::{Home, Resolver};
-use super::{Change, Edit, Fitting, Misfit, Parameters, Reason};
 use crate::adapter::{Adapter, Module};
 use crate::arch::names::{self, STACKS};
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 
 type Fit<T> = std::result::Result<T, Misfit>;
-
-/// How the columns of `B` are ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MoeLayout {
-    /// What `lora_B_layout` in the configuration says, PEFT's order if it says nothing.
-    #[default]
-    Auto,
-    /// Column `k*E + e`: PEFT.
-    RankMajor,
-    /// Column `e*r + k`.
-    ExpertMajor,
-}
 
 /// Edits for a module on stacked experts; `None` if `module` is none.
 pub(super) fn fit_experts(
@@ -55,7 +46,7 @@ pub(super) fn fit_experts(
     let factors = Factors::new(module, layout);
     match base.stack(&path, &param) {
         Found::One(index) => stacked(base, adapter, &factors, index).map(Some),
-        Found::Several(found) => Err(super::ambiguous(&format!("{path}.{param}"), &found)),
+        Found::Several(found) => Err(ambiguous(&format!("{path}.{param}"), &found)),
         Found::Absent => single(base, &factors, &path, &param).map(Some),
     }
 }
@@ -164,25 +155,19 @@ fn edit(base: &Resolver<'_>, index: usize, module: &Module, terms: Vec<LowRank>)
 }
 
 /// A base that stores all experts of the parameter in one tensor `[E, d1, d2]`.
-fn stacked(
-    base: &Resolver<'_>,
-    adapter: &Adapter,
-    factors: &Factors<'_>,
-    index: usize,
-) -> Fit<Vec<Edit>> {
+fn stacked(base: &Resolver<'_>, adapter: &Adapter, factors: &Factors<'_>, index: usize) -> Fit<Vec<Edit>> {
     let shape = &base.tensors[index].shape;
     let homes = base.in_stack(index);
     let experts = homes.len();
-    let (out_in, in_out) = ([experts, factors.outputs, factors.inputs], [experts, factors.inputs, factors.outputs]);
+    let (out_in, in_out) =
+        ([experts, factors.outputs, factors.inputs], [experts, factors.inputs, factors.outputs]);
     factors.rank(experts)?;
     let transposed = match (*shape == out_in, *shape == in_out) {
         (true, false) => false,
         (false, true) => true,
         // Square: PEFT before 0.19 always took `[E, in, out]`; since then the class decides, and only GPT-OSS
         // and Llama 4 store it so.
-        (true, true) => {
-            adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || base.stacks_transposed()
-        }
+        (true, true) => adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || base.stacks_transposed(),
         (false, false) => {
             let reason = Reason::Weight { base: shape.clone(), adapter: out_in.to_vec() };
             return Err(Misfit::new(&factors.module.path, reason));
@@ -195,11 +180,11 @@ fn stacked(
 /// A base that stores one tensor for each expert and projection.
 fn single(base: &Resolver<'_>, factors: &Factors<'_>, path: &str, param: &str) -> Fit<Vec<Edit>> {
     let whole = format!("{path}.{param}");
-    let (_, stack) = names::stack_of(param).ok_or_else(|| super::unmatched(&whole))?;
+    let (_, stack) = names::stack_of(param).ok_or_else(|| unmatched(&whole))?;
     let homes = base.each(path, stack.parts).map_err(|(name, found)| match found {
-        Found::Several(names) => super::ambiguous(&name, &names),
-        _ if name == path => super::unmatched(&whole),
-        _ => super::unmatched(&name),
+        Found::Several(names) => ambiguous(&name, &names),
+        _ if name == path => unmatched(&whole),
+        _ => unmatched(&name),
     })?;
     let experts = homes.len() / stack.parts.len();
     factors.rank(experts)?;
@@ -235,7 +220,7 @@ fn fit_single_expert(base: &Resolver<'_>, module: &Module, path: &str) -> Fit<Op
     for (stack, place) in names::stacks_of(projection) {
         let index = match base.stack(experts, stack.name) {
             Found::One(index) => index,
-            Found::Several(found) => return Err(super::ambiguous(path, &found)),
+            Found::Several(found) => return Err(ambiguous(path, &found)),
             Found::Absent => continue,
         };
         let info = &base.tensors[index];

@@ -2,13 +2,16 @@
 
 use lorakit_tensor::TensorInfo;
 
+use super::edit::{Change, Edit, Fitting};
+use super::experts;
 use super::index::Found;
+use super::misfit::{Misfit, ambiguous, check_rows, unmatched};
+use super::problem::Reason;
 use super::resolver::Resolver;
-use super::{Change, Edit, Fitting, Misfit, Reason, ambiguous, experts, unmatched};
+use crate::TensorRef;
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::plan::{Axis, LowRank};
 use crate::tensor::Factor;
-use crate::TensorRef;
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
@@ -22,7 +25,7 @@ pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Mo
     let mut info = stored.clone();
     if let Some(weight) = &module.base_weight {
         // The adapter brings its own copy of the base weight, with more rows if the vocabulary grew.
-        super::check_rows(base, Some(index), weight, &module.path)?;
+        check_rows(base, Some(index), weight, &module.path)?;
         info.shape.clone_from(&weight.info().shape);
         let change = Change::Replace(weight.clone());
         edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });

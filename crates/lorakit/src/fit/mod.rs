@@ -4,9 +4,11 @@
 //! orientation of the stored weight. What finds no home, more than one, or a home of another shape is collected
 //! and reported together.
 
+mod edit;
 mod experts;
 mod index;
 mod layer;
+mod misfit;
 mod nearest;
 mod parameters;
 mod problem;
@@ -15,95 +17,22 @@ mod unpack;
 
 use std::collections::HashSet;
 
-pub use experts::MoeLayout;
+pub(crate) use edit::Fitting;
+pub use edit::{Change, Edit, FitOptions, MoeLayout};
 pub(crate) use experts::{modules_of_stack, stacked_shapes};
 pub(crate) use index::Found;
-use parameters::Parameters;
+use misfit::{Misfit, ambiguous, check_rows, unmatched};
 pub(crate) use problem::{Problem, Reason};
 pub use resolver::Resolver;
 
 use crate::adapter::{Adapter, Module};
 use crate::arch::names::module_of;
-use crate::error::Problem as _;
-use crate::plan::{Axis, LowRank};
-use crate::{Error, ErrorKind, Result, TensorRef};
-
-/// One change to one tensor of the base.
-#[derive(Debug, Clone)]
-pub struct Edit {
-    /// The tensor's name in the output: a name of the base, or a new one.
-    pub target: String,
-    /// The tensor it starts from; `None` for a tensor that the base does not have.
-    pub base: Option<usize>,
-    /// The adapter module or tensor it comes from.
-    pub origin: String,
-    /// What changes.
-    pub change: Change,
-}
-
-/// What an [`Edit`] does.
-#[derive(Debug, Clone)]
-pub enum Change {
-    /// Low-rank terms, with the DoRA magnitudes if there are any.
-    LowRank {
-        /// The terms, in the orientation of the stored tensor.
-        terms: Vec<LowRank>,
-        /// Magnitudes and what one belongs to.
-        dora: Option<(TensorRef, Axis)>,
-        /// PEFT rounds the delta of embeddings and expert parameters to the weight's dtype first.
-        peft_rounds_delta: bool,
-    },
-    /// The values are replaced before anything is added.
-    Replace(TensorRef),
-    /// Rows are replaced after everything is added.
-    Rows(TensorRef, Vec<usize>),
-}
-
-/// How adapters are fitted.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FitOptions {
-    /// How stacked experts are packed in `B`.
-    pub moe_layout: MoeLayout,
-}
-
-/// Something of an adapter that does not fit.
-#[derive(Debug)]
-pub(crate) struct Misfit {
-    origin: String,
-    reason: Reason,
-}
-
-impl Misfit {
-    fn new(origin: &str, reason: Reason) -> Self {
-        Misfit { origin: origin.to_string(), reason }
-    }
-
-    /// How grave it is: 0 is the gravest.
-    fn grade(&self) -> u8 {
-        match self.reason.kind() {
-            ErrorKind::Unmatched => 0,
-            ErrorKind::Ambiguous => 1,
-            ErrorKind::Shape => 2,
-            _ => 3,
-        }
-    }
-}
+use crate::{Error, Result, TensorRef};
 
 /// Parts of an adapter for which the nearest name of the base is looked for: each takes a look at all of its names.
 const NEAREST: usize = 64;
 
-/// What is the same for all modules of an adapter.
-pub(crate) struct Fitting<'a> {
-    adapter: &'a Adapter,
-    parameters: Parameters<'a>,
-    options: FitOptions,
-}
-
-impl<'a> Fitting<'a> {
-    pub(crate) fn new(adapter: &'a Adapter, options: FitOptions) -> Self {
-        Fitting { adapter, parameters: Parameters::new(&adapter.config.target_parameters), options }
-    }
-
+impl Fitting<'_> {
     /// Finds the home of each of `modules`, which need not be all of the adapter's.
     ///
     /// # Errors
@@ -147,8 +76,8 @@ impl<'a> Fitting<'a> {
 /// Finds the home of every part of `adapter`.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`], [`ErrorKind::Ambiguous`] or [`ErrorKind::Shape`] (whichever comes first in this
-/// order) with one line for each part that does not fit.
+/// [`Unmatched`](crate::ErrorKind::Unmatched), [`Ambiguous`](crate::ErrorKind::Ambiguous) or
+/// [`Shape`](crate::ErrorKind::Shape) (whichever comes first in this order) with one line for each part that does not fit.
 pub fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let mut misfits = Vec::new();
@@ -205,22 +134,6 @@ fn fit_saved(
     Ok(edit(&base.tensors[index].name, Some(index)))
 }
 
-/// A saved tensor has the base's shape, or more rows of the same width (a vocabulary that grew).
-fn check_rows(
-    base: &Resolver<'_>,
-    index: Option<usize>,
-    tensor: &TensorRef,
-    name: &str,
-) -> std::result::Result<(), Misfit> {
-    let Some(index) = index else { return Ok(()) };
-    let (old, new) = (&base.tensors[index].shape, &tensor.info().shape);
-    let grown = matches!((old.as_slice(), new.as_slice()), ([v, d], [w, e]) if w >= v && d == e);
-    if old == new || grown {
-        return Ok(());
-    }
-    Err(Misfit::new(name, Reason::Weight { base: old.clone(), adapter: new.clone() }))
-}
-
 fn fit_token_rows(
     base: &Resolver<'_>,
     rows: &crate::adapter::TokenRows,
@@ -248,14 +161,6 @@ fn fit_token_rows(
     Ok(Edit { target, base: Some(index), origin: rows.path.clone(), change })
 }
 
-fn unmatched(name: &str) -> Misfit {
-    Misfit::new(name, Reason::NotThere)
-}
-
-fn ambiguous(name: &str, names: &[&str]) -> Misfit {
-    Misfit::new(name, Reason::Several { names: names.iter().map(|name| name.to_string()).collect() })
-}
-
 /// One error for all misfits of the gravest kind, of `total` parts.
 fn report(base: &Resolver<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
     let gravest = misfits.iter().map(Misfit::grade).min();
@@ -276,3 +181,6 @@ fn report(base: &Resolver<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: u
     let lines = worst.iter().enumerate().map(line).collect();
     Error::from(problem).at(&adapter.path).details(lines)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::adapter::{Adapter, Module, ModuleKind, Scaling};
 use crate::arch::names;
-use crate::fit::{self, Resolver, Change, FitOptions, Fitting, Problem};
+use crate::fit::{self, Change, FitOptions, Fitting, Problem, Resolver};
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 use crate::{Base, Error, Result};

@@ -1,6 +1,6 @@
 //! Both ends of a language model: the input embedding and the output.
 
-use super::last;
+use super::path::last;
 
 /// Input embeddings, and what the output beside each is called.
 const ENDS: &[(&str, &str)] = &[

@@ -1,6 +1,6 @@
 //! Experts: `experts.3.w1` for one, `experts.gate_up_proj` for all of a layer.
 
-use super::last;
+use super::path::last;
 
 /// The module that holds the experts of a layer.
 pub(crate) const EXPERTS: &str = "experts";
@@ -76,8 +76,13 @@ pub(crate) fn single_words() -> impl Iterator<Item = impl Fn(Projection) -> &'st
     WORDS.iter().map(|words| move |projection: Projection| words[projection as usize])
 }
 
+/// The word for a projection of single experts in most families.
+pub(crate) fn usual_name(projection: Projection) -> &'static str {
+    WORDS[0][projection as usize]
+}
+
 /// The word for a projection of one of the `experts`, a path, as their family has it.
-pub(crate) fn single_names(experts: &str) -> impl Fn(Projection) -> &'static str {
+pub(crate) fn single_names(experts: &str) -> impl Fn(Projection) -> &'static str + use<> {
     let words = if experts.split('.').any(|component| component == OF_MIXTRAL) { WORDS[1] } else { WORDS[0] };
     move |projection| words[projection as usize]
 }

@@ -1,6 +1,6 @@
 //! Families that lay out weights otherwise than `torch.nn.Linear`, and the order in which layers are shown.
 
-use super::last;
+use super::path::last;
 
 /// Families whose layers of these names are `Conv1D`: stored `(in, out)`.
 const CONV1D_FAMILIES: &[&str] = &["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"];

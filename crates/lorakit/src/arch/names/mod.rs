@@ -12,23 +12,15 @@ mod ends;
 mod experts;
 mod layout;
 mod pairs;
+mod path;
 mod spelling;
 
 pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding};
 pub(crate) use experts::{
-    Projection, STACKS, expert_of, is_experts, projection, single_names, single_words,
-    stack_of, stacks_of,
+    Projection, STACKS, expert_of, is_experts, projection, single_names, single_words, stack_of, stacks_of,
+    usual_name,
 };
 pub(crate) use layout::{is_stored_transposed, stacks_transposed, usual_order};
 pub(crate) use pairs::pairs;
-pub(crate) use spelling::{PEFT_PREFIX, bare, is_of_diffusion, meaning, unwrapped};
-
-/// The last component of a path.
-pub(crate) fn last(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or_default()
-}
-
-/// The module that a parameter belongs to: `m.q` of `m.q.weight`.
-pub(crate) fn module_of(name: &str) -> &str {
-    name.rsplit_once('.').map_or("", |(module, _)| module)
-}
+pub(crate) use path::{last, module_of};
+pub(crate) use spelling::{bare, meaning, unwrapped};

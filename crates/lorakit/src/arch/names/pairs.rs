@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::meaning;
+use super::spelling::meaning;
 
 /// Which of `a` belongs to which of `b`: by name, else by what the names mean. In the order of `a`, then what only `b`
 /// has.

@@ -4,17 +4,9 @@ use std::borrow::Cow;
 
 use super::experts::{expert_of, projection, single_names};
 
-/// What PEFT puts in front of every name.
-pub(crate) const PEFT_PREFIX: &str = "base_model.model.";
-
 /// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines; the model proper
 /// inside of its class.
 const PREFIXES: &[&str] = &["language_model.", "transformer.", "base_model.", "unet.", "model."];
-
-/// What the components of diffusion models are called in pipelines.
-const DIFFUSION: &[&str] = &["unet.", "transformer.", "text_encoder"];
-/// The transformer of GPT-2 has blocks that are called `h`.
-const BLOCKS_OF_GPT2: &str = "transformer.h.";
 
 /// Components that transformers 5 renamed in memory: files have the old name, paths of new adapters the new one
 /// (`conversion_mapping.py`).
@@ -34,7 +26,8 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
         _ => (bare, None),
     };
     let old = |component: &str| RENAMED.iter().any(|(old, _)| *old == component);
-    let expert = expert_of(path).and_then(|(experts, number, leaf)| Some((experts, number, projection(leaf)?)));
+    let expert =
+        expert_of(path).and_then(|(experts, number, leaf)| Some((experts, number, projection(leaf)?)));
     if expert.is_none() && !path.split('.').any(old) {
         return bare.into();
     }
@@ -53,7 +46,8 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
 }
 
 fn renamed(path: &str) -> String {
-    let new = |component| RENAMED.iter().find(|(old, _)| *old == component).map_or(component, |(_, new)| *new);
+    let new =
+        |component| RENAMED.iter().find(|(old, _)| *old == component).map_or(component, |(_, new)| *new);
     path.split('.').map(new).collect::<Vec<&str>>().join(".")
 }
 
@@ -69,11 +63,6 @@ pub(crate) fn unwrapped(path: &str) -> Vec<Cow<'_, str>> {
         spellings.push(format!("model.{path}").into());
     }
     spellings
-}
-
-/// Whether a module of that path is a part of a diffusion model.
-pub(crate) fn is_of_diffusion(path: &str) -> bool {
-    DIFFUSION.iter().any(|component| path.starts_with(component)) && !path.starts_with(BLOCKS_OF_GPT2)
 }
 
 #[cfg(test)]
