@@ -45,6 +45,8 @@ problems! {
         /// A weight is stored packed and unpacked.
         StoredTwice = File(Corrupt), "is stored twice: as it is, and packed";
 
+        /// There is no writer for a packing.
+        NotWritten { packing: &'static str } = Unsupported, "cannot be written as {packing}";
         /// Layers are stored as `(in, out)`.
         Transposed { packing: &'static str } = Unsupported,
             "stores its layers transposed, which is not supported for {packing}";

@@ -6,7 +6,7 @@ use lorakit_tensor::{DType, TensorSource};
 use serde_json::{Value, json};
 
 use super::Problem;
-use super::write::PackedModel;
+use super::result::PackedModel;
 use crate::arch::names::{STACKS, is_experts};
 use crate::plan::{Chosen, Compute, OutputTensor, Packer, Recipe, seen_as};
 use crate::{Error, Model, Result};
@@ -20,9 +20,10 @@ const GROUP: usize = 32;
 /// # Errors
 /// `Unsupported` for any other family than gpt-oss, whose experts alone transformers reads so; for experts
 /// whose columns do not divide into groups.
-pub(super) fn apply(
+pub(super) fn experts(
     model: &Model,
     tensors: Vec<OutputTensor>,
+    packing: Packer,
     dtype: DType,
     promote: bool,
 ) -> Result<PackedModel> {
@@ -84,7 +85,7 @@ pub(super) fn apply(
         return Err(place(Problem::NoExperts { stack: STACKS[0].name }));
     }
     let skipped = promoted.into_iter().collect();
-    Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing: Packer::Mxfp4 })
+    Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing })
 }
 
 /// The module of experts that a stack belongs to.
@@ -93,10 +94,10 @@ fn experts_of(name: &str) -> Option<&str> {
     (STACKS.iter().any(|stack| stack.name == leaf) && is_experts(module)).then_some(module)
 }
 
-/// What `config.json` of gpt-oss says, and the modules `skipped` besides.
-pub(super) fn quantization_config(skipped: &[String]) -> Value {
+/// What `config.json` of gpt-oss says, and the modules that are not packed besides.
+pub(super) fn quantization_config(model: &PackedModel) -> Value {
     const NEVER: [&str; 4] =
         ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"];
-    let unconverted: Vec<&str> = NEVER.into_iter().chain(skipped.iter().map(String::as_str)).collect();
+    let unconverted: Vec<&str> = NEVER.into_iter().chain(model.skipped.iter().map(String::as_str)).collect();
     json!({ "quant_method": "mxfp4", "modules_to_not_convert": unconverted })
 }
