@@ -8,10 +8,8 @@ use lorakit_tensor::{Checkpoint, Format as Container, Reader};
 use serde_json::Value;
 
 use super::Problem;
+use super::problem::CONFIG;
 use crate::{Error, Result, TensorRef};
-
-/// The configuration beside the tensors: PEFT's, MLX's, torchtune's.
-pub(crate) const CONFIG: &str = "adapter_config.json";
 
 /// Tensor files that are looked for in a folder, in this order.
 const NAMES: &[&str] = &[

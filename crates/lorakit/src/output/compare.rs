@@ -42,7 +42,8 @@ pub(crate) fn compare(
         Ok(ModuleError { path: module.path.clone(), error })
     })?;
     // A format may need more modules than the adapter has; they must do nothing.
-    let mut more: Vec<&Module> = more.iter().filter_map(|(_, other)| Some(&after.modules[(*other)?])).collect();
+    let mut more: Vec<&Module> =
+        more.iter().filter_map(|(_, other)| Some(&after.modules[(*other)?])).collect();
     more.sort_by(|a, b| a.path.cmp(&b.path));
     for module in more {
         go_on(progress, "anything was published")?;

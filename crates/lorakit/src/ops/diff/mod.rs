@@ -10,6 +10,7 @@ mod delta;
 mod kinds;
 mod measure;
 mod models;
+mod module;
 mod spelling;
 mod sums;
 mod tensor;
@@ -18,10 +19,11 @@ use std::path::PathBuf;
 
 use lorakit_tensor::{ReadMode, Reader};
 
-pub use adapters::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide};
+pub use adapters::{AdapterDiff, AdapterSide};
 pub use config::FieldDiff;
 pub use kinds::KindDiff;
 pub use models::{ModelDiff, ModelSide};
+pub use module::{ModuleDiff, ModuleSide};
 pub use sums::Sums;
 pub use tensor::{Change, Stored, TensorDiff};
 

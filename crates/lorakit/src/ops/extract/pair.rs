@@ -87,7 +87,7 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
             reshaped.push(format!("{name}  base {:?}, tuned {:?}", info.shape, new.info().shape));
             continue;
         }
-        let role = if grown { options.role_of_whole(name) } else { role(&view, info, options) };
+        let role = if grown { role_of_whole(name, options) } else { role(&view, info, options) };
         pairs.push(Pair { name: name.clone(), base: Some(old), tuned: new, packed, role });
     }
     for index in new.iter().filter_map(|(_, index)| *index) {
@@ -104,7 +104,7 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
         let start = embedding.filter(|&index| base.tensors()[index].shape == info.shape);
         let role = match start {
             Some(_) => role(&view, info, options),
-            None => options.role_of_whole(&info.name),
+            None => role_of_whole(&info.name, options),
         };
         let base = start.map(|index| base.tensor(index));
         let (tuned, packed) = (tuned.tensor(index), is_packed(index));
@@ -139,6 +139,12 @@ pub(super) fn is_layer(name: &str, shape: &[usize]) -> bool {
     shape.len() >= 2 && name.ends_with(".weight")
 }
 
+/// The role of a parameter that has no factors.
+fn role_of_whole(name: &str, options: &ExtractOptions) -> Role {
+    let embedding = is_embedding(module_of(name)) && options.embeddings == Embeddings::Skip;
+    if options.skips(name) || embedding { Role::LeftOut } else { Role::Whole }
+}
+
 fn role(view: &Resolver<'_>, info: &TensorInfo, options: &ExtractOptions) -> Role {
     let (name, path) = (&info.name, module_of(&info.name));
     if options.skips(name) {
@@ -170,8 +176,7 @@ fn experts(view: &Resolver<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
         return None;
     }
     let cols = info.shape.last().copied()?;
-    let part =
-        |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols };
+    let part = |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols };
     Some(fit::modules_of_stack(path, leaf, &info.shape)?.into_iter().map(part).collect())
 }
 

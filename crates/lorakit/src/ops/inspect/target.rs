@@ -10,7 +10,6 @@ use lorakit_tensor::TensorSource;
 
 use crate::adapter::format::{self, DraftOptions};
 use crate::adapter::{Adapter, Module, ModuleKind};
-use crate::arch::names::{PEFT_PREFIX, is_of_diffusion};
 use crate::{Base, Error, ErrorKind, Severity};
 
 /// A program that loads adapters.
@@ -213,7 +212,11 @@ fn gguf(case: &mut Case<'_>, reason: &str) {
 }
 
 fn diffusers(case: &mut Case<'_>) {
-    if !case.adapter.modules.iter().any(|module| is_of_diffusion(&module.path)) {
+    const COMPONENTS: &[&str] = &["unet.", "transformer.", "text_encoder"];
+    let diffusion = |m: &Module| COMPONENTS.iter().any(|component| m.path.starts_with(component));
+    // The transformer of GPT-2 has blocks that are called `h`.
+    let diffusion = |m: &Module| diffusion(m) && !m.path.starts_with("transformer.h.");
+    if !case.adapter.modules.iter().any(diffusion) {
         case.refuse("model", "it changes no part of a diffusion model".into(), None);
         return;
     }
@@ -350,12 +353,13 @@ impl Case<'_> {
             let fix = format!("`lorakit convert {path} -o adapter-uniform --to peft --uniform`");
             self.refuse("patterns", reason, Some(fix));
         }
-        let foreign = |name: &str| !name.starts_with(PEFT_PREFIX) || name.contains(".default.");
+        const PREFIX: &str = "base_model.model.";
+        let foreign = |name: &str| !name.starts_with(PREFIX) || name.contains(".default.");
         if let Some(info) = adapter.source().tensors().iter().find(|info| foreign(&info.name)) {
             let fix = self.convert("peft");
             let name = info.name.escape_debug();
             let reason = format!(
-                "`{name}` is no name that {runtime} matches with a module: PEFT writes `{PEFT_PREFIX}...lora_A.weight`"
+                "`{name}` is no name that {runtime} matches with a module: PEFT writes `{PREFIX}...lora_A.weight`"
             );
             self.refuse("names", reason, Some(fix));
         }

@@ -75,9 +75,7 @@ impl<'a> Facts<'a> {
         let mut names = unwrapped(&module.path).into_iter();
         let Some(found) = names.find_map(|path| family.match_hf(&format!("{path}.weight"))) else {
             let why = match last(&module.path) {
-                "kv_b_proj" => {
-                    "llama.cpp splits and transposes it for each head, which no LoRA can follow"
-                }
+                "kv_b_proj" => "llama.cpp splits and transposes it for each head, which no LoRA can follow",
                 _ if self.tied && is_head(&module.path) => TIED_HEAD,
                 _ => "llama.cpp has no such tensor",
             };

@@ -16,12 +16,6 @@ use crate::tensor::Factor;
 use crate::{Base, Error, Finding, Result, Severity};
 pub(crate) use problem::Problem;
 
-/// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
-const CONFIG_KEY: &str = "lorakit.mlx_config";
-
-/// Names of one expert's layers in mlx-lm, and in Mixtral's files.
-const EXPERT_NAMES: [(&str, &str); 3] = [("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2")];
-
 /// mlx-lm.
 #[derive(Debug)]
 pub(crate) struct Mlx;
@@ -56,7 +50,7 @@ impl AdapterFormat for Mlx {
         let config = carried::config(files.metadata().get(carried::CONFIG_KEY).map(String::as_str));
         let config = if config.raw.is_empty() { settings.typed(config) } else { config };
         let mut adapter = Adapter { config, findings, ..Adapter::empty(self.name(), files) };
-        adapter.metadata.insert(CONFIG_KEY.into(), json.to_string());
+        adapter.metadata.insert(config::CONFIG_KEY.into(), json.to_string());
         for pair in pairs {
             add(&mut adapter, &pair, &settings, base)?;
         }
@@ -130,8 +124,9 @@ fn experts(
         adapter.findings.push(Finding::new(Severity::Error, "shape", &pair.path, message));
         return Ok(());
     }
-    let mixtral = parent.ends_with("block_sparse_moe");
-    let leaf = EXPERT_NAMES.iter().find(|(name, _)| mixtral && *name == leaf).map_or(leaf, |(_, own)| own);
+    // mlx-lm has the usual words in every family.
+    let name = names::single_names(parent);
+    let leaf = names::projection(leaf).map_or(leaf, |own| name(own));
     let a = Factor::matrix(pair.a.clone(), count * rank, inputs);
     let b = Factor::matrix(pair.b.clone(), count * outputs, rank);
     for expert in 0..count {

@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::{Kind, Sources, Vocab, filler, looks_special, pre, user_defined};
+use super::pre::{self, unreadable};
+use super::vocab::{Kind, Sources, Vocab, filler, looks_special, user_defined};
 use crate::model::tokenizer::Problem;
 use crate::{Error, Result};
 
@@ -53,11 +54,6 @@ fn check(model: &Value) -> Result<()> {
 /// The beginning of a text that may be long.
 fn excerpt(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
-}
-
-/// The error about what the library says of `tokenizer.json`.
-pub(super) fn unreadable(error: tokenizers::Error) -> Error {
-    Problem::Unreadable { reason: error.to_string() }.into()
 }
 
 /// Every token by its id.
