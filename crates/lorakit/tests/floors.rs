@@ -1,4 +1,5 @@
-//! The house of `lorakit`: which room may use which, read from the sources; and that ARCHITECTURE.md tells of what is there.
+//! The house of `lorakit`: which room may use which, which files use each other, and that names have one table, read from
+//! the sources; and that ARCHITECTURE.md tells of what is there.
 //!
 //! ```text
 //!  ops                                 verbs
@@ -55,7 +56,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// Code without comments, and without the tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-    text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    let code = |line: &str| line.split("//").next().unwrap_or_default().replace("pub(in crate::", "pub(");
+    text.lines().map(code).collect::<Vec<_>>().join("\n")
 }
 
 /// The first names after `crate::`, in paths and in groups.
@@ -119,6 +121,287 @@ fn no_room_uses_one_above_it() {
         }
     }
     assert!(checked > 300, "only {checked} uses were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// At most so many circles between files, each of a parent and its own files.
+const CIRCLES: usize = 7;
+
+/// A source file: its module path, its code, and what its imports call things.
+struct Source {
+    /// `fit/index.rs`.
+    file: String,
+    /// `["fit", "index"]`.
+    module: Vec<String>,
+    code: String,
+    imports: Vec<Import>,
+}
+
+/// One name that a `use` brings in.
+struct Import {
+    /// What it is called here; `*` for all of a module.
+    name: String,
+    path: Vec<String>,
+    /// Brought in for others: `pub use`.
+    public: bool,
+}
+
+/// All files of the crate but tests, by module path.
+struct House {
+    sources: Vec<Source>,
+    places: BTreeMap<Vec<String>, usize>,
+}
+
+impl House {
+    fn read() -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut files = Vec::new();
+        sources(&root, &mut files);
+        files.sort();
+        let mut house = House { sources: Vec::new(), places: BTreeMap::new() };
+        for file in files {
+            let inside = file.strip_prefix(&root).unwrap();
+            let mut module: Vec<String> =
+                inside.with_extension("").iter().map(|part| part.to_str().unwrap().to_string()).collect();
+            if ["tests", "testing"].contains(&module.last().unwrap().as_str()) {
+                continue;
+            }
+            if ["mod", "lib"].contains(&module.last().unwrap().as_str()) {
+                module.pop();
+            }
+            let code = code(&fs::read_to_string(&file).unwrap());
+            let (code, imports) = imports(&code);
+            house.places.insert(module.clone(), house.sources.len());
+            house.sources.push(Source { file: inside.display().to_string(), module, code, imports });
+        }
+        house
+    }
+
+    /// The file in which the thing is that the file `at` calls `path`; re-exports are followed.
+    fn resolve(&self, at: usize, path: &[String], depth: usize) -> Option<usize> {
+        let own = &self.sources[at].module;
+        let (first, rest) = path.split_first()?;
+        let (mut module, mut rest) = match first.as_str() {
+            "crate" => (Vec::new(), rest),
+            "self" => (own.clone(), rest),
+            "super" => (own.split_last()?.1.to_vec(), rest),
+            child if self.places.contains_key(&[own.as_slice(), &[child.to_string()]].concat()) => {
+                (own.clone(), path)
+            }
+            _ => return None,
+        };
+        while rest.first().is_some_and(|next| next == "super") {
+            module.pop();
+            rest = &rest[1..];
+        }
+        while let Some((next, after)) = rest.split_first() {
+            let child = [module.as_slice(), std::slice::from_ref(next)].concat();
+            if !self.places.contains_key(&child) {
+                let file = *self.places.get(&module)?;
+                return Some(self.named(file, next, depth).unwrap_or(file));
+            }
+            (module, rest) = (child, after);
+        }
+        self.places.get(&module).copied()
+    }
+
+    /// The file of what `file` re-exports as `name`.
+    fn named(&self, file: usize, name: &str, depth: usize) -> Option<usize> {
+        let import = self.sources[file].imports.iter().find(|import| import.name == name)?;
+        (depth > 0).then(|| self.resolve(file, &import.path, depth - 1)).flatten()
+    }
+
+    /// The files that `file` uses.
+    fn used_by(&self, file: usize) -> BTreeSet<usize> {
+        let source = &self.sources[file];
+        let mut paths: Vec<Vec<String>> = inline_paths(&source.code);
+        // What is only passed on is not used here.
+        let is_used =
+            |import: &&Import| !import.public || words(&source.code).any(|word| word == import.name);
+        paths.extend(source.imports.iter().filter(is_used).map(|import| import.path.clone()));
+        let mut used: BTreeSet<usize> = paths.iter().filter_map(|path| self.resolve(file, path, 8)).collect();
+        used.remove(&file);
+        used
+    }
+}
+
+/// The words of some code.
+fn words(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+/// The paths in code that has no imports: `crate::a::B`, `super::c`, `child::d`.
+fn inline_paths(code: &str) -> Vec<Vec<String>> {
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let runs = code.split(|c| !is_path(c)).filter(|run| run.contains("::"));
+    let names = |run: &str| run.split("::").map(|name| name.trim_matches(':').to_string()).collect();
+    runs.map(names).filter(|path: &Vec<String>| !path[0].is_empty()).collect()
+}
+
+/// The code without its imports, and these.
+fn imports(code: &str) -> (String, Vec<Import>) {
+    let (mut rest, mut imports) = (String::new(), Vec::new());
+    let mut statement: Option<(String, bool)> = None;
+    for line in code.lines() {
+        let text = line.trim_start();
+        if statement.is_none() {
+            let (visibility, after) = match text.strip_prefix("pub") {
+                Some(after) => (true, after.split_once(' ').map_or("", |(_, after)| after)),
+                None => (false, text),
+            };
+            match after.strip_prefix("use ") {
+                Some(start) => statement = Some((start.to_string(), visibility)),
+                None => rest += line,
+            }
+            rest.push('\n');
+        } else if let Some((tree, _)) = &mut statement {
+            tree.push_str(text);
+        }
+        if statement.as_ref().is_some_and(|(tree, _)| tree.contains(';')) {
+            let (tree, public) = statement.take().unwrap();
+            expand(tree.split(';').next().unwrap(), &[], public, &mut imports);
+        }
+    }
+    (rest, imports)
+}
+
+/// The names of a tree such as `a::{self, b::{C, D as E}}`.
+fn expand(tree: &str, before: &[String], public: bool, imports: &mut Vec<Import>) {
+    let tree = tree.trim();
+    let (head, group) = match tree.split_once('{') {
+        Some((head, group)) => (head, Some(group.trim_end().trim_end_matches('}'))),
+        None => (tree, None),
+    };
+    let (head, alias) = head.split_once(" as ").map_or((head, None), |(head, alias)| (head, Some(alias)));
+    let mut path = before.to_vec();
+    path.extend(head.split("::").map(str::trim).filter(|name| !name.is_empty()).map(str::to_string));
+    let Some(group) = group else {
+        if path.last().is_some_and(|name| name == "self") {
+            path.pop();
+        }
+        let name = alias.or(path.last().map(String::as_str)).unwrap_or_default().trim().to_string();
+        imports.push(Import { name, path, public });
+        return;
+    };
+    // The group may end before closing braces that belong to what is around it: depth tells.
+    let (mut depth, mut start) = (0, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                expand(&group[start..at], &path, public, imports);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if !group[start..].trim().is_empty() {
+        expand(&group[start..], &path, public, imports);
+    }
+}
+
+/// The circles among `files`, of which each `uses` others: sets of files that reach each other.
+fn circles(files: &BTreeSet<usize>, uses: &BTreeMap<usize, BTreeSet<usize>>) -> Vec<BTreeSet<usize>> {
+    let reached = |from: usize| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+        while let Some(file) = open.pop() {
+            for next in uses[&file].intersection(files) {
+                if seen.insert(*next) {
+                    open.push(*next);
+                }
+            }
+        }
+        seen
+    };
+    let reaches: BTreeMap<usize, BTreeSet<usize>> =
+        files.iter().map(|file| (*file, reached(*file))).collect();
+    let mut found: Vec<BTreeSet<usize>> = Vec::new();
+    for (file, there) in reaches.iter().filter(|(file, there)| there.contains(file)) {
+        if !found.iter().any(|circle| circle.contains(file)) {
+            found.push(there.iter().copied().filter(|other| reaches[other].contains(file)).collect());
+        }
+    }
+    found
+}
+
+/// Files use each other only where one is the parent of the others, and hardly anywhere.
+#[test]
+fn circles_are_few_and_of_parent_and_child() {
+    let house = House::read();
+    let uses: BTreeMap<usize, BTreeSet<usize>> =
+        (0..house.sources.len()).map(|file| (file, house.used_by(file))).collect();
+    let edges: usize = uses.values().map(BTreeSet::len).sum();
+    assert!(edges > 800, "only {edges} uses were found");
+    let all: BTreeSet<usize> = (0..house.sources.len()).collect();
+    let found = circles(&all, &uses);
+    let name = |file: &usize| house.sources[*file].file.as_str();
+    println!("floors:");
+    FLOORS.iter().rev().for_each(|rooms| println!("  {}", rooms.join("  ")));
+    println!("circles: {} among {} files that use each other {edges} times", found.len(), all.len());
+    let mut knots = Vec::new();
+    for circle in &found {
+        let names = circle.iter().map(name).collect::<Vec<_>>().join(", ");
+        println!("  {names}");
+        let parent = circle.iter().min_by_key(|file| house.sources[**file].module.len()).unwrap();
+        let module = &house.sources[*parent].module;
+        let is_child =
+            |file: &usize| house.sources[*file].module.split_last().is_some_and(|(_, of)| of == module);
+        let children: BTreeSet<usize> = circle.iter().copied().filter(|file| file != parent).collect();
+        if !children.iter().all(is_child) {
+            knots.push(format!("not a parent and its files: {names}"));
+        }
+        for siblings in circles(&children, &uses) {
+            let names = siblings.iter().map(name).collect::<Vec<_>>().join(", ");
+            knots.push(format!("siblings use each other: {names}"));
+        }
+    }
+    assert!(knots.is_empty(), "{}", knots.join("\n"));
+    assert!(found.len() <= CIRCLES, "{} circles", found.len());
+}
+
+/// Words for parts of models, which the table in `arch/names` holds. Only formats and runtimes have spellings of their own.
+const NAMES: &[&str] = &[
+    "embed_tokens",
+    "wte",
+    "word_embeddings",
+    "embed_in",
+    "tok_embeddings",
+    "lm_head",
+    "embed_out",
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "down_proj",
+    "w1",
+    "w2",
+    "w3",
+    "experts",
+    "block_sparse_moe",
+    "language_model",
+];
+/// What wrappers put in front of names.
+const PREFIXES: &[&str] = &["base_model.model.", "language_model.", "transformer.", "unet.", "model."];
+/// Where such words may stand: the table, formats of adapters, what runtimes ask for, the configuration of gpt-oss.
+const OWN_SPELLING: &[&str] =
+    &["arch/", "adapter/format/", "ops/inspect/target", "model/packed/write_mxfp4.rs"];
+
+#[test]
+fn names_are_in_one_table() {
+    let mut wrong = Vec::new();
+    for Source { file, code, .. } in &House::read().sources {
+        if OWN_SPELLING.iter().any(|own| file.starts_with(own)) {
+            continue;
+        }
+        // A name has no spaces; a word alone that is also English is a label.
+        for literal in code.split('"').skip(1).step_by(2).filter(|text| !text.contains(' ')) {
+            let of_path = literal.contains('.') && literal.split('.').any(|word| NAMES.contains(&word));
+            let is_name = NAMES.contains(&literal) && literal != "experts";
+            if of_path || is_name || PREFIXES.contains(&literal) {
+                wrong.push(format!("{file} holds `{literal}`"));
+            }
+        }
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -7,11 +7,9 @@ use std::sync::{Arc, OnceLock};
 use lorakit_tensor::{Checkpoint, Format as Container, Reader};
 use serde_json::Value;
 
+use super::problem::CONFIG;
 use super::{Problem, format};
 use crate::{Error, Result, TensorRef};
-
-/// The configuration beside the tensors: PEFT's, MLX's, torchtune's.
-pub(crate) const CONFIG: &str = "adapter_config.json";
 
 /// The opened files of an adapter, not yet understood.
 #[derive(Debug, Clone)]

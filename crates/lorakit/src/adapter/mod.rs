@@ -192,7 +192,7 @@ impl Module {
     /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).
     pub fn is_packed(&self) -> bool {
         let path = self.path.trim_end_matches(".base_layer");
-        self.kind == ModuleKind::Linear && path.rsplit('.').next() == Some("experts")
+        self.kind == ModuleKind::Linear && crate::arch::names::is_experts(path)
     }
 }
 

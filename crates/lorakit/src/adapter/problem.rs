@@ -2,7 +2,8 @@
 
 use lorakit_tensor::problems;
 
-use super::files::CONFIG;
+/// The configuration beside the tensors: PEFT's, MLX's, torchtune's.
+pub(crate) const CONFIG: &str = "adapter_config.json";
 
 problems! {
     /// What can be wrong with an adapter.

@@ -5,50 +5,33 @@
 //! names and shapes. On disk the base may hold `gate_up_proj [E, 2I, H]`, its transpose `[E, H, 2I]`, or one
 //! tensor for each expert and projection.
 
+use std::ops::Range;
+
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{BaseView, Change, Edit, Fitting, Misfit, Parameters, Reason};
-use crate::ModelConfig;
+use super::edit::{Change, Edit, Fitting, MoeLayout};
+use super::index::Found;
+use super::misfit::{Misfit, ambiguous, unmatched};
+use super::parameters::Parameters;
+use super::problem::Reason;
+use super::resolver::{Home, Resolver};
 use crate::adapter::{Adapter, Module};
+use crate::arch::names::{self, STACKS};
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
-/// How the columns of `B` are ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MoeLayout {
-    /// What `lora_B_layout` in the configuration says, PEFT's order if it says nothing.
-    #[default]
-    Auto,
-    /// Column `k*E + e`: PEFT.
-    RankMajor,
-    /// Column `e*r + k`.
-    ExpertMajor,
-}
-
-crate::choice::choices! { MoeLayout {
-    Auto = "auto", "what the configuration says, else PEFT's order";
-    RankMajor = "rank_major", "the experts of one rank side by side, as PEFT writes them";
-    ExpertMajor = "expert_major", "the ranks of one expert side by side";
-} }
-
-/// Parameters of expert modules in the order their classes define them, which is the order PEFT nests them in.
-const DEFINITION_ORDER: &[&str] = &["gate_up_proj", "gate_proj", "up_proj", "w1", "w3", "down_proj", "w2"];
-
-/// Names of one expert's tensors, as `(gate, up, down)`.
-const SPELLINGS: &[[&str; 3]] = &[["gate_proj", "up_proj", "down_proj"], ["w1", "w3", "w2"]];
-
 /// Edits for a module on stacked experts; `None` if `module` is none.
 pub(super) fn fit_experts(
-    base: &BaseView<'_>,
+    base: &Resolver<'_>,
     fitting: &Fitting<'_>,
     module: &Module,
 ) -> Fit<Option<Vec<Edit>>> {
     let Fitting { adapter, parameters, options } = fitting;
     let nested = module.path.matches(".base_layer").count();
     let path = module.path.replace(".base_layer", "");
-    if path.rsplit('.').next() != Some("experts") {
+    if !names::is_experts(&path) {
         return fit_single_expert(base, module, &path);
     }
     let param = parameter(parameters, module, &path, nested)?;
@@ -60,21 +43,21 @@ pub(super) fn fit_experts(
     if module.magnitude.is_some() {
         return Err(Misfit::new(&module.path, Reason::ExpertDora));
     }
-    let stack = Stack::new(module, layout);
-    if let Some(edits) = fused(base, adapter, &stack, &path, &param)? {
-        return Ok(Some(edits));
+    let factors = Factors::new(module, layout);
+    match base.stack(&path, &param) {
+        Found::One(index) => stacked(base, adapter, &factors, index).map(Some),
+        Found::Several(found) => Err(ambiguous(&format!("{path}.{param}"), &found)),
+        Found::Absent => single(base, &factors, &path, &param).map(Some),
     }
-    per_expert(base, &stack, &path, &param).map(Some)
 }
 
 /// Which parameter the module adapts. Names do not say: PEFT wraps in definition order, the first innermost.
 fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: usize) -> Fit<String> {
     let mut params = parameters.of(path);
     if params.is_empty() {
-        params = vec!["gate_up_proj", "down_proj"];
+        params = STACKS.iter().map(|stack| stack.name).collect();
     }
-    let order = |p: &&str| DEFINITION_ORDER.iter().position(|d| d == p).unwrap_or(usize::MAX);
-    params.sort_by_key(order);
+    params.sort_by_key(|name| names::stack_of(name).map_or(usize::MAX, |(place, _)| place));
     params.dedup();
     let (times, names) = (nested + 1, params.len());
     let own = names.checked_sub(times).map(|i| params[i].to_string());
@@ -103,7 +86,8 @@ pub(crate) fn stacked_shapes(
         found.push((param, [experts, inputs, outputs]));
     }
     let of = |name: &str| found.iter().find(|(param, _)| param == name).map(|(_, shape)| *shape);
-    let swapped = match (of("gate_up_proj"), of("down_proj")) {
+    let [inwards, back] = STACKS.map(|stack| of(stack.name));
+    let swapped = match (inwards, back) {
         (Some([_, hidden, double]), Some([_, inner, back])) => {
             match (hidden == back && double == 2 * inner, double == inner && hidden == 2 * back) {
                 (true, false) => false,
@@ -122,14 +106,8 @@ pub(crate) fn stacked_shapes(
     Some(found.iter().map(info).collect())
 }
 
-/// Whether a model stores its stacked experts as `[E, in, out]`: GPT-OSS and Llama 4 do.
-pub(crate) fn stacks_transposed(config: Option<&ModelConfig>) -> bool {
-    let family = config.and_then(|c| c.model_type()).unwrap_or_default();
-    ["gpt_oss", "llama4", "llama4_text"].contains(&family)
-}
-
 /// The factors of all experts.
-struct Stack<'a> {
+struct Factors<'a> {
     module: &'a Module,
     layout: MoeLayout,
     /// `r * E`.
@@ -138,11 +116,11 @@ struct Stack<'a> {
     outputs: usize,
 }
 
-impl<'a> Stack<'a> {
+impl<'a> Factors<'a> {
     fn new(module: &'a Module, layout: MoeLayout) -> Self {
         let (ranks, inputs) = module.a.info().rows_cols();
         let (outputs, _) = module.b.info().rows_cols();
-        Stack { module, layout, ranks, inputs, outputs }
+        Factors { module, layout, ranks, inputs, outputs }
     }
 
     /// The rank of one of `experts` experts.
@@ -153,152 +131,134 @@ impl<'a> Stack<'a> {
         Ok(self.ranks / experts)
     }
 
-    /// `(A_e, B_e)` of one expert: `(r, in)` and `(out, r)`.
-    fn factors(&self, expert: usize, experts: usize, rank: usize) -> (Factor, Factor) {
-        let a =
-            Factor::matrix(self.module.a.clone(), self.ranks, self.inputs).take_rows(expert * rank, rank, 1);
+    /// What the expert of `home`, one of `experts`, adds there. The weight is stored as the factors have it, or the
+    /// other way round where it is `transposed`.
+    fn term(&self, home: &Home, experts: usize, transposed: bool) -> Fit<LowRank> {
+        let rank = self.rank(experts)?;
+        let first = home.expert * rank;
+        let a = Factor::matrix(self.module.a.clone(), self.ranks, self.inputs).take_rows(first, rank, 1);
         let b = Factor::matrix(self.module.b.clone(), self.outputs, self.ranks);
         let b = match self.layout {
-            MoeLayout::ExpertMajor => b.take_cols(expert * rank, rank, 1),
-            _ => b.take_cols(expert, rank, experts),
+            MoeLayout::ExpertMajor => b.take_cols(first, rank, 1),
+            _ => b.take_cols(home.expert, rank, experts),
         };
-        (a, b)
-    }
-
-    fn edit(&self, base: &BaseView<'_>, index: usize, terms: Vec<LowRank>) -> Edit {
-        let change = Change::LowRank { terms, dora: None, peft_rounds_delta: true };
-        let origin = self.module.path.clone();
-        Edit { target: base.tensors[index].name.clone(), base: Some(index), origin, change }
+        let (a, b) = if transposed { (b.transposed(), a.transposed()) } else { (a, b) };
+        let b = b.take_rows(home.part.0 * home.rows.len(), home.rows.len(), 1);
+        Ok(LowRank { rows: home.rows.clone(), b, a, scale: self.module.scale(rank) })
     }
 }
 
+fn edit(base: &Resolver<'_>, index: usize, module: &Module, terms: Vec<LowRank>) -> Edit {
+    let change = Change::LowRank { terms, dora: None, peft_rounds_delta: true };
+    let origin = module.path.clone();
+    Edit { target: base.tensors[index].name.clone(), base: Some(index), origin, change }
+}
+
 /// A base that stores all experts of the parameter in one tensor `[E, d1, d2]`.
-fn fused(
-    base: &BaseView<'_>,
-    adapter: &Adapter,
-    stack: &Stack<'_>,
-    path: &str,
-    param: &str,
-) -> Fit<Option<Vec<Edit>>> {
-    let names = [format!("{path}.{param}"), format!("{path}.{param}.weight")];
-    let Some(index) = names.iter().find_map(|n| find(base, n)) else { return Ok(None) };
-    let [experts, d1, d2] = base.tensors[index].shape[..] else { return Ok(None) };
-    let rank = stack.rank(experts)?;
-    let out_in = (stack.outputs, stack.inputs) == (d1, d2);
-    let in_out = (stack.inputs, stack.outputs) == (d1, d2);
-    let transposed = match (out_in, in_out) {
+fn stacked(base: &Resolver<'_>, adapter: &Adapter, factors: &Factors<'_>, index: usize) -> Fit<Vec<Edit>> {
+    let shape = &base.tensors[index].shape;
+    let homes = base.in_stack(index);
+    let experts = homes.len();
+    let (out_in, in_out) =
+        ([experts, factors.outputs, factors.inputs], [experts, factors.inputs, factors.outputs]);
+    factors.rank(experts)?;
+    let transposed = match (*shape == out_in, *shape == in_out) {
         (true, false) => false,
         (false, true) => true,
         // Square: PEFT before 0.19 always took `[E, in, out]`; since then the class decides, and only GPT-OSS
         // and Llama 4 store it so.
-        (true, true) => {
-            adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || stacks_transposed(base.config)
-        }
+        (true, true) => adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || base.stacks_transposed(),
         (false, false) => {
-            let adapter = vec![experts, stack.outputs, stack.inputs];
-            let reason = Reason::Weight { base: base.tensors[index].shape.clone(), adapter };
-            return Err(Misfit::new(&stack.module.path, reason));
+            let reason = Reason::Weight { base: shape.clone(), adapter: out_in.to_vec() };
+            return Err(Misfit::new(&factors.module.path, reason));
         }
     };
-    let terms = (0..experts).map(|e| {
-        let (a, b) = stack.factors(e, experts, rank);
-        let (a, b) = if transposed { (b.transposed(), a.transposed()) } else { (a, b) };
-        LowRank { rows: e * d1..(e + 1) * d1, b, a, scale: stack.module.scale(rank) }
-    });
-    Ok(Some(vec![stack.edit(base, index, terms.collect())]))
+    let terms = homes.iter().map(|home| factors.term(home, experts, transposed)).collect::<Fit<_>>()?;
+    Ok(vec![edit(base, index, factors.module, terms)])
 }
 
 /// A base that stores one tensor for each expert and projection.
-fn per_expert(base: &BaseView<'_>, stack: &Stack<'_>, path: &str, param: &str) -> Fit<Vec<Edit>> {
-    let name = |e: usize, leaf: &str| format!("{path}.{e}.{leaf}.weight");
-    let Some(spelling) = SPELLINGS.iter().find(|s| find(base, &name(0, s[2])).is_some()) else {
-        return Err(super::unmatched(&format!("{path}.{param}")));
-    };
-    let experts = (0..).take_while(|&e| find(base, &name(e, spelling[2])).is_some()).count();
-    let rank = stack.rank(experts)?;
-    // `gate_up_proj` is gate and up stacked: the upper half of B's rows is the gate's.
-    let leaves: &[(&str, usize, usize)] = match param {
-        "gate_up_proj" => &[(spelling[0], 0, 2), (spelling[1], 1, 2)],
-        "down_proj" | "w2" => &[(spelling[2], 0, 1)],
-        "gate_proj" | "w1" => &[(spelling[0], 0, 1)],
-        "up_proj" | "w3" => &[(spelling[1], 0, 1)],
-        _ => return Err(super::unmatched(&format!("{path}.{param}"))),
-    };
-    let mut edits = Vec::with_capacity(experts * leaves.len());
-    for e in 0..experts {
-        for &(leaf, part, parts) in leaves {
-            let name = name(e, leaf);
-            let index = find(base, &name).ok_or_else(|| super::unmatched(&name))?;
-            let term = expert_term(stack, &base.tensors[index], e, experts, rank, (part, parts))?;
-            edits.push(stack.edit(base, index, vec![term]));
-        }
+fn single(base: &Resolver<'_>, factors: &Factors<'_>, path: &str, param: &str) -> Fit<Vec<Edit>> {
+    let whole = format!("{path}.{param}");
+    let (_, stack) = names::stack_of(param).ok_or_else(|| unmatched(&whole))?;
+    let homes = base.each(path, stack.parts).map_err(|(name, found)| match found {
+        Found::Several(names) => ambiguous(&name, &names),
+        _ if name == path => unmatched(&whole),
+        _ => unmatched(&name),
+    })?;
+    let experts = homes.len() / stack.parts.len();
+    factors.rank(experts)?;
+    let mut edits = Vec::with_capacity(homes.len());
+    for home in &homes {
+        let weight = &base.tensors[home.tensor];
+        let (rows, cols) = weight.rows_cols();
+        let outputs = rows * home.part.1;
+        // Single experts are `torch.nn.Linear` on disk, whatever the stacked parameter's orientation was: if A and
+        // B carry the swapped roles of PEFT before 0.19, the transposed product fits.
+        let transposed = if (factors.outputs, factors.inputs) == (outputs, cols) {
+            false
+        } else if (factors.inputs, factors.outputs) == (outputs, cols) {
+            true
+        } else {
+            let adapter = vec![factors.outputs / home.part.1, factors.inputs];
+            let reason = Reason::OfEachExpert { base: weight.shape.clone(), adapter };
+            return Err(Misfit::new(&factors.module.path, reason));
+        };
+        let term = factors.term(home, experts, transposed)?;
+        edits.push(edit(base, home.tensor, factors.module, vec![term]));
     }
     Ok(edits)
 }
 
-/// The term for one expert's own tensor `[rows, cols]`, part `part` of `parts` of the stacked output.
-fn expert_term(
-    stack: &Stack<'_>,
-    weight: &TensorInfo,
-    expert: usize,
-    experts: usize,
-    rank: usize,
-    (part, parts): (usize, usize),
-) -> Fit<LowRank> {
-    let (rows, cols) = weight.rows_cols();
-    let (a, b) = stack.factors(expert, experts, rank);
-    // Single experts are `torch.nn.Linear` on disk, whatever the stacked parameter's orientation was: if A and
-    // B carry the swapped roles of PEFT before 0.19, the transposed product fits.
-    let (a, b) = match () {
-        () if (stack.outputs, stack.inputs) == (rows * parts, cols) => (a, b),
-        () if (stack.inputs, stack.outputs) == (rows * parts, cols) => (b.transposed(), a.transposed()),
-        () => {
-            let adapter = vec![stack.outputs / parts, stack.inputs];
-            let reason = Reason::OfEachExpert { base: weight.shape.clone(), adapter };
-            return Err(Misfit::new(&stack.module.path, reason));
-        }
-    };
-    Ok(LowRank { rows: 0..rows, b: b.take_rows(part * rows, rows, 1), a, scale: stack.module.scale(rank) })
-}
-
 /// A module on one expert (`experts.3.w1`) of a base that stores the experts stacked.
-fn fit_single_expert(base: &BaseView<'_>, module: &Module, path: &str) -> Fit<Option<Vec<Edit>>> {
-    let mut parts = path.rsplitn(3, '.');
-    let (leaf, expert, experts) = (parts.next(), parts.next(), parts.next());
-    let (Some(leaf), Some(Ok(expert)), Some(experts)) = (leaf, expert.map(str::parse::<usize>), experts)
-    else {
-        return Ok(None);
-    };
-    let spelling = SPELLINGS.iter().find_map(|s| s.iter().position(|l| *l == leaf));
-    let (Some(role), true) = (spelling, experts.ends_with("experts")) else { return Ok(None) };
-    if find(base, &format!("{path}.weight")).is_some() {
+fn fit_single_expert(base: &Resolver<'_>, module: &Module, path: &str) -> Fit<Option<Vec<Edit>>> {
+    let Some((experts, expert, leaf)) = names::expert_of(path) else { return Ok(None) };
+    let Some(projection) = names::projection(leaf) else { return Ok(None) };
+    if base.resolve(&format!("{path}.weight"), |_| true) != Found::Absent {
         return Ok(None);
     }
-    let param = if role == 2 { "down_proj" } else { "gate_up_proj" };
-    let Some(index) = find(base, &format!("{experts}.{param}")) else { return Ok(None) };
-    let info = &base.tensors[index];
-    let [count, d1, d2] = info.shape[..] else { return Ok(None) };
-    let halves = if role == 2 { 1 } else { 2 };
-    let ((rank, inputs), (outputs, _)) = (module.a.info().rows_cols(), module.b.info().rows_cols());
-    if expert >= count || (outputs * halves, inputs) != (d1, d2) || module.magnitude.is_some() {
-        let reason = Reason::OfOneExpert { base: info.shape.clone(), adapter: vec![outputs, inputs] };
-        return Err(Misfit::new(&module.path, reason));
+    for (stack, place) in names::stacks_of(projection) {
+        let index = match base.stack(experts, stack.name) {
+            Found::One(index) => index,
+            Found::Several(found) => return Err(ambiguous(path, &found)),
+            Found::Absent => continue,
+        };
+        let info = &base.tensors[index];
+        let ((rank, inputs), (outputs, _)) = (module.a.info().rows_cols(), module.b.info().rows_cols());
+        let needed = [outputs * stack.parts.len(), inputs];
+        let home = base.in_stack(index).into_iter().find(|home| home.expert == expert);
+        let home = home.filter(|_| info.shape[1..] == needed && !base.stacks_transposed());
+        let Some(home) = home.filter(|_| module.magnitude.is_none()) else {
+            let reason = Reason::OfOneExpert { base: info.shape.clone(), adapter: vec![outputs, inputs] };
+            return Err(Misfit::new(&module.path, reason));
+        };
+        let first = home.rows.start + place * outputs;
+        let term = LowRank {
+            rows: first..first + outputs,
+            b: Factor::matrix(module.b.clone(), outputs, rank),
+            a: Factor::matrix(module.a.clone(), rank, inputs),
+            scale: module.scale(rank),
+        };
+        return Ok(Some(vec![edit(base, index, module, vec![term])]));
     }
-    let first = expert * d1 + if role == 1 { outputs } else { 0 };
-    let term = LowRank {
-        rows: first..first + outputs,
-        b: Factor::matrix(module.b.clone(), outputs, rank),
-        a: Factor::matrix(module.a.clone(), rank, inputs),
-        scale: module.scale(rank),
-    };
-    let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: true };
-    let origin = module.path.clone();
-    Ok(Some(vec![Edit { target: info.name.clone(), base: Some(index), origin, change }]))
+    Ok(None)
 }
 
-fn find(base: &BaseView<'_>, name: &str) -> Option<usize> {
-    match base.index.resolve(name, |_| true) {
-        super::Found::One(index) => Some(index),
-        _ => None,
-    }
+/// The modules that a stack `[E, out, in]` of the experts at `path` stands for: their paths and rows. `None` if the
+/// parameter is not a stack of transformers 5.
+pub(crate) fn modules_of_stack(
+    path: &str,
+    parameter: &str,
+    shape: &[usize],
+) -> Option<Vec<(String, Range<usize>)>> {
+    let &[experts, rows, _] = shape else { return None };
+    let stack = STACKS.into_iter().find(|stack| stack.name == parameter)?;
+    let name = names::single_names(path);
+    let each = rows / stack.parts.len();
+    let module = |expert: usize, place: usize| {
+        let first = expert * rows + place * each;
+        (format!("{path}.{expert}.{}", name(stack.parts[place])), first..first + each)
+    };
+    let modules = (0..experts).flat_map(|expert| (0..stack.parts.len()).map(move |place| (expert, place)));
+    Some(modules.map(|(expert, place)| module(expert, place)).collect())
 }

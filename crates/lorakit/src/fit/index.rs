@@ -6,49 +6,43 @@ use std::sync::OnceLock;
 use lorakit_tensor::TensorInfo;
 
 use super::nearest::Nearest;
+use crate::arch::names;
 
 /// Names of the base's tensors.
 #[derive(Debug)]
-pub(crate) struct TensorIndex<'a> {
+pub(super) struct Index<'a> {
     tensors: &'a [TensorInfo],
     by_name: HashMap<&'a str, usize>,
+    /// Those that mean the same.
+    by_meaning: OnceLock<HashMap<String, Vec<usize>>>,
     /// Positions in the order of the names read backwards, in which those with one ending stand together.
     backwards: OnceLock<Vec<usize>>,
 }
 
-/// What a look-up found.
-#[derive(Debug, PartialEq)]
-pub(super) enum Found<'a> {
-    None,
+/// What a name means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    /// Nothing in the base.
+    Absent,
+    /// This tensor.
     One(usize),
-    Many(Vec<&'a str>),
+    /// Any of these tensors.
+    Several(Vec<&'a str>),
 }
 
-/// Prefixes that libraries add and drop: `transformers` renames between versions, multimodal wrappers.
-const PREFIXES: &[&str] = &[
-    "",
-    "model.",
-    "language_model.",
-    "language_model.model.",
-    "model.language_model.",
-    "transformer.",
-    "base_model.",
-];
-
-impl<'a> TensorIndex<'a> {
-    /// An index of these tensors.
-    pub(crate) fn new(tensors: &'a [TensorInfo]) -> Self {
+impl<'a> Index<'a> {
+    pub(super) fn new(tensors: &'a [TensorInfo]) -> Self {
         let by_name = tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        TensorIndex { tensors, by_name, backwards: OnceLock::new() }
+        Index { tensors, by_name, by_meaning: OnceLock::new(), backwards: OnceLock::new() }
     }
 
     /// The tensor of exactly that name.
-    pub(crate) fn exact(&self, name: &str) -> Option<usize> {
+    pub(super) fn exact(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 
-    /// The tensor that `name` means: exact, then with known prefixes swapped, then by its ending. Candidates
-    /// that `fits` refuses are not considered, unless there is no other.
+    /// The tensor that `name` means: exact, then in another spelling, then by its ending. Candidates that `fits`
+    /// refuses are not considered, unless there is no other.
     pub(super) fn resolve(&self, name: &str, fits: impl Fn(&TensorInfo) -> bool) -> Found<'a> {
         if let Some(index) = self.exact(name) {
             return Found::One(index);
@@ -57,23 +51,25 @@ impl<'a> TensorIndex<'a> {
         if let Some(index) = linear.and_then(|name| self.exact(&name)) {
             return Found::One(index);
         }
-        let mut swapped: Vec<usize> = Vec::new();
-        for old in PREFIXES {
-            let Some(bare) = name.strip_prefix(old) else { continue };
-            swapped.extend(PREFIXES.iter().filter_map(|new| self.exact(&format!("{new}{bare}"))));
+        if let Some(same) = self.by_meaning().get(names::meaning(name).as_ref()) {
+            return self.choose(same, &fits);
         }
-        swapped.sort_unstable();
-        swapped.dedup();
-        if !swapped.is_empty() {
-            return self.choose(&swapped, &fits);
-        }
-        let bare =
-            PREFIXES.iter().filter_map(|p| name.strip_prefix(p)).min_by_key(|n| n.len()).unwrap_or(name);
+        let bare = names::bare(name);
         // An ending of two components at least: `weight` alone would match anything.
         if bare.matches('.').count() < 2 {
-            return Found::None;
+            return Found::Absent;
         }
         self.choose(&self.ending_in(&format!(".{bare}")), &fits)
+    }
+
+    fn by_meaning(&self) -> &HashMap<String, Vec<usize>> {
+        self.by_meaning.get_or_init(|| {
+            let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+            for (i, info) in self.tensors.iter().enumerate() {
+                places.entry(names::meaning(&info.name).into_owned()).or_default().push(i);
+            }
+            places
+        })
     }
 
     /// The tensors whose names end so, in file order.
@@ -94,9 +90,9 @@ impl<'a> TensorIndex<'a> {
     fn choose(&self, candidates: &[usize], fits: &impl Fn(&TensorInfo) -> bool) -> Found<'a> {
         let fitting: Vec<usize> = candidates.iter().copied().filter(|&i| fits(&self.tensors[i])).collect();
         match (candidates, fitting.as_slice()) {
-            ([], _) => Found::None,
+            ([], _) => Found::Absent,
             (_, [one]) | ([one], []) => Found::One(*one),
-            (many, _) => Found::Many(many.iter().map(|&i| self.tensors[i].name.as_str()).collect()),
+            (many, _) => Found::Several(many.iter().map(|&i| self.tensors[i].name.as_str()).collect()),
         }
     }
 
@@ -122,18 +118,31 @@ mod tests {
     fn prefixes_are_swapped_and_endings_must_be_unique() {
         let t =
             tensors(&["language_model.model.layers.0.q.weight", "vision.layers.0.k.weight", "h.0.c.weight"]);
-        let index = TensorIndex::new(&t);
+        let index = Index::new(&t);
         assert_eq!(index.resolve("model.layers.0.q.weight", |_| true), Found::One(0));
         assert_eq!(index.resolve("transformer.h.0.c.weight", |_| true), Found::One(2));
         assert_eq!(index.resolve("model.layers.0.k.weight", |_| true), Found::One(1));
-        assert_eq!(index.resolve("model.layers.0.v.weight", |_| true), Found::None);
+        assert_eq!(index.resolve("model.layers.0.v.weight", |_| true), Found::Absent);
+    }
+
+    #[test]
+    fn names_of_another_version_of_transformers_are_found() {
+        let t = tensors(&[
+            "model.layers.0.block_sparse_moe.gate.weight",
+            "model.layers.0.block_sparse_moe.experts.0.w1.weight",
+            "down_blocks.0.q.weight",
+        ]);
+        let index = Index::new(&t);
+        assert_eq!(index.resolve("model.layers.0.mlp.gate.weight", |_| true), Found::One(0));
+        assert_eq!(index.resolve("layers.0.mlp.experts.0.gate_proj.weight", |_| true), Found::One(1));
+        assert_eq!(index.resolve("unet.down_blocks.0.q.weight", |_| true), Found::One(2));
     }
 
     #[test]
     fn endings_are_found_in_file_order() {
         let names = ["x.b.c", "b.c", "a.b.c", "a.bb.c", ".b.c", "c", "y.b.cc", "é.b.c"];
         let t = tensors(&names);
-        let index = TensorIndex::new(&t);
+        let index = Index::new(&t);
         for ending in [".b.c", ".c", ".cc", "c", "", ".d", "é.b.c"] {
             let expected: Vec<usize> = (0..names.len()).filter(|&i| names[i].ends_with(ending)).collect();
             assert_eq!(index.ending_in(ending), expected, "{ending}");
@@ -143,10 +152,10 @@ mod tests {
     #[test]
     fn two_homes_are_reported_unless_the_shape_decides() {
         let mut t = tensors(&["a.layers.0.q.weight", "b.layers.0.q.weight"]);
-        let index = TensorIndex::new(&t);
-        assert!(matches!(index.resolve("layers.0.q.weight", |_| true), Found::Many(n) if n.len() == 2));
+        let index = Index::new(&t);
+        assert!(matches!(index.resolve("layers.0.q.weight", |_| true), Found::Several(n) if n.len() == 2));
         t[1].shape = vec![3, 3];
-        let index = TensorIndex::new(&t);
+        let index = Index::new(&t);
         assert_eq!(index.resolve("layers.0.q.weight", |t| t.shape == [3, 3]), Found::One(1));
     }
 }

@@ -2,17 +2,20 @@
 
 use lorakit_tensor::TensorInfo;
 
+use super::edit::{Change, Edit, Fitting};
+use super::experts;
 use super::index::Found;
-use super::{BaseView, Change, Edit, Fitting, Misfit, Reason, ambiguous, experts, unmatched};
+use super::misfit::{Misfit, ambiguous, check_rows, unmatched};
+use super::problem::Reason;
+use super::resolver::Resolver;
+use crate::TensorRef;
 use crate::adapter::{Adapter, Module, ModuleKind};
-use crate::arch::names::is_head;
 use crate::plan::{Axis, LowRank};
 use crate::tensor::Factor;
-use crate::{ModelConfig, TensorRef};
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
-pub(super) fn fit_module(base: &BaseView<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<Vec<Edit>> {
+pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<Vec<Edit>> {
     if let Some(edits) = experts::fit_experts(base, fitting, module)? {
         return Ok(edits);
     }
@@ -22,7 +25,7 @@ pub(super) fn fit_module(base: &BaseView<'_>, fitting: &Fitting<'_>, module: &Mo
     let mut info = stored.clone();
     if let Some(weight) = &module.base_weight {
         // The adapter brings its own copy of the base weight, with more rows if the vocabulary grew.
-        super::check_rows(base, Some(index), weight, &module.path)?;
+        check_rows(base, Some(index), weight, &module.path)?;
         info.shape.clone_from(&weight.info().shape);
         let change = Change::Replace(weight.clone());
         edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });
@@ -36,7 +39,7 @@ pub(super) fn fit_module(base: &BaseView<'_>, fitting: &Fitting<'_>, module: &Mo
 }
 
 /// The weight a module adapts: usually `PATH.weight`.
-fn find_weight(base: &BaseView<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<(String, usize)> {
+fn find_weight(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<(String, usize)> {
     // `nn.MultiheadAttention`: the wrapper adapts the fused input projection, its inner layer the output.
     let path = module.path.replace(".base_layer.", ".");
     let name = format!("{path}.weight");
@@ -44,17 +47,14 @@ fn find_weight(base: &BaseView<'_>, fitting: &Fitting<'_>, module: &Module) -> F
     let mut names = vec![name.clone(), format!("{path}.in_proj_weight")];
     names.extend(fitting.parameters.of(&path).into_iter().map(|leaf| format!("{path}.{leaf}")));
     for name in &names {
-        match base.index.resolve(name, fits) {
+        match base.resolve(name, fits) {
             Found::One(index) => return Ok((base.tensors[index].name.clone(), index)),
-            Found::Many(found) => return Err(ambiguous(name, &found)),
-            Found::None => {}
+            Found::Several(found) => return Err(ambiguous(name, &found)),
+            Found::Absent => {}
         }
     }
-    if base.tied()
-        && is_head(&path)
-        && let Some(embedding) = base.embedding()
-    {
-        return Ok((base.head_name(), embedding));
+    if let Some((target, Some(index))) = base.tied_output(&path) {
+        return Ok((target, index));
     }
     Err(unmatched(&name))
 }
@@ -81,10 +81,10 @@ fn orientation(module: &Module, weight: &TensorInfo) -> Option<Orientation> {
     }
 }
 
-fn low_rank(base: &BaseView<'_>, adapter: &Adapter, module: &Module, weight: &TensorInfo) -> Fit<Change> {
+fn low_rank(base: &Resolver<'_>, adapter: &Adapter, module: &Module, weight: &TensorInfo) -> Fit<Change> {
     let (rows, cols) = matrix_shape(weight);
     let embedding = module.kind == ModuleKind::Embedding;
-    let transposed = || stored_transposed(base.config, &module.path).unwrap_or(adapter.config.fan_in_fan_out);
+    let transposed = || base.stored_transposed(&module.path).unwrap_or(adapter.config.fan_in_fan_out);
     let orientation = match orientation(module, weight) {
         Some(Orientation::Either) if embedding || transposed() => Orientation::InOut,
         Some(Orientation::Either) => Orientation::OutIn,
@@ -114,20 +114,10 @@ fn low_rank(base: &BaseView<'_>, adapter: &Adapter, module: &Module, weight: &Te
     Ok(Change::LowRank { terms, dora, peft_rounds_delta: embedding })
 }
 
-/// Whether a model stores the weight of the layer `path` as `(in, out)`; `None` if there is no configuration to tell.
-/// The base decides, not the adapter: PEFT corrects `fan_in_fan_out` by the layer's class, and only the GPT-2 family
-/// has such layers.
-pub(crate) fn stored_transposed(config: Option<&ModelConfig>, path: &str) -> Option<bool> {
-    const FAMILIES: &[&str] = &["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"];
-    const LAYERS: &[&str] = &["c_attn", "c_proj", "c_fc", "q_attn"];
-    let family = config?.model_type()?;
-    Some(FAMILIES.contains(&family) && LAYERS.contains(&path.rsplit('.').next().unwrap_or_default()))
-}
-
 /// `bias + scale * lora_bias`.
-fn fit_bias(base: &BaseView<'_>, module: &Module, bias: &TensorRef, weight: &str) -> Fit<Edit> {
+fn fit_bias(base: &Resolver<'_>, module: &Module, bias: &TensorRef, weight: &str) -> Fit<Edit> {
     let name = weight.strip_suffix("weight").map(|module| format!("{module}bias"));
-    let Some(index) = name.as_deref().and_then(|n| base.index.exact(n)) else {
+    let Some(index) = name.as_deref().and_then(|n| base.exact(n)) else {
         return Err(Misfit::new(&module.path, Reason::NoBias));
     };
     let info = &base.tensors[index];

@@ -4,163 +4,41 @@
 //! orientation of the stored weight. What finds no home, more than one, or a home of another shape is collected
 //! and reported together.
 
+mod edit;
 mod experts;
 mod index;
 mod layer;
+mod misfit;
 mod nearest;
 mod parameters;
 mod problem;
+mod resolver;
 mod unpack;
 
 use std::collections::HashSet;
 
-use lorakit_tensor::TensorInfo;
-
-pub use experts::MoeLayout;
-pub(crate) use experts::{stacked_shapes, stacks_transposed};
-use index::Found;
-pub(crate) use index::TensorIndex;
-pub(crate) use layer::stored_transposed;
-use parameters::Parameters;
+pub(crate) use edit::Fitting;
+pub use edit::MoeLayout;
+pub(crate) use edit::{Change, Edit, FitOptions};
+pub(crate) use experts::{modules_of_stack, stacked_shapes};
+pub(crate) use index::Found;
+use misfit::{Misfit, ambiguous, check_rows, unmatched};
 pub(crate) use problem::{Problem, Reason};
+pub(crate) use resolver::Resolver;
 
 use crate::adapter::{Adapter, Module};
-use crate::arch::names::{is_embedding, is_head};
-use crate::error::Problem as _;
-use crate::model::ModelConfig;
-use crate::plan::{Axis, LowRank};
-use crate::{Error, ErrorKind, Result, TensorRef};
-
-/// One change to one tensor of the base.
-#[derive(Debug, Clone)]
-pub(crate) struct Edit {
-    /// The tensor's name in the output: a name of the base, or a new one.
-    pub(crate) target: String,
-    /// The tensor it starts from; `None` for a tensor that the base does not have.
-    pub(crate) base: Option<usize>,
-    /// The adapter module or tensor it comes from.
-    pub(crate) origin: String,
-    /// What changes.
-    pub(crate) change: Change,
-}
-
-/// What an [`Edit`] does.
-#[derive(Debug, Clone)]
-pub(crate) enum Change {
-    /// Low-rank terms, with the DoRA magnitudes if there are any.
-    LowRank {
-        /// The terms, in the orientation of the stored tensor.
-        terms: Vec<LowRank>,
-        /// Magnitudes and what one belongs to.
-        dora: Option<(TensorRef, Axis)>,
-        /// PEFT rounds the delta of embeddings and expert parameters to the weight's dtype first.
-        peft_rounds_delta: bool,
-    },
-    /// The values are replaced before anything is added.
-    Replace(TensorRef),
-    /// Rows are replaced after everything is added.
-    Rows(TensorRef, Vec<usize>),
-}
-
-/// How adapters are fitted.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct FitOptions {
-    /// How stacked experts are packed in `B`.
-    pub(crate) moe_layout: MoeLayout,
-}
-
-/// Everything about the base that fitting needs.
-#[derive(Debug)]
-pub(crate) struct BaseView<'a> {
-    /// Tensors of the base.
-    pub(crate) tensors: &'a [TensorInfo],
-    /// Their names.
-    pub(crate) index: TensorIndex<'a>,
-    /// Its configuration, if there is one.
-    pub(crate) config: Option<&'a ModelConfig>,
-    embedding: Option<usize>,
-    head: Option<usize>,
-}
-
-impl<'a> BaseView<'a> {
-    /// A view of these tensors.
-    pub(crate) fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
-        let ends = |name: &str| name.strip_suffix(".weight").is_some_and(is_embedding);
-        let mut embeddings = tensors.iter().enumerate().filter(|(_, t)| ends(&t.name));
-        let embedding = match (embeddings.next(), embeddings.next()) {
-            (Some((i, _)), None) => Some(i),
-            _ => None,
-        };
-        let head = tensors.iter().position(|t| is_head(t.name.strip_suffix(".weight").unwrap_or_default()));
-        BaseView { tensors, index: TensorIndex::new(tensors), config, embedding, head }
-    }
-
-    /// Whether input and output embedding are one tensor.
-    pub(crate) fn tied(&self) -> bool {
-        self.config.is_some_and(ModelConfig::tied)
-    }
-
-    /// The input embedding.
-    pub(crate) fn embedding(&self) -> Option<usize> {
-        self.embedding
-    }
-
-    /// The output embedding, if it is stored.
-    pub(crate) fn head(&self) -> Option<usize> {
-        self.head
-    }
-
-    /// What the output embedding of a tied model is called once it is a tensor of its own.
-    pub(crate) fn head_name(&self) -> String {
-        let embedding = self.embedding().map_or("", |i| self.tensors[i].name.as_str());
-        let prefix = if embedding.starts_with("language_model.model.") { "language_model." } else { "" };
-        format!("{prefix}lm_head.weight")
-    }
-}
-
-/// Something of an adapter that does not fit.
-#[derive(Debug)]
-pub(crate) struct Misfit {
-    origin: String,
-    reason: Reason,
-}
-
-impl Misfit {
-    fn new(origin: &str, reason: Reason) -> Self {
-        Misfit { origin: origin.to_string(), reason }
-    }
-
-    /// How grave it is: 0 is the gravest.
-    fn grade(&self) -> u8 {
-        match self.reason.kind() {
-            ErrorKind::Unmatched => 0,
-            ErrorKind::Ambiguous => 1,
-            ErrorKind::Shape => 2,
-            _ => 3,
-        }
-    }
-}
+use crate::arch::names::module_of;
+use crate::{Error, Result, TensorRef};
 
 /// Parts of an adapter for which the nearest name of the base is looked for: each takes a look at all of its names.
 const NEAREST: usize = 64;
 
-/// What is the same for all modules of an adapter.
-pub(crate) struct Fitting<'a> {
-    adapter: &'a Adapter,
-    parameters: Parameters<'a>,
-    options: FitOptions,
-}
-
-impl<'a> Fitting<'a> {
-    pub(crate) fn new(adapter: &'a Adapter, options: FitOptions) -> Self {
-        Fitting { adapter, parameters: Parameters::new(&adapter.config.target_parameters), options }
-    }
-
+impl Fitting<'_> {
     /// Finds the home of each of `modules`, which need not be all of the adapter's.
     ///
     /// # Errors
     /// As [`fit`].
-    pub(crate) fn modules(&self, base: &BaseView<'_>, modules: &[Module]) -> Result<Vec<Edit>> {
+    pub(crate) fn modules(&self, base: &Resolver<'_>, modules: &[Module]) -> Result<Vec<Edit>> {
         let (mut edits, mut misfits) = (Vec::new(), Vec::new());
         self.add_modules(base, modules, &mut edits, &mut misfits);
         self.finish(base, edits, misfits, modules.len())
@@ -168,7 +46,7 @@ impl<'a> Fitting<'a> {
 
     fn add_modules(
         &self,
-        base: &BaseView<'_>,
+        base: &Resolver<'_>,
         modules: &[Module],
         edits: &mut Vec<Edit>,
         misfits: &mut Vec<Misfit>,
@@ -184,7 +62,7 @@ impl<'a> Fitting<'a> {
     /// The edits, if all of `total` parts fit.
     fn finish(
         &self,
-        base: &BaseView<'_>,
+        base: &Resolver<'_>,
         edits: Vec<Edit>,
         misfits: Vec<Misfit>,
         total: usize,
@@ -199,9 +77,9 @@ impl<'a> Fitting<'a> {
 /// Finds the home of every part of `adapter`.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`], [`ErrorKind::Ambiguous`] or [`ErrorKind::Shape`] (whichever comes first in this
-/// order) with one line for each part that does not fit.
-pub(crate) fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
+/// [`Unmatched`](crate::ErrorKind::Unmatched), [`Ambiguous`](crate::ErrorKind::Ambiguous) or
+/// [`Shape`](crate::ErrorKind::Shape) (whichever comes first in this order) with one line for each part that does not fit.
+pub(crate) fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let mut misfits = Vec::new();
     let fitting = Fitting::new(adapter, options);
@@ -224,7 +102,7 @@ pub(crate) fn fit(base: &BaseView<'_>, adapter: &Adapter, options: FitOptions) -
 }
 
 fn fit_saved(
-    base: &BaseView<'_>,
+    base: &Resolver<'_>,
     listed: &HashSet<&str>,
     name: &str,
     tensor: &TensorRef,
@@ -235,16 +113,16 @@ fn fit_saved(
         origin: tensor.info().name.clone(),
         change: Change::Replace(tensor.clone()),
     };
-    let index = match base.index.resolve(name, |_| true) {
+    let index = match base.resolve(name, |_| true) {
         Found::One(index) => index,
-        Found::Many(names) => return Err(ambiguous(name, &names)),
-        Found::None if base.tied() && is_head(name.strip_suffix(".weight").unwrap_or_default()) => {
-            let embedding = base.embedding();
-            check_rows(base, embedding, tensor, name)?;
-            return Ok(edit(&base.head_name(), embedding));
-        }
-        Found::None => {
-            let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
+        Found::Several(names) => return Err(ambiguous(name, &names)),
+        Found::Absent => {
+            let output = name.strip_suffix(".weight").and_then(|path| base.tied_output(path));
+            if let Some((target, index)) = output {
+                check_rows(base, index, tensor, name)?;
+                return Ok(edit(&target, index));
+            }
+            let module = if name.contains('.') { module_of(name) } else { name };
             let mut starts = module.char_indices().map(|(start, _)| start).chain([module.len()]);
             if module.split('.').any(|c| listed.contains(c)) || starts.any(|s| listed.contains(&module[s..]))
             {
@@ -257,32 +135,16 @@ fn fit_saved(
     Ok(edit(&base.tensors[index].name, Some(index)))
 }
 
-/// A saved tensor has the base's shape, or more rows of the same width (a vocabulary that grew).
-fn check_rows(
-    base: &BaseView<'_>,
-    index: Option<usize>,
-    tensor: &TensorRef,
-    name: &str,
-) -> std::result::Result<(), Misfit> {
-    let Some(index) = index else { return Ok(()) };
-    let (old, new) = (&base.tensors[index].shape, &tensor.info().shape);
-    let grown = matches!((old.as_slice(), new.as_slice()), ([v, d], [w, e]) if w >= v && d == e);
-    if old == new || grown {
-        return Ok(());
-    }
-    Err(Misfit::new(name, Reason::Weight { base: old.clone(), adapter: new.clone() }))
-}
-
 fn fit_token_rows(
-    base: &BaseView<'_>,
+    base: &Resolver<'_>,
     rows: &crate::adapter::TokenRows,
 ) -> std::result::Result<Edit, Misfit> {
     let name = format!("{}.weight", rows.path);
-    let (target, index) = match base.index.resolve(&name, |_| true) {
+    let (target, index) = match base.resolve(&name, |_| true) {
         Found::One(index) => (base.tensors[index].name.clone(), index),
-        Found::Many(names) => return Err(ambiguous(&name, &names)),
-        Found::None => match base.embedding() {
-            Some(embedding) if base.tied() && is_head(&rows.path) => (base.head_name(), embedding),
+        Found::Several(names) => return Err(ambiguous(&name, &names)),
+        Found::Absent => match base.tied_output(&rows.path) {
+            Some((target, Some(index))) => (target, index),
             _ => return Err(unmatched(&name)),
         },
     };
@@ -300,16 +162,8 @@ fn fit_token_rows(
     Ok(Edit { target, base: Some(index), origin: rows.path.clone(), change })
 }
 
-fn unmatched(name: &str) -> Misfit {
-    Misfit::new(name, Reason::NotThere)
-}
-
-fn ambiguous(name: &str, names: &[&str]) -> Misfit {
-    Misfit::new(name, Reason::Several { names: names.iter().map(|name| name.to_string()).collect() })
-}
-
 /// One error for all misfits of the gravest kind, of `total` parts.
-fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
+fn report(base: &Resolver<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
     let gravest = misfits.iter().map(Misfit::grade).min();
     let worst: Vec<Misfit> = misfits.into_iter().filter(|m| Some(m.grade()) == gravest).collect();
     let count = worst.len();
@@ -321,10 +175,13 @@ fn report(base: &BaseView<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: u
     };
     let line = |(i, Misfit { origin, reason }): (usize, &Misfit)| match reason {
         Reason::NotThere if i < NEAREST => {
-            format!("{origin}  nearest in the base: {}", base.index.nearest(origin).unwrap_or("none"))
+            format!("{origin}  nearest in the base: {}", base.nearest(origin).unwrap_or("none"))
         }
         reason => format!("{origin}  {reason}"),
     };
     let lines = worst.iter().enumerate().map(line).collect();
     Error::from(problem).at(&adapter.path).details(lines)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,14 @@
 //! Experts that PEFT packs in one module (`target_parameters`), as a module for each.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::adapter::{Adapter, Module, ModuleKind, Scaling};
-use crate::fit::{self, BaseView, Change, FitOptions, Fitting, Problem};
+use crate::arch::names;
+use crate::fit::{self, Change, FitOptions, Fitting, Problem, Resolver};
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 use crate::{Base, Error, Result};
-
-/// Names of one expert's layers: gate, up, down.
-type Names = [&'static str; 3];
-
-const USUAL: Names = ["gate_proj", "up_proj", "down_proj"];
-const MIXTRAL: Names = ["w1", "w3", "w2"];
 
 impl Adapter {
     /// The adapter with a module for each expert and projection, as other formats have them. `base` decides how the
@@ -38,7 +34,7 @@ impl Adapter {
             layers[place].1.push(module);
         }
         let view = base.filter(|base| !base.tensors.is_empty());
-        let view = view.map(|base| BaseView::new(&base.tensors, base.config.as_ref()));
+        let view = view.map(|base| Resolver::new(&base.tensors, base.config.as_ref()));
         let rest = self.with_modules(Vec::new());
         let fitting = Fitting::new(&rest, FitOptions::default());
         for (path, of_layer) in &layers {
@@ -58,12 +54,11 @@ fn separate(
     adapter: &Adapter,
     path: &str,
     packed: &[Module],
-    (base, view): (Option<&Base>, Option<&BaseView<'_>>),
+    (base, view): (Option<&Base>, Option<&Resolver<'_>>),
 ) -> Result<Vec<Module>> {
     let place = |problem: Problem| Error::from(problem).tensor(path).at(&adapter.path);
-    let names = if path.contains("block_sparse_moe") { MIXTRAL } else { USUAL };
-    let transposed = base.and_then(|base| base.config.as_ref()?.model_type());
-    if let Some(family @ ("gpt_oss" | "llama4" | "llama4_text")) = transposed {
+    let family = base.and_then(|base| base.config.as_ref()?.model_type());
+    if let Some(family) = family.filter(|family| names::stacks_transposed(family)) {
         return Err(place(Problem::StackedFamily { family: family.to_string() }));
     }
     let (assumed, of_assumed);
@@ -72,7 +67,7 @@ fn separate(
         None => {
             assumed =
                 fit::stacked_shapes(fitting, packed, path).ok_or_else(|| place(Problem::PackedExperts))?;
-            of_assumed = BaseView::new(&assumed, None);
+            of_assumed = Resolver::new(&assumed, None);
             &of_assumed
         }
     };
@@ -80,29 +75,37 @@ fn separate(
     for edit in fitting.modules(view, packed)? {
         let Change::LowRank { terms, .. } = edit.change else { continue };
         let Some(info) = edit.base.map(|index| &view.tensors[index]) else { continue };
-        for term in terms {
-            modules.extend(of_term(path, &info.name, &info.shape, &term, names)?);
+        let name = info.name.trim_end_matches(".weight");
+        match fit::modules_of_stack(path, names::last(name), &info.shape) {
+            Some(of_stack) => {
+                for term in &terms {
+                    modules.extend(in_term(&of_stack, term)?);
+                }
+            }
+            // One tensor for each expert: its name is the module's.
+            None => {
+                for term in &terms {
+                    modules.push(module_of(name, term, term.b.clone())?);
+                }
+            }
         }
     }
     Ok(modules)
 }
 
-/// The modules that one term on a weight called `name` stands for.
-fn of_term(path: &str, name: &str, shape: &[usize], term: &LowRank, names: Names) -> Result<Vec<Module>> {
-    let module = |path: String, b: Factor| {
-        let a = term.a.to_tensor(vec![term.a.rows, term.a.cols])?;
-        let b = b.to_tensor(vec![b.rows, b.cols])?;
-        Ok(Module::new(path, ModuleKind::Linear, a, b, Scaling::Fixed(term.scale)))
+/// Those of the modules of a stack, in the order of their rows, that one term on it stands for.
+fn in_term(of_stack: &[(String, Range<usize>)], term: &LowRank) -> Result<Vec<Module>> {
+    let first = of_stack.partition_point(|(_, rows)| rows.start < term.rows.start);
+    let inside = of_stack[first..].iter().take_while(|(_, rows)| rows.end <= term.rows.end);
+    let module = |(path, rows): &(String, Range<usize>)| {
+        module_of(path, term, term.b.clone().take_rows(rows.start - term.rows.start, rows.len(), 1))
     };
-    let &[_, rows, _] = shape else {
-        // One tensor for each expert: its name is the module's.
-        return Ok(vec![module(name.trim_end_matches(".weight").to_string(), term.b.clone())?]);
-    };
-    let expert = term.rows.start / rows.max(1);
-    let parts: &[&str] = if name.contains("gate_up_proj") { &names[..2] } else { &names[2..] };
-    let each = term.b.rows / parts.len();
-    let of_part = |(i, part): (usize, &&str)| {
-        module(format!("{path}.{expert}.{part}"), term.b.clone().take_rows(i * each, each, 1))
-    };
-    parts.iter().enumerate().map(of_part).collect()
+    inside.map(module).collect()
+}
+
+/// The module at `path` with the term's `A` and with `b`.
+fn module_of(path: &str, term: &LowRank, b: Factor) -> Result<Module> {
+    let a = term.a.to_tensor(vec![term.a.rows, term.a.cols])?;
+    let b = b.to_tensor(vec![b.rows, b.cols])?;
+    Ok(Module::new(path.to_string(), ModuleKind::Linear, a, b, Scaling::Fixed(term.scale)))
 }

@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayView2, Axis as Dimension};
 
 use crate::adapter::factors::{Factors, matrix};
 use crate::adapter::{Adapter, Module};
-use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::fit::{self, Change, Edit, FitOptions, Resolver};
 use crate::ops::Problem;
 use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
 use crate::ops::truncate::{self, Truncated};
@@ -81,7 +81,7 @@ pub(crate) fn dora_to_lora(
     rank: usize,
     (shelf, progress): (&Shelf, &dyn Progress),
 ) -> Result<Vec<Approximated>> {
-    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
     let dora = |module: &Module| module.magnitude.is_some();
     let of_dora = adapter.with_modules(adapter.modules.iter().filter(|m| dora(m)).cloned().collect());
     let edits = fit::fit(&view, &of_dora, FitOptions::default())?;

@@ -1,14 +1,12 @@
 //! Proof that a written adapter changes a model as the one it was made from.
 
-use std::collections::HashMap;
-
 use lorakit_linalg::{difference_norm, product_norm};
 use serde::Serialize;
 
 use super::Problem;
 use crate::adapter::factors::{Factors, of_linalg};
-use crate::adapter::{Adapter, Module, ModuleKind, Saved, TokenRows};
-use crate::arch::names::bare;
+use crate::adapter::{Adapter, Module, ModuleKind};
+use crate::arch::names::pairs;
 use crate::plan::{Progress, go_on, in_order};
 use crate::{Error, Result, TensorRef};
 
@@ -31,10 +29,13 @@ pub(crate) fn compare(
     after: &Adapter,
     progress: &dyn Progress,
 ) -> Result<Vec<ModuleError>> {
-    let mut by_path: HashMap<&str, &Module> = after.modules.iter().map(|m| (bare(&m.path), m)).collect();
-    let pairs: Vec<_> = before.modules.iter().map(|m| (m, by_path.remove(bare(&m.path)))).collect();
-    let errors = in_order(pairs, |(module, other)| {
+    let [own, others] = [before, after].map(|adapter| paths(&adapter.modules, |module| &module.path));
+    let paired = pairs(&own, &others);
+    let (known, more) = paired.split_at(own.len());
+    let errors = in_order(known, |(module, other)| {
         go_on(progress, "anything was published")?;
+        let other = other.map(|other| &after.modules[other]);
+        let module = &before.modules[module.unwrap_or_default()];
         let error = match other {
             Some(other) => distance(module, other)?,
             None if norm(module)? == 0.0 => 0.0,
@@ -43,7 +44,8 @@ pub(crate) fn compare(
         Ok(ModuleError { path: module.path.clone(), error })
     })?;
     // A format may need more modules than the adapter has; they must do nothing.
-    let mut more: Vec<&Module> = by_path.into_values().collect();
+    let mut more: Vec<&Module> =
+        more.iter().filter_map(|(_, other)| Some(&after.modules[(*other)?])).collect();
     more.sort_by(|a, b| a.path.cmp(&b.path));
     for module in more {
         go_on(progress, "anything was published")?;
@@ -55,25 +57,28 @@ pub(crate) fn compare(
     Ok(errors)
 }
 
+fn paths<T>(parts: &[T], path: impl Fn(&T) -> &String) -> Vec<&str> {
+    parts.iter().map(|part| path(part).as_str()).collect()
+}
+
 fn of(name: &str, problem: Problem) -> Error {
     Error::from(problem).tensor(name)
 }
 
 /// Whatever is saved whole must be there, value for value, and each value a number.
 fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> Result<()> {
-    // Of several with one name, the first.
-    let saved: HashMap<&str, &Saved> =
-        after.saved.iter().rev().map(|saved| (bare(&saved.name), saved)).collect();
-    let rows: HashMap<&str, &TokenRows> =
-        after.token_rows.iter().rev().map(|rows| (bare(&rows.path), rows)).collect();
-    for before in &before.saved {
+    let [own, others] = [before, after].map(|adapter| paths(&adapter.saved, |saved| &saved.name));
+    let saved = pairs(&own, &others);
+    let [own, others] = [before, after].map(|adapter| paths(&adapter.token_rows, |rows| &rows.path));
+    let rows = pairs(&own, &others);
+    for (before, (_, other)) in before.saved.iter().zip(saved) {
         go_on(progress, "anything was published")?;
-        let other = saved.get(bare(&before.name));
+        let other = other.map(|other| &after.saved[other]);
         let other = other.ok_or_else(|| of(&before.name, Problem::Lost))?;
         same(&before.tensor, &other.tensor, &before.name)?;
     }
-    for before in &before.token_rows {
-        let other = rows.get(bare(&before.path)).filter(|other| other.rows == before.rows);
+    for (before, (_, other)) in before.token_rows.iter().zip(rows) {
+        let other = other.map(|other| &after.token_rows[other]).filter(|other| other.rows == before.rows);
         let other = other.ok_or_else(|| of(&before.path, Problem::LostRows))?;
         same(&before.tensor, &other.tensor, &before.path)?;
     }

@@ -9,15 +9,10 @@ use super::largest::Largest;
 use super::low_rank::LoadedTerm;
 use super::recipe::{Axis, Compute, Rounding};
 use super::retention::Retention;
-use super::store::Store;
+use super::store::{Store, rows_of_piece};
 use super::{LowRank, Problem, kernel};
 use crate::tensor::first_bad;
 use crate::{Error, Result};
-
-/// Values worked on at once; three such buffers of f32 fit a second-level cache.
-const PIECE: usize = 1 << 14;
-/// Rows longer than this are worked on one by one, to bound the memory.
-const WIDE: usize = 1 << 17;
 
 /// A recipe with its factors in memory.
 pub(super) struct Prepared<'a> {
@@ -124,7 +119,7 @@ impl<'a> Prepared<'a> {
         Ok(())
     }
 
-    /// Splits rows into ranges of about [`PIECE`] values.
+    /// Splits rows into ranges of about as many values as are worked on at once.
     fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let cols = self.compute.cols;
         let (step, end) = (rows_of_piece(cols, self.store.rows_together(cols)), rows.end);
@@ -338,11 +333,4 @@ fn add_terms(terms: &[LoadedTerm], rows: &Range<usize>, cols: usize, delta: &mut
             kernel::add_low_rank(&mut delta[out], &term.b[b], &term.a, term.rank, cols, term.scale);
         }
     }
-}
-
-/// As many rows as the product's kernel takes at once, except where a few rows are a tensor of their own; always
-/// whole groups of rows that must be stored together.
-pub(super) fn rows_of_piece(cols: usize, together: usize) -> usize {
-    let rows = if cols > WIDE { 1 } else { (PIECE / cols.max(1)).max(1).next_multiple_of(kernel::ROWS) };
-    rows.next_multiple_of(together)
 }

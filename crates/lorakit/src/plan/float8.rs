@@ -4,10 +4,11 @@ use lorakit_quant::codec;
 use lorakit_quant::fp8::{self, ScaleRule, Tiles};
 use lorakit_tensor::DType;
 
-use super::pack::GROUP;
-
 /// The side of an FP8 tile.
 pub(super) const TILE: usize = 128;
+
+/// Values of a group of MXFP8 and MXFP4.
+pub(super) const GROUP: usize = 32;
 
 /// What shares a scale in a matrix of 8-bit floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use lorakit_quant::bnb::{FourBit, Nested, QuantState, int8};
 use lorakit_quant::{fp8, mxfp4};
 use lorakit_tensor::DType;
 
-use super::float8::{Fp8, TILE};
+use super::float8::{Fp8, GROUP, TILE};
 
 /// How one weight becomes several tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +66,6 @@ pub enum Part {
     State,
 }
 
-/// Values of a group of MXFP8 and MXFP4.
-pub(super) const GROUP: usize = 32;
-
 impl Packer {
     /// What people call it.
     pub fn name(self) -> &'static str {
@@ -83,6 +80,14 @@ impl Packer {
         }
     }
 
+    /// The same with so many values to a scale, and scales that are quantised or not, where one can choose.
+    pub fn with_settings(self, block: usize, nested: bool) -> Self {
+        match self {
+            Packer::FourBit { kind, .. } => Packer::FourBit { kind, block, nested },
+            other => other,
+        }
+    }
+
     /// Rows that must be encoded together, so that no block is cut.
     pub(super) fn rows_together(self, cols: usize) -> usize {
         match self {
@@ -94,7 +99,7 @@ impl Packer {
     }
 
     /// Bytes of the codes of `values` values.
-    pub(super) fn code_bytes(self, values: usize) -> usize {
+    pub(crate) fn code_bytes(self, values: usize) -> usize {
         match self {
             Packer::FourBit { .. } | Packer::Mxfp4 => values.div_ceil(2),
             Packer::Int8 | Packer::Fp8(_) => values,
@@ -145,7 +150,7 @@ impl Packer {
     /// Encodes rows that start at a multiple of [`Self::rows_together`] in a tensor whose largest magnitude is
     /// `largest`, where that is needed; adds their scales to `scales` and replaces `values` by what a reader will see
     /// (before the scales are quantised themselves).
-    pub(super) fn encode(
+    pub(crate) fn encode(
         self,
         cols: usize,
         largest: f32,

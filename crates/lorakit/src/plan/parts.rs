@@ -5,8 +5,8 @@ use std::sync::Arc;
 use lorakit_quant::bnb::double_quant;
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::float8::{Fp8, TILE};
-use super::pack::{GROUP, Packed, Packer, Part, little_endian, state};
+use super::float8::{Fp8, GROUP, TILE};
+use super::pack::{Packed, Packer, Part, little_endian, state};
 use super::recipe::{Compute, OutputTensor, Recipe};
 
 impl OutputTensor {

@@ -6,11 +6,17 @@ use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
 
 use super::Problem;
-use super::compute::rows_of_piece;
+use super::kernel;
 use super::largest::Largest;
 use super::pack::Packed;
 use super::recipe::{Compute, Importance};
 use crate::{Error, Result};
+
+/// Values worked on at once; three such buffers of f32 fit a second-level cache.
+const PIECE: usize = 1 << 14;
+
+/// Rows longer than this are worked on one by one, to bound the memory.
+const WIDE: usize = 1 << 17;
 
 /// From here on an F16 is infinite.
 const F16_END: f32 = 65520.0;
@@ -142,6 +148,13 @@ fn put_weighted(
         );
         start = end;
     }
+}
+
+/// As many rows as the product's kernel takes at once, except where a few rows are a tensor of their own; always
+/// whole groups of rows that must be stored together.
+pub(super) fn rows_of_piece(cols: usize, together: usize) -> usize {
+    let rows = if cols > WIDE { 1 } else { (PIECE / cols.max(1)).max(1).next_multiple_of(kernel::ROWS) };
+    rows.next_multiple_of(together)
 }
 
 #[cfg(test)]

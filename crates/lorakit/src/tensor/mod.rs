@@ -21,7 +21,7 @@ use lorakit_tensor::{DType, Extent, Origin, TensorInfo, TensorSource};
 pub(crate) use computed::Inputs;
 pub use factor::Factor;
 pub(crate) use memory::Shelf;
-pub(crate) use problem::Problem;
+pub(crate) use problem::{Problem, place};
 pub use row_order::RowOrder;
 
 use crate::{Error, Result};
@@ -257,26 +257,6 @@ pub(crate) fn first_bad(values: &[f32]) -> Option<(u64, f32)> {
     }
     let at = values.iter().position(|v| !v.is_finite())?;
     Some((at as u64, values[at]))
-}
-
-/// Where value `element` of a tensor stands, for messages: `at row 3, column 7`.
-pub(crate) fn place(shape: &[usize], element: u64) -> String {
-    let mut rest = element;
-    let mut indices: Vec<u64> = shape
-        .iter()
-        .rev()
-        .map(|&size| {
-            let index = rest % size.max(1) as u64;
-            rest /= size.max(1) as u64;
-            index
-        })
-        .collect();
-    indices.reverse();
-    match indices.as_slice() {
-        [row, col] => format!("at row {row}, column {col}"),
-        [] | [_] => format!("at index {element}"),
-        many => format!("at {many:?}"),
-    }
 }
 
 impl fmt::Debug for TensorRef {

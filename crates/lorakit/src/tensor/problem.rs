@@ -2,8 +2,6 @@
 
 use lorakit_tensor::{DType, problems};
 
-use super::place;
-
 problems! {
     /// What can be wrong with the values of tensors, and with views of them.
     pub(crate) enum Problem {
@@ -46,5 +44,25 @@ problems! {
         /// Values of different dtypes, or of blocks, are put together.
         ValueTypes { dtype: DType, others: DType } = Unsupported,
             "is stored as {dtype}, and its values would have to be moved together with {others} values";
+    }
+}
+
+/// Where value `element` of a tensor stands, for messages: `at row 3, column 7`.
+pub(crate) fn place(shape: &[usize], element: u64) -> String {
+    let mut rest = element;
+    let mut indices: Vec<u64> = shape
+        .iter()
+        .rev()
+        .map(|&size| {
+            let index = rest % size.max(1) as u64;
+            rest /= size.max(1) as u64;
+            index
+        })
+        .collect();
+    indices.reverse();
+    match indices.as_slice() {
+        [row, col] => format!("at row {row}, column {col}"),
+        [] | [_] => format!("at index {element}"),
+        many => format!("at {many:?}"),
     }
 }

@@ -1,12 +1,75 @@
 //! Weights of bitsandbytes: see [`lorakit_quant::bnb`] for the tensors that belong together.
 
-use lorakit_quant::bnb::{FourBit, Nested, QuantState, double_quant, int8};
+use lorakit_quant::bnb::{FourBit, Nested, QuantState, double_quant, int8 as llm_int8};
 use lorakit_tensor::{Checkpoint, DType, Result as TensorResult, TensorInfo, TensorSource};
+use serde_json::{Value, json};
 
+use super::kind::{PackedType, PackingKind, USUAL_BLOCK};
+use super::result::PackedModel;
+use super::scheme::{Packed, Scheme, Weight};
 use super::stored::{Stored, values};
-use super::view::Weight;
-use super::{Packed, Problem, Scheme};
+use super::{Problem, write};
 use crate::Result;
+use crate::model::torch_name;
+use crate::plan::Packer;
+
+/// NF4 and FP4.
+pub(super) const FOUR_BIT: PackingKind = PackingKind {
+    find: four_bit,
+    types: &[
+        PackedType {
+            name: "nf4",
+            packer: Packer::FourBit { kind: FourBit::Nf4, block: USUAL_BLOCK, nested: false },
+            bits: 4.5,
+            about: "bitsandbytes NF4, the base of QLoRA; 4.13 bits with `--double-quant`",
+        },
+        PackedType {
+            name: "fp4",
+            packer: Packer::FourBit { kind: FourBit::Fp4, block: USUAL_BLOCK, nested: false },
+            bits: 4.5,
+            about: "bitsandbytes FP4: a third more error than NF4",
+        },
+    ],
+    pack: write::linear_layers,
+    config,
+};
+
+/// LLM.int8.
+pub(super) const INT8: PackingKind = PackingKind {
+    find: int8,
+    types: &[PackedType {
+        name: "int8",
+        packer: Packer::Int8,
+        bits: 8.0,
+        about: "bitsandbytes LLM.int8, one scale for each row",
+    }],
+    pack: write::linear_layers,
+    config,
+};
+
+fn config(model: &PackedModel) -> Value {
+    let (four, kind, nested, compute) = match model.packing {
+        Packer::FourBit { kind, nested, .. } => {
+            (true, kind.name(), nested, torch_name(model.dtype).unwrap_or("float32"))
+        }
+        _ => (false, "fp4", false, "float32"),
+    };
+    json!({
+        "quant_method": "bitsandbytes",
+        "_load_in_8bit": !four,
+        "_load_in_4bit": four,
+        "llm_int8_threshold": 6.0,
+        "llm_int8_skip_modules": model.modules_to_skip(),
+        "llm_int8_enable_fp32_cpu_offload": false,
+        "llm_int8_has_fp16_weight": false,
+        "bnb_4bit_quant_type": kind,
+        "bnb_4bit_use_double_quant": nested,
+        "bnb_4bit_compute_dtype": compute,
+        "bnb_4bit_quant_storage": "uint8",
+        "load_in_4bit": four,
+        "load_in_8bit": !four,
+    })
+}
 
 const QUANT_STATE: &str = ".quant_state.bitsandbytes__";
 /// No description is longer than this, in bytes.
@@ -30,7 +93,7 @@ struct NestedScales {
 }
 
 /// Every tensor that has a `quant_state`.
-pub(super) fn four_bit(stored: &Stored<'_>) -> Result<Vec<Packed>> {
+fn four_bit(stored: &Stored<'_>) -> Result<Vec<Packed>> {
     let mut packed = Vec::new();
     for (state, info) in stored.tensors().iter().enumerate() {
         if let Some((name, _)) = info.name.split_once(QUANT_STATE) {
@@ -123,7 +186,7 @@ struct Int8Weight {
 }
 
 /// Every matrix that has an `SCB`.
-pub(super) fn int8(stored: &Stored<'_>) -> Result<Vec<Packed>> {
+fn int8(stored: &Stored<'_>) -> Result<Vec<Packed>> {
     let mut packed = Vec::new();
     for (scb, info) in stored.tensors().iter().enumerate() {
         if let Some(module) = info.name.strip_suffix(".SCB") {
@@ -166,7 +229,7 @@ impl Weight for Int8Weight {
         let row = first / cols.max(1);
         let codes = stored.read(self.codes, row * cols..end)?;
         let scb = values(stored, self.scb, DType::F32, row..end.div_ceil(cols.max(1)))?;
-        int8::decode(&codes, &scb, cols as usize, (first - row * cols) as usize, values_out);
+        llm_int8::decode(&codes, &scb, cols as usize, (first - row * cols) as usize, values_out);
         Ok(())
     }
 }

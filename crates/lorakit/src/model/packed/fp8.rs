@@ -4,13 +4,50 @@
 
 use lorakit_quant::fp8::Tiles;
 use lorakit_tensor::{Checkpoint, DType, Result as TensorResult, TensorInfo};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::kind::{PackedType, PackingKind};
+use super::result::PackedModel;
+use super::scheme::{Packed, Scheme, Weight};
 use super::stored::{Stored, decode, values};
-use super::view::Weight;
-use super::{Packed, Problem, Scheme};
+use super::{Problem, write};
 use crate::Result;
+use crate::arch::names::{HEAD, is_head};
 use crate::model::ModelConfig;
+use crate::plan::{Fp8, Packer};
+
+/// FP8 in tiles, rows and whole tensors, and MXFP8.
+pub(super) const FP8: PackingKind = PackingKind {
+    find,
+    types: &[
+        PackedType {
+            name: "fp8",
+            packer: Packer::Fp8(Fp8::Tile),
+            bits: 8.0,
+            about: "8-bit floats, one scale for each tile of 128 x 128 (DeepSeek, Qwen)",
+        },
+        PackedType {
+            name: "fp8-channel",
+            packer: Packer::Fp8(Fp8::Row),
+            bits: 8.0,
+            about: "8-bit floats, one scale for each row (compressed-tensors)",
+        },
+        PackedType {
+            name: "fp8-tensor",
+            packer: Packer::Fp8(Fp8::Tensor),
+            bits: 8.0,
+            about: "8-bit floats, one scale for each matrix (compressed-tensors)",
+        },
+        PackedType {
+            name: "mxfp8",
+            packer: Packer::Fp8(Fp8::Group),
+            bits: 8.25,
+            about: "8-bit floats, a power of two for 32 values (compressed-tensors)",
+        },
+    ],
+    pack: write::linear_layers,
+    config,
+};
 
 /// Endings of the tensor of scales.
 const SCALES: &[&str] = &["_scale_inv", "_scale"];
@@ -33,7 +70,7 @@ struct Fp8Weight {
 }
 
 /// Every float8 tensor that has scales.
-pub(super) fn find(stored: &Stored<'_>) -> Result<Vec<Packed>> {
+fn find(stored: &Stored<'_>) -> Result<Vec<Packed>> {
     let mut packed = Vec::new();
     for (codes, info) in stored.tensors().iter().enumerate() {
         let float8 = matches!(info.dtype, DType::F8_E4M3 | DType::F8_E5M2);
@@ -154,6 +191,63 @@ impl Weight for Fp8Weight {
         }
         Ok(())
     }
+}
+
+fn config(model: &PackedModel) -> Value {
+    match model.packing {
+        Packer::Fp8(Fp8::Tile) => json!({
+            "quant_method": "fp8",
+            "activation_scheme": "dynamic",
+            "weight_block_size": [128, 128],
+            "modules_to_not_convert": model.modules_to_skip(),
+        }),
+        Packer::Fp8(Fp8::Group) => {
+            let mut group = args("group");
+            group["group_size"] = 32.into();
+            group["scale_dtype"] = "torch.uint8".into();
+            group["zp_dtype"] = "torch.uint8".into();
+            compressed_tensors(model, "mxfp8-quantized", &group, &group)
+        }
+        Packer::Fp8(Fp8::Tensor) => {
+            compressed_tensors(model, "float-quantized", &args("tensor"), &args("token"))
+        }
+        _ => compressed_tensors(model, "float-quantized", &args("channel"), &args("token")),
+    }
+}
+
+/// The configuration of compressed-tensors, for weights and activations whose scales are those of `weights` and
+/// `activations`. Activations are quantised as they come.
+fn compressed_tensors(model: &PackedModel, format: &str, weights: &Value, activations: &Value) -> Value {
+    let args = |args: &Value, dynamic: bool| {
+        let mut args = args.clone();
+        args["dynamic"] = dynamic.into();
+        args
+    };
+    let mut ignore = model.unpacked.clone();
+    if !ignore.iter().any(|module| is_head(module)) {
+        ignore.push(HEAD.to_string());
+    }
+    json!({
+        "quant_method": "compressed-tensors",
+        "format": format,
+        "quantization_status": "compressed",
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": args(weights, false),
+                "input_activations": args(activations, true),
+                "output_activations": null,
+            },
+        },
+        "ignore": ignore,
+        "kv_cache_scheme": null,
+        "global_compression_ratio": null,
+    })
+}
+
+/// The `QuantizationArgs` of 8-bit floats.
+fn args(strategy: &str) -> Value {
+    json!({ "num_bits": 8, "type": "float", "strategy": strategy, "symmetric": true })
 }
 
 #[cfg(test)]

@@ -25,103 +25,92 @@
 mod bnb;
 mod foreign;
 mod fp8;
+mod kind;
 mod mxfp4;
 mod problem;
+mod result;
+mod scheme;
 mod stored;
 mod view;
 mod write;
 mod write_mxfp4;
 
-use std::fmt;
 use std::sync::Arc;
 
-use lorakit_quant::bnb::FourBit;
-use lorakit_tensor::{Checkpoint, TensorSource};
+use lorakit_tensor::{Checkpoint, DType, TensorSource};
+use serde_json::Value;
 
-use crate::Result;
-use crate::model::ModelConfig;
+pub use kind::PackedType;
+use kind::PackingKind;
 pub(crate) use problem::Problem;
-pub(crate) use write::apply as pack;
-
+pub(crate) use result::PackedModel;
+use scheme::Packed;
+pub use scheme::{Packing, Scheme};
 use stored::Stored;
-use view::{PackedView, Weight};
+use view::PackedView;
 
-/// How the weights of a checkpoint are packed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packing {
-    /// The scheme of most packed tensors.
-    pub scheme: Scheme,
-    /// Positions of the packed tensors in the view, ascending.
-    pub tensors: Vec<usize>,
-}
+use crate::model::ModelConfig;
+use crate::plan::{OutputTensor, Packer};
+use crate::{Error, Model, Result};
 
-/// A way to pack weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
-    /// 4-bit codes of bitsandbytes.
-    FourBit {
-        /// The type of the codes.
-        quant_type: FourBit,
-        /// Values with one scale.
-        block_size: usize,
-        /// Whether the scales are quantised too.
-        nested: bool,
-    },
-    /// LLM.int8 of bitsandbytes.
-    Int8,
-    /// Float8 codes with one scale for each tensor.
-    Fp8Tensor,
-    /// Float8 codes with one scale for each row.
-    Fp8Row,
-    /// Float8 codes with one scale for each block of rows and columns.
-    Fp8Block(usize, usize),
-    /// `F8_E4M3` codes with one power of two for 32 values.
-    Mxfp8,
-    /// `MXFP4` as gpt-oss stores it.
-    Mxfp4,
-}
+/// Every way to pack weights that is known. In this order the types that can be written are listed.
+pub(crate) const PACKINGS: &[PackingKind] = &[
+    bnb::FOUR_BIT,
+    bnb::INT8,
+    fp8::FP8,
+    mxfp4::MXFP4,
+    #[cfg(test)]
+    tests::DUMMY,
+];
 
-impl Packing {
-    /// Whether tensor `index` of the view is packed.
-    pub fn contains(&self, index: usize) -> bool {
-        self.tensors.binary_search(&index).is_ok()
+const COUNT: usize = {
+    let (mut count, mut kind) = (0, 0);
+    while kind < PACKINGS.len() {
+        count += PACKINGS[kind].types.len();
+        kind += 1;
     }
-}
+    count
+};
 
-impl fmt::Display for Scheme {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Scheme::FourBit { quant_type, block_size, nested } => {
-                write!(f, "bitsandbytes {}", quant_type.name().to_uppercase())?;
-                if *block_size != 64 {
-                    write!(f, ", blocks of {block_size}")?;
-                }
-                if *nested { f.write_str(", double quantised") } else { Ok(()) }
-            }
-            Scheme::Int8 => f.write_str("bitsandbytes LLM.int8"),
-            Scheme::Fp8Tensor => f.write_str("FP8 with a scale for each tensor"),
-            Scheme::Fp8Row => f.write_str("FP8 with a scale for each row"),
-            Scheme::Fp8Block(height, width) => write!(f, "FP8 blocks of {height}x{width}"),
-            Scheme::Mxfp8 => f.write_str("MXFP8"),
-            Scheme::Mxfp4 => f.write_str("MXFP4"),
+/// What weights can be packed as.
+pub(crate) const TYPES: [PackedType; COUNT] = {
+    let mut all = [PACKINGS[0].types[0]; COUNT];
+    let (mut kind, mut next) = (0, 0);
+    while kind < PACKINGS.len() {
+        let mut place = 0;
+        while place < PACKINGS[kind].types.len() {
+            all[next] = PACKINGS[kind].types[place];
+            (next, place) = (next + 1, place + 1);
         }
+        kind += 1;
+    }
+    all
+};
+
+/// Packs what `packer` packs among `tensors`; with `promote`, not what adapters change. Readers get values of `dtype`.
+///
+/// # Errors
+/// `Unsupported` for a model whose weights cannot be packed so.
+pub(crate) fn pack(
+    model: &Model,
+    tensors: Vec<OutputTensor>,
+    packer: Packer,
+    dtype: DType,
+    promote: bool,
+) -> Result<PackedModel> {
+    let kind = PACKINGS.iter().find(|kind| kind.packs(packer));
+    let kind =
+        kind.ok_or_else(|| Error::from(Problem::NotWritten { packing: packer.name() }).at(&model.path))?;
+    (kind.pack)(model, tensors, packer, dtype, promote)
+}
+
+impl PackedModel {
+    /// `quantization_config` of `config.json`; null for what is not written.
+    pub(crate) fn quantization_config(&self) -> Value {
+        let kind = PACKINGS.iter().find(|kind| kind.packs(self.packing));
+        kind.map_or(Value::Null, |kind| (kind.config)(self))
     }
 }
-
-/// One packed tensor: what is seen, and which stored tensors it consists of.
-struct Packed {
-    weight: Box<dyn Weight>,
-    scheme: Scheme,
-    /// The stored tensor whose place it takes.
-    codes: usize,
-    /// The stored tensors that are hidden.
-    sidecars: Vec<usize>,
-}
-
-/// Finds the packed tensors of one scheme.
-type Finder = fn(&Stored<'_>) -> Result<Vec<Packed>>;
-
-const FINDERS: &[Finder] = &[bnb::four_bit, bnb::int8, fp8::find, mxfp4::find];
 
 /// The checkpoint with every packed weight as one tensor of numbers, and how they are packed; `None` if none is.
 ///
@@ -135,8 +124,8 @@ pub fn view(
     let stored = Stored::new(checkpoint, config);
     foreign::refuse(&stored)?;
     let mut packed = Vec::new();
-    for find in FINDERS {
-        packed.extend(find(&stored)?);
+    for kind in PACKINGS {
+        packed.extend((kind.find)(&stored)?);
     }
     packed.sort_by_key(|p| p.codes);
     let Some(scheme) = most_frequent(&packed) else { return Ok(None) };
@@ -157,14 +146,4 @@ fn most_frequent(packed: &[Packed]) -> Option<Scheme> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schemes_have_names() {
-        let four_bit = |block_size, nested| Scheme::FourBit { quant_type: FourBit::Nf4, block_size, nested };
-        assert_eq!(four_bit(64, true).to_string(), "bitsandbytes NF4, double quantised");
-        assert_eq!(four_bit(128, false).to_string(), "bitsandbytes NF4, blocks of 128");
-        assert_eq!(Scheme::Fp8Block(128, 64).to_string(), "FP8 blocks of 128x64");
-    }
-}
+mod tests;

@@ -6,9 +6,24 @@
 use lorakit_quant::mxfp4::{GROUP, decode};
 use lorakit_tensor::{Checkpoint, DType, Result, TensorInfo, TensorSource};
 
+use super::kind::{PackedType, PackingKind};
+use super::scheme::{Packed, Scheme, Weight};
 use super::stored::Stored;
-use super::view::Weight;
-use super::{Packed, Scheme};
+use super::write_mxfp4;
+use crate::plan::Packer;
+
+/// MXFP4 of gpt-oss.
+pub(super) const MXFP4: PackingKind = PackingKind {
+    find,
+    types: &[PackedType {
+        name: "mxfp4",
+        packer: Packer::Mxfp4,
+        bits: 4.25,
+        about: "4-bit floats, a power of two for 32 values: the experts of gpt-oss, only those",
+    }],
+    pack: write_mxfp4::experts,
+    config: write_mxfp4::quantization_config,
+};
 
 /// Bytes of the codes of one group.
 const BYTES: usize = GROUP / 2;
@@ -21,7 +36,7 @@ struct Mxfp4Weight {
 }
 
 /// Every `X_blocks` of groups that has `X_scales`.
-pub(super) fn find(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
+fn find(stored: &Stored<'_>) -> crate::Result<Vec<Packed>> {
     let mut packed = Vec::new();
     for (codes, info) in stored.tensors().iter().enumerate() {
         let (Some(name), DType::U8, [experts, out, groups, BYTES]) =

@@ -50,6 +50,8 @@ problems! {
         /// Weights are to be seen in a dtype that is not written.
         NoEncoder { dtype: DType } = File(Unsupported), "cannot be seen as {dtype}: there is no encoder for it";
 
+        /// There is no writer for a packing.
+        NotWritten { packing: &'static str } = Unsupported, "cannot be written as {packing}";
         /// Layers are stored as `(in, out)`.
         Transposed { packing: &'static str } = Unsupported,
             "stores its layers transposed, which is not supported for {packing}";

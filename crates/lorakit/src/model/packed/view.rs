@@ -9,17 +9,9 @@ use std::sync::Arc;
 use lorakit_quant::encoder;
 use lorakit_tensor::{Checkpoint, Error, Extent, Result, TensorInfo, TensorSource};
 
-use super::{Packed, Problem};
+use super::Problem;
+use super::scheme::{Packed, Weight};
 use crate::error::of_file;
-
-/// A tensor that is seen, and how its values come from stored ones.
-pub(super) trait Weight: Send + Sync {
-    /// Its name, dtype and shape. The dtype has an encoder, and blocks of one value.
-    fn info(&self) -> &TensorInfo;
-
-    /// Decodes values from `first` on; they are rounded to the dtype once afterwards.
-    fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()>;
-}
 
 /// A checkpoint with its packed tensors unpacked.
 pub(super) struct PackedView {

@@ -6,12 +6,11 @@ use lorakit_tensor::{DType, TensorSource};
 use serde_json::{Value, json};
 
 use super::Problem;
-use super::write::PackedModel;
+use super::result::PackedModel;
+use crate::arch::names::{STACKS, is_experts};
 use crate::plan::{Chosen, Compute, OutputTensor, Packer, Recipe, seen_as};
 use crate::{Error, Model, Result};
 
-/// The stacks of an `experts` module.
-const STACKS: [&str; 2] = ["gate_up_proj", "down_proj"];
 /// Values of a group.
 const GROUP: usize = 32;
 
@@ -21,9 +20,10 @@ const GROUP: usize = 32;
 /// # Errors
 /// `Unsupported` for any other family than gpt-oss, whose experts alone transformers reads so; for experts
 /// whose columns do not divide into groups.
-pub(super) fn apply(
+pub(super) fn experts(
     model: &Model,
     tensors: Vec<OutputTensor>,
+    packing: Packer,
     dtype: DType,
     promote: bool,
 ) -> Result<PackedModel> {
@@ -82,22 +82,22 @@ pub(super) fn apply(
         written.extend(OutputTensor::packed(tensor.info, compute, Packer::Mxfp4, dtype));
     }
     if chosen.iter().all(|tensor| experts_of(&tensor.name).is_none()) {
-        return Err(place(Problem::NoExperts { stack: STACKS[0] }));
+        return Err(place(Problem::NoExperts { stack: STACKS[0].name }));
     }
     let skipped = promoted.into_iter().collect();
-    Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing: Packer::Mxfp4 })
+    Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing })
 }
 
 /// The module of experts that a stack belongs to.
 fn experts_of(name: &str) -> Option<&str> {
     let (module, leaf) = name.rsplit_once('.')?;
-    (STACKS.contains(&leaf) && module.ends_with(".experts")).then_some(module)
+    (STACKS.iter().any(|stack| stack.name == leaf) && is_experts(module)).then_some(module)
 }
 
-/// What `config.json` of gpt-oss says, and the modules `skipped` besides.
-pub(super) fn quantization_config(skipped: &[String]) -> Value {
+/// What `config.json` of gpt-oss says, and the modules that are not packed besides.
+pub(super) fn quantization_config(model: &PackedModel) -> Value {
     const NEVER: [&str; 4] =
         ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"];
-    let unconverted: Vec<&str> = NEVER.into_iter().chain(skipped.iter().map(String::as_str)).collect();
+    let unconverted: Vec<&str> = NEVER.into_iter().chain(model.skipped.iter().map(String::as_str)).collect();
     json!({ "quant_method": "mxfp4", "modules_to_not_convert": unconverted })
 }

@@ -1,13 +1,11 @@
 //! Adapters side by side: which of their modules belong together, and what forbids combining them.
 
-use std::collections::{BTreeMap, HashMap};
-
 use lorakit_tensor::Reader;
 
 use super::Problem;
 use super::{CombineOptions, Method, Mix};
 use crate::adapter::{Adapter, Files, Module, ModuleKind, format, natural};
-use crate::arch::names::bare;
+use crate::arch::names::pairs;
 use crate::ops;
 use crate::{Base, Choice, Error, Finding, Result, Severity};
 
@@ -66,22 +64,20 @@ pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) with one line for each module whose factors do not belong together.
 pub(super) fn align(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Vec<Aligned>> {
-    let mut of_path: BTreeMap<Vec<(u64, &str)>, Aligned> = BTreeMap::new();
-    // What wrappers put in front of a path does not tell modules apart, unless one adapter has both.
-    let mut names: HashMap<&str, &str> = HashMap::new();
+    let mut aligned: Vec<Aligned> = Vec::new();
     for (i, (adapter, _)) in adapters.iter().enumerate() {
-        for module in &adapter.modules {
-            let known = *names.entry(bare(&module.path)).or_insert(&module.path);
-            let taken = |path: &str| {
-                let aligned = of_path.get(&natural(path));
-                aligned.is_some_and(|aligned| aligned.parts.iter().any(|(j, _)| *j == i))
-            };
-            let path = if taken(known) { module.path.as_str() } else { known };
-            let aligned = of_path.entry(natural(path)).or_insert_with(|| Aligned { parts: Vec::new() });
-            aligned.parts.push((i, module.clone()));
+        // What wrappers put in front of a path does not tell modules apart, unless one adapter has both.
+        let known: Vec<&str> = aligned.iter().map(|a| a.first().path.as_str()).collect();
+        let own: Vec<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
+        for (place, module) in pairs(&known, &own) {
+            let Some(module) = module.map(|module| adapter.modules[module].clone()) else { continue };
+            match place {
+                Some(place) => aligned[place].parts.push((i, module)),
+                None => aligned.push(Aligned { parts: vec![(i, module)] }),
+            }
         }
     }
-    let aligned: Vec<Aligned> = of_path.into_values().collect();
+    aligned.sort_by(|a, b| natural(&a.first().path).cmp(&natural(&b.first().path)));
     let misfits: Vec<String> = aligned.iter().filter_map(|a| misfit(a, adapters)).collect();
     if !misfits.is_empty() {
         let problem = Problem::Shapes { modules: misfits.len(), of: aligned.len() };

@@ -147,3 +147,25 @@ fn random_methods_depend_on_the_seed_alone() {
         }
     }
 }
+
+/// What wrappers put in front of a path tells modules apart where one adapter has both.
+#[test]
+fn two_modules_of_one_adapter_stay_two() {
+    let of = |paths: &[&str]| {
+        let mut opened = input::open(&adapter("plain"), &Reader::default(), None).unwrap();
+        opened.modules.truncate(1);
+        let module = opened.modules.remove(0);
+        opened.modules =
+            paths.iter().map(|path| Module { path: path.to_string(), ..module.clone() }).collect();
+        (opened, 1.0)
+    };
+    for own in [["x.q", "model.x.q"], ["model.x.q", "x.q"]] {
+        let adapters = [of(&["model.x.q"]), of(&own)];
+        let aligned = input::align(&adapters, &options(&[], "svd")).unwrap();
+        let found: Vec<Vec<(usize, &str)>> = aligned
+            .iter()
+            .map(|aligned| aligned.parts.iter().map(|(i, module)| (*i, module.path.as_str())).collect())
+            .collect();
+        assert_eq!(found, [vec![(0, "model.x.q"), (1, "model.x.q")], vec![(1, "x.q")]]);
+    }
+}

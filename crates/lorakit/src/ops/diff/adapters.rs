@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{DType, Reader};
+use lorakit_tensor::Reader;
 
 use super::delta::{EXACT, compare};
-use super::{DiffOptions, FieldDiff, State, Sums, TensorDiff, config, go_on, pairs};
-use crate::adapter::{Adapter, Module, ModuleKind};
+use super::{DiffOptions, FieldDiff, ModuleDiff, State, Sums, TensorDiff, config, go_on};
+use crate::adapter::{Adapter, Module};
+use crate::arch::names::pairs;
 use crate::ops::convert::adapter::copies;
 use crate::plan::{Progress, in_order};
 use crate::{Base, Result, TensorRef};
@@ -40,41 +41,6 @@ pub struct AdapterSide {
     pub modules: usize,
 }
 
-/// The modules of one path.
-#[derive(Debug, Clone)]
-pub struct ModuleDiff {
-    /// The path, in A if A has it.
-    pub path: String,
-    /// What became of the delta `scale B A`.
-    pub state: State,
-    /// What A has.
-    pub a: Option<ModuleSide>,
-    /// What B has.
-    pub b: Option<ModuleSide>,
-    /// Of the two deltas, zero where there is none; `None` if factors hold values that are no numbers.
-    pub sums: Option<Sums>,
-}
-
-/// A module of one adapter.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct ModuleSide {
-    /// Its rank.
-    pub rank: usize,
-    /// What the product is multiplied by.
-    pub scale: f64,
-    /// The dtypes of its factors `A` and `B`.
-    pub dtypes: (DType, DType),
-    /// Outputs and inputs of its delta, as the weight has them.
-    pub shape: (usize, usize),
-}
-
-impl ModuleDiff {
-    /// Whether both adapters have it, and of one shape.
-    pub fn shared(&self) -> bool {
-        matches!((&self.a, &self.b), (Some(a), Some(b)) if a.shape == b.shape)
-    }
-}
-
 impl AdapterDiff {
     /// Whether the adapters do not do the same to a model.
     pub fn differs(&self) -> bool {
@@ -92,21 +58,6 @@ impl AdapterDiff {
         };
         let changed = self.modules.iter().any(|m| m.state.differs()) && self.modules.iter().all(near);
         (changed && !self.parameters.iter().any(|p| p.state.differs())).then_some(all)
-    }
-}
-
-impl ModuleSide {
-    pub(super) fn of(module: &Module) -> Self {
-        let (outputs, inputs) = (module.b.info().rows_cols().0, module.a.info().rows_cols().1);
-        ModuleSide {
-            rank: module.rank(),
-            scale: module.scale(module.rank()),
-            dtypes: (module.a.info().dtype, module.b.info().dtype),
-            shape: match module.kind {
-                ModuleKind::Linear => (outputs, inputs),
-                ModuleKind::Embedding => (inputs, outputs),
-            },
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Sums, TensorDiff};
+use crate::arch::names::bare;
 
 /// The tensors of one kind of layer, e.g. every `self_attn.q_proj`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -65,7 +66,7 @@ fn kind_of(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     let number = |part: &&str| part.bytes().all(|b| b.is_ascii_digit());
     let Some(layer) = parts.iter().position(number) else {
-        return name.strip_prefix("model.").unwrap_or(name).to_string();
+        return bare(name).to_string();
     };
     let rest = parts[layer + 1..].iter().map(|part| if number(part) { "*" } else { part });
     rest.collect::<Vec<_>>().join(".")

@@ -22,26 +22,26 @@ mod delta;
 mod kinds;
 mod measure;
 mod models;
+mod module;
 mod report;
 mod spelling;
 mod sums;
 mod tensor;
 
-use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use lorakit_tensor::{ReadMode, Reader};
 
-pub use adapters::{AdapterDiff, AdapterSide, ModuleDiff, ModuleSide};
+pub use adapters::{AdapterDiff, AdapterSide};
 pub use config::FieldDiff;
 pub use kinds::KindDiff;
 pub use models::{ModelDiff, ModelSide};
+pub use module::{ModuleDiff, ModuleSide};
 pub use report::{Compared, DiffReport};
 pub use sums::Sums;
 pub use tensor::{Change, Stored, TensorDiff};
 
 use super::inspect::is_adapter;
-use crate::arch::names::bare;
 use crate::ops::Problem;
 use crate::plan::{Progress, pool};
 use crate::{Error, Result};
@@ -159,42 +159,7 @@ pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
     Err(Error::from(Problem::TwoKinds { model: model.clone() }).at(adapter))
 }
 
-/// Which of `a` belongs to which of `b`: by name, else by name without the prefixes of wrappers. In the order of `a`,
-/// then what only `b` has.
-fn pairs(a: &[&str], b: &[&str]) -> Vec<(Option<usize>, Option<usize>)> {
-    let exact: HashMap<&str, usize> = b.iter().enumerate().map(|(j, name)| (*name, j)).collect();
-    let known: HashSet<&str> = a.iter().copied().collect();
-    let loose = b.iter().enumerate().filter(|(_, name)| !known.contains(*name));
-    let loose: HashMap<&str, usize> = loose.map(|(j, name)| (bare(name), j)).collect();
-    let mut taken = vec![false; b.len()];
-    let mut found = Vec::new();
-    for (i, name) in a.iter().enumerate() {
-        let other = exact.get(name).or_else(|| loose.get(bare(name))).copied().filter(|&j| !taken[j]);
-        if let Some(j) = other {
-            taken[j] = true;
-        }
-        found.push((Some(i), other));
-    }
-    found.extend((0..b.len()).filter(|&j| !taken[j]).map(|j| (None, Some(j))));
-    found
-}
-
 /// Stops where the caller wants to.
 fn go_on(progress: &dyn Progress) -> Result<()> {
     crate::plan::go_on(progress, "everything was compared")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_paired_also_behind_prefixes() {
-        let a = ["model.layers.0.q", "model.norm", "lm_head"];
-        let b = ["lm_head", "language_model.model.layers.0.q", "extra", "model.norm"];
-        let expected = [(Some(0), Some(1)), (Some(1), Some(3)), (Some(2), Some(0)), (None, Some(2))];
-        assert_eq!(pairs(&a, &b), expected);
-        // Both spellings in one file are two things.
-        assert_eq!(pairs(&["x.q"], &["model.x.q", "x.q"]), [(Some(0), Some(1)), (None, Some(0))]);
-    }
 }

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::{Format, Reader};
 
 use super::tensor::is_base_of;
-use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds, pairs};
-use crate::arch::names;
-use crate::fit::BaseView;
+use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds};
+use crate::arch::names::pairs;
+use crate::fit::Resolver;
 use crate::ops::Problem;
 use crate::plan::{Progress, in_order};
 use crate::{Model, Result, TensorRef};
@@ -70,11 +70,13 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
     };
     let all: Vec<&str> = order.iter().map(name_of).collect();
     let of_base = base.as_ref().map_or_else(Vec::new, |base| pairs(&all, &names(base)));
-    let tied = [Some(&a), Some(&b), base.as_ref()].map(|model| model.and_then(tied_to_head));
+    let view = |model| Resolver::new(Model::tensors(model), model.config.as_ref());
+    let (view_a, view_b, view_w) = (view(&a), view(&b), base.as_ref().map(view));
     let three = |place: usize| {
         let ((i, j), name) = (order[place], all[place]);
-        let w = base.as_ref().and_then(|base| tensor(base, of_base[place].1, name, tied[2]));
-        (tensor(&a, i, name, tied[0]), tensor(&b, j, name, tied[1]), w)
+        let w = base.as_ref().zip(view_w.as_ref());
+        let w = w.and_then(|(base, view)| tensor((base, view), of_base[place].1, name));
+        (tensor((&a, &view_a), i, name), tensor((&b, &view_b), j, name), w)
     };
     let lacking = match &options.base {
         Some(path) => lacking(&all, three).map_err(|e| e.at(path))?,
@@ -164,14 +166,7 @@ fn names(model: &Model) -> Vec<&str> {
     model.tensors().iter().map(|t| t.name.as_str()).collect()
 }
 
-/// The embedding, if it is the head too and no head is stored.
-fn tied_to_head(model: &Model) -> Option<usize> {
-    let view = BaseView::new(model.tensors(), model.config.as_ref());
-    view.embedding().filter(|_| view.tied() && view.head().is_none())
-}
-
-/// Tensor `index`; without one, for a head the one that it is `tied` to.
-fn tensor(model: &Model, index: Option<usize>, name: &str, tied: Option<usize>) -> Option<TensorRef> {
-    let tied = tied.filter(|_| names::is_head(name.trim_end_matches(".weight")));
-    index.or(tied).map(|index| model.tensor(index))
+/// Tensor `index`; without one, that which the model has in place of `name`.
+fn tensor((model, view): (&Model, &Resolver<'_>), index: Option<usize>, name: &str) -> Option<TensorRef> {
+    index.or_else(|| view.in_place_of(name)).map(|index| model.tensor(index))
 }

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use super::pair::{Pair, is_layer, module_of};
+use super::pair::{Pair, is_layer};
 use super::{ExtractOptions, Rule};
 use crate::adapter::{Adapter, Module, ModuleKind, Saved, is_local_path};
-use crate::fit::{self, BaseView};
+use crate::arch::names::module_of;
+use crate::fit::Resolver;
 use crate::tensor::Factor;
 use crate::{Model, ModelConfig, Result, TensorRef};
 
@@ -47,7 +48,7 @@ pub(super) fn saved(pairs: &[Pair], changed: &HashSet<&str>) -> Result<Vec<Saved
 /// Gives the output embedding what the input embedding got, if they are one tensor before and after: as PEFT stores
 /// what it trained as one.
 pub(super) fn mirror_tied(adapter: &mut Adapter, base: &Model, tuned: &Model) -> Result<()> {
-    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
     let (Some(embedding), None, true) = (view.embedding(), view.head(), view.tied()) else { return Ok(()) };
     if !tuned.config.as_ref().is_some_and(ModelConfig::tied) {
         return Ok(());
@@ -82,7 +83,8 @@ pub(super) fn describe(adapter: &mut Adapter, base: &Model, options: &ExtractOpt
     if adapter.saved.iter().any(|saved| saved.name.ends_with(".bias") && !is_saved(saved)) {
         raw.insert("bias".into(), "all".into());
     }
-    if adapter.modules.iter().any(|m| fit::stored_transposed(base.config.as_ref(), &m.path) == Some(true)) {
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
+    if adapter.modules.iter().any(|m| view.stored_transposed(&m.path) == Some(true)) {
         raw.insert("fan_in_fan_out".into(), true.into());
     }
     // A new module is welcome in a base that lacks it if the configuration names it.

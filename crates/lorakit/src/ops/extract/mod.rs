@@ -46,7 +46,7 @@ pub use report::ExtractReport;
 pub use rule::Rule;
 
 use crate::adapter::Adapter;
-use crate::fit::{self, BaseView, FitOptions};
+use crate::fit::{self, FitOptions, Resolver};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, in_order, pool};
@@ -220,7 +220,7 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
 
 /// Proves that a merge would put every part of the adapter where it was taken from.
 fn fits(base: &Model, adapter: &Adapter, reached: &HashSet<&str>) -> Result<()> {
-    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
     let edits = fit::fit(&view, adapter, FitOptions::default())?;
     let targets: HashSet<&str> = edits.iter().map(|edit| edit.target.as_str()).collect();
     match reached.iter().find(|name| !targets.contains(**name)) {

@@ -2,11 +2,10 @@
 
 use super::Problem;
 use super::compute::Done;
-use super::pair::module_of;
 use super::problem::counted;
 use super::{Became, Changed, ExtractOptions, NamePattern, Rule};
 use crate::adapter::Adapter;
-use crate::arch::names;
+use crate::arch::names::{self, module_of};
 use crate::{Error, Finding, Severity};
 
 /// Relative change above which the two models have little to do with each other.

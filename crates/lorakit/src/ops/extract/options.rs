@@ -8,8 +8,6 @@ use lorakit_tensor::{DType, ReadMode};
 
 use super::Problem;
 use super::Rule;
-use super::pair::{Role, module_of};
-use crate::arch::names;
 use crate::{Error, Result};
 
 /// What to extract, and how.
@@ -123,10 +121,5 @@ impl ExtractOptions {
     /// Whether a tensor of that name is not wanted. A pattern that gives up on a name does not match it.
     pub(super) fn skips(&self, name: &str) -> bool {
         self.skip.iter().any(|pattern| pattern.0.is_match(name).unwrap_or(false))
-    }
-
-    pub(super) fn role_of_whole(&self, name: &str) -> Role {
-        let embedding = names::is_embedding(module_of(name)) && self.embeddings == Embeddings::Skip;
-        if self.skips(name) || embedding { Role::LeftOut } else { Role::Whole }
     }
 }

@@ -1,6 +1,5 @@
 //! The tensors of two models, side by side, and what each difference becomes in an adapter.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use lorakit_tensor::TensorInfo;
@@ -8,8 +7,8 @@ use lorakit_tensor::TensorInfo;
 use super::Problem;
 use super::{Embeddings, ExtractOptions};
 use crate::adapter::ModuleKind;
-use crate::arch::names::{is_embedding, is_head};
-use crate::fit::{self, BaseView};
+use crate::arch::names::{self, is_embedding, is_head, is_other_embedding, module_of};
+use crate::fit::{self, Resolver};
 use crate::{Error, Model, Result, TensorRef};
 
 /// A tensor of the tuned model, and what it started from.
@@ -60,35 +59,23 @@ impl Part {
 /// Values that follow from the configuration, and are stored by some versions of a library only.
 const BUFFERS: &[&str] = &[".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids"];
 
-/// Embeddings beside those of the input.
-const EMBEDDINGS: &[&str] = &[
-    "wpe",
-    "shared",
-    "embeddings",
-    "embed_positions",
-    "position_embedding",
-    "position_embeddings",
-    "token_embedding",
-    "token_type_embeddings",
-];
-
 /// Pairs the tensors of both models by name, in the order of the base.
 ///
 /// # Errors
 /// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if the tuned model lacks tensors, [`ErrorKind::Shape`](crate::ErrorKind::Shape) if they have other shapes, each with
 /// a line for each tensor.
 pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Result<Vec<Pair>> {
-    let view = BaseView::new(base.tensors(), base.config.as_ref());
-    let tuned_view = BaseView::new(tuned.tensors(), tuned.config.as_ref());
-    let in_tuned: HashMap<&str, usize> =
-        tuned.tensors().iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
+    let tuned_view = Resolver::new(tuned.tensors(), tuned.config.as_ref());
+    let [own, others] = [base, tuned].map(|model| model.tensors().iter().map(|t| t.name.as_str()).collect());
+    let (own, others): (Vec<&str>, Vec<&str>) = (own, others);
+    let paired = names::pairs(&own, &others);
+    let (known, new) = paired.split_at(own.len());
     let is_packed = |index| tuned.packing.as_ref().is_some_and(|packing| packing.contains(index));
-    let one_embedding = tuned_view.embedding().filter(|_| tuned_view.tied());
     let (mut pairs, mut missing, mut reshaped) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, info) in base.tensors().iter().enumerate() {
+    for (index, (info, (_, found))) in base.tensors().iter().zip(known).enumerate() {
         let name = &info.name;
-        let found = in_tuned.get(name.as_str()).copied();
-        let Some(found) = found.or(one_embedding.filter(|_| is_head(module_of(name)))) else {
+        let Some(found) = found.or_else(|| tuned_view.in_place_of(name)) else {
             if !is_buffer(name) && !options.skips(name) {
                 missing.push(name.clone());
             }
@@ -100,11 +87,12 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
             reshaped.push(format!("{name}  base {:?}, tuned {:?}", info.shape, new.info().shape));
             continue;
         }
-        let role = if grown { options.role_of_whole(name) } else { role(&view, info, options) };
+        let role = if grown { role_of_whole(name, options) } else { role(&view, info, options) };
         pairs.push(Pair { name: name.clone(), base: Some(old), tuned: new, packed, role });
     }
-    for (index, info) in tuned.tensors().iter().enumerate() {
-        if view.index.exact(&info.name).is_some() || is_buffer(&info.name) {
+    for index in new.iter().filter_map(|(_, index)| *index) {
+        let info = &tuned.tensors()[index];
+        if is_buffer(&info.name) {
             continue;
         }
         let head = is_head(module_of(&info.name));
@@ -116,7 +104,7 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
         let start = embedding.filter(|&index| base.tensors()[index].shape == info.shape);
         let role = match start {
             Some(_) => role(&view, info, options),
-            None => options.role_of_whole(&info.name),
+            None => role_of_whole(&info.name, options),
         };
         let base = start.map(|index| base.tensor(index));
         let (tuned, packed) = (tuned.tensor(index), is_packed(index));
@@ -136,11 +124,6 @@ fn refuse(missing: Vec<String>, reshaped: Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// The module that a parameter belongs to.
-pub(super) fn module_of(name: &str) -> &str {
-    name.rsplit_once('.').map_or("", |(module, _)| module)
-}
-
 fn is_buffer(name: &str) -> bool {
     BUFFERS.iter().any(|end| name.ends_with(end))
 }
@@ -156,7 +139,13 @@ pub(super) fn is_layer(name: &str, shape: &[usize]) -> bool {
     shape.len() >= 2 && name.ends_with(".weight")
 }
 
-fn role(view: &BaseView<'_>, info: &TensorInfo, options: &ExtractOptions) -> Role {
+/// The role of a parameter that has no factors.
+fn role_of_whole(name: &str, options: &ExtractOptions) -> Role {
+    let embedding = is_embedding(module_of(name)) && options.embeddings == Embeddings::Skip;
+    if options.skips(name) || embedding { Role::LeftOut } else { Role::Whole }
+}
+
+fn role(view: &Resolver<'_>, info: &TensorInfo, options: &ExtractOptions) -> Role {
     let (name, path) = (&info.name, module_of(&info.name));
     if options.skips(name) {
         return Role::LeftOut;
@@ -167,41 +156,28 @@ fn role(view: &BaseView<'_>, info: &TensorInfo, options: &ExtractOptions) -> Rol
     if !is_layer(name, &info.shape) {
         return Role::Whole;
     }
-    let last = path.rsplit('.').next().unwrap_or_default();
-    let embedding = info.shape.len() == 2 && (is_embedding(path) || EMBEDDINGS.contains(&last));
+    let embedding = info.shape.len() == 2 && (is_embedding(path) || is_other_embedding(path));
     let kind = match (embedding, options.embeddings) {
         (false, _) => ModuleKind::Linear,
         (true, Embeddings::Factors) => ModuleKind::Embedding,
         (true, Embeddings::Whole) => return Role::Whole,
         (true, Embeddings::Skip) => return Role::LeftOut,
     };
-    let transposed = embedding || fit::stored_transposed(view.config, path).unwrap_or(false);
+    let transposed = embedding || view.stored_transposed(path).unwrap_or(false);
     let (rows, cols) = info.rows_cols();
     Role::Factors(vec![Part { path: path.into(), kind, transposed, rows: 0..rows, cols }])
 }
 
 /// The experts of a stacked weight `[E, 2I, H]` or `[E, H, I]`, a module for each projection.
-fn experts(view: &BaseView<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
+fn experts(view: &Resolver<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
     let name = info.name.trim_end_matches(".weight");
     let (path, leaf) = name.rsplit_once('.')?;
-    let [experts, rows, cols] = info.shape[..] else { return None };
-    if !path.ends_with("experts") || fit::stacks_transposed(view.config) {
+    if !names::is_experts(path) || view.stacks_transposed() {
         return None;
     }
-    let leaves: &[&str] = match leaf {
-        "gate_up_proj" => &["gate_proj", "up_proj"],
-        "down_proj" => &["down_proj"],
-        _ => return None,
-    };
-    let each = rows / leaves.len();
-    let part = |expert: usize, (i, leaf): (usize, &&str)| Part {
-        path: format!("{path}.{expert}.{leaf}"),
-        kind: ModuleKind::Linear,
-        transposed: false,
-        rows: expert * rows + i * each..expert * rows + (i + 1) * each,
-        cols,
-    };
-    Some((0..experts).flat_map(|e| leaves.iter().enumerate().map(move |leaf| part(e, leaf))).collect())
+    let cols = info.shape.last().copied()?;
+    let part = |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols };
+    Some(fit::modules_of_stack(path, leaf, &info.shape)?.into_iter().map(part).collect())
 }
 
 #[cfg(test)]
@@ -212,7 +188,7 @@ mod tests {
 
     fn paths(name: &str, shape: &[usize], embeddings: Embeddings) -> Option<Vec<String>> {
         let info = TensorInfo { name: name.into(), dtype: DType::F32, shape: shape.to_vec() };
-        let view = BaseView::new(&[], None);
+        let view = Resolver::new(&[], None);
         let options = ExtractOptions { embeddings, ..ExtractOptions::new("b", "t", "o") };
         match role(&view, &info, &options) {
             Role::Factors(parts) => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::ModuleReport;
 use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
-use crate::arch::names::{is_embedding, is_head};
+use crate::arch::names::{is_embedding, is_experts, is_head};
 use crate::{Finding, Severity};
 
 /// The findings of reading the adapter, and those of comparing its tensors with its configuration.
@@ -89,7 +89,7 @@ fn method(adapter: &Adapter) -> Vec<Finding> {
             "`use_dora` is true, and no module has magnitudes: it acts as LoRA".into(),
         );
     }
-    if adapter.modules.iter().any(|m| m.path.ends_with("experts.base_layer")) {
+    if adapter.modules.iter().any(|m| m.path.strip_suffix(".base_layer").is_some_and(is_experts)) {
         let message = "expert parameters are nested: the innermost, `experts.base_layer`, is the first one that the \
                        model defines, usually gate_up_proj. `--base --json` lists the tensors each one changes";
         add(Severity::Note, "experts", message.into());

@@ -9,7 +9,7 @@ use lorakit_tensor::{DType, Reader};
 use super::norm::norm_sq;
 use super::{FitReport, ModuleReport, go_on};
 use crate::adapter::Adapter;
-use crate::fit::{self, BaseView, Change, Edit, FitOptions};
+use crate::fit::{self, Change, Edit, FitOptions, Resolver};
 use crate::plan::{Progress, in_order};
 use crate::tensor::first_bad;
 use crate::{ErrorKind, Finding, Model, Result, Severity, TensorRef};
@@ -32,7 +32,7 @@ pub(super) fn with_base(
 ) -> Result<Compared> {
     go_on(progress)?;
     let base = Model::open_as_hf(path, reader, None)?;
-    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
     let depth = |name: &&str| base.config.as_ref()?.number(name);
     let layers = ["num_hidden_layers", "n_layer"].iter().find_map(depth).map(|n| n as usize);
     let mut findings = Vec::new();
@@ -224,11 +224,10 @@ fn covered(edit: &Edit) -> Option<(Range<usize>, usize)> {
 }
 
 /// What a merge does with the tied embeddings of this base.
-fn tied(base: &Model, view: &BaseView<'_>, adapter: &Adapter, edits: &[Edit]) -> Result<Option<Finding>> {
+fn tied(base: &Model, view: &Resolver<'_>, adapter: &Adapter, edits: &[Edit]) -> Result<Option<Finding>> {
     let Some(embedding) = view.embedding().filter(|_| view.tied()) else { return Ok(None) };
     let embed = view.tensors[embedding].name.as_str();
-    let stored = view.head().map(|i| view.tensors[i].name.clone());
-    let head = stored.clone().unwrap_or_else(|| view.head_name());
+    let head = view.head_name();
     let on = |name: &str| -> Result<Vec<&Edit>> {
         let edits = edits.iter().filter(|e| e.target == name);
         let changes = edits.map(|e| Ok((e, is_frozen_copy(base, e)?))).collect::<Result<Vec<_>>>()?;
@@ -244,7 +243,7 @@ fn tied(base: &Model, view: &BaseView<'_>, adapter: &Adapter, edits: &[Edit]) ->
     );
     let what = match (input.is_empty(), output.is_empty()) {
         (true, true) => return Ok(None),
-        _ if stored.is_some() => {
+        _ if view.head().is_some() => {
             format!("input and output embedding, and stores both: each keeps its own change, {untie}")
         }
         (false, true) if adapter.config.ensure_weight_tying || input.iter().all(stays) => {

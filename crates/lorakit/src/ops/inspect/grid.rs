@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::arch::names::usual_order;
+
 /// The modules of one stack of layers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Grid {
@@ -89,26 +91,6 @@ fn stack(stem: &str, places: &[(usize, Place<'_>)], depth: usize) -> Grid {
         }
     }
     Grid { stem: stem.to_string(), layers, rows }
-}
-
-/// The order in which a layer computes its modules; others keep theirs, after these.
-fn usual_order(suffix: &str) -> usize {
-    const ORDER: &[&str] = &[
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "qkv_proj",
-        "c_attn",
-        "o_proj",
-        "out_proj",
-        "attn.c_proj",
-        "gate_proj",
-        "up_proj",
-        "gate_up_proj",
-        "c_fc",
-        "down_proj",
-    ];
-    ORDER.iter().position(|end| suffix.ends_with(end)).unwrap_or(ORDER.len())
 }
 
 /// For each of the distinct suffixes the shortest ending on dot boundaries that no other one has.

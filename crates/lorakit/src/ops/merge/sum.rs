@@ -9,7 +9,7 @@ use super::group::{Group, Groups};
 use super::tied::{self, Tied, Untied};
 use super::{Problem, refuse, stop_if_asked};
 use crate::adapter::{Adapter, repeated};
-use crate::fit::{self, BaseView, FitOptions, MoeLayout};
+use crate::fit::{self, FitOptions, MoeLayout, Resolver};
 use crate::ops::inspect;
 use crate::ops::quantize::Quantization;
 use crate::plan::{Compute, OutputTensor, Progress, Recipe, Rounding};
@@ -134,7 +134,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
         adapters.push((adapter, *weight));
     }
     // Values are read only once every adapter is known to fit.
-    let view = BaseView::new(base.tensors(), base.config.as_ref());
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
     let mut groups = Groups::default();
     for (adapter, weight) in &adapters {
         stop_if_asked(progress)?;

@@ -6,7 +6,8 @@
 
 use super::group::{Group, Groups};
 use crate::adapter::{Adapter, ModuleKind};
-use crate::fit::BaseView;
+use crate::arch::names::is_head;
+use crate::fit::Resolver;
 use crate::tensor::Factor;
 use crate::{Finding, Model, Result, Severity};
 
@@ -35,7 +36,7 @@ pub(super) struct Untied {
 }
 
 pub(super) fn resolve(
-    view: &BaseView<'_>,
+    view: &Resolver<'_>,
     base: &Model,
     adapters: &[(Adapter, f64)],
     groups: &mut Groups,
@@ -44,7 +45,7 @@ pub(super) fn resolve(
     let Some(embedding) = view.embedding().filter(|_| view.tied()) else { return Ok(Untied::default()) };
     let embed_name = view.tensors[embedding].name.clone();
     let stored_head = view.head();
-    let head_name = stored_head.map_or_else(|| view.head_name(), |i| view.tensors[i].name.clone());
+    let head_name = view.head_name();
     let (head, embed) = (groups.get(&head_name).cloned(), groups.get(&embed_name).cloned());
     if head.is_none() && embed.is_none() {
         return Ok(Untied::default());
@@ -140,8 +141,7 @@ fn trained_as_one(
 fn mirrored(adapters: &[(Adapter, f64)]) -> Result<bool> {
     for (adapter, _) in adapters {
         let embedding = adapter.modules.iter().find(|m| m.kind == ModuleKind::Embedding);
-        let head =
-            adapter.modules.iter().find(|m| m.kind == ModuleKind::Linear && m.path.ends_with("lm_head"));
+        let head = adapter.modules.iter().find(|m| m.kind == ModuleKind::Linear && is_head(&m.path));
         let (Some(embedding), Some(head)) = (embedding, head) else { return Ok(false) };
         let load = |tensor: &crate::TensorRef, transposed: bool| {
             let (rows, cols) = tensor.info().rows_cols();

@@ -28,8 +28,9 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{ReadMode, Reader};
 
+pub use crate::model::packed::PackedType;
 pub use imatrix::Imatrix;
-pub use kind::{PackedType, QuantType};
+pub use kind::QuantType;
 pub use mix::Mix;
 pub use report::{QuantizeReport, TypeInfo, TypeList};
 

@@ -268,11 +268,6 @@ fn said_of(adapter: &Adapter, packed: bool) -> Vec<Finding> {
     notes
 }
 
-/// Rows and columns of the delta.
-fn shape(module: &Module) -> (usize, usize) {
-    (module.b.info().rows_cols().0, module.a.info().rows_cols().1)
-}
-
 /// Gives the module its new factors; one that keeps its rank keeps its bytes.
 fn reduce_module(
     module: &mut Module,
@@ -280,7 +275,7 @@ fn reduce_module(
     fixed: Option<usize>,
     shelf: &Shelf,
 ) -> Result<Reduced> {
-    let (factors, rank_before, shape) = (Factors::load(module)?, module.rank(), shape(module));
+    let (factors, rank_before, shape) = (Factors::load(module)?, module.rank(), size::shape(module));
     let dtype = options.dtype.unwrap_or_else(|| module.dtype());
     let mut keeps = false;
     let rank = |s: &[f64]| {
@@ -322,7 +317,10 @@ fn of_budget(
     };
     let chosen = match options.rule {
         Rule::Parameters(budget) => {
-            let cost = |module: &Module| (shape(module).0 + shape(module).1) as u64;
+            let cost = |module: &Module| {
+                let (rows, cols) = size::shape(module);
+                (rows + cols) as u64
+            };
             spend(&weigh(&cost), budget, "parameters")
         }
         Rule::Size(bytes) => size::fit(adapter, base, to, &weigh, bytes, progress),

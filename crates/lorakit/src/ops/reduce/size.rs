@@ -4,7 +4,6 @@ use lorakit_tensor::DType;
 
 use super::Problem;
 use super::rule::{Weighed, spend};
-use super::shape;
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::output::{AdapterOutput, Destination};
 use crate::plan::{Content, Progress, go_on};
@@ -84,4 +83,9 @@ pub(super) fn with_ranks(adapter: &Adapter, ranks: &[usize], dtype: Option<DType
     let mut placed = adapter.clone();
     placed.modules = adapter.modules.iter().zip(ranks).map(sized).collect::<Result<_>>()?;
     Ok(placed)
+}
+
+/// Rows and columns of the delta.
+pub(super) fn shape(module: &Module) -> (usize, usize) {
+    (module.b.info().rows_cols().0, module.a.info().rows_cols().1)
 }

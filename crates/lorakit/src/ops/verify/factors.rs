@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use lorakit_tensor::DType;
 
-use super::go_on;
 use super::measure::step;
 use super::pair::{Pair, Rows};
 use crate::Result;
@@ -56,7 +55,7 @@ impl Factors {
         // Where two tensors disagree, the others need not be read.
         let disagree = AtomicBool::new(false);
         let one = |pair: &Pair<'_>| {
-            go_on(progress)?;
+            crate::plan::go_on(progress, "every tensor was compared")?;
             let factors = if disagree.load(Relaxed) { Self::ALL } else { Self::of(pair)? };
             disagree.fetch_or(factors.is_empty(), Relaxed);
             Ok(factors)

@@ -3,7 +3,7 @@
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 
-use super::pair::{Pair, Rows};
+use super::pair::{Pair, Rows, is_float};
 use crate::Result;
 
 /// Sums over the values of a tensor, with `W` the base's, `D` what the adapters add, `S = W + D` in f32 and `M` the
@@ -161,11 +161,6 @@ const FAR: f32 = 8.0;
 fn is_quick(dtype: DType) -> bool {
     use DType::*;
     matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_NL | IQ4_XS)
-}
-
-/// Whether values of this dtype are rounded one by one.
-pub(super) fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
 /// The distance of neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands shows,

@@ -24,7 +24,6 @@ mod report;
 mod state;
 mod verdict;
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
 use lorakit_tensor::{ReadMode, Reader};
@@ -35,7 +34,7 @@ pub use verdict::{Proof, Verdict};
 
 use super::merge::{self, Form, Sum, Tied};
 use crate::arch::names;
-use crate::fit::BaseView;
+use crate::fit::Resolver;
 use crate::plan::{OutputTensor, Progress, in_order, pool};
 use crate::{Finding, Model, Result};
 use factors::Factors;
@@ -108,19 +107,21 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let reader = &Reader::new(options.mode);
     let merged = Model::open_as_hf(&options.merged, reader, None)?;
     let mut sums = merge::sums(&options.sum, &Form::default(), reader, progress)?;
-    let merged_view = BaseView::new(merged.tensors(), merged.config.as_ref());
+    let merged_view = Resolver::new(merged.tensors(), merged.config.as_ref());
     // PEFT keeps one tensor where a merge of ours makes two.
-    let kept_one = merged_view.tied() && merged_view.head().is_none();
+    let kept_one = merged_view.shared().is_some();
     let stored = sums.base.tensors().iter().any(|t| is_head(&t.name));
     if kept_one && !stored && sums.tensors.iter().any(|t| is_head(&t.info.name)) {
         let share = options.sum.clone().with_tied(Tied::Share);
         sums = merge::sums(&share, &Form::default(), reader, progress)?;
     }
-    let tied_to = merged_view.embedding().filter(|_| kept_one);
-    let find = |name: &str| merged.find(name).or(tied_to.filter(|_| is_head(name)));
-    let pairs = sums.tensors.iter().map(|tensor| {
+    let expected: Vec<&str> = sums.tensors.iter().map(|t| t.info.name.as_str()).collect();
+    let there: Vec<&str> = merged.tensors().iter().map(|t| t.name.as_str()).collect();
+    let paired = names::pairs(&expected, &there);
+    let (counterparts, extra) = paired.split_at(expected.len());
+    let pairs = sums.tensors.iter().zip(counterparts).map(|(tensor, (_, index))| {
         go_on(progress)?;
-        let index = find(&tensor.info.name);
+        let index = index.or_else(|| merged_view.in_place_of(&tensor.info.name));
         index.map(|index| Pair::new(&sums, tensor, &merged, index)).transpose()
     });
     let pairs: Vec<Option<Pair<'_>>> = pairs.collect::<Result<_>>()?;
@@ -147,13 +148,11 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     };
     let mut seen: Vec<Seen> = found.iter().map(seen).collect();
     let mut tensors: Vec<Verified> = found.into_iter().map(|(verified, _)| verified).collect();
-    let known: HashSet<&str> = sums.tensors.iter().map(|t| t.info.name.as_str()).collect();
-    for info in merged.tensors() {
+    for (_, index) in extra {
         go_on(progress)?;
+        let Some(info) = index.map(|index| &merged.tensors()[index]) else { continue };
         // A copy of a tied embedding adds nothing.
-        if known.contains(info.name.as_str())
-            || is_head(&info.name) && copy_of_embedding(&merged_view, &merged, &info.name)?
-        {
+        if is_head(&info.name) && copy_of_embedding(&merged_view, &merged, &info.name)? {
             continue;
         }
         tensors.push(Verified::without(&info.name, State::Extra));
@@ -248,7 +247,7 @@ fn is_head(name: &str) -> bool {
     names::is_head(name.trim_end_matches(".weight"))
 }
 
-fn copy_of_embedding(view: &BaseView<'_>, merged: &Model, name: &str) -> Result<bool> {
+fn copy_of_embedding(view: &Resolver<'_>, merged: &Model, name: &str) -> Result<bool> {
     let (Some(embedding), Some(head)) = (view.embedding(), merged.find(name)) else { return Ok(false) };
     merged.tensor(embedding).same_values(&merged.tensor(head))
 }

@@ -3,7 +3,6 @@
 use lorakit_quant::codec;
 use lorakit_tensor::DType;
 
-use super::measure::is_float;
 use crate::ops::Problem;
 use crate::ops::merge::Sums;
 use crate::plan::{Compute, OutputTensor, Panel, Recipe};
@@ -35,6 +34,11 @@ pub(super) struct Pair<'a> {
     pub(super) touched: bool,
     /// Whether the merged model stores it in blocks or with scales.
     pub(super) quantised: bool,
+}
+
+/// Whether values of this dtype are rounded one by one.
+pub(super) fn is_float(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
 impl<'a> Pair<'a> {

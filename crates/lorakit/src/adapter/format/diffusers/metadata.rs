@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::component;
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, Scaling};
 use crate::{Error, Result};
 
@@ -13,6 +12,15 @@ use super::super::{Problem, most_common, ranks};
 
 /// The header's entry.
 pub(super) const KEY: &str = "lora_adapter_metadata";
+
+/// Components of pipelines.
+const COMPONENTS: &[&str] =
+    &["unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3", "prior"];
+
+/// The component that a path begins with, and the rest.
+pub(super) fn component(path: &str) -> Option<(&str, &str)> {
+    path.split_once('.').filter(|(first, _)| COMPONENTS.contains(first))
+}
 
 /// The configurations by component.
 pub(super) struct Metadata(BTreeMap<String, AdapterConfig>);

@@ -17,11 +17,7 @@ use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Files, carried};
 use crate::arch::diffusion::Spelling;
 use crate::{Base, Finding, Result, Severity};
-use metadata::Metadata;
-
-/// Components of pipelines.
-const COMPONENTS: &[&str] =
-    &["unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3", "prior"];
+use metadata::{Metadata, component};
 
 /// What stands in front of an original model's names.
 const ORIGINAL: &str = "diffusion_model.";
@@ -78,11 +74,6 @@ impl AdapterFormat for Diffusers {
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
         write::draft(adapter, options)
     }
-}
-
-/// The component that a path begins with, and the rest.
-fn component(path: &str) -> Option<(&str, &str)> {
-    path.split_once('.').filter(|(first, _)| COMPONENTS.contains(first))
 }
 
 /// The path of a module as diffusers has it today: processors were modules once, and text encoders' layers were called

@@ -1,7 +1,7 @@
 //! Writing for diffusers.
 
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled};
-use super::{component, metadata};
+use super::metadata::{self, component};
 use crate::adapter::{Adapter, Module, carried};
 use crate::arch::diffusion::{self, Spelling};
 use crate::plan::Container;

@@ -1,10 +1,12 @@
 //! Which tensor of the base each module is for.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+
+use lorakit_tensor::TensorInfo;
 
 use super::Problem;
 use crate::adapter::{Adapter, Module, ModuleKind};
+use crate::arch::names::{is_head, last, unwrapped};
 use crate::arch::{Architecture, Heads, Match, Role};
 use crate::{Base, Error, Result};
 
@@ -31,8 +33,8 @@ impl<'a> Facts<'a> {
     pub(super) fn of(base: &'a Base) -> Result<Self> {
         let (family, _) = base.family()?;
         // A model that lacks an output matrix uses its embedding.
-        let headless =
-            !base.tensors.is_empty() && !base.tensors.iter().any(|t| t.name.ends_with("lm_head.weight"));
+        let is_output = |info: &TensorInfo| info.name.strip_suffix(".weight").is_some_and(is_head);
+        let headless = !base.tensors.is_empty() && !base.tensors.iter().any(is_output);
         Ok(Facts {
             family,
             heads: base.heads()?,
@@ -70,13 +72,11 @@ impl<'a> Facts<'a> {
     /// The rule for the weight of `module`, or why llama.cpp would not use it.
     fn found(&self, module: &Module) -> std::result::Result<Match<'static>, String> {
         let family = self.family;
-        let mut names = spellings(&module.path).into_iter();
+        let mut names = unwrapped(&module.path).into_iter();
         let Some(found) = names.find_map(|path| family.match_hf(&format!("{path}.weight"))) else {
-            let why = match module.path.rsplit('.').next() {
-                Some("kv_b_proj") => {
-                    "llama.cpp splits and transposes it for each head, which no LoRA can follow"
-                }
-                Some("lm_head") if self.tied => TIED_HEAD,
+            let why = match last(&module.path) {
+                "kv_b_proj" => "llama.cpp splits and transposes it for each head, which no LoRA can follow",
+                _ if self.tied && is_head(&module.path) => TIED_HEAD,
                 _ => "llama.cpp has no such tensor",
             };
             return Err(why.into());
@@ -124,17 +124,3 @@ const TIED_EMBEDDING: &str =
     "input and output embedding are one tensor in this base, and llama.cpp stops at such a LoRA";
 const TIED_HEAD: &str =
     "input and output embedding are one tensor in this base, so a GGUF model has no output matrix";
-
-/// The path as a text model has it: without the wrapper of a multimodal model, or with the `model.` that a bare
-/// model lacks.
-fn spellings(path: &str) -> Vec<Cow<'_, str>> {
-    let mut spellings = vec![Cow::Borrowed(path)];
-    if let Some(rest) = path.strip_prefix("model.language_model.") {
-        spellings.push(format!("model.{rest}").into());
-    } else if let Some(rest) = path.strip_prefix("language_model.") {
-        spellings.push(rest.into());
-    } else if path.starts_with("layers.") || path == "embed_tokens" {
-        spellings.push(format!("model.{path}").into());
-    }
-    spellings
-}

@@ -14,9 +14,6 @@ use crate::arch::diffusion::Spelling;
 use crate::plan::DataDigest;
 use crate::{Base, Result};
 
-/// The header's entry that says which model a file is for.
-const VERSION: &str = "ss_base_model_version";
-
 /// kohya's format.
 #[derive(Debug)]
 pub(crate) struct Kohya;
@@ -47,7 +44,7 @@ impl AdapterFormat for Kohya {
         let config = carried::config(files.metadata().get(carried::CONFIG_KEY).map(String::as_str));
         let mut adapter = Adapter { config, ..Adapter::empty(self.name(), files) };
         let modules = spelling::collect(files, &mut adapter, |module, _| module.to_string());
-        let version = files.metadata().get(VERSION).map(String::as_str);
+        let version = files.metadata().get(write::VERSION).map(String::as_str);
         add_layers(files, &mut adapter, &modules, Spelling::Kohya, version)?;
         adapter.sort();
         Ok(adapter)

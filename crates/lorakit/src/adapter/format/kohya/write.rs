@@ -8,12 +8,15 @@ use lorakit_tensor::{DType, TensorInfo};
 
 use super::super::layers::{joined, unknown};
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
-use super::{VERSION, hash};
+use super::hash;
 use crate::adapter::{Adapter, Module, carried};
 use crate::arch::diffusion::{self, DiffusionModel, Layer, Spelling};
 use crate::plan::{Container, OutputTensor, Recipe};
 use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
+
+/// The header's entry that says which model a file is for.
+pub(super) const VERSION: &str = "ss_base_model_version";
 
 /// A module for each layer of the original model, with its alpha: nothing is multiplied, except where layers that
 /// the original computes as one have different scales.

@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 use super::{AdapterConfig, Problem};
 use crate::Result;
 
+/// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
+pub(super) const CONFIG_KEY: &str = "lorakit.mlx_config";
+
 /// What decides the meaning of the tensors.
 #[derive(Debug)]
 pub(super) struct Settings {

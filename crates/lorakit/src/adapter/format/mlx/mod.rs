@@ -11,15 +11,10 @@ mod write;
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling, carried};
+use crate::arch::names;
 use crate::tensor::Factor;
 use crate::{Base, Error, Finding, Result, Severity};
 use problem::Problem;
-
-/// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
-const CONFIG_KEY: &str = "lorakit.mlx_config";
-
-/// Names of one expert's layers in mlx-lm, and in Mixtral's files.
-const EXPERT_NAMES: [(&str, &str); 3] = [("gate_proj", "w1"), ("up_proj", "w3"), ("down_proj", "w2")];
 
 /// mlx-lm.
 #[derive(Debug)]
@@ -59,7 +54,7 @@ impl AdapterFormat for Mlx {
         let config = carried::config(files.metadata().get(carried::CONFIG_KEY).map(String::as_str));
         let config = if config.raw.is_empty() { settings.typed(config) } else { config };
         let mut adapter = Adapter { config, findings, ..Adapter::empty(self.name(), files) };
-        adapter.metadata.insert(CONFIG_KEY.into(), json.to_string());
+        adapter.metadata.insert(config::CONFIG_KEY.into(), json.to_string());
         for pair in pairs {
             add(&mut adapter, &pair, &settings, base)?;
         }
@@ -93,7 +88,7 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Op
     };
     let a = Factor::matrix(pair.a.clone(), inputs, rank).transposed().to_tensor(vec![rank, inputs])?;
     let b = Factor::matrix(pair.b.clone(), rank, outputs).transposed().to_tensor(vec![outputs, rank])?;
-    if !crate::arch::names::is_embedding(&pair.path) {
+    if !names::is_embedding(&pair.path) {
         adapter.modules.push(new(pair.path.clone(), ModuleKind::Linear, a, b));
         return Ok(());
     }
@@ -108,17 +103,10 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Op
     adapter.modules.push(new(pair.path.clone(), ModuleKind::Embedding, a, b));
     if base.tied() {
         // The same delta, seen from the output: `(vocab, r) * (r, dim)`.
-        let module = new(head_of(&pair.path), ModuleKind::Linear, pair.b.clone(), pair.a.clone());
+        let module = new(names::head_of(&pair.path), ModuleKind::Linear, pair.b.clone(), pair.a.clone());
         adapter.modules.push(module);
     }
     Ok(())
-}
-
-/// The output layer that goes with an embedding: `language_model.lm_head` with `language_model.model.embed_tokens`.
-fn head_of(embedding: &str) -> String {
-    let parent = embedding.rsplit_once('.').map_or("", |(parent, _)| parent);
-    let outer = parent.strip_suffix("model").unwrap_or(parent);
-    format!("{outer}lm_head")
 }
 
 /// A module for each expert of a stack.
@@ -145,8 +133,9 @@ fn experts(
         adapter.findings.push(Finding::new(Severity::Error, "shape", &pair.path, message));
         return Ok(());
     }
-    let mixtral = parent.ends_with("block_sparse_moe");
-    let leaf = EXPERT_NAMES.iter().find(|(name, _)| mixtral && *name == leaf).map_or(leaf, |(_, own)| own);
+    // mlx-lm has the usual words in every family.
+    let name = names::single_names(parent);
+    let leaf = names::projection(leaf).map_or(leaf, |own| name(own));
     let a = Factor::matrix(pair.a.clone(), count * rank, inputs);
     let b = Factor::matrix(pair.b.clone(), count * outputs, rank);
     for expert in 0..count {

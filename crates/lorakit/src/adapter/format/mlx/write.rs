@@ -7,8 +7,10 @@
 use std::collections::BTreeSet;
 
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common};
-use super::{CONFIG_KEY, EXPERT_NAMES, Problem, config};
+use super::Problem;
+use super::config::{self, CONFIG_KEY};
 use crate::adapter::{Adapter, Module, ModuleKind, carried};
+use crate::arch::names::{is_head, projection, usual_name};
 use crate::plan::{Container, Content, OutputTensor, SideFile};
 use crate::tensor::Factor;
 use crate::{Base, Error, Result, TensorRef};
@@ -93,9 +95,7 @@ fn mapped(module: &Module, common: Common) -> Mapped {
 /// The modules that have tensors of their own. Of tied embeddings that is the input's: mlx-lm changes the output layer
 /// with it.
 fn written<'a>(adapter: &'a Adapter, base: Option<&Base>) -> Result<Vec<&'a Module>> {
-    let is_end = |module: &&Module| {
-        module.kind == ModuleKind::Embedding || module.path.rsplit('.').next() == Some("lm_head")
-    };
+    let is_end = |module: &&Module| module.kind == ModuleKind::Embedding || is_head(&module.path);
     let (ends, mut modules): (Vec<&Module>, Vec<&Module>) = adapter.modules.iter().partition(is_end);
     let Some(first) = ends.first() else { return Ok(modules) };
     let refuse = |problem: Problem| Error::from(problem).tensor(&first.path).at(&adapter.path);
@@ -150,8 +150,7 @@ fn renamed(path: &str) -> (String, Option<usize>) {
     let Some((parent, rest)) = path.split_once(".experts.") else { return (path, None) };
     let Some((number, leaf)) = rest.split_once('.') else { return (path, None) };
     let Ok(expert) = number.parse() else { return (path, None) };
-    let mixtral = parent.ends_with("block_sparse_moe");
-    let leaf = EXPERT_NAMES.iter().find(|(_, own)| mixtral && *own == leaf).map_or(leaf, |(name, _)| name);
+    let leaf = projection(leaf).map_or(leaf, |own| usual_name(own));
     (format!("{parent}.switch_mlp.{leaf}"), Some(expert))
 }
 

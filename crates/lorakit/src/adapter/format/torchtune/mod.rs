@@ -4,11 +4,14 @@
 //! `lora_b` and of the magnitudes are in Meta's order too; where it splits fused layers (Phi 3), so are the factors.
 //! Sources: torchtune `models/convert_weights.py`, `models/*/_convert_weights.py`, `modules/peft`.
 
+mod names;
 mod problem;
 mod rows;
 mod write;
 
 use std::collections::BTreeMap;
+
+use names::hf_name;
 
 use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
@@ -16,17 +19,6 @@ use crate::adapter::fuse::{FusePart, fuse};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, ROW_ORDER, Scaling, carried};
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 use problem::Problem;
-
-/// Names within a layer: torchtune's and Hugging Face's.
-const NAMES: &[(&str, &str)] = &[
-    ("attn.q_proj", "self_attn.q_proj"),
-    ("attn.k_proj", "self_attn.k_proj"),
-    ("attn.v_proj", "self_attn.v_proj"),
-    ("attn.output_proj", "self_attn.o_proj"),
-    ("mlp.w1", "mlp.gate_proj"),
-    ("mlp.w2", "mlp.down_proj"),
-    ("mlp.w3", "mlp.up_proj"),
-];
 
 /// torchtune.
 #[derive(Debug)]
@@ -110,27 +102,6 @@ impl AdapterFormat for Torchtune {
     fn problems(&self) -> Vec<crate::Error> {
         Problem::samples().into_iter().map(crate::Error::from).collect()
     }
-}
-
-/// `model.layers.0.self_attn.o_proj` for `layers.0.attn.output_proj`.
-fn hf_name(path: &str) -> Option<String> {
-    if path == "output" {
-        return Some("lm_head".into());
-    }
-    let (layer, name) = path.strip_prefix("layers.")?.split_once('.')?;
-    layer.parse::<usize>().ok()?;
-    let (_, hf) = NAMES.iter().find(|(own, _)| *own == name)?;
-    Some(format!("model.layers.{layer}.{hf}"))
-}
-
-/// `layers.0.attn.output_proj` for `model.layers.0.self_attn.o_proj`.
-fn own_name(path: &str) -> Option<String> {
-    if path == "lm_head" {
-        return Some("output".into());
-    }
-    let (layer, name) = path.strip_prefix("model.layers.")?.split_once('.')?;
-    let (own, _) = NAMES.iter().find(|(_, hf)| *hf == name)?;
-    Some(format!("layers.{layer}.{own}"))
 }
 
 /// The module, or what is wrong with its tensors.

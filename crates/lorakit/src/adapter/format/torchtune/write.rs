@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 use super::super::peft::alpha_value;
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common};
+use super::Problem;
+use super::names::own_name;
 use super::rows::{Fused, Rows, gathered, layer};
-use super::{Problem, own_name};
 use crate::adapter::fuse::split;
 use crate::adapter::{Adapter, Module, carried};
 use crate::plan::{Container, Content, OutputTensor, SideFile};

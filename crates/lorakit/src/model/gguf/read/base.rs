@@ -26,7 +26,7 @@ const NUMBERS: &[(&str, &str)] = &[
 /// `WrongRole` for an adapter, `Unsupported` for an unknown family.
 pub(in crate::model) fn read(gguf: &Checkpoint) -> Result<(ModelConfig, Vec<TensorInfo>)> {
     let place = |problem: Problem| Error::from(problem).at(gguf.path());
-    let metadata = super::metadata(gguf)?;
+    let metadata = metadata(gguf)?;
     let text = |key: &str| metadata.get(key).and_then(Value::as_str);
     if text("general.type") == Some("adapter") {
         return Err(place(Problem::Adapter));
@@ -75,4 +75,9 @@ fn tensors(family: &Architecture, stored: &[TensorInfo]) -> Vec<TensorInfo> {
         tensors.extend((0..experts).filter_map(named));
     }
     tensors
+}
+
+/// The metadata of a GGUF file.
+pub(super) fn metadata(gguf: &Checkpoint) -> Result<&Metadata> {
+    gguf.gguf().ok_or_else(|| Error::from(Problem::NoMetadata).at(gguf.path()))
 }

@@ -6,12 +6,10 @@ use serde_json::Value;
 
 use super::config::{config, generation_config, vocab_size};
 use super::keys::Keys;
+use super::rope::ROPE_FACTORS;
 use crate::model::gguf::Problem;
 use crate::model::tokenizer::{from_gguf::tokenizer, to_gguf::other_rows};
 use crate::{Error, Result};
-
-/// The tensor that says how Llama 3 scales positions.
-pub(in crate::model) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// Most values of [`ROPE_FACTORS`] that are read: half the size of a head.
 const MAX_ROPE_FACTORS: u64 = 4096;

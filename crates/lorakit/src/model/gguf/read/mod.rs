@@ -10,9 +10,9 @@ mod view;
 
 use std::sync::Arc;
 
-use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{Checkpoint, DType, TensorSource};
 
+use base::metadata;
 pub(in crate::model) use base::read as base_of;
 pub(in crate::model) use keys::Keys;
 
@@ -43,7 +43,7 @@ pub(in crate::model) fn view(gguf: &Arc<Checkpoint>, dtype: Option<DType>) -> Re
     let mapped = tensors::hf_tensors(keys.architecture, metadata, gguf.tensors()).map_err(place)?;
     let source = Arc::new(view::HfView::new(Arc::clone(gguf), mapped));
     let dtype = dtype.unwrap_or_else(|| natural_dtype(source.tensors()));
-    if let Some(index) = gguf.find(files::ROPE_FACTORS) {
+    if let Some(index) = gguf.find(rope::ROPE_FACTORS) {
         TensorRef::new(gguf.clone(), index).check_finite()?;
     }
     let json = files::config_without_tokens(keys, gguf.as_ref(), dtype).map_err(place)?;
@@ -56,8 +56,4 @@ pub(in crate::model) fn files(gguf: &Checkpoint, dtype: DType) -> Result<Vec<Sid
     let side_file =
         |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::Bytes(bytes) };
     Ok(files.into_iter().map(side_file).collect())
-}
-
-fn metadata(gguf: &Checkpoint) -> Result<&Metadata> {
-    gguf.gguf().ok_or_else(|| Error::from(Problem::NoMetadata).at(gguf.path()))
 }

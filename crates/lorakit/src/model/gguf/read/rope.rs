@@ -4,10 +4,12 @@ use std::f64::consts::PI;
 
 use serde_json::{Map, Value, json};
 
-use super::files::ROPE_FACTORS;
 use super::keys::Keys;
 use crate::model::gguf::Problem;
 use crate::{Error, Result};
+
+/// The tensor that says how Llama 3 scales positions.
+pub(in crate::model) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The wavelength threshold that makes the recovered parameters unique; every published model uses 1.
 const LOW_FREQ_FACTOR: f64 = 1.0;

@@ -5,13 +5,20 @@
 //! mlp.experts.down_proj    [E, H, I]                                                      ffn_down_exps
 //! ```
 
-use super::tensors::Found;
 use crate::arch::Match;
 use crate::model::Params;
 use crate::model::gguf::Problem;
 use crate::plan::OutputTensor;
 use crate::tensor::RowOrder;
 use crate::{Error, Result};
+
+/// A tensor, and the rule that it is of.
+pub(in crate::model) struct Found {
+    /// The Hugging Face name that orders it; with the placeholder of the expert in it, for all experts of a layer.
+    pub(in crate::model) name: String,
+    pub(in crate::model) found: Match<'static>,
+    pub(in crate::model) tensor: OutputTensor,
+}
 
 /// The stacks that `tensor` consists of, for which `parts` are the rules.
 ///

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use lorakit_tensor::{DType, TensorInfo};
 
+use super::experts::Found;
 use crate::arch::{Match, RowPermutation};
 use crate::model::Params;
 use crate::model::gguf::Problem;
@@ -64,14 +65,6 @@ pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Res
     let dtype =
         |tensor: OutputTensor| if is_f32(&tensor.info) { tensor.with_dtype(DType::F32) } else { tensor };
     Ok(output.into_iter().map(dtype).collect())
-}
-
-/// A tensor, and the rule that it is of.
-pub(in crate::model) struct Found {
-    /// The Hugging Face name that orders it; with the placeholder of the expert in it, for all experts of a layer.
-    pub(in crate::model) name: String,
-    pub(in crate::model) found: Match<'static>,
-    pub(in crate::model) tensor: OutputTensor,
 }
 
 /// The rule of a tensor, or those of its parts.

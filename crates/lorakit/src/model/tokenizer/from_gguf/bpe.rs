@@ -3,7 +3,7 @@
 use lorakit_tensor::format::gguf::Metadata;
 use serde_json::{Value, json};
 
-use super::Parts;
+use super::parts::{Parts, template};
 use super::split::Split;
 use super::vocab::{Frame, SpecialIds, Vocab};
 use crate::Result;
@@ -42,7 +42,7 @@ pub(in crate::model) fn bpe<'a>(
     // Only offsets are at stake here, and they do not lose the space before a word.
     let bytes =
         json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true});
-    let post_processor = match super::template(frame) {
+    let post_processor = match template(frame) {
         Value::Null => bytes,
         template => json!({"type": "Sequence", "processors": [bytes, template]}),
     };

@@ -1,6 +1,7 @@
 //! `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json`.
 
 mod bpe;
+mod parts;
 mod split;
 mod spm;
 mod vocab;
@@ -28,16 +29,6 @@ pub(in crate::model) struct Tokenizer {
     pub(in crate::model) ids: SpecialIds,
     /// Number of tokens, fillers included: the rows of the embeddings.
     pub(in crate::model) vocab_size: usize,
-}
-
-/// The members of `tokenizer.json` in which kinds of tokenizers differ.
-#[derive(Debug)]
-struct Parts {
-    normalizer: Value,
-    pre_tokenizer: Value,
-    post_processor: Value,
-    decoder: Value,
-    model: Value,
 }
 
 /// Rebuilds the tokenizer from `tokenizer.*`; `max_length` is the longest text in tokens.
@@ -95,30 +86,6 @@ fn added_tokens(vocab: &Vocab<'_>) -> Vec<Value> {
         }))
     };
     vocab.iter().filter_map(added).collect()
-}
-
-/// The post-processor that frames a text and each of a pair of texts; null if nothing is added.
-fn template(frame: Frame<'_>) -> Value {
-    if frame.bos.is_none() && frame.eos.is_none() {
-        return Value::Null;
-    }
-    let framed = |sequence: &str, type_id: u8| -> Vec<Value> {
-        let special = |(_, token): (u64, &str)| json!({"SpecialToken": {"id": token, "type_id": type_id}});
-        let text = json!({"Sequence": {"id": sequence, "type_id": type_id}});
-        frame.bos.map(special).into_iter().chain([text]).chain(frame.eos.map(special)).collect()
-    };
-    let tokens: Map<String, Value> = [frame.bos, frame.eos]
-        .into_iter()
-        .flatten()
-        .map(|(id, token)| (token.to_string(), json!({"id": token, "ids": [id], "tokens": [token]})))
-        .collect();
-    let pair = [framed("A", 0), framed("B", 1)].concat();
-    json!({
-        "type": "TemplateProcessing",
-        "single": framed("A", 0),
-        "pair": pair,
-        "special_tokens": tokens,
-    })
 }
 
 fn special_tokens(vocab: &Vocab<'_>, ids: &SpecialIds) -> Map<String, Value> {

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 use serde_json::{Map, Value, json};
 
-use super::Parts;
+use super::parts::{Parts, template};
 use super::vocab::{Frame, SpecialIds, Vocab, per_token};
 use crate::Result;
 use crate::model::gguf::read::keys::{get, missing, truth};
@@ -63,7 +63,7 @@ pub(in crate::model) fn spm<'a>(
     let parts = Parts {
         normalizer: json!({"type": "Sequence", "normalizers": normalizers}),
         pre_tokenizer: Value::Null,
-        post_processor: super::template(frame),
+        post_processor: template(frame),
         decoder: json!({"type": "Sequence", "decoders": decoders}),
         model,
     };

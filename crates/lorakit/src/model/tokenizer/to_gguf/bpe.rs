@@ -6,7 +6,8 @@ use lorakit_tensor::problem::excerpt;
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use super::{Kind, Sources, Vocab, filler, looks_special, pre, user_defined};
+use super::pre::{self, unreadable};
+use super::vocab::{Kind, Sources, Vocab, filler, looks_special, user_defined};
 use crate::model::tokenizer::Problem;
 use crate::{Error, Result};
 
@@ -52,11 +53,6 @@ fn check(model: &Value) -> Result<()> {
         .into()),
         None => Ok(()),
     }
-}
-
-/// The error about what the library says of `tokenizer.json`.
-pub(super) fn unreadable(error: tokenizers::Error) -> Error {
-    Problem::Unreadable { reason: error.to_string() }.into()
 }
 
 /// Every token by its id.

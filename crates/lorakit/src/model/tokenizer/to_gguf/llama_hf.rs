@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Kind, Sources, Vocab, bpe, filler, is_byte};
+use super::bpe;
+use super::vocab::{Kind, Sources, Vocab, filler, is_byte};
 use crate::Result;
 
 /// The score of every token, since `tokenizer.json` has none.

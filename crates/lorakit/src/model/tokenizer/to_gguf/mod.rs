@@ -5,83 +5,19 @@ mod llama_hf;
 mod pre;
 mod sentence_piece;
 mod special;
+mod vocab;
 
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
-use serde_json::Value;
 
 use crate::model::gguf::write::files::Files;
 pub(crate) use sentence_piece::is_sentence_piece;
+pub(in crate::model) use vocab::other_rows;
+use vocab::{Sources, Vocab};
 
+use crate::Result;
 use crate::arch::TokenizerKind;
 use crate::model::Params;
 use crate::model::tokenizer::Problem;
-use crate::{Error, Result};
-
-/// What a token is for, with its number in GGUF files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(i32)]
-enum Kind {
-    Normal = 1,
-    Unknown = 2,
-    Control = 3,
-    UserDefined = 4,
-    Unused = 5,
-    Byte = 6,
-}
-
-/// A vocabulary as GGUF files hold it.
-#[derive(Debug)]
-struct Vocab {
-    /// `tokenizer.ggml.model`.
-    model: &'static str,
-    /// `tokenizer.ggml.pre`.
-    pre: String,
-    tokens: Vec<(String, Kind)>,
-    /// One for each token, in SentencePiece vocabularies.
-    scores: Option<Vec<f32>>,
-    /// Pairs of tokens that become one, in byte-level BPE.
-    merges: Option<Vec<String>>,
-}
-
-/// What vocabularies are read from.
-struct Sources<'a> {
-    files: Files<'a>,
-    /// `tokenizer.json`.
-    tokenizer: Option<(Vec<u8>, Value)>,
-    /// `tokenizer_config.json`.
-    config: Option<Value>,
-    /// Tokens in all, fillers included: the rows of the embeddings.
-    size: Option<usize>,
-    /// Rows of the embeddings, which no vocabulary outgrows, whatever numbers a file holds.
-    rows: usize,
-    pre: Option<&'a str>,
-}
-
-impl Sources<'_> {
-    /// The number of tokens in all, of which `known` are known.
-    ///
-    /// # Errors
-    /// `File` if there are more than rows for them.
-    fn size(&self, known: usize) -> Result<usize> {
-        match self.size {
-            Some(size) if known > size => Err(Problem::Size { tokens: known, size }.into()),
-            size => self.fitting(size.unwrap_or(known)),
-        }
-    }
-
-    /// `size`, if the embeddings have a row for each of so many tokens.
-    ///
-    /// # Errors
-    /// `File` if not.
-    fn fitting(&self, size: usize) -> Result<usize> {
-        if size <= self.rows { Ok(size) } else { Err(other_rows(self.rows, size)) }
-    }
-}
-
-/// The error for a vocabulary that is not that of the embeddings.
-pub(in crate::model) fn other_rows(rows: usize, tokens: usize) -> Error {
-    Error::from(Problem::Rows { rows, tokens }).tensor("token_embd.weight")
-}
 
 /// Sets every key of the tokenizer of a model whose embeddings have so many rows.
 ///
@@ -163,29 +99,4 @@ fn set_vocab(metadata: &mut Metadata, vocab: Vocab) {
     if let Some(merges) = vocab.merges.filter(|merges| !merges.is_empty()) {
         set("merges", GgufValue::Array(Array::String(merges)));
     }
-}
-
-/// What fills a row of the embeddings that no token has.
-fn filler(id: usize) -> (String, Kind) {
-    (format!("[PAD{id}]"), Kind::Unused)
-}
-
-/// Whether a token stands for a byte: `<0x0A>`.
-fn is_byte(token: &str) -> bool {
-    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-/// Whether an added token is for control although it is not marked so, as some models have them.
-fn looks_special(token: &str) -> bool {
-    let framed = |start: &str, end: &str| token.starts_with(start) && token.ends_with(end);
-    ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(&token)
-        || framed("<|", "|>")
-        || framed("<\u{ff5c}", "\u{ff5c}>")
-        || framed("<unused", ">")
-}
-
-/// A token that users added, as it stands in text.
-fn user_defined(token: &str) -> (String, Kind) {
-    (token.replace('\u{2581}', " "), Kind::UserDefined)
 }

@@ -10,9 +10,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
-use crate::Result;
 use crate::model::tokenizer::Problem;
 use crate::model::tokenizer::from_gguf::Split;
+use crate::{Error, Result};
 
 /// Lines of `digest name origin`.
 const DIGESTS: &str = include_str!("data/pre.txt");
@@ -27,7 +27,7 @@ pub(in crate::model) fn name(given: Option<&str>, tokenizer: &Tokenizer, json: &
     if let Some(given) = given {
         return Ok(given.to_string());
     }
-    let encoded = tokenizer.encode(TEXT, true).map_err(super::bpe::unreadable)?;
+    let encoded = tokenizer.encode(TEXT, true).map_err(unreadable)?;
     let digest = digest(encoded.get_ids());
     let known =
         DIGESTS.lines().find_map(|line| line.strip_prefix(digest.as_str())?.split_whitespace().next());
@@ -46,6 +46,11 @@ fn digest(ids: &[u32]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The error about what the library says of `tokenizer.json`.
+pub(super) fn unreadable(error: tokenizers::Error) -> Error {
+    Problem::Unreadable { reason: error.to_string() }.into()
 }
 
 #[cfg(test)]

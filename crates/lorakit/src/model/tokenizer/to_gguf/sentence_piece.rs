@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Kind, Sources, Vocab, filler, looks_special, user_defined};
+use super::vocab::{Kind, Sources, Vocab, filler, looks_special, user_defined};
 use crate::Result;
 use crate::model::tokenizer::Problem;
 

@@ -3,7 +3,7 @@
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 use serde_json::{Map, Value};
 
-use super::{Sources, Vocab};
+use super::vocab::{Sources, Vocab};
 use crate::Result;
 
 /// Tokens with a meaning of their own: the name in `tokenizer_config.json`, and in GGUF if that has one for it.

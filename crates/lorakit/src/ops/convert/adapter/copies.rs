@@ -5,7 +5,7 @@ use std::path::Path;
 use lorakit_tensor::Reader;
 
 use crate::adapter::Adapter;
-use crate::fit::TensorIndex;
+use crate::fit::{Found, Resolver};
 use crate::{Finding, Model, Result, Severity, TensorRef};
 
 /// Drops what is byte for byte a weight of the base, and notes how much that was.
@@ -25,10 +25,10 @@ pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, reader: &Reader) 
             return Ok(());
         }
     };
-    let index = TensorIndex::new(base.tensors());
-    let is_copy = |name: &str, tensor: &TensorRef| match index.exact(name) {
-        Some(index) => tensor.same_values(&base.tensor(index)),
-        None => Ok(false),
+    let view = Resolver::new(base.tensors(), base.config.as_ref());
+    let is_copy = |name: &str, tensor: &TensorRef| match view.resolve(name, |_| true) {
+        Found::One(index) => tensor.same_values(&base.tensor(index)),
+        _ => Ok(false),
     };
     let mut dropped = 0;
     for module in &mut adapter.modules {

@@ -25,7 +25,7 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 pub use report::AdapterConvertReport;
 
 use crate::adapter::{Adapter, Files, Module, format};
-use crate::fit::{self, BaseView, FitOptions};
+use crate::fit::{self, FitOptions, Resolver};
 use crate::ops::Problem;
 pub use crate::ops::approximate::{Approximated, overall_error};
 use crate::ops::{approximate, inspect};
@@ -209,7 +209,7 @@ pub(super) fn refuse_empty(adapter: &Adapter) -> Result<()> {
 /// Refuses the adapter of another model, which would be converted by that model's heads and names.
 pub(super) fn refuse_misfits(adapter: &Adapter, base: Option<&Base>) -> Result<()> {
     if let Some(base) = base.filter(|base| !base.tensors.is_empty()) {
-        fit::fit(&BaseView::new(&base.tensors, base.config.as_ref()), adapter, FitOptions::default())?;
+        fit::fit(&Resolver::new(&base.tensors, base.config.as_ref()), adapter, FitOptions::default())?;
     }
     Ok(())
 }

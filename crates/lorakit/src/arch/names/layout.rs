@@ -1,0 +1,42 @@
+//! Families that lay out weights otherwise than `torch.nn.Linear`, and the order in which layers are shown.
+
+use super::path::last;
+
+/// Families whose layers of these names are `Conv1D`: stored `(in, out)`.
+const CONV1D_FAMILIES: &[&str] = &["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"];
+const CONV1D_LAYERS: &[&str] = &["c_attn", "c_proj", "c_fc", "q_attn"];
+
+/// Families whose stacked experts are `[E, in, out]`.
+const TRANSPOSED_STACKS: &[&str] = &["gpt_oss", "llama4", "llama4_text"];
+
+/// Layers of a block, as people list them.
+const ORDER: &[&str] = &[
+    "q_proj",
+    "k_proj",
+    "v_proj",
+    "qkv_proj",
+    "c_attn",
+    "o_proj",
+    "out_proj",
+    "attn.c_proj",
+    "gate_proj",
+    "up_proj",
+    "gate_up_proj",
+    "c_fc",
+    "down_proj",
+];
+
+/// Whether the family stores the weight of the layer `path` as `(in, out)`.
+pub(crate) fn is_stored_transposed(family: &str, path: &str) -> bool {
+    CONV1D_FAMILIES.contains(&family) && CONV1D_LAYERS.contains(&last(path))
+}
+
+/// Whether the family stores stacked experts as `[E, in, out]`.
+pub(crate) fn stacks_transposed(family: &str) -> bool {
+    TRANSPOSED_STACKS.contains(&family)
+}
+
+/// The place of a layer in the order in which a block computes its layers; those that are not known come last.
+pub(crate) fn usual_order(path: &str) -> usize {
+    ORDER.iter().position(|end| path.ends_with(end)).unwrap_or(ORDER.len())
+}

@@ -1,0 +1,26 @@
+//! What names of modules and tensors mean, whatever the family: the one table of them.
+//!
+//! | question | file |
+//! |---|---|
+//! | is it an embedding, a head, and what is the other one called | `ends.rs` |
+//! | what wrappers put in front, what versions of transformers renamed | `spelling.rs` |
+//! | experts: stacks, single ones, the words for gate, up and down | `experts.rs` |
+//! | which families store weights as `(in, out)` | `layout.rs` |
+//! | which names of two lists mean one thing | `pairs.rs` |
+
+mod ends;
+mod experts;
+mod layout;
+mod pairs;
+mod path;
+mod spelling;
+
+pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding};
+pub(crate) use experts::{
+    Projection, STACKS, expert_of, is_experts, projection, single_names, single_words, stack_of, stacks_of,
+    usual_name,
+};
+pub(crate) use layout::{is_stored_transposed, stacks_transposed, usual_order};
+pub(crate) use pairs::pairs;
+pub(crate) use path::{last, module_of};
+pub(crate) use spelling::{bare, meaning, unwrapped};

@@ -1,0 +1,94 @@
+//! One thing under several names: prefixes of wrappers, and what versions of transformers renamed.
+
+use std::borrow::Cow;
+
+use super::experts::{expert_of, projection, single_names};
+
+/// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines; the model proper
+/// inside of its class.
+const PREFIXES: &[&str] = &["language_model.", "transformer.", "base_model.", "unet.", "model."];
+
+/// Components that transformers 5 renamed in memory: files have the old name, paths of new adapters the new one
+/// (`conversion_mapping.py`).
+const RENAMED: &[(&str, &str)] = &[("block_sparse_moe", "mlp")];
+
+/// The path without what wrappers and containers put in front.
+pub(crate) fn bare(path: &str) -> &str {
+    let stripped = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));
+    stripped.map_or(path, bare)
+}
+
+/// The name in one spelling: names that mean one thing have the same. It is for comparison, not to be shown.
+pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
+    let bare = bare(name);
+    let (path, parameter) = match bare.rsplit_once('.') {
+        Some((path, parameter @ ("weight" | "bias"))) => (path, Some(parameter)),
+        _ => (bare, None),
+    };
+    let old = |component: &str| RENAMED.iter().any(|(old, _)| *old == component);
+    let expert =
+        expert_of(path).and_then(|(experts, number, leaf)| Some((experts, number, projection(leaf)?)));
+    if expert.is_none() && !path.split('.').any(old) {
+        return bare.into();
+    }
+    let mut one = match expert {
+        Some((experts, number, projection)) => {
+            let experts = renamed(experts);
+            format!("{experts}.{number}.{}", single_names(&experts)(projection))
+        }
+        None => renamed(path),
+    };
+    if let Some(parameter) = parameter {
+        one.push('.');
+        one.push_str(parameter);
+    }
+    one.into()
+}
+
+fn renamed(path: &str) -> String {
+    let new =
+        |component| RENAMED.iter().find(|(old, _)| *old == component).map_or(component, |(_, new)| *new);
+    path.split('.').map(new).collect::<Vec<&str>>().join(".")
+}
+
+/// The path as a text model has it: itself, and without the wrapper of a multimodal model or with the `model.` that a
+/// bare model lacks.
+pub(crate) fn unwrapped(path: &str) -> Vec<Cow<'_, str>> {
+    let mut spellings = vec![Cow::Borrowed(path)];
+    if let Some(rest) = path.strip_prefix("model.language_model.") {
+        spellings.push(format!("model.{rest}").into());
+    } else if let Some(rest) = path.strip_prefix("language_model.") {
+        spellings.push(rest.into());
+    } else if path.starts_with("layers.") || path == "embed_tokens" {
+        spellings.push(format!("model.{path}").into());
+    }
+    spellings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_one_thing_have_one_meaning() {
+        for (name, other) in [
+            ("model.layers.0.q.weight", "language_model.model.layers.0.q.weight"),
+            ("model.language_model.layers.0.q.weight", "layers.0.q.weight"),
+            ("language_model.lm_head.weight", "lm_head.weight"),
+            ("unet.down_blocks.0.q.weight", "down_blocks.0.q.weight"),
+            ("model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.gate.weight"),
+            ("model.layers.0.block_sparse_moe.experts.1.w3.weight", "layers.0.mlp.experts.1.up_proj.weight"),
+            ("layers.0.mlp.experts.1.w2", "layers.0.mlp.experts.1.down_proj"),
+        ] {
+            assert_eq!(meaning(name), meaning(other));
+        }
+        for (name, other) in [
+            ("model.layers.0.q.weight", "model.layers.0.q.bias"),
+            ("vision_tower.layers.0.q.weight", "model.layers.0.q.weight"),
+            ("layers.0.mlp.w1", "layers.0.mlp.gate_proj"),
+            ("transformer_2.blocks.0.q", "transformer.blocks.0.q"),
+        ] {
+            assert_ne!(meaning(name), meaning(other));
+        }
+    }
+}

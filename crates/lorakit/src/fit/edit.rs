@@ -1,0 +1,75 @@
+//! What fitting makes of an adapter: changes to tensors of the base.
+
+use super::parameters::Parameters;
+use crate::TensorRef;
+use crate::adapter::Adapter;
+use crate::plan::{Axis, LowRank};
+
+/// One change to one tensor of the base.
+#[derive(Debug, Clone)]
+pub(crate) struct Edit {
+    /// The tensor's name in the output: a name of the base, or a new one.
+    pub target: String,
+    /// The tensor it starts from; `None` for a tensor that the base does not have.
+    pub base: Option<usize>,
+    /// The adapter module or tensor it comes from.
+    pub origin: String,
+    /// What changes.
+    pub change: Change,
+}
+
+/// What an [`Edit`] does.
+#[derive(Debug, Clone)]
+pub(crate) enum Change {
+    /// Low-rank terms, with the DoRA magnitudes if there are any.
+    LowRank {
+        /// The terms, in the orientation of the stored tensor.
+        terms: Vec<LowRank>,
+        /// Magnitudes and what one belongs to.
+        dora: Option<(TensorRef, Axis)>,
+        /// PEFT rounds the delta of embeddings and expert parameters to the weight's dtype first.
+        peft_rounds_delta: bool,
+    },
+    /// The values are replaced before anything is added.
+    Replace(TensorRef),
+    /// Rows are replaced after everything is added.
+    Rows(TensorRef, Vec<usize>),
+}
+
+/// How the columns of `B` are ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MoeLayout {
+    /// What `lora_B_layout` in the configuration says, PEFT's order if it says nothing.
+    #[default]
+    Auto,
+    /// Column `k*E + e`: PEFT.
+    RankMajor,
+    /// Column `e*r + k`.
+    ExpertMajor,
+}
+
+crate::choice::choices! { MoeLayout {
+    Auto = "auto", "what the configuration says, else PEFT's order";
+    RankMajor = "rank_major", "the experts of one rank side by side, as PEFT writes them";
+    ExpertMajor = "expert_major", "the ranks of one expert side by side";
+} }
+
+/// How adapters are fitted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct FitOptions {
+    /// How stacked experts are packed in `B`.
+    pub moe_layout: MoeLayout,
+}
+
+/// What is the same for all modules of an adapter.
+pub(crate) struct Fitting<'a> {
+    pub(super) adapter: &'a Adapter,
+    pub(super) parameters: Parameters<'a>,
+    pub(super) options: FitOptions,
+}
+
+impl<'a> Fitting<'a> {
+    pub(crate) fn new(adapter: &'a Adapter, options: FitOptions) -> Self {
+        Fitting { adapter, parameters: Parameters::new(&adapter.config.target_parameters), options }
+    }
+}

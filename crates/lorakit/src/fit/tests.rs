@@ -1,0 +1,93 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use lorakit_tensor::{DType, TensorInfo};
+use serde_json::json;
+
+use super::*;
+use crate::ErrorKind;
+use crate::adapter::{ModuleKind, Scaling};
+use crate::model::ModelConfig;
+use crate::tensor::tests::tensor;
+
+fn base(tensors: &[(&str, &[usize])]) -> Vec<TensorInfo> {
+    let info = |(name, shape): &(&str, &[usize])| TensorInfo {
+        name: name.to_string(),
+        dtype: DType::F32,
+        shape: shape.to_vec(),
+    };
+    tensors.iter().map(info).collect()
+}
+
+/// An adapter with one module of factors `(rank, inputs)` and `(outputs, rank)`.
+fn adapter(path: &str, rank: usize, inputs: usize, outputs: usize) -> Adapter {
+    let mut adapter = Adapter::of("peft", Path::new("made"));
+    let a = tensor("a", &[rank, inputs], &vec![1.0; rank * inputs]);
+    let b = tensor("b", &[outputs, rank], &vec![1.0; outputs * rank]);
+    adapter.modules.push(Module::new(path, ModuleKind::Linear, a, b, Scaling::Fixed(1.0)));
+    adapter
+}
+
+fn targets(tensors: &[TensorInfo], config: Option<&ModelConfig>, adapter: &Adapter) -> Result<Vec<String>> {
+    let edits = fit(&Resolver::new(tensors, config), adapter, FitOptions::default())?;
+    Ok(edits.into_iter().map(|edit| edit.target).collect())
+}
+
+#[test]
+fn a_stack_that_could_be_either_is_refused_with_both() {
+    let tensors = base(&[
+        ("a.layers.0.mlp.experts.down_proj", &[2, 4, 3]),
+        ("b.layers.0.mlp.experts.down_proj", &[2, 4, 3]),
+    ]);
+    let mut adapter = adapter("layers.0.mlp.experts", 2, 3, 4);
+    adapter.config.target_parameters = vec!["mlp.experts.down_proj".into()];
+    let error = targets(&tensors, None, &adapter).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+    assert!(error.detail_lines()[0].contains("a.layers.0.mlp.experts.down_proj or b.layers"), "{error}");
+}
+
+#[test]
+fn one_expert_has_no_place_in_a_transposed_stack() {
+    let tensors = base(&[("model.layers.0.mlp.experts.down_proj", &[2, 4, 4])]);
+    let adapter = adapter("model.layers.0.mlp.experts.1.down_proj", 1, 4, 4);
+    assert_eq!(targets(&tensors, None, &adapter).unwrap(), ["model.layers.0.mlp.experts.down_proj"]);
+    let config = ModelConfig { json: json!({ "model_type": "gpt_oss" }) };
+    assert_eq!(targets(&tensors, Some(&config), &adapter).unwrap_err().kind(), ErrorKind::Shape);
+}
+
+/// transformers 5 trains `mlp.experts.gate_up_proj`; files of Mixtral have `block_sparse_moe.experts.0.w1`.
+#[test]
+fn adapters_of_transformers_5_find_files_of_mixtral() {
+    let names: Vec<String> = (0..2)
+        .flat_map(|e| {
+            ["w1", "w2", "w3"].map(|w| format!("model.layers.0.block_sparse_moe.experts.{e}.{w}.weight"))
+        })
+        .collect();
+    let shapes: Vec<(&str, &[usize])> = names
+        .iter()
+        .map(|name| (name.as_str(), if name.contains("w2") { &[4usize, 3][..] } else { &[3, 4][..] }))
+        .collect();
+    let tensors = base(&shapes);
+    let mut adapter = adapter("model.layers.0.mlp.experts", 2, 4, 6);
+    adapter.config.target_parameters = vec!["mlp.experts.gate_up_proj".into()];
+    let expected: Vec<String> = [0, 1]
+        .iter()
+        .flat_map(|e| ["w1", "w3"].map(|w| format!("model.layers.0.block_sparse_moe.experts.{e}.{w}.weight")))
+        .collect();
+    assert_eq!(targets(&tensors, None, &adapter).unwrap(), expected);
+}
+
+#[test]
+fn the_output_of_a_tied_model_is_named_after_its_input() {
+    let tied = ModelConfig { json: json!({ "tie_word_embeddings": true }) };
+    for (embedding, head) in [
+        ("gpt_neox.embed_in.weight", "embed_out.weight"),
+        ("language_model.model.embed_tokens.weight", "language_model.lm_head.weight"),
+    ] {
+        let tensors = base(&[(embedding, &[5, 4])]);
+        let adapter = adapter(head.trim_end_matches(".weight"), 1, 4, 5);
+        assert_eq!(targets(&tensors, Some(&tied), &adapter).unwrap(), [head]);
+        assert_eq!(Resolver::new(&tensors, Some(&tied)).in_place_of(head), Some(0));
+    }
+}

@@ -1,0 +1,100 @@
+//! How weights are packed, as far as a reader has to know.
+
+use std::fmt;
+
+use lorakit_quant::bnb::FourBit;
+use lorakit_tensor::{Checkpoint, Result, TensorInfo};
+
+/// How the weights of a checkpoint are packed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packing {
+    /// The scheme of most packed tensors.
+    pub scheme: Scheme,
+    /// Positions of the packed tensors in the view, ascending.
+    pub tensors: Vec<usize>,
+}
+
+/// A way to pack weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// 4-bit codes of bitsandbytes.
+    FourBit {
+        /// The type of the codes.
+        quant_type: FourBit,
+        /// Values with one scale.
+        block_size: usize,
+        /// Whether the scales are quantised too.
+        nested: bool,
+    },
+    /// LLM.int8 of bitsandbytes.
+    Int8,
+    /// Float8 codes with one scale for each tensor.
+    Fp8Tensor,
+    /// Float8 codes with one scale for each row.
+    Fp8Row,
+    /// Float8 codes with one scale for each block of rows and columns.
+    Fp8Block(usize, usize),
+    /// `F8_E4M3` codes with one power of two for 32 values.
+    Mxfp8,
+    /// `MXFP4` as gpt-oss stores it.
+    Mxfp4,
+}
+
+impl Packing {
+    /// Whether tensor `index` of the view is packed.
+    pub fn contains(&self, index: usize) -> bool {
+        self.tensors.binary_search(&index).is_ok()
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scheme::FourBit { quant_type, block_size, nested } => {
+                write!(f, "bitsandbytes {}", quant_type.name().to_uppercase())?;
+                if *block_size != 64 {
+                    write!(f, ", blocks of {block_size}")?;
+                }
+                if *nested { f.write_str(", double quantised") } else { Ok(()) }
+            }
+            Scheme::Int8 => f.write_str("bitsandbytes LLM.int8"),
+            Scheme::Fp8Tensor => f.write_str("FP8 with a scale for each tensor"),
+            Scheme::Fp8Row => f.write_str("FP8 with a scale for each row"),
+            Scheme::Fp8Block(height, width) => write!(f, "FP8 blocks of {height}x{width}"),
+            Scheme::Mxfp8 => f.write_str("MXFP8"),
+            Scheme::Mxfp4 => f.write_str("MXFP4"),
+        }
+    }
+}
+
+/// A tensor that is seen, and how its values come from stored ones.
+pub(super) trait Weight: Send + Sync {
+    /// Its name, dtype and shape. The dtype has an encoder, and blocks of one value.
+    fn info(&self) -> &TensorInfo;
+
+    /// Decodes values from `first` on; they are rounded to the dtype once afterwards.
+    fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()>;
+}
+
+/// One packed tensor: what is seen, and which stored tensors it consists of.
+pub(super) struct Packed {
+    pub(super) weight: Box<dyn Weight>,
+    pub(super) scheme: Scheme,
+    /// The stored tensor whose place it takes.
+    pub(super) codes: usize,
+    /// The stored tensors that are hidden.
+    pub(super) sidecars: Vec<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_have_names() {
+        let four_bit = |block_size, nested| Scheme::FourBit { quant_type: FourBit::Nf4, block_size, nested };
+        assert_eq!(four_bit(64, true).to_string(), "bitsandbytes NF4, double quantised");
+        assert_eq!(four_bit(128, false).to_string(), "bitsandbytes NF4, blocks of 128");
+        assert_eq!(Scheme::Fp8Block(128, 64).to_string(), "FP8 blocks of 128x64");
+    }
+}
