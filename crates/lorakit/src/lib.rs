@@ -40,6 +40,7 @@
 pub mod adapter;
 pub mod arch;
 pub mod fit;
+pub mod lineage;
 pub mod model;
 pub mod ops;
 pub mod plan;

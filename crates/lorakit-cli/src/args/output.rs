@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 
 use super::formats::{self, Format};
-use super::values::DtypeChoice;
+use super::values::{DtypeChoice, LineageChoice};
 
 /// Options of every command that writes.
 #[derive(Debug, Args)]
@@ -23,6 +23,9 @@ pub(crate) struct Output {
     /// Also refuse NaN and infinity in tensors that are only copied; adapters are always checked
     #[arg(long)]
     pub(crate) check_finite: bool,
+    /// Record in the output what it was made from; `auto`: not in a plain conversion or quantisation of a model
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) lineage: LineageChoice,
 }
 
 /// What adapters are written as.

@@ -8,6 +8,7 @@ use lorakit_quant::mix::{FileType, TypeOverride, Unwritten, writable};
 use lorakit_tensor::DType;
 
 use super::output::output_path;
+use super::values::LineageChoice;
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -43,6 +44,9 @@ pub(crate) struct Quantize {
     /// Also refuse NaN and infinity in tensors that are only copied
     #[arg(long)]
     pub(crate) check_finite: bool,
+    /// Record in the output what it was made from; `auto`: not in a plain conversion or quantisation of a model
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub(crate) lineage: LineageChoice,
     /// Accept a model that is already quantised
     #[arg(long)]
     pub(crate) requantize: bool,

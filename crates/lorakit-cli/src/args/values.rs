@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use lorakit::fit::MoeLayout;
+use lorakit::lineage::Lineage;
 use lorakit_tensor::DType;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,6 +46,23 @@ impl MoeChoice {
             MoeChoice::Auto => MoeLayout::Auto,
             MoeChoice::RankMajor => MoeLayout::RankMajor,
             MoeChoice::ExpertMajor => MoeLayout::ExpertMajor,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LineageChoice {
+    Auto,
+    Always,
+    Never,
+}
+
+impl LineageChoice {
+    pub(crate) fn lineage(self) -> Lineage {
+        match self {
+            LineageChoice::Auto => Lineage::Auto,
+            LineageChoice::Always => Lineage::Always,
+            LineageChoice::Never => Lineage::Never,
         }
     }
 }

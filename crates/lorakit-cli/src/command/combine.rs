@@ -55,6 +55,7 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
         })
         .with_seed(args.seed)
         .with_threads(common.threads)
+        .with_lineage(args.output.lineage.lineage())
         .with_mode(common.read_mode())
 }
 

@@ -34,6 +34,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         .with_dora_to_lora(args.rank.filter(|_| args.dora_to_lora))
         .with_uniform(args.uniform)
         .with_threads(common.threads)
+        .with_lineage(args.output.lineage.lineage())
         .with_mode(common.read_mode());
     // Nothing else that is planned takes time.
     let weights = args.base.as_deref().filter(|_| args.dora_to_lora).unwrap_or(&args.source);

@@ -11,7 +11,7 @@ use super::{FORMATS, KEEP_DTYPE};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
 use crate::progress::Bar;
-use crate::ui::Ui;
+use crate::ui::{Ui, finding_json};
 use crate::units;
 
 pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
@@ -39,6 +39,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 .with_dtype(dtype)
                 .with_max_shard(args.max_shard_size)
                 .with_check_finite(args.output.check_finite)
+                .with_lineage(args.output.lineage.lineage())
                 .with_mode(common.read_mode()),
             &planning,
         )?,
@@ -48,6 +49,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 .with_dtype(dtype)
                 .with_pre(args.pre.clone())
                 .with_check_finite(args.output.check_finite)
+                .with_lineage(args.output.lineage.lineage())
                 .with_mode(common.read_mode());
             convert::hf_to_gguf(&options, &planning)?
         }
@@ -56,10 +58,13 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             return Err(Failure::usage_at(&args.source, &message, FORMATS));
         }
     };
+    ui.notes(&convert.notes);
     if args.output.dry_run {
         if ui.json {
             let plan = planned::plan_json(&convert.plan, common.threads);
-            return ui.json(&json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan }));
+            let mut object = json!({ "schema": "lorakit.convert/1", "dry_run": true, "plan": plan });
+            object["findings"] = convert.notes.iter().map(finding_json).collect();
+            return ui.json(&object);
         }
         return ui.result(&planned::describe(&convert.plan, common.threads));
     }
@@ -69,6 +74,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     if ui.json {
         let mut object = planned::report_json(&convert.plan, &report);
         object["schema"] = "lorakit.convert/1".into();
+        object["findings"] = convert.notes.iter().map(finding_json).collect();
         object["dtype"] = convert.dtype.name().into();
         object["from"] = convert.from.iter().map(|(d, n)| (d.name().to_string(), Value::from(*n))).collect();
         return ui.json(&object);

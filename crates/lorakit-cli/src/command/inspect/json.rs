@@ -40,7 +40,7 @@ fn adapter(r: &AdapterReport) -> Value {
         "base_model": r.base_model,
         "format": r.format,
         "peft_version": r.peft_version,
-        "lorakit": r.origin.as_ref().map(|o| json!({ "command": o.command, "version": o.version })),
+        "lineage": r.lineage,
         "task": r.task,
         "init": r.init,
         "values_read": r.norms,
@@ -105,6 +105,7 @@ fn model(r: &ModelReport) -> Value {
         "quantization": r.quantization,
         "tokenizer": r.tokenizer,
         "metadata": r.metadata,
+        "lineage": r.lineage,
         "findings": r.findings.iter().map(finding_json).collect::<Vec<_>>(),
     })
 }

@@ -21,13 +21,12 @@ mod whole;
 use std::path::PathBuf;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
-use serde_json::json;
 
 pub use interference::Interference;
 pub use method::{METHODS, MajoritySign, Method, Mix, Style};
 
 use crate::adapter::{Adapter, Module, repeated};
-use crate::ops::merge::described;
+use crate::lineage::{Lineage, Step};
 use crate::ops::truncate;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
@@ -65,6 +64,8 @@ pub struct CombineOptions {
     pub majority: MajoritySign,
     /// Where random numbers start; 0 if not given.
     pub seed: Option<u64>,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -87,6 +88,7 @@ impl CombineOptions {
             density: None,
             majority: MajoritySign::default(),
             seed: None,
+            lineage: Lineage::default(),
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -104,6 +106,7 @@ crate::ops::setters! { CombineOptions {
     with_density: density: Option<f64>,
     with_majority: majority: MajoritySign,
     with_seed: seed: Option<u64>,
+    with_lineage: lineage: Lineage,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -196,12 +199,19 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     };
     let mut adapters: Vec<(Adapter, f64)> = options.adapters.iter().map(open).collect::<Result<_>>()?;
     let format = writable_or_own(options.to.as_deref(), adapters[0].0.format)?;
+    let mut step = recorded(options).with("to", format.name());
+    step.base(base.as_ref());
+    for (adapter, weight) in &adapters {
+        step.adapter(adapter, Some(*weight), reader, progress)?;
+    }
+    let mut notes = Vec::new();
     let destination = Destination {
         format,
         output: &options.output,
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
+        provenance: step.finish(&mut notes),
     };
     let parts = adapters.iter().map(|(adapter, weight)| Part {
         path: adapter.path.clone(),
@@ -217,7 +227,7 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
     {
         let whole =
             if format.packs_experts() { adapter.clone() } else { adapter.clone().unpacked(base.as_ref())? };
-        let notes = whole.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+        notes.extend(whole.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
         let output = AdapterOutput::new(whole, base, &destination)?;
         let (modules, interference) = (Vec::new(), Vec::new());
         return Ok(Combine { output, adapters: parts, modules, interference, against: Against::Sum, notes });
@@ -232,11 +242,11 @@ pub fn plan(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine
         }
     }
     let aligned = input::align(&adapters, options)?;
-    let mut notes = input::notes(&adapters, &aligned);
+    notes.extend(input::notes(&adapters, &aligned));
     notes.extend(of_saved(&adapters));
     notes.extend(repeated(&adapters)?);
     notes.extend(adapters.iter().filter_map(|(adapter, weight)| weightless(adapter, *weight)));
-    let mut adapter = united(&adapters, options, progress)?;
+    let mut adapter = united(&adapters)?;
     let computation = Computation::new(&adapters, options);
     let compute = |aligned: &Aligned| {
         go_on(progress, "anything was written")?;
@@ -300,7 +310,7 @@ fn of_saved(adapters: &[(Adapter, f64)]) -> Vec<Finding> {
 }
 
 /// The first adapter with what all replace, without its modules, and with a configuration that says nothing of them.
-fn united(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn Progress) -> Result<Adapter> {
+fn united(adapters: &[(Adapter, f64)]) -> Result<Adapter> {
     let (saved, token_rows) = whole::united(adapters)?;
     let mut adapter = adapters[0].0.with_modules(Vec::new());
     let raw = &mut adapter.config.raw;
@@ -323,24 +333,30 @@ fn united(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn 
         adapter.metadata.clear();
     }
     (adapter.saved, adapter.token_rows) = (saved, token_rows);
-    adapter.metadata.insert("lorakit.combine".into(), record(adapters, options, progress)?);
     Ok(adapter)
 }
 
-/// What was combined, and how, as JSON.
-fn record(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn Progress) -> Result<String> {
-    let described = described(adapters, progress)?;
+/// What the output says of how it was made.
+fn recorded(options: &CombineOptions) -> Step {
     let method = options.method.in_style(options.style);
-    let record = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "method": options.method.name(),
-        "style": match options.style { Style::Fixed => "fixed", Style::Peft => "peft", Style::Mergekit => "mergekit" },
-        "rank": options.rank,
-        "density": options.density,
-        "seed": method.is_random().then_some(options.seed.unwrap_or(0)),
-        "adapters": described,
-    });
-    Ok(record.to_string())
+    let random = method.is_random() || matches!(method, Method::Deltas(_));
+    let style = match options.style {
+        Style::Fixed => None,
+        Style::Peft => Some("peft"),
+        Style::Mergekit => Some("mergekit"),
+    };
+    let majority = match options.majority {
+        MajoritySign::Total => None,
+        MajoritySign::Frequency => Some("frequency"),
+    };
+    Step::new("combine", options.lineage)
+        .with("method", options.method.name())
+        .with("style", style)
+        .with("rank", options.rank)
+        .with("density", options.density)
+        .with("majority", majority)
+        .with("seed", random.then_some(options.seed.unwrap_or(0)))
+        .with("dtype", options.dtype.map(DType::name))
 }
 
 #[cfg(test)]

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use lorakit_tensor::Reader;
-use serde_json::Value;
 
 use super::{
     DTypeCount, Grid, InspectOptions, Runtime, Spectrum, TargetReport, audit, compare, count_dtypes, go_on,
     grid, spectrum, target, values,
 };
 use crate::adapter::{Adapter, Module, Scaling};
+use crate::lineage::{self, Ancestry};
 use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
 use crate::{Base, Finding, Result, Severity};
@@ -44,8 +44,8 @@ pub struct AdapterReport {
     pub base_model: Option<String>,
     /// The PEFT version that wrote it.
     pub peft_version: Option<String>,
-    /// What this program noted when it made the adapter.
-    pub origin: Option<Origin>,
+    /// The record of where it came from.
+    pub lineage: Option<Ancestry>,
     /// `task_type`.
     pub task: Option<String>,
     /// How the factors were initialised; `true` for the usual way.
@@ -66,15 +66,6 @@ pub struct AdapterReport {
     pub target: Option<TargetReport>,
     /// What the audit turned up, gravest first.
     pub findings: Vec<Finding>,
-}
-
-/// The `lorakit.` entry of a header: the command that made an adapter, and the version of the program.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// `combine` or `extract`.
-    pub command: String,
-    /// E.g. `0.1.0`.
-    pub version: String,
 }
 
 /// One low-rank module.
@@ -187,6 +178,8 @@ pub(super) fn report(
         }
         None => findings.extend(audit::untied_trap(adapter)),
     }
+    let (lineage, notes) = lineage::read(source, reader);
+    findings.extend(notes);
     // Stable: findings of one severity stay in the order of the audit.
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     let faults = findings.iter().filter(|f| f.severity == Severity::Error).count();
@@ -218,7 +211,7 @@ pub(super) fn report(
         dtypes: count_dtypes(adapter.tensors()),
         base_model: config.base_model.clone(),
         peft_version: config.peft_version.clone(),
-        origin: origin(&adapter.metadata),
+        lineage,
         task: config.task_type.clone(),
         init: config.init.clone(),
         grids,
@@ -240,16 +233,6 @@ pub(super) fn report(
         fit,
         target,
         findings,
-    })
-}
-
-fn origin(header: &BTreeMap<String, String>) -> Option<Origin> {
-    // Configurations that are carried along tell what an adapter is, not who made it.
-    let mut records = header.iter().filter(|(key, _)| !key.ends_with("_config"));
-    records.find_map(|(key, record)| {
-        let command = key.strip_prefix("lorakit.")?;
-        let record: Value = serde_json::from_str(record).ok()?;
-        Some(Origin { command: command.to_string(), version: record["version"].as_str()?.to_string() })
     })
 }
 

@@ -23,6 +23,7 @@ pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Files, Module, format};
+use crate::lineage::{Lineage, Step};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
@@ -52,6 +53,8 @@ pub struct ReduceOptions {
     pub rule: Rule,
     /// No module gets more, whatever the rule says.
     pub max_rank: Option<usize>,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -70,6 +73,7 @@ impl ReduceOptions {
             base: None,
             rule,
             max_rank: None,
+            lineage: Lineage::default(),
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -82,6 +86,7 @@ crate::ops::setters! { ReduceOptions {
     with_dtype: dtype: Option<DType>,
     with_base: base: Option<PathBuf>,
     with_max_rank: max_rank: Option<usize>,
+    with_lineage: lineage: Lineage,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -170,6 +175,13 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     refuse(&read)?;
     let (from, packed) = (read.format, read.modules.iter().any(Module::is_packed));
     let to = writable_or_own(options.to.as_deref(), from)?;
+    let mut step = options.rule.recorded(Step::new("reduce", options.lineage));
+    step = step.with("max_rank", options.max_rank).with("dtype", options.dtype.map(DType::name));
+    step = step.with("to", to.name());
+    step.base(base.as_ref());
+    step.adapter(&read, None, reader, progress)?;
+    let mut notes = Vec::new();
+    let provenance = step.finish(&mut notes);
     let mut adapter = read.unpacked(base.as_ref())?;
     let destination = Destination {
         format: to,
@@ -177,6 +189,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
+        provenance,
     };
     if packed {
         adapter.config.raw.remove("target_parameters");
@@ -185,8 +198,7 @@ pub fn plan(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> 
     // Whatever the format or the place refuses, before anything is computed.
     let ones = vec![1; adapter.modules.len()];
     AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
-    let mut notes: Vec<Finding> =
-        adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+    notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
     notes.extend(said_of(&adapter, packed));
     let pool = pool(options.threads)?;
     let (modules, level) = pool.install(|| -> Result<_> {

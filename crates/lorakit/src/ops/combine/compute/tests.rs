@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::adapter::ModuleKind;
+use crate::lineage::Lineage;
 use crate::ops::combine::{MajoritySign, Mix};
 
 fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
@@ -33,6 +34,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
         density,
         majority: MajoritySign::Total,
         seed: None,
+        lineage: Lineage::default(),
         threads: 1,
         mode: ReadMode::Mapped,
     }

@@ -9,6 +9,7 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 use crate::adapter::{Adapter, Files, Module, format};
 use crate::fit::{self, BaseView, FitOptions};
+use crate::lineage::{Lineage, Role, Step};
 use crate::ops::Problem;
 pub use crate::ops::approximate::{Approximated, overall_error};
 use crate::ops::{approximate, inspect};
@@ -40,6 +41,8 @@ pub struct AdapterOptions {
     pub dora_to_lora: Option<usize>,
     /// Give all modules one rank and one scale, as vLLM and TGI need it.
     pub uniform: bool,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Threads that approximate; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -59,6 +62,7 @@ impl AdapterOptions {
             approximate: None,
             dora_to_lora: None,
             uniform: false,
+            lineage: Lineage::default(),
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -72,6 +76,7 @@ crate::ops::setters! { AdapterOptions {
     with_approximate: approximate: Option<usize>,
     with_dora_to_lora: dora_to_lora: Option<usize>,
     with_uniform: uniform: bool,
+    with_lineage: lineage: Lineage,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -136,6 +141,8 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     let doubts = inspect::doubts(&read);
     let known: HashSet<&Finding> = read.findings.iter().collect();
     let doubts: Vec<Finding> = doubts.into_iter().filter(|doubt| !known.contains(doubt)).collect();
+    let mut notes = Vec::new();
+    let provenance = recorded(&read, base.as_ref(), options, reader, progress)?.finish(&mut notes);
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated =
         pool(options.threads)?.install(|| approximate(&mut adapter, options, reader, progress))?;
@@ -146,8 +153,7 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
     go_on(progress, "anything was written")?;
     let written =
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
-    let mut notes: Vec<Finding> =
-        adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+    notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
     notes.extend(doubts);
     let destination = Destination {
         format,
@@ -155,9 +161,33 @@ pub fn plan(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adapter
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
+        provenance,
     };
     let output = AdapterOutput::written_as(&written, adapter, base, &destination)?;
     Ok(AdapterConvert { output, from, approximated, notes })
+}
+
+/// What the output says of how it was made.
+fn recorded(
+    read: &Adapter,
+    base: Option<&Base>,
+    options: &AdapterOptions,
+    reader: &Reader,
+    progress: &dyn Progress,
+) -> Result<Step> {
+    let mut step = Step::new("convert", options.lineage)
+        .with("to", &options.to)
+        .with("dtype", options.dtype.map(DType::name))
+        .with("approximate", options.approximate)
+        .with("dora_to_lora", options.dora_to_lora)
+        .with("uniform", options.uniform.then_some(true));
+    match &options.base {
+        // Its weights are in the result.
+        Some(path) if options.dora_to_lora.is_some() => step.model(Role::Base, &Model::open(path, reader)?),
+        _ => step.base(base),
+    }
+    step.adapter(read, None, reader, progress)?;
+    Ok(step)
 }
 
 /// What options ask for before anything is written.
