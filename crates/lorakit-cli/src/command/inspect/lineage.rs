@@ -86,7 +86,7 @@ fn put(lines: &mut Vec<String>, indent: usize, text: &str) {
         let room = WIDTH - indent;
         let line = match line.char_indices().nth(room) {
             Some(_) => line.chars().take(room - 3).chain("...".chars()).collect(),
-            None => line.clone(),
+            None => line.trim_end().to_string(),
         };
         lines.push(format!("{:indent$}{line}", ""));
     }
