@@ -195,7 +195,7 @@ fn what_is_replaced_is_listed() {
     let adapter = peft("adapters/plain");
     sandbox.run("merge -o out", &[&base, &adapter]).ok();
     let run = sandbox.run("merge -o out --force", &[&base, &adapter]).ok();
-    insta::assert_snapshot!(run.stdout.lines().rev().nth(1).unwrap(), @"replaced `config.json`, `generation_config.json`, `lorakit.json`, `model.safetensors`");
+    insta::assert_snapshot!(run.stdout.lines().rev().nth(1).unwrap(), @"replaced `config.json`, `generation_config.json`, `lorakit.json`, 1 more");
     let run = sandbox.run("merge -o out --force --dry-run", &[&base, &adapter]).ok();
     insta::assert_snapshot!(run.stdout.lines().take(2).collect::<Vec<_>>().join("\n"), @"
     would write `out`

@@ -66,10 +66,10 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
     } else if report.norms {
         extremes(&mut text, report);
     }
+    lineage::render(&mut text, report.lineage.as_ref());
     if let Some(target) = &report.target {
         text::target(&mut text, target);
     }
-    lineage::render(&mut text, report.lineage.as_ref());
     text::findings(&mut text, &report.findings, !report.norms);
     text
 }
