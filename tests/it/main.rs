@@ -19,6 +19,7 @@ mod finite;
 mod golden;
 mod help;
 mod inspect;
+mod lineage;
 mod merge;
 mod mutation;
 mod names;

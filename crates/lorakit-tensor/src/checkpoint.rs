@@ -210,6 +210,11 @@ impl Checkpoint {
     pub fn file_of(&self, index: usize) -> usize {
         self.places[index].file
     }
+
+    /// Whether tensor `index` is stored column by column, so that reading any of it reads the whole.
+    pub fn is_transposed(&self, index: usize) -> bool {
+        self.places[index].transposed
+    }
 }
 
 impl TensorSource for Checkpoint {

@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adapter;
+pub mod lineage;
 pub mod model;
 pub mod ops;
 pub mod plan;

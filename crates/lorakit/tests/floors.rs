@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  ops                                 verbs
-//!  fit  output                         adapter meets base; an adapter on its way to disk
+//!  fit  output  lineage                adapter meets base; an adapter on its way to disk; where outputs came from
 //!  adapter                             any adapter file in, one shape, any format out
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
     &["plan"],
     &["model"],
     &["adapter"],
-    &["fit", "output"],
+    &["fit", "output", "lineage"],
     &["ops"],
 ];
 

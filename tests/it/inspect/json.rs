@@ -71,7 +71,7 @@ fn members() {
             "base_model",
             "format",
             "peft_version",
-            "lorakit",
+            "lineage",
             "task",
             "init",
             "values_read",

@@ -93,5 +93,5 @@ fn an_adapter_of_lorakit() {
     assert!(line.contains(&expected), "{line}");
     let run = sandbox.run("inspect both --json", &[]).ok();
     let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-    assert_eq!(report["reports"][0]["lorakit"]["command"], "combine");
+    assert_eq!(report["reports"][0]["lineage"]["verb"], "combine");
 }

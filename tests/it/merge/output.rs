@@ -43,6 +43,7 @@ fn companions() {
             "LICENSE",
             "config.json",
             "generation_config.json",
+            "lorakit.json",
             "model.safetensors",
             "templates",
             "tokenizer.json"
@@ -152,7 +153,7 @@ fn a_dry_run() {
       model.norm.weight  BF16 [96] copy
       lm_head.weight  BF16 [320, 96] + 2.0000*B*A (r 4)
 
-    other files: config.json, generation_config.json
+    other files: config.json, generation_config.json, lorakit.json
 
     output 409 kB, 18 tensors copied and 3 computed
     ");
@@ -172,7 +173,7 @@ fn provenance() {
     insta::assert_snapshot!(text.replace(env!("CARGO_PKG_VERSION"), "[VERSION]"), @r#"
     {
       "format": "pt",
-      "lorakit.merge": "{\"version\":\"[VERSION]\",\"base\":{\"blake3\":[\"4cb00b119e73a5349161e8818e9cf08527ad57814ef3f9213d87046394f0d7ff\"]},\"adapters\":[{\"sha256\":[\"85ab8b3b4392c611edbb162e1b5586ff5ddffe45008c2d5733368175c7522e78\"],\"weight\":1.0,\"base_model\":\"llama-bf16\"}],\"rounding\":\"once\",\"tied\":\"untie\"}"
+      "lorakit.lineage": "{\"version\":1,\"lorakit\":\"[VERSION]\",\"verb\":\"merge\",\"options\":{\"rounding\":\"once\",\"tied\":\"untie\"},\"parents\":[{\"role\":\"base\",\"name\":\"llama-bf16\",\"weights\":\"sha256:1be6e85a1e4af667f81033bef7777bf668b5f55b7a2c926ee0e960a080d08c4c\"},{\"role\":\"adapter\",\"weight\":1.0,\"name\":\"attn-r4\",\"base_model\":\"llama-bf16\",\"weights\":\"sha256:ec9b1595c49ee9ced51fd620cea30d34074c0a8eecbb4be2a2069a7009c7cddd\",\"sha256\":[\"85ab8b3b4392c611edbb162e1b5586ff5ddffe45008c2d5733368175c7522e78\"]}]}"
     }
     "#);
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
+use lorakit::lineage::Lineage;
 
 use super::formats::{self, Format};
-use super::values::{DtypeOrKeep, float_or_keep};
+use super::values::{DtypeOrKeep, choice, float_or_keep};
 
 /// Options of every command that writes.
 #[derive(Debug, Args)]
@@ -23,6 +24,9 @@ pub(crate) struct Output {
     /// Also refuse NaN and infinity in tensors that are only copied; adapters are always checked
     #[arg(long)]
     pub(crate) check_finite: bool,
+    /// Whether the output records what it was made from
+    #[arg(long, value_name = "WHEN", value_parser = choice::<Lineage>(), default_value = "auto")]
+    pub(crate) lineage: Lineage,
 }
 
 /// What adapters are written as.

@@ -48,6 +48,7 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
         .with_majority(args.majority_sign)
         .with_seed(args.seed)
         .with_threads(common.threads)
+        .with_lineage(args.output.lineage)
         .with_mode(common.read_mode())
 }
 

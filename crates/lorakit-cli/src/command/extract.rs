@@ -51,6 +51,7 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
         .with_embeddings(args.embeddings)
         .with_skip(args.skip.clone())
         .with_threads(common.threads)
+        .with_lineage(args.output.lineage)
         .with_mode(common.read_mode()))
 }
 

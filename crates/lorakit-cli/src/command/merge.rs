@@ -56,6 +56,7 @@ fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure>
         .with_min_retention(if args.output.force { 0.0 } else { merge::MIN_RETENTION })
         .with_max_shard(args.max_shard_size)
         .with_check_finite(args.output.check_finite)
+        .with_lineage(args.output.lineage)
         .with_mode(common.read_mode());
     Ok(options)
 }

@@ -259,6 +259,11 @@ impl Adapter {
         (0..source.tensors().len()).map(|index| TensorRef::new(Arc::clone(&shared), index)).collect()
     }
 
+    /// The file, or files, that it was opened from.
+    pub(crate) fn checkpoint(&self) -> Option<&Arc<Checkpoint>> {
+        self.source.as_ref()
+    }
+
     /// The file that it was opened from; of several parts, the first or their index. `None` for one in memory.
     pub fn file(&self) -> Option<&Path> {
         self.source.as_ref().map(|source| source.path())

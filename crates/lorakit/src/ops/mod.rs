@@ -22,6 +22,9 @@ macro_rules! setters {
 }
 pub(crate) use setters;
 
+/// Largest shard of an output, in bytes, where nothing else is asked for.
+pub(crate) const MAX_SHARD: u64 = 5_000_000_000;
+
 mod approximate;
 pub mod combine;
 pub mod convert;

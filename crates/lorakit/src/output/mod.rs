@@ -11,6 +11,7 @@ mod compare;
 mod problem;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
@@ -19,7 +20,7 @@ pub(crate) use problem::Problem;
 
 use crate::adapter::format::{self, AdapterFormat, DraftOptions};
 use crate::adapter::{Adapter, Files, Mapped, Module};
-use crate::plan::{Plan, Progress, Report, Unchecked, pool};
+use crate::plan::{Plan, Progress, Provenance, Report, Unchecked, pool};
 use crate::{Base, Error, Result};
 
 /// Where and how an adapter is written.
@@ -35,6 +36,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) dtype: Option<DType>,
     /// What has read the inputs.
     pub(crate) reader: Reader,
+    /// What the output says of where it came from.
+    pub(crate) provenance: Option<Arc<dyn Provenance>>,
 }
 
 /// An adapter that is laid out as files and not yet written.
@@ -105,8 +108,15 @@ impl AdapterOutput {
         let draft = to.format.write(written, &DraftOptions { dtype: to.dtype, base: base.as_ref() })?;
         let digests = to.format.digests(&draft)?;
         let target = draft.target(to.output)?;
-        let plan =
-            Plan::new(target, to.replace, &to.reader, draft.container, draft.tensors, draft.side_files)?;
+        let plan = Plan::with_provenance(
+            target,
+            to.replace,
+            &to.reader,
+            draft.container,
+            draft.tensors,
+            draft.side_files,
+            to.provenance.clone(),
+        )?;
         let plan = plan.with_data_digests(digests);
         Ok(AdapterOutput {
             plan,

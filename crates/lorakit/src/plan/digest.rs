@@ -1,17 +1,16 @@
-//! Digests of input files, taken in the same pass that reads them.
+//! Digests of inputs, taken in the same pass that reads them, and of outputs.
 //!
 //! Reading a model once more to hash it would double the traffic of a merge. So digests are tasks of the run like
-//! any other: BLAKE3 is a tree, whose subtrees can be hashed in any order on all cores and joined at the end. An
-//! output's header has a place of the right length for each digest, which is filled before the header is written.
+//! any other: BLAKE3 is a tree, whose subtrees can be hashed in any order on all cores and joined at the end. Each
+//! tensor has a tree of its own, so that what is hashed does not depend on how tensors are divided into files.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
-use lorakit_tensor::{Checkpoint, Storage};
+use lorakit_tensor::{Checkpoint, TensorSource};
 use sha2::{Digest, Sha256};
 
 use super::{Progress, go_on};
@@ -22,72 +21,71 @@ const SUBTREE: u64 = 4 << 20;
 /// Bytes read at once.
 pub(super) const PIECE: u64 = 1 << 20;
 
-/// A file whose BLAKE3 digest stands in the output's header.
+/// The BLAKE3 of the bytes of a tensor.
+pub type Hash = [u8; 32];
+/// What stands for a hash that is not known yet.
+pub(super) const NONE: Hash = [0; 32];
+
+/// A piece of a tensor of an input.
 #[derive(Debug, Clone)]
-pub(crate) struct FileDigest {
-    checkpoint: Arc<Checkpoint>,
-    file: usize,
-    place: String,
+pub(super) struct Piece<'p> {
+    checkpoint: &'p Checkpoint,
+    tensor: usize,
+    pub(super) bytes: Range<u64>,
 }
 
-/// What a subtree contributes.
+/// What a piece contributes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Subtree {
-    /// The file is no longer than one subtree.
+    /// The tensor is no longer than one subtree.
     Whole(blake3::Hash),
     /// One of several.
     Part(ChainingValue),
 }
 
-impl FileDigest {
-    /// One for each file of `checkpoint`.
-    pub(crate) fn of_files(checkpoint: &Arc<Checkpoint>) -> Vec<Self> {
-        let digest = |file| {
-            let place = format!("{:.<64}", format!("digest of base file {file}"));
-            FileDigest { checkpoint: Arc::clone(checkpoint), file, place }
-        };
-        (0..checkpoint.files().len()).map(digest).collect()
-    }
+/// The pieces of all tensors of `checkpoint`, in file order.
+pub(super) fn pieces(checkpoint: &Checkpoint) -> impl Iterator<Item = Piece<'_>> {
+    (0..checkpoint.tensors().len()).flat_map(move |tensor| {
+        pieces_of(checkpoint, tensor).map(move |bytes| Piece { checkpoint, tensor, bytes })
+    })
+}
 
-    /// What stands in the header until the digest is known: as long as 64 hexadecimal digits, and none.
-    pub(crate) fn place(&self) -> &str {
-        &self.place
-    }
+/// Bytes of all tensors of `checkpoint`.
+pub(super) fn bytes(checkpoint: &Checkpoint) -> u64 {
+    checkpoint.tensors().iter().map(lorakit_tensor::TensorInfo::byte_len).sum()
+}
 
-    fn storage(&self) -> &Storage {
-        &self.checkpoint.files()[self.file]
-    }
+/// At least one, also of a tensor without bytes; one only where each would read the whole tensor.
+fn pieces_of(checkpoint: &Checkpoint, tensor: usize) -> impl Iterator<Item = Range<u64>> + use<> {
+    let len = checkpoint.tensors()[tensor].byte_len();
+    let step = if checkpoint.is_transposed(tensor) { len.max(1) } else { SUBTREE };
+    (0..len.max(1)).step_by(step as usize).map(move |start| start..(start + step).min(len))
+}
 
-    /// Bytes that are hashed.
-    pub(super) fn len(&self) -> u64 {
-        self.storage().len()
-    }
-
-    /// The pieces of work, in file order.
-    pub(super) fn subtrees(&self) -> impl Iterator<Item = Range<u64>> {
-        let len = self.len();
-        (0..len).step_by(SUBTREE as usize).map(move |start| start..(start + SUBTREE).min(len))
-    }
-
-    /// Hashes one of [`Self::subtrees`].
-    pub(super) fn hash(&self, bytes: Range<u64>) -> Result<Subtree> {
+impl Piece<'_> {
+    /// Hashes it.
+    pub(super) fn hash(&self) -> Result<Subtree> {
+        let Piece { checkpoint, tensor, bytes } = self;
+        let whole = *bytes == (0..checkpoint.tensors()[*tensor].byte_len());
+        let step = if checkpoint.is_transposed(*tensor) { bytes.end.max(1) } else { PIECE };
         let mut hasher = blake3::Hasher::new();
         hasher.set_input_offset(bytes.start);
-        for start in bytes.clone().step_by(PIECE as usize) {
-            hasher.update(&self.storage().read(start, PIECE.min(bytes.end - start) as usize)?);
+        for start in bytes.clone().step_by(step as usize) {
+            hasher.update(&checkpoint.read(*tensor, start..(start + step).min(bytes.end))?);
         }
-        let whole = bytes == (0..self.len());
         Ok(if whole { Subtree::Whole(hasher.finalize()) } else { Subtree::Part(hasher.finalize_non_root()) })
     }
+}
 
-    /// Writes the digest that `subtrees`, in file order, make into its place in `header`.
-    pub(super) fn fill(&self, subtrees: &[Subtree], header: &mut [u8]) {
-        let digest = root(subtrees).to_hex();
-        let place = self.place.as_bytes();
-        if let Some(at) = header.windows(place.len()).position(|window| window == place) {
-            header[at..at + place.len()].copy_from_slice(digest.as_bytes());
-        }
-    }
+/// The hash of each tensor of `checkpoint`, from what its [`pieces`] contribute.
+pub(super) fn join(checkpoint: &Checkpoint, mut subtrees: &[Subtree]) -> Vec<Hash> {
+    let tensors = 0..checkpoint.tensors().len();
+    let hashes = tensors.map(|tensor| {
+        let (own, others) = subtrees.split_at(pieces_of(checkpoint, tensor).count());
+        subtrees = others;
+        *root(own).as_bytes()
+    });
+    hashes.collect()
 }
 
 fn root(subtrees: &[Subtree]) -> blake3::Hash {

@@ -17,6 +17,7 @@ mod pack;
 mod parts;
 mod problem;
 mod progress;
+mod provenance;
 mod recipe;
 mod report;
 mod reshape;
@@ -30,19 +31,22 @@ mod threads;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use lorakit_tensor::format::{gguf, safetensors};
-use lorakit_tensor::{Reader, TensorInfo};
+use lorakit_tensor::{Checkpoint, Reader, TensorInfo};
 
 pub use chosen::Chosen;
 pub(crate) use compute::Panel;
 pub use copy::Unchecked;
-pub(crate) use digest::{DataDigest, FileDigest};
+pub(crate) use digest::DataDigest;
+pub use digest::Hash;
 pub use float8::Fp8;
 pub use pack::Packer;
 pub(crate) use problem::Problem;
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
+pub use provenance::{PROVENANCE_FILE, PROVENANCE_KEY, Provenance};
 pub use recipe::OutputTensor;
 pub use report::{FileSize, PlanReport, PlannedTensor, TypeRetention, WriteReport};
 pub(crate) use reshape::seen_as;
@@ -105,7 +109,7 @@ pub struct Plan {
     container: Container,
     files: Vec<OutputFile>,
     side_files: Vec<SideFile>,
-    digests: Vec<FileDigest>,
+    provenance: Option<Arc<dyn Provenance>>,
     data_digests: Vec<DataDigest>,
     /// Whether copies are searched for NaN and infinity.
     check_copies: bool,
@@ -126,8 +130,28 @@ impl Plan {
         reader: &Reader,
         container: Container,
         tensors: Vec<OutputTensor>,
-        mut side_files: Vec<SideFile>,
+        side_files: Vec<SideFile>,
     ) -> Result<Self> {
+        Self::with_provenance(target, replace, reader, container, tensors, side_files, None)
+    }
+
+    /// As [`Self::new`], of an output that says where it came from. What an input said is no longer true of the output,
+    /// and left out either way.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_provenance(
+        target: Target,
+        replace: bool,
+        reader: &Reader,
+        mut container: Container,
+        tensors: Vec<OutputTensor>,
+        mut side_files: Vec<SideFile>,
+        provenance: Option<Arc<dyn Provenance>>,
+    ) -> Result<Self> {
+        side_files.retain(|side| !provenance::is_page(&side.name));
+        let places = provenance.as_deref().map(provenance::places).unwrap_or_default();
+        container.set_provenance(provenance.as_ref().map(|provenance| provenance.text(Some(&places))));
         for side in &side_files {
             if let Content::CopyOf(source) = &side.content {
                 reader.side_file(source)?;
@@ -135,10 +159,13 @@ impl Plan {
         }
         reader.check_output(target.path())?;
         prove_unique(&tensors)?;
-        let files = match &container {
+        let files = match &mut container {
             Container::Safetensors { stem, metadata, max_shard } => {
                 let others = serde_json::to_string(metadata).map_or(0, |text| text.len() as u64);
                 let shards = Limits::of_safetensors(*max_shard, others).split(tensors);
+                if let Some(provenance) = provenance.as_ref().filter(|_| shards.len() > 1) {
+                    metadata.insert(PROVENANCE_KEY.into(), provenance.text(None));
+                }
                 let files = lay_out_shards(&target, stem, metadata, shards)?;
                 if files.len() > 1 {
                     if matches!(target, Target::File(_)) {
@@ -160,7 +187,10 @@ impl Plan {
                 vec![OutputFile { name, header: layout.header, len: layout.len, tensors }]
             }
         };
-        let (digests, data_digests) = (Vec::new(), Vec::new());
+        if let (Some(provenance), Target::Folder(_)) = (&provenance, &target) {
+            side_files.push(provenance::page(provenance.as_ref(), &places, &files, &side_files));
+        }
+        let data_digests = Vec::new();
         let (reader, check_copies) = (reader.clone(), false);
         Ok(Plan {
             target,
@@ -169,16 +199,10 @@ impl Plan {
             container,
             files,
             side_files,
-            digests,
+            provenance,
             data_digests,
             check_copies,
         })
-    }
-
-    /// Has the run fill in `digests`, whose places stand in the metadata given to [`Self::new`].
-    #[must_use]
-    pub(crate) fn with_digests(self, digests: Vec<FileDigest>) -> Self {
-        Plan { digests, ..self }
     }
 
     /// Has the run fill in digests of what it writes, whose places stand in the metadata given to [`Self::new`].
@@ -207,6 +231,11 @@ impl Plan {
         self.files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| t))
     }
 
+    /// The inputs whose weights the run digests.
+    fn hashed(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.provenance.iter().flat_map(|provenance| provenance.sources()).map(Arc::as_ref)
+    }
+
     /// Bytes of all tensor files.
     pub fn output_bytes(&self) -> u64 {
         self.files.iter().map(|f| f.len).sum()
@@ -226,7 +255,7 @@ impl Plan {
         }
         loaded.sort_unstable_by(|a, b| b.cmp(a));
         let headers: u64 = self.files.iter().map(|f| f.header.len() as u64).sum();
-        let hashed = if self.digests.is_empty() { 0 } else { digest::PIECE };
+        let hashed = if self.hashed().next().is_none() { 0 } else { digest::PIECE };
         let (jobs, tasks) = self.tasks();
         let list = run::TASK_BYTES * (jobs.len() + self.with_digest_tasks(tasks).len()) as u64;
         (panel + hashed) * threads as u64 + loaded.iter().take(threads).sum::<u64>() + 4 * headers + list

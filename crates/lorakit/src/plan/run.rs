@@ -1,19 +1,18 @@
 //! Running a plan: panels on all cores, positional writes, one publication.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use lorakit_quant::Codec;
-use lorakit_tensor::format::safetensors;
+use lorakit_tensor::format::{gguf, safetensors};
 use lorakit_tensor::publish::{self, Staged};
 use lorakit_tensor::{Checkpoint, ReadMode, Reader, TensorInfo, TensorSource};
 
 use super::compute::Scratch;
 use super::copy::{self, Unchecked};
-use super::digest::{FileDigest, Subtree};
+use super::digest::{self, Piece, Subtree};
 use super::job::{Job, Late, Place};
 use super::threads::in_order_with;
 use super::{
@@ -98,8 +97,8 @@ enum Part<'p> {
     Rows(usize, usize),
     /// A tensor whose bytes are given.
     Given(&'p OutputTensor, &'p [u8]),
-    /// Bytes of an input whose digest is wanted.
-    Digest(&'p FileDigest, Range<u64>),
+    /// A piece of an input whose digest is wanted.
+    Digest(Piece<'p>),
 }
 
 /// What all tasks leave behind.
@@ -163,19 +162,14 @@ impl Plan {
         }
         progress.begin(self.output_bytes());
         let mut done = self.run_tasks(&outputs, threads, progress)?;
+        let digests = self.digests(&done.subtrees);
         done.late.sort_by_key(|late| late.file);
         let (mut bytes, mut late) = (0, done.late.as_slice());
         for (i, (file, output)) in self.files.iter().zip(&outputs).enumerate() {
             go_on(progress, "anything was published")?;
             let (own, others) = late.split_at(late.partition_point(|late| late.file == i));
             late = others;
-            let (mut header, len) = self.settle(file, own, output)?;
-            let mut rest = done.subtrees.as_slice();
-            for digest in &self.digests {
-                let (own, others) = rest.split_at(digest.subtrees().count());
-                digest.fill(own, &mut header);
-                rest = others;
-            }
+            let (mut header, len) = self.settle(file, own, output, &digests)?;
             for digest in &self.data_digests {
                 digest.fill(&place(&file.name), &mut header, progress)?;
             }
@@ -189,6 +183,7 @@ impl Plan {
             let total = super::total_size(&self.files) - (self.output_bytes() - bytes);
             super::index_of(stem, &self.files, total).write(staged.path())?;
         }
+        self.write_page(&digests, staged.path())?;
         drop(outputs);
         self.reopen(staged.path())?;
         go_on(progress, "anything was published")?;
@@ -201,30 +196,45 @@ impl Plan {
         Ok(Written { report, staged, reader: self.reader.clone(), start })
     }
 
+    /// The digest of the weights of each input that has one, from the pieces that tasks hashed.
+    fn digests(&self, mut subtrees: &[Subtree]) -> Vec<String> {
+        let Some(provenance) = &self.provenance else { return Vec::new() };
+        let of_source = |(i, source): (usize, &Checkpoint)| {
+            let (own, others) = subtrees.split_at(digest::pieces(source).count());
+            subtrees = others;
+            provenance.digest(i, &digest::join(source, own))
+        };
+        self.hashed().enumerate().map(of_source).collect()
+    }
+
     /// Writes the tensors of `file` that came out shorter than planned, and cuts it to what they need. Returns its
-    /// header and length.
+    /// header, with `digests` in it, and length.
     fn settle(
         &self,
         file: &OutputFile,
         late: &[Late],
         output: &publish::OutputFile,
+        digests: &[String],
     ) -> Result<(Vec<u8>, u64)> {
-        let Container::Safetensors { metadata, .. } = &self.container else {
-            return Ok((file.header.clone(), file.len));
-        };
-        if late.is_empty() {
+        let completed = self.completed(digests);
+        if late.is_empty() && completed.is_none() {
             return Ok((file.header.clone(), file.len));
         }
         let mut infos: Vec<TensorInfo> = file.tensors.iter().map(|(_, t)| t.info.clone()).collect();
         for late in late {
             infos[late.index].shape = vec![late.bytes.len()];
         }
-        let layout = safetensors::layout_padded(metadata, &infos, file.header.len())?;
-        for late in late {
-            output.write_at(&late.bytes, layout.offsets[late.index])?;
+        match completed.as_ref().unwrap_or(&self.container) {
+            Container::Safetensors { metadata, .. } => {
+                let layout = safetensors::layout_padded(metadata, &infos, file.header.len())?;
+                for late in late {
+                    output.write_at(&late.bytes, layout.offsets[late.index])?;
+                }
+                output.truncate(layout.len)?;
+                Ok((layout.header, layout.len))
+            }
+            Container::Gguf(metadata) => Ok((gguf::layout(metadata, &infos)?.header, file.len)),
         }
-        output.truncate(layout.len)?;
-        Ok((layout.header, layout.len))
     }
 
     fn run_tasks(
@@ -274,14 +284,12 @@ impl Plan {
     /// Puts the hashing of inputs between the tasks at an even pace: what is hashed was, or is about to be, read
     /// for the output, as far as both go through the files in the same order.
     pub(super) fn with_digest_tasks<'p>(&'p self, tasks: Vec<Task<'p>>) -> Vec<Task<'p>> {
-        let hashed: u64 = self.digests.iter().map(FileDigest::len).sum();
-        let pieces =
-            self.digests.iter().flat_map(|digest| digest.subtrees().map(move |bytes| (digest, bytes)));
+        let hashed: u64 = self.hashed().map(digest::bytes).sum();
         let mut position = 0;
-        let mut pieces = pieces.map(|(digest, bytes)| {
-            let share = position as f64 / hashed as f64;
-            position += bytes.end - bytes.start;
-            (share, Task { job: 0, file: 0, offset: 0, part: Part::Digest(digest, bytes) })
+        let mut pieces = self.hashed().flat_map(digest::pieces).map(|piece| {
+            let share = position as f64 / hashed.max(1) as f64;
+            position += piece.bytes.end - piece.bytes.start;
+            (share, Task { job: 0, file: 0, offset: 0, part: Part::Digest(piece) })
         });
         let whole = self.output_bytes();
         let starts: Vec<u64> =
@@ -393,6 +401,6 @@ fn run_task<'p>(
             let late = job.finish_task(outputs)?;
             Ok((Outcome::Computed(retention, late), scratch.bytes.len() as u64))
         }
-        Part::Digest(digest, bytes) => Ok((Outcome::Hashed(digest.hash(bytes.clone())?), 0)),
+        Part::Digest(piece) => Ok((Outcome::Hashed(piece.hash()?), 0)),
     }
 }

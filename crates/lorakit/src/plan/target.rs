@@ -8,7 +8,7 @@ use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Existing};
 use serde_json::Value;
 
-use super::{CONFIGURATION, Container, Plan, Problem, TOKENIZER};
+use super::{CONFIGURATION, Container, PROVENANCE_FILE, Plan, Problem, TOKENIZER};
 use crate::{Error, Result};
 
 /// Where the output goes.
@@ -61,7 +61,7 @@ impl Plan {
     /// What the publication may do with what is there.
     ///
     /// A folder is replaced only if everything in it is something that this output consists of too, or that a
-    /// configuration or an index in it names.
+    /// configuration, an index or the record of its origin in it names.
     pub(super) fn existing(&self) -> Result<Existing> {
         let path = self.target.path();
         let named = path.file_name().is_some();
@@ -88,8 +88,9 @@ impl Plan {
             Container::Safetensors { stem, .. } => safetensors::is_file_of(stem, text),
             Container::Gguf(_) => false,
         };
-        let companion =
-            text == "adapter_config.json" || CONFIGURATION.contains(&text) || TOKENIZER.contains(&text);
+        let companion = ["adapter_config.json", PROVENANCE_FILE].contains(&text)
+            || CONFIGURATION.contains(&text)
+            || TOKENIZER.contains(&text);
         tensors || companion || ours.contains(name)
     }
 
@@ -107,6 +108,10 @@ impl Plan {
         }
         if let Ok(config) = reader.json_object(&folder.join("config.json")) {
             names.extend(modules_of(&config));
+        }
+        if let Ok(page) = reader.json_object(&folder.join(PROVENANCE_FILE)) {
+            let files = page["files"].as_array().into_iter().flatten();
+            names.extend(files.filter_map(Value::as_str).map(PathBuf::from));
         }
         names
     }

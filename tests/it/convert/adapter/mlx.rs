@@ -21,7 +21,10 @@ fn there_and_back_is_the_same() {
         let sandbox = Sandbox::new();
         let there = golden(&sandbox, adapter, "mlx", "mlx", Some(base)).ok();
         assert_eq!(proof(&there), EXACT, "{adapter}");
-        assert_eq!(entries(&sandbox.path("mlx")), ["adapter_config.json", "adapters.safetensors"]);
+        assert_eq!(
+            entries(&sandbox.path("mlx")),
+            ["adapter_config.json", "adapters.safetensors", "lorakit.json"]
+        );
         let back = convert(&sandbox, &sandbox.path("mlx"), "back", "peft", Some(base)).ok();
         assert_eq!(proof(&back), EXACT, "{adapter}");
         let base = peft(&format!("bases/{base}"));

@@ -13,7 +13,10 @@ fn there_and_back_is_the_same() {
         let sandbox = Sandbox::new();
         let there = golden(&sandbox, adapter, "tune", "torchtune", Some(base)).ok();
         assert_eq!(proof(&there), EXACT, "{adapter}");
-        assert_eq!(entries(&sandbox.path("tune")), ["adapter_config.json", "adapter_model.safetensors"]);
+        assert_eq!(
+            entries(&sandbox.path("tune")),
+            ["adapter_config.json", "adapter_model.safetensors", "lorakit.json"]
+        );
         let back = convert(&sandbox, &sandbox.path("tune"), "back", "peft", Some(base)).ok();
         assert_eq!(proof(&back), EXACT, "{adapter}");
         let base = peft(&format!("bases/{base}"));

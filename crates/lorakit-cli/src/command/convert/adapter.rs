@@ -32,6 +32,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         .with_dora_to_lora(args.rank.filter(|_| args.dora_to_lora))
         .with_uniform(args.uniform)
         .with_threads(common.threads)
+        .with_lineage(args.output.lineage)
         .with_mode(common.read_mode());
     let bar = Bar::new(ui, "approximating");
     let convert = adapter::compute(&options, &bar)?;

@@ -38,6 +38,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 .with_dtype(dtype)
                 .with_max_shard(args.max_shard_size)
                 .with_check_finite(args.output.check_finite)
+                .with_lineage(args.output.lineage)
                 .with_mode(common.read_mode()),
             &planning,
         )?,
@@ -47,6 +48,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 .with_dtype(dtype)
                 .with_pre(args.pre.clone())
                 .with_check_finite(args.output.check_finite)
+                .with_lineage(args.output.lineage)
                 .with_mode(common.read_mode());
             convert::hf_to_gguf(&options, &planning)?
         }
@@ -55,6 +57,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             return Err(Failure::usage_at(&args.source, &message, FORMATS));
         }
     };
+    ui.notes(&convert.notes);
     if args.output.dry_run {
         if ui.json {
             return ui.dry_run(SCHEMA, convert.preview(), &convert.plan, common.threads);

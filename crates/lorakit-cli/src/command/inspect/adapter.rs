@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use lorakit::lineage::Ancestry;
 use lorakit::ops::inspect::{AdapterReport, FitReport, Grid, ModuleReport};
 
 use super::text::{self, field};
-use super::{grid, spectrum};
+use super::{grid, lineage, spectrum};
 use crate::units;
 
 /// Modules in the list of the strongest, and of the weakest.
@@ -65,6 +66,7 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
     } else if report.norms {
         extremes(&mut text, report);
     }
+    lineage::render(&mut text, report.lineage.as_ref());
     if let Some(target) = &report.target {
         text::target(&mut text, target);
     }
@@ -112,9 +114,16 @@ fn method(report: &AdapterReport) -> String {
 }
 
 fn made_by(report: &AdapterReport) -> String {
-    let mut text = match (&report.origin, &report.peft_version) {
-        (Some(origin), _) => {
-            format!("lorakit {} (`{}`)", origin.version.escape_debug(), origin.command.escape_debug())
+    let record = report.lineage.as_ref().and_then(Ancestry::record);
+    let mut text = match (&record, &report.peft_version) {
+        (Some(record), trained) => {
+            let by = format!("lorakit {} (`{}`)", record.lorakit.escape_debug(), record.verb.escape_debug());
+            // These change what somebody trained; others make something new.
+            let changed = ["convert", "reduce"].contains(&record.verb.as_str());
+            match trained {
+                Some(version) if changed => format!("PEFT {version}, then {by}"),
+                _ => by,
+            }
         }
         (None, Some(version)) => format!("PEFT {version}"),
         _ if report.format != "peft" => format!("not said; a file in the format of {}", report.format),

@@ -4,6 +4,7 @@ mod adapter;
 mod grid;
 mod html;
 mod json;
+mod lineage;
 mod model;
 mod spectrum;
 pub(super) mod text;

@@ -2,6 +2,7 @@
 
 use lorakit::ops::inspect::ModelReport;
 
+use super::lineage;
 use super::text::{self, field};
 use crate::units;
 
@@ -67,9 +68,7 @@ pub(super) fn render(report: &ModelReport) -> String {
         field(&mut text, "embeddings", words);
     }
     field(&mut text, "tokenizer", report.tokenizer.as_deref().unwrap_or("none beside it"));
-    if report.metadata.contains_key("lorakit.merge") {
-        field(&mut text, "origin", "merged by lorakit (`lorakit.merge` in the header says from what)");
-    }
+    lineage::render(&mut text, report.lineage.as_ref());
     if !report.findings.is_empty() {
         text::findings(&mut text, &report.findings, false);
     }

@@ -7,6 +7,7 @@ use lorakit_tensor::{Checkpoint, DType, ReadMode, Reader, TensorInfo, TensorSour
 use serde_json::Value;
 
 use crate::adapter::Adapter;
+use crate::lineage::Lineage;
 use crate::ops::convert::adapter::{self, AdapterConvert, AdapterOptions};
 use crate::plan::Silent;
 use crate::{Base, ModelConfig, Result, TensorRef};
@@ -97,6 +98,7 @@ impl Folder {
             replace: false,
             dtype: None,
             base: base.map(Path::to_path_buf),
+            lineage: Lineage::default(),
             approximate: None,
             dora_to_lora: None,
             uniform: false,

@@ -41,7 +41,6 @@ mod whole;
 use std::path::PathBuf;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
-use serde_json::json;
 
 pub use interference::Interference;
 pub use method::{MajoritySign, Method, Style};
@@ -49,7 +48,7 @@ pub use mix::Mix;
 pub use report::CombineReport;
 
 use crate::adapter::{Adapter, Module, repeated};
-use crate::ops::merge::described;
+use crate::lineage::{Lineage, Step};
 use crate::ops::truncate;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
@@ -87,6 +86,8 @@ pub struct CombineOptions {
     pub majority: MajoritySign,
     /// Where random numbers start; 0 if not given.
     pub seed: Option<u64>,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -109,6 +110,7 @@ impl CombineOptions {
             density: None,
             majority: MajoritySign::default(),
             seed: None,
+            lineage: Lineage::default(),
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -126,6 +128,7 @@ crate::ops::setters! { CombineOptions {
     with_density: density: Option<f64>,
     with_majority: majority: MajoritySign,
     with_seed: seed: Option<u64>,
+    with_lineage: lineage: Lineage,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -223,12 +226,19 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     };
     let mut adapters: Vec<(Adapter, f64)> = options.adapters.iter().map(open).collect::<Result<_>>()?;
     let format = writable_or_own(options.to.as_deref(), adapters[0].0.format)?;
+    let mut step = recorded(options).with("to", format.name());
+    step.base(base.as_ref());
+    for (adapter, weight) in &adapters {
+        step.adapter(adapter, Some(*weight), reader, progress)?;
+    }
+    let mut notes = Vec::new();
     let destination = Destination {
         format,
         output: &options.output,
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
+        provenance: step.finish(&mut notes),
     };
     let parts = adapters.iter().map(|(adapter, weight)| Part {
         path: adapter.path.clone(),
@@ -244,7 +254,7 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     {
         let whole =
             if format.packs_experts() { adapter.clone() } else { adapter.clone().unpacked(base.as_ref())? };
-        let notes = whole.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+        notes.extend(whole.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
         let output = AdapterOutput::new(whole, base, &destination)?;
         let (method, modules, interference) = (options.method, Vec::new(), Vec::new());
         let against = Against::Sum;
@@ -260,11 +270,11 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
         }
     }
     let aligned = input::align(&adapters, options)?;
-    let mut notes = input::notes(&adapters, &aligned);
+    notes.extend(input::notes(&adapters, &aligned));
     notes.extend(of_saved(&adapters));
     notes.extend(repeated(&adapters)?);
     notes.extend(adapters.iter().filter_map(|(adapter, weight)| weightless(adapter, *weight)));
-    let mut adapter = united(&adapters, options, progress)?;
+    let mut adapter = united(&adapters)?;
     let computation = Computation::new(&adapters, options);
     let compute = |aligned: &Aligned| {
         go_on(progress, "anything was written")?;
@@ -329,7 +339,7 @@ fn of_saved(adapters: &[(Adapter, f64)]) -> Vec<Finding> {
 }
 
 /// The first adapter with what all replace, without its modules, and with a configuration that says nothing of them.
-fn united(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn Progress) -> Result<Adapter> {
+fn united(adapters: &[(Adapter, f64)]) -> Result<Adapter> {
     let (saved, token_rows) = whole::united(adapters)?;
     let mut adapter = adapters[0].0.with_modules(Vec::new());
     let raw = &mut adapter.config.raw;
@@ -352,24 +362,23 @@ fn united(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn 
         adapter.metadata.clear();
     }
     (adapter.saved, adapter.token_rows) = (saved, token_rows);
-    adapter.metadata.insert("lorakit.combine".into(), record(adapters, options, progress)?);
     Ok(adapter)
 }
 
-/// What was combined, and how, as JSON.
-fn record(adapters: &[(Adapter, f64)], options: &CombineOptions, progress: &dyn Progress) -> Result<String> {
-    let described = described(adapters, progress)?;
+/// What the output says of how it was made.
+fn recorded(options: &CombineOptions) -> Step {
     let method = options.method.in_style(options.style);
-    let record = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "method": options.method.name(),
-        "style": options.style.name(),
-        "rank": options.rank,
-        "density": options.density,
-        "seed": method.is_random().then_some(options.seed.unwrap_or(0)),
-        "adapters": described,
-    });
-    Ok(record.to_string())
+    let random = method.is_random() || matches!(method, Method::Deltas(_));
+    let style = Some(options.style.name()).filter(|_| options.style != Style::Fixed);
+    let majority = Some(options.majority.name()).filter(|_| options.majority != MajoritySign::Total);
+    Step::new("combine", options.lineage)
+        .with("method", options.method.name())
+        .with("style", style)
+        .with("rank", options.rank)
+        .with("density", options.density)
+        .with("majority", majority)
+        .with("seed", random.then_some(options.seed.unwrap_or(0)))
+        .with("dtype", options.dtype.map(DType::name))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ fn options(adapters: &[(&str, f64)], method: &str) -> CombineOptions {
         density: None,
         majority: MajoritySign::Total,
         seed: None,
+        lineage: Lineage::default(),
         threads: 2,
         mode: ReadMode::Mapped,
     }

@@ -28,9 +28,10 @@ use lorakit_tensor::{DType, Format, ReadMode, Reader, TensorInfo};
 pub use model::{ToGgufOptions, hf_to_gguf};
 pub use report::ConvertReport;
 
-use crate::ops::Problem;
+use crate::lineage::{Lineage, Role, Step};
+use crate::ops::{MAX_SHARD, Problem};
 use crate::plan::{Container, OutputTensor, Plan, Progress, Report, Target, go_on};
-use crate::{Error, Model, Result};
+use crate::{Error, Finding, Model, Result};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -46,6 +47,8 @@ pub struct ConvertOptions {
     pub dtype: Option<DType>,
     /// Largest shard, in bytes.
     pub max_shard: u64,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Search the tensors that are only copied for NaN and infinity too.
     pub check_finite: bool,
     /// How inputs are read.
@@ -60,7 +63,8 @@ impl ConvertOptions {
             output: output.into(),
             replace: false,
             dtype: None,
-            max_shard: 5_000_000_000,
+            max_shard: MAX_SHARD,
+            lineage: Lineage::default(),
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -71,6 +75,7 @@ crate::ops::setters! { ConvertOptions {
     with_replace: replace: bool,
     with_dtype: dtype: Option<DType>,
     with_max_shard: max_shard: u64,
+    with_lineage: lineage: Lineage,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }
@@ -84,6 +89,8 @@ pub struct Convert {
     pub dtype: DType,
     /// Dtypes of the source, with the number of tensors of each.
     pub from: BTreeMap<DType, usize>,
+    /// Things worth telling the user.
+    pub notes: Vec<Finding>,
 }
 
 impl Convert {
@@ -128,9 +135,15 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let side_files = model.rebuilt_files()?;
     let target = Target::Folder(options.output.clone());
-    let plan = Plan::new(target, options.replace, model.reader(), container, tensors, side_files)?;
+    let mut step = Step::new("convert", options.lineage).plain().with("to", "hf").with("dtype", dtype.name());
+    step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
+    step.model(Role::Model, &model);
+    let mut notes = Vec::new();
+    let (reader, provenance) = (model.reader(), step.finish(&mut notes));
+    let plan =
+        Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
     let plan = plan.checking_copies(options.check_finite)?;
-    Ok(Convert { plan, dtype, from })
+    Ok(Convert { plan, dtype, from, notes })
 }
 
 /// How many tensors have each dtype.

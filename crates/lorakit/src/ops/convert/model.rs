@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use lorakit_tensor::{DType, ReadMode, Reader};
 
 use super::{Convert, count_dtypes};
+use crate::lineage::{Lineage, Role, Step};
 use crate::model::gguf::write::{forth, with_dtype};
 use crate::ops::Problem;
 use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
@@ -24,6 +25,8 @@ pub struct ToGgufOptions {
     pub dtype: Option<DType>,
     /// `tokenizer.ggml.pre`, where it is not to be found out.
     pub pre: Option<String>,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Search the tensors that are only copied for NaN and infinity too.
     pub check_finite: bool,
     /// How inputs are read.
@@ -39,6 +42,7 @@ impl ToGgufOptions {
             replace: false,
             dtype: None,
             pre: None,
+            lineage: Lineage::default(),
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -49,6 +53,7 @@ crate::ops::setters! { ToGgufOptions {
     with_replace: replace: bool,
     with_dtype: dtype: Option<DType>,
     with_pre: pre: Option<String>,
+    with_lineage: lineage: Lineage,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }
@@ -74,7 +79,13 @@ pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Co
     let container = Container::Gguf(metadata);
     let target = Target::File(options.output.clone());
     let tensors = with_dtype(tensors, dtype);
-    let plan = Plan::new(target, options.replace, model.reader(), container, tensors, Vec::new())?;
+    let mut step = Step::new("convert", options.lineage).plain().with("to", "gguf");
+    step = step.with("dtype", dtype.name()).with("pre", &options.pre);
+    step.model(Role::Model, &model);
+    let mut notes = Vec::new();
+    let (reader, provenance) = (model.reader(), step.finish(&mut notes));
+    let plan =
+        Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
     let plan = plan.checking_copies(options.check_finite)?;
-    Ok(Convert { plan, dtype, from })
+    Ok(Convert { plan, dtype, from, notes })
 }

@@ -6,6 +6,7 @@ use lorakit_tensor::DType;
 use serde::Serialize;
 
 use super::Convert;
+use crate::Finding;
 use crate::plan::{Report, WriteReport};
 
 /// What a conversion does, or did.
@@ -15,6 +16,8 @@ pub struct ConvertReport<'c> {
     pub dtype: DType,
     /// Dtypes of the source, with the number of tensors of each.
     pub dtypes_before: &'c BTreeMap<DType, usize>,
+    /// Things worth telling the user.
+    pub findings: &'c [Finding],
     /// What was written.
     #[serde(flatten)]
     pub written: Option<WriteReport<'c>>,
@@ -28,6 +31,7 @@ impl Convert {
 
     /// What is known before a run.
     pub fn preview(&self) -> ConvertReport<'_> {
-        ConvertReport { dtype: self.dtype, dtypes_before: &self.from, written: None }
+        let (dtype, dtypes_before, findings) = (self.dtype, &self.from, self.notes.as_slice());
+        ConvertReport { dtype, dtypes_before, findings, written: None }
     }
 }

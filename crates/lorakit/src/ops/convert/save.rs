@@ -107,6 +107,7 @@ pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -
         replace: options.replace,
         dtype: options.dtype,
         reader,
+        provenance: None,
     };
     AdapterOutput::new(adapter, base, &destination)
 }

@@ -2,10 +2,8 @@
 
 use std::collections::HashSet;
 
-use serde_json::json;
-
+use super::ExtractOptions;
 use super::pair::{Pair, is_layer};
-use super::{ExtractOptions, Rule};
 use crate::adapter::{Adapter, Module, ModuleKind, Saved, is_local_path};
 use crate::arch::names::module_of;
 use crate::fit::Resolver;
@@ -104,11 +102,4 @@ pub(super) fn describe(adapter: &mut Adapter, base: &Model, options: &ExtractOpt
     let said = base.config.as_ref().and_then(|config| config.entry("_name_or_path")?.as_str());
     let public = said.filter(|name| !name.is_empty() && !is_local_path(name)).map(str::to_string);
     adapter.config.base_model = options.base_name.clone().or(public);
-    let rule = match options.rule {
-        Rule::Rank(rank) => json!({ "rank": rank }),
-        Rule::Energy(share) => json!({ "energy": share }),
-        Rule::Auto => json!("auto"),
-    };
-    let record = json!({ "version": env!("CARGO_PKG_VERSION"), "rule": rule, "max_rank": options.max_rank });
-    adapter.metadata.insert("lorakit.extract".into(), record.to_string());
 }

@@ -47,6 +47,7 @@ pub use rule::Rule;
 
 use crate::adapter::Adapter;
 use crate::fit::{self, FitOptions, Resolver};
+use crate::lineage::Role;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, in_order, pool};
@@ -170,12 +171,17 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
     let reader = &Reader::new(options.mode);
     let base = Model::open_as_hf(&options.base, reader, None)?;
     let tuned = Model::open_as_hf(&options.tuned, reader, None)?;
+    let mut step = options.recorded();
+    step.model(Role::Base, &base);
+    step.model(Role::Tuned, &tuned);
+    let mut notes = Vec::new();
     let destination = Destination {
         format,
         output: &options.output,
         replace: options.replace,
         dtype: None,
         reader: reader.clone(),
+        provenance: step.finish(&mut notes),
     };
     go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;
@@ -202,7 +208,7 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
     adapter.modules = done.iter().filter_map(|d| d.module.clone()).collect();
     config::mirror_tied(&mut adapter, &base, &tuned)?;
     adapter.sort();
-    let mut notes = notes::of(&done, &adapter, options);
+    notes.extend(notes::of(&done, &adapter, options));
     let names: Vec<&str> = base.tensors().iter().chain(tuned.tensors()).map(|t| t.name.as_str()).collect();
     notes.extend(options.idle(&names).map(notes::idle));
     config::describe(&mut adapter, &base, options);

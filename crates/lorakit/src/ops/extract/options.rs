@@ -8,6 +8,8 @@ use lorakit_tensor::{DType, ReadMode};
 
 use super::Problem;
 use super::Rule;
+use crate::adapter::is_local_path;
+use crate::lineage::{Lineage, Step};
 use crate::{Error, Result};
 
 /// What to extract, and how.
@@ -36,6 +38,8 @@ pub struct ExtractOptions {
     pub embeddings: Embeddings,
     /// Tensors that stay as they are in the base.
     pub skip: Vec<NamePattern>,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -51,6 +55,7 @@ crate::ops::setters! { ExtractOptions {
     with_max_rank: max_rank: Option<usize>,
     with_embeddings: embeddings: Embeddings,
     with_skip: skip: Vec<NamePattern>,
+    with_lineage: lineage: Lineage,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -107,9 +112,32 @@ impl ExtractOptions {
             max_rank: None,
             embeddings: Embeddings::Whole,
             skip: Vec::new(),
+            lineage: Lineage::default(),
             threads: 0,
             mode: ReadMode::default(),
         }
+    }
+
+    /// What the output says of how it was made.
+    pub(super) fn recorded(&self) -> Step {
+        let step = Step::new("extract", self.lineage);
+        let step = match self.rule {
+            Rule::Rank(rank) => step.with("rank", rank),
+            Rule::Energy(share) => step.with("energy", share),
+            Rule::Auto => step.with("rank", "auto"),
+        };
+        let embeddings = match self.embeddings {
+            Embeddings::Whole => None,
+            Embeddings::Factors => Some("factors"),
+            Embeddings::Skip => Some("skip"),
+        };
+        let skip: Vec<String> = self.skip.iter().map(ToString::to_string).collect();
+        step.with("max_rank", self.max_rank)
+            .with("embeddings", embeddings)
+            .with("skip", Some(skip).filter(|skip| !skip.is_empty()))
+            .with("base_name", self.base_name.as_deref().filter(|name| !is_local_path(name)))
+            .with("dtype", self.dtype.name())
+            .with("to", &self.to)
     }
 
     /// Patterns that match none of these names.

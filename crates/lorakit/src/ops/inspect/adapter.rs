@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use lorakit_tensor::Reader;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{
     DTypeCount, Grid, InspectOptions, Spectrum, TargetReport, audit, compare, count_dtypes, go_on, grid,
     spectrum, target, values,
 };
 use crate::adapter::{Adapter, Module, Scaling};
+use crate::lineage::{self, Ancestry};
 use crate::ops::convert::adapter::copies;
 use crate::plan::Progress;
 use crate::{Base, Finding, Result, Severity, TensorRef, report};
@@ -50,9 +50,8 @@ pub struct AdapterReport {
     pub format: &'static str,
     /// The PEFT version that wrote it.
     pub peft_version: Option<String>,
-    /// What this program noted when it made the adapter.
-    #[serde(rename = "lorakit")]
-    pub origin: Option<Origin>,
+    /// The record of where it came from.
+    pub lineage: Option<Ancestry>,
     /// `task_type`.
     pub task: Option<String>,
     /// How the factors were initialised; `true` for the usual way.
@@ -76,15 +75,6 @@ pub struct AdapterReport {
     pub token_rows: Vec<TokenRowsReport>,
     /// What the audit turned up, gravest first.
     pub findings: Vec<Finding>,
-}
-
-/// The `lorakit.` entry of a header: the command that made an adapter, and the version of the program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Origin {
-    /// `combine` or `extract`.
-    pub command: String,
-    /// E.g. `0.1.0`.
-    pub version: String,
 }
 
 /// One low-rank module.
@@ -198,6 +188,12 @@ pub(super) fn report(
     if let Some(fit) = &mut fit {
         fit.non_finite = findings.iter().filter(|finding| finding.code == "non-finite").count();
     }
+    let mut record = None;
+    if let Some(checkpoint) = adapter.checkpoint() {
+        let (ancestry, notes) = lineage::read(checkpoint, reader);
+        record = ancestry;
+        findings.extend(notes);
+    }
     // Stable: findings of one severity stay in the order of the audit.
     findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
     let faults = findings.iter().filter(|f| f.severity == Severity::Error).count();
@@ -230,7 +226,7 @@ pub(super) fn report(
         dtypes: count_dtypes(tensors.iter().map(TensorRef::info)),
         base_model: config.base_model.clone(),
         peft_version: config.peft_version.clone(),
-        origin: origin(&adapter.metadata),
+        lineage: record,
         task: config.task_type.clone(),
         init: config.init.clone(),
         grids,
@@ -252,16 +248,6 @@ pub(super) fn report(
         fit,
         target,
         findings,
-    })
-}
-
-fn origin(header: &BTreeMap<String, String>) -> Option<Origin> {
-    // Configurations that are carried along tell what an adapter is, not who made it.
-    let mut records = header.iter().filter(|(key, _)| !key.ends_with("_config"));
-    records.find_map(|(key, record)| {
-        let command = key.strip_prefix("lorakit.")?;
-        let record: Value = serde_json::from_str(record).ok()?;
-        Some(Origin { command: command.to_string(), version: record["version"].as_str()?.to_string() })
     })
 }
 

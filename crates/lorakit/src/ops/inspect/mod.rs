@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Checkpoint, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
-pub use adapter::{AdapterReport, FitReport, ModuleReport, Origin, SavedReport, TokenRowsReport};
+pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRowsReport};
 pub use grid::{Grid, GridRow};
 pub use model::{FileReport, ModelReport};
 pub use spectrum::{Spectrum, uniform_rank};

@@ -8,6 +8,8 @@ use lorakit_tensor::format::gguf::{Metadata, Value};
 use serde::Serialize;
 
 use super::{DTypeCount, count_dtypes};
+use crate::lineage::{self, Ancestry};
+use crate::plan::PROVENANCE_KEY;
 use crate::{Finding, Model, ModelConfig, Result, Severity};
 
 /// A model, described.
@@ -46,6 +48,8 @@ pub struct ModelReport {
     pub tokenizer: Option<String>,
     /// Strings of the first safetensors header.
     pub metadata: BTreeMap<String, String>,
+    /// The record of where it came from.
+    pub lineage: Option<Ancestry>,
     /// What stands out.
     pub findings: Vec<Finding>,
 }
@@ -84,6 +88,9 @@ pub(super) fn report(path: &Path, reader: &Reader) -> Result<ModelReport> {
         bytes: file.len(),
         tensors,
     });
+    let (lineage, notes) = lineage::read(checkpoint, reader);
+    let mut metadata = checkpoint.metadata().clone();
+    metadata.remove(PROVENANCE_KEY);
     let mut report = ModelReport {
         path: path.to_path_buf(),
         format: checkpoint.format().name(),
@@ -98,8 +105,9 @@ pub(super) fn report(path: &Path, reader: &Reader) -> Result<ModelReport> {
         tied: None,
         quantization: None,
         tokenizer: tokenizer(&model),
-        metadata: checkpoint.metadata().clone(),
-        findings: Vec::new(),
+        metadata,
+        lineage,
+        findings: notes,
         dtypes,
     };
     match (checkpoint.gguf(), &model.config) {

@@ -8,14 +8,12 @@ mod files;
 mod group;
 mod output;
 pub(crate) mod problem;
-mod provenance;
 mod refuse;
 mod report;
 mod ruin;
 mod sum;
 mod tied;
 
-pub(crate) use provenance::described;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -27,8 +25,10 @@ pub(crate) use sum::{Form, Sums, sums};
 pub use sum::{MergeRounding, Sum};
 pub use tied::Tied;
 
-use super::quantize::{Chosen, Quantization};
-use crate::plan::{FileDigest, Plan, Progress, Report, go_on};
+use super::MAX_SHARD;
+use super::quantize::{Chosen, Quantization, recorded};
+use crate::lineage::{Lineage, Role, Step};
+use crate::plan::{Plan, Progress, Report, go_on};
 use crate::{Finding, Result, Severity};
 use output::Output;
 pub(crate) use problem::Problem;
@@ -53,6 +53,8 @@ pub struct MergeOptions {
     pub max_shard: u64,
     /// Share of the adapters that must survive being stored; an output that keeps less is not published.
     pub min_retention: f64,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Search the tensors that are only copied for NaN and infinity too.
     pub check_finite: bool,
     /// How inputs are read.
@@ -69,8 +71,9 @@ impl MergeOptions {
             dtype: None,
             quantization: None,
             pre: None,
-            max_shard: 5_000_000_000,
+            max_shard: MAX_SHARD,
             min_retention: MIN_RETENTION,
+            lineage: Lineage::default(),
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -84,6 +87,7 @@ crate::ops::setters! { MergeOptions {
     with_pre: pre: Option<String>,
     with_max_shard: max_shard: u64,
     with_min_retention: min_retention: f64,
+    with_lineage: lineage: Lineage,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }
@@ -131,12 +135,17 @@ pub struct MergedAdapter {
 /// Every refusal of a merge: see [`ErrorKind`](crate::ErrorKind); [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let form = Form { dtype: options.dtype, quantization: options.quantization.as_ref() };
-    let sums = sums(&options.sum, &form, &Reader::new(options.mode), progress)?;
+    let reader = &Reader::new(options.mode);
+    let mut step = step(options, reader, progress)?;
+    let sums = sums(&options.sum, &form, reader, progress)?;
     let options = &MergeOptions { dtype: sums.dtype, ..options.clone() };
     let Sums { base, adapters, tensors, added, edited, replaced, untied, mut notes, .. } = sums;
-    let digests = FileDigest::of_files(base.checkpoint());
-    let record = provenance::record(&adapters, &options.sum, &digests, progress)?;
-    let output = output::of(&base, &adapters, tensors, &untied, options, record, &mut notes)?;
+    step.model(Role::Base, &base);
+    for (adapter, weight) in &adapters {
+        step.adapter(adapter, Some(*weight), reader, progress)?;
+    }
+    let provenance = step.finish(&mut notes);
+    let output = output::of(&base, &adapters, tensors, &untied, options, &mut notes)?;
     stop_if_asked(progress)?;
     for name in &added {
         let class = base.config.as_ref().and_then(|c| c.architecture()).unwrap_or("the base's class");
@@ -147,8 +156,9 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
         notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
     }
     let Output { target, container, tensors, side_files, chosen, .. } = output;
-    let plan = Plan::new(target, options.replace, base.reader(), container, tensors, side_files)?;
-    let plan = plan.with_digests(digests).checking_copies(options.check_finite)?;
+    let plan =
+        Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
+    let plan = plan.checking_copies(options.check_finite)?;
     let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
         path: adapter.path.clone(),
         weight: *weight,
@@ -158,6 +168,37 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let min_retention = options.min_retention;
     let adapters = adapters.collect();
     Ok(Merge { plan, adapters, edited, replaced, added, chosen, notes, min_retention })
+}
+
+/// What the output says of how it was made, before its inputs are opened.
+fn step(options: &MergeOptions, reader: &Reader, progress: &dyn Progress) -> Result<Step> {
+    let sum = &options.sum;
+    let rounding = match sum.rounding {
+        MergeRounding::Once => "once",
+        MergeRounding::Peft => "peft",
+        MergeRounding::PeftSafe => "peft-safe",
+    };
+    let tied = match sum.tied {
+        Tied::Untie => "untie",
+        Tied::Share => "share",
+    };
+    let layout = match sum.moe_layout {
+        MoeLayout::Auto => None,
+        MoeLayout::RankMajor => Some("rank_major"),
+        MoeLayout::ExpertMajor => Some("expert_major"),
+    };
+    let step = Step::new("merge", options.lineage)
+        .with("rounding", rounding)
+        .with("tied", tied)
+        .with("moe_layout", layout)
+        .with("residual_base", sum.residual_base.then_some(true))
+        .with("dtype", options.dtype.map(DType::name))
+        .with("pre", &options.pre)
+        .with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
+    match &options.quantization {
+        Some(quantization) => recorded(step, quantization, reader, progress),
+        None => Ok(step),
+    }
 }
 
 impl Merge {

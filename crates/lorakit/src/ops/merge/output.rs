@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lorakit_tensor::DType;
-use lorakit_tensor::format::gguf::Value;
 
 use super::tied::Untied;
-use super::{MergeOptions, files, provenance};
+use super::{MergeOptions, files};
 use crate::adapter::Adapter;
 use crate::ops::Problem as VerbProblem;
 use crate::ops::quantize::{self, Chosen, Imatrix, Mix, Quantization};
@@ -30,12 +29,11 @@ pub(super) fn of(
     tensors: Vec<OutputTensor>,
     untied: &Untied,
     options: &MergeOptions,
-    record: String,
     notes: &mut Vec<Finding>,
 ) -> Result<Output> {
     let (packing, promote) = match &options.quantization {
         Some(Quantization::Gguf { mix, imatrix }) => {
-            return gguf(base, tensors, mix, imatrix.as_deref(), options, record, notes);
+            return gguf(base, tensors, mix, imatrix.as_deref(), options, notes);
         }
         Some(Quantization::Packed { packing, promote }) => (Some(*packing), *promote),
         None => (None, false),
@@ -54,7 +52,6 @@ pub(super) fn of(
     let side_files = files::side_files(base, adapters, &tensors, untied, written, config, notes)?;
     let mut metadata: BTreeMap<String, String> = base.checkpoint().metadata().clone();
     metadata.insert("format".into(), "pt".into());
-    metadata.insert(provenance::KEY.into(), record);
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let (tensors, chosen) = match packed {
         Some(packed) => (packed.tensors, packed.chosen),
@@ -69,14 +66,12 @@ fn gguf(
     mix: &Mix,
     imatrix: Option<&Path>,
     options: &MergeOptions,
-    record: String,
     notes: &mut Vec<Finding>,
 ) -> Result<Output> {
     quantize::require_name(&options.output, true)?;
     let opened = imatrix.map(|path| Imatrix::open(path, base.reader())).transpose()?;
-    let (mut metadata, tensors, chosen) =
+    let (metadata, tensors, chosen) =
         quantize::of_hugging_face(base, tensors, mix, opened.as_ref(), options.pre.as_deref(), notes)?;
-    metadata.set(provenance::KEY, Value::String(record));
     Ok(Output {
         target: Target::File(options.output.clone()),
         container: Container::Gguf(metadata),

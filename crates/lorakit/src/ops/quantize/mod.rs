@@ -22,6 +22,7 @@ mod kind;
 mod metadata;
 mod mix;
 pub(crate) mod problem;
+mod recorded;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -38,9 +39,11 @@ pub use crate::plan::Chosen;
 
 pub(crate) use crate::model::packed::pack;
 pub(crate) use gguf::of_hugging_face;
+pub(crate) use recorded::recorded;
 
+use crate::lineage::{Lineage, Role, Step};
 use crate::model::folder::{config_among, doubts, set_config, side_files_of, travelling};
-use crate::ops::Problem as VerbProblem;
+use crate::ops::{MAX_SHARD, Problem as VerbProblem};
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Report, Target, go_on};
 use crate::{Error, Finding, Model, Result};
 pub(crate) use problem::Problem;
@@ -82,6 +85,8 @@ pub struct QuantizeOptions {
     pub max_shard: u64,
     /// The name of the pre-tokenizer, where it cannot be found out.
     pub pre: Option<String>,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Search the tensors that are only copied for NaN and infinity too.
     pub check_finite: bool,
     /// How inputs are read.
@@ -97,8 +102,9 @@ impl QuantizeOptions {
             replace: false,
             quantization,
             requantize: false,
-            max_shard: 5_000_000_000,
+            max_shard: MAX_SHARD,
             pre: None,
+            lineage: Lineage::default(),
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -110,6 +116,7 @@ crate::ops::setters! { QuantizeOptions {
     with_requantize: requantize: bool,
     with_max_shard: max_shard: u64,
     with_pre: pre: Option<String>,
+    with_lineage: lineage: Lineage,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }
@@ -176,7 +183,11 @@ fn to_gguf(
     };
     go_on(progress, "anything was written")?;
     let target = Target::File(options.output.clone());
-    let plan = Plan::new(target, options.replace, reader, Container::Gguf(metadata), tensors, Vec::new())?;
+    let mut step = step(options, reader, progress)?.with("pre", &options.pre);
+    step.model(Role::Model, &model);
+    let (container, provenance) = (Container::Gguf(metadata), step.finish(notes));
+    let plan =
+        Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
     Ok((plan, chosen))
 }
 
@@ -209,8 +220,19 @@ fn to_packed(
     let metadata = [("format".to_string(), "pt".to_string())].into();
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());
-    let plan = Plan::new(target, options.replace, reader, container, packed.tensors, side_files_of(files))?;
+    let mut step = step(options, reader, progress)?;
+    step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
+    step.model(Role::Model, &model);
+    let (tensors, side_files, provenance) = (packed.tensors, side_files_of(files), step.finish(notes));
+    let plan =
+        Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
     Ok((plan, packed.chosen))
+}
+
+/// What the output says of how it was made.
+fn step(options: &QuantizeOptions, reader: &Reader, progress: &dyn Progress) -> Result<Step> {
+    let step = Step::new("quantize", options.lineage).plain();
+    recorded(step, &options.quantization, reader, progress)
 }
 
 /// Refuses a model whose weights are quantised: what was lost then is not found again, and errors add up.

@@ -39,6 +39,7 @@ pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Files, Module, format};
+use crate::lineage::{Lineage, Step};
 use crate::ops;
 use crate::ops::truncate::{Truncated, overall_error, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
@@ -69,6 +70,8 @@ pub struct ReduceOptions {
     pub rule: Rule,
     /// No module gets more, whatever the rule says.
     pub max_rank: Option<usize>,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -87,6 +90,7 @@ impl ReduceOptions {
             base: None,
             rule,
             max_rank: None,
+            lineage: Lineage::default(),
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -99,6 +103,7 @@ crate::ops::setters! { ReduceOptions {
     with_dtype: dtype: Option<DType>,
     with_base: base: Option<PathBuf>,
     with_max_rank: max_rank: Option<usize>,
+    with_lineage: lineage: Lineage,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -188,6 +193,13 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     refuse(&read)?;
     let (from, packed) = (read.format, read.modules.iter().any(Module::is_packed));
     let to = writable_or_own(options.to.as_deref(), from)?;
+    let mut step = options.rule.recorded(Step::new("reduce", options.lineage));
+    step = step.with("max_rank", options.max_rank).with("dtype", options.dtype.map(DType::name));
+    step = step.with("to", to.name());
+    step.base(base.as_ref());
+    step.adapter(&read, None, reader, progress)?;
+    let mut notes = Vec::new();
+    let provenance = step.finish(&mut notes);
     let mut adapter = read.unpacked(base.as_ref())?;
     let destination = Destination {
         format: to,
@@ -195,6 +207,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
+        provenance,
     };
     if packed {
         adapter.config.raw.remove("target_parameters");
@@ -203,8 +216,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     // Whatever the format or the place refuses, before anything is computed.
     let ones = vec![1; adapter.modules.len()];
     AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
-    let mut notes: Vec<Finding> =
-        adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+    notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
     notes.extend(said_of(&adapter, packed));
     let pool = pool(options.threads)?;
     let (modules, level) = pool.install(|| -> Result<_> {

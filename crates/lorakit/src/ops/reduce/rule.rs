@@ -5,6 +5,7 @@ use lorakit_linalg::{Spectrum, water_filling};
 
 use super::Problem;
 use crate::Result;
+use crate::lineage::Step;
 
 crate::choice::choices! { KohyaEdition {
     Current = "current", "the script of today";
@@ -32,6 +33,26 @@ impl Rule {
     /// Whether ranks depend on more than the module that they are for.
     pub fn is_global(self) -> bool {
         matches!(self, Rule::Parameters(_) | Rule::Size(_))
+    }
+
+    /// `step` with the rule among its options.
+    pub(super) fn recorded(self, step: Step) -> Step {
+        match self {
+            Rule::Rank(rank) => step.with("rank", rank),
+            Rule::Energy(share) => step.with("energy", share),
+            Rule::MaxError(error) => step.with("max_error", error),
+            Rule::Kohya(rule, edition) => {
+                let (name, target) = match rule {
+                    KohyaRule::Ratio(target) => ("sv_ratio", target),
+                    KohyaRule::Cumulative(target) => ("sv_cumulative", target),
+                    KohyaRule::Fro(target) => ("sv_fro", target),
+                };
+                let legacy = edition == KohyaEdition::Legacy;
+                step.with("kohya", format!("{name}={target}")).with("legacy", legacy.then_some(true))
+            }
+            Rule::Parameters(parameters) => step.with("parameters", parameters),
+            Rule::Size(bytes) => step.with("size", bytes),
+        }
     }
 
     /// The rank for a module of shape `(rows, cols)` whose product `B * A` has the singular values `s`; none if the

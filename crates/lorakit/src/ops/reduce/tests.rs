@@ -22,6 +22,7 @@ fn options(name: &str, rule: Rule) -> ReduceOptions {
         base: None,
         rule,
         max_rank: None,
+        lineage: Lineage::default(),
         threads: 2,
         mode: ReadMode::Mapped,
     }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Choice;
 use crate::adapter::ModuleKind;
+use crate::lineage::Lineage;
 use crate::ops::combine::{MajoritySign, Mix};
 
 fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
@@ -34,6 +35,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
         density,
         majority: MajoritySign::Total,
         seed: None,
+        lineage: Lineage::default(),
         threads: 1,
         mode: ReadMode::Mapped,
     }

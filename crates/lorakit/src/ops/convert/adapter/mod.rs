@@ -26,6 +26,7 @@ pub use report::AdapterConvertReport;
 
 use crate::adapter::{Adapter, Files, Module, format};
 use crate::fit::{self, FitOptions, Resolver};
+use crate::lineage::{Lineage, Role, Step};
 use crate::ops::Problem;
 pub use crate::ops::approximate::{Approximated, overall_error};
 use crate::ops::{approximate, inspect};
@@ -57,6 +58,8 @@ pub struct AdapterOptions {
     pub dora_to_lora: Option<usize>,
     /// Give all modules one rank and one scale, as vLLM and TGI need it.
     pub uniform: bool,
+    /// When the output says where it came from.
+    pub lineage: Lineage,
     /// Threads that approximate; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -76,6 +79,7 @@ impl AdapterOptions {
             approximate: None,
             dora_to_lora: None,
             uniform: false,
+            lineage: Lineage::default(),
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -89,6 +93,7 @@ crate::ops::setters! { AdapterOptions {
     with_approximate: approximate: Option<usize>,
     with_dora_to_lora: dora_to_lora: Option<usize>,
     with_uniform: uniform: bool,
+    with_lineage: lineage: Lineage,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -151,6 +156,8 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
     let doubts = inspect::doubts(&read);
     let known: HashSet<&Finding> = read.findings.iter().collect();
     let doubts: Vec<Finding> = doubts.into_iter().filter(|doubt| !known.contains(doubt)).collect();
+    let mut notes = Vec::new();
+    let provenance = recorded(&read, base.as_ref(), options, reader, progress)?.finish(&mut notes);
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated =
         pool(options.threads)?.install(|| approximate(&mut adapter, options, reader, progress))?;
@@ -161,8 +168,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
     go_on(progress, "anything was written")?;
     let written =
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
-    let mut notes: Vec<Finding> =
-        adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned().collect();
+    notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
     notes.extend(doubts);
     let destination = Destination {
         format,
@@ -170,9 +176,33 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
+        provenance,
     };
     let output = AdapterOutput::written_as(&written, adapter, base, &destination)?;
     Ok(AdapterConvert { output, from, approximated, notes })
+}
+
+/// What the output says of how it was made.
+fn recorded(
+    read: &Adapter,
+    base: Option<&Base>,
+    options: &AdapterOptions,
+    reader: &Reader,
+    progress: &dyn Progress,
+) -> Result<Step> {
+    let mut step = Step::new("convert", options.lineage)
+        .with("to", &options.to)
+        .with("dtype", options.dtype.map(DType::name))
+        .with("approximate", options.approximate)
+        .with("dora_to_lora", options.dora_to_lora)
+        .with("uniform", options.uniform.then_some(true));
+    match &options.base {
+        // Its weights are in the result.
+        Some(path) if options.dora_to_lora.is_some() => step.model(Role::Base, &Model::open(path, reader)?),
+        _ => step.base(base),
+    }
+    step.adapter(read, None, reader, progress)?;
+    Ok(step)
 }
 
 /// What options ask for before anything is written.
