@@ -118,10 +118,16 @@ fn covers(known: &Fields, path: &str) -> bool {
     known.contains_key(path) || known.keys().any(inside)
 }
 
-/// Enters the path of every field of `value`, which is at `path`. Where the document speaks of any key, so does the path.
+/// Enters the path of every field of `value`, which is at `path`. Where the document speaks of any key (`*`), so does the
+/// path, and where it describes what is inside elsewhere (`**`), that is not looked at.
 fn collect(value: &Value, path: &str, known: &Fields, found: &mut BTreeSet<String>) {
     if !path.is_empty() {
         found.insert(path.to_string());
+    }
+    let elsewhere = format!("{path}.**");
+    if known.contains_key(&elsewhere) && !value.is_null() {
+        found.insert(elsewhere);
+        return;
     }
     match value {
         Value::Array(items) => {

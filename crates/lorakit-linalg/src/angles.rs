@@ -153,7 +153,7 @@ mod tests {
         assert!(principal_angles(zero.slice(s![.., ..0]), x.view()).unwrap().is_empty());
         let error = principal_angles(x.view(), matrix(4, 2, 1).view()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
-        assert_eq!(error.to_string(), "column spaces in 5 and in 4 dimensions; both need the same");
+        assert_eq!(error.to_string(), "column spaces in 5 and in 4 dimensions; both must have as many");
     }
 
     proptest! {

@@ -171,6 +171,6 @@ fn vocabularies_that_do_not_fit() {
         t["model"]["vocab"][&long[0]] = json!(270);
         t["model"]["vocab"][&long[1]] = json!(271);
         t["model"]["merges"] = json!([long]);
-    })), @"error: `model`: the merge `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa` is not two tokens that form a third");
+    })), @"error: `model`: the merge `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...` is not two tokens that form a third");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "tokenizer.json", |t| t["model"]["merges"] = json!([["a"]]))), @"error: `model`: `tokenizer.json`: data did not match any variant of untagged enum MergeType at line 1 column 3893");
 }

@@ -44,7 +44,7 @@ fn a_disk_too_small_is_noticed_before_anything_is_written() {
     assert_eq!(entries(&disk.path), [""; 0]);
     let message = run.stderr.replace(&(20 << 20).to_string(), "[FREE]");
     insta::assert_snapshot!(message, @"
-    error: `disk/out`: needs 50334712 bytes, and the file system has [FREE] free
+    error: `disk/out`: needs 50334904 bytes, and the file system has [FREE] free
 
     hint: free some space or choose an output on another disk; `--dry-run` tells the size
     ");

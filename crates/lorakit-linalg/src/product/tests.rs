@@ -141,7 +141,7 @@ fn terms_that_do_not_fit_are_errors() {
     bad[[1, 3]] = f64::INFINITY;
     assert_eq!(
         product_svd(b.view(), bad.view()).unwrap_err().to_string(),
-        "A holds inf in row 1, column 3; finite values are needed"
+        "A holds inf in row 1, column 3; values must be finite"
     );
 }
 

@@ -6,7 +6,7 @@
 //!
 //! let folder = tempfile::tempdir().unwrap();
 //! let (file, back) = (folder.path().join("model.gguf"), folder.path().join("model"));
-//! let there = ToGgufOptions::new("../../fixtures/golden/convert/llama", &file);
+//! let there = ToGgufOptions::new("../../fixtures/tiny-orders", &file);
 //! hf_to_gguf(&there, &Silent)?.plan.run(0, &Silent)?;
 //! gguf_to_hf(&ConvertOptions::new(&file, &back), &Silent)?.plan.run(0, &Silent)?;
 //! assert!(back.join("config.json").is_file());

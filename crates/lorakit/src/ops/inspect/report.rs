@@ -1,6 +1,5 @@
 //! Reports, for programs: what their fields alone do not say.
 
-use crate::Choice;
 use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
@@ -74,4 +73,4 @@ impl Serialize for TargetReport {
     }
 }
 
-crate::report::by_name! { Runtime: name }
+crate::report::by_name! { Runtime: title }
