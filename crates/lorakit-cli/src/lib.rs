@@ -70,6 +70,10 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     if let Some(output) = cli.command.new_output() {
         command::refuse_existing(output)?;
     }
+    if cli.common.threads > 0 {
+        // What is done on all cores beside a run, such as digests. Without it they would be too many, not wrong.
+        let _ = rayon::ThreadPoolBuilder::new().num_threads(cli.common.threads).build_global();
+    }
     match &cli.command {
         Command::Inspect(args) => command::inspect::run(args, &cli.common, ui),
         Command::Convert(args) => command::convert::run(args, &cli.common, ui),

@@ -12,7 +12,7 @@ use super::read::{self, MAX_BYTES};
 use super::weights::{self, hex};
 use super::{Lineage, Parent, Record, Role};
 use crate::adapter::{Adapter, is_local_path};
-use crate::plan::{Hash, Progress, Provenance, go_on};
+use crate::plan::{Hash, Progress, Provenance, go_on, in_order};
 use crate::{Base, Finding, Model, Result, Severity};
 
 /// A record that is being made. Where none is wanted, nothing is read.
@@ -112,22 +112,21 @@ impl Step {
         if self.is_idle() {
             return Ok(());
         }
-        let sha256 = adapter.files().iter().map(|file| sha256(file, progress)).collect::<Result<_>>()?;
-        let mut lineage = None;
-        let weights = match adapter.checkpoint() {
-            Some(checkpoint) => {
-                let (ancestry, notes) = read::read(checkpoint, reader);
-                lineage = ancestry;
-                self.notes.extend(notes);
-                weights::digest(checkpoint.as_ref(), progress)?
-            }
-            None => weights::of_parts(&adapter.tensors(), progress)?,
-        };
+        let checkpoint = adapter.checkpoint();
+        let (sha256, weights) = rayon::join(
+            || in_order(adapter.files(), |file| sha256(file, progress)),
+            || match checkpoint {
+                Some(checkpoint) => weights::digest(checkpoint.as_ref(), progress),
+                None => weights::of_parts(&adapter.tensors(), progress),
+            },
+        );
+        let (lineage, notes) = checkpoint.map(|own| read::read(own, reader)).unwrap_or_default();
+        self.notes.extend(notes);
         self.push(Parent {
             weight,
             base_model: adapter.config.public_base_model().map(str::to_string),
-            weights: Some(weights),
-            sha256,
+            weights: Some(weights?),
+            sha256: sha256?,
             lineage,
             ..Parent::new(Role::Adapter, last_component(&adapter.path))
         });

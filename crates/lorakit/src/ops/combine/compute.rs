@@ -1,8 +1,10 @@
 //! One module out of those of all adapters.
 
+use std::ops::Range;
+
 use lorakit_linalg::{Decomposed, difference_norm, distance_to, product_norm};
 use lorakit_tensor::DType;
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView2, Axis};
 
 use super::delta::MixedDelta;
 use super::entries::{Mixture, Recipe, Walk};
@@ -13,10 +15,9 @@ use super::stacked::Stacked;
 use super::{Against, CombineOptions, Combined, Method, Style, whole};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
-use crate::ops::Problem as VerbProblem;
 use crate::ops::truncate::{Truncated, truncate_decomposed};
 use crate::tensor::Shelf;
-use crate::{Error, Result, TensorRef};
+use crate::{Result, TensorRef};
 
 /// What is the same for all modules.
 pub(super) struct Computation<'a> {
@@ -188,27 +189,29 @@ impl<'a> Computation<'a> {
         let root = |scale: &f64| scale.abs().sqrt();
         let signed = |scale: &f64| if *scale < 0.0 { -root(scale) } else { root(scale) };
         let mixed = |part: &str, matrices: Vec<ArrayView2<'_, f32>>, weights: Vec<f64>| {
-            let dim = matrices.first().map_or((0, 0), ArrayView2::dim);
-            let wide = |matrix: &ArrayView2<'_, f32>| matrix.iter().map(|x| f64::from(*x)).collect();
-            let mut values: Vec<Vec<f64>> = matrices.iter().map(wide).collect();
-            let mixture = {
-                let walks: Vec<_> =
-                    values.iter().map(|v| move |each: &mut dyn FnMut(usize, &[f64])| each(0, v)).collect();
-                let tensors: Vec<(u64, Walk<'_>)> = walks
-                    .iter()
-                    .enumerate()
-                    .map(|(i, walk)| (stream(&like.path, i, part), walk as Walk<'_>))
-                    .collect();
-                Mixture::new(recipe, weights, dim.0 * dim.1, &tensors)
-            };
-            Array2::from_shape_vec(dim, mixture.of(0, &mut values))
-                .map_err(|_| Error::from(VerbProblem::NotAMatrix).tensor(&like.path))
+            let (rows, cols) = matrices.first().map_or((0, 0), ArrayView2::dim);
+            let walks: Vec<_> =
+                matrices.iter().map(|m| move |each: &mut dyn FnMut(usize, &[f64])| walk(*m, each)).collect();
+            let tensors: Vec<(u64, Walk<'_>)> = walks
+                .iter()
+                .enumerate()
+                .map(|(i, walk)| (stream(&like.path, i, part), walk as Walk<'_>))
+                .collect();
+            let mixture = Mixture::new(recipe, weights, rows * cols, &tensors);
+            let mut mixed: Vec<f32> = Vec::with_capacity(rows * cols);
+            for run in runs(rows, cols) {
+                let first = run.start * cols;
+                let mut values: Vec<Vec<f64>> = matrices.iter().map(|m| widened(*m, run.clone())).collect();
+                mixed.extend(mixture.of(first, &mut values).into_iter().map(|value| value as f32));
+            }
+            mixed
         };
         let terms = stack.terms();
-        let a = mixed("A", terms.iter().map(|t| t.2).collect(), stack.scales.iter().map(signed).collect())?;
-        let b = mixed("B", terms.iter().map(|t| t.1).collect(), stack.scales.iter().map(root).collect())?;
-        let module = like.with_factors(1.0, &b, &a, self.dtype(like), &self.shelf)?;
-        drop((a, b));
+        let a = mixed("A", terms.iter().map(|t| t.2).collect(), stack.scales.iter().map(signed).collect());
+        let b = mixed("B", terms.iter().map(|t| t.1).collect(), stack.scales.iter().map(root).collect());
+        let dtype = self.dtype(like);
+        let (b, a) = (self.shelved(&like.b, dtype, &b)?, self.shelved(&like.a, dtype, &a)?);
+        let module = like.with_tensors(1.0, b, a);
         let stored = Stack::load(&Aligned { parts: vec![(0, module.clone())] }, &[1.0])?;
         let off = distance_to(stored.term(0), &terms, norm).map_err(|e| of_linalg(&e, &like.path))?;
         Ok((module, if norm == 0.0 { off } else { off / norm }, norm))
@@ -232,6 +235,27 @@ impl<'a> Computation<'a> {
         let off = leading.residual.hypot(rounding(&module, &b, &a, kept)? * kept);
         let error = if leading.norm == 0.0 { 0.0 } else { off / leading.norm };
         Ok((module, error, leading.norm))
+    }
+}
+
+/// Entries that are mixed at a time: few enough to stay in a cache.
+const RUN: usize = 1 << 14;
+
+/// Runs of whole rows of a matrix.
+fn runs(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
+    let step = (RUN / cols.max(1)).max(1);
+    (0..rows).step_by(step).map(move |start| start..(start + step).min(rows))
+}
+
+/// Rows of `matrix` in f64.
+fn widened(matrix: ArrayView2<'_, f32>, rows: Range<usize>) -> Vec<f64> {
+    matrix.slice_axis(Axis(0), rows.into()).iter().map(|value| f64::from(*value)).collect()
+}
+
+/// Calls `each` with the entries of `matrix`, run by run.
+fn walk(matrix: ArrayView2<'_, f32>, each: &mut dyn FnMut(usize, &[f64])) {
+    for run in runs(matrix.nrows(), matrix.ncols()) {
+        each(run.start * matrix.ncols(), &widened(matrix, run));
     }
 }
 
