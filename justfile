@@ -1,4 +1,4 @@
-# One line for each thing there is to do; `just` lists them.
+# One recipe per task; `just` lists them.
 
 default:
     @just --list
@@ -27,14 +27,14 @@ smollm2:
 bench:
     cargo run --release -p lorakit-benches -- merge
 
-# Time every verb on 200,000 tensors, at half of them too, and how soon each stops
+# Time every verb on 200,000 tensors and on half as many, and how soon each stops
 bench-many:
     cargo run --release -p lorakit-benches -- many --stop
 
-# What takes too long for CI: before an issue is called resolved
+# Run what takes too long for CI, before an issue is called resolved
 full *PARTS:
     bash tests/full.sh {{PARTS}}
 
-# Everything CI does
+# Run everything CI does
 ci:
     bash .ci/run

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # What takes too long for CI: damaged files by the thousand, every verb on 200,000 tensors, and peers that need torch.
-# Needs what `.ci/run` installs, and 6 GB in /dev/shm. `tests/full.sh mutation many peft` runs parts of it.
+# Needs what `.ci/run` installs, and 6 GB in /dev/shm. Arguments choose parts: `tests/full.sh mutation peft`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 mutation() {
-    # Another seed each time: a failure names it, and `LORAKIT_MUTATION_RUN` repeats it.
+    # A new seed each time: a failure names it, and `LORAKIT_MUTATION_RUN` repeats one run.
     export LORAKIT_MUTATIONS=${LORAKIT_MUTATIONS:-20000} LORAKIT_MUTATION_SEED=${LORAKIT_MUTATION_SEED:-$RANDOM}
     echo "$LORAKIT_MUTATIONS damaged files, seed $LORAKIT_MUTATION_SEED"
     cargo test --workspace --test it -- mutation

@@ -1,9 +1,9 @@
-"""Does PEFT make of base and extracted adapter what the tuned model is? By hand: torch is not in CI.
+"""Does PEFT turn the base and the extracted adapter into the tuned model? Run by `just full`: torch is not in CI.
 
     pip install torch peft transformers
     python tests/peers/extract_peft.py target/debug/lorakit
 
-Takes PEFT's golden merges apart, loads base and adapter in PEFT, and compares logits with those of the merge.
+Extracts adapters from PEFT's golden merges, loads base and adapter in PEFT, and compares logits with the merge's.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Reads GGUF adapters of lorakit with gguf-py: what llama.cpp needs to find, and the factors PEFT wrote.
+"""Reads lorakit's GGUF adapters with gguf-py: they hold what llama.cpp needs, and the factors PEFT wrote.
 
 usage: gguf_lora.py PATH_OF_LORAKIT
 """
@@ -29,7 +29,7 @@ def swapped(values, heads):
 
 def check(lorakit, folder, case, base, architecture):
     model = json.loads((PEFT / "bases" / base / "config.json").read_text())
-    # Only Llama's rows of q and k have another order in GGUF.
+    # Only Llama's rows of q and k are in another order in GGUF.
     heads = {"attn_q": model["num_attention_heads"], "attn_k": model["num_key_value_heads"]}
     heads = heads if architecture == "llama" else {}
     source, out = PEFT / "adapters" / case, folder / f"{case}.gguf"
@@ -39,7 +39,7 @@ def check(lorakit, folder, case, base, architecture):
     fields = reader.fields
     text = lambda key: fields[key].contents()
     assert (text("general.architecture"), text("general.type"), text("adapter.type")) == (architecture, "adapter", "lora")
-    # llama.cpp stops at any other type.
+    # llama.cpp rejects any other type.
     assert fields["adapter.lora.alpha"].types == [GGUFValueType.FLOAT32]
     config = json.loads((source / "adapter_config.json").read_text())
     r, alpha = config["r"], config["lora_alpha"]

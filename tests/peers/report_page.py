@@ -1,4 +1,4 @@
-"""The page of `lorakit inspect --html` in Chromium: figures, hover, keys, sorting; no error, nothing loaded.
+"""Checks the page of `lorakit inspect --html` in Chromium: figures, hover, keys, sorting; no errors, nothing loaded.
 
 Usage: report_page.py LORAKIT [FOLDER]; FOLDER receives screenshots in light and dark.
 Needs chromium, chromium-driver and selenium.
@@ -31,7 +31,7 @@ def browser():
 
 
 def requests(driver):
-    """Addresses that were asked for since the last call."""
+    """Addresses that were requested since the last call."""
     messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 

@@ -1,4 +1,4 @@
-"""Reads what lorakit makes of the real SmolLM2 with the reference readers: gguf-py and safetensors.
+"""Reads lorakit's outputs for the real SmolLM2 with the reference readers, gguf-py and safetensors.
 
 usage: smollm2.py PATH_OF_LORAKIT
 """
@@ -82,7 +82,7 @@ def adapter():
 
 
 def check_quantised(path, merged):
-    """gguf-py reads the merge into a quantised file, and finds the merged weights in it."""
+    """gguf-py reads a merge into a quantised file, and finds the merged weights in it."""
     fields = GGUFReader(path).fields
     contents = {key: fields[key].contents() for key in ("general.architecture", "general.file_type", "llama.block_count")}
     assert contents == {"general.architecture": "llama", "general.file_type": 15, "llama.block_count": 30}, contents
@@ -117,7 +117,7 @@ def main():
             expected, found = widen(bf16(values)), widen(merged.pop(name))
             weights += found.size
             differing += np.count_nonzero(expected != found)
-            # One step of the larger of result and base weight: where they cancel, steps are tiny.
+            # One step of the larger of result and base weight: if they cancel, the result's steps are tiny.
             step = 2.0 ** (np.floor(np.log2(np.maximum(np.maximum(np.abs(expected), np.abs(base)), 1e-38))) - 7)
             assert np.all(np.abs(expected - found) <= step), f"{name} is off by more than one step"
         assert not converted and not merged and not modules, "tensors are left over"
