@@ -39,7 +39,7 @@ pub use model::{FileReport, ModelReport};
 pub use spectrum::{Spectrum, uniform_rank};
 pub use target::{Runtime, TargetReport, Verdict};
 
-use crate::adapter::{Adapter, Files, format};
+use crate::adapter::{Adapter, format};
 use crate::ops::Problem;
 use crate::plan::Progress;
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
@@ -157,7 +157,7 @@ pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
 
 /// Whether names of tensors are those of an adapter format.
 fn is_marked(path: &Path, reader: &Reader) -> bool {
-    let found = Files::open(path, reader).and_then(|files| format::detect(&files));
+    let found = format::open(path, reader).and_then(|files| format::detect(&files));
     // A file that mixes formats is one too; the error of opening it says so.
     found.map_or_else(|error| error.kind() == ErrorKind::Damaged, |format| format.is_some())
 }
