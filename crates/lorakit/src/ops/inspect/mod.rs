@@ -23,6 +23,7 @@ mod grid;
 mod model;
 mod norm;
 mod report;
+mod serialise;
 mod spectrum;
 mod target;
 #[cfg(test)]
@@ -33,10 +34,11 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Checkpoint, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
-pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRowsReport};
+pub use adapter::AdapterReport;
 pub use grid::{Grid, GridRow};
 pub use model::{FileReport, ModelReport};
-pub use spectrum::{Spectrum, uniform_rank};
+pub use report::{FitReport, ModuleReport, SavedReport, Spectrum, TokenRowsReport};
+pub use spectrum::uniform_rank;
 pub use target::{Runtime, TargetReport, Verdict};
 
 use crate::adapter::{Adapter, format};
