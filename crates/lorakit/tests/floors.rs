@@ -53,11 +53,17 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Code without comments, and without the tests at its end.
+/// Code without comments, and without the tests at its end, whatever attributes these have.
 fn code(text: &str) -> String {
-    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let text = text.split("\nmod tests {").next().unwrap_or_default();
     let code = |line: &str| line.split("//").next().unwrap_or_default().replace("pub(in crate::", "pub(");
     text.lines().map(code).collect::<Vec<_>>().join("\n")
+}
+
+/// The files that `text` declares as modules for tests only.
+fn only_tests(text: &str) -> impl Iterator<Item = &str> {
+    let declared = text.split("#[cfg(test)]\nmod ").skip(1).filter_map(|rest| rest.split_once(';'));
+    declared.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
 }
 
 /// The first names after `crate::`, in paths and in groups.
@@ -159,6 +165,7 @@ impl House {
         sources(&root, &mut files);
         files.sort();
         let mut house = House { sources: Vec::new(), places: BTreeMap::new() };
+        let mut tests: BTreeSet<Vec<String>> = BTreeSet::new();
         for file in files {
             let inside = file.strip_prefix(&root).unwrap();
             let mut module: Vec<String> =
@@ -169,11 +176,14 @@ impl House {
             if ["mod", "lib"].contains(&module.last().unwrap().as_str()) {
                 module.pop();
             }
-            let code = code(&fs::read_to_string(&file).unwrap());
-            let (code, imports) = imports(&code);
-            house.places.insert(module.clone(), house.sources.len());
+            let text = fs::read_to_string(&file).unwrap();
+            tests.extend(only_tests(&text).map(|name| [module.as_slice(), &[name.to_string()]].concat()));
+            let (code, imports) = imports(&code(&text));
             house.sources.push(Source { file: inside.display().to_string(), module, code, imports });
         }
+        house.sources.retain(|source| !tests.iter().any(|of| source.module.starts_with(of)));
+        let places = house.sources.iter().enumerate().map(|(place, source)| (source.module.clone(), place));
+        house.places = places.collect();
         house
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use lorakit_tensor::{Checkpoint, Format as Container, Reader};
 use serde_json::Value;
 
+use super::Problem;
 use super::problem::CONFIG;
-use super::{Problem, format};
 use crate::{Error, Result, TensorRef};
 
 /// The opened files of an adapter, not yet understood.
@@ -27,11 +27,15 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Opens a folder, or a tensor file with what lies beside it.
+    /// Opens a folder, or a tensor file with what lies beside it. `names` are those that formats give tensor files.
     ///
     /// # Errors
     /// `ErrorKind::NoAdapter`, or `ErrorKind::WrongRole` for a model; whatever reading turns up.
-    pub(crate) fn open(path: &Path, reader: &Reader) -> Result<Self> {
+    pub(crate) fn open(
+        path: &Path,
+        reader: &Reader,
+        names: impl Iterator<Item = &'static str>,
+    ) -> Result<Self> {
         reader.name(path);
         std::fs::metadata(path).map_err(|e| lorakit_tensor::Error::io("open", path, e))?;
         let folder = folder_of(path);
@@ -41,7 +45,7 @@ impl Files {
             false => None,
         };
         let file = match path.is_dir() {
-            true => tensors_in(path, config.is_some())?,
+            true => tensors_in(path, config.is_some(), names)?,
             false => path.to_path_buf(),
         };
         let source = Arc::new(Checkpoint::open(&file, reader)?);
@@ -90,11 +94,11 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 }
 
 /// The tensor file of a folder: one of the known names, or the only one there is.
-fn tensors_in(folder: &Path, configured: bool) -> Result<PathBuf> {
+fn tensors_in(folder: &Path, configured: bool, names: impl Iterator<Item = &'static str>) -> Result<PathBuf> {
     if !configured && folder.join("config.json").is_file() {
         return Err(no_config(folder, folder));
     }
-    if let Some(known) = format::file_names().map(|name| folder.join(name)).find(|path| path.is_file()) {
+    if let Some(known) = names.map(|name| folder.join(name)).find(|path| path.is_file()) {
         return Ok(known);
     }
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());

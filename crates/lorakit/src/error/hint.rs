@@ -4,7 +4,7 @@ use std::fmt;
 
 use lorakit_tensor::ErrorKind as FileErrorKind;
 
-use crate::{Error, ErrorKind};
+use super::kind::ErrorKind;
 
 /// What to do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -221,16 +221,16 @@ impl Hint {
         Hint::DamagedFile,
     ];
 
-    /// What follows from the kind of `error`, and from what it is about.
-    pub(crate) fn of(error: &Error) -> Option<Self> {
-        Some(match error.kind() {
+    /// What follows from the kind of an error, from the tensor that it is about and from its lines.
+    pub(super) fn of(kind: ErrorKind, tensor: Option<&str>, details: &[String]) -> Option<Self> {
+        Some(match kind {
             ErrorKind::File(kind) => return Self::of_file(kind),
-            ErrorKind::NoAdapter if error.detail_lines().is_empty() => Hint::NameAdapterFolder,
+            ErrorKind::NoAdapter if details.is_empty() => Hint::NameAdapterFolder,
             ErrorKind::NoAdapter => Hint::NameInnerFolder,
             ErrorKind::WrongRole => Hint::NameModel,
             ErrorKind::Config => Hint::CompareConfiguration,
             ErrorKind::Damaged => Hint::ExportAgain,
-            ErrorKind::NonFinite => match error.tensor_name() {
+            ErrorKind::NonFinite => match tensor {
                 Some(name) if name.contains("lora_") => Hint::TrainingDiverged,
                 _ => Hint::ValuesTooLarge,
             },

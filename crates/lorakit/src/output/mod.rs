@@ -19,7 +19,7 @@ pub use compare::ModuleError;
 pub(crate) use problem::Problem;
 
 use crate::adapter::format::{self, AdapterFormat, DraftOptions};
-use crate::adapter::{Adapter, Files, Mapped, Module};
+use crate::adapter::{Adapter, Mapped, Module};
 use crate::plan::{Plan, Progress, Provenance, Report, Unchecked, pool};
 use crate::{Base, Error, Result};
 
@@ -147,7 +147,7 @@ impl AdapterOutput {
     }
 
     fn verify(&self, staged: &Path, progress: &dyn Progress) -> Result<Vec<ModuleError>> {
-        let files = Files::open(staged, &Reader::new(self.mode))?;
+        let files = format::open(staged, &Reader::new(self.mode))?;
         let after = format::read(&files, self.base.as_ref())?.unpacked(self.base.as_ref())?;
         let before = self.adapter.clone().unpacked(self.base.as_ref())?;
         let place = |e: Error| e.at(self.plan.target().path());

@@ -46,7 +46,7 @@ pub use pack::Packer;
 pub(crate) use problem::Problem;
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
-pub use provenance::{PROVENANCE_FILE, PROVENANCE_KEY, Provenance};
+pub use provenance::{PROVENANCE_KEY, Provenance};
 pub use recipe::OutputTensor;
 pub use report::{FileSize, PlanReport, PlannedTensor, TypeRetention, WriteReport};
 pub(crate) use reshape::seen_as;
@@ -54,7 +54,7 @@ pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use run::Report;
 use shards::Limits;
 pub(crate) use side::{CONFIGURATION, TOKENIZER};
-pub use side::{Content, SideFile};
+pub use side::{Content, PROVENANCE_FILE, SideFile};
 pub use target::Target;
 pub(crate) use threads::{in_order, pool};
 

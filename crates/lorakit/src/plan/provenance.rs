@@ -11,13 +11,11 @@ use lorakit_tensor::format::gguf;
 use lorakit_tensor::{Checkpoint, TensorSource};
 
 use super::digest::{self, Hash};
-use super::{Container, Content, OutputFile, Plan, SideFile, Target};
+use super::{Container, Content, OutputFile, PROVENANCE_FILE, Plan, SideFile, Target};
 use crate::Result;
 
 /// The entry of a header that says where a file came from.
 pub const PROVENANCE_KEY: &str = "lorakit.lineage";
-/// The file that says it beside the tensors of a folder.
-pub const PROVENANCE_FILE: &str = "lorakit.json";
 
 /// Says where an output came from.
 pub trait Provenance: Debug + Send + Sync {

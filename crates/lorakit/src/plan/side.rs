@@ -23,6 +23,9 @@ pub(crate) const TOKENIZER: &[&str] = &[
     "chat_template.json",
 ];
 
+/// The file that says, beside the tensors of a folder, where they came from.
+pub const PROVENANCE_FILE: &str = "lorakit.json";
+
 /// A file beside the tensors: configuration, tokenizer, template, licence.
 #[derive(Debug, Clone)]
 pub struct SideFile {

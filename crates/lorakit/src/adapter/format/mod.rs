@@ -15,6 +15,7 @@ mod draft;
 mod dummy;
 mod gguf;
 mod halves;
+mod interface;
 mod kohya;
 mod layers;
 mod lycoris;
@@ -31,83 +32,17 @@ mod tinker;
 mod torchtune;
 mod xlabs;
 
-use std::fmt;
+use std::path::Path;
 
-use lorakit_tensor::TensorSource;
+use lorakit_tensor::{Reader, TensorSource};
 
 pub use draft::Mapped;
 pub(crate) use draft::{Can, Draft, DraftOptions, Scaled, most_common, ranks};
+pub(crate) use interface::AdapterFormat;
 pub(crate) use problem::Problem;
 
-use super::{Adapter, Base, Files};
-use crate::plan::DataDigest;
-use crate::{Error, Result};
-
-/// One file format of adapters.
-pub(crate) trait AdapterFormat: Sync {
-    /// The name, as `--to` takes it.
-    fn name(&self) -> &'static str;
-
-    /// What is written: one line for people.
-    fn title(&self) -> &'static str;
-
-    /// Whether a tensor of that name is of this format and no other.
-    fn marks(&self, name: &str, files: &Files) -> bool;
-
-    /// The adapter in `files`. `base` is what is known of the model it belongs to.
-    ///
-    /// # Errors
-    /// `ErrorKind::NeedsBase` if the files alone do not say what they mean; `ErrorKind::Damaged` and others for
-    /// files that contradict themselves. Faults of single tensors are findings of the adapter.
-    fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter>;
-
-    /// Names that tensor files of the format have in a folder, the preferred first; none if any name will do.
-    fn files(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Whether there is a writer.
-    fn is_written(&self) -> bool {
-        true
-    }
-
-    /// How the name of the output ends if it is one file; a folder is written otherwise.
-    fn ending(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// Whether names and rows mean nothing without the base, so that it must be named to read and to write.
-    fn needs_base(&self) -> bool {
-        false
-    }
-
-    /// Whether the format may hold all experts of a layer in one module, as PEFT packs them; else each expert is a
-    /// module when [`Self::write`] is called.
-    fn packs_experts(&self) -> bool {
-        false
-    }
-
-    /// `adapter` as files of this format.
-    ///
-    /// # Errors
-    /// `ErrorKind::Inexpressible` for what the format cannot hold; `ErrorKind::NeedsBase`;
-    /// `ErrorKind::Unsupported` if it is only read.
-    fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
-
-    /// Digests of the written data that the header of `draft` has places for.
-    ///
-    /// # Errors
-    /// If the draft cannot be laid out.
-    fn digests(&self, _draft: &Draft) -> Result<Vec<DataDigest>> {
-        Ok(Vec::new())
-    }
-
-    /// A sample of everything that only this format refuses.
-    #[cfg(test)]
-    fn problems(&self) -> Vec<Error> {
-        Vec::new()
-    }
-}
+use super::{Adapter, Files};
+use crate::{Base, Error, Result};
 
 /// Every format. PEFT's names are the most general, so what is told from it by shapes comes first.
 pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
@@ -124,20 +59,22 @@ pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
     &dummy::Dummy,
 ];
 
-impl fmt::Debug for dyn AdapterFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
 /// Names of tensor files in folders of any format.
-pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
+fn file_names() -> impl Iterator<Item = &'static str> {
     FORMATS.iter().flat_map(|format| format.files()).copied()
 }
 
 /// The format called `name`.
 pub(crate) fn by_name(name: &str) -> Option<&'static dyn AdapterFormat> {
     FORMATS.iter().copied().find(|format| format.name() == name)
+}
+
+/// Opens the files of an adapter in any format, not yet understood.
+///
+/// # Errors
+/// As [`Files::open`].
+pub(crate) fn open(path: &Path, reader: &Reader) -> Result<Files> {
+    Files::open(path, reader, file_names())
 }
 
 /// The format of `files`, if they are an adapter's.

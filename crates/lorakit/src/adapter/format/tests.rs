@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::testing::{Folder, lora, read, tensors};
-use super::{DraftOptions, FORMATS, by_name, detect, file_names};
+use super::{DraftOptions, FORMATS, by_name, detect, file_names, open};
 use crate::ErrorKind;
-use crate::adapter::Files;
 use crate::ops::convert::adapter::{formats, is_adapter};
 use crate::ops::inspect;
 use crate::plan::Silent;
@@ -59,7 +58,7 @@ fn what_is_written_is_read() {
         let written = folder.path(&out);
         assert_eq!(written.is_dir(), format.ending().is_none(), "{name}");
         assert!(is_adapter(&written, Default::default()).unwrap(), "{name}");
-        let files = Files::open(&written, &Default::default()).unwrap();
+        let files = open(&written, &Default::default()).unwrap();
         assert_eq!(detect(&files).unwrap().unwrap().name(), name);
         let file = files.source.path().file_name().unwrap().to_str().unwrap();
         assert!(format.ending().is_some() || format.files().first() == Some(&file), "{name}: {file}");

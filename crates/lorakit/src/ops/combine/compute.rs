@@ -7,9 +7,10 @@ use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::delta::MixedDelta;
-use super::entries::{Mixture, Recipe, Walk};
+use super::entries::Walk;
 use super::input::Aligned;
 use super::interference::{self, Interference};
+use super::recipe::{Mixture, Recipe};
 use super::stack::Stack;
 use super::stacked::Stacked;
 use super::{Against, CombineOptions, Combined, Method, Style, whole};

@@ -3,7 +3,8 @@
 use lorakit_linalg::{LinearOperator, Svd, projection_residual, randomized_svd, svd};
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::entries::{Mixture, Recipe};
+use super::entries::Walk;
+use super::recipe::{Mixture, Recipe};
 use crate::adapter::factors::Factors;
 
 /// Rows that are in memory at once.
@@ -45,11 +46,8 @@ impl<'a> MixedDelta<'a> {
                 }
             })
             .collect();
-        let tensors: Vec<(u64, super::entries::Walk<'_>)> = streams
-            .iter()
-            .zip(&walks)
-            .map(|(stream, walk)| (*stream, walk as super::entries::Walk<'_>))
-            .collect();
+        let tensors: Vec<(u64, Walk<'_>)> =
+            streams.iter().zip(&walks).map(|(stream, walk)| (*stream, walk as Walk<'_>)).collect();
         MixedDelta { factors, mixture: Mixture::new(recipe, weights, rows * cols, &tensors) }
     }
 

@@ -5,29 +5,8 @@
 
 use lorakit_linalg::random::philox4x32;
 
-use super::method::{MajoritySign, Style};
-use super::mix::Mix;
-
 /// Calls its argument with runs of entries in order, each with the place of its first.
 pub(super) type Walk<'a> = &'a dyn Fn(&mut dyn FnMut(usize, &[f64]));
-
-/// What is asked of a mixture.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Recipe {
-    pub(super) mix: Mix,
-    pub(super) density: f64,
-    pub(super) majority: MajoritySign,
-    pub(super) style: Style,
-    pub(super) seed: u64,
-}
-
-/// A mixture whose tensors have been looked at.
-#[derive(Debug)]
-pub(super) struct Mixture {
-    recipe: Recipe,
-    weights: Vec<f64>,
-    thinned: Vec<Thinned>,
-}
 
 /// Which entries of a tensor remain, and what they are multiplied by.
 #[derive(Debug)]
@@ -53,27 +32,10 @@ enum Kept {
     },
 }
 
-impl Mixture {
-    /// Looks at tensors of `len` entries; `stream` tells the random numbers of one tensor from those of others.
-    pub(super) fn new(recipe: Recipe, weights: Vec<f64>, len: usize, tensors: &[(u64, Walk<'_>)]) -> Self {
-        let thin = |(stream, walk): &(u64, Walk<'_>)| Thinned::new(&recipe, len, *stream, *walk);
-        let thinned = tensors.iter().map(thin).collect();
-        Mixture { recipe, weights, thinned }
-    }
-
-    /// The mixture of one run of entries, that begins at `first` in each of `tensors`.
-    pub(super) fn of(&self, first: usize, tensors: &mut [Vec<f64>]) -> Vec<f64> {
-        for (thinned, values) in self.thinned.iter().zip(tensors.iter_mut()) {
-            thinned.apply(first, values);
-        }
-        self.recipe.mix.mix(&self.recipe, &self.weights, tensors)
-    }
-}
-
 impl Thinned {
-    fn new(recipe: &Recipe, len: usize, stream: u64, walk: Walk<'_>) -> Self {
-        let chosen = if recipe.density < 1.0 { recipe.mix.thin(recipe, len, stream, walk) } else { None };
-        chosen.unwrap_or(Thinned { kept: Kept::All, times: 1.0 })
+    /// All entries as they are.
+    pub(super) fn all() -> Self {
+        Thinned { kept: Kept::All, times: 1.0 }
     }
 
     /// The `count` entries of largest magnitude, compared as f32; of equal ones, the first.
@@ -81,9 +43,9 @@ impl Thinned {
         Thinned { kept: largest(count, walk), times: 1.0 }
     }
 
-    /// Each entry with the probability of the recipe's density.
-    pub(super) fn random(recipe: &Recipe, stream: u64) -> Self {
-        Thinned { kept: Kept::Random { seed: recipe.seed, stream, density: recipe.density }, times: 1.0 }
+    /// Each entry with the probability `density`.
+    pub(super) fn random(seed: u64, stream: u64, density: f64) -> Self {
+        Thinned { kept: Kept::Random { seed, stream, density }, times: 1.0 }
     }
 
     /// The same entries, each times `times`.
@@ -103,7 +65,7 @@ impl Thinned {
         if before < 1e-7 || after < 1e-7 { 1.0 } else { before / after }
     }
 
-    fn apply(&self, first: usize, values: &mut [f64]) {
+    pub(super) fn apply(&self, first: usize, values: &mut [f64]) {
         match &self.kept {
             Kept::All => {}
             Kept::None => values.fill(0.0),

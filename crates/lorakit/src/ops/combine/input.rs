@@ -4,7 +4,7 @@ use lorakit_tensor::Reader;
 
 use super::Problem;
 use super::{CombineOptions, Method, Mix};
-use crate::adapter::{Adapter, Files, Module, ModuleKind, format, natural};
+use crate::adapter::{Adapter, Module, ModuleKind, format, natural};
 use crate::arch::names::pairs;
 use crate::ops;
 use crate::{Base, Choice, Error, Finding, Result, Severity};
@@ -30,7 +30,7 @@ impl Aligned {
 
 /// Opens an adapter with all that it holds; experts that share a module stay together.
 pub(super) fn open(path: &std::path::Path, reader: &Reader, base: Option<&Base>) -> Result<Adapter> {
-    let adapter = format::read(&Files::open(path, reader)?, base)?;
+    let adapter = format::read(&format::open(path, reader)?, base)?;
     adapter.check()?;
     Ok(adapter)
 }

@@ -2,9 +2,9 @@
 
 use std::sync::LazyLock;
 
-use super::mix::{MIXES, Mix};
+use super::mix::MIXES;
+use super::recipe::{Mix, Style};
 use crate::Choice;
-use crate::choice::choices;
 
 /// How adapters are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,40 +18,6 @@ pub enum Method {
     /// Entry by entry of the deltas, then the nearest of the rank.
     Deltas(Mix),
 }
-
-/// Which sign the majority has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MajoritySign {
-    /// That of the sum of the values.
-    #[default]
-    Total,
-    /// That of more of the values.
-    Frequency,
-}
-
-/// Whose definitions hold where they differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Style {
-    /// PEFT's definitions without its mistake about rsLoRA.
-    #[default]
-    Fixed,
-    /// What PEFT 0.21 writes: results are larger by the square root of the new rank if the first adapter is rsLoRA.
-    Peft,
-    /// mergekit's: signs are elected on weighted deltas, TIES divides by the weights that agree, DARE keeps the L1 norm.
-    /// Deltas are combined, never factors.
-    Mergekit,
-}
-
-choices! { MajoritySign {
-    Total = "total", "that of the sum of the values";
-    Frequency = "frequency", "that of more of the values";
-} }
-
-choices! { Style {
-    Fixed = "fixed", "PEFT's definitions, with the scale of rsLoRA corrected";
-    Peft = "peft", "PEFT's definitions exactly";
-    Mergekit = "mergekit", "mergekit's definitions, on deltas";
-} }
 
 /// Every method: the two that combine whole deltas, and both ways to use each mix.
 static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {

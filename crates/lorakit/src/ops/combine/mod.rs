@@ -33,6 +33,7 @@ mod interference;
 mod method;
 mod mix;
 pub(crate) mod problem;
+mod recipe;
 mod report;
 mod stack;
 mod stacked;
@@ -43,8 +44,8 @@ use std::path::PathBuf;
 use lorakit_tensor::{DType, ReadMode, Reader};
 
 pub use interference::Interference;
-pub use method::{MajoritySign, Method, Style};
-pub use mix::Mix;
+pub use method::Method;
+pub use recipe::{MajoritySign, Mix, Style};
 pub use report::CombineReport;
 
 use crate::adapter::{Adapter, Module, repeated};

@@ -7,8 +7,8 @@ use lorakit_tensor::Reader;
 use serde::Serialize;
 
 use super::{
-    DTypeCount, Grid, InspectOptions, Spectrum, TargetReport, audit, compare, count_dtypes, go_on, grid,
-    spectrum, target, values,
+    DTypeCount, FitReport, Grid, InspectOptions, ModuleReport, SavedReport, TargetReport, TokenRowsReport,
+    audit, compare, count_dtypes, go_on, grid, spectrum, target, values,
 };
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::lineage::{self, Ancestry};
@@ -30,13 +30,13 @@ pub struct AdapterReport {
     /// How many modules there are of each method, e.g. `DoRA`.
     pub methods: BTreeMap<&'static str, usize>,
     /// How many modules have each rank.
-    #[serde(serialize_with = "super::report::ranks")]
+    #[serde(serialize_with = "super::serialise::ranks")]
     pub ranks: BTreeMap<usize, usize>,
     /// How many modules have each alpha, ascending.
-    #[serde(serialize_with = "super::report::numbers")]
+    #[serde(serialize_with = "super::serialise::numbers")]
     pub alphas: Vec<(f64, usize)>,
     /// How many modules have each scale, ascending.
-    #[serde(serialize_with = "super::report::numbers")]
+    #[serde(serialize_with = "super::serialise::numbers")]
     pub scales: Vec<(f64, usize)>,
     /// Number of values of all tensors.
     pub parameters: u64,
@@ -75,85 +75,6 @@ pub struct AdapterReport {
     pub token_rows: Vec<TokenRowsReport>,
     /// What the audit turned up, gravest first.
     pub findings: Vec<Finding>,
-}
-
-/// One low-rank module.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModuleReport {
-    /// Path in the model, e.g. `model.layers.0.self_attn.q_proj`.
-    #[serde(rename = "module")]
-    pub path: String,
-    /// The layer number in the path.
-    pub layer: Option<u32>,
-    /// The kind of module: the shortest ending of the path that tells it from other kinds.
-    pub leaf: String,
-    /// `LoRA`, `rsLoRA`, `DoRA` or `rsDoRA`.
-    pub method: &'static str,
-    /// The rank; of one expert for stacked experts.
-    pub rank: usize,
-    /// Number of experts whose factors are stacked.
-    pub experts: Option<usize>,
-    /// The alpha.
-    pub alpha: f64,
-    /// What `B * A` is multiplied by.
-    pub scale: f64,
-    /// Shape of `A` as stored.
-    pub a: Vec<usize>,
-    /// Shape of `B` as stored.
-    pub b: Vec<usize>,
-    /// Whether `B` has a bias.
-    pub bias: bool,
-    /// `||scale * B * A||`, Frobenius; of all experts together. For DoRA this is the low-rank part. `None` unless
-    /// values were read, and if they are not finite.
-    pub norm: Option<f64>,
-    /// [`Self::norm`] by the norm of the base weight.
-    #[serde(rename = "relative_norm")]
-    pub relative: Option<f64>,
-    /// Tensors of the base that it changes.
-    pub targets: Vec<String>,
-    /// The singular values of its delta, where they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub spectrum: Option<Spectrum>,
-}
-
-/// A parameter saved whole.
-#[derive(Debug, Clone, Serialize)]
-pub struct SavedReport {
-    /// Name in the model.
-    pub name: String,
-    /// Its shape.
-    pub shape: Vec<usize>,
-    /// Its size in bytes.
-    pub bytes: u64,
-}
-
-/// Trained token rows.
-#[derive(Debug, Clone, Serialize)]
-pub struct TokenRowsReport {
-    /// Path of the embedding.
-    #[serde(rename = "module")]
-    pub path: String,
-    /// The token numbers.
-    pub rows: Vec<usize>,
-}
-
-/// How an adapter fits a base.
-#[derive(Debug, Clone)]
-pub struct FitReport {
-    /// The base as it was given.
-    pub base: PathBuf,
-    /// Why it does not fit; `None` if it does.
-    pub misfit: Option<String>,
-    /// Tensors of the base that it changes.
-    pub changed: usize,
-    /// Tensors of the base.
-    pub base_tensors: usize,
-    /// Whether the base ties its embeddings.
-    pub tied: bool,
-    /// Tensors of the base whose values were read and looked at for NaN and infinity: those to which it adds.
-    pub checked: usize,
-    /// Tensors, of the adapter and of the base, that hold NaN or infinity: a merge refuses them.
-    pub non_finite: usize,
 }
 
 pub(super) fn report(

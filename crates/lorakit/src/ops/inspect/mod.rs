@@ -23,6 +23,7 @@ mod grid;
 mod model;
 mod norm;
 mod report;
+mod serialise;
 mod spectrum;
 mod target;
 #[cfg(test)]
@@ -33,13 +34,14 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Checkpoint, Format, ReadMode, Reader, TensorInfo, TensorSource};
 
-pub use adapter::{AdapterReport, FitReport, ModuleReport, SavedReport, TokenRowsReport};
+pub use adapter::AdapterReport;
 pub use grid::{Grid, GridRow};
 pub use model::{FileReport, ModelReport};
-pub use spectrum::{Spectrum, uniform_rank};
+pub use report::{FitReport, ModuleReport, SavedReport, Spectrum, TokenRowsReport};
+pub use spectrum::uniform_rank;
 pub use target::{Runtime, TargetReport, Verdict};
 
-use crate::adapter::{Adapter, Files, format};
+use crate::adapter::{Adapter, format};
 use crate::ops::Problem;
 use crate::plan::Progress;
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
@@ -157,7 +159,7 @@ pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
 
 /// Whether names of tensors are those of an adapter format.
 fn is_marked(path: &Path, reader: &Reader) -> bool {
-    let found = Files::open(path, reader).and_then(|files| format::detect(&files));
+    let found = format::open(path, reader).and_then(|files| format::detect(&files));
     // A file that mixes formats is one too; the error of opening it says so.
     found.map_or_else(|error| error.kind() == ErrorKind::Damaged, |format| format.is_some())
 }

@@ -28,7 +28,7 @@ pub struct ModelReport {
     pub name: Option<String>,
     /// Dimensions that the configuration gives, by a common name: `layers`, `hidden`, `heads`, `kv_heads`,
     /// `intermediate`, `experts`, `vocabulary`, `context`.
-    #[serde(serialize_with = "super::report::named")]
+    #[serde(serialize_with = "super::serialise::named")]
     pub dimensions: Vec<(&'static str, u64)>,
     /// Number of values of all tensors, as stored.
     pub parameters: u64,

@@ -1,34 +1,109 @@
-//! Reports, for programs: what their fields alone do not say.
+//! The parts of reports, and for programs what their fields alone do not say.
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use super::{FitReport, Runtime, TargetReport, Verdict};
+use super::{Runtime, TargetReport, Verdict};
 
-/// A value, and how many modules have it.
-#[derive(Serialize)]
-struct Count<T> {
-    value: T,
-    modules: usize,
+/// One low-rank module.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModuleReport {
+    /// Path in the model, e.g. `model.layers.0.self_attn.q_proj`.
+    #[serde(rename = "module")]
+    pub path: String,
+    /// The layer number in the path.
+    pub layer: Option<u32>,
+    /// The kind of module: the shortest ending of the path that tells it from other kinds.
+    pub leaf: String,
+    /// `LoRA`, `rsLoRA`, `DoRA` or `rsDoRA`.
+    pub method: &'static str,
+    /// The rank; of one expert for stacked experts.
+    pub rank: usize,
+    /// Number of experts whose factors are stacked.
+    pub experts: Option<usize>,
+    /// The alpha.
+    pub alpha: f64,
+    /// What `B * A` is multiplied by.
+    pub scale: f64,
+    /// Shape of `A` as stored.
+    pub a: Vec<usize>,
+    /// Shape of `B` as stored.
+    pub b: Vec<usize>,
+    /// Whether `B` has a bias.
+    pub bias: bool,
+    /// `||scale * B * A||`, Frobenius; of all experts together. For DoRA this is the low-rank part. `None` unless
+    /// values were read, and if they are not finite.
+    pub norm: Option<f64>,
+    /// [`Self::norm`] by the norm of the base weight.
+    #[serde(rename = "relative_norm")]
+    pub relative: Option<f64>,
+    /// Tensors of the base that it changes.
+    pub targets: Vec<String>,
+    /// The singular values of its delta, where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spectrum: Option<Spectrum>,
 }
 
-/// How many modules have each rank, as a list.
-pub(super) fn ranks<S: Serializer>(
-    counts: &BTreeMap<usize, usize>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(counts.iter().map(|(value, modules)| Count { value, modules: *modules }))
+/// A parameter saved whole.
+#[derive(Debug, Clone, Serialize)]
+pub struct SavedReport {
+    /// Name in the model.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its size in bytes.
+    pub bytes: u64,
 }
 
-/// How many modules have each number.
-pub(super) fn numbers<S: Serializer>(counts: &[(f64, usize)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(counts.iter().map(|(value, modules)| Count { value, modules: *modules }))
+/// Trained token rows.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenRowsReport {
+    /// Path of the embedding.
+    #[serde(rename = "module")]
+    pub path: String,
+    /// The token numbers.
+    pub rows: Vec<usize>,
 }
 
-/// Pairs of a name and a number, as an object.
-pub(super) fn named<S: Serializer>(pairs: &[(&'static str, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(pairs.iter().copied())
+/// How an adapter fits a base.
+#[derive(Debug, Clone)]
+pub struct FitReport {
+    /// The base as it was given.
+    pub base: PathBuf,
+    /// Why it does not fit; `None` if it does.
+    pub misfit: Option<String>,
+    /// Tensors of the base that it changes.
+    pub changed: usize,
+    /// Tensors of the base.
+    pub base_tensors: usize,
+    /// Whether the base ties its embeddings.
+    pub tied: bool,
+    /// Tensors of the base whose values were read and looked at for NaN and infinity: those to which it adds.
+    pub checked: usize,
+    /// Tensors, of the adapter and of the base, that hold NaN or infinity: a merge refuses them.
+    pub non_finite: usize,
+}
+
+/// What the singular values of `scale * B * A` say.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Spectrum {
+    /// The singular values, descending.
+    pub values: Vec<f64>,
+    /// `exp` of the entropy of the values' shares (Roy and Vetterli, 2007): the number of directions in use.
+    #[serde(rename = "effective_rank")]
+    pub effective: f64,
+    /// `||D||_F^2 / ||D||_2^2`.
+    #[serde(rename = "stable_rank")]
+    pub stable: f64,
+    /// The rank that keeps 90 % of the energy, the sum of squares.
+    #[serde(rename = "rank_90")]
+    pub rank90: usize,
+    /// The rank that keeps 99 % of the energy.
+    #[serde(rename = "rank_99")]
+    pub rank99: usize,
+    /// Directions below a ten-thousandth of the strongest.
+    pub dead: usize,
 }
 
 impl Serialize for FitReport {

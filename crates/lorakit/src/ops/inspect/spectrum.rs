@@ -2,7 +2,7 @@
 
 use lorakit_linalg::{product_singular_values, rank};
 
-use super::{ModuleReport, go_on};
+use super::{ModuleReport, Spectrum, go_on};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module};
 use crate::plan::{Progress, in_order};
@@ -10,27 +10,6 @@ use crate::{ErrorKind, Result};
 
 /// Directions weaker than this, relative to the strongest, do nothing that 16-bit weights could hold.
 const DEAD: f64 = 1e-4;
-
-/// What the singular values of `scale * B * A` say.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Spectrum {
-    /// The singular values, descending.
-    pub values: Vec<f64>,
-    /// `exp` of the entropy of the values' shares (Roy and Vetterli, 2007): the number of directions in use.
-    #[serde(rename = "effective_rank")]
-    pub effective: f64,
-    /// `||D||_F^2 / ||D||_2^2`.
-    #[serde(rename = "stable_rank")]
-    pub stable: f64,
-    /// The rank that keeps 90 % of the energy, the sum of squares.
-    #[serde(rename = "rank_90")]
-    pub rank90: usize,
-    /// The rank that keeps 99 % of the energy.
-    #[serde(rename = "rank_99")]
-    pub rank99: usize,
-    /// Directions below a ten-thousandth of the strongest.
-    pub dead: usize,
-}
 
 impl Spectrum {
     fn new(values: Vec<f64>) -> Self {

@@ -11,6 +11,7 @@ mod llama_cpp;
 mod mlx;
 mod ollama;
 mod peft;
+mod program;
 #[cfg(test)]
 mod tests;
 mod tgi;
@@ -21,26 +22,12 @@ use std::fmt;
 use crate::adapter::{Adapter, format};
 use crate::{Base, Choice, Severity};
 use case::Case;
+pub use case::Verdict;
+use program::Program;
 
 /// A program that loads adapters.
 #[derive(Clone, Copy)]
 pub struct Runtime(&'static Program);
-
-/// What a module says of its runtime.
-struct Program {
-    /// What it is called in options.
-    id: &'static str,
-    /// What else it is called there.
-    aliases: &'static [&'static str],
-    /// Its name, as its authors write it.
-    title: &'static str,
-    /// What it loads, in one line.
-    about: &'static str,
-    /// The format of adapters that it is for.
-    format: &'static str,
-    /// Asks it.
-    ask: fn(&mut Case<'_>),
-}
 
 /// Every runtime.
 const RUNTIMES: &[Runtime] = &[
@@ -106,19 +93,6 @@ pub struct TargetReport {
     pub runtime: Runtime,
     /// Why it does not, or what to know, gravest first.
     pub verdicts: Vec<Verdict>,
-}
-
-/// One reason.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Verdict {
-    /// [`Severity::Error`]: it is refused, or would compute something else.
-    pub severity: Severity,
-    /// A stable name, e.g. `dora`.
-    pub code: &'static str,
-    /// What is in the way.
-    pub reason: String,
-    /// What to type, or to do.
-    pub fix: Option<String>,
 }
 
 impl TargetReport {

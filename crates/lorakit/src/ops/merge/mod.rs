@@ -6,6 +6,7 @@
 
 mod files;
 mod group;
+mod options;
 mod output;
 pub(crate) mod problem;
 mod refuse;
@@ -17,83 +18,22 @@ mod tied;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use lorakit_tensor::{DType, ReadMode, Reader};
+use lorakit_tensor::{DType, Reader};
 
 pub use crate::fit::MoeLayout;
+pub use options::{MIN_RETENTION, MergeOptions};
 pub use report::MergeReport;
 pub(crate) use sum::{Form, Sums, sums};
 pub use sum::{MergeRounding, Sum};
 pub use tied::Tied;
 
 use super::MAX_SHARD;
-use super::quantize::{Chosen, Quantization, recorded};
-use crate::lineage::{Lineage, Role, Step};
+use super::quantize::{Chosen, recorded};
+use crate::lineage::{Role, Step};
 use crate::plan::{Plan, Progress, Report, go_on};
 use crate::{Finding, Result, Severity};
 use output::Output;
 pub(crate) use problem::Problem;
-
-/// What to merge, and where it goes.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct MergeOptions {
-    /// What is added up.
-    pub sum: Sum,
-    /// The output folder, or file if it ends in `.safetensors` or `.gguf`.
-    pub output: PathBuf,
-    /// Replace an output that exists.
-    pub replace: bool,
-    /// Dtype of the output's floating-point tensors; each keeps its own by default.
-    pub dtype: Option<DType>,
-    /// What the sum is quantised to; by default it is written as floats, to safetensors.
-    pub quantization: Option<Quantization>,
-    /// The name of the pre-tokenizer for GGUF files, if it cannot be identified.
-    pub pre: Option<String>,
-    /// Largest shard, in bytes.
-    pub max_shard: u64,
-    /// Share of the adapters that must survive being stored; an output that keeps less is not published.
-    pub min_retention: f64,
-    /// When the output says where it came from.
-    pub lineage: Lineage,
-    /// Search the tensors that are only copied for NaN and infinity too.
-    pub check_finite: bool,
-    /// How inputs are read.
-    pub mode: ReadMode,
-}
-
-impl MergeOptions {
-    /// Default options for a sum and an output.
-    pub fn new(sum: Sum, output: impl Into<PathBuf>) -> Self {
-        MergeOptions {
-            sum,
-            output: output.into(),
-            replace: false,
-            dtype: None,
-            quantization: None,
-            pre: None,
-            max_shard: MAX_SHARD,
-            min_retention: MIN_RETENTION,
-            lineage: Lineage::default(),
-            check_finite: false,
-            mode: ReadMode::default(),
-        }
-    }
-}
-
-crate::ops::setters! { MergeOptions {
-    with_replace: replace: bool,
-    with_dtype: dtype: Option<DType>,
-    with_quantization: quantization: Option<Quantization>,
-    with_pre: pre: Option<String>,
-    with_max_shard: max_shard: u64,
-    with_min_retention: min_retention: f64,
-    with_lineage: lineage: Lineage,
-    with_check_finite: check_finite: bool,
-    with_mode: mode: ReadMode,
-} }
-
-/// Below this share the merged model is the base rather than the merge.
-pub const MIN_RETENTION: f64 = 0.5;
 
 /// A merge that is planned: everything that could be refused has been.
 #[derive(Debug)]
@@ -146,7 +86,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     }
     let provenance = step.finish(&mut notes);
     let output = output::of(&base, &adapters, tensors, &untied, options, &mut notes)?;
-    stop_if_asked(progress)?;
+    go_on(progress, "anything was written")?;
     for name in &added {
         let class = base.config.as_ref().and_then(|c| c.architecture()).unwrap_or("the base's class");
         let message = format!(
@@ -223,9 +163,4 @@ impl Merge {
         refuse::lost(&written.report().retention, self.min_retention, self.plan.target().path())?;
         written.publish()
     }
-}
-
-/// Stops where the caller wants to.
-fn stop_if_asked(progress: &dyn Progress) -> Result<()> {
-    go_on(progress, "anything was written")
 }

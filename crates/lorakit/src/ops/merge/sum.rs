@@ -7,12 +7,12 @@ use lorakit_tensor::{DType, Reader, TensorInfo};
 
 use super::group::{Group, Groups};
 use super::tied::{self, Tied, Untied};
-use super::{Problem, refuse, stop_if_asked};
+use super::{Problem, refuse};
 use crate::adapter::{Adapter, repeated};
 use crate::fit::{self, FitOptions, MoeLayout, Resolver};
 use crate::ops::inspect;
 use crate::ops::quantize::Quantization;
-use crate::plan::{Compute, OutputTensor, Progress, Recipe, Rounding};
+use crate::plan::{Compute, OutputTensor, Progress, Recipe, Rounding, go_on};
 use crate::{Base, Error, Finding, Model, Result, Severity, TensorRef};
 
 /// Which reference's arithmetic a merge follows.
@@ -126,7 +126,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     let mut adapters = Vec::new();
     let known = Base::of(&base);
     for (path, weight) in &sum.adapters {
-        stop_if_asked(progress)?;
+        go_on(progress, "anything was written")?;
         let adapter = Adapter::open(path, reader, Some(&known))?;
         refuse::unmergeable(&adapter, *weight, sum.residual_base)?;
         adapter.check()?;
@@ -137,7 +137,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     let view = Resolver::new(base.tensors(), base.config.as_ref());
     let mut groups = Groups::default();
     for (adapter, weight) in &adapters {
-        stop_if_asked(progress)?;
+        go_on(progress, "anything was written")?;
         let edits = fit::fit(&view, adapter, FitOptions { moe_layout: sum.moe_layout })
             .map_err(|misfit| refuse::packed(&base).unwrap_or(misfit))?;
         if edits.is_empty() {
@@ -181,7 +181,7 @@ fn output_tensors(
 ) -> Result<(Vec<OutputTensor>, Vec<String>)> {
     let mut tensors = Vec::with_capacity(base.tensors().len() + 1);
     for (index, info) in base.tensors().iter().enumerate() {
-        stop_if_asked(progress)?;
+        go_on(progress, "anything was written")?;
         let tensor = base.tensor(index);
         let dtype = output_dtype(base.kept_dtype(index), as_asked.1);
         tensors.push(match groups.take(&info.name) {

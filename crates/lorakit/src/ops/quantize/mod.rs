@@ -22,6 +22,7 @@ mod kind;
 mod metadata;
 mod mix;
 pub(crate) mod problem;
+mod quantization;
 mod recorded;
 mod report;
 
@@ -33,6 +34,7 @@ pub use crate::model::packed::PackedType;
 pub use imatrix::Imatrix;
 pub use kind::QuantType;
 pub use mix::Mix;
+pub use quantization::Quantization;
 pub use report::{QuantizeReport, TypeInfo, TypeList};
 
 pub use crate::plan::Chosen;
@@ -47,25 +49,6 @@ use crate::ops::{MAX_SHARD, Problem as VerbProblem};
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Report, Target, go_on};
 use crate::{Error, Finding, Model, Result};
 pub(crate) use problem::Problem;
-
-/// What a quantised model is written as.
-#[derive(Debug, Clone)]
-pub enum Quantization {
-    /// A GGUF file.
-    Gguf {
-        /// How its types are chosen.
-        mix: Mix,
-        /// Importances of columns: a file that llama.cpp's `llama-imatrix` wrote.
-        imatrix: Option<PathBuf>,
-    },
-    /// A Hugging Face folder.
-    Packed {
-        /// The scheme.
-        packing: Packer,
-        /// Whether the tensors that adapters change stay in 16 bits.
-        promote: bool,
-    },
-}
 
 /// What to quantise, and how.
 #[derive(Debug, Clone)]

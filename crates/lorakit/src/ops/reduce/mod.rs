@@ -38,7 +38,7 @@ pub use report::ReduceReport;
 pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
-use crate::adapter::{Adapter, Files, Module, format};
+use crate::adapter::{Adapter, Module, format};
 use crate::lineage::{Lineage, Step};
 use crate::ops;
 use crate::ops::truncate::{Truncated, overall_error, truncate};
@@ -187,7 +187,7 @@ impl Reduce {
 pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> {
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
-    let files = Files::open(&options.source, reader)?;
+    let files = format::open(&options.source, reader)?;
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse(&read)?;

@@ -23,14 +23,12 @@ mod write;
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Files};
 use crate::{Base, Result};
+use names::HALVES;
 use problem::Problem;
 
 /// GGUF LoRA.
 #[derive(Debug)]
 pub(crate) struct Gguf;
-
-/// The endings of the names of the two factors.
-const HALVES: [&str; 2] = [".lora_a", ".lora_b"];
 
 impl AdapterFormat for Gguf {
     fn name(&self) -> &'static str {

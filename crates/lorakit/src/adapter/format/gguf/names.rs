@@ -10,6 +10,9 @@ use crate::arch::names::{is_head, last, unwrapped};
 use crate::arch::{Architecture, Heads, Match, Role};
 use crate::{Base, Error, Result};
 
+/// The endings of the names of the two factors.
+pub(super) const HALVES: [&str; 2] = [".lora_a", ".lora_b"];
+
 /// What decides names and the order of rows.
 pub(super) struct Facts<'a> {
     pub(super) family: &'static Architecture,

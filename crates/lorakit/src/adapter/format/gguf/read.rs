@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use lorakit_tensor::TensorSource;
 
+use super::Problem;
 use super::header::{self, Header};
-use super::{HALVES, Problem};
+use super::names::HALVES;
 use crate::adapter::{Adapter, Files, Module, ModuleKind, ROW_ORDER, Scaling};
 use crate::arch::{self, Architecture, Heads, Match, Role};
 use crate::tensor::{Factor, RowOrder};

@@ -3,7 +3,7 @@
 use lorakit_tensor::DType;
 
 use super::Problem;
-use super::names::{Facts, Placed};
+use super::names::{Facts, HALVES, Placed};
 use crate::adapter::{Module, ModuleKind};
 use crate::plan::OutputTensor;
 use crate::tensor::{Factor, RowOrder};
@@ -157,7 +157,7 @@ impl Factors {
             let kept = factor.times == 1.0 || asked.is_some();
             factor.output(&format!("{name}{half}"), kept.then_some(dtype))
         };
-        let [half_a, half_b] = super::HALVES;
+        let [half_a, half_b] = HALVES;
         let tensors = [output(Scaled::plain(self.a), half_a, "A"), output(self.b, half_b, "B")];
         (tensors, notes)
     }

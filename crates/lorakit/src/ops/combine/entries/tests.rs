@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::recipe::{MajoritySign, Mix, Mixture, Recipe, Style};
 use super::*;
 
 fn recipe(mix: Mix, density: f64, style: Style) -> Recipe {

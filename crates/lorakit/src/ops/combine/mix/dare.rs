@@ -1,8 +1,7 @@
 //! DARE (Yu et al. 2024): a random choice of the entries, scaled up to what all would give.
 
-use super::super::entries::{Recipe, Thinned, Walk};
-use super::super::method::Style;
-use super::Rule;
+use super::super::entries::{Thinned, Walk};
+use super::super::recipe::{Recipe, Rule, Style};
 use super::linear::sums;
 use super::ties::elected;
 
@@ -38,7 +37,7 @@ fn means(recipe: &Recipe, weights: &[f64], tensors: &[Vec<f64>]) -> Vec<f64> {
 
 /// Keeps each entry with the same probability. What is kept is divided by that; mergekit gives it the norm of all.
 fn random(recipe: &Recipe, _: usize, stream: u64, walk: Walk<'_>) -> Thinned {
-    let thinned = Thinned::random(recipe, stream);
+    let thinned = Thinned::random(recipe.seed, stream, recipe.density);
     let times = if recipe.style == Style::Mergekit { thinned.l1_ratio(walk) } else { 1.0 / recipe.density };
     thinned.times(times)
 }

@@ -1,7 +1,6 @@
 //! A way that is in the table under test only: what one more takes, in one file.
 
-use super::super::entries::Recipe;
-use super::Rule;
+use super::super::recipe::{Recipe, Rule};
 
 /// The weighted sum, doubled.
 pub(super) const RULE: Rule = Rule {

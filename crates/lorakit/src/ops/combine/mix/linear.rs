@@ -1,7 +1,6 @@
 //! Weighted sums.
 
-use super::super::entries::Recipe;
-use super::Rule;
+use super::super::recipe::{Recipe, Rule};
 
 /// The weighted sum of all entries. That of deltas is the method `svd`.
 pub(super) const RULE: Rule = Rule {

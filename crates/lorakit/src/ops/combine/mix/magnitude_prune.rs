@@ -1,7 +1,7 @@
 //! Weighted sums of the largest entries.
 
-use super::super::entries::{Recipe, Thinned, Walk};
-use super::Rule;
+use super::super::entries::{Thinned, Walk};
+use super::super::recipe::{Recipe, Rule};
 use super::linear::sums;
 
 /// The weighted sum of those that are among the largest of their tensor.

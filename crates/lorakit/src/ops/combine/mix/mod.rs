@@ -7,30 +7,7 @@ mod linear;
 mod magnitude_prune;
 mod ties;
 
-use std::fmt;
-
-use super::entries::{Recipe, Thinned, Walk};
-
-/// A way to mix entries in one place, of adapters' factors or of their deltas.
-#[derive(Clone, Copy)]
-pub struct Mix(&'static Rule);
-
-/// What a module says of its way.
-pub(super) struct Rule {
-    /// What it is called where factors are mixed.
-    name: &'static str,
-    /// What becomes of the entries, in one line.
-    about: &'static str,
-    /// What it is called where deltas are mixed, if that is a method of its own, and that in one line.
-    of_deltas: Option<(&'static str, &'static str)>,
-    /// Chooses the entries that are kept, for ways that keep a share: given the length and the number of a tensor, and a
-    /// walk over it.
-    thin: Option<fn(&Recipe, usize, u64, Walk<'_>) -> Thinned>,
-    /// Whether the choice is random.
-    is_random: bool,
-    /// Mixes what is left of a run of entries, given the weight of each tensor.
-    mix: fn(&Recipe, &[f64], &[Vec<f64>]) -> Vec<f64>,
-}
+use super::recipe::Mix;
 
 /// Every way.
 pub(super) const MIXES: &[Mix] = &[
@@ -55,51 +32,4 @@ impl Mix {
     pub const DARE_TIES: Mix = Mix(&dare::TIES);
     /// The weighted sum of those that are among the largest of their tensor.
     pub const MAGNITUDE_PRUNE: Mix = Mix(&magnitude_prune::RULE);
-
-    /// What it is called where factors are mixed.
-    pub fn name(self) -> &'static str {
-        self.0.name
-    }
-
-    pub(super) fn about(self) -> &'static str {
-        self.0.about
-    }
-
-    /// Name of the method that mixes deltas, and what that does.
-    pub(super) fn of_deltas(self) -> Option<(&'static str, &'static str)> {
-        self.0.of_deltas
-    }
-
-    pub(super) fn is_random(self) -> bool {
-        self.0.is_random
-    }
-
-    /// Whether a share of the entries is kept.
-    pub(super) fn thins(self) -> bool {
-        self.0.thin.is_some()
-    }
-
-    /// The entries of a tensor that are kept, if not all are.
-    pub(super) fn thin(self, recipe: &Recipe, len: usize, stream: u64, walk: Walk<'_>) -> Option<Thinned> {
-        self.0.thin.map(|thin| thin(recipe, len, stream, walk))
-    }
-
-    /// One run of what is kept of each tensor, mixed.
-    pub(super) fn mix(self, recipe: &Recipe, weights: &[f64], tensors: &[Vec<f64>]) -> Vec<f64> {
-        (self.0.mix)(recipe, weights, tensors)
-    }
 }
-
-impl fmt::Debug for Mix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl PartialEq for Mix {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for Mix {}

@@ -1,8 +1,6 @@
 //! TIES (Yadav et al. 2023): signs are elected, and entries that have another are left out.
 
-use super::super::entries::Recipe;
-use super::super::method::{MajoritySign, Style};
-use super::Rule;
+use super::super::recipe::{MajoritySign, Recipe, Rule, Style};
 use super::magnitude_prune::largest;
 
 /// Of the largest entries, the weighted mean of those that have the sign of the majority.

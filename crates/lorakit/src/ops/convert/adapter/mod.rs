@@ -24,7 +24,7 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 pub use report::AdapterConvertReport;
 
-use crate::adapter::{Adapter, Files, Module, format};
+use crate::adapter::{Adapter, Module, format};
 use crate::fit::{self, FitOptions, Resolver};
 use crate::lineage::{Lineage, Role, Step};
 use crate::ops::Problem;
@@ -146,7 +146,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
     let format = writable(&options.to)?;
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
-    let files = Files::open(&options.source, reader)?;
+    let files = format::open(&options.source, reader)?;
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse_empty(&read)?;

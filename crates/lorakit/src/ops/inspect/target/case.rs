@@ -2,10 +2,22 @@
 
 use std::path::Path;
 
-use super::Verdict;
 use crate::adapter::format::{self, DraftOptions};
 use crate::adapter::{Adapter, Module};
 use crate::{Base, Error, ErrorKind, Severity};
+
+/// One reason.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Verdict {
+    /// [`Severity::Error`]: it is refused, or would compute something else.
+    pub severity: Severity,
+    /// A stable name, e.g. `dora`.
+    pub code: &'static str,
+    /// What is in the way.
+    pub reason: String,
+    /// What to type, or to do.
+    pub fix: Option<String>,
+}
 
 /// What the rules look at.
 pub(super) struct Case<'a> {

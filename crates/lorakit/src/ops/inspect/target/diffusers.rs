@@ -1,7 +1,7 @@
 //! diffusers.
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 use crate::adapter::Module;
 
 /// diffusers.

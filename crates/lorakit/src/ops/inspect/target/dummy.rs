@@ -1,7 +1,7 @@
 //! A runtime that is in the table under test only: what one more takes, in one file.
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 
 /// Dummy.
 pub(super) const DUMMY: Program = Program {

@@ -1,7 +1,7 @@
 //! llama.cpp, which takes adapters with `--lora`: `src/llama-adapter.cpp`.
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 
 /// llama.cpp.
 pub(super) const LLAMA_CPP: Program = Program {

@@ -1,7 +1,7 @@
 //! mlx-lm.
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 
 /// mlx-lm.
 pub(super) const MLX: Program = Program {

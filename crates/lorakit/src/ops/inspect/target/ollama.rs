@@ -1,7 +1,7 @@
 //! Ollama, which takes adapters with `ADAPTER` in a Modelfile: `convert/convert_llama_adapter.go`.
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 
 /// Ollama.
 pub(super) const OLLAMA: Program = Program {

@@ -1,7 +1,7 @@
 //! PEFT.
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 
 /// PEFT.
 pub(super) const PEFT: Program =

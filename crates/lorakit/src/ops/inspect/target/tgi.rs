@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 use crate::adapter::ModuleKind;
 
 /// TGI.

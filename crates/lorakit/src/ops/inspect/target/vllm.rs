@@ -1,7 +1,7 @@
 //! vLLM: `vllm/lora/peft_helper.py`, `lora_model.py`.
 
-use super::Program;
 use super::case::Case;
+use super::program::Program;
 use crate::adapter::{Module, ModuleKind};
 
 /// vLLM.

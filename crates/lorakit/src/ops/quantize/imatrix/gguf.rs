@@ -6,7 +6,7 @@ use lorakit_tensor::format::Stored;
 use lorakit_tensor::format::gguf::{Metadata, Value, read_header};
 use lorakit_tensor::{DType, Storage};
 
-use super::Content;
+use super::content::Content;
 use crate::ops::quantize::Problem;
 use crate::{Error, Result};
 

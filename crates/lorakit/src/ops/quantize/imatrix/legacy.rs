@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Content;
+use super::content::Content;
 use crate::ops::quantize::Problem;
 use crate::{Error, Result};
 

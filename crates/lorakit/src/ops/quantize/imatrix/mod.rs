@@ -22,14 +22,15 @@
 //!
 //! Source: `tools/quantize/quantize.cpp` and `common/imatrix-loader.cpp` of llama.cpp.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{Reader, TensorInfo};
 
 use crate::ops::quantize::Problem;
 use crate::{Error, Result};
+use content::Content;
 
+mod content;
 mod gguf;
 mod legacy;
 
@@ -41,15 +42,6 @@ mod tests;
 pub struct Imatrix {
     path: PathBuf,
     content: Content,
-}
-
-/// What either format holds.
-#[derive(Debug, Default)]
-struct Content {
-    /// By tensor: importance of each column, one matrix after the other.
-    importance: BTreeMap<String, Vec<f32>>,
-    datasets: Vec<String>,
-    chunks: u32,
 }
 
 /// Which tensors an importance matrix knows.

@@ -1,0 +1,140 @@
+//! The parts of an adapter: low-rank modules, parameters saved whole, token rows.
+
+use crate::TensorRef;
+
+/// One low-rank module.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// Path in the model, e.g. `model.layers.0.self_attn.q_proj`.
+    pub path: String,
+    /// Linear-like or embedding.
+    pub kind: ModuleKind,
+    /// The factor `A`: `(r, in)`, `(r, in, *kernel)`, or `(r, vocab)` of an embedding.
+    pub a: TensorRef,
+    /// The factor `B`: `(out, r)`, or `(dim, r)` of an embedding.
+    pub b: TensorRef,
+    /// What the product is multiplied by.
+    pub scaling: Scaling,
+    /// The rank the configuration gives this module.
+    pub config_rank: Option<f64>,
+    /// The DoRA magnitudes.
+    pub magnitude: Option<TensorRef>,
+    /// The bias of `B`.
+    pub bias: Option<TensorRef>,
+    /// A weight that stands in for the base's.
+    pub base_weight: Option<TensorRef>,
+    /// The method, `LoHa` or `LoKr`, whose factors these were computed from.
+    pub expanded: Option<&'static str>,
+}
+
+/// What a low-rank product is multiplied by.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Scaling {
+    /// This alpha by the rank (Hu et al. 2021).
+    Alpha(f64),
+    /// This alpha by the square root of the rank (rsLoRA, Kalajdzievski 2023).
+    RankStabilised(f64),
+    /// This number.
+    Fixed(f64),
+}
+
+/// What kind of layer a module adapts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModuleKind {
+    /// Linear and convolution layers, and stacked experts.
+    Linear,
+    /// An embedding: the delta is `scale * (B * A)` transposed.
+    Embedding,
+}
+
+/// A parameter saved whole.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    /// Name in the model, e.g. `lm_head.weight`.
+    pub name: String,
+    /// Its values.
+    pub tensor: TensorRef,
+}
+
+/// Trained token rows.
+#[derive(Debug, Clone)]
+pub struct TokenRows {
+    /// Path of the embedding.
+    pub path: String,
+    /// The replacement rows, `(n, dim)`.
+    pub tensor: TensorRef,
+    /// Which rows they replace.
+    pub rows: Vec<usize>,
+}
+
+impl Scaling {
+    /// The number for a module of that rank.
+    pub fn scale(self, rank: usize) -> f64 {
+        match self {
+            Scaling::Alpha(alpha) => alpha / rank as f64,
+            Scaling::RankStabilised(alpha) => alpha / (rank as f64).sqrt(),
+            Scaling::Fixed(scale) => scale,
+        }
+    }
+
+    /// The alpha, where [`Self::scale`] is not what a file gives: that which divided by `rank` is it.
+    pub fn alpha(self, rank: usize) -> f64 {
+        match self {
+            Scaling::Alpha(alpha) | Scaling::RankStabilised(alpha) => alpha,
+            Scaling::Fixed(scale) => scale * rank as f64,
+        }
+    }
+}
+
+impl Module {
+    /// A plain module, `scaling * B * A`, of the layer at `path`: `A (r, in)`, `B (out, r)`.
+    pub fn new(
+        path: impl Into<String>,
+        kind: ModuleKind,
+        a: TensorRef,
+        b: TensorRef,
+        scaling: Scaling,
+    ) -> Self {
+        Module {
+            path: path.into(),
+            kind,
+            a,
+            b,
+            scaling,
+            config_rank: None,
+            magnitude: None,
+            bias: None,
+            base_weight: None,
+            expanded: None,
+        }
+    }
+
+    /// Rows of `A`: the rank; for experts that PEFT packs in one module, the number of experts times the rank.
+    pub fn rank(&self) -> usize {
+        self.a.info().shape.first().copied().unwrap_or(0)
+    }
+
+    /// What the product is multiplied by in a module of that rank.
+    pub fn scale(&self, rank: usize) -> f64 {
+        self.scaling.scale(rank)
+    }
+
+    /// Whether its factors have more rank than its weight can.
+    pub fn exceeds_rank(&self) -> bool {
+        let inputs: usize = self.a.info().shape.iter().skip(1).product();
+        let outputs = self.b.info().shape.first().copied().unwrap_or(0);
+        !self.is_packed() && self.rank() > inputs.min(outputs)
+    }
+
+    /// Whether its factors were computed and have more rank than its weight: they are exact, and no file should hold
+    /// them.
+    pub fn is_inflated(&self) -> bool {
+        self.expanded.is_some() && self.exceeds_rank()
+    }
+
+    /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).
+    pub fn is_packed(&self) -> bool {
+        let path = self.path.trim_end_matches(".base_layer");
+        self.kind == ModuleKind::Linear && crate::arch::names::is_experts(path)
+    }
+}

@@ -1,0 +1,87 @@
+//! Kinds of errors.
+
+/// What went wrong, coarse enough to branch on and to choose a hint by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A file could not be read, parsed or written.
+    File(lorakit_tensor::ErrorKind),
+    /// The path holds no adapter: there is no `adapter_config.json`.
+    NoAdapter,
+    /// A full model stands where an adapter should, or the other way round.
+    WrongRole,
+    /// `adapter_config.json` or `config.json` holds a value that makes no sense.
+    Config,
+    /// The adapter file is damaged: a half is missing, a tensor is empty, a key repeats.
+    Damaged,
+    /// A value is NaN or infinite.
+    NonFinite,
+    /// A method or option that cannot be merged truthfully.
+    Unmergeable,
+    /// The adapter was trained on weights that its initialisation had changed.
+    MutatedBase,
+    /// Adapter tensors have no counterpart in the base model.
+    Unmatched,
+    /// An adapter tensor has more than one possible counterpart.
+    Ambiguous,
+    /// Shapes of adapter and base disagree.
+    Shape,
+    /// Two adapters, or two parts of one, want to replace the same values.
+    Conflict,
+    /// The base model is quantised in a way that cannot be added to.
+    Quantized,
+    /// The model is quantised already.
+    Requantized,
+    /// A tensor fits no type of the mix.
+    Mix,
+    /// The importance matrix is damaged, or of another model.
+    Imatrix,
+    /// Too little of the adapters survived being stored in the output's types.
+    Retention,
+    /// The request is not possible in this combination of options.
+    Usage,
+    /// The files of an adapter alone do not say what they mean: its base model is needed.
+    NeedsBase,
+    /// A format has no place for a part of the adapter.
+    Inexpressible,
+    /// Two things are the same, and what they differ in was asked for.
+    Unchanged,
+    /// An output does not hold what was meant to be written.
+    Verification,
+    /// Outside what this version does.
+    Unsupported,
+    /// The caller asked to stop.
+    Interrupted,
+}
+
+impl ErrorKind {
+    /// Its name, which stays: the `kind` of JSON output.
+    pub fn name(self) -> &'static str {
+        match self {
+            ErrorKind::File(kind) => kind.name(),
+            ErrorKind::NoAdapter => "NoAdapter",
+            ErrorKind::WrongRole => "WrongRole",
+            ErrorKind::Config => "Config",
+            ErrorKind::Damaged => "Damaged",
+            ErrorKind::NonFinite => "NonFinite",
+            ErrorKind::Unmergeable => "Unmergeable",
+            ErrorKind::MutatedBase => "MutatedBase",
+            ErrorKind::Unmatched => "Unmatched",
+            ErrorKind::Ambiguous => "Ambiguous",
+            ErrorKind::Shape => "Shape",
+            ErrorKind::Conflict => "Conflict",
+            ErrorKind::Quantized => "Quantized",
+            ErrorKind::Requantized => "Requantized",
+            ErrorKind::Mix => "Mix",
+            ErrorKind::Imatrix => "Imatrix",
+            ErrorKind::Retention => "Retention",
+            ErrorKind::Usage => "Usage",
+            ErrorKind::NeedsBase => "NeedsBase",
+            ErrorKind::Inexpressible => "Inexpressible",
+            ErrorKind::Unchanged => "Unchanged",
+            ErrorKind::Verification => "Verification",
+            ErrorKind::Unsupported => "Unsupported",
+            ErrorKind::Interrupted => "Interrupted",
+        }
+    }
+}
