@@ -18,7 +18,7 @@ fn copy(sandbox: &Sandbox, case: &str) {
     sandbox.copy(&peft(&format!("adapters/{case}")), "adapter");
 }
 
-/// `lorakit convert ADAPTER -o OUT --to FORMAT [--base BASE]`, of PEFT's golden data.
+/// `lorakit convert ADAPTER -o OUT --to FORMAT [--base BASE]`, with PEFT's golden data.
 fn golden(sandbox: &Sandbox, adapter: &str, out: &str, format: &str, base: Option<&str>) -> Run {
     convert(sandbox, &peft(&format!("adapters/{adapter}")), out, format, base)
 }
@@ -37,7 +37,7 @@ fn proof(run: &Run) -> String {
     line.unwrap_or_default().to_string()
 }
 
-/// What is wrong, without what to do about it; nothing is written.
+/// The message, without the hint; nothing is written.
 #[track_caller]
 fn refusal(sandbox: &Sandbox, run: &Run) -> String {
     assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", run.stderr);
