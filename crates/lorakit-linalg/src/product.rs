@@ -249,11 +249,7 @@ fn core_of<T: Entry>(
     let mut weighted = left.r();
     weighted.columns_mut().into_iter().zip(weights).for_each(|(mut column, weight)| column *= *weight);
     let core = product(weighted.view(), right.r().view().reversed_axes());
-    if core.iter().all(|x| x.is_finite()) {
-        Ok(core)
-    } else {
-        Err(Problem::Range.into())
-    }
+    if core.iter().all(|x| x.is_finite()) { Ok(core) } else { Err(Problem::Range.into()) }
 }
 
 fn check_factors<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<()> {

@@ -139,11 +139,7 @@ impl Reader {
         let mut bytes = Vec::with_capacity(len as usize);
         // Files such as those in `/proc` claim to have no bytes, and may be endless.
         file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
-        if bytes.len() as u64 > limit {
-            Err(too_large(path, limit + 1, limit))
-        } else {
-            Ok(bytes)
-        }
+        if bytes.len() as u64 > limit { Err(too_large(path, limit + 1, limit)) } else { Ok(bytes) }
     }
 
     /// The first bytes of a file, at most `len`.

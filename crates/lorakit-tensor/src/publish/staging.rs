@@ -183,11 +183,8 @@ fn sweep(parent: &Path, name: &str) -> Vec<PathBuf> {
 
 /// Whether no process holds the lock of a staged name of this machine.
 fn is_dead(path: &Path) -> bool {
-    let opened = if path.is_dir() {
-        File::open(path)
-    } else {
-        OpenOptions::new().read(true).write(true).open(path)
-    };
+    let opened =
+        if path.is_dir() { File::open(path) } else { OpenOptions::new().read(true).write(true).open(path) };
     opened.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
