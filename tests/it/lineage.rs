@@ -68,7 +68,7 @@ fn a_chain_of_models_survives_its_middle() {
     assert_eq!(roles, ["base", "adapter"]);
     assert_eq!([0, 1].map(|i| first["parents"][i]["weights"].clone()), digests.map(Value::from));
     assert_eq!(first["parents"][1]["weight"], 0.5);
-    // In the header of the file, and in the file beside it.
+    // In the header of the file, and in the file next to it.
     assert_eq!(record(&sandbox, "again/model.safetensors"), last);
     let mut page = read_json(&sandbox.path("again/lorakit.json"));
     assert!(page["files"].as_array().unwrap().contains(&json!("model.safetensors")), "{page}");

@@ -22,13 +22,13 @@ pub trait LinearOperator {
     /// The matrix times `x (n, l)`: `(m, l)`.
     ///
     /// # Errors
-    /// What reading the matrix fails with.
+    /// Any error of reading the matrix.
     fn apply(&self, x: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Self::Error>;
 
     /// The transposed matrix times `y (m, l)`: `(n, l)`.
     ///
     /// # Errors
-    /// What reading the matrix fails with.
+    /// Any error of reading the matrix.
     fn apply_transposed(&self, y: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Self::Error>;
 }
 

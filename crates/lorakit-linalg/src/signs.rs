@@ -13,9 +13,9 @@ const PANEL: usize = 512;
 /// Counts of the entries that are nonzero in both of two products.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Signs {
-    /// All of them.
+    /// All such entries.
     pub both: u64,
-    /// Those in which the products have different signs.
+    /// The ones in which the products have different signs.
     pub against: u64,
 }
 

@@ -87,7 +87,7 @@ fn magnitude<const MANTISSA: u32, const BIAS: u32>(value: f32) -> u32 {
 mod tests {
     use super::*;
 
-    /// What the bits of a float mean by its definition.
+    /// The value of the bits of a float by definition.
     fn value(bits: u8, mantissa: u32, bias: i32) -> f64 {
         let fraction = f64::from(bits & ((1 << mantissa) - 1)) / f64::from(1 << mantissa);
         let power = i32::from((bits & 0x7f) >> mantissa);

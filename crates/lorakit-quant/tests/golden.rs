@@ -128,7 +128,7 @@ fn encoders_take_any_values() {
     }
 }
 
-/// Values whose scale has no finite inverse are coded as zeros, not as whatever an overflow leaves.
+/// Values whose scale has no finite inverse are coded as zeros, not as the result of an overflow.
 #[test]
 fn values_too_small_for_a_scale_are_zeros() {
     for dtype in [DType::TQ1_0, DType::TQ2_0, DType::Q8_0] {

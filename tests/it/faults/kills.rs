@@ -59,7 +59,7 @@ fn what_a_killed_merge_leaves_is_swept_by_the_next() {
     child.wait().unwrap();
     assert_eq!(staged(sandbox.root()).len(), 1);
     assert!(!sandbox.path("out").exists());
-    // What another machine left may be somebody's work.
+    // Files that another machine left may be somebody's work.
     let theirs = ".out.0000dead-0.partial";
     fs::create_dir(sandbox.path(theirs)).unwrap();
     let run = sandbox.run("merge base adapter -o out", &[]).ok();

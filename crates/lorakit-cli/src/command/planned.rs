@@ -163,7 +163,7 @@ fn wrote_in(plan: &Plan, report: &Report) -> String {
         )
 }
 
-/// What became of other things that were at the output.
+/// What happened to other things at the output.
 fn beside(plan: &Plan, report: &Report) -> String {
     let mut text = String::new();
     if !report.replaced.is_empty() {
@@ -183,7 +183,7 @@ fn beside(plan: &Plan, report: &Report) -> String {
     text
 }
 
-/// What reading the output again showed: deltas are as `meant`, such as "the same".
+/// The result of reading the output again: deltas are as `meant`, such as "the same".
 pub(super) fn proof(report: &AdapterReport, meant: &str) -> String {
     let worst = report.errors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
     match worst {

@@ -1,7 +1,7 @@
 //! The rules of the mixes: which tensors get another type than the rest, before rows are looked at.
 //!
-//! Rules count tensors as they are visited. What an override or an option decides is not counted, so it shifts the
-//! rules for the tensors after it; the tool does so too, and its result depends on it.
+//! Rules count tensors as they are visited. Tensors that an override or an option decides are not counted, which shifts
+//! the rules for the tensors after them; the tool does so too, and its result depends on it.
 
 use lorakit_tensor::{DType, TensorInfo};
 

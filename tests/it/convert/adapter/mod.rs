@@ -31,7 +31,7 @@ fn convert(sandbox: &Sandbox, from: &Path, out: &str, format: &str, base: Option
     }
 }
 
-/// What reading the output again showed.
+/// The result of reading the output again.
 fn proof(run: &Run) -> String {
     let line = run.stdout.lines().find(|line| line.starts_with("read again"));
     line.unwrap_or_default().to_string()

@@ -45,7 +45,7 @@ pub(super) struct Archive<'a> {
     directory: Span,
 }
 
-/// What the central directory says of an entry.
+/// What the central directory says about an entry.
 #[derive(Debug)]
 struct Entry {
     flags: u16,
