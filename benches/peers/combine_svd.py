@@ -3,7 +3,7 @@
     pip install torch peft transformers
     python benches/peers/combine_svd.py target/release/lorakit [HIDDEN] [LAYERS]
 
-PEFT decomposes each delta, out x in, as a whole; lorakit its factors. Both take adapters of rank 16 on all linear
+PEFT decomposes each whole delta, out x in; lorakit decomposes its factors. Both take adapters of rank 16 on all linear
 layers, in f32, and give one of rank 16. Times are those of the work alone for PEFT (the model is loaded), and of the
 whole command for lorakit (read, combine, write, read again, compare).
 """

@@ -11,7 +11,7 @@ use crate::measure::{self, median};
 use crate::merge::program;
 use crate::reduce::{self, RANK};
 
-/// Generates the adapters, combines them by each method a few times and prints the medians.
+/// Generates the adapters, combines them a few times with each method and prints the medians.
 pub(crate) fn run(args: &Combine) -> io::Result<()> {
     let bin = args.whole.bin.clone().map_or_else(program, Ok)?;
     let work = tempfile::Builder::new().prefix("lorakit-bench-").tempdir_in(&args.whole.dir)?;

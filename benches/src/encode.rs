@@ -1,4 +1,4 @@
-//! Every encoder on one core: millions of values a second, without and with importances.
+//! Every encoder on one core: millions of values per second, without and with importances.
 
 use std::io::{self, Write};
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: &Encode) -> io::Result<()> {
     Ok(())
 }
 
-/// Million values encoded in a second of CPU time; the first run, which meets cold memory, does not count.
+/// Million values encoded per second of CPU time; the first run, which meets cold memory, does not count.
 fn speed(encoder: &dyn Encoder, values: &[f32], runs: usize, encode: impl Fn(&[f32], &mut [u8])) -> f64 {
     let size = encoder.dtype().byte_len(values.len() as u64).unwrap_or(0);
     let mut bytes = vec![0; size as usize];

@@ -13,11 +13,11 @@ use serde_json::Value;
 
 use crate::shape;
 
-/// Values filled at once.
+/// Values filled at a time.
 const PIECE: usize = 1 << 20;
-/// Standard deviation of weights and of `lora_A`, as trained models of this width have it.
+/// Standard deviation of weights and of `lora_A`, as in trained models of this width.
 const SPREAD: f32 = 0.02;
-/// Size of the deltas beside the weights.
+/// Size of the deltas relative to the weights.
 const RELATIVE_DELTA: f32 = 0.01;
 
 /// Writes the base model of `layers` layers into `folder`.

@@ -9,7 +9,7 @@
 //! cargo run --release -p lorakit-benches -- many
 //! ```
 //!
-//! Times are ratios to what the machine does at best at that moment, since absolute ones say little elsewhere.
+//! Times are ratios to what the machine can do at best at that moment, since absolute times mean little elsewhere.
 
 mod combine;
 mod encode;
@@ -55,7 +55,7 @@ struct Encode {
     runs: u16,
 }
 
-/// What benchmarks of whole commands have in common.
+/// Options shared by benchmarks of whole commands.
 #[derive(Debug, clap::Args)]
 struct WholeCommand {
     /// Where to work: room for twice the files is needed, in memory if disks should not count

@@ -9,26 +9,26 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
-/// How often memory is looked at. Buffers of a run live much longer.
+/// How often memory is sampled. Buffers of a run live much longer.
 const POLL: Duration = Duration::from_millis(2);
 /// `/proc/PID/stat` counts in hundredths of a second on every Linux machine.
 const TICK: f64 = 0.01;
 
-/// What one run of a command took.
+/// The cost of one run of a command.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cost {
     /// Seconds from start to exit.
     pub wall: f64,
     /// Seconds of user and system time.
     pub cpu: f64,
-    /// Largest anonymous resident memory seen, in bytes: mapped files are not in it.
+    /// Largest anonymous resident memory seen, in bytes, without mapped files.
     pub anonymous: u64,
 }
 
 /// Runs `command` to its end.
 ///
 /// # Errors
-/// If it cannot be started or fails; what it said is part of the message.
+/// If it cannot be started or fails; its output is part of the message.
 pub(crate) fn run(command: &mut Command) -> io::Result<Cost> {
     run_to(command, 0)
 }
@@ -36,7 +36,7 @@ pub(crate) fn run(command: &mut Command) -> io::Result<Cost> {
 /// Runs `command`, which must end with the exit code `code`.
 ///
 /// # Errors
-/// If it cannot be started or ends otherwise; what it said is part of the message.
+/// If it cannot be started or ends otherwise; its output is part of the message.
 pub(crate) fn run_to(command: &mut Command, code: i32) -> io::Result<Cost> {
     let before = children_cpu()?;
     let start = Instant::now();
@@ -56,8 +56,7 @@ pub(crate) fn run_to(command: &mut Command, code: i32) -> io::Result<Cost> {
     Ok(Cost { wall, cpu: children_cpu()? - before, anonymous })
 }
 
-/// Starts `command`, tells it to stop after `seconds`, and returns how many more it takes to its end; 0 if it was at
-/// its end before.
+/// Starts `command`, tells it to stop after `seconds`, and returns how many more it takes to end; 0 if it ended before.
 ///
 /// # Errors
 /// If it cannot be started.
@@ -104,7 +103,7 @@ pub(crate) fn thread_cpu() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// The middle value; 0 of none.
+/// The middle value; 0 if there are none.
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! `lorakit merge` beside `cp -r`: how far a merge is from moving the bytes and nothing else.
+//! `lorakit merge` next to `cp -r`: how far a merge is from merely moving the bytes.
 
 use std::fs;
 use std::io::{self, Write};
@@ -62,7 +62,7 @@ fn report(args: &Merge, bytes: u64, pairs: &[(Cost, Cost)]) -> io::Result<()> {
     writeln!(out, "{:18}{:>8}{:>10.1}", "anonymous (MiB)", "", anonymous as f64 / f64::from(1 << 20))
 }
 
-/// The `lorakit` that was built beside this program.
+/// The `lorakit` that was built next to this program.
 pub(crate) fn program() -> io::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.parent().unwrap_or(Path::new(".")).join("lorakit");

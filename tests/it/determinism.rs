@@ -1,4 +1,4 @@
-//! Output bytes depend on inputs and options only.
+//! Output bytes depend only on inputs and options.
 
 use std::fs;
 use std::path::{Path, PathBuf};

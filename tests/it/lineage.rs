@@ -1,4 +1,4 @@
-//! What an output says of where it came from.
+//! What an output says about where it came from.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn tree(sandbox: &Sandbox, path: &str) -> String {
     let (_, rest) = run.stdout.split_once("\nlineage\n").expect("there is a chain");
     let tree: Vec<&str> = rest.lines().take_while(|line| !line.is_empty()).collect();
     assert!(tree.iter().all(|line| line.chars().count() <= 80), "{rest}");
-    // Digests are looked at elsewhere.
+    // Digests are tested elsewhere.
     let masked = tree.iter().map(|line| line.split_once("  sha256:").map_or(*line, |(line, _)| line));
     masked.collect::<Vec<_>>().join("\n").replace(env!("CARGO_PKG_VERSION"), "[VERSION]")
 }
@@ -68,7 +68,7 @@ fn a_chain_of_models_survives_its_middle() {
     assert_eq!(roles, ["base", "adapter"]);
     assert_eq!([0, 1].map(|i| first["parents"][i]["weights"].clone()), digests.map(Value::from));
     assert_eq!(first["parents"][1]["weight"], 0.5);
-    // In the header of the file, and in the file beside it.
+    // In the header of the file, and in the file next to it.
     assert_eq!(record(&sandbox, "again/model.safetensors"), last);
     let mut page = read_json(&sandbox.path("again/lorakit.json"));
     assert!(page["files"].as_array().unwrap().contains(&json!("model.safetensors")), "{page}");
@@ -149,7 +149,7 @@ fn a_plain_conversion_is_recorded_where_it_is_asked_for() {
     run("quantize base -o auto-q.gguf --type Q8_0");
     run("quantize base -o never-q.gguf --type Q8_0 --lineage never");
     assert!(bytes("auto-q.gguf") == bytes("never-q.gguf"), "`auto` writes no record");
-    // What is not true of the output does not stay in it.
+    // Facts that are not true of the output do not stay in it.
     run("quantize always.gguf -o without.gguf --type Q8_0 --lineage never");
     assert!(bytes("without.gguf") == bytes("auto-q.gguf"), "the record of the input is left out");
     run("merge base json -o merged --lineage never");
@@ -170,7 +170,7 @@ fn shards_have_one_digest_and_one_page() {
     assert_eq!(one["parents"], many["parents"]);
     assert_eq!(many["parents"][0]["weights"], json!(digest(&base)));
     assert_eq!(many["options"]["max_shard"], 20_000);
-    // A shard alone knows all but the digest of the base.
+    // A single shard knows everything but the digest of the base.
     let shard = entries(&shards).into_iter().find(|name| name.ends_with(".safetensors")).unwrap();
     fs::copy(shards.join(shard), sandbox.path("shard.safetensors")).unwrap();
     let part = record(&sandbox, "shard.safetensors");
@@ -195,7 +195,7 @@ fn where_things_lie_is_not_in_them() {
         })
         .collect();
     assert!(outputs[0] == outputs[1], "the same bytes");
-    // A folder that is named as the current one has its name all the same.
+    // A folder named as the current one still has a name.
     let run = sandbox
         .command()
         .current_dir(sandbox.path("here/base"))
@@ -245,7 +245,7 @@ fn a_record_of_a_newer_version_is_kept_as_it_is() {
     assert!(tree(&sandbox, "out").ends_with("a record of version 2 (shown with `--json`)"));
 }
 
-/// The page names the files that `--force` may replace; what it does not name stays.
+/// The page names the files that `--force` may replace; any others stay.
 #[test]
 fn what_the_page_names_is_replaced() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! Names of files are bytes: what is not UTF-8 is read, copied and written like anything else.
+//! File names are bytes: names that are not UTF-8 are read, copied and written like any other.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{Run, Sandbox, copy_folder, fixtures, peft};
 
-/// A name that no UTF-8 text is.
+/// A name that is not UTF-8.
 fn strange(name: &str) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(&[b"\xff\xfe", name.as_bytes()].concat()))
 }

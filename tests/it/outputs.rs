@@ -1,4 +1,4 @@
-//! Outputs that meet inputs, and outputs that something else is at: over all verbs and all options that name paths.
+//! Outputs that coincide with inputs, and outputs whose path is taken: for all verbs and all options that name paths.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::support::{Sandbox, fixtures, peft};
 struct Verb {
     line: &'static str,
     inputs: &'static [&'static str],
-    /// The ending of the output's name; nothing for a folder.
+    /// The ending of the output's name; empty for a folder.
     ending: &'static str,
 }
 
@@ -75,7 +75,7 @@ fn workshop() -> Sandbox {
     sandbox
 }
 
-/// An importance matrix of the model, as older versions of llama-imatrix wrote it: all columns matter alike.
+/// An importance matrix of the model, as older versions of llama-imatrix wrote it: all columns matter equally.
 fn importances(model: &Path) -> Vec<u8> {
     let model = Checkpoint::open(model, &Reader::default()).unwrap();
     let layers = model.tensors().iter().filter(|t| t.name.starts_with("blk.") && t.shape.len() == 2);
@@ -104,7 +104,7 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 }
 
 impl Verb {
-    /// Runs it in `work`, with leave to replace; whether it wrote.
+    /// Runs it in `work`, with `--force`, and returns whether it wrote.
     fn writes(&self, sandbox: &Sandbox, output: &str) -> bool {
         let page = self.line.ends_with("--html");
         let line = format!("{} {} {output} --force", self.line, if page { "" } else { "-o" });
@@ -144,7 +144,7 @@ fn no_verb_writes_over_what_it_reads() {
                 refused.push("same.gguf".into());
             }
             for output in refused {
-                // A file of another kind beside those that are read may be what the verb writes.
+                // Next to the files that are read, a file of another kind may be the verb's own output.
                 let wrote = verb.writes(&sandbox, &output);
                 unharmed(&output);
                 assert!(!wrote, "`{} -o {output}`", verb.line);
@@ -162,7 +162,7 @@ fn no_verb_writes_over_what_it_reads() {
     assert!(files(&work) == before, "nothing else is left");
 }
 
-/// With `--force`, what no run of lorakit would have written stays, and the message names it.
+/// With `--force`, files that no run of lorakit would have written stay, and the message names them.
 #[test]
 fn force_replaces_what_it_knows_alone() {
     let sandbox = workshop();
@@ -177,7 +177,7 @@ fn force_replaces_what_it_knows_alone() {
         assert!(!verb.writes(&sandbox, "hoard"), "{}", verb.line);
         assert!(files(&hoard) == before, "{}", verb.line);
         fs::remove_dir_all(&hoard).unwrap();
-        // Its own output, it replaces.
+        // It replaces its own output.
         assert!(verb.writes(&sandbox, "out"), "{}", verb.line);
         assert!(verb.writes(&sandbox, "out"), "{}", verb.line);
         let own = work.join("out/of my own.txt");
@@ -217,7 +217,7 @@ fn what_is_replaced_is_listed() {
     );
 }
 
-/// A file that `config.json` names for a class of its own, and shards that an index names, go with the model.
+/// A file that `config.json` names for a custom class, and shards that an index names, go with the model.
 #[test]
 fn what_a_configuration_or_an_index_names_is_replaced() {
     let sandbox = workshop();

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{Sandbox, fixtures, peft};
 
-/// The section on what stands on stderr; the others are schemas, or shared by these.
+/// The section about stderr; the others are schemas, or shared by schemas.
 const ERRORS: &str = "errors";
 
 /// Commands that together print every field there is.
@@ -52,10 +52,10 @@ const COMMANDS: &[&str] = &[
     "diff base tuned --base merged",
 ];
 
-/// The fields of a schema: the path of each, and the row of the document that it comes from.
+/// The fields of a schema: the path of each, and the row of the document it comes from.
 type Fields = BTreeMap<String, Origin>;
 
-/// A row: its section, which is a schema or the title of what several share, and its field there.
+/// A row: its section, which is a schema or the title of a shared part, and its field there.
 type Origin = (String, String);
 
 fn workshop() -> Sandbox {
@@ -110,7 +110,7 @@ fn the_reference_of_json_is_complete() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Whether the document has the field. One that is null, or an empty list, or an object, is known by its own fields too.
+/// Whether the document has the field. A null, an empty list or an object is also covered by its inner fields.
 fn covers(known: &Fields, path: &str) -> bool {
     let inside = |field: &String| {
         field.strip_prefix(path).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('['))
@@ -148,7 +148,7 @@ fn collect(value: &Value, path: &str, known: &Fields, found: &mut BTreeSet<Strin
     }
 }
 
-/// The fields of every schema, and of errors; a link in a row stands for the fields of the section it leads to.
+/// The fields of every schema, and of errors; a link in a row includes the fields of its target section.
 fn reference() -> BTreeMap<String, Fields> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/json.md"));
     let mut rows: BTreeMap<String, Vec<Row>> = BTreeMap::new();

@@ -46,7 +46,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs the command with arguments separated by spaces, then more as they are.
+    /// Runs the command with arguments separated by spaces, followed by more as they are.
     pub(crate) fn run(&self, line: &str, more: &[&Path]) -> Run {
         let output = self.command().args(line.split_whitespace()).args(more).output().unwrap();
         Run::new(self, &output)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// A command line. Names are those of folders and files beside each other.
+/// A command line. Names are folders and files next to each other.
 #[derive(Debug)]
 pub(super) struct Case {
     pub(super) name: &'static str,
@@ -15,12 +15,12 @@ const fn case(name: &'static str, line: &'static str) -> Case {
     Case { name, line, code: 0 }
 }
 
-/// One that ends with the exit code 1: what is asked for is not so.
+/// A case that ends with exit code 1, because the answer is no.
 const fn refused(name: &'static str, line: &'static str) -> Case {
     Case { name, line, code: 1 }
 }
 
-/// In an order in which each finds what it reads.
+/// All cases, ordered so that each finds what it reads.
 ///
 /// `base`, `experts` and `stacked` are models, `adapter` and `other` belong to the first, `of-experts` to the other
 /// two, and `pipeline` is an adapter of a diffusion model.
@@ -97,7 +97,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 impl Case {
-    /// What is written: the path after `-o`, or the page.
+    /// The output: the path after `-o`, or the page.
     pub(super) fn output(&self) -> Option<&'static str> {
         if self.line.contains("--dry-run") {
             return None;
@@ -107,7 +107,7 @@ impl Case {
         words.next()
     }
 
-    /// Whether `name` is a path that is read.
+    /// Whether the case reads the path `name`.
     pub(super) fn reads(&self, name: &str) -> bool {
         let mut words = self.line.split(' ');
         let is_path = |word: &str| word.split('=').next() == Some(name);
@@ -115,7 +115,7 @@ impl Case {
     }
 }
 
-/// The cases whose name has one of `parts` in it, or all; and those that write what they read.
+/// The cases whose name contains one of `parts`, or all; and the cases that write what these read.
 pub(super) fn wanted(parts: &[String]) -> Vec<&'static Case> {
     let mut wanted: BTreeSet<usize> = (0..CASES.len())
         .filter(|&i| parts.is_empty() || parts.iter().any(|part| CASES[i].name.contains(part.as_str())))

@@ -1,9 +1,9 @@
-//! Every verb on models of very many small tensors: what is done for each tensor must not take longer the more of
-//! them there are.
+//! Every verb on models of very many small tensors: the work for each tensor must not take longer the more of them
+//! there are.
 //!
-//! Each verb is timed at half the number of tensors and at the whole: the ratio of a linear one is 2, of processor
-//! time, which other programs disturb less. With `--stop` each also runs once more for every moment of [`MOMENTS`], at
-//! which it is told to stop.
+//! Each verb is timed at half the number of tensors and at the whole: the ratio of a linear one is 2, in processor
+//! time, which other programs disturb less. With `--stop` each also runs once for every moment in [`MOMENTS`], at which
+//! it is told to stop.
 
 mod cases;
 mod models;
@@ -23,12 +23,12 @@ use cases::Case;
 /// Shares of a verb's time after which it is told to stop.
 const MOMENTS: [f64; 5] = [0.05, 0.25, 0.5, 0.75, 0.95];
 
-/// What was measured of one case.
+/// The measurements of one case.
 struct Row {
     name: &'static str,
     half: Option<Cost>,
     whole: Cost,
-    /// Seconds from the signal to the end, at worst, where that was asked for.
+    /// Seconds from the signal to the end, at worst, if that was asked for.
     stop: Option<f64>,
 }
 
@@ -70,10 +70,10 @@ fn command(bin: &Path, case: &Case, work: &Path) -> Command {
     command
 }
 
-/// The longest time that the command takes to stop, told so at several moments. What it wrote before is put aside.
+/// The longest time that the command takes to stop when told so at several moments. Its earlier output is put aside.
 fn stops(command: &dyn Fn() -> Command, case: &Case, work: &Path, wall: f64) -> io::Result<f64> {
     let aside = work.join("aside");
-    // What is refused has no output.
+    // A refused command has no output.
     let output = case.output().filter(|output| work.join(output).exists());
     if let Some(output) = output {
         fs::rename(work.join(output), &aside)?;

@@ -1,4 +1,4 @@
-//! Models and adapters of small tensors, as many as are asked for.
+//! Models and adapters of any number of small tensors.
 
 use std::fs;
 use std::io;
@@ -36,9 +36,10 @@ pub(super) fn generate(folder: &Path, tensors: usize, modules: usize, cases: &[&
             Some(_) => ("adapter_config.json", "adapter_model.safetensors"),
             None => ("config.json", "model.safetensors"),
         };
-        match needed(name) {
-            true => generate::model(&folder.join(name), (json, config), file, tensors, seed),
-            false => Ok(()),
+        if needed(name) {
+            generate::model(&folder.join(name), (json, config), file, tensors, seed)
+        } else {
+            Ok(())
         }
     };
     let layers = (tensors / (LINEAR.len() + NORMS.len())).max(1);
@@ -74,7 +75,7 @@ fn tensor(name: String, shape: &[usize]) -> TensorInfo {
     TensorInfo { name, dtype: DType::BF16, shape: shape.to_vec() }
 }
 
-/// What every model has outside its layers.
+/// The tensors that every model has outside its layers.
 fn ends() -> [TensorInfo; 2] {
     [
         tensor("model.embed_tokens.weight".into(), &[VOCABULARY, WIDTH]),
@@ -92,7 +93,7 @@ fn dense(layers: usize) -> Vec<TensorInfo> {
     ends().into_iter().chain((0..layers).flat_map(of_layer)).collect()
 }
 
-/// Qwen 3 with experts: a tensor for each, or stacked as transformers 5 has them.
+/// Qwen 3 with experts: a tensor for each expert, or stacked as in transformers 5.
 fn mixture(layers: usize, stacked: bool) -> Vec<TensorInfo> {
     let mut tensors = Vec::from(ends());
     for layer in 0..layers {

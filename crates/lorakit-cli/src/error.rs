@@ -15,11 +15,11 @@ use crate::{exit, hint};
 pub(crate) enum Failure {
     /// The library refused or failed.
     Lorakit(lorakit::Error),
-    /// Options that do not go together, or not with what is at `path`, and what to type instead.
+    /// Options that conflict with each other or with what is at `path`, and what to type instead.
     Usage {
         /// What was typed, or what is wrong with it.
         message: String,
-        /// The input that an option does not go with.
+        /// The input that an option conflicts with.
         path: Option<PathBuf>,
         /// What to type.
         hint: &'static str,
@@ -36,18 +36,18 @@ pub(crate) enum Failure {
         /// Inputs in all.
         of: usize,
     },
-    /// The report was printed; it says that something is not what it should be: this.
+    /// The report was printed; it says what is not as it should be.
     Differs(&'static str),
-    /// A signal ended it before it had come to an end itself.
+    /// A signal ended the command early.
     Stopped(Stopped),
     /// Standard output could not be written.
     Output(io::Error),
 }
 
-/// What there is after a signal ended a command.
+/// What is left after a signal ended a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stopped {
-    /// Nothing that was not there before.
+    /// Nothing new.
     Clean,
     /// Staged names, a line for each.
     Left(Vec<String>),
@@ -56,12 +56,14 @@ pub(crate) enum Stopped {
 }
 
 impl Stopped {
-    /// What there is now but for the staged names in `left`, which are still there.
+    /// What is left now, given the lines about staged names that are still there.
     pub(crate) fn now(left: Vec<String>) -> Self {
-        match left.is_empty() {
-            false => Stopped::Left(left),
-            true if lorakit_tensor::publish::has_published() => Stopped::Published,
-            true => Stopped::Clean,
+        if !left.is_empty() {
+            Stopped::Left(left)
+        } else if lorakit_tensor::publish::has_published() {
+            Stopped::Published
+        } else {
+            Stopped::Clean
         }
     }
 }
@@ -79,12 +81,12 @@ impl From<lorakit::Error> for Failure {
 }
 
 impl Failure {
-    /// Options that do not go together.
+    /// Options that conflict with each other.
     pub(crate) fn usage(message: &str, hint: &'static str) -> Self {
         Failure::Usage { message: message.to_string(), path: None, hint }
     }
 
-    /// An option that does not go with what is at `path`.
+    /// An option that conflicts with what is at `path`.
     pub(crate) fn usage_at(path: &Path, message: &str, hint: &'static str) -> Self {
         Failure::Usage { message: message.to_string(), path: Some(path.to_path_buf()), hint }
     }
@@ -95,7 +97,7 @@ impl Failure {
             Failure::Usage { .. } => exit::USAGE,
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => exit::BAD_INPUT,
             Failure::Stopped(_) => exit::of(ErrorKind::Interrupted),
-            // Whoever read our output has seen enough.
+            // The reader of our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
             Failure::Output(_) => exit::IO,
         }

@@ -5,7 +5,7 @@ use lorakit::{Error, Hint};
 use crate::args::Command;
 use crate::error::Stopped;
 
-/// The hint for an error, if there is something useful to say; what `command` takes may decide it.
+/// The hint for an error, if there is something useful to say; it may depend on what `command` takes.
 pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
     let hint = error.hint()?;
     let typed = command.and_then(|command| of_command(hint, command)).or_else(|| typed(hint));
@@ -21,7 +21,7 @@ pub(crate) fn of_stopped(stopped: &Stopped) -> &'static str {
     }
 }
 
-/// Where the command says more than the error.
+/// A hint for which the command tells more than the error.
 fn of_command(hint: Hint, command: &Command) -> Option<&'static str> {
     Some(match (hint, command) {
         (Hint::NameAdapter | Hint::NameModel, Command::Merge(_)) => {
@@ -52,7 +52,7 @@ fn of_command(hint: Hint, command: &Command) -> Option<&'static str> {
     })
 }
 
-/// What the command says with its flags; of other hints the library's words do.
+/// The hints that the command words with its flags; for the others the library's words do.
 fn typed(hint: Hint) -> Option<&'static str> {
     Some(match hint {
         Hint::NameAdapter => {
@@ -142,7 +142,7 @@ fn typed(hint: Hint) -> Option<&'static str> {
     })
 }
 
-/// What the library says, with the path that is meant.
+/// The library's hint, with the path of the error.
 fn about(hint: Hint, error: &Error) -> String {
     let path = error.path().map_or_else(|| "PATH".into(), |path| path.display().to_string());
     let name = error.path().and_then(|path| path.file_name());
@@ -156,7 +156,7 @@ fn about(hint: Hint, error: &Error) -> String {
         (Hint::FetchLfs, Some(name)) => {
             format!("fetch the file itself: `git lfs pull --include {}`", name.display())
         }
-        // A folder without a name of its own: `.` or `/`.
+        // A folder without a name: `.` or `/`.
         (Hint::AnotherOutput, None) => "`-o ./merged` is a new folder in it".into(),
         _ => hint.to_string(),
     }
@@ -168,7 +168,7 @@ mod tests {
 
     use super::typed;
 
-    /// What is said to a user who types, and to one who calls the library.
+    /// The hints for users who type, and for those who call the library.
     #[test]
     fn every_hint() {
         let lines = Hint::ALL.iter().map(|hint| match typed(*hint) {

@@ -1,6 +1,6 @@
-//! The `lorakit` command as a library, so that other front ends can offer the same one.
+//! The `lorakit` command as a library, so that other front ends can offer the same command.
 //!
-//! Results go to stdout, everything else to stderr. Errors end with a hint: a thing to type. Exit codes are in
+//! Results go to stdout, everything else to stderr. Errors end with a hint: something to type. Exit codes are in
 //! [`exit`].
 
 #![deny(missing_docs)]
@@ -24,7 +24,7 @@ use args::{Cli, Command};
 use error::Failure;
 use ui::Ui;
 
-/// Runs one command line as the process that it has for itself: takes signals, and raises the limit of open files.
+/// Runs one command line as a whole process: handles signals, and raises the limit of open files.
 /// Returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
@@ -35,7 +35,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     code
 }
 
-/// Runs one command line and returns its exit code: one of [`exit`]. Takes no signals: see [`main`].
+/// Runs one command line and returns its exit code: one of [`exit`]. Handles no signals: see [`main`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let cli = match Cli::try_parse_from(&args) {
@@ -60,13 +60,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// Whether one JSON object is wanted, of a command line that may be wrong.
+/// Whether a command line that may be wrong asks for one JSON object.
 fn is_json(args: &[OsString]) -> bool {
     args.iter().any(|a| a == "--json")
 }
 
 fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
-    // Before hours of work: what is there already is not replaced.
+    // Checked before hours of work: an existing output is not replaced.
     if let Some(output) = cli.command.new_output() {
         command::refuse_existing(output)?;
     }
@@ -93,7 +93,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     }
 }
 
-/// The page of the command and those of its verbs, one after another, as `man -l -` shows them.
+/// The manual pages of the command and its verbs, one after another, as `man -l -` shows them.
 fn manual() -> std::io::Result<Vec<u8>> {
     let mut command = Cli::command();
     command.build();

@@ -8,10 +8,10 @@ use lorakit::plan::Progress;
 use crate::interrupt;
 use crate::ui::Ui;
 
-/// Whether there is a bar on the terminal.
+/// Whether a bar is on the terminal.
 static IS_SHOWN: AtomicBool = AtomicBool::new(false);
 
-/// Shows finished bytes; asks the run to stop once a signal has asked for it.
+/// Shows finished bytes, and stops the run once a signal has asked for it.
 pub(crate) struct Bar {
     bar: ProgressBar,
 }
@@ -33,7 +33,7 @@ impl Bar {
         Bar { bar }
     }
 
-    /// Shows nothing, and asks to stop as the others do: for planning, before it is known how much there is to do.
+    /// Shows nothing, but stops the run like the others: for planning, before the amount of work is known.
     pub(crate) fn unseen() -> Self {
         Bar { bar: ProgressBar::hidden() }
     }
@@ -44,7 +44,7 @@ impl Bar {
     }
 }
 
-/// What takes the bar off its line, for a thread that may not wait for those that draw it.
+/// The text that erases the bar, for a thread that must not wait for the drawing ones.
 pub(crate) fn erase() -> &'static str {
     if IS_SHOWN.load(Ordering::Relaxed) { "\r\x1b[K" } else { "" }
 }

@@ -1,4 +1,4 @@
-//! What is printed where: results on stdout, everything else on stderr.
+//! Where things are printed: results on stdout, everything else on stderr.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -33,7 +33,7 @@ struct Envelope<'e, R> {
     plan: Option<PlanReport<'e, Value>>,
 }
 
-/// The terminal, as the options want it.
+/// The terminal, as the options set it up.
 pub(crate) struct Ui {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
@@ -99,7 +99,7 @@ impl Ui {
         stderr(&text);
     }
 
-    /// Prints a failure on stderr: what, details, causes, hint.
+    /// Prints a failure on stderr: message, details, causes, hint.
     pub(crate) fn failure(&self, failure: &Failure, command: Option<&Command>) {
         say_failure(self.json, failure, command);
     }
@@ -139,7 +139,7 @@ fn stderr(text: &str) {
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Prints what is wrong with a command line as the one JSON object on stderr.
+/// Prints the error of a command line as the one JSON object on stderr.
 pub(crate) fn usage_json(text: &str) {
     let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     let details: Vec<&str> =
@@ -162,7 +162,7 @@ pub(crate) fn severity(severity: Severity) -> String {
     format!("{style}{severity}{style:#}")
 }
 
-/// A word that says something went well.
+/// A word that says that something went well.
 pub(crate) fn good(word: &str) -> String {
     format!("{GREEN}{word}{GREEN:#}")
 }

@@ -10,7 +10,7 @@ use crate::problem::Problem;
 /// The principal angles between the column spaces of `x (m, p)` and `y (m, q)`, in radians, ascending, within
 /// `0..=π/2`; as many as the smaller space has dimensions.
 ///
-/// The cosines are the singular values of `Q_xᵀ Q_y`; angles below π/4, of which the cosine tells little, come from the
+/// The cosines are the singular values of `Q_xᵀ Q_y`; angles below π/4, where the cosine is inaccurate, come from the
 /// sines, the singular values of `Q_y - Q_x Q_xᵀ Q_y` (Björck and Golub, 1973). So angles are accurate to about `ε`
 /// times the condition number of `x` and `y`.
 ///
@@ -28,7 +28,7 @@ pub fn principal_angles(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Resul
     angles_in(x.nrows(), x, y)
 }
 
-/// [`principal_angles`] of spaces in `m` dimensions, of which `x` and `y` may be coordinates in an orthonormal basis.
+/// [`principal_angles`] of spaces in `m` dimensions; `x` and `y` may be their coordinates in an orthonormal basis.
 pub(crate) fn angles_in(m: usize, x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> Result<Vec<f64>> {
     let (mut large, mut small) = (basis(m, x)?, basis(m, y)?);
     if large.ncols() < small.ncols() {
@@ -37,10 +37,11 @@ pub(crate) fn angles_in(m: usize, x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>
     let shared = product(large.view().reversed_axes(), small.view());
     let cosines = singular_values(shared.view())?;
     let is_small = |cosine: &f64| cosine * cosine >= 0.5;
-    // They descend, and so do the sines, which belong to them in the other order.
-    let sines = match cosines.first().is_some_and(is_small) {
-        true => singular_values((small - product(large.view(), shared.view())).view())?,
-        false => vec![1.0; cosines.len()],
+    // The cosines descend, and so do the sines, which correspond to them in reverse order.
+    let sines = if cosines.first().is_some_and(is_small) {
+        singular_values((small - product(large.view(), shared.view())).view())?
+    } else {
+        vec![1.0; cosines.len()]
     };
     let angle = |(cosine, sine): (&f64, &f64)| {
         if is_small(cosine) { sine.min(1.0).asin() } else { cosine.min(1.0).acos() }
@@ -48,8 +49,7 @@ pub(crate) fn angles_in(m: usize, x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>
     Ok(cosines.iter().zip(sines.iter().rev()).map(angle).collect())
 }
 
-/// An orthonormal basis of the column space. What the columns have in common is seen in the small factor of their QR
-/// decomposition.
+/// An orthonormal basis of the column space. Their dependencies show in the small factor of their QR decomposition.
 fn basis(m: usize, a: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     let Qr { q, r } = thin_qr(a)?;
     let n = a.ncols();
@@ -63,8 +63,8 @@ fn basis(m: usize, a: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     Ok(if rank == q.ncols() { q } else { product(q.view(), svd.u.slice(s![.., ..rank])) })
 }
 
-/// A number that is at most the least singular value of the upper triangular `r`: one by the norm of its inverse. 0 if
-/// it is not square, or has no inverse.
+/// A lower bound of the least singular value of the upper triangular `r`: 1 over the norm of its inverse. 0 if it is
+/// not square, or has no inverse.
 fn least_singular_value(r: &Array2<f64>) -> f64 {
     let n = r.nrows();
     if r.ncols() != n || r.diag().iter().any(|x| *x == 0.0) {
@@ -117,7 +117,7 @@ mod tests {
             let (first, second): (f64, f64) = (first, second);
             let y = array![[first.cos(), 0.0], [0.0, second.cos()], [first.sin(), 0.0], [0.0, second.sin()]];
             check(x.view(), y.view(), &[first, second]);
-            // Another basis of the same plane, dependent columns among it.
+            // Another basis of the same plane, with dependent columns.
             let other = y.dot(&array![[2.0, -1.0, 3.0], [1.0, 5.0, -4.0]]);
             check(x.view(), other.view(), &[first, second]);
             check(x.view(), y.slice(s![.., 1..]), &[second]);

@@ -19,20 +19,20 @@ pub struct Allocation {
     pub ranks: Vec<usize>,
     /// Parameters that these ranks take, at most the budget.
     pub parameters: u64,
-    /// The water level: energy per parameter, `s² / cost`, of the best unit that was left out; 0 if none was.
+    /// The water level: energy per parameter, `s² / cost`, of the best unit that was left out; 0 if there is none.
     pub level: f64,
 }
 
 /// Chooses a rank for each spectrum so that the truncations keep as much energy `Σ s²` as `budget` parameters can.
 ///
-/// Each spectrum that is not all zeros gets rank 1, whatever it is worth. The other units of rank are taken in the
-/// order of their energy per parameter, `s² / cost`, equal ones in the order of the spectra. A unit that no longer
-/// fits ends its spectrum; cheaper ones elsewhere may follow. Zeros are never taken.
+/// Each spectrum that is not all zeros gets at least rank 1. The other units of rank are taken in order of their energy
+/// per parameter, `s² / cost`, and equal ones in the order of the spectra. A unit that no longer fits ends its
+/// spectrum; cheaper ones elsewhere may follow. Zeros are never taken.
 ///
 /// Up to the first unit that does not fit, this is the optimum of the Lagrangian problem, to maximise
-/// `Σ energy - λ · Σ parameters` with `λ` the level, and so no ranks with as many parameters or fewer keep more
-/// energy; if all costs are equal, that holds for the result. Otherwise the result is within one unit's energy of
-/// the optimum under the budget, the knapsack problem.
+/// `Σ energy - λ · Σ parameters` with `λ` the level, so no ranks with as many parameters or fewer keep more energy. If
+/// all costs are equal, that holds for the whole result. Otherwise the result is within one unit's energy of the
+/// optimum under the budget, the knapsack problem.
 ///
 /// # Errors
 /// [`ErrorKind::Budget`] if rank 1 everywhere is beyond the budget, [`ErrorKind::Domain`] for a cost of 0,
@@ -119,7 +119,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against every choice of ranks there is.
+        /// Against every possible choice of ranks.
         #[test]
         fn no_other_choice_is_better_by_a_unit(
             mut spectra in prop::collection::vec(prop::collection::vec(0.1..9.0, 1..5), 1..4),

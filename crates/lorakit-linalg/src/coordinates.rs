@@ -13,7 +13,7 @@ use crate::triangle::Triangle;
 /// The factors of some products `b_i a_i`, in coordinates: an orthonormal basis of the space of all columns of
 /// `b = [b_1 b_2 ...]`, and one of the space of all rows of `a = [a_1; a_2; ...]`.
 ///
-/// Norms, inner products and angles of the products are those of the coordinates, and cost what small matrices cost.
+/// Norms, inner products and angles of the products are those of the coordinates, at the cost of small matrices.
 /// The coordinates are the triangular factors of `b` and `aᵀ`.
 #[derive(Debug, Clone)]
 pub struct Coordinates {
@@ -21,14 +21,14 @@ pub struct Coordinates {
     b: Array2<f64>,
     /// `(Σ r, k)`.
     a: Array2<f64>,
-    /// Where each product has its columns of `b` and rows of `a`.
+    /// The columns of `b` and rows of `a` that belong to each product.
     parts: Vec<Range<usize>>,
     /// The dimensions `(m, n)` of the products.
     dim: (usize, usize),
 }
 
 impl Coordinates {
-    /// The coordinates of products of these ranks, whose factors lie side by side in `b (m, Σ r)` and `a (Σ r, n)`.
+    /// The coordinates of products with these ranks, whose factors are side by side in `b (m, Σ r)` and `a (Σ r, n)`.
     ///
     /// # Errors
     /// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the factors do not fit,
@@ -38,7 +38,7 @@ impl Coordinates {
         Ok(Self::new(Triangle::of(b).r(), Triangle::of(a.reversed_axes()).r(), dim, ranks))
     }
 
-    /// From the triangular factors of `b` and of `aᵀ`.
+    /// The coordinates, from the triangular factors of `b` and of `aᵀ`.
     pub(crate) fn new(left: Array2<f64>, right: Array2<f64>, dim: (usize, usize), ranks: &[usize]) -> Self {
         let mut end = 0;
         let parts = ranks.iter().map(|rank| {
@@ -52,13 +52,13 @@ impl Coordinates {
     /// Product `i`, times `scale`, as a term whose norm and inner products are those of the product.
     ///
     /// # Panics
-    /// If there are no more than `i` products.
+    /// If there is no product `i`.
     pub fn term(&self, i: usize, scale: f64) -> Term<'_> {
         let part = self.parts[i].clone();
         (scale, self.b.slice(s![.., part.clone()]), self.a.slice(s![part, ..]))
     }
 
-    /// The norm of the sum of all products, each times its scale.
+    /// The norm of the sum of all products, each multiplied by its scale.
     ///
     /// # Errors
     /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for a scale that is not finite.
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_products() {
-        // The last two are told by reflections alone.
+        // The last two need reflections.
         for near in [1.0, 0.1, 1e-5, 1e-12] {
             let (b, a) = products(near);
             let coordinates = Coordinates::of(b.view(), a.view(), &[3, 4]).unwrap();

@@ -12,17 +12,17 @@ use backend::faer as chosen;
 #[cfg(feature = "lapack")]
 use backend::lapack as chosen;
 
-/// Thin QR factors: `a = q r`.
+/// The thin QR factors `a = q r`.
 #[derive(Debug, Clone)]
 pub struct Qr {
     /// `(m, k)` with orthonormal columns, row-major; `k = min(m, n)`.
     pub q: Array2<f64>,
-    /// `(k, n)`, upper trapezoidal, no entry of its diagonal negative, row-major.
+    /// `(k, n)`, upper trapezoidal with a non-negative diagonal, row-major.
     pub r: Array2<f64>,
 }
 
 impl Qr {
-    /// From a backend's factors: row-major, with the signs that [`Qr`] promises.
+    /// Converts a backend's factors: row-major, with the signs that [`Qr`] promises.
     pub(crate) fn from_raw(raw: RawQr) -> Self {
         let RawQr { mut q, mut r } = raw;
         for (i, (mut row, mut column)) in r.rows_mut().into_iter().zip(q.columns_mut()).enumerate() {
@@ -35,7 +35,7 @@ impl Qr {
     }
 }
 
-/// Thin singular value decomposition: `a = u diag(s) vt`.
+/// The thin singular value decomposition `a = u diag(s) vt`.
 ///
 /// The signs are fixed, since any pair `(u_i, v_i)` may be negated together: the first entry of each column of `u`
 /// whose magnitude is within one part in a million of the column's largest is positive. (The margin keeps rounding
@@ -45,7 +45,7 @@ impl Qr {
 pub struct Svd {
     /// `(m, k)` with orthonormal columns, row-major.
     pub u: Array2<f64>,
-    /// `(k)`, descending, none negative.
+    /// `(k)`, descending and non-negative.
     pub s: Vec<f64>,
     /// `(k, n)` with orthonormal rows, row-major.
     pub vt: Array2<f64>,
@@ -81,7 +81,7 @@ impl Svd {
         (b, a)
     }
 
-    /// From a backend's factors: row-major, with the signs that [`Svd`] promises.
+    /// Converts a backend's factors: row-major, with the signs that [`Svd`] promises.
     pub(crate) fn from_raw(raw: RawSvd) -> Self {
         let RawSvd { mut u, s, mut v } = raw;
         for (mut u, mut v) in u.columns_mut().into_iter().zip(v.columns_mut()) {
@@ -105,7 +105,7 @@ fn scale_columns(a: &mut Array2<f64>, factors: impl Iterator<Item = f64>) {
 /// Thin QR factors of `a (m, n)` by Householder reflections, for any shape and rank.
 ///
 /// A column that depends on those before it to within `16 m ε` of its norm counts as dependent; `q` has orthonormal
-/// columns all the same.
+/// columns nonetheless.
 ///
 /// # Errors
 /// [`ErrorKind::NonFinite`].
@@ -146,7 +146,7 @@ pub(crate) fn svd_of_finite(a: ArrayView2<'_, f64>) -> Result<Svd> {
     Ok(Svd::from_raw(raw))
 }
 
-/// A copy of `a` divided by a power of two, with that power, if its squares would leave the range of f64.
+/// A copy of `a` divided by a power of two, and that power, if its squares would leave the range of f64.
 fn in_range(a: ArrayView2<'_, f64>) -> (Option<Array2<f64>>, f64) {
     let largest = a.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
     if largest == 0.0 || (1e-120..1e120).contains(&largest) {
@@ -178,7 +178,7 @@ pub(crate) fn check_finite<T: Entry>(what: &'static str, a: ArrayView2<'_, T>) -
 /// The f64 matrix `(rows, columns)` of row-major f32 values.
 ///
 /// # Errors
-/// [`ErrorKind::Shape`] if their number is another.
+/// [`ErrorKind::Shape`] if there are not that many values.
 pub fn from_f32(rows: usize, columns: usize, values: &[f32]) -> Result<Array2<f64>> {
     let wide = values.iter().copied().map(f64::from).collect();
     Array2::from_shape_vec((rows, columns), wide)

@@ -1,4 +1,4 @@
-//! What factors are made of.
+//! The entries of factors.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -6,11 +6,11 @@ use ndarray::{Array2, ArrayView2};
 pub trait Entry: Copy + PartialEq + Sync + sealed::Sealed + 'static {
     /// The value.
     fn wide(self) -> f64;
-    /// The nearest value of 32 bits.
+    /// The nearest 32-bit value.
     fn narrow(self) -> f32;
-    /// Whether all of these are numbers.
+    /// Whether all of these are finite.
     fn all_finite(values: &[Self]) -> bool;
-    /// The matrix itself, where it holds 64 bits already.
+    /// The matrix itself, if it holds 64 bits already.
     fn as_wide(matrix: ArrayView2<'_, Self>) -> Option<ArrayView2<'_, f64>>;
 }
 
@@ -29,7 +29,7 @@ impl Entry for f64 {
         self as f32
     }
 
-    // What looks at all values of a piece is vectorised, where a search is not.
+    // A loop over all values is vectorised, while a search is not.
     fn all_finite(values: &[f64]) -> bool {
         values.iter().fold(true, |all, x| all & (x.abs() <= f64::MAX))
     }
@@ -57,7 +57,7 @@ impl Entry for f32 {
     }
 }
 
-/// The matrix in 64 bits, in the layout that it has.
+/// The matrix in 64 bits, in its layout.
 pub(crate) fn widened<T: Entry>(matrix: ArrayView2<'_, T>) -> Array2<f64> {
     matrix.mapv(T::wide)
 }

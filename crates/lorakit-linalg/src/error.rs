@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::problem::Problem;
 
-/// Result of this crate.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, coarse enough to branch on.
@@ -24,7 +24,7 @@ pub enum ErrorKind {
     Domain,
 }
 
-/// An error of this crate, which sees values only: the caller knows the file and the tensor and names them.
+/// An error of this crate, which sees only values: the caller knows the file and the tensor, and names them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Error(Problem);
 

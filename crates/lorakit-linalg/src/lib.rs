@@ -2,9 +2,9 @@
 //!
 //! A LoRA adds `scale · B A` to a weight `(m, n)`, with `B (m, r)` and `A (r, n)`. Nearly all there is to know about
 //! that product is in its factors, at a cost of `O((m + n) r²)`: a spectrum ([`product_singular_values`]), the best
-//! truncation ([`product_svd`]), a norm ([`product_norm`]), a distance ([`difference_norm`]), a sum ([`stack`]), how several
-//! lie to one another ([`Coordinates`]). What has no factors, such as the difference of two models, streams through [`randomized_svd`]. [`rank`] and [`water_filling`]
-//! say how many triplets to keep.
+//! truncation ([`product_svd`]), a norm ([`product_norm`]), a distance ([`difference_norm`]), a sum ([`stack`]), how
+//! several relate to one another ([`Coordinates`]). A matrix without factors, such as the difference of two models,
+//! streams through [`randomized_svd`]. [`rank`] and [`water_filling`] say how many triplets to keep.
 //!
 //! ```
 //! use lorakit_linalg::{difference_norm, product_svd, rank};
@@ -27,7 +27,7 @@
 //!
 //! Everything runs on the calling thread, and callers compute modules in parallel: results do not depend on the
 //! number of threads. They may differ in their last digits between kinds of processor, whose vectors differ in
-//! width. Matrices that come back are row-major. Errors tell of values and shapes; the caller adds the tensor's name.
+//! width. Matrices that come back are row-major. Errors describe values and shapes; the caller adds the tensor's name.
 //!
 //! # LAPACK
 //!
@@ -38,7 +38,7 @@
 //! OPENBLAS_NUM_THREADS=1 cargo test -p lorakit-linalg --features lapack
 //! ```
 //!
-//! One test compares both libraries. OpenBLAS has threads of its own; with one, results do not depend on their number.
+//! One test compares both libraries. OpenBLAS starts its own threads; with one, results do not depend on their number.
 
 #![deny(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! What can be wrong with matrices, and with what is asked of them.
+//! What can be wrong with matrices, and with requests about them.
 
 use std::fmt;
 
@@ -21,19 +21,19 @@ pub(crate) enum Problem {
     QrFactors { rows: usize, columns: usize },
     /// A sum of nothing has no shape.
     NoTerms,
-    /// Factors that have no product.
+    /// Factors that cannot be multiplied.
     Inner { b: (usize, usize), a: (usize, usize) },
-    /// Terms that have no sum.
+    /// Terms that cannot be added.
     Terms { rows: usize, columns: usize, needed_rows: usize, needed_columns: usize },
-    /// A matrix and factors of another one.
+    /// A matrix, and factors of another shape.
     Residual { rows: usize, columns: usize, of_factors: (usize, usize) },
-    /// Column spaces of vectors of two lengths.
+    /// Column spaces of vectors of different lengths.
     Dimensions { one: usize, other: usize },
-    /// An operator that does not do what it says.
+    /// An operator whose product does not have the promised shape.
     Operator { rows: usize, columns: usize, needed_rows: usize, needed_columns: usize },
     /// Values that do not fill a matrix.
     Count { values: usize, rows: usize, columns: usize },
-    /// Less than rank 1 everywhere takes.
+    /// A budget below what rank 1 everywhere takes.
     Budget { budget: u64, needed: u64 },
     /// Ranks without a price.
     Free { index: usize },

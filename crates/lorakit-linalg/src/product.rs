@@ -17,7 +17,7 @@ use crate::triangle::Triangle;
 /// One term `scale * b * a` of a weighted sum: `(scale, b (m, r), a (r, n))`.
 pub type Term<'a, T = f64> = (f64, ArrayView2<'a, T>, ArrayView2<'a, T>);
 
-/// Thin singular value decomposition of `b a`, from `b (m, r)` and `a (r, n)`; `k = min(m, r, n)`.
+/// The thin singular value decomposition of `b a`, from `b (m, r)` and `a (r, n)`; `k = min(m, r, n)`.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if the inner dimensions differ, [`ErrorKind::NonFinite`], [`ErrorKind::NoConvergence`].
@@ -25,10 +25,10 @@ pub fn product_svd(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Svd
     truncated_product_svd(b, a, |s| s.len()).map(|(svd, _)| svd)
 }
 
-/// The leading triplets of `b a`, as many of them as `rank` answers when it is shown all singular values, and these.
+/// The leading triplets of `b a`, as many as `rank` returns for all singular values, and all singular values.
 ///
 /// The vectors of the triplets that are left out are never computed, so this takes about half the time of
-/// [`product_svd`] where few are kept.
+/// [`product_svd`] if few are kept.
 ///
 /// # Errors
 /// Those of [`product_svd`].
@@ -44,7 +44,7 @@ pub fn truncated_product_svd(
 pub struct Decomposed<'a, T = f64> {
     left: Triangle<'a, T>,
     right: Triangle<'a, T>,
-    /// Between `R_b` and `R_aᵀ`, one for each column; all 1 where it is empty.
+    /// Factors between `R_b` and `R_aᵀ`, one for each column; all 1 if empty.
     weights: Vec<f64>,
     dim: (usize, usize),
 }
@@ -81,7 +81,8 @@ impl<'a, T: Entry> Decomposed<'a, T> {
         Ok((svd, all))
     }
 
-    /// The coordinates of the products of these ranks, whose factors lie side by side in `b` and `a`, without weights.
+    /// The coordinates of the products with these ranks, whose factors are side by side in `b` and `a`, without
+    /// weights.
     pub fn coordinates(&self, ranks: &[usize]) -> Coordinates {
         Coordinates::new(self.left.r(), self.right.r(), self.dim, ranks)
     }
@@ -98,7 +99,7 @@ pub fn product_singular_values(b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -
 
 /// Frobenius norm of `b a`, from the Gram matrices: `‖b a‖² = Σᵢⱼ (bᵀb)ᵢⱼ (a aᵀ)ᵢⱼ`.
 ///
-/// Where those terms cancel, so that the root would keep few digits, it is the norm of the core `R_b R_aᵀ` instead.
+/// If those terms cancel and the root would keep few digits, it is the norm of the core `R_b R_aᵀ` instead.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if the inner dimensions differ, [`ErrorKind::NonFinite`].
@@ -107,7 +108,7 @@ pub fn product_norm<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Res
     norm_of(b, a)
 }
 
-/// [`product_norm`] of factors that were checked.
+/// [`product_norm`] of checked factors.
 fn norm_of<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<f64> {
     let (left, right) = (gram(b), gram(a.reversed_axes()));
     let terms = || left.iter().zip(&right).map(|(x, y)| x * y);
@@ -123,7 +124,7 @@ fn norm_of<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<f64> 
 
 /// Frobenius norm of `x - y`, each a term of shape `(m, n)` and of any rank.
 ///
-/// Accurate to a few `ε` of the terms' norms, also where they nearly agree.
+/// Accurate to a few `ε` of the terms' norms, even if they nearly agree.
 ///
 /// # Errors
 /// [`ErrorKind::Shape`] if the terms or their factors do not fit, [`ErrorKind::NonFinite`].
@@ -131,7 +132,7 @@ pub fn difference_norm(x: Term<'_>, y: Term<'_>) -> Result<f64> {
     check_terms(&[x, y])?;
     let ((s, b, a), (t, d, c)) = (x, y);
     if b.ncols() == d.ncols() {
-        // (s b - t d) a + t d (a - c): of factors that differ by rounding, nothing is left to cancel.
+        // (s b - t d) a + t d (a - c): if the factors differ by rounding only, nothing is left to cancel.
         let (off_b, off_a) = (b.mapv(|x| s * x) - d.mapv(|x| t * x), &a - &c);
         let near = |off: &Array2<f64>, of: ArrayView2<'_, f64>, scale: f64| {
             largest(off.view()) <= NEAR * scale.abs() * largest(of)
@@ -145,15 +146,15 @@ pub fn difference_norm(x: Term<'_>, y: Term<'_>) -> Result<f64> {
     norm_of(b.view(), a.view())
 }
 
-/// Factors that differ by less, relative to their largest entries, are those of one product, rounded.
+/// Factors that differ by less, relative to their largest entries, are taken for those of one product, rounded.
 const NEAR: f64 = 1.0 / 64.0;
 
 fn largest(matrix: ArrayView2<'_, f64>) -> f64 {
     matrix.iter().fold(0.0, |largest, x| x.abs().max(largest))
 }
 
-/// [`difference_norm`] of `x` and the sum of `terms`, whose norm is `norm`: at a lower cost where they are not near to
-/// each other.
+/// [`difference_norm`] of `x` and the sum of `terms`, whose norm is `norm`: at a lower cost if they are not near each
+/// other.
 ///
 /// # Errors
 /// As [`difference_norm`].
@@ -184,7 +185,7 @@ pub fn inner_product<T: Entry>(x: Term<'_, T>, y: Term<'_, T>) -> Result<f64> {
     Ok(inner_product_of(x, y))
 }
 
-/// [`inner_product`] of terms that were checked.
+/// [`inner_product`] of checked terms.
 fn inner_product_of<T: Entry>(x: Term<'_, T>, y: Term<'_, T>) -> f64 {
     let (left, right) = (inner_products(x.1, y.1), inner_products(x.2.reversed_axes(), y.2.reversed_axes()));
     x.0 * y.0 * left.iter().zip(&right).map(|(x, y)| x * y).sum::<f64>()
@@ -201,7 +202,7 @@ pub fn stack<T: Entry>(terms: &[Term<'_, T>]) -> Result<(Array2<f64>, Array2<f64
     Ok(stacked(terms))
 }
 
-/// [`stack`] of terms that were checked.
+/// [`stack`] of checked terms.
 fn stacked<T: Entry>(terms: &[Term<'_, T>]) -> (Array2<f64>, Array2<f64>) {
     let (m, n) = terms.first().map_or((0, 0), |(_, b, a)| (b.nrows(), a.ncols()));
     let rank = terms.iter().map(|(_, b, _)| b.ncols()).sum();
@@ -248,10 +249,7 @@ fn core_of<T: Entry>(
     let mut weighted = left.r();
     weighted.columns_mut().into_iter().zip(weights).for_each(|(mut column, weight)| column *= *weight);
     let core = product(weighted.view(), right.r().view().reversed_axes());
-    match core.iter().all(|x| x.is_finite()) {
-        true => Ok(core),
-        false => Err(Problem::Range.into()),
-    }
+    if core.iter().all(|x| x.is_finite()) { Ok(core) } else { Err(Problem::Range.into()) }
 }
 
 fn check_factors<T: Entry>(b: ArrayView2<'_, T>, a: ArrayView2<'_, T>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Random numbers by position: Philox4x32-10, a counter-based generator.
 //!
-//! Each number depends on the seed and its place only, so any part of a matrix can be made on its own, in any order
+//! Each number depends only on the seed and its position, so any part of a matrix can be made on its own, in any order
 //! and on any machine, with the same bits.
 
 use ndarray::Array2;
@@ -21,7 +21,7 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 
 /// A matrix `(rows, columns)` of independent standard normal values.
 ///
-/// Its value in a row and column depends on these and the seed only, not on the size of the matrix. Box and Muller's
+/// A value depends only on its row, its column and the seed, not on the size of the matrix. It is Box and Muller's
 /// transform with the logarithm and cosine of the `libm` crate, whose bits are the same everywhere.
 pub fn gaussian(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
     let key = halves(seed);
@@ -80,7 +80,7 @@ mod tests {
         assert_ne!(large.row(0), large.row(1));
     }
 
-    /// From the same formulas in Python.
+    /// Values from the same formulas in Python.
     #[test]
     fn known_values_to_the_last_bit() {
         let expected = [

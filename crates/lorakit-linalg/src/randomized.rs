@@ -8,9 +8,9 @@ use crate::error::{Error, Result};
 use crate::problem::Problem;
 use crate::random::gaussian;
 
-/// A matrix that is known by its products, such as one that is read from a file a panel of rows at a time.
+/// A matrix that is known by its products, such as one read from a file a panel of rows at a time.
 pub trait LinearOperator {
-    /// What a product may fail with.
+    /// The error of a product.
     type Error: From<Error>;
 
     /// Number of rows, `m`.
@@ -22,13 +22,13 @@ pub trait LinearOperator {
     /// The matrix times `x (n, l)`: `(m, l)`.
     ///
     /// # Errors
-    /// What reading the matrix fails with.
+    /// Any error of reading the matrix.
     fn apply(&self, x: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Self::Error>;
 
     /// The transposed matrix times `y (m, l)`: `(n, l)`.
     ///
     /// # Errors
-    /// What reading the matrix fails with.
+    /// Any error of reading the matrix.
     fn apply_transposed(&self, y: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, Self::Error>;
 }
 
@@ -63,10 +63,10 @@ impl LinearOperator for ArrayView2<'_, f64> {
 /// to rounding.
 ///
 /// The Gaussian vectors are [`gaussian`]`(n, l, seed)`, the same on every machine; the sums after them have a fixed
-/// order for a kind of processor, so that two kinds may differ by rounding.
+/// order for each kind of processor, so two kinds may differ by rounding.
 ///
 /// # Errors
-/// Those of `op`; [`ErrorKind::Shape`](crate::ErrorKind::Shape) if a product has another shape than it should,
+/// Those of `op`; [`ErrorKind::Shape`](crate::ErrorKind::Shape) if a product does not have the shape it should,
 /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite),
 /// [`ErrorKind::NoConvergence`](crate::ErrorKind::NoConvergence).
 pub fn randomized_svd<O: LinearOperator>(
@@ -88,12 +88,12 @@ pub fn randomized_svd<O: LinearOperator>(
     Ok(Svd::from_raw(crate::backend::RawSvd { u, s, v }).truncated(rank))
 }
 
-/// Frobenius norm of what an orthogonal projection leaves out, `‖A - Q Qᵀ A‖ = √(‖A‖² - Σ s²)`, from the norm of `A`
+/// Frobenius norm of the remainder of an orthogonal projection, `‖A - Q Qᵀ A‖ = √(‖A‖² - Σ s²)`, from the norm of `A`
 /// and the singular values that were kept.
 ///
-/// For a [`randomized_svd`] this is the norm of `A - u diag(s) vt`, at the price of one more number while `A`
-/// streams by. It is exact but for cancellation: results below `1e-8 ‖A‖` are noise.
-/// [`residual_norm`](crate::residual_norm) has no such floor.
+/// For a [`randomized_svd`] this is the norm of `A - u diag(s) vt`, at the cost of one more number while `A` streams
+/// by. It is exact except for cancellation: results below `1e-8 ‖A‖` are noise. [`residual_norm`](crate::residual_norm)
+/// has no such floor.
 pub fn projection_residual(norm: f64, s: &[f64]) -> f64 {
     (norm * norm - s.iter().map(|s| s * s).sum::<f64>()).max(0.0).sqrt()
 }
@@ -115,14 +115,11 @@ fn backward<O: LinearOperator>(op: &O, y: ArrayView2<'_, f64>) -> std::result::R
 }
 
 fn check(got: &Array2<f64>, rows: usize, columns: usize) -> Result<()> {
-    match got.dim() == (rows, columns) {
-        true => Ok(()),
-        false => {
-            let (needed_rows, needed_columns) = (rows, columns);
-            Err(Problem::Operator { rows: got.nrows(), columns: got.ncols(), needed_rows, needed_columns }
-                .into())
-        }
+    if got.dim() == (rows, columns) {
+        return Ok(());
     }
+    let (needed_rows, needed_columns) = (rows, columns);
+    Err(Problem::Operator { rows: got.nrows(), columns: got.ncols(), needed_rows, needed_columns }.into())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 /// The least rank that keeps `share` of the energy: `Σ_{i<k} sᵢ² ≥ share · Σ sᵢ²`.
 ///
-/// As in PEFT's `convert_to_lora`. A share of 1 or more keeps every nonzero value, one of 0 or less none.
+/// As in PEFT's `convert_to_lora`. A share of 1 or more keeps every nonzero value, a share of 0 or less none.
 pub fn for_energy(s: &[f64], share: f64) -> usize {
     let nonzero = nonzero(s);
     if share >= 1.0 {
@@ -16,7 +16,7 @@ pub fn for_energy(s: &[f64], share: f64) -> usize {
 
 /// The least rank whose relative error in the Frobenius norm is at most `error`: `Σ_{i≥k} sᵢ² ≤ error² · Σ sᵢ²`.
 ///
-/// The tail is summed from its small end, so tiny errors are honoured too.
+/// The tail is summed from its small end, so tiny error bounds are honoured too.
 pub fn for_relative_error(s: &[f64], error: f64) -> usize {
     let total: f64 = s.iter().map(|s| s * s).sum();
     let allowed = error.max(0.0).powi(2) * total;
@@ -42,7 +42,7 @@ pub enum KohyaRule {
 /// Which edition of `resize_lora.py` to agree with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KohyaEdition {
-    /// Before sd-scripts pull request 2194: one rank more than the rule asks for, and at least 2.
+    /// Before sd-scripts pull request 2194: one more than the rank that the rule asks for, and at least 2.
     Legacy,
     /// Since then: the rank that the rule asks for, and at least 1.
     Current,
@@ -50,7 +50,7 @@ pub enum KohyaEdition {
 
 /// The rank that kohya's script chooses for a module of shape `(m, n)` with this spectrum.
 ///
-/// `full` is `min(m, n)`: the script's spectrum is that long, its tail being zeros where ours ends at the old rank.
+/// `full` is `min(m, n)`: the script's spectrum is that long, with a tail of zeros where ours ends at the old rank.
 /// The result is in `1..=full`, and is 1 if the largest value is at most 1e-6; the caller applies the cap
 /// `--new_rank`.
 pub fn kohya(s: &[f64], full: usize, rule: KohyaRule, edition: KohyaEdition) -> usize {

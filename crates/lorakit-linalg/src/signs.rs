@@ -7,21 +7,21 @@ use crate::entry::Entry;
 use crate::error::Result;
 use crate::product::{Term, check_terms};
 
-/// Columns whose entries are computed at once: they stay in a cache.
+/// Columns whose entries are computed at a time: they stay in the cache.
 const PANEL: usize = 512;
 
-/// How many entries neither of two products leaves at zero.
+/// Counts of the entries that are nonzero in both of two products.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Signs {
-    /// All of them.
+    /// All such entries.
     pub both: u64,
-    /// Those in which the products have different signs.
+    /// The ones in which the products have different signs.
     pub against: u64,
 }
 
 /// Compares the signs of two products of one shape, entry by entry.
 ///
-/// Entries are computed in f32, which decides nearly all signs. Those that its rounding could have turned are computed
+/// Entries are computed in f32, which decides nearly all signs. Those that rounding could have flipped are computed
 /// again in f64.
 ///
 /// # Errors
@@ -72,7 +72,7 @@ struct Side<'a, T> {
     term: Term<'a, T>,
     /// `scale * b`, row-major.
     b: Vec<f32>,
-    /// For each row of `b`, what the rounding of an entry may amount to, relative to the norm of a column of `a`; 0 only
+    /// For each row of `b`, a bound on the rounding error of an entry, relative to the norm of a column of `a`; 0 only
     /// for rows of zeros.
     rows: Vec<f32>,
 }
@@ -87,7 +87,7 @@ struct Panel {
 impl<'a, T: Entry> Side<'a, T> {
     fn new(term: Term<'a, T>) -> Self {
         let (scale, b, _) = term;
-        // The sign of the scale is all that counts.
+        // Only the sign of the scale counts.
         let sign = if scale == 0.0 { 0.0 } else { scale.signum() as f32 };
         let narrow = b.iter().map(|value| sign * value.narrow()).collect();
         // Inputs, products and sums are each rounded once (Higham, 2002, section 3.1), and so is this bound itself.
@@ -120,8 +120,8 @@ impl<'a, T: Entry> Side<'a, T> {
     }
 }
 
-/// A norm from its square; infinite where products with another would leave the range in which f32 rounds all numbers
-/// alike, so that no entry is certain.
+/// A norm from its square; infinite, so that no entry is certain, where products with another norm would leave the
+/// range of normal f32 numbers.
 fn told(square: f64) -> f32 {
     match square {
         0.0 => 0.0,
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
     use crate::testing::matrix;
 
-    /// By the definition.
+    /// Counts by the definition.
     fn expected(x: Term<'_>, y: Term<'_>) -> Signs {
         let dense = |(scale, b, a): Term<'_>| -> Array2<f64> { scale * b.dot(&a) };
         let mut signs = Signs::default();

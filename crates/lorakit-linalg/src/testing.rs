@@ -1,8 +1,8 @@
-//! What the tests of this crate share.
+//! Helpers that the tests of this crate share.
 
 use ndarray::{Array2, ArrayView2};
 
-/// A matrix of values in -1..1 that depend on `seed` and place only.
+/// A matrix of values in -1..1 that depend only on `seed` and position.
 pub(crate) fn matrix(m: usize, n: usize, seed: u64) -> Array2<f64> {
     Array2::from_shape_fn((m, n), |(i, j)| {
         let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((i as u64) << 32 | j as u64);
@@ -27,7 +27,7 @@ pub(crate) fn assert_close(x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>, toler
     }
 }
 
-/// The columns of `q` are orthonormal.
+/// Asserts that the columns of `q` are orthonormal.
 #[track_caller]
 pub(crate) fn assert_orthonormal(q: ArrayView2<'_, f64>) {
     assert_close(q.t().dot(&q).view(), Array2::eye(q.ncols()).view(), 1e-12);

@@ -5,14 +5,14 @@ use ndarray::{Array2, ArrayView2, Axis, s};
 use crate::backend::faer::{Reflections, gram, tall_product};
 use crate::entry::{Entry, widened};
 
-/// The least share of a column's square that may be left of it, once those before it are taken out, for the inner
-/// products to tell it: a share that small is known to some ten digits.
+/// The inner products are accurate enough for a column if at least this share of its square is left once the columns
+/// before it are projected out: a share that small is known to some ten digits.
 const TOLD: f64 = 1e-6;
 
-/// `z = Q R`: `R` from the inner products of the columns (Cholesky) where columns are independent enough for these to
-/// tell them, else from reflections. `Q` is only ever multiplied by something, so it is `z R⁻¹` in the first case.
+/// `z = Q R`: `R` from the inner products of the columns (Cholesky) if columns are independent enough for that, else
+/// from reflections. `Q` is only ever multiplied by something, so it is `z R⁻¹` in the first case.
 ///
-/// Inner products take a third of the time of reflections, which they need for `R` and once more for `Q`.
+/// Inner products take a third of the time of reflections, which take theirs twice: for `R` and for `Q`.
 pub(crate) enum Triangle<'a, T> {
     Told { z: ArrayView2<'a, T>, r: Array2<f64> },
     Reflected(Reflections),
@@ -21,7 +21,7 @@ pub(crate) enum Triangle<'a, T> {
 impl<'a, T: Entry> Triangle<'a, T> {
     pub(crate) fn of(z: ArrayView2<'a, T>) -> Self {
         let (rows, columns) = z.dim();
-        // Of matrices that are hardly taller than wide, reflections cost no more.
+        // For matrices that are hardly taller than wide, reflections cost no more.
         let told = if rows > 2 * columns { cholesky(&gram(z)) } else { None };
         match told {
             Some(r) => Triangle::Told { z, r },
@@ -49,7 +49,7 @@ impl<'a, T: Entry> Triangle<'a, T> {
     }
 }
 
-/// `R`, upper triangular, with `Rᵀ R = gram`; `None` where it would hold few right digits.
+/// `R`, upper triangular, with `Rᵀ R = gram`; `None` if it would hold few correct digits.
 fn cholesky(gram: &Array2<f64>) -> Option<Array2<f64>> {
     let n = gram.nrows();
     // Lower triangular, so that sums run along rows.
@@ -71,7 +71,7 @@ fn cholesky(gram: &Array2<f64>) -> Option<Array2<f64>> {
     Some(lower.reversed_axes().as_standard_layout().into_owned())
 }
 
-/// `R⁻¹ core`, of what [`cholesky`] found.
+/// `R⁻¹ core`, for the `R` that [`cholesky`] found.
 fn solved(r: &Array2<f64>, core: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut solved = core.as_standard_layout().into_owned();
     for i in (0..r.nrows()).rev() {
@@ -112,7 +112,7 @@ mod tests {
         assert!(cholesky(&gram(dependent.view())).is_none());
     }
 
-    /// Both ways, both layouts and both widths, over more rows than are converted at once.
+    /// Both ways, both layouts and both widths, over more rows than are converted at a time.
     #[test]
     fn a_basis_times_the_triangle_is_the_matrix() {
         let narrow = matrix(1100, 5, 6).mapv(|x| x as f32);

@@ -1,5 +1,5 @@
-//! What tests compare with, made without lorakit: stored weights as matrices of f64, a Llama that computes logits with an
-//! adapter beside its weights or inside them, and what "equal" means.
+//! The references of tests, made without lorakit: stored weights as matrices of f64, a Llama that computes logits with
+//! an adapter next to its weights or inside them, and the meaning of "equal".
 //!
 //! ```
 //! use lorakit_oracle::weights::Matrix;

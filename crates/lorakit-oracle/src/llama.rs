@@ -1,4 +1,4 @@
-//! A Llama forward pass in f64, with an adapter beside the weights instead of inside them.
+//! A Llama forward pass in f64, with an adapter next to the weights instead of inside them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub struct Llama {
     neighbours: bool,
 }
 
-/// Logits of every position, with the sums of absolute products that they are the small remainder of.
+/// Logits of every position, with the sums of the absolute products whose small remainders they are.
 pub struct Logits {
     layers: usize,
     values: Vec<f64>,
@@ -35,20 +35,19 @@ pub struct Logits {
 }
 
 impl Logits {
-    /// The largest error of `other`, in units of what rounding its weights to bf16 explains.
+    /// The largest error of `other`, in units of the error that rounding its weights to bf16 explains.
     ///
-    /// A logit is `w . h`. Rounding `w` moves it by at most `BF16_ROUNDING * sum |w_i h_i|`, reached if every
-    /// element were off by half an ulp in the worst direction. `h` is a sum of the embedding and what each layer
-    /// adds; the rounded weights of each move it by a relative error of the same size, hence as much again for
-    /// each layer. (Norms and attention keep errors at their relative size; measured errors are below half of
-    /// this.)
+    /// A logit is `w . h`. Rounding `w` moves it by at most `BF16_ROUNDING * sum |w_i h_i|`, which it reaches if every
+    /// element is off by half an ulp in the worst direction. `h` is a sum of the embedding and what each layer adds;
+    /// the rounded weights of each move it by a relative error of the same size, hence as much again per layer.
+    /// (Norms and attention keep errors at their relative size; measured errors are below half of this.)
     pub fn worst_error(&self, other: &Logits) -> f64 {
         let steps = 1.0 + self.layers as f64;
         let errors = self.values.iter().zip(&other.values).zip(&self.magnitudes);
         errors.map(|((a, b), m)| (a - b).abs() / (steps * BF16_ROUNDING * m)).fold(0.0, f64::max)
     }
 
-    /// The largest difference of two logits, by the largest logit.
+    /// The largest difference between two logits, relative to the largest logit.
     pub fn distance(&self, other: &Logits) -> f64 {
         let largest = other.values.iter().fold(0.0, |most: f64, v| most.max(v.abs()));
         self.values.iter().zip(&other.values).map(|(a, b)| (a - b).abs() / largest).fold(0.0, f64::max)
@@ -77,7 +76,7 @@ impl Llama {
 
     /// The model with an adapter of one rank, scaled by `alpha / r`.
     pub fn with_factors(self, lora: BTreeMap<String, Factors>, alpha: f64) -> Self {
-        // Where ranks differ, B takes the difference.
+        // If ranks differ, B takes up the difference.
         let rank = lora.values().map(|(a, _)| a.rows).max().unwrap();
         let level = |(name, (a, b)): (String, Factors)| {
             let times = rank as f64 / a.rows as f64;

@@ -4,13 +4,13 @@ use safetensors::tensor::Dtype;
 
 use crate::weights::{Tensor, Weights};
 
-/// Share of 16-bit elements that must be equal bit for bit. PEFT sums in f32, in an order of its own.
+/// Share of 16-bit elements that must be equal bit for bit. PEFT sums in f32, in a different order.
 const EQUAL_SHARE: f64 = 0.9999;
 /// Largest relative difference of f32 elements.
 const F32_DIFFERENCE: f64 = 1e-6;
 
-/// Asserts that `found` is `wanted` in every name, dtype and shape, and as near as the constants above say;
-/// where an element may differ, then by one ulp of the larger of itself and the base's.
+/// Asserts that `found` is `wanted` in every name, dtype and shape, and as near as the constants above require. A
+/// 16-bit element may differ by one ulp of the larger of itself and the base's.
 pub fn assert_near(case: &str, base: &Weights, found: &Weights, wanted: &Weights) {
     assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "{case}");
     let (mut elements, mut different) = (0, 0);
@@ -32,7 +32,7 @@ pub fn assert_near(case: &str, base: &Weights, found: &Weights, wanted: &Weights
             }
         }
     }
-    // One element is more than the share of a small tensor, and may still sit next to a tie.
+    // In a small tensor one element is more than that share, and may still be next to a tie.
     let few = different <= 1 || different as f64 <= (1.0 - EQUAL_SHARE) * elements as f64;
     assert!(few, "{case}: {different} of {elements} elements differ");
 }

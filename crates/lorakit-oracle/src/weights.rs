@@ -24,7 +24,7 @@ impl Tensor {
     /// Encodes values; rounding is the dtype's own.
     ///
     /// # Panics
-    /// If their number is not that of the shape, or the dtype is no float of 16 or 32 bits.
+    /// If there are not as many as the shape has, or the dtype is not a float of 16 or 32 bits.
     pub fn new(dtype: Dtype, shape: &[usize], values: &[f64]) -> Self {
         assert_eq!(shape.iter().product::<usize>(), values.len());
         let bytes = match dtype {
@@ -55,7 +55,7 @@ impl Tensor {
         Matrix { rows, cols: self.shape[1..].iter().product(), values: self.values() }
     }
 
-    /// The distance of neighbouring numbers of this dtype at `value`.
+    /// The distance between neighbouring numbers of this dtype at `value`.
     pub fn ulp(&self, value: f64) -> f64 {
         let (bits, least) = match self.dtype {
             Dtype::BF16 => (7, -133),
@@ -138,7 +138,7 @@ impl Matrix {
     /// `self * other`.
     ///
     /// # Panics
-    /// If the shapes do not go together.
+    /// If the shapes do not fit.
     pub fn times(&self, other: &Matrix) -> Matrix {
         assert_eq!(self.cols, other.rows);
         Matrix::from_fn(self.rows, other.cols, |i, j| {
@@ -161,7 +161,7 @@ impl Matrix {
         Matrix { values, ..*self }
     }
 
-    /// Magnitudes.
+    /// The magnitudes of the entries.
     pub fn abs(&self) -> Matrix {
         Matrix { values: self.values.iter().map(|v| v.abs()).collect(), ..*self }
     }
@@ -172,7 +172,7 @@ impl Matrix {
     }
 }
 
-/// The sum of products.
+/// The sum of the products of entries.
 pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
@@ -192,7 +192,7 @@ pub fn read_file(path: &Path) -> Weights {
     file.tensors().into_iter().map(|(name, view)| (name, own(view))).collect()
 }
 
-/// Reads every shard of a model or adapter folder; an index must list exactly what the shards hold.
+/// Reads every shard of a model or adapter folder; an index must list exactly the tensors of the shards.
 pub fn read_folder(folder: &Path) -> Weights {
     let mut weights = Weights::new();
     let index = folder.join("model.safetensors.index.json");

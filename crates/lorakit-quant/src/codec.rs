@@ -23,7 +23,7 @@ pub trait Codec: Send + Sync + Debug {
     /// Whether `bytes`, which are whole blocks, hold neither NaN nor infinity. An `F64` too large for an `f32` is
     /// finite.
     fn all_finite(&self, bytes: &[u8]) -> bool {
-        /// A multiple of every block.
+        /// A multiple of every block size.
         const PIECE: usize = 4096;
         let block = self.dtype().block();
         let mut values = [0.0; PIECE];
@@ -136,14 +136,14 @@ mod tests {
         ENCODERS.iter().for_each(|encoder| encoder.encode(&[], &mut []));
     }
 
-    /// What the shortcut by bits says is what decoding says, for every byte of every type in every place of a block; of
-    /// the one type whose every bit pattern is a number, none is refused.
+    /// The shortcut by bits agrees with decoding, for every byte of every type in every place of a block; nothing is
+    /// refused for the one type whose every bit pattern is a number.
     #[test]
     fn finite_is_what_decodes_to_finite_values() {
         for codec in CODECS {
             let block = codec.dtype().block();
             let mut bad = 0;
-            // Two bytes at each place; and the whole block, for IQ1_M has its scale in four places.
+            // Two bytes at each place, and the whole block, because IQ1_M has its scale in four places.
             let places = (0..block.bytes).map(|place| (place, 2.min(block.bytes - place)));
             for (place, len) in places.chain([(0, block.bytes)]) {
                 for byte in [0x00, 0x7b, 0x7c, 0x7e, 0x7f, 0x80, 0xf0, 0xfc, 0xff] {

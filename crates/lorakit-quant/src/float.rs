@@ -1,15 +1,15 @@
 //! `F64`, `F32`, `F16` and `BF16`: one value per block, IEEE formats in little-endian order.
 //!
-//! Conversions to a narrower format round to nearest, ties to even; what is too large becomes infinite, and a NaN
-//! stays one (made quiet, its payload cut). The loops run at the speed of memory, so the half formats are converted
-//! by integer arithmetic without branches, which every vector unit can do.
+//! Conversions to a narrower format round to nearest, ties to even; values that are too large become infinite, and a
+//! NaN stays a NaN (made quiet, its payload cut). The loops run at the speed of memory, so the half formats are
+//! converted by integer arithmetic without branches, which every vector unit can do.
 
 use lorakit_tensor::DType;
 
 use crate::codec::{Codec, Encoder, assert_whole_blocks};
 
 /// Declares the codec of a float type from its conversions: bits to `f32`, and `f32` to bits if it can be encoded. Its
-/// bits, as the unsigned integer `$raw`, are those of a NaN or an infinity if all of `$special` are set.
+/// bits, as the unsigned integer `$raw`, are a NaN or an infinity if all bits of `$special` are set.
 macro_rules! float_type {
     ($name:ident: $bits:ident, $raw:ident & $special:expr, $to_f32:path) => {
         #[allow(non_camel_case_types, reason = "spelled as the specification spells it")]
@@ -36,7 +36,7 @@ macro_rules! float_type {
             fn all_finite(&self, bytes: &[u8]) -> bool {
                 wide! {
                     fn all_finite(bytes: &[u8]) -> bool {
-                        // Without a branch, so that the loop is vectorised.
+                        // No branch, so that the loop is vectorised.
                         let mut bad = 0;
                         for bytes in bytes.as_chunks().0 {
                             bad |= $raw::from($raw::from_le_bytes(*bytes) & $special == $special);
@@ -105,7 +105,7 @@ pub(crate) const fn exponent(e: i32) -> u32 {
     ((e + 127) as u32) << 23
 }
 
-/// The largest magnitude. Magnitudes compare like the integers of their bits, NaN above all.
+/// The largest magnitude. Magnitudes compare like the integers with the same bits, NaN above all.
 #[inline(always)]
 pub(crate) fn absmax(values: &[f32]) -> f32 {
     f32::from_bits(values.iter().map(|v| v.abs().to_bits()).fold(0, u32::max))
@@ -120,7 +120,7 @@ pub(crate) fn f16_to_f32(half: u16) -> f32 {
     let half = u32::from(half);
     let magnitude = (half & 0x7fff) << 13;
     let normal = magnitude + REBIAS;
-    // A subnormal has no hidden bit: give it one, and subtract its value.
+    // A subnormal has no hidden bit: give it one, then subtract the bit's value.
     let subnormal = f32::from_bits(magnitude + SMALLEST_NORMAL) - f32::from_bits(SMALLEST_NORMAL);
     let quiet = u32::from(magnitude > 0x7c00 << 13) << 22;
     let infinite = magnitude | INFINITY | quiet;

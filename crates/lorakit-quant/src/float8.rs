@@ -6,9 +6,9 @@
 //! E8M0: exponent (bias 127)                                        powers of two, NaN at 255
 //! ```
 //!
-//! Values are rounded to nearest, ties to even. What is too large becomes infinite in E5M2 and NaN in E4M3, where
-//! recent versions of PyTorch give the largest value: an overflow is to be seen. E8M0 holds scales; who makes them
-//! decides how they are rounded.
+//! Values are rounded to nearest, ties to even. Values that are too large become infinite in E5M2 and NaN in E4M3,
+//! where recent versions of PyTorch give the largest value: an overflow should be visible. E8M0 holds scales; the code
+//! that makes them decides how they are rounded.
 
 use lorakit_tensor::DType;
 
@@ -28,7 +28,7 @@ fn e4m3_to_f32(bits: u8) -> f32 {
 
     let bits = u32::from(bits);
     let magnitude = (bits & 0x7f) << 20;
-    // A subnormal has no hidden bit: give it one, and subtract its value.
+    // A subnormal has no hidden bit: give it one, then subtract the bit's value.
     let subnormal = f32::from_bits(magnitude + SMALLEST_NORMAL) - f32::from_bits(SMALLEST_NORMAL);
     let value = match magnitude {
         m if m < 1 << 23 => subnormal.to_bits(),
@@ -40,7 +40,7 @@ fn e4m3_to_f32(bits: u8) -> f32 {
 
 #[inline(always)]
 pub(crate) fn f32_to_e4m3(value: f32) -> u8 {
-    // All beyond the largest, NaN too, is the one NaN.
+    // Everything beyond the largest, NaN too, is the one NaN.
     (magnitude::<3, 7>(value).min(0x7f) | (value.to_bits() & SIGN) >> 24) as u8
 }
 
@@ -66,8 +66,8 @@ pub(crate) fn e8m0_to_f32(bits: u8) -> f32 {
     })
 }
 
-/// The magnitude of a value, rounded to a float of `MANTISSA` bits below an exponent of the given bias that never
-/// ends: too large for the type if the value is.
+/// The magnitude of a value, rounded to a float of `MANTISSA` bits below an unbounded exponent of the given bias: too
+/// large for the type if the value is.
 #[inline(always)]
 fn magnitude<const MANTISSA: u32, const BIAS: u32>(value: f32) -> u32 {
     let shift = 23 - MANTISSA;
@@ -87,7 +87,7 @@ fn magnitude<const MANTISSA: u32, const BIAS: u32>(value: f32) -> u32 {
 mod tests {
     use super::*;
 
-    /// What the bits of a float mean by its definition.
+    /// The value of the bits of a float by definition.
     fn value(bits: u8, mantissa: u32, bias: i32) -> f64 {
         let fraction = f64::from(bits & ((1 << mantissa) - 1)) / f64::from(1 << mantissa);
         let power = i32::from((bits & 0x7f) >> mantissa);

@@ -1,4 +1,4 @@
-//! Weights as `F8_E4M3` with scales that are a tensor of their own: FP8 of whole tensors, rows or blocks, and MXFP8.
+//! Weights as `F8_E4M3` with scales in a separate tensor: FP8 of whole tensors, rows or blocks, and MXFP8.
 //!
 //! ```text
 //! X.weight            F8_E4M3 [rows, cols]
@@ -9,7 +9,7 @@
 //! value = code · scale of its tile
 //! ```
 //!
-//! All are tiles of a matrix; only their size differs. Despite its name, `weight_scale_inv` is multiplied by.
+//! All are tiles of a matrix; only their size differs. Despite its name, `weight_scale_inv` is a factor, not a divisor.
 
 use crate::float::{INFINITY, absmax};
 use crate::float8::f32_to_e4m3;
@@ -29,7 +29,7 @@ pub struct Tiles {
     pub width: usize,
 }
 
-/// How the scale of a tile follows from its largest magnitude, and codes from the scale. A tile of zeros has the
+/// How the scale of a tile follows from its largest magnitude, and the codes from the scale. A tile of zeros has the
 /// scale 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaleRule {
@@ -80,7 +80,7 @@ impl Tiles {
     /// for each row of tiles. Values that are not finite become NaN.
     ///
     /// # Panics
-    /// If `values` and `codes` are not as many whole rows, or `scales` not as many as their tiles.
+    /// If `values` and `codes` are not the same number of whole rows, or `scales` not one for each of their tiles.
     pub fn encode(&self, rule: ScaleRule, values: &[f32], codes: &mut [u8], scales: &mut [f32]) {
         let rows = values.len() / self.cols.max(1);
         assert_eq!(values.len(), rows * self.cols);
@@ -112,7 +112,7 @@ impl Tiles {
 #[derive(Clone, Copy)]
 struct Scaling {
     scale: f32,
-    /// What values are multiplied by; where there is none, they are divided by the scale.
+    /// The factor for values; if there is none, they are divided by the scale.
     factor: Option<f32>,
 }
 
@@ -126,7 +126,8 @@ impl ScaleRule {
         if largest == 0.0 {
             return Scaling { scale: 1.0, factor: Some(1.0) };
         }
-        // PyTorch divides a number by a tensor as a product. Below `448 / f32::MAX`, transformers makes NaNs.
+        // PyTorch divides a number by a tensor by multiplying with the reciprocal. Below `448 / f32::MAX`, transformers
+        // makes NaNs.
         let factor = (1.0 / largest * MAX).min(f32::MAX);
         let inverse = 1.0 / factor;
         match self {
@@ -165,7 +166,7 @@ impl Scaling {
     }
 }
 
-/// The largest magnitude of `values`, from which [`encode_part`] makes the scale of a tile; NaN if one is NaN.
+/// The largest magnitude of `values`, from which [`encode_part`] derives the scale of a tile; NaN if any value is NaN.
 pub fn largest(values: &[f32]) -> f32 {
     wide! {
         fn largest_of(values: &[f32]) -> f32 {
@@ -178,13 +179,13 @@ pub fn largest(values: &[f32]) -> f32 {
 /// Encodes part of a tile whose largest magnitude, over all its parts, is `largest`.
 ///
 /// # Panics
-/// If `codes` are not as many as `values`.
+/// If there are not as many `codes` as `values`.
 pub fn encode_part(rule: ScaleRule, largest: f32, values: &[f32], codes: &mut [u8]) {
     assert_eq!(codes.len(), values.len());
     rule.scaling(largest).encode(values, codes);
 }
 
-/// The E8M0 exponent of a scale that is a power of two.
+/// The E8M0 exponent of a power-of-two scale.
 pub fn e8m0(scale: f32) -> u8 {
     (scale.to_bits() >> 23) as u8
 }

@@ -14,9 +14,9 @@
 //! value = (code - 8) · d
 //! ```
 //!
-//! [`codec`] finds the decoder of a type, [`encoder`] its encoder. Where scales are tensors of their own, a module
-//! describes how the tensors belong together: [`bnb`], [`fp8`], [`mxfp4`]. Every `f32` operation is one IEEE operation in
-//! the order of the reference, never fused or reassociated, so results do not depend on the machine.
+//! [`codec`] finds the decoder of a type, [`encoder`] its encoder. Where scales are separate tensors, a module
+//! describes how the tensors belong together: [`bnb`], [`fp8`], [`mxfp4`]. Every `f32` operation is one IEEE operation
+//! in the order of the reference, never fused or reassociated, so results do not depend on the machine.
 //!
 //! ```
 //! use lorakit_quant::codec;

@@ -1,11 +1,11 @@
-//! `MXFP4` as gpt-oss stores it: codes and scales of experts as two tensors.
+//! `MXFP4` as gpt-oss stores it: the codes and the scales of experts as two tensors.
 //!
 //! ```text
 //! X_blocks U8 [experts, rows, groups, 16]      byte k of a group: value 2k (bits 0–3), value 2k + 1 (bits 4–7)
 //! X_scales U8 [experts, rows, groups]          value = 2^(scale - 127) · E2M1[code]
 //! ```
 //!
-//! The codes are those of GGUF's `MXFP4`, which has another order of the values within a group.
+//! The codes are those of GGUF's `MXFP4`, which orders the values within a group differently.
 
 use crate::float::{INFINITY, absmax};
 use crate::float8::e8m0_to_f32;
@@ -18,10 +18,10 @@ pub const GROUP: usize = 32;
 const E2M1: [f32; 16] =
     [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
 
-/// Decodes whole groups of `blocks` with a scale each. A scale of 255 makes NaNs.
+/// Decodes whole groups of `blocks`, each with a scale. A scale of 255 makes NaNs.
 ///
 /// # Panics
-/// If `blocks` are not 16 bytes, and `values` not [`GROUP`], for each scale.
+/// Unless there are 16 bytes of `blocks` and [`GROUP`] `values` for each scale.
 pub fn decode(blocks: &[u8], scales: &[u8], values: &mut [f32]) {
     wide! {
         fn decode_groups(blocks: &[u8], scales: &[u8], values: &mut [f32]) {
@@ -38,15 +38,15 @@ pub fn decode(blocks: &[u8], scales: &[u8], values: &mut [f32]) {
 }
 
 /// Encodes 32 rows of a matrix of `cols` columns, whose groups run down the columns: 16 bytes of codes and a scale for
-/// each column. `values` become what [`decode`] makes of them; scales are powers of two, or 0 for the byte 0, or NaN
+/// each column. `values` become what [`decode`] would return; scales are powers of two, or 0 for the byte 0, or NaN
 /// if a value is not finite.
 ///
 /// The scale is the least power of two with which the largest magnitude is at most 6; codes are the nearest, ties to
 /// even. This is how triton_kernels, and so transformers, quantise gpt-oss.
-/// Values that are in that form already do not change.
+/// Values already in that form do not change.
 ///
 /// # Panics
-/// If `values` are not 32 for each of `cols` columns, `blocks` not 16 bytes, and `scales` not one.
+/// Unless there are 32 `values`, 16 bytes of `blocks` and one of `scales` for each of `cols` columns.
 pub fn encode_columns(cols: usize, values: &mut [f32], blocks: &mut [u8], scales: &mut [f32]) {
     wide! {
         fn encode_all(cols: usize, values: &mut [f32], blocks: &mut [u8], scales: &mut [f32]) {
@@ -114,7 +114,7 @@ mod tests {
         assert!(values[..32].iter().all(|v| v.is_nan()));
     }
 
-    /// The same codes as a block of GGUF, whose values lie 16 apart in the two halves of its bytes.
+    /// The same codes as a block of GGUF, which pairs values 16 apart in each byte.
     #[test]
     fn values_are_those_of_gguf() {
         let codec = crate::codec(lorakit_tensor::DType::MXFP4).unwrap();

@@ -27,8 +27,8 @@ pub(crate) const fn pairs(table: &[f32; 16], first: First) -> Pairs {
     pairs
 }
 
-/// Decodes bytes to values of one scale. All pairs are looked up before they are multiplied, which is what makes
-/// vectors of the products. Where `values` end early, so do the codes.
+/// Decodes bytes to values with one scale. All pairs are looked up before they are multiplied, so that the products are
+/// vectorised. If `values` end early, so do the codes.
 #[inline(always)]
 pub(crate) fn decode<const N: usize>(pairs: &Pairs, codes: &[u8; N], scale: f32, values: &mut [f32]) {
     let found = codes.map(|code| pairs[usize::from(code)]);

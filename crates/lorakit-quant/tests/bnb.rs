@@ -20,7 +20,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-/// The dtype of a tensor and its values.
+/// The dtype and the values of a tensor.
 fn values(tensor: &TensorView<'_>) -> (DType, Vec<f32>) {
     let dtype = DType::from_name(&format!("{:?}", tensor.dtype())).unwrap();
     let mut values = vec![0.0; tensor.shape().iter().product()];
@@ -105,7 +105,7 @@ fn codes_and_scales_equal_the_reference() {
     });
 }
 
-/// Encoded in pieces, a tensor is what it is in one.
+/// A tensor encoded in pieces is the same as encoded whole.
 #[test]
 fn pieces_equal_the_reference() {
     each_case(|case| {

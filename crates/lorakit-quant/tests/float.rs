@@ -79,7 +79,7 @@ fn halves_keep_what_is_special() {
     let values = [f32::INFINITY, -f32::INFINITY, -0.0, 65519.996, 65520.0, f32::MAX, 1e-40];
     assert_eq!(halves(&encode(DType::F16, &values)), [0x7c00, 0xfc00, 0x8000, 0x7bff, 0x7c00, 0x7c00, 0]);
     assert_eq!(halves(&encode(DType::BF16, &values)), [0x7f80, 0xff80, 0x8000, 0x4780, 0x4780, 0x7f80, 1]);
-    // A NaN whose payload lies in the bits that are cut.
+    // A NaN whose payload is in the bits that are cut.
     let nan = [f32::from_bits(0x7f80_0001), f32::from_bits(0xff80_0001)];
     assert_eq!(halves(&encode(DType::F16, &nan)), [0x7e00, 0xfe00]);
     assert_eq!(halves(&encode(DType::BF16, &nan)), [0x7fc0, 0xffc0]);

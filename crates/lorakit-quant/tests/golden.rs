@@ -103,7 +103,7 @@ fn assert_equal(found: &[u8], expected: &[u8], dtype: DType, case: &str) {
     }
 }
 
-/// Any values can be encoded, whatever comes of it, and blocks do not depend on their neighbours.
+/// Any values can be encoded, whatever the result, and blocks do not depend on their neighbours.
 #[test]
 fn encoders_take_any_values() {
     let mut state = 1u32;
@@ -128,7 +128,7 @@ fn encoders_take_any_values() {
     }
 }
 
-/// Values whose scale has no finite inverse are coded as zeros, not as whatever an overflow leaves.
+/// Values whose scale has no finite inverse are coded as zeros, not as the result of an overflow.
 #[test]
 fn values_too_small_for_a_scale_are_zeros() {
     for dtype in [DType::TQ1_0, DType::TQ2_0, DType::Q8_0] {
@@ -143,7 +143,7 @@ fn values_too_small_for_a_scale_are_zeros() {
     }
 }
 
-/// Any bytes are a block: what they hold may be a NaN, but never makes a decoder panic.
+/// Any bytes are a block: they may decode to NaN, but never make a decoder panic.
 #[test]
 fn decoders_take_any_bytes() {
     for codec in CODECS {

@@ -48,7 +48,7 @@ const CANDIDATES: &[&str] = &[
 ];
 
 impl Checkpoint {
-    /// Opens a file, an index file, or the checkpoint inside a folder. What a file is, its content decides.
+    /// Opens a file, an index file, or the checkpoint inside a folder. The content of a file decides its format.
     ///
     /// # Errors
     /// Any [`ErrorKind`] of the readers; [`ErrorKind::MissingShard`] names a shard that is not there.
@@ -134,7 +134,7 @@ impl Checkpoint {
         }
     }
 
-    /// Parses one more file. Metadata of the first file stand for the whole.
+    /// Parses one more file. The metadata of the first file are those of the checkpoint.
     fn add(&mut self, storage: Storage) -> Result<()> {
         let extension =
             storage.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
@@ -201,7 +201,7 @@ impl Checkpoint {
         self.gguf.as_ref()
     }
 
-    /// Compares the bytes around a tensor with the sum that its file says, if this was not done before.
+    /// Compares the bytes around a tensor with the sum that its file gives, unless that was done before.
     fn check(&self, place: &Place) -> Result<()> {
         place.checksum.as_ref().map_or(Ok(()), |checksum| checksum.check(&self.files[place.file]))
     }
@@ -243,7 +243,7 @@ impl TensorSource for Checkpoint {
 
     fn extent(&self, index: usize) -> Option<Extent<'_>> {
         let place = &self.places[index];
-        // Bytes that are not those that were saved have no place to be copied from: reading them says why.
+        // Bytes that fail their checksum must not be copied: reading them gives the error.
         let whole = !place.transposed && self.check(place).is_ok();
         whole.then(|| Extent { file: &self.files[place.file], offset: place.offset })
     }

@@ -1,4 +1,4 @@
-//! Checksums that a file states of stretches of itself, looked at when the first of their bytes is wanted.
+//! Checksums that a file gives for stretches of itself, checked when the first byte of a stretch is needed.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -7,20 +7,20 @@ use crate::ErrorKind;
 use crate::file_problem::Problem;
 use crate::{Error, Result, Storage};
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const PIECE: u64 = 1 << 20;
 
 /// The CRC-32 that a stretch of a file must have; several tensors may lie in one stretch.
 ///
-/// It is computed once, by whoever wants a byte of the stretch first: headers are opened without reading data, and a
-/// tensor that is never read is never summed.
+/// It is computed once, by the first thread to need a byte of the stretch: headers are opened without reading data, and
+/// a tensor that is never read is never summed.
 #[derive(Debug)]
 pub(crate) struct Checksum {
     /// What the stretch is, for messages.
     pub(crate) name: String,
     pub(crate) offset: u64,
     pub(crate) len: u64,
-    /// What the file says.
+    /// The sum that the file gives.
     pub(crate) stated: u32,
     found: OnceLock<u32>,
     turn: Mutex<()>,
@@ -31,10 +31,10 @@ impl Checksum {
         Checksum { name, offset, len, stated, found: OnceLock::new(), turn: Mutex::new(()) }
     }
 
-    /// Compares what `storage` holds with what it says.
+    /// Checks the bytes of `storage` against the sum.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] with both sums; whatever reading turns up.
+    /// [`ErrorKind::Corrupt`] with both sums; any error of reading.
     pub(crate) fn check(&self, storage: &Storage) -> Result<()> {
         let found = self.found(storage)?;
         if found == self.stated {
@@ -48,7 +48,7 @@ impl Checksum {
         if let Some(&found) = self.found.get() {
             return Ok(found);
         }
-        // One thread reads; the others would only read the same.
+        // One thread reads; the others would only read the same bytes.
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(&found) = self.found.get() {
             return Ok(found);

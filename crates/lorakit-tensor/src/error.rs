@@ -18,9 +18,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The operating system refused a read or a write.
     Io,
-    /// A file cannot be mapped, or not be read where it is mapped.
+    /// A file cannot be mapped, or cannot be read where it is mapped.
     Mapping,
-    /// The operating system lets no more files be open at once.
+    /// The operating system allows no more open files.
     TooManyFiles,
     /// The file system is full.
     NoSpace,
@@ -30,7 +30,7 @@ pub enum ErrorKind {
     Incomplete,
     /// The output is there already; it could be replaced.
     Exists,
-    /// What is at the output is replaced by nothing: a folder with other files in it, or not a file or folder at all.
+    /// What is at the output is never replaced: a folder with other files in it, or neither a file nor a folder.
     Occupied,
     /// Something appeared where the output should go, while it was being written.
     Appeared,
@@ -40,11 +40,11 @@ pub enum ErrorKind {
     SameFile,
     /// The file has no bytes.
     Empty,
-    /// A git-lfs pointer stands where the data should be.
+    /// A git-lfs pointer is where the data should be.
     LfsPointer,
     /// A web page was saved under the name of a tensor file.
     Html,
-    /// The content is of no known tensor format.
+    /// The content is not in a known tensor format.
     UnknownFormat,
     /// The file ends before its content does.
     Truncated,
@@ -63,7 +63,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Its name, which stays: the `kind` of JSON output.
+    /// Its stable name: the `kind` of JSON output.
     pub fn name(self) -> &'static str {
         match self {
             ErrorKind::Io => "Io",
@@ -92,13 +92,13 @@ impl ErrorKind {
     }
 }
 
-/// A variant of a room's enum of what can go wrong there: see [`problems`](crate::problems). Shared by the crates of this
-/// workspace, whose readers of files have errors of files; not part of the public interface.
+/// A variant of a room's enum of what can go wrong there: see [`problems`](crate::problems). Shared by the crates of
+/// this workspace, whose file readers return errors of this crate; not part of the public interface.
 pub trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// What to branch on.
     fn kind(&self) -> ErrorKind;
 
-    /// Nothing: what to do about a file follows from the kind.
+    /// Always `None`: what to do about a file follows from the kind.
     fn hint(&self) -> Option<Hint> {
         None
     }

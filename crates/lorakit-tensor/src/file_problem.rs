@@ -9,7 +9,7 @@ problems! {
     pub(crate) enum Problem {
         /// Nothing is at the path.
         Absent = NotFound, "does not exist";
-        /// A symbolic link stands at the path, and nothing where it points to.
+        /// A symbolic link is at the path, and nothing is where it points.
         LinkToNothing { to: PathBuf } = NotFound, "is a link to `{}`, which does not exist", to.display();
         /// The system refused a call.
         Refused { doing: String } = Io, "cannot {doing} it";
@@ -22,24 +22,24 @@ problems! {
             "cannot {doing} it: as many files are open as the limit{} allows",
             limit.map_or(String::new(), |n| format!(" ({n})"));
 
-        /// A folder, a pipe or another special file stands where a file should be.
+        /// A folder, a pipe or another special file is where a file should be.
         Irregular { found: &'static str } = Unsupported, "is {found}, not a regular file";
         /// It has no bytes.
         Empty = Empty, "is empty (0 bytes)";
         /// It is larger than what is read whole.
         TooLarge { len: u64, limit: u64 } = Limit,
             "has {len} bytes, and files like it are read up to {limit}";
-        /// Bytes are needed that lie beyond its end.
+        /// Bytes beyond its end are needed.
         BeyondEnd { len: u64, needed: usize, offset: u64 } = Truncated,
             "ends at byte {len}, but {needed} bytes at {offset} are needed";
         /// The system does not map it.
         Unmappable = Mapping, "cannot be mapped";
-        /// A page of it could not be brought in.
+        /// A page of it could not be read.
         MapFault { offset: usize } = Mapping, "cannot be read at byte {offset}, where it is mapped";
 
         /// Another file has its name now.
         Replaced = Changed, "was replaced by another file while it was read";
-        /// It is the same file, and another time of change or another length.
+        /// It is the same file with another modification time or a greater length.
         Written = Changed, "was written to while it was read";
         /// It lost bytes at its end.
         Shorter { now: u64, before: u64 } = Changed,
@@ -65,7 +65,7 @@ problems! {
         /// It is JSON of another kind.
         NotAnObject { found: &'static str } = Corrupt,
             "holds {found}, and a JSON object (`{{...}}`) is needed";
-        /// The bytes of a part do not have the sum that was stored.
+        /// The bytes of a part do not have the stored sum.
         Checksum { part: String, found: u32, stated: u32 } = Corrupt,
             "{part} has the CRC-32 {found:08x}, and the archive's directory says {stated:08x}: the bytes are not those \
              that were saved";

@@ -13,13 +13,13 @@ pub struct TensorInfo {
     pub shape: Vec<usize>,
 }
 
-/// Largest dimension of a tensor without values. Its rows take no bytes, so that a file may announce any number of
-/// them; what is done for each takes time and memory all the same.
+/// Largest dimension of a tensor without values. Its rows take no bytes, so a file may announce any number of them, but
+/// the work for each still takes time and memory.
 const MAX_HOLLOW_DIMENSION: usize = 1 << 20;
 
 impl TensorInfo {
-    /// Number of values of a tensor of that shape. `None` if sizes are beyond what is read: the product of those that are
-    /// not 0 has more than 64 bits, or one is 0 and another above 2^20.
+    /// Number of values of a tensor of that shape. `None` for sizes beyond what is read: the product of the nonzero
+    /// ones has more than 64 bits, or one is 0 and another is above 2^20.
     pub fn count(shape: &[usize]) -> Option<u64> {
         let whole = shape.iter().filter(|&&d| d > 0).try_fold(1u64, |n, &d| n.checked_mul(d as u64))?;
         if !shape.contains(&0) {

@@ -14,7 +14,7 @@ use crate::file_problem::Problem;
 
 /// Largest JSON side file that is read (`config.json`, `adapter_config.json`), in bytes.
 pub const MAX_JSON_BYTES: u64 = 64 << 20;
-/// Largest index of shards: it names every tensor, of which a packed model has several for each weight.
+/// Largest index of shards: it names every tensor, and a packed model has several for each weight.
 pub const MAX_INDEX_BYTES: u64 = 256 << 20;
 
 /// Parses one JSON value.
@@ -27,7 +27,7 @@ pub fn parse(text: &[u8]) -> Result<Value> {
         .map_err(|e| Problem::NotJson { reason: e.to_string() }.into())
 }
 
-/// Parses one JSON object: what every file is that holds a configuration.
+/// Parses one JSON object, which is what every configuration file holds.
 ///
 /// # Errors
 /// As [`parse`]; [`ErrorKind::Corrupt`] for any other JSON value.

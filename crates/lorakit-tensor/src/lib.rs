@@ -30,7 +30,7 @@
 //! | GGUF 2 and 3, single or split | yes | version 3 | [`format::gguf`] |
 //! | Torch zip archives (`.bin`, `.pt`) | yes | no | [`format::torch`] |
 //!
-//! What a file is, its content decides. [`Checkpoint`] is one or more files as one [`TensorSource`].
+//! The content of a file decides its format. [`Checkpoint`] is one or more files as one [`TensorSource`].
 //!
 //! # Hostile files
 //!
@@ -39,12 +39,12 @@
 //! hold. No input makes this crate run code, panic, or leave the folder it was given. Memory for a header stays
 //! within a small multiple of its size, and sizes are bounded:
 //! [`MAX_HEADER_BYTES`](format::safetensors::MAX_HEADER_BYTES), [`MAX_TENSORS`](format::safetensors::MAX_TENSORS)
-//! and their likes in the other formats.
+//! and their counterparts in the other formats.
 //!
 //! # Atomic outputs
 //!
-//! [`publish`] stages an output beside its target, makes it durable and renames it: a path holds the old content
-//! or the complete new one. What is computed before it has a place there waits in a [`Spill`].
+//! [`publish`] stages an output next to its target, makes it durable and renames it: a path holds the old content
+//! or the complete new one. Bytes that are computed before they have a place there wait in a [`Spill`].
 
 #![deny(missing_docs)]
 

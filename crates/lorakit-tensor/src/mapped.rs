@@ -1,8 +1,8 @@
 //! Mapped files, and which of them an address belongs to.
 //!
-//! Where another process cuts a mapped file short, or a disk fails, the next touch of a page is no error of a call but
-//! a signal (SIGBUS) with an address. The registry here turns the address into an error that names the file. Whoever
-//! handles signals asks for it; this crate handles none.
+//! If another process cuts a mapped file short, or a disk fails, the next access to a page is not a failed call but a
+//! signal (SIGBUS) with an address. The registry here turns the address into an error that names the file. Signal
+//! handlers ask for it; this crate installs none.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -18,7 +18,7 @@ use crate::ErrorKind;
 use crate::file_problem::Problem;
 use crate::reader::{self, Stamp};
 
-/// What is mapped at the moment, by first address.
+/// The current maps, by first address.
 static FILES: Mutex<BTreeMap<usize, Known>> = Mutex::new(BTreeMap::new());
 
 #[derive(Debug)]
@@ -33,7 +33,7 @@ struct Known {
 pub(crate) struct Mapped(Mmap);
 
 impl Mapped {
-    /// `map` of the whole file at `path`, of which `meta` is true.
+    /// Registers `map`, which covers the whole file at `path`; `meta` is the file's metadata.
     pub(crate) fn new(map: Mmap, path: &Path, meta: &Metadata) -> Self {
         let known = Known { path: path.to_path_buf(), len: map.len(), stamp: Stamp::of(meta) };
         files().insert(map.as_ptr().addr(), known);
@@ -51,7 +51,7 @@ impl Deref for Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // Before the map goes: its addresses may be another's at once.
+        // Before unmapping: the addresses may be reused immediately.
         files().remove(&self.0.as_ptr().addr());
     }
 }
@@ -68,7 +68,7 @@ pub fn fault_at(address: usize) -> Option<Error> {
     }
     match fs::metadata(&known.path).map(|now| reader::compare(&known.path, &known.stamp, &now)) {
         Ok(Err(changed)) => Some(changed),
-        // One that is gone was read to its end where it is open.
+        // A removed file can still be read to its end while it is open.
         Ok(Ok(())) | Err(_) => Some(Error::from(Problem::MapFault { offset }).at(&known.path)),
     }
 }
@@ -95,7 +95,7 @@ mod tests {
         OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
     }
 
-    /// Where no signal is sent, because it is the kernel that reads.
+    /// No signal is sent here, because the kernel does the reading.
     #[test]
     fn system_calls_name_the_input_that_became_shorter() {
         let folder = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::DType;
 pub use crate::error::{Hint, Problem};
 
-/// Declares the enum of a room, with what each variant means, holds, is and says.
+/// Declares the enum of a room: for each variant its meaning, fields, kind and text.
 ///
 /// ```text
 /// problems! {
@@ -22,9 +22,9 @@ pub use crate::error::{Hint, Problem};
 /// }
 /// ```
 ///
-/// After `=` stands a variant of the crate's `ErrorKind` (in `lorakit` also `File(Corrupt)`, one of this crate's); after
-/// `/` one of its `Hint`, where what to do follows from more than the kind; then a format string and its arguments, as
-/// for `format!`. The crate's trait `error::Problem` is implemented, and under test `samples()` gives every variant once.
+/// After `=` comes a variant of the crate's `ErrorKind` (in `lorakit` also `File(Corrupt)`, one of this crate's); after
+/// `/` one of its `Hint`, if the kind alone does not decide what to do; then a format string and its arguments, as for
+/// `format!`. The crate's trait `error::Problem` is implemented, and in tests `samples()` gives every variant once.
 #[doc(hidden)]
 #[macro_export]
 #[allow(clippy::crate_in_macro_def, reason = "each crate has its own kinds, hints and trait")]

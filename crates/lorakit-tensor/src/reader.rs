@@ -15,12 +15,12 @@ use crate::ErrorKind;
 use crate::file_problem::Problem;
 use crate::{Error, ReadMode, Result, Storage, json};
 
-/// Largest file that is read whole, or copied beside the tensors of an output, in bytes.
+/// Largest file that is read whole, or copied next to the tensors of an output, in bytes.
 pub const MAX_SIDE_BYTES: u64 = 1 << 30;
 
 /// Opens the inputs of one operation, and remembers each: its path, and what the file was when it was opened.
 ///
-/// Whoever writes an output asks it two things. Is the output one of the inputs ([`Self::check_output`])? Are the
+/// A writer of an output asks it two questions. Is the output one of the inputs ([`Self::check_output`])? Are the
 /// inputs still what was read ([`Self::check_unchanged`])? Because nothing is opened any other way, no operation can
 /// forget an input. Clones share their memory.
 ///
@@ -44,7 +44,7 @@ pub struct Reader {
     seen: Arc<Mutex<BTreeMap<PathBuf, Option<Stamp>>>>,
 }
 
-/// What tells whether a file is still the one that was opened.
+/// The properties by which a file is recognised as the one that was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     device: u64,
@@ -75,7 +75,7 @@ impl Reader {
         self.mode
     }
 
-    /// Remembers a path that the user named: a folder of which files are read, or a file that somebody else opens.
+    /// Remembers a path that the user named: a folder whose files are read, or a file that other code opens.
     pub fn name(&self, path: &Path) {
         self.seen().entry(path.to_path_buf()).or_insert(None);
     }
@@ -84,8 +84,8 @@ impl Reader {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Io`], [`ErrorKind::Mapping`]; [`ErrorKind::Empty`] for a file of no bytes;
-    /// [`ErrorKind::Unsupported`] for anything but a regular file; [`ErrorKind::Changed`] if it was read before and is another
-    /// now.
+    /// [`ErrorKind::Unsupported`] for anything but a regular file; [`ErrorKind::Changed`] if it was read before and is
+    /// a different file now.
     pub fn open(&self, path: &Path) -> Result<Storage> {
         let storage = Storage::open(path, self.mode)?;
         let meta = storage.file().metadata().map_err(|e| Error::io("look at", path, e))?;
@@ -93,12 +93,12 @@ impl Reader {
         Ok(storage)
     }
 
-    /// Whether there is a file at `path`. What is there and cannot be read is an error rather than absent, so that no
-    /// file is left out silently; a folder is no file.
+    /// Whether there is a file at `path`. One that cannot be read is an error rather than absent, so no file is left
+    /// out silently. A folder is not a file.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for a link to nothing; [`ErrorKind::Unsupported`] for a pipe, a socket or a device;
-    /// [`ErrorKind::Io`] if the system does not say.
+    /// [`ErrorKind::Io`] if the system cannot tell.
     pub fn has(&self, path: &Path) -> Result<bool> {
         match fs::metadata(path) {
             Ok(meta) if meta.is_dir() => Ok(false),
@@ -137,12 +137,9 @@ impl Reader {
         }
         let file = fs::File::open(path).map_err(|e| Error::io("read", path, e))?;
         let mut bytes = Vec::with_capacity(len as usize);
-        // Files of the system say that they have no bytes, and give some without end.
+        // Files such as those in `/proc` claim to have no bytes, and may be endless.
         file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", path, e))?;
-        match bytes.len() as u64 > limit {
-            true => Err(too_large(path, limit + 1, limit)),
-            false => Ok(bytes),
-        }
+        if bytes.len() as u64 > limit { Err(too_large(path, limit + 1, limit)) } else { Ok(bytes) }
     }
 
     /// The first bytes of a file, at most `len`.
@@ -160,8 +157,8 @@ impl Reader {
     /// The object that a strict JSON file holds.
     ///
     /// # Errors
-    /// As [`Self::bytes`] with [`json::MAX_JSON_BYTES`]; [`ErrorKind::Empty`]; [`ErrorKind::Corrupt`] for what is not JSON,
-    /// or JSON and not an object.
+    /// As [`Self::bytes`] with [`json::MAX_JSON_BYTES`]; [`ErrorKind::Empty`]; [`ErrorKind::Corrupt`] for anything but
+    /// a JSON object.
     #[doc(hidden)]
     pub fn json_object(&self, path: &Path) -> Result<Value> {
         self.json_object_within(path, json::MAX_JSON_BYTES)
@@ -188,7 +185,7 @@ impl Reader {
         let Ok(meta) = fs::metadata(target) else { return Ok(()) };
         let identity = (meta.dev(), meta.ino());
         for input in self.seen().keys() {
-            // The file itself, and the link by which it was named: replacing the output would delete either.
+            // The file itself, and the link that named it: replacing the output would delete either.
             let places = [fs::canonicalize(input).ok(), link_place(input)];
             for place in places.into_iter().flatten() {
                 let problem = if is(&place, identity) {
@@ -204,8 +201,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Refuses inputs that are no longer what was read: their size, time of change or identity differs. A file that
-    /// was removed meanwhile is no problem, since it is read to its end where it is open.
+    /// Refuses inputs that are no longer what was read: their size, modification time or identity differs. A file that
+    /// was removed meanwhile is not a problem, since an open file can be read to its end.
     ///
     /// # Errors
     /// [`ErrorKind::Changed`].
@@ -250,7 +247,7 @@ pub(crate) fn compare(path: &Path, before: &Stamp, now: &Metadata) -> Result<()>
     Err(Error::from(problem).at(path))
 }
 
-/// Where a path itself lies, rather than what it may be a link to.
+/// Where a path itself is, not what it may link to.
 fn link_place(path: &Path) -> Option<PathBuf> {
     let name: OsString = path.file_name()?.into();
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -261,7 +258,7 @@ fn is(path: &Path, identity: (u64, u64)) -> bool {
     fs::metadata(path).is_ok_and(|meta| (meta.dev(), meta.ino()) == identity)
 }
 
-/// Refuses what is no regular file, by what it is: opening a pipe would wait for somebody to write into it.
+/// Refuses anything but a regular file, by its metadata: opening a pipe would wait for a writer.
 pub(crate) fn regular(path: &Path, meta: &Metadata) -> Result<()> {
     let kind = meta.file_type();
     let found = match () {

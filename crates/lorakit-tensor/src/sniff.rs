@@ -32,7 +32,7 @@ pub(crate) fn format(head: &[u8], extension: &str) -> Result<Format, Error> {
     if let Some(error) = stranger(head) {
         return Err(error);
     }
-    // A header of 640 bytes begins as a pickle does: the length comes first.
+    // The length of a 640-byte header, which comes first, looks like the start of a pickle.
     if head.get(4..9) == Some(b"\0\0\0\0{") {
         return Ok(Format::Safetensors);
     }
@@ -54,8 +54,8 @@ pub(crate) fn format(head: &[u8], extension: &str) -> Result<Format, Error> {
     }
 }
 
-/// An error for the things that commonly lie where a tensor or JSON file should be: a file that begins with `head` is
-/// a git-lfs pointer ([`ErrorKind::LfsPointer`]) or a web page ([`ErrorKind::Html`]).
+/// An error for what is commonly found where a tensor or JSON file should be: a file that begins with `head` is a
+/// git-lfs pointer ([`ErrorKind::LfsPointer`]) or a web page ([`ErrorKind::Html`]).
 pub fn stranger(head: &[u8]) -> Option<Error> {
     if head.starts_with(b"version https://git-lfs") {
         return Some(Problem::LfsPointer.into());

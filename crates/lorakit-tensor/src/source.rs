@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::{Result, Storage, TensorInfo};
 
-/// Where the bytes of a tensor lie in a file, for kernel-side copies.
+/// Where the bytes of a tensor are in a file, for kernel-side copies.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent<'a> {
     /// The open file.
@@ -22,11 +22,11 @@ pub struct Origin<'a> {
     pub path: &'a Path,
     /// The stored tensor.
     pub info: &'a TensorInfo,
-    /// Which of its values, in row-major order.
+    /// Index of the value, in row-major order.
     pub element: u64,
 }
 
-/// Tensors that can be listed without, and read with, touching their bytes: a file, a set of shards, or a view.
+/// Tensors that can be listed without touching their bytes, and then read: a file, a set of shards, or a view.
 pub trait TensorSource: Send + Sync {
     /// Every tensor, in file order.
     fn tensors(&self) -> &[TensorInfo];
@@ -43,19 +43,19 @@ pub trait TensorSource: Send + Sync {
     /// If `index` or `bytes` are out of range.
     fn read(&self, index: usize, bytes: Range<u64>) -> Result<Cow<'_, [u8]>>;
 
-    /// Where the bytes lie as one contiguous run, if they do.
+    /// Where the bytes are as one contiguous run, if they are.
     fn extent(&self, index: usize) -> Option<Extent<'_>>;
 
     /// The file that holds tensor `index`, for messages.
     fn path_of(&self, index: usize) -> &Path;
-    /// Whether reading tensor `index` computes values (decodes, multiplies, rounds), where others hand out stored
+    /// Whether reading tensor `index` computes values (decodes, multiplies, rounds) instead of handing out stored
     /// bytes.
     fn is_computed(&self, index: usize) -> bool {
         let _ = index;
         false
     }
 
-    /// Where value `element` of tensor `index` is stored; of one that is computed, the tensor itself.
+    /// Where value `element` of tensor `index` is stored; for a computed tensor, the tensor itself.
     fn origin(&self, index: usize, element: u64) -> Origin<'_> {
         Origin { path: self.path_of(index), info: &self.tensors()[index], element }
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, Result};
 
-/// A file without a name: it is gone as soon as nobody holds it, whatever ends the process.
+/// A file without a name: it is gone as soon as nothing holds it, however the process ends.
 #[derive(Debug)]
 pub struct Spill {
     folder: PathBuf,
@@ -18,10 +18,10 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// A new one on the file system of `folder`.
+    /// Creates one on the file system of `folder`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the folder is not there, or may not be written.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the folder is not there, or is not writable.
     pub fn in_folder(folder: &Path) -> Result<Self> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let file = nameless(folder).or_else(|_| unlinked(folder));
@@ -29,7 +29,7 @@ impl Spill {
         Ok(Spill { folder: folder.to_path_buf(), file, len: AtomicU64::new(0) })
     }
 
-    /// Writes `bytes` after what is there, and returns where they are. Many threads may write at once.
+    /// Appends `bytes` and returns their offset. Many threads may write at once.
     ///
     /// # Errors
     /// [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace), [`ErrorKind::Io`](crate::ErrorKind::Io).
@@ -52,7 +52,7 @@ impl Spill {
     }
 }
 
-/// A file that never has a name, where the kernel and the file system offer that.
+/// A file that never has a name, where the kernel and the file system support that.
 #[cfg(target_os = "linux")]
 fn nameless(folder: &Path) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags, open};
@@ -65,7 +65,7 @@ fn nameless(_: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// A file whose name is taken away as soon as it has one.
+/// A file whose name is removed as soon as it has one.
 fn unlinked(folder: &Path) -> io::Result<File> {
     let path = folder.join(format!(".lorakit.{:016x}.partial", RandomState::new().hash_one(0)));
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;

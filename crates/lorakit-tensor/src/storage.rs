@@ -35,13 +35,13 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens `path` for reading; [`crate::Reader::open`] is the way to it.
+    /// Opens `path` for reading; callers go through [`crate::Reader::open`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], [`ErrorKind::Io`]; [`ErrorKind::Empty`] for a file of no bytes;
     /// [`ErrorKind::Unsupported`] for anything but a regular file; [`ErrorKind::Mapping`] if it cannot be mapped.
     pub(crate) fn open(path: &Path, mode: ReadMode) -> Result<Self> {
-        // Asked before opening, because opening a pipe waits for somebody to write into it.
+        // Checked before opening, because opening a pipe waits for a writer.
         let meta = std::fs::metadata(path).map_err(|e| Error::io("open", path, e))?;
         reader::regular(path, &meta)?;
         let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
@@ -79,8 +79,8 @@ impl Storage {
     /// `len` bytes from `offset`, borrowed from the map where there is one.
     ///
     /// # Errors
-    /// [`ErrorKind::Truncated`] if the file ended before when it was opened, [`ErrorKind::Changed`] if it does so
-    /// by now (a mapped one: SIGBUS); [`ErrorKind::Io`] if it cannot be read.
+    /// [`ErrorKind::Truncated`] if the file was too short when it was opened, [`ErrorKind::Changed`] if it has become
+    /// so since (a mapped one raises SIGBUS); [`ErrorKind::Io`] if it cannot be read.
     pub fn read(&self, offset: u64, len: usize) -> Result<Cow<'_, [u8]>> {
         let end = offset.checked_add(len as u64).filter(|&end| end <= self.len).ok_or_else(|| {
             Error::from(Problem::BeyondEnd { len: self.len, needed: len, offset }).at(&self.path)
@@ -96,7 +96,7 @@ impl Storage {
         Ok(Cow::Owned(buffer))
     }
 
-    /// The error of a file that ended before bytes that it had when it was opened.
+    /// The error for a file that is shorter than when it was opened.
     pub(crate) fn shorter(&self) -> Error {
         let now = self.file.metadata().map_or(0, |meta| meta.len());
         Error::from(Problem::Shorter { now, before: self.len }).at(&self.path)
@@ -108,6 +108,6 @@ fn map(file: &File, len: u64) -> io::Result<Mmap> {
     let len = usize::try_from(len).map_err(io::Error::other)?;
     // SAFETY: the map is private to this process and read-only. Another process that truncates the file
     // meanwhile makes a read fault (SIGBUS) - the documented price of mapping, and why `Positioned` exists.
-    // Which file it was, `mapped` knows.
+    // `mapped` knows which file it was.
     unsafe { MmapOptions::new().len(len).map(file) }
 }

@@ -99,7 +99,7 @@ fn folders_that_hold_something_else_are_not_replaced() {
     assert!(error.to_string().ends_with(message), "{error}");
 }
 
-/// What appears at the output while it is being written stays, whatever it is.
+/// Anything that appears at the output while it is being written stays.
 #[test]
 fn what_appears_meanwhile_is_not_replaced() {
     type Act = fn(&Path);
@@ -119,7 +119,7 @@ fn what_appears_meanwhile_is_not_replaced() {
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the staged output is gone");
         }
     }
-    // With leave to replace, the list of what may go was made before.
+    // With permission to replace, the list of what may be removed was made before.
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join("out");
     fs::create_dir(&target).unwrap();
@@ -130,7 +130,7 @@ fn what_appears_meanwhile_is_not_replaced() {
     assert_eq!(error.kind(), ErrorKind::Appeared);
     assert!(error.to_string().contains("now also holds `important.txt`"), "{error}");
     assert_eq!(fs::read(target.join("config.json")).unwrap(), b"old");
-    // An empty folder is nobody's work.
+    // An empty folder holds nobody's work.
     let target = folder.path().join("other");
     let staged = staged_folder(&target, Existing::Kept);
     fs::create_dir(&target).unwrap();

@@ -137,7 +137,7 @@ proptest! {
         }
     }
 
-    /// Whatever we accept, the reference accepts with the same tensors; and no damage makes us panic.
+    /// The reference accepts everything we accept, with the same tensors, and no damage makes us panic.
     #[test]
     fn what_is_accepted_the_reference_accepts(
         tensors in tensors(),

@@ -63,7 +63,7 @@ fn experts_and_embeddings_are_combined_too() {
         let sandbox = Sandbox::new();
         let adapter = peft("adapters").join(name);
         sandbox.run("combine -o both --method cat", &[&adapter, &adapter]).ok();
-        // Twice the adapter: merged, it is what the weight 2 gives.
+        // Twice the adapter: merged, it is the same as weight 2.
         let base = peft("bases").join(base);
         let both = sandbox.merge(&base, &sandbox.path("both"), "both-merged", "--dtype f32");
         let twice = std::path::PathBuf::from(format!("{}=2", adapter.display()));

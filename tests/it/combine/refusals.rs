@@ -44,7 +44,7 @@ fn options_without_effect() {
     insta::assert_snapshot!(refused("--method magnitude_prune --density 0.5 --seed 7", &["plain", "plain"]));
 }
 
-/// Text says the first lines and how many there are; JSON has them all.
+/// Text shows the first lines and how many there are; JSON has them all.
 #[test]
 fn long_lists() {
     let lines: Vec<String> = refused("", &["plain", "qwen2"]).lines().map(str::to_string).collect();

@@ -42,14 +42,14 @@ fn as_json() {
     assert_eq!((&config["r"], &config["lora_alpha"]), (&8.into(), &8.into()));
 }
 
-/// There is no other adapter that could lack its modules.
+/// With one adapter, no other could lack its modules.
 #[test]
 fn of_one_adapter() {
     assert!(!run("", &["plain=0.5"]).1.contains("no other adapter"));
     assert!(run("", &["plain", "attn-r4"]).1.contains("of its 14 modules are in no other adapter"));
 }
 
-/// An adapter less itself is nothing, and it is said.
+/// An adapter minus itself is nothing, and the report says so.
 #[test]
 fn a_sum_that_cancels() {
     let sandbox = Sandbox::new();

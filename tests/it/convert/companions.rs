@@ -1,4 +1,4 @@
-//! What a converted model has beside its weights, and what the command says.
+//! What a converted model has besides its weights, and what the command says.
 
 use lorakit_tensor::format::gguf::{Array, Value};
 use serde_json::{Value as Json, json};
@@ -61,7 +61,7 @@ fn configuration() {
     "#);
 }
 
-/// Embeddings are tied if, and only if, the file has no output of its own.
+/// Embeddings are tied if, and only if, the file has no separate output matrix.
 #[test]
 fn tied_and_untied() {
     assert_eq!(file(&Gguf::llama(), "config.json")["tie_word_embeddings"], true);
@@ -98,7 +98,7 @@ fn special_tokens() {
     assert_eq!(config["model_max_length"], 128);
 }
 
-/// A key makes a Mistral of a Llama.
+/// One key turns a Llama into a Mistral.
 #[test]
 fn a_sliding_window() {
     let mut gguf = Gguf::llama();

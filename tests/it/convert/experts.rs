@@ -1,4 +1,4 @@
-//! Experts: those that transformers 5 packs, `mlp.experts.gate_up_proj` and `mlp.experts.down_proj`, as GGUF stacks;
+//! Experts: those packed by transformers 5, `mlp.experts.gate_up_proj` and `mlp.experts.down_proj`, as GGUF stacks;
 //! and stacks taken apart.
 
 use std::fs;
@@ -13,7 +13,7 @@ use crate::weights::{Tensor, Weights, edit_file, noise, read_folder, write_file}
 
 const EXPERTS: usize = 4;
 
-/// Where the experts of a family are, and what a gate, an up and a down projection are called.
+/// Where the experts of a family are, and the names of its gate, up and down projections.
 struct Spelling {
     family: &'static str,
     module: &'static str,
@@ -89,7 +89,7 @@ fn edits_move_along() {
         |shape: [usize; 2], seed| Tensor::new(Dtype::F32, &shape, &noise(seed, shape[0] * shape[1], 0.5));
     let mut factors = Weights::new();
     let module = "base_model.model.model.layers.1.mlp.experts";
-    // Hidden and inner size are 32 both; the rank is 3.
+    // Hidden and inner size are both 32; the rank is 3.
     for (name, shape) in [
         ("base_layer.lora_A", [3 * EXPERTS, 32]),
         ("base_layer.lora_B", [64, 3 * EXPERTS]),

@@ -1,4 +1,4 @@
-//! A Llama of two layers as a GGUF file, written from the weights of the Hugging Face model it stands for.
+//! A Llama of two layers as a GGUF file, written from the weights of the corresponding Hugging Face model.
 
 use std::fs;
 use std::path::Path;
@@ -75,7 +75,7 @@ impl Gguf {
         gguf
     }
 
-    /// The same with a head of its own.
+    /// The same with a separate head.
     pub(super) fn untied() -> Self {
         let mut gguf = Self::llama();
         gguf.add("output", "lm_head", DType::F16, &[VOCAB, HIDDEN], None);
@@ -124,7 +124,7 @@ impl Gguf {
     }
 }
 
-/// The bytes of `values` in a type of ggml, and the values that they stand for.
+/// The bytes of `values` in a ggml type, and the values that they decode to.
 fn encoded(dtype: DType, values: &[f64]) -> (Vec<u8>, Vec<f64>) {
     let (mut bytes, mut exact) = (Vec::new(), Vec::new());
     match dtype {

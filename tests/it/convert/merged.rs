@@ -1,4 +1,4 @@
-//! Merges straight into a GGUF model: one rounding, from what the blocks stand for.
+//! Merges straight into a GGUF model: one rounding, from the decoded blocks.
 
 use std::fs;
 
@@ -67,7 +67,7 @@ fn one_rounding() {
     }
 }
 
-/// The folder is what converting first gives, but for the weights that changed.
+/// The folder is the same as after converting first, except for the changed weights.
 #[test]
 fn companions() {
     let sandbox = sandbox(&Gguf::llama());

@@ -31,7 +31,7 @@ fn refused_with(bytes: &[u8], code: i32) -> String {
     message(&run.stderr).to_string()
 }
 
-/// What is wrong, without what to do about it.
+/// The message, without the hint.
 fn message(stderr: &str) -> &str {
     stderr.split("\n\nhint: ").next().unwrap()
 }
@@ -40,7 +40,7 @@ fn text(value: &str) -> Value {
     Value::String(value.into())
 }
 
-/// However long the part that is there, it is no model, and it is said.
+/// However long the remaining part, it is not a model, and the message says so.
 #[test]
 fn a_truncated_header() {
     let whole = Gguf::llama().bytes();

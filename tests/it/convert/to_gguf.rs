@@ -68,7 +68,7 @@ fn a_summary() {
     assert_eq!((&object["schema"], &object["dtype"]), (&json!("lorakit.convert/1"), &json!("BF16")));
 }
 
-/// Whatever made the example, its file is written, and can be turned back.
+/// The file of every example is written, and can be converted back.
 #[test]
 fn there_and_back() {
     let sandbox = Sandbox::new();
@@ -148,7 +148,7 @@ fn vocabularies_that_do_not_fit() {
     insta::assert_snapshot!(refused("llama", size(319)), @"error: `model`: `token_embd.weight`: has 320 rows for the 319 tokens of the vocabulary");
     insta::assert_snapshot!(refused("llama", size(200)), @"error: `model`: `tokenizer.json` has 279 tokens, and `vocab_size` is 200");
     insta::assert_snapshot!(refused("mistral", size(400)), @"error: `model`: `token_embd.weight`: has 320 rows for the 400 tokens of the vocabulary");
-    // Nobody allocates what a number asks for.
+    // A number in a file must not decide how much is allocated.
     insta::assert_snapshot!(refused("llama", size(4_294_967_295)), @"error: `model`: `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
     insta::assert_snapshot!(refused("mistral", size(4_294_967_295)), @"error: `model`: `token_embd.weight`: has 320 rows for the 4294967295 tokens of the vocabulary");
     let id = |id: u64| {

@@ -1,10 +1,10 @@
-//! A GGUF model whose tokenizer nobody knows is a base like any other, until a tokenizer must be written.
+//! A GGUF model with an unknown tokenizer is a base like any other, until a tokenizer must be written.
 
 use std::fs;
 
 use crate::support::{Sandbox, fixtures};
 
-/// `base.gguf`, whose rule of cutting text is none that is known, and `tuned.gguf`, which holds an adapter more.
+/// `base.gguf`, whose pre-tokenizer is unknown, and `tuned.gguf`, the same with an adapter merged.
 fn models() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.run("convert -o base.gguf --to gguf", &[&fixtures().join("tiny-orders")]).ok();

@@ -10,7 +10,7 @@ use super::{convert, sandbox};
 use crate::support::{Sandbox, entries, read_json};
 use crate::weights::{Tensor, Weights, read_folder};
 
-/// The model that `gguf` stands for, every value rounded once.
+/// The model that `gguf` holds, every value rounded once.
 fn wanted(gguf: &Gguf, dtype: Dtype) -> Weights {
     let one = |w: &super::gguf::Weight| (w.name.clone(), Tensor::new(dtype, &w.shape, &w.values));
     gguf.weights.iter().map(one).collect()
@@ -59,7 +59,7 @@ fn shards() {
     assert!(read_folder(&sandbox.path("out")) == wanted(&gguf, Dtype::BF16));
 }
 
-/// Two parts are one model, whose metadata are in the first.
+/// Two parts are one model; the metadata are in the first.
 #[test]
 fn a_split_model() {
     let whole = Gguf::untied();

@@ -9,7 +9,7 @@ use crate::weights::{Tensor, edit_file};
 const FILE: &str = "adapter_model.safetensors";
 const CONFIG: &str = "adapter_config.json";
 
-/// Every kind of adapter is the same as itself, and as its copy in each format that can hold it.
+/// Every kind of adapter equals itself, and its copy in each format that can hold it.
 #[test]
 fn the_same_in_any_format() {
     let cases = read_json(&fixtures().join("golden/peft/peft.json"));
@@ -43,7 +43,7 @@ fn a_format_that_needs_the_base() {
     assert!(run.stderr.contains("--base"), "{}", run.stderr);
 }
 
-/// In the configuration, or in the factors.
+/// The scale differs in the configuration, or in the factors.
 #[test]
 fn a_scaled_adapter() {
     let sandbox = Sandbox::new();
@@ -52,7 +52,7 @@ fn a_scaled_adapter() {
     let twice = sandbox.copy(&adapter, "twice");
     edit_json(&twice.join(CONFIG), |config| config["lora_alpha"] = 32.into());
     insta::assert_snapshot!(text(&sandbox.run("diff adapter twice", &[]).ok()));
-    // The scale of the one is in the factors of the other: no difference.
+    // The scale of one is in the factors of the other: not a difference.
     edit_file(&twice.join(FILE), |weights| {
         for (_, b) in weights.iter_mut().filter(|(name, _)| name.contains("lora_B")) {
             let half: Vec<f64> = b.values().iter().map(|v| v / 2.0).collect();
@@ -75,7 +75,7 @@ fn a_scaled_adapter() {
     assert!((number(&report["factor"]) + 0.5).abs() < 1e-12, "{report}");
 }
 
-/// The distance is the error that `reduce` reports, of each module and overall.
+/// The distance is the error that `reduce` reports, for each module and overall.
 #[test]
 fn a_reduced_adapter() {
     let sandbox = Sandbox::new();
@@ -94,7 +94,7 @@ fn a_reduced_adapter() {
     insta::assert_snapshot!(text(&sandbox.run("diff adapter reduced", &[]).ok()));
 }
 
-/// What `extract` makes of a merge is the adapter that was merged.
+/// `extract` on a merge returns the adapter that was merged.
 #[test]
 fn an_extracted_adapter() {
     let sandbox = Sandbox::new();

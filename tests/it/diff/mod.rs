@@ -33,7 +33,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value}"))
 }
 
-/// What is printed, which must fit the terminal.
+/// The printed text, which must fit the terminal.
 #[track_caller]
 fn text(run: &Run) -> String {
     assert!(run.stdout.lines().all(|line| line.chars().count() <= 100), "{}", run.stdout);

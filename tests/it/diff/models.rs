@@ -19,7 +19,7 @@ fn a_merge_and_its_base() {
     insta::assert_snapshot!(text(&sandbox.run("diff base merged", &[]).ok()));
 }
 
-/// Every figure, by its definition.
+/// Every figure, by definition.
 #[test]
 fn figures_of_a_tensor() {
     let sandbox = Sandbox::new();
@@ -69,7 +69,7 @@ fn what_two_models_add_to_a_base() {
     assert_eq!((&report["deltas"]["cosine"], number(&report["deltas"]["b"])), (&Value::Null, 0.0));
 }
 
-/// A base that says nothing of A and B is refused; one that says little is told.
+/// A base that has nothing in common with A and B is refused; one with little in common gets a note.
 #[test]
 fn a_base_of_another_model() {
     let sandbox = Sandbox::new();
@@ -116,7 +116,7 @@ fn containers_and_dtypes() {
     let q8 = diff(&sandbox, &sandbox.path("f32"), &sandbox.path("q8.gguf"), "");
     let lost = number(&q8["values"]["distance"]);
     assert!(lost > 1e-4 && lost < 0.01, "{lost}");
-    // What is rounded is neither the same nor changed.
+    // A rounded tensor is neither the same nor changed.
     let f32s = peft("bases/llama-f32");
     as_dtype(&sandbox.copy(&f32s, "bf16"), Dtype::BF16);
     let report = diff(&sandbox, &f32s, &sandbox.path("bf16"), "");
@@ -124,7 +124,7 @@ fn containers_and_dtypes() {
     insta::assert_snapshot!(report["message"].as_str().unwrap());
 }
 
-/// A head that is not stored because it is the embedding is no difference; one that is another is.
+/// A head that is not stored because it is the embedding is not a difference; a head of its own is.
 #[test]
 fn tied_embeddings() {
     let sandbox = Sandbox::new();
@@ -178,7 +178,7 @@ fn configurations_and_tensors_of_one_side() {
     insta::assert_snapshot!(text(&sandbox.run("diff a b", &[]).ok()));
 }
 
-/// What transformers 4 and 5 write of one model, with defaults that only one of them spells out.
+/// The configurations that transformers 4 and 5 write for one model, with defaults that only one of them spells out.
 #[test]
 fn configurations_that_say_the_same() {
     let sandbox = Sandbox::new();
@@ -206,7 +206,7 @@ fn configurations_that_say_the_same() {
         assert_eq!(report["configuration"].as_array().unwrap().len(), 5, "{report}");
     }
     insta::assert_snapshot!(text(&sandbox.run("diff old new --exit-code", &[]).ok()));
-    // One that matters, and one that counts though a side is silent.
+    // A field that matters, and one that counts although one side lacks it.
     for (edit, said) in
         [("rope_theta", 1e6.into()), ("rope_scaling", json!({"type": "linear", "factor": 2.0}))]
     {

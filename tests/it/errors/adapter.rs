@@ -151,7 +151,7 @@ fn initialisations_that_change_the_base() {
     }
 }
 
-/// Every option that makes more of an adapter than a low-rank sum.
+/// Every option that makes an adapter more than a low-rank sum.
 #[test]
 fn options_that_no_sum_can_honour() {
     for (option, value) in [

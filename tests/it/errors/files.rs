@@ -116,7 +116,7 @@ fn a_tensor_that_the_index_leaves_out() {
     ");
 }
 
-/// Replaces the base's file by an index that names one shard for everything.
+/// Replaces the base's file with an index that names one shard for everything.
 fn index_to(case: &Case, shard: &str) {
     let names = read_file(&case.model());
     let map: serde_json::Map<_, _> = names.keys().map(|n| (n.clone(), shard.into())).collect();

@@ -61,7 +61,7 @@ fn an_unmatched_tensor() {
     ");
 }
 
-/// Two halves of one model that an adapter could belong to.
+/// Two halves of one model; an adapter could belong to either.
 #[test]
 fn an_ambiguous_base() {
     let case = Case::of("llama-bf16", "attn-r4");
@@ -196,7 +196,7 @@ fn a_failure_as_json() {
 #[test]
 fn a_token_beyond_the_vocabulary() {
     let case = Case::of("llama-bf16", "token-indices");
-    // The first row that is not there: the vocabulary has 320.
+    // The first missing row: the vocabulary has 320.
     case.config(|config| config["trainable_token_indices"]["embed_tokens"] = json!([3, 5, 320]));
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter`: does not fit the base model: 1 of 3 parts of the adapter differ in shape

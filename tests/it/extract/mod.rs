@@ -16,7 +16,7 @@ fn extract(sandbox: &Sandbox, base: &Path, tuned: &Path, options: &str) -> Value
     report
 }
 
-/// Every merge of PEFT, whatever its adapter: factors of full rank, put on the base again, make the same model.
+/// Every merge of PEFT, whatever its adapter: factors of full rank, merged into the base again, make the same model.
 #[test]
 fn what_is_taken_apart_goes_together_again() {
     let sandbox = Sandbox::new();
@@ -31,7 +31,7 @@ fn what_is_taken_apart_goes_together_again() {
         assert!(found.keys().eq(meant.keys()), "{name}");
         for (tensor, meant) in &meant {
             let (x, y) = (found[tensor].values(), meant.values());
-            // The sum in another order, for F32; sixteen bits round that away, but where it crosses a tie.
+            // In F32 the order of the sum shows; sixteen bits round that away, except near a tie.
             let near = |(x, y): (&f64, &f64)| (x - y).abs() <= 2e-6 * y.abs().max(1.0);
             let off = x.iter().zip(&y).filter(|pair| !near(*pair)).count();
             assert!(off * 1000 <= x.len(), "{name} {tensor}: {off} of {}", x.len());
@@ -39,7 +39,7 @@ fn what_is_taken_apart_goes_together_again() {
     }
 }
 
-/// The rank of an adapter is found in a merge of sixteen bits, and its deltas within the noise.
+/// The rank of an adapter is found in a merge of sixteen bits, and its deltas are within the noise.
 #[test]
 fn the_rank_of_a_real_adapter_is_found() {
     let sandbox = Sandbox::new();
@@ -59,7 +59,7 @@ fn the_rank_of_a_real_adapter_is_found() {
     assert!(!sandbox.run(&line, &[&tuned]).stdout.contains("adapter missing"));
 }
 
-/// What goes where PEFT looks for it.
+/// Everything goes where PEFT looks for it.
 #[test]
 fn configurations() {
     let sandbox = Sandbox::new();

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::{finish, large, signal, start, start_after, wait_for_staging};
 use crate::support::{Sandbox, entries};
 
-/// A small file system of its own, if this user may mount one.
+/// A small separate file system, if this user may mount one.
 struct Small {
     path: PathBuf,
 }
@@ -58,7 +58,7 @@ fn a_disk_that_fills_up_meanwhile() {
     let mut child = start(&sandbox, "merge base adapter -o disk/out -t 1");
     wait_for_staging(&mut child, &disk.path);
     signal(&child, Signal::STOP);
-    // Somebody else takes the rest.
+    // Another program takes the rest.
     let mut filler = fs::File::create(disk.path.join("filler")).unwrap();
     let block = vec![1; 1 << 20];
     while filler.write_all(&block).is_ok() {}
@@ -66,7 +66,7 @@ fn a_disk_that_fills_up_meanwhile() {
     let run = finish(&sandbox, child);
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     assert_eq!(entries(&disk.path), ["filler"], "the staged folder is gone");
-    // Which file it was writing when the disk was full depends on the moment.
+    // Which file it was writing when the disk became full depends on timing.
     let unique = run.stderr.split(".partial").next().and_then(|before| before.rsplit('.').next()).unwrap();
     let message = run.stderr.replace(unique, "[UNIQUE]").replace("config.json", "model.safetensors");
     insta::assert_snapshot!(message, @"

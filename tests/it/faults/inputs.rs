@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{finish, large, signal, start, wait_for_staging};
 use crate::support::{Run, Sandbox};
 
-/// A merge in whose middle the base loses all but its first MiB.
+/// A merge during which the base loses all but its first MiB.
 fn cut(options: &str) -> Run {
     let sandbox = Sandbox::new();
     large(&sandbox);

@@ -26,7 +26,7 @@ fn a_killed_merge_leaves_the_old_output_or_the_new_one() {
     assert!(old != new);
 
     let (mut kept, mut replaced, mut swept) = (0, 0, 0);
-    // Moments spread over the whole run and a little past its end, in no order.
+    // Moments spread over the whole run and a little past its end, in no particular order.
     for moment in noise(7, 24, 1.0).into_iter().map(|v| v + 0.5) {
         let mut child = start(&sandbox, "merge base adapter=-0.5 -o out --force");
         sleep(whole.mul_f64(moment * 1.1));
@@ -59,7 +59,7 @@ fn what_a_killed_merge_leaves_is_swept_by_the_next() {
     child.wait().unwrap();
     assert_eq!(staged(sandbox.root()).len(), 1);
     assert!(!sandbox.path("out").exists());
-    // What another machine left may be somebody's work.
+    // Files that another machine left may be somebody's work.
     let theirs = ".out.0000dead-0.partial";
     fs::create_dir(sandbox.path(theirs)).unwrap();
     let run = sandbox.run("merge base adapter -o out", &[]).ok();

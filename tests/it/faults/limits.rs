@@ -1,4 +1,4 @@
-//! Limits of open files and of memory that may be mapped.
+//! Limits on open files and on mapped memory.
 
 use std::fs::{self, File};
 
@@ -60,7 +60,7 @@ fn more_files_than_the_hard_limit_allows() {
         let run = run_after(&sandbox, "ulimit -n 64", &format!("merge base adapter -o out{options}"));
         assert_eq!(run.code, Some(3), "{}", run.stderr);
         assert_eq!(sandbox.entries(), ["adapter", "base"]);
-        // How many files are open otherwise depends on who runs the tests.
+        // How many other files are open depends on what runs the tests.
         let shard = run.stderr.split("model-").nth(1).unwrap().split('.').next().unwrap();
         let message = run.stderr.replace(shard, "[SHARD]");
         insta::allow_duplicates! {

@@ -23,7 +23,7 @@ use crate::weights::{Tensor, Weights, noise, write_file};
 const LAYERS: usize = 24;
 const WIDTH: usize = 1024;
 
-/// A base of 48 MiB and an adapter on all of it; a merge takes long enough to be met half-way.
+/// A base of 48 MiB and an adapter on all of it; a merge takes long enough to be caught half-way.
 fn large(sandbox: &Sandbox) {
     let (base, adapter) = (sandbox.path("base"), sandbox.path("adapter"));
     let square = Tensor::new(Dtype::BF16, &[WIDTH, WIDTH], &noise(1, WIDTH * WIDTH, 0.1));
@@ -51,7 +51,7 @@ fn start(sandbox: &Sandbox, arguments: &str) -> Child {
     command.spawn().unwrap()
 }
 
-/// The same by a shell that first does `before`, which the command inherits.
+/// The same through a shell that first runs `before`, whose effects the command inherits.
 fn start_after(sandbox: &Sandbox, before: &str, arguments: &str) -> Child {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{before}; exec '{}' {arguments}", env!("CARGO_BIN_EXE_lorakit"))]);

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{finish, large, signal, staged, start, wait_for_staging};
 use crate::support::{Run, Sandbox};
 
-/// A merge that is stopped in its middle, after `meanwhile` has happened goes on, and ends.
+/// Stops a merge in the middle, calls `meanwhile`, and lets the merge go on to its end.
 fn merge_while(sandbox: &Sandbox, options: &str, meanwhile: impl FnOnce(&Path)) -> Run {
     let mut child = start(sandbox, &format!("merge base adapter -o out -t 1 {options}"));
     wait_for_staging(&mut child, sandbox.root());
@@ -91,14 +91,14 @@ fn an_input_that_changes_meanwhile_is_noticed() {
         }
         assert_eq!(sandbox.entries(), ["adapter", "base"]);
     }
-    // An input that is gone was read to its end.
+    // A removed input is still read to its end.
     let run = merge_while(&sandbox, "", |root| {
         fs::remove_file(root.join("adapter/adapter_model.safetensors")).unwrap()
     });
     assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
-/// In a container of its own, as far as process numbers go.
+/// Runs in a separate container, as far as process numbers go.
 fn start_as_first_process(sandbox: &Sandbox, arguments: &str) -> Option<Child> {
     let program = env!("CARGO_BIN_EXE_lorakit");
     let mut command = Command::new("unshare");

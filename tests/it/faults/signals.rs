@@ -1,4 +1,4 @@
-//! Signals: a run stops, cleans up, says so, and has an exit code for each.
+//! Signals: a run stops, cleans up, says so, and exits with a code for each signal.
 
 use std::fs::File;
 use std::io::Read;
@@ -53,7 +53,7 @@ fn signals_that_were_ignored_at_the_start_stay_ignored() {
     assert_eq!(sandbox.entries(), ["adapter", "base", "out"]);
 }
 
-/// SIGBUS from another process is no fault in a file.
+/// SIGBUS from another process is not a fault in a file.
 #[test]
 fn a_fault_that_somebody_sends_ends_it_as_ever() {
     let sandbox = Sandbox::new();
@@ -64,7 +64,7 @@ fn a_fault_that_somebody_sends_ends_it_as_ever() {
     assert_eq!(child.wait().unwrap().signal(), Some(Signal::BUS.as_raw()));
 }
 
-/// One that waits for whoever should read its output looks at no flag.
+/// A run that waits for the reader of its output checks no flag.
 #[test]
 fn a_command_that_does_not_notice_ends_all_the_same() {
     let sandbox = Sandbox::new();
@@ -86,7 +86,7 @@ fn a_command_that_does_not_notice_ends_all_the_same() {
     }
 }
 
-/// A terminal that takes no output, as after Ctrl-S: a run whose bar is on it stands still, and cleans nothing up.
+/// A terminal that takes no output, as after Ctrl-S: a run with its bar on it stands still, and cleans nothing up.
 struct Terminal {
     ours: File,
     theirs: File,
@@ -124,11 +124,11 @@ impl Terminal {
         }
     }
 
-    /// What was written on it, once nobody writes any more.
+    /// The text written to it, once nothing writes any more.
     fn text(mut self) -> String {
         drop(self.theirs);
         let mut bytes = Vec::new();
-        // Linux ends with an error.
+        // Linux reports the end as an error.
         let _ = self.ours.read_to_end(&mut bytes);
         String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
     }

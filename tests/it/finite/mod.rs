@@ -1,5 +1,5 @@
-//! NaN and infinity: refused wherever a value is computed, counted where bytes are only copied, and refused there too
-//! under `--check-finite`.
+//! NaN and infinity: refused wherever a value is computed, counted where bytes are only copied, and there refused under
+//! `--check-finite`.
 
 mod overflow;
 mod places;
@@ -14,24 +14,24 @@ use serde_json::Value;
 
 use crate::support::{Run, Sandbox, copy_folder};
 
-/// What is no number.
+/// A value that is not a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bad {
     Nan,
     Inf,
 }
 
-/// What becomes of it.
+/// The outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Want {
     /// It is refused, whatever the options.
     Refused,
-    /// It is copied and the tensor counted; with `--check-finite` refused.
+    /// It is copied and the tensor counted; refused with `--check-finite`.
     Copied,
 }
 
-/// Puts what is no number into the tensor called `name` of a checkpoint, of whatever format: into the fourth value, or
-/// into the scale of the first block. A tensor of integers is one of exponents.
+/// Puts a bad value into the tensor called `name` of a checkpoint of any format: into the fourth value, or into the
+/// scale of the first block. A tensor of integers holds exponents.
 fn spoil(path: &Path, name: &str, bad: Bad) {
     let checkpoint = Checkpoint::open(path, &Reader::new(ReadMode::Positioned)).unwrap();
     let index = checkpoint.find(name).unwrap_or_else(|| panic!("{}: no `{name}`", path.display()));

@@ -1,4 +1,4 @@
-//! Values that are finite, and not where they are written to.
+//! Values that are finite, but not in the dtype they are written in.
 
 use insta::assert_snapshot;
 use safetensors::tensor::Dtype;
@@ -37,7 +37,7 @@ fn casts() {
     set(&sandbox, "base/model.safetensors", UNTOUCHED, Dtype::F32, 300, f64::from(f32::MAX));
     assert_snapshot!(said("merge base adapter -o out --dtype bf16"), @"`base/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: comes to 3.4028235e38 at row 4, column 44, which BF16 cannot hold");
     report(&sandbox, "merge base adapter -o out --dtype f32");
-    // The sum of two numbers of f32.
+    // The sum of two f32 numbers.
     set(&sandbox, "base/model.safetensors", TOUCHED, Dtype::F32, 5, 3e38);
     for (factor, at) in [("lora_A", 5), ("lora_B", 0)] {
         let name = format!("base_model.model.{}", TOUCHED.replace("weight", &format!("{factor}.weight")));
@@ -46,7 +46,7 @@ fn casts() {
     assert_snapshot!(said("merge base adapter=1e3 -o out2"), @"`base/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: comes to inf at row 0, column 5 when the deltas are added, which are too large for it");
 }
 
-/// What shares a scale with the largest value is not to blame.
+/// Values that share a scale with the largest are not to blame.
 #[test]
 fn scales() {
     let sandbox = Sandbox::new();
@@ -56,10 +56,10 @@ fn scales() {
     assert_snapshot!(said("quantize model -o out.gguf --type Q8_0"), @"`model/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: holds 1.00025555e30 at row 2, column 44, which Q8_0 cannot hold");
     assert_snapshot!(said("quantize model -o out.gguf --type Q4_K_M"), @"`model/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: holds 1.00025555e30 at row 2, column 44, which Q5_0 cannot hold");
     assert_snapshot!(said("convert model -o out.gguf --to gguf --dtype f16"), @"`model/model.safetensors`: `model.layers.0.mlp.up_proj.weight`: holds 1.00025555e30 at row 2, column 44, which F16 cannot hold");
-    // Scales in f32 hold it.
+    // f32 scales can hold it.
     report(&sandbox, "quantize model -o nf4 --type nf4");
     report(&sandbox, "quantize model -o fp8 --type fp8");
-    // A reader makes F16 of it.
+    // A reader converts it to F16.
     edit_file(&sandbox.path("model/model.safetensors"), |weights| {
         for tensor in weights.values_mut() {
             let values: Vec<f64> = tensor.values().iter().map(|v| v.min(6e4)).collect();

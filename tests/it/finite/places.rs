@@ -1,4 +1,4 @@
-//! Every verb that writes, and each kind of place that a bad value may be in.
+//! Every verb that writes, with a bad value in every kind of place.
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// `rows` are command, tensor and what becomes of it; the input is `in`, a copy of `input`.
+/// `rows` are command, tensor and outcome; the input is `in`, a copy of `input`.
 #[track_caller]
 fn table(sandbox: &Sandbox, input: &Path, file: &str, rows: &[(&str, &str, Want)]) {
     for (line, name, want) in rows {
@@ -51,7 +51,7 @@ fn merges_into_floats() {
     }
 }
 
-/// Of quantised outputs, all linear layers are computed; norms and embeddings where their dtype changes.
+/// In quantised outputs, all linear layers are computed; norms and embeddings are if their dtype changes.
 #[test]
 fn merges_and_quantisations() {
     let sandbox = sandbox();
@@ -76,7 +76,7 @@ fn merges_and_quantisations() {
     }
 }
 
-/// Rows that are permuted or stacked are bytes that are moved.
+/// Permuting or stacking rows only moves bytes.
 #[test]
 fn conversions_of_models() {
     let sandbox = sandbox();
@@ -120,7 +120,7 @@ fn gguf_sources_in_blocks() {
     table(&sandbox, &sandbox.path("blocks.gguf"), "in.gguf", &rows);
 }
 
-/// Scales that are tensors of their own; what is decoded is checked also where nothing else is done to it.
+/// Scales in separate tensors; decoded values are checked even if nothing else is done to them.
 #[test]
 fn packed_sources() {
     for (kind, scales) in [
@@ -154,7 +154,7 @@ fn packed_sources() {
     }
 }
 
-/// Adapters are small: whatever is in them is looked at, copied or not.
+/// Adapters are small: everything in them is checked, copied or not.
 #[test]
 fn adapters() {
     let sandbox = Sandbox::new();
@@ -193,7 +193,7 @@ fn adapters() {
     }
 }
 
-/// The difference is computed of what differs; what is the same in both is no part of the output.
+/// The difference is computed for tensors that differ; equal ones are not part of the output.
 #[test]
 fn extractions() {
     let sandbox = Sandbox::new();
@@ -210,7 +210,7 @@ fn extractions() {
     report(&sandbox, "extract base tuned -o out --rank 4");
 }
 
-/// What only compares says what it finds; a base that could not be merged into is no base to compare with.
+/// Verbs that only compare say what they find; a base that could not be merged into cannot be compared with.
 #[test]
 fn comparisons() {
     let sandbox = Sandbox::new();
@@ -281,7 +281,7 @@ fn inspections() {
     ");
 }
 
-/// All that is copied is counted; what is known otherwise is not.
+/// Every copied tensor is counted, unless its values are known otherwise.
 #[test]
 fn what_is_counted() {
     let sandbox = Sandbox::new();
@@ -302,7 +302,7 @@ fn what_is_counted() {
     });
     assert_eq!(count(&report(&sandbox, "merge base adapter -o ids")), copied);
     report(&sandbox, "merge base adapter -o ids-checked --check-finite");
-    // Of an 8-bit float that nobody decodes it is not known.
+    // For an 8-bit float without a decoder it is unknown.
     edit_file(&sandbox.path("base/model.safetensors"), |weights| {
         let strange = Tensor { dtype: Dtype::F8_E5M2FNUZ, shape: vec![4], bytes: vec![0; 4] };
         weights.insert("model.strange".into(), strange);
@@ -312,7 +312,7 @@ fn what_is_counted() {
     assert_eq!((&error["kind"], &error["tensor"]), (&"Unsupported".into(), &"model.strange".into()));
 }
 
-/// gpt-oss: experts that are MXFP4 already are copied as codes and exponents, of which one means NaN.
+/// gpt-oss: experts that are MXFP4 already are copied as codes and exponents; one exponent means NaN.
 #[test]
 fn exponents_that_are_copied() {
     let sandbox = Sandbox::new();

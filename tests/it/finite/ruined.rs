@@ -39,7 +39,7 @@ fn a_weight_of_zero() {
     let plan = report(&sandbox, "merge base adapter=0 -o plan -n");
     let recipes = plan["plan"]["tensors"].as_array().unwrap();
     assert!(recipes.iter().all(|tensor| tensor["recipe"].as_str().unwrap().ends_with("copy")));
-    // Beside another, the other is what there is.
+    // Next to another adapter, the other one remains.
     sandbox.copy(&peft("adapters/all-r8-second"), "second");
     report(&sandbox, "merge base second -o one");
     let both = report(&sandbox, "merge base adapter=0 second -o both");
@@ -47,7 +47,7 @@ fn a_weight_of_zero() {
     assert!(read_folder(&sandbox.path("both")) == read_folder(&sandbox.path("one")));
 }
 
-/// Tied embeddings stay one where nothing is added to either; what is saved whole counts at any weight.
+/// Tied embeddings stay tied if nothing is added to either; tensors saved whole count at any weight.
 #[test]
 fn a_weight_of_zero_on_embeddings() {
     let sandbox = Sandbox::new();
@@ -99,7 +99,7 @@ fn deltas_that_dwarf_the_weights() {
     assert_eq!((&error["kind"], &error["path"]), (&"NonFinite".into(), &"base/model.safetensors".into()));
 }
 
-/// Named twice, linked or copied: both count, and it is said.
+/// An adapter named twice, linked or copied: both count, and a note says so.
 #[test]
 fn one_adapter_twice() {
     let sandbox = sandbox();

@@ -1,4 +1,4 @@
-//! Faults that headers, configuration and values of an adapter show.
+//! Faults visible in the headers, configuration and values of an adapter.
 
 use safetensors::tensor::Dtype;
 use serde_json::json;

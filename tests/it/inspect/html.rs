@@ -1,4 +1,4 @@
-//! `--html`: the page, as a file. What a browser makes of it is checked by `tests/peers/report_page.py`.
+//! `--html`: the page, as a file. `tests/peers/report_page.py` checks it in a browser.
 
 use std::fs;
 
@@ -123,7 +123,7 @@ fn an_input_as_the_page() {
     ");
 }
 
-/// What cannot be read is in the page too, and the command still fails.
+/// Unreadable inputs are in the page too, and the command still fails.
 #[test]
 fn several_paths() {
     let case = Case::new("attn-r4").with_base("llama-f16");

@@ -1,4 +1,4 @@
-//! Numbers of the JSON report against a computation of their own in f64.
+//! Numbers of the JSON report against an independent computation in f64.
 
 use std::fs;
 

@@ -49,7 +49,7 @@ fn a_base_without_the_experts() {
     ");
 }
 
-/// The report says it under `fit` too, and norms of the deltas are still there.
+/// The report says so under `fit` too, and the norms of the deltas are still there.
 #[test]
 fn the_rest_of_the_report() {
     let case = Case::new("attn-r4").with_base("gpt2-f32");
@@ -83,7 +83,7 @@ fn no_base_there() {
     ");
 }
 
-/// Embeddings are tied because the configuration says so, and it is what changes the finding.
+/// Embeddings are tied because the configuration says so, and that changes the finding.
 #[test]
 fn a_base_that_says_it_is_tied() {
     let case = Case::new("embed").with_base("llama-bf16");

@@ -70,7 +70,7 @@ fn a_subset_of_layers() {
     insta::assert_snapshot!(Case::new("layers-subset").with_base("llama-bf16").report("--base base"));
 }
 
-/// What `torch.save` wrote is described like what `safetensors` wrote, but for its size.
+/// What `torch.save` wrote is described like what `safetensors` wrote, except for its size.
 #[test]
 fn a_torch_file() {
     let torch = Case::of(&peft("adapters-bin/attn-r4")).report("--norms");
@@ -80,7 +80,7 @@ fn a_torch_file() {
     insta::assert_snapshot!(parameters(&torch), @"  parameters    3.58 k in 8 tensors, 18.3 kB");
 }
 
-/// What lorakit made says so, and of which version.
+/// Outputs of lorakit say so, and by which version.
 #[test]
 fn an_adapter_of_lorakit() {
     let sandbox = Sandbox::new();

@@ -16,7 +16,7 @@ fn sandbox(case: &str) -> Sandbox {
     sandbox
 }
 
-/// What the report says of the runtime.
+/// What the report says about the runtime.
 fn section(run: &Run) -> &str {
     let start = run.stdout.find("\nfor ").unwrap_or_else(|| panic!("{}{}", run.stdout, run.stderr));
     let section = &run.stdout[start + 1..];

@@ -1,4 +1,4 @@
-//! `--spectrum`: singular values, and what is said of them.
+//! `--spectrum`: singular values, and what the report says about them.
 
 use insta::assert_snapshot;
 
@@ -51,7 +51,7 @@ fn a_trained_adapter_uses_part_of_its_rank() {
     assert_snapshot!(run.stdout);
 }
 
-/// The rank in the table is the median, and first values stand in one column.
+/// The rank in the table is the median, and first values are in one column.
 #[test]
 fn ranks_that_differ() {
     let sandbox = Sandbox::new();
@@ -63,7 +63,7 @@ fn ranks_that_differ() {
     assert!(rows.len() == 14 && rows.iter().all(|row| first(row) == first(rows[0])), "{table}");
     let widths = rows.iter().map(|row| row.chars().count()).collect::<std::collections::BTreeSet<_>>();
     assert!(widths.len() > 1, "{table}");
-    // Of `down_proj`, layer 0 has rank 8 and layer 1 rank 12; of two, the median is the higher.
+    // In `down_proj`, layer 0 has rank 8 and layer 1 rank 12; the median of two is the higher.
     let run = sandbox.run("inspect adapter --spectrum", &[]).ok();
     let (_, table) = run.stdout.split_once("\nspectra").unwrap();
     let row = table.lines().find(|line| line.contains("down_proj")).unwrap();

@@ -47,7 +47,7 @@ fn of_every_model() {
     assert_narrow(sandbox.run(&format!("inspect -v {paths}"), &[]), "models");
 }
 
-/// In a pipe a name stays on one line, however long: what is searched for is found.
+/// In a pipe a name stays on one line, however long, so that a search finds it.
 #[test]
 fn names_stay_whole() {
     let sandbox = Sandbox::new();

@@ -9,7 +9,7 @@ use crate::near::assert_near;
 use crate::support::{Sandbox, edit_json, peft, read_json};
 use crate::weights::{Tensor, Weights, edit_file, noise, read_file, read_folder};
 
-/// Names that training programs leak into files mean what the clean names mean.
+/// Names that training programs leak into files mean the same as the clean names.
 #[test]
 fn leaked_names() {
     let (base, adapter) = (peft("bases/llama-bf16"), peft("adapters/plain"));
@@ -52,7 +52,7 @@ fn a_base_and_an_output_that_are_files() {
     assert!(read_file(&file) == wanted);
 }
 
-/// PEFT's default is 8, not the rank: where the key is missing, that is what was trained.
+/// PEFT's default is 8, not the rank: if the key is missing, that is what was trained.
 #[test]
 fn an_alpha_that_the_configuration_leaves_out() {
     let sandbox = Sandbox::new();
@@ -74,7 +74,7 @@ fn an_alpha_that_the_configuration_leaves_out() {
     assert!(missing != merged("rank", Some(4)));
 }
 
-/// What `torch.save` wrote merges like what `safetensors` wrote.
+/// A file from `torch.save` merges like one from `safetensors`.
 #[test]
 fn a_torch_file() {
     let sandbox = Sandbox::new();
@@ -105,7 +105,7 @@ fn adapters_with_weights_in_one_rounding() {
             let b = adapter[&name.replace("lora_A", "lora_B")].matrix();
             let target = name.strip_prefix("base_model.model.").unwrap().replace(".lora_A", "");
             let sum = wanted[&target].matrix().plus(weight * scale, &b.times(&a.matrix()));
-            // F32 is wide enough to carry the sum of three terms to the one rounding at the end.
+            // F32 is wide enough to carry the sum of three terms to the single rounding at the end.
             wanted.insert(target, Tensor::new(Dtype::F32, &[sum.rows, sum.cols], &sum.values));
         }
     }
@@ -179,7 +179,7 @@ fn a_vocabulary_that_grew() {
     insta::assert_snapshot!(run.stderr, @"note: `adapter`: its tokenizer is used (tokenizer.json), because the vocabulary grew to 328");
 }
 
-/// A head that the base does not have is added, and it is said.
+/// A head that the base does not have is added, and a note says so.
 #[test]
 fn a_classification_head() {
     let sandbox = Sandbox::new();
@@ -223,7 +223,7 @@ fn another_dtype() {
             let found = &found[tensor];
             assert_eq!((found.dtype, &found.shape), (dtype, &value.shape));
             for ((got, want), size) in found.values().iter().zip(&sum.values).zip(&size.values) {
-                // Half a step of the output, and what summing in f32 loses of the summands.
+                // Half a step of the output, and the error of summing in f32.
                 let step = if dtype == Dtype::F32 { 0.0 } else { found.ulp(*want) / 2.0 };
                 let sum = 2.0 * size * f64::from(f32::EPSILON);
                 assert!((got - want).abs() <= step + sum, "{tensor}: {got} for {want}");

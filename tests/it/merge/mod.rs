@@ -1,4 +1,4 @@
-//! Features of a merge that no reference has a golden for, against f64 arithmetic.
+//! Features of a merge without a golden from a reference, against f64 arithmetic.
 
 mod experts;
 mod features;

@@ -1,4 +1,4 @@
-//! What is written and said besides weights.
+//! What is written and printed besides weights.
 
 use std::fs;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ fn companions() {
     assert_eq!(read_json(&out.join("config.json")).get("quantization_config"), None);
 }
 
-/// Files that are not what their names say travel as they are, and are spoken of.
+/// Files that are not what their names say travel as they are, and are mentioned.
 #[test]
 fn broken_companions() {
     const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 4241003\n";
@@ -160,7 +160,7 @@ fn a_dry_run() {
     insta::assert_snapshot!(run.stderr, @"note: `lm_head.weight`: input and output embedding were one tensor and the adapter changes the output side: written as two (`model.embed_tokens.weight`, `lm_head.weight`), tie_word_embeddings is now false");
 }
 
-/// Where the output comes from is written into it.
+/// The output records where it comes from.
 #[test]
 fn provenance() {
     let sandbox = Sandbox::new();
@@ -178,7 +178,7 @@ fn provenance() {
     "#);
 }
 
-/// Doubtful adapters are merged, and what is doubtful is said.
+/// Doubtful adapters are merged, and the doubt is reported.
 #[test]
 fn warnings() {
     let sandbox = Sandbox::new();

@@ -7,7 +7,8 @@ use crate::near::assert_near;
 use crate::support::{Sandbox, edit_json, peft, read_json};
 use crate::weights::{Matrix, Tensor, edit_file, noise, read_folder};
 
-/// DoRA scales the base and its own delta to its norms; what a plain adapter adds comes after, by its weight.
+/// DoRA scales the base and its own delta to its norms; the delta of a plain adapter is added after that, by its
+/// weight.
 #[test]
 fn dora_and_a_plain_adapter() {
     let sandbox = Sandbox::new();

@@ -1,4 +1,4 @@
-//! Changes to binary files that know where their lengths, counts and offsets stand.
+//! Changes to binary files, aimed at their lengths, counts and offsets.
 
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ struct Field {
     width: usize,
 }
 
-/// Most fields of a kind that are listed: the first of a long list stand for all.
+/// Most fields of a kind that are listed: the first of a long list represent all.
 const SOME: usize = 4;
 
 /// Changes `bytes` in one place, and says how.
@@ -125,7 +125,7 @@ fn header_json(bytes: &mut Vec<u8>, random: &mut Random) -> String {
     format!("header: {how}")
 }
 
-/// Takes all values from a tensor of a safetensors file, whose shape may say anything then.
+/// Takes all values from a tensor of a safetensors file, whose shape may then be anything.
 fn hollow(bytes: &mut Vec<u8>, random: &mut Random) -> Option<String> {
     const SHAPES: [&[u64]; 6] =
         [&[0], &[0, 32], &[1 << 20, 0, 0], &[1 << 40, 0], &[0, 1 << 32, 1 << 32, 1 << 32], &[u64::MAX, 0]];
@@ -158,7 +158,7 @@ fn hollow(bytes: &mut Vec<u8>, random: &mut Random) -> Option<String> {
     Some(format!("`{name}` has no values and the shape {shape:?}"))
 }
 
-/// Where the data begin, of a file that looks like one with a header; else somewhere in it.
+/// Where the data begin, if the file looks like one with a header; else somewhere in it.
 fn header_end(bytes: &[u8]) -> usize {
     if let (Some(length), Some(b'{')) = (bytes.first_chunk(), bytes.get(8)) {
         let end = u64::from_le_bytes(*length).saturating_add(8);
@@ -206,7 +206,7 @@ fn zip(bytes: &[u8]) -> Vec<Field> {
     found
 }
 
-/// A way through a GGUF header that notes where its numbers stand.
+/// A walk through a GGUF header that notes where its numbers are.
 struct Walk<'a> {
     bytes: &'a [u8],
     at: usize,

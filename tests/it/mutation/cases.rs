@@ -1,4 +1,4 @@
-//! Formats and verbs: what is run. `{name}` is a seed that may be spoiled, `[name]` one that stays as it is.
+//! The command lines, over formats and verbs. `{name}` is a seed that may be spoiled, `[name]` one that stays as it is.
 
 pub(super) const CASES: &[&str] = &[
     // Models.

@@ -1,4 +1,4 @@
-//! What must be true after a run, whatever was read.
+//! What must be true after a run, whatever its inputs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -34,7 +34,7 @@ fn note(path: &Path, snapshot: &mut Snapshot) {
     }
 }
 
-/// Whether a strict reader takes everything that was published at `out`; `stderr` speaks of what was copied.
+/// Whether a strict reader accepts everything published at `out`; `stderr` mentions what was copied.
 pub(super) fn published(out: &Path, inputs: &Snapshot, stderr: &str) -> Result<(), String> {
     let copied = |bytes: &[u8]| {
         let mut hasher = DefaultHasher::new();
@@ -54,7 +54,7 @@ pub(super) fn published(out: &Path, inputs: &Snapshot, stderr: &str) -> Result<(
         }
         if text.ends_with(".json") {
             let object = json::parse(&bytes).is_ok_and(|json| json.is_object());
-            // What is wrong in a file that only travels along is said.
+            // An error in a file that is only copied must be reported.
             let said =
                 copied(&bytes) && (stderr.contains("it is copied as it is") || json::parse(&bytes).is_ok());
             if !object && !said {

@@ -1,10 +1,10 @@
-//! Changes to JSON: values of other types, keys that are gone, renamed or there twice, numbers beyond any range.
+//! Changes to JSON: values of other types, keys that are missing, renamed or repeated, numbers beyond any range.
 
 use serde_json::Value;
 
 use super::random::Random;
 
-/// What stands in for a value, as text: some of it no JSON, some of it no number that a program holds.
+/// Replacements of a value, as text: some are not JSON, some are not numbers that a program can hold.
 const VALUES: &[&str] = &[
     "null",
     "true",
@@ -45,9 +45,9 @@ const VALUES: &[&str] = &[
     "Infinity",
     "nonsense",
 ];
-/// Stands where such text goes.
+/// Placeholder for such text.
 const PLACE: &str = "@@a value@@";
-/// Begins a key that is another one once more.
+/// Prefix of a key that repeats another one.
 const AGAIN: &str = "@@again@@";
 
 /// Changes one place of `text`, which must be JSON, and says how.

@@ -1,8 +1,8 @@
-//! Damaged files of every format before every verb: no crash, no hang, bounded memory, inputs as they were, and nothing
-//! published that a strict reader refuses.
+//! Damaged files of every format given to every verb: no crash, no hang, bounded memory, inputs as they were, and
+//! nothing published that a strict reader refuses.
 //!
-//! What is done follows from a seed alone. `LORAKIT_MUTATIONS` is the number of runs and `LORAKIT_MUTATION_SEED` the
-//! seed; `LORAKIT_MUTATION_RUN` does one of them again and keeps its files.
+//! Everything follows from the seed. `LORAKIT_MUTATIONS` is the number of runs and `LORAKIT_MUTATION_SEED` the
+//! seed; `LORAKIT_MUTATION_RUN` repeats one of them and keeps its files.
 
 mod bytes;
 mod cases;
@@ -31,13 +31,13 @@ use crate::support::{copy_folder, entries};
 
 const RUNS: u64 = 2000;
 const SEED: u64 = 1;
-/// A run that takes longer hangs: most take some milliseconds.
+/// A run that takes longer counts as hanging: most take some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Seconds of processor time after which the kernel ends a run.
 const CPU_SECONDS: u32 = 20;
 /// KiB of memory that a run may allocate; healthy ones of these sizes take a tenth.
 const MEMORY: u32 = 256 << 10;
-/// Failures after which no more are looked for.
+/// Failures after which the search stops.
 const SHOWN: u64 = 8;
 
 fn number(name: &str) -> Option<u64> {
@@ -86,13 +86,13 @@ fn damaged_files() {
     assert!(seeds.are_as_they_were(), "an input that was not spoiled was changed");
     assert_eq!(failures.into_inner(), 0, "failures, printed above");
     let codes = codes.into_inner().unwrap();
-    // If all or none were refused, nothing would be tried.
+    // If all or none were refused, the test would prove nothing.
     let share = |code| codes.get(&code).copied().unwrap_or(0) as f64 / runs as f64;
     assert!(runs < 500 || share(0) > 0.05 && share(1) > 0.3, "exit codes: {codes:?}");
     println!("exit codes: {codes:?}");
 }
 
-/// Runs every case before its seeds as they are: what is refused then would never be tried.
+/// Runs every case with its healthy seeds: a case refused then would test nothing.
 fn refuse_nothing_healthy(seeds: &Seeds) {
     let mut failures = Vec::new();
     for case in CASES {
@@ -106,10 +106,10 @@ fn refuse_nothing_healthy(seeds: &Seeds) {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// One command before spoiled inputs, in a folder of its own.
+/// One command with spoiled inputs, in a folder of its own.
 struct Attempt {
     dir: tempfile::TempDir,
-    /// What is written, if the command writes.
+    /// The output, if the command writes one.
     out: Option<PathBuf>,
     arguments: Vec<std::ffi::OsString>,
     inputs: PathBuf,
@@ -180,7 +180,7 @@ impl Attempt {
         format!("lorakit {}", words.join(" "))
     }
 
-    /// What was run before what, and how to do it again.
+    /// What was run on which inputs, and how to repeat it.
     fn report(&self, seed: u64, run: u64) -> String {
         let said: String = self.stderr.chars().take(600).collect();
         format!(
@@ -191,13 +191,13 @@ impl Attempt {
         )
     }
 
-    /// Leaves the folder there.
+    /// Keeps the folder.
     fn keep(&mut self) -> PathBuf {
         self.dir.disable_cleanup(true);
         self.dir.path().to_path_buf()
     }
 
-    /// Runs the command and looks at what it left; returns its exit code.
+    /// Runs the command and checks what it left; returns its exit code.
     fn run(&mut self) -> Result<i32, String> {
         let before = snapshot(&self.inputs);
         let logs = tempfile::Builder::new()
@@ -219,7 +219,7 @@ impl Attempt {
         let mut left = entries(self.dir.path());
         left.retain(|name| name != "in");
         let out = self.out.as_ref().map(|out| out.file_name().unwrap().to_string_lossy().into_owned());
-        // A page is written of bad inputs too.
+        // A page is written for bad inputs too.
         let page = out.as_ref().is_some_and(|out| out.ends_with(".html"));
         let may_write = code == 0 || page && code == 1;
         if left.iter().any(|name| !may_write || Some(name) != out.as_ref()) {

@@ -22,7 +22,7 @@ impl Random {
         (self.next() % end.max(1) as u64) as usize
     }
 
-    /// Whether something happens that does in `percent` of all cases.
+    /// Whether an event of probability `percent` happens.
     pub(super) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }

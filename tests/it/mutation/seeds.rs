@@ -1,4 +1,4 @@
-//! What is spoiled: the smallest inputs of every format, most of them made by the command itself.
+//! The inputs to spoil: the smallest of every format, most of them made by the command itself.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ impl Seeds {
         Seeds { sandbox, files, before }
     }
 
-    /// Whether no command has changed what it read.
+    /// Whether no command has changed its inputs.
     pub(super) fn are_as_they_were(&self) -> bool {
         snapshot(self.sandbox.root()) == self.before
     }
@@ -99,7 +99,7 @@ fn tuned(base: &Path, folder: &Path) {
     });
 }
 
-/// A model with the experts of gpt-oss.
+/// A model with experts like those of gpt-oss.
 fn oss(folder: &Path) {
     let module = "model.layers.0.mlp.experts";
     let tensor =

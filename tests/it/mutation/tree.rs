@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use super::random::Random;
 use super::{bytes, json};
 
-/// What commonly lies where a file should be.
+/// What is commonly found where a file should be.
 const STRANGERS: &[&[u8]] = &[
     b"",
     b"{}",
@@ -25,7 +25,7 @@ const STRANGERS: &[&[u8]] = &[
     b"PK\x03\x04",
     b"\x80\x02}q\x00.",
 ];
-/// Names that a program may trip over.
+/// Names that may trip a program up.
 const NAMES: &[&[u8]] = &[
     b"\xff\xfe.json",
     b"a\nb.json",
@@ -49,7 +49,7 @@ pub(super) fn spoil(path: &Path, others: &[PathBuf], random: &mut Random) -> Str
     if files.is_empty() || random.chance(12) {
         return rearrange(path, &files, others, random);
     }
-    // Configurations are small and decide most; weights are one file of many.
+    // Configurations are small and decide most; weights are just one file among many.
     let chosen = random.one(&files);
     let name = chosen.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Ok(mut content) = fs::read(chosen) else { return rearrange(path, &files, others, random) };

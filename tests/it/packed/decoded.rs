@@ -1,4 +1,4 @@
-//! What is seen of a quantised checkpoint, to the bit.
+//! How a quantised checkpoint looks to readers, to the bit.
 
 use std::fs;
 
@@ -72,7 +72,7 @@ fn eight_bits_of_bitsandbytes() {
     assert_eq!(weights, [(format!("{MODULE}.weight"), f32s(&[3, 5], expected.into_iter()))].into());
 }
 
-/// The value of E4M3 bits by its definition.
+/// The value of E4M3 bits by definition.
 fn e4m3(bits: u8) -> f32 {
     let (power, fraction) = (i32::from(bits >> 3 & 15), f32::from(bits & 7) / 8.0);
     let magnitude = if power == 0 { fraction / 64.0 } else { (1.0 + fraction) * 2f32.powi(power - 7) };

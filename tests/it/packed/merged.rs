@@ -80,7 +80,7 @@ fn it_is_said_how_the_base_was_packed() {
 fn into_float8() {
     let sandbox = Sandbox::new();
     let (rows, cols) = (130, 40);
-    // Twice the exponent of one: every weight is a half.
+    // The exponent below that of 1: every code is 1/2.
     let weights: Weights = [
         (format!("{MODULE}.weight"), bytes(Dtype::F8_E4M3, &[rows, cols], vec![0x30; rows * cols])),
         (format!("{MODULE}.weight_scale_inv"), Tensor::new(Dtype::F32, &[2, 1], &[0.5, 3.0])),

@@ -1,4 +1,4 @@
-//! Quantised checkpoints read as ordinary ones, and adapters merged into them.
+//! Quantised checkpoints read like ordinary ones, and adapters merged into them.
 
 mod decoded;
 mod merged;
@@ -33,7 +33,7 @@ fn write_model(folder: &Path, weights: &Weights, quantization: Value) {
     fs::write(folder.join("config.json"), config.to_string()).unwrap();
 }
 
-/// A case of `fixtures/golden/bnb` as tensors of [`MODULE`], beside a norm; and what bitsandbytes decodes it to.
+/// A case of `fixtures/golden/bnb` as tensors of [`MODULE`], next to a norm; and what bitsandbytes decodes it to.
 fn golden(case: &str) -> (Weights, Tensor) {
     let mut file = read_file(&fixtures().join(format!("golden/bnb/{case}.safetensors")));
     let dequantized = file.remove("dequantized").unwrap();

@@ -17,7 +17,7 @@ fn refused(weights: &Weights, method: &str) -> String {
     run.stderr
 }
 
-/// What is wrong, without what to do about it.
+/// The message, without the hint.
 #[track_caller]
 fn message(weights: &Weights, method: &str) -> String {
     refused(weights, method).split("\n\nhint: ").next().unwrap().to_string()
@@ -73,7 +73,7 @@ fn other_schemes() {
     }
 }
 
-/// What is wrong with a golden case after a change.
+/// The message about a golden case after a change.
 #[track_caller]
 fn spoiled(case: &str, change: impl FnOnce(&mut Weights)) -> String {
     let (mut weights, _) = golden(case);

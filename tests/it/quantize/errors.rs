@@ -1,4 +1,4 @@
-//! What is refused, and what is said then. Nothing is published.
+//! What is refused, and with which message. Nothing is published.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn an_unknown_type() {
     assert_snapshot!(sandbox.refused("quantize model -o out --type nf4 --block-size 100"));
 }
 
-/// Types that are known, and that no file is written in.
+/// Types that are read but never written.
 #[test]
 fn a_type_that_is_only_read() {
     let sandbox = sandbox();

@@ -20,15 +20,15 @@ fn quantized(kind: &str) -> Sandbox {
     sandbox
 }
 
-/// The value of E4M3 bits by its definition.
+/// The value of E4M3 bits by definition.
 fn e4m3(bits: u8) -> f64 {
     let (power, fraction) = (i32::from(bits >> 3 & 15), f64::from(bits & 7) / 8.0);
     let magnitude = if power == 0 { fraction / 64.0 } else { (1.0 + fraction) * 2f64.powi(power - 7) };
     if bits < 128 { magnitude } else { -magnitude }
 }
 
-/// Checks codes and scales of one weight against their definition: `scale_of` makes the scale of the largest magnitude
-/// of a tile of `height` rows and `width` columns.
+/// Checks codes and scales of one weight against their definition: `scale_of` makes the scale from the largest
+/// magnitude of a tile of `height` rows and `width` columns.
 fn assert_defined(kind: &str, [height, width]: [usize; 2], scheme: &str, scale_of: impl Fn(f64) -> f64) {
     let sandbox = quantized(kind);
     let original = read_folder(&sandbox.path("model"))[&format!("{MODULE}.weight")].matrix();
@@ -73,7 +73,7 @@ fn channels_and_tensors_have_quotients_as_scales() {
     assert_defined("fp8-tensor", [usize::MAX; 2], "FP8 with a scale for each tensor", quotient);
 }
 
-/// The one scale of a tensor is that of its largest value, wherever this stands; a merge finds that of the sum.
+/// The one scale of a tensor comes from its largest value, wherever that is; a merge finds the largest of the sum.
 #[test]
 fn the_largest_value_of_every_tensor_is_found() {
     let sandbox = quantized("fp8-tensor");
@@ -123,7 +123,7 @@ fn config_says_it_as_compressed_tensors_does() {
     assert_eq!(tensor["config_groups"]["group_0"]["weights"]["strategy"], "tensor");
 }
 
-/// MXFP8 has no group at the end of a row that is shorter than the others.
+/// MXFP8 has no shorter group at the end of a row.
 #[test]
 fn rows_that_are_no_groups_stay() {
     let sandbox = Sandbox::new();

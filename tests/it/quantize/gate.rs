@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::support::{Sandbox, fixtures};
 
-/// A model whose weights lie on the grid of `kind`, and the small adapter's folder.
+/// A model whose weights are on the grid of `kind`, and the small adapter's folder.
 fn sandbox(kind: &str) -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.copy(&fixtures().join("tiny-orders"), "model");
@@ -14,7 +14,7 @@ fn sandbox(kind: &str) -> Sandbox {
     sandbox
 }
 
-/// The adapter is strong; a twentieth of it is as small against the weights as those of large models are.
+/// The adapter is strong; this share of it is as small relative to the weights as adapters of large models are.
 const SMALL: &str = "adapter=0.02";
 
 #[test]

@@ -1,4 +1,4 @@
-//! The experts of gpt-oss as MXFP4: written as they are read.
+//! The experts of gpt-oss as MXFP4: written in the form in which they are read.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::weights::{Tensor, Weights, edit_file, noise, read_folder, write_file}
 
 const EXPERTS: usize = 3;
 const HIDDEN: usize = 64;
-/// More rows than are worked on at once.
+/// More rows than are processed at a time.
 const INNER: usize = 320;
 const MODULE: &str = "model.layers.0.mlp.experts";
 
@@ -21,7 +21,8 @@ fn tensor(shape: &[usize], seed: u64) -> Tensor {
     Tensor::new(Dtype::BF16, shape, &noise(seed, shape.iter().product(), 0.5))
 }
 
-/// A model of one layer with stacked experts, as gpt-oss has them in 16 bits; and adapters of its experts, its attention.
+/// A model of one layer with stacked experts, as gpt-oss has them in 16 bits; and adapters for its experts and its
+/// attention.
 fn sandbox() -> Sandbox {
     let sandbox = Sandbox::new();
     let weights: Weights = [
@@ -64,7 +65,7 @@ fn sandbox() -> Sandbox {
     sandbox
 }
 
-/// `values` of a group as MXFP4 has them, by its definition.
+/// `values` of a group as MXFP4 stores them, by definition.
 fn rounded(values: &[f64]) -> Vec<f64> {
     const CODES: [f64; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
     let largest = values.iter().fold(0f64, |a, v| a.max(v.abs()));
@@ -115,7 +116,7 @@ fn experts_are_read_as_they_were_rounded() {
     assert_snapshot!(sandbox.run("quantize model -o plan --type mxfp4 -n", &[]).ok().stdout);
 }
 
-/// In f32 the sum is stored as it is, so that quantising it is the only rounding.
+/// In f32 the sum is stored as it is, so quantising it is the only rounding.
 #[test]
 fn one_step_equals_two() {
     let sandbox = sandbox();
@@ -132,14 +133,14 @@ fn one_step_equals_two() {
     assert!((kept - 1.0).abs() < 0.1, "{kept}");
 }
 
-/// Codes of other programs may be others for the same values; who changes nothing keeps them.
+/// Other programs may use other codes for the same values; weights that do not change keep their codes.
 #[test]
 fn what_is_not_changed_is_copied() {
     let sandbox = sandbox();
     sandbox.run("quantize model -o base --type mxfp4", &[]).ok();
     let mut weights = read_folder(&sandbox.path("base"));
     let part = |kind: &str| format!("{MODULE}.down_proj_{kind}");
-    // All values a half: code 1 of the scale 1, where we would write code 6 of the scale 1/8.
+    // All values are 1/2: code 1 with scale 1, where we would write code 6 with scale 1/8.
     weights.get_mut(&part("blocks")).unwrap().bytes.fill(0x11);
     weights.get_mut(&part("scales")).unwrap().bytes.fill(127);
     write_file(&sandbox.path("base/model.safetensors"), &weights);

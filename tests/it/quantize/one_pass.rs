@@ -14,7 +14,7 @@ fn sandbox() -> Sandbox {
 #[test]
 fn one_step_equals_two() {
     let sandbox = sandbox();
-    // In f32 the sum is stored as it is, so that quantising it is the only rounding.
+    // In f32 the sum is stored as it is, so quantising it is the only rounding.
     sandbox.run("merge model adapter -o sum --dtype f32", &[]).ok();
     for kind in ["Q4_K_M", "Q8_0", "IQ4_XS", "F16"] {
         sandbox.run(&format!("quantize sum -o two-{kind}.gguf --type {kind}"), &[]).ok();
@@ -43,7 +43,7 @@ fn one_step_equals_two() {
 fn a_gguf_base_comes_back_as_it_was() {
     let sandbox = sandbox();
     sandbox.run("convert model -o base.gguf --to gguf", &[]).ok();
-    // An adapter of weight 0 changes nothing, so rows go to Hugging Face's order and back.
+    // An adapter of weight 0 changes nothing, so rows merely go to Hugging Face's order and back.
     sandbox.run("merge base.gguf adapter=0 -o same.gguf", &[]).ok();
     assert_same_tensors(&sandbox, "base.gguf", "same.gguf");
     sandbox.run("quantize base.gguf -o base-q8.gguf --type Q8_0", &[]).ok();
@@ -60,7 +60,7 @@ fn merging_and_converting_commute() {
     assert_same_tensors(&sandbox, "one.gguf", "two.gguf");
 }
 
-/// The metadata differ in what says where a file came from.
+/// The metadata differ only in the keys that say where a file came from.
 #[track_caller]
 fn assert_same_tensors(sandbox: &Sandbox, a: &str, b: &str) {
     use lorakit_tensor::{Checkpoint, Reader, TensorSource};

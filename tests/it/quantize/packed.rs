@@ -1,4 +1,4 @@
-//! Folders with packed weights: laid out as bitsandbytes and compressed-tensors do, and read back.
+//! Folders with packed weights: laid out as bitsandbytes and compressed-tensors lay them out, and read back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -71,7 +71,7 @@ fn config_says_how_weights_are_packed() {
     assert_eq!(config("--type fp8")["weight_block_size"], serde_json::json!([128, 128]));
 }
 
-/// Whatever the packing, what is read back is near to what was stored.
+/// With every packing, the values read back are near the stored ones.
 #[test]
 fn packed_weights_are_read_back() {
     let original = quantized("--type nf4");
@@ -104,7 +104,7 @@ fn packed_weights_are_read_back() {
     }
 }
 
-/// The digits of the mean of the scales, which stand in a header, are known at the end only.
+/// The digits of the mean of the scales, which are in a header, are known only at the end.
 #[test]
 fn double_quantised_files_end_where_their_header_says() {
     let sandbox = quantized("--type nf4 --double-quant --max-shard-size 100kB");

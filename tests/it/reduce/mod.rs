@@ -17,7 +17,7 @@ fn every_kind_of_adapter_is_reduced() {
             assert_eq!(module["rank"], 2, "{name} {module}");
             assert!((energy + error * error - 1.0).abs() < 1e-6, "{name} {module}");
         }
-        // What is no factor is the same.
+        // Tensors that are not factors stay the same.
         let (before, after) = (read_file(&adapter.join(FILE)), read_file(&sandbox.path("out").join(FILE)));
         for (tensor, before) in
             before.iter().filter(|(tensor, _)| !tensor.contains("lora_") || tensor.contains("magnitude"))

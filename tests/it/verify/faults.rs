@@ -42,7 +42,7 @@ impl Merged {
         verify(&self.sandbox, merged, &self.base, &self.adapter.display().to_string())
     }
 
-    /// Asserts the verdict; returns the names of tensors that do not hold, with what they are.
+    /// Asserts the verdict; returns the names of tensors that do not hold, each with its state.
     #[track_caller]
     fn found(&self, verdict: &str) -> Vec<String> {
         let report = self.report_on(&self.out);
@@ -89,8 +89,8 @@ fn a_wrong_alpha() {
     }
 }
 
-/// Rounding swallows most of such deltas, and more in some tensors than in others: no fitted scale is the one that was
-/// merged with, but only one makes every value.
+/// Rounding swallows most of such deltas, and more in some tensors than in others: no fitted scale is the true one, but
+/// only the true one reproduces every value.
 #[test]
 fn a_wrong_scale_of_deltas_below_a_step() {
     let merged = Merged::plain();
@@ -105,7 +105,7 @@ fn a_wrong_scale_of_deltas_below_a_step() {
             assert!((scale(&report) - factor).abs() < 1e-9, "{weight} {factor} {report}");
             assert!(report["message"].as_str().unwrap().contains("every value agrees"), "{report}");
         }
-        // A layer of the base: no one scale makes both.
+        // A layer of the base: no single scale explains both.
         let base = read_file(&merged.base.join(MODEL));
         edit_file(&out.join(MODEL), |weights| {
             for (name, tensor) in weights.iter_mut().filter(|(name, _)| name.contains("layers.1.")) {
@@ -163,7 +163,7 @@ fn deltas_rounded_first() {
     assert!(Merged::new("llama-bf16", "embed", "--rounding peft").found("exact_mixed").is_empty());
 }
 
-/// One step up or down in some values is within rounding, a larger change in one tensor is not.
+/// One step up or down in some values is within rounding; a larger change in one tensor is not.
 #[test]
 fn other_kernels() {
     let nudge = |by: u16| {

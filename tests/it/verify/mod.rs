@@ -19,7 +19,7 @@ fn verify(sandbox: &Sandbox, merged: &Path, base: &Path, adapter: &str) -> Value
     report
 }
 
-/// What PEFT merged is recognised, and which of its roundings it was merged with.
+/// Merges by PEFT are recognised, and so is the rounding they were merged with.
 #[test]
 fn merges_of_peft() {
     let sandbox = Sandbox::new();

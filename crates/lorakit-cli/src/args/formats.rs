@@ -5,7 +5,7 @@ use lorakit::ops::convert::adapter::{FormatInfo, formats};
 
 use super::values::one_of;
 
-/// A format of adapters, or `hf`, which is one of models alone. GGUF is both.
+/// A format of adapters, or `hf`, which is only for models. GGUF is for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Format(&'static str);
 

@@ -117,7 +117,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Where the command writes, if nothing may be there.
+    /// Where the command writes, if the path must be free.
     pub(crate) fn new_output(&self) -> Option<&Path> {
         let output = match self {
             Command::Merge(args) => &args.output,
@@ -153,7 +153,7 @@ mod tests {
 
     use super::*;
 
-    /// Who adds an option that names a path adds it to the tests of what is read and what is written.
+    /// An option that names a path must also be added to the tests of inputs and outputs.
     #[test]
     fn every_option_that_names_a_path_is_known() {
         let mut found = Vec::new();
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    /// Where there is no other name, a way of combining deltas is told of by its ending.
+    /// A `_svd` method may be listed without that ending.
     #[test]
     fn every_method_and_format_is_in_its_how_to() {
         let combine = include_str!("../../../../docs/how-to/combine.md");

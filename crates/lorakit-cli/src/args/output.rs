@@ -1,4 +1,4 @@
-//! What commands that write have in common.
+//! Options shared by commands that write.
 
 use std::path::PathBuf;
 
@@ -43,10 +43,13 @@ pub(crate) struct WrittenAs {
     pub(crate) dtype: DtypeOrKeep,
 }
 
-/// The path of an output. What is written is a folder, or is complete before it gets its name: no stream.
+/// The path of an output. It is never a stream: an output is a folder, or is complete before it gets its name.
 pub(super) fn output_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
-        true => Err("output goes to a file or folder, not to standard output"),
-        false => Ok(path),
+    PathBufValueParser::new().try_map(|path| {
+        if path.as_os_str() == "-" {
+            Err("output goes to a file or folder, not to standard output")
+        } else {
+            Ok(path)
+        }
     })
 }

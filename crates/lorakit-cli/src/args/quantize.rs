@@ -1,4 +1,4 @@
-//! `lorakit quantize`, and how types are chosen wherever something is quantised.
+//! `lorakit quantize`, and the options that choose types wherever something is quantised.
 
 use std::path::PathBuf;
 

@@ -7,33 +7,34 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use lorakit::{Choice, DType};
 
-/// One of a table of the library: its names are what is possible, and of a misspelt one the nearest is told.
+/// An entry of a table of the library: its names are the possible values, and for a misspelt one the nearest is
+/// suggested.
 pub(super) fn choice<T: Choice>() -> impl TypedValueParser<Value = T> {
     let value = |choice: &T| PossibleValue::new(choice.name()).aliases(choice.aliases()).help(choice.about());
     one_of(T::all().iter().map(|choice| (value(choice), *choice)).collect())
 }
 
-/// A dtype, or to keep that which there is.
+/// A dtype, or `None` to keep the present one.
 pub(crate) type DtypeOrKeep = Option<DType>;
 
-/// The dtypes that tensors are computed as, with other names of each.
+/// The dtypes that tensors are computed as, each with its other names.
 const FLOATS: &[(&str, &[&str], DType)] = &[
     ("f32", &["float32", "fp32"], DType::F32),
     ("f16", &["float16", "fp16"], DType::F16),
     ("bf16", &["bfloat16"], DType::BF16),
 ];
 
-/// A dtype of floats.
+/// A float dtype.
 pub(super) fn float() -> impl TypedValueParser<Value = DType> {
     one_of(floats().collect())
 }
 
-/// A dtype of floats, or `keep`.
+/// A float dtype, or `keep`.
 pub(super) fn float_or_keep() -> impl TypedValueParser<Value = DtypeOrKeep> {
     one_of(kept().collect())
 }
 
-/// A dtype of floats, `keep`, or the one quantised type that llama.cpp's converter writes.
+/// A float dtype, `keep`, or the one quantised type that llama.cpp's converter writes.
 pub(super) fn converted() -> impl TypedValueParser<Value = DtypeOrKeep> {
     one_of(kept().chain([(PossibleValue::new("q8_0"), Some(DType::Q8_0))]).collect())
 }
@@ -47,7 +48,7 @@ fn floats() -> impl Iterator<Item = (PossibleValue, DType)> {
     FLOATS.iter().map(|(name, aliases, dtype)| (PossibleValue::new(*name).aliases(*aliases), *dtype))
 }
 
-/// One of `values`, which are told of in help pages and errors. The argument says whether case matters.
+/// One of `values`, which help pages and errors list. The argument says whether case matters.
 pub(super) fn one_of<T: Clone + Send + Sync + 'static>(
     values: Vec<(PossibleValue, T)>,
 ) -> impl TypedValueParser<Value = T> {
@@ -74,7 +75,7 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A number of threads; more than the largest machines have cores is a slip of the hand.
+/// A number of threads; more than the cores of the largest machines is a typing mistake.
 pub(super) fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if n <= 1024 => Ok(n),
@@ -82,7 +83,7 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Parses [`parse_weighted`]; names of files are bytes and need not be UTF-8.
+/// Parses [`parse_weighted`]; file names are bytes and need not be UTF-8.
 pub(super) fn weighted() -> impl TypedValueParser<Value = (PathBuf, f64)> {
     OsStringValueParser::new().try_map(parse_weighted)
 }

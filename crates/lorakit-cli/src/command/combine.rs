@@ -52,7 +52,7 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
         .with_mode(common.read_mode())
 }
 
-/// The adapters, and how much they get in each other's way: one line for each pair.
+/// The adapters, and how much they interfere: one line for each pair.
 fn interference(combine: &Combine, ui: &Ui) -> String {
     let mut text = String::new();
     for (i, part) in combine.adapters.iter().enumerate() {
@@ -100,7 +100,7 @@ fn interference(combine: &Combine, ui: &Ui) -> String {
     text
 }
 
-/// What was done, and where it is furthest from what was meant.
+/// What was done, and where it is furthest from what was intended.
 fn summary(combine: &Combine, options: &CombineOptions, ui: &Ui) -> String {
     let mut text = String::new();
     if combine.modules.is_empty() {
@@ -131,7 +131,7 @@ fn summary(combine: &Combine, options: &CombineOptions, ui: &Ui) -> String {
     text
 }
 
-/// Whether the method combines factors and not deltas.
+/// Whether the method combines factors instead of deltas.
 fn method_mixes(options: &CombineOptions) -> bool {
     matches!(options.method.in_style(options.style), combine::Method::Factors(_))
 }

@@ -55,7 +55,7 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
         .with_mode(common.read_mode()))
 }
 
-/// What was found, and where factors miss most.
+/// What was found, and where the factors miss most.
 fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
     let mut text = String::new();
     let factored: Vec<&Changed> = extract.factored().collect();
@@ -89,7 +89,7 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
         percent(energy),
         percent(residual)
     );
-    // Rounding swallows small changes, which leaves less than its own norm.
+    // Rounding swallows small changes, so the residual may be below the norm of rounding.
     match extract.rounding() {
         Some(rounding) if residual > 0.0 && rounding >= residual => {
             text += "rounding to the tuned model's dtype could account for all of that\n";

@@ -16,7 +16,7 @@ use crate::units;
 
 const SCHEMA: &str = "lorakit.merge/1";
 
-/// Below this share, rounding has taken enough of an adapter to say so.
+/// Below this share, rounding has taken enough of an adapter to be reported.
 const LOW_RETENTION: f64 = 0.9;
 
 /// What to type where `--format` contradicts the type.

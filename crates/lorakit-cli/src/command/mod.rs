@@ -19,9 +19,10 @@ pub(crate) mod verify;
 
 /// Refuses an output that exists; an empty folder counts as absent.
 pub(crate) fn refuse_existing(output: &Path) -> Result<(), Failure> {
-    let checked = match output.is_dir() || output.file_name().is_none() {
-        true => check_folder(output, &Existing::Kept),
-        false => check_file(output, false),
+    let checked = if output.is_dir() || output.file_name().is_none() {
+        check_folder(output, &Existing::Kept)
+    } else {
+        check_file(output, false)
     };
     Ok(checked.map_err(lorakit::Error::from)?)
 }

@@ -1,4 +1,4 @@
-//! What commands that write have in common: printing a plan, reporting a run.
+//! Shared by commands that write: printing a plan, reporting a run.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::{hint, units};
 
-/// Deltas that differ by less are the same but for the rounding of f32.
+/// Deltas that differ by less are the same except for f32 rounding.
 const EXACT: f64 = 1e-6;
 
 /// The plan as text: files, one line for each tensor, totals.
@@ -34,7 +34,7 @@ pub(super) fn describe(plan: &Plan, threads: usize) -> String {
     text + &totals(plan, threads)
 }
 
-/// What stands in the way of an output, or which files it replaces: a line, or none.
+/// What is in the way of an output, or which files it replaces: a line, or nothing.
 pub(super) fn standing(plan: &Plan) -> String {
     match plan.check() {
         Ok(replaced) if replaced.is_empty() => String::new(),
@@ -49,7 +49,7 @@ pub(super) fn standing(plan: &Plan) -> String {
     }
 }
 
-/// What would be written, of an output whose tensors are computed already.
+/// What would be written, for an output whose tensors are computed already.
 pub(super) fn would_write(plan: &Plan) -> String {
     let files = plan.files().iter().map(|f| f.name.clone());
     let files: Vec<String> = files.chain(side_files(plan)).collect();
@@ -70,7 +70,7 @@ pub(super) trait Computed {
     /// What is written.
     fn output(&self) -> &AdapterOutput;
 
-    /// What was computed, and what `run` wrote of it.
+    /// The result of the computation, and what `run` wrote of it.
     fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize;
 }
 
@@ -87,9 +87,10 @@ pub(super) fn write_adapter<C: Computed>(
     let output = computed.output();
     let plan = &output.plan;
     if dry_run {
-        return match ui.json {
-            true => ui.dry_run(C::SCHEMA, computed.report(None), plan, common.threads),
-            false => ui.result(&(summary() + &would_write(plan))),
+        return if ui.json {
+            ui.dry_run(C::SCHEMA, computed.report(None), plan, common.threads)
+        } else {
+            ui.result(&(summary() + &would_write(plan)))
         };
     }
     let bar = Bar::new(ui, "writing");
@@ -103,7 +104,7 @@ pub(super) fn write_adapter<C: Computed>(
     ui.result(&(text + &wrote_in(plan, &report.report) + "\n"))
 }
 
-/// Names of the files beside the tensors.
+/// Names of the files besides the tensors.
 fn side_files(plan: &Plan) -> impl Iterator<Item = String> {
     plan.side_files().iter().map(|file| file.name.display().to_string())
 }
@@ -128,7 +129,7 @@ pub(super) fn totals(plan: &Plan, threads: usize) -> String {
     text
 }
 
-/// What was copied unseen; if nothing was because that was asked for, that all is well.
+/// What was copied unchecked; or, if checks were asked for, that every tensor passed.
 pub(super) fn unchecked(report: &Report, asked: bool) -> String {
     let unchecked = report.unchecked;
     match unchecked.tensors {
@@ -162,7 +163,7 @@ fn wrote_in(plan: &Plan, report: &Report) -> String {
         )
 }
 
-/// What became of other things that were at the output.
+/// What happened to other things at the output.
 fn beside(plan: &Plan, report: &Report) -> String {
     let mut text = String::new();
     if !report.replaced.is_empty() {
@@ -182,7 +183,7 @@ fn beside(plan: &Plan, report: &Report) -> String {
     text
 }
 
-/// What reading the output again showed: deltas are as `meant`, such as "the same".
+/// The result of reading the output again: deltas are as `meant`, such as "the same".
 pub(super) fn proof(report: &AdapterReport, meant: &str) -> String {
     let worst = report.errors.iter().max_by(|a, b| a.error.total_cmp(&b.error));
     match worst {

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
     ui.result(&summary(&quantize, &report, args, ui))
 }
 
-/// What the options ask for; `promote` is the least type of tensors that adapters change.
+/// The quantisation that the options ask for; `promote` is the least type of tensors that adapters change.
 pub(super) fn quantization(kind: QuantType, mixing: &Mixing, promote: Option<DType>) -> Quantization {
     match kind.packing(mixing.block_size, mixing.double_quant) {
         Some(packing) => Quantization::Packed { packing, promote: promote.is_some() },
@@ -121,7 +121,7 @@ pub(super) fn table(chosen: &[Chosen]) -> String {
     text
 }
 
-/// The types there are.
+/// Prints the known types.
 fn list(ui: &Ui) -> Result<(), Failure> {
     if ui.json {
         return ui.json("lorakit.quantize.list/1", TypeList::all());

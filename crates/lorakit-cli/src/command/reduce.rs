@@ -56,7 +56,7 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
         .with_mode(common.read_mode()))
 }
 
-/// What was done, and which modules it cost most.
+/// What was done, and which modules lost most.
 fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
     let mut text = String::new();
     let (before, after) = reduce.parameters();
@@ -112,7 +112,7 @@ pub(super) fn ranks<T>(modules: &[T], rank: impl Fn(&T) -> usize) -> String {
     if least == most { most.to_string() } else { format!("{least}-{most}") }
 }
 
-/// `99.87 %`; shares that are not quite nothing are not rounded to it.
+/// `99.87 %`; shares just above nothing or below all are not rounded to it.
 pub(super) fn percent(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0 %".into(),

@@ -31,9 +31,10 @@ pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), F
         ui.notes(&found.notes);
         ui.result(&summary(&found, args, ui))?;
     }
-    match found.verdict.holds() {
-        true => Ok(()),
-        false => Err(Failure::Differs("the model is not the base plus the adapters")),
+    if found.verdict.holds() {
+        Ok(())
+    } else {
+        Err(Failure::Differs("the model is not the base plus the adapters"))
     }
 }
 

@@ -14,21 +14,21 @@ use libc::{SIGBUS, SIGHUP, SIGINT, SIGTERM, SIGXFSZ, c_int, c_void, siginfo_t};
 
 /// Signals that ask a process to end.
 const STOPS: [c_int; 3] = [SIGINT, SIGTERM, SIGHUP];
-/// Bytes of what a handler writes into the pipe: a signal, an address.
+/// Bytes of a report in the pipe: a signal, an address.
 const RECORD: usize = 16;
-/// Milliseconds between two looks of a thread that faulted.
+/// Milliseconds between two checks of a thread that faulted.
 const PARKED: c_int = 10;
 
 /// The end of the pipe that handlers write to.
 static PIPE: AtomicI32 = AtomicI32::new(-1);
-/// The first signal that asked to stop; 0 before.
+/// The first signal that asked to stop; 0 if there was none.
 static STOP: AtomicI32 = AtomicI32::new(0);
 /// Whether threads that faulted may go on, and so fault again.
 static LET_GO: AtomicBool = AtomicBool::new(false);
-/// What was done about faults before [`install`].
+/// The handling of faults before [`install`].
 static FORMER: OnceLock<libc::sigaction> = OnceLock::new();
 
-/// What a handler saw.
+/// An event that a handler reports.
 pub(super) enum Caught {
     /// A signal that asks to stop.
     Stop(c_int),
@@ -39,14 +39,14 @@ pub(super) enum Caught {
 /// The pipe through which handlers report once they are installed.
 pub(super) fn open() -> io::Result<PipeReader> {
     let (reader, writer) = io::pipe()?;
-    // A handler must not wait for whoever reads.
+    // A handler must not wait for the reader.
     rustix::io::ioctl_fionbio(&writer, true)?;
     PIPE.store(writer.into_raw_fd(), Ordering::Relaxed);
     Ok(reader)
 }
 
-/// Installs the handlers. Signals that were ignored when the process started stay so: that is what `nohup` and
-/// background jobs rely on.
+/// Installs the handlers. Signals that were ignored when the process started stay ignored: `nohup` and background jobs
+/// rely on that.
 pub(super) fn install() {
     for signal in STOPS {
         if current(signal).is_some_and(|now| now.sa_sigaction != libc::SIG_IGN) {
@@ -56,12 +56,12 @@ pub(super) fn install() {
     if let Some(former) = current(SIGBUS) {
         let _ = FORMER.set(former);
         let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) = fault;
-        // On the stack that the thread has for signals: on some systems an overflow of the other one is a SIGBUS.
+        // On the thread's signal stack: on some systems an overflow of the normal stack is a SIGBUS.
         set(SIGBUS, handler as libc::sighandler_t, libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART);
     }
 }
 
-/// A file size limit becomes an error of the write that meets it, not the end of the process.
+/// Makes a file size limit an error of the write that meets it, not the end of the process.
 pub(super) fn ignore_size_limit() {
     set(SIGXFSZ, libc::SIG_IGN, 0);
 }
@@ -86,11 +86,11 @@ pub(super) fn read(pipe: &mut PipeReader) -> io::Result<Caught> {
     })
 }
 
-/// Puts back what was done about faults before, and lets threads that wait in our handler meet it.
+/// Restores the previous handling of faults, and lets threads that wait in our handler run into it.
 #[expect(unsafe_code, reason = "std has no signals")]
 pub(super) fn let_go() {
     if let Some(former) = FORMER.get() {
-        // SAFETY: `former` is what the same call has given out.
+        // SAFETY: `former` was returned by the same call.
         unsafe { libc::sigaction(SIGBUS, former, ptr::null_mut()) };
     }
     LET_GO.store(true, Ordering::Release);
@@ -112,7 +112,7 @@ extern "C" fn stop(signal: c_int) {
 extern "C" fn fault(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: with SA_SIGINFO the kernel passes a valid `info`, and SIGBUS has an address.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
-    // The codes of faults (`BUS_*`) are 1 to 5; with any other, a process has sent the signal.
+    // The codes of faults (`BUS_*`) are 1 to 5; with any other, a process sent the signal.
     if !(1..=5).contains(&code) {
         set(signal, libc::SIG_DFL, 0);
         // SAFETY: safe in handlers; takes effect when this one returns.
@@ -133,7 +133,7 @@ fn tell(signal: c_int, address: usize) -> bool {
     let mut record = [0; RECORD];
     record[..RECORD / 2].copy_from_slice(&(signal as u64).to_ne_bytes());
     record[RECORD / 2..].copy_from_slice(&(address as u64).to_ne_bytes());
-    // SAFETY: `record` is valid for its length, and `errno` belongs to this thread. So short a write is never split.
+    // SAFETY: `record` is valid for its length, and `errno` belongs to this thread. A write this short is never split.
     unsafe {
         let errno = errno();
         let kept = *errno;

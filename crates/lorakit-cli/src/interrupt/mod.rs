@@ -1,13 +1,13 @@
 //! Stopping before the end: by Ctrl-C, by a termination signal, by an input that vanishes while it is mapped.
 //!
-//! A signal sets one flag for the process, which runs look at between two pieces of work; they then clean up, and the
-//! command says so and ends. A thread watches, for what a flag cannot do:
+//! A signal sets one flag for the process, which runs check between two pieces of work; they then clean up, and the
+//! command says so and ends. A watching thread does what a flag cannot do:
 //!
 //! | | it ends the process |
 //! |---|---|
 //! | the run has not ended by itself | after [`GRACE`], and removes what is staged |
-//! | a second Ctrl-C or SIGTERM | at once, and says what is left |
-//! | a fault in a mapped file (SIGBUS) | at once, removes what is staged and names the file |
+//! | a second Ctrl-C or SIGTERM | immediately, and says what is left |
+//! | a fault in a mapped file (SIGBUS) | immediately, removes what is staged and names the file |
 
 mod handler;
 
@@ -27,21 +27,21 @@ use handler::Caught;
 
 /// How long a run may take to notice that it should stop, and to clean up.
 const GRACE: Duration = Duration::from_millis(500);
-/// Signals that follow each other faster are one: `timeout` sends each twice, and so do wrappers that forward what the
-/// terminal has sent to everybody.
+/// Signals that follow each other faster count as one: `timeout` sends each twice, and so do wrappers that forward what
+/// the terminal has already sent to every process.
 const ONE: Duration = Duration::from_millis(300);
-/// How often the watching thread looks whether a run that should stop does.
+/// How often the watching thread checks whether a run that should stop does.
 const TICK: Duration = Duration::from_millis(50);
-/// How long a terminal or pipe that takes no output may hold up the end.
+/// How long a terminal or pipe that takes no output may delay the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Who says how the command ended: nobody yet, or one of these.
+/// Which part reports how the command ended: none yet, or one of these.
 static SPEAKER: AtomicU8 = AtomicU8::new(0);
 const COMMAND: u8 = 1;
 const WATCHER: u8 = 2;
 
-/// Installs the handlers and starts the thread; once for a process. If the thread cannot be started, signals do what
-/// they do by default, and the next run sweeps up what is left. `json`: how to say what happened.
+/// Installs the handlers and starts the thread; called once per process. If the thread cannot be started, signals do
+/// what they do by default, and the next run sweeps up what is left. `json`: how to say what happened.
 pub(crate) fn watch(json: bool) {
     handler::ignore_size_limit();
     let Ok(pipe) = handler::open() else { return };
@@ -64,7 +64,7 @@ pub(crate) fn exit_code() -> u8 {
     }
 }
 
-/// To be called before the command says how it ended. Does not return if the watching thread is doing so.
+/// Must be called before the command says how it ended. Does not return if the watching thread is doing so.
 pub(crate) fn speak() {
     while !take_word(COMMAND) && SPEAKER.load(Ordering::Relaxed) != COMMAND {
         thread::park();
@@ -100,7 +100,7 @@ fn watch_for(mut pipe: PipeReader, json: bool) {
                 Some(error) => {
                     clean_up_and_end(json, |left| lorakit::Error::from(error).details(left).into())
                 }
-                // Not in a file of ours: whoever was in charge before is so again.
+                // Not in a file of ours: the previous handler is in charge again.
                 None => handler::let_go(),
             },
             (Some(Caught::Stop(_)), None) => stopping = Some(Stopping(now)),
@@ -117,7 +117,7 @@ fn watch_for(mut pipe: PipeReader, json: bool) {
     }
 }
 
-/// What a handler reports next; None if that takes longer than [`TICK`] and `impatient`.
+/// The next report of a handler; `None` if `impatient` and it takes longer than [`TICK`].
 fn next(pipe: &mut PipeReader, impatient: bool) -> Option<Caught> {
     let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
     match poll(&mut [PollFd::new(pipe, PollFlags::IN)], impatient.then_some(&tick)) {
@@ -126,8 +126,8 @@ fn next(pipe: &mut PipeReader, impatient: bool) -> Option<Caught> {
     }
 }
 
-/// Removes what is staged, says why and ends the process, in a thread of its own, so that the next signal need not
-/// wait. `why` takes what could not be removed. Does nothing if the command or an earlier call is ending it.
+/// Removes what is staged, says why and ends the process, in a separate thread so that the next signal need not wait.
+/// `why` takes what could not be removed. Does nothing if the command or an earlier call is ending it.
 fn clean_up_and_end(json: bool, why: impl FnOnce(Vec<String>) -> Failure + Send + 'static) {
     if take_word(WATCHER) {
         let clean_up = move || end(json, why(left(publish::abandon())));
@@ -137,7 +137,7 @@ fn clean_up_and_end(json: bool, why: impl FnOnce(Vec<String>) -> Failure + Send 
     }
 }
 
-/// Ends the process without cleaning up, and says what is left unless somebody is saying something else.
+/// Ends the process without cleaning up, and says what is left unless another thread is reporting already.
 fn end_at_once(json: bool) -> ! {
     if !take_word(WATCHER) {
         handler::exit(exit_code());
@@ -159,7 +159,7 @@ fn end(json: bool, failure: Failure) -> ! {
     handler::exit(code)
 }
 
-/// Those of `names` that are there.
+/// Lines about those of `names` that are still there.
 fn left(names: Vec<PathBuf>) -> Vec<String> {
     let there = names.iter().filter(|name| name.symlink_metadata().is_ok());
     there.map(|name| format!("`{}` is left behind", name.display())).collect()

@@ -1,5 +1,4 @@
-//! faer, always on the calling thread: the order of its sums then depends on nothing but the shapes and the kind
-//! of processor.
+//! faer, always on the calling thread: the order of its sums then depends only on the shapes and the kind of processor.
 
 use faer::diag::DiagMut;
 use faer::dyn_stack::{MemBuffer, MemStack};
@@ -77,7 +76,7 @@ impl Reflections {
     }
 }
 
-/// The thin factors; never none, unlike those of a library that may fail.
+/// The thin factors; never `None`, unlike those of a library that may fail.
 #[cfg(any(test, not(feature = "lapack")))]
 pub(crate) fn qr(a: ArrayView2<'_, f64>) -> Option<RawQr> {
     let reflections = Reflections::of(a);
@@ -85,7 +84,7 @@ pub(crate) fn qr(a: ArrayView2<'_, f64>) -> Option<RawQr> {
     Some(RawQr { q: reflections.q_times(Array2::eye(k).view()), r: reflections.r() })
 }
 
-/// The thin factors; none when the iteration does not converge.
+/// The thin factors; `None` if the iteration does not converge.
 #[cfg(any(test, not(feature = "lapack")))]
 pub(crate) fn svd(a: ArrayView2<'_, f64>) -> Option<RawSvd> {
     let (m, n) = a.dim();
@@ -95,7 +94,7 @@ pub(crate) fn svd(a: ArrayView2<'_, f64>) -> Option<RawSvd> {
     Some(RawSvd { u, s, v })
 }
 
-/// The singular values, in descending order; none when the iteration does not converge.
+/// The singular values, in descending order; `None` if the iteration does not converge.
 pub(crate) fn singular_values(a: ArrayView2<'_, f64>) -> Option<Vec<f64>> {
     decompose(a, None)
 }
@@ -212,9 +211,10 @@ pub(crate) fn tall_product<T: Entry>(z: ArrayView2<'_, T>, core: ArrayView2<'_, 
     let core = view(core, &mut copy);
     let by_columns = is_column_major(z);
     for_each_panel(z, |from, z| {
-        let whole = match by_columns {
-            true => MatMut::from_column_major_slice_mut(&mut out, rows, columns),
-            false => MatMut::from_row_major_slice_mut(&mut out, rows, columns),
+        let whole = if by_columns {
+            MatMut::from_column_major_slice_mut(&mut out, rows, columns)
+        } else {
+            MatMut::from_row_major_slice_mut(&mut out, rows, columns)
         };
         let part = whole.subrows_mut(from, z.nrows());
         faer::linalg::matmul::matmul(part, Accum::Replace, z, core, 1.0, Par::Seq);
@@ -223,10 +223,11 @@ pub(crate) fn tall_product<T: Entry>(z: ArrayView2<'_, T>, core: ArrayView2<'_, 
     Array2::from_shape_vec(shape, out).unwrap_or_default()
 }
 
-/// Rows of a panel that is made of 64 bits: a few hundred kilobytes, which stay in a cache.
+/// Rows of a panel that is widened to 64 bits: a few hundred kilobytes, which stay in the cache.
 const PANEL: usize = 512;
 
-/// Calls `each` with the first row of each panel of rows of `z`, and the panel: all of `z`, where it holds 64 bits.
+/// Calls `each` with the first row of each panel of rows of `z`, and the panel: all of `z`, if it holds 64 bits
+/// already.
 fn for_each_panel<T: Entry>(z: ArrayView2<'_, T>, mut each: impl FnMut(usize, MatRef<'_, f64>)) {
     if let Some(z) = T::as_wide(z) {
         return each(0, view(z, &mut None));
@@ -238,7 +239,7 @@ fn for_each_panel<T: Entry>(z: ArrayView2<'_, T>, mut each: impl FnMut(usize, Ma
     }
 }
 
-/// `panel` in 64 bits, which `wide` holds.
+/// `panel` in 64 bits, stored in `wide`.
 fn widened_panel<'w, T: Entry>(panel: ArrayView2<'_, T>, wide: &'w mut Vec<f64>) -> MatRef<'w, f64> {
     let (rows, columns) = panel.dim();
     wide.clear();
@@ -261,7 +262,7 @@ fn widen<T: Entry>(line: ArrayView1<'_, T>, out: &mut Vec<f64>) {
     }
 }
 
-/// faer's view of `a`, by way of a copy where its values are not contiguous.
+/// faer's view of `a`, through a copy if its values are not contiguous.
 fn view<'a>(a: ArrayView2<'a, f64>, copy: &'a mut Option<Array2<f64>>) -> MatRef<'a, f64> {
     let (m, n) = a.dim();
     if let Some(values) = a.to_slice() {

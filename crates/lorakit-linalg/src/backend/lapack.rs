@@ -1,4 +1,4 @@
-//! LAPACK by way of `ndarray-linalg`: dgeqrf, dorgqr and dgesdd.
+//! LAPACK through `ndarray-linalg`: dgeqrf, dorgqr and dgesdd.
 
 use ndarray::{Array2, ArrayView2, s};
 use ndarray_linalg::{JobSvd, QR, SVDDC};

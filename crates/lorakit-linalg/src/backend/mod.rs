@@ -19,7 +19,7 @@ pub(crate) struct RawQr {
     pub(crate) r: Array2<f64>,
 }
 
-/// Rows that are turned together: as many values as two cache lines hold.
+/// Rows that are transposed together: as many values as two cache lines hold.
 const TILE: usize = 16;
 
 /// A column-major copy.

@@ -1,4 +1,4 @@
-//! Factored results against those of the explicit product.
+//! Results from factors against those from the explicit product.
 
 use ndarray::{Array2, array};
 use proptest::prelude::*;
@@ -164,7 +164,7 @@ proptest! {
         check(matrix(m, r, seed).view(), matrix(r, n, !seed).view());
     }
 
-    /// What a truncation leaves out is the tail of the spectrum, and nothing of that rank is nearer.
+    /// The error of a truncation is the tail of the spectrum, and nothing of that rank is nearer.
     #[test]
     fn eckart_and_young(m in 2usize..30, r in 1usize..10, n in 2usize..30, keep in 0usize..10, seed: u64) {
         let (b, a) = (matrix(m, r, seed), matrix(r, n, !seed));
@@ -198,7 +198,7 @@ proptest! {
     }
 }
 
-/// Factors of 32 bits, of more rows than are widened at once, give what their copies in 64 bits give.
+/// 32-bit factors with more rows than are widened at a time give the same results as their 64-bit copies.
 #[test]
 fn narrow_factors_are_those_of_their_values() {
     let narrow = |rows, cols, seed| matrix(rows, cols, seed).mapv(|x| x as f32);
@@ -225,7 +225,7 @@ fn narrow_factors_are_those_of_their_values() {
 fn the_distance_to_a_sum_is_that_to_its_stack() {
     let factors: Vec<_> = (0..3).map(|i| (matrix(40, 4, 2 * i + 1), matrix(4, 30, 2 * i + 2))).collect();
     let term = |i: usize, scale: f64| (scale, factors[i].0.view(), factors[i].1.view());
-    // Far from it; and its larger term, beside which the other is next to nothing.
+    // Far from it; and its larger term, next to which the other is negligible.
     for (x, sum) in
         [(term(2, 1.0), [term(0, 1.0), term(1, -2.0)]), (term(0, 1.0), [term(0, 1.0), term(1, 1e-9)])]
     {

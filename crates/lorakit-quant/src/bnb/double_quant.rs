@@ -15,15 +15,15 @@ pub const BLOCK: usize = 256;
 /// How a scale finds its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rounding {
-    /// The nearest entry of the map, as the CUDA version of bitsandbytes; of two equally near, the lower.
+    /// The nearest entry of the map, as in the CUDA version of bitsandbytes; of two equally near, the lower.
     #[default]
     Nearest,
-    /// As the processor version, which rounds to one of 65536 steps first: in 0.15 % of the codes, one beside the
+    /// As in the processor version, which rounds to one of 65536 steps first: 0.15 % of the codes are next to the
     /// nearest.
     Cpu,
 }
 
-/// The mean of the scales, which [`encode`] takes off. Summed as `f64`, where PyTorch sums `f32` in an order that
+/// The mean of the scales, which [`encode`] subtracts. Summed as `f64`, where PyTorch sums `f32` in an order that
 /// depends on the machine: the two may differ in the last place.
 pub fn offset(absmax: &[f32]) -> f32 {
     let sum: f64 = absmax.iter().map(|&a| f64::from(a)).sum();
@@ -33,7 +33,7 @@ pub fn offset(absmax: &[f32]) -> f32 {
 /// Encodes the scales of a tensor, or a part of them that starts at a multiple of [`BLOCK`].
 ///
 /// # Panics
-/// If there are not as many `codes` as scales, and one `nested_absmax` for each [`BLOCK`] of them.
+/// Unless there are as many `codes` as scales, and one `nested_absmax` for each [`BLOCK`] of them.
 pub fn encode(absmax: &[f32], offset: f32, rounding: Rounding, codes: &mut [u8], nested_absmax: &mut [f32]) {
     assert_eq!(codes.len(), absmax.len());
     assert_eq!(nested_absmax.len(), absmax.len().div_ceil(BLOCK));
@@ -60,8 +60,8 @@ pub fn encode(absmax: &[f32], offset: f32, rounding: Rounding, codes: &mut [u8],
     }
 }
 
-/// Decodes `absmax.len()` scales, of which the first is scale `skip` of the first block in `codes` and
-/// `nested_absmax`. The map is the file's own; [`MAP`] is what bitsandbytes writes.
+/// Decodes `absmax.len()` scales, starting at scale `skip` of the first block in `codes` and `nested_absmax`. The map
+/// is the file's; [`MAP`] is what bitsandbytes writes.
 ///
 /// # Panics
 /// If `codes` or `nested_absmax` end before the scales do.
@@ -175,7 +175,7 @@ mod tests {
         }
     }
 
-    /// Any part decodes to what it is in the whole.
+    /// Any part decodes to the same values as in the whole.
     #[test]
     fn parts_decode_like_the_whole() {
         let codes: Vec<u8> = (0..700).map(|i| (i * 31 % 256) as u8).collect();

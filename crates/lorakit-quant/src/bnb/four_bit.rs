@@ -1,12 +1,12 @@
-//! `NF4` and `FP4`: 4-bit codes of a table, one `f32` scale for each block.
+//! `NF4` and `FP4`: 4-bit codes into a table, one `f32` scale for each block.
 //!
 //! ```text
 //! byte i: value 2i (bits 4–7), value 2i + 1 (bits 0–3)      value = table[code] · absmax of its block
 //! ```
 //!
 //! A code is found by counting: the table's values in ascending order have 15 midpoints, and a value belongs to the
-//! entry that follows the midpoints below it. The counts are taken from above (`code = 15 - midpoints not below`), so
-//! that a NaN, which compares with nothing, gets the last code, as in bitsandbytes.
+//! entry that follows the midpoints below it. The counts are taken from above (`code = 15 - midpoints not below`), so a
+//! NaN, for which every comparison is false, gets the last code, as in bitsandbytes.
 
 use super::table::{FP4, FP4_CUTS, FP4_ORDER, FP4_PAIRS, NF4, NF4_CUTS, NF4_ORDER, NF4_PAIRS};
 use crate::float::absmax;
@@ -15,7 +15,7 @@ use crate::pair::{self, Pairs};
 /// Block sizes of bitsandbytes, in values.
 pub const BLOCK_SIZES: [usize; 8] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 
-/// What a scale of zero is replaced by before a block is divided by it.
+/// What replaces a scale of zero before a block is divided by it.
 const SMALLEST_SCALE: f32 = 1e-38;
 
 /// A 4-bit type.
@@ -39,7 +39,7 @@ impl FourBit {
         }
     }
 
-    /// The type of that name.
+    /// The type called `name`.
     pub fn from_name(name: &str) -> Option<FourBit> {
         Self::ALL.into_iter().find(|t| t.name() == name)
     }
@@ -71,7 +71,7 @@ impl FourBit {
         }
     }
 
-    /// Encodes whole blocks: any part of a tensor that starts and ends between blocks.
+    /// Encodes whole blocks: any part of a tensor that starts and ends at block boundaries.
     ///
     /// A NaN makes the scale of its block NaN, and an infinity makes it infinite.
     ///
@@ -97,9 +97,9 @@ impl FourBit {
         }
     }
 
-    /// Encodes the last, partial block of a tensor and returns its scale. bitsandbytes divides where it multiplies
-    /// whole blocks by the reciprocal, and never makes the scale less than `1e-38`. An odd number of values is made
-    /// even by a zero.
+    /// Encodes the last, partial block of a tensor and returns its scale. Here bitsandbytes divides, while it
+    /// multiplies whole blocks by the reciprocal, and never makes the scale less than `1e-38`. An odd number of values
+    /// is padded with a zero.
     ///
     /// # Panics
     /// If `codes` are not `ceil(n / 2)` bytes.
@@ -117,7 +117,7 @@ impl FourBit {
         absmax
     }
 
-    /// Decodes `values.len()` values, of which the first is value `skip` of the first block in `codes` and `absmax`:
+    /// Decodes `values.len()` values, starting at value `skip` of the first block in `codes` and `absmax`:
     /// any range of a tensor, from the bytes and scales of the blocks that it touches.
     ///
     /// # Panics
@@ -144,10 +144,10 @@ impl FourBit {
     }
 }
 
-/// Decodes values `at..` of `codes`, all of one scale.
+/// Decodes values `at..` of `codes`, all with one scale.
 #[inline(always)]
 fn decode_run(pairs: &Pairs, codes: &[u8], absmax: f32, at: usize, values: &mut [f32]) {
-    // The second value of a byte, where the range starts inside of one.
+    // The second value of a byte, if the range starts inside one.
     let (head, values) = values.split_at_mut(at % 2);
     if let [value] = head {
         *value = pairs[usize::from(codes[at / 2])][1] * absmax;
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn edges_are_those_of_bitsandbytes() {
-        // A block of zeros, and one that is partial.
+        // A block of zeros, and a partial one.
         assert_eq!(encode(FourBit::Nf4, &[0.0; 64]), (vec![0x77; 32], vec![0.0]));
         assert_eq!(encode(FourBit::Nf4, &[-0.0; 64]), (vec![0x77; 32], vec![0.0]));
         assert_eq!(encode(FourBit::Nf4, &[0.0; 3]), (vec![0x77; 2], vec![1e-38]));
@@ -244,12 +244,12 @@ mod tests {
         // An odd number of values is padded with zero.
         assert_eq!(encode(FourBit::Nf4, &[1.0]), (vec![0xf7], vec![1.0]));
         assert_eq!(encode(FourBit::Fp4, &[-1.0]), (vec![0xb0], vec![1.0]));
-        // Infinity makes everything else zero, and itself a NaN, whose code is the last.
+        // Infinity turns everything else into zero and itself into a NaN, whose code is the last.
         let mut values = [1.0; 64];
         values[0] = f32::INFINITY;
         let (codes, absmax) = encode(FourBit::Nf4, &values);
         assert_eq!((codes[0], &codes[1..], absmax), (0xf7, [0x77; 31].as_slice(), vec![f32::INFINITY]));
-        // A NaN makes a NaN of every value.
+        // A NaN turns every value into a NaN.
         values[0] = f32::NAN;
         let (codes, absmax) = encode(FourBit::Nf4, &values);
         assert!(absmax[0].is_nan());

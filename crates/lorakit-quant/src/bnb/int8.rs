@@ -6,11 +6,11 @@
 //! value = code · SCB / 127
 //! ```
 //!
-//! bitsandbytes keeps columns with outlying activations in 16 bits while it computes; what is stored is this.
+//! bitsandbytes keeps columns with outlying activations in 16 bits while it computes, but this is what it stores.
 
 use crate::float::absmax;
 
-/// What bitsandbytes multiplies by instead of dividing by 127.
+/// The factor that bitsandbytes uses instead of dividing by 127.
 const STEP: f32 = 1.0 / 127.0;
 
 /// Encodes rows of `cols` values: their codes as two's complement, and the scale `SCB` of each.
@@ -36,7 +36,7 @@ pub fn encode(values: &[f32], cols: usize, codes: &mut [u8], scb: &mut [f32]) {
     }
 }
 
-/// Decodes `values.len()` values, of which the first is value `skip` of the first row in `codes` and `scb`.
+/// Decodes `values.len()` values, starting at value `skip` of the first row in `codes` and `scb`.
 ///
 /// # Panics
 /// If `cols` is zero, or if `codes` or `scb` end before the values do.

@@ -1,7 +1,7 @@
-//! The formats of bitsandbytes (Dettmers et al. 2021, 2022, 2023): blocks and rows of codes whose scales are tensors of
-//! their own.
+//! The formats of bitsandbytes (Dettmers et al. 2021, 2022, 2023): blocks and rows of codes whose scales are separate
+//! tensors.
 //!
-//! A weight `P` of `n` values is several tensors of a checkpoint; [`QuantState`] is the one that describes the rest:
+//! A weight `P` of `n` values is stored as several tensors; [`QuantState`] is the one that describes the rest:
 //!
 //! ```text
 //! P                               U8  [ceil(n / 2), 1]   4-bit codes, the first of a pair in bits 4–7
@@ -15,8 +15,8 @@
 //! value i = table[code i] · absmax[i / block]
 //! ```
 //!
-//! Blocks run over the values in row-major order and may cross rows. What the processor version of bitsandbytes
-//! computes is reproduced byte for byte; its CUDA version takes approximate reciprocals and differs in rare codes,
+//! Blocks run over the values in row-major order and may cross rows. The results of the processor version of
+//! bitsandbytes are reproduced byte for byte; its CUDA version takes approximate reciprocals and differs in rare codes,
 //! but decodes to the same values.
 
 mod four_bit;

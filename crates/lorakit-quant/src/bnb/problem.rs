@@ -7,20 +7,20 @@ use super::{BLOCK_SIZES, double_quant};
 problems! {
     /// What can be wrong with the description of a 4-bit weight.
     pub(crate) enum Problem {
-        /// It is JSON and not an object.
+        /// It is JSON, but not an object.
         NotAnObject = Corrupt, "is not a JSON object";
         /// It has a key that bitsandbytes does not have.
         UnknownKey { key: String } = Corrupt,
             "has the key `{}`, which bitsandbytes does not write", key.escape_debug();
-        /// A key that bitsandbytes needs is not there.
+        /// A key that bitsandbytes needs is missing.
         NoKey { key: &'static str } = Corrupt, "has no `{key}`";
-        /// A value is of another type than a string.
+        /// A value is not a string.
         NotAString { key: &'static str } = Corrupt, "`{key}` is not a string";
         /// A value is not a size.
         NotASize { key: &'static str } = Corrupt, "`{key}` is not a whole number";
-        /// The shape is not one.
+        /// The shape is not a list of sizes.
         NotAShape = Corrupt, "`shape` is not a list of whole numbers";
-        /// A weight of that shape has more values than can be.
+        /// A weight of that shape has more values than are possible.
         TooManyValues { shape: Vec<usize> } = Corrupt, "its shape {shape:?} has too many values";
         /// The mean of the scales is not a number.
         NotAnOffset = Corrupt, "`nested_offset` is not a number";
@@ -33,7 +33,7 @@ problems! {
         /// The weight was of a dtype that bitsandbytes does not quantise.
         Before { dtype: String } = Unsupported,
             "was `{}` before; known are bfloat16, float16, float32", dtype.escape_debug();
-        /// Scales are quantised in another way than bitsandbytes does.
+        /// Scales are not quantised as bitsandbytes does it.
         Scales { dtype: String, values: usize } = Unsupported,
             "its scales are {} in blocks of {values}; known are float32 in blocks of {}",
             dtype.escape_debug(), double_quant::BLOCK;

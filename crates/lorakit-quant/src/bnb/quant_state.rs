@@ -8,22 +8,22 @@ use super::problem::Problem;
 use super::repr::{REPR_MAX, repr};
 use super::{BLOCK_SIZES, FourBit, double_quant};
 
-/// What `P.quant_state.bitsandbytes__*` says of a weight.
+/// What `P.quant_state.bitsandbytes__*` says about a weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantState {
     /// The type of the codes.
     pub quant_type: FourBit,
     /// Values of one block: one of [`BLOCK_SIZES`].
     pub block_size: usize,
-    /// What the weight was before, and becomes again: `F32`, `F16` or `BF16`.
+    /// The dtype of the weight before packing and after unpacking: `F32`, `F16` or `BF16`.
     pub dtype: DType,
     /// Dimensions of the weight, outermost first.
     pub shape: Vec<usize>,
-    /// Set where the scales are quantised themselves.
+    /// Set if the scales are quantised themselves.
     pub nested: Option<Nested>,
 }
 
-/// How scales are quantised: `F32` scales of blocks of [`double_quant::BLOCK`], after an offset was taken off.
+/// How scales are quantised: `F32` scales of blocks of [`double_quant::BLOCK`], after subtracting an offset.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Nested {
     /// The mean of the scales.
@@ -49,7 +49,7 @@ impl QuantState {
         self.write(self.nested.map(|nested| repr(f64::from(nested.offset))))
     }
 
-    /// The most bytes that [`Self::to_json`] has for any offset: what to reserve before the offset is known. JSON
+    /// The most bytes that [`Self::to_json`] takes for any offset, to be reserved before the offset is known. JSON
     /// may be padded with spaces.
     ///
     /// # Panics
@@ -78,11 +78,12 @@ impl QuantState {
         json
     }
 
-    /// Reads the text. What bitsandbytes does not read is refused here too: keys that are missing or unknown.
+    /// Reads the text. As in bitsandbytes, missing and unknown keys are refused.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`](lorakit_tensor::ErrorKind::Corrupt) for what is not this JSON; [`ErrorKind::Unsupported`](lorakit_tensor::ErrorKind::Unsupported)
-    /// for a type, a dtype or a block size that bitsandbytes does not have.
+    /// [`ErrorKind::Corrupt`](lorakit_tensor::ErrorKind::Corrupt) for text that is not this JSON;
+    /// [`ErrorKind::Unsupported`](lorakit_tensor::ErrorKind::Unsupported) for a type, a dtype or a block size that
+    /// bitsandbytes does not have.
     pub fn parse(text: &[u8]) -> Result<QuantState> {
         let json = json::parse(text)?;
         let map = json.as_object().ok_or(Problem::NotAnObject)?;
@@ -119,13 +120,11 @@ impl QuantState {
         if TensorInfo::count(&shape).is_none_or(|n| n > 1 << 60) {
             return Err(Problem::TooManyValues { shape }.into());
         }
-        let nested = match nested {
-            false => None,
-            true => Some(parse_nested(
-                size("nested_blocksize")?,
-                text("nested_dtype")?,
-                map["nested_offset"].as_f64(),
-            )?),
+        let nested = if nested {
+            let block_size = size("nested_blocksize")?;
+            Some(parse_nested(block_size, text("nested_dtype")?, map["nested_offset"].as_f64())?)
+        } else {
+            None
         };
         Ok(QuantState { quant_type, block_size, dtype, shape, nested })
     }

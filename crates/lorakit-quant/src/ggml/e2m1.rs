@@ -11,7 +11,7 @@ pub(super) fn doubled(code: u8) -> f32 {
     f32::from_bits(sign | if magnitude < 2 { subnormal } else { normal })
 }
 
-/// The code whose value is nearest to `x` if codes are worth `d` times [`doubled`]; of two equally near, the smaller.
+/// The code whose value is nearest to `x` if a code is worth `d` times [`doubled`]; of two equally near, the smaller.
 /// Code 8 is never used, and without a scale all codes are 0.
 #[inline(always)]
 pub(super) fn nearest(x: f32, d: f32) -> u8 {

@@ -1,8 +1,8 @@
-//! The largest and the smallest values of a block, as sequential loops find them, found many at once.
+//! The largest and the smallest values of a block, as a sequential loop finds them, but many values at a time.
 //!
 //! Which of several floats is largest depends on the order of comparisons if there are NaNs or zeros of both signs, so
-//! that the compiler may not take many at once. It may with integers: values are compared by their places on the
-//! circle of all floats, cut open where NaNs are out of the way.
+//! the compiler may not vectorise the loop. With integers it may: values are compared by their places on the circle of
+//! all floats, cut open where NaNs do not interfere.
 //!
 //! ```text
 //! place   0         2²³                            2³²
@@ -39,9 +39,10 @@ pub(super) fn largest<const N: usize>(values: &[f32; N]) -> f32 {
 pub(super) fn signed_largest<const N: usize>(values: &[f32; N]) -> f32 {
     let (low, high) = some_bounds(values);
     let larger = if high > -low { high } else { low };
-    match high == -low {
-        true => values.iter().copied().find(|value| value.abs() == high && high > 0.0).unwrap_or(0.0),
-        false => larger,
+    if high == -low {
+        values.iter().copied().find(|value| value.abs() == high && high > 0.0).unwrap_or(0.0)
+    } else {
+        larger
     }
 }
 

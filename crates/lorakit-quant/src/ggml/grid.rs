@@ -1,8 +1,8 @@
-//! The grids of the `IQ1`, `IQ2` and `IQ3` types: a code stands for 8 (`IQ3`: 4) neighbouring values at once, those
-//! of one point of a lattice that quantised weights are often near to.
+//! The grids of the `IQ1`, `IQ2` and `IQ3` types: a code stands for 8 (`IQ3`: 4) neighbouring values, those of one
+//! point of a lattice that quantised weights are often near.
 //!
-//! The points are data of ggml (MIT licence, the ggml authors), packed as gguf-py packs them: in hexadecimal, two
-//! bytes a point, the first value in the lowest bits, each value as its place among those that occur.
+//! The points are data of ggml (MIT licence, the ggml authors), packed as gguf-py packs them: in hexadecimal, two bytes
+//! per point, the first value in the lowest bits, each value as its index among those that occur.
 
 /// 8 steps: -1, 0 or 1.
 pub(super) static IQ1: [[i8; 8]; 2048] = unpack(include_bytes!("grids/iq1.hex"), &[-1, 0, 1]);
@@ -24,7 +24,7 @@ const IQ2_VALUES: [i8; 3] = [8, 25, 43];
 /// How far the steps of `IQ1` are shifted.
 pub(super) const DELTA: f32 = 0.125;
 
-/// The points of a grid, each of `V` places among `values`.
+/// The points of a grid, each of `V` indices into `values`.
 const fn unpack<const V: usize, const N: usize>(hex: &[u8], values: &[i8]) -> [[i8; V]; N] {
     let bits = 16 / V;
     let mut points = [[0; V]; N];
@@ -38,7 +38,7 @@ const fn unpack<const V: usize, const N: usize>(hex: &[u8], values: &[i8]) -> [[
                 continue;
             }
         };
-        // The high half of a byte comes first, the low byte of a point too.
+        // The high half of a byte comes first, and so does the low byte of a point.
         let bit = 4 * ((nibbles % 4) ^ 1);
         let point = &mut points[nibbles / 4];
         let mut place = 0;
@@ -64,7 +64,7 @@ pub(super) fn values<const V: usize, const N: usize, const P: usize>(
     values
 }
 
-/// Decodes 32 values of two scales: `d · magnitude`, negative where `signs` has a bit.
+/// Decodes 32 values with two scales: `d · magnitude`, negative where `signs` has a bit.
 #[inline(always)]
 pub(super) fn decode_signed(d: [f32; 2], magnitudes: &[i8; 32], signs: u32, values: &mut [f32; 32]) {
     for (l, (value, magnitude)) in values.iter_mut().zip(magnitudes).enumerate() {
@@ -73,7 +73,7 @@ pub(super) fn decode_signed(d: [f32; 2], magnitudes: &[i8; 32], signs: u32, valu
     }
 }
 
-/// Decodes 32 values of two scales: `d · (step + delta)`, a delta for each point.
+/// Decodes 32 values with two scales: `d · (step + delta)`, a delta for each point.
 #[inline(always)]
 pub(super) fn decode_shifted(d: [f32; 2], steps: &[i8; 32], delta: [f32; 4], values: &mut [f32; 32]) {
     for (l, (value, step)) in values.iter_mut().zip(steps).enumerate() {
@@ -81,7 +81,8 @@ pub(super) fn decode_shifted(d: [f32; 2], steps: &[i8; 32], delta: [f32; 4], val
     }
 }
 
-/// The signs of 32 values from 4 times 7 bits: the eighth of each group makes the number of minuses even.
+/// The signs of 32 values from 4 times 7 bits: the eighth of each group is the one that makes the number of minuses
+/// even.
 #[inline(always)]
 pub(super) fn even_signs(sevens: u32) -> u32 {
     let group = |l: u32| {

@@ -7,7 +7,7 @@
 //! value = d · (scale + 1/2) / 4 · ±GRID[point]
 //! ```
 //!
-//! The sign of the eighth value of a point makes the number of minuses even.
+//! The eighth value of a point takes the sign that makes the number of minuses even.
 
 use super::{grid, half};
 

@@ -7,7 +7,7 @@
 //! value = d · (scale + 1/2) / 2 · ±GRID[point]
 //! ```
 //!
-//! The sign of the eighth value makes the number of minuses even.
+//! The eighth value takes the sign that makes the number of minuses even.
 
 use super::{grid, half};
 

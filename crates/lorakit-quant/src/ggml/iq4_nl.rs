@@ -1,4 +1,4 @@
-//! `IQ4_NL`: 4-bit codes into a codebook that is denser around zero.
+//! `IQ4_NL`: 4-bit codes of a codebook that is denser around zero.
 //!
 //! ```text
 //! d f16 │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)      value = d · CODEBOOK[code]
@@ -46,7 +46,7 @@ pub(super) fn codes(inverse: f32, values: &[f32; 32]) -> [u8; 16] {
     to_nibbles(&lanes::<u8, 32>(|l| nearest_code(inverse * values[l])))
 }
 
-/// Decodes 32 values of one scale.
+/// Decodes 32 values with one scale.
 #[inline(always)]
 pub(super) fn decode(d: f32, qs: &[u8; 16], values: &mut [f32; 32]) {
     for (value, code) in values.iter_mut().zip(nibbles::<32>(qs)) {

@@ -1,11 +1,11 @@
-//! The block types of ggml, one file each: how a block lies in memory, and what its values are.
+//! The block types of ggml, one file each: the layout of a block, and what its values are.
 //!
-//! In the diagrams, `f16` fields and wider integers are little-endian; `l` counts bytes, `code` is an unsigned
-//! integer unless said otherwise. Types of 32 values have one scale; types of 256 values (`_K`, `XS`) have sub-blocks
-//! of 16 or 32 values whose scales are themselves quantised.
+//! In the diagrams, `f16` fields and wider integers are little-endian; `l` counts bytes, `code` is an unsigned integer
+//! unless noted otherwise. Types of 32 values have one scale; types of 256 values (`_K`, `XS`) have sub-blocks of 16 or
+//! 32 values whose scales are themselves quantised.
 //!
-//! The inner loops take 32 values at a time where they can: the compiler unrolls shorter ones before it tries to make
-//! vector code of them, and then fails to.
+//! The inner loops take 32 values at a time where they can: the compiler unrolls shorter ones before it tries to
+//! vectorise them, and then fails to.
 
 use crate::float::{f16_to_f32, f32_to_f16};
 
@@ -87,7 +87,7 @@ macro_rules! block_encoder {
                     fn encode(values: &[f32], importance: &[f32], bytes: &mut [u8]) {
                         use crate::ggml::search::weight;
 
-                        // Blocks are coded here, not in a closure: that would be compiled for the narrowest width.
+                        // Blocks are coded here, not in a closure, which would be compiled for the narrowest width.
                         let columns = importance.as_chunks().0;
                         let mut bytes = bytes.as_chunks_mut().0.iter_mut();
                         for row in values.chunks(importance.len().max(1)) {
@@ -136,7 +136,7 @@ macro_rules! block_encoder {
 /// Declares the encoder of a type whose scales are searched for, several blocks side by side.
 ///
 /// The file adds `GROUP`, the number of blocks, and `Block::encode`, which turns the values of a group, and the
-/// importances of their columns if there are any, into blocks.
+/// importances of their columns, if any, into blocks.
 macro_rules! super_block_encoder {
     ($name:ident { $($field:ident),+ }) => {
         block_writer!({ $($field),+ });
@@ -167,7 +167,7 @@ macro_rules! super_block_encoder {
                 let (blocks, bytes) = (values.as_chunks::<VALUES>().0, bytes.as_chunks_mut::<BYTES>().0);
                 let columns = importance.map(|importance| importance.as_chunks::<VALUES>().0);
                 for (n, (group, bytes)) in blocks.chunks(GROUP).zip(bytes.chunks_mut(GROUP)).enumerate() {
-                    // A group that lacks blocks has its last one twice.
+                    // A group with too few blocks repeats its last one.
                     let at = |i: usize| i.min(group.len() - 1);
                     let values = std::array::from_fn(|i| &group[at(i)]);
                     let columns = columns.map(|columns| {
@@ -247,7 +247,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     *field
 }
 
-/// Puts the next field of a block in its place.
+/// Writes the next field of a block.
 #[inline(always)]
 fn put<const N: usize>(bytes: &mut &mut [u8], field: &[u8; N]) {
     let (place, rest) = std::mem::take(bytes).split_at_mut(N);
@@ -261,7 +261,7 @@ fn to_half(value: f32) -> [u8; 2] {
     f32_to_f16(value).to_le_bytes()
 }
 
-/// The code of each value. A plain loop: `array::from_fn` and `map` may not be inlined, and miss the wide vectors then.
+/// The code of each value. A plain loop: `array::from_fn` and `map` may not be inlined, and then miss the wide vectors.
 #[inline(always)]
 fn codes_of<const N: usize>(values: &[f32; N], code: impl Fn(f32) -> u8) -> [u8; N] {
     let mut codes = [0; N];
@@ -277,11 +277,12 @@ fn inverse(value: f32) -> f32 {
     if value == 0.0 { 0.0 } else { 1.0 / value }
 }
 
-/// Adding it leaves no fraction, and the integer in the lowest bits: from 2²³ to 2²⁴ the unit in the last place is 1.
+/// Adding it removes the fraction and leaves the integer in the lowest bits: from 2²³ to 2²⁴ the unit in the last place
+/// is 1.
 const ROUNDING: f32 = 12_582_912.0;
 
-/// The integer part of a value from 0 to 2²¹, modulo 256. Infinities and the NaN of 0 · ∞ become 0, as in C on x86: the
-/// products of values so small that the inverse of their scale is infinite. A plain `as` is not made vector code of.
+/// The integer part of a value from 0 to 2²¹, modulo 256. Infinities and the NaN of 0 · ∞ become 0, as in C on x86;
+/// they are products of values so small that the inverse of their scale is infinite. A plain `as` is not vectorised.
 #[inline(always)]
 fn integer_part(value: f32) -> u8 {
     let nearest = (value + ROUNDING) - ROUNDING;
@@ -289,7 +290,8 @@ fn integer_part(value: f32) -> u8 {
     (below + ROUNDING).to_bits() as u8
 }
 
-/// The nearest integer, halves away from zero, in the range of `i8`; as [`integer_part`] of what is not finite.
+/// The nearest integer, halves away from zero, in the range of `i8`; values that are not finite are treated as by
+/// [`integer_part`].
 #[inline(always)]
 fn round(value: f32) -> i8 {
     /// The largest below one half: adding one half itself would round 0.49999997 up.
@@ -304,7 +306,7 @@ fn half(field: [u8; 2]) -> f32 {
     f16_to_f32(u16::from_le_bytes(field))
 }
 
-/// The lower two bits of 256 codes: in each byte those of values 32 apart.
+/// The lower two bits of 256 codes: each byte holds values 32 apart.
 #[inline(always)]
 fn pairs_of_bits(codes: &[u8; 256]) -> [u8; 64] {
     let mut bytes = [0; 64];
@@ -317,10 +319,10 @@ fn pairs_of_bits(codes: &[u8; 256]) -> [u8; 64] {
     bytes
 }
 
-/// Bits 4 of 5-bit codes, in their order.
+/// Bit 4 of each 5-bit code, in order.
 #[inline(always)]
 fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
-    /// Bit `8i` times this has a bit `56 + i`, and the other 7 do not meet there.
+    /// Bit `8i` times this sets bit `56 + i`, where the other 7 do not collide.
     const GATHER: u64 = 0x0102_0408_1020_4080;
     let mut bits = [0; 4];
     for (bits, codes) in bits.iter_mut().zip(codes.as_chunks().0) {
@@ -330,7 +332,7 @@ fn fifth_bits(codes: &[u8; 32]) -> [u8; 4] {
     bits
 }
 
-/// The bytes of 4-bit codes, those of the first half in bits 0–3.
+/// The bytes of 4-bit codes, the first half of the codes in bits 0–3.
 #[inline(always)]
 fn to_nibbles<const N: usize, const HALF: usize>(codes: &[u8; N]) -> [u8; HALF] {
     const { assert!(N == 2 * HALF) };

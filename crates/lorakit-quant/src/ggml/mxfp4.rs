@@ -27,7 +27,7 @@ impl Block {
     }
 }
 
-/// `2^(e - 128)`, half of what `e` says. Like ggml, it takes 255 for a number, not for NaN.
+/// `2^(e - 128)`, half of what `e` says. Like ggml, it treats 255 as a number, not as NaN.
 #[inline(always)]
 fn half_power(e: u8) -> f32 {
     let e = u32::from(e);
@@ -50,8 +50,8 @@ fn exponent(largest: f32) -> u8 {
     (floor - 2 + 127) as u8
 }
 
-/// `floor(log2f(value))` of a positive value. As the logarithm is an `f32`, a value just below a power of two has that
-/// of the power.
+/// `floor(log2f(value))` of a positive value. As the logarithm is an `f32`, a value just below a power of two has the
+/// logarithm of the power.
 #[cold]
 fn floor_log2(value: f32) -> i32 {
     /// Subnormals times this are normal.
@@ -59,9 +59,9 @@ fn floor_log2(value: f32) -> i32 {
     let (value, shift) = if value < f32::MIN_POSITIVE { (value * UP, 24) } else { (value, 0) };
     let power = |bits: u32| (bits >> 23) as i32 - 127 - shift;
     let low = power(value.to_bits());
-    // The distance below the next power in units of 2⁻²⁴, n, makes the logarithm n / ln 2 such units smaller, which is
-    // lost if it is less than half a unit in the last place. For logarithms from 128 to 256 that is up to n = 88 =
-    // floor(2⁷ ln 2); each halving of the logarithm halves it.
+    // A distance of n units of 2⁻²⁴ below the next power makes the logarithm n / ln 2 such units smaller, which is lost
+    // if it is less than half a unit in the last place. For logarithms from 128 to 256 that is up to n = 88 = floor(2⁷
+    // ln 2); each halving of the logarithm halves it.
     let magnitude = (low ^ low >> 31) as u32;
     power(value.to_bits() + (88 >> (magnitude.leading_zeros() - 24)))
 }

@@ -7,7 +7,7 @@
 //! value = d[b] · E2M1[code]
 //! ```
 //!
-//! A tensor may have one more scale, stored apart as a tensor of its own; it is not applied here.
+//! A tensor may have one more scale, stored as a separate tensor; it is not applied here.
 
 use super::extremes::largest;
 use super::{codes_of, e2m1, nibbles, to_nibbles};
@@ -40,7 +40,7 @@ impl Block {
     }
 }
 
-/// Half the value of an unsigned E4M3 float. Like ggml, it takes NaN (127) for 0 and ignores the sign bit.
+/// Half the value of an unsigned E4M3 float. Like ggml, it treats NaN (127) as 0 and ignores the sign bit.
 #[inline(always)]
 fn half_ue4m3(bits: u8) -> f32 {
     let (exponent, mantissa) = ((bits >> 3) & 15, bits & 7);
@@ -52,8 +52,8 @@ fn half_ue4m3(bits: u8) -> f32 {
     }
 }
 
-/// The unsigned E4M3 float near a value: halves round up, without a look at the bits below. Like ggml, it takes
-/// everything that rounds to 256 or more for 448.
+/// The unsigned E4M3 float near a value: halves round up, whatever the bits below. Like ggml, it treats everything that
+/// rounds to 256 or more as 448.
 #[inline(always)]
 fn to_ue4m3(value: f32) -> u8 {
     const LARGEST: u8 = 0x7e;

@@ -22,14 +22,14 @@ impl Block {
         }
     }
 
-    /// The scale is the largest magnitude, so that code 3 is never used.
+    /// The scale is the largest magnitude, so code 3 is never used.
     #[inline(always)]
     fn encode(values: &[f32; VALUES]) -> Block {
         let d = largest(values);
         let inverse = inverse(d);
         let codes = codes_of(values, |value| {
             let position = value * inverse;
-            // Unlike the other types, this one takes what is not finite for -1.
+            // Unlike the other types, this one treats values that are not finite as -1.
             if position.is_finite() { round(position).wrapping_add(1).clamp(0, 3) as u8 } else { 0 }
         });
         let mut qs = [0; 16];

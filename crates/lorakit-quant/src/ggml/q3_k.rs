@@ -1,4 +1,4 @@
-//! `Q3_K`: 3-bit codes around 4, the third bits apart, in 16 sub-blocks of 16 with 6-bit scales around 32.
+//! `Q3_K`: 3-bit codes around 4, the third bits stored apart, in 16 sub-blocks of 16 with 6-bit scales around 32.
 //!
 //! ```text
 //! hmask[32] │ qs[64] │ scales[12] │ d f16
@@ -89,7 +89,7 @@ impl Block {
     }
 }
 
-/// Scales as multiples, from -32 to 31, of a 32nd of the largest: that, and the multiples, 32 added.
+/// Scales as multiples, from -32 to 31, of a 32nd of the largest: the unit, and the multiples plus 32.
 #[inline(always)]
 fn share(scales: &[f32; 16]) -> (f32, [u8; 16]) {
     let largest = scales.iter().fold(0.0f32, |max, &s| if s.abs() > max.abs() { s } else { max });

@@ -1,4 +1,4 @@
-//! `Q5_1`: 5-bit codes above a minimum, the fifth bits apart.
+//! `Q5_1`: 5-bit codes above a minimum, the fifth bits stored apart.
 //!
 //! ```text
 //! d f16 │ m f16 │ qh u32: bit l of value l │ qs[16]: value l (bits 0–3), value l + 16 (bits 4–7)

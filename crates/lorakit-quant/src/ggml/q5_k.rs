@@ -1,4 +1,4 @@
-//! `Q5_K`: 5-bit codes, the fifth bits apart, in 8 sub-blocks of 32 with a 6-bit scale and a 6-bit minimum each.
+//! `Q5_K`: 5-bit codes, the fifth bits stored apart, in 8 sub-blocks of 32 with a 6-bit scale and a 6-bit minimum each.
 //!
 //! ```text
 //! d f16 │ dmin f16 │ scales[12]: see `scale_min` │ qh[32] │ qs[128]

@@ -1,4 +1,4 @@
-//! `Q6_K`: 6-bit codes around 32, the upper two bits apart, in 16 sub-blocks of 16 with signed 8-bit scales.
+//! `Q6_K`: 6-bit codes around 32, the upper two bits stored apart, in 16 sub-blocks of 16 with signed 8-bit scales.
 //!
 //! ```text
 //! ql[128] │ qh[64] │ scales[16] i8 │ d f16

@@ -97,7 +97,7 @@ pub(super) fn encode(
     })
 }
 
-/// Non-negative values as multiples of a `max_code`-th of the largest: that, and the multiples.
+/// Non-negative values as multiples of a `max_code`-th of the largest: the unit, and the multiples.
 #[inline(always)]
 pub(super) fn share<const N: usize>(values: &[f32; N], max_code: u8) -> (f32, [u8; N]) {
     let max = values.iter().fold(0.0, |max, &value| if value > max { value } else { max });

@@ -12,10 +12,10 @@ use super::reason::{Kept, Reason};
 use super::role::{PER_LAYER_EMBEDDING, Role};
 use super::rules::Rules;
 
-/// What the user wants otherwise than the mix.
+/// What the user wants instead of the rules of the mix.
 #[derive(Debug, Clone, Default)]
 pub struct MixOptions {
-    /// Types by name; the first that matches counts. Without effect on mixes of plain floats.
+    /// Types by name; the first match counts. No effect on mixes of plain floats.
     pub overrides: Vec<TypeOverride>,
     /// The type of the output matrix, and of a token embedding that serves as one.
     pub output: Option<DType>,
@@ -34,7 +34,7 @@ pub struct MixOptions {
 /// The type of a tensor, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// The type; that of the tensor itself if it stays as it is.
+    /// The type; the tensor's own if it stays as it is.
     pub dtype: DType,
     /// Why.
     pub reason: Reason,
@@ -43,7 +43,7 @@ pub struct Choice {
 /// Chooses the type of each of `tensors`, in their order.
 ///
 /// Some rules count tensors, so the order matters. llama-quantize visits them in [`file_order`](super::file_order), or
-/// as they lie in the files if it keeps splits.
+/// in the order of the files if it keeps splits.
 ///
 /// # Errors
 /// [`MixError::Fallback`] if rows do not divide into blocks and there is no type to fall back to, if that is not
@@ -74,7 +74,7 @@ fn one(
 
     let named = options.overrides.iter().find(|o| o.matches(&tensor.name));
     let given = match role {
-        // One table can have overrides of its own: it is large, and not the embedding that the option speaks of.
+        // This one table can have its own override: it is large, and not the embedding that the option means.
         Role::TokenEmbedding if named.is_some() && tensor.name == PER_LAYER_EMBEDDING => None,
         Role::TokenEmbedding => options.token_embedding.map(|dtype| (dtype, Reason::TokenEmbeddingOption)),
         Role::Output => options.output.map(|dtype| (dtype, Reason::OutputOption)),

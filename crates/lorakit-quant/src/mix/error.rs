@@ -21,19 +21,19 @@ pub enum MixError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A name is not that of a type that can be written.
+    /// A name does not belong to a type that can be written.
     Type {
         /// The name.
         name: String,
     },
-    /// Values of a type are read and not written.
+    /// Values of a type are read but not written.
     ReadOnly {
         /// The type.
         dtype: DType,
-        /// The types that are written and nearest to it in size.
+        /// The writable types nearest to it in size.
         nearest: [DType; 2],
     },
-    /// Rows do not divide into blocks, and another type is not wanted.
+    /// Rows do not divide into blocks, and no other type is allowed.
     Fallback {
         /// The tensor.
         tensor: String,
@@ -44,7 +44,7 @@ pub enum MixError {
         /// The type that would fit; `None` if there is no rule for it.
         fallback: Option<DType>,
     },
-    /// In a model with experts, a rule needs the layer of a tensor, and the name holds none.
+    /// In a model with experts, a rule needs the layer of a tensor, but its name holds none.
     Layer {
         /// The tensor.
         tensor: String,

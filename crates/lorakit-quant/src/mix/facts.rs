@@ -1,4 +1,4 @@
-//! What the rules need to know about a model beside its tensors.
+//! What the rules need to know about a model besides its tensors.
 
 use lorakit_tensor::format::gguf::{Array, Metadata, Value};
 
@@ -7,7 +7,7 @@ use lorakit_tensor::format::gguf::{Array, Metadata, Value};
 pub struct Facts {
     /// The family, as `general.architecture` spells it.
     pub architecture: String,
-    /// Layers, those that predict further tokens included.
+    /// Layers, including those that predict further tokens.
     pub layers: u64,
     /// Attention heads of the first layer.
     pub heads: u64,
@@ -48,7 +48,7 @@ impl Facts {
     }
 }
 
-/// An integer, or the first one where a model lists one for each layer.
+/// An integer, or the first one if a model lists one for each layer.
 fn first(value: &Value) -> Option<u64> {
     match value {
         Value::Array(Array::U32(list)) => list.first().map(|&n| n.into()),

@@ -2,7 +2,7 @@
 
 use lorakit_tensor::DType;
 
-/// The type that stands in for `wanted` in rows of `columns` values: `wanted` itself if it fits, `None` if there is no
+/// The type that replaces `wanted` in rows of `columns` values: `wanted` itself if it fits, `None` if there is no
 /// rule.
 pub(super) fn fallback(wanted: DType, columns: usize) -> Option<DType> {
     let fits = |dtype: DType| columns.is_multiple_of(dtype.block().elements);

@@ -33,7 +33,7 @@ macro_rules! file_types {
                 match self { $(FileType::$variant => $id,)* }
             }
 
-            /// The type of the tensors that no rule speaks of.
+            /// The type of the tensors that no rule covers.
             pub const fn dtype(self) -> DType {
                 match self { $(FileType::$variant => DType::$dtype,)* }
             }
@@ -84,7 +84,7 @@ file_types! {
 }
 
 impl FileType {
-    /// The mix of that name or alias, in any case.
+    /// The mix with that name or alias, in any case.
     pub fn from_name(name: &str) -> Option<FileType> {
         let is = |known: &str| known.eq_ignore_ascii_case(name);
         FileType::ALL

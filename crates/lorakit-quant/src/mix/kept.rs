@@ -64,7 +64,7 @@ const GLM5_NEXT: &[&str] = &[
 /// Why a tensor stays as it is, or `None` if the mix decides.
 pub(super) fn kept(architecture: &str, tensor: &TensorInfo) -> Option<Kept> {
     let name = tensor.name.as_str();
-    // As ggml counts dimensions, outer ones of 1 are none.
+    // ggml does not count outer dimensions of 1.
     if tensor.shape.iter().skip_while(|&&d| d == 1).count() < 2 {
         return Some(Kept::Vector);
     }

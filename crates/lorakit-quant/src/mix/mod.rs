@@ -20,8 +20,8 @@
 //! # Ok::<(), lorakit_quant::mix::MixError>(())
 //! ```
 //!
-//! Source: `src/llama-quant.cpp` of llama.cpp, whose choices for all mixes and several families are the golden of the
-//! tests.
+//! Source: `src/llama-quant.cpp` of llama.cpp, whose choices for all mixes and several families are the golden data of
+//! the tests.
 
 mod choose;
 mod error;

@@ -2,8 +2,8 @@
 
 use lorakit_tensor::TensorInfo;
 
-/// Positions of `tensors` in the order in which the tool visits and writes them: those outside of layers first, then
-/// layer by layer, by name within each.
+/// Positions of `tensors` in the order in which the tool visits and writes them: those outside layers first, then layer
+/// by layer, by name within each.
 pub fn file_order(tensors: &[TensorInfo]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by_key(|&i| (layer(&tensors[i].name), tensors[i].name.as_bytes()));

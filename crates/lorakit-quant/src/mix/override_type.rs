@@ -40,7 +40,8 @@ impl TypeOverride {
         self.dtype
     }
 
-    /// Whether the override is meant for a tensor of that name. A pattern that gives up on a name does not match it.
+    /// Whether the override is meant for a tensor of that name. If matching gives up on a name, the pattern does not
+    /// match it.
     pub fn matches(&self, name: &str) -> bool {
         self.pattern.is_match(name).unwrap_or(false)
     }
@@ -52,7 +53,7 @@ impl fmt::Display for TypeOverride {
     }
 }
 
-/// The type of that name, in any case, if GGUF files can hold it and values can be turned into it.
+/// The type called `name`, in any case, if GGUF files can hold it and values can be encoded in it.
 ///
 /// # Errors
 /// [`MixError::Type`], [`MixError::ReadOnly`].

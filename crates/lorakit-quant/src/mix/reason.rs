@@ -14,17 +14,17 @@ pub enum Reason {
     Mix,
     /// The output matrix.
     Output,
-    /// The token embedding of a model without an output matrix: it is both.
+    /// The token embedding of a model without an output matrix: it serves as both.
     TiedOutput,
-    /// The token embedding, which ternary mixes code in another way.
+    /// The token embedding, which ternary mixes code differently.
     TokenEmbedding,
     /// Attention values, alone or fused with queries and keys.
     AttentionValue,
     /// Attention keys of a model with eight experts.
     AttentionKey,
-    /// The matrix after attention.
+    /// The output projection of attention.
     AttentionOutput,
-    /// The matrix back from the feed-forward network; with `layer` where only some layers get this type.
+    /// The down projection of the feed-forward network; with `layer` where only some layers get this type.
     FfnDown {
         /// The layer, as the rule counts it.
         layer: Option<u64>,

@@ -5,7 +5,7 @@
 pub(super) enum Role {
     Output,
     TokenEmbedding,
-    /// Alone, or fused with what else the tool treats like it.
+    /// Alone, or fused with others that the tool treats alike.
     AttentionValue,
     AttentionKey,
     AttentionOutput,
@@ -13,7 +13,7 @@ pub(super) enum Role {
     Other,
 }
 
-/// Parts of names, the first that occurs decides.
+/// Parts of names; the first that occurs decides.
 const PARTS: &[(&str, Role)] = &[
     ("attn_qkv.weight", Role::AttentionValue),
     ("attn_kv_b.weight", Role::AttentionValue),

@@ -1,7 +1,7 @@
 //! The rules of the mixes: which tensors get another type than the rest, before rows are looked at.
 //!
-//! Rules count tensors as they are visited. What an override or an option decides is not counted, so it shifts the
-//! rules for the tensors after it; that is the tool's way, and part of its result.
+//! Rules count tensors as they are visited. Tensors that an override or an option decides are not counted, which shifts
+//! the rules for the tensors after them; the tool does so too, and its result depends on it.
 
 use lorakit_tensor::{DType, TensorInfo};
 
@@ -18,7 +18,7 @@ pub(super) struct Rules<'a> {
     mix: FileType,
     facts: &'a Facts,
     importance: bool,
-    /// There is no output matrix: the token embedding serves as one.
+    /// Whether the token embedding serves as output matrix, because there is none.
     tied: bool,
     /// How many tensors hold attention values.
     values: u64,
@@ -141,7 +141,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The layer of an `ffn_down`: counted, or with experts, whose tensors come in any number, read from the name.
+    /// The layer of an `ffn_down`: counted, or in models with experts, where the count varies, read from the name.
     fn ffn_down_layer(&mut self, name: &str) -> Result<u64, MixError> {
         let seen = self.downs_seen;
         self.downs_seen += 1;
@@ -169,7 +169,7 @@ impl<'a> Rules<'a> {
             Q4_K_M if more && self.is_falcon() && !first_16th => DType::Q5_K,
             Q4_K_M | Q5_K_M if more => DType::Q6_K,
             IQ4_NL | IQ4_XS if first_8th && !self.importance => DType::Q5_K,
-            // With importance, these two can go wrong in the first layers.
+            // With importances, these two types can go wrong in the first layers.
             Q4_0 if first_8th && self.importance => DType::Q4_1,
             Q5_0 if first_8th && self.importance => DType::Q5_1,
             _ => self.mix.dtype(),

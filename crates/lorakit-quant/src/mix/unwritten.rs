@@ -1,10 +1,10 @@
-//! The mixes of `llama-quantize` that are read and not written, and what comes near them.
+//! The mixes of `llama-quantize` that are read but not written, and the nearest ones that are written.
 
 use lorakit_tensor::DType;
 
 use super::FileType;
 
-/// A mix whose types are decoded and not encoded: their codebooks are searched with llama.cpp's importances.
+/// A mix whose types are decoded but not encoded: their codebooks are searched with llama.cpp's importances.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unwritten {
     /// The spelling of llama.cpp.
@@ -28,18 +28,18 @@ impl Unwritten {
         Unwritten { name: "IQ3_M", bits: 3.76 },
     ];
 
-    /// The mix of that name, in any case.
+    /// The mix called `name`, in any case.
     pub fn from_name(name: &str) -> Option<Unwritten> {
         Unwritten::ALL.iter().copied().find(|mix| mix.name.eq_ignore_ascii_case(name))
     }
 
-    /// The two mixes that are written and whose files are nearest in size, the nearest first.
+    /// The two writable mixes whose files are nearest in size, the nearest first.
     pub fn nearest(self) -> [FileType; 2] {
         nearest(general().collect(), FileType::bits, self.bits)
     }
 }
 
-/// The two types that are written and nearest in size to `dtype`, the nearest first.
+/// The two writable types nearest in size to `dtype`, the nearest first.
 pub(super) fn nearest_types(dtype: DType) -> [DType; 2] {
     let mut types: Vec<DType> = general().map(FileType::dtype).collect();
     types.sort();
@@ -47,7 +47,7 @@ pub(super) fn nearest_types(dtype: DType) -> [DType; 2] {
     nearest(types, bits_of, bits_of(dtype))
 }
 
-/// The two of `candidates` whose `bits` are nearest to `wanted`; of two as near, the larger first.
+/// The two of `candidates` whose `bits` are nearest to `wanted`; of two equally near, the larger first.
 fn nearest<T: Copy>(mut candidates: Vec<T>, bits: impl Fn(T) -> f64, wanted: f64) -> [T; 2] {
     let distance = |candidate: T| (bits(candidate) - wanted).abs();
     candidates.sort_by(|&a, &b| distance(a).total_cmp(&distance(b)).then(bits(b).total_cmp(&bits(a))));

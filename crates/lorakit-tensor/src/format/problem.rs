@@ -31,7 +31,7 @@ problems! {
             "is cut short: its header needs {len} bytes, and {left} follow";
         /// The header does not begin as JSON does.
         NoBrace = Corrupt, "the header does not begin with `{{`";
-        /// The header is no JSON, or breaks a rule of what it may hold.
+        /// The header is not JSON, or breaks a rule about its content.
         Header { reason: String } = Corrupt, "the header is not valid: {reason}";
 
         /// A dtype that the specification does not list.
@@ -44,13 +44,13 @@ problems! {
         Shape { shape: Vec<usize> } = Limit, "has the shape {shape:?}, whose sizes are beyond what is read";
         /// Values that do not fill whole blocks, or more bytes than can be counted.
         Blocks = Corrupt, "the shape does not fit its dtype";
-        /// Offsets of another length than the tensor.
+        /// Offsets that do not span the length of the tensor.
         Offsets { shape: Vec<usize>, dtype: DType, needed: u64, begin: u64, end: u64 } = Corrupt,
             "shape {shape:?} of {dtype} needs {needed} bytes, but the header gives it bytes {begin} to {end}";
         /// A tensor begins inside another.
         Overlap { begin: u64, expected: u64 } = Corrupt,
             "overlaps the tensor before it: begins at data byte {begin}, expected {expected}";
-        /// Bytes before a tensor belong to none.
+        /// Bytes before a tensor belong to no tensor.
         Hole { begin: u64, expected: u64 } = Corrupt,
             "leaves a hole before it: begins at data byte {begin}, expected {expected}";
         /// Bytes after the last tensor.
@@ -67,7 +67,7 @@ problems! {
 
         /// An index without its map.
         NoWeightMap = Corrupt, "has no `weight_map` object";
-        /// The index has no text as the file of a tensor.
+        /// The index gives something other than a string as the file of a tensor.
         NoShardName = Corrupt, "the weight map gives no file name";
         /// The index could lead out of its folder.
         ShardName { name: String } = UnsafePath,

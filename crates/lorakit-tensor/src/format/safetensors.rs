@@ -92,9 +92,10 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     let mut expected = 0;
     for (begin, end, info) in spans {
         if begin != expected {
-            let problem = match begin < expected {
-                true => Problem::Overlap { begin, expected },
-                false => Problem::Hole { begin, expected },
+            let problem = if begin < expected {
+                Problem::Overlap { begin, expected }
+            } else {
+                Problem::Hole { begin, expected }
             };
             return Err(Error::from(problem).tensor(&info.name));
         }
@@ -112,14 +113,15 @@ fn place(raw: RawHeader, data_start: u64, file_len: u64) -> Result<Header> {
     Ok(Header { tensors, metadata: raw.metadata })
 }
 
-/// Proves that the bytes of a tensor are as many as its shape and its dtype need.
+/// Proves that a tensor has as many bytes as its shape and dtype need.
 fn check_offsets(info: &TensorInfo, begin: u64, end: u64) -> std::result::Result<(), Problem> {
     let TensorInfo { dtype, ref shape, .. } = *info;
     let count = TensorInfo::count(shape).ok_or_else(|| Problem::Shape { shape: shape.clone() })?;
     let needed = dtype.byte_len(count).ok_or(Problem::Blocks)?;
-    match end.checked_sub(begin) == Some(needed) {
-        true => Ok(()),
-        false => Err(Problem::Offsets { shape: shape.clone(), dtype, needed, begin, end }),
+    if end.checked_sub(begin) == Some(needed) {
+        Ok(())
+    } else {
+        Err(Problem::Offsets { shape: shape.clone(), dtype, needed, begin, end })
     }
 }
 
@@ -239,7 +241,7 @@ pub fn layout(metadata: &BTreeMap<String, String>, tensors: &[TensorInfo]) -> Re
     layout_padded(metadata, tensors, 0)
 }
 
-/// Bytes that a tensor takes in a header, at most.
+/// Most bytes that a tensor takes in a header.
 pub fn entry_bytes(info: &TensorInfo) -> u64 {
     const NUMBER: usize = 20;
     let fixed = r#""":{"dtype":"F8_E4M3","shape":[],"data_offsets":[,]},"#.len();
@@ -248,8 +250,8 @@ pub fn entry_bytes(info: &TensorInfo) -> u64 {
     (fixed + name + (NUMBER + 1) * info.shape.len() + 2 * NUMBER) as u64
 }
 
-/// As [`layout`], with a header of at least `header_len` bytes: what a file keeps when its last tensors turn out
-/// shorter than was reserved for them.
+/// As [`layout`], with a header of at least `header_len` bytes: the length that a file keeps when its last tensors turn
+/// out shorter than reserved.
 ///
 /// # Errors
 /// As [`layout`].
@@ -308,7 +310,7 @@ pub fn index_name(stem: &str) -> String {
     format!("{stem}.safetensors.index.json")
 }
 
-/// Whether `name` is what a checkpoint of this stem may consist of: one file, numbered shards, or their index.
+/// Whether `name` may be part of a checkpoint of this stem: one file, numbered shards, or their index.
 pub fn is_file_of(stem: &str, name: &str) -> bool {
     let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
     let Some(rest) = name.strip_prefix(stem) else { return false };
@@ -329,7 +331,7 @@ pub fn index_json<'a>(total_size: u64, weight_map: impl Iterator<Item = (&'a str
 /// Reads an index file into `(tensor, shard file name)` pairs, in file order.
 ///
 /// # Errors
-/// [`ErrorKind::Corrupt`] if it is no index, [`ErrorKind::UnsafePath`] if a shard name is anything but a plain
+/// [`ErrorKind::Corrupt`] if it is not an index, [`ErrorKind::UnsafePath`] if a shard name is anything but a plain
 /// file name.
 pub fn read_index(path: &Path, reader: &Reader) -> Result<Vec<(String, String)>> {
     let json = reader.json_object_within(path, crate::json::MAX_INDEX_BYTES)?;

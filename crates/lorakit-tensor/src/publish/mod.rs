@@ -1,17 +1,17 @@
 //! Atomic publishing: an output path holds the old content or the complete new one, never anything between, and
 //! nothing that appeared there meanwhile is lost.
 //!
-//! Everything is written beside the target under a staged name (`.NAME.BOOT-RANDOM.partial`), which is locked while
+//! Everything is written next to the target under a staged name (`.NAME.BOOT-RANDOM.partial`), which is locked while
 //! its process lives. [`Staged::publish`] makes the bytes durable and renames; a staged name that is dropped
 //! unpublished is removed. Three consequences: a failed run needs no clean-up, a killed run leaves the old output
 //! and one stale staged name that the next run sweeps away, and the target's file system needs room for old and
 //! new together.
 //!
-//! | at the output | without leave to replace | with it |
+//! | at the output | may not be replaced | may be replaced |
 //! |---|---|---|
 //! | nothing, or an empty folder | renamed into place; what appeared meanwhile stays, and is an error | the same |
 //! | a file | refused | replaced by one rename |
-//! | a folder | refused | exchanged; only what was listed before is removed, the rest is kept beside it |
+//! | a folder | refused | exchanged; only what was listed before is removed, the rest is kept next to it |
 
 mod output;
 pub(crate) mod problem;
@@ -34,19 +34,19 @@ pub use staging::{abandon, has_published, under_way};
 use crate::ErrorKind;
 use crate::{Error, Result};
 
-/// Entries of a folder beyond which it is not listed: no model has as many.
+/// Most entries of a folder that are listed: no model has that many.
 const MAX_ENTRIES: usize = 10_000;
 
-/// What a publication may do with what stands at its target.
+/// What a publication may do with what is at its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Existing {
     /// Refuse.
     Kept,
-    /// Replace: a file as it is, a folder that holds nothing but these, which are paths as of [`contents`].
+    /// Replace: a file in any case, a folder if it holds nothing but these paths, as [`contents`] lists them.
     Replaced(BTreeSet<PathBuf>),
 }
 
-/// A file or folder being written beside its final place.
+/// A file or folder being written next to its final place.
 #[derive(Debug)]
 pub struct Staged {
     target: PathBuf,
@@ -59,7 +59,7 @@ pub struct Staged {
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Published {
-    /// Where a folder lies that was replaced although something had just appeared in it.
+    /// Where the old folder is now, if something appeared in it just before it was replaced.
     pub kept: Option<PathBuf>,
 }
 
@@ -103,13 +103,15 @@ impl Staged {
     /// # Errors
     /// [`ErrorKind::Io`], [`ErrorKind::NoSpace`].
     pub fn create(&self, name: &str, len: u64) -> Result<OutputFile> {
-        match self.folder {
-            true => OutputFile::create(&self.path().join(name), len),
-            false => OutputFile::open(self.path(), len),
+        if self.folder {
+            OutputFile::create(&self.path().join(name), len)
+        } else {
+            OutputFile::open(self.path(), len)
         }
     }
 
-    /// Makes the content durable and moves it into place in one step. What stood there before keeps its mode bits.
+    /// Makes the content durable and moves it into place in one step. The output gets the mode bits of what was there
+    /// before.
     ///
     /// # Errors
     /// [`ErrorKind::Appeared`] if something is at the target that was not there before; [`ErrorKind::Io`] or
@@ -134,7 +136,7 @@ impl Staged {
                         .map_err(place)?;
                     return Ok(Some(known));
                 }
-                // A folder takes the place of nothing or of an empty folder alone: rename says so if it is neither.
+                // A folder can only replace nothing or an empty folder: otherwise the rename fails.
                 _ if self.folder => rustix::fs::rename(self.path(), &self.target).map_err(place)?,
                 Existing::Replaced(_) => rustix::fs::rename(self.path(), &self.target).map_err(place)?,
                 Existing::Kept => rename_new(self.path(), &self.target).map_err(place)?,
@@ -154,7 +156,7 @@ impl Staged {
 /// As [`Staged::folder`].
 pub fn check_folder(target: &Path, existing: &Existing) -> Result<()> {
     if target.file_name().is_none() {
-        // `.` and `..` cannot be renamed into being.
+        // Nothing can be renamed to `.` or `..`.
         return Err(Error::from(Problem::NoName).at(target));
     }
     let target = &resolved(target)?;
@@ -201,9 +203,10 @@ pub fn contents(folder: &Path) -> Result<BTreeSet<PathBuf>> {
             let entry = entry.map_err(|e| Error::io("list", &path, e))?;
             empty = false;
             let name = inside.join(entry.file_name());
-            match entry.file_type().map_err(|e| Error::io("look at", &path, e))?.is_dir() {
-                true => open.push(name),
-                false => drop(found.insert(name)),
+            if entry.file_type().map_err(|e| Error::io("look at", &path, e))?.is_dir() {
+                open.push(name);
+            } else {
+                found.insert(name);
             }
             if found.len() + open.len() > MAX_ENTRIES {
                 return Err(Error::from(Problem::Large).at(folder));
@@ -219,7 +222,7 @@ pub fn contents(folder: &Path) -> Result<BTreeSet<PathBuf>> {
 /// Bytes free for this user on the file system where `target` will be.
 ///
 /// # Errors
-/// [`ErrorKind::Io`] if the file system does not say.
+/// [`ErrorKind::Io`] if the file system cannot tell.
 pub fn free_space(target: &Path) -> Result<u64> {
     let mut place = parent_of(target);
     while !place.exists() {
@@ -246,8 +249,8 @@ fn strangers(folder: &Path, known: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>> {
     Ok(contents(folder)?.into_iter().filter(|path| !known.contains(path)).collect())
 }
 
-/// Removes the `known` entries of the old folder. What is left then appeared in the moment of the exchange: it moves
-/// to a visible place beside `target`, which is returned.
+/// Removes the `known` entries of the old folder. Anything left appeared at the moment of the exchange: it moves to a
+/// visible place next to `target`, which is returned.
 fn clear(old: &Path, target: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf> {
     let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
     for inside in known {
@@ -255,7 +258,7 @@ fn clear(old: &Path, target: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir(&path));
         folders.extend(inside.ancestors().skip(1).map(|folder| old.join(folder)));
     }
-    // Inner folders come after the outer ones they begin with.
+    // Inner folders come after the outer ones whose paths they extend.
     folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
     fs::symlink_metadata(old).ok()?;
     let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -267,7 +270,7 @@ fn clear(old: &Path, target: &Path, known: &BTreeSet<PathBuf>) -> Option<PathBuf
 /// Renames to a name that must be free.
 fn rename_new(from: &Path, to: &Path) -> std::result::Result<(), Errno> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some network file systems cannot: there a second name fails if the first is taken.
+        // Some network file systems cannot: a hard link also fails if the name is taken.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             rustix::fs::link(from, to)?;
             rustix::fs::unlink(from)

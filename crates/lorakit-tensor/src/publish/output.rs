@@ -36,8 +36,9 @@ impl OutputFile {
     /// Writes all of `bytes` at `offset`.
     ///
     /// # Errors
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io), [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace); [`ErrorKind::Changed`](crate::ErrorKind::Changed) if `bytes` lie in a mapped file that became
-    /// shorter: then it is the kernel that faults, and no signal is sent.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io), [`ErrorKind::NoSpace`](crate::ErrorKind::NoSpace);
+    /// [`ErrorKind::Changed`](crate::ErrorKind::Changed) if `bytes` are in a mapped file that became shorter: the
+    /// kernel faults then, and no signal is sent.
     pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(bytes, offset).map_err(|e| {
             let cut = (e.raw_os_error() == Some(Errno::FAULT.raw_os_error())).then(|| fault_within(bytes));

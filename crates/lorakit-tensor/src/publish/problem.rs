@@ -18,21 +18,21 @@ problems! {
         IsFolder = Occupied, "exists and is a folder";
         /// A file is wanted, and a pipe, a socket or a device is there.
         Irregular = Occupied, "exists and is not a regular file";
-        /// A folder holds what no output of this kind has.
+        /// A folder holds something that no output of this kind has.
         Strangers { names: Vec<PathBuf> } = Occupied,
             "also holds {}, which replacing it would delete", listed(names);
         /// A folder holds more than an output can have.
         Large = Occupied, "holds more than {MAX_ENTRIES} files, so it is not replaced";
         /// A symbolic link that points to nothing.
         LinkToNothing { to: PathBuf } = Occupied, "is a link to `{}`, which does not exist", to.display();
-        /// A symbolic link whose end is not found.
+        /// A symbolic link whose target is not found.
         Link = Occupied, "cannot follow it";
         /// A part of the path is a file.
         ParentIsFile = Io, "is a file, and a folder is needed there";
 
-        /// Something came to the output's place.
+        /// Something appeared in the output's place.
         Appeared = Appeared, "appeared while the output was being written, so it was not replaced";
-        /// Something came into the folder that is to be replaced.
+        /// Something appeared in the folder to be replaced.
         AppearedInside { names: Vec<PathBuf> } = Appeared,
             "now also holds {}, which appeared while the output was being written", listed(names);
     }

@@ -21,7 +21,7 @@ const ENDING: &str = ".partial";
 const FRESH: &str = ".fresh";
 /// After this long, a name that never became locked belongs to nobody.
 const FRESH_AGE: Duration = Duration::from_secs(60);
-/// Bytes of the output's name in a staged one, whose length has a limit as well.
+/// Most bytes of the output's name in a staged name, whose length is limited too.
 const NAME_BYTES: usize = 160;
 
 /// What this process has staged at the moment.
@@ -35,12 +35,12 @@ static PUBLISHED: AtomicBool = AtomicBool::new(false);
 pub(super) struct Stage {
     path: PathBuf,
     leftovers: Vec<PathBuf>,
-    /// Held for as long as the name is in use: this is how other runs know.
+    /// Held for as long as the name is in use: this is how other runs can tell.
     _lock: File,
 }
 
 impl Stage {
-    /// Creates an empty folder or file beside `target`, after removing those of dead runs.
+    /// Creates an empty folder or file next to `target`, after removing those of dead runs.
     ///
     /// # Errors
     /// [`ErrorKind::Io`].
@@ -74,7 +74,7 @@ impl Stage {
         &self.leftovers
     }
 
-    /// Publishes: if `rename` succeeds, the name is no longer this run's. Nobody abandons it meanwhile.
+    /// Publishes: if `rename` succeeds, the name is no longer this run's. It cannot be abandoned meanwhile.
     pub(super) fn publish<T>(&self, rename: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut staged = staged();
         let done = rename()?;
@@ -86,7 +86,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // Known as staged until it is gone: whoever ends the process meanwhile removes the rest.
+        // Listed as staged until it is gone: `abandon`, if called meanwhile, removes the rest.
         if staged().contains(&self.path) {
             let _ = remove(&self.path);
             staged().remove(&self.path);
@@ -95,7 +95,7 @@ impl Drop for Stage {
 }
 
 /// Removes everything that this process has staged, and returns the names: for a process that must end at once and
-/// whose destructors will not run. Whatever goes on writing meanwhile fails.
+/// whose destructors will not run. Writes that go on meanwhile fail.
 pub fn abandon() -> Vec<PathBuf> {
     let names: Vec<PathBuf> = std::mem::take(&mut *staged()).into_iter().collect();
     for name in &names {
@@ -140,7 +140,7 @@ fn short_name(target: &Path) -> String {
     name[..name.floor_char_boundary(NAME_BYTES)].to_string()
 }
 
-/// What tells this running system from others that see the same files, and from itself before a restart. Containers
+/// Distinguishes this running system from others that see the same files, and from itself before a restart. Containers
 /// of one machine share it, and they see each other's locks.
 fn boot() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
@@ -148,7 +148,7 @@ fn boot() -> String {
     id.chars().filter(char::is_ascii_alphanumeric).take(8).collect()
 }
 
-/// Removes staged names of `name` whose run is dead, and returns those of which nobody here can know.
+/// Removes staged names of `name` whose run is dead, and returns those whose run cannot be checked from here.
 fn sweep(parent: &Path, name: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
     let ours = format!("{}-", boot());
@@ -167,7 +167,7 @@ fn sweep(parent: &Path, name: &str) -> Vec<PathBuf> {
             _ => continue,
         };
         if unique.contains('.') {
-            // That of another output, whose name begins as this one's does.
+            // A staged name of another output, whose name begins like this one's.
             continue;
         }
         if !unique.starts_with(&ours) {
@@ -183,10 +183,8 @@ fn sweep(parent: &Path, name: &str) -> Vec<PathBuf> {
 
 /// Whether no process holds the lock of a staged name of this machine.
 fn is_dead(path: &Path) -> bool {
-    let opened = match path.is_dir() {
-        true => File::open(path),
-        false => OpenOptions::new().read(true).write(true).open(path),
-    };
+    let opened =
+        if path.is_dir() { File::open(path) } else { OpenOptions::new().read(true).write(true).open(path) };
     opened.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 

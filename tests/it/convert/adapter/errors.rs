@@ -1,4 +1,4 @@
-//! What is refused, and what is said then. Nothing is published.
+//! What is refused, and with which message. Nothing is published.
 
 use insta::assert_snapshot;
 use safetensors::tensor::Dtype;

@@ -19,7 +19,7 @@ fn convert(sandbox: &Sandbox, case: &str, options: &str) -> Run {
     sandbox.run(&format!("convert adapter -o adapter.gguf --to gguf --base base {options}"), &[])
 }
 
-/// The factors of a GGUF adapter by Hugging Face's names, as they lie there, and `alpha`.
+/// The factors of a GGUF adapter by Hugging Face's names, as they are stored, and `alpha`.
 fn factors(path: &Path) -> (BTreeMap<String, Factors>, f64) {
     const NAMES: &[(&str, &str)] = &[
         ("attn_q", "self_attn.q_proj"),
@@ -73,7 +73,7 @@ fn swapped(matrix: &Matrix, heads: usize) -> Matrix {
     })
 }
 
-/// The base in GGUF's order, whose rotary embedding pairs neighbours, with the factors as they lie in the file.
+/// The base in GGUF's order, whose rotary embedding pairs neighbours, with the factors as they are stored in the file.
 fn in_gguf_order(base: &Path, factors: BTreeMap<String, Factors>, alpha: f64) -> Llama {
     let config = read_json(&base.join("config.json"));
     let heads = |key: &str| config[key].as_u64().unwrap() as usize;
@@ -160,7 +160,7 @@ fn there_and_back() {
     }
 }
 
-/// A model as a GGUF file tells the same of itself as its folder, for every family.
+/// A model as a GGUF file says the same about itself as its folder, for every family.
 #[test]
 fn a_gguf_model_is_a_base() {
     const PROJECTIONS: [&str; 3] = ["q_proj", "qkv_proj", "o_proj"];

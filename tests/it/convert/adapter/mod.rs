@@ -18,7 +18,7 @@ fn copy(sandbox: &Sandbox, case: &str) {
     sandbox.copy(&peft(&format!("adapters/{case}")), "adapter");
 }
 
-/// `lorakit convert ADAPTER -o OUT --to FORMAT [--base BASE]`, of PEFT's golden data.
+/// `lorakit convert ADAPTER -o OUT --to FORMAT [--base BASE]`, with PEFT's golden data.
 fn golden(sandbox: &Sandbox, adapter: &str, out: &str, format: &str, base: Option<&str>) -> Run {
     convert(sandbox, &peft(&format!("adapters/{adapter}")), out, format, base)
 }
@@ -31,13 +31,13 @@ fn convert(sandbox: &Sandbox, from: &Path, out: &str, format: &str, base: Option
     }
 }
 
-/// What reading the output again showed.
+/// The result of reading the output again.
 fn proof(run: &Run) -> String {
     let line = run.stdout.lines().find(|line| line.starts_with("read again"));
     line.unwrap_or_default().to_string()
 }
 
-/// What is wrong, without what to do about it; nothing is written.
+/// The message, without the hint; nothing is written.
 #[track_caller]
 fn refusal(sandbox: &Sandbox, run: &Run) -> String {
     assert_eq!((run.code, run.stdout.as_str()), (Some(1), ""), "{}", run.stderr);

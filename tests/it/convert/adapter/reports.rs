@@ -5,7 +5,7 @@ use insta::assert_snapshot;
 use super::copy;
 use crate::support::{Sandbox, TIMES};
 
-/// Asserts what is printed, but for times and rates.
+/// Asserts what is printed, except for times and rates.
 fn assert_printed(name: &str, text: String) {
     insta::with_settings!({ filters => TIMES.to_vec() }, { assert_snapshot!(name, text) });
 }

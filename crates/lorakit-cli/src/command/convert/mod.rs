@@ -16,8 +16,9 @@ const FORMATS: &str = "models become `hf` or `gguf`; adapters peft, gguf, mlx, k
 const KEEP_DTYPE: &str = "leave `--dtype` out: every tensor keeps its own";
 
 pub(crate) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    match is_adapter(&args.source, common.read_mode())? {
-        true => adapter::run(args, common, ui),
-        false => model::run(args, common, ui),
+    if is_adapter(&args.source, common.read_mode())? {
+        adapter::run(args, common, ui)
+    } else {
+        model::run(args, common, ui)
     }
 }

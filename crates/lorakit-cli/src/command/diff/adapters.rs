@@ -12,7 +12,7 @@ use crate::command::inspect::text::{number, print_table, table};
 use crate::ui::Ui;
 use crate::units;
 
-/// What there is to say in one line.
+/// The result in one line.
 pub(super) fn headline(found: &AdapterDiff) -> String {
     let states = || found.modules.iter().map(|m| m.state).chain(found.parameters.iter().map(|p| p.state));
     let differing = found.modules.iter().filter(|m| m.state.differs()).count();
@@ -41,7 +41,7 @@ pub(super) fn headline(found: &AdapterDiff) -> String {
     }
     let of_all =
         format!("{differing} of {} {}", units::plural(found.modules.len(), "module"), differ(differing));
-    // What is no number is in none of the figures.
+    // NaN and infinity are in none of the figures.
     let bad = match found.modules.iter().filter(|m| m.state == State::NonFinite).count() {
         0 => String::new(),
         bad if bad == differing => return format!("{of_all} by NaN or infinite values in the factors"),
@@ -54,7 +54,7 @@ pub(super) fn headline(found: &AdapterDiff) -> String {
     )
 }
 
-/// All below the first line.
+/// Everything below the first line.
 pub(super) fn report(found: &AdapterDiff, ui: &Ui) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "  A  {}", side(&found.a, found.modules.iter().filter_map(|m| m.a.as_ref())));
@@ -70,7 +70,7 @@ pub(super) fn report(found: &AdapterDiff, ui: &Ui) -> String {
     }
     text += &non_finite(&found.parameters);
     text += &fields(&found.config, "configuration", ui);
-    // One line says it all where every module is rescaled alike.
+    // One line is enough if every module is rescaled alike.
     if ui.verbose || found.rescaled().is_none() {
         text += &modules(&found.modules, ui);
     }
@@ -90,7 +90,7 @@ fn side<'a>(side: &AdapterSide, modules: impl Iterator<Item = &'a ModuleSide> + 
     )
 }
 
-/// The least and the most, `14-31`; of negative numbers, `-2 to 2`.
+/// The least and the most, `14-31`; with negative numbers, `-2 to 2`.
 fn range(values: impl Iterator<Item = f64> + Clone) -> String {
     let least = values.clone().reduce(f64::min);
     match (least, values.reduce(f64::max)) {

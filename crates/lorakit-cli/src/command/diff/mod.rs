@@ -20,7 +20,7 @@ const WORST: usize = 8;
 /// Fields of a configuration without `--verbose`.
 const FIELDS: usize = 10;
 
-/// What was found, and the same in one line.
+/// The report, and the same in one line.
 #[derive(Serialize)]
 struct Told<'d> {
     message: String,
@@ -107,7 +107,7 @@ fn differ(n: usize) -> &'static str {
     if n == 1 { "differs" } else { "differ" }
 }
 
-/// A distance relative to a norm: `0.31 %`, also where it is many times that.
+/// A distance relative to a norm: `0.31 %`, even if it is many times the norm.
 fn relative(distance: f64) -> String {
     if distance < 10.0 { percent(distance) } else { format!("{} %", number(100.0 * distance)) }
 }
@@ -117,7 +117,7 @@ fn four(value: f64) -> String {
     format!("{:.4}", if value.abs() < 5e-5 { 0.0 } else { value })
 }
 
-/// The dtypes of a tensor, or where they matter more its shapes.
+/// The dtypes of a tensor, or its shapes if these differ.
 fn stored(tensor: &TensorDiff) -> String {
     let shape = |s: &Stored| s.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     match (&tensor.a, &tensor.b) {
@@ -128,12 +128,12 @@ fn stored(tensor: &TensorDiff) -> String {
     }
 }
 
-/// How far apart two values or deltas are, for sorting: what cannot be measured first.
+/// How far apart two values or deltas are, for sorting; the ones that cannot be measured come first.
 fn apart(distance: Option<f64>) -> f64 {
     distance.unwrap_or(f64::INFINITY)
 }
 
-/// Tensors, those that changed most first; `what` names them. Without `--verbose` a few, and none that are the same.
+/// Tensors, the most changed first; `what` names them. Without `--verbose` only a few, and none that are the same.
 fn tensors(tensors: &[TensorDiff], what: &str, ui: &Ui) -> String {
     let mut rows: Vec<&TensorDiff> = tensors.iter().filter(|t| ui.verbose || t.state.differs()).collect();
     let deltas = rows.iter().any(|t| t.change.as_ref().is_some_and(|c| c.deltas.is_some()));
@@ -208,12 +208,12 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Whether values of one side are no numbers.
+/// Whether a side holds NaN or infinity.
 fn holds_non_finite(tensor: &TensorDiff) -> bool {
     tensor.change.as_ref().is_some_and(|c| c.non_finite != (0, 0))
 }
 
-/// What tells which values are left out of norms.
+/// Lines that say which values are left out of norms.
 fn non_finite(tensors: &[TensorDiff]) -> String {
     let mut text = String::new();
     for t in tensors {

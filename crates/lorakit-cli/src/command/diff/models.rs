@@ -15,7 +15,7 @@ use crate::units;
 /// Kinds of layers without `--verbose`.
 const KINDS: usize = 12;
 
-/// What there is to say in one line.
+/// The result in one line.
 pub(super) fn headline(found: &ModelDiff) -> String {
     let (n, all) = (found.tensors.len(), units::plural(found.tensors.len(), "tensor"));
     let states = || found.tensors.iter().map(|t| t.state);
@@ -59,7 +59,7 @@ fn dtypes<'a>(tensors: impl Iterator<Item = &'a TensorDiff>) -> String {
     known.join(" and ")
 }
 
-/// What the base does not tell.
+/// Notes about tensors that the base lacks.
 pub(super) fn notes(found: &ModelDiff) -> Vec<Finding> {
     if found.lacking == 0 {
         return Vec::new();
@@ -71,7 +71,7 @@ pub(super) fn notes(found: &ModelDiff) -> Vec<Finding> {
     vec![Finding::new(Severity::Note, "base-lacks", "", message)]
 }
 
-/// All below the first line.
+/// Everything below the first line.
 pub(super) fn report(found: &ModelDiff, ui: &Ui) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "  A  {}", side(&found.a));

@@ -9,7 +9,7 @@ use super::text::{self, field};
 use super::{grid, lineage, spectrum};
 use crate::units;
 
-/// Modules in the list of the strongest, and of the weakest.
+/// Modules in the lists of the strongest and of the weakest.
 const ENDS: usize = 4;
 /// Saved parameters and token numbers that are listed.
 const MAX_LISTED: usize = 6;
@@ -74,7 +74,7 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
     text
 }
 
-/// Whether a merge would refuse what the values are, as far as they were read.
+/// Whether a merge would refuse the values, as far as they were read.
 fn values(fit: &FitReport, non_finite: usize) -> String {
     let unread = match fit.base_tensors.saturating_sub(fit.checked) {
         0 => String::new(),
@@ -118,7 +118,7 @@ fn made_by(report: &AdapterReport) -> String {
     let mut text = match (&record, &report.peft_version) {
         (Some(record), trained) => {
             let by = format!("lorakit {} (`{}`)", record.lorakit.escape_debug(), record.verb.escape_debug());
-            // These change what somebody trained; others make something new.
+            // These verbs change a trained adapter; others make something new.
             let changed = ["convert", "reduce"].contains(&record.verb.as_str());
             match trained {
                 Some(version) if changed => format!("PEFT {version}, then {by}"),

@@ -61,7 +61,7 @@ fn range(grid: &Grid) -> String {
     }
 }
 
-/// What is compared: the norm relative to the base weight where there is a base.
+/// The compared value: the norm, relative to the base weight if there is a base.
 pub(super) fn strength(module: &ModuleReport, relative: bool) -> Option<f64> {
     if relative { module.relative } else { module.norm }
 }
@@ -130,7 +130,7 @@ pub(super) fn meaning(relative: bool) -> &'static str {
     if relative { "||scale B A|| / ||W||" } else { "||scale B A||" }
 }
 
-/// A strength: in percent of the base weight's norm, or as it is.
+/// A strength: as a percentage of the base weight's norm, or as it is.
 pub(super) fn value(strength: f64, relative: bool) -> String {
     if relative { format!("{} %", text::number(strength * 100.0)) } else { text::number(strength) }
 }

@@ -19,8 +19,8 @@ const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/style.css");
 const SCRIPT: &str = include_str!("html/script.js");
 
-/// Refuses a page that exists, or that is an input, before anything is computed. The ending keeps `--force` from
-/// replacing the weights in a folder that is inspected.
+/// Refuses a page that exists, or that is an input, before anything is computed. The required ending keeps `--force`
+/// from replacing the weights in an inspected folder.
 pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
     if !page.extension().is_some_and(|ending| ending == "html" || ending == "htm") {
         let page = page.display();
@@ -52,7 +52,7 @@ pub(super) fn write(page: &Path, replace: bool, object: &impl Serialize) -> Resu
 fn render(object: Value) -> String {
     let paths = object["reports"].as_array().into_iter().flatten().filter_map(|r| r["path"].as_str());
     let title = paths.chain(["lorakit inspect"]).collect::<Vec<_>>().join(" - ");
-    // Within JSON `<` occurs in strings alone, where the escape means the same.
+    // Within JSON, `<` occurs only in strings, where the escape means the same.
     let data = object.to_string().replace('<', "\\u003c");
     fill(
         PAGE,
@@ -60,7 +60,7 @@ fn render(object: Value) -> String {
     )
 }
 
-/// Fills places in the order in which the template has them, so that a value may hold the name of a place.
+/// Fills placeholders in the order of the template, so that a value may hold the name of a placeholder.
 fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let (mut page, mut rest) = (String::new(), template);
     for (place, value) in values {

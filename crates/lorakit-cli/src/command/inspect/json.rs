@@ -10,7 +10,7 @@ use crate::error::Failure;
 
 pub(super) const SCHEMA: &str = "lorakit.inspect/1";
 
-/// One report for each path, then what could not be read.
+/// One report for each path, then the paths that could not be read.
 #[derive(Serialize)]
 pub(super) struct Reports<'r> {
     reports: Vec<Entry<'r>>,
@@ -35,13 +35,13 @@ enum Entry<'r> {
 }
 
 impl<'r> Reports<'r> {
-    /// Those that are printed; `page` is the page that was written.
+    /// The reports to print; `page` is the page that was written.
     pub(super) fn new(reports: &'r [Inspection], failures: &[Failure], page: Option<&Path>) -> Self {
         let html = page.map(|page| page.display().to_string());
         Reports { reports: entries(reports, failures, |_| None), html }
     }
 
-    /// Those of a page, which has each module's place in its figures too.
+    /// The reports of a page, with each module's place in the figures.
     pub(super) fn of_page(reports: &'r [Inspection], failures: &[Failure]) -> Self {
         let grids = |report: &'r Inspection| match report {
             Inspection::Adapter(report) => Some(report.grids.as_slice()),

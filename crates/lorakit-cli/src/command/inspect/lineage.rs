@@ -9,15 +9,15 @@ use super::text::{number, wrap};
 
 /// Columns of the tree.
 const WIDTH: usize = 80;
-/// What is deeper is indented no further.
+/// Deeper levels are indented no further.
 const MAX_INDENT: usize = 40;
-/// Lines that are printed; `--json` has all.
+/// Lines that are printed; `--json` has them all.
 const MAX_LINES: usize = 100;
 /// Digits of a digest that are printed.
 const DIGITS: usize = 12;
 const BOLD: Style = Style::new().bold();
 
-/// The step that made the file, then each parent, then what made that.
+/// Prints the step that made the file, then each parent followed by the step that made it.
 pub(super) fn render(text: &mut String, ancestry: Option<&Ancestry>) {
     let Some(ancestry) = ancestry else { return };
     let mut lines = Vec::new();
@@ -73,12 +73,12 @@ fn of_parent(parent: &Parent) -> String {
     text
 }
 
-/// Names are a stranger's: nothing in them moves the cursor.
+/// Names come from strangers: nothing in them moves the cursor.
 fn escaped(text: &str) -> String {
     text.escape_debug().to_string()
 }
 
-/// Puts `text` on as many lines as it takes, the later ones indented further; longer words are cut.
+/// Puts `text` on as many lines as it takes, the later ones indented further; words longer than a line are cut.
 fn put(lines: &mut Vec<String>, indent: usize, text: &str) {
     let indent = indent.min(MAX_INDENT);
     for (i, line) in wrap(text, WIDTH - indent - 4).iter().enumerate() {

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
         let report = inspect::inspect(path, &options, &bar)?;
         return show(&[report], &[], args, ui);
     }
-    // One bad path does not hide what there is to say of the others.
+    // One bad path does not hide the reports on the others.
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
     for path in &args.paths {
         match inspect::inspect(path, &options, &bar) {
@@ -71,7 +71,7 @@ fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: 
     verdict(reports, failures.len())
 }
 
-/// Options that say nothing of what was found.
+/// Notes about options that do not apply to what was found.
 fn ignored(reports: &[Inspection], args: &args::Inspect) -> Vec<Finding> {
     let models = reports.iter().filter_map(|report| match report {
         Inspection::Model(report) => Some(report.path.display().to_string()),
@@ -85,8 +85,8 @@ fn ignored(reports: &[Inspection], args: &args::Inspect) -> Vec<Finding> {
     if args.spectrum { models.map(note).collect() } else { Vec::new() }
 }
 
-/// An adapter that cannot be used as it is, or not by the program that was asked for, makes the command fail, after
-/// the whole report.
+/// Makes the command fail, after the whole report, if an adapter cannot be used as it is, or not by the requested
+/// program.
 fn verdict(reports: &[Inspection], failed: usize) -> Result<(), Failure> {
     let damaged = |report: &AdapterReport| report.findings.iter().any(|f| f.severity == Severity::Error);
     let refused = |report: &AdapterReport| report.target.as_ref().is_some_and(|target| !target.is_accepted());

@@ -75,7 +75,7 @@ pub(super) fn render(report: &ModelReport) -> String {
     text
 }
 
-/// Keys of the report with the words they are printed with.
+/// Keys of the report with their printed labels.
 const DIMENSIONS: &[(&str, &str)] = &[
     ("layers", "layers"),
     ("hidden", "wide"),

@@ -12,7 +12,7 @@ const BARS: &[char] = &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 /// Columns of a sparkline.
 const COLUMNS: usize = 24;
 
-/// Nothing, unless spectra were asked for.
+/// Prints nothing unless spectra were asked for.
 pub(super) fn render(text: &mut String, report: &AdapterReport, verbose: bool) {
     let spectra: Vec<&Spectrum> = report.modules.iter().filter_map(|m| m.spectrum.as_ref()).collect();
     if spectra.is_empty() {
@@ -25,7 +25,7 @@ pub(super) fn render(text: &mut String, report: &AdapterReport, verbose: bool) {
     let _ = writeln!(text, "\nspectra (medians of each kind of module)");
     let header = ["kind", "rank", "effective", "stable", "90 %", "99 %", "dead", "singular values"];
     let mut table = text::table(&header);
-    // Figures: the first values stand in one column, however many follow.
+    // Left-aligned, so that first values line up, however many follow.
     if let Some(values) = table.column_mut(header.len() - 1) {
         values.set_cell_alignment(CellAlignment::Left);
     }
@@ -86,7 +86,7 @@ fn shape(spectra: &[&Spectrum]) -> Vec<f64> {
     (0..longest).map(at).collect()
 }
 
-/// One column for each value, or for each run of neighbours of which the first stands for all.
+/// One column for each value, or for each run of neighbours, represented by its first.
 fn sparkline(values: &[f64]) -> String {
     let columns = values.len().min(COLUMNS);
     let value = |column: usize| values[column * values.len() / columns.max(1)];

@@ -18,9 +18,9 @@ pub(in crate::command) const WIDTH: usize = 100;
 const BOLD: Style = Style::new().bold();
 /// Columns of the label of a field.
 const LABEL: usize = 13;
-/// Different values that are listed, e.g. ranks.
+/// Number of different values up to which all are listed, e.g. ranks.
 const MAX_VALUES: usize = 8;
-/// How many are named of more.
+/// How many are named if there are more.
 const MOST_COMMON: usize = 3;
 /// Findings of one code that are printed; `--json` has them all.
 const MAX_ALIKE: usize = 4;
@@ -57,7 +57,7 @@ pub(in crate::command) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// `8`, or `4 (2 modules), 8 (12)` where modules differ; of many values in ascending order the ends, and those that
+/// `8`, or `4 (2 modules), 8 (12)` where modules differ; of many values, in ascending order, the ends and those that
 /// most modules have.
 pub(super) fn tally<T: Display>(counts: impl IntoIterator<Item = (T, usize)>) -> String {
     let counts: Vec<(String, usize)> = counts.into_iter().map(|(v, n)| (v.to_string(), n)).collect();
@@ -103,21 +103,23 @@ pub(in crate::command) fn number(value: f64) -> String {
         v => {
             let decimals = (3 - v.log10().floor() as i32).max(0) as usize;
             let text = format!("{value:.decimals$}");
-            match text.contains('.') {
-                true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
-                false => text,
+            if text.contains('.') {
+                text.trim_end_matches('0').trim_end_matches('.').to_string()
+            } else {
+                text
             }
         }
     }
 }
 
-/// A table of the house: no borders, two columns of indentation. The first column is text, the others are numbers.
-/// A terminal gets at most [`WIDTH`] columns; in a file or a pipe names stay whole, to be searched for.
+/// A table in the house style: no borders, two columns of indentation. The first column is text, the others are
+/// numbers. A terminal gets at most [`WIDTH`] columns; in a file or a pipe names stay whole, to be searched for.
 pub(in crate::command) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    let arrangement = match std::io::stdout().is_terminal() {
-        true => ContentArrangement::Dynamic,
-        false => ContentArrangement::Disabled,
+    let arrangement = if std::io::stdout().is_terminal() {
+        ContentArrangement::Dynamic
+    } else {
+        ContentArrangement::Disabled
     };
     table.load_preset(presets::NOTHING).set_content_arrangement(arrangement);
     table.set_width(WIDTH as u16 - 1).set_header(header.to_vec());
@@ -156,7 +158,7 @@ pub(super) fn target(text: &mut String, target: &TargetReport) {
                 _ => writeln!(text, "  {:8} {line}", ""),
             };
         }
-        // A command stays on one line, to be copied; of reasons that share a remedy, the last says it.
+        // A command stays on one line, to be copied; if several reasons share a remedy, it follows the last.
         let last = |code: &str| target.verdicts.iter().rfind(|v| v.code == code).is_some_and(|v| v == one);
         let shown = *seen == MAX_ALIKE || last(one.code);
         if let Some(fix) = one.fix.as_ref().filter(|_| shown) {
@@ -168,7 +170,7 @@ pub(super) fn target(text: &mut String, target: &TargetReport) {
     }
 }
 
-/// The findings, gravest first, then what was not looked at.
+/// The findings, gravest first, then what was not checked.
 pub(super) fn findings(text: &mut String, findings: &[Finding], unread: bool) {
     let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
     let named = [(Severity::Error, "error"), (Severity::Warning, "warning"), (Severity::Note, "note")];

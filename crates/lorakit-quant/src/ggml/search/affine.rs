@@ -12,11 +12,11 @@ pub(in crate::ggml) struct Search {
     pub last: i32,
     /// Whether errors count by their size, not by their square.
     pub absolute: bool,
-    /// Whether a code that is far out of range becomes the nearest in range, instead of any.
+    /// Whether a code that is far out of range becomes the nearest in range, instead of wrapping.
     pub saturating: bool,
 }
 
-/// What was found for `L` sub-blocks of `N` values.
+/// The fit of `L` sub-blocks of `N` values.
 pub(in crate::ggml) struct Fit<const N: usize, const L: usize> {
     pub scale: [f32; L],
     pub min: [f32; L],
@@ -26,7 +26,7 @@ pub(in crate::ggml) struct Fit<const N: usize, const L: usize> {
 }
 
 impl Search {
-    /// Fits the values `x`, the error of each counted with its weight.
+    /// Fits the values `x`, each error counted with its weight.
     #[inline(always)]
     pub(in crate::ggml) fn fit<const N: usize, const L: usize>(
         &self,
@@ -41,7 +41,7 @@ impl Search {
             sum_w = lanes(|i| sum_w[i] + w[i]);
             sum_wx = lanes(|i| sum_wx[i] + w[i] * x[i]);
         }
-        // The value of code 0, never positive. A better fit moves it, and with it the candidates that follow.
+        // The value of code 0, never positive. A better fit moves it, and so the candidates that follow.
         let start: [f32; L] = lanes(|i| if low[i] > 0.0 { 0.0 } else { low[i] });
         let mut base = start;
 
@@ -54,7 +54,7 @@ impl Search {
                 best[i] + w[i] * self.error(scale[i] * code + base[i] - x[i])
             });
         }
-        // What the codes of the best fit are made with.
+        // What produces the codes of the best fit.
         let (mut code_inverse, mut code_base): ([f32; L], _) = (lanes(|i| self.usable(inverse[i])), base);
 
         let mut codes = [[0.0; L]; N];
@@ -127,7 +127,7 @@ impl Search {
     }
 }
 
-/// Whether no position wraps. They rise with the value, so the outermost two tell.
+/// Whether no position wraps. Positions rise with the value, so the outermost two decide.
 #[inline(always)]
 fn in_range<const L: usize>(inverse: &[f32; L], base: &[f32; L], low: &[f32; L], high: &[f32; L]) -> bool {
     const LIMIT: f32 = 4_194_303.0;

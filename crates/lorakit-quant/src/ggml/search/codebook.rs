@@ -8,7 +8,7 @@ pub(in crate::ggml) const CODEBOOK: [f32; 16] = [
 ];
 
 /// From `CUTS[k]` on, `CODEBOOK[k + 1]` is nearer than `CODEBOOK[k]`. The reference compares the distances to both;
-/// they are exact around the middle, so that comparing with it is the same.
+/// they are exact around the middle, so comparing with the middle is the same.
 const CUTS: [f32; 15] = {
     let mut cuts = [0.0; 15];
     let mut k = 0;
@@ -56,8 +56,8 @@ fn sums<const N: usize, const L: usize>(
     (sum_qx, sum_qq)
 }
 
-/// The scales that fit the values `x`, the error of each counted with its weight; 0 where the values are nearly zero.
-/// The largest value is tried at the lowest code and at positions up to 7 beside it.
+/// The scales that fit the values `x`, each error counted with its weight; 0 where the values are nearly zero.
+/// The largest value is tried at the lowest code and at positions up to 7 away from it.
 #[inline(always)]
 pub(in crate::ggml) fn scales<const N: usize, const L: usize>(
     x: &[[f32; L]; N],

@@ -1,9 +1,9 @@
 //! The searches for the scales of sub-blocks, one sub-block per lane of a vector.
 //!
-//! The reference fits a sub-block by trying out some dozens of scales, each judged by sums over its values in their
-//! order. Such a sum cannot be spread over the lanes of a vector without changing its rounding. But sub-blocks do not
-//! depend on each other: with as many side by side as the vector has lanes, each lane does exactly the operations of
-//! the reference, in its order.
+//! The reference fits a sub-block by trying dozens of scales, each judged by sums over its values in order. Such a sum
+//! cannot be spread over the lanes of a vector without changing its rounding. But sub-blocks do not depend on each
+//! other: with as many side by side as the vector has lanes, each lane does exactly the operations of the reference, in
+//! its order.
 //!
 //! So sub-blocks come transposed, `x[l][i]` being value `l` of the sub-block in lane `i`:
 //!
@@ -16,8 +16,8 @@
 //!             ↓ sums run down
 //! ```
 //!
-//! Most have 32 lanes, more than the widest vectors: of 16, the compiler unrolls the loop over the lanes, and then
-//! makes pieces of vector code of it.
+//! Most have 32 lanes, more than the widest vectors: with 16, the compiler unrolls the loop over the lanes and then
+//! vectorises it only in pieces.
 
 use super::ROUNDING;
 
@@ -27,7 +27,7 @@ pub(super) mod non_negative;
 pub(super) mod symmetric;
 pub(super) mod weight;
 
-/// Values below which the reference takes a sub-block for zeros.
+/// Largest magnitude below which the reference treats a sub-block as zeros.
 pub(super) const NEARLY_ZERO: f32 = 1e-15;
 
 /// The nearest integer, ties to even. From ±2²² on it wraps, as the reference does.

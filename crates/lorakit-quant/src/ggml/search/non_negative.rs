@@ -2,8 +2,8 @@
 
 use super::{NEARLY_ZERO, nearest};
 
-/// Fits the values `x`, the error of each counted with its weight: the largest value at the largest code or up to 0.4
-/// beside it, then each code in turn to where it is best given the others, up to five times.
+/// Fits the values `x`, each error counted with its weight: the largest value at the largest code or up to 0.4 away
+/// from it, then each code in turn to where it is best given the others, up to five times.
 #[inline(always)]
 pub(in crate::ggml) fn fit<const N: usize>(x: &[f32; N], w: &[f32; N], max_code: u8) -> (f32, [u8; N]) {
     let max = x.iter().fold(0.0, |max, x| if max > *x { max } else { *x });
@@ -21,7 +21,7 @@ pub(in crate::ggml) fn fit<const N: usize>(x: &[f32; N], w: &[f32; N], max_code:
     };
 
     let mut inverse = f32::from(max_code) / max;
-    // Weights of which nearly all are 0 can make a scale negative: then the first codes wrap, and the others do not.
+    // If nearly all weights are 0, a scale can be negative: then the first codes wrap, and the others do not.
     let mut best = error(inverse, |position, _| i32::from(nearest(position) as u8));
     for step in (-4..=4).filter(|step| *step != 0) {
         let candidate = (0.1 * step as f32 + f32::from(max_code)) / max;

@@ -2,14 +2,14 @@
 
 use super::{NEARLY_ZERO, lanes, nearest, nearest_within};
 
-/// What was found for `L` sub-blocks of `N` values.
+/// The fit of `L` sub-blocks of `N` values.
 pub(in crate::ggml) struct Fit<const N: usize, const L: usize> {
     pub scale: [f32; L],
-    /// All 0 where the values are nearly zero, and the scale is 0.
+    /// All 0, with a scale of 0, where the values are nearly zero.
     pub codes: [[u8; L]; N],
 }
 
-/// Fits the values `x`, the error of each counted with its weight: the largest value at the end of the range of
+/// Fits the values `x`, each error counted with its weight: the largest value at the end of the range of
 /// codes, or up to 0.9 beyond or short of it, then the scale by least squares.
 #[inline(always)]
 pub(in crate::ggml) fn fit<const N: usize, const L: usize>(
@@ -56,7 +56,7 @@ fn sums<const N: usize, const L: usize>(
 ) -> ([f32; L], [f32; L]) {
     let (mut sum_lx, mut sum_ll) = ([0.0f32; L], [0.0f32; L]);
     for ((x, w), wx) in x.iter().zip(w).zip(wx) {
-        // One loop: three short ones are unrolled, and only in part made vectors of.
+        // One loop: three short ones would be unrolled, and vectorised only in part.
         for i in 0..L {
             let code = nearest_within(inverse[i] * x[i], -n, n - 1.0);
             sum_lx[i] += wx[i] * code;
@@ -66,7 +66,7 @@ fn sums<const N: usize, const L: usize>(
     (sum_lx, sum_ll)
 }
 
-/// Fits the values `x`, the error of each counted with its square: the largest value at the end of the range of
+/// Fits the values `x`, each error weighted by the square of its value: the largest value at the end of the range of
 /// codes, then each code in turn to where it is best given the others, up to five times.
 #[inline(always)]
 pub(in crate::ggml) fn refine<const N: usize, const L: usize>(x: &[[f32; L]; N], n: f32) -> Fit<N, L> {
@@ -112,7 +112,7 @@ pub(in crate::ggml) fn refine<const N: usize, const L: usize>(x: &[[f32; L]; N],
     Fit { scale, codes: codes.map(|code| lanes(|i| if zero[i] { 0 } else { (code[i] + n) as u8 })) }
 }
 
-/// The value of largest magnitude of each sub-block, the first such; and whether it is nearly zero.
+/// The value of largest magnitude of each sub-block, the first of several; and whether it is nearly zero.
 #[inline(always)]
 fn extremes<const N: usize, const L: usize>(x: &[[f32; L]; N]) -> ([f32; L], [bool; L]) {
     let mut max = [0.0f32; L];

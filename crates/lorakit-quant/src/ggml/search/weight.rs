@@ -32,8 +32,8 @@ pub(in crate::ggml) fn sums<const N: usize, const L: usize>(weights: &[[f32; L];
     weights.iter().fold([0.0; L], |sum, weights| lanes(|i| sum[i] + weights[i]))
 }
 
-/// Lays up to 32 blocks of a row side by side, with their weights: the importance of the column, times the root of the
-/// square of the value and the mean square of the row. The last block stands in for those that lack.
+/// Puts up to 32 blocks of a row side by side, with their weights: the importance of the column, times the root of the
+/// square of the value and the mean square of the row. Missing blocks are replaced by the last one.
 #[inline(always)]
 pub(in crate::ggml) fn side_by_side(
     blocks: &[[f32; 32]],

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::rules::{MAX_ENTRIES, MAX_HEADER_BYTES};
 use crate::{Result, Storage};
 
-/// Bytes per read of a positioned file. A mapped file lends its windows for nothing.
+/// Bytes per read of a positioned file. A mapped file lends its windows at no cost.
 const WINDOW_BYTES: u64 = 1 << 20;
 
 pub(super) struct Cursor<'a> {
@@ -14,7 +14,7 @@ pub(super) struct Cursor<'a> {
     window: Cow<'a, [u8]>,
     /// Offset of the window in the file.
     start: u64,
-    /// Bytes of the window that are taken.
+    /// Bytes of the window that have been consumed.
     taken: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How one metadata scalar lies in a file.
+//! How one metadata scalar is stored in a file.
 
 use super::cursor::Cursor;
 use super::problem::Problem;
@@ -6,7 +6,7 @@ use crate::{Error, Result};
 
 /// A value type that can stand alone or in an array.
 pub(super) trait Element: Sized {
-    /// Fewest bytes that one takes.
+    /// Fewest bytes that a value takes.
     const MIN_BYTES: u64;
 
     fn read(cursor: &mut Cursor<'_>) -> Result<Self>;

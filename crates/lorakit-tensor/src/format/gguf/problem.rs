@@ -9,7 +9,7 @@ use crate::{DType, problems};
 problems! {
     /// What can be wrong with a GGUF file. Keys are excerpts.
     pub(crate) enum Problem {
-        /// The first bytes are others.
+        /// The magic number is missing.
         Magic = UnknownFormat, "does not begin with `GGUF`";
         /// Numbers have their bytes in the other order.
         BigEndian = Unsupported, "is a big-endian file; only little-endian ones are read";
@@ -39,15 +39,15 @@ problems! {
             "key {key:?} has value type {id}; the format knows 0 to 12";
         /// An array whose elements are arrays.
         NestedArray { key: String } = Unsupported, "key {key:?} holds an array of arrays";
-        /// A truth value of another number.
+        /// A boolean that is neither 0 nor 1.
         Bool { position: u64, found: u8 } = Corrupt,
             "the bool at byte {position} is {found}; 0 or 1 is needed";
-        /// A key, a value or a name of other bytes.
+        /// A key, a value or a name that is not UTF-8.
         NotUtf8 { position: u64 } = Corrupt, "the string at byte {position} is not UTF-8";
         /// An alignment that the format does not allow.
         Alignment { found: u32 } = Corrupt,
             "`general.alignment` is {found}; a power of two from 8 to 65536 is needed";
-        /// An alignment that is no u32.
+        /// An alignment that is not a u32.
         AlignmentType { found: &'static str } = Corrupt,
             "`general.alignment` is of type {found}; u32 is needed";
 

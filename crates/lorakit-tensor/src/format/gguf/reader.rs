@@ -37,7 +37,7 @@ const MIN_INFO_BYTES: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 /// # Errors
 /// [`ErrorKind::Truncated`] if header or data are cut short, [`ErrorKind::Limit`] or [`ErrorKind::Corrupt`] for
 /// a header that breaks the rules, [`ErrorKind::Unsupported`] for other versions, big-endian files and unknown
-/// tensor types, [`ErrorKind::UnknownFormat`] if it is no GGUF file.
+/// tensor types, [`ErrorKind::UnknownFormat`] if it is not a GGUF file.
 pub fn read_header(storage: &Storage) -> Result<Header> {
     read(storage).map_err(|e| e.at(storage.path()))
 }
@@ -96,7 +96,7 @@ fn read_metadata(cursor: &mut Cursor<'_>, count: usize) -> Result<Metadata> {
     Ok(metadata)
 }
 
-/// Reads the tensor infos and proves that they lie one after the other. Offsets count from the first data byte.
+/// Reads the tensor infos and proves that they follow one another. Offsets count from the first data byte.
 fn read_infos(cursor: &mut Cursor<'_>, count: usize, alignment: u64) -> Result<Vec<Stored>> {
     let mut tensors = Vec::with_capacity(count);
     let mut expected = 0;

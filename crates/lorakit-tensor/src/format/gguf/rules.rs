@@ -1,4 +1,4 @@
-//! What a GGUF file must satisfy, asked by the reader of what it found and by the writer of what it is given.
+//! What a GGUF file must satisfy: the reader checks what it found, the writer what it is given.
 
 use std::collections::HashSet;
 

@@ -191,7 +191,7 @@ fn reads_what_the_reference_wrote() {
         assert!(bytes.iter().enumerate().all(|(i, &byte)| byte as usize == i % 251), "{dtype}");
     }
 
-    // Everything gguf-py decides - order, padding, offsets - is decided alike here.
+    // Everything gguf-py decides - order, padding, offsets - is decided in the same way here.
     let infos: Vec<TensorInfo> = header.tensors.into_iter().map(|t| t.info).collect();
     let laid = layout(&header.metadata, &infos).unwrap();
     assert_eq!(laid.header, file[..header.data_start as usize]);

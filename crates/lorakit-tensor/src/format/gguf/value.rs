@@ -8,7 +8,7 @@ use super::problem::Problem;
 use crate::Result;
 use crate::problem::excerpt;
 
-/// One row per value type that can stand in an array: `Variant Rust-type "name" = id`.
+/// One row per value type that an array can hold: `Variant Rust-type "name" = id`.
 macro_rules! value_types {
     ($($variant:ident $type:ty, $name:literal = $id:literal;)*) => {
         /// A typed metadata value.
@@ -152,7 +152,7 @@ impl Value {
         }
     }
 
-    /// The value as a truth value, if it is one.
+    /// The value as a boolean, if it is one.
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
             Value::Bool(v) => Some(v),
@@ -201,7 +201,7 @@ impl Metadata {
         }
     }
 
-    /// Takes `key` out.
+    /// Removes `key`.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.entries.iter().position(|(k, _)| k == key)?;
         Some(self.entries.remove(at).1)
@@ -212,7 +212,7 @@ impl Metadata {
         self.entries.retain(|(key, _)| keep(key));
     }
 
-    /// Appends an entry unseen; the reader proves that keys are unique once it has them all.
+    /// Appends an entry without a check; the reader proves that keys are unique once it has them all.
     pub(super) fn push(&mut self, key: String, value: Value) {
         self.entries.push((key, value));
     }

@@ -20,7 +20,7 @@ pub struct Layout {
     pub header: Vec<u8>,
     /// Absolute offset of each tensor, in the order given.
     pub offsets: Vec<u64>,
-    /// Length of the whole file. What lies between tensors and after the last one is zeros.
+    /// Length of the whole file. Bytes between tensors and after the last one are zeros.
     pub len: u64,
 }
 

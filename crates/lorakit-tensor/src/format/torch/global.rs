@@ -2,7 +2,7 @@
 
 use crate::DType;
 
-/// A permitted name. It is a label; no Python object stands behind it.
+/// A permitted name. It is a label with no Python object behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Global {
     /// A dict.

@@ -18,7 +18,7 @@ pub(super) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
-    /// A float, or an integer beyond 64 bits. Its value matters to no tensor.
+    /// A float, or an integer beyond 64 bits. No tensor depends on its value.
     Number,
     Str(&'a str),
     Global(Global),
@@ -44,7 +44,7 @@ pub(super) enum Object<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Heap<'a> {
     objects: Vec<Object<'a>>,
-    /// Nesting below each object, as far as known when its members were put in.
+    /// Nesting below each object, as far as known when its members were added.
     depths: Vec<u8>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Heap<'a> {
         Ok(Value::Object(Id(self.objects.len() - 1)))
     }
 
-    /// Appends to a list; `false` if `list` is none.
+    /// Appends to a list; `false` if `list` is not one.
     pub(super) fn append(&mut self, list: Value<'a>, items: &[Value<'a>]) -> Result<bool> {
         let depth = self.depth_around(items)?;
         let Some(Object::List(members)) = self.get_mut(list) else { return Ok(false) };
@@ -72,7 +72,7 @@ impl<'a> Heap<'a> {
         Ok(true)
     }
 
-    /// Adds alternating keys and values to a dict; `false` if `dict` is none, or a key lacks its value.
+    /// Adds alternating keys and values to a dict; `false` if `dict` is not one, or a key lacks its value.
     pub(super) fn set(&mut self, dict: Value<'a>, items: &[Value<'a>]) -> Result<bool> {
         let depth = self.depth_around(items)?;
         let Some(Object::Dict(pairs)) = self.get_mut(dict) else { return Ok(false) };

@@ -12,11 +12,11 @@
 //! ```
 //!
 //! A pickle is a program for a stack machine, and Python's machine may call any function it names. This one
-//! cannot: no opcode has code behind it that reaches beyond the stack, a name is looked up in a fixed table of
-//! labels (`global.rs`) and anything else refuses the file, and a "call" of one of the permitted names only
-//! records sizes, strides and a storage number. The result is a list of windows on the file, checked against its
-//! directory. Work and memory are bounded: opcodes, objects, memo, nesting and the pickle itself have limits,
-//! and no value is copied deeply.
+//! cannot: no opcode has code behind it that reaches beyond the stack, a name is looked up in a fixed table of labels
+//! (`global.rs`) and a file with any other is refused, and a "call" of one of the permitted names only records sizes,
+//! strides and a storage number. The result is a list of windows on the file, checked against its directory. Work and
+//! memory are bounded: opcodes, objects, memo, nesting and the pickle itself have limits, and no value is copied
+//! deeply.
 
 mod global;
 mod heap;
@@ -54,7 +54,7 @@ const WRAPPERS: &[&str] = &["state_dict", "model", "module"];
 /// [`ErrorKind::UnsafePickle`] if the pickle names anything but parts of a state dict;
 /// [`ErrorKind::Unsupported`] for files of Torch before 1.6, TorchScript, compressed entries and strided views;
 /// [`ErrorKind::Truncated`], [`ErrorKind::Corrupt`] or [`ErrorKind::Limit`] for a file that breaks the rules, or whose
-/// pickle does not have the CRC-32 that the archive says. The sums of tensors are checked when one is first read.
+/// pickle does not have the CRC-32 that the archive gives. The sum of a tensor is checked when it is first read.
 pub fn read_header(storage: &Storage) -> Result<Vec<Stored>> {
     read(storage).map_err(|e| e.at(storage.path()))
 }
@@ -158,7 +158,7 @@ fn refuse_hidden_tensors<'h, 'a: 'h>(
     Err(Problem::HiddenTensors { key: key.escape_debug().to_string() }.into())
 }
 
-/// Where a tensor lies. Tensors of one storage share what its bytes must sum up to, found by its key.
+/// Where a tensor is. Tensors of one storage share its checksum, which is found by its key.
 fn place<'a>(
     archive: &Archive<'_>,
     prefix: &str,

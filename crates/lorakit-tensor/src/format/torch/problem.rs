@@ -1,4 +1,4 @@
-//! What can be wrong with a Torch file: with its archive, its pickle, and the tensors that this describes.
+//! What can be wrong with a Torch file: with its archive, its pickle, and the tensors that it describes.
 
 use super::heap::{MAX_DEPTH, MAX_OBJECTS};
 use super::pickle::{MAX_MARKS, MAX_OPCODES};
@@ -20,14 +20,14 @@ problems! {
         Ambiguous = Corrupt, "is ambiguous: `data.pkl` is not in the one top folder of the archive";
         /// Bytes in the other order.
         BigEndian = Unsupported, "was saved on a big-endian machine; only little-endian data are read";
-        /// The pickle is listed and not there.
+        /// The pickle is listed but not there.
         NoPickle = Corrupt, "has no `data.pkl`";
 
-        /// The last bytes are no end record.
+        /// The last bytes are not an end record.
         NoEnd = Truncated, "does not end as a zip archive does: it is cut short, or bytes follow the archive";
         /// Fields of the end record make no sense.
         EndRecord = Corrupt, "the end record of its zip archive is malformed";
-        /// The directory does not reach to the end record.
+        /// The directory does not reach the end record.
         DirectoryPlace { len: u64, offset: u64, end: u64 } = Corrupt,
             "its zip directory is {len} bytes at {offset}, but the end record stands at {end}";
         /// A directory beyond the limit.
@@ -35,7 +35,7 @@ problems! {
             "its zip directory has {len} bytes; {MAX_DIRECTORY_BYTES} are allowed";
         /// An entry of the directory makes no sense.
         DirectoryEntry { number: usize } = Corrupt, "entry {number} of its zip directory is malformed";
-        /// An entry with a name of other bytes.
+        /// An entry whose name is not UTF-8.
         EntryName = Corrupt, "a name in its zip directory is not UTF-8";
         /// Two entries of one name.
         RepeatedEntry { name: String } = Corrupt, "its zip directory lists `{name}` twice";
@@ -44,7 +44,7 @@ problems! {
             "its zip directory announces {announced} entries and lists {listed}";
         /// An entry with a password.
         Encrypted { name: String } = Unsupported, "zip entry `{name}` is encrypted";
-        /// An entry that is packed.
+        /// An entry that is compressed.
         Compressed { name: String } = Unsupported,
             "zip entry `{name}` is compressed, and `torch.save` stores it plainly";
         /// An entry that is described twice, and differently.
@@ -56,30 +56,30 @@ problems! {
         LongEntry { name: String, len: u64, limit: u64 } = Limit,
             "zip entry `{name}` has {len} bytes; {limit} are allowed";
 
-        /// Something else than a dict was saved.
+        /// Something other than a dict was saved.
         NoDict = Unsupported, "holds no dict of tensors; save `model.state_dict()`";
         /// A dict of other things was saved.
         NoTensor = Unsupported, "holds no tensor at the top of its state dict";
         /// Tensors that would be lost.
         HiddenTensors { key: String } = Unsupported,
             "holds tensors inside `{key}`, beside its state dict; save the state dict alone";
-        /// A name of a tensor that is no name.
+        /// A tensor's name that is not a string.
         Key = Corrupt, "its state dict has a key that is not a string";
         /// Two tensors of one name.
         Repeated = Corrupt, "is in the state dict twice";
         /// A storage without bytes.
         NoStorage { key: String } = Corrupt, "its storage `{key}` is not in the archive";
-        /// A storage with more bytes or fewer.
+        /// A storage with too many bytes or too few.
         StorageLen { key: String, elements: u64, len: u64 } = Corrupt,
             "its storage `{key}` should have {elements} elements, but the zip entry has {len} bytes";
         /// A tensor that reaches beyond its storage.
         Window { shape: Vec<usize>, dtype: DType, offset: u64, len: u64 } = Corrupt,
             "shape {shape:?} of {dtype} from element {offset} does not fit its storage of {len} bytes";
-        /// A tensor whose values do not lie side by side.
+        /// A tensor whose values are not contiguous.
         View { strides: Vec<u64>, shape: Vec<usize> } = Unsupported,
             "is a view with strides {strides:?} of shape {shape:?}; only whole tensors and plain transposes can be \
              read: save it with `.contiguous()`";
-        /// A tensor whose values are not those that are stored.
+        /// A tensor whose values differ from the stored ones.
         LazyView = Unsupported,
             "holds a conjugated or negated view; save it with `.resolve_conj().resolve_neg()`";
     }
@@ -88,7 +88,7 @@ problems! {
 problems! {
     /// What can be wrong with a pickle, and with what it says of tensors. Names are escaped.
     pub(crate) enum PickleProblem {
-        /// A name outside of the allow-list.
+        /// A name that is not on the allow-list.
         Name { name: String } = UnsafePickle,
             "its pickle names `{name}`, which is not part of a state dict; nothing was executed";
         /// An instance of a class.
@@ -121,28 +121,28 @@ problems! {
         StorageType = Corrupt, "its pickle has a storage of no storage type";
         /// A storage that could be any file of the archive.
         StorageKey = Corrupt, "its pickle has a storage whose key is not a number";
-        /// A storage of fewer than no elements.
+        /// A storage with a negative number of elements.
         StorageSize = Corrupt, "its pickle has a storage of negative size";
-        /// More or fewer arguments.
+        /// Too many arguments or too few.
         ArgumentCount { count: usize } = Corrupt,
             "its pickle describes a tensor by {count} arguments, not 6 or 7";
-        /// Arguments without a dtype at its place, or more or fewer.
+        /// Arguments without a dtype in its place, or too many or too few.
         Arguments = Corrupt, "its pickle describes a tensor by arguments that do not fit";
         /// A tensor on something else.
         TensorStorage = Corrupt, "its pickle has a tensor without storage";
         /// A tensor that reads its storage as another type.
         TensorDType = Corrupt, "its pickle has a tensor whose dtype is not that of its storage";
-        /// A tensor whose offset is no integer.
+        /// A tensor whose offset is not an integer.
         NoOffset = Corrupt, "its pickle has a tensor without offset";
         /// A tensor that begins before its storage.
         NegativeOffset = Corrupt, "its pickle has a tensor with negative offset";
-        /// Sizes or strides that are no tuple.
+        /// Sizes or strides that are not a tuple.
         NoSizes = Corrupt, "its pickle has a tensor without sizes or strides";
-        /// Sizes or strides that are negative, or no integers.
+        /// Sizes or strides that are negative, or not integers.
         Number = Corrupt, "its pickle has a size or stride that is no natural number";
         /// A size beyond what this machine can address.
         Size = Corrupt, "its pickle has a tensor with too large a size";
-        /// Sizes of another number than strides.
+        /// Not as many sizes as strides.
         SizesAndStrides = Corrupt, "its pickle has a tensor with more sizes than strides, or fewer";
         /// Dimensions beyond the limit.
         Rank { rank: usize } = Limit, "its pickle has a tensor of {rank} dimensions, more than {MAX_RANK}";
@@ -154,27 +154,27 @@ problems! {
     pub(crate) enum Damage {
         /// A protocol before 2, or one that is not known.
         Protocol { found: u8 } = Corrupt, "is of protocol {found}; 2 to 5 are known";
-        /// A byte that is no opcode.
+        /// A byte that is not an opcode.
         Opcode { found: u8 } = Corrupt, "has byte {found:#04x} where an opcode should be";
-        /// The end inside of an opcode.
+        /// The end inside an opcode.
         Bytes { needed: usize, left: usize } = Corrupt, "needs {needed} bytes, and {left} are left";
-        /// The end inside of a line.
+        /// The end inside a line.
         EndlessName = Corrupt, "has a name without end";
-        /// A name of other bytes.
+        /// A name that is not UTF-8.
         Name = Corrupt, "has a name that is not UTF-8";
-        /// A string of other bytes.
+        /// A string that is not UTF-8.
         String = Corrupt, "has a string that is not UTF-8";
         /// A list was expected below items.
         NoList = Corrupt, "appends to something that is no list";
-        /// A dict was expected below items, and these in pairs.
+        /// A dict was expected below items, and the items in pairs.
         NoItems = Corrupt, "sets items of something that is no dict, or a key without value";
         /// A dict was expected below attributes.
         Attributes = Corrupt, "gives attributes to something that is no dict";
-        /// A name on the stack is no two strings.
+        /// A name on the stack is not two strings.
         StackedName = Corrupt, "names something without two strings";
-        /// A call on the stack is no name and a tuple.
+        /// A call on the stack is not a name and a tuple.
         NoCall = Corrupt, "calls something that is no name with arguments";
-        /// A call has arguments of other number or kind.
+        /// A call has the wrong number or kind of arguments.
         Arguments { name: String } = Corrupt, "calls `{name}` with arguments that do not fit";
         /// Nothing is above the mark.
         EmptyStack = Corrupt, "needs a value, and the stack is empty";

@@ -1,4 +1,4 @@
-//! How a pickle speaks of tensors: a storage by key, and a window of sizes and strides upon it.
+//! How a pickle describes tensors: a storage by key, and a window of sizes and strides on it.
 
 use super::global::Global;
 use super::heap::{Heap, Value};
@@ -30,7 +30,7 @@ pub(super) struct TensorRef<'a> {
     offset: u64,
 }
 
-/// Where a tensor's bytes lie, and whether they are its transpose.
+/// Where a tensor's bytes are, and whether they are its transpose.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Placement {
     pub(super) offset: u64,
@@ -156,7 +156,7 @@ impl<'a> TensorRef<'a> {
         }
     }
 
-    /// Whether the elements lie transposed. Strides along dimensions of one element mean nothing.
+    /// Whether the elements are stored transposed. Strides along dimensions of one element mean nothing.
     fn layout(&self) -> Result<bool> {
         let mut expected = 1u64;
         let mut contiguous = true;
@@ -172,7 +172,7 @@ impl<'a> TensorRef<'a> {
     }
 }
 
-/// A tuple of at most [`MAX_RANK`] numbers that are not negative.
+/// A tuple of at most [`MAX_RANK`] non-negative numbers.
 fn natural_numbers<'a>(heap: &Heap<'a>, tuple: Value<'a>) -> Result<Vec<u64>> {
     let items = heap.tuple(tuple).ok_or(PickleProblem::NoSizes)?;
     if items.len() > MAX_RANK {

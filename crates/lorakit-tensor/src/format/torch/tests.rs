@@ -1,4 +1,4 @@
-//! The reader against files that Torch wrote, and against files that nobody should.
+//! The reader against files that Torch wrote, and against files that nobody should write.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -89,7 +89,7 @@ fn other_kinds_of_torch_files_are_named() {
     }
 }
 
-/// Where the bytes of a zip entry lie in `whole`.
+/// Where the bytes of a zip entry are in `whole`.
 fn entry(whole: &[u8], name: &str) -> std::ops::Range<usize> {
     let file = written(whole);
     let storage = Storage::open(file.path(), ReadMode::Positioned).unwrap();

@@ -30,7 +30,7 @@ const HAS_DESCRIPTOR: u16 = 1 << 3;
 const DEFERRED: u64 = u32::MAX as u64;
 const ZIP64_EXTRA: u16 = 1;
 
-/// Where the bytes of an entry lie in the file.
+/// Where the bytes of an entry are in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) offset: u64,
@@ -45,7 +45,7 @@ pub(super) struct Archive<'a> {
     directory: Span,
 }
 
-/// What the central directory says of an entry.
+/// What the central directory says about an entry.
 #[derive(Debug)]
 struct Entry {
     flags: u16,
@@ -85,7 +85,7 @@ impl<'a> Archive<'a> {
         self.entries.keys().map(String::as_str)
     }
 
-    /// Where the bytes of entry `name` lie, or `None` if there is no such entry.
+    /// Where the bytes of entry `name` are, or `None` if there is no such entry.
     ///
     /// The data begin where the *local* header says, so that header must tell the same story as the directory.
     pub(super) fn locate(&self, name: &str) -> Result<Option<Span>> {
@@ -118,16 +118,16 @@ impl<'a> Archive<'a> {
         Ok(Some(Span { offset, len }))
     }
 
-    /// The sum that the bytes of entry `name`, which lie at `span`, must have. There is none where the directory says
-    /// 0: Torch writes that if `torch.serialization.set_crc32_options(False)` was called, and for tensors that are
-    /// filled in later (`skip_data`). Torch itself does not look at sums.
+    /// The checksum of entry `name`, whose bytes are at `span`. There is none if the directory says 0: Torch writes
+    /// that if `torch.serialization.set_crc32_options(False)` was called, and for tensors that are filled in later
+    /// (`skip_data`). Torch itself does not look at sums.
     pub(super) fn checksum(&self, name: &str, span: Span) -> Option<Checksum> {
         let stated = self.entries.get(name)?.crc;
         let name = format!("zip entry `{}`", name.escape_debug());
         (stated != 0).then(|| Checksum::new(name, span.offset, span.len, stated))
     }
 
-    /// The bytes of an entry of at most `limit` bytes, which must have the sum that the directory says.
+    /// The bytes of an entry of at most `limit` bytes, which must have the sum that the directory gives.
     pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Cow<'a, [u8]>>> {
         let Some(span) = self.locate(name)? else { return Ok(None) };
         if span.len > limit {
