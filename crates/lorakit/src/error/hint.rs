@@ -221,7 +221,7 @@ impl Hint {
         Hint::DamagedFile,
     ];
 
-    /// What follows from the kind of `error`, and from what it is about.
+    /// The hint that follows from the kind and the subject of `error`.
     pub(crate) fn of(error: &Error) -> Option<Self> {
         Some(match error.kind() {
             ErrorKind::File(kind) => return Self::of_file(kind),

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 pub use hint::Hint;
 
-/// Result of this crate.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What went wrong, coarse enough to branch on and to choose a hint by.
@@ -21,9 +21,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// A file could not be read, parsed or written.
     File(lorakit_tensor::ErrorKind),
-    /// The path holds no adapter: there is no `adapter_config.json`.
+    /// The path does not hold an adapter: there is no `adapter_config.json`.
     NoAdapter,
-    /// A full model stands where an adapter should, or the other way round.
+    /// A full model is given where an adapter is expected, or the other way round.
     WrongRole,
     /// `adapter_config.json` or `config.json` holds a value that makes no sense.
     Config,
@@ -47,30 +47,30 @@ pub enum ErrorKind {
     Quantized,
     /// The model is quantised already.
     Requantized,
-    /// A tensor fits no type of the mix.
+    /// A tensor does not fit any type of the mix.
     Mix,
-    /// The importance matrix is damaged, or of another model.
+    /// The importance matrix is damaged, or belongs to another model.
     Imatrix,
     /// Too little of the adapters survived being stored in the output's types.
     Retention,
-    /// The request is not possible in this combination of options.
+    /// The request is not possible with this combination of options.
     Usage,
     /// The files of an adapter alone do not say what they mean: its base model is needed.
     NeedsBase,
     /// A format has no place for a part of the adapter.
     Inexpressible,
-    /// Two things are the same, and what they differ in was asked for.
+    /// Two things are the same, although their difference was asked for.
     Unchanged,
     /// An output does not hold what was meant to be written.
     Verification,
-    /// Outside what this version does.
+    /// The request is outside what this version does.
     Unsupported,
     /// The caller asked to stop.
     Interrupted,
 }
 
 impl ErrorKind {
-    /// Its name, which stays: the `kind` of JSON output.
+    /// The stable name of the kind: the `kind` of JSON output.
     pub fn name(self) -> &'static str {
         match self {
             ErrorKind::File(kind) => kind.name(),
@@ -101,17 +101,17 @@ impl ErrorKind {
     }
 }
 
-/// `a part`, `2 parts`: of what there may be one.
+/// `a part`, `2 parts`: a count with its noun in the right number.
 pub(crate) fn one_or_many(count: usize, noun: &str) -> String {
     if count == 1 { format!("a {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// A variant of a room's enum of what can go wrong there: see [`problems`](lorakit_tensor::problems).
+/// A problem of a room, a variant of the room's enum: see [`problems`](lorakit_tensor::problems).
 pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
-    /// What to branch on.
+    /// The kind of error, to branch on.
     fn kind(&self) -> ErrorKind;
 
-    /// What to do about it, if that does not follow from the kind.
+    /// What to do about it, unless that follows from the kind.
     fn hint(&self) -> Option<Hint> {
         None
     }
@@ -131,9 +131,9 @@ struct Repr {
 
 #[derive(Debug)]
 enum Inside {
-    /// Of the crate that reads and writes files; it names file and tensor itself.
+    /// An error of the crate that reads and writes files, which names file and tensor itself.
     File(lorakit_tensor::Error),
-    /// Of a room of this crate.
+    /// A problem of a room of this crate.
     Room(Box<dyn Problem>),
 }
 
@@ -165,7 +165,7 @@ impl Error {
         self
     }
 
-    /// What to branch on.
+    /// The kind of error, to branch on.
     pub fn kind(&self) -> ErrorKind {
         match &self.0.inside {
             Inside::File(error) => ErrorKind::File(error.kind()),
@@ -216,7 +216,7 @@ impl From<lorakit_tensor::Error> for Error {
     }
 }
 
-/// A problem of a room as one of the file beneath: what a view, read as a file is, has to say.
+/// A problem of a room as an error of the file beneath, for views, which are read like files.
 #[derive(Debug)]
 struct OfFile<P>(P);
 
@@ -235,7 +235,7 @@ impl<P: Problem> lorakit_tensor::problem::Problem for OfFile<P> {
     }
 }
 
-/// `problem`, whose kind is one of a file's, as an error of the file that a view lies over.
+/// Turns `problem`, whose kind is a kind of file error, into an error of the file beneath a view.
 pub(crate) fn of_file(problem: impl Problem) -> lorakit_tensor::Error {
     OfFile(problem).into()
 }
@@ -271,7 +271,7 @@ impl StdError for Error {
     }
 }
 
-/// As an object of kind, message, path, tensor, details, causes and hints.
+/// Serialises as an object of kind, message, path, tensor, details, causes and hints.
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]
