@@ -1,4 +1,4 @@
-//! Adapters: what was trained, in one shape whatever the file looked like.
+//! Adapters: trained changes to a model, in one form for every file format.
 //!
 //! A low-rank module is always `W + scale * B * A` with `A (r, in)` and `B (out, r)`; the scale is computed once,
 //! in f64, when the adapter is read.
@@ -33,20 +33,20 @@ pub(crate) use twins::repeated;
 
 use crate::{Base, Error, Finding, Result, Severity, TensorRef};
 
-/// The code of the finding that rows are in an order which only the base can undo.
+/// The code of the finding that rows are in an order that only the base can undo.
 pub(crate) const ROW_ORDER: &str = "row-order";
 
-/// An adapter: configuration, and tensors that are read when they are needed. [Opened](Adapter::open), or
-/// [built](Adapter::in_memory) from what was just trained.
+/// An adapter: its configuration, and tensors that are read when they are needed. It is [opened](Adapter::open), or
+/// [built](Adapter::in_memory) from freshly trained tensors.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// The folder or file as it was given; for an adapter in memory, what messages call it.
+    /// The folder or file as it was given; for an adapter in memory, its name in messages.
     pub path: PathBuf,
-    /// The format it is in, e.g. `peft`; [`IN_MEMORY`](Adapter::IN_MEMORY) for one that was not opened.
+    /// The format of its files, e.g. `peft`; [`IN_MEMORY`](Adapter::IN_MEMORY) for one that was not opened.
     pub format: &'static str,
-    /// What the configuration says; for formats without one, what their header says of the same things.
+    /// The configuration; for formats without one, the same settings from the header.
     pub config: AdapterConfig,
-    /// Strings of the file's header, as they stand there.
+    /// Strings of the file's header, unchanged.
     pub metadata: BTreeMap<String, String>,
     /// Low-rank modules, by path.
     pub modules: Vec<Module>,
@@ -54,7 +54,7 @@ pub struct Adapter {
     pub saved: Vec<Saved>,
     /// Token rows that replace rows of an embedding.
     pub token_rows: Vec<TokenRows>,
-    /// What reading it turned up; [`Severity::Error`] entries forbid a merge.
+    /// Findings from reading it; [`Severity::Error`] entries forbid a merge.
     pub findings: Vec<Finding>,
     source: Option<Arc<Checkpoint>>,
 }
@@ -70,32 +70,32 @@ pub struct Module {
     pub a: TensorRef,
     /// The factor `B`: `(out, r)`, or `(dim, r)` of an embedding.
     pub b: TensorRef,
-    /// What the product is multiplied by.
+    /// The factor by which the product is multiplied.
     pub scaling: Scaling,
-    /// The rank the configuration gives this module.
+    /// The rank that the configuration gives this module.
     pub config_rank: Option<f64>,
     /// The DoRA magnitudes.
     pub magnitude: Option<TensorRef>,
     /// The bias of `B`.
     pub bias: Option<TensorRef>,
-    /// A weight that stands in for the base's.
+    /// A weight that replaces the base's.
     pub base_weight: Option<TensorRef>,
-    /// The method, `LoHa` or `LoKr`, whose factors these were computed from.
+    /// The method, `LoHa` or `LoKr`, from whose factors these were computed.
     pub expanded: Option<&'static str>,
 }
 
-/// What a low-rank product is multiplied by.
+/// The factor by which a low-rank product is multiplied.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scaling {
-    /// This alpha by the rank (Hu et al. 2021).
+    /// This alpha divided by the rank (Hu et al. 2021).
     Alpha(f64),
-    /// This alpha by the square root of the rank (rsLoRA, Kalajdzievski 2023).
+    /// This alpha divided by the square root of the rank (rsLoRA, Kalajdzievski 2023).
     RankStabilised(f64),
     /// This number.
     Fixed(f64),
 }
 
-/// What kind of layer a module adapts.
+/// The kind of layer that a module adapts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModuleKind {
     /// Linear and convolution layers, and stacked experts.
@@ -104,7 +104,7 @@ pub enum ModuleKind {
     Embedding,
 }
 
-/// A parameter saved whole.
+/// A parameter that is saved whole.
 #[derive(Debug, Clone)]
 pub struct Saved {
     /// Name in the model, e.g. `lm_head.weight`.
@@ -125,7 +125,7 @@ pub struct TokenRows {
 }
 
 impl Scaling {
-    /// The number for a module of that rank.
+    /// The scale of a module of that rank.
     pub fn scale(self, rank: usize) -> f64 {
         match self {
             Scaling::Alpha(alpha) => alpha / rank as f64,
@@ -134,7 +134,7 @@ impl Scaling {
         }
     }
 
-    /// The alpha, where [`Self::scale`] is not what a file gives: that which divided by `rank` is it.
+    /// The alpha; for a fixed scale, the number that gives the scale when divided by `rank`.
     pub fn alpha(self, rank: usize) -> f64 {
         match self {
             Scaling::Alpha(alpha) | Scaling::RankStabilised(alpha) => alpha,
@@ -144,7 +144,7 @@ impl Scaling {
 }
 
 impl Module {
-    /// A plain module, `scaling * B * A`, of the layer at `path`: `A (r, in)`, `B (out, r)`.
+    /// Makes a plain module, `scaling * B * A`, for the layer at `path`: `A (r, in)`, `B (out, r)`.
     pub fn new(
         path: impl Into<String>,
         kind: ModuleKind,
@@ -171,20 +171,20 @@ impl Module {
         self.a.info().shape.first().copied().unwrap_or(0)
     }
 
-    /// What the product is multiplied by in a module of that rank.
+    /// The factor by which the product is multiplied if the module has that rank.
     pub fn scale(&self, rank: usize) -> f64 {
         self.scaling.scale(rank)
     }
 
-    /// Whether its factors have more rank than its weight can.
+    /// Whether its factors have a higher rank than its weight can have.
     pub fn exceeds_rank(&self) -> bool {
         let inputs: usize = self.a.info().shape.iter().skip(1).product();
         let outputs = self.b.info().shape.first().copied().unwrap_or(0);
         !self.is_packed() && self.rank() > inputs.min(outputs)
     }
 
-    /// Whether its factors were computed and have more rank than its weight: they are exact, and no file should hold
-    /// them.
+    /// Whether its factors were computed and have a higher rank than its weight: they are exact, but should not be
+    /// written to a file.
     pub fn is_inflated(&self) -> bool {
         self.expanded.is_some() && self.exceeds_rank()
     }
@@ -197,8 +197,8 @@ impl Module {
 }
 
 impl Adapter {
-    /// Opens an adapter in any format: a folder, or its tensor file with what lies beside it. `base` is what is
-    /// known of its model; some formats cannot be understood without.
+    /// Opens an adapter in any format: a folder, or its tensor file with the files next to it. `base` is what is known
+    /// of its model; some formats cannot be read without it.
     ///
     /// ```
     /// use lorakit::adapter::Adapter;
@@ -212,20 +212,20 @@ impl Adapter {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) without one,
+    /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) if there is none,
     /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for a full model,
-    /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase), and whatever reading the files turns up.
+    /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase), and any error of reading the files.
     pub fn open(path: &Path, reader: &Reader, base: Option<&Base>) -> Result<Self> {
         format::read(&Files::open(path, reader)?, base)
     }
 
-    /// An adapter of nothing, from these files.
+    /// An empty adapter, from these files.
     pub(crate) fn empty(format: &'static str, files: &Files) -> Self {
         let source = Some(Arc::clone(&files.source));
         Adapter { metadata: files.metadata().clone(), source, ..Self::of(format, &files.path) }
     }
 
-    /// An adapter of nothing, from no file.
+    /// An empty adapter that does not come from a file.
     pub(crate) fn of(format: &'static str, path: &Path) -> Self {
         Adapter {
             path: path.to_path_buf(),
@@ -240,7 +240,7 @@ impl Adapter {
         }
     }
 
-    /// These modules with the configuration of the adapter, and nothing else of it.
+    /// An adapter of these modules with this one's configuration, header and findings, without its other parts.
     pub(crate) fn with_modules(&self, modules: Vec<Module>) -> Self {
         let (config, metadata) = (self.config.clone(), self.metadata.clone());
         let (findings, source) = (self.findings.clone(), self.source.clone());
@@ -252,29 +252,30 @@ impl Adapter {
         self.modules.sort_by(|a, b| natural(&a.path).cmp(&natural(&b.path)));
     }
 
-    /// Every tensor: all that the file holds, understood or not; in memory, those of its parts.
+    /// Every tensor: all tensors of the file, understood or not; for an adapter in memory, those of its parts.
     pub fn tensors(&self) -> Vec<TensorRef> {
         let Some(source) = &self.source else { return self.parts() };
         let shared: Arc<dyn TensorSource> = source.clone();
         (0..source.tensors().len()).map(|index| TensorRef::new(Arc::clone(&shared), index)).collect()
     }
 
-    /// The file, or files, that it was opened from.
+    /// The file or files from which it was opened.
     pub(crate) fn checkpoint(&self) -> Option<&Arc<Checkpoint>> {
         self.source.as_ref()
     }
 
-    /// The file that it was opened from; of several parts, the first or their index. `None` for one in memory.
+    /// The file from which it was opened; if it has several parts, the first part or their index. `None` for an adapter
+    /// in memory.
     pub fn file(&self) -> Option<&Path> {
         self.source.as_ref().map(|source| source.path())
     }
 
-    /// The tensor files that it was opened from; none for one in memory.
+    /// The tensor files from which it was opened; none for an adapter in memory.
     pub fn files(&self) -> &[Storage] {
         self.source.as_ref().map_or(&[], |source| source.files())
     }
 
-    /// What messages name: the tensor file if there is one.
+    /// The path to name in messages: the tensor file if there is one.
     fn place(&self) -> &Path {
         self.file().unwrap_or(&self.path)
     }
@@ -311,10 +312,8 @@ impl Adapter {
             return Err(Error::from(problem).tensor(&only.subject).at(self.place()));
         }
         let (count, tensors) = (faults.len(), self.tensors().len());
-        let problem = match foreign {
-            true => Problem::ForeignFaults { count, tensors },
-            false => Problem::Faults { count, tensors },
-        };
+        let problem =
+        if foreign { Problem::ForeignFaults { count, tensors } } else { Problem::Faults { count, tensors } };
         let lines = faults.iter().map(ToString::to_string).collect();
         Err(Error::from(problem).at(self.place()).details(lines))
     }

@@ -72,7 +72,7 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// The tensors whose names end with it, in file order.
+    /// The tensors whose names end in `ending`, in file order.
     fn ending_in(&self, ending: &str) -> Vec<usize> {
         let name = |i: usize| self.tensors[i].name.as_str();
         let backwards = self.backwards.get_or_init(|| {

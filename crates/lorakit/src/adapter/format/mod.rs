@@ -1,12 +1,12 @@
-//! Adapter file formats, one module each.
+//! Adapter file formats, one Rust module each.
 //!
 //! ```text
 //!  files ──► detect ──► reader ──► Adapter ──► writer ──► Draft ──► plan
 //!            (names)               (canonical)
 //! ```
 //!
-//! Every format is read into an [`Adapter`] and written from one; no two formats know of each other. What a file
-//! is, the names of its tensors decide: [`AdapterFormat::marks`] says which names only this format has.
+//! Every format is read into an [`Adapter`] and written from one; no two formats know of each other. The names of its
+//! tensors decide a file's format: [`AdapterFormat::marks`] says which names belong to one format only.
 
 mod assemble;
 mod diffusers;
@@ -45,23 +45,23 @@ use crate::{Error, Result};
 
 /// One file format of adapters.
 pub(crate) trait AdapterFormat: Sync {
-    /// The name, as `--to` takes it.
+    /// The name of the format, as `--to` takes it.
     fn name(&self) -> &'static str;
 
-    /// What is written: one line for people.
+    /// A description of the output for people, in one line.
     fn title(&self) -> &'static str;
 
-    /// Whether a tensor of that name is of this format and no other.
+    /// Whether a tensor of that name occurs in this format and in no other.
     fn marks(&self, name: &str, files: &Files) -> bool;
 
-    /// The adapter in `files`. `base` is what is known of the model it belongs to.
+    /// Reads the adapter in `files`. `base` is what is known of the model it belongs to.
     ///
     /// # Errors
     /// `ErrorKind::NeedsBase` if the files alone do not say what they mean; `ErrorKind::Damaged` and others for
     /// files that contradict themselves. Faults of single tensors are findings of the adapter.
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter>;
 
-    /// Names that tensor files of the format have in a folder, the preferred first; none if any name will do.
+    /// Names of the format's tensor files in a folder, the preferred one first; empty if any name will do.
     fn files(&self) -> &'static [&'static str] {
         &[]
     }
@@ -71,30 +71,30 @@ pub(crate) trait AdapterFormat: Sync {
         true
     }
 
-    /// How the name of the output ends if it is one file; a folder is written otherwise.
+    /// The ending of the output's name if the output is one file; `None` if it is a folder.
     fn ending(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether names and rows mean nothing without the base, so that it must be named to read and to write.
+    /// Whether names and rows are meaningless without the base, so it must be given for reading and writing.
     fn needs_base(&self) -> bool {
         false
     }
 
-    /// Whether the format may hold all experts of a layer in one module, as PEFT packs them; else each expert is a
-    /// module when [`Self::write`] is called.
+    /// Whether the format may hold all experts of a layer in one module, as PEFT packs them. If not, each expert is a
+    /// separate module when [`Self::write`] is called.
     fn packs_experts(&self) -> bool {
         false
     }
 
-    /// `adapter` as files of this format.
+    /// Makes files of this format from `adapter`.
     ///
     /// # Errors
-    /// `ErrorKind::Inexpressible` for what the format cannot hold; `ErrorKind::NeedsBase`;
-    /// `ErrorKind::Unsupported` if it is only read.
+    /// `ErrorKind::Inexpressible` for parts that the format cannot hold; `ErrorKind::NeedsBase`;
+    /// `ErrorKind::Unsupported` if the format is read only.
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
 
-    /// Digests of the written data that the header of `draft` has places for.
+    /// Digests of the written data for which the header of `draft` has places.
     ///
     /// # Errors
     /// If the draft cannot be laid out.
@@ -102,14 +102,14 @@ pub(crate) trait AdapterFormat: Sync {
         Ok(Vec::new())
     }
 
-    /// A sample of everything that only this format refuses.
+    /// A sample of each problem that only this format reports.
     #[cfg(test)]
     fn problems(&self) -> Vec<Error> {
         Vec::new()
     }
 }
 
-/// Every format. PEFT's names are the most general, so what is told from it by shapes comes first.
+/// Every format. PEFT's names are the most general, so formats that differ from it only in shapes come first.
 pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
     &tinker::Tinker,
     &peft::Peft,
@@ -130,7 +130,7 @@ impl fmt::Debug for dyn AdapterFormat {
     }
 }
 
-/// Names of tensor files in folders of any format.
+/// Names of tensor files that folders of any format may have.
 pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
     FORMATS.iter().flat_map(|format| format.files()).copied()
 }
@@ -140,10 +140,10 @@ pub(crate) fn by_name(name: &str) -> Option<&'static dyn AdapterFormat> {
     FORMATS.iter().copied().find(|format| format.name() == name)
 }
 
-/// The format of `files`, if they are an adapter's.
+/// The format of `files`, if they are an adapter.
 ///
 /// # Errors
-/// `ErrorKind::Damaged` if tensors of one file are spelled as in different formats.
+/// `ErrorKind::Damaged` if the tensor names of one file belong to different formats.
 pub(crate) fn detect(files: &Files) -> Result<Option<&'static dyn AdapterFormat>> {
     let mut found: Option<(&'static dyn AdapterFormat, &str)> = None;
     for info in files.source.tensors() {
@@ -165,8 +165,8 @@ pub(crate) fn detect(files: &Files) -> Result<Option<&'static dyn AdapterFormat>
     Ok(found.map(|(format, _)| format))
 }
 
-/// Reads the adapter in `files`, in the format they are in. Files that no format marks are PEFT's if there is a
-/// configuration: such an adapter has saved parameters and nothing else.
+/// Reads the adapter in `files`, whatever its format. Files that no format marks are taken to be PEFT's if there is a
+/// configuration: such an adapter has nothing but saved parameters.
 pub(crate) fn read(files: &Files, base: Option<&Base>) -> Result<Adapter> {
     match detect(files)? {
         Some(format) => format.read(files, base),

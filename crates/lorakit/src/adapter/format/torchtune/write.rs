@@ -53,7 +53,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     })
 }
 
-/// Each module with what it is in torchtune's model: itself, or its parts.
+/// Each module with its modules in torchtune's model: itself, or its parts.
 fn parts(adapter: &Adapter, fused: Option<Fused>) -> Result<Vec<(&Module, Vec<Module>)>> {
     let mut all = Vec::with_capacity(adapter.modules.len());
     for module in &adapter.modules {
@@ -136,7 +136,7 @@ fn of_module(
     Ok(tensors)
 }
 
-/// What torchtune writes, with PEFT's names of the modules.
+/// The configuration as torchtune writes it, with PEFT's module names.
 fn config<'a>(
     adapter: &Adapter,
     parts: impl Iterator<Item = &'a Module>,
