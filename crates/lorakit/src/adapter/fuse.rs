@@ -91,7 +91,8 @@ fn joined(
     of: impl Fn(&Module) -> Option<&TensorRef>,
     all: bool,
 ) -> Result<Option<TensorRef>> {
-    let (mut pieces, mut row) = (Vec::new(), 0);
+    let mut pieces = Vec::new();
+    let mut row = 0;
     for part in parts {
         if let Some(tensor) = part.module.and_then(&of) {
             pieces.push((vector(tensor, part.rows)?, row, 0));

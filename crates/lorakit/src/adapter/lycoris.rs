@@ -162,7 +162,8 @@ impl Product {
             return Err(Problem::Uncountable.into());
         }
         let (rows, cols) = self.rows_cols(first, second);
-        let (inner, rank) = (second.rank(), first.rank() * second.rank());
+        let inner = second.rank();
+        let rank = first.rank() * second.rank();
         let mut a_shape = vec![rank, cols / kernel.iter().product::<usize>().max(1)];
         a_shape.extend(kernel);
         let mut b_shape = vec![rows, rank];

@@ -311,9 +311,13 @@ impl Adapter {
             let problem = if foreign { Problem::Foreign { message } } else { Problem::Fault { message } };
             return Err(Error::from(problem).tensor(&only.subject).at(self.place()));
         }
-        let (count, tensors) = (faults.len(), self.tensors().len());
-        let problem =
-        if foreign { Problem::ForeignFaults { count, tensors } } else { Problem::Faults { count, tensors } };
+        let count = faults.len();
+        let tensors = self.tensors().len();
+        let problem = if foreign {
+            Problem::ForeignFaults { count, tensors }
+        } else {
+            Problem::Faults { count, tensors }
+        };
         let lines = faults.iter().map(ToString::to_string).collect();
         Err(Error::from(problem).at(self.place()).details(lines))
     }

@@ -293,8 +293,8 @@ impl Architecture {
         })
     }
 
-    /// The rules for the stacks of experts that Hugging Face files pack in one tensor called `name`, in the order of its
-    /// rows; empty if it is not such a tensor.
+    /// The rules for the stacks of experts that Hugging Face files pack in one tensor called `name`, in the order of
+    /// its rows; empty if it is not such a tensor.
     pub(crate) fn match_packed(&self, name: &str) -> Vec<Match<'_>> {
         let found = self.packed.iter().find_map(|packed| Some((packed, layer_of(&packed.hf, name)?)));
         let Some((packed, layer)) = found else { return Vec::new() };

@@ -59,7 +59,8 @@ fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: u
     }
     params.sort_by_key(|name| names::stack_of(name).map_or(usize::MAX, |(place, _)| place));
     params.dedup();
-    let (times, names) = (nested + 1, params.len());
+    let times = nested + 1;
+    let names = params.len();
     let own = names.checked_sub(times).map(|i| params[i].to_string());
     own.ok_or_else(|| Misfit::new(&module.path, Reason::Wrapped { times, names }))
 }

@@ -28,7 +28,8 @@ impl<'n> Nearest<'n> {
     pub(super) fn likeness(&self, other: &str) -> f64 {
         let Some(places) = &self.places else { return strsim::normalized_levenshtein(self.name, other) };
         let last = 1u128 << (self.name.len() - 1);
-        let (mut distance, mut length) = (self.name.len(), 0usize);
+        let mut distance = self.name.len();
+        let mut length = 0usize;
         let (mut up, mut down) = (u128::MAX, 0u128);
         for character in other.chars() {
             let equal = places.get(character as usize).copied().unwrap_or(0);

@@ -57,7 +57,8 @@ impl Shelf {
     }
 
     fn holding(most: u64, folder: &Path) -> Self {
-        let (held, spill) = (AtomicU64::new(0), OnceLock::new());
+        let held = AtomicU64::new(0);
+        let spill = OnceLock::new();
         Shelf(Arc::new(Inner { folder: folder.to_path_buf(), most, held, spill }))
     }
 
@@ -106,7 +107,8 @@ impl TensorRef {
         shape: impl Into<Vec<usize>>,
         values: &[f32],
     ) -> Result<Self> {
-        let (name, shape) = (name.into(), shape.into());
+        let name = name.into();
+        let shape = shape.into();
         if TensorInfo::count(&shape) != Some(values.len() as u64) {
             return Err(Error::from(Problem::Unfilled { values: values.len(), shape }).tensor(&name));
         }

@@ -84,7 +84,8 @@ impl Factor {
 impl Piece {
     /// Copies the part of the piece that falls in the values `values` of the mosaic to `out`, which holds those values.
     fn copy(&self, values: &Range<usize>, cols: usize, size: usize, out: &mut [u8]) -> TensorResult<()> {
-        let (view, width) = (&self.view, self.view.cols);
+        let view = &self.view;
+        let width = self.view.cols;
         let first = (values.start / cols).max(self.row);
         let last = values.end.div_ceil(cols).min(self.row + view.rows);
         if first >= last || width == 0 {

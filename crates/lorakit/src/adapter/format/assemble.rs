@@ -107,7 +107,8 @@ impl Reader<'_> {
         scaling: Scaling,
         expanded: Option<&'static str>,
     ) -> Outcome<Module> {
-        let (out, a_dimensions) = (b.info().shape[0], a.info().shape.len());
+        let out = b.info().shape[0];
+        let a_dimensions = a.info().shape.len();
         let magnitude = self.get(Part::Magnitude).map(|tensor| magnitude(tensor, out, a_dimensions));
         Ok(Module {
             magnitude: magnitude.transpose()?,
@@ -145,7 +146,8 @@ impl Reader<'_> {
 
     /// `A` with the core of a Tucker decomposition, `(r, r, kh, kw)`, multiplied into it; the rank stays the same.
     fn with_mid(&self, a: &TensorRef, mid: &TensorRef, rank: usize) -> Outcome<TensorRef> {
-        let (inputs, core) = (a.info().rows_cols().1, mid.info().shape.clone());
+        let inputs = a.info().rows_cols().1;
+        let core = mid.info().shape.clone();
         let [r, s, kernel @ ..] = core.as_slice() else {
             return Err(fault("shape", format!("has lora_mid of shape {core:?}, which is no core")));
         };

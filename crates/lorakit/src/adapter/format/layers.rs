@@ -60,7 +60,8 @@ fn place(module: Module, found: Found<'_>) -> Result<Vec<Module>> {
             Ok(vec![Module { path: path.clone(), ..module }])
         }
         (None, paths) => {
-            let (rows, whole) = (module.b.info().rows_cols().0, layer.shares.iter().sum::<usize>().max(1));
+            let rows = module.b.info().rows_cols().0;
+            let whole = layer.shares.iter().sum::<usize>().max(1);
             let parts: Vec<(String, usize)> = paths
                 .iter()
                 .zip(&layer.shares)

@@ -63,7 +63,7 @@ pub(crate) struct Layer {
     pub(crate) kohya: String,
     /// The share of the rows that each of [`Self::paths`] has.
     pub(crate) shares: Vec<usize>,
-    /// Whether the two halves of the rows are exchanged between the two models (AdaLN: shift and scale).
+    /// Whether the two halves of the rows trade places in diffusers (AdaLN: shift and scale).
     pub(crate) swapped: bool,
 }
 

@@ -66,9 +66,9 @@ fn pair(adapter: &mut Adapter, files: &Files) -> BTreeMap<String, [Option<Tensor
         let half = HALVES.iter().enumerate().find_map(|(n, end)| Some((n, info.name.strip_suffix(end)?)));
         let Some((half, target)) = half else {
             if info.shape.len() == 1 && info.name.ends_with("_norm.weight") {
-            fault("ignored-norm", "is a norm, which llama.cpp loads and ignores".into());
+                fault("ignored-norm", "is a norm, which llama.cpp loads and ignores".into());
             } else {
-            fault("unexpected-suffix", "ends in neither `.lora_a` nor `.lora_b`".into());
+                fault("unexpected-suffix", "ends in neither `.lora_a` nor `.lora_b`".into());
             }
             continue;
         };

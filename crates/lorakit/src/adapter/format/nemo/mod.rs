@@ -126,9 +126,9 @@ impl Settings {
 /// precedes `layers`.
 fn hf_name(module: &str) -> Option<String> {
     let start = if module.starts_with("layers.") {
-    "layers.".len()
+        "layers.".len()
     } else {
-    module.find(".layers.")? + ".layers.".len()
+        module.find(".layers.")? + ".layers.".len()
     };
     let (layer, name) = module[start..].split_once('.')?;
     layer.parse::<usize>().ok()?;
@@ -172,7 +172,8 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &Settings, base: Option<&Ba
     for (leaf, order) in parts {
         let b = Factor::matrix(pair.b.clone(), rows, rank).gather_rows(&order);
         let b = b.to_tensor(vec![order.len(), rank])?;
-        let (path, scaling) = (format!("{parent}.{leaf}"), Scaling::Fixed(settings.alpha / settings.rank));
+        let path = format!("{parent}.{leaf}");
+        let scaling = Scaling::Fixed(settings.alpha / settings.rank);
         adapter.modules.push(Module {
             config_rank: Some(settings.rank),
             ..Module::new(path, ModuleKind::Linear, pair.a.clone(), b, scaling)

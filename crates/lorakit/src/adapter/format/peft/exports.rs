@@ -48,9 +48,9 @@ mod tests {
             );
             let own = path.join("adapter_model.pt");
             if beside {
-            std::fs::write(&own, "x").unwrap();
+                std::fs::write(&own, "x").unwrap();
             } else {
-            drop(std::fs::remove_file(&own));
+                drop(std::fs::remove_file(&own));
             }
             read(&path, None).unwrap().findings.iter().map(|f| f.code).collect::<Vec<_>>()
         };

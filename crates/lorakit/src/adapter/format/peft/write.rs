@@ -26,9 +26,9 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         // Next to factors, the layer's own parameters are one level deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
         let name = if paths.contains(path) {
-        format!("base_model.model.{path}.base_layer.{leaf}")
+            format!("base_model.model.{path}.base_layer.{leaf}")
         } else {
-        format!("base_model.model.{}", saved.name)
+            format!("base_model.model.{}", saved.name)
         };
         tensors.push(OutputTensor::copy(saved.tensor.clone()).named(&name));
     }
@@ -127,10 +127,10 @@ fn holds(config: &Map<String, Value>, adapter: &Adapter) -> bool {
         let (rank, scaling) = config.of_module(&module.path);
         // How a reader scales packed experts depends on their number, which has not changed.
         if module.is_packed() {
-        scaling == module.scaling && rank == module.config_rank
+            scaling == module.scaling && rank == module.config_rank
         } else {
-        let (own, said) = (module.scale(module.rank()), scaling.scale(module.rank()));
-        rank == Some(module.rank() as f64) && (own - said).abs() <= 1e-15 * own.abs()
+            let (own, said) = (module.scale(module.rank()), scaling.scale(module.rank()));
+            rank == Some(module.rank() as f64) && (own - said).abs() <= 1e-15 * own.abs()
         }
     })
 }

@@ -145,7 +145,8 @@ fn experts(
     let a = Factor::matrix(pair.a.clone(), x * rank, inputs);
     let b = Factor::matrix(pair.b.clone(), y * outputs, rank);
     let of_expert = |expert: usize| {
-        let (of_a, of_b) = (if x == 1 { 0 } else { expert }, if y == 1 { 0 } else { expert });
+        let of_a = if x == 1 { 0 } else { expert };
+        let of_b = if y == 1 { 0 } else { expert };
         let a = a.clone().take_rows(of_a * rank, rank, 1).to_tensor(vec![rank, inputs])?;
         let b = b.clone().take_rows(of_b * outputs, outputs, 1).to_tensor(vec![outputs, rank])?;
         Ok(new(format!("{layer}.experts.{expert}.{leaf}"), a, b))

@@ -36,7 +36,8 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
             tensors.extend(of_module(&name, part, &rows, rank, scale, options, &mut how)?);
             names.push(name);
         }
-        let (name, how) = (names.join(", "), how.into_iter().collect());
+        let name = names.join(", ");
+        let how = how.into_iter().collect();
         mapped.push(Mapped { module: module.path.clone(), name, how });
     }
     let mut metadata = carried::header(adapter);
