@@ -1,6 +1,6 @@
-//! Options that are one of a table.
+//! Options whose values are listed in a table.
 
-/// One of the things that an option can be: a table, so that whoever offers the option need not list them again.
+/// A value of an option, chosen from a table, so that user interfaces need not list the values again.
 ///
 /// ```
 /// use lorakit::Choice;
@@ -11,28 +11,28 @@
 /// assert_eq!(Style::from_name("peft"), Some(Style::Peft));
 /// ```
 pub trait Choice: Copy + Send + Sync + 'static {
-    /// Every one, in the order to list them in.
+    /// Every choice, in listing order.
     fn all() -> &'static [Self];
 
-    /// What it is called.
+    /// The name of the choice.
     fn name(self) -> &'static str;
 
-    /// What else it is called.
+    /// Other names of the choice.
     fn aliases(self) -> &'static [&'static str] {
         &[]
     }
 
-    /// What it is, in one line.
+    /// A description of the choice, in one line.
     fn about(self) -> &'static str;
 
-    /// The one of that [name](Self::name) or [alias](Self::aliases).
+    /// The choice with that [name](Self::name) or [alias](Self::aliases).
     fn from_name(name: &str) -> Option<Self> {
         let is = |choice: &&Self| choice.name() == name || choice.aliases().contains(&name);
         Self::all().iter().find(is).copied()
     }
 }
 
-/// Makes an enum a [`Choice`]: a line for each variant, with its name and what it is.
+/// Makes an enum a [`Choice`]: one line per variant, with its name and its description.
 macro_rules! choices {
     ($enum:ident { $($variant:ident = $name:literal, $about:literal;)* }) => {
         impl $crate::Choice for $enum {

@@ -1,4 +1,4 @@
-//! What an audit of an adapter turns up.
+//! Findings of an audit of an adapter.
 
 use std::fmt;
 
@@ -26,7 +26,7 @@ impl fmt::Display for Severity {
     }
 }
 
-/// One thing an audit turned up.
+/// One finding of an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Finding {
     /// How much it matters.

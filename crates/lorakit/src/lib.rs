@@ -60,14 +60,14 @@ pub use lorakit_tensor::{DType, ErrorKind as FileErrorKind, ReadMode, Reader};
 pub use model::{Base, Model, ModelConfig};
 pub use tensor::TensorRef;
 
-/// Parts of the engine that the tests of this crate take apart: no part of its interface.
+/// Parts of the engine that the tests of this crate take apart; not part of its interface.
 #[doc(hidden)]
 pub mod inside {
     pub use crate::model::gguf::write::{gguf_tensors, with_dtype};
     pub use crate::tensor::{Factor, RowOrder};
 }
 
-/// The program of the how-to compiles.
+/// Checks that the program in the how-to compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/how-to/use-the-library.md")]
 struct UseTheLibrary;

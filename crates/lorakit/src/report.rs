@@ -1,11 +1,11 @@
-//! How reports serialise: what the types of other crates become, and enums that have names.
+//! How reports serialise: types of other crates, and enums that have names.
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-/// Serialises types as the name that a method of theirs returns.
+/// Serialises types as the name that one of their methods returns.
 macro_rules! by_name {
     ($($type:ty: $method:ident),*) => { $(
         impl serde::Serialize for $type {
@@ -17,7 +17,7 @@ macro_rules! by_name {
 }
 pub(crate) use by_name;
 
-/// A path as text; what is not UTF-8 in it is replaced.
+/// A path as text; anything in it that is not UTF-8 is replaced.
 pub(crate) fn path<S: Serializer>(path: &impl AsRef<Path>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.as_ref().display())
 }
@@ -40,7 +40,7 @@ pub(crate) fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S
     time.as_secs_f64().serialize(serializer)
 }
 
-/// What [`ToString`] makes of a value.
+/// A value as the text that [`ToString`] returns.
 pub(crate) fn text<S: Serializer>(value: &impl std::fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }

@@ -1,5 +1,5 @@
-//! Every adapter format to every adapter format, on adapters that PEFT wrote: the delta of each module, computed here in
-//! f64 from PEFT's own files by PEFT's own rule, is the same after any journey.
+//! Every adapter format to every adapter format, on adapters that PEFT wrote: the delta of each module, computed here
+//! in f64 from PEFT's own files by PEFT's own rule, is the same after any journey.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -42,7 +42,7 @@ fn golden(kind: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/peft").join(kind).join(name)
 }
 
-/// A place for each format's output.
+/// The path of each format's output.
 fn output(folder: &Path, name: &str, format: &str) -> PathBuf {
     let file = match format {
         "gguf" => format!("{name}.gguf"),
@@ -85,7 +85,7 @@ fn tensors(folder: &Path) -> BTreeMap<String, (Matrix, Vec<u8>)> {
     file.tensors().into_iter().map(|(name, view)| (name, (matrix(&view), view.data().to_vec()))).collect()
 }
 
-/// What PEFT multiplies the product of `path` by, and its rank.
+/// The number by which PEFT multiplies the product of `path`, and its rank.
 fn scale(config: &Value, path: &str, rank: usize) -> f64 {
     let pattern = |name: &str| {
         let matches = |key: &str| Regex::new(&format!(r"^(.*\.)?({key})$")).unwrap().is_match(path).unwrap();
@@ -108,7 +108,7 @@ fn product((rows, rank, b): &Matrix, (_, cols, a): &Matrix, scale: f64) -> Matri
     (*rows, *cols, out)
 }
 
-/// The delta of every module, each expert by itself; and whatever else there is, as bytes.
+/// The delta of every module, with each expert by itself; and everything else, as bytes.
 fn deltas(folder: &Path) -> (BTreeMap<String, Matrix>, BTreeMap<String, Vec<u8>>) {
     let config: Value =
         serde_json::from_slice(&std::fs::read(folder.join("adapter_config.json")).unwrap()).unwrap();
@@ -173,7 +173,7 @@ fn assert_same(before: &Path, after: &Path, journey: &str) {
         let error = if whole == 0.0 { off.sqrt() } else { (off / whole).sqrt() };
         assert!(error <= 1e-6, "{journey}: `{path}` is {error:e} off");
     }
-    // A format may need modules where the adapter has none: they do nothing.
+    // A format may need modules that the adapter does not have: they do nothing.
     for (path, (_, _, delta)) in after {
         assert!(delta.iter().all(|v| *v == 0.0), "{journey}: `{path}` came out of nothing");
     }
@@ -213,7 +213,7 @@ fn every_format_to_every_format() {
     }
 }
 
-/// Where no scale has to be multiplied in, a journey changes no byte of a factor.
+/// If no scale has to be multiplied in, a journey does not change a single byte of a factor.
 #[test]
 fn factors_keep_their_bytes() {
     let folder = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ fn uniform_factors_are_the_same_deltas() {
     }
 }
 
-/// What a format has no field for travels along: PEFT's configuration comes back with what nobody understands.
+/// Settings for which a format has no field travel along: PEFT's configuration comes back, with unknown entries too.
 #[test]
 fn unknown_fields_come_back() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! The house of `lorakit`: which room may use which, which files use each other, and that names have one table, read from
-//! the sources; and that ARCHITECTURE.md tells of what is there.
+//! The house of `lorakit`, checked on its sources: which room may use which, which files use each other, and that
+//! there is only one table of names. Also checks that the paths in ARCHITECTURE.md exist.
 //!
 //! ```text
 //!  ops                                 verbs
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Rooms from the ground up. Those on one floor do not use each other.
+/// Rooms from the ground up. Rooms on the same floor do not use each other.
 const FLOORS: &[&[&str]] = &[
     &["choice", "error", "finding", "report"],
     &["tensor", "arch"],
@@ -66,7 +66,7 @@ fn only_tests(text: &str) -> impl Iterator<Item = &str> {
     declared.map(|(name, _)| name).filter(|name| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
 }
 
-/// The first names after `crate::`, in paths and in groups.
+/// The names that directly follow `crate::`, in paths and in groups.
 fn used(code: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for rest in code.split("crate::").skip(1) {
@@ -108,7 +108,8 @@ fn no_room_uses_one_above_it() {
     let mut files = Vec::new();
     sources(&root, &mut files);
     let rooms: BTreeMap<&str, &str> = REEXPORTED.iter().copied().collect();
-    let (mut checked, mut wrong) = (0, Vec::new());
+    let mut checked = 0;
+    let mut wrong = Vec::new();
     for file in files {
         let inside = file.strip_prefix(&root).unwrap();
         let room = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs");
@@ -130,10 +131,10 @@ fn no_room_uses_one_above_it() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// At most so many circles between files, each of a parent and its own files.
+/// The most circles that may exist between files, each of a parent and its own files.
 const CIRCLES: usize = 7;
 
-/// A source file: its module path, its code, and what its imports call things.
+/// A source file: its module path, its code, and the names that it imports.
 struct Source {
     /// `fit/index.rs`.
     file: String,
@@ -145,14 +146,14 @@ struct Source {
 
 /// One name that a `use` brings in.
 struct Import {
-    /// What it is called here; `*` for all of a module.
+    /// Its name in this file; `*` for all names of a module.
     name: String,
     path: Vec<String>,
-    /// Brought in for others: `pub use`.
+    /// Whether it is brought in for others: `pub use`.
     public: bool,
 }
 
-/// All files of the crate but tests, by module path.
+/// All files of the crate except tests, by module path.
 struct House {
     sources: Vec<Source>,
     places: BTreeMap<Vec<String>, usize>,
@@ -187,7 +188,7 @@ impl House {
         house
     }
 
-    /// The file in which the thing is that the file `at` calls `path`; re-exports are followed.
+    /// The file that defines what the file `at` calls `path`; re-exports are followed.
     fn resolve(&self, at: usize, path: &[String], depth: usize) -> Option<usize> {
         let own = &self.sources[at].module;
         let (first, rest) = path.split_first()?;
@@ -215,7 +216,7 @@ impl House {
         self.places.get(&module).copied()
     }
 
-    /// The file of what `file` re-exports as `name`.
+    /// The file that defines what `file` re-exports as `name`.
     fn named(&self, file: usize, name: &str, depth: usize) -> Option<usize> {
         let import = self.sources[file].imports.iter().find(|import| import.name == name)?;
         (depth > 0).then(|| self.resolve(file, &import.path, depth - 1)).flatten()
@@ -225,7 +226,7 @@ impl House {
     fn used_by(&self, file: usize) -> BTreeSet<usize> {
         let source = &self.sources[file];
         let mut paths: Vec<Vec<String>> = inline_paths(&source.code);
-        // What is only passed on is not used here.
+        // A name that is only re-exported is not used here.
         let is_used =
             |import: &&Import| !import.public || words(&source.code).any(|word| word == import.name);
         paths.extend(source.imports.iter().filter(is_used).map(|import| import.path.clone()));
@@ -235,12 +236,12 @@ impl House {
     }
 }
 
-/// The words of some code.
+/// The words in a piece of code.
 fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
 }
 
-/// The paths in code that has no imports: `crate::a::B`, `super::c`, `child::d`.
+/// The paths in code without its imports: `crate::a::B`, `super::c`, `child::d`.
 fn inline_paths(code: &str) -> Vec<Vec<String>> {
     let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
     let runs = code.split(|c| !is_path(c)).filter(|run| run.contains("::"));
@@ -248,9 +249,10 @@ fn inline_paths(code: &str) -> Vec<Vec<String>> {
     runs.map(names).filter(|path: &Vec<String>| !path[0].is_empty()).collect()
 }
 
-/// The code without its imports, and these.
+/// The code without its imports, and the imports.
 fn imports(code: &str) -> (String, Vec<Import>) {
-    let (mut rest, mut imports) = (String::new(), Vec::new());
+    let mut rest = String::new();
+    let mut imports = Vec::new();
     let mut statement: Option<(String, bool)> = None;
     for line in code.lines() {
         let text = line.trim_start();
@@ -293,7 +295,7 @@ fn expand(tree: &str, before: &[String], public: bool, imports: &mut Vec<Import>
         imports.push(Import { name, path, public });
         return;
     };
-    // The group may end before closing braces that belong to what is around it: depth tells.
+    // The group may end before closing braces that belong to an outer group; the depth tells.
     let (mut depth, mut start) = (0, 0);
     for (at, c) in group.char_indices() {
         match c {
@@ -311,10 +313,11 @@ fn expand(tree: &str, before: &[String], public: bool, imports: &mut Vec<Import>
     }
 }
 
-/// The circles among `files`, of which each `uses` others: sets of files that reach each other.
+/// The circles among `files`, given which files each one uses: sets of files that reach each other.
 fn circles(files: &BTreeSet<usize>, uses: &BTreeMap<usize, BTreeSet<usize>>) -> Vec<BTreeSet<usize>> {
     let reached = |from: usize| {
-        let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+        let mut seen = BTreeSet::new();
+        let mut open = vec![from];
         while let Some(file) = open.pop() {
             for next in uses[&file].intersection(files) {
                 if seen.insert(*next) {
@@ -335,7 +338,7 @@ fn circles(files: &BTreeSet<usize>, uses: &BTreeMap<usize, BTreeSet<usize>>) -> 
     found
 }
 
-/// Files use each other only where one is the parent of the others, and hardly anywhere.
+/// Files use each other only if one is the parent of the others, and even that is rare.
 #[test]
 fn circles_are_few_and_of_parent_and_child() {
     let house = House::read();
@@ -370,7 +373,7 @@ fn circles_are_few_and_of_parent_and_child() {
     assert!(found.len() <= CIRCLES, "{} circles", found.len());
 }
 
-/// Words for parts of models, which the table in `arch/names` holds. Only formats and runtimes have spellings of their own.
+/// Words for parts of models, which belong in the table in `arch/names`. Only formats and runtimes spell differently.
 const NAMES: &[&str] = &[
     "embed_tokens",
     "wte",
@@ -390,9 +393,9 @@ const NAMES: &[&str] = &[
     "block_sparse_moe",
     "language_model",
 ];
-/// What wrappers put in front of names.
+/// Prefixes that wrappers add to names.
 const PREFIXES: &[&str] = &["base_model.model.", "language_model.", "transformer.", "unet.", "model."];
-/// Where such words may stand: the table, formats of adapters, what runtimes ask for, the configuration of gpt-oss.
+/// Where such words may be: the table, adapter formats, the requirements of runtimes, the configuration of gpt-oss.
 const OWN_SPELLING: &[&str] =
     &["arch/", "adapter/format/", "ops/inspect/target", "model/packed/write_mxfp4.rs"];
 
@@ -403,7 +406,7 @@ fn names_are_in_one_table() {
         if OWN_SPELLING.iter().any(|own| file.starts_with(own)) {
             continue;
         }
-        // A name has no spaces; a word alone that is also English is a label.
+        // A name has no spaces; a single word that is also English is a label.
         for literal in code.split('"').skip(1).step_by(2).filter(|text| !text.contains(' ')) {
             let of_path = literal.contains('.') && literal.split('.').any(|word| NAMES.contains(&word));
             let is_name = NAMES.contains(&literal) && literal != "experts";
@@ -415,7 +418,7 @@ fn names_are_in_one_table() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Every file and folder that ARCHITECTURE.md names is there: as a path of the repository, or the end of one.
+/// Every file and folder that ARCHITECTURE.md names exists: as a path in the repository, or as the end of one.
 #[test]
 fn paths_in_the_architecture_exist() {
     let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap();
@@ -438,7 +441,7 @@ fn paths_in_the_architecture_exist() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Paths below `folder`, relative to `root`, each with a slash in front.
+/// Paths below `folder`, relative to `root`, each with a leading slash.
 fn paths(folder: &Path, root: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
         if entry.file_name().is_some_and(|name| name == "target") {

@@ -1,7 +1,7 @@
-//! Peak memory of a merge, by a counting allocator.
+//! Peak memory of a merge, measured by a counting allocator.
 //!
 //! No other test would notice a merge that loads whole tensors, keeps every adapter factor, or collects its output
-//! before writing: its bytes would be right. This one has a binary of its own because an allocator is global.
+//! before writing: its bytes would be right. This test has a separate binary because an allocator is global.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -49,7 +49,7 @@ const THREADS: usize = 2;
 #[test]
 fn peak_memory_is_bounded_and_does_not_grow_with_layers() {
     let folder = tempfile::tempdir().unwrap();
-    // Positioned reads: mapped pages are not the allocator's, buffers are.
+    // Positioned reads: the allocator sees buffers, but not mapped pages.
     let predicted = |layers: usize| {
         let (base, adapter) = write_model(folder.path(), layers);
         let sum = Sum::new(&base, [(adapter, 1.0)]);
@@ -60,14 +60,15 @@ fn peak_memory_is_bounded_and_does_not_grow_with_layers() {
         PEAK.store(before, Ordering::Relaxed);
         merge.run(THREADS, &Silent).unwrap();
         let peak = (PEAK.load(Ordering::Relaxed) - before) as u64;
-        let (model, predicted) = (merge.plan.output_bytes(), merge.plan.peak_memory(THREADS));
+        let model = merge.plan.output_bytes();
+        let predicted = merge.plan.peak_memory(THREADS);
         assert!(peak <= predicted, "{layers} layers: {peak} bytes, predicted {predicted}");
         assert!(peak * 2 < model, "{layers} layers: {peak} bytes for a model of {model}");
         predicted
     };
-    // What is predicted and never exceeded is compared, because what is used depends on how the threads meet.
+    // Predictions are compared, since they are never exceeded and actual use depends on how the threads interleave.
     let (small, large) = (predicted(16), predicted(64));
-    // What does grow is a few hundred bytes for each tensor: tasks and header.
+    // Only tasks and the header grow, by a few hundred bytes per tensor.
     let allowed = small + small / 10 + 48 * 2048;
     assert!(large <= allowed, "{small} bytes at 16 layers, {large} at 64");
 }
@@ -92,7 +93,7 @@ fn write_model(folder: &Path, layers: usize) -> (PathBuf, PathBuf) {
     (base, adapter)
 }
 
-/// Writes tensors whose values are small and finite: every byte is 0x3c, 0.0115 in BF16 and F32.
+/// Writes tensors whose values are small and finite: every byte is 0x3c, which is 0.0115 in BF16 and F32.
 fn write(folder: &Path, name: &str, tensors: &[TensorInfo], config: &str, text: &str) {
     fs::create_dir(folder).unwrap();
     fs::write(folder.join(config), text).unwrap();

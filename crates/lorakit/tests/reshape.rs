@@ -1,4 +1,4 @@
-//! Recipes in another shape give the rows of the plain recipe, to the bit: whether an adapter changes them or not.
+//! Recipes in another shape give the rows of the plain recipe, bit for bit, whether an adapter changes them or not.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,7 +20,7 @@ const ROWS: usize = 24;
 const COLS: usize = 10;
 const RANK: usize = 3;
 
-/// A file of noise: a matrix, its adapter's factors and magnitudes, rows to replace, a vector.
+/// A file of random values: a matrix, its adapter's factors and magnitudes, rows to replace, a vector.
 fn inputs(folder: &Path) -> impl Fn(&str) -> TensorRef {
     let shapes: [(&str, DType, &[usize]); 8] = [
         ("w", DType::BF16, &[ROWS, COLS]),
@@ -55,7 +55,7 @@ fn inputs(folder: &Path) -> impl Fn(&str) -> TensorRef {
     move |name| TensorRef::new(Arc::clone(&source), source.find(name).unwrap())
 }
 
-/// The bytes that a recipe gives.
+/// The bytes that a recipe produces.
 fn run(tensor: OutputTensor) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.safetensors");
@@ -114,7 +114,7 @@ fn rows_in_another_order() {
             let gathered = tensor.clone().gather_rows(ROWS, &rows, &[order.len()]).unwrap();
             assert_eq!(gathered.info.shape, [order.len(), COLS]);
             assert!(run(gathered.clone()) == expected, "{name}, {order:?}");
-            // Twice, and reversed: orders compose.
+            // Reordered twice, then reversed: orders compose.
             let back = RowOrder::of_rows((0..order.len()).rev());
             let twice = gathered.gather_rows(order.len(), &back, &[order.len()]).unwrap();
             let reversed: Vec<usize> = (0..order.len()).rev().collect();
@@ -123,7 +123,7 @@ fn rows_in_another_order() {
     }
 }
 
-/// A bias is one row to an adapter, and as many rows as values to a permutation.
+/// For an adapter, a bias is one row; for a permutation, it has as many rows as values.
 #[test]
 fn values_of_a_vector_in_another_order() {
     let folder = tempfile::tempdir().unwrap();
@@ -165,7 +165,7 @@ fn stacks() {
     assert_eq!(error.to_string(), "`rows`: has the shape [3, 10], `w` [24, 10]");
 }
 
-/// A constant is added to what an adapter left, in f32, before the one rounding.
+/// A constant is added in f32 to the result of an adapter, before the only rounding.
 #[test]
 fn a_constant_is_added_last() {
     let folder = tempfile::tempdir().unwrap();

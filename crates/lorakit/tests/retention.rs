@@ -1,6 +1,6 @@
 //! How much of a delta survives being stored: the table of the documentation, measured on Gaussian weights.
 //!
-//! A base that lies on the points of a grid swallows small deltas when it is written back to that grid; a base of
+//! A base whose values are points of a grid swallows small deltas when it is written back to that grid; a base of
 //! floats does not, whatever the grid.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -34,7 +34,7 @@ enum Form {
 
 use Form::Blocks;
 
-/// Base, output, and the share that survives for deltas of 0.5, 1, 2 and 5 % of the weights' norm.
+/// Base, output, and the share that survives of deltas with 0.5, 1, 2 and 5 % of the weights' norm.
 const TABLE: &[(Form, Form, [f64; 4])] = &[
     (NF4, NF4_NESTED, [0.01, 0.01, 0.02, 0.28]),
     (Blocks(DType::Q4_0), Blocks(DType::Q4_0), [0.03, 0.03, 0.03, 0.23]),
@@ -82,7 +82,7 @@ fn retention(folder: &Path, base: Form, output: Form, ratio: f64) -> f64 {
     write(&source, &[("w", [ROWS, COLS], &weights), ("b", [ROWS, RANK], &b), ("a", [RANK, COLS], &a)]);
     let source = Arc::new(Checkpoint::open(&source, &Reader::new(ReadMode::Positioned)).unwrap());
     let tensor = |index| TensorRef::new(source.clone(), index);
-    // Norms of W, and of B * A, of independent unit Gaussians.
+    // The norms of W and of B * A, both made of independent unit Gaussians.
     let scale = ratio / (RANK as f64).sqrt();
     let term = LowRank {
         rows: 0..ROWS,
@@ -112,7 +112,7 @@ fn retention(folder: &Path, base: Form, output: Form, ratio: f64) -> f64 {
     overall(&written.report().retention).ratio().unwrap()
 }
 
-/// Turns `values` into what a reader of them, stored in `form`, sees.
+/// Replaces `values` with the values that a reader gets after they were stored in `form`.
 fn store(form: Form, values: &mut [f32]) {
     match form {
         Blocks(dtype) => {
@@ -140,7 +140,7 @@ fn write(path: &Path, tensors: &[(&str, [usize; 2], &[f32])]) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Numbers from the unit Gaussian, the same ones for the same seed.
+/// Numbers from the unit Gaussian; the same seed gives the same numbers.
 fn gaussian(seed: u64, n: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut uniform = || {

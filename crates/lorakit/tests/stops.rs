@@ -1,4 +1,4 @@
-//! Every verb stops wherever it is told to, and leaves nothing.
+//! Every verb stops wherever it is told to, and leaves nothing behind.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -20,13 +20,13 @@ use lorakit::plan::{Progress, Silent};
 use lorakit::{Choice, ErrorKind, Result};
 use lorakit_quant::mix::{FileType, MixOptions};
 
-/// Linear layers of the model, all of which both adapters change, and its tensors.
+/// The numbers of linear layers of the model, all of which both adapters change, and of its tensors.
 const MODULES: usize = 28;
 const TENSORS: usize = 38;
-/// Moments at which a verb is told to stop, at most.
+/// The most moments at which a verb is told to stop.
 const MOMENTS: usize = 24;
 
-/// Asks to stop from a certain question on, and notes of each phase its total and what was done of it.
+/// Asks to stop from a certain question on, and notes the total of each phase and how much of it was done.
 struct Stop {
     after: usize,
     asked: AtomicUsize,
@@ -65,13 +65,13 @@ fn adapters() -> Vec<(PathBuf, f64)> {
     vec![(fixture("tiny-json-lora"), 1.0), (fixture("tiny-upper-lora"), 0.5)]
 }
 
-/// Adapters of one rank everywhere, which are combined entry by entry.
+/// Adapters with the same rank everywhere, which are combined entry by entry.
 fn twice() -> Vec<(PathBuf, f64)> {
     vec![(fixture("tiny-json-lora"), 1.0), (fixture("tiny-json-lora"), 0.5)]
 }
 
-/// Runs `verb`, which asks `least` times at least whether to go on and does all of each phase, and then again and again,
-/// told to stop at one question after another.
+/// Runs `verb`, which must ask at least `least` times whether to go on, and must finish each phase. Then runs it again
+/// and again, telling it to stop at one question after another.
 fn stops(name: &str, least: usize, verb: &dyn Fn(&Path, &dyn Progress) -> Result<()>) {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join(if name.ends_with("gguf") { "out.gguf" } else { "out" });
@@ -189,7 +189,7 @@ impl Progress for Count {
     }
 }
 
-/// Whoever shows progress ends at the whole, also where tensors come out shorter than planned.
+/// Progress ends at its total, even if tensors come out shorter than planned.
 #[test]
 fn progress_ends_with_all_bytes() {
     let folder = tempfile::tempdir().unwrap();

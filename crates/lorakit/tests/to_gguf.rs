@@ -1,4 +1,4 @@
-//! Hugging Face folders to GGUF, against llama.cpp's own converter: every key, every tensor, every byte.
+//! Hugging Face folders to GGUF, compared with llama.cpp's own converter: every key, every tensor, every byte.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use lorakit_tensor::{Checkpoint, DType, Reader, TensorSource};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// One folder for each family, and each way to hold a tokenizer (see `fixtures/README.md`).
+/// One folder for each family and each way to store a tokenizer (see `fixtures/README.md`).
 const FAMILIES: &[&str] = &[
     "llama", "llama2", "mistral", "mixtral", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3",
     "smollm3",
@@ -73,9 +73,9 @@ fn every_dtype() {
     }
 }
 
-/// Granite is a Llama whose keys have another prefix, whose heads have no size of their own, and which has four scales.
-/// Checked against `conversion/granite.py`, `gguf-py/gguf/constants.py` and `src/models/granite.cpp` of llama.cpp as
-/// vendored by llama-cpp-python 0.3.36; tensors against its file of the same model as a Llama.
+/// Granite is a Llama with another key prefix, without a separate head size, and with four scales. Checked against
+/// `conversion/granite.py`, `gguf-py/gguf/constants.py` and `src/models/granite.cpp` of llama.cpp as vendored by
+/// llama-cpp-python 0.3.36; the tensors against its file of the same model as a Llama.
 #[test]
 fn granite_is_a_llama_with_scales() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,8 +116,8 @@ fn granite_is_a_llama_with_scales() {
     }
 }
 
-/// Merging and converting in one pass gives what one after the other gives: permuted, stacked, biases, DoRA, saved
-/// modules. Vectors alone are closer to the truth in one pass, which does not round them to 16 bits in between.
+/// Merging and converting in one pass gives the same as one after the other: with permuted rows, stacks, biases, DoRA
+/// and saved modules. Only vectors are more accurate in one pass, which does not round them to 16 bits in between.
 #[test]
 fn merges_in_the_same_pass() {
     let peft = fixture("../peft");
@@ -138,7 +138,8 @@ fn merges_in_the_same_pass() {
         let write = |name: &str, model: &Model, tensors: Vec<OutputTensor>| {
             let dtype = model.tensors()[0].dtype;
             let tensors = gguf_tensors(model.config.as_ref().unwrap(), tensors).unwrap();
-            let (path, container) = (folder.path().join(name), Container::Gguf(Metadata::default()));
+            let path = folder.path().join(name);
+            let container = Container::Gguf(Metadata::default());
             let target = Target::File(path.clone());
             let plan =
                 Plan::new(target, false, &Reader::default(), container, with_dtype(tensors, dtype), vec![])

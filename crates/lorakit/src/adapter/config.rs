@@ -7,12 +7,12 @@ use super::pattern::Patterns;
 use super::{Problem, Scaling};
 use crate::{Error, Result};
 
-/// What `adapter_config.json` says, typed. Fields without meaning for a finished adapter are not here.
+/// The typed contents of `adapter_config.json`. Fields without meaning for a finished adapter are left out.
 #[derive(Debug, Clone, Default)]
 pub struct AdapterConfig {
     /// `peft_type`, upper case; `LORA` for everything that can be merged.
     pub peft_type: String,
-    /// The PEFT version that wrote it; absent before 0.18.
+    /// The version of PEFT that wrote it; absent before 0.18.
     pub peft_version: Option<String>,
     /// `base_model_name_or_path`.
     pub base_model: Option<String>,
@@ -22,17 +22,17 @@ pub struct AdapterConfig {
     pub r: Option<u64>,
     /// Default `lora_alpha`.
     pub alpha: Option<f64>,
-    /// Scale is `alpha / sqrt(r)` instead of `alpha / r`.
+    /// Whether the scale is `alpha / sqrt(r)` instead of `alpha / r`.
     pub use_rslora: bool,
     /// Ranks that differ from `r`, by module pattern.
     pub rank_pattern: Patterns,
     /// Alphas that differ from `lora_alpha`, by module pattern.
     pub alpha_pattern: Patterns,
-    /// The base stores weights as `(in, out)`.
+    /// Whether the base stores weights as `(in, out)`.
     pub fan_in_fan_out: bool,
     /// `none`, `all` or `lora_only`.
     pub bias: String,
-    /// Modules trained and saved whole.
+    /// Modules that were trained and saved whole.
     pub modules_to_save: Vec<String>,
     /// How the factors were initialised, e.g. `pissa`; `true` and `false` as text.
     pub init: String,
@@ -48,13 +48,13 @@ pub struct AdapterConfig {
     pub lora_bias: bool,
     /// `use_dora`.
     pub use_dora: bool,
-    /// Input and output embedding were trained as one.
+    /// Whether input and output embedding were trained as one.
     pub ensure_weight_tying: bool,
-    /// The options that no merge can honour, as `name: value`.
+    /// Options that a merge cannot honour, as `name: value`.
     pub unmergeable: Vec<String>,
     /// `lora_B_layout`, where a trainer wrote it.
     pub moe_b_layout: Option<String>,
-    /// The file as it is, with what is not understood.
+    /// The file as it is, including fields that are not understood.
     pub(crate) raw: Map<String, Value>,
 }
 
@@ -63,7 +63,7 @@ const UNMERGEABLE: &[&str] =
     &["alora_invocation_tokens", "arrow_config", "use_qalora", "use_bdlora", "kasa_config"];
 
 impl AdapterConfig {
-    /// What an `adapter_config.json` says.
+    /// Reads the contents of an `adapter_config.json`.
     ///
     /// # Errors
     /// `ErrorKind::Config` for a value of the wrong type or out of range.
@@ -112,7 +112,7 @@ impl AdapterConfig {
         })
     }
 
-    /// The rank and the scaling that it gives the module at `path`. PEFT's own default of alpha is 8.
+    /// The rank and the scaling that it gives the module at `path`. PEFT's default alpha is 8.
     pub fn of_module(&self, path: &str) -> (Option<f64>, Scaling) {
         let rank = self.rank_pattern.get(path).or(self.r.map(|r| r as f64));
         let alpha = self.alpha_pattern.get(path).or(self.alpha).unwrap_or(8.0);
@@ -120,8 +120,8 @@ impl AdapterConfig {
         (rank, scaling(alpha))
     }
 
-    /// Whether the initialisation changed the base weights, so that the adapter is no delta on the published
-    /// model (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ).
+    /// Whether the initialisation changed the base weights, so the adapter is not a delta on the published model
+    /// (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ).
     pub fn mutates_base(&self) -> bool {
         ["pissa", "olora", "corda", "lora_ga", "loftq"].iter().any(|name| self.init.starts_with(name))
     }
@@ -138,7 +138,7 @@ impl AdapterConfig {
     }
 }
 
-/// Whether a base model "name" is a path of somebody's machine: anything but `name` or `owner/name`.
+/// Whether a base model "name" is a path on somebody's machine: anything but `name` or `owner/name`.
 pub fn is_local_path(name: &str) -> bool {
     name.starts_with(['/', '~', '.']) || name.contains('\\') || name.matches('/').count() > 1
 }

@@ -7,19 +7,19 @@ use super::{Module, Problem, Scaling};
 use crate::tensor::Shelf;
 use crate::{Error, Result, TensorRef};
 
-/// `scale * b * a`, loaded.
+/// The factors of `scale * b * a`, loaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Factors {
-    /// What the product is multiplied by.
+    /// The factor by which the product is multiplied.
     pub(crate) scale: f64,
     /// `(out, r)`.
     pub(crate) b: Array2<f64>,
-    /// `(r, in)`; kernels of convolutions are columns.
+    /// `(r, in)`; kernels of convolutions become columns.
     pub(crate) a: Array2<f64>,
 }
 
 impl Factors {
-    /// The factors of `module`.
+    /// Loads the factors of `module`.
     ///
     /// # Errors
     /// `ErrorKind::NonFinite` for NaN and infinity; if they cannot be read.
@@ -28,7 +28,7 @@ impl Factors {
         Ok(Factors { scale, b: matrix(&module.b)?, a: matrix(&module.a)? })
     }
 
-    /// As `lorakit-linalg` takes it.
+    /// The product in the form that `lorakit-linalg` takes.
     pub(crate) fn term(&self) -> (f64, ArrayView2<'_, f64>, ArrayView2<'_, f64>) {
         (self.scale, self.b.view(), self.a.view())
     }
@@ -46,17 +46,17 @@ pub(crate) fn matrix(tensor: &TensorRef) -> Result<Array2<f64>> {
         .map_err(|_| Error::from(Problem::NotAMatrix).tensor(&tensor.info().name).at(tensor.path()))
 }
 
-/// The error of a decomposition, with the module it is about.
+/// The error of a decomposition, with the name of its module.
 pub(crate) fn of_linalg(error: &lorakit_linalg::Error, path: &str) -> Error {
     Error::from(Problem::Decomposition { message: error.to_string() }).tensor(path)
 }
 
 impl Module {
-    /// The module with other factors, `b (out, k)` and `a (k, in)`, of the dtype `dtype`, which wait on `shelf`; all else
-    /// is as it was.
+    /// The module with other factors, `b (out, k)` and `a (k, in)`, stored as `dtype` and kept on `shelf`; all else
+    /// stays the same.
     ///
     /// # Errors
-    /// `ErrorKind::Unsupported` for a dtype that single values cannot be encoded to.
+    /// `ErrorKind::Unsupported` for a dtype to which single values cannot be encoded.
     pub(crate) fn with_factors(
         &self,
         scale: f64,
@@ -73,24 +73,24 @@ impl Module {
         Ok(self.with_tensors(scale, tensor(&self.b, b, shape_b)?, tensor(&self.a, a, shape_a)?))
     }
 
-    /// The module with other factors, `b (out, k)` and `a (k, in)`; all else is as it was.
+    /// The module with other factors, `b (out, k)` and `a (k, in)`; all else stays the same.
     pub(crate) fn with_tensors(&self, scale: f64, b: TensorRef, a: TensorRef) -> Module {
         Module { a, b, scaling: Scaling::Fixed(scale), config_rank: None, ..self.clone() }
     }
 
-    /// The shapes of `b` and `a` at another rank.
+    /// The shapes of `b` and `a` for another rank.
     pub(crate) fn shapes_at(&self, rank: usize) -> (Vec<usize>, Vec<usize>) {
         let (mut b, mut a) = (self.b.info().shape.clone(), self.a.info().shape.clone());
         b.get_mut(1).into_iter().chain(a.first_mut()).for_each(|place| *place = rank);
         (b, a)
     }
 
-    /// Bytes of its factors.
+    /// Number of bytes of its factors.
     pub(crate) fn factor_bytes(&self) -> u64 {
         self.a.info().byte_len() + self.b.info().byte_len()
     }
 
-    /// The dtype that computed factors are stored in: that of `B` if single values can be, else F32.
+    /// The dtype of computed factors: that of `B` if it can hold single values, else F32.
     pub(crate) fn dtype(&self) -> DType {
         let own = self.b.info().dtype;
         if matches!(own, DType::F32 | DType::F16 | DType::BF16) { own } else { DType::F32 }

@@ -11,7 +11,7 @@ use super::Problem;
 use super::problem::CONFIG;
 use crate::{Error, Result, TensorRef};
 
-/// The opened files of an adapter, not yet understood.
+/// The opened files of an adapter, not yet interpreted.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     /// The path as it was given.
@@ -20,17 +20,17 @@ pub(crate) struct Files {
     pub(crate) config: Option<Value>,
     /// The tensors.
     pub(crate) source: Arc<Checkpoint>,
-    /// What opened them, for files beside them.
+    /// The reader that opened them, for the files next to them.
     pub(crate) reader: Reader,
-    /// Whether factors of experts are stacked, which is asked for every tensor.
+    /// Whether factors of experts are stacked; cached, because every tensor asks.
     pub(super) stacked: OnceLock<bool>,
 }
 
 impl Files {
-    /// Opens a folder, or a tensor file with what lies beside it. `names` are those that formats give tensor files.
+    /// Opens a folder, or a tensor file with the files next to it. `names` are those that formats give tensor files.
     ///
     /// # Errors
-    /// `ErrorKind::NoAdapter`, or `ErrorKind::WrongRole` for a model; whatever reading turns up.
+    /// `ErrorKind::NoAdapter`, or `ErrorKind::WrongRole` for a model; any error of reading the files.
     pub(crate) fn open(
         path: &Path,
         reader: &Reader,
@@ -40,14 +40,9 @@ impl Files {
         std::fs::metadata(path).map_err(|e| lorakit_tensor::Error::io("open", path, e))?;
         let folder = folder_of(path);
         let config_path = folder.join(CONFIG);
-        let config = match reader.has(&config_path)? {
-            true => Some(reader.json_object(&config_path)?),
-            false => None,
-        };
-        let file = match path.is_dir() {
-            true => tensors_in(path, config.is_some(), names)?,
-            false => path.to_path_buf(),
-        };
+        let config = if reader.has(&config_path)? { Some(reader.json_object(&config_path)?) } else { None };
+        let file =
+            if path.is_dir() { tensors_in(path, config.is_some(), names)? } else { path.to_path_buf() };
         let source = Arc::new(Checkpoint::open(&file, reader)?);
         Ok(Files {
             path: path.to_path_buf(),
@@ -83,7 +78,7 @@ impl Files {
         TensorRef::new(self.source.clone(), index)
     }
 
-    /// The error for files that are no adapter's.
+    /// The error for files that are not an adapter.
     pub(crate) fn no_adapter(&self) -> Error {
         no_config(&self.path, self.folder())
     }
@@ -93,7 +88,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) }
 }
 
-/// The tensor file of a folder: one of the known names, or the only one there is.
+/// The tensor file of a folder: one with a known name, or the only one.
 fn tensors_in(folder: &Path, configured: bool, names: impl Iterator<Item = &'static str>) -> Result<PathBuf> {
     if !configured && folder.join("config.json").is_file() {
         return Err(no_config(folder, folder));

@@ -1,9 +1,9 @@
-//! Modules that one format keeps apart and another has as one: q, k and v; gate and up.
+//! Modules that are separate in one format and fused in another: q, k and v; gate and up.
 //!
-//! The rows of the one weight are those of the parts, one after another. Fusing stacks the factors: `A` has the
-//! rows of all `A`s, `B` is block-diagonal, and the rank is the sum. Where the parts share their `A` (they were
+//! The rows of the fused weight are those of the parts, one after another. Fusing stacks the factors: `A` has the
+//! rows of all `A`s, `B` is block-diagonal, and the rank is the sum. If the parts share their `A` (because they were
 //! split from one module), it is kept once. Splitting takes the diagonal blocks back if `B` has them, which keeps
-//! the rank of the parts; else each part has a copy of `A` and its rows of `B`. Both change no delta.
+//! the rank of the parts; else each part gets a copy of `A` and its rows of `B`. Neither changes any delta.
 
 use super::{Module, Problem, Scaling};
 use crate::tensor::Factor;
@@ -14,16 +14,17 @@ use crate::{Error, Result, TensorRef};
 pub(crate) struct FusePart<'a> {
     /// The adapted part; `None` if this one is not adapted.
     pub(crate) module: Option<&'a Module>,
-    /// Rows of its weight.
+    /// The number of rows of its weight.
     pub(crate) rows: usize,
 }
 
-/// One module at `path` that does what `parts` do, the first of which has the first rows. Scales that differ are
-/// multiplied into `B`, which is F32 then.
+/// Makes one module at `path` that does what `parts` do together, in the order of their rows. Scales that differ are
+/// multiplied into `B`, which then becomes F32.
 ///
 /// # Errors
-/// `ErrorKind::Inexpressible` if some parts have DoRA magnitudes or replaced weights and others do not, or none is
-/// adapted; `ErrorKind::Shape` if a part has other rows or inputs; what [`TensorRef::assembled`] refuses.
+/// `ErrorKind::Inexpressible` if some parts have DoRA magnitudes and others do not, if a part replaces its weight, or
+/// if no part is adapted; `ErrorKind::Shape` if a part has another number of rows or inputs; as
+/// [`TensorRef::assembled`].
 pub(crate) fn fuse(path: &str, parts: &[FusePart<'_>]) -> Result<Module> {
     let present: Vec<&Module> = parts.iter().filter_map(|part| part.module).collect();
     let refuse = |problem: Problem| Error::from(problem).tensor(path);
@@ -50,10 +51,7 @@ pub(crate) fn fuse(path: &str, parts: &[FusePart<'_>]) -> Result<Module> {
     for part in parts {
         if let Some(module) = part.module {
             let own = module.rank();
-            let b = match even {
-                true => module.b.clone(),
-                false => module.b.decoded(module.scale(own) / scale)?,
-            };
+            let b = if even { module.b.clone() } else { module.b.decoded(module.scale(own) / scale)? };
             blocks.push((Factor::matrix(b, part.rows, own), row, if shared { 0 } else { rank }));
             rows_of_a.push((Factor::matrix(module.a.clone(), own, inputs), rank, 0));
             rank += own;
@@ -73,7 +71,7 @@ pub(crate) fn fuse(path: &str, parts: &[FusePart<'_>]) -> Result<Module> {
     })
 }
 
-/// Whether all have the same `A`, value for value.
+/// Whether all modules have the same `A`, value for value.
 fn share_a(modules: &[&Module]) -> Result<bool> {
     let Some((first, rest)) = modules.split_first() else { return Ok(false) };
     for module in rest {
@@ -84,7 +82,8 @@ fn share_a(modules: &[&Module]) -> Result<bool> {
     Ok(!rest.is_empty())
 }
 
-/// One vector of `total` values from one of each part. A part without has zeros; with `all`, each must have one or none.
+/// Joins a vector of each part to one of `total` values. A part without a vector gets zeros; with `all`, either every
+/// part has a vector, or none has.
 fn joined(
     path: &str,
     parts: &[FusePart<'_>],
@@ -92,7 +91,8 @@ fn joined(
     of: impl Fn(&Module) -> Option<&TensorRef>,
     all: bool,
 ) -> Result<Option<TensorRef>> {
-    let (mut pieces, mut row) = (Vec::new(), 0);
+    let mut pieces = Vec::new();
+    let mut row = 0;
     for part in parts {
         if let Some(tensor) = part.module.and_then(&of) {
             pieces.push((vector(tensor, part.rows)?, row, 0));
@@ -114,10 +114,10 @@ fn vector(tensor: &TensorRef, rows: usize) -> Result<Factor> {
     Ok(Factor::matrix(tensor.clone(), rows, 1))
 }
 
-/// The modules that do what `module` does, one for each of `parts`: its path and its number of rows.
+/// Splits `module` into one module for each of `parts`, given by path and number of rows.
 ///
 /// # Errors
-/// `ErrorKind::Shape` if the rows are not as many as those of `B`; `ErrorKind::Inexpressible` for a weight that
+/// `ErrorKind::Shape` if the parts do not have as many rows as `B`; `ErrorKind::Inexpressible` for a weight that
 /// replaces the base's; if `B` cannot be read.
 pub(crate) fn split(module: &Module, parts: &[(String, usize)]) -> Result<Vec<Module>> {
     let (rows, rank) = module.b.info().rows_cols();
@@ -131,10 +131,7 @@ pub(crate) fn split(module: &Module, parts: &[(String, usize)]) -> Result<Vec<Mo
         return Err(Error::from(Problem::SplitWeight).tensor(&module.path));
     }
     let counts: Vec<usize> = parts.iter().map(|(_, rows)| *rows).collect();
-    let each = match is_block_diagonal(&module.b.values()?, rank, &counts) {
-        true => rank / parts.len(),
-        false => rank,
-    };
+    let each = if is_block_diagonal(&module.b.values()?, rank, &counts) { rank / parts.len() } else { rank };
     let mut start = 0;
     let of_part = |(index, (path, rows)): (usize, &(String, usize))| {
         let column = if each == rank { 0 } else { index * each };
@@ -162,8 +159,8 @@ pub(crate) fn split(module: &Module, parts: &[(String, usize)]) -> Result<Vec<Mo
     parts.iter().enumerate().map(of_part).collect()
 }
 
-/// Whether the row-major `b` of `rank` columns is zero but for as many diagonal blocks of one width as there are
-/// parts, of which `rows` are the heights.
+/// Whether the row-major `b` of `rank` columns is zero outside of diagonal blocks: one for each part, with heights
+/// `rows` and equal widths.
 fn is_block_diagonal(b: &[f32], rank: usize, rows: &[usize]) -> bool {
     if rows.len() < 2 || rank == 0 || !rank.is_multiple_of(rows.len()) {
         return false;

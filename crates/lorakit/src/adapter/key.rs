@@ -1,6 +1,6 @@
-//! The grammar of tensor names in PEFT files, and in the many files that are almost PEFT's.
+//! The grammar of tensor names in PEFT files, and in the many files that almost follow PEFT.
 
-/// What a tensor is to its module.
+/// The role of a tensor in its module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Part {
     /// `lora_A.weight`: `(r, in)`.
@@ -15,19 +15,19 @@ pub(crate) enum Part {
     EmbeddingB,
     /// `lora_magnitude_vector`: DoRA.
     Magnitude,
-    /// `base_layer.weight` or `.bias`: replaces the base's before deltas are added.
+    /// `base_layer.weight` or `.bias`: replaces the base's values before deltas are added.
     BaseLayer(String),
     /// `token_adapter.trainable_tokens_delta`: replacement rows.
     TokenRows,
-    /// A parameter saved whole, e.g. `weight`.
+    /// A parameter that is saved whole, e.g. `weight`.
     Saved(String),
-    /// A copy of the untrained parameter in a raw dump; carries no information.
+    /// A copy of the untrained parameter, from a raw dump; it carries no information.
     Original,
     /// A tensor of another adapter method.
     Foreign(&'static str),
 }
 
-/// Markers of other methods and what to call them.
+/// Markers of other methods, and the names of the methods.
 const FOREIGN: &[(&str, &str)] = &[
     ("lora_E", "AdaLoRA"),
     ("ranknum", "AdaLoRA"),
@@ -52,11 +52,11 @@ const FOREIGN: &[(&str, &str)] = &[
     ("prompt_embeddings", "prompt tuning"),
 ];
 
-/// Components that wrappers of the training program leave in names.
+/// Components that the training program's wrappers leave in names.
 const WRAPPERS: &[&str] = &["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
-/// Splits a tensor name into module path and part. The path has no `base_model.model.` in front, and keeps a
-/// `base_layer` that stands before a factor (nested wrappers of expert parameters).
+/// Splits a tensor name into module path and part. The path loses its leading `base_model.model.` and keeps a
+/// `base_layer` in front of a factor (nested wrappers of expert parameters).
 pub(crate) fn parse(name: &str) -> (String, Part) {
     let mut components: Vec<&str> = name.split('.').filter(|c| !WRAPPERS.contains(c)).collect();
     if components.first() == Some(&"module") && components.len() > 2 {
@@ -70,7 +70,7 @@ pub(crate) fn parse(name: &str) -> (String, Part) {
     }
     let path = |end: usize| components[..end].join(".");
     for (i, component) in components.iter().enumerate() {
-        // What follows the marker: nothing, `weight`, `bias`, or an adapter's name and one of those.
+        // The marker is followed by nothing, by `weight`, by `bias`, or by an adapter's name and one of those.
         let tail = match &components[i + 1..] {
             [] | [_] if components.get(i + 1).is_none_or(|t| *t != "bias") => "weight",
             [.., last] => last,

@@ -1,15 +1,15 @@
 //! LoHa, LoKr and Tucker factors as the factors of a plain LoRA, exactly.
 //!
-//! A Hadamard product of `B1 A1` and `B2 A2` has in row `o` the products of all pairs from rows `o` of `B1` and
-//! `B2`, and in column `x` those of columns `x` of `A1` and `A2`: a LoRA whose rank is the product of both
-//! (Hyeon-Woo et al. 2021, by the Khatri-Rao identity). A Kronecker product of the two is the LoRA of the Kronecker
-//! products of their factors. Definitions are those of LyCORIS (`lycoris/functional`), as `forward` uses them.
+//! The Hadamard product of `B1 A1` and `B2 A2` is a LoRA whose rank is the product of both ranks: row `o` of its `B`
+//! holds the products of all pairs of values from rows `o` of `B1` and `B2`, and column `x` of its `A` those from
+//! columns `x` of `A1` and `A2` (Hyeon-Woo et al. 2021, by the Khatri-Rao identity). The Kronecker product of the two
+//! is the LoRA of the Kronecker products of their factors. Definitions follow `forward` in `lycoris/functional`.
 
 use super::Problem;
 use crate::tensor::Inputs;
 use crate::{Result, TensorRef};
 
-/// A matrix that is one of the inputs, or made from them.
+/// A matrix that is one of the inputs, or is computed from them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Matrix {
     /// The identity of this size.
@@ -115,7 +115,7 @@ impl Matrix {
 }
 
 impl Pair {
-    /// A full matrix as a product with the identity that gives the lesser rank.
+    /// A full matrix as its product with an identity, on the side that gives the lower rank.
     pub(crate) fn full(input: usize, rows: usize, cols: usize) -> Self {
         let whole = Matrix::Plain { input, rows, cols };
         if rows <= cols {
@@ -132,7 +132,7 @@ impl Pair {
 }
 
 impl Product {
-    /// Shape of the product of both.
+    /// The shape of the product of both matrices.
     pub(crate) fn rows_cols(self, first: Pair, second: Pair) -> (usize, usize) {
         let (rows, cols) = (second.left.rows(), second.right.cols());
         match self {
@@ -141,11 +141,11 @@ impl Product {
         }
     }
 
-    /// The factors `A (r, in)` and `B (out, r)` of the product, with the rank of one times that of the other. `A` has
-    /// the kernel `kernel`, if there is one, as its last dimensions.
+    /// The factors `A (r, in)` and `B (out, r)` of the product, whose rank is the product of both ranks. The last
+    /// dimensions of `A` are `kernel`, if there is one.
     ///
     /// # Errors
-    /// `ErrorKind::Shape` for sizes that no number holds; as [`TensorRef::computed`].
+    /// `ErrorKind::Shape` for sizes that overflow; as [`TensorRef::computed`].
     pub(crate) fn factors(
         self,
         first: Pair,
@@ -162,7 +162,8 @@ impl Product {
             return Err(Problem::Uncountable.into());
         }
         let (rows, cols) = self.rows_cols(first, second);
-        let (inner, rank) = (second.rank(), first.rank() * second.rank());
+        let inner = second.rank();
+        let rank = first.rank() * second.rank();
         let mut a_shape = vec![rank, cols / kernel.iter().product::<usize>().max(1)];
         a_shape.extend(kernel);
         let mut b_shape = vec![rows, rank];

@@ -1,4 +1,4 @@
-//! Adapters that were not read from a file: what a trainer holds, or what was computed.
+//! Adapters that were not read from a file: held by a trainer, or computed.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -12,13 +12,13 @@ impl Adapter {
     /// The [`format`](Adapter::format) of adapters in memory.
     pub const IN_MEMORY: &'static str = "memory";
 
-    /// An adapter in memory, which [`save`](crate::ops::convert::save) writes in any format. `name` is what messages
-    /// call it. Each module has its own scale, so ranks and alphas of `config` need not be given; what it says of the base,
-    /// the task and the like goes into the file. Tensors come from [`TensorRef::of_values`].
+    /// Makes an adapter in memory, which [`save`](crate::ops::convert::save) writes in any format. Messages call it
+    /// `name`. Each module has its own scale, so `config` need not give ranks and alphas; its other fields, such as the
+    /// base and the task, go into the file. Tensors come from [`TensorRef::of_values`].
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for two modules of one path, and for factors whose shapes are not
-    /// those of a product.
+    /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for two modules with the same path, and for factors whose shapes
+    /// do not form a product.
     pub fn in_memory(
         name: impl AsRef<Path>,
         config: AdapterConfig,
@@ -58,8 +58,8 @@ impl Adapter {
 }
 
 impl AdapterConfig {
-    /// The configuration with what its fields say in its text too, since that is what writers copy. Ranks, alphas and
-    /// what else follows from the modules is left to the writers.
+    /// The configuration with its fields repeated in its raw text, which is what writers copy. Writers add the ranks,
+    /// alphas and other values that follow from the modules.
     fn of_memory(mut self) -> Self {
         if self.peft_type.is_empty() {
             self.peft_type = "LORA".into();

@@ -1,4 +1,4 @@
-//! Adapters: what was trained, in one shape whatever the file looked like.
+//! Adapters: trained changes to a model, in one form for every file format.
 //!
 //! A low-rank module is always `W + scale * B * A` with `A (r, in)` and `B (out, r)`; the scale is computed once,
 //! in f64, when the adapter is read.
@@ -36,20 +36,20 @@ pub(crate) use twins::repeated;
 
 use crate::{Error, Finding, Result, Severity, TensorRef};
 
-/// The code of the finding that rows are in an order which only the base can undo.
+/// The code of the finding that rows are in an order that only the base can undo.
 pub(crate) const ROW_ORDER: &str = "row-order";
 
-/// An adapter: configuration, and tensors that are read when they are needed. [Opened](Adapter::open), or
-/// [built](Adapter::in_memory) from what was just trained.
+/// An adapter: its configuration, and tensors that are read when they are needed. It is [opened](Adapter::open), or
+/// [built](Adapter::in_memory) from freshly trained tensors.
 #[derive(Debug, Clone)]
 pub struct Adapter {
-    /// The folder or file as it was given; for an adapter in memory, what messages call it.
+    /// The folder or file as it was given; for an adapter in memory, its name in messages.
     pub path: PathBuf,
-    /// The format it is in, e.g. `peft`; [`IN_MEMORY`](Adapter::IN_MEMORY) for one that was not opened.
+    /// The format of its files, e.g. `peft`; [`IN_MEMORY`](Adapter::IN_MEMORY) for one that was not opened.
     pub format: &'static str,
-    /// What the configuration says; for formats without one, what their header says of the same things.
+    /// The configuration; for formats without one, the same settings from the header.
     pub config: AdapterConfig,
-    /// Strings of the file's header, as they stand there.
+    /// Strings of the file's header, unchanged.
     pub metadata: BTreeMap<String, String>,
     /// Low-rank modules, by path.
     pub modules: Vec<Module>,
@@ -57,19 +57,19 @@ pub struct Adapter {
     pub saved: Vec<Saved>,
     /// Token rows that replace rows of an embedding.
     pub token_rows: Vec<TokenRows>,
-    /// What reading it turned up; [`Severity::Error`] entries forbid a merge.
+    /// Findings from reading it; [`Severity::Error`] entries forbid a merge.
     pub findings: Vec<Finding>,
     source: Option<Arc<Checkpoint>>,
 }
 
 impl Adapter {
-    /// An adapter of nothing, from these files.
+    /// An empty adapter, from these files.
     pub(crate) fn empty(format: &'static str, files: &Files) -> Self {
         let source = Some(Arc::clone(&files.source));
         Adapter { metadata: files.metadata().clone(), source, ..Self::of(format, &files.path) }
     }
 
-    /// An adapter of nothing, from no file.
+    /// An empty adapter that does not come from a file.
     pub(crate) fn of(format: &'static str, path: &Path) -> Self {
         Adapter {
             path: path.to_path_buf(),
@@ -84,7 +84,7 @@ impl Adapter {
         }
     }
 
-    /// These modules with the configuration of the adapter, and nothing else of it.
+    /// An adapter of these modules with this one's configuration, header and findings, without its other parts.
     pub(crate) fn with_modules(&self, modules: Vec<Module>) -> Self {
         let (config, metadata) = (self.config.clone(), self.metadata.clone());
         let (findings, source) = (self.findings.clone(), self.source.clone());
@@ -96,29 +96,30 @@ impl Adapter {
         self.modules.sort_by(|a, b| natural(&a.path).cmp(&natural(&b.path)));
     }
 
-    /// Every tensor: all that the file holds, understood or not; in memory, those of its parts.
+    /// Every tensor: all tensors of the file, understood or not; for an adapter in memory, those of its parts.
     pub fn tensors(&self) -> Vec<TensorRef> {
         let Some(source) = &self.source else { return self.parts() };
         let shared: Arc<dyn TensorSource> = source.clone();
         (0..source.tensors().len()).map(|index| TensorRef::new(Arc::clone(&shared), index)).collect()
     }
 
-    /// The file, or files, that it was opened from.
+    /// The file or files from which it was opened.
     pub(crate) fn checkpoint(&self) -> Option<&Arc<Checkpoint>> {
         self.source.as_ref()
     }
 
-    /// The file that it was opened from; of several parts, the first or their index. `None` for one in memory.
+    /// The file from which it was opened; if it has several parts, the first part or their index. `None` for an adapter
+    /// in memory.
     pub fn file(&self) -> Option<&Path> {
         self.source.as_ref().map(|source| source.path())
     }
 
-    /// The tensor files that it was opened from; none for one in memory.
+    /// The tensor files from which it was opened; none for an adapter in memory.
     pub fn files(&self) -> &[Storage] {
         self.source.as_ref().map_or(&[], |source| source.files())
     }
 
-    /// What messages name: the tensor file if there is one.
+    /// The path to name in messages: the tensor file if there is one.
     fn place(&self) -> &Path {
         self.file().unwrap_or(&self.path)
     }
@@ -154,10 +155,12 @@ impl Adapter {
             let problem = if foreign { Problem::Foreign { message } } else { Problem::Fault { message } };
             return Err(Error::from(problem).tensor(&only.subject).at(self.place()));
         }
-        let (count, tensors) = (faults.len(), self.tensors().len());
-        let problem = match foreign {
-            true => Problem::ForeignFaults { count, tensors },
-            false => Problem::Faults { count, tensors },
+        let count = faults.len();
+        let tensors = self.tensors().len();
+        let problem = if foreign {
+            Problem::ForeignFaults { count, tensors }
+        } else {
+            Problem::Faults { count, tensors }
         };
         let lines = faults.iter().map(ToString::to_string).collect();
         Err(Error::from(problem).at(self.place()).details(lines))

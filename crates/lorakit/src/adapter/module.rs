@@ -13,32 +13,32 @@ pub struct Module {
     pub a: TensorRef,
     /// The factor `B`: `(out, r)`, or `(dim, r)` of an embedding.
     pub b: TensorRef,
-    /// What the product is multiplied by.
+    /// The factor by which the product is multiplied.
     pub scaling: Scaling,
-    /// The rank the configuration gives this module.
+    /// The rank that the configuration gives this module.
     pub config_rank: Option<f64>,
     /// The DoRA magnitudes.
     pub magnitude: Option<TensorRef>,
     /// The bias of `B`.
     pub bias: Option<TensorRef>,
-    /// A weight that stands in for the base's.
+    /// A weight that replaces the base's.
     pub base_weight: Option<TensorRef>,
-    /// The method, `LoHa` or `LoKr`, whose factors these were computed from.
+    /// The method, `LoHa` or `LoKr`, from whose factors these were computed.
     pub expanded: Option<&'static str>,
 }
 
-/// What a low-rank product is multiplied by.
+/// The factor by which a low-rank product is multiplied.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scaling {
-    /// This alpha by the rank (Hu et al. 2021).
+    /// This alpha divided by the rank (Hu et al. 2021).
     Alpha(f64),
-    /// This alpha by the square root of the rank (rsLoRA, Kalajdzievski 2023).
+    /// This alpha divided by the square root of the rank (rsLoRA, Kalajdzievski 2023).
     RankStabilised(f64),
     /// This number.
     Fixed(f64),
 }
 
-/// What kind of layer a module adapts.
+/// The kind of layer that a module adapts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModuleKind {
     /// Linear and convolution layers, and stacked experts.
@@ -47,7 +47,7 @@ pub enum ModuleKind {
     Embedding,
 }
 
-/// A parameter saved whole.
+/// A parameter that is saved whole.
 #[derive(Debug, Clone)]
 pub struct Saved {
     /// Name in the model, e.g. `lm_head.weight`.
@@ -68,7 +68,7 @@ pub struct TokenRows {
 }
 
 impl Scaling {
-    /// The number for a module of that rank.
+    /// The scale of a module of that rank.
     pub fn scale(self, rank: usize) -> f64 {
         match self {
             Scaling::Alpha(alpha) => alpha / rank as f64,
@@ -77,7 +77,7 @@ impl Scaling {
         }
     }
 
-    /// The alpha, where [`Self::scale`] is not what a file gives: that which divided by `rank` is it.
+    /// The alpha; for a fixed scale, the number that gives the scale when divided by `rank`.
     pub fn alpha(self, rank: usize) -> f64 {
         match self {
             Scaling::Alpha(alpha) | Scaling::RankStabilised(alpha) => alpha,
@@ -87,7 +87,7 @@ impl Scaling {
 }
 
 impl Module {
-    /// A plain module, `scaling * B * A`, of the layer at `path`: `A (r, in)`, `B (out, r)`.
+    /// Makes a plain module, `scaling * B * A`, for the layer at `path`: `A (r, in)`, `B (out, r)`.
     pub fn new(
         path: impl Into<String>,
         kind: ModuleKind,
@@ -114,20 +114,20 @@ impl Module {
         self.a.info().shape.first().copied().unwrap_or(0)
     }
 
-    /// What the product is multiplied by in a module of that rank.
+    /// The factor by which the product is multiplied if the module has that rank.
     pub fn scale(&self, rank: usize) -> f64 {
         self.scaling.scale(rank)
     }
 
-    /// Whether its factors have more rank than its weight can.
+    /// Whether its factors have a higher rank than its weight can have.
     pub fn exceeds_rank(&self) -> bool {
         let inputs: usize = self.a.info().shape.iter().skip(1).product();
         let outputs = self.b.info().shape.first().copied().unwrap_or(0);
         !self.is_packed() && self.rank() > inputs.min(outputs)
     }
 
-    /// Whether its factors were computed and have more rank than its weight: they are exact, and no file should hold
-    /// them.
+    /// Whether its factors were computed and have a higher rank than its weight: they are exact, but should not be
+    /// written to a file.
     pub fn is_inflated(&self) -> bool {
         self.expanded.is_some() && self.exceeds_rank()
     }

@@ -8,8 +8,8 @@ use super::{Adapter, format};
 use crate::{Base, Result};
 
 impl Adapter {
-    /// Opens an adapter in any format: a folder, or its tensor file with what lies beside it. `base` is what is
-    /// known of its model; some formats cannot be understood without.
+    /// Opens an adapter in any format: a folder, or its tensor file with the files next to it. `base` is what is known
+    /// of its model; some formats cannot be read without it.
     ///
     /// ```
     /// use lorakit::adapter::Adapter;
@@ -23,9 +23,9 @@ impl Adapter {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) without one,
+    /// [`ErrorKind::NoAdapter`](crate::ErrorKind::NoAdapter) if there is none,
     /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for a full model,
-    /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase), and whatever reading the files turns up.
+    /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase), and any error of reading the files.
     pub fn open(path: &Path, reader: &Reader, base: Option<&Base>) -> Result<Self> {
         format::read(&format::open(path, reader)?, base)
     }

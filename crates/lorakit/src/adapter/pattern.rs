@@ -1,8 +1,8 @@
-//! `rank_pattern` and `alpha_pattern`, matched as PEFT matches them.
+//! `rank_pattern` and `alpha_pattern`, matched the way PEFT matches them.
 //!
-//! A key is a Python regular expression for the end of a module path on a dot boundary:
-//! `re.match(rf"(.*\.)?({key})$", path)`, first key in file order wins (`get_pattern_key` of PEFT 0.14 and
-//! later). Before, a key had to follow a dot and one matched key served both dictionaries.
+//! A key is a Python regular expression for the end of a module path, starting at a component:
+//! `re.match(rf"(.*\.)?({key})$", path)`; the first matching key in file order wins (`get_pattern_key` of PEFT
+//! 0.14 and later). Before that, a key had to follow a dot, and one matching key served both dictionaries.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use fancy_regex::Regex;
 use super::Problem;
 use crate::Result;
 
-/// An ordered list of patterns with a number each.
+/// An ordered list of patterns, each with a number.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
     entries: Vec<(String, f64)>,
@@ -19,7 +19,7 @@ pub struct Patterns {
 }
 
 impl PartialEq for Patterns {
-    /// By keys and numbers, in order.
+    /// Compares keys and numbers, in order.
     fn eq(&self, other: &Self) -> bool {
         self.entries == other.entries
     }
@@ -47,13 +47,13 @@ impl Patterns {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 }
 
-/// What PEFT before 0.14 makes of two dictionaries.
+/// The two dictionaries as PEFT before 0.14 reads them.
 #[derive(Debug)]
 pub(super) struct OldRule<'a> {
     ranks: HashMap<&'a str, f64>,
@@ -66,7 +66,7 @@ impl<'a> OldRule<'a> {
     pub(super) fn new(ranks: &'a Patterns, alphas: &'a Patterns) -> Self {
         let shared: Vec<&str> =
             ranks.entries.iter().chain(&alphas.entries).map(|(key, _)| key.as_str()).collect();
-        // All of them were regular expressions by the current rule.
+        // Every key already compiled as a regular expression under the current rule.
         let keys = Keys::new(shared.iter().copied(), Rule::Old).unwrap_or_default();
         OldRule { ranks: ranks.by_key(), alphas: alphas.by_key(), shared, keys }
     }
@@ -79,7 +79,7 @@ impl<'a> OldRule<'a> {
     }
 }
 
-/// What may stand before a key.
+/// What may precede a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
     /// Nothing, or a path and a dot.
@@ -88,12 +88,12 @@ enum Rule {
     Old,
 }
 
-/// Keys in order. Most are paths without a choice, and a large adapter has thousands: those are looked up.
+/// Keys in order. Most are plain paths, and a large adapter has thousands of them, so these are looked up.
 #[derive(Debug, Clone, Default)]
 struct Keys {
-    /// Where a key for whole paths is, `^model\.layers`.
+    /// Positions of keys for whole paths, e.g. `^model\.layers`.
     whole: HashMap<String, usize>,
-    /// Where a key for ends of paths is.
+    /// Positions of keys for ends of paths.
     ends: HashMap<String, usize>,
     others: Vec<(usize, Regex)>,
     after_dot: bool,
@@ -101,18 +101,18 @@ struct Keys {
 
 impl Keys {
     /// # Errors
-    /// The first key that is no regular expression.
+    /// Returns the first key that is not a regular expression.
     fn new<'a>(keys: impl Iterator<Item = &'a str>, rule: Rule) -> std::result::Result<Self, String> {
         let after_dot = rule == Rule::Old;
         let mut all = Keys { after_dot, ..Keys::default() };
         for (index, key) in keys.enumerate() {
             match (literal(key), key.strip_prefix('^').and_then(literal)) {
                 (Some(end), _) => drop(all.ends.entry(end).or_insert(index)),
-                // After a dot there is no start of the path.
+                // The path cannot start after a dot.
                 (_, Some(_)) if after_dot => {}
                 (_, Some(path)) => drop(all.whole.entry(path).or_insert(index)),
                 _ => {
-                    // Python's `$` also matches before a final newline; module paths have none.
+                    // Python's `$` also matches before a final newline; module paths do not have one.
                     let before = if after_dot { r".*\." } else { r"(?:.*\.)?" };
                     let regex = Regex::new(&format!("^{before}(?:{key})$")).map_err(|_| key.to_string())?;
                     all.others.push((index, regex));
@@ -134,7 +134,7 @@ impl Keys {
     }
 }
 
-/// The text that a pattern without a choice stands for: `layers\.0` is `layers.0`.
+/// The only text that a pattern can match, if there is just one: `layers\.0` is `layers.0`.
 fn literal(pattern: &str) -> Option<String> {
     let mut text = String::new();
     let mut chars = pattern.chars();

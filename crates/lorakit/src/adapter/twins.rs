@@ -1,14 +1,14 @@
-//! One adapter that is given twice.
+//! Finding an adapter that is given twice.
 
 use lorakit_tensor::Storage;
 
 use super::{Adapter, Finding, Severity};
 use crate::Result;
 
-/// Bytes that are compared at once.
+/// Number of bytes compared at a time.
 const PIECE: u64 = 1 << 20;
 
-/// A note for each adapter whose tensor files are those of one before it, by path or byte for byte.
+/// Returns a note for each adapter whose tensor files equal those of an earlier one, by path or byte for byte.
 ///
 /// # Errors
 /// If a file cannot be read.
@@ -26,7 +26,7 @@ pub(crate) fn repeated(adapters: &[(Adapter, f64)]) -> Result<Vec<Finding>> {
     Ok(notes)
 }
 
-/// How two adapters are the same, if they are.
+/// In what way two adapters are the same, if they are.
 fn sameness(adapter: &Adapter, other: &Adapter) -> Result<Option<String>> {
     let (files, others) = (adapter.files(), other.files());
     if files.is_empty() || files.len() != others.len() {

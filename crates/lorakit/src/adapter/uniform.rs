@@ -1,4 +1,4 @@
-//! One rank and one scale for all modules, for readers that know no others: vLLM, TGI.
+//! One rank and one scale for all modules, for readers that support only one: vLLM, TGI.
 
 use super::format::most_common;
 use super::{Adapter, Module, Scaling};
@@ -6,11 +6,11 @@ use crate::tensor::Factor;
 use crate::{Result, TensorRef};
 
 impl Adapter {
-    /// The same deltas with factors of the largest rank, padded with zeros, and the scale that most modules have; B of
-    /// the others is multiplied and F32.
+    /// The same deltas with all factors padded with zeros to the largest rank, and with the scale that most modules
+    /// have. The other modules get a multiplied `B`, in F32.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for factors that cannot be padded: of block types.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for factors of block types, which cannot be padded.
     pub(crate) fn uniform(mut self) -> Result<Self> {
         let rank = self.modules.iter().map(Module::rank).max().unwrap_or(0);
         let scale = most_common(self.modules.iter().map(|m| m.scale(m.rank()))).unwrap_or(1.0);
@@ -29,7 +29,7 @@ impl Adapter {
     }
 }
 
-/// `tensor` with zeros after its last row (`axis` 0) or column (`axis` 1), up to `rank` of them.
+/// `tensor` padded to `rank` rows (`axis` 0) or columns (`axis` 1) with zeros at the end.
 fn padded(tensor: &TensorRef, rank: usize, axis: usize) -> Result<TensorRef> {
     let (rows, cols) = tensor.info().rows_cols();
     let mut shape = tensor.info().shape.clone();

@@ -1,4 +1,4 @@
-//! Which entries of `config.json` become which metadata of GGUF files.
+//! Maps entries of `config.json` to metadata of GGUF files.
 
 use std::sync::LazyLock;
 
@@ -8,33 +8,33 @@ use serde::Deserialize;
 static COMMON: LazyLock<Vec<Entry>> =
     LazyLock::new(|| serde_json::from_str(include_str!("data/common.json")).expect("built-in data is valid"));
 
-/// One or some keys.
+/// One key, or several.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Entry {
-    /// A value that is taken over.
+    /// A value that is copied.
     Rule(KeyRule),
-    /// Values that take more than a rule.
+    /// Values that need more than a rule.
     Named(Named),
 }
 
-/// Keys that are not taken over one by one.
+/// Groups of keys that are not copied one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Named {
-    /// What most families have.
+    /// The metadata that most families have.
     Common,
-    /// How positions are scaled.
+    /// The scaling of positions.
     RopeScaling,
     /// The base of rotary frequencies.
     RopeBase,
-    /// `rope.dimension_count`, where part of each head is rotated.
+    /// `rope.dimension_count`, if only part of each head is rotated.
     RotaryDimensions,
     /// `general.file_type`.
     FileType,
 }
 
-/// A value that is taken over.
+/// A value that is copied.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct KeyRule {
@@ -43,12 +43,12 @@ pub(crate) struct KeyRule {
     /// Its type.
     #[serde(rename = "type")]
     pub(crate) kind: KeyType,
-    /// Entries of `config.json`, of which the first that is there counts; `a/b` divides one by another.
+    /// Entries of `config.json`; the first one that is present counts. `a/b` divides one entry by another.
     pub(crate) from: Vec<String>,
-    /// llama.cpp does not load a file without the key.
+    /// Whether the key is required, because llama.cpp does not load a file without it.
     #[serde(default)]
     pub(crate) required: bool,
-    /// The value where none is there; without it, the key is left out.
+    /// The default if no entry is present; without a default, the key is left out.
     #[serde(default)]
     pub(crate) otherwise: Option<serde_json::Value>,
 }

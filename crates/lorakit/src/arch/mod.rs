@@ -1,8 +1,8 @@
-//! Model families as data: how each names its tensors in Hugging Face and in GGUF files.
+//! Model families as data: how each one names its tensors in Hugging Face and in GGUF files.
 //!
-//! A family is one file in `data/` and one line in `FAMILIES`. A tensor rule pairs two name templates, in
-//! which `{i}` is the layer and `{e}` the expert, and says what the tensor is for and how its values differ
-//! between the two formats: the order of rows, experts of a layer stacked in one tensor, 1 added to norms.
+//! A family is one file in `data/` and one line in `FAMILIES`. A tensor rule pairs two name templates, in which `{i}`
+//! is the layer and `{e}` the expert. It says what the tensor is for, and how its values differ between the two
+//! formats: the order of rows, experts of a layer stacked in one tensor, 1 added to norms.
 
 pub(crate) mod diffusion;
 mod keys;
@@ -40,7 +40,7 @@ static ARCHITECTURES: LazyLock<Vec<Architecture>> = LazyLock::new(|| {
     FAMILIES.iter().map(parse).collect()
 });
 
-/// Every family that is known.
+/// Every known family.
 pub(crate) fn architectures() -> &'static [Architecture] {
     &ARCHITECTURES
 }
@@ -50,7 +50,7 @@ pub(crate) fn by_gguf(name: &str) -> Option<&'static Architecture> {
     architectures().iter().find(|a| a.gguf == name)
 }
 
-/// The family and its class that `config.json` names in `architectures`, or else by its `model_type`.
+/// The family, and the class of it, that `config.json` names in `architectures`, or else by its `model_type`.
 pub(crate) fn by_class(
     class: Option<&str>,
     model_type: Option<&str>,
@@ -70,24 +70,24 @@ pub(crate) struct Architecture {
     config: Map<String, Value>,
     /// Metadata of GGUF files, in the order of llama.cpp's converter.
     keys: Vec<Entry>,
-    /// Kinds of tokenizers, the one that is looked for first at the front.
+    /// Kinds of tokenizers, in the order in which they are tried.
     tokenizers: Vec<TokenizerKind>,
-    /// `tokenizer.ggml.add_space_prefix`, where the family fixes it.
+    /// `tokenizer.ggml.add_space_prefix`, if the family fixes it.
     #[serde(default)]
     space_prefix: Option<bool>,
-    /// GGUF models of the family cannot be turned back.
+    /// Whether GGUF models of the family cannot be turned back into Hugging Face folders.
     #[serde(default)]
     one_way: bool,
-    /// Tensors of Hugging Face files that GGUF files do without.
+    /// Tensors of Hugging Face files that are left out of GGUF files.
     #[serde(default)]
     skipped: Vec<String>,
     tensors: Vec<TensorRule>,
-    /// Tensors of all experts of a layer, as transformers 5 has them.
+    /// Tensors that hold all experts of a layer, as in transformers 5.
     #[serde(default)]
     packed: Vec<PackedRule>,
 }
 
-/// A Hugging Face tensor `[experts, out, in]` whose rows are, one after another, those of several GGUF stacks.
+/// A Hugging Face tensor `[experts, out, in]` whose rows are those of several GGUF stacks, one after another.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PackedRule {
@@ -95,7 +95,7 @@ struct PackedRule {
     gguf: Vec<String>,
 }
 
-/// Where the vocabulary of a GGUF file comes from.
+/// The source of a GGUF file's vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TokenizerKind {
@@ -103,7 +103,7 @@ pub(crate) enum TokenizerKind {
     SentencePiece,
     /// A SentencePiece vocabulary in `tokenizer.json`: BPE that falls back to bytes.
     LlamaHf,
-    /// `tokenizer.model`, with added tokens as Phi 3 has them.
+    /// `tokenizer.model`, with added tokens in the way of Phi 3.
     PhiSentencePiece,
     /// Byte-level BPE in `tokenizer.json`.
     Bpe,
@@ -117,31 +117,31 @@ pub(crate) struct HfClass {
     pub(crate) architecture: String,
     /// The value of `model_type`, e.g. `llama`.
     pub(crate) model_type: String,
-    /// The GGUF key, without its family prefix, that only this class has; the first class of a family has none.
+    /// The GGUF key, without the family's prefix, that only this class has; `None` for the first class of a family.
     #[serde(default)]
     pub(crate) when: Option<String>,
-    /// Layers have experts; GGUF knows them by `expert_count`.
+    /// Whether layers have experts; in GGUF files, `expert_count` tells.
     #[serde(default)]
     pub(crate) experts: bool,
-    /// Entries of `config.json` that a GGUF file holds as integers, and the keys there, without the family's prefix.
+    /// Entries of `config.json` that a GGUF file holds as integers, and their keys there, without the family's prefix.
     #[serde(default)]
     pub(crate) entries: Map<String, Value>,
-    /// What transformers takes where `config.json` is silent: a value, or another entry by its name; `a/b`
-    /// divides one by another.
+    /// The defaults of transformers for entries that `config.json` lacks: a value, or the name of another entry;
+    /// `a/b` divides one entry by another.
     #[serde(default)]
     pub(crate) defaults: Map<String, Value>,
-    /// How torchtune has the layers; it lacks the class if this is absent.
+    /// The layout of the layers in torchtune; absent if torchtune does not have the class.
     #[serde(default)]
     pub(crate) torchtune: Option<Torchtune>,
 }
 
-/// How layers lie in torchtune's model of a class (`torchtune/models/*/_convert_weights.py`).
+/// The layout of layers in torchtune's model of a class (`torchtune/models/*/_convert_weights.py`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Torchtune {
-    /// As in Hugging Face's.
+    /// The same as in Hugging Face's model.
     Same,
-    /// The rows of q and k are in Meta's order, as [`RowPermutation`] has them.
+    /// The rows of q and k are in Meta's order; see [`RowPermutation`].
     Interleaved,
     /// Fused layers are split: q, k and v; gate and up.
     Split,
@@ -159,26 +159,26 @@ pub(crate) struct TensorRule {
     also: Option<String>,
     #[serde(default)]
     dropped: Option<String>,
-    /// What the tensor is for.
+    /// The role of the tensor.
     pub(crate) role: Role,
-    /// What GGUF files add to every value.
+    /// The number that GGUF files add to every value.
     #[serde(default)]
     pub(crate) plus: f32,
-    /// Which head count orders its rows in GGUF files.
+    /// The order of its rows in GGUF files.
     #[serde(default)]
     pub(crate) permute: Permute,
-    /// Only classes with experts have the tensor, or only those without.
+    /// `Some(true)` if only classes with experts have the tensor, `Some(false)` if only those without have it.
     #[serde(default)]
     pub(crate) experts: Option<bool>,
-    /// A model may lack the tensor.
+    /// Whether a model may lack the tensor.
     #[serde(default)]
     pub(crate) optional: bool,
-    /// The `config.json` switch that is true if every layer has the tensor, false if none has it.
+    /// The `config.json` switch that is true if every layer has the tensor, and false if no layer has it.
     #[serde(default)]
     pub(crate) flag: Option<String>,
 }
 
-/// What a tensor is for.
+/// The role of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -200,7 +200,7 @@ pub(crate) enum Role {
     Rope,
 }
 
-/// Whether GGUF files hold the rows of a tensor in another order than Hugging Face files.
+/// The order in which GGUF files hold the rows of a tensor, compared with Hugging Face files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Permute {
@@ -213,7 +213,7 @@ pub(crate) enum Permute {
     K,
 }
 
-/// Number of attention heads of a model.
+/// The numbers of attention heads of a model.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
     /// Query heads.
@@ -222,14 +222,14 @@ pub(crate) struct Heads {
     pub(crate) key_value: usize,
 }
 
-/// A rule, and the layer of the tensor that it was found for.
+/// A rule, and the layer and the expert of the tensor for which it was found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Match<'a> {
     /// The rule.
     pub(crate) rule: &'a TensorRule,
-    /// The layer, for tensors that layers repeat.
+    /// The layer, for tensors that every layer has.
     pub(crate) layer: Option<usize>,
-    /// The expert, for tensors of which GGUF files stack one for each expert.
+    /// The expert, for tensors that GGUF files stack over all experts.
     pub(crate) expert: Option<usize>,
 }
 
@@ -264,17 +264,17 @@ impl Architecture {
         &self.keys
     }
 
-    /// Kinds of tokenizers, the one that is looked for first at the front.
+    /// Kinds of tokenizers, in the order in which they are tried.
     pub(crate) fn tokenizers(&self) -> &[TokenizerKind] {
         &self.tokenizers
     }
 
-    /// `tokenizer.ggml.add_space_prefix`, where the family fixes it.
+    /// `tokenizer.ggml.add_space_prefix`, if the family fixes it.
     pub(crate) fn space_prefix(&self) -> Option<bool> {
         self.space_prefix
     }
 
-    /// Whether GGUF files do without the tensor that Hugging Face files call `name`.
+    /// Whether GGUF files leave out the tensor that Hugging Face files call `name`.
     pub(crate) fn skips(&self, name: &str) -> bool {
         const COMPUTED: &[&str] = &[".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
         COMPUTED.iter().any(|end| name.ends_with(end)) || self.skipped.iter().any(|skipped| skipped == name)
@@ -294,7 +294,7 @@ impl Architecture {
     }
 
     /// The rules for the stacks of experts that Hugging Face files pack in one tensor called `name`, in the order of
-    /// its rows; none if it is not such a tensor.
+    /// its rows; empty if it is not such a tensor.
     pub(crate) fn match_packed(&self, name: &str) -> Vec<Match<'_>> {
         let found = self.packed.iter().find_map(|packed| Some((packed, layer_of(&packed.hf, name)?)));
         let Some((packed, layer)) = found else { return Vec::new() };
@@ -309,7 +309,7 @@ impl Match<'_> {
         self.rule.gguf_name(self.layer)
     }
 
-    /// The tensor's name in Hugging Face files, unless they do not hold it.
+    /// The tensor's name in Hugging Face files, if they hold it.
     pub(crate) fn hf_name(&self) -> Option<String> {
         let template = fill(self.rule.hf.as_deref()?, LAYER, self.layer);
         Some(fill(&template, EXPERT, self.expert))
@@ -317,12 +317,12 @@ impl Match<'_> {
 }
 
 impl TensorRule {
-    /// The name in GGUF files, of `layer` if layers repeat the tensor.
+    /// The name in GGUF files, in layer `layer` if every layer has the tensor.
     pub(crate) fn gguf_name(&self, layer: Option<usize>) -> String {
         fill(&self.gguf, LAYER, layer)
     }
 
-    /// The name in Hugging Face files as a template, unless they do not hold the tensor.
+    /// The template of the name in Hugging Face files, if they hold the tensor.
     pub(crate) fn hf_template(&self) -> Option<&str> {
         self.hf.as_deref()
     }
@@ -337,22 +337,22 @@ impl TensorRule {
         Some(Match { rule: self, layer, expert })
     }
 
-    /// Whether a model needs the tensor, if its layers have `experts` or if they do not.
+    /// Whether a model needs the tensor, given whether its layers have `experts`.
     pub(crate) fn is_required(&self, experts: bool) -> bool {
         !self.optional && self.flag.is_none() && self.experts.is_none_or(|needed| needed == experts)
     }
 
-    /// Whether every layer has one.
+    /// Whether every layer has such a tensor.
     pub(crate) fn is_layered(&self) -> bool {
         self.gguf.contains(LAYER)
     }
 
-    /// Why Hugging Face files do not hold the tensor, if they do not.
+    /// Why Hugging Face files do not hold the tensor; `None` if they do.
     pub(crate) fn dropped(&self) -> Option<&str> {
         self.dropped.as_deref()
     }
 
-    /// Whether GGUF files hold its rows in another order than Hugging Face files.
+    /// Whether GGUF files hold its rows in a different order from Hugging Face files.
     pub(crate) fn is_permuted(&self) -> bool {
         self.permute != Permute::None
     }
@@ -370,11 +370,11 @@ impl TensorRule {
     }
 }
 
-/// The placeholders of the numbers of layer and expert in a template.
+/// The placeholders for the layer's and the expert's number in a template.
 const LAYER: &str = "{i}";
 const EXPERT: &str = "{e}";
 
-/// Whether `name` is of `template`, and of which layer and expert then.
+/// The layer and the expert of `name`, if it matches `template`.
 fn numbers_of(template: &str, name: &str) -> Option<(Option<usize>, Option<usize>)> {
     let Some((before, after)) = template.split_once(EXPERT) else {
         return Some((layer_of(template, name)?, None));
@@ -391,7 +391,7 @@ fn layer_of(template: &str, name: &str) -> Option<Option<usize>> {
     number(name.strip_prefix(before)?.strip_suffix(after)?).map(Some)
 }
 
-/// The number that is written so and not otherwise: `+1` and `01` would be second names of layer 1.
+/// Parses a number in its only valid spelling: `+1` and `01` would be other names of layer 1.
 fn number(digits: &str) -> Option<usize> {
     digits.parse::<usize>().ok().filter(|number| number.to_string() == digits)
 }

@@ -1,8 +1,8 @@
 //! The order of the rows of q and k projections.
 //!
 //! Rotary embeddings turn pairs of rows of each head. Hugging Face pairs row `j` with row `j + d/2` ("rotate
-//! half"), ggml pairs rows `2j` and `2j + 1`, as Meta's original code did. A converter therefore reorders whole
-//! rows, never values inside one, and a LoRA follows with the rows of its `B`:
+//! half"); ggml pairs rows `2j` and `2j + 1`, as Meta's original code did. A converter therefore reorders whole rows,
+//! never the values inside a row, and a LoRA follows with the rows of its `B`:
 //! `permute(W + s·B·A) = permute(W) + s·permute(B)·A`.
 
 use super::problem::Problem;
@@ -15,7 +15,7 @@ pub(crate) struct RowPermutation {
 }
 
 impl RowPermutation {
-    /// For a projection, or its bias, of `rows` rows in `heads` heads.
+    /// Makes the bijection for a projection, or its bias, of `rows` rows in `heads` heads.
     ///
     /// # Errors
     /// [`ErrorKind::File`](crate::ErrorKind::File) if the rows do not form `heads` heads of an even size.
@@ -46,7 +46,7 @@ impl RowPermutation {
 mod tests {
     use super::*;
 
-    /// `w.reshape(heads, 2, d/2).swapaxes(1, 2)`, as converters write it: the GGUF order as HF row numbers.
+    /// `w.reshape(heads, 2, d/2).swapaxes(1, 2)`, as in converters: the GGUF order, as HF row numbers.
     fn by_reshape(heads: usize, head_dim: usize) -> Vec<usize> {
         let half = head_dim / 2;
         (0..heads)

@@ -221,7 +221,7 @@ impl Hint {
         Hint::DamagedFile,
     ];
 
-    /// What follows from the kind of an error, from the tensor that it is about and from its lines.
+    /// The hint that follows from the kind of an error, from the tensor that it is about and from its lines.
     pub(super) fn of(kind: ErrorKind, tensor: Option<&str>, details: &[String]) -> Option<Self> {
         Some(match kind {
             ErrorKind::File(kind) => return Self::of_file(kind),

@@ -6,9 +6,9 @@
 pub enum ErrorKind {
     /// A file could not be read, parsed or written.
     File(lorakit_tensor::ErrorKind),
-    /// The path holds no adapter: there is no `adapter_config.json`.
+    /// The path does not hold an adapter: there is no `adapter_config.json`.
     NoAdapter,
-    /// A full model stands where an adapter should, or the other way round.
+    /// A full model is given where an adapter is expected, or the other way round.
     WrongRole,
     /// `adapter_config.json` or `config.json` holds a value that makes no sense.
     Config,
@@ -32,30 +32,30 @@ pub enum ErrorKind {
     Quantized,
     /// The model is quantised already.
     Requantized,
-    /// A tensor fits no type of the mix.
+    /// A tensor does not fit any type of the mix.
     Mix,
-    /// The importance matrix is damaged, or of another model.
+    /// The importance matrix is damaged, or belongs to another model.
     Imatrix,
     /// Too little of the adapters survived being stored in the output's types.
     Retention,
-    /// The request is not possible in this combination of options.
+    /// The request is not possible with this combination of options.
     Usage,
     /// The files of an adapter alone do not say what they mean: its base model is needed.
     NeedsBase,
     /// A format has no place for a part of the adapter.
     Inexpressible,
-    /// Two things are the same, and what they differ in was asked for.
+    /// Two things are the same, although their difference was asked for.
     Unchanged,
     /// An output does not hold what was meant to be written.
     Verification,
-    /// Outside what this version does.
+    /// The request is outside what this version does.
     Unsupported,
     /// The caller asked to stop.
     Interrupted,
 }
 
 impl ErrorKind {
-    /// Its name, which stays: the `kind` of JSON output.
+    /// The stable name of the kind: the `kind` of JSON output.
     pub fn name(self) -> &'static str {
         match self {
             ErrorKind::File(kind) => kind.name(),

@@ -14,20 +14,20 @@ use serde::{Serialize, Serializer};
 pub use hint::Hint;
 pub use kind::ErrorKind;
 
-/// Result of this crate.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// `a part`, `2 parts`: of what there may be one.
+/// `a part`, `2 parts`: a count with its noun in the right number.
 pub(crate) fn one_or_many(count: usize, noun: &str) -> String {
     if count == 1 { format!("a {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// A variant of a room's enum of what can go wrong there: see [`problems`](lorakit_tensor::problems).
+/// A problem of a room, a variant of the room's enum: see [`problems`](lorakit_tensor::problems).
 pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
-    /// What to branch on.
+    /// The kind of error, to branch on.
     fn kind(&self) -> ErrorKind;
 
-    /// What to do about it, if that does not follow from the kind.
+    /// What to do about it, unless that follows from the kind.
     fn hint(&self) -> Option<Hint> {
         None
     }
@@ -47,9 +47,9 @@ struct Repr {
 
 #[derive(Debug)]
 enum Inside {
-    /// Of the crate that reads and writes files; it names file and tensor itself.
+    /// An error of the crate that reads and writes files, which names file and tensor itself.
     File(lorakit_tensor::Error),
-    /// Of a room of this crate.
+    /// A problem of a room of this crate.
     Room(Box<dyn Problem>),
 }
 
@@ -81,7 +81,7 @@ impl Error {
         self
     }
 
-    /// What to branch on.
+    /// The kind of error, to branch on.
     pub fn kind(&self) -> ErrorKind {
         match &self.0.inside {
             Inside::File(error) => ErrorKind::File(error.kind()),
@@ -132,7 +132,7 @@ impl From<lorakit_tensor::Error> for Error {
     }
 }
 
-/// A problem of a room as one of the file beneath: what a view, read as a file is, has to say.
+/// A problem of a room as an error of the file beneath, for views, which are read like files.
 #[derive(Debug)]
 struct OfFile<P>(P);
 
@@ -151,7 +151,7 @@ impl<P: Problem> lorakit_tensor::problem::Problem for OfFile<P> {
     }
 }
 
-/// `problem`, whose kind is one of a file's, as an error of the file that a view lies over.
+/// Turns `problem`, whose kind is a kind of file error, into an error of the file beneath a view.
 pub(crate) fn of_file(problem: impl Problem) -> lorakit_tensor::Error {
     OfFile(problem).into()
 }
@@ -187,7 +187,7 @@ impl StdError for Error {
     }
 }
 
-/// As an object of kind, message, path, tensor, details, causes and hints.
+/// Serialises as an object of kind, message, path, tensor, details, causes and hints.
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]

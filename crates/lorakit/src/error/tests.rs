@@ -1,4 +1,4 @@
-//! Every error that a room can make, to be read as a whole: would it help you?
+//! Every error that a room can produce, to be read as a whole: would it help you?
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What fitting makes of an adapter: changes to tensors of the base.
+//! The result of fitting an adapter: changes to tensors of the base.
 
 use super::parameters::Parameters;
 use crate::TensorRef;
@@ -25,9 +25,9 @@ pub(crate) enum Change {
     LowRank {
         /// The terms, in the orientation of the stored tensor.
         terms: Vec<LowRank>,
-        /// Magnitudes and what one belongs to.
+        /// The magnitudes, and what each one belongs to.
         dora: Option<(TensorRef, Axis)>,
-        /// PEFT rounds the delta of embeddings and expert parameters to the weight's dtype first.
+        /// Whether PEFT rounds the delta to the weight's dtype first, as for embeddings and expert parameters.
         peft_rounds_delta: bool,
     },
     /// The values are replaced before anything is added.
@@ -39,7 +39,7 @@ pub(crate) enum Change {
 /// How the columns of `B` are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MoeLayout {
-    /// What `lora_B_layout` in the configuration says, PEFT's order if it says nothing.
+    /// The order that `lora_B_layout` in the configuration names, or PEFT's order without it.
     #[default]
     Auto,
     /// Column `k*E + e`: PEFT.
@@ -61,7 +61,7 @@ pub(crate) struct FitOptions {
     pub moe_layout: MoeLayout,
 }
 
-/// What is the same for all modules of an adapter.
+/// The context that all modules of an adapter share while they are fitted.
 pub(crate) struct Fitting<'a> {
     pub(super) adapter: &'a Adapter,
     pub(super) parameters: Parameters<'a>,

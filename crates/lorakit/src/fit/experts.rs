@@ -2,8 +2,8 @@
 //!
 //! For a parameter of `E` experts and rank `r`, PEFT stores `A (r*E, in)` with row `e*r + k`, and `B (out, r*E)`
 //! with column `k*E + e` - expert-major and rank-major. Some trainers packed `B` expert-major too, with the same
-//! names and shapes. On disk the base may hold `gate_up_proj [E, 2I, H]`, its transpose `[E, H, 2I]`, or one
-//! tensor for each expert and projection.
+//! names and shapes. On disk, the base may hold `gate_up_proj [E, 2I, H]`, its transpose `[E, H, 2I]`, or one
+//! tensor per expert and projection.
 
 use std::ops::Range;
 
@@ -22,7 +22,7 @@ use crate::tensor::Factor;
 
 type Fit<T> = std::result::Result<T, Misfit>;
 
-/// Edits for a module on stacked experts; `None` if `module` is none.
+/// Edits for a module on stacked experts; `None` if `module` is not one.
 pub(super) fn fit_experts(
     base: &Resolver<'_>,
     fitting: &Fitting<'_>,
@@ -51,7 +51,7 @@ pub(super) fn fit_experts(
     }
 }
 
-/// Which parameter the module adapts. Names do not say: PEFT wraps in definition order, the first innermost.
+/// Which parameter the module adapts. Names do not say which: PEFT wraps in definition order, the first innermost.
 fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: usize) -> Fit<String> {
     let mut params = parameters.of(path);
     if params.is_empty() {
@@ -59,7 +59,8 @@ fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: u
     }
     params.sort_by_key(|name| names::stack_of(name).map_or(usize::MAX, |(place, _)| place));
     params.dedup();
-    let (times, names) = (nested + 1, params.len());
+    let times = nested + 1;
+    let names = params.len();
     let own = names.checked_sub(times).map(|i| params[i].to_string());
     own.ok_or_else(|| Misfit::new(&module.path, Reason::Wrapped { times, names }))
 }
@@ -67,8 +68,8 @@ fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: u
 /// The stacked weights that the packed `modules` at `path` belong to, where their shapes tell: `gate_up_proj
 /// [E, 2I, H]` and `down_proj [E, H, I]`.
 ///
-/// PEFT before 0.19 took such weights for `[E, in, out]` and swapped the roles of A and B; only the two modules
-/// together show it.
+/// PEFT before 0.19 took such weights to be `[E, in, out]` and swapped the roles of A and B; only the two modules
+/// together show that.
 pub(crate) fn stacked_shapes(
     fitting: &Fitting<'_>,
     modules: &[Module],
@@ -123,7 +124,7 @@ impl<'a> Factors<'a> {
         Factors { module, layout, ranks, inputs, outputs }
     }
 
-    /// The rank of one of `experts` experts.
+    /// The rank of each of `experts` experts.
     fn rank(&self, experts: usize) -> Fit<usize> {
         if experts == 0 || !self.ranks.is_multiple_of(experts) {
             return Err(Misfit::new(&self.module.path, Reason::Ranks { rows: self.ranks, experts }));
@@ -131,8 +132,8 @@ impl<'a> Factors<'a> {
         Ok(self.ranks / experts)
     }
 
-    /// What the expert of `home`, one of `experts`, adds there. The weight is stored as the factors have it, or the
-    /// other way round where it is `transposed`.
+    /// The term that the expert of `home`, one of `experts`, adds there. The weight is stored in the orientation of
+    /// the factors, or in the opposite one if it is `transposed`.
     fn term(&self, home: &Home, experts: usize, transposed: bool) -> Fit<LowRank> {
         let rank = self.rank(experts)?;
         let first = home.expert * rank;
@@ -165,8 +166,8 @@ fn stacked(base: &Resolver<'_>, adapter: &Adapter, factors: &Factors<'_>, index:
     let transposed = match (*shape == out_in, *shape == in_out) {
         (true, false) => false,
         (false, true) => true,
-        // Square: PEFT before 0.19 always took `[E, in, out]`; since then the class decides, and only GPT-OSS
-        // and Llama 4 store it so.
+        // Square: PEFT before 0.19 always assumed `[E, in, out]`; since then the class decides, and only GPT-OSS
+        // and Llama 4 store it that way.
         (true, true) => adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || base.stacks_transposed(),
         (false, false) => {
             let reason = Reason::Weight { base: shape.clone(), adapter: out_in.to_vec() };
@@ -177,7 +178,7 @@ fn stacked(base: &Resolver<'_>, adapter: &Adapter, factors: &Factors<'_>, index:
     Ok(vec![edit(base, index, factors.module, terms)])
 }
 
-/// A base that stores one tensor for each expert and projection.
+/// A base that stores one tensor per expert and projection.
 fn single(base: &Resolver<'_>, factors: &Factors<'_>, path: &str, param: &str) -> Fit<Vec<Edit>> {
     let whole = format!("{path}.{param}");
     let (_, stack) = names::stack_of(param).ok_or_else(|| unmatched(&whole))?;
@@ -193,8 +194,8 @@ fn single(base: &Resolver<'_>, factors: &Factors<'_>, path: &str, param: &str) -
         let weight = &base.tensors[home.tensor];
         let (rows, cols) = weight.rows_cols();
         let outputs = rows * home.part.1;
-        // Single experts are `torch.nn.Linear` on disk, whatever the stacked parameter's orientation was: if A and
-        // B carry the swapped roles of PEFT before 0.19, the transposed product fits.
+        // On disk, single experts are `torch.nn.Linear`, however the stacked parameter was oriented: if A and B
+        // have the swapped roles of PEFT before 0.19, the transposed product fits.
         let transposed = if (factors.outputs, factors.inputs) == (outputs, cols) {
             false
         } else if (factors.inputs, factors.outputs) == (outputs, cols) {
@@ -244,8 +245,8 @@ fn fit_single_expert(base: &Resolver<'_>, module: &Module, path: &str) -> Fit<Op
     Ok(None)
 }
 
-/// The modules that a stack `[E, out, in]` of the experts at `path` stands for: their paths and rows. `None` if the
-/// parameter is not a stack of transformers 5.
+/// The paths and rows of the modules that a stack `[E, out, in]` of the experts at `path` stands for. `None` if
+/// the parameter is not a stack of transformers 5.
 pub(crate) fn modules_of_stack(
     path: &str,
     parameter: &str,

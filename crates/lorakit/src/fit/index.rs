@@ -1,4 +1,4 @@
-//! Finding a base tensor by the name an adapter gives it.
+//! Finding a base tensor by the name that an adapter gives it.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -8,14 +8,14 @@ use lorakit_tensor::TensorInfo;
 use super::nearest::Nearest;
 use crate::arch::names;
 
-/// Names of the base's tensors.
+/// An index of the base's tensors by name.
 #[derive(Debug)]
 pub(super) struct Index<'a> {
     tensors: &'a [TensorInfo],
     by_name: HashMap<&'a str, usize>,
-    /// Those that mean the same.
+    /// Tensors whose names mean the same.
     by_meaning: OnceLock<HashMap<String, Vec<usize>>>,
-    /// Positions in the order of the names read backwards, in which those with one ending stand together.
+    /// Positions, sorted by the names read backwards, so names with the same ending are neighbours.
     backwards: OnceLock<Vec<usize>>,
 }
 
@@ -41,8 +41,8 @@ impl<'a> Index<'a> {
         self.by_name.get(name).copied()
     }
 
-    /// The tensor that `name` means: exact, then in another spelling, then by its ending. Candidates that `fits`
-    /// refuses are not considered, unless there is no other.
+    /// The tensor that `name` means: an exact match, then another spelling, then the same ending. Candidates that
+    /// `fits` refuses are considered only if there is no other.
     pub(super) fn resolve(&self, name: &str, fits: impl Fn(&TensorInfo) -> bool) -> Found<'a> {
         if let Some(index) = self.exact(name) {
             return Found::One(index);
@@ -55,7 +55,7 @@ impl<'a> Index<'a> {
             return self.choose(same, &fits);
         }
         let bare = names::bare(name);
-        // An ending of two components at least: `weight` alone would match anything.
+        // An ending of at least two components: `weight` alone would match anything.
         if bare.matches('.').count() < 2 {
             return Found::Absent;
         }
@@ -72,7 +72,7 @@ impl<'a> Index<'a> {
         })
     }
 
-    /// The tensors whose names end so, in file order.
+    /// The tensors whose names end in `ending`, in file order.
     fn ending_in(&self, ending: &str) -> Vec<usize> {
         let name = |i: usize| self.tensors[i].name.as_str();
         let backwards = self.backwards.get_or_init(|| {
@@ -96,7 +96,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// The name most like `name`, for messages: a look at every name.
+    /// The name most similar to `name`, for messages; compares every name.
     pub(super) fn nearest(&self, name: &str) -> Option<&'a str> {
         let nearest = Nearest::to(name);
         let score = |t: &&TensorInfo| (nearest.likeness(&t.name) * 1e6) as u64;

@@ -24,7 +24,7 @@ pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Mo
     let mut edits = Vec::new();
     let mut info = stored.clone();
     if let Some(weight) = &module.base_weight {
-        // The adapter brings its own copy of the base weight, with more rows if the vocabulary grew.
+        // The adapter has its own copy of the base weight, with more rows if the vocabulary grew.
         check_rows(base, Some(index), weight, &module.path)?;
         info.shape.clone_from(&weight.info().shape);
         let change = Change::Replace(weight.clone());
@@ -38,7 +38,7 @@ pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Mo
     Ok(edits)
 }
 
-/// The weight a module adapts: usually `PATH.weight`.
+/// The weight that a module adapts: usually `PATH.weight`.
 fn find_weight(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<(String, usize)> {
     // `nn.MultiheadAttention`: the wrapper adapts the fused input projection, its inner layer the output.
     let path = module.path.replace(".base_layer.", ".");
@@ -59,12 +59,12 @@ fn find_weight(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Module) -> F
     Err(unmatched(&name))
 }
 
-/// How `scale * B * A` lies on a stored weight.
+/// The orientation of `scale * B * A` on a stored weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Orientation {
-    /// Stored `(out, in)`, as `torch.nn.Linear` and convolutions are.
+    /// Stored as `(out, in)`, as `torch.nn.Linear` and convolutions are.
     OutIn,
-    /// Stored `(in, out)`, as `Conv1D` of GPT-2 is; and embeddings, whose delta is `(B * A)` transposed.
+    /// Stored as `(in, out)`, as GPT-2's `Conv1D` is; also embeddings, whose delta is `(B * A)` transposed.
     InOut,
     /// Square: both would fit.
     Either,

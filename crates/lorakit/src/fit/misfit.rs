@@ -5,7 +5,7 @@ use super::resolver::Resolver;
 use crate::error::Problem as _;
 use crate::{ErrorKind, TensorRef};
 
-/// Something of an adapter that does not fit.
+/// A part of an adapter that does not fit.
 #[derive(Debug)]
 pub(crate) struct Misfit {
     pub(super) origin: String,
@@ -17,7 +17,7 @@ impl Misfit {
         Misfit { origin: origin.to_string(), reason }
     }
 
-    /// How grave it is: 0 is the gravest.
+    /// How serious it is: 0 is the most serious.
     pub(super) fn grade(&self) -> u8 {
         match self.reason.kind() {
             ErrorKind::Unmatched => 0,
@@ -28,17 +28,17 @@ impl Misfit {
     }
 }
 
-/// What is not in the base.
+/// The misfit of a part that is not in the base.
 pub(super) fn unmatched(name: &str) -> Misfit {
     Misfit::new(name, Reason::NotThere)
 }
 
-/// What could be any of these.
+/// The misfit of a part that could belong to any of `names`.
 pub(super) fn ambiguous(name: &str, names: &[&str]) -> Misfit {
     Misfit::new(name, Reason::Several { names: names.iter().map(|name| name.to_string()).collect() })
 }
 
-/// A saved tensor has the base's shape, or more rows of the same width (a vocabulary that grew).
+/// Checks that a saved tensor has the base's shape, or more rows of the same width (a vocabulary that grew).
 pub(super) fn check_rows(
     base: &Resolver<'_>,
     index: Option<usize>,

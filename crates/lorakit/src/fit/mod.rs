@@ -1,8 +1,8 @@
 //! Which base tensor each part of an adapter belongs to, proved from headers.
 //!
 //! [`fit`] turns an adapter into a list of [`Edit`]s on named tensors of the base, every factor already in the
-//! orientation of the stored weight. What finds no home, more than one, or a home of another shape is collected
-//! and reported together.
+//! orientation of the stored weight. Parts that find no home, several homes, or a home of another shape are
+//! collected and reported together.
 
 mod edit;
 mod experts;
@@ -30,11 +30,11 @@ use crate::adapter::{Adapter, Module};
 use crate::arch::names::module_of;
 use crate::{Error, Result, TensorRef};
 
-/// Parts of an adapter for which the nearest name of the base is looked for: each takes a look at all of its names.
+/// The most parts for which the nearest name of the base is looked up, since each takes a look at all names.
 const NEAREST: usize = 64;
 
 impl Fitting<'_> {
-    /// Finds the home of each of `modules`, which need not be all of the adapter's.
+    /// Finds the home of each of `modules`, which need not be all modules of the adapter.
     ///
     /// # Errors
     /// As [`fit`].
@@ -67,10 +67,7 @@ impl Fitting<'_> {
         misfits: Vec<Misfit>,
         total: usize,
     ) -> Result<Vec<Edit>> {
-        match misfits.is_empty() {
-            true => Ok(edits),
-            false => Err(report(base, self.adapter, misfits, total)),
-        }
+        if misfits.is_empty() { Ok(edits) } else { Err(report(base, self.adapter, misfits, total)) }
     }
 }
 
@@ -78,7 +75,7 @@ impl Fitting<'_> {
 ///
 /// # Errors
 /// [`Unmatched`](crate::ErrorKind::Unmatched), [`Ambiguous`](crate::ErrorKind::Ambiguous) or
-/// [`Shape`](crate::ErrorKind::Shape) (whichever comes first in this order) with one line for each part that does not fit.
+/// [`Shape`](crate::ErrorKind::Shape) (the first that applies) with one line for each part that does not fit.
 pub(crate) fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let mut misfits = Vec::new();
@@ -162,7 +159,7 @@ fn fit_token_rows(
     Ok(Edit { target, base: Some(index), origin: rows.path.clone(), change })
 }
 
-/// One error for all misfits of the gravest kind, of `total` parts.
+/// One error for all misfits of the most serious kind, among `total` parts.
 fn report(base: &Resolver<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: usize) -> Error {
     let gravest = misfits.iter().map(Misfit::grade).min();
     let worst: Vec<Misfit> = misfits.into_iter().filter(|m| Some(m.grade()) == gravest).collect();

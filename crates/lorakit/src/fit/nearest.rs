@@ -1,15 +1,15 @@
-//! How alike names are.
+//! Similarity of names.
 
-/// Longest name, in bytes, whose distances one word holds.
+/// The longest name, in bytes, whose distances fit in one word.
 const WORD: usize = 128;
 
-/// A name that others are compared with, one after another.
+/// A name with which others are compared, one after another.
 ///
-/// The likeness is that of `strsim::normalized_levenshtein`. A column of the table of distances lies in the bits of a
-/// word, so that a character of the other name takes a dozen instructions (Myers, 1999; Hyyrö, 2003).
+/// The similarity is that of `strsim::normalized_levenshtein`. A column of the distance table fits in the bits of a
+/// word, so each character of the other name takes a dozen instructions (Myers, 1999; Hyyrö, 2003).
 pub(super) struct Nearest<'n> {
     name: &'n str,
-    /// Where each ASCII character is in the name; `None` for names that are longer than a word, or not ASCII.
+    /// Where each ASCII character is in the name; `None` for names that do not fit in a word or are not ASCII.
     places: Option<Box<[u128; 128]>>,
 }
 
@@ -24,11 +24,12 @@ impl<'n> Nearest<'n> {
         Nearest { name, places }
     }
 
-    /// 1 for the same name, 0 for one that has nothing in common.
+    /// The similarity: 1 for the same name, 0 for a name that has nothing in common.
     pub(super) fn likeness(&self, other: &str) -> f64 {
         let Some(places) = &self.places else { return strsim::normalized_levenshtein(self.name, other) };
         let last = 1u128 << (self.name.len() - 1);
-        let (mut distance, mut length) = (self.name.len(), 0usize);
+        let mut distance = self.name.len();
+        let mut length = 0usize;
         let (mut up, mut down) = (u128::MAX, 0u128);
         for character in other.chars() {
             let equal = places.get(character as usize).copied().unwrap_or(0);

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-/// Names of parameters, such as `mlp.experts.down_proj`, in which the ending of a path and a parameter of it meet.
+/// Names such as `mlp.experts.down_proj`: the ending of a module's path, followed by one of its parameters.
 ///
-/// A list may name a parameter of each of thousands of layers, so those of one are looked up.
+/// A list may name a parameter of each of thousands of layers, so a lookup table finds those of one layer.
 #[derive(Debug)]
 pub(super) struct Parameters<'a> {
-    /// By what stands before the last name: places in the list, and the last name.
+    /// By everything before the last name: places in the list, and the last name.
     of_path: HashMap<&'a str, Vec<(usize, &'a str)>>,
-    /// Those without a path, which are of every module.
+    /// Names without a path, which belong to every module.
     of_any: Vec<(usize, &'a str)>,
 }
 
@@ -25,7 +25,7 @@ impl<'a> Parameters<'a> {
         all
     }
 
-    /// The parameters of the module at `path`, whose names end as the list has them, in the order of the list.
+    /// The parameters of the module at `path` that match names in the list, in the order of the list.
     pub(super) fn of(&self, path: &str) -> Vec<&'a str> {
         let mut found = self.of_any.clone();
         if !self.of_path.is_empty() {

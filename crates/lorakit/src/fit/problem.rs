@@ -1,9 +1,9 @@
-//! What can be wrong where an adapter is fitted to a base.
+//! What can go wrong when an adapter is fitted to a base.
 
 use lorakit_tensor::problems;
 
 problems! {
-    /// What can be wrong where an adapter is fitted to a base.
+    /// What can go wrong when an adapter is fitted to a base.
     pub(crate) enum Problem {
         /// Parts of the adapter have no counterpart in the base.
         Unmatched { count: usize, total: usize, tensors: usize } = Unmatched,
@@ -11,14 +11,14 @@ problems! {
         /// Parts of the adapter have several counterparts in the base.
         Ambiguous { count: usize, total: usize } = Ambiguous,
             "{count} of {total} parts of the adapter have more than one possible counterpart in the base";
-        /// Parts of the adapter have a counterpart of another shape.
+        /// Parts of the adapter have a counterpart with another shape.
         Shape { count: usize, total: usize } = Shape,
             "does not fit the base model: {count} of {total} parts of the adapter differ in shape";
-        /// Parts of the adapter do what no model does.
+        /// Parts of the adapter do something that no model does.
         Unmergeable { count: usize, total: usize } = Unmergeable,
             "{count} of {total} parts of the adapter cannot be merged";
 
-        /// Experts in one module cannot be told apart by their shapes.
+        /// Experts packed in one module cannot be told apart by their shapes.
         PackedExperts = NeedsBase,
             "stands for all experts of a layer, and its shapes do not tell which factor is which: the base does";
         /// Stacked experts of the family have no modules of their own.
@@ -35,21 +35,21 @@ problems! {
         /// The module is wrapped more often than there are names of parameters.
         Wrapped { times: usize, names: usize } = Unmatched,
             "is wrapped {times} times, and `target_parameters` names {names}";
-        /// A bias is trained, and the layer has none.
+        /// A bias was trained, and the layer does not have one.
         NoBias = Unmatched, "trains a bias (lora_bias), and the base layer has none to add it to";
-        /// Several names of the base would do.
+        /// Several names of the base would match.
         Several { names: Vec<String> } = Ambiguous, "could be {}", names.join(" or ");
 
-        /// A weight differs.
+        /// A weight has another shape.
         Weight { base: Vec<usize>, adapter: Vec<usize> } = Shape, "base {base:?}, adapter {adapter:?}";
-        /// A bias differs.
+        /// A bias has another shape.
         Bias { base: Vec<usize>, adapter: Vec<usize> } = Shape, "base bias {base:?}, adapter bias {adapter:?}";
         /// There is not one magnitude for each output.
         Magnitudes { found: u64, outputs: usize } = Shape, "has {found} magnitudes for {outputs} outputs";
         /// A token is beyond the vocabulary.
         Token { token: usize, vocabulary: usize } = Shape,
             "token {token} is trained, and the base has {vocabulary}";
-        /// Rows of tokens have another width.
+        /// Token rows have another width.
         RowWidth { base: usize, trained: usize } = Shape, "base rows have {base} values, trained rows {trained}";
 
         /// Experts do not share the rows of A evenly.

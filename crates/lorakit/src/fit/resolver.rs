@@ -1,5 +1,5 @@
-//! What names mean in a base: the one place that says which tensor, and which of its rows, a path of an adapter or a
-//! name of another model stands for. Only headers are looked at.
+//! What names mean in a base: the one place that decides which tensor, and which of its rows, an adapter's path or
+//! another model's name stands for. Only headers are read.
 
 use std::ops::Range;
 
@@ -9,33 +9,33 @@ use super::index::{Found, Index};
 use crate::arch::names::{self, Projection, is_embedding, is_head, module_of};
 use crate::model::ModelConfig;
 
-/// A base, as far as its headers tell what names mean in it.
+/// A base whose headers tell what names mean in it.
 #[derive(Debug)]
 pub(crate) struct Resolver<'a> {
     /// Tensors of the base.
     pub tensors: &'a [TensorInfo],
-    /// Its configuration, if there is one.
+    /// The base's configuration, if there is one.
     pub config: Option<&'a ModelConfig>,
     index: Index<'a>,
     embedding: Option<usize>,
     head: Option<usize>,
 }
 
-/// Rows of a tensor that are the weight of one layer, or a part of it.
+/// Rows of a tensor that are the weight of one layer, or part of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Home {
     /// The tensor.
     pub(crate) tensor: usize,
-    /// Rows of the tensor as a matrix, of which a stack has one for each row of each expert.
+    /// Rows of the tensor as a matrix; the matrix of a stack has a row for each row of each expert.
     pub(crate) rows: Range<usize>,
-    /// The expert, of a layer that has many.
+    /// The expert, for a layer that has several.
     pub(crate) expert: usize,
-    /// Of so many equal parts of the layer's outputs, the rows are this one: `(0, 1)` for all of them.
+    /// Which of how many equal parts of the layer's outputs the rows are: `(0, 1)` for all outputs.
     pub(crate) part: (usize, usize),
 }
 
 impl<'a> Resolver<'a> {
-    /// What names mean among these tensors.
+    /// Returns the resolver of names among these tensors.
     pub(crate) fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
         let weight = |name: &'a str| name.strip_suffix(".weight").unwrap_or_default();
         let mut embeddings = tensors.iter().enumerate().filter(|(_, t)| is_embedding(weight(&t.name)));
@@ -62,7 +62,7 @@ impl<'a> Resolver<'a> {
         self.head
     }
 
-    /// What the output embedding is called, or will be once it is a tensor of its own.
+    /// The name of the output embedding, or the name that it gets once it is a separate tensor.
     pub(crate) fn head_name(&self) -> String {
         let of_input = || {
             let embedding = self.embedding.map_or("", |i| self.tensors[i].name.as_str());
@@ -71,18 +71,18 @@ impl<'a> Resolver<'a> {
         self.head.map_or_else(of_input, |i| self.tensors[i].name.clone())
     }
 
-    /// The input embedding, where it is the output embedding as well and no other is stored.
+    /// The input embedding, if it is also the output embedding and no separate one is stored.
     pub(crate) fn shared(&self) -> Option<usize> {
         self.embedding.filter(|_| self.tied() && self.head.is_none())
     }
 
-    /// The tensor that a model without a tensor called `name` has in its place: the embedding of a model that shares it,
-    /// if that is the name of an output.
+    /// The tensor that serves as `name` in a model without a tensor of that name: the shared embedding, if `name` is an
+    /// output embedding.
     pub(crate) fn in_place_of(&self, name: &str) -> Option<usize> {
         self.shared().filter(|_| is_head(name.strip_suffix(".weight").unwrap_or(name)))
     }
 
-    /// The output embedding of a tied model, if that is what `path` means: its name, and the tensor it starts from.
+    /// The output embedding of a tied model, if `path` means that: its name, and the tensor it starts from.
     pub(super) fn tied_output(&self, path: &str) -> Option<(String, Option<usize>)> {
         (self.tied() && is_head(path)).then(|| (self.head_name(), self.head.or(self.embedding)))
     }
@@ -92,13 +92,13 @@ impl<'a> Resolver<'a> {
         self.index.exact(name)
     }
 
-    /// The tensor that an adapter means by `name`: exact, then in another spelling, then by its ending. Candidates
-    /// that `fits` refuses are not considered, unless there is no other.
+    /// The tensor that an adapter means by `name`: an exact match, then another spelling, then the same ending.
+    /// Candidates that `fits` refuses are considered only if there is no other.
     pub(crate) fn resolve(&self, name: &str, fits: impl Fn(&TensorInfo) -> bool) -> Found<'a> {
         self.index.resolve(name, fits)
     }
 
-    /// The name most like `name`, for messages.
+    /// The name most similar to `name`, for messages.
     pub(crate) fn nearest(&self, name: &str) -> Option<&'a str> {
         self.index.nearest(name)
     }
@@ -111,7 +111,7 @@ impl<'a> Resolver<'a> {
         Some(names::is_stored_transposed(self.config?.model_type()?, path))
     }
 
-    /// Whether stacked experts are stored as `[E, in, out]`: GPT-OSS and Llama 4 do.
+    /// Whether stacked experts are stored as `[E, in, out]`, as in GPT-OSS and Llama 4.
     pub(crate) fn stacks_transposed(&self) -> bool {
         self.config.and_then(ModelConfig::model_type).is_some_and(names::stacks_transposed)
     }
@@ -135,11 +135,11 @@ impl<'a> Resolver<'a> {
         (0..experts).map(home).collect()
     }
 
-    /// The homes of all experts at `path` in tensors of their own, for a layer whose outputs are these projections, one
-    /// below another.
+    /// The homes of all experts at `path` that are stored as separate tensors, for a layer whose outputs are these
+    /// projections, one below another.
     ///
     /// # Errors
-    /// The name that is not there, or means several.
+    /// Returns the name that is missing, or that means several tensors.
     pub(super) fn each(&self, path: &str, parts: &[Projection]) -> Result<Vec<Home>, (String, Found<'a>)> {
         for word in names::single_words() {
             let name = |expert: usize, part| format!("{path}.{expert}.{}.weight", word(part));

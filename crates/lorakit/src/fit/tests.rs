@@ -20,7 +20,7 @@ fn base(tensors: &[(&str, &[usize])]) -> Vec<TensorInfo> {
     tensors.iter().map(info).collect()
 }
 
-/// An adapter with one module of factors `(rank, inputs)` and `(outputs, rank)`.
+/// An adapter with one module, whose factors are `(rank, inputs)` and `(outputs, rank)`.
 fn adapter(path: &str, rank: usize, inputs: usize, outputs: usize) -> Adapter {
     let mut adapter = Adapter::of("peft", Path::new("made"));
     let a = tensor("a", &[rank, inputs], &vec![1.0; rank * inputs]);
@@ -56,7 +56,7 @@ fn one_expert_has_no_place_in_a_transposed_stack() {
     assert_eq!(targets(&tensors, Some(&config), &adapter).unwrap_err().kind(), ErrorKind::Shape);
 }
 
-/// transformers 5 trains `mlp.experts.gate_up_proj`; files of Mixtral have `block_sparse_moe.experts.0.w1`.
+/// transformers 5 trains `mlp.experts.gate_up_proj`; Mixtral's files have `block_sparse_moe.experts.0.w1`.
 #[test]
 fn adapters_of_transformers_5_find_files_of_mixtral() {
     let names: Vec<String> = (0..2)

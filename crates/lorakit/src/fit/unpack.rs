@@ -1,4 +1,4 @@
-//! Experts that PEFT packs in one module (`target_parameters`), as a module for each.
+//! Experts that PEFT packs in one module (`target_parameters`), as one module each.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,11 +11,11 @@ use crate::tensor::Factor;
 use crate::{Base, Error, Result};
 
 impl Adapter {
-    /// The adapter with a module for each expert and projection, as other formats have them. `base` decides how the
-    /// factors lie where their shapes do not.
+    /// Returns the adapter with one module per expert and projection, as other formats have them. `base` decides the
+    /// layout of the factors where their shapes do not.
     ///
     /// # Errors
-    /// `NeedsBase` where only the base can tell; what [`fit::fit`] refuses.
+    /// `NeedsBase` where only the base can tell; the errors of [`fit::fit`].
     pub(crate) fn unpacked(mut self, base: Option<&Base>) -> Result<Self> {
         if !self.modules.iter().any(Module::is_packed) {
             return Ok(self);
@@ -45,10 +45,10 @@ impl Adapter {
     }
 }
 
-/// The modules of the experts at `path`, whose packed ones are `packed`.
+/// The separate modules of the experts at `path`, whose packed modules are `packed`.
 ///
-/// They are fitted to the stacked weights that such an adapter belongs to: with a base to its own, else to those
-/// whose shapes follow from the factors.
+/// They are fitted to the stacked weights that such an adapter belongs to: those of the base if there is one, else
+/// weights whose shapes follow from the factors.
 fn separate(
     fitting: &Fitting<'_>,
     adapter: &Adapter,
@@ -82,7 +82,7 @@ fn separate(
                     modules.extend(in_term(&of_stack, term)?);
                 }
             }
-            // One tensor for each expert: its name is the module's.
+            // One tensor per expert: the tensor gives the module its name.
             None => {
                 for term in &terms {
                     modules.push(module_of(name, term, term.b.clone())?);
@@ -93,7 +93,7 @@ fn separate(
     Ok(modules)
 }
 
-/// Those of the modules of a stack, in the order of their rows, that one term on it stands for.
+/// The modules of a stack, in the order of their rows, that one term on the stack stands for.
 fn in_term(of_stack: &[(String, Range<usize>)], term: &LowRank) -> Result<Vec<Module>> {
     let first = of_stack.partition_point(|(_, rows)| rows.start < term.rows.start);
     let inside = of_stack[first..].iter().take_while(|(_, rows)| rows.end <= term.rows.end);
@@ -103,7 +103,7 @@ fn in_term(of_stack: &[(String, Range<usize>)], term: &LowRank) -> Result<Vec<Mo
     inside.map(module).collect()
 }
 
-/// The module at `path` with the term's `A` and with `b`.
+/// The module at `path` with the `A` of `term`, and with `b`.
 fn module_of(path: &str, term: &LowRank, b: Factor) -> Result<Module> {
     let a = term.a.to_tensor(vec![term.a.rows, term.a.cols])?;
     let b = b.to_tensor(vec![b.rows, b.cols])?;

@@ -1,4 +1,4 @@
-//! What adapter formats must be told of the base model: its family, its heads, its names.
+//! The facts about a base model that adapter formats need: its family, its heads, its names.
 
 use std::path::{Path, PathBuf};
 
@@ -8,20 +8,20 @@ use super::{Params, Problem, gguf};
 use crate::arch::{Architecture, Heads, HfClass};
 use crate::{Error, ErrorKind, Model, ModelConfig, Result};
 
-/// A base model, of which headers and configuration are enough.
+/// A base model, known by its headers and its configuration only.
 #[derive(Debug, Clone)]
 pub struct Base {
     /// The path as it was given.
     pub path: PathBuf,
-    /// `config.json`; of a GGUF file, what its metadata say.
+    /// `config.json`; for a GGUF file, the same entries from its metadata.
     pub config: Option<ModelConfig>,
-    /// Its tensors, named as in Hugging Face files; none if the folder has just a configuration.
+    /// Its tensors, with Hugging Face names; empty if the folder has just a configuration.
     pub tensors: Vec<TensorInfo>,
 }
 
 impl Base {
-    /// Opens a model folder, a GGUF or safetensors file, or a folder with nothing but a
-    /// `config.json`, which may be named itself.
+    /// Opens a model folder, a GGUF or safetensors file, or a folder with nothing but a `config.json`, whose own path
+    /// will do as well.
     ///
     /// # Errors
     /// As [`Model::open`]; [`ErrorKind::Unsupported`] for a GGUF model of an unknown family.
@@ -49,7 +49,7 @@ impl Base {
         }
     }
 
-    /// What there is to know of an opened model.
+    /// The base model that an opened model is.
     pub fn of(model: &Model) -> Self {
         Base { path: model.path.clone(), config: model.config.clone(), tensors: model.tensors().to_vec() }
     }
@@ -57,14 +57,14 @@ impl Base {
     /// Its hyper-parameters.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] without a `config.json`, or for one of an unknown family.
+    /// [`ErrorKind::Unsupported`] if there is no `config.json`, or if its family is unknown.
     pub(crate) fn params(&self) -> Result<Params<'_>> {
         let config = self.config.as_ref();
         let config = config.ok_or_else(|| Error::from(Problem::NoConfig).at(&self.path))?;
         Params::new(config).map_err(|e| e.at(&self.path))
     }
 
-    /// Its family and its class in that.
+    /// Its family, and its class in the family.
     ///
     /// # Errors
     /// As [`Self::params`].
@@ -75,7 +75,7 @@ impl Base {
     /// Its attention heads.
     ///
     /// # Errors
-    /// As [`Self::params`], and if the configuration does not say.
+    /// As [`Self::params`]; if the configuration lacks them.
     pub(crate) fn heads(&self) -> Result<Heads> {
         self.params()?.heads().map_err(|e| e.at(&self.path))
     }
@@ -89,7 +89,7 @@ impl Base {
         layers.map(|n| n as usize).map_err(|e| e.at(&self.path))
     }
 
-    /// The number of experts of a layer, if layers have experts.
+    /// The number of experts in a layer, if layers have experts.
     ///
     /// # Errors
     /// As [`Self::params`].
@@ -104,7 +104,7 @@ impl Base {
         self.config.as_ref().is_some_and(ModelConfig::tied)
     }
 
-    /// What other files call it: the name of its folder or file.
+    /// Its name in other files: that of its folder or file.
     pub(crate) fn name(&self) -> String {
         let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         path.file_stem().unwrap_or_default().to_string_lossy().into_owned()

@@ -1,4 +1,4 @@
-//! `config.json` of a model: names, numbers, whether embeddings are tied.
+//! `config.json` of a model: names, numbers, and whether embeddings are tied.
 
 use lorakit_tensor::DType;
 use serde_json::Value;
@@ -44,8 +44,8 @@ impl ModelConfig {
         self.entry(name)?.as_u64()
     }
 
-    /// Whether input and output embedding are one tensor. Families differ in their default; where the file is
-    /// silent, the ones below tie.
+    /// Whether input and output embedding are one tensor. If the file does not say, the default of the family decides;
+    /// the families listed below tie them.
     pub fn tied(&self) -> bool {
         const NAME: &str = "tie_word_embeddings";
         const TYING: &[&str] = &["gpt2", "gemma", "gemma2", "gemma3", "gemma3_text", "opt", "bloom", "t5"];
@@ -67,7 +67,7 @@ impl ModelConfig {
     }
 }
 
-/// What `config.json` calls a dtype.
+/// The name of a dtype in `config.json`.
 pub(crate) fn torch_name(dtype: DType) -> Option<&'static str> {
     match dtype {
         DType::F32 => Some("float32"),

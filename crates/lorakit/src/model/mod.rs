@@ -1,4 +1,4 @@
-//! A base model: its tensors, its configuration and the files beside them.
+//! A base model: its tensors, its configuration and the files next to them.
 
 mod base;
 mod config;
@@ -32,12 +32,12 @@ pub struct Model {
     pub path: PathBuf,
     /// `config.json`, where there is one.
     pub config: Option<ModelConfig>,
-    /// How its weights are packed, where a view decodes them: see [`Self::open_as_hf`].
+    /// How its weights are packed, if a view decodes them: see [`Self::open_as_hf`].
     pub packing: Option<Packing>,
     reader: Reader,
     checkpoint: Arc<Checkpoint>,
     source: Arc<dyn TensorSource>,
-    /// The dtype that weights of a GGUF file are to have in a Hugging Face folder.
+    /// The dtype that weights of a GGUF file get in a Hugging Face folder.
     dtype: Option<DType>,
 }
 
@@ -56,7 +56,7 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter folder; whatever reading the files turns up.
+    /// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter folder; any error of reading the files.
     pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let config_path = folder.join("config.json");
@@ -65,9 +65,10 @@ impl Model {
             return Err(Error::from(Problem::Adapter).at(path));
         }
         let checkpoint = Arc::new(Checkpoint::open(path, reader)?);
-        let config = match reader.has(&config_path)? && checkpoint.format() != Format::Gguf {
-            true => Some(ModelConfig { json: reader.json_object(&config_path)? }),
-            false => None,
+        let config = if reader.has(&config_path)? && checkpoint.format() != Format::Gguf {
+            Some(ModelConfig { json: reader.json_object(&config_path)? })
+        } else {
+            None
         };
         let source: Arc<dyn TensorSource> = checkpoint.clone();
         let reader = reader.clone();
@@ -75,8 +76,8 @@ impl Model {
         Ok(Model { path, config, packing: None, reader, checkpoint, source, dtype: None })
     }
 
-    /// Opens a folder or file; a GGUF file is seen as the Hugging Face checkpoint it was made from, its weights
-    /// to be written as `dtype`, and a quantised checkpoint with its weights decoded.
+    /// Opens a folder or file. A GGUF file is seen as the Hugging Face checkpoint from which it was made, whose weights
+    /// will be written as `dtype`; a quantised checkpoint is seen with its weights decoded.
     ///
     /// # Errors
     /// As [`Self::open`], for GGUF files of an unknown family, and as [`packed::view`].
@@ -84,7 +85,7 @@ impl Model {
         Self::open(path, reader)?.into_hf(dtype)
     }
 
-    /// The opened model, seen as [`Self::open_as_hf`] sees it.
+    /// The opened model, seen in the same way as by [`Self::open_as_hf`].
     pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
         if self.is_gguf() {
             let view = gguf::read::view(&self.checkpoint, dtype)?;
@@ -102,17 +103,17 @@ impl Model {
         self.checkpoint.format() == Format::Gguf
     }
 
-    /// Files of a model folder, rebuilt from GGUF metadata: configuration and tokenizer; none for other formats.
-    /// Only who writes such a folder needs the tokenizer, and its rules to be known.
+    /// The files of a model folder, rebuilt from GGUF metadata: configuration and tokenizer; empty for other formats.
+    /// Only writing such a folder needs the tokenizer, whose rules must be known.
     ///
     /// # Errors
-    /// [`ErrorKind::File`](crate::ErrorKind::File) with `Unsupported` inside for a tokenizer that is not known.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) with `Unsupported` inside for an unknown tokenizer.
     pub fn rebuilt_files(&self) -> Result<Vec<SideFile>> {
         let Some(dtype) = self.dtype else { return Ok(Vec::new()) };
         gguf::read::files(&self.checkpoint, dtype)
     }
 
-    /// The files.
+    /// The opened files.
     pub fn checkpoint(&self) -> &Arc<Checkpoint> {
         &self.checkpoint
     }
@@ -132,7 +133,7 @@ impl Model {
         TensorRef::new(Arc::clone(&self.source), index)
     }
 
-    /// Every tensor, in file order, to read from.
+    /// A handle to every tensor, in file order, to read from.
     pub(crate) fn refs(&self) -> impl Iterator<Item = TensorRef> + '_ {
         (0..self.tensors().len()).map(|i| self.tensor(i))
     }
@@ -142,7 +143,7 @@ impl Model {
         (0..self.checkpoint.tensors().len()).map(|i| self.stored_tensor(i))
     }
 
-    /// Tensor `index` of those.
+    /// Stored tensor `index`.
     pub(crate) fn stored_tensor(&self, index: usize) -> TensorRef {
         TensorRef::new(self.checkpoint.clone(), index)
     }
@@ -152,8 +153,8 @@ impl Model {
         if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
     }
 
-    /// The dtype that packed weights are written in: what `config.json` says if it is F32, F16 or BF16, else BF16;
-    /// `None` if none is packed.
+    /// The dtype in which packed weights are written: that of `config.json` if it is F32, F16 or BF16, else BF16;
+    /// `None` if no weight is packed.
     pub fn packed_dtype(&self) -> Option<DType> {
         self.packing.as_ref()?;
         let said = self.config.as_ref().and_then(ModelConfig::dtype);
@@ -161,13 +162,13 @@ impl Model {
         Some(known.unwrap_or(DType::BF16))
     }
 
-    /// The dtype that the model is written in where none is asked for and tensors do not keep theirs:
+    /// The dtype in which the model is written if none is asked for and tensors do not keep theirs:
     /// [`Self::packed_dtype`], or that of most matrices.
     pub(crate) fn natural_dtype(&self) -> DType {
         self.packed_dtype().unwrap_or_else(|| natural_dtype(self.tensors()))
     }
 
-    /// The dtype that tensor `index` keeps where none is asked for: its own, or [`Self::packed_dtype`].
+    /// The dtype that tensor `index` keeps if none is asked for: its own, or [`Self::packed_dtype`].
     pub fn kept_dtype(&self, index: usize) -> DType {
         let packed = self.packing.as_ref().is_some_and(|packing| packing.contains(index));
         self.packed_dtype().filter(|_| packed).unwrap_or(self.tensors()[index].dtype)
@@ -178,13 +179,14 @@ impl Model {
         self.tensors().iter().map(TensorInfo::elements).sum()
     }
 
-    /// What its files were opened through.
+    /// The reader through which its files were opened.
     pub(crate) fn reader(&self) -> &Reader {
         &self.reader
     }
 }
 
-/// The dtype a decoded model is written in: the one most matrices have if it is F32, F16 or BF16, else BF16.
+/// The dtype in which a decoded model is written: that of most values in matrices if it is F32, F16 or BF16, else
+/// BF16.
 pub fn natural_dtype(tensors: &[TensorInfo]) -> DType {
     let mut values: BTreeMap<DType, u64> = BTreeMap::new();
     for info in tensors.iter().filter(|t| t.shape.len() > 1) {

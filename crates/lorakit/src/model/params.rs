@@ -1,4 +1,4 @@
-//! `config.json` as transformers reads it: with the defaults of its class where it is silent.
+//! `config.json` as transformers reads it, with the defaults of its class for missing entries.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::Problem;
 use crate::arch::{Architecture, Heads, HfClass};
 use crate::{Error, ModelConfig, Result};
 
-/// Most experts of a layer; models have some hundreds.
+/// The most experts in a layer; models have a few hundred.
 const MAX_EXPERTS: u32 = 1 << 16;
 
 /// The hyper-parameters of a model.
@@ -31,7 +31,7 @@ impl<'a> Params<'a> {
         Ok(Params { architecture, class, config })
     }
 
-    /// The entry `name`, or `object.name`; null is as good as absent.
+    /// The entry `name`, or `object.name`; null counts as absent.
     pub(crate) fn get(&self, name: &str) -> Option<&'a Value> {
         match name.split_once('.') {
             Some((object, name)) => Some(&self.config.entry(object)?[name]).filter(|value| !value.is_null()),
@@ -59,7 +59,7 @@ impl<'a> Params<'a> {
         }
     }
 
-    /// The integer `name`, which the family cannot do without.
+    /// The integer `name`, which the family requires.
     pub(crate) fn required_integer(&self, name: &str) -> Result<u32> {
         self.integer(name)?.ok_or_else(|| missing(name))
     }
@@ -72,7 +72,7 @@ impl<'a> Params<'a> {
         self.get(name).or_else(|| self.class.defaults.get(name)).map(|value| float(name, value)).transpose()
     }
 
-    /// The number of experts, 0 for a model without; at most [`MAX_EXPERTS`].
+    /// The number of experts, at most [`MAX_EXPERTS`]; 0 for a model without experts.
     pub(crate) fn experts(&self) -> Result<usize> {
         for name in ["num_local_experts", "num_experts"] {
             match self.integer(name)? {
@@ -94,13 +94,13 @@ impl<'a> Params<'a> {
     }
 }
 
-/// `value` as the number that `name` shall be.
+/// `value` as a number, which the entry `name` must be.
 pub(crate) fn float(name: &str, value: &Value) -> Result<f64> {
     let wrong = || Problem::NotFinite { name: name.to_string(), value: value.to_string() };
     Ok(value.as_f64().filter(|v| v.is_finite()).ok_or_else(wrong)?)
 }
 
-/// The error for an entry that is needed and not there.
+/// The error for a required entry that is missing.
 pub(crate) fn missing(name: &str) -> Error {
     Problem::MissingEntry { name: name.to_string() }.into()
 }

@@ -14,7 +14,7 @@ use crate::{Result, TensorRef};
 /// The values of the inputs, in their order.
 pub(crate) type Inputs = [Vec<f32>];
 
-/// What gives one row, given the inputs and the row's number.
+/// Computes one row from the inputs and the row's number.
 type Row = Box<dyn Fn(&Inputs, usize, &mut [f32]) + Send + Sync>;
 
 /// An F32 tensor that is computed row by row. Its inputs are decoded once, when the first row is read.
@@ -27,8 +27,8 @@ struct Computed {
 }
 
 impl TensorRef {
-    /// The F32 tensor of shape `shape`, seen as a matrix, whose row `i` is what `row(inputs, i, out)` leaves in
-    /// `out`. It is called, and lies, as the first of `inputs`, of which there must be one.
+    /// Returns the F32 tensor of shape `shape`, seen as a matrix, whose row `i` is what `row(inputs, i, out)` leaves in
+    /// `out`. It takes its name and its file from the first of `inputs`, which must not be empty.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Unsupported`] for inputs whose dtype has no decoder.

@@ -1,4 +1,4 @@
-//! Tensors of any dtype seen as F32, as a change of layout needs where blocks would be cut or values multiplied.
+//! Tensors of any dtype seen as F32, for changes of layout that would cut blocks or multiply values.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -19,7 +19,7 @@ struct Decoded {
 }
 
 impl TensorRef {
-    /// The tensor as F32, each value multiplied by `times` and rounded once; itself if that changes nothing.
+    /// The tensor as F32, with each value multiplied by `times` and rounded once; the tensor itself if nothing changes.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder.
@@ -47,7 +47,7 @@ impl TensorSource for Decoded {
         const SIZE: u64 = size_of::<f32>() as u64;
         let dtype = self.tensor.info().dtype;
         let block = dtype.block();
-        // Whole blocks that cover the range, then cut.
+        // Whole blocks that cover the range, cut afterwards.
         let first = bytes.start / SIZE / block.elements as u64;
         let end = bytes.end.div_ceil(SIZE).div_ceil(block.elements as u64);
         let stored = self.tensor.stored(first * block.bytes as u64..end * block.bytes as u64)?;

@@ -12,7 +12,7 @@ use crate::{Result, TensorRef};
 /// experts) is an affine index: value `(i, j)` is element `offset + i * row_stride + j * col_stride`.
 #[derive(Debug, Clone)]
 pub struct Factor {
-    /// `None` for the 1 x 1 matrix `[1]`.
+    /// The tensor; `None` for the 1 x 1 matrix `[1]`.
     pub(crate) tensor: Option<TensorRef>,
     /// Rows of the view.
     pub rows: usize,
@@ -21,7 +21,7 @@ pub struct Factor {
     pub(crate) offset: usize,
     pub(crate) row_stride: usize,
     pub(crate) col_stride: usize,
-    /// An order of rows on top of the affine view, and how many rows that has.
+    /// An order of rows on top of the affine view, and the number of rows of the affine view.
     pub(crate) gathered: Option<(RowOrder, usize)>,
 }
 
@@ -40,7 +40,7 @@ impl Factor {
         }
     }
 
-    /// The matrix `[1]`, which turns a vector into a low-rank term of its own.
+    /// The matrix `[1]`, which turns a vector into a low-rank term.
     pub fn one() -> Self {
         Factor { tensor: None, rows: 1, cols: 1, offset: 0, row_stride: 1, col_stride: 1, gathered: None }
     }
@@ -58,7 +58,7 @@ impl Factor {
         }
     }
 
-    /// `count` rows from `start`, `step` apart.
+    /// Takes `count` rows from `start`, `step` apart.
     #[must_use]
     pub fn take_rows(self, start: usize, count: usize, step: usize) -> Self {
         debug_assert!(count == 0 || start + (count - 1) * step < self.rows);
@@ -71,7 +71,7 @@ impl Factor {
         }
     }
 
-    /// The rows in another order; the last thing that is done to a view.
+    /// Puts the rows in another order; this must be the last change to a view.
     #[must_use]
     pub(crate) fn gather_rows(self, order: &RowOrder) -> Self {
         if order.keeps(self.rows) {
@@ -84,13 +84,13 @@ impl Factor {
         Factor { rows: order.len(), gathered: Some((order, beneath)), ..self }
     }
 
-    /// `count` columns from `start`, `step` apart.
+    /// Takes `count` columns from `start`, `step` apart.
     #[must_use]
     pub fn take_cols(self, start: usize, count: usize, step: usize) -> Self {
         self.transposed().take_rows(start, count, step).transposed()
     }
 
-    /// Which value of the tensor stands in that row and column of the view.
+    /// Which value of the tensor is in that row and column of the view.
     pub(crate) fn element(&self, row: usize, col: usize) -> usize {
         let row = match &self.gathered {
             Some((order, _)) => order.sources(row..row + 1).next().map_or(row, |source| source.start),
@@ -102,8 +102,8 @@ impl Factor {
     /// Loads the view, row-major.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for NaN and infinity; if the tensor cannot be read or its
-    /// dtype not decoded.
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) for NaN and infinity; if the tensor cannot be read, or its
+    /// dtype cannot be decoded.
     pub fn load(&self) -> Result<Vec<f32>> {
         if let Some((order, beneath)) = &self.gathered {
             let plain = Factor { rows: *beneath, gathered: None, ..self.clone() }.load()?;

@@ -1,4 +1,4 @@
-//! Tensors that are made of rows of others; recipes read them like tensors of files.
+//! Tensors made of rows of other tensors; recipes read them like tensors of files.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -10,14 +10,14 @@ use lorakit_tensor::{Extent, Origin, Result as TensorResult, TensorInfo, TensorS
 use super::{Problem, RowOrder};
 use crate::{Error, Result, TensorRef};
 
-/// Rows of some tensors, one tensor after another.
+/// Rows taken from several tensors, one tensor after another.
 struct Rows {
     info: [TensorInfo; 1],
     parts: Vec<Part>,
     row_bytes: u64,
 }
 
-/// Rows of one tensor, and the first row of the view that they become.
+/// Rows of one tensor, and the row of the view at which they start.
 struct Part {
     tensor: TensorRef,
     order: RowOrder,
@@ -25,7 +25,7 @@ struct Part {
 }
 
 impl TensorRef {
-    /// The tensor of shape `shape` whose rows are rows of `parts`, all of one dtype and of `cols` columns.
+    /// Returns the tensor of shape `shape` whose rows are rows of `parts`, all with the same dtype and `cols` columns.
     ///
     /// # Errors
     /// `Unsupported` if rows do not begin at whole blocks, or dtypes differ.
@@ -55,7 +55,7 @@ impl TensorRef {
 }
 
 impl Rows {
-    /// The runs of stored rows that the rows `rows` of the view are.
+    /// The runs of stored rows that make up the rows `rows` of the view.
     fn runs(&self, rows: Range<usize>) -> impl Iterator<Item = (&TensorRef, Range<usize>)> {
         self.parts.iter().flat_map(move |part| {
             let end = part.start + part.order.len();
@@ -79,7 +79,7 @@ impl TensorSource for Rows {
         if bytes.is_empty() {
             return Ok(Cow::Borrowed(&[]));
         }
-        // Whole rows that cover the range, of which the first and the last may be cut.
+        // Whole rows that cover the range; the first and the last may be cut.
         let rows = (bytes.start / self.row_bytes) as usize..bytes.end.div_ceil(self.row_bytes) as usize;
         let mut skip = bytes.start % self.row_bytes;
         let mut left = bytes.end - bytes.start;

@@ -1,7 +1,7 @@
-//! Tensors that were computed and wait to be written.
+//! Computed tensors that wait to be written.
 //!
-//! The factors of most adapters are small, and held in memory. Those of a large one wait in a file without a name,
-//! beside the output, so that memory does not grow with the adapter.
+//! The factors of most adapters are small and held in memory. Those of a large adapter wait in an unnamed file next to
+//! the output, so memory does not grow with the adapter.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,10 +15,10 @@ use lorakit_tensor::{DType, Extent, Result as TensorResult, Spill, TensorInfo, T
 use super::{Problem, first_bad};
 use crate::{Error, Result, TensorRef};
 
-/// Bytes that are held in memory; what comes after them waits in a file.
+/// Number of bytes held in memory; anything beyond them waits in a file.
 const HELD: u64 = 32 << 20;
 
-/// Where messages say that values are which come from no file.
+/// Stands in messages for the path of values that do not come from a file.
 const IN_MEMORY: &str = "(in memory)";
 
 /// The place where computed tensors of one output wait.
@@ -31,11 +31,11 @@ struct Inner {
     /// How much may be held in memory.
     most: u64,
     held: AtomicU64,
-    /// Made when it is needed; `None` where it cannot be made.
+    /// The file, created when it is needed; `None` where it cannot be created.
     spill: OnceLock<Option<Arc<Spill>>>,
 }
 
-/// A tensor that waits.
+/// A tensor that waits to be written.
 struct Waiting {
     info: [TensorInfo; 1],
     bytes: Bytes,
@@ -44,28 +44,29 @@ struct Waiting {
 
 enum Bytes {
     Held(Vec<u8>),
-    /// In this file, from this byte on.
+    /// Bytes in this file, from this offset on.
     Spilled(Arc<Spill>, u64),
-    /// All of them zero.
+    /// Only zeros.
     Zero,
 }
 
 impl Shelf {
-    /// For what becomes `output`, a file or folder.
+    /// Returns the shelf for `output`, a file or folder.
     pub(crate) fn beside(output: &Path) -> Self {
         Self::holding(HELD, output.parent().unwrap_or(Path::new("")))
     }
 
     fn holding(most: u64, folder: &Path) -> Self {
-        let (held, spill) = (AtomicU64::new(0), OnceLock::new());
+        let held = AtomicU64::new(0);
+        let spill = OnceLock::new();
         Shelf(Arc::new(Inner { folder: folder.to_path_buf(), most, held, spill }))
     }
 
-    /// `values` as a tensor of that dtype and shape, called `name`, made from the file `path`.
+    /// Returns `values` as a tensor of that dtype and shape, called `name`, computed from the file `path`.
     ///
     /// # Errors
-    /// `Unsupported` for a dtype without an encoder of single values; `NonFinite` for values that are no numbers, or
-    /// none that the dtype can hold.
+    /// `Unsupported` for a dtype without an encoder of single values; `NonFinite` for values that are not finite or
+    /// that the dtype cannot hold.
     pub(crate) fn tensor(
         &self,
         name: &str,
@@ -78,7 +79,7 @@ impl Shelf {
         Ok(waiting(info, self.put(bytes), path))
     }
 
-    /// Where there is no place for a file, what would go there is held: the output will find that out, if it matters.
+    /// Where no file can be created, the bytes are held in memory; if that matters, writing the output fails as well.
     fn put(&self, bytes: Vec<u8>) -> Bytes {
         let before = self.0.held.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if before + bytes.len() as u64 <= self.0.most {
@@ -93,8 +94,8 @@ impl Shelf {
 }
 
 impl TensorRef {
-    /// `values`, row by row, as a tensor in memory, of that dtype and shape, outermost dimension first. `name` is what
-    /// messages call it.
+    /// Returns `values`, row by row, as a tensor in memory of that dtype and shape, outermost dimension first. Messages
+    /// call it `name`.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the values do not fill the shape;
@@ -106,14 +107,15 @@ impl TensorRef {
         shape: impl Into<Vec<usize>>,
         values: &[f32],
     ) -> Result<Self> {
-        let (name, shape) = (name.into(), shape.into());
+        let name = name.into();
+        let shape = shape.into();
         if TensorInfo::count(&shape) != Some(values.len() as u64) {
             return Err(Error::from(Problem::Unfilled { values: values.len(), shape }).tensor(&name));
         }
         Self::in_memory(&name, Path::new(IN_MEMORY), dtype, shape, values)
     }
 
-    /// As [`Shelf::tensor`], for what is small: it is held in memory.
+    /// As [`Shelf::tensor`], for small tensors, which are held in memory.
     ///
     /// # Errors
     /// As [`Shelf::tensor`].
@@ -166,7 +168,7 @@ fn single_values(name: &str, dtype: DType) -> Result<&'static dyn Encoder> {
     encoder.ok_or_else(|| Error::from(Problem::NoSingleValues { dtype }).tensor(name))
 }
 
-/// What is wrong with the first of `values` that is no number, or else with the largest, which `dtype` cannot hold.
+/// The problem of the first of `values` that is not finite, or else of the largest, which `dtype` cannot hold.
 fn beyond(values: &[f32], dtype: DType, shape: Vec<usize>) -> Problem {
     match first_bad(values) {
         Some((element, value)) => Problem::Computed { value, shape, element },

@@ -1,4 +1,4 @@
-//! One tensor of an opened source, and its views: rows in another order, parts of several, decoded, computed.
+//! A tensor of an opened source, and its views: rows in another order, parts of several tensors, decoded, computed.
 
 mod computed;
 mod decoded;
@@ -26,23 +26,23 @@ pub use row_order::RowOrder;
 
 use crate::{Error, Result};
 
-/// A tensor that can be read, without its bytes.
+/// A handle to a tensor, without its bytes, that can be read.
 #[derive(Clone)]
 pub struct TensorRef {
     source: Arc<dyn TensorSource>,
     index: usize,
-    /// Whether somebody has looked at every value and found no NaN and no infinity.
+    /// Whether every value has been examined and found to be neither NaN nor infinite.
     known_finite: bool,
 }
 
-/// What one look at every value of a tensor tells.
+/// The findings of one pass over every value of a tensor.
 #[derive(Debug)]
 pub(crate) struct Scan {
     /// Whether every value is zero.
     pub(crate) zero: bool,
     /// Number of NaN and infinite values.
     pub(crate) non_finite: u64,
-    /// The first of those, and which value it is.
+    /// The first such value, and its position.
     pub(crate) first_bad: Option<(u64, f32)>,
 }
 
@@ -52,13 +52,13 @@ impl TensorRef {
         TensorRef { source, index, known_finite: false }
     }
 
-    /// The tensor, of which every value is known to be finite.
+    /// The same tensor, marked as one whose every value is known to be finite.
     #[must_use]
     pub(crate) fn known_finite(self) -> Self {
         TensorRef { known_finite: true, ..self }
     }
 
-    /// Whether [`Self::known_finite`] said so.
+    /// Whether [`Self::known_finite`] marked it.
     pub(crate) fn is_known_finite(&self) -> bool {
         self.known_finite
     }
@@ -78,7 +78,7 @@ impl TensorRef {
         &self.source.tensors()[self.index]
     }
 
-    /// The given bytes, counted from the tensor's first.
+    /// Reads the given bytes, counted from the tensor's first.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -86,17 +86,17 @@ impl TensorRef {
         Ok(self.stored(bytes)?)
     }
 
-    /// As [`Self::read`], for views, whose errors are those of the files beneath.
+    /// As [`Self::read`], for views, which report the errors of the files beneath.
     pub(crate) fn stored(&self, bytes: Range<u64>) -> lorakit_tensor::Result<Cow<'_, [u8]>> {
         self.source.read(self.index, bytes)
     }
 
-    /// Where the bytes lie as one run, for kernel-side copies.
+    /// Where the bytes are stored as a single run, for kernel-side copies.
     pub(crate) fn extent(&self) -> Option<Extent<'_>> {
         self.source.extent(self.index)
     }
 
-    /// Values `elements` (whole blocks) decoded to f32 into `out`.
+    /// Decodes the values `elements` (whole blocks) to f32 into `out`.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder; if the file cannot be read.
@@ -139,7 +139,7 @@ impl TensorRef {
         Ok(())
     }
 
-    /// Looks at every value once.
+    /// Examines every value once.
     ///
     /// # Errors
     /// As [`Self::decode`].
@@ -157,7 +157,7 @@ impl TensorRef {
         Ok(scan)
     }
 
-    /// All values as f32, each of them a number; for small tensors.
+    /// All values as f32, every one of them finite; for small tensors.
     ///
     /// # Errors
     /// `NonFinite`; as [`Self::decode`].
@@ -167,7 +167,7 @@ impl TensorRef {
         Ok(values)
     }
 
-    /// Looks at every value, of which few are in memory at once.
+    /// Refuses a tensor with NaN or infinity. Only a few values are in memory at a time.
     ///
     /// # Errors
     /// `NonFinite`; as [`Self::decode`].
@@ -178,7 +178,7 @@ impl TensorRef {
         }
     }
 
-    /// Refuses NaN and infinity among `values`, which are decoded from value `first` on.
+    /// Refuses NaN and infinity among `values`, which were decoded from value `first` on.
     ///
     /// # Errors
     /// `NonFinite` with the file, the tensor and the place.
@@ -189,13 +189,13 @@ impl TensorRef {
         }
     }
 
-    /// The error about `value`, which is value `element` and no number.
+    /// The error about `value`, value `element` of the tensor, which is NaN or infinite.
     pub(crate) fn holds(&self, element: u64, value: f32) -> Error {
         let Origin { path, info, .. } = self.origin(element);
         Error::from(self.non_finite(element, value)).tensor(&info.name).at(path)
     }
 
-    /// That it holds `value`, which is value `element` and no number, and where.
+    /// The problem that value `element` is `value`, which is NaN or infinite, and where it is.
     pub(crate) fn what_it_holds(&self, element: u64, value: f32) -> String {
         self.non_finite(element, value).to_string()
     }
@@ -311,7 +311,7 @@ pub(crate) mod tests {
         assert!(tensor("w", &[2], &[0.0, 1.0]).check_finite().is_ok());
     }
 
-    /// A number that only F64 holds is told from infinity.
+    /// A number that only F64 holds is reported differently from infinity.
     #[test]
     fn numbers_beyond_f32() {
         let info = TensorInfo { name: "w".into(), dtype: DType::F64, shape: vec![2] };

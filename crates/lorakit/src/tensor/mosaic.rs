@@ -1,5 +1,5 @@
-//! Tensors put together from views of others, as a change of layout needs: transposed, cut, stacked, padded with
-//! zeros. Values keep their stored bytes; recipes read the result like a tensor of a file.
+//! Tensors assembled from views of others when the layout changes: transposed, cut, stacked, padded with zeros.
+//! Values keep their stored bytes; recipes read the result like a tensor of a file.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use lorakit_tensor::{Extent, Origin, Result as TensorResult, TensorInfo, TensorS
 use super::{Factor, Problem};
 use crate::{Error, Result, TensorRef};
 
-/// Views at their places in a matrix; what none covers is zero.
+/// Views at their places in a matrix; values that no view covers are zero.
 struct Mosaic {
     info: [TensorInfo; 1],
     cols: usize,
@@ -28,11 +28,11 @@ struct Piece {
 }
 
 impl TensorRef {
-    /// The tensor of shape `shape`, a row-major matrix of `cols` columns, in which each view of `pieces` stands at
-    /// its `(row, column)` and all else is zero. It is called as the tensor of its first piece.
+    /// Returns the tensor of shape `shape`, a row-major matrix of `cols` columns, in which each view of `pieces` is at
+    /// its `(row, column)` and everything else is zero. It has the name of the tensor of its first piece.
     ///
     /// # Errors
-    /// `Unsupported` for views of different dtypes, and of block types, whose values cannot be moved.
+    /// `Unsupported` for views of different dtypes, and for block types, whose values cannot be moved one by one.
     pub(crate) fn assembled(
         pieces: Vec<(Factor, usize, usize)>,
         cols: usize,
@@ -72,7 +72,7 @@ impl Factor {
         TensorRef::assembled(vec![(self.clone(), 0, 0)], self.cols, shape)
     }
 
-    /// Where its values lie in its tensor, if they are one run there.
+    /// Where its values are in its tensor, if they form a single run there.
     fn run(&self) -> Option<usize> {
         let row_major = (self.cols == 1 || self.col_stride == 1)
             && (self.rows == 1 || self.row_stride == self.cols)
@@ -82,9 +82,10 @@ impl Factor {
 }
 
 impl Piece {
-    /// Copies the part that lies in the values `values` of the mosaic to `out`, which holds these.
+    /// Copies the part of the piece that falls in the values `values` of the mosaic to `out`, which holds those values.
     fn copy(&self, values: &Range<usize>, cols: usize, size: usize, out: &mut [u8]) -> TensorResult<()> {
-        let (view, width) = (&self.view, self.view.cols);
+        let view = &self.view;
+        let width = self.view.cols;
         let first = (values.start / cols).max(self.row);
         let last = values.end.div_ceil(cols).min(self.row + view.rows);
         if first >= last || width == 0 {
@@ -121,13 +122,13 @@ impl Piece {
         Ok(())
     }
 
-    /// Which value of its tensor stands in that row and column of the mosaic, if one does.
+    /// Which value of its tensor is in that row and column of the mosaic, if any.
     fn element(&self, row: usize, col: usize) -> Option<usize> {
         let (row, col) = (row.checked_sub(self.row)?, col.checked_sub(self.col)?);
         (row < self.view.rows && col < self.view.cols).then(|| self.view.element(row, col))
     }
 
-    /// The stored bytes that are the whole mosaic's, if it is nothing else.
+    /// Where the bytes of the whole mosaic are stored, if it is a single unchanged piece.
     fn whole(&self, mosaic: &Mosaic) -> Option<u64> {
         let covers = (self.row, self.col, self.view.cols) == (0, 0, mosaic.cols)
             && (self.view.rows * self.view.cols) as u64 == mosaic.info[0].elements();
@@ -136,7 +137,7 @@ impl Piece {
 }
 
 impl Mosaic {
-    /// The one piece that is all of it, unchanged, and where its bytes begin.
+    /// The one piece that is the whole mosaic, unchanged, and where its bytes begin.
     fn plain(&self) -> Option<(&Piece, u64)> {
         let [piece] = self.pieces.as_slice() else { return None };
         Some((piece, piece.whole(self)?))
@@ -156,7 +157,7 @@ impl TensorSource for Mosaic {
         if let Some((piece, start)) = self.plain() {
             return piece.tensor.stored(start + bytes.start..start + bytes.end);
         }
-        // Whole values that cover the range, of which the first and the last may be cut.
+        // Whole values that cover the range; the first and the last may be cut.
         let values = bytes.start as usize / self.size..(bytes.end as usize).div_ceil(self.size);
         let mut out = vec![0; values.len() * self.size];
         for piece in &self.pieces {

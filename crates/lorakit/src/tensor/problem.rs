@@ -29,17 +29,17 @@ problems! {
         /// Values are asked for in a dtype that does not hold them one by one.
         NoSingleValues { dtype: DType } = Unsupported, "cannot be computed as {dtype}; F32, F16 and BF16 can";
 
-        /// Rows are gathered of no tensor.
+        /// Rows are gathered from no tensor at all.
         NoRows = File(Corrupt), "would have no rows";
         /// Rows of different dtypes are gathered.
         RowTypes { dtype: DType, others: DType } = Unsupported,
             "is {dtype}, and is stacked with tensors of {others}";
-        /// Rows that are gathered end within a block.
+        /// Gathered rows end within a block.
         PartOfBlock { cols: usize, dtype: DType } = Unsupported,
             "has rows of {cols} values, which are not whole blocks of {dtype}";
-        /// A constant is to be written.
+        /// A constant should be written.
         Constant = File(Corrupt), "is a constant, which is not part of any file";
-        /// A tensor is put together of nothing.
+        /// A tensor is put together from nothing.
         NoValues = File(Corrupt), "would have no values";
         /// Values of different dtypes, or of blocks, are put together.
         ValueTypes { dtype: DType, others: DType } = Unsupported,
@@ -47,7 +47,7 @@ problems! {
     }
 }
 
-/// Where value `element` of a tensor stands, for messages: `at row 3, column 7`.
+/// Where value `element` of a tensor is, for messages: `at row 3, column 7`.
 pub(crate) fn place(shape: &[usize], element: u64) -> String {
     let mut rest = element;
     let mut indices: Vec<u64> = shape

@@ -1,4 +1,4 @@
-//! Stored bytes under the dtype that they really have: exponents, say, that a format stores as integers.
+//! Stored bytes under the dtype that they really have, e.g. exponents that a format stores as integers.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,7 +15,7 @@ struct Retyped {
 }
 
 impl TensorRef {
-    /// The same bytes, whose values are of `dtype`, of which each takes as many as it takes now.
+    /// The same bytes, read as values of `dtype`, whose values must take as many bytes as those of the present dtype.
     pub(crate) fn retyped(&self, dtype: DType) -> Self {
         debug_assert_eq!(self.info().dtype.block(), dtype.block());
         let info = [TensorInfo { dtype, ..self.info().clone() }];

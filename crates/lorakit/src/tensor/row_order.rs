@@ -48,12 +48,12 @@ impl RowOrder {
         self.runs.is_empty()
     }
 
-    /// Whether a source of `rows` rows stays as it is.
+    /// Whether this order leaves a source of `rows` rows as it is.
     pub fn keeps(&self, rows: usize) -> bool {
         self.len() == rows && self.runs.iter().all(|run| run.source == run.target)
     }
 
-    /// The source rows of the rows `target`, as ranges.
+    /// The source rows of the target rows `target`, as ranges.
     pub(super) fn sources(&self, target: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         let first = self.runs.partition_point(|run| run.target + run.len <= target.start);
         let overlapping = self.runs[first..].iter().take_while(move |run| run.target < target.end);
@@ -85,7 +85,7 @@ impl RowOrder {
         targets.into_iter().map(|(rows, sources)| (rows, RowOrder::of_ranges(sources))).collect()
     }
 
-    /// This order of what `first` gives.
+    /// This order applied to the result of `first`.
     pub(super) fn after(&self, first: &RowOrder) -> RowOrder {
         RowOrder::of_ranges(self.runs.iter().flat_map(|run| first.sources(run.source..run.source + run.len)))
     }

@@ -1,4 +1,4 @@
-//! The tensors of one module, as a module: a plain LoRA, or factors computed from what LyCORIS trains.
+//! Makes a module from its tensors: a plain LoRA, or factors computed from those of LyCORIS.
 
 use super::spelling::{Part, Parts};
 use crate::adapter::lycoris::Matrix;
@@ -6,14 +6,14 @@ use crate::adapter::{Files, Module, ModuleKind, Scaling};
 use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
 
-/// What reading a module turned up instead of it: a code and a message of a finding.
+/// The fault that kept a module from being read: the code and the message of a finding.
 pub(super) type Fault = (&'static str, String);
 
-/// The module called `name` with these tensors; `kernel` is the size of its convolution, if it is known to be one,
-/// and `alpha` what the file's metadata say where no tensor does.
+/// The module called `name` with these tensors. `kernel` is the size of its convolution, if it is known to be one;
+/// `alpha` is the value from the file's metadata, used if there is no tensor for it.
 ///
 /// # Errors
-/// If an alpha cannot be read. Faults of the module are the inner error.
+/// If an alpha cannot be read. Faults of the module are in the inner error.
 pub(super) fn assemble(
     files: &Files,
     name: &str,
@@ -40,9 +40,9 @@ pub(super) fn assemble(
 
 /// Why there is no module.
 pub(super) enum Stop {
-    /// The file is at fault.
+    /// The file has a fault.
     Fault(Fault),
-    /// It could not be read.
+    /// The file could not be read.
     Error(Error),
 }
 
@@ -87,7 +87,7 @@ impl Reader<'_> {
         Ok(tensor)
     }
 
-    /// The alpha, which is the rank where there is none or it is 0.
+    /// The alpha; the rank if there is none, or if it is 0.
     pub(super) fn alpha(&self, rank: usize) -> Outcome<Option<f64>> {
         let Some(tensor) = self.get(Part::Alpha) else { return Ok(None) };
         let values = tensor.values()?;
@@ -99,7 +99,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The module with these factors, and with what goes with them.
+    /// The module with these factors, and with the other parts that go with them.
     pub(super) fn finish(
         &self,
         a: TensorRef,
@@ -107,7 +107,8 @@ impl Reader<'_> {
         scaling: Scaling,
         expanded: Option<&'static str>,
     ) -> Outcome<Module> {
-        let (out, a_dimensions) = (b.info().shape[0], a.info().shape.len());
+        let out = b.info().shape[0];
+        let a_dimensions = a.info().shape.len();
         let magnitude = self.get(Part::Magnitude).map(|tensor| magnitude(tensor, out, a_dimensions));
         Ok(Module {
             magnitude: magnitude.transpose()?,
@@ -143,9 +144,10 @@ impl Reader<'_> {
         self.finish(a, b, scaling, None)
     }
 
-    /// `A` with the core of a Tucker decomposition, `(r, r, kh, kw)`, multiplied into it: the rank stays.
+    /// `A` with the core of a Tucker decomposition, `(r, r, kh, kw)`, multiplied into it; the rank stays the same.
     fn with_mid(&self, a: &TensorRef, mid: &TensorRef, rank: usize) -> Outcome<TensorRef> {
-        let (inputs, core) = (a.info().rows_cols().1, mid.info().shape.clone());
+        let inputs = a.info().rows_cols().1;
+        let core = mid.info().shape.clone();
         let [r, s, kernel @ ..] = core.as_slice() else {
             return Err(fault("shape", format!("has lora_mid of shape {core:?}, which is no core")));
         };
@@ -158,7 +160,7 @@ impl Reader<'_> {
         Ok(mixed.tensor(vec![a.clone(), mid.clone()], shape)?)
     }
 
-    /// Factors of a 1 x 1 convolution may be stored as those of a linear layer.
+    /// Factors of a 1 x 1 convolution may be stored like those of a linear layer.
     fn as_convolution(&self, a: TensorRef, b: TensorRef) -> Outcome<(TensorRef, TensorRef)> {
         let a = match (a.info().shape.as_slice(), self.kernel) {
             (&[rank, inputs], Some(1)) => {
@@ -177,8 +179,8 @@ impl Reader<'_> {
     }
 }
 
-/// Magnitudes as PEFT has them: `(out,)`, or `(1, out, 1, 1)` of a convolution. LyCORIS stores them with the shape
-/// that broadcasts to the weight's.
+/// Magnitudes in PEFT's shape: `(out,)`, or `(1, out, 1, 1)` for a convolution. LyCORIS stores them in a shape that
+/// broadcasts to the weight's.
 fn magnitude(tensor: TensorRef, out: usize, dimensions: usize) -> Outcome<TensorRef> {
     let shape = &tensor.info().shape;
     let along_rows = shape.first() == Some(&out) || (shape.len() > 2 && shape.get(1) == Some(&out));

@@ -1,4 +1,4 @@
-//! An adapter as the files of one format, before they are laid out.
+//! An adapter as files of one format, before they are laid out.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::plan::{Compute, Container, OutputTensor, Recipe, SideFile, Target};
 use crate::{Base, Error, Result, TensorRef};
 
-/// What a writer is told.
+/// Options of a writer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct DraftOptions<'a> {
-    /// Dtype of the factors; each keeps its own by default, and factors that are multiplied become F32.
+    /// Dtype of the factors; by default, each keeps its own, and factors that are multiplied become F32.
     pub(crate) dtype: Option<DType>,
     /// The model that the adapter belongs to.
     pub(crate) base: Option<&'a Base>,
@@ -22,13 +22,13 @@ pub(crate) struct DraftOptions<'a> {
 /// Files of one format.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    /// A folder whose tensor file has this stem, or one file.
+    /// The stem of the tensor file in the output folder; `None` if the output is one file.
     pub(crate) stem: Option<&'static str>,
     /// Header of the tensor file.
     pub(crate) container: Container,
     /// The tensors.
     pub(crate) tensors: Vec<OutputTensor>,
-    /// The files beside them.
+    /// The files next to the tensor file.
     pub(crate) side_files: Vec<SideFile>,
     /// What became of each module, in the order of the adapter.
     pub(crate) mapped: Vec<Mapped>,
@@ -45,7 +45,7 @@ pub struct Mapped {
     pub how: Vec<String>,
 }
 
-/// What a format can hold beside plain factors.
+/// What a format can hold besides plain factors.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Can {
     /// DoRA's magnitudes.
@@ -56,14 +56,14 @@ pub(crate) struct Can {
     pub(crate) embeddings: bool,
     /// Kernels of convolutions.
     pub(crate) convolutions: bool,
-    /// Parameters saved whole, and weights that stand in for the base's.
+    /// Parameters saved whole, and weights that replace the base's.
     pub(crate) saved: bool,
     /// Trained token rows.
     pub(crate) token_rows: bool,
 }
 
 impl Can {
-    /// Refuses what `format` has no place for.
+    /// Refuses the parts for which `format` has no place.
     ///
     /// # Errors
     /// `ErrorKind::Inexpressible` with one line for each part.
@@ -118,8 +118,8 @@ impl Scaled {
         Scaled { tensor, times: 1.0 }
     }
 
-    /// The output tensor `name`: a copy where nothing is multiplied and the dtype stays, else computed with one
-    /// rounding, as F32 unless `dtype` asks for another.
+    /// The output tensor `name`: a copy if nothing is multiplied and the dtype stays the same, else computed with
+    /// one rounding, as F32 unless `dtype` asks for another.
     pub(crate) fn output(self, name: &str, dtype: Option<DType>) -> OutputTensor {
         let dtype = match (dtype, self.times == 1.0) {
             (Some(dtype), _) => dtype,
@@ -136,7 +136,7 @@ impl Scaled {
 }
 
 impl Draft {
-    /// Where the files go, given the path the user named.
+    /// Where the files go, given the path that the user named.
     ///
     /// # Errors
     /// `ErrorKind::Usage` for a file name where a folder is written, and the other way round.
@@ -157,12 +157,12 @@ impl Draft {
     }
 }
 
-/// The value most modules have; ties go to the first.
+/// The most common value; ties go to the first.
 pub(crate) fn most_common(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut counts: Vec<(f64, usize)> = Vec::new();
     let mut places: HashMap<u64, usize> = HashMap::new();
     for value in values {
-        // Both zeros are one value.
+        // Both zeros count as one value.
         let place = *places.entry((value + 0.0).to_bits()).or_insert(counts.len());
         match counts.get_mut(place) {
             Some((_, count)) => *count += 1,

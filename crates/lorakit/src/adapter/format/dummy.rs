@@ -1,4 +1,4 @@
-//! A format that is in the table under test only: what one more takes, in one file.
+//! A format that is in the table only under test. It shows, in one file, what adding a format takes.
 //!
 //! ```text
 //! dummy/PATH/a   (r, in)   = A

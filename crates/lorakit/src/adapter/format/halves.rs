@@ -1,4 +1,4 @@
-//! The tensors of an adapter file, put together to modules.
+//! The tensors of an adapter file, grouped into modules.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use lorakit_tensor::{TensorInfo, TensorSource};
 use crate::adapter::Files;
 use crate::{Finding, Severity, TensorRef};
 
-/// What a tensor is in its module.
+/// The role of a tensor in its module.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Half {
     A,
@@ -15,7 +15,7 @@ pub(super) enum Half {
     Magnitude,
 }
 
-/// The tensors of one module, laid out as the file has them.
+/// The tensors of one module, laid out as in the file.
 #[derive(Debug)]
 pub(super) struct Pair {
     pub(super) path: String,
@@ -25,22 +25,22 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// The fault of factors whose shapes do not fit together: `needed` says what would.
+    /// The fault of factors whose shapes do not fit together; `needed` describes shapes that would.
     pub(super) fn misshapen(&self, needed: &str) -> Finding {
         let (a, b) = (&self.a.info().shape, &self.b.info().shape);
         let message = format!("has factors of shapes {a:?} and {b:?}; needed are {needed}");
         Finding::new(Severity::Error, "shape", &self.path, message)
     }
 
-    /// Both factors' shapes, if they are matrices.
+    /// The shapes of both factors, if they are matrices.
     pub(super) fn matrices(&self) -> Option<([usize; 2], [usize; 2])> {
         let shape = |tensor: &TensorRef| <[usize; 2]>::try_from(tensor.info().shape.as_slice()).ok();
         shape(&self.a).zip(shape(&self.b))
     }
 }
 
-/// The modules of `files`: `parse` says which module a tensor belongs to and what it is there, `None` for what is no
-/// part of a low-rank module. Modules without one of their factors are left out, and faults listed.
+/// The modules of `files`. `parse` returns a tensor's module and its role there, or `None` if the tensor is not part
+/// of a low-rank module. Modules that lack a factor are left out; faults are listed.
 pub(super) fn pairs(
     files: &Files,
     parse: impl Fn(&TensorInfo) -> Option<(String, Half)>,

@@ -9,23 +9,23 @@ use crate::{Base, Result};
 
 /// One file format of adapters.
 pub(crate) trait AdapterFormat: Sync {
-    /// The name, as `--to` takes it.
+    /// The name of the format, as `--to` takes it.
     fn name(&self) -> &'static str;
 
-    /// What is written: one line for people.
+    /// A description of the output for people, in one line.
     fn title(&self) -> &'static str;
 
-    /// Whether a tensor of that name is of this format and no other.
+    /// Whether a tensor of that name occurs in this format and in no other.
     fn marks(&self, name: &str, files: &Files) -> bool;
 
-    /// The adapter in `files`. `base` is what is known of the model it belongs to.
+    /// Reads the adapter in `files`. `base` is what is known of the model it belongs to.
     ///
     /// # Errors
     /// `ErrorKind::NeedsBase` if the files alone do not say what they mean; `ErrorKind::Damaged` and others for
     /// files that contradict themselves. Faults of single tensors are findings of the adapter.
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter>;
 
-    /// Names that tensor files of the format have in a folder, the preferred first; none if any name will do.
+    /// Names of the format's tensor files in a folder, the preferred one first; empty if any name will do.
     fn files(&self) -> &'static [&'static str] {
         &[]
     }
@@ -35,30 +35,30 @@ pub(crate) trait AdapterFormat: Sync {
         true
     }
 
-    /// How the name of the output ends if it is one file; a folder is written otherwise.
+    /// The ending of the output's name if the output is one file; `None` if it is a folder.
     fn ending(&self) -> Option<&'static str> {
         None
     }
 
-    /// Whether names and rows mean nothing without the base, so that it must be named to read and to write.
+    /// Whether names and rows are meaningless without the base, so it must be given for reading and writing.
     fn needs_base(&self) -> bool {
         false
     }
 
-    /// Whether the format may hold all experts of a layer in one module, as PEFT packs them; else each expert is a
-    /// module when [`Self::write`] is called.
+    /// Whether the format may hold all experts of a layer in one module, as PEFT packs them. If not, each expert is a
+    /// separate module when [`Self::write`] is called.
     fn packs_experts(&self) -> bool {
         false
     }
 
-    /// `adapter` as files of this format.
+    /// Makes files of this format from `adapter`.
     ///
     /// # Errors
-    /// `ErrorKind::Inexpressible` for what the format cannot hold; `ErrorKind::NeedsBase`;
-    /// `ErrorKind::Unsupported` if it is only read.
+    /// `ErrorKind::Inexpressible` for parts that the format cannot hold; `ErrorKind::NeedsBase`;
+    /// `ErrorKind::Unsupported` if the format is read only.
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft>;
 
-    /// Digests of the written data that the header of `draft` has places for.
+    /// Digests of the written data for which the header of `draft` has places.
     ///
     /// # Errors
     /// If the draft cannot be laid out.
@@ -66,7 +66,7 @@ pub(crate) trait AdapterFormat: Sync {
         Ok(Vec::new())
     }
 
-    /// A sample of everything that only this format refuses.
+    /// A sample of each problem that only this format reports.
     #[cfg(test)]
     fn problems(&self) -> Vec<crate::Error> {
         Vec::new()

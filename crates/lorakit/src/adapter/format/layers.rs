@@ -1,4 +1,4 @@
-//! Modules of files whose names must be looked up in the list of a model's layers.
+//! Modules whose names must be looked up in the list of a model's layers.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::arch::diffusion::{self, DiffusionModel, Found, Layer, Spelling};
 use crate::tensor::{Factor, RowOrder};
 use crate::{Error, ErrorKind, Finding, Result, Severity, TensorRef};
 
-/// Adds the modules of a file to `adapter`, named as diffusers names them. Which model they are of, their names
-/// decide, and `version` where those leave it open.
+/// Adds the modules of a file to `adapter`, named as in diffusers. Their names decide to which model they belong, or
+/// `version` does if the names leave it open.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] with the names that the nearest model does not have; if values cannot be read. Faults of
-/// modules become findings.
+/// [`ErrorKind::Unsupported`] with the names that the nearest model lacks; if values cannot be read. Faults of modules
+/// become findings.
 pub(super) fn add_layers(
     files: &Files,
     adapter: &mut Adapter,
@@ -50,7 +50,7 @@ pub(super) fn add_layers(
     Ok(())
 }
 
-/// The modules that one on a layer of the original model is in diffusers.
+/// The diffusers modules that correspond to a module on a layer of the original model.
 fn place(module: Module, found: Found<'_>) -> Result<Vec<Module>> {
     let layer = found.layer;
     match (found.part, layer.paths.as_slice()) {
@@ -60,7 +60,8 @@ fn place(module: Module, found: Found<'_>) -> Result<Vec<Module>> {
             Ok(vec![Module { path: path.clone(), ..module }])
         }
         (None, paths) => {
-            let (rows, whole) = (module.b.info().rows_cols().0, layer.shares.iter().sum::<usize>().max(1));
+            let rows = module.b.info().rows_cols().0;
+            let whole = layer.shares.iter().sum::<usize>().max(1);
             let parts: Vec<(String, usize)> = paths
                 .iter()
                 .zip(&layer.shares)
@@ -71,7 +72,7 @@ fn place(module: Module, found: Found<'_>) -> Result<Vec<Module>> {
     }
 }
 
-/// The module on a layer of the original model that does what those on its parts do, called `name`.
+/// The module on a layer of the original model that does what the modules on its parts do, called `name`.
 ///
 /// # Errors
 /// As [`fuse`] and [`swap_halves`].
@@ -111,8 +112,8 @@ fn swap_halves(module: &Module) -> Result<Module> {
     })
 }
 
-/// The error for names that no model has, with the ones that the nearest model lacks. Names that are spelled as in
-/// diffusers are an adapter's that is to be written with kohya's.
+/// The error for names that no model has, with the ones that the nearest model lacks. If the names are spelled as in
+/// diffusers, the adapter was meant to be written with kohya's names.
 pub(super) fn unknown(
     nearest: &'static DiffusionModel,
     spelling: Spelling,

@@ -33,7 +33,7 @@ impl Reader<'_> {
         self.finish(a, b, Scaling::Fixed(scale), Some("LoHa"))
     }
 
-    /// `w_a w_b`, or with a core the Tucker decomposition of both; its inputs come after `at` others.
+    /// `w_a w_b`, or with a core, the Tucker decomposition of both; its inputs come after `at` others.
     fn side(&self, [a, b, core]: [Part; 3], what: &str, at: usize) -> Outcome<Side> {
         let (wa, wb) = (self.need(a, &format!("{what}_a"))?, self.need(b, &format!("{what}_b"))?);
         match self.get(core) {
@@ -48,7 +48,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The Kronecker product of `w1` and `w2`, each whole or as two factors.
+    /// The Kronecker product of `w1` and `w2`, each of them whole or in two factors.
     pub(super) fn lokr(&self) -> Outcome<Module> {
         let (first, first_rank) =
             self.block(Part::LokrW1, [Part::LokrW1A, Part::LokrW1B, Part::LokrT1], "lokr_w1", 0)?;
@@ -60,7 +60,7 @@ impl Reader<'_> {
         let cols = Product::Kronecker.rows_cols(first.pair, second.pair).1;
         let kernel = if second.kernel.is_empty() { self.known_kernel(cols)? } else { second.kernel };
         let (a, b) = Product::Kronecker.factors(first.pair, second.pair, &inputs, &kernel)?;
-        // Two whole matrices are not scaled: LyCORIS sets alpha to the rank then.
+        // Two whole matrices are not scaled: in that case, LyCORIS sets alpha to the rank.
         let scale = match first_rank.or(second_rank) {
             Some(rank) => self.alpha(rank)?.unwrap_or(rank as f64) / rank as f64,
             None => 1.0,
@@ -68,7 +68,7 @@ impl Reader<'_> {
         self.finish(a, b, Scaling::Fixed(scale), Some("LoKr"))
     }
 
-    /// A matrix that is whole, or factors of it and then the rank.
+    /// A matrix that is whole, or its factors; then with their rank.
     fn block(&self, whole: Part, parts: [Part; 3], what: &str, at: usize) -> Outcome<(Side, Option<usize>)> {
         if self.get(whole).is_none() {
             let side = self.side(parts, what, at)?;

@@ -1,12 +1,12 @@
-//! Adapter file formats, one module each.
+//! Adapter file formats, one Rust module each.
 //!
 //! ```text
 //!  files ──► detect ──► reader ──► Adapter ──► writer ──► Draft ──► plan
 //!            (names)               (canonical)
 //! ```
 //!
-//! Every format is read into an [`Adapter`] and written from one; no two formats know of each other. What a file
-//! is, the names of its tensors decide: [`AdapterFormat::marks`] says which names only this format has.
+//! Every format is read into an [`Adapter`] and written from one; no two formats know of each other. The names of its
+//! tensors decide a file's format: [`AdapterFormat::marks`] says which names belong to one format only.
 
 mod assemble;
 mod diffusers;
@@ -44,7 +44,7 @@ pub(crate) use problem::Problem;
 use super::{Adapter, Files};
 use crate::{Base, Error, Result};
 
-/// Every format. PEFT's names are the most general, so what is told from it by shapes comes first.
+/// Every format. PEFT's names are the most general, so formats that differ from it only in shapes come first.
 pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
     &tinker::Tinker,
     &peft::Peft,
@@ -59,7 +59,7 @@ pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
     &dummy::Dummy,
 ];
 
-/// Names of tensor files in folders of any format.
+/// Names of tensor files that folders of any format may have.
 fn file_names() -> impl Iterator<Item = &'static str> {
     FORMATS.iter().flat_map(|format| format.files()).copied()
 }
@@ -69,7 +69,7 @@ pub(crate) fn by_name(name: &str) -> Option<&'static dyn AdapterFormat> {
     FORMATS.iter().copied().find(|format| format.name() == name)
 }
 
-/// Opens the files of an adapter in any format, not yet understood.
+/// Opens the files of an adapter in any format, not yet interpreted.
 ///
 /// # Errors
 /// As [`Files::open`].
@@ -77,10 +77,10 @@ pub(crate) fn open(path: &Path, reader: &Reader) -> Result<Files> {
     Files::open(path, reader, file_names())
 }
 
-/// The format of `files`, if they are an adapter's.
+/// The format of `files`, if they are an adapter.
 ///
 /// # Errors
-/// `ErrorKind::Damaged` if tensors of one file are spelled as in different formats.
+/// `ErrorKind::Damaged` if the tensor names of one file belong to different formats.
 pub(crate) fn detect(files: &Files) -> Result<Option<&'static dyn AdapterFormat>> {
     let mut found: Option<(&'static dyn AdapterFormat, &str)> = None;
     for info in files.source.tensors() {
@@ -102,8 +102,8 @@ pub(crate) fn detect(files: &Files) -> Result<Option<&'static dyn AdapterFormat>
     Ok(found.map(|(format, _)| format))
 }
 
-/// Reads the adapter in `files`, in the format they are in. Files that no format marks are PEFT's if there is a
-/// configuration: such an adapter has saved parameters and nothing else.
+/// Reads the adapter in `files`, whatever its format. Files that no format marks are taken to be PEFT's if there is a
+/// configuration: such an adapter has nothing but saved parameters.
 pub(crate) fn read(files: &Files, base: Option<&Base>) -> Result<Adapter> {
     match detect(files)? {
         Some(format) => format.read(files, base),

@@ -1,22 +1,22 @@
-//! What can be wrong where an adapter is read from, or written in, one of the formats.
+//! What can go wrong when an adapter is read or written in one of the formats.
 
 use lorakit_tensor::problems;
 
 use crate::error::one_or_many;
 
 problems! {
-    /// What formats have in common, and what those say that have no enum of their own.
+    /// Problems that formats have in common, and those of formats without a separate enum.
     pub(crate) enum Problem {
-        /// Names of one file are of two formats.
+        /// Names in one file belong to two formats.
         MixedFormats { name: String, format: &'static str, other_name: String, other_format: &'static str } = Damaged,
             "mixes formats: `{name}` is spelled as in {format} files, `{other_name}` as in {other_format} files";
-        /// An adapter is to be written in a format that has no writer.
+        /// An adapter should be written in a format that has no writer.
         OnlyRead { format: &'static str } = Unsupported, "cannot be written in {format}'s format, which is only read";
-        /// An adapter is to be written as XLabs'.
+        /// An adapter should be written in XLabs' format.
         XlabsOnlyRead = Unsupported, "is a format that is only read";
-        /// A configuration lacks what the scale is made from.
+        /// A configuration lacks the values that make the scale.
         NoScale = Config, "has no `r` and `lora_alpha`, which say what the factors are multiplied by";
-        /// The header's entry of diffusers is something else.
+        /// The header entry of diffusers holds something else.
         HeaderEntry = Config, "is not a JSON object";
 
         /// The format has no field for parts of the adapter.
@@ -29,41 +29,41 @@ problems! {
         PlacelessMagnitudes { count: usize, format: &'static str } = Inexpressible / MergeOrNearestLora,
             "holds {} that {format} cannot store", one_or_many(*count, "part");
 
-        /// A folder is written, and the output has the name of a tensor file.
+        /// A folder would be written, but the output has the name of a tensor file.
         FolderNeeded { extension: String } = Usage / NameFolderOrFormat,
             "names a `.{extension}` file, and this format is a folder";
-        /// A GGUF file is written, and the output has another name.
+        /// A GGUF file would be written, but the output is not named like one.
         GgufNeeded = Usage / NameGgufFile, "does not end in `.gguf`, and this format is a single file";
-        /// A safetensors file is written, and the output has another name.
+        /// A safetensors file would be written, but the output is not named like one.
         SafetensorsNeeded = Usage / NameSafetensorsFile,
             "does not end in `.safetensors`, and this format is a single file";
 
-        /// Halves of rows are to be exchanged, and their number is odd.
+        /// Halves of rows must be exchanged, but the number of rows is odd.
         NoHalves { rows: usize } = Shape, "has {rows} output rows, which have no halves";
-        /// No module is a layer of a diffusion model that is known.
+        /// None of the modules is a layer of a known diffusion model.
         UnknownModel { known: Vec<&'static str> } = Unsupported,
             "holds modules of no known model; known are {}", known.join(", ");
-        /// Some modules are no layers of the diffusion model that has most of them.
+        /// Some modules are not layers of the diffusion model that has most of them.
         UnknownLayers { model: &'static str, found: usize, modules: usize } = Unsupported,
             "holds modules that are not layers of {model}, to which {found} of {modules} modules belong";
-        /// As `UnknownModel`, where kohya's names are to be made.
+        /// As `UnknownModel`, while making kohya's names.
         UnnamedModel { known: Vec<&'static str> } = Inexpressible,
             "holds modules of no known model; known are {}; kohya's names are made from a list of a diffusion \
              model's layers",
             known.join(", ");
-        /// As `UnknownLayers`, where kohya's names are to be made.
+        /// As `UnknownLayers`, while making kohya's names.
         UnnamedLayers { model: &'static str, found: usize, modules: usize } = Inexpressible,
             "holds modules that are not layers of {model}, to which {found} of {modules} modules belong; \
              kohya's names are made from a list of a diffusion model's layers";
-        /// Modules without a component's name are in no list of layers.
+        /// Modules without a component's name are not in any list of layers.
         NoPipeline = Inexpressible, "holds modules that are not known to belong to a diffusion pipeline";
-        /// Two modules are on one layer of a diffusion model.
+        /// Two modules belong to the same layer of a diffusion model.
         Twice = Damaged, "appears twice, with and without the name of its network in front";
 
-        /// DoRA in some modules only.
+        /// Only some modules use DoRA.
         PartialDora { count: usize, modules: usize } = Inexpressible,
             "has DoRA magnitudes in {count} of {modules} modules; in PEFT all modules have them or none";
-        /// A configuration is to be made for packed experts.
+        /// A configuration must be made for packed experts.
         PackedRank = Inexpressible,
             "stands for all experts of a layer, but the configuration does not give its rank";
     }

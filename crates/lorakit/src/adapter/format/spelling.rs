@@ -1,7 +1,7 @@
-//! Names of tensors in adapters of diffusion models, which every trainer spells in its own way.
+//! Names of tensors in adapters of diffusion models, which every trainer spells differently.
 //!
 //! The spellings are those that ComfyUI (`comfy/weight_adapter`), diffusers (`utils/state_dict_utils.py`) and LyCORIS
-//! read. A name is a module's, with a part's behind it.
+//! read. A name consists of the module's name and a part's ending.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use lorakit_tensor::TensorSource;
 use crate::adapter::{Adapter, Files};
 use crate::{Finding, Severity};
 
-/// What a tensor is to its module.
+/// The role of a tensor in its module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Down,
@@ -35,7 +35,7 @@ pub(super) enum Part {
     LokrT2,
 }
 
-/// Endings of names; the longer of two that fit stands first.
+/// Endings of names; of two that could match, the longer comes first.
 const PARTS: &[(&str, Part)] = &[
     ("_lora.down.weight", Part::Down),
     ("_lora.up.weight", Part::Up),
@@ -74,7 +74,7 @@ const PARTS: &[(&str, Part)] = &[
     (".lokr_t2", Part::LokrT2),
 ];
 
-/// Endings of what is no low-rank factor, and what it is.
+/// Endings of tensors that are not low-rank factors, and what they are.
 const FOREIGN: &[(&str, &str)] = &[
     (".diff", "is a full delta of a weight"),
     (".diff_b", "is a full delta of a bias"),
@@ -103,13 +103,13 @@ pub(super) fn parse(name: &str) -> Option<(&str, Part)> {
     PARTS.iter().find_map(|(ending, part)| Some((name.strip_suffix(ending)?, *part)))
 }
 
-/// Whether `name` ends as a factor of a LoRA does in kohya's and older files.
+/// Whether `name` ends like a LoRA factor in kohya's files and older ones.
 pub(super) fn is_down_or_up(name: &str) -> bool {
     PARTS[..8].iter().any(|(ending, _)| name.ends_with(ending))
 }
 
-/// The tensors by module, whose names `module_of` may change. What is no part of a low-rank module becomes a finding
-/// of the adapter.
+/// Collects the tensors by module; `module_of` may change a module's name. A tensor that is not part of a low-rank
+/// module becomes a finding of the adapter.
 pub(super) fn collect(
     files: &Files,
     adapter: &mut Adapter,

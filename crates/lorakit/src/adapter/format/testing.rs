@@ -12,7 +12,7 @@ use crate::ops::convert::adapter::{self, AdapterConvert, AdapterOptions};
 use crate::plan::Silent;
 use crate::{Base, ModelConfig, Result, TensorRef};
 
-/// A folder that is gone after the test.
+/// A folder that is removed after the test.
 pub(super) struct Folder(tempfile::TempDir);
 
 /// A tensor's name, shape and values.
@@ -45,7 +45,7 @@ impl Folder {
         folder
     }
 
-    /// Writes a file of tensors, each in its dtype, with strings in its header.
+    /// Writes a file of tensors, each with its dtype, with strings in its header.
     pub(super) fn file(&self, name: &str, metadata: &[(&str, &str)], tensors: &[Stored]) -> PathBuf {
         let info = |t: &Stored| TensorInfo { name: t.0.clone(), dtype: t.1, shape: t.2.clone() };
         let infos: Vec<TensorInfo> = tensors.iter().map(info).collect();
@@ -62,7 +62,7 @@ impl Folder {
         path
     }
 
-    /// Writes a model `name` of which there is nothing but its configuration.
+    /// Writes a model `name` that has nothing but a configuration.
     pub(super) fn base(&self, name: &str, config: &Value) -> PathBuf {
         let folder = self.path(name);
         std::fs::create_dir_all(&folder).unwrap();
@@ -70,7 +70,7 @@ impl Folder {
         folder
     }
 
-    /// Converts to a folder `to`, which is read again and compared.
+    /// Converts to a folder `to`, then reads it again and compares.
     pub(super) fn convert(
         &self,
         from: &Path,
@@ -109,7 +109,7 @@ impl Folder {
     }
 }
 
-/// A base of which there is nothing but its configuration.
+/// A base that has nothing but a configuration.
 pub(super) fn base(config: Value) -> Base {
     Base { path: "base".into(), config: Some(ModelConfig { json: config }), tensors: Vec::new() }
 }
@@ -154,7 +154,7 @@ pub(super) fn mixed(n: usize, seed: usize) -> Vec<f32> {
     (0..n).map(|i| ((i * 7919 + seed * 104_729 + i * i % 13) % 31) as f32 / 8.0 - 1.875).collect()
 }
 
-/// The factors of a layer, F16, and its alpha if there is one, in kohya's spelling.
+/// The F16 factors of a layer, and its alpha if there is one, in kohya's spelling.
 pub(super) fn lora(name: &str, out: usize, inputs: usize, r: usize, alpha: Option<f32>) -> Vec<Stored> {
     let seed = name.len() + out;
     let part =

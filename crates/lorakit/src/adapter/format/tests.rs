@@ -1,4 +1,4 @@
-//! What every format of the table promises, and what one more takes.
+//! Promises that every format of the table keeps, and the work that adding a format takes.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::ops::convert::adapter::{formats, is_adapter};
 use crate::ops::inspect;
 use crate::plan::Silent;
 
-/// An adapter that PEFT wrote, and its base.
+/// An adapter written by PEFT, and its base.
 fn of_language() -> (PathBuf, PathBuf) {
     let peft = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/peft");
     (peft.join("adapters/attn-r4"), peft.join("bases/llama-bf16"))
@@ -36,8 +36,8 @@ fn names_are_unique_and_titles_tell() {
     assert!(by_name("nothing").is_none());
 }
 
-/// Every format that is written takes one of the samples, calls its output what it says it does, and is told from all
-/// others when it is read again; the deltas are compared by the conversion itself.
+/// Every format with a writer takes one of the samples, names its output as it promises, and is told apart from all
+/// others when it is read again; the conversion itself compares the deltas.
 #[test]
 fn what_is_written_is_read() {
     let folder = Folder::new();
@@ -68,7 +68,7 @@ fn what_is_written_is_read() {
         if !format.needs_base() {
             assert_eq!(read(&written, None).unwrap().modules.len(), before.modules.len(), "{name}");
         }
-        // The name of the other kind of output is refused.
+        // A name for the other kind of output is refused.
         let wrong = if ending.is_empty() { "wrong.safetensors" } else { "wrong" };
         let refused = folder.plan(source, wrong, name, base.as_ref().map(|base| base.path.as_path()));
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Usage, "{name}");
@@ -107,7 +107,7 @@ fn one_more_format_is_one_module_and_one_line() {
             ("base_model.model.model.layers.0.mlp.down_proj.lora_B.weight", &[2, 1], &[3.0, 4.0]),
         ],
     );
-    // It is written, and found in its folder among files that are none of its own.
+    // It is written, and found in its folder among files that do not belong to it.
     let written = folder.convert(&adapter, "written", "dummy", None).unwrap();
     std::fs::write(written.join("other.safetensors"), b"no tensors").unwrap();
     let path = "dummy/model.layers.0.mlp.down_proj";
@@ -118,7 +118,7 @@ fn one_more_format_is_one_module_and_one_line() {
             (format!("{path}/b"), vec![2, 1], vec![6.0, 8.0]),
         ]
     );
-    // It is read wherever adapters are, and becomes any other format.
+    // It is read wherever adapters are read, and can be converted to any other format.
     let options = inspect::InspectOptions::default();
     let inspect::Inspection::Adapter(report) = inspect::inspect(&written, &options, &Silent).unwrap() else {
         panic!("it is an adapter");
@@ -126,7 +126,7 @@ fn one_more_format_is_one_module_and_one_line() {
     assert_eq!((report.format, report.modules.len()), ("dummy", 1));
     let back = folder.convert(&written, "back", "peft", None).unwrap();
     assert_eq!(read(&back, None).unwrap().modules.len(), 1);
-    // It is a choice, and messages name it.
+    // It can be chosen, and messages name it.
     assert!(formats().iter().any(|format| format.name == "dummy"));
     let error = folder.plan(&adapter, "out", "dumy", None).unwrap_err();
     assert!(error.to_string().contains("dummy"), "{error}");
@@ -142,7 +142,7 @@ fn one_more_format_is_one_module_and_one_line() {
     );
     let error = folder.plan(&biased, "out", "dummy", None).unwrap_err();
     assert!(error.to_string().contains("that dummy cannot store"), "{error}");
-    // What mixes it with another is told.
+    // A file that mixes it with another format is reported.
     let mixed = folder.adapter(
         "mixed",
         "dummy_weights.safetensors",

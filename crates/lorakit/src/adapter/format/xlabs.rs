@@ -2,7 +2,7 @@
 //!
 //! Processors of attention blocks hold the factors: those with a 1 are for the image, those with a 2 for the text.
 //! Nothing scales them. Source: `src/flux/modules/layers.py` of x-flux, where `DoubleStreamBlockLoraProcessor` adds
-//! each product to that of the layer it stands for.
+//! each product to the output of its layer.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ use crate::{Base, Finding, Result, Severity};
 #[derive(Debug)]
 pub(crate) struct Xlabs;
 
-/// Processors' layers and those of the block that they stand for.
+/// Layers of processors, and the layers of the block to which they belong.
 const LAYERS: &[(&str, &str)] = &[
     ("qkv_lora1", "img_attn.qkv"),
     ("qkv_lora2", "txt_attn.qkv"),
@@ -73,8 +73,8 @@ impl AdapterFormat for Xlabs {
     }
 }
 
-/// The original layer of Flux, and which of its factors it is. Processors of single blocks multiply what other layers
-/// have computed already, so that their `proj_lora` is none of a layer; their `qkv_lora` covers a part of one.
+/// The original layer of Flux, and which of its factors the tensor is. Processors of single blocks multiply the output
+/// of other layers, so their `proj_lora` does not belong to any layer; their `qkv_lora` covers part of one.
 fn parse(name: &str) -> Option<(String, Part)> {
     let name = name.strip_prefix("diffusion_model.").unwrap_or(name);
     let (block, rest) = name.split_once(".processor.")?;

@@ -1,7 +1,7 @@
-//! Diffusion models as data: every layer that an adapter can change, by the names it has.
+//! Diffusion models as data: every layer that an adapter can change, with all its names.
 //!
-//! diffusers, the models' first publications and kohya's sd-scripts call the same layers differently, and kohya's
-//! names, in which dots are underscores, can only be read with a list of what there is. A model is one file in
+//! diffusers, the models' first publications and kohya's sd-scripts use different names for the same layers. kohya's
+//! names, in which dots become underscores, can only be read with a list of the layers. A model is one file in
 //! `data/diffusion/`, whose rules [`template`] expands.
 
 mod template;
@@ -11,10 +11,10 @@ use std::sync::LazyLock;
 
 use template::{ModelData, Templates};
 
-/// Layers that all models share.
+/// Lists of layers that all models share.
 const PARTS: &str = include_str!("../data/diffusion/parts.json");
 
-/// One file per model; of models that names do not tell apart, the first is taken.
+/// One file per model; among models that names cannot tell apart, the first is taken.
 const MODELS: &[&str] = &[
     include_str!("../data/diffusion/sd15.json"),
     include_str!("../data/diffusion/sdxl.json"),
@@ -37,33 +37,33 @@ static ALL: LazyLock<Vec<DiffusionModel>> = LazyLock::new(|| {
 /// A diffusion model.
 #[derive(Debug)]
 pub(crate) struct DiffusionModel {
-    /// What people call it.
+    /// Its name for people.
     pub(crate) title: String,
-    /// How `ss_base_model_version` begins in kohya's files.
+    /// The beginning of `ss_base_model_version` in kohya's files.
     pub(crate) versions: Vec<String>,
-    /// The `ss_base_model_version` that is written.
+    /// The `ss_base_model_version` to write.
     pub(crate) version: String,
     /// The `ss_network_module` that trains plain LoRAs on it.
     pub(crate) trainer: String,
     layers: Vec<Layer>,
     /// Sizes of kernels, by the last component of a layer's path.
     kernels: HashMap<String, usize>,
-    /// Layer and, where a name is made of one of its paths, which.
+    /// The layer of each name, and if the name stands for only one of its paths, which.
     by_kohya: HashMap<String, (usize, Option<usize>)>,
     by_original: HashMap<String, (usize, Option<usize>)>,
     by_path: HashMap<String, (usize, Option<usize>)>,
 }
 
-/// A layer of the original model, which is one or several layers in diffusers.
+/// A layer of the original model, which corresponds to one or several layers in diffusers.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// Paths in diffusers, e.g. `unet.conv_in`: several if the original model computes them as one.
+    /// Paths in diffusers, e.g. `unet.conv_in`; several if the original model computes them as one.
     pub(crate) paths: Vec<String>,
     /// kohya's name, e.g. `lora_unet_input_blocks_0_0`.
     pub(crate) kohya: String,
-    /// Parts of the rows that each of [`Self::paths`] has.
+    /// The share of the rows that each of [`Self::paths`] has.
     pub(crate) shares: Vec<usize>,
-    /// The two halves of the rows are exchanged between both (AdaLN: shift and scale).
+    /// Whether the two halves of the rows trade places in diffusers (AdaLN: shift and scale).
     pub(crate) swapped: bool,
 }
 
@@ -72,31 +72,31 @@ pub(crate) struct Layer {
 pub(crate) enum Spelling {
     /// kohya's, e.g. `lora_unet_conv_in`.
     Kohya,
-    /// Those of the original model, e.g. `input_blocks.0.0`, or where it has none of the name, paths in diffusers.
+    /// The original model's, e.g. `input_blocks.0.0`; for layers that it does not name, paths in diffusers.
     Original,
-    /// Paths in diffusers with the component in front, e.g. `unet.conv_in`.
+    /// Paths in diffusers, beginning with the component, e.g. `unet.conv_in`.
     Diffusers,
 }
 
-/// A layer that a name stands for.
+/// The layer for which a name stands.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found<'a> {
     /// The layer.
     pub(crate) layer: &'a Layer,
-    /// Which of its paths the name is, in the order of rows that diffusers has; without, it is the whole layer's.
+    /// Which of its paths the name means, with rows in diffusers' order; `None` if it means the whole layer.
     pub(crate) part: Option<usize>,
 }
 
-/// Every model that is known.
+/// Every known model.
 pub(crate) fn models() -> &'static [DiffusionModel] {
     &ALL
 }
 
-/// The model that has layers of these names. Names decide, and `version`, a value of `ss_base_model_version`, only
-/// between models that have them all.
+/// The model that has layers of these names. `version`, a value of `ss_base_model_version`, decides only among models
+/// that have all the names.
 ///
 /// # Errors
-/// The model that lacks fewest of the names, and the names it lacks.
+/// Returns the model that lacks the fewest of the names, and the names that it lacks.
 pub(crate) fn model_of<'n>(
     names: &[&'n str],
     spelling: Spelling,
@@ -105,7 +105,7 @@ pub(crate) fn model_of<'n>(
     let lacking = |model: &DiffusionModel| -> Vec<&'n str> {
         names.iter().copied().filter(|name| model.find(name, spelling).is_none()).collect()
     };
-    // Of names that several models have, most are the usual ones in the one that is meant.
+    // If several models have the names, the model that is meant has most of them as its usual names.
     let unusual = |model: &DiffusionModel| {
         let usual =
             |name: &&&str| model.find(name, spelling).is_some_and(|found| found.layer.kohya == **name);
@@ -116,7 +116,7 @@ pub(crate) fn model_of<'n>(
         let unusual = if spelling == Spelling::Kohya { unusual(model) } else { 0 };
         (lacking(model).len(), !said, unusual)
     };
-    // There is always a first.
+    // There is always a first one.
     let best = models().iter().min_by_key(rank).unwrap_or(&ALL[0]);
     let lacking = lacking(best);
     if lacking.is_empty() && !names.is_empty() { Ok(best) } else { Err((best, lacking)) }
@@ -145,7 +145,7 @@ impl DiffusionModel {
         model
     }
 
-    /// Adds a layer and the names it is found by; the denoiser's are also found by their original names.
+    /// Adds a layer and the names by which it is found; layers of the denoiser are also found by their original names.
     fn add(&mut self, component: &template::Component, row: template::Row, denoiser: bool) {
         let index = self.layers.len();
         let underscored = |prefix: &str, path: &str| format!("{prefix}_{}", path.replace('.', "_"));
@@ -170,8 +170,8 @@ impl DiffusionModel {
         self.layers.push(Layer { paths, kohya, shares: row.shares, swapped: row.swapped });
     }
 
-    /// The layer that is called `name`. Paths in diffusers may lack the denoiser's component, and kohya's names may
-    /// be made of paths in diffusers.
+    /// The layer that is called `name`. Paths in diffusers may lack the denoiser's component, and kohya's names may be
+    /// derived from paths in diffusers.
     pub(crate) fn find(&self, name: &str, spelling: Spelling) -> Option<Found<'_>> {
         let found = match spelling {
             Spelling::Kohya => self.by_kohya.get(name),
@@ -244,7 +244,7 @@ mod tests {
             let kohya: HashSet<&str> = model.layers.iter().map(|layer| layer.kohya.as_str()).collect();
             assert_eq!(kohya.len(), model.layers.len(), "{}", model.title);
             assert_eq!(paths().collect::<HashSet<_>>().len(), paths().count(), "{}", model.title);
-            // A name that was given to two layers would lead to the later one only.
+            // A name given to two layers would only lead to the later one.
             for layer in &model.layers {
                 let found = model.find(&layer.kohya, Spelling::Kohya).unwrap();
                 assert_eq!(found.layer.paths, layer.paths);

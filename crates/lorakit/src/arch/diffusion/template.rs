@@ -1,7 +1,7 @@
 //! Rules that stand for many layers.
 //!
-//! A rule is a pair of templates. `{i}` is a variable with a range, `{3b+l+1}` a sum of variables and numbers, and
-//! `{resnet}` each of a list of layers that the data file, or the common one, calls so.
+//! A rule is a pair of templates. `{i}` is a variable with a range, `{3b+l+1}` is a sum of variables and numbers, and
+//! `{resnet}` stands for each layer of the list with that name in the data file or the common one.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -29,11 +29,11 @@ pub(super) struct ModelData {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Component {
-    /// What diffusers calls it, e.g. `unet`.
+    /// Its name in diffusers, e.g. `unet`.
     pub(super) name: String,
-    /// What kohya's names begin with; the first is written.
+    /// The beginnings of kohya's names; the first one is written.
     pub(super) kohya: Vec<String>,
-    /// kohya's names are made of original paths, not of those in diffusers.
+    /// Whether kohya's names are derived from original paths, not from paths in diffusers.
     #[serde(default)]
     pub(super) kohya_as_original: bool,
     pub(super) modules: Vec<Rule>,
@@ -48,13 +48,13 @@ pub(super) struct Rule {
     variables: BTreeMap<String, String>,
     /// The path in diffusers.
     path: String,
-    /// More paths, where the original model has one layer for several.
+    /// More paths, if the original model has one layer for several.
     #[serde(default)]
     and: Vec<String>,
-    /// The original path; the same as in diffusers without.
+    /// The original path; if absent, it is the same as in diffusers.
     #[serde(default)]
     other: Option<String>,
-    /// Parts of the original's rows that each path has.
+    /// The share of the original layer's rows that each path has.
     #[serde(default)]
     shares: Vec<usize>,
     #[serde(default)]
@@ -71,7 +71,7 @@ pub(super) struct Row {
 }
 
 impl Rule {
-    /// Every layer that the rule stands for.
+    /// Every layer for which the rule stands.
     pub(super) fn expand(&self, lists: &[&Templates]) -> Vec<Row> {
         let mut paths = vec![self.path.clone()];
         paths.extend(self.and.iter().cloned());

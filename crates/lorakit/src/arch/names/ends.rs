@@ -2,7 +2,7 @@
 
 use super::path::last;
 
-/// Input embeddings, and what the output beside each is called.
+/// Input embeddings, each with the name of the output that goes with it.
 const ENDS: &[(&str, &str)] = &[
     ("embed_tokens", HEAD),
     ("wte", HEAD),
@@ -13,7 +13,7 @@ const ENDS: &[(&str, &str)] = &[
     ("tok_embeddings", "output"),
 ];
 
-/// Embeddings beside those of the input: of positions, of kinds of tokens, of other modalities.
+/// Embeddings other than those of the input: of positions, of token types, of other modalities.
 const OTHERS: &[&str] = &[
     "wpe",
     "shared",
@@ -25,26 +25,26 @@ const OTHERS: &[&str] = &[
     "token_type_embeddings",
 ];
 
-/// The output of most models.
+/// The name of the output in most models.
 pub(crate) const HEAD: &str = "lm_head";
 
-/// Whether a module of that path is an input embedding.
+/// Whether the module at that path is an input embedding.
 pub(crate) fn is_embedding(path: &str) -> bool {
     ENDS.iter().any(|(embedding, _)| *embedding == last(path))
 }
 
-/// Whether a module of that path is an embedding of something else than input tokens.
+/// Whether the module at that path is an embedding of something other than input tokens.
 pub(crate) fn is_other_embedding(path: &str) -> bool {
     OTHERS.contains(&last(path))
 }
 
-/// Whether a module of that path is an output embedding.
+/// Whether the module at that path is an output embedding.
 pub(crate) fn is_head(path: &str) -> bool {
     ENDS.iter().any(|(_, head)| *head == last(path))
 }
 
-/// The path of the output of a model whose input embedding is at `embedding`: transformers before 5 has it inside the
-/// language model of a multimodal one, and outside of the model proper everywhere.
+/// The path of the output of a model whose input embedding is at `embedding`. The output is always outside of the
+/// model proper; in multimodal models, transformers before 5 has it inside the language model.
 pub(crate) fn head_of(embedding: &str) -> String {
     let head = ENDS.iter().find(|(own, _)| *own == last(embedding)).map_or(HEAD, |(_, head)| head);
     let outer = if embedding.starts_with("language_model.") { "language_model." } else { "" };

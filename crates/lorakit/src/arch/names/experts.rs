@@ -5,7 +5,7 @@ use super::path::last;
 /// The module that holds the experts of a layer.
 pub(crate) const EXPERTS: &str = "experts";
 
-/// What one matrix of an expert does.
+/// The role of one matrix of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Projection {
     Gate,
@@ -15,20 +15,21 @@ pub(crate) enum Projection {
 
 use Projection::{Down, Gate, Up};
 
-/// Words for gate, up and down. The first are those of most families; Mixtral has the others.
+/// Words for gate, up and down: first those of most families, then Mixtral's.
 const WORDS: &[[&str; 3]] = &[["gate_proj", "up_proj", "down_proj"], ["w1", "w3", "w2"]];
 
-/// The module inside which the words of Mixtral are used.
+/// The module inside which Mixtral's words are used.
 const OF_MIXTRAL: &str = "block_sparse_moe";
 
-/// A parameter that holds a matrix of every expert, and the projections that its rows are, one after another.
+/// A parameter that holds a matrix of every expert, and the projections that make up its rows, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stack {
     pub(crate) name: &'static str,
     pub(crate) parts: &'static [Projection],
 }
 
-/// Every stack, in the order in which classes of experts define their parameters, which is the order PEFT nests them in.
+/// Every stack, in the order in which expert classes define their parameters, which is also the order in which PEFT
+/// nests them.
 const ALL_STACKS: &[Stack] = &[
     Stack { name: "gate_up_proj", parts: &[Gate, Up] },
     Stack { name: "gate_proj", parts: &[Gate] },
@@ -39,49 +40,49 @@ const ALL_STACKS: &[Stack] = &[
     Stack { name: "w2", parts: &[Down] },
 ];
 
-/// The stacks of transformers 5: both projections towards the inside in one, and the one back.
+/// The stacks of transformers 5: gate and up in one, and down.
 pub(crate) const STACKS: [Stack; 2] = [ALL_STACKS[0], ALL_STACKS[5]];
 
-/// Whether a module of that path holds the experts of a layer.
+/// Whether the module at that path holds the experts of a layer.
 pub(crate) fn is_experts(path: &str) -> bool {
     last(path) == EXPERTS
 }
 
-/// The stack that a parameter of that name is, and its place in the order of definition.
+/// The stack with that parameter name, and its place in the order of definition.
 pub(crate) fn stack_of(parameter: &str) -> Option<(usize, Stack)> {
     ALL_STACKS.iter().copied().enumerate().find(|(_, stack)| stack.name == parameter)
 }
 
-/// The stack of transformers 5 that a projection is in, and where.
+/// The stack of transformers 5 that contains a projection, and the place of the projection in it.
 pub(crate) fn stacks_of(projection: Projection) -> impl Iterator<Item = (Stack, usize)> {
     let place = move |stack: &Stack| stack.parts.iter().position(|part| *part == projection);
     STACKS.into_iter().filter_map(move |stack| Some((stack, place(&stack)?)))
 }
 
-/// The experts' module, the number of the expert and what is below it: of `mlp.experts.3.w1`, `mlp.experts`, 3, `w1`.
+/// The experts' module, the expert's number and the rest of the path: `mlp.experts`, 3, `w1` for `mlp.experts.3.w1`.
 pub(crate) fn expert_of(path: &str) -> Option<(&str, usize, &str)> {
     let (before, leaf) = path.rsplit_once('.')?;
     let (experts, number) = before.rsplit_once('.')?;
     is_experts(experts).then_some((experts, number.parse().ok()?, leaf))
 }
 
-/// The projection that a matrix of one expert is, in any words.
+/// The projection that a word for a matrix of one expert means, in any vocabulary.
 pub(crate) fn projection(leaf: &str) -> Option<Projection> {
     let place = WORDS.iter().find_map(|words| words.iter().position(|word| *word == leaf))?;
     [Gate, Up, Down].get(place).copied()
 }
 
-/// The words for a projection of single experts, as many ways as there are.
+/// Every vocabulary for the projections of single experts, each as a function.
 pub(crate) fn single_words() -> impl Iterator<Item = impl Fn(Projection) -> &'static str> {
     WORDS.iter().map(|words| move |projection: Projection| words[projection as usize])
 }
 
-/// The word for a projection of single experts in most families.
+/// The word for a projection of a single expert in most families.
 pub(crate) fn usual_name(projection: Projection) -> &'static str {
     WORDS[0][projection as usize]
 }
 
-/// The word for a projection of one of the `experts`, a path, as their family has it.
+/// The words for projections of single experts in the family to which the path `experts` belongs.
 pub(crate) fn single_names(experts: &str) -> impl Fn(Projection) -> &'static str + use<> {
     let words = if experts.split('.').any(|component| component == OF_MIXTRAL) { WORDS[1] } else { WORDS[0] };
     move |projection| words[projection as usize]

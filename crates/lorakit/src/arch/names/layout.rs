@@ -1,15 +1,15 @@
-//! Families that lay out weights otherwise than `torch.nn.Linear`, and the order in which layers are shown.
+//! Families that lay out weights differently from `torch.nn.Linear`, and the order in which layers are shown.
 
 use super::path::last;
 
-/// Families whose layers of these names are `Conv1D`: stored `(in, out)`.
+/// Families in which layers of these names are `Conv1D`, stored as `(in, out)`.
 const CONV1D_FAMILIES: &[&str] = &["gpt2", "openai-gpt", "imagegpt", "decision_transformer", "clvp"];
 const CONV1D_LAYERS: &[&str] = &["c_attn", "c_proj", "c_fc", "q_attn"];
 
-/// Families whose stacked experts are `[E, in, out]`.
+/// Families that store stacked experts as `[E, in, out]`.
 const TRANSPOSED_STACKS: &[&str] = &["gpt_oss", "llama4", "llama4_text"];
 
-/// Layers of a block, as people list them.
+/// Layers of a block, in the order in which people list them.
 const ORDER: &[&str] = &[
     "q_proj",
     "k_proj",
@@ -36,7 +36,7 @@ pub(crate) fn stacks_transposed(family: &str) -> bool {
     TRANSPOSED_STACKS.contains(&family)
 }
 
-/// The place of a layer in the order in which a block computes its layers; those that are not known come last.
+/// The place of a layer in the order in which a block computes its layers; unknown layers come last.
 pub(crate) fn usual_order(path: &str) -> usize {
     ORDER.iter().position(|end| path.ends_with(end)).unwrap_or(ORDER.len())
 }

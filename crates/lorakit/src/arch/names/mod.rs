@@ -1,12 +1,12 @@
-//! What names of modules and tensors mean, whatever the family: the one table of them.
+//! What names of modules and tensors mean in any family: the only table of them.
 //!
 //! | question | file |
 //! |---|---|
-//! | is it an embedding, a head, and what is the other one called | `ends.rs` |
-//! | what wrappers put in front, what versions of transformers renamed | `spelling.rs` |
-//! | experts: stacks, single ones, the words for gate, up and down | `experts.rs` |
+//! | is it an embedding or a head, and what is the other one called | `ends.rs` |
+//! | which prefixes do wrappers add, what did versions of transformers rename | `spelling.rs` |
+//! | how are experts named: stacks, single experts, gate, up and down | `experts.rs` |
 //! | which families store weights as `(in, out)` | `layout.rs` |
-//! | which names of two lists mean one thing | `pairs.rs` |
+//! | which names of two lists mean the same thing | `pairs.rs` |
 
 mod ends;
 mod experts;

@@ -1,13 +1,13 @@
-//! Which names of two lists mean the same thing.
+//! Pairing names of two lists that mean the same thing.
 
 use std::collections::{HashMap, HashSet};
 
 use super::spelling::meaning;
 
-/// Which of `a` belongs to which of `b`: by name, else by what the names mean. In the order of `a`, then what only `b`
-/// has.
+/// Pairs names of `a` with names of `b`, by exact name or else by meaning. Pairs are in the order of `a`, followed by
+/// names that only `b` has.
 ///
-/// Two names of one file are two things, and a name that could mean either of two belongs to none.
+/// Two names of one file are different things, and a name that could mean either of two is not paired.
 pub(crate) fn pairs(a: &[&str], b: &[&str]) -> Vec<(Option<usize>, Option<usize>)> {
     let exact: HashMap<&str, usize> = b.iter().enumerate().rev().map(|(j, name)| (*name, j)).collect();
     let known: HashSet<&str> = a.iter().copied().collect();
@@ -30,7 +30,7 @@ pub(crate) fn pairs(a: &[&str], b: &[&str]) -> Vec<(Option<usize>, Option<usize>
     pairs
 }
 
-/// The place of each meaning; `None` where several names have it.
+/// The place of each meaning; `None` if several names share it.
 fn by_meaning<'a>(
     names: impl Iterator<Item = (usize, &'a str)>,
 ) -> HashMap<std::borrow::Cow<'a, str>, Option<usize>> {
@@ -51,7 +51,7 @@ mod tests {
         let b = ["lm_head", "language_model.model.layers.0.q", "extra", "model.norm"];
         let expected = [(Some(0), Some(1)), (Some(1), Some(3)), (Some(2), Some(0)), (None, Some(2))];
         assert_eq!(pairs(&a, &b), expected);
-        // Both spellings in one file are two things.
+        // Two spellings in one file are different things.
         assert_eq!(pairs(&["x.q"], &["model.x.q", "x.q"]), [(Some(0), Some(1)), (None, Some(0))]);
         assert_eq!(pairs(&["model.x.q", "x.q"], &["x.q"]), [(Some(0), None), (Some(1), Some(0))]);
         let moe = ["block_sparse_moe.experts.0.w1"];

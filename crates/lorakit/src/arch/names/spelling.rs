@@ -1,24 +1,24 @@
-//! One thing under several names: prefixes of wrappers, and what versions of transformers renamed.
+//! One thing under several names: prefixes of wrappers, and names that changed between versions of transformers.
 
 use std::borrow::Cow;
 
 use super::experts::{expert_of, projection, single_names};
 
-/// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines; the model proper
-/// inside of its class.
+/// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines, and the name of the
+/// model proper inside its class.
 const PREFIXES: &[&str] = &["language_model.", "transformer.", "base_model.", "unet.", "model."];
 
-/// Components that transformers 5 renamed in memory: files have the old name, paths of new adapters the new one
-/// (`conversion_mapping.py`).
+/// Components that transformers 5 renamed in memory: files have the old name, and paths of new adapters have the new
+/// one (`conversion_mapping.py`).
 const RENAMED: &[(&str, &str)] = &[("block_sparse_moe", "mlp")];
 
-/// The path without what wrappers and containers put in front.
+/// The path without the prefixes of wrappers and containers.
 pub(crate) fn bare(path: &str) -> &str {
     let stripped = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));
     stripped.map_or(path, bare)
 }
 
-/// The name in one spelling: names that mean one thing have the same. It is for comparison, not to be shown.
+/// The name in a common spelling, the same for all names of one thing. It is for comparison, not for display.
 pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
     let bare = bare(name);
     let (path, parameter) = match bare.rsplit_once('.') {
@@ -51,8 +51,8 @@ fn renamed(path: &str) -> String {
     path.split('.').map(new).collect::<Vec<&str>>().join(".")
 }
 
-/// The path as a text model has it: itself, and without the wrapper of a multimodal model or with the `model.` that a
-/// bare model lacks.
+/// The paths that a text model may use: the path itself, and the path without the wrapper of a multimodal model or
+/// with the `model.` that a bare model lacks.
 pub(crate) fn unwrapped(path: &str) -> Vec<Cow<'_, str>> {
     let mut spellings = vec![Cow::Borrowed(path)];
     if let Some(rest) = path.strip_prefix("model.language_model.") {

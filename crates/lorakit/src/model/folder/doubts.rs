@@ -1,4 +1,4 @@
-//! Files that travel along and are not what their names say: they are copied as they are, and spoken of.
+//! Files that travel along but are not what their names say: they are copied unchanged, and reported.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use crate::model::tokenizer::is_sentence_piece;
 use crate::plan::Content;
 use crate::{Finding, Result, Severity};
 
-/// Files that hold one JSON object. Of other `.json` files nothing is known but that they are JSON.
+/// Files that hold one JSON object. Other `.json` files are only known to be JSON.
 const OBJECTS: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
@@ -25,17 +25,17 @@ const OBJECTS: &[&str] = &[
     "preprocessor_config.json",
     "processor_config.json",
 ];
-/// Endings of text that a tokenizer cannot do without.
+/// Endings of text files that a tokenizer needs.
 const TEXTS: &[&str] = &[".jinja", "merges.txt", "vocab.txt"];
-/// Endings of files that may well begin as a web page does.
+/// Endings of files that may begin like a web page.
 const MARKUP: &[&str] = &[".html", ".htm", ".xhtml", ".xml", ".svg", ".md"];
 
-/// Enough of a file to see a web page or a git-lfs pointer.
+/// Enough bytes of a file to recognise a web page or a git-lfs pointer.
 const HEAD: u64 = 1 << 10;
-/// The largest file that is looked into; tokenizers have 35 MB at most.
+/// The largest file that is checked, in bytes; tokenizers have at most 35 MB.
 const LIMIT: u64 = 256 << 20;
 
-/// What is wrong with those of `files` that are copied.
+/// Returns findings about those of `files` that are copied.
 ///
 /// # Errors
 /// As [`Reader::side_file`].
@@ -54,7 +54,7 @@ pub(crate) fn doubts(files: &BTreeMap<PathBuf, Content>, reader: &Reader) -> Res
     Ok(findings)
 }
 
-/// What a file must be.
+/// What the content of a file must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Object,
@@ -81,7 +81,7 @@ fn ends_with(name: &OsStr, ending: &str) -> bool {
     name.as_bytes().ends_with(ending.as_bytes())
 }
 
-/// Why the file `name` is a stranger, whatever it should be.
+/// Why the file `name` cannot be right, whatever its kind: it is a web page, for example.
 fn stranger_in(name: &Path, bytes: &[u8]) -> Option<String> {
     let markup = MARKUP.iter().any(|ending| ends_with(name.as_os_str(), ending));
     let found = stranger(bytes).filter(|found| !(markup && found.kind() == FileErrorKind::Html))?;
@@ -108,7 +108,7 @@ fn doubt(name: &Path, bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// JSON that was read to its end and not kept: a vocabulary takes many times its size as values.
+/// JSON that is parsed to its end but not kept: as values, a vocabulary would take many times its size.
 struct Checked;
 
 impl<'de> Deserialize<'de> for Checked {
@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for Checked {
     }
 }
 
-/// Whether the first line is one of tiktoken's: a token in Base64, and its number.
+/// Whether the first line is in tiktoken's format: a token in Base64, and its number.
 fn is_token_list(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let Some((token, number)) =

@@ -1,4 +1,4 @@
-//! Files of a model folder that travel along with its tensors.
+//! The files of a model folder that travel with its tensors.
 
 mod doubts;
 
@@ -31,12 +31,12 @@ const WEIGHTS: &[&str] = &[
     ".partial",
     ".lock",
 ];
-/// Folders of a model repository that are other copies of the weights, or none of the output's business.
+/// Folders of a model repository that hold other copies of the weights, or files that do not concern the output.
 const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
-/// How weights are quantised, which they no longer are.
+/// Files that describe how weights are quantised, left out when they no longer are.
 const QUANTIZATION: &[&str] = &["hf_quant_config.json", "quant_config.json", "quantize_config.json"];
 
-/// The files beside the tensors of `model` that belong to it, by their path inside the folder.
+/// The files of `model` other than its tensors, by their path inside the folder.
 pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     let mut files = BTreeMap::new();
     if model.is_gguf() {
@@ -44,7 +44,7 @@ pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     } else if model.path.is_dir() {
         collect(&model.path, Path::new(""), model.reader(), &mut files)?;
     } else {
-        // A single file's folder may hold anything.
+        // The folder of a single file may hold anything.
         for name in CONFIGURATION.iter().chain(TOKENIZER) {
             let path = model.folder().join(name);
             if model.config.is_some() && model.reader().has(&path)? {
@@ -58,8 +58,8 @@ pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     Ok(files)
 }
 
-/// The `config.json` that travels with `model`. Where it is rebuilt, it knows more than the model's own: the ids of
-/// special tokens.
+/// The `config.json` that travels with `model`. A rebuilt one knows more than the model's own: the ids of special
+/// tokens.
 pub(crate) fn config_among(files: &BTreeMap<PathBuf, Content>, model: &Model) -> Result<Option<Value>> {
     match files.get(Path::new("config.json")) {
         Some(Content::Bytes(text)) => Ok(Some(json::parse_object(text)?)),
@@ -67,14 +67,14 @@ pub(crate) fn config_among(files: &BTreeMap<PathBuf, Content>, model: &Model) ->
     }
 }
 
-/// Puts another `config.json` in place of the model's.
+/// Replaces the model's `config.json`.
 pub(crate) fn set_config(files: &mut BTreeMap<PathBuf, Content>, json: &Value) {
     let mut text = serde_json::to_vec_pretty(json).unwrap_or_default();
     text.push(b'\n');
     files.insert("config.json".into(), Content::Bytes(text));
 }
 
-/// As a plan takes them.
+/// The files in the form that a plan takes.
 pub(crate) fn side_files_of(files: BTreeMap<PathBuf, Content>) -> Vec<SideFile> {
     files.into_iter().map(|(name, content)| SideFile { name, content }).collect()
 }

@@ -6,5 +6,5 @@ pub(crate) mod write;
 
 pub(crate) use problem::Problem;
 
-/// What ggml calls the version of its quantised types.
+/// The version that ggml gives its quantised types.
 pub(crate) const QUANTIZATION_VERSION: u32 = 2;

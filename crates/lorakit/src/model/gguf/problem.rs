@@ -5,22 +5,22 @@ use lorakit_tensor::{DType, problems};
 problems! {
     /// What can be wrong with a GGUF model that is read or written.
     pub(crate) enum Problem {
-        /// The file is GGUF and has no metadata.
+        /// The file is GGUF, but has no metadata.
         NoMetadata = Unsupported, "has no GGUF metadata";
-        /// An adapter stands where a model should.
+        /// An adapter is given where a model is expected.
         Adapter = WrongRole, "is a GGUF adapter, not a full model";
-        /// The model is of a family that is not known.
+        /// The model belongs to an unknown family.
         UnknownFamily { family: String, known: Vec<&'static str> } = Unsupported,
             "is a model of the family `{family}`; known are {}", known.join(", ");
-        /// The model is of a family that is not turned into a Hugging Face one.
+        /// The model belongs to a family that cannot be turned into a Hugging Face model.
         OneWayFamily { family: String, known: Vec<&'static str> } = File(Unsupported),
             "is a model of the family `{family}`, which cannot be read as a Hugging Face model; {} can", known.join(", ");
         /// No class of the family has the keys of the model.
         NoClass = File(Unsupported), "is of no known model class";
 
-        /// A key that is needed is not there.
+        /// A required key is missing.
         MissingKey { key: String } = File(Incomplete), "has no metadata key `{key}`";
-        /// The value of a key is of another type or range.
+        /// The value of a key has the wrong type, or is out of range.
         WrongKey { key: String, value: String, kind: &'static str, needed: &'static str } = File(Corrupt),
             "metadata key `{key}` is {value} of type {kind}; it must be {needed}";
         /// Keys, values and rotated parts of a head differ in size.
@@ -32,23 +32,23 @@ problems! {
         /// Positions are scaled by a rule that transformers does not know.
         Scaling { kind: String } = File(Unsupported),
             "has the rope scaling `{kind}`; known are none, linear, yarn and llama3";
-        /// The factors of positions follow from no parameters of Llama 3's rule.
+        /// The position factors do not follow from Llama 3's rule with any parameters.
         Factors = File(Unsupported), "does not follow the llama3 rule, the only one known";
-        /// The factors of positions are of another type, or too many.
+        /// The position factors have another type, or are too many.
         FactorsShape { count: u64, dtype: DType, limit: u64 } = File(Unsupported),
             "has {count} values of {dtype}; it may have at most {limit} of F32";
         /// Weights cannot be written to a Hugging Face folder in this type.
         WeightType { dtype: DType } = File(Unsupported),
             "{dtype} cannot be the type of a Hugging Face model; BF16, F16 and F32 can";
 
-        /// A tensor that the family needs is not there.
+        /// A tensor that the family needs is missing.
         MissingTensor = File(Incomplete), "the model needs it and has none";
-        /// A GGUF tensor is of no rule of the family.
+        /// A GGUF tensor does not match any rule of the family.
         UnknownTensor { family: &'static str } = File(Unsupported),
             "is not a tensor that GGUF files of the family `{family}` have";
-        /// A tensor has a larger layer number than the model has layers.
+        /// A tensor has a layer number beyond the model's layers.
         Layer { layers: u64 } = File(Corrupt), "is of a layer beyond the {layers} of the model";
-        /// A stack of experts is not one of as many matrices.
+        /// A stack of experts does not have one matrix per expert.
         Stack { shape: Vec<usize>, experts: u64 } = File(Corrupt),
             "has the shape {shape:?}; it must be a stack of {experts} matrices";
         /// The embeddings are not a matrix.
@@ -57,16 +57,16 @@ problems! {
         SomeLayers { count: u64, layers: u64, flag: &'static str } = File(Unsupported),
             "{count} of {layers} layers have it; `{flag}` of config.json means all such tensors or none";
 
-        /// A model without a configuration shall be written as GGUF.
+        /// A model without a configuration should be written as GGUF.
         NoConfig = Unsupported,
             "has no `config.json`, which says what kind of model it is; the source must be a Hugging Face folder";
-        /// A Hugging Face tensor has no place in the GGUF files of the family.
+        /// A Hugging Face tensor has no place in GGUF files of the family.
         NoPlace { family: &'static str } = Unsupported,
             "has no name in GGUF files of the family `{family}`";
-        /// Experts that are packed in one tensor do not have the shape that the configuration says.
+        /// Experts packed in one tensor do not have the shape that the configuration gives.
         Experts { shape: Vec<usize>, needed: &'static str, experts: usize, hidden: usize } = File(Corrupt),
             "has the shape {shape:?}; it must be {needed} for {experts} experts and a hidden size of {hidden}";
-        /// An expert has a larger number than the configuration has experts.
+        /// An expert has a number beyond the experts of the configuration.
         Expert { expert: usize, experts: usize } = File(Corrupt),
             "belongs to expert {expert}, but `config.json` has {experts} experts";
         /// Experts of a layer are missing.
@@ -78,16 +78,16 @@ problems! {
         /// A small file of the folder is not text.
         NotText { name: String } = File(Corrupt), "`{name}` is not UTF-8 text";
 
-        /// A list of factors has not one for each pair of values that is rotated.
+        /// A list of factors does not have one for each rotated pair of values.
         FactorCount { name: String, count: usize, needed: usize } = File(Corrupt),
             "`{name}` of `config.json` has {count} of {needed} numbers";
         /// Heads are larger than those of any model.
         LargeHeads { values: u32, limit: u32 } = File(Corrupt),
             "has heads of {values} values by its `config.json`; at most {limit} are allowed";
-        /// Positions are scaled by a rule that GGUF has no keys for.
+        /// Positions are scaled by a rule for which GGUF has no keys.
         ScalingRule { rule: String } = Unsupported,
             "scales positions by `{rule}`; known are linear, yarn, longrope and llama3";
-        /// Positions are scaled by factors that the family has no tensor for.
+        /// Positions are scaled by factors for which the family has no tensor.
         ScalingOfFamily { rule: String, family: &'static str } = Unsupported,
             "scales positions by `{rule}`, which GGUF models of the family `{family}` cannot";
     }

@@ -72,7 +72,7 @@ fn config(model: &PackedModel) -> Value {
 }
 
 const QUANT_STATE: &str = ".quant_state.bitsandbytes__";
-/// No description is longer than this, in bytes.
+/// The largest description, in bytes.
 const MAX_QUANT_STATE: u64 = 1 << 16;
 
 /// An `NF4` or `FP4` weight.
@@ -85,7 +85,7 @@ struct FourBitWeight {
     nested: Option<NestedScales>,
 }
 
-/// What turns the codes in `absmax` into scales.
+/// The data that turn the codes in `absmax` into scales.
 struct NestedScales {
     offset: f32,
     absmax: usize,

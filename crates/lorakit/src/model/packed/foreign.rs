@@ -1,4 +1,4 @@
-//! Schemes that are known by their tensors and cannot be decoded.
+//! Schemes that can be recognised by their tensors but not decoded.
 
 use lorakit_tensor::DType;
 
@@ -6,13 +6,13 @@ use super::Problem;
 use super::stored::Stored;
 use crate::Result;
 
-/// How a scheme is recognised: a tensor `M.suffix` of a dtype, and others of the same module `M` beside it.
+/// The sign of a scheme: a tensor `M.suffix` of a given dtype, and other tensors of the same module `M`.
 struct Sign {
     scheme: &'static str,
     suffix: &'static str,
     dtype: Option<DType>,
     beside: &'static [&'static str],
-    /// What `quant_method` says where tensors alone do not tell.
+    /// The `quant_method`, if tensors alone do not tell.
     method: Option<&'static str>,
 }
 
@@ -25,7 +25,7 @@ const fn sign(
     Sign { scheme, suffix, dtype, beside, method: None }
 }
 
-/// The first that matches counts.
+/// Known signs; the first match counts.
 const SIGNS: &[Sign] = &[
     sign("GPTQ", "qweight", Some(DType::I32), &["g_idx"]),
     Sign { method: Some("gptq"), ..sign("GPTQ", "qweight", Some(DType::I32), &["scales"]) },
@@ -44,7 +44,7 @@ const SIGNS: &[Sign] = &[
     sign("MLX", "weight", Some(DType::U32), &["scales"]),
 ];
 
-/// Refuses a checkpoint that has tensors of such a scheme.
+/// Refuses a checkpoint with tensors of such a scheme.
 pub(super) fn refuse(stored: &Stored<'_>) -> Result<()> {
     let method = stored.config.and_then(|c| c.quantization());
     for info in stored.tensors() {
@@ -58,7 +58,8 @@ pub(super) fn refuse(stored: &Stored<'_>) -> Result<()> {
         };
         if let Some(sign) = SIGNS.iter().find(matches) {
             let &Sign { scheme, beside, method, .. } = sign;
-            let (tensor, beside) = (info.name.escape_debug().to_string(), beside.to_vec());
+            let tensor = info.name.escape_debug().to_string();
+            let beside = beside.to_vec();
             return Err(Problem::Scheme { scheme, tensor, dtype: info.dtype, beside, method }.into());
         }
     }

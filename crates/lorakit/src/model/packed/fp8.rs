@@ -1,6 +1,6 @@
-//! Float8 weights with scales of their own: see [`lorakit_quant::fp8`] for the ways they are laid out.
+//! Float8 weights with separate scales: see [`lorakit_quant::fp8`] for their layouts.
 //!
-//! How large a tile is, the shapes of weight and scales say, because one checkpoint may hold several sizes.
+//! The shapes of weight and scales determine the size of a tile, because one checkpoint may hold several sizes.
 
 use lorakit_quant::fp8::Tiles;
 use lorakit_tensor::{Checkpoint, DType, Result as TensorResult, TensorInfo};
@@ -49,11 +49,11 @@ pub(super) const FP8: PackingKind = PackingKind {
     config,
 };
 
-/// Endings of the tensor of scales.
+/// Name endings of the tensor of scales.
 const SCALES: &[&str] = &["_scale_inv", "_scale"];
-/// Scales of activations, which a weight of numbers has no use for.
+/// Scales of activations, for which a decoded weight has no use.
 const ACTIVATION_SCALES: &[&str] = &["input_scale", "input_scale_ub", "activation_scale"];
-/// Tiles that are tried before the shapes are divided: of FP8 blocks, of MXFP8.
+/// Tile lengths to try before dividing the shapes: those of FP8 blocks and of MXFP8.
 const USUAL: [usize; 2] = [128, 32];
 
 /// A stack of matrices of `rows` rows, each cut into the same tiles.
@@ -122,7 +122,7 @@ fn weight(stored: &Stored<'_>, codes: usize, scales: usize) -> Result<Packed> {
     Ok(Packed { weight: Box::new(weight), scheme, codes, sidecars })
 }
 
-/// Number of matrices in a stack, their rows and columns.
+/// The number of matrices in a stack, and their rows and columns.
 fn matrices(shape: &[usize]) -> (usize, usize, usize) {
     match shape {
         [stack @ .., rows, cols] => (stack.iter().product(), *rows, *cols),
@@ -130,7 +130,7 @@ fn matrices(shape: &[usize]) -> (usize, usize, usize) {
     }
 }
 
-/// Whether scales are stacked as the weights are, and their number down and across a matrix.
+/// Whether scales are stacked like the weights, and their number down and across a matrix.
 fn grid(weights: &[usize], scales: &[usize]) -> Option<(bool, usize, usize)> {
     let (stack, rows, _) = matrices(weights);
     let (scale_stack, down, across) = matrices(scales);
@@ -145,7 +145,7 @@ fn grid(weights: &[usize], scales: &[usize]) -> Option<(bool, usize, usize)> {
     }
 }
 
-/// The length of a tile, of which `count` cover `length`: `likely`, a usual one, or an equal part.
+/// The tile length with which `count` tiles cover `length`: `likely`, a usual length, or an equal part.
 fn tile(length: usize, count: usize, likely: usize) -> Option<usize> {
     if count == 1 {
         return Some(length);
@@ -175,12 +175,13 @@ impl Weight for Fp8Weight {
         let across = self.tiles.per_row() as u64;
         let down = self.rows.div_ceil(height) as u64;
         let (matrix_len, strip_len) = ((self.rows * cols) as u64, (height * cols) as u64);
-        let (mut at, mut rest) = (first, out);
+        let mut at = first;
+        let mut rest = out;
         while !rest.is_empty() {
             let (matrix, inside) = (at / matrix_len, at % matrix_len);
             let n = (matrix_len - inside).min(rest.len() as u64);
             let (part, after) = rest.split_at_mut(n as usize);
-            // The rows of tiles that the part touches.
+            // The rows of tiles that overlap the part.
             let (top, bottom) = (inside / strip_len, (inside + n).div_ceil(strip_len));
             let before = if self.stacked { matrix * down } else { 0 };
             let range = (before + top) * across..(before + bottom) * across;
@@ -215,8 +216,8 @@ fn config(model: &PackedModel) -> Value {
     }
 }
 
-/// The configuration of compressed-tensors, for weights and activations whose scales are those of `weights` and
-/// `activations`. Activations are quantised as they come.
+/// The configuration of compressed-tensors for weights and activations with the scales that `weights` and
+/// `activations` describe. Activations are quantised dynamically.
 fn compressed_tensors(model: &PackedModel, format: &str, weights: &Value, activations: &Value) -> Value {
     let args = |args: &Value, dynamic: bool| {
         let mut args = args.clone();

@@ -1,7 +1,7 @@
 //! Quantised Hugging Face checkpoints seen as ordinary ones.
 //!
-//! A quantised weight is several stored tensors: codes, scales, tables. The view shows one tensor of numbers in their
-//! place, whose values are decoded as they are read, and hides the rest:
+//! A quantised weight consists of several stored tensors: codes, scales, tables. In their place, the view shows one
+//! tensor of numbers, whose values are decoded as they are read:
 //!
 //! ```text
 //! stored                                                    seen
@@ -19,8 +19,8 @@
 //! | FP8, MXFP8 | a float8 tensor `P` with `P_scale_inv` or `P_scale` | `F32` |
 //! | MXFP4 of gpt-oss | `X_blocks`, `X_scales` | `BF16`, rows and columns swapped |
 //!
-//! What the names and dtypes of the tensors say goes before what `quantization_config` says, because programs that
-//! quantise some layers only do not always list them. Schemes that cannot be decoded are refused by name.
+//! The names and dtypes of the tensors take precedence over `quantization_config`, because programs that quantise only
+//! some layers do not always list them. Schemes that cannot be decoded are refused by name.
 
 mod bnb;
 mod foreign;
@@ -53,7 +53,7 @@ use crate::model::ModelConfig;
 use crate::plan::{OutputTensor, Packer};
 use crate::{Error, Model, Result};
 
-/// Every way to pack weights that is known. In this order the types that can be written are listed.
+/// Every known way to pack weights, in the order in which types that can be written are listed.
 pub(crate) const PACKINGS: &[PackingKind] = &[
     bnb::FOUR_BIT,
     bnb::INT8,
@@ -72,7 +72,7 @@ const COUNT: usize = {
     count
 };
 
-/// What weights can be packed as.
+/// The types as which weights can be packed.
 pub(crate) const TYPES: [PackedType; COUNT] = {
     let mut all = [PACKINGS[0].types[0]; COUNT];
     let (mut kind, mut next) = (0, 0);
@@ -87,10 +87,11 @@ pub(crate) const TYPES: [PackedType; COUNT] = {
     all
 };
 
-/// Packs what `packer` packs among `tensors`; with `promote`, not what adapters change. Readers get values of `dtype`.
+/// Packs those of `tensors` that `packer` handles; with `promote`, without those that adapters change. Readers get
+/// values of `dtype`.
 ///
 /// # Errors
-/// `Unsupported` for a model whose weights cannot be packed so.
+/// `Unsupported` for a model whose weights cannot be packed that way.
 pub(crate) fn pack(
     model: &Model,
     tensors: Vec<OutputTensor>,
@@ -105,14 +106,15 @@ pub(crate) fn pack(
 }
 
 impl PackedModel {
-    /// `quantization_config` of `config.json`; null for what is not written.
+    /// `quantization_config` of `config.json`; null for packings that are not written.
     pub(crate) fn quantization_config(&self) -> Value {
         let kind = PACKINGS.iter().find(|kind| kind.packs(self.packing));
         kind.map_or(Value::Null, |kind| (kind.config)(self))
     }
 }
 
-/// The checkpoint with every packed weight as one tensor of numbers, and how they are packed; `None` if none is.
+/// The checkpoint with every packed weight as one tensor of numbers, and how they are packed; `None` if no weight is
+/// packed.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a scheme that cannot be decoded, with its name;
@@ -133,7 +135,7 @@ pub fn view(
     Ok(Some((Arc::new(view), Packing { scheme, tensors })))
 }
 
-/// The scheme of most tensors; of equally many, the first.
+/// The scheme of most tensors; ties go to the first.
 fn most_frequent(packed: &[Packed]) -> Option<Scheme> {
     let mut counts: Vec<(Scheme, usize)> = Vec::new();
     for Packed { scheme, .. } in packed {

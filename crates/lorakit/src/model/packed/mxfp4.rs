@@ -1,7 +1,6 @@
-//! Experts of gpt-oss: see [`lorakit_quant::mxfp4`] for how they are stored.
+//! The experts of gpt-oss: see [`lorakit_quant::mxfp4`] for how they are stored.
 //!
-//! Stored are matrices `[out, in]` in groups along a row; seen are `[in, out]`, as the model of transformers has
-//! them.
+//! Matrices are stored as `[out, in]`, in groups along a row; the view shows them as `[in, out]`, as in transformers.
 
 use lorakit_quant::mxfp4::{GROUP, decode};
 use lorakit_tensor::{Checkpoint, DType, Result, TensorInfo, TensorSource};
@@ -62,13 +61,14 @@ impl Weight for Mxfp4Weight {
     fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()> {
         let (inputs, outputs) = (self.info.shape[1], self.info.shape[2]);
         let matrix_len = (inputs * outputs) as u64;
-        let (mut at, mut rest) = (first, values);
+        let mut at = first;
+        let mut rest = values;
         while !rest.is_empty() {
             let (expert, inside) = (at / matrix_len, (at % matrix_len) as usize);
             let (part, after) = rest.split_at_mut((inputs * outputs - inside).min(rest.len()));
             at += part.len() as u64;
             rest = after;
-            // The whole matrix, of which a part of every row is needed; borrowed where the file is mapped.
+            // The whole matrix, because part of every row is needed; borrowed if the file is mapped.
             let groups = (matrix_len as usize / GROUP) as u64;
             let codes = stored
                 .read(self.codes, expert * groups * BYTES as u64..(expert + 1) * groups * BYTES as u64)?;

@@ -1,4 +1,4 @@
-//! How weights are packed, as far as a reader has to know.
+//! How weights are packed, as far as readers need to know.
 
 use std::fmt;
 
@@ -21,20 +21,20 @@ pub enum Scheme {
     FourBit {
         /// The type of the codes.
         quant_type: FourBit,
-        /// Values with one scale.
+        /// Number of values that share a scale.
         block_size: usize,
         /// Whether the scales are quantised too.
         nested: bool,
     },
     /// LLM.int8 of bitsandbytes.
     Int8,
-    /// Float8 codes with one scale for each tensor.
+    /// Float8 codes with one scale per tensor.
     Fp8Tensor,
-    /// Float8 codes with one scale for each row.
+    /// Float8 codes with one scale per row.
     Fp8Row,
-    /// Float8 codes with one scale for each block of rows and columns.
+    /// Float8 codes with one scale per block of rows and columns.
     Fp8Block(usize, usize),
-    /// `F8_E4M3` codes with one power of two for 32 values.
+    /// `F8_E4M3` codes with one power of two per 32 values.
     Mxfp8,
     /// `MXFP4` as gpt-oss stores it.
     Mxfp4,
@@ -67,16 +67,16 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// A tensor that is seen, and how its values come from stored ones.
+/// A tensor that the view shows, with the decoding of its values from stored tensors.
 pub(super) trait Weight: Send + Sync {
     /// Its name, dtype and shape. The dtype has an encoder, and blocks of one value.
     fn info(&self) -> &TensorInfo;
 
-    /// Decodes values from `first` on; they are rounded to the dtype once afterwards.
+    /// Decodes values from `first` on; the caller rounds them to the dtype, once.
     fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()>;
 }
 
-/// One packed tensor: what is seen, and which stored tensors it consists of.
+/// One packed tensor: the tensor that the view shows, and the stored tensors of which it consists.
 pub(super) struct Packed {
     pub(super) weight: Box<dyn Weight>,
     pub(super) scheme: Scheme,

@@ -1,4 +1,4 @@
-//! The stored tensors, looked up by name and checked against what they should be.
+//! Stored tensors, looked up by name and checked for dtype and size.
 
 use std::ops::Range;
 
@@ -30,13 +30,13 @@ impl<'a> Stored<'a> {
         self.checkpoint.find(name)
     }
 
-    /// The tensor that must be there because tensor `because` is.
+    /// The tensor `name`, which must be present because tensor `because` is.
     pub(super) fn need(&self, name: &str, because: usize) -> Result<usize> {
         let missing = || self.place(because, Problem::MissingPart { name: name.to_string() });
         self.find(name).ok_or_else(missing)
     }
 
-    /// As [`Self::need`], and it must have that dtype and number of values.
+    /// As [`Self::need`]; the tensor must also have that dtype and number of values.
     pub(super) fn need_values(&self, name: &str, because: usize, dtype: DType, needed: u64) -> Result<usize> {
         let index = self.need(name, because)?;
         let info = &self.tensors()[index];
@@ -53,7 +53,7 @@ impl<'a> Stored<'a> {
         Ok(self.checkpoint.read(index, 0..self.tensors()[index].byte_len())?.into_owned())
     }
 
-    /// Names the tensor and its file.
+    /// Adds the tensor and its file to an error.
     pub(super) fn place(&self, index: usize, error: impl Into<Error>) -> Error {
         error.into().tensor(&self.tensors()[index].name).at(self.checkpoint.path_of(index))
     }
@@ -71,7 +71,7 @@ pub(super) fn values(
     Ok(values)
 }
 
-/// Decodes values of a stored tensor from `first` on; what its bytes are, `dtype` says.
+/// Decodes values of a stored tensor from `first` on, reading its bytes as `dtype`.
 pub(super) fn decode(
     stored: &Checkpoint,
     index: usize,

@@ -10,7 +10,7 @@ use crate::TensorRef;
 use crate::plan::{Compute, Container, Plan, Silent, Target, seen_as};
 use crate::tensor::tests::tensor;
 
-/// Bytes that stand for themselves, recognised by `X.dummy_codes`: all that a new packing needs is its entry.
+/// A packing whose bytes stand for themselves, recognised by `X.dummy_codes`: a new packing only needs its entry.
 pub(super) const DUMMY: PackingKind =
     PackingKind { find: dummies, types: &[], pack: write::linear_layers, config: |_| Value::Null };
 
@@ -53,7 +53,7 @@ fn an_entry_of_the_list_is_all_that_reading_takes() {
     assert_eq!(TensorRef::new(seen, 0).values().unwrap(), [3.0, 1.0, 4.0, 1.0]);
 }
 
-/// What is written is found by its own reader and by no other, as the values that the engine meant.
+/// Written weights are found by their own reader and no other, with the values that the engine meant.
 #[test]
 fn what_is_written_is_read_again() {
     let folder = tempfile::tempdir().unwrap();

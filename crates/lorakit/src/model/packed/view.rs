@@ -1,4 +1,4 @@
-//! The view: a source whose packed tensors are decoded as they are read.
+//! The view of a checkpoint in which packed tensors are decoded as they are read.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,12 +24,12 @@ pub(super) struct PackedView {
 enum Part {
     /// A stored tensor, as it is.
     Stored(usize),
-    /// A weight, in the place of a stored tensor.
+    /// A weight in place of a stored tensor.
     Packed(usize, Box<dyn Weight>),
 }
 
 impl PackedView {
-    /// The view of `stored` in which `packed`, ascending by the place they take, are seen; and their positions in it.
+    /// Makes the view of `stored` that shows the weights `packed`, sorted by their places, and returns their positions.
     pub(super) fn new(stored: Arc<Checkpoint>, packed: Vec<Packed>) -> crate::Result<(Self, Vec<usize>)> {
         let corrupt = |index: usize, name: &str, problem: Problem| {
             crate::Error::from(problem).tensor(name).at(stored.path_of(index))
@@ -46,7 +46,8 @@ impl PackedView {
             index: HashMap::new(),
             stored: Arc::clone(&stored),
         };
-        let (mut packed, mut positions) = (packed.into_iter().peekable(), Vec::new());
+        let mut packed = packed.into_iter().peekable();
+        let mut positions = Vec::new();
         for (index, info) in stored.tensors().iter().enumerate() {
             let (info, part) = match packed.next_if(|p| p.codes == index) {
                 Some(p) => {
@@ -76,7 +77,7 @@ impl TensorSource for PackedView {
     }
 
     fn read(&self, index: usize, bytes: Range<u64>) -> Result<Cow<'_, [u8]>> {
-        /// Values decoded at once, to stay in a cache.
+        /// Number of values decoded at a time, few enough to stay in a cache.
         const PIECE: u64 = 1 << 16;
         let (stored, weight) = match &self.parts[index] {
             Part::Stored(stored) => return self.stored.read(*stored, bytes),
@@ -87,7 +88,7 @@ impl TensorSource for PackedView {
         let encoder =
             encoder(info.dtype).ok_or_else(|| name(of_file(Problem::NoEncoder { dtype: info.dtype })))?;
         let size = info.dtype.block().bytes as u64;
-        // Whole values that cover the range, then cut.
+        // Whole values that cover the range, cut afterwards.
         let (first, end) = (bytes.start / size, bytes.end.div_ceil(size));
         let mut read = vec![0; ((end - first) * size) as usize];
         let mut values = vec![0.0; (end - first).min(PIECE) as usize];

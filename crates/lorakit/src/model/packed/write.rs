@@ -1,4 +1,4 @@
-//! Hugging Face folders with packed weights: which modules are packed.
+//! Selects the modules to pack in Hugging Face folders.
 
 use lorakit_tensor::DType;
 
@@ -8,8 +8,8 @@ use crate::arch::names::{is_embedding, is_head, is_stored_transposed};
 use crate::plan::{Chosen, Compute, OutputTensor, Packer, Recipe};
 use crate::{Error, Model, Result};
 
-/// Packs the linear layers among `tensors`; with `promote`, not those that adapters change. Readers get values of
-/// `dtype`.
+/// Packs the linear layers among `tensors`; with `promote`, without those that adapters change. Readers get values
+/// of `dtype`.
 ///
 /// Embeddings, the output, norms, routers and stacked experts stay as they are, as transformers leaves them.
 ///

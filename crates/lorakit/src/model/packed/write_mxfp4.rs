@@ -1,4 +1,4 @@
-//! gpt-oss with its experts as MXFP4: which tensors are packed, and what `config.json` says of it.
+//! gpt-oss with its experts as MXFP4: which tensors are packed, and the entry in `config.json`.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ use crate::arch::names::{STACKS, is_experts};
 use crate::plan::{Chosen, Compute, OutputTensor, Packer, Recipe, seen_as};
 use crate::{Error, Model, Result};
 
-/// Values of a group.
+/// Number of values in a group.
 const GROUP: usize = 32;
 
-/// Packs the stacked experts `(experts, in, out)` among `tensors`, and nothing else; with `promote`, not those of
-/// layers whose experts adapters change. What is stored as MXFP4 and not changed is copied.
+/// Packs the stacked experts `(experts, in, out)` among `tensors`, and nothing else; with `promote`, without layers
+/// whose experts adapters change. Unchanged experts that are stored as MXFP4 are copied.
 ///
 /// # Errors
-/// `Unsupported` for any other family than gpt-oss, whose experts alone transformers reads so; for experts
+/// `Unsupported` for any family but gpt-oss, the only one whose experts transformers reads this way; for experts
 /// whose columns do not divide into groups.
 pub(super) fn experts(
     model: &Model,
@@ -58,7 +58,7 @@ pub(super) fn experts(
         let copied = [stored(format!("{name}_blocks")), stored(format!("{name}_scales"))];
         if let ([Some(blocks), Some(scales)], false) = (copied, tensor.edited()) {
             choose(Packer::Mxfp4.name(), "experts: as they were");
-            // The scales are exponents, of which one stands for NaN; every code is a number.
+            // The scales are exponents, one of which means NaN; every code is a number.
             let info = scales.info().clone();
             let scales = Recipe::Copy(scales.retyped(DType::F8_E8M0));
             written.extend([OutputTensor::copy(blocks), OutputTensor { info, recipe: scales }]);
@@ -88,13 +88,13 @@ pub(super) fn experts(
     Ok(PackedModel { tensors: written, chosen, skipped, unpacked: Vec::new(), dtype, packing })
 }
 
-/// The module of experts that a stack belongs to.
+/// The experts module to which a stack belongs.
 fn experts_of(name: &str) -> Option<&str> {
     let (module, leaf) = name.rsplit_once('.')?;
     (STACKS.iter().any(|stack| stack.name == leaf) && is_experts(module)).then_some(module)
 }
 
-/// What `config.json` of gpt-oss says, and the modules that are not packed besides.
+/// The entry in gpt-oss's `config.json`, with the other modules that are not packed.
 pub(super) fn quantization_config(model: &PackedModel) -> Value {
     const NEVER: [&str; 4] =
         ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"];

@@ -8,19 +8,19 @@ problems! {
         /// A GGUF file has a tokenizer of another kind.
         Kind { kind: String } = File(Unsupported),
             "has a tokenizer of kind `{kind}` (`tokenizer.ggml.model`); known are gpt2, llama";
-        /// A GGUF file names a rule to cut text that is not known.
+        /// A GGUF file names an unknown rule for cutting text.
         NamedRule { rule: String, known: Vec<&'static str> } = File(Unsupported),
             "its tokenizer cuts text by the rule `{rule}` (`tokenizer.ggml.pre`); known are {}", known.join(", ");
         /// A token has two ids.
         RepeatedToken { token: String, first: usize, second: usize } = File(Corrupt),
             "the vocabulary has the token `{token}` twice, as {first} and as {second}";
-        /// An array has not one value for each token.
+        /// An array does not have one value per token.
         Values { key: &'static str, values: usize, tokens: usize } = File(Corrupt),
             "metadata key `{key}` has {values} values for {tokens} tokens";
-        /// A special token is none of the vocabulary.
+        /// A special token is not in the vocabulary.
         Id { key: String, id: u64, tokens: usize } = File(Corrupt),
             "metadata key `{key}` is {id}; the vocabulary has {tokens} tokens";
-        /// Two tokens of a merge, or its result, are none of the vocabulary.
+        /// Tokens of a merge, or its result, are not in the vocabulary.
         Merge { merge: String } = File(Corrupt), "the merge `{merge}` is not two tokens that form a third";
         /// A token is too long to be searched for merges.
         LongToken { id: usize, bytes: usize, limit: usize } = File(Limit),
@@ -37,14 +37,14 @@ problems! {
         /// Parts of words are marked, as in WordPiece.
         Prefix { prefix: String } = Unsupported,
             "`tokenizer.json` marks parts of words by `{prefix}`, which GGUF files cannot say of this kind of tokenizer";
-        /// Merges of `tokenizer.json` are no pairs.
+        /// Merges of `tokenizer.json` are not pairs.
         Merges = File(Corrupt), "`tokenizer.json` has merges that are not pairs of tokens";
         /// The vocabulary is larger than the configuration says.
         Size { tokens: usize, size: usize } = File(Corrupt),
             "`tokenizer.json` has {tokens} tokens, and `vocab_size` is {size}";
-        /// `tokenizer.model` is no message of SentencePiece.
+        /// `tokenizer.model` is not a SentencePiece message.
         SentencePiece = File(Corrupt), "`tokenizer.model` is damaged, or not a SentencePiece model";
-        /// The embeddings have not one row for each token.
+        /// The embeddings do not have one row per token.
         Rows { rows: usize, tokens: usize } = File(Corrupt),
             "has {rows} rows for the {tokens} tokens of the vocabulary";
     }

@@ -10,14 +10,14 @@ use crate::{Error, Result};
 
 use super::super::{Problem, most_common, ranks};
 
-/// The header's entry.
+/// The header entry.
 pub(super) const KEY: &str = "lora_adapter_metadata";
 
 /// Components of pipelines.
 const COMPONENTS: &[&str] =
     &["unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3", "prior"];
 
-/// The component that a path begins with, and the rest.
+/// The component with which a path begins, and the rest.
 pub(super) fn component(path: &str) -> Option<(&str, &str)> {
     path.split_once('.').filter(|(first, _)| COMPONENTS.contains(first))
 }
@@ -26,10 +26,10 @@ pub(super) fn component(path: &str) -> Option<(&str, &str)> {
 pub(super) struct Metadata(BTreeMap<String, AdapterConfig>);
 
 impl Metadata {
-    /// What the header says.
+    /// Reads the header entry.
     ///
     /// # Errors
-    /// `ErrorKind::Config` if it is no JSON object, or holds values that make no sense.
+    /// `ErrorKind::Config` if it is not a JSON object, or if it holds values that make no sense.
     pub(super) fn of(files: &Files) -> Result<Self> {
         let place = |e: Error| e.tensor(KEY).at(files.source.path());
         let Some(text) = files.metadata().get(KEY) else { return Ok(Metadata(BTreeMap::new())) };
@@ -62,8 +62,8 @@ fn objects(text: &str) -> Option<BTreeMap<String, Map<String, Value>>> {
     Some(objects)
 }
 
-/// The entry for modules at `paths`, in which nothing scales: alphas are ranks. What diffusers wrote there before
-/// stays, as far as it is still true.
+/// The header entry for modules at `paths`, in which nothing scales: alphas are ranks. Entries that diffusers wrote
+/// before stay, as far as they are still true.
 pub(super) fn text(adapter: &Adapter, paths: &[String]) -> String {
     let before = adapter.metadata.get(KEY).and_then(|text| objects(text)).unwrap_or_default();
     let mut by_component: BTreeMap<&str, Vec<(&str, &Module)>> = BTreeMap::new();
@@ -87,7 +87,7 @@ fn config(modules: &[(&str, &Module)]) -> Map<String, Value> {
     let owned: Vec<Module> = modules.iter().map(|(_, module)| (*module).clone()).collect();
     let r = most_common(ranks(&owned)).unwrap_or(8.0) as u64;
     let others = modules.iter().filter(|(_, module)| module.rank() as u64 != r);
-    // PEFT takes these keys for regular expressions that match the end of a path.
+    // PEFT reads these keys as regular expressions that match the end of a path.
     let pattern: Map<String, Value> = others
         .map(|(path, module)| (format!("^{}", path.replace('.', "\\.")), json!(module.rank())))
         .collect();

@@ -1,9 +1,9 @@
 //! diffusers: a folder with `pytorch_lora_weights.safetensors`.
 //!
-//! Names are paths with the pipeline's component in front. Nothing in them scales: without a header's
-//! `lora_adapter_metadata` alpha is the rank. Also read are the attention processors of old diffusers, and files that
-//! name layers as the original model does (`diffusion_model.`). Source: `loaders/lora_base.py`,
-//! `loaders/lora_conversion_utils.py`, `utils/state_dict_utils.py` of diffusers.
+//! Names are paths that begin with the pipeline's component. The files have no scales: without `lora_adapter_metadata`
+//! in the header, alpha is the rank. The attention processors of old diffusers are read too, and files that name layers
+//! like the original model (`diffusion_model.`). Source: `loaders/lora_base.py`, `loaders/lora_conversion_utils.py`,
+//! `utils/state_dict_utils.py` of diffusers.
 
 mod metadata;
 mod write;
@@ -19,7 +19,7 @@ use crate::arch::diffusion::Spelling;
 use crate::{Base, Finding, Result, Severity};
 use metadata::{Metadata, component};
 
-/// What stands in front of an original model's names.
+/// The prefix of an original model's names.
 const ORIGINAL: &str = "diffusion_model.";
 
 /// diffusers' format.
@@ -76,8 +76,8 @@ impl AdapterFormat for Diffusers {
     }
 }
 
-/// The path of a module as diffusers has it today: processors were modules once, and text encoders' layers were called
-/// as those of attention.
+/// The path of a module in current diffusers: processors used to be modules, and the layers of text encoders used to
+/// be called like those of attention.
 fn canonical(module: &str, _: Part) -> String {
     const TEXT: &[(&str, &str)] =
         &[(".to_q", ".q_proj"), (".to_k", ".k_proj"), (".to_v", ".v_proj"), (".to_out", ".out_proj")];

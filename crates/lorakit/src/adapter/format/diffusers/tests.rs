@@ -36,7 +36,7 @@ fn alphas_are_in_the_metadata_or_ranks() {
     assert_eq!(scales(&scaled), [2.0, 1.5]);
     assert!(read(&folder.file("c.safetensors", &[("lora_adapter_metadata", "[")], &both), None).is_err());
 
-    // Written, nothing scales: who knows of no metadata is right too.
+    // Nothing scales in the written file, so readers that do not know the metadata are right too.
     let written = folder.convert(&file, "out", "diffusers", None).unwrap();
     let file = written.join("pytorch_lora_weights.safetensors");
     let entry: Value = serde_json::from_str(&strings(&file)["lora_adapter_metadata"]).unwrap();
@@ -87,7 +87,7 @@ fn names_of_old_diffusers() {
         ends(&format!("{text}.self_attn.to_out_lora")),
         ends(&format!("{text}.self_attn.v_proj.lora_linear_layer")),
         ends(&format!("{text}.mlp.fc1.lora_linear_layer")),
-        // Without a component in front, as the oldest files are.
+        // Without a leading component, like the oldest files.
         ends("mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_v_lora"),
     ];
     let adapter = read(&folder.file("x.safetensors", &[], &all.concat()), None).unwrap();

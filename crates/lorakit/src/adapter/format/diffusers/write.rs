@@ -1,4 +1,4 @@
-//! Writing for diffusers.
+//! Writing a folder for diffusers.
 
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled};
 use super::metadata::{self, component};
@@ -7,7 +7,7 @@ use crate::arch::diffusion::{self, Spelling};
 use crate::plan::Container;
 use crate::{Error, Result};
 
-/// Scales are multiplied into `B`, since most readers know of none; the metadata then say that alphas are ranks.
+/// Scales are multiplied into `B`, since most readers ignore them; the metadata then say that alphas are ranks.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
     Can { dora: true, bias: true, convolutions: true, ..Can::default() }
         .hold(adapter, "diffusers' format")?;
@@ -45,7 +45,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     })
 }
 
-/// The modules' paths with their components. Where a PEFT folder leaves the component out, the module lists tell it.
+/// The modules' paths with their components. If a PEFT folder leaves the component out, the layer lists tell it.
 fn paths(adapter: &Adapter) -> Result<Vec<String>> {
     let language_model = adapter.config.task_type.as_deref().is_some_and(|task| task.contains("_LM"));
     let named = |module: &&Module| {

@@ -20,11 +20,11 @@ const NAME: &str = "general.name";
 const BASE_COUNT: &str = "general.base_model.count";
 const BASE: &str = "general.base_model.0.";
 const INVOCATION: &str = "adapter.alora.invocation_tokens";
-/// What PEFT calls [`INVOCATION`].
+/// PEFT's name for [`INVOCATION`].
 const INVOCATION_CONFIG: &str = "alora_invocation_tokens";
 const HUB: &str = "https://huggingface.co/";
 
-/// Keys that follow from the adapter; every other string travels.
+/// Whether the key follows from the adapter; every other string travels along.
 fn is_own(key: &str) -> bool {
     const OWN: &[&str] =
         &[ARCHITECTURE, TYPE, METHOD, ALPHA, FILE_TYPE, QUANTIZATION, BASE_COUNT, INVOCATION];
@@ -36,19 +36,19 @@ pub(super) fn text<'a>(metadata: &'a Metadata, key: &str) -> Option<&'a str> {
     metadata.get(key).and_then(Value::as_str)
 }
 
-/// What the metadata of an adapter file say.
+/// The metadata of an adapter file.
 pub(super) struct Header {
     /// `alpha`; `None` if the scale is 1.
     pub(super) alpha: Option<f64>,
-    /// The configuration that travelled, completed.
+    /// The configuration that travelled along, completed.
     pub(super) config: AdapterConfig,
-    /// Strings that belong to no field.
+    /// Strings that do not belong to a field.
     pub(super) strings: BTreeMap<String, String>,
     pub(super) findings: Vec<Finding>,
 }
 
 impl Header {
-    /// Reads what is there; what llama.cpp would not load are findings.
+    /// Reads the metadata; anything that llama.cpp would not load becomes a finding.
     pub(super) fn of(metadata: &Metadata) -> Self {
         let mut findings = Vec::new();
         let mut fault = |code, key: &str, message: String| {
@@ -86,14 +86,14 @@ impl Header {
     }
 }
 
-/// The base as Hugging Face calls it, else by its name.
+/// The base's Hugging Face identifier, else its name.
 pub(super) fn base_model(metadata: &Metadata) -> Option<String> {
     let part = |part: &str| text(metadata, &format!("{BASE}{part}"));
     let on_hub = part("repo_url").and_then(|url| url.strip_prefix(HUB));
     on_hub.filter(|id| !is_local_path(id)).or_else(|| part("name")).map(str::to_string)
 }
 
-/// The metadata of `adapter` for models of `architecture`; `dtype` is that of most values.
+/// The metadata of `adapter` for models of `architecture`; `dtype` is the dtype of most values.
 pub(super) fn metadata(adapter: &Adapter, architecture: &str, alpha: f32, dtype: DType) -> Metadata {
     let mut metadata = Metadata::default();
     let string = |text: &str| Value::String(text.to_string());

@@ -1,4 +1,4 @@
-//! GGUF LoRA: what llama.cpp and Ollama load beside a GGUF model (`llama.cpp/src/llama-adapter.cpp`).
+//! GGUF LoRA: the adapters that llama.cpp and Ollama load with a GGUF model (`llama.cpp/src/llama-adapter.cpp`).
 //!
 //! ```text
 //! blk.3.attn_q.weight.lora_a       (r, in)      = A
@@ -8,8 +8,8 @@
 //! adapter.lora.alpha               one for the file; scale = alpha / r, or 1 if it is 0 or absent
 //! ```
 //!
-//! There is no place for biases, magnitudes or tensors saved whole. Neither the heads that order the rows of q and
-//! k nor the spelling of names in Hugging Face files are in an adapter: its base tells them.
+//! There is no place for biases, magnitudes or tensors that are saved whole. An adapter holds neither the heads that
+//! order the rows of q and k nor the Hugging Face spelling of names: only its base tells them.
 
 mod header;
 mod names;

@@ -1,4 +1,4 @@
-//! Which tensor of the base each module is for.
+//! The tensor of the base to which each module belongs.
 
 use std::collections::HashMap;
 
@@ -10,22 +10,22 @@ use crate::arch::names::{is_head, last, unwrapped};
 use crate::arch::{Architecture, Heads, Match, Role};
 use crate::{Base, Error, Result};
 
-/// The endings of the names of the two factors.
+/// The name endings of the two factors.
 pub(super) const HALVES: [&str; 2] = [".lora_a", ".lora_b"];
 
-/// What decides names and the order of rows.
+/// The facts that decide names and the order of rows.
 pub(super) struct Facts<'a> {
     pub(super) family: &'static Architecture,
     pub(super) heads: Heads,
-    /// Experts of a layer; 0 if there are none.
+    /// Number of experts in a layer; 0 if there are none.
     pub(super) experts: usize,
     layers: usize,
     tied: bool,
-    /// Shapes of the base's tensors as matrices, where they are known.
+    /// Shapes of the base's tensors as matrices, as far as they are known.
     shapes: HashMap<&'a str, (usize, usize)>,
 }
 
-/// A module and the rule for its weight.
+/// A module, and the rule for its weight.
 #[derive(Clone, Copy)]
 pub(super) struct Placed<'a> {
     pub(super) module: &'a Module,
@@ -35,7 +35,7 @@ pub(super) struct Placed<'a> {
 impl<'a> Facts<'a> {
     pub(super) fn of(base: &'a Base) -> Result<Self> {
         let (family, _) = base.family()?;
-        // A model that lacks an output matrix uses its embedding.
+        // A model without an output matrix uses its embedding.
         let is_output = |info: &TensorInfo| info.name.strip_suffix(".weight").is_some_and(is_head);
         let headless = !base.tensors.is_empty() && !base.tensors.iter().any(is_output);
         Ok(Facts {
@@ -51,7 +51,7 @@ impl<'a> Facts<'a> {
     /// The place of every module, in the order of the adapter.
     ///
     /// # Errors
-    /// `ErrorKind::Inexpressible` or `ErrorKind::Shape`, with one line for each module that has none.
+    /// `ErrorKind::Inexpressible` or `ErrorKind::Shape`, with one line for each module without a place.
     pub(super) fn place<'m>(&self, adapter: &'m Adapter) -> Result<Vec<Placed<'m>>> {
         let (mut placed, mut lost, mut misfits) = (Vec::new(), Vec::new(), Vec::new());
         for module in &adapter.modules {
@@ -108,7 +108,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// How the shape of `module` differs from that of its weight, where that is known.
+    /// How the shape of `module` differs from that of its weight, if that is known.
     fn misfit(&self, module: &Module, found: Match<'_>) -> Option<String> {
         let hf_name = found.hf_name()?;
         let own = format!("{}.weight", module.path);

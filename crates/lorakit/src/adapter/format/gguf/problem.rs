@@ -9,26 +9,26 @@ problems! {
     pub(crate) enum Problem {
         /// The metadata do not name the family.
         NoArchitecture = Damaged, "has no metadata key `general.architecture`";
-        /// The metadata name a family that is not known.
+        /// The metadata name an unknown family.
         Family { name: String, known: Vec<&'static str> } = Unsupported,
             "is for models of the family `{name}`; known are {}", known.join(", ");
-        /// The base is of another family.
+        /// The base belongs to another family.
         BaseFamily { own: &'static str, base: &'static str } = Unmatched,
             "is an adapter for models of the family `{own}`, and the base is of the family `{base}`";
-        /// An adapter is to be written without its base.
+        /// An adapter should be written without its base.
         NoBase { id: Option<String> } = NeedsBase,
             "cannot become GGUF without the `config.json` of its base{}, which says how llama.cpp names the tensors and \
              orders the rows of q and k",
             id.as_ref().map_or(String::new(), |id| format!(", `{id}`"));
 
-        /// Modules are for tensors that a LoRA of the family does not change.
+        /// Modules belong to tensors that a LoRA of the family does not change.
         Placeless { count: usize, family: &'static str } = Inexpressible,
             "has {} that a GGUF adapter of the family `{family}` cannot hold", one_or_many(*count, "module");
-        /// Modules are of another size than their weights.
+        /// Modules differ in size from their weights.
         Misfits { count: usize } = Shape, "has {} of another shape than the base's tensor", one_or_many(*count, "module");
-        /// Two modules are for one tensor that is no stack.
+        /// Two modules belong to one tensor that is not a stack.
         SameTensor { other: String } = Conflict, "is for the same tensor as `{other}`";
-        /// Two modules are for one place of a stack.
+        /// Two modules belong to the same place in a stack.
         SameExpert = Conflict, "is the second module for the same expert";
         /// Modules of one stack differ in size.
         UnevenExperts { rows: usize, cols: usize, first: String, first_rows: usize, first_cols: usize } = Shape,

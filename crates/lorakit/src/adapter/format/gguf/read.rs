@@ -48,7 +48,7 @@ pub(super) fn adapter(format: &'static str, files: &Files, base: Option<&Base>) 
     Ok(adapter)
 }
 
-/// The heads of the base, which must be of the adapter's family.
+/// The heads of the base, which must belong to the adapter's family.
 fn heads_of(base: &Base, family: &'static Architecture) -> Result<Heads> {
     let (own, _) = base.family()?;
     if own.gguf() != family.gguf() {
@@ -57,7 +57,7 @@ fn heads_of(base: &Base, family: &'static Architecture) -> Result<Heads> {
     base.heads()
 }
 
-/// The halves of each target; what is none is a finding.
+/// The halves of each target; any other tensor becomes a finding.
 fn pair(adapter: &mut Adapter, files: &Files) -> BTreeMap<String, [Option<TensorRef>; 2]> {
     let mut pairs: BTreeMap<String, [Option<TensorRef>; 2]> = BTreeMap::new();
     for (index, info) in files.source.tensors().iter().enumerate() {
@@ -66,9 +66,10 @@ fn pair(adapter: &mut Adapter, files: &Files) -> BTreeMap<String, [Option<Tensor
         };
         let half = HALVES.iter().enumerate().find_map(|(n, end)| Some((n, info.name.strip_suffix(end)?)));
         let Some((half, target)) = half else {
-            match info.shape.len() == 1 && info.name.ends_with("_norm.weight") {
-                true => fault("ignored-norm", "is a norm, which llama.cpp loads and ignores".into()),
-                false => fault("unexpected-suffix", "ends in neither `.lora_a` nor `.lora_b`".into()),
+            if info.shape.len() == 1 && info.name.ends_with("_norm.weight") {
+                fault("ignored-norm", "is a norm, which llama.cpp loads and ignores".into());
+            } else {
+                fault("unexpected-suffix", "ends in neither `.lora_a` nor `.lora_b`".into());
             }
             continue;
         };
@@ -92,7 +93,7 @@ impl Reader {
         found.is_some_and(|found| found.rule.is_permuted())
     }
 
-    /// Adds the modules of one target, or the finding that says why there are none.
+    /// Adds the modules of one target, or a finding that explains why there are none.
     fn add(&self, adapter: &mut Adapter, target: &str, halves: &[Option<TensorRef>; 2]) {
         let modules = match halves {
             [Some(a), Some(b)] => self.modules(adapter, target, a, b),
@@ -166,21 +167,18 @@ impl Reader {
             .collect()
     }
 
-    /// What the file says, or the configuration that travelled with it where both are the same up to the rounding
-    /// of the file's f32.
+    /// Rank and scaling of a module: those of the configuration that travelled along if they equal the file's, up to
+    /// the rounding to f32, else the file's.
     fn scaling(&self, adapter: &Adapter, path: &str, rank: usize) -> (Option<f64>, Scaling) {
         let own = self.alpha.map_or(Scaling::Fixed(1.0), Scaling::Alpha);
         let (said_rank, said) = adapter.config.of_module(path);
         let (scale, other) = (own.scale(rank), said.scale(rank));
         let close = (scale - other).abs() <= f64::from(f32::EPSILON) * scale.abs();
-        match said_rank == Some(rank as f64) && close {
-            true => (said_rank, said),
-            false => (None, own),
-        }
+        if said_rank == Some(rank as f64) && close { (said_rank, said) } else { (None, own) }
     }
 }
 
-/// The shape as experts, rows and columns. Tools of ggml drop outer dimensions of 1.
+/// The shape as experts, rows and columns. ggml's tools drop outer dimensions of 1.
 fn dimensions(tensor: &TensorRef, stacked: bool) -> Option<[usize; 3]> {
     match *tensor.info().shape.as_slice() {
         [cols] => Some([1, 1, cols]),
@@ -194,7 +192,7 @@ fn tensor_cols(tensor: &TensorRef) -> usize {
     tensor.info().shape.last().copied().unwrap_or(1)
 }
 
-/// The tensor itself, or its values as F32 if blocks hold them: views take rows apart.
+/// The tensor itself, or its values as F32 if its dtype has blocks, since views would cut them.
 fn single_values(tensor: TensorRef) -> Result<TensorRef> {
     if tensor.info().dtype.block().elements == 1 { Ok(tensor) } else { tensor.decoded(1.0) }
 }

@@ -1,4 +1,4 @@
-//! The two factors of one GGUF tensor: of a module, or of all experts of a layer.
+//! The two factors of one GGUF tensor, for one module or for all experts of a layer.
 
 use lorakit_tensor::DType;
 
@@ -18,14 +18,14 @@ pub(super) struct Group<'a> {
     pub(super) members: Vec<Placed<'a>>,
 }
 
-/// Both factors, before they are written.
+/// Both factors, ready to be written.
 pub(super) struct Factors {
     a: TensorRef,
     b: Scaled,
 }
 
 impl<'a> Group<'a> {
-    /// One group for each GGUF tensor, in the order of `placed`.
+    /// Makes one group per GGUF tensor, in the order of `placed`.
     pub(super) fn of(placed: Vec<Placed<'a>>) -> Vec<Self> {
         let mut groups: Vec<Group<'a>> = Vec::new();
         let mut places = std::collections::HashMap::new();
@@ -45,22 +45,22 @@ impl<'a> Group<'a> {
         self.members.iter().map(|member| member.module.rank()).max().unwrap_or(0)
     }
 
-    /// The alpha of each member, in the file's terms: scale times the rank that is written.
+    /// The alpha of each member as the file counts it: its scale times the rank that is written.
     pub(super) fn alphas(&self) -> impl Iterator<Item = f64> {
         let rank = self.rank() as f64;
         self.members.iter().map(move |member| member.module.scale(member.module.rank()) * rank)
     }
 
-    /// What `B` of each member is multiplied by, where the file has `alpha`.
+    /// The number by which `B` of each member is multiplied, if the file has `alpha`.
     pub(super) fn times(&self, alpha: f32) -> Vec<f64> {
         let times = |own: f64| if own as f32 == alpha { 1.0 } else { own / f64::from(alpha) };
         self.alphas().map(times).collect()
     }
 
-    /// The factors as they lie in the file.
+    /// The factors as laid out in the file.
     ///
     /// # Errors
-    /// If rows do not form heads, if two modules are for one tensor, if experts differ in shape.
+    /// If rows do not form heads, if two modules belong to one tensor, or if experts differ in shape.
     pub(super) fn factors(&self, facts: &Facts<'_>, times: &[f64]) -> Result<Factors> {
         match self.members.as_slice() {
             [one] if one.found.expert.is_none() => self.single(one, facts, times[0]),
@@ -90,7 +90,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// `A (E, r, in)` and `B (E, out, r)`: experts that no module is for are zero, as is what pads a rank.
+    /// `A (E, r, in)` and `B (E, out, r)`: experts without a module are zero, as is the padding of smaller ranks.
     fn stacked(&self, experts: usize, times: &[f64]) -> Result<Factors> {
         let rank = self.rank();
         let first = &self.members[0];
@@ -108,7 +108,7 @@ impl<'a> Group<'a> {
                 return Err(Error::from(Problem::SameExpert).tensor(&module.path));
             }
         }
-        // One number for all experts stays outside of the stack.
+        // A number that all experts share is multiplied in after stacking.
         let common = times.iter().all(|t| *t == times[0]).then_some(times[0]);
         let (mut a, mut b) = (Vec::new(), Vec::new());
         let decoded = [|m: &Module| m.a.info().dtype, |m: &Module| m.b.info().dtype].map(|dtype| {
@@ -138,7 +138,7 @@ impl<'a> Group<'a> {
 }
 
 impl Factors {
-    /// The tensors `{name}.lora_a` and `{name}.lora_b`, and what was done for their dtype.
+    /// The tensors `{name}.lora_a` and `{name}.lora_b`, and the changes that their dtype required.
     pub(super) fn outputs(self, name: &str, asked: Option<DType>) -> ([OutputTensor; 2], Vec<String>) {
         let mut notes = Vec::new();
         let mut output = |factor: Scaled, half: &str, short: &str| {

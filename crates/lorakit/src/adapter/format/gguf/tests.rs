@@ -1,4 +1,4 @@
-//! Names and layouts as llama.cpp has them, and back.
+//! Conversion to llama.cpp's names and layouts, and back.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ fn llama() -> Base {
 /// Tensors of a PEFT file: module, half, shape; values count up from the position of the tensor times 1000.
 type Given<'a> = (&'a str, &'a str, &'a [usize]);
 
-/// A PEFT folder with these tensors.
+/// Writes a PEFT folder with these tensors.
 fn peft(config: serde_json::Value, tensors: &[Given<'_>]) -> (tempfile::TempDir, Adapter) {
     let folder = tempfile::tempdir().unwrap();
     let bytes = |i: usize, shape: &[usize]| -> Vec<u8> {
@@ -99,7 +99,7 @@ fn file(folder: &Path, metadata: &Metadata, tensors: &[(TensorInfo, Vec<u8>)]) -
     path
 }
 
-/// What a draft would be read as.
+/// The adapter that reading a draft would give.
 fn read_again(draft: &Draft, base: Option<&Base>) -> (tempfile::TempDir, Adapter) {
     let folder = tempfile::tempdir().unwrap();
     let stored = |t: &OutputTensor| {
@@ -167,7 +167,7 @@ fn factors_and_metadata_of_a_llama() {
     assert_same(&adapter, &back);
 }
 
-/// The same modules with the same factors and scales.
+/// Asserts that two adapters have the same modules, factors and scales.
 #[track_caller]
 fn assert_same(one: &Adapter, other: &Adapter) {
     assert_eq!(one.modules.len(), other.modules.len());
@@ -203,7 +203,7 @@ fn one_alpha_and_the_rest_in_b() {
     let written = |name: &str| values(find(&draft, &format!("blk.0.{name}.weight.lora_b")))[1];
     assert!((f64::from(written("attn_v")) - 1001.0 / 4.0).abs() < 1e-4);
     assert!((f64::from(written("attn_output")) - 3001.0 * 2f64.sqrt()).abs() < 1e-3);
-    // What is not multiplied comes back with its own scaling, bit for bit.
+    // A factor that is not multiplied comes back with its own scaling, bit for bit.
     let (_again, back) = read_again(&draft, Some(&llama()));
     let scaling = |adapter: &Adapter| adapter.modules.iter().find(|m| m.path == Q).unwrap().scaling;
     assert_eq!(scaling(&adapter), scaling(&back));
@@ -450,7 +450,7 @@ fn names_of_every_family() {
         }
         assert!(draft.tensors.iter().all(|t| t.info.name.len() < 64));
     }
-    // Multimodal models put a name in front; bare models leave one out.
+    // Multimodal models prepend a name; bare models leave one out.
     for path in [
         "model.language_model.layers.0.mlp.up_proj",
         "language_model.model.layers.0.mlp.up_proj",

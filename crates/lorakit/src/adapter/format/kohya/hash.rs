@@ -1,8 +1,8 @@
-//! The hashes by which web interfaces know a file: `precalculate_safetensors_hashes` in sd-scripts'
+//! The hashes by which web interfaces recognise a file: `precalculate_safetensors_hashes` in sd-scripts'
 //! `library/train_util.py`.
 //!
-//! Both are SHA-256 of a file with the same tensors of whose metadata only `ss_*` entries are kept: one of its data
-//! section, the other of 64 KiB at 1 MiB, of which eight digits count.
+//! Both are SHA-256 digests of a file with the same tensors and only the `ss_*` entries of the metadata: one of its
+//! data section; the other of 64 KiB at 1 MiB, cut to eight digits.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +18,10 @@ const LEGACY: &str = "sshs_legacy_hash";
 /// The same digest as in [`MODEL`], where a file has it (Stability AI's model specification).
 const SPEC: &str = "modelspec.hash_sha256";
 
-/// What the legacy hash is taken of.
+/// The bytes over which the legacy hash is computed.
 const WINDOW: std::ops::Range<u64> = 0x10_0000..0x11_0000;
 
-/// Puts places into the metadata that the digests will take.
+/// Puts placeholders for the digests into the metadata.
 pub(super) fn reserve(metadata: &mut BTreeMap<String, String>) {
     metadata.insert(MODEL.into(), DataDigest::place("", 64));
     metadata.insert(LEGACY.into(), DataDigest::place("", 8));
@@ -30,7 +30,7 @@ pub(super) fn reserve(metadata: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The digests for the places that [`reserve`] made.
+/// The digests for the placeholders that [`reserve`] made.
 pub(super) fn digests(draft: &Draft) -> Result<Vec<DataDigest>> {
     let Container::Safetensors { metadata, .. } = &draft.container else { return Ok(Vec::new()) };
     let kept = |name: &str| name.starts_with("ss_");

@@ -1,7 +1,7 @@
 //! kohya's sd-scripts and LyCORIS: one `.safetensors` file for a diffusion model.
 //!
-//! Names are paths with underscores for dots, so that only a list of the model's layers tells which layer one is:
-//! [`crate::arch::diffusion`]. An `.alpha` of each module is divided by the rank. Source: `networks/lora.py`,
+//! Names are paths with underscores for dots, so only a list of the model's layers tells which layer a name means:
+//! [`crate::arch::diffusion`]. Each module has an `.alpha`, which is divided by the rank. Source: `networks/lora.py`,
 //! `networks/lora_flux.py` of sd-scripts; `lycoris/modules` of LyCORIS.
 
 mod hash;
@@ -59,7 +59,7 @@ impl AdapterFormat for Kohya {
     }
 }
 
-/// Names of PEFT's parts, which begin as kohya's prefixes do.
+/// Names of PEFT's parts, which begin like kohya's prefixes.
 fn is_peft_part(module: &str) -> bool {
     matches!(module, "lora_A" | "lora_B" | "lora_magnitude_vector" | "lora_params")
 }

@@ -9,7 +9,7 @@ fn concat(modules: &[Vec<Stored>]) -> Vec<Stored> {
     modules.iter().flatten().cloned().collect()
 }
 
-/// Through diffusers and back: nothing is multiplied, so that every tensor must come back as it was stored.
+/// Through diffusers and back: nothing is multiplied, so every tensor must come back as it was stored.
 fn comes_back(folder: &Folder, tensors: &[Stored], metadata: &[(&str, &str)]) {
     let file = folder.file("kohya.safetensors", metadata, tensors);
     let middle = folder.convert(&file, "middle", "diffusers", None).unwrap();
@@ -107,7 +107,7 @@ fn alphas_and_magnitudes_stay() {
     let name = "lora_unet_input_blocks_8_1_transformer_blocks_3_attn1_to_q";
     let mut tensors = lora(name, 4, 4, 2, Some(1.5));
     tensors.push((format!("{name}.dora_scale"), DType::F32, vec![4, 1], mixed(4, 3)));
-    // 1/3 is no F16.
+    // 1/3 is not an F16 number.
     tensors.extend(lora("lora_unet_input_blocks_8_1_proj_in", 4, 4, 2, None));
     tensors.push(("lora_unet_input_blocks_8_1_proj_in.alpha".into(), DType::F32, vec![], vec![1.0 / 3.0]));
     let file = folder.file("x.safetensors", &[], &tensors);
@@ -124,7 +124,7 @@ fn alphas_and_magnitudes_stay() {
 #[test]
 fn fused_layers_of_flux_are_split() {
     let folder = Folder::new();
-    // One block of the diagonal for each of q, k and v.
+    // One diagonal block for each of q, k and v.
     let up: Vec<f32> = (0..6 * 3).map(|i| if i / 3 / 2 == i % 3 { i as f32 + 1.0 } else { 0.0 }).collect();
     let name = "lora_unet_double_blocks_3_txt_attn_qkv";
     let mut tensors = lora(name, 6, 4, 3, Some(1.0));
@@ -142,7 +142,7 @@ fn fused_layers_of_flux_are_split() {
         ]
     );
     assert!(adapter.modules.iter().all(|m| (m.scale(m.rank()) - 1.0 / 3.0).abs() < 1e-15));
-    // With its scale of 1/3, which is no power of two, the alpha is the same number again.
+    // The scale of 1/3 is not a power of two, and still the alpha comes back as the same number.
     let again = folder.convert(&file, "y.safetensors", "kohya", None).unwrap();
     assert!(stored(&file) == stored(&again));
 }
@@ -155,7 +155,7 @@ fn shift_and_scale_change_places() {
     let adapter = read(&folder.file("x.safetensors", &[], &tensors), None).unwrap();
     assert_eq!(adapter.modules[0].path, "transformer.norm_out.linear");
     assert_eq!(adapter.modules[0].b.values().unwrap(), [&up[4..], &up[..4]].concat());
-    // Under diffusers' name the rows lie as diffusers has them.
+    // Under diffusers' name, the rows are in diffusers' order.
     let own =
         folder.file("z.safetensors", &[], &lora("lora_transformer_norm_out_linear", 4, 3, 2, Some(2.0)));
     let own = read(&own, None).unwrap();

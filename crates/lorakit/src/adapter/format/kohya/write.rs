@@ -15,11 +15,11 @@ use crate::plan::{Container, OutputTensor, Recipe};
 use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
 
-/// The header's entry that says which model a file is for.
+/// The header entry that names the model of a file.
 pub(super) const VERSION: &str = "ss_base_model_version";
 
-/// A module for each layer of the original model, with its alpha: nothing is multiplied, except where layers that
-/// the original computes as one have different scales.
+/// Writes a module for each layer of the original model, with its alpha. Nothing is multiplied, unless layers that
+/// the original model computes as one have different scales.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
     Can { dora: true, convolutions: true, ..Can::default() }.hold(adapter, "kohya's format")?;
     let model = model_of(adapter)?;
@@ -37,7 +37,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         }
         tensors.extend(of_module(&module, &layer.kohya, options)?);
     }
-    // As the safetensors library orders them, which the hashes depend on.
+    // In the order of the safetensors library, on which the hashes depend.
     tensors.sort_by(|x, y| {
         let key = |t: &OutputTensor| (alignment(t.info.dtype), t.info.name.clone());
         key(x).cmp(&key(y))
@@ -52,7 +52,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     })
 }
 
-/// The model that has the adapter's modules.
+/// The model to which the adapter's modules belong.
 fn model_of(adapter: &Adapter) -> Result<&'static DiffusionModel> {
     let names: Vec<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
     let version = adapter.metadata.get(VERSION).map(String::as_str);
@@ -96,7 +96,7 @@ fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Result<
     Ok(tensors)
 }
 
-/// A tensor without dimensions, in `dtype` if that holds the value, else in F32.
+/// A tensor without dimensions, of `dtype` if that can hold the value, else of F32.
 fn alpha(name: &str, value: f64, dtype: DType) -> OutputTensor {
     let stored = encoded(value, dtype).filter(|(_, kept)| (kept - value).abs() <= 1e-12 * value.abs());
     let (dtype, bytes) = match stored {
@@ -107,7 +107,7 @@ fn alpha(name: &str, value: f64, dtype: DType) -> OutputTensor {
     OutputTensor { info, recipe: Recipe::Bytes(Arc::from(bytes)) }
 }
 
-/// `value` stored as `dtype`, and what is read back.
+/// `value` stored as `dtype`, and the value that is read back.
 fn encoded(value: f64, dtype: DType) -> Option<(Vec<u8>, f64)> {
     if dtype.block().elements != 1 {
         return None;
@@ -120,20 +120,20 @@ fn encoded(value: f64, dtype: DType) -> Option<(Vec<u8>, f64)> {
     Some((bytes, f64::from(kept[0])))
 }
 
-/// Position of a dtype in files of the safetensors library: from the widest to the narrowest.
+/// The position of a dtype in files of the safetensors library: from the widest to the narrowest.
 fn alignment(dtype: DType) -> usize {
     let order = [DType::F64, DType::F32, DType::BF16, DType::F16];
     order.iter().position(|d| *d == dtype).unwrap_or(order.len())
 }
 
-/// What the adapter came with, with places for the hashes; what sd-scripts needs at least is added.
+/// The metadata that the adapter came with, with the entries that sd-scripts needs and places for the hashes.
 fn metadata(adapter: &Adapter, model: &DiffusionModel) -> BTreeMap<String, String> {
     let mut metadata = carried::header(adapter);
     if let Some(config) = carried::config_text(adapter) {
         metadata.insert(carried::CONFIG_KEY.into(), config);
     }
     if adapter.modules.iter().any(|module| module.expanded.is_some()) {
-        // The factors are those of a plain LoRA now.
+        // The factors are now those of a plain LoRA.
         metadata.remove("ss_network_module");
         metadata.remove("ss_network_args");
         metadata.remove("ss_network_dim");

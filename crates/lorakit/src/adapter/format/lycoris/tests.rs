@@ -116,7 +116,7 @@ fn loha_of_a_convolution() {
 #[test]
 fn lokr() {
     let p = |name, shape: &[usize]| part(TO_Q, name, shape);
-    // Both whole: never scaled.
+    // Both are whole: never scaled.
     let whole = [p("lokr_w1", &[2, 3]), p("lokr_w2", &[4, 2]), alpha(TO_Q, 7.0)];
     is(&whole, &kron(&wide(&whole[0].3), 3, &wide(&whole[1].3), 2), 1.0, 4, &[6]);
 
@@ -204,7 +204,7 @@ fn too_high_a_rank_is_refused() {
     let error = folder.plan(&file, "y.safetensors", "kohya", None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Inexpressible);
     assert!(error.detail_lines()[0].ends_with("rank 9, of a matrix 6 x 5"), "{:?}", error.detail_lines());
-    // One that fits is written as a plain LoRA.
+    // One that does fit is written as a plain LoRA.
     let all =
         [p("hada_w1_a", &[6, 2]), p("hada_w1_b", &[2, 5]), p("hada_w2_a", &[6, 2]), p("hada_w2_b", &[2, 5])];
     let file = folder.file("z.safetensors", &[("ss_network_module", "lycoris.kohya")], &all);

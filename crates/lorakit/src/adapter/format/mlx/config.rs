@@ -1,4 +1,4 @@
-//! `adapter_config.json` as mlx-lm writes it.
+//! `adapter_config.json` in mlx-lm's form.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::Result;
 /// The key under which the `adapter_config.json` of mlx-lm travels in headers of other formats.
 pub(super) const CONFIG_KEY: &str = "lorakit.mlx_config";
 
-/// What decides the meaning of the tensors.
+/// The settings that decide the meaning of the tensors.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) scale: f64,
@@ -38,8 +38,8 @@ impl Settings {
         let parameters = &json["lora_parameters"];
         let scale = number(parameters, "scale")?.ok_or(Problem::NoScale)?;
         let rank = number(parameters, "rank")?;
-        // Until June 2024 mlx-lm multiplied by `alpha / rank` as well; later it takes no notice of alpha. Its
-        // configurations have `fine_tune_type` and `num_layers` since September 2024.
+        // Until June 2024, mlx-lm multiplied by `alpha / rank` as well; since then it ignores alpha. Its configurations
+        // have had `fine_tune_type` and `num_layers` since September 2024.
         let legacy = json["fine_tune_type"].is_null() && json["num_layers"].is_null();
         let factor = match (number(parameters, "alpha")?.filter(|_| legacy), rank) {
             (Some(alpha), Some(rank)) if rank > 0.0 => alpha / rank,
@@ -49,7 +49,7 @@ impl Settings {
         Ok(Settings { scale: scale * factor, rank, dora, model })
     }
 
-    /// What PEFT's configuration would say of the same things.
+    /// The same settings in the fields of PEFT's configuration.
     pub(super) fn typed(&self, config: AdapterConfig) -> AdapterConfig {
         AdapterConfig {
             base_model: self.model.clone(),
@@ -69,7 +69,7 @@ fn number(object: &Value, name: &'static str) -> Result<Option<f64>> {
     }
 }
 
-/// What is written.
+/// The settings to write.
 #[derive(Debug)]
 pub(super) struct Written<'a> {
     pub(super) dora: bool,
@@ -79,12 +79,12 @@ pub(super) struct Written<'a> {
     pub(super) scale: f64,
     pub(super) keys: &'a BTreeSet<String>,
     pub(super) model: Option<&'a str>,
-    /// `lora_dropout` of PEFT's configuration.
+    /// `lora_dropout` from PEFT's configuration.
     pub(super) dropout: Option<f64>,
 }
 
 impl Written<'_> {
-    /// The configuration: `before`, where the adapter was mlx-lm's once, with what is true now.
+    /// The configuration: `before`, if the adapter once came from mlx-lm, updated with the present settings.
     pub(super) fn json(&self, before: Option<&str>) -> Value {
         let before = before.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
         let mut json = before.unwrap_or_default();
@@ -93,7 +93,7 @@ impl Written<'_> {
         }
         json.remove("use_dora");
         json.insert("fine_tune_type".into(), if self.dora { "dora" } else { "lora" }.into());
-        // `layers[-max(n, 0):]`: -1 is all of them. What has no factors does nothing.
+        // `layers[-max(n, 0):]`: -1 means all layers. Layers without factors do nothing.
         match self.layers {
             Some(layers) => drop(json.insert("num_layers".into(), layers.into())),
             None => drop(json.entry("num_layers").or_insert(json!(-1))),

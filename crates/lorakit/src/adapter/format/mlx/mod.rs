@@ -1,7 +1,7 @@
 //! mlx-lm: a folder with `adapter_config.json` and `adapters.safetensors`.
 //!
-//! Linear layers have `lora_a (in, r)` and `lora_b (r, out)`, transposed to PEFT's; stacked experts
-//! (`switch_mlp`) have `(E, r, in)` and `(E, out, r)`, which are not. One scale multiplies all, as it is.
+//! Linear layers have `lora_a (in, r)` and `lora_b (r, out)`, the transposes of PEFT's; stacked experts
+//! (`switch_mlp`) have `(E, r, in)` and `(E, out, r)`, not transposed. One scale multiplies all, undivided.
 //! Sources: mlx-lm `tuner/{lora,dora,utils}.py`.
 
 mod config;
@@ -72,7 +72,7 @@ impl AdapterFormat for Mlx {
     }
 }
 
-/// The modules of one pair of factors.
+/// Adds the modules of one pair of factors.
 fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Option<&Base>) -> Result<()> {
     let new = |path: String, kind, a, b| Module {
         config_rank: settings.rank,
@@ -109,14 +109,14 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &config::Settings, base: Op
     Ok(())
 }
 
-/// A module for each expert of a stack.
+/// Adds a module for each expert of a stack.
 fn experts(
     adapter: &mut Adapter,
     pair: &Pair,
     new: &dyn Fn(String, ModuleKind, crate::TensorRef, crate::TensorRef) -> Module,
 ) -> Result<()> {
     let (a, b) = (pair.a.info().shape.as_slice(), pair.b.info().shape.as_slice());
-    // Before mlx-lm stacked them, the experts' A lay one below another.
+    // Before mlx-lm stacked them, the `A`s of the experts were stored one below another.
     let shapes = match (a, b) {
         (&[e, r, inputs], &[n, outputs, s]) if e == n && r == s => Some((e, r, inputs, outputs)),
         (&[rows, inputs], &[n, outputs, s]) if rows == n * s => Some((n, s, inputs, outputs)),
@@ -133,7 +133,7 @@ fn experts(
         adapter.findings.push(Finding::new(Severity::Error, "shape", &pair.path, message));
         return Ok(());
     }
-    // mlx-lm has the usual words in every family.
+    // mlx-lm uses the usual words in every family.
     let name = names::single_names(parent);
     let leaf = names::projection(leaf).map_or(leaf, |own| name(own));
     let a = Factor::matrix(pair.a.clone(), count * rank, inputs);
@@ -146,7 +146,7 @@ fn experts(
     Ok(())
 }
 
-/// The module that has the stack: `model.layers.0.mlp` of `model.layers.0.mlp.switch_mlp`.
+/// The module that contains the stack: `model.layers.0.mlp` for `model.layers.0.mlp.switch_mlp`.
 fn stack(path: &str) -> Option<&str> {
     path.strip_suffix(".switch_mlp").or_else(|| path.strip_suffix(".experts"))
 }

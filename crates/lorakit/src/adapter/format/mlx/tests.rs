@@ -35,7 +35,7 @@ fn factors_are_transposed_both_ways() {
     let again = folder.convert(&peft, "again", "mlx", None).unwrap();
     let file = "adapters.safetensors";
     assert_eq!(tensors(&again.join(file)), tensors(&source.join(file)));
-    // What only mlx-lm knows has travelled.
+    // The settings that only mlx-lm knows have travelled along.
     let written = json(&again.join("adapter_config.json"));
     assert_eq!((&written["iters"], &written["num_layers"]), (&json!(100), &json!(3)));
     assert_eq!(written["lora_parameters"], config(2, 20.0)["lora_parameters"]);
@@ -76,7 +76,7 @@ fn ranks_are_padded_and_scales_multiplied_in() {
                "lora_parameters": {"rank": 2, "scale": 2.0, "dropout": 0.1,
                                    "keys": ["self_attn.q_proj", "self_attn.v_proj"]}})
     );
-    // PEFT's configuration comes back but for the ranks, which are one now.
+    // PEFT's configuration comes back, except for the ranks, which are all the same now.
     let back = json(&folder.convert(&mlx, "back", "peft", None).unwrap().join("adapter_config.json"));
     assert_eq!((&back["target_modules"], &back["r"]), (&peft["target_modules"], &json!(2)));
     assert_eq!((&back["lora_alpha"], &back["alpha_pattern"]), (&json!(4), &json!({})));
@@ -106,7 +106,7 @@ fn experts_are_stacked_as_they_are() {
     let file = "adapters.safetensors";
     assert_eq!(tensors(&again.join(file)), tensors(&source.join(file)));
 
-    // Of other scales and with an expert that has none.
+    // With different scales, and with an expert that has no factors.
     let name = |e: usize, x: &str| {
         format!("base_model.model.model.layers.0.mlp.experts.{e}.up_proj.lora_{x}.weight")
     };
@@ -203,7 +203,7 @@ fn configurations_before_september_2024_are_understood() {
     let parameters = json!({"rank": 2, "scale": 80.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]});
     assert_eq!(written, json!({"fine_tune_type": "lora", "num_layers": 3, "lora_parameters": parameters}));
 
-    // Later versions take no notice of alpha.
+    // Later versions ignore alpha.
     let mut newer = config(2, 10.0);
     newer["lora_parameters"]["alpha"] = 16.into();
     let source = folder.adapter("newer", "adapters.safetensors", newer, &given);

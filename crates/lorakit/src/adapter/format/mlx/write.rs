@@ -1,8 +1,8 @@
 //! Writing a folder for mlx-lm.
 //!
-//! One rank and one scale are for all modules: smaller ranks are padded with zeros, other scales multiplied into
-//! `lora_b`. mlx-lm adapts every key in each of the last `num_layers` layers; it leaves alone what the file has no
-//! factors for, and refuses a file with factors that no layer has, so nothing is filled in.
+//! All modules share one rank and one scale: smaller ranks are padded with zeros, other scales multiplied into
+//! `lora_b`. mlx-lm adapts every key in each of the last `num_layers` layers; it leaves layers alone for which the file
+//! has no factors, and refuses factors that do not belong to any layer, so nothing is filled in.
 
 use std::collections::BTreeSet;
 
@@ -17,9 +17,9 @@ use crate::{Base, Error, Result, TensorRef};
 
 /// The modules that become one pair of tensors.
 struct Group<'a> {
-    /// What mlx-lm calls it.
+    /// Its name in mlx-lm.
     name: String,
-    /// Each with its expert, if it is one of a stack.
+    /// Each module, with its expert if it is part of a stack.
     members: Vec<(Option<usize>, &'a Module)>,
 }
 
@@ -92,8 +92,8 @@ fn mapped(module: &Module, common: Common) -> Mapped {
     Mapped { module: module.path.clone(), name, how }
 }
 
-/// The modules that have tensors of their own. Of tied embeddings that is the input's: mlx-lm changes the output layer
-/// with it.
+/// The modules that get separate tensors. For tied embeddings, only the input embedding does: mlx-lm changes the
+/// output layer with it.
 fn written<'a>(adapter: &'a Adapter, base: Option<&Base>) -> Result<Vec<&'a Module>> {
     let is_end = |module: &&Module| module.kind == ModuleKind::Embedding || is_head(&module.path);
     let (ends, mut modules): (Vec<&Module>, Vec<&Module>) = adapter.modules.iter().partition(is_end);
@@ -126,7 +126,7 @@ fn is_same_delta(x: &Module, y: &Module) -> Result<bool> {
     Ok(scales.0 == scales.1 && equal(&embedding.a, &head.b)? && equal(&embedding.b, &head.a)?)
 }
 
-/// Whether the modules have magnitudes: mlx-lm has them in all or in none, and only for linear layers.
+/// Whether the modules have magnitudes: in mlx-lm, all of them or none have, and all are linear layers.
 fn is_dora(adapter: &Adapter, modules: &[&Module]) -> Result<bool> {
     let count = modules.iter().filter(|module| module.magnitude.is_some()).count();
     if count == 0 {
@@ -142,7 +142,7 @@ fn is_dora(adapter: &Adapter, modules: &[&Module]) -> Result<bool> {
 
 /// The name in mlx-lm, and which expert of a stack the module is.
 fn renamed(path: &str) -> (String, Option<usize>) {
-    // mlx-lm has the language model of a multimodal one as transformers had it before version 5.
+    // mlx-lm names the language model of a multimodal model as transformers did before version 5.
     let path = match path.strip_prefix("model.language_model.") {
         Some(rest) => format!("language_model.model.{rest}"),
         None => path.to_string(),
@@ -168,14 +168,14 @@ fn grouped<'a>(modules: &[&'a Module]) -> Vec<Group<'a>> {
     groups
 }
 
-/// Layer and name within it: `(3, "self_attn.q_proj")`.
+/// The layer, and the name within it: `(3, "self_attn.q_proj")`.
 fn layered(name: &str) -> Option<(usize, &str)> {
     let (_, rest) = name.split_once("layers.")?;
     let (layer, key) = rest.split_once('.')?;
     Some((layer.parse().ok()?, key))
 }
 
-/// The number of experts of a layer: the base's, or that of stacks without gaps.
+/// The number of experts in a layer: that of the base, or else of the stacks if they have no gaps.
 fn experts(adapter: &Adapter, groups: &[Group<'_>], base: Option<&Base>) -> Result<usize> {
     let stacks = || groups.iter().filter(|group| group.members.iter().any(|(expert, _)| expert.is_some()));
     let Some(first) = stacks().next() else { return Ok(0) };
@@ -252,7 +252,7 @@ fn stacked(
     ])
 }
 
-/// mlx-lm calls layers as Hugging Face does in most families, and those of GPT-2 and its like otherwise.
+/// mlx-lm uses Hugging Face's names for the layers of most families; GPT-2 and similar families differ.
 fn refuse_foreign_names(adapter: &Adapter) -> Result<()> {
     const KNOWN: &[&str] =
         &["model.layers.", "model.embed_tokens", "model.language_model.", "language_model.", "lm_head"];

@@ -1,7 +1,8 @@
 //! NeMo 1: an extracted `.nemo` archive with `model_config.yaml` and `model_weights.ckpt`; read only.
 //!
-//! `linear_in` is A and `linear_out` is B. Megatron has q, k and v in one layer, whose rows are those of each group in
-//! turn: the queries of its heads, its key, its value; and gate above up. Each part becomes a module with a copy of A.
+//! `linear_in` is A and `linear_out` is B. Megatron fuses q, k and v in one layer, with the rows of one group after
+//! another: the queries of its heads, its key, its value. It also fuses gate and up. Each part becomes a module with a
+//! copy of A.
 //! Sources: NeMo `nemo/collections/nlp/modules/common/megatron/adapters`, `megatron/attention.py`.
 
 mod problem;
@@ -19,7 +20,7 @@ use yaml::Yaml;
 /// The configuration in the archive.
 const CONFIG: &str = "model_config.yaml";
 
-/// What is below the layer, without `adapter_layer`, and the module it is in Hugging Face's model.
+/// Names below the layer, without `adapter_layer`, and the modules of Hugging Face's model to which they belong.
 const NAMES: &[(&str, &str)] = &[
     ("self_attention.lora_kqv_adapter", "self_attn.qkv_proj"),
     ("self_attention.lora_unfused_kqv_adapter.q_adapter", "self_attn.q_proj"),
@@ -94,13 +95,13 @@ impl AdapterFormat for Nemo {
     }
 }
 
-/// What the configuration says of the factors.
+/// The settings of the configuration that concern the factors.
 #[derive(Debug)]
 struct Settings {
     rank: f64,
     alpha: f64,
     heads: Option<Heads>,
-    /// Gate and up are one layer.
+    /// Whether gate and up are one layer.
     gated: bool,
 }
 
@@ -121,12 +122,13 @@ impl Settings {
     }
 }
 
-/// `model.layers.0.self_attn.o_proj` for `model.decoder.layers.0.self_attention.adapter_layer.lora_dense_...`, with
-/// whatever stands in front of `layers`.
+/// `model.layers.0.self_attn.o_proj` for `model.decoder.layers.0.self_attention.adapter_layer.lora_dense_...`, whatever
+/// precedes `layers`.
 fn hf_name(module: &str) -> Option<String> {
-    let start = match module.starts_with("layers.") {
-        true => "layers.".len(),
-        false => module.find(".layers.")? + ".layers.".len(),
+    let start = if module.starts_with("layers.") {
+        "layers.".len()
+    } else {
+        module.find(".layers.")? + ".layers.".len()
     };
     let (layer, name) = module[start..].split_once('.')?;
     layer.parse::<usize>().ok()?;
@@ -170,7 +172,8 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &Settings, base: Option<&Ba
     for (leaf, order) in parts {
         let b = Factor::matrix(pair.b.clone(), rows, rank).gather_rows(&order);
         let b = b.to_tensor(vec![order.len(), rank])?;
-        let (path, scaling) = (format!("{parent}.{leaf}"), Scaling::Fixed(settings.alpha / settings.rank));
+        let path = format!("{parent}.{leaf}");
+        let scaling = Scaling::Fixed(settings.alpha / settings.rank);
         adapter.modules.push(Module {
             config_rank: Some(settings.rank),
             ..Module::new(path, ModuleKind::Linear, pair.a.clone(), b, scaling)
@@ -179,7 +182,7 @@ fn add(adapter: &mut Adapter, pair: &Pair, settings: &Settings, base: Option<&Ba
     Ok(())
 }
 
-/// The rows of q, k and v among `rows` rows of groups `[q.., k, v]`; `None` if they form none.
+/// The rows of q, k and v among `rows` rows of groups `[q.., k, v]`; `None` if they do not form groups.
 fn grouped(rows: usize, heads: Heads) -> Option<Vec<(&'static str, RowOrder)>> {
     let groups = heads.key_value;
     let queries = heads.query.checked_div(groups)?;

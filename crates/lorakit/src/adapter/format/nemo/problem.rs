@@ -9,12 +9,12 @@ problems! {
         NoConfiguration = NoAdapter, "is missing; it gives the rank and the scale";
         /// The configuration is not text.
         NotText = Config, "is not UTF-8 text";
-        /// A scalar of the configuration is of another type.
+        /// A scalar of the configuration has another type.
         Value { path: &'static str, found: String, needed: &'static str } = Config,
             "`{path}` is `{found}`; it must be {needed}";
         /// The configuration lacks the rank.
         NoRank = Config, "has no `peft.lora_tuning.adapter_dim`, the rank";
-        /// The adapter was trained in parallel, and lies in several files.
+        /// The adapter was trained in parallel, and is spread over several files.
         Parallel { name: &'static str, parts: usize } = Unsupported,
             "says `{name}: {parts}`: the adapter is spread over {parts} files, which are not read";
         /// q, k and v are one layer, and nothing says how many heads it has.

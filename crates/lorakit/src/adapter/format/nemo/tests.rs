@@ -4,7 +4,7 @@ use crate::ErrorKind;
 
 const LAYER: &str = "model.decoder.layers.3";
 
-/// An adapter of what is below the layer 3, with A of one row; files are recognised by content.
+/// An adapter for modules in layer 3, whose `A`s have one row; files are recognised by their content.
 fn adapter(folder: &Folder, config: &str, parts: &[(&str, usize)]) -> std::path::PathBuf {
     let names: Vec<[String; 2]> = parts
         .iter()

@@ -1,4 +1,4 @@
-//! The few scalars that are needed of a YAML file, as OmegaConf writes it: nested blocks of `key: value`.
+//! The few scalars that are needed from a YAML file in OmegaConf's style: nested blocks of `key: value`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -8,16 +8,16 @@ use lorakit_tensor::Reader;
 use super::Problem;
 use crate::{Error, Result};
 
-/// Largest file that is read, in bytes.
+/// The largest file that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Scalars by their path: `peft.lora_tuning.alpha`. What stands in lists is left out.
+/// Scalars by their path, e.g. `peft.lora_tuning.alpha`. Items of lists are left out.
 #[derive(Debug)]
 pub(super) struct Yaml(HashMap<String, String>);
 
 impl Yaml {
     /// # Errors
-    /// `ErrorKind::NoAdapter` if there is no such file; `ErrorKind::Config` if it is too large or no text.
+    /// `ErrorKind::NoAdapter` if there is no such file; `ErrorKind::Config` if it is too large or not text.
     pub(super) fn open(path: &Path, reader: &Reader) -> Result<Self> {
         if !reader.has(path)? {
             return Err(Error::from(Problem::NoConfiguration).at(path));
@@ -30,7 +30,7 @@ impl Yaml {
 
     fn parse(text: &str) -> Self {
         let mut scalars = HashMap::new();
-        // The blocks that are open: indentation and path.
+        // The open blocks: indentation and path.
         let mut open: Vec<(usize, String)> = Vec::new();
         for line in text.lines() {
             let content = line.trim_start();
@@ -54,7 +54,7 @@ impl Yaml {
         Yaml(scalars)
     }
 
-    /// The value at `path` as it stands there.
+    /// The text of the value at `path`, unchanged.
     pub(super) fn text(&self, path: &str) -> Option<&str> {
         self.0.get(path).map(String::as_str)
     }
@@ -62,7 +62,7 @@ impl Yaml {
     /// The number at `path`.
     ///
     /// # Errors
-    /// `ErrorKind::Config` if something else is there.
+    /// `ErrorKind::Config` if the value is something else.
     pub(super) fn number(&self, path: &'static str) -> Result<Option<f64>> {
         self.parsed(path, "a finite number", |text| {
             text.parse().ok().filter(|number: &f64| number.is_finite())

@@ -3,9 +3,9 @@
 use crate::adapter::Adapter;
 use crate::{Finding, Severity};
 
-/// torchtune writes `adapter_model.pt` in its own layout and a conversion to PEFT's beside it. That reorders the rows
-/// of q and k in every family, also in those whose model it leaves as it is (Qwen 2 and 3), and never those of the
-/// magnitudes (torchtune `models/convert_weights.py`, `training/checkpointing/_checkpointer.py`, April 2026).
+/// torchtune writes `adapter_model.pt` in its own layout and a conversion to PEFT's next to it. The conversion
+/// reorders the rows of q and k in every family, even if the model itself is not reordered (Qwen 2 and 3), and never
+/// those of the magnitudes (`models/convert_weights.py`, `training/checkpointing/_checkpointer.py`, April 2026).
 pub(super) fn of_torchtune(adapter: &Adapter) -> Option<Finding> {
     let own = adapter.folder().join("adapter_model.pt");
     let rotated = |path: &str| path.ends_with(".q_proj") || path.ends_with(".k_proj");
@@ -47,9 +47,10 @@ mod tests {
                 &[(&names[0], &[1, 1], &[1.0]), (&names[1], &[2, 1], &[1.0, 2.0])],
             );
             let own = path.join("adapter_model.pt");
-            match beside {
-                true => std::fs::write(&own, "x").unwrap(),
-                false => drop(std::fs::remove_file(&own)),
+            if beside {
+                std::fs::write(&own, "x").unwrap();
+            } else {
+                drop(std::fs::remove_file(&own));
             }
             read(&path, None).unwrap().findings.iter().map(|f| f.code).collect::<Vec<_>>()
         };

@@ -55,7 +55,7 @@ impl AdapterFormat for Peft {
     }
 }
 
-/// Tensors of one module while they are being collected.
+/// The tensors of one module, while they are being collected.
 #[derive(Default)]
 struct Parts {
     a: Option<usize>,
@@ -66,7 +66,7 @@ struct Parts {
     bias: Option<usize>,
     base_weight: Option<usize>,
     token_rows: Option<usize>,
-    /// A tensor of it is there and holds nothing; that is a finding of its own.
+    /// Whether one of its tensors is empty; there is a separate finding for that.
     has_empty: bool,
 }
 
@@ -156,7 +156,7 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
             if parts.magnitude.is_some() || parts.bias.is_some() {
                 fault("missing-half", "has a magnitude or bias, but no lora_A and lora_B".into());
             } else if let Some(index) = parts.base_weight {
-                // A weight of a resized or tied layer that was not itself adapted.
+                // The weight of a resized or tied layer that was not adapted itself.
                 adapter.saved.push(Saved { name: format!("{path}.weight"), tensor: tensor(index) });
             }
             return;
@@ -189,7 +189,7 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
     });
 }
 
-/// PEFT before 0.14 matched patterns differently and before 0.18 did not say its version.
+/// Warns about patterns that PEFT before 0.14 matched differently. PEFT before 0.18 did not write its version.
 fn warn_about_old_patterns(adapter: &mut Adapter) {
     let (ranks, alphas) = (&adapter.config.rank_pattern, &adapter.config.alpha_pattern);
     if adapter.config.peft_version.is_some() || ranks.is_empty() && alphas.is_empty() {

@@ -1,4 +1,4 @@
-//! Writing a PEFT folder.
+//! Writing a folder for PEFT.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind, carried};
 use crate::plan::{Container, Content, OutputTensor, SideFile};
 use crate::{Error, Result};
 
-/// Every part has its place, so nothing but the dtype changes.
+/// Every part has a place in PEFT's files, so only the dtype may change.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
     let everything =
         Can { dora: true, bias: true, embeddings: true, convolutions: true, saved: true, token_rows: true };
@@ -23,11 +23,12 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     }
     let paths: HashSet<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
     for saved in &adapter.saved {
-        // Beside factors, the layer's own parameters are a level deeper.
+        // Next to factors, the layer's own parameters are one level deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
-        let name = match paths.contains(path) {
-            true => format!("base_model.model.{path}.base_layer.{leaf}"),
-            false => format!("base_model.model.{}", saved.name),
+        let name = if paths.contains(path) {
+            format!("base_model.model.{path}.base_layer.{leaf}")
+        } else {
+            format!("base_model.model.{}", saved.name)
         };
         tensors.push(OutputTensor::copy(saved.tensor.clone()).named(&name));
     }
@@ -69,7 +70,7 @@ fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Vec<Out
     parts.iter().filter_map(output).collect()
 }
 
-/// `adapter_config.json`: what the adapter came with, as far as it still says the truth.
+/// `adapter_config.json`: the configuration that the adapter came with, as far as it is still true.
 fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
     let mut config = adapter.config.raw.clone();
     let mut default = |name: &str, value: Value| {
@@ -111,7 +112,7 @@ fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
             adapter.token_rows.iter().map(|t| (t.path.clone(), json!(t.rows))).collect();
         config.insert("trainable_token_indices".into(), rows.into());
     }
-    // As PEFT writes it: sorted.
+    // Sorted, as PEFT writes it.
     let sorted: BTreeMap<String, Value> = config.into_iter().collect();
     Ok(sorted.into_iter().collect::<Map<String, Value>>().into())
 }
@@ -124,18 +125,17 @@ fn holds(config: &Map<String, Value>, adapter: &Adapter) -> bool {
     }
     adapter.modules.iter().all(|module| {
         let (rank, scaling) = config.of_module(&module.path);
-        // What a reader does with packed experts, the number of experts decides, which is the same then and now.
-        match module.is_packed() {
-            true => scaling == module.scaling && rank == module.config_rank,
-            false => {
-                let (own, said) = (module.scale(module.rank()), scaling.scale(module.rank()));
-                rank == Some(module.rank() as f64) && (own - said).abs() <= 1e-15 * own.abs()
-            }
+        // How a reader scales packed experts depends on their number, which has not changed.
+        if module.is_packed() {
+            scaling == module.scaling && rank == module.config_rank
+        } else {
+            let (own, said) = (module.scale(module.rank()), scaling.scale(module.rank()));
+            rank == Some(module.rank() as f64) && (own - said).abs() <= 1e-15 * own.abs()
         }
     })
 }
 
-/// `r` and `lora_alpha` as most modules have them, patterns for the others.
+/// Sets `r` and `lora_alpha` to the values of most modules, and patterns for the others.
 fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> {
     if let Some(packed) = modules.iter().find(|module| module.is_packed()) {
         return Err(Error::from(Problem::PackedRank).tensor(&packed.path));
@@ -150,7 +150,7 @@ fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> 
         *ends.entry(end).or_default() += 1;
     }
     for module in modules {
-        // The path without its first name means the same to every PEFT, unless another module ends so too.
+        // The path without its first component means the same to every PEFT, unless another path ends with it too.
         let end = ends_of(&module.path).nth(1).filter(|end| ends.get(end) == Some(&1));
         let key = end.map_or_else(|| format!("^{}", regex_escaped(&module.path)), regex_escaped);
         if module.rank() as f64 != r {
@@ -168,28 +168,25 @@ fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> 
     Ok(())
 }
 
-/// The path, and what is left of it after each dot.
+/// The path, and the rest of it after each dot.
 fn ends_of(path: &str) -> impl Iterator<Item = &str> {
     std::iter::once(path).chain(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]))
 }
 
-/// The number without what rounding added to it: 15.999999999999998 is 16.
+/// The number without its rounding error: 15.999999999999998 becomes 16.
 fn number(value: f64) -> f64 {
     let nearest = value.round();
     if (value - nearest).abs() <= 4.0 * f64::EPSILON * nearest.abs() { nearest } else { value }
 }
 
-/// An alpha as JSON, without what rounding added to it.
+/// An alpha as JSON, without its rounding error.
 pub(in crate::adapter::format) fn alpha_value(alpha: f64) -> Value {
     value(number(alpha))
 }
 
-/// Whole numbers as such: many readers take `lora_alpha` for an integer.
+/// A number as JSON, as an integer if it is whole: many readers expect `lora_alpha` to be an integer.
 fn value(number: f64) -> Value {
-    match number.fract() == 0.0 && number.abs() < 1e15 {
-        true => (number as i64).into(),
-        false => number.into(),
-    }
+    if number.fract() == 0.0 && number.abs() < 1e15 { (number as i64).into() } else { number.into() }
 }
 
 fn regex_escaped(path: &str) -> String {
@@ -198,7 +195,7 @@ fn regex_escaped(path: &str) -> String {
         .collect()
 }
 
-/// The names by which PEFT finds modules: `q_proj` where every layer has one among `paths`, else whole paths.
+/// The names by which PEFT finds modules: `q_proj` if every layer has one among `paths`, else whole paths.
 fn names_of<'a>(paths: impl Iterator<Item = &'a str> + Clone, options: &DraftOptions<'_>) -> Vec<String> {
     let layer = |path: &str| path.split('.').find_map(|c| c.parse::<usize>().ok());
     let leaf = |path: &str| path.rsplit('.').next().unwrap_or_default().to_string();
@@ -217,7 +214,7 @@ fn names_of<'a>(paths: impl Iterator<Item = &'a str> + Clone, options: &DraftOpt
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What is saved whole, but for biases, where the configuration says that these are.
+/// The modules that are saved whole, without biases if the configuration says that these are saved.
 fn saved_modules(adapter: &Adapter, options: &DraftOptions<'_>) -> Value {
     let biases = adapter.config.raw.get("bias").and_then(Value::as_str).is_some_and(|bias| bias != "none");
     let names: HashSet<&str> = adapter.saved.iter().map(|saved| saved.name.as_str()).collect();

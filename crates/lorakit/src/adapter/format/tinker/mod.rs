@@ -1,7 +1,7 @@
-//! Tinker: PEFT's files but for three things; read only.
+//! Tinker: PEFT's files with three differences; read only.
 //!
-//! Experts are stacked, `experts.w1.lora_A (E, r, in)` and `lora_B (E, out, r)`, and a factor of one expert is shared by
-//! all; the output layer is called `unembed_tokens`; layers that a model fuses may be apart. The scale is `alpha / r`.
+//! Experts are stacked, `experts.w1.lora_A (E, r, in)` and `lora_B (E, out, r)`, and all share a factor with `E = 1`;
+//! the output layer is called `unembed_tokens`; layers that a model fuses may be separate. The scale is `alpha / r`.
 //! Source: tinker-cookbook `weights/{_adapter,_merge_utils,_merge_qwen3_5,_merge_nemotron}.py`.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling}
 use crate::tensor::Factor;
 use crate::{Base, Error, Finding, Result, Severity};
 
-/// Layers that Qwen 3.5 has as one, `in_proj_qkv`.
+/// Layers that Qwen 3.5 fuses to one, `in_proj_qkv`.
 const SPLIT: [&str; 3] = ["in_proj_q", "in_proj_k", "in_proj_v"];
 
 /// Tinker.
@@ -31,7 +31,7 @@ impl AdapterFormat for Tinker {
         "a folder of Tinker: PEFT's with stacked experts"
     }
 
-    /// Every factor is, in a file that has one which PEFT would not write.
+    /// Every factor marks the format if the file has a factor that PEFT would not write.
     fn marks(&self, name: &str, files: &Files) -> bool {
         parts(name).is_some() && files.config.is_some() && files.has_stacked_factors(is_own)
     }
@@ -46,10 +46,10 @@ impl AdapterFormat for Tinker {
             let (path, half) = parts(&info.name)?;
             Some((hf_name(path), half))
         });
-        // A model without some projection of its experts has an empty tensor for it.
+        // If a model lacks a projection of its experts, there is an empty tensor for it.
         findings.retain(|fault| fault.code != "zero-size-tensor" || !fault.subject.contains(".experts."));
         let mut adapter = Adapter { config, findings, ..Adapter::empty(self.name(), files) };
-        // Its names are not PEFT's.
+        // It does not use PEFT's names.
         adapter.config.target_modules.clear();
         adapter.config.raw.remove("target_modules");
         let gated: BTreeSet<String> =
@@ -92,7 +92,7 @@ impl AdapterFormat for Tinker {
     }
 }
 
-/// The module and the half that a name is of.
+/// The module and the half to which a name belongs.
 fn parts(name: &str) -> Option<(&str, Half)> {
     let (path, half) = name.strip_suffix(".weight").unwrap_or(name).rsplit_once('.')?;
     match half {
@@ -102,7 +102,7 @@ fn parts(name: &str) -> Option<(&str, Half)> {
     }
 }
 
-/// Whether PEFT would not write such a factor.
+/// Whether it is a factor that PEFT would not write.
 fn is_own(info: &TensorInfo) -> bool {
     let Some((path, _)) = parts(&info.name) else { return false };
     let expert = path.rsplit_once(".experts.").is_some_and(|(_, leaf)| matches!(leaf, "w1" | "w2" | "w3"));
@@ -119,8 +119,8 @@ fn hf_name(path: &str) -> String {
     path.replacen(".attn.", ".self_attn.", 1)
 }
 
-/// A module for each expert; `None` if the factors are no stacks of the same number. Models without gates have no `w3`,
-/// and `w1` is `up_proj` then.
+/// A module for each expert; `None` if the factors are not stacks of the same length. Models without gates have no
+/// `w3`, and then `w1` is `up_proj`.
 fn experts(
     pair: &Pair,
     layer: &str,
@@ -145,7 +145,8 @@ fn experts(
     let a = Factor::matrix(pair.a.clone(), x * rank, inputs);
     let b = Factor::matrix(pair.b.clone(), y * outputs, rank);
     let of_expert = |expert: usize| {
-        let (of_a, of_b) = (if x == 1 { 0 } else { expert }, if y == 1 { 0 } else { expert });
+        let of_a = if x == 1 { 0 } else { expert };
+        let of_b = if y == 1 { 0 } else { expert };
         let a = a.clone().take_rows(of_a * rank, rank, 1).to_tensor(vec![rank, inputs])?;
         let b = b.clone().take_rows(of_b * outputs, outputs, 1).to_tensor(vec![outputs, rank])?;
         Ok(new(format!("{layer}.experts.{expert}.{leaf}"), a, b))
@@ -153,7 +154,7 @@ fn experts(
     (0..x.max(y)).map(of_expert).collect::<Result<_>>().map(Some)
 }
 
-/// Puts [`SPLIT`] layers together, whose rows the factors tell if all are there.
+/// Fuses [`SPLIT`] layers. If all of them are there, their factors tell the rows.
 fn join(adapter: &mut Adapter, modules: &mut BTreeMap<String, Module>) -> Result<()> {
     let is_split = |path: &str| SPLIT.contains(&path.rsplit('.').next().unwrap_or_default());
     let layers: BTreeSet<String> = modules
@@ -181,7 +182,7 @@ fn join(adapter: &mut Adapter, modules: &mut BTreeMap<String, Module>) -> Result
 }
 
 impl Files {
-    /// Whether some tensor passes `test`, asked once for all of them.
+    /// Whether some tensor passes `test`; the answer is computed once and cached.
     fn has_stacked_factors(&self, test: fn(&TensorInfo) -> bool) -> bool {
         *self.stacked.get_or_init(|| self.source.tensors().iter().any(test))
     }

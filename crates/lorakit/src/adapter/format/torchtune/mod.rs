@@ -1,7 +1,7 @@
 //! torchtune: `adapter_model.pt`, or `.safetensors`, in its own names, with an `adapter_config.json`.
 //!
-//! Factors lie as PEFT's do. Where torchtune's converter of the base model reorders the rows of q and k, those of
-//! `lora_b` and of the magnitudes are in Meta's order too; where it splits fused layers (Phi 3), so are the factors.
+//! Factors have PEFT's layout. If torchtune's converter of the base model reorders the rows of q and k, those of
+//! `lora_b` and of the magnitudes are in Meta's order too; if it splits fused layers (Phi 3), so are the factors.
 //! Sources: torchtune `models/convert_weights.py`, `models/*/_convert_weights.py`, `modules/peft`.
 
 mod names;
@@ -66,7 +66,7 @@ impl AdapterFormat for Torchtune {
         });
         let mut adapter = Adapter { config, findings, ..Adapter::empty(self.name(), files) };
         let rows = match rows::Rows::of(base, pairs.iter().map(|pair| pair.path.as_str())) {
-            // It can be looked at as it lies; Adapter::check refuses to use it.
+            // It can be inspected as it is; Adapter::check refuses to use it.
             Err(error) if error.kind() == ErrorKind::NeedsBase => {
                 adapter.findings.push(Finding::new(Severity::Note, ROW_ORDER, "", error.to_string()));
                 rows::Rows::as_they_lie()
@@ -83,7 +83,7 @@ impl AdapterFormat for Torchtune {
         adapter.config.use_dora |= modules.values().any(|module| module.magnitude.is_some());
         adapter.modules = match rows.fused {
             Some(fused) => {
-                // They name what is one layer in Hugging Face's model.
+                // They name layers that are fused in Hugging Face's model.
                 adapter.config.target_modules.clear();
                 adapter.config.raw.remove("target_modules");
                 joined(modules, fused)?
@@ -104,7 +104,7 @@ impl AdapterFormat for Torchtune {
     }
 }
 
-/// The module, or what is wrong with its tensors.
+/// The module, or the fault of its tensors.
 fn module(
     pair: &Pair,
     rows: &rows::Rows,
@@ -137,7 +137,7 @@ fn module(
     }))
 }
 
-/// Puts q, k and v together, and gate and up, as the model has them.
+/// Fuses q, k and v, and gate and up, as in the model.
 fn joined(mut modules: BTreeMap<String, Module>, fused: rows::Fused) -> Result<Vec<Module>> {
     let mut whole = Vec::new();
     let prefixes: std::collections::BTreeSet<String> =

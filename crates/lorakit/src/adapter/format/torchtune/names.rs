@@ -1,4 +1,4 @@
-//! Names of torchtune, and those of Hugging Face.
+//! Names in torchtune and in Hugging Face.
 
 /// Names within a layer: torchtune's and Hugging Face's.
 const NAMES: &[(&str, &str)] = &[

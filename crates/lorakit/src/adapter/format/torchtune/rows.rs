@@ -1,20 +1,20 @@
-//! How torchtune's layers lie in Hugging Face's.
+//! How the rows of torchtune's layers map to those of Hugging Face.
 
 use super::Problem;
 use crate::arch::{Heads, RowPermutation, Torchtune};
 use crate::tensor::{Factor, RowOrder};
 use crate::{Base, Error, Result, TensorRef};
 
-/// What is known of the base.
+/// The facts about the base that decide the rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rows {
-    /// Heads, where the rows of q and k are in Meta's order.
+    /// Heads, if the rows of q and k are in Meta's order.
     interleaved: Option<Heads>,
-    /// Heights of the parts, where the model has fused layers.
+    /// Heights of the parts, if the model has fused layers.
     pub(super) fused: Option<Fused>,
 }
 
-/// Rows of the parts of fused layers.
+/// Numbers of rows in the parts of fused layers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Fused {
     query: usize,
@@ -33,15 +33,16 @@ impl Fused {
 }
 
 impl Rows {
-    /// Rows that nothing is known of.
+    /// Rows in the order of the file, for a base of which nothing is known.
     pub(super) fn as_they_lie() -> Self {
         Rows { interleaved: None, fused: None }
     }
 
-    /// For the modules at `paths`. The base is needed if any of them lies otherwise in some model that torchtune has.
+    /// The rows for the modules at `paths`. The base is needed if any of them has another layout in some torchtune
+    /// model.
     ///
     /// # Errors
-    /// `ErrorKind::NeedsBase`; `ErrorKind::Unsupported` for a family that torchtune does not have.
+    /// `ErrorKind::NeedsBase`; `ErrorKind::Unsupported` for a family that torchtune does not support.
     pub(super) fn of<'a>(base: Option<&Base>, mut paths: impl Iterator<Item = &'a str>) -> Result<Self> {
         let Some(base) = base else {
             let depends = |path: &str| {
@@ -93,7 +94,7 @@ impl Rows {
     }
 }
 
-/// Which heads the rows of the module form, if rotary embeddings turn them.
+/// Which number of heads the rows of the module form, if rotary embeddings apply to them.
 fn head_count(path: &str) -> Option<fn(Heads) -> usize> {
     match path.rsplit('.').next()? {
         "q_proj" => Some(|heads| heads.query),

@@ -13,7 +13,7 @@ fn config(r: usize, alpha: f64) -> Value {
            "base_model_name_or_path": "org/model"})
 }
 
-/// An adapter of q with 2 heads of 4 rows, whose `B` and magnitudes are numbered in torchtune's order.
+/// An adapter for q with 2 heads of 4 rows, whose `B` and magnitudes are numbered in torchtune's order.
 fn query(folder: &Folder) -> std::path::PathBuf {
     let given: [Given<'_>; 3] = [
         ("layers.0.attn.q_proj.lora_a.weight", &[1, 2], &[5.0, 6.0]),
@@ -125,7 +125,7 @@ fn fused_layers_are_put_together_and_split() {
     let written = json(&peft.join("adapter_config.json"));
     assert_eq!(written["rank_pattern"], json!({"layers\\.0\\.self_attn\\.qkv_proj": 2}));
     assert_eq!(folder.plan(&peft, "x", "torchtune", None).unwrap_err().kind(), ErrorKind::NeedsBase);
-    // All three have a copy of A now: k was not adapted, so that the ranks do not divide.
+    // All three have a copy of A now: k was not adapted, so the rank cannot be divided among them.
     let again = folder.convert(&peft, "again", "torchtune", Some(&base)).unwrap();
     let written = tensors(&again.join("adapter_model.safetensors"));
     assert_eq!(written[0].1, [2, 2]);
@@ -155,7 +155,7 @@ fn one_rank_and_one_alpha_are_for_all() {
     let written = json(&out.join("adapter_config.json"));
     assert_eq!((&written["r"], &written["lora_alpha"]), (&json!(2), &json!(4)));
     assert_eq!(written["target_modules"], json!(["o_proj", "v_proj"]));
-    // PEFT's configuration has travelled.
+    // PEFT's configuration has travelled along.
     let back = json(&folder.convert(&out, "back", "peft", None).unwrap().join("adapter_config.json"));
     assert_eq!((&back["r"], &back["peft_type"]), (&json!(2), &json!("LORA")));
 }

@@ -36,7 +36,8 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
             tensors.extend(of_module(&name, part, &rows, rank, scale, options, &mut how)?);
             names.push(name);
         }
-        let (name, how) = (names.join(", "), how.into_iter().collect());
+        let name = names.join(", ");
+        let how = how.into_iter().collect();
         mapped.push(Mapped { module: module.path.clone(), name, how });
     }
     let mut metadata = carried::header(adapter);
@@ -53,7 +54,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     })
 }
 
-/// Each module with what it is in torchtune's model: itself, or its parts.
+/// Each module with its modules in torchtune's model: itself, or its parts.
 fn parts(adapter: &Adapter, fused: Option<Fused>) -> Result<Vec<(&Module, Vec<Module>)>> {
     let mut all = Vec::with_capacity(adapter.modules.len());
     for module in &adapter.modules {
@@ -136,7 +137,7 @@ fn of_module(
     Ok(tensors)
 }
 
-/// What torchtune writes, with PEFT's names of the modules.
+/// The configuration as torchtune writes it, with PEFT's module names.
 fn config<'a>(
     adapter: &Adapter,
     parts: impl Iterator<Item = &'a Module>,

@@ -1,5 +1,5 @@
-//! A GGUF model as a base: its metadata as the `config.json` that adapters ask for. Unlike converting the model,
-//! this needs no tokenizer, and works for families whose models are not turned back.
+//! A GGUF model as a base, with its metadata as the `config.json` that adapters need. Unlike converting the model,
+//! this does not need the tokenizer, and works for families whose models cannot be turned back.
 
 use lorakit_tensor::format::gguf::{Metadata, Value};
 use lorakit_tensor::{Checkpoint, TensorInfo, TensorSource};
@@ -9,7 +9,7 @@ use crate::arch::{self, Architecture, Match};
 use crate::model::gguf::Problem;
 use crate::{Error, ModelConfig, Result};
 
-/// Entries of `config.json`, and the keys of GGUF files after the family's name.
+/// Entries of `config.json`, and the matching GGUF keys without the family's prefix.
 const NUMBERS: &[(&str, &str)] = &[
     ("num_hidden_layers", "block_count"),
     ("num_attention_heads", "attention.head_count"),
@@ -20,7 +20,7 @@ const NUMBERS: &[(&str, &str)] = &[
     ("num_local_experts", "expert_count"),
 ];
 
-/// Configuration and tensors, the latter named as in Hugging Face files and each expert by itself.
+/// Reads the configuration and the tensors; the latter have Hugging Face names, with each expert by itself.
 ///
 /// # Errors
 /// `WrongRole` for an adapter, `Unsupported` for an unknown family.

@@ -11,7 +11,7 @@ use crate::model::tokenizer::from_gguf::SpecialIds;
 use crate::model::torch_name;
 use crate::{Error, Result};
 
-/// Integers that every family has: the key in `config.json` and in GGUF, after the family's name.
+/// Integers that every family has: the entry of `config.json`, and the GGUF key without the family's prefix.
 const SIZES: &[(&str, &str)] = &[
     ("hidden_size", "embedding_length"),
     ("intermediate_size", "feed_forward_length"),
@@ -19,14 +19,14 @@ const SIZES: &[(&str, &str)] = &[
     ("num_attention_heads", "attention.head_count"),
 ];
 
-/// The base of rotary frequencies where the file has no `rope.freq_base`.
+/// The base of rotary frequencies if the file has no `rope.freq_base`.
 const DEFAULT_THETA: f64 = 10_000.0;
 
-/// `config.json` for weights of type `dtype`; `rope_factors` are the values of `rope_freqs.weight`, if there, and `ids`
-/// those of the tokenizer, if that was read.
+/// `config.json` for weights of type `dtype`. `rope_factors` are the values of `rope_freqs.weight`, if present; `ids`
+/// are the tokenizer's, if it was read.
 ///
-/// It is written so that transformers 4 and 5 read the same model: `rope_theta` and `rope_scaling` are the
-/// spelling that both know, and the type stands under its old and its new name.
+/// Transformers 4 and 5 read the same model from it: both know the spellings `rope_theta` and `rope_scaling`, and the
+/// type is there under its old and its new name.
 ///
 /// # Errors
 /// If a key that the family needs is missing (`Incomplete`) or makes no sense.
@@ -83,7 +83,7 @@ pub(in crate::model) fn config(
     Ok(config.into())
 }
 
-/// `generation_config.json`: where generation begins and ends.
+/// `generation_config.json`: the tokens with which generation begins and ends.
 pub(in crate::model) fn generation_config(ids: &SpecialIds) -> Value {
     let mut config = Map::new();
     if let Some(bos) = ids.bos {
@@ -100,7 +100,7 @@ pub(in crate::model) fn generation_config(ids: &SpecialIds) -> Value {
     config.into()
 }
 
-/// Rows of a head; keys and values must have the same.
+/// The number of rows in a head; keys and values must have the same number.
 fn head_dim(keys: Keys<'_>) -> Result<u64> {
     let (hidden, heads) =
         (keys.required_integer("embedding_length")?, keys.required_integer("attention.head_count")?);
@@ -127,7 +127,7 @@ pub(in crate::model) fn vocab_size(tensors: &[TensorInfo]) -> Result<usize> {
     Err(Error::from(problem).tensor(name))
 }
 
-/// What `config.json` calls the type of the weights.
+/// The name of the weights' type in `config.json`.
 fn weight_type(dtype: DType) -> Result<&'static str> {
     let name = torch_name(dtype).filter(|_| dtype != DType::F64);
     Ok(name.ok_or(Problem::WeightType { dtype })?)

@@ -1,4 +1,4 @@
-//! Every file of a Hugging Face model folder but its weights.
+//! Every file of a Hugging Face model folder except its weights.
 
 use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{DType, TensorSource};
@@ -11,11 +11,11 @@ use crate::model::gguf::Problem;
 use crate::model::tokenizer::{from_gguf::tokenizer, to_gguf::other_rows};
 use crate::{Error, Result};
 
-/// Most values of [`ROPE_FACTORS`] that are read: half the size of a head.
+/// The most values of [`ROPE_FACTORS`] that are read; models have half the size of a head.
 const MAX_ROPE_FACTORS: u64 = 4096;
 
-/// Names and contents of the files for a model with this metadata and these tensors, whose weights will be of
-/// type `dtype`. The only values read from `source` are those of `rope_freqs.weight`.
+/// Names and contents of the files for a model with this metadata and these tensors, whose weights will be of type
+/// `dtype`. The only values read from `source` are those of `rope_freqs.weight`.
 ///
 /// # Errors
 /// `Unsupported` if the family, its scaling of positions or its tokenizer is unknown; `Incomplete` for a missing key;
@@ -46,7 +46,7 @@ pub(crate) fn hf_files(
 /// `config.json` without the ids of special tokens.
 ///
 /// # Errors
-/// As [`hf_files`], whatever the tokenizer.
+/// As [`hf_files`], except for those of the tokenizer.
 pub(in crate::model) fn config_without_tokens(
     keys: Keys<'_>,
     source: &dyn TensorSource,
@@ -62,7 +62,8 @@ fn text(value: &Value) -> Vec<u8> {
 fn rope_factors(source: &dyn TensorSource) -> Result<Option<Vec<f32>>> {
     let Some(index) = source.find(ROPE_FACTORS) else { return Ok(None) };
     let Some(tensor) = source.tensors().get(index) else { return Ok(None) };
-    let (count, dtype) = (tensor.elements(), tensor.dtype);
+    let count = tensor.elements();
+    let dtype = tensor.dtype;
     if dtype != DType::F32 || count > MAX_ROPE_FACTORS {
         let problem = Problem::FactorsShape { count, dtype, limit: MAX_ROPE_FACTORS };
         return Err(Error::from(problem).tensor(ROPE_FACTORS));

@@ -5,7 +5,7 @@ use crate::model::gguf::Problem;
 use crate::{Error, Result};
 use lorakit_tensor::format::gguf::{Metadata, Value};
 
-/// Metadata of a model, and the family whose name prefixes most keys.
+/// The metadata of a model, and the family whose name is the prefix of most keys.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::model) struct Keys<'a> {
     pub(in crate::model) metadata: &'a Metadata,
@@ -31,7 +31,7 @@ impl<'a> Keys<'a> {
         integer(self.metadata, &self.key(key))
     }
 
-    /// The integer of `{family}.{key}`, which the family cannot do without.
+    /// The integer of `{family}.{key}`, which the family requires.
     pub(in crate::model) fn required_integer(&self, key: &str) -> Result<u64> {
         self.integer(key)?.ok_or_else(|| missing(&self.key(key)))
     }
@@ -53,7 +53,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The number of `{family}.{key}`, which the family cannot do without.
+    /// The number of `{family}.{key}`, which the family requires.
     pub(in crate::model) fn required_float(&self, key: &str) -> Result<f64> {
         self.float(key)?.ok_or_else(|| missing(&self.key(key)))
     }
@@ -63,7 +63,7 @@ impl<'a> Keys<'a> {
         text(self.metadata, &self.key(key))
     }
 
-    /// Whether `{family}.{key}` is there.
+    /// Whether `{family}.{key}` is present.
     pub(in crate::model) fn has(&self, key: &str) -> bool {
         self.metadata.get(&self.key(key)).is_some()
     }
@@ -106,17 +106,18 @@ pub(in crate::model) fn get<'a, T>(
     }
 }
 
-/// The error for a key that is needed and not there.
+/// The error for a required key that is missing.
 pub(in crate::model) fn missing(key: &str) -> Error {
     Problem::MissingKey { key: key.to_string() }.into()
 }
 
 fn wrong(key: &str, value: &Value, needed: &'static str) -> Error {
-    let (key, kind) = (key.to_string(), value.type_name());
+    let key = key.to_string();
+    let kind = value.type_name();
     Problem::WrongKey { key, value: value.to_string(), kind, needed }.into()
 }
 
-/// The number with the shortest decimal that is read back as this `f32`: 1e-5, not 9.999999747378752e-6.
+/// The number with the shortest decimal notation that reads back as this `f32`: 1e-5, not 9.999999747378752e-6.
 pub(in crate::model) fn as_written(value: f32) -> f64 {
     value.to_string().parse().unwrap_or_else(|_| value.into())
 }

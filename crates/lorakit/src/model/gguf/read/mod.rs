@@ -1,4 +1,4 @@
-//! A GGUF model seen as the Hugging Face checkpoint it was made from.
+//! A GGUF model seen as the Hugging Face checkpoint from which it was made.
 
 mod base;
 mod config;
@@ -21,17 +21,17 @@ use crate::model::{ModelConfig, natural_dtype};
 use crate::plan::{Content, SideFile};
 use crate::{Error, Result, TensorRef};
 
-/// A GGUF checkpoint as a Hugging Face one.
+/// A GGUF checkpoint in the form of a Hugging Face one.
 pub(in crate::model) struct View {
     /// Its tensors, under the names and in the shapes of Hugging Face.
     pub(in crate::model) source: Arc<dyn TensorSource>,
-    /// What its metadata say of the model, as `config.json` says it.
+    /// Its metadata in the form of a `config.json`.
     pub(in crate::model) config: ModelConfig,
     /// The dtype that `config.json` names.
     pub(in crate::model) dtype: DType,
 }
 
-/// `gguf` as a Hugging Face checkpoint. Its tokenizer is not looked at.
+/// Views `gguf` as a Hugging Face checkpoint. The tokenizer is not read.
 pub(in crate::model) fn view(gguf: &Arc<Checkpoint>, dtype: Option<DType>) -> Result<View> {
     let place = |e: Error| e.at(gguf.path());
     let metadata = metadata(gguf)?;

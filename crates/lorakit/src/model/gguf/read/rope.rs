@@ -1,4 +1,4 @@
-//! Scaled rotary embeddings: GGUF keys and the `rope_freqs` tensor to `rope_scaling`.
+//! Scaled rotary embeddings: turns GGUF keys and the `rope_freqs` tensor into `rope_scaling`.
 
 use std::f64::consts::PI;
 
@@ -8,13 +8,13 @@ use super::keys::Keys;
 use crate::model::gguf::Problem;
 use crate::{Error, Result};
 
-/// The tensor that says how Llama 3 scales positions.
+/// The tensor that holds Llama 3's scaling of positions.
 pub(in crate::model) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// The wavelength threshold that makes the recovered parameters unique; every published model uses 1.
 const LOW_FREQ_FACTOR: f64 = 1.0;
 
-/// Keys that transformers has no counterpart for, and the values at which they change nothing.
+/// Keys without a counterpart in transformers, and the values for which they change nothing.
 const WITHOUT_COUNTERPART: &[(&str, f64)] = &[
     ("rope.scale_linear", 1.0),
     ("rope.scaling.attn_factor", 1.0),
@@ -28,7 +28,7 @@ const WITHOUT_COUNTERPART: &[(&str, f64)] = &[
 /// `factors` are the values of `rope_freqs.weight`: the divisor of each frequency, `head_dim / 2` of them.
 ///
 /// # Errors
-/// `Unsupported` for a scaling that transformers has no name for.
+/// `Unsupported` for a scaling without a name in transformers.
 pub(in crate::model) fn rope_scaling(
     keys: Keys<'_>,
     theta: f64,
@@ -68,11 +68,11 @@ pub(in crate::model) fn rope_scaling(
     Ok(Some(scaling.into()))
 }
 
-/// Recovers the parameters of Llama 3's rule from the divisors it gave.
+/// Recovers the parameters of Llama 3's rule from its divisors.
 ///
-/// Between the thresholds, `1 / divisor` is linear in `1 / wavelength`; two points give the line, the largest
-/// divisor is `factor`. The rule has one parameter more than can be seen: all three lengths may be scaled
-/// together, hence [`LOW_FREQ_FACTOR`].
+/// Between the thresholds, `1 / divisor` is linear in `1 / wavelength`. Two points give the line; the largest divisor
+/// is `factor`. The rule has one parameter more than the divisors determine: all three lengths may be scaled together,
+/// hence [`LOW_FREQ_FACTOR`].
 fn llama3(theta: f64, divisors: &[f32]) -> Result<Option<Value>> {
     let factor = divisors.iter().copied().fold(1.0, f32::max);
     if divisors.iter().all(|&d| d == 1.0) {
@@ -99,7 +99,7 @@ fn llama3(theta: f64, divisors: &[f32]) -> Result<Option<Value>> {
         let expected = llama3_divisor(wavelength(theta, i, divisors.len()), factor, high, original);
         (expected / f64::from(d) - 1.0).abs() < 1e-4
     };
-    // NaN fails the comparisons.
+    // NaN must fail the comparisons.
     if !(original >= 1.0 && high > LOW_FREQ_FACTOR && divisors.iter().enumerate().all(|(i, &d)| close(i, d)))
     {
         return Err(unsupported());
@@ -113,7 +113,7 @@ fn llama3(theta: f64, divisors: &[f32]) -> Result<Option<Value>> {
     })))
 }
 
-/// Positions per turn of frequency `i` of `count`.
+/// Positions per turn of frequency `i` out of `count`.
 fn wavelength(theta: f64, i: usize, count: usize) -> f64 {
     2.0 * PI * theta.powf(i as f64 / count as f64)
 }

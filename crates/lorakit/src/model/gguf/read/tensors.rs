@@ -1,4 +1,4 @@
-//! Which GGUF tensor becomes which Hugging Face tensor.
+//! Maps GGUF tensors to Hugging Face tensors.
 
 use std::collections::HashSet;
 
@@ -10,35 +10,35 @@ use crate::arch::{Architecture, Heads, Match, RowPermutation};
 use crate::model::gguf::Problem;
 use crate::{Error, Result};
 
-/// A tensor of the Hugging Face checkpoint and where it comes from.
+/// A tensor of the Hugging Face checkpoint, and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HfTensor {
     /// The name in the checkpoint.
     pub(crate) name: String,
     /// Position of the GGUF tensor.
     pub(crate) source: usize,
-    /// Where its rows come from. The rows of a bias are its values.
+    /// Where its rows come from. For a bias, rows are its values.
     pub(crate) rows: RowMap,
 }
 
 /// The order of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RowMap {
-    /// As in the source.
+    /// The same as in the source.
     Identity,
     /// Row `n` is row `gguf_row(n)` of the source.
     Permuted(RowPermutation),
-    /// Those of one expert in a stack.
+    /// The rows of one expert in a stack.
     Expert(usize),
 }
 
-/// The tensors of the checkpoint, in the order of `tensors`. Every GGUF tensor is used once, but for those that
-/// the family drops (see [`TensorRule::dropped`](crate::arch::TensorRule::dropped)), and for stacks of experts, which
-/// are used once for each expert.
+/// The tensors of the checkpoint, in the order of `tensors`. Every GGUF tensor is used once, except for those that
+/// the family drops (see [`TensorRule::dropped`](crate::arch::TensorRule::dropped)), and stacks of experts, which are
+/// used once per expert.
 ///
 /// # Errors
-/// `Unsupported` for a tensor that the family does not know; `Incomplete` if one that it needs is not there;
-/// `Corrupt` if the shape of one contradicts the metadata.
+/// `Unsupported` for a tensor that the family does not know; `Incomplete` if a required tensor is missing; `Corrupt`
+/// if the shape of a tensor contradicts the metadata.
 pub(crate) fn hf_tensors(
     architecture: &'static Architecture,
     metadata: &Metadata,
@@ -87,7 +87,7 @@ pub(in crate::model) fn heads(keys: Keys<'_>) -> Result<Heads> {
     Ok(Heads { query: count(query), key_value: count(key_value) })
 }
 
-/// The `config.json` switches that say which optional tensors the layers have.
+/// The `config.json` switches that tell which optional tensors the layers have.
 ///
 /// # Errors
 /// `Unsupported` if some layers have such a tensor and some do not.
@@ -114,7 +114,7 @@ pub(in crate::model) fn flags(keys: Keys<'_>, tensors: &[TensorInfo]) -> Result<
 }
 
 /// # Errors
-/// `Incomplete` with the first GGUF tensor that a model of the family needs and `present` lacks.
+/// `Incomplete` with the first GGUF tensor that a model of the family needs but `present` lacks.
 pub(in crate::model) fn require_all(
     architecture: &Architecture,
     experts: bool,

@@ -1,5 +1,5 @@
-//! A GGUF file seen as the Hugging Face checkpoint it was made from: names translated, rows put back in order, experts
-//! taken out of their stacks.
+//! A GGUF file seen as the Hugging Face checkpoint from which it was made: names translated, rows put back in order,
+//! experts taken out of their stacks.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ impl TensorSource for HfView {
         if bytes.is_empty() || row_bytes == 0 {
             return Ok(Cow::Owned(Vec::new()));
         }
-        // Whole rows that cover the range, gathered one by one, then cut.
+        // Whole rows that cover the range, gathered one by one and cut afterwards.
         let (first, last) = (bytes.start / row_bytes, (bytes.end - 1) / row_bytes);
         let mut gathered = Vec::with_capacity(((last + 1 - first) * row_bytes) as usize);
         for row in first..=last {

@@ -1,12 +1,12 @@
-//! The front matter of `README.md`, as far as GGUF files repeat it.
+//! The part of the front matter of `README.md` that GGUF files repeat.
 //!
-//! It is YAML, of which model cards use little: scalars, and lists of scalars in lines or in brackets. That is what
-//! is read; members of any other form are passed over.
+//! It is YAML, of which model cards use only a little: scalars, and lists of scalars in lines or in brackets. Only
+//! those are read; members of any other form are skipped.
 
 use super::files::Files;
 use crate::Result;
 
-/// What a model card says.
+/// The contents of a model card.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Card(Vec<(String, Member)>);
 
@@ -40,7 +40,7 @@ impl Card {
                 let Some((_, member)) = members.last_mut() else { continue };
                 match (member, scalar(item)) {
                     (Member::List(items), Some(item)) => items.push(item),
-                    // A list of something else.
+                    // A list of something other than scalars.
                     (member, _) => *member = Member::Other,
                 }
             } else if let (false, Some((key, value))) =
@@ -48,7 +48,7 @@ impl Card {
             {
                 members.push((key.trim().to_string(), member(value.trim())));
             } else if let Some((_, member)) = members.last_mut() {
-                // A map inside, or a text of several lines.
+                // A nested map, or a text of several lines.
                 *member = Member::Other;
             }
         }
@@ -59,7 +59,7 @@ impl Card {
         self.0.iter().find(|(known, _)| known == key).map(|(_, member)| member)
     }
 
-    /// The text of the first of `keys` that is there.
+    /// The text of the first of `keys` that is present.
     pub(in crate::model) fn text(&self, keys: &[&str]) -> Option<String> {
         match self.get(keys.iter().find(|key| self.get(key).is_some())?)? {
             Member::Scalar(text) => Some(text.clone()),
@@ -68,7 +68,7 @@ impl Card {
         }
     }
 
-    /// The items of the first of `keys` that is there; a scalar is a list of one.
+    /// The items of the first of `keys` that is present; a scalar counts as a list of one.
     pub(in crate::model) fn list(&self, keys: &[&str]) -> Option<Vec<String>> {
         match self.get(keys.iter().find(|key| self.get(key).is_some())?)? {
             Member::Scalar(text) => Some(vec![text.clone()]),
@@ -84,7 +84,7 @@ impl Card {
     }
 }
 
-/// The value after a colon; where nothing follows, a list may.
+/// The value after a colon; if there is none, a list may follow.
 fn member(value: &str) -> Member {
     match value.strip_prefix('[') {
         _ if value.is_empty() => Member::List(Vec::new()),
@@ -96,7 +96,7 @@ fn member(value: &str) -> Member {
     }
 }
 
-/// A scalar without its quotes and without a comment behind it; `None` for values of another form.
+/// A scalar without its quotes and without a trailing comment; `None` for values of another form.
 fn scalar(text: &str) -> Option<String> {
     let text = text.trim();
     for quote in ['"', '\''] {

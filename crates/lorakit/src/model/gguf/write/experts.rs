@@ -1,4 +1,4 @@
-//! Experts as transformers 5 has them in memory, and writes them on request: all of a layer in two tensors.
+//! Experts in the form that transformers 5 has in memory and writes on request: all experts of a layer in two tensors.
 //!
 //! ```text
 //! mlp.experts.gate_up_proj [E, 2I, H]   rows of expert e: I of its gate, I of its up      ffn_gate_exps, ffn_up_exps
@@ -12,25 +12,26 @@ use crate::plan::OutputTensor;
 use crate::tensor::RowOrder;
 use crate::{Error, Result};
 
-/// A tensor, and the rule that it is of.
+/// A tensor, and the rule that it matches.
 pub(in crate::model) struct Found {
-    /// The Hugging Face name that orders it; with the placeholder of the expert in it, for all experts of a layer.
+    /// The Hugging Face name by which it is sorted; for all experts of a layer, it contains the expert's placeholder.
     pub(in crate::model) name: String,
     pub(in crate::model) found: Match<'static>,
     pub(in crate::model) tensor: OutputTensor,
 }
 
-/// The stacks that `tensor` consists of, for which `parts` are the rules.
+/// The stacks of which `tensor` consists; `parts` are their rules.
 ///
 /// # Errors
-/// [`ErrorKind::File`](crate::ErrorKind::File) if its shape contradicts `config.json`, and as
+/// [`ErrorKind::File`](crate::ErrorKind::File) if its shape contradicts `config.json`; as
 /// [`OutputTensor::gather_rows`].
 pub(in crate::model) fn unpack(
     params: &Params<'_>,
     parts: Vec<Match<'static>>,
     tensor: OutputTensor,
 ) -> Result<Vec<Found>> {
-    let (experts, hidden) = (params.experts()?, params.required_integer("hidden_size")? as usize);
+    let experts = params.experts()?;
+    let hidden = params.required_integer("hidden_size")? as usize;
     let contradicts = |needed: &'static str| {
         let problem = Problem::Experts { shape: tensor.info.shape.clone(), needed, experts, hidden };
         Err(Error::from(problem).tensor(&tensor.info.name))

@@ -5,9 +5,9 @@ use serde_json::Value;
 use crate::model::gguf::Problem;
 use crate::{Error, Result};
 
-/// Looks a file of a model folder up by its name: its content, if it is there.
+/// Looks up a file of a model folder by its name, and returns its content if it is there.
 ///
-/// A folder on disk is one source; files that were rebuilt from a GGUF model, or changed by a merge, are others.
+/// The files may come from a folder on disk, may be rebuilt from a GGUF model, or may be changed by a merge.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
 
 /// Typed access to files.
@@ -29,7 +29,7 @@ impl Files<'_> {
     }
 
     /// # Errors
-    /// If the file is no JSON object.
+    /// If the file is not a JSON object.
     pub(in crate::model) fn json(&self, name: &str) -> Result<Option<Value>> {
         let parse = |bytes: Vec<u8>| {
             lorakit_tensor::json::parse_object(&bytes)

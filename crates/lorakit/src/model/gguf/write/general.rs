@@ -1,4 +1,4 @@
-//! `general.*`: what the model is called and how it is meant to be sampled.
+//! `general.*`: the name of the model, and how it is meant to be sampled.
 
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use super::name::{Name, size_label, title};
 use crate::plan::OutputTensor;
 use crate::{ModelConfig, Result};
 
-/// Entries of `generation_config.json` with their keys after `general.sampling.`; of two names, the first counts.
+/// Keys after `general.sampling.`, each with its entries in `generation_config.json`; the first entry present counts.
 const SAMPLING: &[(&str, &[&str])] = &[
     ("sequence", &["sequence"]),
     ("top_k", &["top_k"]),
@@ -24,7 +24,7 @@ const SAMPLING: &[(&str, &[&str])] = &[
     ("mirostat_tau", &["mirostat_tau"]),
     ("mirostat_eta", &["mirostat_eta"]),
 ];
-/// Those that are whole numbers; `sequence` is text, all others are f32.
+/// The keys of whole numbers; `sequence` is text, all others are f32.
 const WHOLE: &[&str] = &["top_k", "penalty_last_n", "mirostat"];
 
 /// Sets the keys for the model called `name`.
@@ -45,14 +45,14 @@ pub(in crate::model) fn set(
     let counts = Counts::of(tensors);
     let card = Card::read(files)?;
     let mut names = Vec::new();
-    // What the model was saved from, where that is a name and not a path.
+    // The model from which this one was saved, if that is a name and not a path.
     if let Some(id) = config.json["_name_or_path"].as_str().filter(|id| id.matches('/').count() <= 1) {
         names.push(Name::of(id, counts.total));
     }
     names.push(Name::of(name, counts.total));
     let first = |part: fn(&Name) -> &Option<String>| names.iter().find_map(|name| part(name).clone());
     let size = || size_label(counts.total, counts.shared, counts.expert, counts.experts);
-    // By key: names in the card, and what else there may be.
+    // By key: names in the card, and the value used without them.
     let texts: [(&str, &[&str], Option<String>); 15] = [
         ("name", &["name", "model_name"], first(|n| &n.name).map(|name| title(&name))),
         ("author", &["author", "model_author", "model_creator"], None),
@@ -94,7 +94,7 @@ pub(in crate::model) fn set(
     Ok(())
 }
 
-/// What a model was made from, by identifiers or addresses on Hugging Face.
+/// Sets the sources of a model, given by identifiers or addresses on Hugging Face.
 fn set_origins(metadata: &mut Metadata, kind: &str, ids: Option<Vec<String>>, parameters: u64) {
     const HUB: &str = "https://huggingface.co/";
     let Some(ids) = ids else { return };
@@ -136,9 +136,9 @@ fn sampling_value(key: &str, value: &Value) -> Option<GgufValue> {
 #[derive(Debug, Default)]
 struct Counts {
     total: u64,
-    /// Of tensors that every token passes through.
+    /// Parameters of tensors through which every token passes.
     shared: u64,
-    /// Of one expert in each layer.
+    /// Parameters of one expert in each layer.
     expert: u64,
     experts: u64,
 }

@@ -1,4 +1,4 @@
-//! The metadata of a GGUF model, in the order and with the types of llama.cpp's converter.
+//! The metadata of a GGUF model, in the same order and with the same types as llama.cpp's converter.
 
 use lorakit_quant::mix::FileType;
 use lorakit_tensor::DType;
@@ -14,28 +14,28 @@ use crate::model::{Params, missing};
 use crate::plan::OutputTensor;
 use crate::{ModelConfig, Result};
 
-/// What the metadata are made from.
+/// The sources of the metadata.
 #[derive(Clone, Copy)]
 pub(crate) struct MetadataSources<'a> {
-    /// The name of the model: that of its folder.
+    /// The name of the model, which is that of its folder.
     pub(crate) name: &'a str,
     /// `config.json`.
     pub(crate) config: &'a ModelConfig,
     /// The other files of the folder: tokenizer, chat template, `generation_config.json`, `README.md`.
     pub(crate) files: Lookup<'a>,
-    /// The tensors of the file, as [`gguf_tensors`](super::gguf_tensors) gave them.
+    /// The tensors of the file, as [`gguf_tensors`](super::gguf_tensors) returned them.
     pub(crate) tensors: &'a [OutputTensor],
     /// The dtype of most matrices, for `general.file_type`.
     pub(crate) dtype: DType,
-    /// `tokenizer.ggml.pre`, where it is not to be found out.
+    /// `tokenizer.ggml.pre`, if it should not be detected.
     pub(crate) pre: Option<&'a str>,
 }
 
-/// Every key and value.
+/// Returns every key and value.
 ///
 /// # Errors
-/// `Unsupported` for an unknown class or tokenizer; `File` for an entry of `config.json` that is missing or makes
-/// no sense, and if embeddings and vocabulary differ.
+/// `Unsupported` for an unknown class or tokenizer; `File` for an entry of `config.json` that is missing or makes no
+/// sense, and if the sizes of embeddings and vocabulary differ.
 pub(crate) fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
     let params = Params::new(sources.config)?;
     let files = Files(sources.files);

@@ -33,26 +33,27 @@ use crate::model::{ModelConfig, natural_dtype};
 use crate::plan::OutputTensor;
 use crate::{Error, Model, Result};
 
-/// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which are named as in Hugging Face
-/// files, in the names and row order of GGUF. `pre` names the pre-tokenizer where it cannot be found out.
+/// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which have Hugging Face names,
+/// converted to GGUF's names and row order. `pre` names the pre-tokenizer if it cannot be detected.
 ///
 /// A model that was read from a GGUF file keeps its metadata.
 ///
 /// # Errors
-/// What [`gguf_tensors`] and [`metadata`] refuse; `Shape` for embeddings that the vocabulary of a GGUF
-/// file does not fit.
+/// The errors of [`gguf_tensors`] and [`metadata`]; `Shape` for embeddings that do not fit the vocabulary of a GGUF
+/// file.
 pub(crate) fn model(
     model: &Model,
     tensors: Vec<OutputTensor>,
     pre: Option<&str>,
 ) -> Result<(Metadata, Vec<OutputTensor>)> {
-    match model.is_gguf() {
-        true => back(model, tensors),
-        false => forth(model, tensors, natural_dtype(model.tensors()), pre),
+    if model.is_gguf() {
+        back(model, tensors)
+    } else {
+        forth(model, tensors, natural_dtype(model.tensors()), pre)
     }
 }
 
-/// A model from a Hugging Face folder, whose metadata say that its matrices are `dtype`.
+/// A model from a Hugging Face folder; its metadata say that its matrices are of type `dtype`.
 pub(crate) fn forth(
     model: &Model,
     tensors: Vec<OutputTensor>,
@@ -80,7 +81,7 @@ fn back(model: &Model, tensors: Vec<OutputTensor>) -> Result<(Metadata, Vec<Outp
     let keys = Keys::new(&metadata).map_err(|e| e.at(&model.path))?;
     let mut written = gguf_tensors(config_of(model)?, tensors).map_err(|e| e.at(&model.path))?;
     let names: HashSet<String> = written.iter().map(|tensor| tensor.info.name.clone()).collect();
-    // What Hugging Face files do not hold.
+    // Tensors that Hugging Face files do not hold.
     for tensor in model.stored() {
         let name = &tensor.info().name;
         let dropped = keys.architecture.match_gguf(name).is_some_and(|f| f.hf_name().is_none());
@@ -102,13 +103,13 @@ fn config_of(model: &Model) -> Result<&ModelConfig> {
     model.config.as_ref().ok_or_else(|| Error::from(Problem::NoConfig).at(&model.path))
 }
 
-/// What a folder is called, `.` and links resolved where they have no name of their own.
+/// The name of a folder; a path without a name, such as `.`, is made absolute first.
 pub(crate) fn folder_name(folder: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     name(folder).or_else(|| name(&std::path::absolute(folder).ok()?)).unwrap_or_default()
 }
 
-/// The content of a file, if it is there.
+/// The content of a file, if it exists.
 ///
 /// # Errors
 /// If it cannot be read.

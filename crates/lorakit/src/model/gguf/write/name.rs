@@ -1,6 +1,6 @@
-//! What the name of a model says: `Llama-3.2-1B-Instruct` is Llama 3.2, its size 1B, its tuning Instruct.
+//! The parts of a model's name: `Llama-3.2-1B-Instruct` is Llama 3.2, of size 1B, tuned as Instruct.
 //!
-//! These are the conventions of llama.cpp's converter, so that `general.*` is what other tools expect.
+//! The conventions are those of llama.cpp's converter, so `general.*` is what other tools expect.
 
 use std::sync::LazyLock;
 
@@ -17,7 +17,7 @@ pub(in crate::model) struct Name {
     pub(in crate::model) size_label: Option<String>,
 }
 
-/// What a part of a name, between hyphens, is.
+/// The roles of one part of a name, between hyphens.
 #[derive(Debug, Clone, Copy, Default)]
 struct Kinds {
     basename: bool,
@@ -48,7 +48,7 @@ fn is(regex: &Regex, part: &str) -> bool {
 }
 
 impl Name {
-    /// Takes `id`, a folder's name or `organization/name`, apart; `parameters` tells sizes from context lengths.
+    /// Takes apart `id`, a folder's name or `organization/name`; `parameters` tells sizes from context lengths.
     pub(in crate::model) fn of(id: &str, parameters: u64) -> Name {
         if id.contains(' ') {
             // A sentence, not an identifier.
@@ -104,7 +104,7 @@ fn kinds_of(i: usize, part: &str, parameters: u64) -> (String, Kinds) {
         part = part.to_uppercase();
     } else if i > 0 && is(&SIZE, &part) {
         part = size(&part);
-        // Far from the model's size, it is a context length.
+        // A number far from the model's size is a context length.
         let label = label_parameters(&part);
         let far = |label: f64| (label - parameters as f64).abs() > (7 * parameters / 8) as f64;
         if parameters > 0 && label.is_some_and(far) {
@@ -145,7 +145,7 @@ fn label_parameters(part: &str) -> Option<f64> {
     Some(number.parse::<f64>().ok()? * 1000f64.powi(exponent))
 }
 
-/// `small` and the like are no sizes beside a number.
+/// Words such as `small` are not sizes if there is also a number.
 fn drop_words_for_sizes(parts: &mut [(String, Kinds)]) {
     let numbered =
         parts.iter().any(|(part, kinds)| kinds.size && part.contains(|c: char| c.is_ascii_digit()));
@@ -154,7 +154,7 @@ fn drop_words_for_sizes(parts: &mut [(String, Kinds)]) {
     }
 }
 
-/// The first parts that are no more than words, and versions between them, are the base's name.
+/// The first parts that are just words, and versions between them, make up the base's name.
 fn mark_basename(parts: &mut [(String, Kinds)]) {
     let mut at_start = true;
     for (part, kinds) in parts.iter_mut() {
@@ -174,7 +174,7 @@ fn mark_basename(parts: &mut [(String, Kinds)]) {
     }
 }
 
-/// `tiny-orders` as `Tiny Orders`; what has capitals, and versions, stay as they are.
+/// `tiny-orders` as `Tiny Orders`; words with capitals, and versions, stay as they are.
 pub(in crate::model) fn title(id: &str) -> String {
     let titled = |word: &str| {
         let lower = word.chars().any(char::is_lowercase) && !word.chars().any(char::is_uppercase);

@@ -1,4 +1,4 @@
-//! Rotary embeddings: the keys that say how positions are scaled, and the tensors of factors.
+//! Rotary embeddings: the keys that describe the scaling of positions, and the tensors of factors.
 
 use std::f32::consts::PI;
 
@@ -10,10 +10,10 @@ use crate::model::gguf::Problem;
 use crate::model::{Params, float, missing};
 use crate::plan::OutputTensor;
 
-/// Most values of a head, each pair of which gets a factor; models have some hundreds.
+/// The most values in a head, each pair of which gets a factor; models have a few hundred.
 const MAX_HEAD: u32 = 1 << 13;
 
-/// The entries of `rope_parameters` (transformers 5), or of `rope_scaling` and beside it (before).
+/// The entries of `rope_parameters` (transformers 5), or `rope_scaling` and the entries next to it (before).
 #[derive(Debug, Clone, Copy)]
 pub(in crate::model) struct Rope<'a, 'p> {
     params: &'p Params<'a>,
@@ -23,7 +23,7 @@ pub(in crate::model) struct Rope<'a, 'p> {
 impl<'a, 'p> Rope<'a, 'p> {
     pub(in crate::model) fn new(params: &'p Params<'a>) -> Self {
         let scaling = params.get("rope_parameters").or_else(|| params.get("rope_scaling"));
-        // Families with two kinds of attention have parameters for each.
+        // Families with two kinds of attention have parameters for each kind.
         let scaling = scaling
             .map(|value| if value["full_attention"].is_object() { &value["full_attention"] } else { value });
         Rope { params, scaling }
@@ -59,7 +59,7 @@ impl<'a, 'p> Rope<'a, 'p> {
         }
     }
 
-    /// The base of the frequencies of layers that see a window only.
+    /// The base of the frequencies in layers that only see a window.
     pub(in crate::model) fn window_base(&self) -> Result<Option<f64>> {
         let own = self.params.get("rope_parameters").map(|value| &value["sliding_attention"]["rope_theta"]);
         match own.filter(|value| !value.is_null()) {
@@ -68,7 +68,7 @@ impl<'a, 'p> Rope<'a, 'p> {
         }
     }
 
-    /// The context that the model was trained with before it was scaled.
+    /// The length of the context with which the model was trained before scaling.
     fn original_context(&self) -> Result<f64> {
         const NAME: &str = "original_max_position_embeddings";
         match self.float(NAME)? {
@@ -88,7 +88,7 @@ impl<'a, 'p> Rope<'a, 'p> {
         Ok(rotated.checked_div(self.params.required_integer("num_attention_heads")?).unwrap_or(0))
     }
 
-    /// The numbers of the list `name`, one for each pair of values that is rotated.
+    /// The numbers of the list `name`, one for each rotated pair of values.
     fn list(&self, name: &str) -> Result<Vec<f32>> {
         let list = self.entry(name).and_then(Value::as_array);
         let list = list.ok_or_else(|| missing(&format!("rope_scaling.{name}")))?;
@@ -96,7 +96,8 @@ impl<'a, 'p> Rope<'a, 'p> {
             list.iter().map(|value| float(name, value).map(|v| v as f32)).collect::<Result<Vec<_>>>()?;
         let needed = self.dimensions()? as usize / 2;
         if values.len() != needed {
-            let (name, count) = (name.to_string(), values.len());
+            let name = name.to_string();
+            let count = values.len();
             return Err(Problem::FactorCount { name, count, needed }.into());
         }
         Ok(values)
@@ -135,7 +136,7 @@ impl<'a, 'p> Rope<'a, 'p> {
                 keys.push(("rope.scaling.factor", GgufValue::F32(self.required_float("factor")? as f32)));
             }
             "longrope" | "su" => keys.push(("rope.scaling.type", GgufValue::String("longrope".into()))),
-            // What llama3 does stands in a tensor; dynamic scaling begins beyond the trained context.
+            // llama3's scaling is in a tensor; dynamic scaling begins beyond the trained context.
             "default" | "llama3" | "dynamic" => {}
             other => return Err(Problem::ScalingRule { rule: other.escape_debug().to_string() }.into()),
         }
@@ -175,7 +176,8 @@ pub(in crate::model) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>
     };
     let tensor = |(name, values): (&str, Vec<f32>)| {
         if params.architecture.match_gguf(name).is_none() {
-            let (rule, family) = (rope.kind().escape_debug().to_string(), params.architecture.gguf());
+            let rule = rope.kind().escape_debug().to_string();
+            let family = params.architecture.gguf();
             return Err(Problem::ScalingOfFamily { rule, family }.into());
         }
         Ok(OutputTensor::of_values(name, &values))
@@ -183,7 +185,7 @@ pub(in crate::model) fn factors(params: &Params<'_>) -> Result<Vec<OutputTensor>
     tensors.into_iter().map(tensor).collect()
 }
 
-/// Keys that stand before all others: those that go with tensors of factors.
+/// The keys that come before all others: those that go with tensors of factors.
 pub(in crate::model) fn early_keys(params: &Params<'_>) -> Result<Vec<(&'static str, GgufValue)>> {
     let rope = Rope::new(params);
     if !["longrope", "su"].contains(&rope.kind()) {
@@ -191,7 +193,7 @@ pub(in crate::model) fn early_keys(params: &Params<'_>) -> Result<Vec<(&'static 
     }
     let context = f64::from(params.required_integer("max_position_embeddings")?);
     let original = rope.original_context()?;
-    // Longer contexts spread attention; Phi 3 sharpens it by this.
+    // Longer contexts spread attention; Phi 3 sharpens it by this factor.
     let factor = match context / original {
         scale if scale > 1.0 => (1.0 + scale.ln() / original.ln()).sqrt(),
         _ => 1.0,
@@ -199,8 +201,8 @@ pub(in crate::model) fn early_keys(params: &Params<'_>) -> Result<Vec<(&'static 
     Ok(vec![("rope.scaling.attn_factor", GgufValue::F32(factor as f32))])
 }
 
-/// What each frequency is divided by, in the f32 operations of the reference: 1 for short waves, `factor` for long
-/// ones, in between what makes the change smooth.
+/// The divisor of each frequency, computed in f32 like the reference: 1 for short waves, `factor` for long ones, and
+/// a smooth transition in between.
 fn llama3(base: f64, head: u32, factor: f32, low: f32, high: f32, original: f32) -> Vec<f32> {
     let divisor = |i: u32| {
         // A power in f64, rounded once: the same on every machine.

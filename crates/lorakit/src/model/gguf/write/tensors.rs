@@ -1,4 +1,4 @@
-//! Which Hugging Face tensors become which GGUF tensor, as recipes.
+//! Recipes that turn Hugging Face tensors into GGUF tensors.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,13 +15,13 @@ use crate::{Error, ModelConfig, Result};
 /// The tensors of a GGUF file, from those of a Hugging Face checkpoint, plain or edited: names translated, rows of
 /// q and k in ggml's order, experts stacked, 1 added to the norms of families that store them so.
 ///
-/// They come in the order of llama.cpp's converter: tensors that follow from the configuration, then file by
-/// file, by Hugging Face name; a stack stands where its last expert stood. Dtypes stay as they are, but for
-/// tensors that llama.cpp computes with in F32 (see [`is_f32`]).
+/// They are in the order of llama.cpp's converter: first tensors that follow from the configuration, then file by
+/// file, by Hugging Face name; a stack takes the place of its last expert. Dtypes stay the same, except for tensors
+/// that llama.cpp uses as F32 (see [`is_f32`]).
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an unknown class or tensor, and for edits that cannot
-/// be moved along; [`ErrorKind::File`](crate::ErrorKind::File) if a tensor is missing, or shapes contradict
+/// be moved along; [`ErrorKind::File`](crate::ErrorKind::File) if a tensor is missing, or if shapes contradict
 /// `config.json`.
 pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Result<Vec<OutputTensor>> {
     let params = Params::new(config)?;
@@ -67,7 +67,7 @@ pub fn gguf_tensors(config: &ModelConfig, mut tensors: Vec<OutputTensor>) -> Res
     Ok(output.into_iter().map(dtype).collect())
 }
 
-/// The rule of a tensor, or those of its parts.
+/// The rule of a tensor, or the rules of its parts.
 fn find(params: &Params<'_>, layers: usize, tensor: OutputTensor) -> Result<Vec<Found>> {
     let name = tensor.info.name.clone();
     let within = |found: &Match<'_>| match found.layer {
@@ -98,14 +98,16 @@ fn is_f32(info: &TensorInfo) -> bool {
         || !name.ends_with(".weight")
 }
 
-/// The tensors with all that need not be F32 in `dtype`, or in F16 where rows are not whole blocks of it.
+/// The tensors, with all that need not be F32 converted to `dtype`, or to F16 if their rows are not whole blocks of it.
 pub fn with_dtype(tensors: Vec<OutputTensor>, dtype: DType) -> Vec<OutputTensor> {
     let cast = |tensor: OutputTensor| {
         let row = tensor.info.shape.last().copied().unwrap_or(1);
-        match row.is_multiple_of(dtype.block().elements) {
-            _ if is_f32(&tensor.info) => tensor,
-            true => tensor.with_dtype(dtype),
-            false => tensor.with_dtype(DType::F16),
+        if is_f32(&tensor.info) {
+            tensor
+        } else if row.is_multiple_of(dtype.block().elements) {
+            tensor.with_dtype(dtype)
+        } else {
+            tensor.with_dtype(DType::F16)
         }
     };
     tensors.into_iter().map(cast).collect()
@@ -115,7 +117,7 @@ fn order_of(rows: usize, permutation: RowPermutation) -> RowOrder {
     RowOrder::of_rows((0..rows).map(|row| permutation.hf_row(row)))
 }
 
-/// The file that holds the tensor, or that it is an edit of.
+/// The file that holds the tensor, or the tensor of which it is an edit.
 fn origin(tensor: &OutputTensor) -> &std::path::Path {
     match &tensor.recipe {
         Recipe::Copy(tensor) => tensor.path(),
@@ -124,16 +126,16 @@ fn origin(tensor: &OutputTensor) -> &std::path::Path {
     }
 }
 
-/// Experts that wait for the others of their layer.
+/// Experts that wait for the other experts of their layer.
 struct Stacks {
     experts: usize,
-    /// Tensors that are still to come, by layer.
+    /// The number of tensors still to come, by layer.
     left: BTreeMap<Option<usize>, usize>,
-    /// What is there, by layer and Hugging Face template.
+    /// The experts that are present, by layer and Hugging Face template.
     waiting: BTreeMap<(Option<usize>, String), Stack>,
 }
 
-/// Experts of one layer and kind.
+/// The experts of one layer and kind.
 struct Stack {
     name: String,
     parts: BTreeMap<usize, OutputTensor>,
@@ -148,7 +150,7 @@ impl Stacks {
         Ok(Stacks { experts: params.experts()?, left, waiting: BTreeMap::new() })
     }
 
-    /// The stacks of a layer, by Hugging Face name, once the last of its experts is there.
+    /// Adds an expert. Returns the stacks of its layer, by Hugging Face name, once the last expert is present.
     fn add(&mut self, found: Match<'_>, expert: usize, tensor: OutputTensor) -> Result<Vec<OutputTensor>> {
         if expert >= self.experts {
             let problem = Problem::Expert { expert, experts: self.experts };

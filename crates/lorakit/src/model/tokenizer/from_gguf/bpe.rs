@@ -13,7 +13,7 @@ use crate::model::tokenizer::Problem;
 /// The parts of the tokenizer, and the tokens that frame a text.
 ///
 /// # Errors
-/// `Unsupported` if it is not known how the text is cut into pieces.
+/// `Unsupported` if the rule that cuts text into pieces is unknown.
 pub(in crate::model) fn bpe<'a>(
     metadata: &'a Metadata,
     vocab: &Vocab<'a>,
@@ -39,7 +39,7 @@ pub(in crate::model) fn bpe<'a>(
         "vocab": vocab.iter().map(|(id, token, _)| (token.to_string(), id.into())).collect::<serde_json::Map<_, _>>(),
         "merges": merges,
     });
-    // Only offsets are at stake here, and they do not lose the space before a word.
+    // This only affects offsets, which include the space before a word.
     let bytes =
         json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true});
     let post_processor = match template(frame) {
@@ -56,7 +56,7 @@ pub(in crate::model) fn bpe<'a>(
     Ok((parts, frame))
 }
 
-/// Both sides of a merge and its result must be tokens, or no reader accepts the file.
+/// Checks that both sides of a merge and its result are tokens; otherwise no reader accepts the file.
 fn check(merge: &str, vocab: &Vocab<'_>) -> Result<()> {
     let known = |token: &str| vocab.id(token).is_some();
     match merge.split_once(' ') {

@@ -16,7 +16,7 @@ pub(in crate::model) use split::Split;
 pub(in crate::model) use vocab::SpecialIds;
 use vocab::{Frame, Kind, Vocab};
 
-/// The tokenizer of a model in the files of Hugging Face.
+/// The tokenizer of a model as Hugging Face files.
 #[derive(Debug)]
 pub(in crate::model) struct Tokenizer {
     /// `tokenizer.json`.
@@ -34,7 +34,7 @@ pub(in crate::model) struct Tokenizer {
 /// Rebuilds the tokenizer from `tokenizer.*`; `max_length` is the longest text in tokens.
 ///
 /// # Errors
-/// `Unsupported` if the kind of tokenizer, or its way to cut text, is unknown.
+/// `Unsupported` if the kind of tokenizer, or its rule for cutting text, is unknown.
 pub(in crate::model) fn tokenizer(metadata: &Metadata, max_length: u64) -> Result<Tokenizer> {
     let model = text(metadata, "tokenizer.ggml.model")?.ok_or_else(|| missing("tokenizer.ggml.model"))?;
     let vocab = Vocab::read(metadata)?;
@@ -72,7 +72,7 @@ pub(in crate::model) fn tokenizer(metadata: &Metadata, max_length: u64) -> Resul
     })
 }
 
-/// Tokens that are found in the text before it is cut and merged.
+/// Tokens that are matched in the text before it is cut and merged.
 fn added_tokens(vocab: &Vocab<'_>) -> Vec<Value> {
     let added = |(id, content, kind): (usize, &str, Kind)| {
         let special = match kind {
@@ -97,8 +97,8 @@ fn special_tokens(vocab: &Vocab<'_>, ids: &SpecialIds) -> Map<String, Value> {
         .collect()
 }
 
-/// `PreTrainedTokenizerFast` is the one class that every version of transformers loads from `tokenizer.json` as
-/// it stands; the classes of families rebuild parts of it by rules of their own.
+/// `tokenizer_config.json`. `PreTrainedTokenizerFast` is the only class that every version of transformers loads from
+/// `tokenizer.json` unchanged; the classes of families rebuild parts of it by their own rules.
 fn config(
     metadata: &Metadata,
     frame: Frame<'_>,
@@ -118,7 +118,7 @@ fn config(
     Ok(config.into())
 }
 
-/// The chat template, or a list where the model has several.
+/// The chat template, or a list if the model has several.
 fn chat_template(metadata: &Metadata) -> Result<Option<Value>> {
     const KEY: &str = "tokenizer.chat_template";
     let default = text(metadata, KEY)?;

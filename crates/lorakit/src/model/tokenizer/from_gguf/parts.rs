@@ -1,4 +1,4 @@
-//! What kinds of tokenizers differ in.
+//! The parts in which kinds of tokenizers differ.
 
 use serde_json::{Map, Value, json};
 

@@ -1,7 +1,6 @@
 //! How byte-level tokenizers cut text before they merge, by the name in `tokenizer.ggml.pre`.
 //!
-//! The patterns are those of the `tokenizer.json` that the name was given for, which llama.cpp's own patterns
-//! emulate.
+//! The patterns are those of the `tokenizer.json` for which the name was given; llama.cpp's own patterns emulate them.
 
 use serde_json::{Value, json};
 
@@ -13,22 +12,22 @@ use crate::model::tokenizer::Problem;
 pub(in crate::model) struct Split {
     names: &'static [&'static str],
     steps: &'static [Step],
-    /// Text is composed to NFC first.
+    /// Whether text is first composed to NFC.
     nfc: bool,
-    /// A piece that is a token as a whole is not put together from merges.
+    /// Whether a piece that is a token as a whole is taken without merges.
     pub(in crate::model) ignore_merges: bool,
-    /// Text begins with bos where the file does not say.
+    /// Whether text begins with bos if the file does not say.
     pub(in crate::model) add_bos: bool,
 }
 
-/// One pass over the pieces of the pass before.
+/// One pass over the pieces of the previous pass.
 #[derive(Debug)]
 enum Step {
-    /// Matches, and what lies between them, become pieces.
+    /// Matches, and the texts between them, become pieces.
     Pattern(&'static str),
     /// Every digit becomes a piece.
     Digits,
-    /// The pattern of GPT-2, which the byte-level step has built in.
+    /// GPT-2's pattern, which is built into the byte-level step.
     Gpt2,
 }
 use Step::{Digits, Gpt2, Pattern};
@@ -40,13 +39,13 @@ const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-/// Cased letters of the Unicode version that DeepSeek took.
+/// Cased letters in the Unicode version that DeepSeek used.
 const DEEPSEEK_LETTERS: &str = include_str!("deepseek_letters.regex").trim_ascii_end();
 const CJK: &str = "[\u{4e00}-\u{9fa5}\u{0800}-\u{4e00}\u{ac00}-\u{d7ff}]+";
 const CJK_KANA: &str = "[\u{4e00}-\u{9fa5}\u{3040}-\u{309f}\u{30a0}-\u{30ff}]+";
 const DEEPSEEK3: &str = r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##;
 
-/// The ways that are known.
+/// The known ways.
 const SPLITS: &[Split] = &[
     Split { names: &["gpt-2", "phi-2"], steps: &[Gpt2], ..PLAIN },
     Split { names: &["smollm", "starcoder", "refact", "codeshell"], steps: &[Digits, Gpt2], ..PLAIN },
@@ -99,7 +98,7 @@ impl Split {
     /// The way called `name`.
     ///
     /// # Errors
-    /// `Unsupported` with the names that are known.
+    /// `Unsupported` with the known names.
     pub(in crate::model) fn find(name: &str) -> Result<&'static Split> {
         SPLITS.iter().find(|split| split.names.contains(&name)).ok_or_else(|| {
             let known = SPLITS.iter().flat_map(|split| split.names).copied().collect();
@@ -107,7 +106,7 @@ impl Split {
         })
     }
 
-    /// The first name of the way that a `tokenizer.json` of these members has, if it is a known one.
+    /// The first name of the way in which a `tokenizer.json` with these members cuts text, if it is known.
     pub(in crate::model) fn of_pre_tokenizer(
         normalizer: &Value,
         pre_tokenizer: &Value,
@@ -142,8 +141,8 @@ impl Split {
     }
 }
 
-/// What the steps of a pre-tokenizer do, whether they stand in a sequence or alone. Whether offsets are trimmed
-/// makes no difference to the pieces.
+/// The steps of a pre-tokenizer, whether it is a sequence or a single step. The trimming of offsets is left out,
+/// because it does not affect the pieces.
 fn steps(pre_tokenizer: &Value) -> Vec<Value> {
     let steps = match &pre_tokenizer["pretokenizers"] {
         Value::Array(steps) => steps.clone(),

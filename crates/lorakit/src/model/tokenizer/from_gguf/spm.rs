@@ -1,8 +1,8 @@
 //! SentencePiece BPE, which GGUF calls `llama`.
 //!
-//! The model holds no merges: whatever two neighbours form the token with the highest score is merged first.
-//! `tokenizer.json` wants a list, so every way to cut a token in two tokens becomes a merge, in the order of the
-//! scores of the results. Bytes that no token covers become byte tokens.
+//! The model does not hold merges: the two neighbours that form the token with the highest score are merged first.
+//! `tokenizer.json` needs a list, so every way to cut a token into two tokens becomes a merge, ordered by the score of
+//! the result. Bytes that no token covers become byte tokens.
 
 use std::cmp::Reverse;
 
@@ -15,10 +15,10 @@ use crate::Result;
 use crate::model::gguf::read::keys::{get, missing, truth};
 use crate::model::tokenizer::Problem;
 
-/// Longest token in bytes that is searched for merges; published models have at most a few hundred.
+/// The longest token that is searched for merges, in bytes; tokens of published models have at most a few hundred.
 const MAX_TOKEN_BYTES: usize = 4096;
 
-/// Ids that hold where the file does not say.
+/// Ids to use if the file does not give any.
 pub(in crate::model) const DEFAULT_IDS: SpecialIds =
     SpecialIds { bos: Some(1), eos: Some(2), unknown: Some(0), pad: None, ends: Vec::new() };
 
@@ -77,8 +77,8 @@ fn scores(value: &GgufValue) -> Option<&[f32]> {
     }
 }
 
-/// Every pair of tokens that forms a token, best result first. Pairs of one result, and results of one score,
-/// stand in the order that transformers gives them: longer left side, then longer right side first.
+/// Every pair of tokens that forms a token, best result first. Pairs with the same result, and results with the same
+/// score, are in the order of transformers: longer left side first, then longer right side.
 fn merges(vocab: &Vocab<'_>, scores: &[f32]) -> Result<Vec<String>> {
     struct Merge<'a> {
         score: f32,
@@ -87,7 +87,7 @@ fn merges(vocab: &Vocab<'_>, scores: &[f32]) -> Result<Vec<String>> {
     }
     let mut merges: Vec<Merge<'_>> = Vec::new();
     for (id, (token, &score)) in vocab.tokens().iter().zip(scores).enumerate() {
-        // Text never holds a space when it is merged, control tokens and byte tokens are not merged.
+        // Text never contains spaces when it is merged; control tokens and byte tokens are not merged.
         if vocab.normal_id(token) != Some(id) || token.contains(' ') {
             continue;
         }

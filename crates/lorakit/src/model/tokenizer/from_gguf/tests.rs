@@ -69,7 +69,7 @@ fn several_chat_templates_become_a_list() {
     );
 }
 
-/// The golden file holds what SentencePiece trained and the merges that transformers takes from it.
+/// The golden file holds the model that SentencePiece trained, and the merges that transformers derives from it.
 #[test]
 fn sentencepiece_merges_equal_those_of_transformers() {
     let golden = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tokenizer/spm.json"));

@@ -8,7 +8,7 @@ use crate::Result;
 use crate::model::gguf::read::keys::{get, integer, missing, strings, truth};
 use crate::model::tokenizer::Problem;
 
-/// What a token is for: `tokenizer.ggml.token_type`.
+/// The kind of a token: `tokenizer.ggml.token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::model) enum Kind {
     Normal,
@@ -29,7 +29,7 @@ pub(in crate::model) struct Vocab<'a> {
 
 impl<'a> Vocab<'a> {
     /// # Errors
-    /// `Corrupt` if a token appears twice, or kinds are not one for each token.
+    /// `Corrupt` if a token appears twice, or if there is not one kind per token.
     pub(in crate::model) fn read(metadata: &'a Metadata) -> Result<Self> {
         let tokens = strings(metadata, "tokenizer.ggml.tokens")?;
         let tokens = tokens.ok_or_else(|| missing("tokenizer.ggml.tokens"))?;
@@ -72,7 +72,7 @@ impl<'a> Vocab<'a> {
         self.id(token).filter(|&id| self.kinds.get(id) == Some(&Kind::Normal))
     }
 
-    /// Every token that text or a model can give: all but the fillers `[PAD17]`, with which converters give
+    /// Every token that text or a model can produce: all except fillers such as `[PAD17]`, with which converters give
     /// every row of the embeddings a token.
     pub(in crate::model) fn iter(&self) -> impl Iterator<Item = (usize, &'a str, Kind)> {
         let tokens = self.tokens.iter().zip(&self.kinds).enumerate();
@@ -100,12 +100,12 @@ fn kinds(value: &Value) -> Option<Vec<Kind>> {
 }
 
 /// # Errors
-/// `Corrupt` if the array `key` has not one value for each token.
+/// `Corrupt` if the array `key` does not have one value per token.
 pub(in crate::model) fn per_token(key: &'static str, values: usize, tokens: usize) -> Result<()> {
     if values == tokens { Ok(()) } else { Err(Problem::Values { key, values, tokens }.into()) }
 }
 
-/// Ids of the tokens with a meaning of their own.
+/// Ids of the tokens with a special meaning.
 #[derive(Debug, Default)]
 pub(in crate::model) struct SpecialIds {
     pub(in crate::model) bos: Option<u64>,
@@ -151,18 +151,18 @@ impl SpecialIds {
     }
 }
 
-/// Which tokens frame a text that is encoded.
+/// The tokens that frame an encoded text.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::model) struct Frame<'a> {
-    /// Goes before the text.
+    /// The token before the text.
     pub(in crate::model) bos: Option<(u64, &'a str)>,
-    /// Goes after the text.
+    /// The token after the text.
     pub(in crate::model) eos: Option<(u64, &'a str)>,
 }
 
 impl<'a> Frame<'a> {
     /// # Errors
-    /// `Incomplete` if a token shall be added and there is none.
+    /// `Incomplete` if a token should be added but there is none.
     pub(in crate::model) fn read(
         metadata: &Metadata,
         vocab: &Vocab<'a>,

@@ -11,7 +11,7 @@ use super::vocab::{Kind, Sources, Vocab, filler, looks_special, user_defined};
 use crate::model::tokenizer::Problem;
 use crate::{Error, Result};
 
-/// The vocabulary, if `tokenizer.json` is of this kind.
+/// The vocabulary, if `tokenizer.json` has this kind of tokenizer.
 pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     let Some((bytes, json)) = &sources.tokenizer else { return Ok(None) };
     if json["model"]["type"] != "BPE" || json["model"]["byte_fallback"] == true {
@@ -32,9 +32,9 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     }))
 }
 
-/// Refuses what GGUF files cannot say, and what the library does not survive: it copies both tokens of a merge to a
-/// buffer of the size of the longest token, the second without the prefix of parts of words, before it looks whether
-/// they form one.
+/// Refuses models that GGUF files cannot represent, and those that would crash the library: it copies both tokens of a
+/// merge, the second without its subword prefix, to a buffer of the size of the longest token before it checks whether
+/// they form a token.
 fn check(model: &Value) -> Result<()> {
     if let Some(prefix) = model["continuing_subword_prefix"].as_str().filter(|prefix| !prefix.is_empty()) {
         return Err(Problem::Prefix { prefix: excerpt(prefix).escape_debug().to_string() }.into());
@@ -65,10 +65,11 @@ fn tokens(tokenizer: &Tokenizer, sources: &Sources<'_>) -> tokenizers::Result<Ha
             None if named.contains(token.as_str()) => (false, true),
             None => return Ok((id, (token, Kind::Normal))),
         };
-        // llama.cpp looks for the token as text has it once it is normalised.
-        let token = match normalized {
-            true => token,
-            false => tokenizer.decode(tokenizer.encode(token.as_str(), false)?.get_ids(), false)?,
+        // llama.cpp looks for the token in normalised text.
+        let token = if normalized {
+            token
+        } else {
+            tokenizer.decode(tokenizer.encode(token.as_str(), false)?.get_ids(), false)?
         };
         let control = special || looks_special(&token);
         Ok((id, if control { (token, Kind::Control) } else { user_defined(&token) }))
@@ -76,7 +77,7 @@ fn tokens(tokenizer: &Tokenizer, sources: &Sources<'_>) -> tokenizers::Result<Ha
     tokenizer.get_vocab(true).into_iter().map(entry).collect()
 }
 
-/// The tokens that `tokenizer_config.json` gives a meaning.
+/// The tokens to which `tokenizer_config.json` gives a meaning.
 pub(in crate::model) fn special_tokens(config: Option<&Value>) -> HashSet<&str> {
     const NAMES: &[&str] =
         &["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -103,7 +104,7 @@ fn merges(json: &Value, sources: &Sources<'_>) -> Result<Vec<String>> {
     }
 }
 
-/// `left right`; spaces inside a side are spelled as the byte-level alphabet spells them.
+/// `left right`; spaces inside a side are spelled in the byte-level alphabet.
 fn pair(merge: &Value) -> Option<String> {
     match merge {
         Value::String(merge) => Some(merge.clone()),

@@ -1,4 +1,4 @@
-//! A SentencePiece vocabulary that only `tokenizer.json` holds: BPE that falls back to bytes.
+//! A SentencePiece vocabulary that is stored only in `tokenizer.json`: BPE that falls back to bytes.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use super::bpe;
 use super::vocab::{Kind, Sources, Vocab, filler, is_byte};
 use crate::Result;
 
-/// The score of every token, since `tokenizer.json` has none.
+/// The score of every token, since `tokenizer.json` has no scores.
 const SCORE: f32 = -1000.0;
 
-/// The vocabulary, if `tokenizer.json` is of this kind.
+/// The vocabulary, if `tokenizer.json` has this kind of tokenizer.
 pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     let Some((_, json)) = &sources.tokenizer else { return Ok(None) };
     let model = &json["model"];
@@ -30,7 +30,7 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
             _ if named.contains(token) => Kind::Control,
             kind => kind,
         };
-        // An added token that the model has too is the model's.
+        // If the model has an added token too, the model's entry counts.
         tokens.entry(id).or_insert_with(|| (token.to_string(), kind));
     }
     let largest = tokens.last_key_value().map_or(0, |(id, _)| (*id as usize).saturating_add(1));

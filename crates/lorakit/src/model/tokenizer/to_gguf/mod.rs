@@ -19,10 +19,10 @@ use crate::arch::TokenizerKind;
 use crate::model::Params;
 use crate::model::tokenizer::Problem;
 
-/// Sets every key of the tokenizer of a model whose embeddings have so many rows.
+/// Sets every key of the tokenizer of a model whose embeddings have `rows` rows.
 ///
 /// # Errors
-/// `Unsupported` if there is no tokenizer of a kind that the family knows, or its way to cut text is
+/// `Unsupported` if there is no tokenizer of a kind that the family knows, or if its rule for cutting text is
 /// unknown; `File` if a file makes no sense.
 pub(in crate::model) fn set(
     metadata: &mut Metadata,
@@ -57,14 +57,14 @@ pub(in crate::model) fn set(
     {
         metadata.set("tokenizer.ggml.add_space_prefix", GgufValue::Bool(prefix));
     }
-    // llama.cpp's converter knows the small Granite models, whose tokenizer says nothing, by this number.
+    // llama.cpp's converter recognises the small Granite models, whose tokenizer does not tell, by this number.
     if params.architecture.gguf() == "llama" && sources.size == Some(49_152) {
         metadata.set("tokenizer.ggml.add_bos_token", GgufValue::Bool(false));
     }
     Ok(())
 }
 
-/// The vocabulary of the first kind that is there.
+/// The vocabulary of the first kind that is present.
 fn vocab(kinds: &[TokenizerKind], sources: &Sources<'_>) -> Result<Vocab> {
     for kind in kinds {
         let found = match kind {

@@ -1,8 +1,8 @@
-//! The name of the rule by which text is cut before merging: `tokenizer.ggml.pre`.
+//! The name of the rule that cuts text before merging: `tokenizer.ggml.pre`.
 //!
-//! llama.cpp knows rules by name. Which one a `tokenizer.json` follows is told by what it makes of one text: the
-//! digest of the ids names the rule (table and text are those of llama.cpp's converter, MIT). A tokenizer that is
-//! not in the table, since it has a vocabulary of its own, is known by its `pre_tokenizer`.
+//! llama.cpp knows rules by name. To find the rule of a `tokenizer.json`, one text is encoded: the digest of the ids
+//! names the rule (table and text are those of llama.cpp's converter, MIT). A tokenizer that is not in the table,
+//! because its vocabulary is new, is recognised by its `pre_tokenizer`.
 
 use std::fmt::Write as _;
 
@@ -16,13 +16,13 @@ use crate::{Error, Result};
 
 /// Lines of `digest name origin`.
 const DIGESTS: &str = include_str!("data/pre.txt");
-/// The text that is encoded.
+/// The text to encode.
 const TEXT: &str = include_str!("data/reference.txt");
 
-/// The rule's name: `given`, or what the tokenizer tells.
+/// The rule's name: `given`, or the one found from the tokenizer.
 ///
 /// # Errors
-/// `Unsupported` if it cannot be told.
+/// `Unsupported` if the rule cannot be found.
 pub(in crate::model) fn name(given: Option<&str>, tokenizer: &Tokenizer, json: &Value) -> Result<String> {
     if let Some(given) = given {
         return Ok(given.to_string());
@@ -48,7 +48,7 @@ fn digest(ids: &[u32]) -> String {
     })
 }
 
-/// The error about what the library says of `tokenizer.json`.
+/// The error for a `tokenizer.json` that the library refuses.
 pub(super) fn unreadable(error: tokenizers::Error) -> Error {
     Problem::Unreadable { reason: error.to_string() }.into()
 }

@@ -1,4 +1,4 @@
-//! `tokenizer.model`: a protocol buffer, of which the pieces are read.
+//! `tokenizer.model`: a protocol buffer; only its pieces are read.
 //!
 //! ```text
 //!  ModelProto     1: SentencePiece ...          wire format: a key (field << 3 | type), then by type
@@ -11,7 +11,7 @@ use super::vocab::{Kind, Sources, Vocab, filler, looks_special, user_defined};
 use crate::Result;
 use crate::model::tokenizer::Problem;
 
-/// Scores of added tokens and of fillers, as converters have them.
+/// Scores of added tokens and of fillers, the same as in converters.
 const ADDED: f32 = -1000.0;
 const FILLER: f32 = -10_000.0;
 
@@ -27,7 +27,8 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     Ok(Some(pieces.into_vocab()))
 }
 
-/// The vocabulary of a Phi 3: only tokens marked so are for control, and `tokenizer.json` has the last word.
+/// The vocabulary of a Phi 3: only tokens that are marked special are control tokens, and `tokenizer.json` overrides
+/// the other files.
 pub(in crate::model) fn phi_vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     let Some(mut pieces) = Pieces::read(sources)? else { return Ok(None) };
     pieces.add_listed(sources)?;
@@ -47,7 +48,7 @@ fn decoder<'a>(sources: &'a Sources<'_>) -> impl Iterator<Item = (u64, &'a Value
     decoder.into_iter().flatten().filter_map(|(id, token)| Some((id.parse().ok()?, token)))
 }
 
-/// Tokens with their scores, as many as the embeddings have rows.
+/// Tokens with their scores, fillers included.
 struct Pieces(Vec<((String, Kind), f32)>);
 
 impl Pieces {
@@ -60,7 +61,7 @@ impl Pieces {
         Ok(Some(Pieces(listed)))
     }
 
-    /// Tokens of `added_tokens.json`.
+    /// Adds the tokens of `added_tokens.json`.
     fn add_listed(&mut self, sources: &Sources<'_>) -> Result<()> {
         let added = sources.files.json("added_tokens.json")?.unwrap_or(Value::Null);
         for (token, id) in added.as_object().into_iter().flatten() {
@@ -71,7 +72,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// Puts an added token in its place; one beyond the embeddings has none.
+    /// Puts an added token in its place; a token beyond the embeddings is dropped.
     fn set(&mut self, id: u64, token: (String, Kind)) {
         if let Some(place) = usize::try_from(id).ok().and_then(|id| self.0.get_mut(id)) {
             *place = (token, ADDED);
@@ -112,7 +113,7 @@ fn piece(bytes: &[u8]) -> Option<((String, Kind), f32)> {
                     3 => Kind::Control,
                     5 => Kind::Unused,
                     6 => Kind::Byte,
-                    // Normal, and what users defined when they trained it: both are found by merging.
+                    // Normal tokens, and those that users defined for training: merging finds both.
                     _ => Kind::Normal,
                 }
             }
@@ -127,11 +128,11 @@ enum Field<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
     Four([u8; 4]),
-    /// Eight bytes, which no field of ours has.
+    /// Eight bytes, which none of the fields in use has.
     Eight,
 }
 
-/// Numbers and values of the fields of a message; `None` where it is damaged, and nothing after it.
+/// The numbers and values of a message's fields. At damage, it yields `None` and ends.
 fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u64, Field<'_>)>> {
     let mut more = !bytes.is_empty();
     let mut next = move || {
@@ -158,7 +159,7 @@ fn fields(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u64, Field<'_>)>> {
     })
 }
 
-/// Seven bits a byte, the lowest first.
+/// Reads a number with seven bits per byte, the lowest first.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {

@@ -1,4 +1,4 @@
-//! Special tokens, what is added to a text, and the chat template.
+//! Special tokens, the tokens that are added to a text, and the chat template.
 
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::vocab::{Sources, Vocab};
 use crate::Result;
 
-/// Tokens with a meaning of their own: the name in `tokenizer_config.json`, and in GGUF if that has one for it.
+/// Tokens with a special meaning: the name in `tokenizer_config.json`, and the name in GGUF if there is one.
 const ROLES: &[(&str, Option<&str>)] = &[
     ("bos", Some("bos")),
     ("eos", Some("eos")),
@@ -15,28 +15,28 @@ const ROLES: &[(&str, Option<&str>)] = &[
     ("pad", Some("padding")),
     ("cls", None),
     ("mask", Some("mask")),
-    // The ones that a template moved aside.
+    // Roles for tokens that a template moves aside.
     ("eot", Some("eot")),
     ("eom", Some("eom")),
 ];
 
-/// Everything about a tokenizer but its vocabulary.
+/// Everything about a tokenizer except its vocabulary.
 #[derive(Debug, Default)]
 pub(in crate::model) struct Special {
     ids: Vec<(&'static str, u32)>,
-    /// Whether a text gets the token of this role, in the order of discovery.
+    /// Whether the token of each role is added to a text, in the order of discovery.
     add: Vec<(&'static str, bool)>,
     template: Option<Value>,
     lowercase: Option<bool>,
     strip_accents: Option<bool>,
 }
 
-/// The text of a token that stands as text or with its properties.
+/// The text of a token, which is given as text or as an object with its properties.
 pub(in crate::model) fn content(token: &Value) -> Option<&str> {
     token.as_str().or_else(|| token["content"].as_str())
 }
 
-/// The token, if the item of a template is one.
+/// The token in an item of a template, if the item is a token.
 fn special_token(item: &Value) -> Option<&str> {
     item["SpecialToken"]["id"].as_str()
 }
@@ -45,7 +45,7 @@ impl Special {
     pub(in crate::model) fn read(sources: &Sources<'_>, vocab: &Vocab) -> Result<Self> {
         let mut special = Special::default();
         let json = sources.tokenizer.as_ref().map_or(&Value::Null, |(_, json)| json);
-        // The template may say what the configuration does not.
+        // The template may name tokens that the configuration does not.
         let mut config = sources.config.as_ref().and_then(Value::as_object).cloned();
         special.normalizer(&json["normalizer"]);
         special.post_processor(&json["post_processor"], config.as_mut());
@@ -93,7 +93,7 @@ impl Special {
         }
     }
 
-    /// What the post-processor puts around a text, for the simple templates that models have.
+    /// Reads the tokens that the post-processor adds to a text, for the simple templates that models have.
     fn post_processor(&mut self, post_processor: &Value, mut config: Option<&mut Map<String, Value>>) {
         let steps = match &post_processor["processors"] {
             Value::Array(steps) => steps.as_slice(),
@@ -142,7 +142,7 @@ impl Special {
         if let Some(last) = last {
             let eos = named(config, "eos_token");
             if known && eos.as_deref() != Some(last) {
-                // What ended a text in the configuration ends a turn.
+                // The token that the configuration calls the end of a text becomes the end of a turn.
                 let free = ["eot_token", "eom_token"].into_iter().find(|key| !config.contains_key(*key));
                 if let Some((key, eos)) = free.zip(eos) {
                     config.insert(key.into(), eos.into());
@@ -151,7 +151,7 @@ impl Special {
             }
             self.set_add("eos", true);
         }
-        // What stands between the two texts of a pair.
+        // The items between the two texts of a pair.
         let mut pair = step["pair"].as_array().map_or(&[][..], Vec::as_slice);
         if first.is_some() && pair.first().and_then(special_token) == first {
             pair = &pair[1..];
@@ -174,7 +174,7 @@ impl Special {
         }
     }
 
-    /// Ids of the tokens that the configuration names.
+    /// Reads the ids of the tokens that the configuration names.
     fn tokens(&mut self, config: &Map<String, Value>, added: &Value) {
         let id = |token: &str| {
             let added = added.as_array().into_iter().flatten();
@@ -191,7 +191,7 @@ impl Special {
         }
     }
 
-    /// Ids that only `config.json` has.
+    /// Reads the ids that only `config.json` has.
     fn model_ids(&mut self, sources: &Sources<'_>) -> Result<()> {
         let config = sources.files.json("config.json")?.unwrap_or(Value::Null);
         for (role, _) in ROLES.iter().filter(|(role, _)| !["eot", "eom"].contains(role)) {
@@ -228,7 +228,7 @@ impl Special {
     }
 }
 
-/// Several templates: each under its name, the default last.
+/// Sets several templates, each under its name, with the default last.
 fn set_templates(templates: &[Value], mut set: impl FnMut(&str, GgufValue)) {
     let mut names: Vec<String> = Vec::new();
     let mut default = None;
@@ -255,7 +255,7 @@ fn set_templates(templates: &[Value], mut set: impl FnMut(&str, GgufValue)) {
     }
 }
 
-/// The chat template: of `tokenizer_config.json`, else a file of its own.
+/// The chat template, from `tokenizer_config.json` or else from a separate file.
 fn template(sources: &Sources<'_>, config: &Map<String, Value>) -> Result<Option<Value>> {
     if let Some(template) = config.get("chat_template") {
         return Ok(Some(template.clone()).filter(|template| template.is_string() || template.is_array()));

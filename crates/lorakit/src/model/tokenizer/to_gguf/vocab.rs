@@ -1,4 +1,4 @@
-//! A vocabulary as GGUF files hold it, and what it is read from.
+//! A vocabulary in the form of GGUF files, and its sources.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use crate::model::gguf::write::files::Files;
 use crate::model::tokenizer::Problem;
 use crate::{Error, Result};
 
-/// What a token is for, with its number in GGUF files.
+/// The kind of a token, with its number in GGUF files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub(super) enum Kind {
@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Byte = 6,
 }
 
-/// A vocabulary as GGUF files hold it.
+/// A vocabulary in the form of GGUF files.
 #[derive(Debug)]
 pub(super) struct Vocab {
     /// `tokenizer.ggml.model`.
@@ -26,31 +26,31 @@ pub(super) struct Vocab {
     /// `tokenizer.ggml.pre`.
     pub(super) pre: String,
     pub(super) tokens: Vec<(String, Kind)>,
-    /// One for each token, in SentencePiece vocabularies.
+    /// One score per token, in SentencePiece vocabularies.
     pub(super) scores: Option<Vec<f32>>,
     /// Pairs of tokens that become one, in byte-level BPE.
     pub(super) merges: Option<Vec<String>>,
 }
 
-/// What vocabularies are read from.
+/// The sources of a vocabulary.
 pub(super) struct Sources<'a> {
     pub(super) files: Files<'a>,
     /// `tokenizer.json`.
     pub(super) tokenizer: Option<(Vec<u8>, Value)>,
     /// `tokenizer_config.json`.
     pub(super) config: Option<Value>,
-    /// Tokens in all, fillers included: the rows of the embeddings.
+    /// The total number of tokens that the configuration gives, fillers included.
     pub(super) size: Option<usize>,
-    /// Rows of the embeddings, which no vocabulary outgrows, whatever numbers a file holds.
+    /// The number of rows in the embeddings, the limit of every vocabulary, whatever numbers a file holds.
     pub(super) rows: usize,
     pub(super) pre: Option<&'a str>,
 }
 
 impl Sources<'_> {
-    /// The number of tokens in all, of which `known` are known.
+    /// The total number of tokens, of which `known` are known.
     ///
     /// # Errors
-    /// `File` if there are more than rows for them.
+    /// `File` if there are more tokens than rows for them.
     pub(super) fn size(&self, known: usize) -> Result<usize> {
         match self.size {
             Some(size) if known > size => Err(Problem::Size { tokens: known, size }.into()),
@@ -58,7 +58,7 @@ impl Sources<'_> {
         }
     }
 
-    /// `size`, if the embeddings have a row for each of so many tokens.
+    /// Returns `size`, if the embeddings have a row for each of that many tokens.
     ///
     /// # Errors
     /// `File` if not.
@@ -67,12 +67,12 @@ impl Sources<'_> {
     }
 }
 
-/// The error for a vocabulary that is not that of the embeddings.
+/// The error for a vocabulary that does not match the embeddings.
 pub(in crate::model) fn other_rows(rows: usize, tokens: usize) -> Error {
     Error::from(Problem::Rows { rows, tokens }).tensor("token_embd.weight")
 }
 
-/// What fills a row of the embeddings that no token has.
+/// The filler for a row of the embeddings that has no token.
 pub(super) fn filler(id: usize) -> (String, Kind) {
     (format!("[PAD{id}]"), Kind::Unused)
 }
@@ -83,7 +83,7 @@ pub(super) fn is_byte(token: &str) -> bool {
     digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Whether an added token is for control although it is not marked so, as some models have them.
+/// Whether an added token is a control token although it is not marked as one, as in some models.
 pub(super) fn looks_special(token: &str) -> bool {
     let framed = |start: &str, end: &str| token.starts_with(start) && token.ends_with(end);
     ["<pad>", "<mask>", "<2mass>", "[@BOS@]"].contains(&token)
@@ -92,7 +92,7 @@ pub(super) fn looks_special(token: &str) -> bool {
         || framed("<unused", ">")
 }
 
-/// A token that users added, as it stands in text.
+/// A user-defined token, spelled as in text.
 pub(super) fn user_defined(token: &str) -> (String, Kind) {
     (token.replace('\u{2581}', " "), Kind::UserDefined)
 }
