@@ -1,7 +1,7 @@
-//! What an output says of where it came from.
+//! What an output says about where it came from.
 //!
-//! The text stands in the header of an output of one file, and beside the tensors of a folder. Digests of inputs are
-//! known when the run has read them; until then digests of the same length hold their places.
+//! The text is in the header of a single-file output, and next to the tensors in a folder. Digests of inputs are known
+//! when the run has read them; until then placeholders of the same length hold their places.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::Result;
 
 /// The entry of a header that says where a file came from.
 pub const PROVENANCE_KEY: &str = "lorakit.lineage";
-/// The file that says it beside the tensors of a folder.
+/// The file that says it next to the tensors of a folder.
 pub const PROVENANCE_FILE: &str = "lorakit.json";
 
 /// Says where an output came from.
@@ -24,11 +24,11 @@ pub trait Provenance: Debug + Send + Sync {
     /// Inputs whose weights the run digests.
     fn sources(&self) -> &[Arc<Checkpoint>];
 
-    /// The digest of the source with that position, given the BLAKE3 of each of its tensors, in file order. All digests
-    /// have one length.
+    /// The digest of the source at that position, given the BLAKE3 of each of its tensors, in file order. All digests
+    /// have the same length.
     fn digest(&self, source: usize, hashes: &[Hash]) -> String;
 
-    /// The text with a digest for each source; without, what a file that is one of several says of itself.
+    /// The text with a digest for each source; without digests, what one of several files says about itself.
     fn text(&self, digests: Option<&[String]>) -> String;
 
     /// The content of [`PROVENANCE_FILE`] for an output of these files.
@@ -55,14 +55,14 @@ impl Container {
     }
 }
 
-/// Digests that hold the places of those to come.
+/// Placeholders for the digests to come.
 pub(super) fn places(provenance: &dyn Provenance) -> Vec<String> {
     let sources = provenance.sources().iter().enumerate();
     sources.map(|(i, source)| provenance.digest(i, &vec![digest::NONE; source.tensors().len()])).collect()
 }
 
-/// The file beside the tensors. It names the files of the output, so that a later run knows whose they are; names that
-/// are no text are left out.
+/// The file next to the tensors. It names the files of the output, so that a later run knows which output they belong
+/// to; names that are not Unicode are left out.
 pub(super) fn page(
     provenance: &dyn Provenance,
     digests: &[String],
