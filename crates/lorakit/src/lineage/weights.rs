@@ -7,9 +7,10 @@
 //! 14 lm_head.weight BF16 [32000,2048] 6a1f...
 //! ```
 //!
-//! Numbers are decimal, dimensions are separated by commas, dtypes are written as safetensors and GGUF name them (`BF16`,
-//! `Q4_K`), BLAKE3 is lower-case hexadecimal. The length in front makes each line unambiguous, whatever the name holds.
-//! The bytes are the stored ones, row by row. The order of files and tensors, shards and metadata do not matter.
+//! Numbers are decimal, dimensions are separated by commas, dtypes are written as safetensors and GGUF name them
+//! (`BF16`, `Q4_K`), BLAKE3 is lower-case hexadecimal. The length in front makes each line unambiguous, whatever the
+//! name holds. The bytes are the stored ones, row by row. The order of files and tensors, shards and metadata do not
+//! matter.
 
 use std::fmt::Write as _;
 
