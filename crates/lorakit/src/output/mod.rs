@@ -136,8 +136,8 @@ impl AdapterOutput {
     /// Writes the output, reads it again, compares every module, and publishes it.
     ///
     /// # Errors
-    /// As [`Plan::run`]; [`ErrorKind::Verification`](crate::ErrorKind::Verification) if the output does not hold what was
-    /// meant. Nothing is published then.
+    /// As [`Plan::run`]; [`ErrorKind::Verification`](crate::ErrorKind::Verification) if the output does not hold what
+    /// was meant. Nothing is published then.
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
         let written = self.plan.write(threads, progress)?;
         let errors = pool(threads)?.install(|| self.verify(written.path(), progress))?;
