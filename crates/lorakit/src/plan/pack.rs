@@ -196,7 +196,7 @@ impl Packed {
         }
     }
 
-    /// Brings the codes and scales of a panel, as [`Packer::encode`] made them, into the order in which they are stored.
+    /// Brings the codes and scales of a panel, as made by [`Packer::encode`], into the order in which they are stored.
     pub(super) fn arrange(&self, cols: usize, codes: &mut Vec<u8>, scales: &mut Vec<f32>) {
         if let Some(rows) = self.transposed_rows() {
             transpose(codes, GROUP / 2, rows / GROUP, cols);
