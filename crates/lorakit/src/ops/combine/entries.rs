@@ -1,17 +1,17 @@
 //! Arithmetic on the entries of tensors that are combined place by place.
 //!
-//! Tensors come in consecutive runs of entries, so that a delta need never be whole in memory: what decides over all
-//! its entries (which are the largest, their L1 norm) is found first, in passes of their own.
+//! Tensors come in consecutive runs of entries, so that a delta is never whole in memory. What depends on all its
+//! entries (which are the largest, their L1 norm) is found first, in separate passes.
 
 use lorakit_linalg::random::philox4x32;
 
 use super::method::{MajoritySign, Style};
 use super::mix::Mix;
 
-/// Calls its argument with runs of entries in order, each with the place of its first.
+/// Calls its argument with runs of entries in order, each with the place of its first entry.
 pub(super) type Walk<'a> = &'a dyn Fn(&mut dyn FnMut(usize, &[f64]));
 
-/// What is asked of a mixture.
+/// The options of a mixture.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recipe {
     pub(super) mix: Mix,
@@ -21,7 +21,7 @@ pub(super) struct Recipe {
     pub(super) seed: u64,
 }
 
-/// A mixture whose tensors have been looked at.
+/// A mixture whose tensors have been examined.
 #[derive(Debug)]
 pub(super) struct Mixture {
     recipe: Recipe,
@@ -54,14 +54,14 @@ enum Kept {
 }
 
 impl Mixture {
-    /// Looks at tensors of `len` entries; `stream` tells the random numbers of one tensor from those of others.
+    /// Examines tensors of `len` entries; `stream` tells the random numbers of one tensor from those of others.
     pub(super) fn new(recipe: Recipe, weights: Vec<f64>, len: usize, tensors: &[(u64, Walk<'_>)]) -> Self {
         let thin = |(stream, walk): &(u64, Walk<'_>)| Thinned::new(&recipe, len, *stream, *walk);
         let thinned = tensors.iter().map(thin).collect();
         Mixture { recipe, weights, thinned }
     }
 
-    /// The mixture of one run of entries, that begins at `first` in each of `tensors`.
+    /// The mixture of one run of entries, which begins at `first` in each of `tensors`.
     pub(super) fn of(&self, first: usize, tensors: &mut [Vec<f64>]) -> Vec<f64> {
         for (thinned, values) in self.thinned.iter().zip(tensors.iter_mut()) {
             thinned.apply(first, values);
@@ -76,12 +76,12 @@ impl Thinned {
         chosen.unwrap_or(Thinned { kept: Kept::All, times: 1.0 })
     }
 
-    /// The `count` entries of largest magnitude, compared as f32; of equal ones, the first.
+    /// The `count` entries of largest magnitude, compared as f32; among equal ones, the first.
     pub(super) fn largest(count: usize, walk: Walk<'_>) -> Self {
         Thinned { kept: largest(count, walk), times: 1.0 }
     }
 
-    /// Each entry with the probability of the recipe's density.
+    /// Each entry, with the probability that is the recipe's density.
     pub(super) fn random(recipe: &Recipe, stream: u64) -> Self {
         Thinned { kept: Kept::Random { seed: recipe.seed, stream, density: recipe.density }, times: 1.0 }
     }
@@ -91,7 +91,7 @@ impl Thinned {
         Thinned { times, ..self }
     }
 
-    /// What gives the entries that are kept the L1 norm of all of them; mergekit's floor is 1e-7.
+    /// The factor that gives the kept entries the L1 norm of all entries; mergekit's floor is 1e-7.
     pub(super) fn l1_ratio(&self, walk: Walk<'_>) -> f64 {
         let (mut before, mut after) = (0.0, 0.0);
         walk(&mut |first, values| {
@@ -131,20 +131,21 @@ impl Thinned {
     }
 }
 
-/// Four random words that depend on the seed, the tensor and the place only.
+/// Four random words that depend only on the seed, the tensor and the place.
 fn words(seed: u64, stream: u64, block: u64) -> [u32; 4] {
     let [low, high] = [block as u32, (block >> 32) as u32];
     philox4x32([low, high, stream as u32, (stream >> 32) as u32], [seed as u32, (seed >> 32) as u32])
 }
 
-/// See [`Thinned::largest`]. The least of them is found by its bits, the upper half in one pass and the lower in another.
+/// See [`Thinned::largest`]. The smallest of them is found by its bits, the upper half in one pass and the lower in
+/// another.
 fn largest(count: usize, walk: Walk<'_>) -> Kept {
     const HALF: usize = 1 << 16;
     if count == 0 {
         return Kept::None;
     }
     let bits = |value: &f64| (value.abs() as f32).to_bits() as usize;
-    // The digit at which so many are reached from above, and how many of it are wanted.
+    // The digit at which that many are reached from above, and how many of it are wanted.
     let descend = |histogram: &[usize], wanted: usize| {
         let mut above = 0;
         for (digit, &here) in histogram.iter().enumerate().rev() {

@@ -13,23 +13,23 @@ pub enum Method {
     Svd,
     /// The weighted sum exactly, in factors stacked on the rank.
     Cat,
-    /// Entry by entry of `A` and of `B`, as PEFT does: cross terms come with it.
+    /// Entry by entry of `A` and of `B`, as PEFT does, which brings in cross terms.
     Factors(Mix),
     /// Entry by entry of the deltas, then the nearest of the rank.
     Deltas(Mix),
 }
 
-/// Which sign the majority has.
+/// How the majority sign is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MajoritySign {
-    /// That of the sum of the values.
+    /// The sign of the sum of the values.
     #[default]
     Total,
-    /// That of more of the values.
+    /// The sign that more of the values have.
     Frequency,
 }
 
-/// Whose definitions hold where they differ.
+/// Whose definitions apply where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Style {
     /// PEFT's definitions without its mistake about rsLoRA.
@@ -37,8 +37,8 @@ pub enum Style {
     Fixed,
     /// What PEFT 0.21 writes: results are larger by the square root of the new rank if the first adapter is rsLoRA.
     Peft,
-    /// mergekit's: signs are elected on weighted deltas, TIES divides by the weights that agree, DARE keeps the L1 norm.
-    /// Deltas are combined, never factors.
+    /// mergekit's definitions: signs are elected on weighted deltas, TIES divides by the weights that agree, DARE keeps
+    /// the L1 norm. Deltas are combined, never factors.
     Mergekit,
 }
 
@@ -88,7 +88,7 @@ impl Method {
         }
     }
 
-    /// What it does in that style: mergekit knows no factors, and the weighted sum of deltas is `svd`.
+    /// The method it is in that style: mergekit does not know factors, and the weighted sum of deltas is `svd`.
     #[must_use]
     pub fn in_style(self, style: Style) -> Self {
         match self {
@@ -103,7 +103,7 @@ impl Method {
         matches!(self, Method::Svd | Method::Deltas(_))
     }
 
-    /// Whether a share of the entries is kept, which must be said.
+    /// Whether only a share of the entries is kept, which must be given.
     pub fn has_density(self) -> bool {
         matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix.thins())
     }

@@ -49,7 +49,7 @@ pub struct ConvertOptions {
     pub max_shard: u64,
     /// When the output says where it came from.
     pub lineage: Lineage,
-    /// Search the tensors that are only copied for NaN and infinity too.
+    /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
@@ -107,8 +107,8 @@ impl Convert {
 /// order, every block type decoded, configuration and tokenizer rebuilt from the metadata.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the source is no GGUF model of a known family; whatever reading it turns up;
-/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the source is not a GGUF model of a known family;
+/// whatever reading it turns up; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<Convert> {
     let model = Model::open_as_hf(&options.source, &Reader::new(options.mode), options.dtype)?;
     if model.checkpoint().format() != Format::Gguf {

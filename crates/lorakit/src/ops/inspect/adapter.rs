@@ -61,7 +61,7 @@ pub struct AdapterReport {
     pub norms: bool,
     /// How it fits the base, if one was given.
     pub fit: Option<FitReport>,
-    /// Whether the runtime that was asked for takes it.
+    /// Whether the requested runtime takes it.
     #[serde(rename = "for")]
     pub target: Option<TargetReport>,
     /// The low-rank modules, in layer order.
@@ -106,12 +106,12 @@ pub struct ModuleReport {
     /// `||scale * B * A||`, Frobenius; of all experts together. For DoRA this is the low-rank part. `None` unless
     /// values were read, and if they are not finite.
     pub norm: Option<f64>,
-    /// [`Self::norm`] by the norm of the base weight.
+    /// [`Self::norm`] divided by the norm of the base weight.
     #[serde(rename = "relative_norm")]
     pub relative: Option<f64>,
     /// Tensors of the base that it changes.
     pub targets: Vec<String>,
-    /// The singular values of its delta, where they were asked for.
+    /// The singular values of its delta, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<Spectrum>,
 }
@@ -150,7 +150,7 @@ pub struct FitReport {
     pub base_tensors: usize,
     /// Whether the base ties its embeddings.
     pub tied: bool,
-    /// Tensors of the base whose values were read and looked at for NaN and infinity: those to which it adds.
+    /// Tensors of the base whose values were checked for NaN and infinity: those that the adapter adds to.
     pub checked: usize,
     /// Tensors, of the adapter and of the base, that hold NaN or infinity: a merge refuses them.
     pub non_finite: usize,
@@ -202,7 +202,7 @@ pub(super) fn report(
         None => None,
         Some(runtime) => {
             let mut adapter = adapter.clone();
-            // What it has to be converted for is seen as the conversion sees it.
+            // An adapter that must be converted is seen as the conversion sees it.
             if runtime.drops_copies() {
                 copies::drop(&mut adapter, options.base.as_deref(), reader)?;
             }

@@ -40,7 +40,7 @@ pub struct ModelReport {
     pub files: Vec<FileReport>,
     /// Size of all tensor files in bytes.
     pub bytes: u64,
-    /// Whether input and output embedding are one tensor, where that is known.
+    /// Whether input and output embedding are one tensor, if that is known.
     pub tied: Option<bool>,
     /// How it is quantised, e.g. `bitsandbytes, 4 bits (nf4)` or `Q4_K`.
     pub quantization: Option<String>,

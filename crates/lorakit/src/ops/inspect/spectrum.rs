@@ -11,7 +11,7 @@ use crate::{ErrorKind, Result};
 /// Directions weaker than this, relative to the strongest, do nothing that 16-bit weights could hold.
 const DEAD: f64 = 1e-4;
 
-/// What the singular values of `scale * B * A` say.
+/// What the singular values of `scale * B * A` show.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Spectrum {
     /// The singular values, descending.
@@ -46,7 +46,7 @@ impl Spectrum {
     }
 }
 
-/// Enters the spectrum of every module in `reports`, but for packed experts and factors that hold no numbers.
+/// Enters the spectrum of every module in `reports`, except for packed experts and factors that are not finite.
 ///
 /// # Errors
 /// If factors cannot be read, or a decomposition does not converge; [`ErrorKind::Interrupted`].
@@ -74,7 +74,7 @@ fn of_module(module: &Module) -> Result<Option<Spectrum>> {
     Ok(Some(Spectrum::new(values.into_iter().map(|v| v * factors.scale.abs()).collect())))
 }
 
-/// The least rank for all modules alike that keeps `share` of the energy of all together; `None` without spectra.
+/// The lowest rank that, for all modules alike, keeps `share` of the energy of all together; `None` without spectra.
 pub fn uniform_rank(modules: &[ModuleReport], share: f64) -> Option<usize> {
     let spectra = || modules.iter().filter_map(|m| m.spectrum.as_ref());
     let largest = spectra().map(|s| s.values.len()).max()?;

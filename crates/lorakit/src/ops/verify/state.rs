@@ -24,7 +24,7 @@ pub enum State {
     },
     /// Within a step of the sum.
     Near,
-    /// The sum, or what no adapter touches, as far as quantisation lets it be known.
+    /// The sum, or a tensor that no adapter touches, as far as quantisation lets one tell.
     Quantised,
     /// The base, and the delta times a number that is not 1.
     Scaled(f64),
@@ -77,7 +77,7 @@ impl State {
             return State::Other;
         }
         let (scale, spread) = (m.scale(), 4.0 * m.uncertainty());
-        // Deltas below a step are rounded away in part, also where all is well.
+        // Deltas below a step are rounded away in part, even if all is well.
         let usual = m.usual();
         // What noise alone leaves of `M - W - f D`.
         let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * m.rounding.sqrt() };

@@ -1,4 +1,5 @@
-//! What becomes of the entries of several adapters in one place: a module for each way, which is one line of [`MIXES`].
+//! What becomes of the entries of several adapters in one place: one module for each way, which is one line of
+//! [`MIXES`].
 
 mod dare;
 #[cfg(test)]
@@ -15,16 +16,16 @@ use super::entries::{Recipe, Thinned, Walk};
 #[derive(Clone, Copy)]
 pub struct Mix(&'static Rule);
 
-/// What a module says of its way.
+/// What a module says about its way.
 pub(super) struct Rule {
-    /// What it is called where factors are mixed.
+    /// Its name where factors are mixed.
     name: &'static str,
     /// What becomes of the entries, in one line.
     about: &'static str,
-    /// What it is called where deltas are mixed, if that is a method of its own, and that in one line.
+    /// Its name where deltas are mixed, if that is a method of its own, and what that does, in one line.
     of_deltas: Option<(&'static str, &'static str)>,
-    /// Chooses the entries that are kept, for ways that keep a share: given the length and the number of a tensor, and a
-    /// walk over it.
+    /// Chooses the entries to keep, for ways that keep a share: given the length and the number of a tensor, and a walk
+    /// over it.
     thin: Option<fn(&Recipe, usize, u64, Walk<'_>) -> Thinned>,
     /// Whether the choice is random.
     is_random: bool,
@@ -44,19 +45,19 @@ pub(super) const MIXES: &[Mix] = &[
 ];
 
 impl Mix {
-    /// Their weighted sum.
+    /// The weighted sum.
     pub const LINEAR: Mix = Mix(&linear::RULE);
-    /// Of the largest of their tensor, the weighted mean of those that have the sign of the majority (TIES: Yadav et al.
-    /// 2023).
+    /// The weighted mean of those among the largest of their tensor that have the sign of the majority (TIES: Yadav et
+    /// al. 2023).
     pub const TIES: Mix = Mix(&ties::RULE);
     /// The weighted sum of a random choice, scaled up (DARE: Yu et al. 2024).
     pub const DARE_LINEAR: Mix = Mix(&dare::LINEAR);
-    /// Of a random choice, the weighted mean of those that have the sign of the majority.
+    /// The weighted mean of those in a random choice that have the sign of the majority.
     pub const DARE_TIES: Mix = Mix(&dare::TIES);
     /// The weighted sum of those that are among the largest of their tensor.
     pub const MAGNITUDE_PRUNE: Mix = Mix(&magnitude_prune::RULE);
 
-    /// What it is called where factors are mixed.
+    /// Its name where factors are mixed.
     pub fn name(self) -> &'static str {
         self.0.name
     }
@@ -65,7 +66,7 @@ impl Mix {
         self.0.about
     }
 
-    /// Name of the method that mixes deltas, and what that does.
+    /// Name of the method that mixes deltas, and what it does.
     pub(super) fn of_deltas(self) -> Option<(&'static str, &'static str)> {
         self.0.of_deltas
     }
@@ -84,7 +85,7 @@ impl Mix {
         self.0.thin.map(|thin| thin(recipe, len, stream, walk))
     }
 
-    /// One run of what is kept of each tensor, mixed.
+    /// Mixes one run of what is kept of each tensor.
     pub(super) fn mix(self, recipe: &Recipe, weights: &[f64], tensors: &[Vec<f64>]) -> Vec<f64> {
         (self.0.mix)(recipe, weights, tensors)
     }
