@@ -78,7 +78,8 @@ fn of_lines<'a>(tensors: impl Iterator<Item = (&'a TensorInfo, Hash)>) -> String
 
 fn line(info: &TensorInfo, hash: Hash) -> String {
     let dimensions: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
-    let (name, dtype) = (&info.name, info.dtype.name());
+    let name = &info.name;
+    let dtype = info.dtype.name();
     format!("{} {name} {dtype} [{}] {}\n", name.len(), dimensions.join(","), hex(&hash))
 }
 
