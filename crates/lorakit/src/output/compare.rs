@@ -86,10 +86,7 @@ fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> R
 }
 
 fn same(before: &TensorRef, after: &TensorRef, name: &str) -> Result<()> {
-    match before.finite_values()? == after.values()? {
-        true => Ok(()),
-        false => Err(of(name, Problem::OtherValues)),
-    }
+    if before.finite_values()? == after.values()? { Ok(()) } else { Err(of(name, Problem::OtherValues)) }
 }
 
 /// `||scale * B * A||`.
