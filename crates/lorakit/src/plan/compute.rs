@@ -40,13 +40,15 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Bytes a thread needs for panels of `values` values of a tensor; more if rows stay together.
     pub(super) fn bytes_for(values: usize, compute: &Compute) -> u64 {
-        let (cols, together) = (compute.cols, compute.rows_together());
+        let cols = compute.cols;
+        let together = compute.rows_together();
         let piece = rows_of_piece(cols, together) * cols;
         let rows = kernel::ROWS.max(compute.rows_of_panel());
-        let encoded = match rows > together.max(kernel::ROWS) {
+        let encoded = if rows > together.max(kernel::ROWS) {
             // A byte for two values and a scale for 32, twice because they are arranged in a copy.
-            true => 2 * (rows * cols / 2 + rows * cols / 32 * size_of::<f32>()),
-            false => values.max(rows * cols) * size_of::<f32>(),
+            2 * (rows * cols / 2 + rows * cols / 32 * size_of::<f32>())
+        } else {
+            values.max(rows * cols) * size_of::<f32>()
         };
         (3 * piece * size_of::<f32>() + encoded.max(values)) as u64
     }
@@ -122,7 +124,8 @@ impl<'a> Prepared<'a> {
     /// Splits rows into ranges of about as many values as are worked on at a time.
     fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let cols = self.compute.cols;
-        let (step, end) = (rows_of_piece(cols, self.store.rows_together(cols)), rows.end);
+        let step = rows_of_piece(cols, self.store.rows_together(cols));
+        let end = rows.end;
         rows.step_by(step).map(move |start| start..(start + step).min(end))
     }
 
@@ -166,7 +169,8 @@ impl<'a> Prepared<'a> {
     ///
     /// Every recipe's values pass through here, and none that is NaN or infinite gets through.
     fn sum(&self, rows: &Range<usize>, scratch: &mut Scratch, room: &mut [u8]) -> Result<()> {
-        let (compute, cols) = (self.compute, self.compute.cols);
+        let compute = self.compute;
+        let cols = self.compute.cols;
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
         self.add_deltas(first, rows, scratch)?;
         let Scratch { before, delta, sum, .. } = scratch;
@@ -175,12 +179,11 @@ impl<'a> Prepared<'a> {
         }
         sum.resize(before.len(), 0.0);
         // A pure change of dtype keeps the sign of zero, which adding zero would not.
-        let finite = match compute.edits() {
-            true => kernel::add(sum, before, delta),
-            false => {
-                sum.copy_from_slice(before);
-                all_finite(before)
-            }
+        let finite = if compute.edits() {
+            kernel::add(sum, before, delta)
+        } else {
+            sum.copy_from_slice(before);
+            all_finite(before)
         };
         if !finite {
             return Err(self.no_number(rows, sum));
@@ -211,19 +214,19 @@ impl<'a> Prepared<'a> {
     }
 
     fn piece(&self, rows: &Range<usize>, scratch: &mut Scratch, out: &mut [u8]) -> Result<Retention> {
-        let (compute, cols) = (self.compute, self.compute.cols);
+        let compute = self.compute;
+        let cols = self.compute.cols;
         self.sum(rows, scratch, out)?;
         let Scratch { before, delta, sum, scales, .. } = &mut *scratch;
         self.store.put(rows, cols, sum, out, scales);
-        let retention = match compute.edits() {
-            true => {
-                let mut retention = kernel::retained(before, sum, delta);
-                if !retention.is_finite() && all_finite(sum) {
-                    kernel::retained_wide(before, sum, delta, &mut retention);
-                }
-                retention
+        let retention = if compute.edits() {
+            let mut retention = kernel::retained(before, sum, delta);
+            if !retention.is_finite() && all_finite(sum) {
+                kernel::retained_wide(before, sum, delta, &mut retention);
             }
-            false => Retention::default(),
+            retention
+        } else {
+            Retention::default()
         };
         // A value that is not finite makes the sums so; only then (or without sums) is every value checked.
         if (!compute.edits() || !retention.is_finite()) && !all_finite(sum) {
@@ -251,16 +254,20 @@ impl<'a> Prepared<'a> {
     /// The error about a NaN or an infinity in `sum`, the rows `rows`: it was in the base, or came of what was added.
     #[cold]
     fn no_number(&self, rows: &Range<usize>, sum: &[f32]) -> Error {
-        let (base, first) = (&self.compute.base, (rows.start * self.compute.cols) as u64);
+        let base = &self.compute.base;
+        let first = (rows.start * self.compute.cols) as u64;
         let mut values = vec![0.0; sum.len()];
         let read = base.decode(first..first + sum.len() as u64, &mut values);
         if let Err(of_base) = read.and_then(|()| base.refuse_non_finite(first, &values)) {
             return of_base;
         }
         let (at, value) = first_bad(sum).unwrap_or_default();
-        self.comes_to(first + at, |shape, element| match self.compute.edits() {
-            true => Problem::LargeDeltas { value, shape, element },
-            false => Problem::LargeFactor { value, shape, element, factor: self.compute.times },
+        self.comes_to(first + at, |shape, element| {
+            if self.compute.edits() {
+                Problem::LargeDeltas { value, shape, element }
+            } else {
+                Problem::LargeFactor { value, shape, element, factor: self.compute.times }
+            }
         })
     }
 
@@ -273,12 +280,16 @@ impl<'a> Prepared<'a> {
         let bad = stored.iter().zip(&scratch.sum).enumerate().filter(|(_, (stored, _))| !stored.is_finite());
         let largest = bad.max_by(|(_, (_, x)), (_, (_, y))| x.abs().total_cmp(&y.abs()));
         let (at, value) = largest.map_or((0, 0.0), |(at, (_, value))| (at as u64, *value));
-        let (compute, stored_as) = (self.compute, self.store.description());
+        let compute = self.compute;
+        let stored_as = self.store.description();
         let as_stored = !compute.edits() && compute.times == 1.0 && compute.plus == 0.0;
         let first = (rows.start * compute.cols) as u64;
-        Ok(self.comes_to(first + at, |shape, element| match as_stored {
-            true => Problem::LargeValue { value, shape, element, stored_as },
-            false => Problem::LargeSum { value, shape, element, stored_as },
+        Ok(self.comes_to(first + at, |shape, element| {
+            if as_stored {
+                Problem::LargeValue { value, shape, element, stored_as }
+            } else {
+                Problem::LargeSum { value, shape, element, stored_as }
+            }
         }))
     }
 

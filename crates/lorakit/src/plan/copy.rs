@@ -136,11 +136,10 @@ fn first_bad(source: &TensorRef, checker: &dyn Codec, from: u64, bytes: &[u8]) -
 
 /// Refuses NaN and infinity in the values that are given for `tensor`.
 pub(super) fn check_given(tensor: &OutputTensor, bytes: &[u8]) -> Result<()> {
-    match codec(tensor.info.dtype).is_none_or(|codec| codec.all_finite(bytes)) {
-        true => Ok(()),
-        false => {
-            let problem = Problem::GivenNonFinite { dtype: tensor.info.dtype };
-            Err(Error::from(problem).tensor(&tensor.info.name))
-        }
+    if codec(tensor.info.dtype).is_none_or(|codec| codec.all_finite(bytes)) {
+        Ok(())
+    } else {
+        let problem = Problem::GivenNonFinite { dtype: tensor.info.dtype };
+        Err(Error::from(problem).tensor(&tensor.info.name))
     }
 }

@@ -59,7 +59,8 @@ impl Fp8 {
         codes: &mut [u8],
         scales: &mut [f32],
     ) {
-        let (tiles, rule) = (self.tiles(cols), self.rule());
+        let tiles = self.tiles(cols);
+        let rule = self.rule();
         match tiles {
             Some(tiles) => tiles.encode(rule, values, codes, scales),
             None => fp8::encode_part(rule, largest, values, codes),

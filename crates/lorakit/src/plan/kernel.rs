@@ -124,7 +124,8 @@ pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> Retentio
             }
         }
         for l in full..delta.len() {
-            let (d, lane) = (delta[l], l - full);
+            let d = delta[l];
+            let lane = l - full;
             k[lane] += (after[l] - before[l]) * d;
             w[lane] += d * d;
             b[lane] += before[l] * before[l];

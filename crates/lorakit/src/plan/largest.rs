@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn threads_share_the_pieces() {
-        let (search, searched) = (Largest::new(1000), AtomicUsize::new(0));
+        let search = Largest::new(1000);
+        let searched = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

@@ -191,7 +191,8 @@ impl Plan {
             side_files.push(provenance::page(provenance.as_ref(), &places, &files, &side_files));
         }
         let data_digests = Vec::new();
-        let (reader, check_copies) = (reader.clone(), false);
+        let reader = reader.clone();
+        let check_copies = false;
         Ok(Plan {
             target,
             replace,

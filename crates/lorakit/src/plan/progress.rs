@@ -34,8 +34,5 @@ impl Progress for Silent {
 /// # Errors
 /// `Interrupted`.
 pub(crate) fn go_on(progress: &dyn Progress, what: &'static str) -> Result<()> {
-    match progress.cancelled() {
-        false => Ok(()),
-        true => Err(Problem::Stopped { before: what }.into()),
-    }
+    if progress.cancelled() { Err(Problem::Stopped { before: what }.into()) } else { Ok(()) }
 }

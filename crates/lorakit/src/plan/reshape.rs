@@ -61,9 +61,12 @@ impl OutputTensor {
         let shape =
             if cols == 1 && self.info.shape.len() == 1 { shape.to_vec() } else { [shape, &[cols]].concat() };
         let info = TensorInfo { shape: shape.clone(), ..self.info };
-        let gather = |tensor: TensorRef| match order.keeps(rows) && tensor.info().shape == shape {
-            true => Ok(tensor),
-            false => TensorRef::of_rows(vec![(tensor, order.clone())], cols, shape.clone()),
+        let gather = |tensor: TensorRef| {
+            if order.keeps(rows) && tensor.info().shape == shape {
+                Ok(tensor)
+            } else {
+                TensorRef::of_rows(vec![(tensor, order.clone())], cols, shape.clone())
+            }
         };
         let recipe = match self.recipe {
             Recipe::Copy(tensor) => Recipe::Copy(gather(tensor)?),
@@ -230,9 +233,10 @@ fn moved_rows(replaced: ReplacedRows, cols: usize, order: &RowOrder) -> Result<R
         replaced.rows.iter().enumerate().flat_map(|(from, &row)| targets(row).map(move |to| (from, to)));
     let (from, rows): (Vec<usize>, Vec<usize>) = placed.unzip();
     let kept = RowOrder::of_rows(from);
-    let tensor = match kept.keeps(replaced.rows.len()) {
-        true => replaced.tensor,
-        false => TensorRef::of_rows(vec![(replaced.tensor, kept)], cols, vec![rows.len(), cols])?,
+    let tensor = if kept.keeps(replaced.rows.len()) {
+        replaced.tensor
+    } else {
+        TensorRef::of_rows(vec![(replaced.tensor, kept)], cols, vec![rows.len(), cols])?
     };
     Ok(ReplacedRows { tensor, rows })
 }

@@ -164,7 +164,8 @@ impl Plan {
         let mut done = self.run_tasks(&outputs, threads, progress)?;
         let digests = self.digests(&done.subtrees);
         done.late.sort_by_key(|late| late.file);
-        let (mut bytes, mut late) = (0, done.late.as_slice());
+        let mut bytes = 0;
+        let mut late = done.late.as_slice();
         for (i, (file, output)) in self.files.iter().zip(&outputs).enumerate() {
             go_on(progress, "anything was published")?;
             let (own, others) = late.split_at(late.partition_point(|late| late.file == i));
@@ -190,7 +191,8 @@ impl Plan {
         // Headers, padding, and what came out shorter than planned: progress ends at the total.
         progress.advance(self.output_bytes().saturating_sub(done.told));
         let unchecked = self.unchecked();
-        let (elapsed, retention) = (start.elapsed(), done.retention);
+        let elapsed = start.elapsed();
+        let retention = done.retention;
         let report =
             Report { bytes, elapsed, retention, replaced, kept: None, leftovers: Vec::new(), unchecked };
         Ok(Written { report, staged, reader: self.reader.clone(), start })
@@ -315,7 +317,8 @@ impl Plan {
             for (offset, tensor) in &output.tensors {
                 match &tensor.recipe {
                     Recipe::Copy(source) => {
-                        let (len, checker) = (tensor.info.byte_len(), self.checker(source));
+                        let len = tensor.info.byte_len();
+                        let checker = self.checker(source);
                         let step = copy::whole_blocks(source.info().dtype, COPY);
                         for start in (0..len).step_by(step as usize) {
                             let part = Part::Bytes(source, checker, start, (start + step).min(len));

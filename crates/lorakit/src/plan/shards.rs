@@ -33,7 +33,8 @@ impl Limits {
         let mut shard: Vec<OutputTensor> = Vec::new();
         let (mut data, mut header) = (0, 0);
         for tensor in tensors {
-            let (bytes, entry) = (tensor.info.byte_len(), safetensors::entry_bytes(&tensor.info));
+            let bytes = tensor.info.byte_len();
+            let entry = safetensors::entry_bytes(&tensor.info);
             let full = data > 0 && data + bytes > self.data
                 || shard.len() == self.tensors
                 || header > 0 && header + entry > self.header;
