@@ -57,7 +57,8 @@ pub(crate) fn truncate(
             return Ok(None);
         }
         go_on(progress, "anything was written")?;
-        let (factors, rank_before) = (Factors::load(module)?, module.rank());
+        let factors = Factors::load(module)?;
+        let rank_before = module.rank();
         let bytes = module.factor_bytes();
         let Truncated { module: nearest, error, norm, .. } =
             truncate::truncate(module, &factors, (module.dtype(), shelf), |_| rank)?;

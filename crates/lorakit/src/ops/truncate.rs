@@ -70,9 +70,10 @@ pub(crate) fn truncate_decomposed<T: Entry>(
     let meant = (1.0, b.view(), a.view());
     // The tail is orthogonal to what is kept, and to what rounding changes in it, except for products of two roundings.
     let rounding = difference_norm(meant, (1.0, stored.b.view(), stored.a.view())).map_err(place)?;
-    let (energy, error) = match whole == 0.0 {
-        true => (1.0, 0.0),
-        false => (1.0 - tail / whole, ((tail + rounding * rounding) / whole).sqrt()),
+    let (energy, error) = if whole == 0.0 {
+        (1.0, 0.0)
+    } else {
+        (1.0 - tail / whole, ((tail + rounding * rounding) / whole).sqrt())
     };
     Ok(Truncated { module, energy, error, norm: scale.abs() * whole.sqrt() })
 }

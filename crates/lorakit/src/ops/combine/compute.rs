@@ -135,13 +135,12 @@ impl<'a> Computation<'a> {
         let scale = stack.scales.first().copied().unwrap_or(1.0);
         let norm = product_norm(stack.b.view(), stack.a.view()).map_err(|e| of_linalg(&e, &like.path))?;
         // Formats want a positive scale: a sign, and a weight of zero, go into B.
-        let module = match scale > 0.0 {
-            true => Module { scaling: Scaling::Fixed(scale), config_rank: None, ..like.clone() },
-            false => {
-                let (sign, scale) = if scale == 0.0 { (0.0, 1.0) } else { (-1.0, -scale) };
-                let b: Vec<f32> = stack.b.iter().map(|value| sign * value).collect();
-                like.with_tensors(scale, self.shelved(&like.b, like.dtype(), &b)?, like.a.clone())
-            }
+        let module = if scale > 0.0 {
+            Module { scaling: Scaling::Fixed(scale), config_rank: None, ..like.clone() }
+        } else {
+            let (sign, scale) = if scale == 0.0 { (0.0, 1.0) } else { (-1.0, -scale) };
+            let b: Vec<f32> = stack.b.iter().map(|value| sign * value).collect();
+            like.with_tensors(scale, self.shelved(&like.b, like.dtype(), &b)?, like.a.clone())
         };
         Ok((module, scale.abs() * norm))
     }

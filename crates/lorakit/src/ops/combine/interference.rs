@@ -62,7 +62,8 @@ pub(super) fn of_module(
         for j in i + 1..scales.len() {
             let found = of_pair(stack, coordinates, scales, (i, j));
             let found = found.map_err(|e| of_linalg(&e, &aligned.first().path))?;
-            let (path, pair) = (aligned.first().path.clone(), (aligned.parts[i].0, aligned.parts[j].0));
+            let path = aligned.first().path.clone();
+            let pair = (aligned.parts[i].0, aligned.parts[j].0);
             pairs.push(Interference { path, pair, ..found });
         }
     }

@@ -304,7 +304,8 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
 
 /// Refuses options that do not belong together.
 fn check(options: &CombineOptions) -> Result<()> {
-    let (by, method) = (options.method.in_style(options.style), options.method.name());
+    let by = options.method.in_style(options.style);
+    let method = options.method.name();
     if options.adapters.is_empty() {
         return Err(Problem::Nothing.into());
     }

@@ -139,7 +139,8 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
     step.model(Role::Model, &model);
     let mut notes = Vec::new();
-    let (reader, provenance) = (model.reader(), step.finish(&mut notes));
+    let reader = model.reader();
+    let provenance = step.finish(&mut notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
     let plan = plan.checking_copies(options.check_finite)?;

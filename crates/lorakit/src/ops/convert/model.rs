@@ -83,7 +83,8 @@ pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Co
     step = step.with("dtype", dtype.name()).with("pre", &options.pre);
     step.model(Role::Model, &model);
     let mut notes = Vec::new();
-    let (reader, provenance) = (model.reader(), step.finish(&mut notes));
+    let reader = model.reader();
+    let provenance = step.finish(&mut notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
     let plan = plan.checking_copies(options.check_finite)?;

@@ -99,9 +99,10 @@ fn of_deltas(sums: &Sums, a: &ModuleSide, b: &ModuleSide) -> State {
     }
     let (factor, cosine) = (sums.factor().unwrap_or(0.0), sums.cosine().unwrap_or(0.0));
     let sine = (1.0 - cosine * cosine).max(0.0).sqrt();
-    match sine <= noise.max(EXACT) && (factor - 1.0).abs() > noise {
-        true => State::Rescaled(factor),
-        false => State::Different,
+    if sine <= noise.max(EXACT) && (factor - 1.0).abs() > noise {
+        State::Rescaled(factor)
+    } else {
+        State::Different
     }
 }
 

@@ -76,7 +76,8 @@ struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     fn new(a: &'a TensorRef, b: &'a TensorRef, base: Option<&'a TensorRef>) -> Self {
         let (x, y) = (a.info().dtype, b.info().dtype);
-        let (zero, recast) = (Sums::default(), x != y && is_float(x) && is_float(y));
+        let zero = Sums::default();
+        let recast = x != y && is_float(x) && is_float(y);
         Chunk {
             tensors: [Some(a), Some(b), base],
             measured: Measured {

@@ -138,7 +138,8 @@ fn lacking(names: &[&str], three: impl Fn(usize) -> Three) -> Result<usize> {
     match telling {
         Some((name, x, w)) if missing.len() == shared => {
             let here = w.as_ref().map_or("is not there".into(), |w| format!("is {}", shape(w)));
-            let (name, there) = (name.escape_debug().to_string(), shape(x));
+            let name = name.escape_debug().to_string();
+            let there = shape(x);
             Err(Problem::OtherBase { shared, name, here, there }.into())
         }
         _ => Ok(missing.len()),

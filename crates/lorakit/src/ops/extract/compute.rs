@@ -83,7 +83,8 @@ impl<'a> Job<'a> {
             return Ok(None);
         }
         let svd = decompose(&difference, &sums, &part.path, options)?;
-        let (mut module, rank) = (None, svd.s.len());
+        let mut module = None;
+        let rank = svd.s.len();
         // Both in the orientation of the stored weight, as they are stored.
         let (mut left, mut right) =
             (Array2::zeros((difference.dim().0, 0)), Array2::zeros((0, difference.dim().1)));

@@ -83,7 +83,8 @@ impl Difference {
     pub(super) fn measure(&self) -> Result<Measured> {
         let step = self.step();
         let cols = self.dim().1.max(1);
-        let (mut m, mut rounding) = (Measured::default(), 0.0);
+        let mut m = Measured::default();
+        let mut rounding = 0.0;
         self.for_each_pair(|rows, old, new| {
             // Sums by row: one running sum of that many squares would be off by more than a good fit leaves.
             for (old, new) in old.chunks(cols).zip(new.chunks(cols)) {
@@ -98,10 +99,7 @@ impl Difference {
                 m.delta += delta;
                 rounding += variance;
             }
-            match m.delta.is_finite() {
-                true => Ok(()),
-                false => Err(self.not_finite(rows.start, old, new)),
-            }
+            if m.delta.is_finite() { Ok(()) } else { Err(self.not_finite(rows.start, old, new)) }
         })?;
         let recast = self.base.info().dtype != self.tuned.info().dtype;
         if recast && m.delta > 0.0 {

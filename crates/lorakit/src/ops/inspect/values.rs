@@ -131,9 +131,10 @@ fn delta_norm(module: &Module, report: &ModuleReport, expert_major: bool) -> Res
     let sum: f64 = (0..experts)
         .map(|e| {
             let own = e * rank..(e + 1) * rank;
-            let columns: Vec<&[f32]> = match expert_major {
-                true => b[own.clone()].to_vec(),
-                false => (0..rank).map(|k| b[k * experts + e]).collect(),
+            let columns: Vec<&[f32]> = if expert_major {
+                b[own.clone()].to_vec()
+            } else {
+                (0..rank).map(|k| b[k * experts + e]).collect()
             };
             product_norm_sq(&a[own], &columns)
         })

@@ -57,13 +57,10 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress
     if untrained == 0 {
         return Ok(Vec::new());
     }
-    let message = match untrained == modules.len() {
-        true => {
-            "every module has an all-zero factor: it was never trained, and the merge changes nothing".into()
-        }
-        false => {
-            format!("{untrained} of {} modules have an all-zero factor and change nothing", modules.len())
-        }
+    let message = if untrained == modules.len() {
+        "every module has an all-zero factor: it was never trained, and the merge changes nothing".into()
+    } else {
+        format!("{untrained} of {} modules have an all-zero factor and change nothing", modules.len())
     };
     let subject = adapter.path.display().to_string();
     Ok(vec![Finding::new(Severity::Warning, "untrained", &subject, message)])

@@ -178,15 +178,17 @@ fn to_gguf(
     refuse_quantized(&model, options.requantize)?;
     go_on(progress, "anything was written")?;
     let tensors = model.refs().map(OutputTensor::copy).collect();
-    let (metadata, tensors, chosen) = match model.is_gguf() {
-        true => gguf::of_gguf(&model, tensors, mix, imatrix, notes)?,
-        false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
+    let (metadata, tensors, chosen) = if model.is_gguf() {
+        gguf::of_gguf(&model, tensors, mix, imatrix, notes)?
+    } else {
+        gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?
     };
     go_on(progress, "anything was written")?;
     let target = Target::File(options.output.clone());
     let mut step = step(options, reader, progress)?.with("pre", &options.pre);
     step.model(Role::Model, &model);
-    let (container, provenance) = (Container::Gguf(metadata), step.finish(notes));
+    let container = Container::Gguf(metadata);
+    let provenance = step.finish(notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
     Ok((plan, chosen))
@@ -224,7 +226,9 @@ fn to_packed(
     let mut step = step(options, reader, progress)?;
     step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
     step.model(Role::Model, &model);
-    let (tensors, side_files, provenance) = (packed.tensors, side_files_of(files), step.finish(notes));
+    let tensors = packed.tensors;
+    let side_files = side_files_of(files);
+    let provenance = step.finish(notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
     Ok((plan, packed.chosen))

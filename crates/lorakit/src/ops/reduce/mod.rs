@@ -192,7 +192,8 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse(&read)?;
-    let (from, packed) = (read.format, read.modules.iter().any(Module::is_packed));
+    let from = read.format;
+    let packed = read.modules.iter().any(Module::is_packed);
     let to = writable_or_own(options.to.as_deref(), from)?;
     let mut step = options.rule.recorded(Step::new("reduce", options.lineage));
     step = step.with("max_rank", options.max_rank).with("dtype", options.dtype.map(DType::name));
@@ -221,9 +222,10 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     notes.extend(said_of(&adapter, packed));
     let pool = pool(options.threads)?;
     let (modules, level) = pool.install(|| -> Result<_> {
-        let chosen = match options.rule.is_global() {
-            true => Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?),
-            false => None,
+        let chosen = if options.rule.is_global() {
+            Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?)
+        } else {
+            None
         };
         let shelf = Shelf::beside(&options.output);
         let (ranks, level) = chosen.map_or((None, None), |(ranks, level)| (Some(ranks), Some(level)));
@@ -288,7 +290,9 @@ fn reduce_module(
     fixed: Option<usize>,
     shelf: &Shelf,
 ) -> Result<Reduced> {
-    let (factors, rank_before, shape) = (Factors::load(module)?, module.rank(), size::shape(module));
+    let factors = Factors::load(module)?;
+    let rank_before = module.rank();
+    let shape = size::shape(module);
     let dtype = options.dtype.unwrap_or_else(|| module.dtype());
     let mut keeps = false;
     let rank = |s: &[f64]| {
@@ -354,9 +358,10 @@ fn misses(options: &ReduceOptions, modules: &[Reduced]) -> Vec<Finding> {
     let over: Vec<&Reduced> = modules.iter().filter(|m| m.error > allowed * (1.0 + 1e-6)).collect();
     let Some(worst) = over.iter().max_by(|a, b| a.error.total_cmp(&b.error)) else { return Vec::new() };
     let limited = options.max_rank.is_some_and(|limit| worst.rank >= limit);
-    let why = match limited {
-        true => format!("rank {} is the highest allowed", worst.rank),
-        false => "values are rounded to the stored dtype".into(),
+    let why = if limited {
+        format!("rank {} is the highest allowed", worst.rank)
+    } else {
+        "values are rounded to the stored dtype".into()
     };
     let error = match worst.error {
         error if error < 1e-3 => format!("{error:.1e}"),

@@ -105,12 +105,11 @@ impl Factors {
 /// continued fractions share.
 fn simplest(least: f64, most: f64) -> f64 {
     let whole = least.ceil();
-    match whole <= most {
-        true => whole,
-        false => {
-            let below = least.floor();
-            below + 1.0 / simplest(1.0 / (most - below), 1.0 / (least - below))
-        }
+    if whole <= most {
+        whole
+    } else {
+        let below = least.floor();
+        below + 1.0 / simplest(1.0 / (most - below), 1.0 / (least - below))
     }
 }
 

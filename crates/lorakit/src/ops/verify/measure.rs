@@ -92,7 +92,8 @@ impl Pair<'_> {
     /// # Errors
     /// As [`Self::for_each`].
     pub(super) fn measure(&self) -> Result<Measured> {
-        let (compute, dtype) = (&self.compute, self.merged.info().dtype);
+        let compute = &self.compute;
+        let dtype = self.merged.info().dtype;
         let float = is_float(dtype);
         let mut m = Measured { once: true, twice: float, again: float, copy: true, ..Measured::default() };
         let (mut rounded, mut encoded) = (Vec::new(), Vec::new());

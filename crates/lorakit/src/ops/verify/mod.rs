@@ -224,13 +224,14 @@ fn compare(pair: &Pair<'_>, tensor: &OutputTensor) -> Result<(Verified, Measured
     }
     let m = pair.measure()?;
     let moves = m.delta > 0.0;
-    let state = match *touched && moves {
-        true => State::touched(&m, *quantised),
-        false => match State::untouched(&m, *quantised) {
+    let state = if *touched && moves {
+        State::touched(&m, *quantised)
+    } else {
+        match State::untouched(&m, *quantised) {
             // A delta of zeros: an adapter that was not trained, or at weight 0.
             State::Changed if *touched => State::Other,
             state => state,
-        },
+        }
     };
     let size = if moves { m.delta } else { m.sum };
     let verified = Verified {

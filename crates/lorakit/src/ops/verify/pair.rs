@@ -47,7 +47,8 @@ impl<'a> Pair<'a> {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a tensor that is not a sum.
     pub(super) fn new(sums: &Sums, tensor: &'a OutputTensor, merged: &Model, index: usize) -> Result<Self> {
-        let (name, found) = (&tensor.info.name, merged.tensor(index));
+        let name = &tensor.info.name;
+        let found = merged.tensor(index);
         let compute = match &tensor.recipe {
             Recipe::Copy(from) => Compute::cast(from.clone()),
             Recipe::Compute(compute) => (**compute).clone(),

@@ -83,20 +83,25 @@ impl State {
         let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * m.rounding.sqrt() };
         let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
         if quantised {
-            return match explained {
-                true if (scale - usual).abs() <= NEAR_QUANTISED + spread => State::Quantised,
-                true if scale.abs() <= NEAR_QUANTISED + spread => State::Missing,
-                true => State::Scaled(scale),
-                false => State::Other,
+            return if !explained {
+                State::Other
+            } else if (scale - usual).abs() <= NEAR_QUANTISED + spread {
+                State::Quantised
+            } else if scale.abs() <= NEAR_QUANTISED + spread {
+                State::Missing
+            } else {
+                State::Scaled(scale)
             };
         }
         if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && (scale - usual).abs() <= NEAR + spread {
             return State::Near;
         }
-        match explained {
-            true if scale.abs() <= NEAR + spread => State::Missing,
-            true if (scale - 1.0).abs() > NEAR => State::Scaled(scale),
-            _ => State::Other,
+        if explained && scale.abs() <= NEAR + spread {
+            State::Missing
+        } else if explained && (scale - 1.0).abs() > NEAR {
+            State::Scaled(scale)
+        } else {
+            State::Other
         }
     }
 

@@ -140,23 +140,28 @@ impl Verdict {
         let rules: Vec<_> = rules.collect();
         if states.contains(&State::Quantised) {
             let (scale, spread) = (touched.scale(), 4.0 * touched.uncertainty());
-            return match touched.delta > 0.0 {
-                true if spread > 0.5 => Verdict::Unclear,
-                true if (scale - touched.usual()).abs() > NEAR_QUANTISED + spread => {
-                    match scale.abs() <= spread {
-                        true => Verdict::Missing,
-                        false => Verdict::WrongScale(scale, Proof::Fit),
-                    }
-                }
-                true => Verdict::Quantised(scale),
-                false => Verdict::Quantised(1.0),
+            let has_delta = touched.delta > 0.0;
+            let is_off = (scale - touched.usual()).abs() > NEAR_QUANTISED + spread;
+            return if !has_delta {
+                Verdict::Quantised(1.0)
+            } else if spread > 0.5 {
+                Verdict::Unclear
+            } else if !is_off {
+                Verdict::Quantised(scale)
+            } else if scale.abs() <= spread {
+                Verdict::Missing
+            } else {
+                Verdict::WrongScale(scale, Proof::Fit)
             };
         }
-        match () {
-            () if states.contains(&State::Near) => Verdict::WithinRounding,
-            () if rules.iter().all(|r| r.0) => Verdict::ExactOnce,
-            () if rules.iter().all(|r| r.1) => Verdict::ExactTwice,
-            () => Verdict::ExactMixed,
+        if states.contains(&State::Near) {
+            Verdict::WithinRounding
+        } else if rules.iter().all(|r| r.0) {
+            Verdict::ExactOnce
+        } else if rules.iter().all(|r| r.1) {
+            Verdict::ExactTwice
+        } else {
+            Verdict::ExactMixed
         }
     }
 }

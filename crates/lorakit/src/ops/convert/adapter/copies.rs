@@ -40,9 +40,10 @@ pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, reader: &Reader) 
     }
     let mut kept = Vec::new();
     for saved in std::mem::take(&mut adapter.saved) {
-        match is_copy(&saved.name, &saved.tensor)? {
-            true => dropped += 1,
-            false => kept.push(saved),
+        if is_copy(&saved.name, &saved.tensor)? {
+            dropped += 1;
+        } else {
+            kept.push(saved);
         }
     }
     adapter.saved = kept;

@@ -249,7 +249,8 @@ fn refuse_inflated(adapter: &Adapter) -> Result<()> {
     let inflated: Vec<&Module> = adapter.modules.iter().filter(|module| module.is_inflated()).collect();
     let Some(method) = inflated.first().and_then(|module| module.expanded) else { return Ok(()) };
     let line = |module: &&Module| {
-        let (rank, out) = (module.rank(), module.b.info().rows_cols().0);
+        let rank = module.rank();
+        let out = module.b.info().rows_cols().0;
         format!("{}  rank {rank}, of a matrix {out} x {}", module.path, module.a.info().rows_cols().1)
     };
     let lines = inflated.iter().map(line).collect();

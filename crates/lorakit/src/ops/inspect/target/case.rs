@@ -68,9 +68,10 @@ impl Case<'_> {
     /// Whether `format` can hold the adapter; if it cannot, the parts are refused one by one.
     pub(super) fn expressible(&mut self, format: &str) -> bool {
         let Some(format) = format::by_name(format).filter(|format| format.is_written()) else { return true };
-        let adapter = match format.packs_experts() {
-            true => Ok(self.adapter.clone()),
-            false => self.adapter.clone().unpacked(self.base),
+        let adapter = if format.packs_experts() {
+            Ok(self.adapter.clone())
+        } else {
+            self.adapter.clone().unpacked(self.base)
         };
         let options = DraftOptions { dtype: None, base: self.base };
         match adapter.and_then(|adapter| format.write(&adapter, &options)) {

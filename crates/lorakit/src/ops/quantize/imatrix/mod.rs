@@ -70,9 +70,10 @@ impl Imatrix {
     pub fn open(path: &Path, reader: &Reader) -> Result<Imatrix> {
         let storage = reader.open(path)?;
         let magic = storage.read(0, storage.len().min(4) as usize)?;
-        let content = match magic.starts_with(b"GGUF") {
-            true => gguf::read(&storage),
-            false => legacy::read(&storage.read(0, storage.len() as usize)?),
+        let content = if magic.starts_with(b"GGUF") {
+            gguf::read(&storage)
+        } else {
+            legacy::read(&storage.read(0, storage.len() as usize)?)
         }
         .map_err(|e| e.at(path))?;
         for (name, importance) in &content.importance {
