@@ -227,7 +227,7 @@ impl Merge {
     }
 }
 
-/// Stops where the caller wants to.
+/// Stops if the caller wants to.
 fn stop_if_asked(progress: &dyn Progress) -> Result<()> {
     go_on(progress, "anything was written")
 }

@@ -49,7 +49,7 @@ pub struct Sum {
     pub base: PathBuf,
     /// Adapters with their weights.
     pub adapters: Vec<(PathBuf, f64)>,
-    /// What to do where input and output embedding are one tensor.
+    /// What to do if input and output embedding are one tensor.
     pub tied: Tied,
     /// How experts are packed.
     pub moe_layout: MoeLayout,
@@ -171,7 +171,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     Ok(Sums { base, adapters, tensors, added, edited, replaced, silent, notes, untied, dtype })
 }
 
-/// Base tensors in file order, edited where a group says so, then the tensors that are new. Also returns the
+/// Base tensors in file order, edited if a group says so, then the tensors that are new. Also returns the
 /// names of those that the base does not have under any name.
 fn output_tensors(
     base: &Model,

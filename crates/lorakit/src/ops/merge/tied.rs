@@ -10,7 +10,7 @@ use crate::fit::Resolver;
 use crate::tensor::Factor;
 use crate::{Finding, Model, Result, Severity};
 
-/// What to do where an adapter changes one side of a tied pair.
+/// What to do if an adapter changes one side of a tied pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tied {
     /// Write two tensors.
