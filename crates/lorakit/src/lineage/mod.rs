@@ -5,8 +5,8 @@
 //!          ─► their digests ─┴─► Step ─► record ─► header of the file, `lorakit.json` of the folder
 //! ```
 //!
-//! A record holds those of its parents whole, so that the chain survives the deletion of its middle. It says nothing of
-//! the machine: the same inputs and options give the same bytes, wherever they lie.
+//! A record contains the records of its parents in full, so the chain survives the deletion of an intermediate output.
+//! It says nothing about the machine: the same inputs and options give the same bytes, wherever they are.
 
 mod read;
 mod record;
@@ -21,8 +21,8 @@ pub(crate) use step::sha256;
 /// When an output says where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lineage {
-    /// Always, but for a plain conversion or quantisation of a model without a record, which stays byte for byte what
-    /// the reference tool writes.
+    /// Always, except for a plain conversion or quantisation of a model without a record, which stays byte for byte
+    /// what the reference tool writes.
     #[default]
     Auto,
     /// Always.

@@ -1,4 +1,4 @@
-//! The record of an input: in its header, or in the file beside its tensors.
+//! The record of an input: in its header, or in the file next to its tensors.
 
 use lorakit_tensor::format::gguf::Value as Gguf;
 use lorakit_tensor::{Checkpoint, Reader, json};
@@ -8,18 +8,19 @@ use super::record::{Ancestry, VERSION};
 use crate::plan::{PROVENANCE_FILE, PROVENANCE_KEY};
 use crate::{Finding, Severity};
 
-/// Largest record that is read, and largest that is written, in bytes.
+/// Size limit of a record, for reading and for writing, in bytes.
 pub(super) const MAX_BYTES: usize = 1 << 20;
-/// Largest file that holds one beside the names of files, with the spaces that make it readable.
+/// Size limit of the file that holds a record and the names of files, with the spaces that make it readable.
 const MAX_PAGE: u64 = 32 << 20;
 /// How deep a record may be nested. The reader of JSON gives up at 128, and each step adds three.
 const MAX_DEPTH: usize = 120;
 
-/// The record of a checkpoint, if it has one, and what is wrong with one that is no use. `reader` remembers the file beside
-/// it as one that was read.
+/// The record of a checkpoint, if it has one, and the problem with a record that cannot be used. `reader` remembers the
+/// file next to the tensors as one that was read.
 ///
-/// A single file says in its header where it came from. Of several, each says only a part, and `lorakit.json` beside them
-/// says it all; that file speaks for the tensor files it names, and for a single one whose header says nothing.
+/// A single file says in its header where it came from. Each of several files says only a part, and `lorakit.json` next
+/// to them says all of it; that file speaks for the tensor files it names, and for a single file whose header says
+/// nothing.
 pub fn read(checkpoint: &Checkpoint, reader: &Reader) -> (Option<Ancestry>, Vec<Finding>) {
     let mut notes = Vec::new();
     let subject = checkpoint.path().display().to_string();

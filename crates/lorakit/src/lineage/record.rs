@@ -36,7 +36,7 @@ pub struct Parent {
     /// Its public name, or the last component of its path.
     #[serde(default)]
     pub name: String,
-    /// Which revision of what has that name.
+    /// The revision of the model or adapter of that name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
     /// The public name of the model that an adapter says it belongs to.
@@ -61,7 +61,7 @@ pub enum Role {
     Base,
     /// An adapter.
     Adapter,
-    /// The model that training made of the base.
+    /// The model that training made from the base.
     Tuned,
     /// A model that is written in another form.
     Model,
@@ -72,7 +72,7 @@ pub enum Role {
 #[serde(transparent)]
 pub struct Options(pub(super) Map<String, Value>);
 
-/// The record of an input, as it stands there. One of a newer version is kept as it is.
+/// The record of an input, as it was found there. A newer version is kept as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ancestry(pub(super) Value);
@@ -90,7 +90,7 @@ impl Role {
 }
 
 impl Record {
-    /// A record of nothing yet.
+    /// An empty record.
     pub(super) fn new(verb: &str) -> Self {
         Record {
             version: VERSION,
@@ -101,14 +101,14 @@ impl Record {
         }
     }
 
-    /// As it stands in a header.
+    /// The text of the record, as it is in a header.
     pub(super) fn text(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
 impl Options {
-    /// Each option's name and value; text is as it is, anything else JSON.
+    /// Each option's name and value: text as it is, anything else as JSON.
     pub fn iter(&self) -> impl Iterator<Item = (&str, String)> {
         self.0.iter().map(|(name, value)| {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_string);
@@ -123,7 +123,7 @@ impl Ancestry {
         self.0["version"].as_u64()
     }
 
-    /// What it says; `None` if its version is newer than [`VERSION`].
+    /// The parsed record; `None` if its version is newer than [`VERSION`].
     pub fn record(&self) -> Option<Record> {
         (self.version() == Some(VERSION)).then(|| Record::deserialize(&self.0).ok()).flatten()
     }

@@ -15,7 +15,7 @@ use crate::adapter::{Adapter, is_local_path};
 use crate::plan::{Hash, Progress, Provenance, go_on, in_order};
 use crate::{Base, Finding, Model, Result, Severity};
 
-/// A record that is being made. Where none is wanted, nothing is read.
+/// A record that is being made. If none is wanted, nothing is read.
 ///
 /// ```text
 /// let mut step = Step::new("reduce", options.lineage).with("rank", 8);
@@ -25,14 +25,14 @@ use crate::{Base, Finding, Model, Result, Severity};
 #[derive(Debug)]
 pub struct Step {
     wanted: Lineage,
-    /// Whether under [`Lineage::Auto`] there is only a record if a parent has one.
+    /// Whether [`Lineage::Auto`] makes a record only if a parent has one.
     plain: bool,
     record: Record,
     sources: Vec<Source>,
     notes: Vec<Finding>,
 }
 
-/// A parent whose digest the run finds out.
+/// A parent whose digest the run computes.
 #[derive(Debug)]
 struct Source {
     parent: usize,
@@ -43,25 +43,25 @@ struct Source {
 #[derive(Debug)]
 struct Pending {
     record: Record,
-    /// Positions of the parents that [`Self::checkpoints`] are.
+    /// The position among the parents of each of [`Self::checkpoints`].
     parents: Vec<usize>,
     checkpoints: Vec<Arc<Checkpoint>>,
 }
 
 impl Step {
-    /// A step of nothing yet.
+    /// A step without parents or options.
     pub fn new(verb: &str, wanted: Lineage) -> Self {
         let (record, sources, notes) = (Record::new(verb), Vec::new(), Vec::new());
         Step { wanted, plain: false, record, sources, notes }
     }
 
-    /// The same of a plain conversion: under [`Lineage::Auto`] it is recorded only if a parent has a record.
+    /// The same for a plain conversion: under [`Lineage::Auto`] it is recorded only if a parent has a record.
     #[must_use]
     pub fn plain(self) -> Self {
         Step { plain: true, ..self }
     }
 
-    /// The same with an option that decides the bytes of the output; one that is `None` was not given.
+    /// The same with an option that decides the bytes of the output; `None` is an option that was not given.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Serialize) -> Self {
         match serde_json::to_value(value) {
@@ -91,7 +91,7 @@ impl Step {
         self.sources.push(Source { parent, checkpoint: Arc::clone(model.checkpoint()) });
     }
 
-    /// Adds a base of which only the configuration was looked at.
+    /// Adds a base that was consulted only for its configuration.
     pub fn base(&mut self, base: Option<&Base>) {
         if let Some(base) = base.filter(|_| !self.is_idle()) {
             self.push(Parent::new(Role::Base, last_component(&base.path)));
@@ -138,7 +138,7 @@ impl Step {
         self.record.parents.len() - 1
     }
 
-    /// What the output says of itself, if it is to say anything. What could not be read of the inputs' records is noted.
+    /// What the output says about itself, if anything. Whatever could not be read of the inputs' records is noted.
     pub fn finish(mut self, notes: &mut Vec<Finding>) -> Option<Arc<dyn Provenance>> {
         let known = self.record.parents.iter().any(|parent| parent.lineage.is_some());
         let written = match self.wanted {
@@ -172,9 +172,9 @@ impl Parent {
     }
 }
 
-/// Leaves out the largest records of parents until the whole can be read again.
+/// Drops the largest records of parents until the whole is small enough to be read again.
 fn cut(record: &mut Record, notes: &mut Vec<Finding>) {
-    // The digests that are still to come.
+    // Room for the digests that are still to come.
     let room = MAX_BYTES.saturating_sub(128 * record.parents.len());
     while record.text().len() > room {
         let size = |parent: &Parent| serde_json::to_string(&parent.lineage).map_or(0, |text| text.len());
@@ -223,7 +223,7 @@ impl Provenance for Pending {
     }
 }
 
-/// The name of a file or folder, without where it lies.
+/// The name of a file or folder, without its directory.
 fn last_component(path: &Path) -> String {
     let real = || std::fs::canonicalize(path).ok()?.file_name().map(ToOwned::to_owned);
     let name = path.file_name().map(ToOwned::to_owned).or_else(real);

@@ -1,15 +1,16 @@
 //! One digest for the weights of a model or adapter, however they are divided into files.
 //!
-//! For each tensor there is a line, and the digest is the SHA-256 of all lines, sorted by the bytes of the names:
+//! There is one line per tensor; the digest is the SHA-256 of all lines, sorted by the bytes of the names:
 //!
 //! ```text
 //! {bytes of the name} {name} {dtype} [{dimensions, outermost first}] {BLAKE3 of its bytes}\n
 //! 14 lm_head.weight BF16 [32000,2048] 6a1f...
 //! ```
 //!
-//! Numbers are decimal, dimensions are separated by commas, dtypes are written as safetensors and GGUF name them (`BF16`,
-//! `Q4_K`), BLAKE3 is lower-case hexadecimal. The length in front makes each line unambiguous, whatever the name holds.
-//! The bytes are those that are stored, row by row. Order of files and tensors, shards and metadata do not matter.
+//! Numbers are decimal, dimensions are separated by commas, dtypes are written as safetensors and GGUF name them
+//! (`BF16`, `Q4_K`), BLAKE3 is lower-case hexadecimal. The length in front makes each line unambiguous, whatever the
+//! name holds. The bytes are the stored ones, row by row. The order of files and tensors, shards and metadata do not
+//! matter.
 
 use std::fmt::Write as _;
 
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::plan::{Hash, Progress, go_on, in_order};
 use crate::{Result, TensorRef};
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const PIECE: u64 = 4 << 20;
 
 /// The digest of all tensors of `source`, as `sha256:` and 64 hexadecimal digits. They are read once.
@@ -29,7 +30,7 @@ const PIECE: u64 = 4 << 20;
 pub fn digest(source: &dyn TensorSource, progress: &dyn Progress) -> Result<String> {
     let hash = |tensor: usize| {
         let len = source.tensors()[tensor].byte_len();
-        // What has no place in a file may be computed as a whole for any of its bytes.
+        // A tensor that has no place in a file may be computed as a whole for any of its bytes.
         let step = if source.extent(tensor).is_some() { PIECE } else { len.max(1) };
         let mut hasher = blake3::Hasher::new();
         for start in (0..len).step_by(step as usize) {
@@ -42,7 +43,7 @@ pub fn digest(source: &dyn TensorSource, progress: &dyn Progress) -> Result<Stri
     Ok(of_hashes(source.tensors(), &hashes))
 }
 
-/// The digest of tensors that are not those of one file.
+/// The digest of tensors that need not be from the same file.
 ///
 /// # Errors
 /// As [`digest`].
@@ -77,7 +78,8 @@ fn of_lines<'a>(tensors: impl Iterator<Item = (&'a TensorInfo, Hash)>) -> String
 
 fn line(info: &TensorInfo, hash: Hash) -> String {
     let dimensions: Vec<String> = info.shape.iter().map(ToString::to_string).collect();
-    let (name, dtype) = (&info.name, info.dtype.name());
+    let name = &info.name;
+    let dtype = info.dtype.name();
     format!("{} {name} {dtype} [{}] {}\n", name.len(), dimensions.join(","), hex(&hash))
 }
 

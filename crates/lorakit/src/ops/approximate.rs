@@ -1,4 +1,5 @@
-//! Deltas that have no small factors, as the best low-rank ones: DoRA's, and products of more rank than is wanted.
+//! The best low-rank approximation of deltas that have no small factors: DoRA's, and products of a higher rank than
+//! wanted.
 
 use std::collections::HashMap;
 
@@ -24,7 +25,7 @@ pub struct Approximated {
     /// Its path.
     #[serde(rename = "module")]
     pub path: String,
-    /// The rank of its delta before; the smaller dimension where that is not known.
+    /// The rank of its delta before; the smaller dimension if the rank is not known.
     pub rank_before: usize,
     /// The rank after.
     pub rank: usize,
@@ -39,7 +40,7 @@ pub fn overall_error(modules: &[Approximated]) -> f64 {
     truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)))
 }
 
-/// Replaces the factors of each module that `chosen` picks by the best ones of rank `rank`, which wait on the shelf.
+/// Replaces the factors of each module that `chosen` picks with the best ones of rank `rank`, which go on the shelf.
 ///
 /// # Errors
 /// If factors cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
@@ -56,7 +57,8 @@ pub(crate) fn truncate(
             return Ok(None);
         }
         go_on(progress, "anything was written")?;
-        let (factors, rank_before) = (Factors::load(module)?, module.rank());
+        let factors = Factors::load(module)?;
+        let rank_before = module.rank();
         let bytes = module.factor_bytes();
         let Truncated { module: nearest, error, norm, .. } =
             truncate::truncate(module, &factors, (module.dtype(), shelf), |_| rank)?;
@@ -69,12 +71,12 @@ pub(crate) fn truncate(
     Ok(done.into_iter().flatten().collect())
 }
 
-/// Replaces each DoRA module by the LoRA of rank `rank` that is nearest to what it does to `base`: the leading triplets
-/// of `W' - W`, with `W' = m / ||W + s B A|| (W + s B A)`.
+/// Replaces each DoRA module with the LoRA of rank `rank` that is nearest to what it does to `base`: the leading
+/// triplets of `W' - W`, with `W' = m / ||W + s B A|| (W + s B A)`.
 ///
 /// # Errors
-/// What [`fit::fit`] refuses; [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for norms over columns (embeddings, `Conv1D`); if values
-/// cannot be read.
+/// What [`fit::fit`] refuses; [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for norms over columns
+/// (embeddings, `Conv1D`); if values cannot be read.
 pub(crate) fn dora_to_lora(
     adapter: &mut Adapter,
     base: &Model,
@@ -86,7 +88,7 @@ pub(crate) fn dora_to_lora(
     let of_dora = adapter.with_modules(adapter.modules.iter().filter(|m| dora(m)).cloned().collect());
     let edits = fit::fit(&view, &of_dora, FitOptions::default())?;
     let low_rank = edits.iter().rev().filter(|edit| matches!(edit.change, Change::LowRank { .. }));
-    // Of several of a module, the first: that of its weight.
+    // Of several edits of a module, the first: that of its weight.
     let by_origin: HashMap<&str, &Edit> = low_rank.map(|edit| (edit.origin.as_str(), edit)).collect();
     let bytes_of = |module: &Module| {
         let weight = by_origin.get(module.path.as_str()).and_then(|edit| edit.base);
@@ -124,7 +126,7 @@ pub(crate) fn dora_to_lora(
     Ok(done.into_iter().flatten().collect())
 }
 
-/// `W' - W` of a DoRA module, of which a panel of rows is in memory at once.
+/// `W' - W` of a DoRA module. Only a panel of its rows is in memory at a time.
 struct DoraDelta {
     weight: TensorRef,
     scale: f64,
@@ -134,7 +136,7 @@ struct DoraDelta {
 }
 
 impl DoraDelta {
-    /// `None` for what is no DoRA over whole rows.
+    /// `None` for anything but DoRA over whole rows.
     fn new(edit: &Edit, base: &Model) -> Result<Option<Self>> {
         let Change::LowRank { terms, dora: Some((magnitude, Axis::Row)), .. } = &edit.change else {
             return Ok(None);

@@ -1,11 +1,11 @@
-//! The operations, one module for each verb.
+//! The operations, one module per verb.
 //!
-//! Three steps: inputs are opened, what becomes of them is decided, the output is written. A verb that decides from headers
-//! alone has a `plan`; one that reads values and may decompose them has a `compute`. Both take options and a
-//! [`Progress`](crate::plan::Progress), refuse whatever can be refused, and return what `run` then writes. Verbs that write nothing
-//! are one function.
+//! There are three steps: open the inputs, decide what becomes of them, write the output. A verb that decides from
+//! headers alone has a `plan`; one that reads values and may decompose them has a `compute`. Both take options and a
+//! [`Progress`](crate::plan::Progress), refuse whatever can be refused, and return what `run` then writes. A verb that
+//! writes nothing is a single function.
 
-/// `with_*` methods for fields of options, so that these can grow.
+/// `with_*` methods for fields of options, so that options can grow.
 macro_rules! setters {
     ($options:ident { $($setter:ident: $field:ident: $type:ty,)* }) => {
         impl $options {
@@ -22,7 +22,7 @@ macro_rules! setters {
 }
 pub(crate) use setters;
 
-/// Largest shard of an output, in bytes, where nothing else is asked for.
+/// Largest shard of an output, in bytes, unless another size is asked for.
 pub(crate) const MAX_SHARD: u64 = 5_000_000_000;
 
 mod approximate;

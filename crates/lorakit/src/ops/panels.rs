@@ -1,4 +1,4 @@
-//! Large matrices that stream by, of which a panel of rows is in memory at once.
+//! Large matrices that are streamed. Only a panel of rows is in memory at a time.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub(crate) trait Panels {
     /// Calls `each` with all rows, in order.
     ///
     /// # Errors
-    /// What reading fails with, and those of `each`.
+    /// The errors of reading, and those of `each`.
     fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()>;
 }
 
@@ -43,8 +43,8 @@ pub(crate) fn norm(matrix: &dyn Panels) -> Result<f64> {
     Ok(square.sqrt())
 }
 
-/// The leading `rank` triplets: of a small matrix exactly, of a large one by a randomised decomposition with
-/// `oversampling` vectors more than that. `path` names the matrix in errors.
+/// The leading `rank` triplets: exact for a small matrix, from a randomised decomposition with `oversampling` more
+/// vectors for a large one. `path` names the matrix in errors.
 ///
 /// # Errors
 /// As [`Panels::for_each_panel`]; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite).
@@ -73,7 +73,7 @@ fn whole(matrix: &dyn Panels) -> std::result::Result<Array2<f64>, Failed> {
 
 struct Streamed<'a>(&'a dyn Panels);
 
-/// What a pass fails with.
+/// How a pass fails.
 enum Failed {
     Reading(Error),
     Decomposing(lorakit_linalg::Error),

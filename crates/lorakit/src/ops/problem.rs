@@ -1,4 +1,4 @@
-//! What verbs refuse, where no other room has refused it before.
+//! What verbs refuse that nothing else refused before.
 
 use std::path::PathBuf;
 
@@ -8,52 +8,52 @@ use lorakit_tensor::problems;
 problems! {
     /// What verbs refuse.
     pub(crate) enum Problem {
-        /// A GGUF model is to be written under another name.
+        /// A GGUF model would be written under another name.
         NotGgufName = Usage / NameGgufFile, "does not end in `.gguf`, and a GGUF model is a single file";
-        /// A packed model is to be written to what looks like a file.
+        /// A packed model would be written to what looks like a file.
         PackedFile { extension: String } = Usage / NameFolder,
             "names a `.{extension}` file, and a packed model is a folder";
-        /// A Hugging Face model is to be written to what looks like a file.
+        /// A Hugging Face model would be written to what looks like a file.
         HfFile { extension: String } = Usage / NameFolder,
             "names a `.{extension}` file, and a Hugging Face model is a folder";
-        /// A merge is to be written in a format that is only read.
+        /// A merge would be written in a format that can only be read.
         MergedFile { extension: String } = Usage / NameFolder,
             "names a `.{extension}` file, and merges are written as safetensors or GGUF";
-        /// A GGUF model is to become one.
+        /// A GGUF model should become one.
         GgufAlready = Usage / QuantizeInstead, "is a GGUF model already";
-        /// A checkpoint of Hugging Face is to become one.
+        /// A Hugging Face checkpoint should become one.
         HfAlready { format: &'static str } = Usage / NothingToConvert,
             "is a {format} checkpoint already; only GGUF models are converted to Hugging Face folders";
         /// A block type that cannot be decoded yet.
         NoDecoder { dtype: DType } = Unsupported, "is stored as {dtype}, for which there is no decoder yet";
-        /// DoRA is to be turned into LoRA where there is none.
+        /// DoRA should be turned into LoRA, but there is none.
         NoDora = Usage / LeaveItOut, "does not use DoRA, so there is nothing to turn into LoRA";
-        /// DoRA is to be turned into LoRA without the base.
+        /// DoRA should be turned into LoRA without the base.
         DoraWithoutBase = NeedsBase,
             "uses DoRA, whose magnitudes mean nothing without the weights that they belong to";
-        /// DoRA along columns, which is not what a LoRA can be nearest to.
+        /// DoRA along columns, which has no nearest LoRA.
         DoraOverColumns = Inexpressible, "uses DoRA with norms over columns, which only a merge can follow";
         /// An adapter without any part.
         NothingToConvert = Damaged, "holds nothing to convert: no low-rank factors and no saved tensors";
-        /// Another method's deltas, which as LoRA are larger than the matrices.
+        /// Another method's deltas, which as LoRA would be larger than the matrices.
         Inflated { method: &'static str } = Inexpressible / Approximate,
             "holds {method}, which is exact only as a LoRA of a higher rank than its matrix has";
         /// An option of an adapter that changes what its factors mean.
         NotAProduct { option: String } = Unmergeable,
             "uses `{option}`, so its delta is not the product of its factors";
-        /// A tensor of another number of dimensions.
+        /// A tensor with another number of dimensions.
         NotAMatrix = File(Corrupt), "is not a matrix";
         /// A runtime was asked about a model.
         RuntimeForModel { runtime: &'static str } = NoAdapter,
             "is not an adapter; only for adapters can be said whether {runtime} loads them";
-        /// An adapter and a model are to be compared.
+        /// An adapter should be compared with a model.
         TwoKinds { model: PathBuf } = WrongRole / CompareTwoOfAKind,
             "is an adapter and `{}` is a model; only two of a kind can be compared", model.display();
         /// The base of a comparison shares no tensor with what is compared.
         OtherBase { shared: usize, name: String, here: String, there: String } = Unmatched,
             "has none of the {shared} tensors that A and B have in common, by name and shape: `{name}` {here}, and is \
              {there} in A; it must be the model that both come from";
-        /// A tensor of the plan of a merge that is given, not computed.
+        /// A tensor of a merge's plan that is given, not computed.
         NotASum = Unsupported, "is not a sum";
         /// Rows that the blocks of the merged model's dtype do not fill.
         RowsNotFilled { columns: usize, dtype: DType } = Shape,

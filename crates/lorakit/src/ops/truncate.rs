@@ -1,4 +1,4 @@
-//! The best module of a lower rank, and what that costs.
+//! The best module of a lower rank, and its error.
 
 use lorakit_linalg::{Decomposed, Entry, difference_norm};
 use lorakit_tensor::DType;
@@ -29,9 +29,9 @@ pub(crate) fn overall_error(modules: impl Iterator<Item = (f64, f64)>) -> f64 {
     if whole == 0.0 { 0.0 } else { (lost / whole).sqrt() }
 }
 
-/// The module nearest to `factors`, in `dtype` and on the shelf, of the rank that `rank` answers when it is shown the singular values of `b * a`
-/// (Eckart and Young, 1936), at least 1; all but its factors is as in `like`. They are of equal norm, since that
-/// loses least to rounding.
+/// The module nearest to `factors` (Eckart and Young, 1936), in `dtype` and on the shelf. Its rank, at least 1, is what
+/// `rank` returns for the singular values of `b * a`; everything but its factors is as in `like`. The factors are of
+/// equal norm, since that loses least to rounding.
 ///
 /// # Errors
 /// If the decomposition fails, or `dtype` holds no single values.
@@ -46,7 +46,7 @@ pub(crate) fn truncate(
     truncate_decomposed(like, factors.scale, decomposed, (dtype, shelf), rank)
 }
 
-/// As [`truncate`], of `scale` times the product that is decomposed.
+/// As [`truncate`], for `scale` times the product that is decomposed.
 ///
 /// # Errors
 /// As [`truncate`].
@@ -68,11 +68,12 @@ pub(crate) fn truncate_decomposed<T: Entry>(
     let module = like.with_factors(scale, &b, &a, dtype, shelf)?;
     let stored = Factors::load(&module)?;
     let meant = (1.0, b.view(), a.view());
-    // The tail is orthogonal to what is kept, and to what rounding changes in it, but for products of two roundings.
+    // The tail is orthogonal to what is kept, and to what rounding changes in it, except for products of two roundings.
     let rounding = difference_norm(meant, (1.0, stored.b.view(), stored.a.view())).map_err(place)?;
-    let (energy, error) = match whole == 0.0 {
-        true => (1.0, 0.0),
-        false => (1.0 - tail / whole, ((tail + rounding * rounding) / whole).sqrt()),
+    let (energy, error) = if whole == 0.0 {
+        (1.0, 0.0)
+    } else {
+        (1.0 - tail / whole, ((tail + rounding * rounding) / whole).sqrt())
     };
     Ok(Truncated { module, energy, error, norm: scale.abs() * whole.sqrt() })
 }

@@ -1,4 +1,4 @@
-//! Proof that a written adapter changes a model as the one it was made from.
+//! Proof that a written adapter changes a model in the same way as the one it was made from.
 
 use lorakit_linalg::{difference_norm, product_norm};
 use serde::Serialize;
@@ -10,7 +10,7 @@ use crate::arch::names::pairs;
 use crate::plan::{Progress, go_on, in_order};
 use crate::{Error, Result, TensorRef};
 
-/// How far a module of the output is from that of the input.
+/// How far a module of the output is from the same module of the input.
 #[derive(Debug, Clone, Serialize)]
 pub struct ModuleError {
     /// Its path in the input.
@@ -65,7 +65,7 @@ fn of(name: &str, problem: Problem) -> Error {
     Error::from(problem).tensor(name)
 }
 
-/// Whatever is saved whole must be there, value for value, and each value a number.
+/// Every tensor that is saved whole must be there, value for value, without NaN or infinity.
 fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> Result<()> {
     let [own, others] = [before, after].map(|adapter| paths(&adapter.saved, |saved| &saved.name));
     let saved = pairs(&own, &others);
@@ -86,10 +86,7 @@ fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> R
 }
 
 fn same(before: &TensorRef, after: &TensorRef, name: &str) -> Result<()> {
-    match before.finite_values()? == after.values()? {
-        true => Ok(()),
-        false => Err(of(name, Problem::OtherValues)),
-    }
+    if before.finite_values()? == after.values()? { Ok(()) } else { Err(of(name, Problem::OtherValues)) }
 }
 
 /// `||scale * B * A||`.
@@ -104,7 +101,7 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     if (before.kind == ModuleKind::Embedding) != (after.kind == ModuleKind::Embedding) {
         return Err(of(&before.path, Problem::OtherKind));
     }
-    // A bias is that of `B`, and scaled with it.
+    // A bias belongs to `B`, and is scaled with it.
     let scales = (before.scale(before.rank()), after.scale(after.rank()));
     let parts = [
         (&before.magnitude, &after.magnitude, (1.0, 1.0)),

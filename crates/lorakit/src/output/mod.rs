@@ -1,4 +1,4 @@
-//! The way of every adapter that is written: planned, written, read again, compared, published.
+//! The path of every adapter that is written: planned, written, read again, compared, published.
 //!
 //! ```text
 //!  Adapter ──► Draft ──► Plan ──► staged files
@@ -34,9 +34,9 @@ pub(crate) struct Destination<'a> {
     pub(crate) replace: bool,
     /// Dtype of the factors; each keeps its own by default.
     pub(crate) dtype: Option<DType>,
-    /// What has read the inputs.
+    /// The reader of the inputs.
     pub(crate) reader: Reader,
-    /// What the output says of where it came from.
+    /// What the output says about where it came from.
     pub(crate) provenance: Option<Arc<dyn Provenance>>,
 }
 
@@ -59,14 +59,14 @@ pub struct AdapterOutput {
 pub struct AdapterReport {
     /// What was written.
     pub report: Report,
-    /// How far each module of the file is from what was meant, in the order of the adapter.
+    /// How far each module of the file is from the intended one, in the order of the adapter.
     pub errors: Vec<ModuleError>,
 }
 
 /// The format called `name`, which must have a writer.
 ///
 /// # Errors
-/// `Usage` with the names that there are.
+/// `Usage`, with the known names, if there is none.
 pub(crate) fn writable(name: &str) -> Result<&'static dyn AdapterFormat> {
     format::by_name(name).filter(|format| format.is_written()).ok_or_else(|| {
         let written = format::FORMATS.iter().filter(|format| format.is_written());
@@ -75,7 +75,7 @@ pub(crate) fn writable(name: &str) -> Result<&'static dyn AdapterFormat> {
     })
 }
 
-/// The format to write: the one that is asked for, else that of the source if there is a writer, else PEFT's.
+/// The format to write: the requested one, else that of the source if it has a writer, else PEFT's.
 ///
 /// # Errors
 /// As [`writable`].
@@ -136,8 +136,8 @@ impl AdapterOutput {
     /// Writes the output, reads it again, compares every module, and publishes it.
     ///
     /// # Errors
-    /// As [`Plan::run`]; [`ErrorKind::Verification`](crate::ErrorKind::Verification) if the output does not hold what was
-    /// meant. Nothing is published then.
+    /// As [`Plan::run`]; [`ErrorKind::Verification`](crate::ErrorKind::Verification) if the output does not hold what
+    /// was meant. Nothing is published then.
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
         let written = self.plan.write(threads, progress)?;
         let errors = pool(threads)?.install(|| self.verify(written.path(), progress))?;

@@ -13,13 +13,13 @@ problems! {
         Lost = Verification, "is not in the output";
         /// A module was written that the input does not have.
         Added = Verification, "is in the output and changes the model, and is not in the input";
-        /// Trained rows of embeddings were not written, or for other tokens.
+        /// Trained rows of embeddings were not written, or were written for other tokens.
         LostRows = Verification, "has token rows that are not in the output";
         /// A tensor was written with other values.
         OtherValues = Verification, "has other values in the output";
         /// A module became one of another kind.
         OtherKind = Verification, "is an embedding on one side only";
-        /// A part of a module was not written, or made up.
+        /// A part of a module was not written, or was made up.
         OtherParts = Verification, "has magnitudes, a bias or a weight on one side only";
         /// Factors were written in another shape.
         OtherShape = Verification, "has factors of another shape in the output";

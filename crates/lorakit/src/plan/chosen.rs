@@ -1,4 +1,4 @@
-//! What became of a tensor where types were chosen, for people.
+//! What became of a tensor whose type was chosen, for people.
 
 use serde::Serialize;
 
@@ -11,8 +11,8 @@ pub struct Chosen {
     pub from: &'static str,
     /// The type it is stored as.
     pub to: &'static str,
-    /// Why.
+    /// Why it is stored as that type.
     pub why: String,
-    /// Whether rows did not divide into blocks of the type of the mix.
+    /// Whether this is a fallback because the blocks of the mix's type do not divide the rows.
     pub fallback: bool,
 }

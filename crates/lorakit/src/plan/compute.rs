@@ -33,20 +33,22 @@ pub(super) struct Scratch {
     delta: Vec<f32>,
     sum: Vec<f32>,
     pub(super) bytes: Vec<u8>,
-    /// The scales of the rows in `bytes`, where those are packed.
+    /// The scales of the rows in `bytes`, if those are packed.
     pub(super) scales: Vec<f32>,
 }
 
 impl Scratch {
-    /// Bytes a thread needs for panels of `values` values of a tensor, and more where rows stay together.
+    /// Bytes a thread needs for panels of `values` values of a tensor; more if rows stay together.
     pub(super) fn bytes_for(values: usize, compute: &Compute) -> u64 {
-        let (cols, together) = (compute.cols, compute.rows_together());
+        let cols = compute.cols;
+        let together = compute.rows_together();
         let piece = rows_of_piece(cols, together) * cols;
         let rows = kernel::ROWS.max(compute.rows_of_panel());
-        let encoded = match rows > together.max(kernel::ROWS) {
-            // A byte for two values, and a scale for 32, once more while they are arranged.
-            true => 2 * (rows * cols / 2 + rows * cols / 32 * size_of::<f32>()),
-            false => values.max(rows * cols) * size_of::<f32>(),
+        let encoded = if rows > together.max(kernel::ROWS) {
+            // A byte for two values and a scale for 32, twice because they are arranged in a copy.
+            2 * (rows * cols / 2 + rows * cols / 32 * size_of::<f32>())
+        } else {
+            values.max(rows * cols) * size_of::<f32>()
         };
         (3 * piece * size_of::<f32>() + encoded.max(values)) as u64
     }
@@ -88,7 +90,7 @@ impl<'a> Prepared<'a> {
         for rows in self.pieces(0..self.compute.rows) {
             self.add_deltas(&self.dora_terms, &rows, &mut scratch)?;
             let Scratch { before, delta, .. } = &scratch;
-            // Here it is known where the value stands; in the norm of a whole column it is not.
+            // Here the place of the value is known; in the norm of a whole column it no longer is.
             if !all_finite(before) {
                 return Err(self.no_number(&rows, before));
             }
@@ -119,10 +121,11 @@ impl<'a> Prepared<'a> {
         Ok(())
     }
 
-    /// Splits rows into ranges of about as many values as are worked on at once.
+    /// Splits rows into ranges of about as many values as are worked on at a time.
     fn pieces(&self, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> + use<> {
         let cols = self.compute.cols;
-        let (step, end) = (rows_of_piece(cols, self.store.rows_together(cols)), rows.end);
+        let step = rows_of_piece(cols, self.store.rows_together(cols));
+        let end = rows.end;
         rows.step_by(step).map(move |start| start..(start + step).min(end))
     }
 
@@ -144,12 +147,12 @@ impl<'a> Prepared<'a> {
         Ok(retention)
     }
 
-    /// The largest magnitude of the output, where it was needed.
+    /// The largest magnitude of the output, if it was needed.
     pub(super) fn largest(&self) -> f32 {
         self.store.largest().map_or(0.0, Largest::so_far)
     }
 
-    /// Takes part in the search for the largest magnitude of the output, where it is needed, until it is known.
+    /// Takes part in the search for the largest magnitude of the output, if it is needed, until it is known.
     fn find_largest(&self, scratch: &mut Scratch) -> Result<()> {
         let Some(search) = self.store.largest() else { return Ok(()) };
         let step = rows_of_piece(self.compute.cols, self.store.rows_together(self.compute.cols));
@@ -166,7 +169,8 @@ impl<'a> Prepared<'a> {
     ///
     /// Every recipe's values pass through here, and none that is NaN or infinite gets through.
     fn sum(&self, rows: &Range<usize>, scratch: &mut Scratch, room: &mut [u8]) -> Result<()> {
-        let (compute, cols) = (self.compute, self.compute.cols);
+        let compute = self.compute;
+        let cols = self.compute.cols;
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
         self.add_deltas(first, rows, scratch)?;
         let Scratch { before, delta, sum, .. } = scratch;
@@ -175,12 +179,11 @@ impl<'a> Prepared<'a> {
         }
         sum.resize(before.len(), 0.0);
         // A pure change of dtype keeps the sign of zero, which adding zero would not.
-        let finite = match compute.edits() {
-            true => kernel::add(sum, before, delta),
-            false => {
-                sum.copy_from_slice(before);
-                all_finite(before)
-            }
+        let finite = if compute.edits() {
+            kernel::add(sum, before, delta)
+        } else {
+            sum.copy_from_slice(before);
+            all_finite(before)
         };
         if !finite {
             return Err(self.no_number(rows, sum));
@@ -200,7 +203,7 @@ impl<'a> Prepared<'a> {
         if compute.plus != 0.0 {
             sum.iter_mut().chain(&mut *before).for_each(|v| *v += compute.plus);
         }
-        // A norm may be zero, and anything that is added may lead beyond f32.
+        // A norm may be zero, and an addition may overflow f32.
         if (compute.dora.is_some() || compute.plus != 0.0) && !all_finite(sum) {
             return Err(self.no_number(rows, sum));
         }
@@ -211,21 +214,21 @@ impl<'a> Prepared<'a> {
     }
 
     fn piece(&self, rows: &Range<usize>, scratch: &mut Scratch, out: &mut [u8]) -> Result<Retention> {
-        let (compute, cols) = (self.compute, self.compute.cols);
+        let compute = self.compute;
+        let cols = self.compute.cols;
         self.sum(rows, scratch, out)?;
         let Scratch { before, delta, sum, scales, .. } = &mut *scratch;
         self.store.put(rows, cols, sum, out, scales);
-        let retention = match compute.edits() {
-            true => {
-                let mut retention = kernel::retained(before, sum, delta);
-                if !retention.is_finite() && all_finite(sum) {
-                    kernel::retained_wide(before, sum, delta, &mut retention);
-                }
-                retention
+        let retention = if compute.edits() {
+            let mut retention = kernel::retained(before, sum, delta);
+            if !retention.is_finite() && all_finite(sum) {
+                kernel::retained_wide(before, sum, delta, &mut retention);
             }
-            false => Retention::default(),
+            retention
+        } else {
+            Retention::default()
         };
-        // A value that is not finite makes the sums so; only then (or without them) is every value looked at.
+        // A value that is not finite makes the sums so; only then (or without sums) is every value checked.
         if (!compute.edits() || !retention.is_finite()) && !all_finite(sum) {
             return Err(self.not_storable(rows, scratch, out)?);
         }
@@ -248,23 +251,27 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// The error about `sum`, the rows `rows`, in which there is a NaN or an infinity: the base's, or what came of it.
+    /// The error about a NaN or an infinity in `sum`, the rows `rows`: it was in the base, or came of what was added.
     #[cold]
     fn no_number(&self, rows: &Range<usize>, sum: &[f32]) -> Error {
-        let (base, first) = (&self.compute.base, (rows.start * self.compute.cols) as u64);
+        let base = &self.compute.base;
+        let first = (rows.start * self.compute.cols) as u64;
         let mut values = vec![0.0; sum.len()];
         let read = base.decode(first..first + sum.len() as u64, &mut values);
         if let Err(of_base) = read.and_then(|()| base.refuse_non_finite(first, &values)) {
             return of_base;
         }
         let (at, value) = first_bad(sum).unwrap_or_default();
-        self.comes_to(first + at, |shape, element| match self.compute.edits() {
-            true => Problem::LargeDeltas { value, shape, element },
-            false => Problem::LargeFactor { value, shape, element, factor: self.compute.times },
+        self.comes_to(first + at, |shape, element| {
+            if self.compute.edits() {
+                Problem::LargeDeltas { value, shape, element }
+            } else {
+                Problem::LargeFactor { value, shape, element, factor: self.compute.times }
+            }
         })
     }
 
-    /// The error about the rows `rows`, of which the stored type makes a NaN or an infinity that is in `scratch.sum`.
+    /// The error about the rows `rows`, where the stored type turns a value of `scratch.sum` into a NaN or an infinity.
     #[cold]
     fn not_storable(&self, rows: &Range<usize>, scratch: &mut Scratch, room: &mut [u8]) -> Result<Error> {
         let stored = std::mem::take(&mut scratch.sum);
@@ -273,12 +280,16 @@ impl<'a> Prepared<'a> {
         let bad = stored.iter().zip(&scratch.sum).enumerate().filter(|(_, (stored, _))| !stored.is_finite());
         let largest = bad.max_by(|(_, (_, x)), (_, (_, y))| x.abs().total_cmp(&y.abs()));
         let (at, value) = largest.map_or((0, 0.0), |(at, (_, value))| (at as u64, *value));
-        let (compute, stored_as) = (self.compute, self.store.description());
+        let compute = self.compute;
+        let stored_as = self.store.description();
         let as_stored = !compute.edits() && compute.times == 1.0 && compute.plus == 0.0;
         let first = (rows.start * compute.cols) as u64;
-        Ok(self.comes_to(first + at, |shape, element| match as_stored {
-            true => Problem::LargeValue { value, shape, element, stored_as },
-            false => Problem::LargeSum { value, shape, element, stored_as },
+        Ok(self.comes_to(first + at, |shape, element| {
+            if as_stored {
+                Problem::LargeValue { value, shape, element, stored_as }
+            } else {
+                Problem::LargeSum { value, shape, element, stored_as }
+            }
         }))
     }
 
@@ -295,7 +306,7 @@ pub(crate) struct Panel<'a> {
     pub(crate) rows: Range<usize>,
     /// The base.
     pub(crate) before: &'a [f32],
-    /// What is added; with DoRA and replaced rows the difference.
+    /// What is added; with DoRA and replaced rows, the difference.
     pub(crate) delta: &'a [f32],
     /// The sum, in f32.
     pub(crate) sum: &'a [f32],
@@ -305,7 +316,7 @@ impl Compute {
     /// Calls `each` with one panel of rows after another, in order; sums are those of [`Rounding::Once`].
     ///
     /// # Errors
-    /// As a run's, and what `each` returns.
+    /// As for a run, and what `each` returns.
     pub(crate) fn for_each_panel(
         &self,
         name: &str,

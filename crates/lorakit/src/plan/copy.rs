@@ -1,7 +1,7 @@
-//! Tensors that are taken over as they are: which of them are looked at, and how.
+//! Tensors that are copied unchanged: which of them are checked, and how.
 //!
-//! What is computed is checked where it is computed. Stored bytes that are only moved are not read at all where the
-//! kernel can copy them, so that they are checked on request; values that a view computes are checked always.
+//! Computed tensors are checked where they are computed. Stored bytes that are only moved are not read at all if the
+//! kernel can copy them, so they are checked only on request; values that a view computes are always checked.
 
 use lorakit_quant::{Codec, codec};
 use lorakit_tensor::{DType, publish};
@@ -9,9 +9,9 @@ use lorakit_tensor::{DType, publish};
 use super::{OutputTensor, Plan, Problem, Recipe};
 use crate::{Error, Result, TensorRef};
 
-/// Bytes that are copied at once where the kernel does not do it.
+/// Bytes copied at a time where the kernel does not do it.
 const PIECE: u64 = 4 << 20;
-/// Bytes that are read and looked at at once.
+/// Bytes read and checked at a time.
 const CHECKED: u64 = 1 << 20;
 
 /// Tensors of an output that were copied without a look at their values.
@@ -24,7 +24,7 @@ pub struct Unchecked {
 }
 
 impl Plan {
-    /// With `check`, has the run read the values of copied tensors too, and refuse NaN and infinity in them.
+    /// With `check`, makes the run read the values of copied tensors too, and refuse NaN and infinity in them.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a copied tensor whose dtype has a NaN and no
@@ -45,7 +45,7 @@ impl Plan {
         }
     }
 
-    /// What a run copies without a look at its values.
+    /// What a run copies without looking at its values.
     pub fn unchecked(&self) -> Unchecked {
         let mut unchecked = Unchecked::default();
         for tensor in self.tensors().filter(|tensor| self.is_unchecked(tensor)) {
@@ -61,7 +61,7 @@ impl Plan {
         !known && self.checker(source).is_none() && tensor.info.byte_len() > 0
     }
 
-    /// What looks at the values of a copied tensor; `None` for one that is copied unseen.
+    /// The codec that checks the values of a copied tensor; `None` for one that is copied unseen.
     pub(super) fn checker(&self, source: &TensorRef) -> Option<&'static dyn Codec> {
         let wanted = source.is_computed() || self.check_copies && !source.is_known_finite();
         // A complex number is two floats.
@@ -70,19 +70,19 @@ impl Plan {
     }
 }
 
-/// Whether a dtype has bits for NaN or infinity, in its values or its scales.
+/// Whether a dtype can express NaN or infinity, in its values or its scales.
 fn may_be_no_number(dtype: DType) -> bool {
     use DType::*;
     !matches!(dtype, I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8 | BOOL | F6_E2M3 | F6_E3M2 | F4 | NVFP4)
 }
 
-/// Whole blocks of `dtype` in at most `bytes` bytes, and one at least.
+/// Whole blocks of `dtype` in at most `bytes` bytes, but at least one.
 pub(super) fn whole_blocks(dtype: DType, bytes: u64) -> u64 {
     let block = dtype.block().bytes as u64;
     (bytes / block).max(1) * block
 }
 
-/// Copies bytes `start..end`; kernel-side, where it can.
+/// Copies bytes `start..end`, in the kernel where possible.
 pub(super) fn copy(
     source: &TensorRef,
     start: u64,
@@ -103,7 +103,7 @@ pub(super) fn copy(
     Ok(())
 }
 
-/// Copies bytes `start..end`, whole blocks, after a look at their values: what is written is what was looked at.
+/// Copies bytes `start..end`, whole blocks, after checking their values: the bytes written are the bytes checked.
 pub(super) fn copy_checked(
     source: &TensorRef,
     checker: &dyn Codec,
@@ -136,11 +136,10 @@ fn first_bad(source: &TensorRef, checker: &dyn Codec, from: u64, bytes: &[u8]) -
 
 /// Refuses NaN and infinity in the values that are given for `tensor`.
 pub(super) fn check_given(tensor: &OutputTensor, bytes: &[u8]) -> Result<()> {
-    match codec(tensor.info.dtype).is_none_or(|codec| codec.all_finite(bytes)) {
-        true => Ok(()),
-        false => {
-            let problem = Problem::GivenNonFinite { dtype: tensor.info.dtype };
-            Err(Error::from(problem).tensor(&tensor.info.name))
-        }
+    if codec(tensor.info.dtype).is_none_or(|codec| codec.all_finite(bytes)) {
+        Ok(())
+    } else {
+        let problem = Problem::GivenNonFinite { dtype: tensor.info.dtype };
+        Err(Error::from(problem).tensor(&tensor.info.name))
     }
 }

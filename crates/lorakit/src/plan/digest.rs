@@ -1,8 +1,8 @@
 //! Digests of inputs, taken in the same pass that reads them, and of outputs.
 //!
-//! Reading a model once more to hash it would double the traffic of a merge. So digests are tasks of the run like
+//! Reading a model a second time to hash it would double the traffic of a merge. So digests are tasks of the run like
 //! any other: BLAKE3 is a tree, whose subtrees can be hashed in any order on all cores and joined at the end. Each
-//! tensor has a tree of its own, so that what is hashed does not depend on how tensors are divided into files.
+//! tensor has a tree of its own, so its hash does not depend on how tensors are divided into files.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -18,12 +18,12 @@ use crate::Result;
 
 /// Bytes of one subtree: a power of two, as the tree needs, and few enough to stay cached until they are merged.
 const SUBTREE: u64 = 4 << 20;
-/// Bytes read at once.
+/// Bytes read at a time.
 pub(super) const PIECE: u64 = 1 << 20;
 
 /// The BLAKE3 of the bytes of a tensor.
 pub type Hash = [u8; 32];
-/// What stands for a hash that is not known yet.
+/// Placeholder for a hash that is not known yet.
 pub(super) const NONE: Hash = [0; 32];
 
 /// A piece of a tensor of an input.
@@ -55,7 +55,7 @@ pub(super) fn bytes(checkpoint: &Checkpoint) -> u64 {
     checkpoint.tensors().iter().map(lorakit_tensor::TensorInfo::byte_len).sum()
 }
 
-/// At least one, also of a tensor without bytes; one only where each would read the whole tensor.
+/// At least one, even for a tensor without bytes; only one if each would read the whole tensor.
 fn pieces_of(checkpoint: &Checkpoint, tensor: usize) -> impl Iterator<Item = Range<u64>> + use<> {
     let len = checkpoint.tensors()[tensor].byte_len();
     let step = if checkpoint.is_transposed(tensor) { len.max(1) } else { SUBTREE };
@@ -63,7 +63,7 @@ fn pieces_of(checkpoint: &Checkpoint, tensor: usize) -> impl Iterator<Item = Ran
 }
 
 impl Piece<'_> {
-    /// Hashes it.
+    /// Hashes the piece.
     pub(super) fn hash(&self) -> Result<Subtree> {
         let Piece { checkpoint, tensor, bytes } = self;
         let whole = *bytes == (0..checkpoint.tensors()[*tensor].byte_len());
@@ -114,19 +114,19 @@ fn halves(subtrees: &[Subtree]) -> (&[Subtree], &[Subtree]) {
     subtrees.split_at(1 << (subtrees.len() - 1).ilog2())
 }
 
-/// A SHA-256 of the output's own data section, whose hexadecimal digits stand in its header: taken once all values
+/// A SHA-256 of the output's own data section, whose hexadecimal digits are in its header: computed after all values
 /// are written, and before the header is.
 #[derive(Debug, Clone)]
 pub(crate) struct DataDigest {
     /// The entry of the metadata that holds [`Self::place`].
     pub(crate) key: &'static str,
-    /// What stands in front of the digits.
+    /// What precedes the digits.
     pub(crate) prefix: &'static str,
     /// How many digits are kept.
     pub(crate) digits: usize,
     /// Bytes that are hashed before those of the data section.
     pub(crate) before: Vec<u8>,
-    /// The bytes of the data section that are hashed, cut to what there is.
+    /// The bytes of the data section that are hashed, clipped to its length.
     pub(crate) data: Range<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Matrices of 8-bit floats with scales: what shares one.
+//! Matrices of 8-bit floats with scales: which values share one.
 
 use lorakit_quant::codec;
 use lorakit_quant::fp8::{self, ScaleRule, Tiles};
@@ -7,10 +7,10 @@ use lorakit_tensor::DType;
 /// The side of an FP8 tile.
 pub(super) const TILE: usize = 128;
 
-/// Values of a group of MXFP8 and MXFP4.
+/// Values per group of MXFP8 and MXFP4.
 pub(super) const GROUP: usize = 32;
 
-/// What shares a scale in a matrix of 8-bit floats.
+/// The values that share a scale in a matrix of 8-bit floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fp8 {
     /// The whole matrix.
@@ -49,8 +49,8 @@ impl Fp8 {
         self.rule().scale(largest)
     }
 
-    /// Encodes whole rows of tiles, of a matrix whose largest magnitude is `largest`, where that is needed; `values`
-    /// become what a reader will see.
+    /// Encodes whole rows of tiles of a matrix whose largest magnitude is `largest`, if that is needed; `values` become
+    /// what a reader will see.
     pub(super) fn encode(
         self,
         cols: usize,
@@ -59,7 +59,8 @@ impl Fp8 {
         codes: &mut [u8],
         scales: &mut [f32],
     ) {
-        let (tiles, rule) = (self.tiles(cols), self.rule());
+        let tiles = self.tiles(cols);
+        let rule = self.rule();
         match tiles {
             Some(tiles) => tiles.encode(rule, values, codes, scales),
             None => fp8::encode_part(rule, largest, values, codes),

@@ -1,4 +1,4 @@
-//! A computed tensor while it is under way: factors that its tasks share, scales that they gather.
+//! A computed tensor in progress: factors that its tasks share, scales that they collect.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ pub(super) struct Job<'p> {
     prepared: Mutex<Option<Arc<Prepared<'p>>>>,
     tasks_left: AtomicUsize,
     parts: Vec<Place>,
-    /// The scales of all rows, where they are needed together.
+    /// The scales of all rows, if they are needed together.
     scales: Mutex<Vec<f32>>,
 }
 
@@ -48,7 +48,7 @@ impl<'p> Job<'p> {
         Job { tensor, compute, prepared, tasks_left, parts, scales }
     }
 
-    /// The factors, loaded by whoever comes first.
+    /// The factors, loaded by the first thread to arrive.
     pub(super) fn prepared(&self) -> Result<Arc<Prepared<'p>>> {
         let mut slot = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(prepared) = &*slot {
@@ -82,8 +82,8 @@ impl<'p> Job<'p> {
         Ok(())
     }
 
-    /// Counts a task as done. After the last one, frees the factors and writes the parts that need all scales;
-    /// returns the one whose place is still to be found.
+    /// Counts a task as done. After the last one, frees the factors and writes the parts that need all scales; returns
+    /// the one whose place is not known yet.
     pub(super) fn finish_task(&self, outputs: &[publish::OutputFile]) -> Result<Option<Late>> {
         if self.tasks_left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return Ok(None);

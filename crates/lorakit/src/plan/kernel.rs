@@ -2,7 +2,7 @@
 //! sums run in a fixed order, and multiply-adds are fused everywhere or nowhere.
 //!
 //! `B * A` is summed over the rank in order, fused, from zero, and scaled afterwards. That is what the BLAS under
-//! PyTorch computes for LoRA's small ranks, so that merges equal PEFT's bit for bit.
+//! PyTorch computes for LoRA's small ranks, so merges equal PEFT's bit for bit.
 
 use multiversion::multiversion;
 
@@ -40,7 +40,7 @@ pub(super) fn add_low_rank(delta: &mut [f32], b: &[f32], a: &[f32], rank: usize,
         for (i, row) in b.chunks_exact(rank).enumerate() {
             tile.iter_mut().zip(row).for_each(|(factors, &factor)| factors[i] = factor);
         }
-        // The last tile may lack rows; what stands in their place is computed and dropped.
+        // The last tile may lack rows; whatever is in their place is computed and dropped.
         let rows = delta.len() / cols;
         for (s, strip) in a.chunks_exact(rank).enumerate() {
             let sums = products(&tile, strip);
@@ -96,7 +96,7 @@ fn not_finite(value: f32) -> u32 {
     u32::from(value.to_bits() & EXPONENT == EXPONENT)
 }
 
-/// What is left of `delta`, added to `before`, in what is stored, `after`.
+/// How much of `delta`, added to `before`, is left in the stored values, `after`.
 ///
 /// Its sums are not finite if a value of `after` is not, or if squares are beyond f32.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
@@ -124,7 +124,8 @@ pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> Retentio
             }
         }
         for l in full..delta.len() {
-            let (d, lane) = (delta[l], l - full);
+            let d = delta[l];
+            let lane = l - full;
             k[lane] += (after[l] - before[l]) * d;
             w[lane] += d * d;
             b[lane] += before[l] * before[l];
@@ -140,7 +141,7 @@ pub(super) fn retained(before: &[f32], after: &[f32], delta: &[f32]) -> Retentio
     sums
 }
 
-/// Takes the sums of [`retained`] anew, for values whose squares are beyond f32.
+/// Computes the sums of [`retained`] again, for values whose squares are beyond f32.
 pub(super) fn retained_wide(before: &[f32], after: &[f32], delta: &[f32], sums: &mut Retention) {
     (sums.kept, sums.whole, sums.base) = (0.0, 0.0, 0.0);
     for ((&before, &after), &delta) in before.iter().zip(after).zip(delta) {

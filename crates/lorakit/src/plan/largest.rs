@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::{Error, Result};
 
-/// A search that all threads share that come for its result: each takes pieces of the tensor until none is left.
+/// A search shared by all threads that need its result: each takes pieces of the tensor until none is left.
 pub(super) struct Largest {
     pieces: usize,
     next: AtomicUsize,
@@ -17,11 +17,11 @@ pub(super) struct Largest {
 struct Found {
     pieces: usize,
     largest: f32,
-    /// The error of the first piece that has one, until a thread takes it along.
+    /// The error of the first piece that failed, until a thread takes it.
     error: Option<(usize, Error)>,
 }
 
-/// A piece that was taken. It counts as searched when this is dropped, even by a panic, so that nobody waits for it
+/// A piece that was taken. It counts as searched when this is dropped, even by a panic, so that no thread waits for it
 /// in vain.
 struct Piece<'a> {
     search: &'a Largest,
@@ -34,11 +34,11 @@ impl Largest {
         Largest { pieces, next: AtomicUsize::new(0), found: Mutex::default(), complete: Condvar::new() }
     }
 
-    /// The largest magnitude of all pieces, of which `of_piece` searches one.
+    /// The largest magnitude of all pieces; `of_piece` searches one of them.
     ///
     /// # Errors
-    /// That of the first piece that has one, for one of the threads. Others get a result without that piece; theirs
-    /// are discarded with the run.
+    /// The error of the first piece that failed, for one of the threads. The others get a result without that piece; it
+    /// is discarded with the run.
     pub(super) fn find(&self, mut of_piece: impl FnMut(usize) -> Result<f32>) -> Result<f32> {
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -56,7 +56,7 @@ impl Largest {
         }
     }
 
-    /// What was found so far; all there is after [`Self::find`].
+    /// The largest magnitude found so far; the final one after [`Self::find`].
     pub(super) fn so_far(&self) -> f32 {
         self.found().largest
     }
@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn threads_share_the_pieces() {
-        let (search, searched) = (Largest::new(1000), AtomicUsize::new(0));
+        let search = Largest::new(1000);
+        let searched = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

@@ -58,7 +58,7 @@ pub use side::{Content, PROVENANCE_FILE, SideFile};
 pub use target::Target;
 pub(crate) use threads::{in_order, pool};
 
-// The tests of this crate make plans by hand; these are no part of its interface.
+// The tests of this crate make plans by hand; these items are not part of its interface.
 #[doc(hidden)]
 pub use low_rank::LowRank;
 #[doc(hidden)]
@@ -73,8 +73,8 @@ use crate::{Error, Result};
 /// The format of the output's tensor files.
 #[derive(Debug, Clone)]
 pub enum Container {
-    /// Safetensors files `{stem}.safetensors` with this `__metadata__`, split into shards of at most `max_shard`
-    /// data bytes, and of no more tensors than a header may tell of.
+    /// Safetensors files `{stem}.safetensors` with this `__metadata__`, split into shards of at most `max_shard` data
+    /// bytes, and of no more tensors than a header may describe.
     Safetensors {
         /// Name of the tensor files, e.g. `model`.
         stem: &'static str,
@@ -118,8 +118,8 @@ pub struct Plan {
 impl Plan {
     /// Lays out `tensors`, in the order given, and checks that the output can be written.
     ///
-    /// `reader` knows the inputs: the output may not be one of them, nor hold one. With `replace`, an existing output
-    /// may be replaced once the new one is complete; whether it can be, [`Self::check`] says.
+    /// `reader` knows the inputs: the output must not be one of them, nor contain one. With `replace`, an existing
+    /// output may be replaced once the new one is complete; [`Self::check`] says whether it can be.
     ///
     /// # Errors
     /// [`ErrorKind::File`](crate::ErrorKind::File) with `SameFile`, or for a side file that cannot be copied; what the
@@ -135,8 +135,8 @@ impl Plan {
         Self::with_provenance(target, replace, reader, container, tensors, side_files, None)
     }
 
-    /// As [`Self::new`], of an output that says where it came from. What an input said is no longer true of the output,
-    /// and left out either way.
+    /// As [`Self::new`], for an output that says where it came from. What an input said about itself is not true of the
+    /// output, and is left out either way.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -191,7 +191,8 @@ impl Plan {
             side_files.push(provenance::page(provenance.as_ref(), &places, &files, &side_files));
         }
         let data_digests = Vec::new();
-        let (reader, check_copies) = (reader.clone(), false);
+        let reader = reader.clone();
+        let check_copies = false;
         Ok(Plan {
             target,
             replace,
@@ -205,7 +206,7 @@ impl Plan {
         })
     }
 
-    /// Has the run fill in digests of what it writes, whose places stand in the metadata given to [`Self::new`].
+    /// Makes the run fill in digests of what it writes; their places are in the metadata given to [`Self::new`].
     #[must_use]
     pub(crate) fn with_data_digests(self, data_digests: Vec<DataDigest>) -> Self {
         Plan { data_digests, ..self }
@@ -241,9 +242,9 @@ impl Plan {
         self.files.iter().map(|f| f.len).sum()
     }
 
-    /// Bytes of anonymous memory a run takes at most: panels and read buffers of every thread, the factors of
-    /// the tensors that can be under way at once, and the list of what there is to do. Mapped input pages are
-    /// file cache and not counted.
+    /// Bytes of anonymous memory that a run takes at most: panels and read buffers of every thread, the factors of the
+    /// tensors that can be in progress at the same time, and the list of tasks. Mapped input pages are file cache and
+    /// are not counted.
     pub fn peak_memory(&self, threads: usize) -> u64 {
         let mut panel = 0;
         let mut loaded: Vec<u64> = Vec::new();
@@ -266,7 +267,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Every output name once: the proof that each tensor is written exactly once.
+/// Proves that every output name occurs once, and so that each tensor is written exactly once.
 fn prove_unique(tensors: &[OutputTensor]) -> Result<()> {
     let mut seen = HashSet::with_capacity(tensors.len());
     match tensors.iter().find(|t| !seen.insert(t.info.name.as_str())) {
@@ -283,7 +284,7 @@ fn lay_out_shards(
 ) -> Result<Vec<OutputFile>> {
     let count = shards.len();
     let lay_out = |(i, mut tensors): (usize, Vec<OutputTensor>)| {
-        // What may come out shorter than planned stands last, where the file can be cut.
+        // Tensors that may come out shorter than planned go last, where the file can be cut.
         tensors.sort_by_key(|t| matches!(t.recipe, Recipe::Part { part: Part::State, .. }));
         let infos: Vec<TensorInfo> = tensors.iter().map(|t| t.info.clone()).collect();
         let layout = safetensors::layout(metadata, &infos)?;

@@ -11,10 +11,10 @@
 //! MXFP4 of gpt-oss     P_blocks U8 [experts, out, in/32, 16]     P_scales U8 [experts, out, in/32]: exponents, E8M0
 //! ```
 //!
-//! The scales of a panel are known when the panel is; doubly quantised ones, and the JSON that holds their mean,
-//! when the whole tensor is. The one scale of a whole tensor needs all values before any is encoded: they are made
-//! twice (`largest.rs`). The length of that JSON depends on the digits of the mean: the longest is reserved, at
-//! the end of the file, and the file is cut when it is known.
+//! The scales of a panel are known when the panel is; doubly quantised scales, and the JSON that holds their mean, when
+//! the whole tensor is. A single scale for a whole tensor needs all values before any is encoded: they are computed
+//! twice (`largest.rs`). The length of that JSON depends on the digits of the mean: the longest is reserved at the end
+//! of the file, which is cut once the length is known.
 
 use lorakit_quant::bnb::double_quant::{self, Rounding};
 use lorakit_quant::bnb::{FourBit, Nested, QuantState, int8};
@@ -30,17 +30,17 @@ pub enum Packer {
     FourBit {
         /// The table of values.
         kind: FourBit,
-        /// Values of one scale.
+        /// Values per scale.
         block: usize,
         /// Whether the scales are quantised too.
         nested: bool,
     },
     /// LLM.int8: one scale for each row.
     Int8,
-    /// 8-bit floats, of which so many share a scale.
+    /// 8-bit floats, and which of them share a scale.
     Fp8(Fp8),
-    /// 4-bit floats of a stack of matrices `(experts, in, out)`, as gpt-oss has them: 32 values of a column share a
-    /// power of two, and matrices are stored transposed. Columns divide into such groups.
+    /// 4-bit floats of a stack of matrices `(experts, in, out)`, as in gpt-oss: 32 values of a column share a power of
+    /// two, and matrices are stored transposed. Columns divide into such groups.
     Mxfp4,
 }
 
@@ -55,19 +55,19 @@ pub struct Packed {
     pub dtype: DType,
 }
 
-/// Which of a packed weight's tensors.
+/// One of the tensors of a packed weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The scales.
     Scales,
     /// The scales of the scales.
     NestedScales,
-    /// The JSON that says how to read the rest; shorter than planned, perhaps.
+    /// The JSON that says how to read the rest; possibly shorter than planned.
     State,
 }
 
 impl Packer {
-    /// What people call it.
+    /// Its usual name.
     pub fn name(self) -> &'static str {
         match self {
             Packer::FourBit { kind, .. } => label(kind),
@@ -80,7 +80,7 @@ impl Packer {
         }
     }
 
-    /// The same with so many values to a scale, and scales that are quantised or not, where one can choose.
+    /// The same with `block` values per scale, and scales that are quantised or not, if the scheme has a choice.
     pub fn with_settings(self, block: usize, nested: bool) -> Self {
         match self {
             Packer::FourBit { kind, .. } => Packer::FourBit { kind, block, nested },
@@ -106,12 +106,12 @@ impl Packer {
         }
     }
 
-    /// Values of a row that must be a multiple of this.
+    /// The length of a row must be a multiple of this.
     pub fn cols_together(self) -> usize {
         if self == Packer::Fp8(Fp8::Group) { GROUP } else { 1 }
     }
 
-    /// Number of scales that are known with the first `rows` rows: none where all rows share one.
+    /// Number of scales that are known with the first `rows` rows: none if all rows share one.
     pub(super) fn scales(self, rows: usize, cols: usize) -> usize {
         match self {
             Packer::FourBit { block, .. } => (rows * cols).div_ceil(block),
@@ -129,7 +129,7 @@ impl Packer {
         }
     }
 
-    /// Scales as they are stored, where they are stored one by one.
+    /// Scales as they are stored, if they are stored one by one.
     pub(super) fn scale_bytes(self, scales: &[f32]) -> Vec<u8> {
         match self {
             Packer::Fp8(Fp8::Group) | Packer::Mxfp4 => scales.iter().map(|scale| fp8::e8m0(*scale)).collect(),
@@ -148,7 +148,7 @@ impl Packer {
     }
 
     /// Encodes rows that start at a multiple of [`Self::rows_together`] in a tensor whose largest magnitude is
-    /// `largest`, where that is needed; adds their scales to `scales` and replaces `values` by what a reader will see
+    /// `largest`, if that is needed; adds their scales to `scales` and replaces `values` with what a reader will see
     /// (before the scales are quantised themselves).
     pub(crate) fn encode(
         self,
@@ -183,7 +183,7 @@ impl Packer {
 }
 
 impl Packed {
-    /// Rows of a panel, at least, whose codes and scales are stored one after another.
+    /// The fewest rows of a panel whose codes and scales are stored one after another.
     pub(super) fn rows_of_panel(&self, cols: usize) -> usize {
         self.transposed_rows().unwrap_or(self.packing.rows_together(cols)).max(1)
     }
@@ -196,7 +196,7 @@ impl Packed {
         }
     }
 
-    /// Brings the codes and scales of a panel, as [`Packer::encode`] made them, into the order in which they are stored.
+    /// Brings the codes and scales of a panel, as made by [`Packer::encode`], into the order in which they are stored.
     pub(super) fn arrange(&self, cols: usize, codes: &mut Vec<u8>, scales: &mut Vec<f32>) {
         if let Some(rows) = self.transposed_rows() {
             transpose(codes, GROUP / 2, rows / GROUP, cols);

@@ -7,48 +7,48 @@ use crate::tensor::place;
 problems! {
     /// What can be wrong with a plan, and with running it.
     pub(crate) enum Problem {
-        /// Two tensors of the output have one name.
+        /// Two tensors of the output have the same name.
         Twice = Conflict, "would be written twice";
-        /// The tensors do not go into the one file that is asked for.
+        /// The tensors do not fit into the one file that is asked for.
         Shards { count: usize } = Usage / OneFile, "needs {count} shards, but the output is a single file";
-        /// The output is larger than what is free.
+        /// The output is larger than the free space.
         NoSpace { needed: u64, free: u64 } = File(NoSpace),
             "needs {needed} bytes, and the file system has {free} free";
         /// A tensor is asked for in a dtype that is not written.
         NoEncoder { dtype: DType } = Unsupported, "cannot be written as {dtype}: there is no encoder for it";
-        /// Values of a copied tensor shall be checked, and cannot.
+        /// Values of a copied tensor should be checked, but cannot be.
         Unchecked { dtype: DType } = Unsupported, "is copied as {dtype}, whose values cannot be checked";
 
-        /// A tensor whose bytes are given shall lie in another way.
+        /// A tensor that is given as bytes would have to be rearranged.
         Bytes = Unsupported, "is given as bytes, which cannot be rearranged";
         /// A stack is made of nothing.
         EmptyStack = File(Corrupt), "would be a stack of no tensors";
         /// Tensors of a stack differ in shape.
         StackShape { shape: Vec<usize>, first: String, first_shape: Vec<usize> } = File(Corrupt),
             "has the shape {shape:?}, `{first}` {first_shape:?}";
-        /// An expert that DoRA changes shall be stacked.
+        /// An expert that DoRA changes would have to be stacked.
         StackedDora = Unsupported, "is changed by DoRA, which cannot follow it into a stack of experts";
         /// A tensor that is changed as one matrix is stored as another.
         OtherMatrix { rows: usize, cols: usize, stored_rows: usize, stored_cols: usize } = Unsupported,
             "is changed as a matrix of {rows} x {cols} values, and is stored as {stored_rows} x {stored_cols} in the \
              output's format";
-        /// Rows are dropped that DoRA needs for its norms.
+        /// Rows that DoRA needs for its norms are dropped.
         DroppedRows = Unsupported,
             "is changed by DoRA with norms over columns, of which the output's format drops values";
 
-        /// The deltas make a value infinite, or no number.
+        /// The deltas make a value infinite or NaN.
         LargeDeltas { value: f32, shape: Vec<usize>, element: u64 } = NonFinite,
             "comes to {value} {} when the deltas are added, which are too large for it", place(shape, *element);
         /// A factor makes a value infinite.
         LargeFactor { value: f32, shape: Vec<usize>, element: u64, factor: f64 } = NonFinite,
             "comes to {value} {} when it is multiplied by {factor}", place(shape, *element);
-        /// A value of the input is beyond those of the stored type.
+        /// A value of the input is beyond the range of the stored type.
         LargeValue { value: f32, shape: Vec<usize>, element: u64, stored_as: String } = NonFinite,
             "holds {value:e} {}, which {stored_as} cannot hold", place(shape, *element);
-        /// A value of the sum is beyond those of the stored type.
+        /// A value of the sum is beyond the range of the stored type.
         LargeSum { value: f32, shape: Vec<usize>, element: u64, stored_as: String } = NonFinite,
             "comes to {value:e} {}, which {stored_as} cannot hold", place(shape, *element);
-        /// Given bytes hold a value that is no number.
+        /// Given bytes hold a NaN or an infinity.
         GivenNonFinite { dtype: DType } = NonFinite, "would hold NaN or infinity ({dtype})";
 
         /// The threads cannot be started.

@@ -1,14 +1,14 @@
-//! How a run tells its caller where it is, and hears that it should stop.
+//! How a run reports its progress to its caller, and learns that it should stop.
 
 use super::Problem;
 use crate::Result;
 
 /// Receives progress from worker threads, and can cancel the run.
 ///
-/// A verb works in phases, one after another: factors are computed, the output is written. Each begins with its total, and
-/// has told all of it when it is done.
+/// A verb works in phases, one after another: factors are computed, the output is written. Each begins with its total,
+/// and has reported all of it when it is done.
 pub trait Progress: Sync {
-    /// A phase begins, in which [`advance`](Self::advance) tells of `total` bytes in all unless it fails. That of a
+    /// A phase begins, in which [`advance`](Self::advance) reports `total` bytes in all unless it fails. The phase of a
     /// [`Plan`](super::Plan) writes [`output_bytes`](super::Plan::output_bytes).
     fn begin(&self, total: u64) {
         let _ = total;
@@ -29,13 +29,10 @@ impl Progress for Silent {
     fn advance(&self, _bytes: u64) {}
 }
 
-/// Stops where the caller wants to, before `what`: "anything was written".
+/// Stops if the caller wants to, before `what`: "anything was written".
 ///
 /// # Errors
 /// `Interrupted`.
 pub(crate) fn go_on(progress: &dyn Progress, what: &'static str) -> Result<()> {
-    match progress.cancelled() {
-        false => Ok(()),
-        true => Err(Problem::Stopped { before: what }.into()),
-    }
+    if progress.cancelled() { Err(Problem::Stopped { before: what }.into()) } else { Ok(()) }
 }

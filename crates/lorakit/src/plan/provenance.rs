@@ -1,7 +1,7 @@
-//! What an output says of where it came from.
+//! What an output says about where it came from.
 //!
-//! The text stands in the header of an output of one file, and beside the tensors of a folder. Digests of inputs are
-//! known when the run has read them; until then digests of the same length hold their places.
+//! The text is in the header of a single-file output, and next to the tensors in a folder. Digests of inputs are known
+//! when the run has read them; until then placeholders of the same length hold their places.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -22,11 +22,11 @@ pub trait Provenance: Debug + Send + Sync {
     /// Inputs whose weights the run digests.
     fn sources(&self) -> &[Arc<Checkpoint>];
 
-    /// The digest of the source with that position, given the BLAKE3 of each of its tensors, in file order. All digests
-    /// have one length.
+    /// The digest of the source at that position, given the BLAKE3 of each of its tensors, in file order. All digests
+    /// have the same length.
     fn digest(&self, source: usize, hashes: &[Hash]) -> String;
 
-    /// The text with a digest for each source; without, what a file that is one of several says of itself.
+    /// The text with a digest for each source; without digests, what one of several files says about itself.
     fn text(&self, digests: Option<&[String]>) -> String;
 
     /// The content of [`PROVENANCE_FILE`] for an output of these files.
@@ -53,14 +53,14 @@ impl Container {
     }
 }
 
-/// Digests that hold the places of those to come.
+/// Placeholders for the digests to come.
 pub(super) fn places(provenance: &dyn Provenance) -> Vec<String> {
     let sources = provenance.sources().iter().enumerate();
     sources.map(|(i, source)| provenance.digest(i, &vec![digest::NONE; source.tensors().len()])).collect()
 }
 
-/// The file beside the tensors. It names the files of the output, so that a later run knows whose they are; names that
-/// are no text are left out.
+/// The file next to the tensors. It names the files of the output, so that a later run knows which output they belong
+/// to; names that are not Unicode are left out.
 pub(super) fn page(
     provenance: &dyn Provenance,
     digests: &[String],

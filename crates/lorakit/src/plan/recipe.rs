@@ -52,13 +52,13 @@ pub struct Compute {
     pub terms: Vec<LowRank>,
     /// Rows that are replaced after everything else (trainable tokens).
     pub replaced: Vec<ReplacedRows>,
-    /// Each value of the base is multiplied by it, before everything else.
+    /// Factor for each value of the base, applied before everything else.
     pub times: f64,
     /// Added to each value after everything else.
     pub plus: f32,
     /// When rounding happens.
     pub rounding: Rounding,
-    /// How much errors in each column count, for encoders that weigh them.
+    /// The weight of errors in each column, for encoders that use it.
     pub importance: Option<Importance>,
     /// How it becomes several tensors, if it does.
     pub packing: Option<Packed>,
@@ -141,7 +141,7 @@ impl Compute {
         self.packing.as_ref().map_or(1, |packed| packed.packing.rows_together(self.cols))
     }
 
-    /// Rows of a panel, at least, so that it is stored in one piece.
+    /// The fewest rows of a panel that is stored in one piece.
     pub(super) fn rows_of_panel(&self) -> usize {
         self.packing.as_ref().map_or(1, |packed| packed.rows_of_panel(self.cols))
     }
@@ -203,12 +203,12 @@ impl OutputTensor {
         }
     }
 
-    /// A tensor that is taken over as it is.
+    /// A tensor that is copied unchanged.
     pub fn copy(tensor: TensorRef) -> Self {
         OutputTensor { info: tensor.info().clone(), recipe: Recipe::Copy(tensor) }
     }
 
-    /// A tensor that is taken over in another dtype; a copy if the dtype is the same already.
+    /// A tensor that is stored in another dtype; a copy if the dtype is already the same.
     pub fn cast(tensor: TensorRef, dtype: DType) -> Self {
         if tensor.info().dtype == dtype {
             return Self::copy(tensor);

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::{OutputTensor, Plan, Report, Retention, TensorRetention, by_type};
 use crate::{Error, report};
 
-/// A plan, described: what a run would write. `O` is what is said of an error that stands in the way.
+/// A plan, described: what a run would write. `O` is the form of an error that stands in the way.
 #[derive(Debug, Serialize)]
 pub struct PlanReport<'p, O = Error> {
-    /// Files of the old output that would go.
+    /// Files of the old output that would be replaced.
     #[serde(serialize_with = "report::paths")]
     pub replaces: Vec<PathBuf>,
     /// The error that a run would meet as things stand, such as an output that exists.
@@ -67,7 +67,7 @@ pub struct WriteReport<'r> {
     /// Files of an old output that were replaced.
     #[serde(serialize_with = "report::paths")]
     pub replaced: &'r [PathBuf],
-    /// Where the rest of an old output lies, if something appeared in it at the last moment.
+    /// Where the rest of an old output is, if something appeared in it at the last moment.
     #[serde(serialize_with = "report::optional_path")]
     pub kept: Option<&'r Path>,
     /// Staged names of this output that another machine left, or this one before a restart.
@@ -79,18 +79,18 @@ pub struct WriteReport<'r> {
     pub tensors: usize,
     /// Bytes of tensor files written.
     pub bytes: u64,
-    /// Number of tensors that were copied without a look at their values.
+    /// Number of tensors that were copied without checking their values.
     pub unchecked_tensors: usize,
     /// Their bytes.
     pub unchecked_bytes: u64,
     /// Wall time.
     #[serde(rename = "seconds", serialize_with = "report::seconds")]
     pub elapsed: Duration,
-    /// Bytes written for each second, by 10^9.
+    /// Bytes written per second, divided by 10^9.
     pub gb_per_second: f64,
 }
 
-/// How much of the adapters is in the tensors that are stored as one type.
+/// How much of the adapters is left in the tensors that are stored as one type.
 #[derive(Debug, Clone, Serialize)]
 pub struct TypeRetention {
     /// See [`Retention::ratio`].
@@ -101,7 +101,7 @@ pub struct TypeRetention {
     pub touched: u64,
     /// `||D||` of all tensors that adapters touch.
     pub delta_norm: f64,
-    /// `||W||` of the same.
+    /// `||W||` of the same tensors.
     pub weight_norm: f64,
 }
 
@@ -160,7 +160,7 @@ impl Plan {
 }
 
 impl<'p, O> PlanReport<'p, O> {
-    /// The same with something else said of the obstacle.
+    /// The same with the obstacle in the form that `say` gives it.
     pub fn map_obstacle<P>(self, say: impl FnOnce(O) -> P) -> PlanReport<'p, P> {
         PlanReport {
             replaces: self.replaces,
@@ -187,7 +187,7 @@ impl From<Retention> for TypeRetention {
 }
 
 impl TypeRetention {
-    /// That of `tensors`, by the type they are stored as.
+    /// The retention of `tensors`, by the type they are stored as.
     pub fn by_type(tensors: &[TensorRetention]) -> BTreeMap<&'static str, TypeRetention> {
         by_type(tensors).into_iter().map(|(stored_as, sums)| (stored_as, sums.into())).collect()
     }

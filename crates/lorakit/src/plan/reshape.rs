@@ -1,8 +1,8 @@
 //! Recipes of tensors that another format stores in another shape: rows in another order, tensors stacked, a
 //! constant added, another dtype.
 //!
-//! Each works on a recipe as it works on a tensor: what an adapter adds is moved along with the rows it is added
-//! to, and a copy stays a copy as long as its bytes do.
+//! Each works on a recipe as it works on a tensor: what an adapter adds is moved along with the rows it is added to,
+//! and a copy stays a copy as long as its bytes stay the same.
 //!
 //! ```text
 //!            rows           rows             r                   r
@@ -49,21 +49,24 @@ impl OutputTensor {
         Ok(OutputTensor { info: self.info, recipe: Recipe::Compute(compute) })
     }
 
-    /// The tensor, seen as `rows` rows, with row `n` of the result row `order[n]`. Its first dimensions become
-    /// those of `shape`, whose product is the number of rows of the result.
+    /// The tensor, seen as `rows` rows, rearranged: row `n` of the result is row `order[n]`. `shape`, whose product is
+    /// the number of rows of the result, replaces its first dimensions.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where an adapter changes the tensor in a way that
-    /// cannot be moved along: a norm over columns of which rows are dropped, deltas of a matrix of other rows.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if an adapter changes the tensor in a way that cannot
+    /// be moved along: a norm over columns some of whose rows are dropped, deltas of a matrix with other rows.
     pub fn gather_rows(self, rows: usize, order: &RowOrder, shape: &[usize]) -> Result<Self> {
         debug_assert_eq!(order.len(), shape.iter().product::<usize>());
         let cols = (self.info.elements() as usize).checked_div(rows).unwrap_or(0);
         let shape =
             if cols == 1 && self.info.shape.len() == 1 { shape.to_vec() } else { [shape, &[cols]].concat() };
         let info = TensorInfo { shape: shape.clone(), ..self.info };
-        let gather = |tensor: TensorRef| match order.keeps(rows) && tensor.info().shape == shape {
-            true => Ok(tensor),
-            false => TensorRef::of_rows(vec![(tensor, order.clone())], cols, shape.clone()),
+        let gather = |tensor: TensorRef| {
+            if order.keeps(rows) && tensor.info().shape == shape {
+                Ok(tensor)
+            } else {
+                TensorRef::of_rows(vec![(tensor, order.clone())], cols, shape.clone())
+            }
         };
         let recipe = match self.recipe {
             Recipe::Copy(tensor) => Recipe::Copy(gather(tensor)?),
@@ -80,12 +83,12 @@ impl OutputTensor {
         Ok(OutputTensor { info, recipe })
     }
 
-    /// Tensors of one shape and dtype as one of a dimension more.
+    /// Stacks tensors of one shape and dtype along a new first dimension.
     ///
     /// # Errors
     /// [`ErrorKind::File`](crate::ErrorKind::File) if shapes differ;
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if dtypes do, or for DoRA, whose norms are those of one
-    /// tensor.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if dtypes do, or for DoRA, whose norms belong to a
+    /// single tensor.
     pub fn stack(name: &str, parts: Vec<OutputTensor>) -> Result<Self> {
         let Some(first) = parts.first().map(|part| part.info.clone()) else {
             return Err(Error::from(Problem::EmptyStack).tensor(name));
@@ -152,8 +155,8 @@ impl Recipe {
     }
 }
 
-/// The recipe for the same values as a matrix of `rows` rows: what adds nothing can be cut in any way, and a
-/// vector, which is one row, can be made one column.
+/// The recipe for the same values as a matrix of `rows` rows: a recipe that adds nothing can be divided in any way, and
+/// a vector, which is one row, can become one column.
 pub(crate) fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Compute> {
     if (compute.rows, compute.cols) == (rows, cols) {
         return Ok(compute);
@@ -230,9 +233,10 @@ fn moved_rows(replaced: ReplacedRows, cols: usize, order: &RowOrder) -> Result<R
         replaced.rows.iter().enumerate().flat_map(|(from, &row)| targets(row).map(move |to| (from, to)));
     let (from, rows): (Vec<usize>, Vec<usize>) = placed.unzip();
     let kept = RowOrder::of_rows(from);
-    let tensor = match kept.keeps(replaced.rows.len()) {
-        true => replaced.tensor,
-        false => TensorRef::of_rows(vec![(replaced.tensor, kept)], cols, vec![rows.len(), cols])?,
+    let tensor = if kept.keeps(replaced.rows.len()) {
+        replaced.tensor
+    } else {
+        TensorRef::of_rows(vec![(replaced.tensor, kept)], cols, vec![rows.len(), cols])?
     };
     Ok(ReplacedRows { tensor, rows })
 }

@@ -9,7 +9,7 @@ pub struct Retention {
     pub kept: f64,
     /// `<D, D>`
     pub whole: f64,
-    /// `<W, W>`, of all values of the edited tensors.
+    /// `<W, W>`, over all values of the edited tensors.
     pub base: f64,
     /// Values with a delta that is not zero.
     pub moved: u64,
@@ -28,12 +28,12 @@ impl Retention {
         if self.moved == 0 { 0.0 } else { self.unchanged as f64 / self.moved as f64 }
     }
 
-    /// `||D|| / ||W||`: how large the delta is against what it is added to. `None` if that is zero.
+    /// `||D|| / ||W||`: how large the delta is relative to what it is added to. `None` if that is zero.
     pub fn strength(&self) -> Option<f64> {
         (self.base > 0.0).then(|| (self.whole / self.base).sqrt())
     }
 
-    /// Whether the sums are numbers.
+    /// Whether the sums are finite.
     pub(super) fn is_finite(&self) -> bool {
         (self.kept + self.whole + self.base).is_finite()
     }

@@ -26,7 +26,7 @@ pub(super) const PANEL: usize = 1 << 18;
 /// Bytes of one copied piece.
 const COPY: u64 = 64 << 20;
 
-/// Bytes that one task takes in the list, with its outcome, and their growth while they are collected.
+/// Bytes that one task takes in the list, with its outcome, and their growth while the list is collected.
 pub(super) const TASK_BYTES: u64 = 4 * (size_of::<Task<'_>>() + size_of::<Outcome>()) as u64;
 
 /// What a run did.
@@ -40,15 +40,15 @@ pub struct Report {
     pub retention: Vec<TensorRetention>,
     /// Files of an old output that were replaced.
     pub replaced: Vec<PathBuf>,
-    /// Where the rest of an old output lies, if something appeared in it at the last moment.
+    /// Where the rest of an old output is, if something appeared in it at the last moment.
     pub kept: Option<PathBuf>,
     /// Staged names of this output that another machine left, or this one before a restart.
     pub leftovers: Vec<PathBuf>,
-    /// What was copied without a look at its values.
+    /// What was copied without checking its values.
     pub unchecked: Unchecked,
 }
 
-/// An output that is complete and not yet published; dropped, it is gone.
+/// An output that is complete and not yet published; dropping it deletes it.
 #[derive(Debug)]
 #[must_use = "an output that is not published is removed"]
 pub struct Written {
@@ -59,21 +59,21 @@ pub struct Written {
 }
 
 impl Written {
-    /// What was done; the time is that until now.
+    /// What was done, with the time until now.
     pub fn report(&self) -> &Report {
         &self.report
     }
 
-    /// Where the output lies until it is published.
+    /// Where the output is until it is published.
     pub(crate) fn path(&self) -> &std::path::Path {
         self.staged.path()
     }
 
-    /// Makes the output durable and visible, in place of one that is to be replaced.
+    /// Makes the output durable and visible, in place of an old one that it replaces.
     ///
     /// # Errors
-    /// [`ErrorKind::File`] if the file system fails, with `Changed` if an input is no longer what was read, with
-    /// `Appeared` if something is at the output that was not there before. Nothing is published then.
+    /// [`ErrorKind::File`] if the file system fails, with `Changed` if an input changed since it was read, with
+    /// `Appeared` if something new is at the output. Nothing is published then.
     pub fn publish(self) -> Result<Report> {
         self.reader.check_unchanged()?;
         let leftovers = self.staged.leftovers().to_vec();
@@ -91,7 +91,7 @@ pub(super) struct Task<'p> {
 }
 
 enum Part<'p> {
-    /// Bytes `start..end` of a copied tensor, and what looks at their values.
+    /// Bytes `start..end` of a copied tensor, and the codec that checks their values.
     Bytes(&'p TensorRef, Option<&'static dyn Codec>, u64, u64),
     /// Rows `start..end` of a computed tensor.
     Rows(usize, usize),
@@ -106,7 +106,7 @@ struct Done {
     retention: Vec<TensorRetention>,
     subtrees: Vec<Subtree>,
     late: Vec<Late>,
-    /// Bytes that progress has heard of.
+    /// Bytes reported to `progress`.
     told: u64,
 }
 
@@ -126,16 +126,16 @@ impl Plan {
         self.write(threads, progress)?.publish()
     }
 
-    /// Writes the output on `threads` threads (0: one for each core) beside its place.
+    /// Writes the output on `threads` threads (0: one for each core) next to its destination.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in a tensor that is computed, or that is copied and
+    /// [`ErrorKind::NonFinite`] for a NaN or an infinity in a tensor that is computed, or copied and
     /// [checked](Self::checking_copies), [`ErrorKind::Interrupted`] if `progress` asks to stop, [`ErrorKind::File`] if
-    /// reading or writing fails. What was staged is gone then.
+    /// reading or writing fails. Staged files are deleted then.
     pub fn write(&self, threads: usize, progress: &dyn Progress) -> Result<Written> {
         self.stage(threads, progress).map_err(|error| match error.kind() {
             ErrorKind::Interrupted => error,
-            // Whatever else it looks like, it is because of an input that changed, if one did.
+            // If an input changed, that is the cause, whatever else the error looks like.
             _ => self.reader.check_unchanged().err().map_or(error, Error::from),
         })
     }
@@ -164,7 +164,8 @@ impl Plan {
         let mut done = self.run_tasks(&outputs, threads, progress)?;
         let digests = self.digests(&done.subtrees);
         done.late.sort_by_key(|late| late.file);
-        let (mut bytes, mut late) = (0, done.late.as_slice());
+        let mut bytes = 0;
+        let mut late = done.late.as_slice();
         for (i, (file, output)) in self.files.iter().zip(&outputs).enumerate() {
             go_on(progress, "anything was published")?;
             let (own, others) = late.split_at(late.partition_point(|late| late.file == i));
@@ -187,16 +188,17 @@ impl Plan {
         drop(outputs);
         self.reopen(staged.path())?;
         go_on(progress, "anything was published")?;
-        // Headers, padding, and what came out shorter than planned: whoever counts ends at the whole.
+        // Headers, padding, and what came out shorter than planned: progress ends at the total.
         progress.advance(self.output_bytes().saturating_sub(done.told));
         let unchecked = self.unchecked();
-        let (elapsed, retention) = (start.elapsed(), done.retention);
+        let elapsed = start.elapsed();
+        let retention = done.retention;
         let report =
             Report { bytes, elapsed, retention, replaced, kept: None, leftovers: Vec::new(), unchecked };
         Ok(Written { report, staged, reader: self.reader.clone(), start })
     }
 
-    /// The digest of the weights of each input that has one, from the pieces that tasks hashed.
+    /// The digest of the weights of each input whose digest is wanted, from the pieces that tasks hashed.
     fn digests(&self, mut subtrees: &[Subtree]) -> Vec<String> {
         let Some(provenance) = &self.provenance else { return Vec::new() };
         let of_source = |(i, source): (usize, &Checkpoint)| {
@@ -245,10 +247,10 @@ impl Plan {
     ) -> Result<Done> {
         let (jobs, tasks) = self.tasks();
         let tasks = self.with_digest_tasks(tasks);
-        // More threads than tasks would only wait for one another.
+        // More threads than tasks would only wait.
         let threads = threads.min(tasks.len().max(1));
         let pool = pool(threads)?;
-        // Results are summed in order, so that the report does not depend on who finished first.
+        // Results are summed in order, so that the report does not depend on which thread finished first.
         let told = AtomicU64::new(0);
         let one = |scratch: &mut Scratch, task| {
             if progress.cancelled() {
@@ -281,8 +283,8 @@ impl Plan {
         Ok(Done { retention: tensors.collect(), subtrees, late, told: told.into_inner() })
     }
 
-    /// Puts the hashing of inputs between the tasks at an even pace: what is hashed was, or is about to be, read
-    /// for the output, as far as both go through the files in the same order.
+    /// Puts the hashing of inputs between the tasks at an even pace. What is hashed was just read for the output, or is
+    /// about to be, if both go through the files in the same order.
     pub(super) fn with_digest_tasks<'p>(&'p self, tasks: Vec<Task<'p>>) -> Vec<Task<'p>> {
         let hashed: u64 = self.hashed().map(digest::bytes).sum();
         let mut position = 0;
@@ -315,7 +317,8 @@ impl Plan {
             for (offset, tensor) in &output.tensors {
                 match &tensor.recipe {
                     Recipe::Copy(source) => {
-                        let (len, checker) = (tensor.info.byte_len(), self.checker(source));
+                        let len = tensor.info.byte_len();
+                        let checker = self.checker(source);
                         let step = copy::whole_blocks(source.info().dtype, COPY);
                         for start in (0..len).step_by(step as usize) {
                             let part = Part::Bytes(source, checker, start, (start + step).min(len));

@@ -11,13 +11,13 @@ pub(super) struct Limits {
     pub(super) data: u64,
     /// Number of tensors.
     pub(super) tensors: usize,
-    /// Bytes of the header that tell of tensors.
+    /// Bytes of the header that describe tensors.
     pub(super) header: u64,
 }
 
 impl Limits {
-    /// Those of a safetensors file with `metadata` bytes of other entries in its header. Without a limit on its data it
-    /// is the only one: readers of adapters know no shards.
+    /// The limits of a safetensors file with `metadata` bytes of other entries in its header. If its data is not
+    /// limited, it is the only file: readers of adapters do not know shards.
     pub(super) fn of_safetensors(data: u64, metadata: u64) -> Self {
         const FRAME: u64 = 64;
         if data == u64::MAX {
@@ -33,7 +33,8 @@ impl Limits {
         let mut shard: Vec<OutputTensor> = Vec::new();
         let (mut data, mut header) = (0, 0);
         for tensor in tensors {
-            let (bytes, entry) = (tensor.info.byte_len(), safetensors::entry_bytes(&tensor.info));
+            let bytes = tensor.info.byte_len();
+            let entry = safetensors::entry_bytes(&tensor.info);
             let full = data > 0 && data + bytes > self.data
                 || shard.len() == self.tensors
                 || header > 0 && header + entry > self.header;
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
     use crate::tensor::tests::tensor;
 
-    /// Lengths of the runs that tensors of so many bytes are cut into.
+    /// Lengths of the runs that tensors of these sizes are cut into.
     fn cut(limits: Limits, sizes: &[usize]) -> Vec<usize> {
         let tensors = sizes.iter().enumerate().map(|(i, size)| {
             let values = vec![0.0; size / 4];

@@ -1,4 +1,4 @@
-//! Files beside the tensors.
+//! Files next to the tensors.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,10 @@ use lorakit_tensor::MAX_SIDE_BYTES;
 
 use crate::Result;
 
-/// Files that a configuration of a model consists of.
+/// Files that make up the configuration of a model.
 pub(crate) const CONFIGURATION: &[&str] =
     &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
-/// Files that a tokenizer consists of.
+/// Files that make up a tokenizer.
 pub(crate) const TOKENIZER: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
@@ -23,10 +23,10 @@ pub(crate) const TOKENIZER: &[&str] = &[
     "chat_template.json",
 ];
 
-/// The file that says, beside the tensors of a folder, where they came from.
+/// The file next to the tensors of a folder that says where they came from.
 pub const PROVENANCE_FILE: &str = "lorakit.json";
 
-/// A file beside the tensors: configuration, tokenizer, template, licence.
+/// A file next to the tensors: configuration, tokenizer, template, licence.
 #[derive(Debug, Clone)]
 pub struct SideFile {
     /// Path inside the output folder.
@@ -58,7 +58,7 @@ impl SideFile {
         match &self.content {
             Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
             Content::CopyOf(source) => {
-                // Not `fs::copy`, which would copy the rights of inputs that may be read-only.
+                // Not `fs::copy`, which would also copy the permissions of inputs that may be read-only.
                 let input =
                     std::fs::File::open(source).map_err(|e| lorakit_tensor::Error::io("open", source, e))?;
                 std::fs::File::create(&path)

@@ -12,13 +12,13 @@ use super::pack::Packed;
 use super::recipe::{Compute, Importance};
 use crate::{Error, Result};
 
-/// Values worked on at once; three such buffers of f32 fit a second-level cache.
+/// Values worked on at a time; three such buffers of f32 fit a second-level cache.
 const PIECE: usize = 1 << 14;
 
 /// Rows longer than this are worked on one by one, to bound the memory.
 const WIDE: usize = 1 << 17;
 
-/// From here on an F16 is infinite.
+/// From this value on, an F16 is infinite.
 const F16_END: f32 = 65520.0;
 
 /// The form in which a computed tensor is stored.
@@ -150,7 +150,7 @@ fn put_weighted(
     }
 }
 
-/// As many rows as the product's kernel takes at once, except where a few rows are a tensor of their own; always
+/// As many rows as the product's kernel takes at a time, except where a few rows are a tensor of their own; always
 /// whole groups of rows that must be stored together.
 pub(super) fn rows_of_piece(cols: usize, together: usize) -> usize {
     let rows = if cols > WIDE { 1 } else { (PIECE / cols.max(1)).max(1).next_multiple_of(kernel::ROWS) };
@@ -161,7 +161,7 @@ pub(super) fn rows_of_piece(cols: usize, together: usize) -> usize {
 mod tests {
     use super::*;
 
-    /// A stack of experts is encoded as each of them alone, wherever a panel begins and ends.
+    /// A stack of experts is encoded as each of them would be alone, wherever a panel begins and ends.
     #[test]
     fn each_expert_has_its_own_importances() {
         const COLS: usize = 256;

@@ -49,7 +49,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The files that are replaced, if the publication may do this.
+    /// The files that are replaced, if the publication may replace any.
     pub(super) fn replaced(&self, existing: &Existing) -> Vec<PathBuf> {
         match (existing, &self.target) {
             (Existing::Replaced(known), Target::Folder(_)) => known.iter().cloned().collect(),
@@ -58,10 +58,10 @@ impl Plan {
         }
     }
 
-    /// What the publication may do with what is there.
+    /// What the publication may do with what is already there.
     ///
-    /// A folder is replaced only if everything in it is something that this output consists of too, or that a
-    /// configuration, an index or the record of its origin in it names.
+    /// A folder is replaced only if everything in it is also part of this output, or is named by a configuration, an
+    /// index or the record of its origin in it.
     pub(super) fn existing(&self) -> Result<Existing> {
         let path = self.target.path();
         let named = path.file_name().is_some();
@@ -81,7 +81,7 @@ impl Plan {
         Ok(existing)
     }
 
-    /// Whether a file of the old output goes with it.
+    /// Whether a file of the old output is removed with it.
     fn may_go(&self, name: &Path, ours: &BTreeSet<PathBuf>) -> bool {
         let Some(text) = name.to_str() else { return ours.contains(name) };
         let tensors = match &self.container {
@@ -94,12 +94,12 @@ impl Plan {
         tensors || companion || ours.contains(name)
     }
 
-    /// What this output consists of, and what the old one in `folder` says that it consists of.
+    /// The files of this output, and those that the old one in `folder` says it consists of.
     fn own_names(&self, folder: &Path) -> BTreeSet<PathBuf> {
         let files = self.files.iter().map(|file| PathBuf::from(&file.name));
         let mut names: BTreeSet<PathBuf> =
             files.chain(self.side_files.iter().map(|file| file.name.clone())).collect();
-        // The old output's own words: not inputs, so a reader of its own.
+        // These describe the old output and are not inputs, so they get a reader of their own.
         let reader = Reader::default();
         if let Container::Safetensors { stem, .. } = &self.container
             && let Ok(pairs) = safetensors::read_index(&folder.join(safetensors::index_name(stem)), &reader)

@@ -1,4 +1,4 @@
-//! Work on all cores whose outcome does not depend on which core was faster.
+//! Work on all cores whose result does not depend on which core was faster.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,10 +19,10 @@ pub(crate) fn pool(threads: usize) -> Result<rayon::ThreadPool> {
         .map_err(|e| Problem::Threads { count: threads, reason: e.to_string() }.into())
 }
 
-/// What `work` makes of each item, in the order of the items.
+/// The results of `work` for each item, in the order of the items.
 ///
 /// # Errors
-/// That of the first item that has one, whichever was met first: what a user reads is the same in every run.
+/// The error of the first item that failed, whichever was met first: a user sees the same error in every run.
 pub(crate) fn in_order<T: Send, R: Send>(
     items: impl IntoIterator<Item = T, IntoIter: Send>,
     work: impl Fn(T) -> Result<R> + Sync,
@@ -30,9 +30,9 @@ pub(crate) fn in_order<T: Send, R: Send>(
     in_order_with(items, |(), item| work(item))
 }
 
-/// [`in_order`], with something that each thread may keep from one item to the next.
+/// [`in_order`], with a value that each thread keeps from one item to the next.
 ///
-/// Items are drawn in order, so few are under way at once.
+/// Items are drawn in order, so few are in progress at a time.
 ///
 /// # Errors
 /// As [`in_order`].
@@ -40,7 +40,7 @@ pub(crate) fn in_order_with<T: Send, S: Default, R: Send>(
     items: impl IntoIterator<Item = T, IntoIter: Send>,
     work: impl Fn(&mut S, T) -> Result<R> + Sync,
 ) -> Result<Vec<R>> {
-    // Whatever comes before a failure has been drawn when it is seen, and is finished: it may fail too.
+    // Whatever comes before a failure has already been drawn when it is seen, and is finished: it may fail too.
     let failed_at = AtomicUsize::new(usize::MAX);
     let failure: Mutex<Option<(usize, Error)>> = Mutex::default();
     let one = |scratch: &mut S, (i, item): (usize, T)| {
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn the_first_of_several_errors_is_told() {
         let late = |i: usize| match i {
-            // The first to fail is the last to be done.
+            // The first to fail is the last to finish.
             20 => {
                 std::thread::sleep(std::time::Duration::from_millis(20));
                 Err(broken(20))

@@ -1,4 +1,4 @@
-//! One module out of those of all adapters.
+//! One module, made from those of all adapters.
 
 use std::ops::Range;
 
@@ -20,14 +20,14 @@ use crate::ops::truncate::{Truncated, truncate_decomposed};
 use crate::tensor::Shelf;
 use crate::{Result, TensorRef};
 
-/// What is the same for all modules.
+/// Everything that is the same for all modules.
 pub(super) struct Computation<'a> {
     options: &'a CombineOptions,
     method: Method,
     weights: Vec<f64>,
-    /// The rank that is asked for, or the highest there is.
+    /// The requested rank, or else the highest of the adapters.
     rank: usize,
-    /// What PEFT's mistake about rsLoRA multiplies the result by.
+    /// The factor by which PEFT's mistake about rsLoRA enlarges the result.
     inflation: f64,
     /// Where modules wait to be written.
     shelf: Shelf,
@@ -63,7 +63,7 @@ impl<'a> Computation<'a> {
         if matches!(self.method, Method::Deltas(_)) { Against::Mixture } else { Against::Sum }
     }
 
-    /// The module that `aligned` becomes.
+    /// Combines the parts of `aligned` into one module.
     pub(super) fn of_module(&self, aligned: &Aligned) -> Result<Computed> {
         let weights: Vec<f64> = aligned.parts.iter().map(|(i, _)| self.weights[*i]).collect();
         let stack = Stack::load(aligned, &weights)?;
@@ -132,23 +132,22 @@ impl<'a> Computation<'a> {
         }
     }
 
-    /// One term, which keeps its factors' bytes, while its scale takes the weight; and its norm.
+    /// A single term, which keeps its factors' bytes while its scale takes the weight; also its norm.
     fn rescaled(&self, like: &Module, stack: &Stack) -> Result<(Module, f64)> {
         let scale = stack.scales.first().copied().unwrap_or(1.0);
         let norm = product_norm(stack.b.view(), stack.a.view()).map_err(|e| of_linalg(&e, &like.path))?;
         // Formats want a positive scale: a sign, and a weight of zero, go into B.
-        let module = match scale > 0.0 {
-            true => Module { scaling: Scaling::Fixed(scale), config_rank: None, ..like.clone() },
-            false => {
-                let (sign, scale) = if scale == 0.0 { (0.0, 1.0) } else { (-1.0, -scale) };
-                let b: Vec<f32> = stack.b.iter().map(|value| sign * value).collect();
-                like.with_tensors(scale, self.shelved(&like.b, like.dtype(), &b)?, like.a.clone())
-            }
+        let module = if scale > 0.0 {
+            Module { scaling: Scaling::Fixed(scale), config_rank: None, ..like.clone() }
+        } else {
+            let (sign, scale) = if scale == 0.0 { (0.0, 1.0) } else { (-1.0, -scale) };
+            let b: Vec<f32> = stack.b.iter().map(|value| sign * value).collect();
+            like.with_tensors(scale, self.shelved(&like.b, like.dtype(), &b)?, like.a.clone())
         };
         Ok((module, scale.abs() * norm))
     }
 
-    /// The sum, of that norm, in stacked factors.
+    /// The sum in stacked factors; `norm` is its norm.
     fn exact(
         &self,
         like: &Module,
@@ -178,8 +177,8 @@ impl<'a> Computation<'a> {
         self.shelf.tensor(&info.name, like.path(), dtype, info.shape.clone(), values)
     }
 
-    /// `A` with `A` and `B` with `B`: each weight goes in equal parts into both, its sign into `A`. `norm` is that of the
-    /// sum.
+    /// Combines `A` with `A` and `B` with `B`: each weight is split equally between the two, and its sign goes into
+    /// `A`. `norm` is the norm of the sum.
     fn by_entries(
         &self,
         like: &Module,
@@ -218,7 +217,7 @@ impl<'a> Computation<'a> {
         Ok((module, if norm == 0.0 { off } else { off / norm }, norm))
     }
 
-    /// Delta with delta, then the nearest of the rank.
+    /// Combines delta with delta, then takes the nearest of the rank.
     fn by_deltas(
         &self,
         like: &Module,
@@ -268,7 +267,7 @@ fn rounding(module: &Module, b: &Array2<f64>, a: &Array2<f64>, norm: f64) -> Res
     Ok(if norm == 0.0 { off } else { off / norm })
 }
 
-/// The weighted sum of the biases; `scale` is what the result's is multiplied by.
+/// The weighted sum of the biases; the bias of the result is multiplied by `scale`.
 fn bias(module: &Module, aligned: &Aligned, scales: &[f64], scale: f64) -> Result<Option<TensorRef>> {
     let biases = aligned.parts.iter().zip(scales).filter_map(|((_, m), s)| Some((m.bias.as_ref()?, *s)));
     let biases: Vec<(&TensorRef, f64)> = biases.collect();
@@ -288,7 +287,7 @@ fn bias(module: &Module, aligned: &Aligned, scales: &[f64], scale: f64) -> Resul
         .map(Some)
 }
 
-/// A number of its own for each tensor (FNV-1a, 64 bits): the random numbers of one do not depend on others.
+/// A different number for each tensor (FNV-1a, 64 bits): the random numbers of one do not depend on others.
 fn stream(path: &str, adapter: usize, part: &str) -> u64 {
     let text = format!("{path}/{adapter}/{part}");
     text.bytes()

@@ -7,12 +7,11 @@ use super::entries::Walk;
 use super::recipe::{Mixture, Recipe};
 use crate::adapter::factors::Factors;
 
-/// Rows that are in memory at once.
+/// Rows in memory at a time.
 const PANEL: usize = 128;
-/// Largest delta, in entries, that is decomposed whole; larger ones by random vectors.
+/// Largest delta, in entries, that is decomposed as a whole; larger ones are decomposed with random vectors.
 const WHOLE: usize = 1 << 20;
-/// Vectors beyond the rank, and passes, of the randomised decomposition: what is left of thinned deltas has a slowly
-/// falling spectrum.
+/// Vectors beyond the rank, and passes, of the randomised decomposition: the spectrum of thinned deltas falls slowly.
 const OVERSAMPLING: usize = 16;
 const POWER_ITERATIONS: usize = 3;
 
@@ -32,7 +31,7 @@ pub(super) struct Leading {
 }
 
 impl<'a> MixedDelta<'a> {
-    /// `streams` tells the random numbers of one adapter from those of another; `factors` is not empty.
+    /// `streams` tells the random numbers of the adapters apart; `factors` must not be empty.
     pub(super) fn new(recipe: Recipe, weights: Vec<f64>, factors: &'a [Factors], streams: &[u64]) -> Self {
         let cols = factors.first().map_or(0, |f| f.a.ncols());
         let rows = factors.first().map_or(0, |f| f.b.nrows());
@@ -62,7 +61,7 @@ impl<'a> MixedDelta<'a> {
         }
     }
 
-    /// All of it; for small ones.
+    /// The whole of it; for small ones.
     pub(super) fn whole(&self) -> Array2<f64> {
         let mut whole = Array2::zeros((self.rows(), self.cols()));
         self.panels(|start, panel| rows_of(&mut whole, start, panel.nrows()).assign(&panel));
@@ -96,7 +95,7 @@ fn rows_of(matrix: &mut Array2<f64>, start: usize, count: usize) -> ndarray::Arr
     matrix.slice_axis_mut(Axis(0), (start..start + count).into())
 }
 
-/// The entries of the rows from `start` of `scale * b * a`, at most [`PANEL`] rows.
+/// At most [`PANEL`] rows of `scale * b * a`, from row `start` on.
 fn panel(factors: &Factors, start: usize) -> Vec<f64> {
     let end = (start + PANEL).min(factors.b.nrows());
     let rows = factors.b.slice_axis(Axis(0), (start..end).into());

@@ -1,11 +1,11 @@
 //! Arithmetic on the entries of tensors that are combined place by place.
 //!
-//! Tensors come in consecutive runs of entries, so that a delta need never be whole in memory: what decides over all
-//! its entries (which are the largest, their L1 norm) is found first, in passes of their own.
+//! Tensors come in consecutive runs of entries, so that a delta is never whole in memory. What depends on all its
+//! entries (which are the largest, their L1 norm) is found first, in separate passes.
 
 use lorakit_linalg::random::philox4x32;
 
-/// Calls its argument with runs of entries in order, each with the place of its first.
+/// Calls its argument with runs of entries in order, each with the place of its first entry.
 pub(super) type Walk<'a> = &'a dyn Fn(&mut dyn FnMut(usize, &[f64]));
 
 /// Which entries of a tensor remain, and what they are multiplied by.
@@ -38,12 +38,12 @@ impl Thinned {
         Thinned { kept: Kept::All, times: 1.0 }
     }
 
-    /// The `count` entries of largest magnitude, compared as f32; of equal ones, the first.
+    /// The `count` entries of largest magnitude, compared as f32; among equal ones, the first.
     pub(super) fn largest(count: usize, walk: Walk<'_>) -> Self {
         Thinned { kept: largest(count, walk), times: 1.0 }
     }
 
-    /// Each entry with the probability `density`.
+    /// Each entry, with the probability `density`.
     pub(super) fn random(seed: u64, stream: u64, density: f64) -> Self {
         Thinned { kept: Kept::Random { seed, stream, density }, times: 1.0 }
     }
@@ -53,7 +53,7 @@ impl Thinned {
         Thinned { times, ..self }
     }
 
-    /// What gives the entries that are kept the L1 norm of all of them; mergekit's floor is 1e-7.
+    /// The factor that gives the kept entries the L1 norm of all entries; mergekit's floor is 1e-7.
     pub(super) fn l1_ratio(&self, walk: Walk<'_>) -> f64 {
         let (mut before, mut after) = (0.0, 0.0);
         walk(&mut |first, values| {
@@ -93,20 +93,21 @@ impl Thinned {
     }
 }
 
-/// Four random words that depend on the seed, the tensor and the place only.
+/// Four random words that depend only on the seed, the tensor and the place.
 fn words(seed: u64, stream: u64, block: u64) -> [u32; 4] {
     let [low, high] = [block as u32, (block >> 32) as u32];
     philox4x32([low, high, stream as u32, (stream >> 32) as u32], [seed as u32, (seed >> 32) as u32])
 }
 
-/// See [`Thinned::largest`]. The least of them is found by its bits, the upper half in one pass and the lower in another.
+/// See [`Thinned::largest`]. The smallest of them is found by its bits, the upper half in one pass and the lower in
+/// another.
 fn largest(count: usize, walk: Walk<'_>) -> Kept {
     const HALF: usize = 1 << 16;
     if count == 0 {
         return Kept::None;
     }
     let bits = |value: &f64| (value.abs() as f32).to_bits() as usize;
-    // The digit at which so many are reached from above, and how many of it are wanted.
+    // The digit at which that many are reached from above, and how many of it are wanted.
     let descend = |histogram: &[usize], wanted: usize| {
         let mut above = 0;
         for (digit, &here) in histogram.iter().enumerate().rev() {

@@ -9,7 +9,7 @@ use crate::arch::names::pairs;
 use crate::ops;
 use crate::{Base, Choice, Error, Finding, Result, Severity};
 
-/// The modules of one path, and whose they are.
+/// The modules of one path, and the adapters they belong to.
 #[derive(Debug)]
 pub(super) struct Aligned {
     /// Number of the adapter, in the order given, and its module.
@@ -35,10 +35,11 @@ pub(super) fn open(path: &std::path::Path, reader: &Reader, base: Option<&Base>)
     Ok(adapter)
 }
 
-/// Refuses adapters that are no sum of plain products.
+/// Refuses adapters that are not sums of plain products.
 ///
 /// # Errors
-/// [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable), [`ErrorKind::MutatedBase`](crate::ErrorKind::MutatedBase), with one line for each module.
+/// [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable),
+/// [`ErrorKind::MutatedBase`](crate::ErrorKind::MutatedBase), with one line for each module.
 pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
     for (adapter, _) in adapters {
         let dora: Vec<String> =
@@ -66,7 +67,7 @@ pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
 pub(super) fn align(adapters: &[(Adapter, f64)], options: &CombineOptions) -> Result<Vec<Aligned>> {
     let mut aligned: Vec<Aligned> = Vec::new();
     for (i, (adapter, _)) in adapters.iter().enumerate() {
-        // What wrappers put in front of a path does not tell modules apart, unless one adapter has both.
+        // Paths that differ only in what wrappers put in front are one, unless one adapter has both.
         let known: Vec<&str> = aligned.iter().map(|a| a.first().path.as_str()).collect();
         let own: Vec<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
         for (place, module) in pairs(&known, &own) {
@@ -108,7 +109,7 @@ fn misfit(aligned: &Aligned, adapters: &[(Adapter, f64)]) -> Option<String> {
     Some(format!("{}  {one}, {two}", first.path))
 }
 
-/// Factors are added entry by entry only where they have as many rows.
+/// Refuses to add factors entry by entry if they differ in rank.
 fn refuse_ranks(
     aligned: &[Aligned],
     adapters: &[(Adapter, f64)],

@@ -8,7 +8,7 @@ use super::stack::Stack;
 use crate::Result;
 use crate::adapter::factors::of_linalg;
 
-/// Rows and columns of a delta whose signs are compared; evenly spaced where there are more.
+/// Rows and columns of a delta whose signs are compared; evenly spaced if there are more.
 const ROWS: usize = 256;
 const COLUMNS: usize = 1024;
 
@@ -26,21 +26,21 @@ pub struct Interference {
     pub output_angles: Vec<f64>,
     /// Principal angles between what they read (the rows of `A`), in radians, ascending.
     pub input_angles: Vec<f64>,
-    /// Share of the entries that neither leaves at zero in which the weighted deltas have different signs, 0 to 1;
-    /// of at most 256 rows and 1024 columns.
+    /// Share of the entries in which the weighted deltas have different signs, 0 to 1. Only entries that neither leaves
+    /// at zero count, in at most 256 rows and 1024 columns.
     pub sign_conflict: f64,
-    /// `||E|| / ||D||` of the weighted deltas, second by first; not finite if the first is zero.
+    /// `||E|| / ||D||` of the weighted deltas, second over first; not finite if the first is zero.
     pub norm_ratio: f64,
 }
 
 impl Interference {
-    /// Whether the one undoes the other.
+    /// Whether one undoes the other.
     pub(super) fn cancels(&self) -> bool {
         const ROUNDING: f64 = 1e-9;
         self.cosine < ROUNDING - 1.0 && (self.norm_ratio - 1.0).abs() < ROUNDING
     }
 
-    /// The share of the smaller space that lies in the larger, `mean cos²`, outputs and inputs; 0 to 1.
+    /// The share of the smaller space that is in the larger, `mean cos²`, outputs and inputs; 0 to 1.
     pub fn overlap(&self) -> (f64, f64) {
         let of = |angles: &[f64]| {
             let sum: f64 = angles.iter().map(|angle| angle.cos().powi(2)).sum();
@@ -50,7 +50,7 @@ impl Interference {
     }
 }
 
-/// All pairs of adapters in one module, whose products are those of `coordinates` times `scales`, and those of `stack`.
+/// All pairs of adapters in one module. Their products are those of `coordinates` times `scales`, and those of `stack`.
 pub(super) fn of_module(
     aligned: &Aligned,
     stack: &Stack,
@@ -62,7 +62,8 @@ pub(super) fn of_module(
         for j in i + 1..scales.len() {
             let found = of_pair(stack, coordinates, scales, (i, j));
             let found = found.map_err(|e| of_linalg(&e, &aligned.first().path))?;
-            let (path, pair) = (aligned.first().path.clone(), (aligned.parts[i].0, aligned.parts[j].0));
+            let path = aligned.first().path.clone();
+            let pair = (aligned.parts[i].0, aligned.parts[j].0);
             pairs.push(Interference { path, pair, ..found });
         }
     }

@@ -13,7 +13,7 @@ pub enum Method {
     Svd,
     /// The weighted sum exactly, in factors stacked on the rank.
     Cat,
-    /// Entry by entry of `A` and of `B`, as PEFT does: cross terms come with it.
+    /// Entry by entry of `A` and of `B`, as PEFT does, which brings in cross terms.
     Factors(Mix),
     /// Entry by entry of the deltas, then the nearest of the rank.
     Deltas(Mix),
@@ -54,7 +54,7 @@ impl Method {
         }
     }
 
-    /// What it does in that style: mergekit knows no factors, and the weighted sum of deltas is `svd`.
+    /// The method it is in that style: mergekit does not know factors, and the weighted sum of deltas is `svd`.
     #[must_use]
     pub fn in_style(self, style: Style) -> Self {
         match self {
@@ -69,7 +69,7 @@ impl Method {
         matches!(self, Method::Svd | Method::Deltas(_))
     }
 
-    /// Whether a share of the entries is kept, which must be said.
+    /// Whether only a share of the entries is kept, which must be given.
     pub fn has_density(self) -> bool {
         matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix.thins())
     }

@@ -71,21 +71,21 @@ pub struct CombineOptions {
     pub to: Option<String>,
     /// Replace an output that exists.
     pub replace: bool,
-    /// Dtype of the factors; by default the first adapter's, and F32 where that could not hold an exact sum.
+    /// Dtype of the factors; by default the first adapter's, and F32 if that could not hold an exact sum.
     pub dtype: Option<DType>,
     /// The model that the adapters belong to.
     pub base: Option<PathBuf>,
     /// The method.
     pub method: Method,
-    /// Whose definitions hold.
+    /// Whose definitions apply.
     pub style: Style,
     /// The rank of the result, for methods that choose one; by default the highest of the adapters.
     pub rank: Option<usize>,
-    /// The share of the entries that is kept, above 0 and up to 1, for methods that drop some.
+    /// The share of the entries to keep, above 0 and up to 1, for methods that drop some.
     pub density: Option<f64>,
     /// How signs are elected.
     pub majority: MajoritySign,
-    /// Where random numbers start; 0 if not given.
+    /// The seed of the random numbers; 0 if not given.
     pub seed: Option<u64>,
     /// When the output says where it came from.
     pub lineage: Lineage,
@@ -96,7 +96,8 @@ pub struct CombineOptions {
 }
 
 impl CombineOptions {
-    /// Default options for adapters with their weights and an output: the method `svd`, which is nearest to the weighted sum.
+    /// Default options for adapters with their weights and an output: the method `svd`, which comes nearest to their
+    /// sum.
     pub fn new(adapters: Vec<(PathBuf, f64)>, output: impl Into<PathBuf>) -> Self {
         CombineOptions {
             adapters,
@@ -173,13 +174,13 @@ pub struct Combined {
     /// The path.
     #[serde(rename = "module")]
     pub path: String,
-    /// Its rank in each adapter; none where it is not in one.
+    /// Its rank in each adapter; `None` for one that lacks it.
     pub ranks_before: Vec<Option<usize>>,
     /// The rank of the result.
     pub rank: usize,
-    /// The distance to what [`Combine::against`] says, relative to its norm, rounding included.
+    /// The distance to what [`Combine::against`] names, relative to the norm of that, rounding included.
     pub error: f64,
-    /// The norm of that.
+    /// The norm of what [`Combine::against`] names.
     pub norm: f64,
 }
 
@@ -189,7 +190,7 @@ pub struct Combined {
 pub enum Against {
     /// The weighted sum of the deltas.
     Sum,
-    /// What the method makes of the deltas, before it is cut to the rank.
+    /// The method's result for the deltas, before it is cut to the rank.
     Mixture,
 }
 
@@ -208,15 +209,16 @@ impl Combine {
     }
 }
 
-/// Computes a combination. `progress` hears of the bytes of factors that are done.
+/// Computes a combination. `progress` counts the bytes of factors that are done.
 ///
 /// One adapter is not combined with anything: it is written as it is, its scale multiplied by its weight, whatever the
 /// method (PEFT does the same).
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that do not belong together; [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for DoRA and the like;
-/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line for each module or parameter; what reading and the
-/// format turn up.
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for options that do not belong together;
+/// [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for DoRA and the like;
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) and [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line
+/// for each module or parameter; what reading and the format turn up.
 pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Combine> {
     check(options)?;
     let reader = &Reader::new(options.mode);
@@ -303,7 +305,8 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
 
 /// Refuses options that do not belong together.
 fn check(options: &CombineOptions) -> Result<()> {
-    let (by, method) = (options.method.in_style(options.style), options.method.name());
+    let by = options.method.in_style(options.style);
+    let method = options.method.name();
     if options.adapters.is_empty() {
         return Err(Problem::Nothing.into());
     }
@@ -313,7 +316,7 @@ fn check(options: &CombineOptions) -> Result<()> {
     if options.rank.is_some() && !by.has_rank() {
         return Err(Problem::Rank { method }.into());
     }
-    // Large deltas are decomposed from a random start, which shows where entries are picked.
+    // Large deltas are decomposed from a random start, which matters if entries are picked.
     if options.seed.is_some() && !by.is_random() && !matches!(by, Method::Deltas(_)) {
         return Err(Problem::Seed { method }.into());
     }
@@ -339,7 +342,7 @@ fn of_saved(adapters: &[(Adapter, f64)]) -> Vec<Finding> {
     if whole { vec![note] } else { Vec::new() }
 }
 
-/// The first adapter with what all replace, without its modules, and with a configuration that says nothing of them.
+/// The first adapter with what all replace, without its modules, and with a configuration that does not mention them.
 fn united(adapters: &[(Adapter, f64)]) -> Result<Adapter> {
     let (saved, token_rows) = whole::united(adapters)?;
     let mut adapter = adapters[0].0.with_modules(Vec::new());
@@ -355,7 +358,7 @@ fn united(adapters: &[(Adapter, f64)]) -> Result<Adapter> {
             "init_lora_weights",
             "lora_bias",
         ];
-        // Only what the others do not agree on.
+        // Of these, keeps only what all adapters agree on.
         let agreed = |name: &str| {
             adapters.iter().all(|(a, _)| a.config.raw.get(name) == adapters[0].0.config.raw.get(name))
         };
@@ -366,7 +369,7 @@ fn united(adapters: &[(Adapter, f64)]) -> Result<Adapter> {
     Ok(adapter)
 }
 
-/// What the output says of how it was made.
+/// What the output says about how it was made.
 fn recorded(options: &CombineOptions) -> Step {
     let method = options.method.in_style(options.style);
     let random = method.is_random() || matches!(method, Method::Deltas(_));

@@ -17,7 +17,7 @@ problems! {
         /// A rank for a method that has no choice.
         Rank { method: &'static str } = Usage / ReduceAfterwards,
             "`{method}` leaves no choice of the rank; `svd` and the methods in `_svd` do";
-        /// A seed for a method without chance.
+        /// A seed for a method without randomness.
         Seed { method: &'static str } = Usage / LeaveOutSeed,
             "`{method}` draws no random numbers, so it has no seed";
         /// No density for a method that drops entries.
@@ -26,7 +26,7 @@ problems! {
         /// A density for a method that drops nothing.
         Density { method: &'static str } = Usage / LeaveOutDensity,
             "`{method}` drops no entries, so it has no density";
-        /// A density that is no share.
+        /// A density that is not a share.
         DensityRange { density: f64 } = Usage / KeepHalf,
             "the density is {density}; it must be above 0 and at most 1";
         /// Factors of different ranks for a method that adds them.
@@ -41,7 +41,7 @@ problems! {
         Mutated { init: String } = MutatedBase,
             "was initialised by `{init}`, which changed the base, so its factors are not a delta on the base of the \
              others";
-        /// Modules of one path and of different shapes.
+        /// Modules of the same path with different shapes.
         Shapes { modules: usize, of: usize } = Shape / AdaptersOfTwoBases,
             "{modules} of {of} modules have other shapes in one adapter than in another";
         /// Parameters that two adapters save with different values.

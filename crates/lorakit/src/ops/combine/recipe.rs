@@ -5,7 +5,7 @@ use std::fmt;
 use super::entries::{Thinned, Walk};
 use crate::choice::choices;
 
-/// What is asked of a mixture.
+/// The options of a mixture.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recipe {
     pub(super) mix: Mix,
@@ -15,17 +15,17 @@ pub(super) struct Recipe {
     pub(super) seed: u64,
 }
 
-/// Which sign the majority has.
+/// How the majority sign is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MajoritySign {
-    /// That of the sum of the values.
+    /// The sign of the sum of the values.
     #[default]
     Total,
-    /// That of more of the values.
+    /// The sign that more of the values have.
     Frequency,
 }
 
-/// Whose definitions hold where they differ.
+/// Whose definitions apply where they differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Style {
     /// PEFT's definitions without its mistake about rsLoRA.
@@ -33,8 +33,8 @@ pub enum Style {
     Fixed,
     /// What PEFT 0.21 writes: results are larger by the square root of the new rank if the first adapter is rsLoRA.
     Peft,
-    /// mergekit's: signs are elected on weighted deltas, TIES divides by the weights that agree, DARE keeps the L1 norm.
-    /// Deltas are combined, never factors.
+    /// mergekit's definitions: signs are elected on weighted deltas, TIES divides by the weights that agree, DARE keeps
+    /// the L1 norm. Deltas are combined, never factors.
     Mergekit,
 }
 
@@ -53,16 +53,16 @@ choices! { Style {
 #[derive(Clone, Copy)]
 pub struct Mix(pub(super) &'static Rule);
 
-/// What a module says of its way.
+/// What a module says about its way.
 pub(super) struct Rule {
-    /// What it is called where factors are mixed.
+    /// Its name where factors are mixed.
     pub(super) name: &'static str,
     /// What becomes of the entries, in one line.
     pub(super) about: &'static str,
-    /// What it is called where deltas are mixed, if that is a method of its own, and that in one line.
+    /// Its name where deltas are mixed, if that is a method of its own, and what that does, in one line.
     pub(super) of_deltas: Option<(&'static str, &'static str)>,
-    /// Chooses the entries that are kept, for ways that keep a share: given the length and the number of a tensor, and a
-    /// walk over it.
+    /// Chooses the entries to keep, for ways that keep a share: given the length and the number of a tensor, and a walk
+    /// over it.
     pub(super) thin: Option<fn(&Recipe, usize, u64, Walk<'_>) -> Thinned>,
     /// Whether the choice is random.
     pub(super) is_random: bool,
@@ -71,7 +71,7 @@ pub(super) struct Rule {
 }
 
 impl Mix {
-    /// What it is called where factors are mixed.
+    /// Its name where factors are mixed.
     pub fn name(self) -> &'static str {
         self.0.name
     }
@@ -80,7 +80,7 @@ impl Mix {
         self.0.about
     }
 
-    /// Name of the method that mixes deltas, and what that does.
+    /// Name of the method that mixes deltas, and what it does.
     pub(super) fn of_deltas(self) -> Option<(&'static str, &'static str)> {
         self.0.of_deltas
     }
@@ -99,7 +99,7 @@ impl Mix {
         self.0.thin.map(|thin| thin(recipe, len, stream, walk))
     }
 
-    /// One run of what is kept of each tensor, mixed.
+    /// Mixes one run of what is kept of each tensor.
     pub(super) fn mix(self, recipe: &Recipe, weights: &[f64], tensors: &[Vec<f64>]) -> Vec<f64> {
         (self.0.mix)(recipe, weights, tensors)
     }
@@ -119,7 +119,7 @@ impl PartialEq for Mix {
 
 impl Eq for Mix {}
 
-/// A mixture whose tensors have been looked at.
+/// A mixture whose tensors have been examined.
 #[derive(Debug)]
 pub(super) struct Mixture {
     recipe: Recipe,
@@ -128,14 +128,14 @@ pub(super) struct Mixture {
 }
 
 impl Mixture {
-    /// Looks at tensors of `len` entries; `stream` tells the random numbers of one tensor from those of others.
+    /// Examines tensors of `len` entries; `stream` tells the random numbers of one tensor from those of others.
     pub(super) fn new(recipe: Recipe, weights: Vec<f64>, len: usize, tensors: &[(u64, Walk<'_>)]) -> Self {
         let thin = |(stream, walk): &(u64, Walk<'_>)| thin(&recipe, len, *stream, *walk);
         let thinned = tensors.iter().map(thin).collect();
         Mixture { recipe, weights, thinned }
     }
 
-    /// The mixture of one run of entries, that begins at `first` in each of `tensors`.
+    /// The mixture of one run of entries, which begins at `first` in each of `tensors`.
     pub(super) fn of(&self, first: usize, tensors: &mut [Vec<f64>]) -> Vec<f64> {
         for (thinned, values) in self.thinned.iter().zip(tensors.iter_mut()) {
             thinned.apply(first, values);

@@ -10,13 +10,13 @@ use crate::adapter::factors::{Factors, of_linalg};
 use crate::ops::Problem as VerbProblem;
 use crate::{Error, Result, TensorRef};
 
-/// Products `scale * b * a` of one shape: those of the parts of an [`Aligned`], in their order.
+/// Products `scale * b * a` of the same shape: those of the parts of an [`Aligned`], in order.
 pub(super) struct Stack {
     /// `(out, Σ r)`.
     pub(super) b: Array2<f32>,
     /// `(Σ r, in)`; kernels of convolutions are columns.
     pub(super) a: Array2<f32>,
-    /// What each product is multiplied by, the weight of its adapter included.
+    /// The factor of each product, including the weight of its adapter.
     pub(super) scales: Vec<f64>,
     pub(super) ranks: Vec<usize>,
 }
@@ -79,7 +79,7 @@ impl Stack {
     }
 }
 
-/// The values of `tensor`, a matrix, into their place.
+/// Copies the values of `tensor`, a matrix, into their place.
 fn fill(mut place: ArrayViewMut2<'_, f32>, tensor: &TensorRef) -> Result<()> {
     let values = tensor.finite_values()?;
     if values.len() != place.len() {

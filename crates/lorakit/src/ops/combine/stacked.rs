@@ -23,7 +23,7 @@ pub(super) struct Stacked<'a> {
 /// One factor.
 struct Side<'a> {
     values: Cow<'a, Array2<f32>>,
-    /// The stored tensors, where it consists of their bytes.
+    /// The stored tensors, if it consists of their bytes.
     stored: Option<Vec<&'a TensorRef>>,
 }
 
@@ -51,7 +51,7 @@ impl<'a> Stacked<'a> {
         self.exact && self.b.is_held_by(dtype) && self.a.is_held_by(dtype)
     }
 
-    /// The sum as a module; all but its factors is as in `like`.
+    /// The sum as a module; everything but its factors is as in `like`.
     ///
     /// # Errors
     /// `Unsupported` for a dtype that single values cannot be encoded to; `NonFinite` for values beyond it.
@@ -72,7 +72,7 @@ impl Side<'_> {
         self.is_stored_as(dtype) || holds(dtype, self.values.as_slice().unwrap_or_default())
     }
 
-    /// The stored bytes, of which each part lies beside the one before it along `axis`, or else the values.
+    /// The stored bytes, each part next to the one before it along `axis`, or else the values.
     fn tensor(
         &self,
         like: &TensorRef,
@@ -102,7 +102,7 @@ impl Side<'_> {
     }
 }
 
-/// Multiplies by `scale`; whether nothing was rounded.
+/// Multiplies by `scale`; returns whether nothing was rounded.
 fn scale_row(row: &mut [f32], scale: f64) -> bool {
     row.iter_mut().fold(true, |exact, value| {
         let scaled = scale * f64::from(*value);

@@ -35,7 +35,7 @@ fn options(adapters: &[(&str, f64)], method: &str) -> CombineOptions {
     }
 }
 
-/// How far the modules are from those of `expected` at most, relative to their norm.
+/// The largest distance of the modules from those of `expected`, relative to their norm.
 #[track_caller]
 fn distance(case: &str, modules: &[Module], expected: &[Module]) -> f64 {
     let paths = |modules: &[Module]| modules.iter().map(|m| m.path.clone()).collect::<Vec<_>>();
@@ -92,7 +92,7 @@ fn pefts_mistake_about_rslora_is_reproduced_on_request() {
             assert!((ratio - rank.sqrt()).abs() < 1e-12, "{method} {ratio}");
         }
     }
-    // Another adapter first, and nothing is copied.
+    // With another adapter first, nothing is copied.
     let adapters = [("plain", 1.0), ("rslora", 0.5)];
     let peft = compute(&CombineOptions { style: Style::Peft, ..options(&adapters, "svd") }, &Silent).unwrap();
     let fixed = compute(&options(&adapters, "svd"), &Silent).unwrap();
@@ -149,7 +149,7 @@ fn random_methods_depend_on_the_seed_alone() {
     }
 }
 
-/// What wrappers put in front of a path tells modules apart where one adapter has both.
+/// Paths that differ only in what wrappers put in front are two if one adapter has both.
 #[test]
 fn two_modules_of_one_adapter_stay_two() {
     let of = |paths: &[&str]| {

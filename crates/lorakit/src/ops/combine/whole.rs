@@ -10,7 +10,8 @@ use crate::{Error, Result, TensorRef};
 /// What all adapters together replace.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line for each parameter that two adapters give different values.
+/// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) with one line for each parameter that two adapters give
+/// different values.
 pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<TokenRows>)> {
     let mut saved: Vec<(usize, Saved)> = Vec::new();
     let mut rows: Vec<(usize, TokenRows)> = Vec::new();
@@ -50,7 +51,7 @@ pub(super) fn united(adapters: &[(Adapter, f64)]) -> Result<(Vec<Saved>, Vec<Tok
     Ok((saved.into_iter().map(|s| s.1).collect(), rows.into_iter().map(|r| r.1).collect()))
 }
 
-/// The weight that stands in for the base's in the modules of one path.
+/// The weight that replaces the base's in the modules of one path.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if two have different ones.

@@ -49,7 +49,7 @@ pub struct ConvertOptions {
     pub max_shard: u64,
     /// When the output says where it came from.
     pub lineage: Lineage,
-    /// Search the tensors that are only copied for NaN and infinity too.
+    /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
@@ -107,8 +107,8 @@ impl Convert {
 /// order, every block type decoded, configuration and tokenizer rebuilt from the metadata.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the source is no GGUF model of a known family; whatever reading it turns up;
-/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the source is not a GGUF model of a known family;
+/// whatever reading it turns up; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<Convert> {
     let model = Model::open_as_hf(&options.source, &Reader::new(options.mode), options.dtype)?;
     if model.checkpoint().format() != Format::Gguf {
@@ -139,7 +139,8 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
     step.model(Role::Model, &model);
     let mut notes = Vec::new();
-    let (reader, provenance) = (model.reader(), step.finish(&mut notes));
+    let reader = model.reader();
+    let provenance = step.finish(&mut notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
     let plan = plan.checking_copies(options.check_finite)?;

@@ -21,13 +21,13 @@ pub struct ToGgufOptions {
     pub output: PathBuf,
     /// Replace an output that exists.
     pub replace: bool,
-    /// Dtype of the matrices; that of the source's if it is a float of 16 or 32 bits by default.
+    /// Dtype of the matrices; by default that of the source if it is a float of 16 or 32 bits.
     pub dtype: Option<DType>,
-    /// `tokenizer.ggml.pre`, where it is not to be found out.
+    /// `tokenizer.ggml.pre`, if it cannot be identified.
     pub pre: Option<String>,
     /// When the output says where it came from.
     pub lineage: Lineage,
-    /// Search the tensors that are only copied for NaN and infinity too.
+    /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
@@ -61,8 +61,8 @@ crate::ops::setters! { ToGgufOptions {
 /// Plans the conversion of a Hugging Face folder to a GGUF file.
 ///
 /// # Errors
-/// What the writer of GGUF models refuses; [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the source is no folder of a model that
-/// is not quantised; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
+/// What the writer of GGUF models refuses; [`ErrorKind::Usage`](crate::ErrorKind::Usage) if the source is not a folder
+/// of an unquantised model; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Convert> {
     crate::ops::quantize::require_name(&options.output, true)?;
     let model = Model::open(&options.source, &Reader::new(options.mode))?;
@@ -83,7 +83,8 @@ pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Co
     step = step.with("dtype", dtype.name()).with("pre", &options.pre);
     step.model(Role::Model, &model);
     let mut notes = Vec::new();
-    let (reader, provenance) = (model.reader(), step.finish(&mut notes));
+    let reader = model.reader();
+    let provenance = step.finish(&mut notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
     let plan = plan.checking_copies(options.check_finite)?;

@@ -84,12 +84,12 @@ crate::ops::setters! { SaveOptions {
     with_mode: mode: ReadMode,
 } }
 
-/// Plans how `adapter` is written. [`AdapterOutput::run`] writes it, reads it again and compares every module before it is
-/// published.
+/// Plans how `adapter` is written. [`AdapterOutput::run`] writes it, reads it again and compares every module before it
+/// is published.
 ///
 /// # Errors
 /// [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for what the format cannot hold,
-/// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) for what it does not say without the base; if the adapter does
+/// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) for what it cannot say without the base; if the adapter does
 /// not fit the base; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -> Result<AdapterOutput> {
     let format = writable(&options.to)?;

@@ -1,4 +1,4 @@
-//! What one more model family takes.
+//! What adding a model family takes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden").join(name)
 }
 
-/// Copies the files of a model of Qwen2's, which says that it is of another class.
+/// Copies the files of a Qwen2 model, but as a model of another class.
 fn as_dummy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

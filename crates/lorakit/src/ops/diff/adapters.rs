@@ -12,20 +12,20 @@ use crate::ops::convert::adapter::copies;
 use crate::plan::{Progress, in_order};
 use crate::{Base, Result, TensorRef};
 
-/// What two adapters have in common, and what not.
+/// What two adapters have in common, and what they do not.
 #[derive(Debug, Clone)]
 pub struct AdapterDiff {
     /// The first.
     pub a: AdapterSide,
     /// The second.
     pub b: AdapterSide,
-    /// Low-rank modules, each expert one; in the order of A, then those that only B has.
+    /// Low-rank modules, each expert counting as one; in the order of A, then those that only B has.
     pub modules: Vec<ModuleDiff>,
-    /// What is stored whole: magnitudes of DoRA, biases, saved parameters, token rows.
+    /// Parameters that are stored whole: magnitudes of DoRA, biases, saved parameters, token rows.
     pub parameters: Vec<TensorDiff>,
     /// Differences of the configurations that matter.
     pub config: Vec<FieldDiff>,
-    /// Of all low-rank deltas together; where one adapter has none, or one of another shape, that is zero.
+    /// Of all low-rank deltas together; a delta that one adapter lacks, or has in another shape, counts as zero there.
     pub total: Sums,
 }
 
@@ -42,13 +42,13 @@ pub struct AdapterSide {
 }
 
 impl AdapterDiff {
-    /// Whether the adapters do not do the same to a model.
+    /// Whether the adapters do different things to a model.
     pub fn differs(&self) -> bool {
         let parameters = self.parameters.iter().map(|p| p.state);
         self.modules.iter().map(|m| m.state).chain(parameters).any(State::differs)
     }
 
-    /// The number that all of A's deltas were multiplied by, if that is all there is.
+    /// The factor that all of A's deltas were multiplied by, if that is the only difference.
     pub fn rescaled(&self) -> Option<f64> {
         let all = self.total.factor()?;
         let near = |m: &ModuleDiff| match m.state {
@@ -100,7 +100,7 @@ fn paths(adapter: &Adapter) -> Vec<&str> {
     adapter.modules.iter().map(|m| m.path.as_str()).collect()
 }
 
-/// What adapters store whole, with the names under which it belongs together.
+/// What adapters store whole, with the names that pair it up.
 struct Whole {
     name: String,
     tensor: TensorRef,
@@ -118,7 +118,7 @@ impl Whole {
         };
         let mut all = Vec::new();
         for m in &adapter.modules {
-            // A bias is that of `B`, and scaled with it.
+            // A bias belongs to `B`, and is scaled with it.
             let parts = [
                 ("DoRA magnitude", &m.magnitude, 1.0),
                 ("bias of B", &m.bias, m.scale(m.rank())),

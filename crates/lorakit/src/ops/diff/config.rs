@@ -1,4 +1,4 @@
-//! Configurations field by field.
+//! Configurations, field by field.
 
 use std::collections::HashSet;
 
@@ -34,19 +34,19 @@ const SCALING: &str = "rope_scaling.";
 /// A field that differs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldDiff {
-    /// Its name; of nested objects, joined by dots.
+    /// Its name; names of nested objects are joined by dots.
     pub field: String,
-    /// What A says; `None` if it does not.
+    /// What A says; `None` if it says nothing.
     pub a: Option<String>,
     /// What B says.
     pub b: Option<String>,
-    /// Whether it is a mere record, without effect on what is computed; also what only one of them says, since that
-    /// may be the default of the other.
+    /// Whether it is a mere record, without effect on what is computed; also true of what only one of them says, since
+    /// that may be the default of the other.
     pub record: bool,
 }
 
-/// Scalar fields of two `config.json` that differ, those first that change what is computed. Other spellings of the
-/// same are no difference. `both` leaves out what only one of them says.
+/// Scalar fields of two `config.json` that differ; those that change what is computed come first. Different spellings
+/// of the same thing are not a difference. `both` leaves out what only one of them says.
 pub(super) fn of_models(a: &ModelConfig, b: &ModelConfig, both: bool) -> Vec<FieldDiff> {
     let mut fields = Vec::new();
     objects(&normal(&a.json), &normal(&b.json), "", &mut fields);
@@ -92,8 +92,8 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// What differs of two adapters' configurations and matters to who reads it. All of it is a record, since the deltas
-/// themselves are compared; and formats without a configuration say little.
+/// The differences between two adapters' configurations that matter to a reader. All of them are records, since the
+/// deltas themselves are compared; and formats without a configuration say little.
 pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff> {
     let mut fields = Vec::new();
     let mut field = |name: &str, a: Option<String>, b: Option<String>| {
@@ -143,13 +143,13 @@ pub(super) fn of_adapters(a: &AdapterConfig, b: &AdapterConfig) -> Vec<FieldDiff
     fields
 }
 
-/// `12 modules`: how many keys there are, since there may be one for each module.
+/// `12 modules`: the number of keys, since there may be one for each module.
 fn modules(patterns: &Patterns, other: &str) -> Option<String> {
     let noun = if patterns.len() == 1 { "module" } else { "modules" };
     (!patterns.is_empty()).then(|| format!("{} {noun}{other}", patterns.len()))
 }
 
-/// What a list has and the other has not.
+/// What a list has and the other lacks.
 fn without(list: &[String], other: &[String]) -> Option<String> {
     let other: HashSet<&str> = other.iter().map(String::as_str).collect();
     let mut more: Vec<&str> = list.iter().map(String::as_str).filter(|x| !other.contains(x)).collect();

@@ -8,13 +8,13 @@ use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Module, ModuleKind};
 use crate::{ErrorKind, Result};
 
-/// Deltas that differ by less, relative to their norm, are the same but for the rounding of f32.
+/// Deltas that differ by less, relative to their norm, are the same except for the rounding of f32.
 pub(super) const EXACT: f64 = 1e-6;
 
 /// Compares the modules of one path.
 ///
 /// # Errors
-/// If the factors cannot be read; values that are no numbers are a state.
+/// If the factors cannot be read; values that are not finite are a state, not an error.
 pub(super) fn compare(a: Option<&Module>, b: Option<&Module>) -> Result<ModuleDiff> {
     let found = |state, sums| ModuleDiff {
         path: a.or(b).map_or(String::new(), |m| m.path.clone()),
@@ -31,7 +31,7 @@ pub(super) fn compare(a: Option<&Module>, b: Option<&Module>) -> Result<ModuleDi
     }
     let sums = numbers(sums(a, b))?;
     let state = match (a.map(ModuleSide::of), b.map(ModuleSide::of), sums) {
-        // Some formats have a module for every layer, and those that were not trained are zero.
+        // Some formats have a module for every layer; those that were not trained are zero.
         (None, _, Some(sums)) | (_, None, Some(sums)) if sums.off == 0.0 => State::Equal,
         (Some(_), None, _) => State::OnlyA,
         (None, _, _) => State::OnlyB,
@@ -42,7 +42,7 @@ pub(super) fn compare(a: Option<&Module>, b: Option<&Module>) -> Result<ModuleDi
     Ok(found(state, sums))
 }
 
-/// The sums, unless factors hold values that are no numbers.
+/// The sums, unless factors hold NaN or infinity.
 fn numbers(sums: Result<Sums>) -> Result<Option<Sums>> {
     match sums {
         Err(e) if e.kind() == ErrorKind::NonFinite => Ok(None),
@@ -50,7 +50,7 @@ fn numbers(sums: Result<Sums>) -> Result<Option<Sums>> {
     }
 }
 
-/// Whether every stored byte of the factors is the same, and the scale.
+/// Whether every stored byte of the factors is the same, and so is the scale.
 fn same(a: &Module, b: &Module) -> Result<bool> {
     let alike = a.kind == b.kind && a.scale(a.rank()) == b.scale(b.rank());
     Ok(alike && a.a.same_values(&b.a)? && a.b.same_values(&b.b)?)
@@ -77,7 +77,7 @@ fn sums(a: Option<&Module>, b: Option<&Module>) -> Result<Sums> {
     }
 }
 
-/// The delta in the orientation of the weight: that of an embedding is the transposed product.
+/// The delta in the orientation of the weight: for an embedding, that is the transposed product.
 fn term<'a>((module, factors): (&Module, &'a Factors)) -> Term<'a> {
     match module.kind {
         ModuleKind::Linear => factors.term(),
@@ -85,27 +85,28 @@ fn term<'a>((module, factors): (&Module, &'a Factors)) -> Term<'a> {
     }
 }
 
-/// What two deltas of one shape are to each other.
+/// How two deltas of one shape are related.
 fn of_deltas(sums: &Sums, a: &ModuleSide, b: &ModuleSide) -> State {
     let distance = match sums.distance() {
         Some(distance) if distance <= EXACT => return State::Equal,
         Some(distance) => distance,
         None => return State::Different,
     };
-    // Of other ranks, a near delta is an approximation, and not the same one rounded.
+    // If the ranks differ, a near delta is an approximation, not the same one rounded.
     let noise = if a.rank == b.rank { rounding(a).max(rounding(b)) } else { EXACT };
     if a.dtypes != b.dtypes && distance <= noise {
         return State::Recast;
     }
     let (factor, cosine) = (sums.factor().unwrap_or(0.0), sums.cosine().unwrap_or(0.0));
     let sine = (1.0 - cosine * cosine).max(0.0).sqrt();
-    match sine <= noise.max(EXACT) && (factor - 1.0).abs() > noise {
-        true => State::Rescaled(factor),
-        false => State::Different,
+    if sine <= noise.max(EXACT) && (factor - 1.0).abs() > noise {
+        State::Rescaled(factor)
+    } else {
+        State::Different
     }
 }
 
-/// How far the product of two rounded factors is from that of the factors, relative to its norm; at most.
+/// The largest distance of the product of two rounded factors from that of the factors, relative to its norm.
 fn rounding(side: &ModuleSide) -> f64 {
     let half_step = |dtype: DType| match dtype {
         DType::F64 | DType::F32 => EXACT / 2.0,

@@ -10,11 +10,11 @@ use crate::arch::names::bare;
 pub struct KindDiff {
     /// The kind: the name after the number of the layer.
     pub kind: String,
-    /// Number of tensors that A and B have in one shape.
+    /// Number of tensors that A and B have in the same shape.
     pub tensors: usize,
     /// Those that differ.
     pub differing: usize,
-    /// `||B - A|| / ||A||`, in the mean over the tensors.
+    /// `||B - A|| / ||A||`, averaged over the tensors.
     pub mean: f64,
     /// The largest.
     pub max: f64,
@@ -25,7 +25,7 @@ pub struct KindDiff {
     pub deltas: Option<Sums>,
 }
 
-/// Groups what could be measured; the kind that changed most, in the mean, comes first.
+/// Groups what could be measured; the kind that changed most on average comes first.
 pub(super) fn by_kind(tensors: &[TensorDiff]) -> Vec<KindDiff> {
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut kinds: Vec<KindDiff> = Vec::new();

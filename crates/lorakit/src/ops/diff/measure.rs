@@ -16,7 +16,7 @@ const PIECE: usize = 1 << 16;
 /// Independent sums.
 const LANES: usize = 8;
 
-/// What all values of two tensors `A` and `B` of one shape tell, and of a base `W` if there is one.
+/// What all values of two tensors `A` and `B` of one shape show, and those of a base `W` if there is one.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Measured {
     /// Number of values.
@@ -25,7 +25,7 @@ pub(super) struct Measured {
     pub(super) differing: u64,
     /// The largest `|B - A|`.
     pub(super) largest: f64,
-    /// Values of `A`, `B` and `W` that are NaN or infinite; what stands in their place is in none of the sums.
+    /// Values of `A`, `B` and `W` that are NaN or infinite; their places are left out of all sums.
     pub(super) non_finite: [u64; 3],
     /// Of `A` and `B`.
     pub(super) whole: Sums,
@@ -37,7 +37,7 @@ pub(super) struct Measured {
     pub(super) recast: bool,
 }
 
-/// Compares two tensors of one shape. What they hold is decoded to f32, differences are taken and summed in f64.
+/// Compares two tensors of one shape. Values are decoded to f32; differences are taken and summed in f64.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder;
@@ -76,7 +76,8 @@ struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     fn new(a: &'a TensorRef, b: &'a TensorRef, base: Option<&'a TensorRef>) -> Self {
         let (x, y) = (a.info().dtype, b.info().dtype);
-        let (zero, recast) = (Sums::default(), x != y && is_float(x) && is_float(y));
+        let zero = Sums::default();
+        let recast = x != y && is_float(x) && is_float(y);
         Chunk {
             tensors: [Some(a), Some(b), base],
             measured: Measured {
@@ -162,8 +163,8 @@ fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16)
 }
 
-/// Puts zero in the place of values that are not finite in one of the tensors; counts them, and returns how many of
-/// A's and B's differ.
+/// Sets values to zero wherever one of the tensors is not finite; counts the values that are not, and returns how many
+/// of A's and B's values there differ.
 fn set_aside(decoded: &mut [Vec<f32>; 3], non_finite: &mut [u64; 3]) -> u64 {
     let [a, b, w] = decoded;
     let mut differing = 0;

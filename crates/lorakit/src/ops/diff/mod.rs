@@ -1,8 +1,8 @@
-//! What is different between two adapters, or two models, and by how much.
+//! How two adapters, or two models, differ, and by how much.
 //!
-//! Adapters are compared by their deltas, from the factors: two files that change a model alike are equal, whatever
-//! their format, scale or rank. Models are compared value by value, in pieces, so that memory does not grow with
-//! them.
+//! Adapters are compared by their deltas, from the factors: two files that change a model in the same way are equal,
+//! whatever their format, scale or rank. Models are compared value by value, in pieces, so that memory does not grow
+//! with them.
 //!
 //! ```
 //! use lorakit::ops::diff::{Diff, DiffOptions, diff};
@@ -54,7 +54,7 @@ pub struct DiffOptions {
     pub a: PathBuf,
     /// The other one.
     pub b: PathBuf,
-    /// The base model of both: formats of adapters may need it; of models, what they add to it is compared too.
+    /// The base model of both. Formats of adapters may need it; for models, what they add to it is compared too.
     pub base: Option<PathBuf>,
     /// Threads; 0 is one for each core.
     pub threads: usize,
@@ -89,9 +89,9 @@ pub enum Diff {
 pub enum State {
     /// The same stored bytes.
     Same,
-    /// The same values, stored otherwise; deltas within 1e-6 of their norm, or zero and not there.
+    /// The same values, stored differently; deltas within 1e-6 of their norm, or zero and not there.
     Equal,
-    /// The same values but for the rounding to the coarser dtype of the two.
+    /// The same values except for rounding to the coarser of the two dtypes.
     Recast,
     /// B is A times this number.
     Rescaled(f64),
@@ -105,7 +105,7 @@ pub enum State {
     OnlyB,
     /// Other bytes, of a dtype that cannot be decoded.
     Undecodable,
-    /// A delta that cannot be computed: factors hold values that are no numbers.
+    /// A delta that cannot be computed: factors hold NaN or infinity.
     NonFinite,
 }
 
@@ -135,10 +135,10 @@ impl State {
 /// Compares two adapters or two models.
 ///
 /// # Errors
-/// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter and a model; [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if the base has no tensor of the name
-/// and shape of one that both models have; whatever opening them turns up: see
-/// [`Adapter::open`](crate::adapter::Adapter::open) and [`Model::open_as_hf`](crate::Model::open_as_hf);
-/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
+/// [`ErrorKind::WrongRole`](crate::ErrorKind::WrongRole) for an adapter and a model;
+/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if no tensor that both models have is in the base, by name and
+/// shape; whatever opening them turns up: see [`Adapter::open`](crate::adapter::Adapter::open) and
+/// [`Model::open_as_hf`](crate::Model::open_as_hf); [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
     let reader = &Reader::new(options.mode);
     let adapters = [is_adapter(&options.a, reader)?, is_adapter(&options.b, reader)?];
@@ -159,7 +159,7 @@ pub fn diff(options: &DiffOptions, progress: &dyn Progress) -> Result<Diff> {
     Err(Error::from(Problem::TwoKinds { model: model.clone() }).at(adapter))
 }
 
-/// Stops where the caller wants to.
+/// Stops if the caller wants to.
 fn go_on(progress: &dyn Progress) -> Result<()> {
     crate::plan::go_on(progress, "everything was compared")
 }

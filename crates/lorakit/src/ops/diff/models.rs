@@ -12,7 +12,7 @@ use crate::ops::Problem;
 use crate::plan::{Progress, in_order};
 use crate::{Model, Result, TensorRef};
 
-/// What two models have in common, and what not.
+/// What two models have in common, and what they do not.
 #[derive(Debug, Clone)]
 pub struct ModelDiff {
     /// The first.
@@ -21,7 +21,7 @@ pub struct ModelDiff {
     pub b: ModelSide,
     /// The base that both come from, if it was named.
     pub base: Option<PathBuf>,
-    /// Tensors that A and B have in one shape, and the base has not: what is added to them is unknown.
+    /// Tensors that A and B have in the same shape but the base lacks: what is added to them is unknown.
     pub lacking: usize,
     /// Every tensor, in the order of A, then those that only B has.
     pub tensors: Vec<TensorDiff>,
@@ -53,7 +53,7 @@ pub struct ModelSide {
 }
 
 impl ModelDiff {
-    /// Whether the models do not compute the same.
+    /// Whether the models compute different things.
     pub fn differs(&self) -> bool {
         self.tensors.iter().any(|t| t.state.differs()) || self.config.iter().any(|f| !f.record)
     }
@@ -97,7 +97,7 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
         }
     }
     let config = match (&a.config, &b.config) {
-        // Metadata of GGUF say less than a `config.json`.
+        // GGUF metadata says less than a `config.json`.
         (Some(x), Some(y)) => config::of_models(x, y, a.is_gguf() || b.is_gguf()),
         _ => Vec::new(),
     };
@@ -114,13 +114,13 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
     })
 }
 
-/// A tensor of A, its counterpart of B, and that of the base.
+/// A tensor of A, its counterpart in B, and the one in the base.
 type Three = (Option<TensorRef>, Option<TensorRef>, Option<TensorRef>);
 
-/// How many tensors A and B have in one shape, and the base has not.
+/// How many tensors A and B have in the same shape, but the base lacks.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if it has none of them.
+/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if the base has none of them.
 fn lacking(names: &[&str], three: impl Fn(usize) -> Three) -> Result<usize> {
     let (mut shared, mut missing) = (0, Vec::new());
     for (place, name) in names.iter().enumerate() {
@@ -133,12 +133,13 @@ fn lacking(names: &[&str], three: impl Fn(usize) -> Three) -> Result<usize> {
             missing.push((*name, x, w));
         }
     }
-    // A tensor that is there says most.
+    // A tensor that exists says most.
     let telling = missing.iter().find(|(_, _, w)| w.is_some()).or(missing.first());
     match telling {
         Some((name, x, w)) if missing.len() == shared => {
             let here = w.as_ref().map_or("is not there".into(), |w| format!("is {}", shape(w)));
-            let (name, there) = (name.escape_debug().to_string(), shape(x));
+            let name = name.escape_debug().to_string();
+            let there = shape(x);
             Err(Problem::OtherBase { shared, name, here, there }.into())
         }
         _ => Ok(missing.len()),
@@ -166,7 +167,7 @@ fn names(model: &Model) -> Vec<&str> {
     model.tensors().iter().map(|t| t.name.as_str()).collect()
 }
 
-/// Tensor `index`; without one, that which the model has in place of `name`.
+/// Tensor `index`; without an index, the one that the model has in place of `name`.
 fn tensor((model, view): (&Model, &Resolver<'_>), index: Option<usize>, name: &str) -> Option<TensorRef> {
     index.or_else(|| view.in_place_of(name)).map(|index| model.tensor(index))
 }

@@ -16,7 +16,7 @@ pub struct ModuleDiff {
     pub a: Option<ModuleSide>,
     /// What B has.
     pub b: Option<ModuleSide>,
-    /// Of the two deltas, zero where there is none; `None` if factors hold values that are no numbers.
+    /// Of the two deltas, zero for one that is missing; `None` if factors hold NaN or infinity.
     pub sums: Option<Sums>,
 }
 
@@ -34,7 +34,7 @@ pub struct ModuleSide {
 }
 
 impl ModuleDiff {
-    /// Whether both adapters have it, and of one shape.
+    /// Whether both adapters have it, in the same shape.
     pub fn shared(&self) -> bool {
         matches!((&self.a, &self.b), (Some(a), Some(b)) if a.shape == b.shape)
     }

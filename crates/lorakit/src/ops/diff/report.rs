@@ -10,10 +10,10 @@ use super::{
 };
 use crate::report;
 
-/// What two adapters or two models differ in.
+/// How two adapters or two models differ.
 #[derive(Debug, Clone, Serialize)]
 pub struct DiffReport<'d> {
-    /// Whether A and B do not do the same.
+    /// Whether A and B do different things.
     pub differs: bool,
     /// What was compared.
     #[serde(flatten)]
@@ -50,7 +50,7 @@ pub enum Compared<'d> {
         /// The base that both come from, if it was named.
         #[serde(serialize_with = "report::optional_path")]
         base: Option<&'d Path>,
-        /// Number of tensors that A and B have in one shape, and the base has not.
+        /// Number of tensors that A and B have in the same shape but the base lacks.
         base_lacks: Option<usize>,
         /// Of all values of the tensors that could be measured.
         values: &'d Sums,
@@ -66,7 +66,7 @@ pub enum Compared<'d> {
 }
 
 impl Diff {
-    /// Whether A and B do not do the same.
+    /// Whether A and B do different things.
     pub fn differs(&self) -> bool {
         match self {
             Diff::Adapters(found) => found.differs(),
@@ -112,7 +112,7 @@ fn of_models(found: &ModelDiff) -> Compared<'_> {
 
 crate::report::by_name! { State: name }
 
-/// Norms and angles, rather than the sums that they come from.
+/// Norms and angles, rather than the sums they come from.
 impl Serialize for Sums {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -155,7 +155,7 @@ impl Serialize for ModuleDiff {
     }
 }
 
-/// Shares, rather than the counts that they come from.
+/// Shares, rather than the counts they come from.
 impl Serialize for Change {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]

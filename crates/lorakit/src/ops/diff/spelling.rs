@@ -1,12 +1,12 @@
-//! One spelling for what `config.json` says in several.
+//! One spelling for what `config.json` can say in several.
 //!
-//! transformers 5 writes `dtype` and `rope_parameters`; before there were `torch_dtype`, and `rope_theta`,
-//! `partial_rotary_factor` and `rope_local_base_freq` beside a `rope_scaling` that is null where nothing is scaled
-//! (`modeling_rope_utils.py`, `standardize_rope_params`). The older one is easier to read and taken here.
+//! transformers 5 writes `dtype` and `rope_parameters`; older versions write `torch_dtype`, and `rope_theta`,
+//! `partial_rotary_factor` and `rope_local_base_freq` next to a `rope_scaling` that is null if nothing is scaled
+//! (`modeling_rope_utils.py`, `standardize_rope_params`). The older spelling is easier to read and is used here.
 
 use serde_json::{Map, Value};
 
-/// What rotary embeddings have beside `rope_scaling`.
+/// Fields of rotary embeddings that are next to `rope_scaling`.
 const BESIDE: &[&str] = &["rope_theta", "partial_rotary_factor", "original_max_position_embeddings"];
 
 /// `config` and all objects in it in the older spelling; defaults of rotary embeddings are left out.
@@ -20,7 +20,7 @@ pub(super) fn normal(config: &Value) -> Value {
     Value::Object(map)
 }
 
-/// The entry `name`, vacant also where it is null.
+/// The entry `name`; it is vacant if it is null, too.
 fn said<'a>(map: &'a mut Map<String, Value>, name: &str) -> serde_json::map::Entry<'a> {
     if map.get(name).is_some_and(Value::is_null) {
         map.remove(name);
@@ -59,12 +59,12 @@ fn rope(map: &mut Map<String, Value>) {
     }
 }
 
-/// Calls the kind of scaling `rope_type`, and leaves it out where nothing is scaled.
+/// Renames the kind of scaling to `rope_type`, and leaves it out if nothing is scaled.
 fn plain(scaling: &mut Map<String, Value>) {
     if let Some(old) = scaling.remove("type") {
         said(scaling, "rope_type").or_insert(old);
     }
-    // `mrope` is a word of before for the default in three sections.
+    // `mrope` is an older word for the default in three sections.
     if matches!(scaling.get("rope_type").and_then(Value::as_str), None | Some("default" | "mrope")) {
         scaling.remove("rope_type");
     }

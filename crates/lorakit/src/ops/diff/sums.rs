@@ -11,22 +11,22 @@ pub struct Sums {
     pub b: f64,
     /// `<a, b>`.
     pub ab: f64,
-    /// `<b - a, b - a>`; summed for itself, since the others cancel.
+    /// `<b - a, b - a>`; summed separately, since the others cancel.
     pub off: f64,
 }
 
 impl Sums {
-    /// Those of vectors that have nothing to do with each other, of these squared norms.
+    /// The sums of vectors with these squared norms that have nothing to do with each other.
     pub(super) fn apart(a: f64, b: f64) -> Self {
         Sums { a, b, ab: 0.0, off: a + b }
     }
 
-    /// Those of a vector of this squared norm and itself.
+    /// The sums of a vector with this squared norm and itself.
     pub(super) fn alike(norm: f64) -> Self {
         Sums { a: norm, b: norm, ab: norm, off: 0.0 }
     }
 
-    /// Those of `s a` and `t b`.
+    /// The sums of `s a` and `t b`.
     pub(super) fn scaled(self, s: f64, t: f64) -> Self {
         let (a, b, ab) = (s * s * self.a, t * t * self.b, s * t * self.ab);
         let off = if s == t { s * s * self.off } else { (a + b - 2.0 * ab).max(0.0) };

@@ -18,7 +18,7 @@ pub struct TensorDiff {
     pub a: Option<Stored>,
     /// How B stores it.
     pub b: Option<Stored>,
-    /// What its values tell; `None` if there is nothing to compare.
+    /// What its values show; `None` if there is nothing to compare.
     #[serde(flatten)]
     pub change: Option<Change>,
 }
@@ -26,13 +26,13 @@ pub struct TensorDiff {
 /// How a tensor is stored.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Stored {
-    /// Its dtype; where packed weights are decoded, that of the values.
+    /// Its dtype; for packed weights that are decoded, that of the values.
     pub dtype: DType,
     /// Its shape.
     pub shape: Vec<usize>,
 }
 
-/// What the values of two tensors tell.
+/// What the values of two tensors show.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Number of values.
@@ -41,11 +41,11 @@ pub struct Change {
     pub differing: u64,
     /// The largest `|B - A|`.
     pub largest: f64,
-    /// Values of A and of B that are NaN or infinite; they count as differing where they do, and nowhere else.
+    /// Values of A and of B that are NaN or infinite; they count as differing if they differ, and nowhere else.
     pub non_finite: (u64, u64),
     /// Of the values of A and B.
     pub whole: Sums,
-    /// Of `A - W` and `B - W`, with `W` the base's tensor; `None` where there is none of the same shape.
+    /// Of `A - W` and `B - W`, with `W` the base's tensor; `None` if it has none of the same shape.
     pub deltas: Option<Sums>,
 }
 
@@ -56,7 +56,7 @@ impl Change {
     }
 }
 
-/// Whether `x - w` is a difference: of one shape, and numbers.
+/// Whether `x - w` is a difference: both are numeric and of one shape.
 pub(super) fn is_base_of(w: &TensorRef, x: &TensorRef) -> bool {
     w.info().shape == x.info().shape && lorakit_quant::codec(w.info().dtype).is_some()
 }

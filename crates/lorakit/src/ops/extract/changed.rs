@@ -3,7 +3,7 @@
 /// What became of the change of one module, or of one tensor.
 #[derive(Debug, Clone)]
 pub struct Changed {
-    /// The module's path; of what is no module, the tensor's name.
+    /// The module's path; for what is not a module, the tensor's name.
     pub name: String,
     /// What it became.
     pub became: Became,
@@ -29,7 +29,7 @@ pub enum Became {
     Factors(usize),
     /// A whole copy of the tuned tensor.
     Saved,
-    /// Nothing: it is no more than rounding leaves.
+    /// Nothing: it is no more than what rounding leaves.
     Noise,
     /// Nothing: it was not wanted.
     LeftOut,

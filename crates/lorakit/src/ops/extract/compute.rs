@@ -13,7 +13,7 @@ use crate::ops::panels::{Panels, leading};
 use crate::tensor::Shelf;
 use crate::{Result, TensorRef};
 
-/// Vectors beyond those that are wanted, at least, of the randomised decomposition.
+/// Minimum number of vectors, beyond the wanted ones, of the randomised decomposition.
 const OVERSAMPLING: usize = 10;
 
 /// A part of a pair of tensors.
@@ -58,13 +58,13 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// What changed, and what becomes of it; `None` for nothing.
+    /// What changed, and what becomes of it; `None` if nothing changed.
     ///
     /// # Errors
     /// As [`Difference::measure`].
     pub(super) fn run(&self, options: &ExtractOptions, shelf: &Shelf) -> Result<Option<Done<'a>>> {
         let Pair { name, base, tuned, packed, role } = self.pair;
-        // Of one of many experts the sums tell it, without a look at the others.
+        // For one of many experts, the sums show whether it changed, without reading the others.
         let all = self.part.is_none_or(|part| part.values() == tuned.info().elements());
         if let Some(base) = base.as_ref().filter(|_| all)
             && base.same_values(tuned)?
@@ -83,7 +83,8 @@ impl<'a> Job<'a> {
             return Ok(None);
         }
         let svd = decompose(&difference, &sums, &part.path, options)?;
-        let (mut module, rank) = (None, svd.s.len());
+        let mut module = None;
+        let rank = svd.s.len();
         // Both in the orientation of the stored weight, as they are stored.
         let (mut left, mut right) =
             (Array2::zeros((difference.dim().0, 0)), Array2::zeros((0, difference.dim().1)));
@@ -109,7 +110,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// What becomes of a tensor without factors. Rows that the base does not have count as a change and not in its norm.
+/// What becomes of a tensor without factors. Rows that the base does not have count as a change, but not in its norm.
 fn whole<'a>(
     name: &'a str,
     base: Option<&TensorRef>,
@@ -119,7 +120,7 @@ fn whole<'a>(
     let shape = tuned.info().rows_cols();
     let opaque = |tensor: &TensorRef| codec(tensor.info().dtype).is_none();
     let sums = match base {
-        // Nobody needs to know what is left out.
+        // What is left out need not be measured.
         _ if !wanted && (opaque(tuned) || base.is_some_and(opaque)) => Measured::default(),
         Some(base) => {
             let rows = shape.0.min(base.info().rows_cols().0);
@@ -176,7 +177,7 @@ fn module_of(
     let (b, a) = svd.balanced_factors();
     let (b, a) = if part.transposed { (a.reversed_axes(), b.reversed_axes()) } else { (b, a) };
     let (mut of_a, mut of_b) = (vec![a.nrows(), a.ncols()], vec![b.nrows(), b.ncols()]);
-    // The kernel of a convolution is A's.
+    // The kernel of a convolution belongs to `A`.
     if let [_, inputs, kernel @ ..] = tuned.info().shape.as_slice()
         && part.cols == tuned.info().rows_cols().1
         && !kernel.is_empty()

@@ -10,8 +10,8 @@ use crate::fit::Resolver;
 use crate::tensor::Factor;
 use crate::{Model, ModelConfig, Result, TensorRef};
 
-/// What is saved whole: the tensors that changed, and all others of the modules they are in, because libraries take such
-/// modules as a whole. A layer's bias is none of its module's: those have a field of their own.
+/// What is saved whole: the tensors that changed, and all others of the modules they are in, because libraries take
+/// such modules as a whole. The bias of a layer is not one of these: biases have a field of their own.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for blocks without a decoder.
@@ -34,7 +34,7 @@ pub(super) fn saved(pairs: &[Pair], changed: &HashSet<&str>) -> Result<Vec<Saved
         changed.contains(name)
             || modules.contains(module_of(name)) && (name.ends_with(".weight") || name.ends_with(".bias"))
     };
-    // Blocks have no place in the files of adapters.
+    // Blocks cannot be stored in the files of adapters.
     let saved = |pair: &Pair| {
         let blocks = pair.tuned.info().dtype.block().elements > 1;
         let tensor = if blocks { pair.tuned.decoded(1.0)? } else { pair.tuned.clone() };
@@ -43,7 +43,7 @@ pub(super) fn saved(pairs: &[Pair], changed: &HashSet<&str>) -> Result<Vec<Saved
     pairs.iter().filter(whole).map(saved).collect()
 }
 
-/// Gives the output embedding what the input embedding got, if they are one tensor before and after: as PEFT stores
+/// Gives the output embedding what the input embedding got, if they are one tensor before and after, as PEFT stores
 /// what it trained as one.
 pub(super) fn mirror_tied(adapter: &mut Adapter, base: &Model, tuned: &Model) -> Result<()> {
     let view = Resolver::new(base.tensors(), base.config.as_ref());

@@ -1,4 +1,4 @@
-//! What a tuned weight has that its base has not.
+//! What a tuned weight has that its base lacks.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ pub(super) struct Difference {
     pub(super) base: TensorRef,
     /// `T`.
     pub(super) tuned: TensorRef,
-    /// `T` is decoded from fewer bits than its dtype says.
+    /// Whether `T` is decoded from fewer bits than its dtype says.
     pub(super) packed: bool,
     /// The rows, and their width.
     pub(super) rows: Range<usize>,
@@ -33,18 +33,18 @@ pub(super) struct Measured {
     pub(super) delta: f64,
     /// `||W||`, squared.
     pub(super) base: f64,
-    /// The energy that rounding `T` to its dtype is expected to have put into `D`; `None` for quantised ones.
+    /// The energy that rounding `T` to its dtype is expected to have put into `D`; `None` for quantised tensors.
     pub(super) rounding: Option<f64>,
-    /// The same with room for what was rounded before.
+    /// The same, with room for earlier roundings.
     pub(super) noise: Option<f64>,
 }
 
-/// How near factors come.
+/// How close factors come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Compared {
     /// `||D - B A||`.
     pub(super) residual: f64,
-    /// Share of the values of `W + B A`, rounded, that are those of `T`; `None` for quantised ones.
+    /// Share of the values of `W + B A`, rounded, that are those of `T`; `None` for quantised tensors.
     pub(super) same: Option<f64>,
 }
 
@@ -55,7 +55,7 @@ impl Difference {
         Difference { base, tuned, packed, rows: 0..rows, cols }
     }
 
-    /// Some of the rows, where rows are `cols` wide.
+    /// Some of the rows, which are `cols` wide.
     pub(super) fn of_rows(self, rows: Range<usize>, cols: usize) -> Self {
         Difference { rows, cols, ..self }
     }
@@ -75,16 +75,18 @@ impl Difference {
         Ok(())
     }
 
-    /// Sums over all values; of the base's values in another dtype there is no difference.
+    /// Sums over all values; the base's values in another dtype are not a difference.
     ///
     /// # Errors
-    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder; if a file cannot be read.
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)
+    /// for a dtype without a decoder; if a file cannot be read.
     pub(super) fn measure(&self) -> Result<Measured> {
         let step = self.step();
         let cols = self.dim().1.max(1);
-        let (mut m, mut rounding) = (Measured::default(), 0.0);
+        let mut m = Measured::default();
+        let mut rounding = 0.0;
         self.for_each_pair(|rows, old, new| {
-            // Sums by row: one running sum of so many squares would be off by more than a good fit leaves.
+            // Sums by row: one running sum of that many squares would be off by more than a good fit leaves.
             for (old, new) in old.chunks(cols).zip(new.chunks(cols)) {
                 let (mut base, mut delta, mut variance) = (0.0, 0.0, 0.0);
                 for (&w, &t) in old.iter().zip(new) {
@@ -97,10 +99,7 @@ impl Difference {
                 m.delta += delta;
                 rounding += variance;
             }
-            match m.delta.is_finite() {
-                true => Ok(()),
-                false => Err(self.not_finite(rows.start, old, new)),
-            }
+            if m.delta.is_finite() { Ok(()) } else { Err(self.not_finite(rows.start, old, new)) }
         })?;
         let recast = self.base.info().dtype != self.tuned.info().dtype;
         if recast && m.delta > 0.0 {
@@ -179,13 +178,13 @@ impl Panels for Difference {
     }
 }
 
-/// The distance of neighbouring values of a float dtype.
+/// The distance between neighbouring values of a float dtype.
 #[derive(Debug, Clone, Copy)]
 struct Step {
     bits: i32,
     least: i32,
-    /// How much more than one rounding a tuned weight may have seen: that of the base, or the delta's, for sixteen
-    /// bits; for F32 also those of the sums and products before.
+    /// How much more than one rounding a tuned weight may have seen: for sixteen bits, that of the base or the delta;
+    /// for F32, also those of the sums and products before.
     slack: f64,
 }
 

@@ -66,7 +66,7 @@ pub struct Extract {
     pub output: AdapterOutput,
     /// What became of each change, in the order of the base.
     pub changes: Vec<Changed>,
-    /// Number of tensors that both models have the same.
+    /// Number of tensors that are the same in both models.
     pub same: usize,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
@@ -78,8 +78,8 @@ impl Extract {
         self.changes.iter().filter(|c| matches!(c.became, Became::Factors(_)))
     }
 
-    /// Share of the energy of all changes that the adapter holds, and the norm of what it does not hold relative to that
-    /// of all changes.
+    /// Share of the energy of all changes that the adapter holds, and the norm of what it does not hold, relative to
+    /// that of all changes.
     pub fn overall(&self) -> (f64, f64) {
         let whole: f64 = self.changes.iter().map(|c| c.norm * c.norm).sum();
         let lost: f64 = self.changes.iter().map(|c| (c.norm * c.residual).powi(2)).sum();
@@ -93,7 +93,7 @@ impl Extract {
         (whole > 0.0).then(|| (noise / whole).sqrt())
     }
 
-    /// Share of the values of all layers that a merge of the adapter would make those of the tuned model, to the bit.
+    /// Share of the values of all layers that a merge of the adapter would make equal to the tuned model's, to the bit.
     pub fn identical(&self) -> Option<f64> {
         let size = |c: &Changed| (c.shape.0 * c.shape.1) as f64;
         let known = || self.changes.iter().filter_map(|c| Some((size(c), c.identical?)));
@@ -110,12 +110,14 @@ impl Extract {
     }
 }
 
-/// Computes the adapter. `progress` hears of the bytes of the tuned model that are done.
+/// Computes the adapter. `progress` counts the bytes of the tuned model that are done.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) and [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the tensors are not the same; [`ErrorKind::Unchanged`](crate::ErrorKind::Unchanged) if there is
-/// no difference; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a changed tensor that cannot be decoded; what
-/// reading and the format turn up.
+/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) and [`ErrorKind::Shape`](crate::ErrorKind::Shape) if the
+/// models do not have the same tensors; [`ErrorKind::Unchanged`](crate::ErrorKind::Unchanged) if there is no
+/// difference; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite);
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a changed tensor that cannot be decoded; what reading
+/// and the format turn up.
 pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extract> {
     let format = writable(&options.to)?;
     let reader = &Reader::new(options.mode);
@@ -136,7 +138,7 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
     go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;
     let mut adapter = Adapter::of(Adapter::IN_MEMORY, &options.tuned);
-    // What the place refuses, before anything is computed.
+    // The destination's refusals come first, before anything is computed.
     AdapterOutput::new(adapter.clone(), Some(Base::of(&base)), &destination)?;
 
     let jobs = jobs(&pairs);

@@ -1,4 +1,4 @@
-//! What a user should know beside the numbers.
+//! What a user should know besides the numbers.
 
 use super::Problem;
 use super::compute::Done;
@@ -11,12 +11,12 @@ use crate::{Error, Finding, Severity};
 /// Relative change above which the two models have little to do with each other.
 const UNLIKE: f64 = 0.5;
 
-/// What is said of a pattern that leaves nothing out.
+/// The finding about a pattern that leaves nothing out.
 pub(super) fn idle(pattern: &NamePattern) -> Finding {
     Finding::new(Severity::Warning, "idle-pattern", "", format!("`--skip {pattern}` matches no tensor"))
 }
 
-/// The error where no part of a change would be in the adapter.
+/// The error if no part of a change would be in the adapter.
 pub(super) fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
     let tensors = changes.len();
     let problem = match changes {

@@ -18,13 +18,13 @@ use crate::{Error, Result};
 pub struct ExtractOptions {
     /// The model that training started from: a folder or file.
     pub base: PathBuf,
-    /// The model that came out.
+    /// The model that training made from it.
     pub tuned: PathBuf,
     /// The output folder or file.
     pub output: PathBuf,
     /// Name of the format to write.
     pub to: String,
-    /// What the configuration calls the base; by default what its own says, or its folder's name.
+    /// What the configuration calls the base; by default the base's own name for itself, or its folder's name.
     pub base_name: Option<String>,
     /// Replace an output that exists.
     pub replace: bool,
@@ -32,7 +32,7 @@ pub struct ExtractOptions {
     pub dtype: DType,
     /// How ranks are chosen.
     pub rule: Rule,
-    /// No module gets more, whatever the rule says.
+    /// The highest rank of a module, whatever the rule says.
     pub max_rank: Option<usize>,
     /// What becomes of embeddings.
     pub embeddings: Embeddings,
@@ -77,7 +77,7 @@ crate::choice::choices! { Embeddings {
     Skip = "skip", "leave them as they are in the base";
 } }
 
-/// A regular expression that some part of a tensor's name matches.
+/// A regular expression for some part of a tensor's name.
 #[derive(Debug, Clone)]
 pub struct NamePattern(fancy_regex::Regex);
 
@@ -98,7 +98,7 @@ impl fmt::Display for NamePattern {
 }
 
 impl ExtractOptions {
-    /// Options that find ranks by themselves, for a folder of PEFT's with factors in F32.
+    /// Options that find ranks by themselves, for a PEFT folder with factors in F32.
     pub fn new(base: impl Into<PathBuf>, tuned: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
         ExtractOptions {
             base: base.into(),
@@ -118,7 +118,7 @@ impl ExtractOptions {
         }
     }
 
-    /// What the output says of how it was made.
+    /// What the output says about how it was made.
     pub(super) fn recorded(&self) -> Step {
         let step = Step::new("extract", self.lineage);
         let step = match self.rule {

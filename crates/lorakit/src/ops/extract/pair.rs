@@ -14,13 +14,13 @@ use crate::{Error, Model, Result, TensorRef};
 /// A tensor of the tuned model, and what it started from.
 #[derive(Debug, Clone)]
 pub(super) struct Pair {
-    /// Its name in the base; of a tensor that is new, in the tuned model.
+    /// Its name in the base; for a new tensor, its name in the tuned model.
     pub(super) name: String,
-    /// The base's; `None` if that has none.
+    /// The base's tensor; `None` if it has none.
     pub(super) base: Option<TensorRef>,
     /// The tuned one.
     pub(super) tuned: TensorRef,
-    /// It is decoded from a packed weight, such as NF4.
+    /// Whether it is decoded from a packed weight, such as NF4.
     pub(super) packed: bool,
     /// What its difference becomes.
     pub(super) role: Role,
@@ -42,7 +42,7 @@ pub(super) enum Role {
 pub(super) struct Part {
     pub(super) path: String,
     pub(super) kind: ModuleKind,
-    /// The stored weight is `(in, out)`.
+    /// Whether the stored weight is `(in, out)`.
     pub(super) transposed: bool,
     pub(super) rows: Range<usize>,
     /// Width of a row.
@@ -56,14 +56,14 @@ impl Part {
     }
 }
 
-/// Values that follow from the configuration, and are stored by some versions of a library only.
+/// Values that follow from the configuration, and are stored only by some versions of a library.
 const BUFFERS: &[&str] = &[".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids"];
 
 /// Pairs the tensors of both models by name, in the order of the base.
 ///
 /// # Errors
-/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if the tuned model lacks tensors, [`ErrorKind::Shape`](crate::ErrorKind::Shape) if they have other shapes, each with
-/// a line for each tensor.
+/// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) if the tuned model lacks tensors,
+/// [`ErrorKind::Shape`](crate::ErrorKind::Shape) if they have other shapes, each with a line for each tensor.
 pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Result<Vec<Pair>> {
     let view = Resolver::new(base.tensors(), base.config.as_ref());
     let tuned_view = Resolver::new(tuned.tensors(), tuned.config.as_ref());
@@ -96,7 +96,7 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
             continue;
         }
         let head = is_head(module_of(&info.name));
-        // A copy of the embedding, which the configuration says is one tensor with it.
+        // A copy of the embedding; the configuration says that the two are one tensor.
         if head && view.tied() && tuned_view.tied() {
             continue;
         }
@@ -128,7 +128,7 @@ fn is_buffer(name: &str) -> bool {
     BUFFERS.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a vocabulary has more rows than it had.
+/// Whether a vocabulary has more rows than before.
 fn grown(name: &str, base: &TensorInfo, tuned: &TensorInfo) -> bool {
     let vocabulary = is_embedding(module_of(name)) || is_head(module_of(name));
     vocabulary && base.shape.get(1..) == tuned.shape.get(1..) && base.shape.first() < tuned.shape.first()

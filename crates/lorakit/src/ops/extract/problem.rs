@@ -11,7 +11,7 @@ problems! {
         Pattern { pattern: String, why: String } = Usage, "`{pattern}` is not a regular expression: {why}";
         /// Two models that are the same.
         Same = Unchanged, "is identical to the base, so there is nothing to extract";
-        /// Changes of which all are to be left out.
+        /// Changes that are all to be left out.
         NothingWanted { tensors: usize } = Unchanged,
             "differs from the base in {}, all of which are left out", counted(*tensors, "tensor");
         /// Changes that rounding explains.

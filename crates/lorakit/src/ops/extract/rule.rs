@@ -7,13 +7,13 @@ use super::difference::Measured;
 pub enum Rule {
     /// The same for every module.
     Rank(usize),
-    /// The least that keeps this share of a module's energy, its squared norm.
+    /// The lowest that keeps this share of a module's energy, its squared norm.
     Energy(f64),
-    /// What stands out of the noise that rounding to the tuned model's dtype left.
+    /// What stands out from the noise that rounding to the tuned model's dtype left.
     ///
-    /// Of a matrix with independent errors of variance `v`, the singular values above `λ √(v max(m, n))` are worth
+    /// In a matrix with independent errors of variance `v`, the singular values above `λ √(v max(m, n))` are worth
     /// keeping; `λ` is the hard threshold of Gavish and Donoho (2014), somewhat above the largest value of noise alone.
-    /// `v` is that of rounding, or that of all the rest of the matrix where this is less: deltas below a step are
+    /// `v` is that of rounding, or that of all the rest of the matrix if this is less: deltas below a step are
     /// swallowed rather than disturbed.
     Auto,
 }
@@ -27,7 +27,7 @@ impl Rule {
         }
     }
 
-    /// The rank for a matrix `(rows, cols)` with the leading singular values `s`; `None` if these do not tell.
+    /// The rank for a matrix `(rows, cols)` with the leading singular values `s`; `None` if these are too few to tell.
     pub(super) fn choose(self, s: &[f64], m: &Measured, (rows, cols): (usize, usize)) -> Option<usize> {
         let all = s.len() == rows.min(cols);
         match self {
@@ -56,10 +56,10 @@ impl Rule {
 /// The share of a matrix's energy below which a difference of sums of squares tells nothing.
 const RESOLVED: f64 = 1e-14;
 
-/// What a singular value must exceed, where `kept` are kept and `rest` is the energy of all others.
+/// The threshold for a singular value, if `kept` are kept and `rest` is the energy of all others.
 fn threshold(m: &Measured, rest: f64, kept: usize, (rows, cols): (usize, usize)) -> f64 {
     let (rows, cols, kept) = (rows as f64, cols as f64, kept as f64);
-    // Each triplet takes a row and a column of freedom.
+    // Each triplet takes up a row and a column of freedom.
     let rest = rest.max(RESOLVED * m.delta) / ((rows - kept) * (cols - kept));
     let variance = m.noise.map_or(rest, |noise| rest.min(noise / (rows * cols)));
     let beta = rows.min(cols) / rows.max(cols);
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(Rule::Energy(1.0).choose(&[3.0, 1.0], &m, (2, 9)), Some(2));
     }
 
-    /// Eight directions in noise are found, whether its level is known or has to be told from the matrix.
+    /// Eight directions in noise are found, whether its level is known or has to be estimated from the matrix.
     #[test]
     fn what_stands_out_of_noise() {
         let (rows, cols) = (120, 80);

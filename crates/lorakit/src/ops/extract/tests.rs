@@ -15,7 +15,7 @@ use crate::adapter::factors::Factors;
 use crate::ops::merge::{self, MergeOptions, Sum};
 use crate::plan::Silent;
 
-/// Models and adapters in a folder that is gone after the test.
+/// Models and adapters in a folder that is deleted after the test.
 struct Folder(tempfile::TempDir);
 
 /// Name, shape, values.
@@ -98,7 +98,7 @@ fn product(extract: &Extract) -> Array2<f64> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// A merge, taken apart again, is the adapter: through files, with sums in F32.
+    /// A merge that is taken apart again is the adapter: through files, with sums in F32.
     #[test]
     fn merge_then_extract_returns_the_adapter(
         rows in 4usize..60, cols in 4usize..60, r in 1usize..5, alpha in 0.5f64..8.0, seed: u64,
@@ -119,14 +119,14 @@ proptest! {
         prop_assert_eq!(change.became, Became::Factors(r.min(rows).min(cols)));
         prop_assert!((change.norm / norm(&meant) - 1.0).abs() < 1e-5 && change.residual < 3e-6);
 
-        // What is in the file makes the tuned model of the base again.
+        // The file makes the tuned model from the base again.
         let written = crate::adapter::Adapter::open(&folder.path("out"), &Reader::default(), None).unwrap();
         let factors = Factors::load(&written.modules[0]).unwrap();
         prop_assert!(norm(&(factors.scale * factors.b.dot(&factors.a) - product(&extract))) <= 1e-12 * norm(&meant));
     }
 }
 
-/// Sixteen bits bury the adapter in noise, and just its rank stands out.
+/// Sixteen bits bury the adapter in noise, and exactly its rank stands out.
 #[test]
 fn the_rank_is_found_under_rounding() {
     let (rows, cols, r, module) = (300, 200, 6, "model.layers.0.mlp.up_proj");
@@ -213,7 +213,7 @@ fn what_has_no_factors_is_saved_whole() {
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
 }
 
-/// The base's values in a coarser dtype are no change.
+/// The base's values in a coarser dtype are not a change.
 #[test]
 fn a_norm_that_was_rounded_is_the_base() {
     let folder = Folder::new();
@@ -226,7 +226,7 @@ fn a_norm_that_was_rounded_is_the_base() {
     assert_eq!((extract.same, extract.changes.len(), extract.changes[0].name.as_str()), (1, 1, "h.0.mlp"));
 }
 
-/// Experts that are stacked in one tensor have modules of their own, which find their way back into it.
+/// Experts that are stacked in one tensor get modules of their own, which find their way back into it.
 #[test]
 fn stacked_experts() {
     let folder = Folder::new();
@@ -284,7 +284,7 @@ fn refusals() {
     let error = models(&[embedding(), (names[1], &[2, 3], vec![f32::NAN; 6])]);
     assert_eq!(error.kind(), ErrorKind::NonFinite);
 
-    // A vocabulary that grew is saved whole, and left out if that is asked for.
+    // A vocabulary that grew is saved whole, or left out on request.
     folder.model(
         "tuned",
         DType::F32,

@@ -61,7 +61,7 @@ pub struct AdapterReport {
     pub norms: bool,
     /// How it fits the base, if one was given.
     pub fit: Option<FitReport>,
-    /// Whether the runtime that was asked for takes it.
+    /// Whether the requested runtime takes it.
     #[serde(rename = "for")]
     pub target: Option<TargetReport>,
     /// The low-rank modules, in layer order.
@@ -123,7 +123,7 @@ pub(super) fn report(
         None => None,
         Some(runtime) => {
             let mut adapter = adapter.clone();
-            // What it has to be converted for is seen as the conversion sees it.
+            // An adapter that must be converted is seen as the conversion sees it.
             if runtime.drops_copies() {
                 copies::drop(&mut adapter, options.base.as_deref(), reader)?;
             }

@@ -202,7 +202,7 @@ fn configuration(adapter: &Adapter) -> Vec<Finding> {
     findings
 }
 
-/// Those of `names` that no module's path ends in, and that are inside of no tensor's name.
+/// Those of `names` that no module's path ends in, and that no tensor's name contains.
 fn absent<'a>(adapter: &Adapter, names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let paths: Vec<String> = adapter.modules.iter().map(|m| m.path.replace(".base_layer", "")).collect();
     let ends: HashSet<&str> = paths.iter().flat_map(|path| after_dots(path).chain([path.as_str()])).collect();
@@ -220,7 +220,7 @@ fn absent<'a>(adapter: &Adapter, names: impl Iterator<Item = &'a str>) -> impl I
     names.into_iter().filter(move |name| left.contains(name))
 }
 
-/// What is left of `name` after each of its dots.
+/// The rest of `name` after each of its dots.
 fn after_dots(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
 }
@@ -275,7 +275,7 @@ fn embeddings(adapter: &Adapter) -> (bool, bool) {
     (input, output)
 }
 
-/// Without the base it is not known whether its embeddings are tied; what to look out for if they are.
+/// Without the base it is not known whether its embeddings are tied: what to look out for if they are.
 pub(super) fn untied_trap(adapter: &Adapter) -> Option<Finding> {
     let side = match embeddings(adapter) {
         (false, false) => return None,

@@ -1,4 +1,4 @@
-//! An adapter against its base: does every part have a home, and how large is each change.
+//! An adapter against its base: does every part have a place, and how large is each change.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -22,7 +22,7 @@ pub(super) struct Compared {
     pub layers: Option<usize>,
 }
 
-/// Fits the adapter and enters targets and relative norms in `reports`.
+/// Fits the adapter to the base, and enters targets and relative norms in `reports`.
 pub(super) fn with_base(
     adapter: &Adapter,
     path: &Path,
@@ -59,7 +59,7 @@ pub(super) fn with_base(
                 findings.push(Finding::new(Severity::Error, code, subject, message));
             }
             let message = error.to_string();
-            // The report names the adapter already.
+            // The report already names the adapter.
             let prefix = format!("`{}`: ", adapter.path.display());
             fit.misfit = Some(message.strip_prefix(&prefix).unwrap_or(&message).to_string());
             return Ok(Compared { fit, findings, layers });
@@ -78,13 +78,13 @@ pub(super) fn with_base(
 struct Target<'a> {
     name: &'a str,
     weight: TensorRef,
-    /// Whether it is the base's; else an adapter replaced it.
+    /// Whether it is the base's; if not, an adapter replaced it.
     of_base: bool,
-    /// Values to which a module adds, and its place among the modules.
+    /// Values that a module adds to, and its position among the modules.
     ranges: Vec<(Range<usize>, usize)>,
 }
 
-/// What one pass over the values of a [`Target`] tells.
+/// The result of one pass over the values of a [`Target`].
 enum Looked {
     /// The sum of squares of each range; the first NaN or infinity, and how many there are.
     Values(Vec<f64>, Option<(u64, f32)>, u64),
@@ -92,8 +92,8 @@ enum Looked {
     Opaque(DType),
 }
 
-/// The tensors of the base, and those in their place, to which `edits` add, each once.
-/// `places` are those of the modules, by path.
+/// The tensors that `edits` add to, each once: those of the base, or their replacements. `places` are the positions of
+/// the modules, by path.
 fn targets<'a>(base: &Model, places: &HashMap<&str, usize>, edits: &'a [Edit]) -> Vec<Target<'a>> {
     let replaced = edits.iter().filter_map(|e| match &e.change {
         Change::Replace(tensor) => Some((e.target.as_str(), tensor)),
@@ -149,8 +149,8 @@ impl Target<'_> {
     }
 }
 
-/// Reads what the adapter adds to: enters `||scale B A|| / ||W||` for each module, `W` being all that it is added to, in
-/// `reports`, and in `fit` of how many tensors of the base the values are known. NaN and infinity are findings.
+/// Reads what the adapter adds to. For each module, enters `||scale B A|| / ||W||` in `reports`, `W` being everything
+/// it is added to; in `fit`, the number of tensors of the base whose values are known. NaN and infinity are findings.
 fn read_targets(
     base: &Model,
     adapter: &Adapter,
@@ -187,7 +187,7 @@ fn read_targets(
             Looked::Values(sums, first, count) => {
                 target.ranges.iter().zip(sums).for_each(|((_, module), sum)| squares[*module] += sum);
                 fit.checked += usize::from(target.of_base);
-                // What the adapter holds itself is in the audit of its values.
+                // The adapter's own values are covered by their audit.
                 let Some((element, value)) = first.filter(|_| target.of_base) else { continue };
                 let message = format!(
                     "{} in the base, with {count} of its {} values NaN or infinite: a merge refuses it",

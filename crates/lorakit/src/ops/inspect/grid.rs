@@ -7,9 +7,9 @@ use crate::arch::names::usual_order;
 /// The modules of one stack of layers.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Grid {
-    /// What stands before the layer number, e.g. `model.layers`.
+    /// What precedes the layer number, e.g. `model.layers`.
     pub stem: String,
-    /// Number of layers: up to the last adapted one, or all of the base's where it is known.
+    /// Number of layers: up to the last adapted one, or all of the base's if that is known.
     pub layers: usize,
     /// One row for each kind of module, in the order they first appear.
     pub rows: Vec<GridRow>,
@@ -64,7 +64,7 @@ pub(super) fn build(paths: &[&str], base_layers: Option<usize>) -> Vec<Grid> {
             stacks.entry(place.stem).or_default().push((index, place));
         }
     }
-    // The configuration gives one depth; with several stacks it is not known whose.
+    // The configuration gives one depth; with several stacks it is not known which one it is for.
     let depth = base_layers.filter(|_| stacks.len() == 1).unwrap_or(0).min(MAX_LAYERS);
     stacks.into_iter().map(|(stem, places)| stack(stem, &places, depth)).collect()
 }
@@ -93,7 +93,7 @@ fn stack(stem: &str, places: &[(usize, Place<'_>)], depth: usize) -> Grid {
     Grid { stem: stem.to_string(), layers, rows }
 }
 
-/// For each of the distinct suffixes the shortest ending on dot boundaries that no other one has.
+/// For each of the distinct suffixes, the shortest ending on dot boundaries that no other one has.
 pub(super) fn leaves(suffixes: &[&str]) -> Vec<String> {
     let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
     for suffix in suffixes {

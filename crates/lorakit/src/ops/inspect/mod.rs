@@ -1,7 +1,7 @@
 //! What is in a file: an adapter or a model, described and audited.
 //!
-//! Headers are enough for all but numbers. Norms, and the audit of values (NaN, infinity, factors that were never
-//! trained), are computed on request.
+//! Headers are enough for everything but numbers. Norms, and the audit of values (NaN, infinity, factors that were
+//! never trained), are computed on request.
 //!
 //! ```
 //! use lorakit::ops::inspect::{InspectOptions, Inspection, inspect};
@@ -56,7 +56,7 @@ pub struct InspectOptions {
     pub spectrum: bool,
     /// The base model to compare adapters with; implies [`Self::norms`].
     pub base: Option<PathBuf>,
-    /// Ask whether this program takes the adapter.
+    /// Ask whether this runtime takes the adapter.
     pub runtime: Option<Runtime>,
     /// How files are read.
     pub mode: ReadMode,
@@ -107,7 +107,7 @@ pub struct DTypeCount {
 /// errors.
 ///
 /// # Errors
-/// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model with a runtime to ask;
+/// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model if a runtime is given;
 /// [`ErrorKind::Interrupted`] if `progress` asks to stop.
 pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -> Result<Inspection> {
     let reader = &Reader::new(options.mode);
@@ -126,27 +126,27 @@ pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -
     Ok(Inspection::Model(Box::new(model::report(path, reader)?)))
 }
 
-/// Stops where the caller wants to.
+/// Stops if the caller wants to.
 fn go_on(progress: &dyn Progress) -> Result<()> {
     crate::plan::go_on(progress, "everything was looked at")
 }
 
-/// What headers and configuration make doubtful, for operations that go on nevertheless.
+/// What headers and configuration make doubtful, for operations that go on regardless.
 pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
     let findings = audit::headers(adapter, &adapter::describe(&adapter.modules));
-    // A leaked path is the business of whoever publishes the adapter, not of who merges it.
+    // A leaked path is the business of whoever publishes the adapter, not of whoever merges it.
     let doubtful = |f: &Finding| f.severity == Severity::Warning && f.code != "local-path";
     findings.into_iter().filter(doubtful).collect()
 }
 
-/// Content decides: a configuration beside the weights, and for a single file the names of its tensors.
+/// Decides by content: a configuration next to the weights, or for a single file the names of its tensors.
 pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
     if path.is_dir() {
         let has = |name: &str| path.join(name).is_file();
         let adapter = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
         let model = ["config.json", "model.safetensors", "model.safetensors.index.json"];
         let neither = !adapter.iter().chain(&model).any(|n| has(n)) && !has_weights(path);
-        // A folder of nothing is an adapter that is missing: the error of opening it tells of folders inside.
+        // A folder with nothing in it counts as a missing adapter: the error of opening it names the folders inside.
         let named = adapter.iter().any(|n| has(n)) && !model.iter().any(|n| has(n));
         return Ok(neither || named || (!has("config.json") && is_marked(path, reader)));
     }
@@ -157,10 +157,10 @@ pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
     Ok(peft || is_marked(path, reader))
 }
 
-/// Whether names of tensors are those of an adapter format.
+/// Whether the names of tensors are those of an adapter format.
 fn is_marked(path: &Path, reader: &Reader) -> bool {
     let found = format::open(path, reader).and_then(|files| format::detect(&files));
-    // A file that mixes formats is one too; the error of opening it says so.
+    // A file that mixes formats counts too; the error of opening it says so.
     found.map_or_else(|error| error.kind() == ErrorKind::Damaged, |format| format.is_some())
 }
 

@@ -40,7 +40,7 @@ pub struct ModelReport {
     pub files: Vec<FileReport>,
     /// Size of all tensor files in bytes.
     pub bytes: u64,
-    /// Whether input and output embedding are one tensor, where that is known.
+    /// Whether input and output embedding are one tensor, if that is known.
     pub tied: Option<bool>,
     /// How it is quantised, e.g. `bitsandbytes, 4 bits (nf4)` or `Q4_K`.
     pub quantization: Option<String>,
@@ -125,10 +125,14 @@ fn describe_config(report: &mut ModelReport, config: &ModelConfig) {
     report.tied = Some(config.tied());
     report.quantization = config.quantization().map(|method| {
         let section = &config.json["quantization_config"];
-        let bits = section["bits"].as_u64().or_else(|| match () {
-            () if section["load_in_4bit"] == true => Some(4),
-            () if section["load_in_8bit"] == true => Some(8),
-            () => None,
+        let bits = section["bits"].as_u64().or_else(|| {
+            if section["load_in_4bit"] == true {
+                Some(4)
+            } else if section["load_in_8bit"] == true {
+                Some(8)
+            } else {
+                None
+            }
         });
         let bits = bits.map_or_else(String::new, |bits| format!(", {bits} bits"));
         let kind =

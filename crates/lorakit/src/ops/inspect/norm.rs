@@ -11,7 +11,7 @@ pub(super) fn product_norm_sq(a_rows: &[&[f32]], b_columns: &[&[f32]]) -> f64 {
             sum += if i == j { term } else { 2.0 * term };
         }
     }
-    // Cancellation can leave a little less than nothing.
+    // Cancellation can leave slightly less than zero.
     sum.max(0.0)
 }
 

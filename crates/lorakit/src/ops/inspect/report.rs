@@ -35,12 +35,12 @@ pub struct ModuleReport {
     /// `||scale * B * A||`, Frobenius; of all experts together. For DoRA this is the low-rank part. `None` unless
     /// values were read, and if they are not finite.
     pub norm: Option<f64>,
-    /// [`Self::norm`] by the norm of the base weight.
+    /// [`Self::norm`] divided by the norm of the base weight.
     #[serde(rename = "relative_norm")]
     pub relative: Option<f64>,
     /// Tensors of the base that it changes.
     pub targets: Vec<String>,
-    /// The singular values of its delta, where they were asked for.
+    /// The singular values of its delta, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spectrum: Option<Spectrum>,
 }
@@ -79,13 +79,13 @@ pub struct FitReport {
     pub base_tensors: usize,
     /// Whether the base ties its embeddings.
     pub tied: bool,
-    /// Tensors of the base whose values were read and looked at for NaN and infinity: those to which it adds.
+    /// Tensors of the base whose values were checked for NaN and infinity: those that the adapter adds to.
     pub checked: usize,
     /// Tensors, of the adapter and of the base, that hold NaN or infinity: a merge refuses them.
     pub non_finite: usize,
 }
 
-/// What the singular values of `scale * B * A` say.
+/// What the singular values of `scale * B * A` show.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Spectrum {
     /// The singular values, descending.

@@ -25,7 +25,7 @@ impl Spectrum {
     }
 }
 
-/// Enters the spectrum of every module in `reports`, but for packed experts and factors that hold no numbers.
+/// Enters the spectrum of every module in `reports`, except for packed experts and factors that are not finite.
 ///
 /// # Errors
 /// If factors cannot be read, or a decomposition does not converge; [`ErrorKind::Interrupted`].
@@ -53,7 +53,7 @@ fn of_module(module: &Module) -> Result<Option<Spectrum>> {
     Ok(Some(Spectrum::new(values.into_iter().map(|v| v * factors.scale.abs()).collect())))
 }
 
-/// The least rank for all modules alike that keeps `share` of the energy of all together; `None` without spectra.
+/// The lowest rank that, for all modules alike, keeps `share` of the energy of all together; `None` without spectra.
 pub fn uniform_rank(modules: &[ModuleReport], share: f64) -> Option<usize> {
     let spectra = || modules.iter().filter_map(|m| m.spectrum.as_ref());
     let largest = spectra().map(|s| s.values.len()).max()?;

@@ -1,7 +1,7 @@
-//! Whether a runtime takes an adapter as it is, why not, and what to type then.
+//! Whether a runtime takes an adapter as it is, and if not, why, and what to type then.
 //!
-//! What a runtime can hold, its adapter format knows: the writer is asked. The rules beyond that are in one module for
-//! each runtime, which is one line of [`RUNTIMES`].
+//! The adapter format knows what a runtime can hold: its writer is asked. The rules beyond that are in one module per
+//! runtime, which is one line of [`RUNTIMES`].
 
 mod case;
 mod diffusers;
@@ -66,7 +66,7 @@ impl Runtime {
         self.0.title
     }
 
-    /// Whether adapters are converted for it to a format that drops what the base has already.
+    /// Whether adapters are converted for it to a format that drops what the base already has.
     pub(super) fn drops_copies(self) -> bool {
         format::by_name(self.0.format).is_some_and(|format| !format.packs_experts())
     }

@@ -1,4 +1,4 @@
-//! Hand-made adapters and models, and what is said of them.
+//! Hand-made adapters and models, and what is reported about them.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What only the values of an adapter tell: NaN and infinity, factors that were never trained, norms.
+//! What only the values of an adapter show: NaN and infinity, factors that were never trained, norms.
 
 use std::collections::HashSet;
 
@@ -108,7 +108,7 @@ fn untrained_finding(untrained: &[&Module], total: usize) -> Option<Finding> {
     Some(Finding::new(Severity::Warning, "untrained", subject, message))
 }
 
-/// `||scale * B * A||`; stacked experts are summed. `None` if `B` is no `(out, r)` matrix.
+/// `||scale * B * A||`; stacked experts are summed. `None` if `B` is not an `(out, r)` matrix.
 fn delta_norm(module: &Module, report: &ModuleReport, expert_major: bool) -> Result<Option<f64>> {
     let (ranks, inputs) = module.a.info().rows_cols();
     let (outputs, b_ranks) = module.b.info().rows_cols();
@@ -131,9 +131,10 @@ fn delta_norm(module: &Module, report: &ModuleReport, expert_major: bool) -> Res
     let sum: f64 = (0..experts)
         .map(|e| {
             let own = e * rank..(e + 1) * rank;
-            let columns: Vec<&[f32]> = match expert_major {
-                true => b[own.clone()].to_vec(),
-                false => (0..rank).map(|k| b[k * experts + e]).collect(),
+            let columns: Vec<&[f32]> = if expert_major {
+                b[own.clone()].to_vec()
+            } else {
+                (0..rank).map(|k| b[k * experts + e]).collect()
             };
             product_norm_sq(&a[own], &columns)
         })

@@ -1,4 +1,4 @@
-//! The files that travel along: configuration, tokenizer, templates, licences.
+//! The files that are taken along: configuration, tokenizer, templates, licences.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub(super) fn side_files(
     Ok(side_files_of(files))
 }
 
-/// The number of rows of an embedding that has more than the base's.
+/// The number of rows of an embedding that has more of them than the base's.
 fn grown_vocabulary(base: &Model, tensors: &[OutputTensor]) -> Option<usize> {
     let old: HashMap<&str, &[usize]> =
         base.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();

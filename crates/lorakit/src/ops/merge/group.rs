@@ -14,7 +14,7 @@ use crate::{Error, Model, Result, TensorRef};
 pub(super) struct Group {
     /// The base tensor it starts from.
     pub base: Option<usize>,
-    /// Values that stand in for the base's.
+    /// Values that replace the base's.
     pub replace: Option<TensorRef>,
     /// The adapters that replace values here.
     pub replaced_by: Vec<PathBuf>,
@@ -24,14 +24,14 @@ pub(super) struct Group {
     pub terms: Vec<LowRank>,
     /// Rows replaced at the end.
     pub rows: Vec<ReplacedRows>,
-    /// Whether there are terms that add nothing, because their adapter's weight is 0, or their alpha; they are left out.
+    /// Whether there are terms that add nothing, because their adapter's weight or their alpha is 0; they are left out.
     pub silent: bool,
     /// Whether PEFT rounds this tensor's delta before adding it.
     pub peft_rounds_delta: bool,
 }
 
 impl Group {
-    /// The tensor as the matrix its terms are made for.
+    /// The tensor as the matrix that its terms are made for.
     pub(super) fn matrix_shape(&self, tensor: &TensorRef) -> (usize, usize) {
         let (rows, cols) = tensor.info().rows_cols();
         match self.terms.first() {
@@ -124,7 +124,7 @@ impl Groups {
         let unchanged = |_: &String, group: &mut Group| group.replace.is_none() && group.only_replaces();
         let dropped = self.map.extract_if(.., unchanged);
         let silent = dropped.filter(|(_, group)| group.silent).map(|(name, _)| name).collect();
-        // Terms must cover the width of what they are added to, also where an adapter replaced it.
+        // Terms must cover the width of what they are added to, even if an adapter replaced it.
         for (name, group) in &self.map {
             let Some(tensor) = group.replace.clone().or_else(|| group.base.map(|i| base.tensor(i))) else {
                 continue;
@@ -156,7 +156,7 @@ impl Groups {
         self.map.iter()
     }
 
-    /// What no base tensor of that name took, by name.
+    /// The groups that no base tensor took, by name.
     pub(super) fn rest(self) -> impl Iterator<Item = (String, Group)> {
         self.map.into_iter()
     }

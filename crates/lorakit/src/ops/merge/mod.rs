@@ -46,7 +46,7 @@ pub struct Merge {
     pub edited: usize,
     /// Tensors that the base does not have.
     pub added: Vec<String>,
-    /// What each tensor became, where types were chosen.
+    /// What each tensor became, if types were chosen.
     pub chosen: Vec<Chosen>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
@@ -55,7 +55,7 @@ pub struct Merge {
     min_retention: f64,
 }
 
-/// What is said of an adapter after a merge.
+/// An adapter, as described after a merge.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct MergedAdapter {
     /// Its path as it was given.
@@ -72,7 +72,8 @@ pub struct MergedAdapter {
 /// Opens everything, finds each tensor's home and plans the output.
 ///
 /// # Errors
-/// Every refusal of a merge: see [`ErrorKind`](crate::ErrorKind); [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
+/// Every refusal of a merge: see [`ErrorKind`](crate::ErrorKind);
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let form = Form { dtype: options.dtype, quantization: options.quantization.as_ref() };
     let reader = &Reader::new(options.mode);
@@ -110,7 +111,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     Ok(Merge { plan, adapters, edited, replaced, added, chosen, notes, min_retention })
 }
 
-/// What the output says of how it was made, before its inputs are opened.
+/// What the output says about how it was made, before its inputs are opened.
 fn step(options: &MergeOptions, reader: &Reader, progress: &dyn Progress) -> Result<Step> {
     let sum = &options.sum;
     let rounding = match sum.rounding {
@@ -142,12 +143,12 @@ fn step(options: &MergeOptions, reader: &Reader, progress: &dyn Progress) -> Res
 }
 
 impl Merge {
-    /// Tensors of the output that hold something else than the base's, as a run found.
+    /// Number of tensors of the output that hold something other than the base's, as a run found.
     pub fn changed(&self, report: &Report) -> usize {
         self.replaced + report.retention.iter().filter(|tensor| tensor.retention.moved > 0).count()
     }
 
-    /// What only the values that a run saw make doubtful.
+    /// Doubts that only the values seen by a run can raise.
     pub fn doubts(&self, report: &Report) -> Vec<Finding> {
         let matrices = self.plan.tensors().filter(|tensor| tensor.info.shape.len() > 1);
         let matrices: HashSet<&str> = matrices.map(|tensor| tensor.info.name.as_str()).collect();
@@ -157,7 +158,8 @@ impl Merge {
     /// Writes the output and, if enough of the adapters is in it, publishes it.
     ///
     /// # Errors
-    /// As [`Plan::run`]; [`ErrorKind::Retention`](crate::ErrorKind::Retention) if less than [`MergeOptions::min_retention`] survived.
+    /// As [`Plan::run`]; [`ErrorKind::Retention`](crate::ErrorKind::Retention) if less than
+    /// [`MergeOptions::min_retention`] survived.
     pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<Report> {
         let written = self.plan.write(threads, progress)?;
         refuse::lost(&written.report().retention, self.min_retention, self.plan.target().path())?;

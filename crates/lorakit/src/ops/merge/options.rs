@@ -9,7 +9,7 @@ use crate::lineage::Lineage;
 use crate::ops::MAX_SHARD;
 use crate::ops::quantize::Quantization;
 
-/// Below this share the merged model is the base rather than the merge.
+/// Below this share, the merged model is the base rather than a merge.
 pub const MIN_RETENTION: f64 = 0.5;
 
 /// What to merge, and where it goes.
@@ -34,7 +34,7 @@ pub struct MergeOptions {
     pub min_retention: f64,
     /// When the output says where it came from.
     pub lineage: Lineage,
-    /// Search the tensors that are only copied for NaN and infinity too.
+    /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,

@@ -22,7 +22,7 @@ pub(super) struct Output {
     pub(super) chosen: Vec<Chosen>,
 }
 
-/// The form that `options` ask for, of the merged `tensors`, named as in Hugging Face files.
+/// The form that `options` ask for; the merged `tensors` are named as in Hugging Face files.
 pub(super) fn of(
     base: &Model,
     adapters: &[(Adapter, f64)],
@@ -81,7 +81,7 @@ fn gguf(
     })
 }
 
-/// A folder, or for floats a file if the name says so.
+/// A folder, or, for floats, a file if the name says so.
 fn target(output: &Path, packed: bool) -> Result<Target> {
     match output.extension().and_then(|e| e.to_str()) {
         Some("safetensors") if !packed => Ok(Target::File(output.to_path_buf())),

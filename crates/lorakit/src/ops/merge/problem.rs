@@ -12,13 +12,13 @@ problems! {
         /// A method other than LoRA.
         OtherMethod { method: String } = Unmergeable,
             "was trained with {method}, and only LoRA and DoRA can be merged";
-        /// An activated LoRA, which acts from certain tokens on.
+        /// An activated LoRA, which acts only from certain tokens on.
         Activated { option: String } = Unmergeable,
             "cannot be merged: it is an activated LoRA, which acts on some tokens only (`{option}`)";
         /// Arrow, which chooses adapters for each token.
         Routed { option: String } = Unmergeable,
             "cannot be merged: it routes between adapters for each token (`{option}`)";
-        /// Layers that are there several times.
+        /// Layers that occur several times.
         Replicated = Unmergeable,
             "repeats layers of the base (`layer_replication`), which a merge cannot express yet";
         /// An initialisation that took a part of the base away.
@@ -41,7 +41,7 @@ problems! {
             "has {rows} x {columns} values, and a delta of {delta_rows} x {delta_columns}";
         /// A delta for a tensor that neither the base nor an adapter has.
         NothingToAddTo = Unmatched, "has nothing to add to in the base model";
-        /// An adapter that does not fit, on a base whose tensors are packed in a way that is not read.
+        /// An adapter that does not fit, on a base whose tensors are packed in a way that cannot be read.
         Packed { method: String, tensors: usize } = Quantized,
             "is quantised by {method}: {tensors} tensors are packed, and nothing can be added to those";
         /// Tensors to edit whose type cannot be decoded or encoded.

@@ -57,13 +57,10 @@ pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress
     if untrained == 0 {
         return Ok(Vec::new());
     }
-    let message = match untrained == modules.len() {
-        true => {
-            "every module has an all-zero factor: it was never trained, and the merge changes nothing".into()
-        }
-        false => {
-            format!("{untrained} of {} modules have an all-zero factor and change nothing", modules.len())
-        }
+    let message = if untrained == modules.len() {
+        "every module has an all-zero factor: it was never trained, and the merge changes nothing".into()
+    } else {
+        format!("{untrained} of {} modules have an all-zero factor and change nothing", modules.len())
     };
     let subject = adapter.path.display().to_string();
     Ok(vec![Finding::new(Severity::Warning, "untrained", &subject, message)])
@@ -87,8 +84,8 @@ pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Fi
     })
 }
 
-/// Whether values of that dtype are numbers to calculate with. Float8 codes alone are not: they need their scales, and
-/// where those are known, the tensor is [packed](crate::model::packed) and seen as another dtype.
+/// Whether values of that dtype can be calculated with. Float8 codes alone cannot: they need their scales, and where
+/// those are known, the tensor is [packed](crate::model::packed) and seen as another dtype.
 pub(super) fn holds_numbers(dtype: DType) -> bool {
     let float8 = matches!(dtype, DType::F8_E4M3 | DType::F8_E5M2 | DType::F8_E8M0);
     codec(dtype).is_some() && !float8
@@ -102,7 +99,7 @@ pub(super) fn packed(base: &Model) -> Option<Error> {
     (packed > 0).then(|| Error::from(problem).at(&base.path))
 }
 
-/// Refuses to edit tensors that cannot be decoded, or not be encoded as `wanted` (or as they were).
+/// Refuses to edit tensors that cannot be decoded, or cannot be encoded as `wanted` (or as they were).
 pub(super) fn quantized(base: &Model, groups: &Groups, wanted: Option<DType>) -> Result<()> {
     let fixed = |dtype| !holds_numbers(dtype) || encoder(wanted.unwrap_or(dtype)).is_none();
     let targets = groups.iter().filter_map(|(_, group)| Some(&base.tensors()[group.base?]));
@@ -146,7 +143,7 @@ mod tests {
         lost(&tensors, min, Path::new("out")).err()
     }
 
-    /// All that is below the least share is refused, and nothing that reaches it.
+    /// Everything below the least share is refused, and nothing that reaches it.
     #[test]
     fn the_gate_is_where_it_is_said_to_be() {
         for (kept, wanted) in

@@ -13,7 +13,7 @@ use crate::plan::{Chosen, Report, TypeRetention, WriteReport};
 pub struct MergeReport<'m> {
     /// The adapters.
     pub adapters: &'m [MergedAdapter],
-    /// Number of tensors that hold something else than the base's; only a run shows it.
+    /// Number of tensors that hold something other than the base's; only a run shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed_tensors: Option<usize>,
     /// Tensors that the base does not have.
@@ -21,7 +21,7 @@ pub struct MergeReport<'m> {
     /// How much of the adapters survived, by the type of the output's tensors; only a run shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<BTreeMap<&'static str, TypeRetention>>,
-    /// What each tensor became, where types were chosen.
+    /// What each tensor became, if types were chosen.
     pub types: &'m [Chosen],
     /// Things worth telling the user.
     pub findings: Vec<Finding>,

@@ -1,17 +1,17 @@
-//! Merges that are done, and that nobody can have meant.
+//! Merges that were written, but that nobody can have meant.
 
 use crate::plan::{Retention, TensorRetention, by_type, overall};
 use crate::{Finding, Severity};
 
-/// Deltas this many times as large as what they are added to leave nothing of the model. Those of adapters are between
-/// a thousandth and a third of the weights, and those of a training from scratch about as large as they.
+/// Deltas this many times as large as what they are added to leave nothing of the model. Deltas of adapters are between
+/// a thousandth and a third of the weights; those of training from scratch are about as large as the weights.
 const LARGE: f64 = 10.0;
-/// What is stored moves this many times as far along the deltas as they go: rounding to the coarsest types, which is
-/// right in the mean, was never seen to lead beyond 1.2.
+/// The stored values have moved this many times as far along the deltas as the deltas go. Rounding to the coarsest
+/// types, which is right on average, was never seen to exceed 1.2.
 const GROWN: f64 = 1.5;
 
-/// What the sums over all values make doubtful. Vectors are too often zero at first, so that only those that
-/// `is_matrix` tells are looked at one by one.
+/// What the sums over all values make doubtful. Vectors are often zero at first, so only tensors that `is_matrix` picks
+/// are looked at one by one.
 pub(super) fn doubts(tensors: &[TensorRetention], is_matrix: impl Fn(&str) -> bool) -> Vec<Finding> {
     let all = overall(tensors);
     let strength = |r: &Retention| r.strength().unwrap_or(0.0);

@@ -1,4 +1,4 @@
-//! What a merge adds up: a base and adapters, opened, and the recipe of every tensor of the sum, in no file yet.
+//! What a merge adds up: a base and adapters, opened, and the recipe of every tensor of the sum, not yet in a file.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -49,7 +49,7 @@ pub struct Sum {
     pub base: PathBuf,
     /// Adapters with their weights.
     pub adapters: Vec<(PathBuf, f64)>,
-    /// What to do where input and output embedding are one tensor.
+    /// What to do if input and output embedding are one tensor.
     pub tied: Tied,
     /// How experts are packed.
     pub moe_layout: MoeLayout,
@@ -83,7 +83,7 @@ crate::ops::setters! { Sum {
     with_residual_base: residual_base: bool,
 } }
 
-/// What a sum is written as, as far as its tensors must know.
+/// The form that a sum is written in, as far as its tensors must know.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Form<'a> {
     /// Dtype of floating-point tensors.
@@ -92,7 +92,7 @@ pub(crate) struct Form<'a> {
     pub(crate) quantization: Option<&'a Quantization>,
 }
 
-/// Base and adapters, opened, and every tensor of the merged model, in no file yet.
+/// Base and adapters, opened, and every tensor of the merged model, not yet in a file.
 pub(crate) struct Sums {
     pub(crate) base: Model,
     pub(crate) adapters: Vec<(Adapter, f64)>,
@@ -103,7 +103,7 @@ pub(crate) struct Sums {
     pub(crate) edited: usize,
     /// Of these, the number that are replaced as a whole.
     pub(super) replaced: usize,
-    /// Names of tensors that would be changed if the deltas were not multiplied by 0.
+    /// Names of tensors whose only changes are deltas multiplied by 0.
     pub(crate) silent: HashSet<String>,
     pub(crate) notes: Vec<Finding>,
     pub(super) untied: Untied,
@@ -153,7 +153,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     notes.extend(repeated(&adapters)?);
     let silent = groups.drop_unchanged(&base)?;
     let untied = tied::resolve(&view, &base, &adapters, &mut groups, sum.tied)?;
-    // A mix chooses types of its own, so that decoding is all that is needed.
+    // A mix chooses types of its own, so only decoding is needed.
     let mixed = matches!(form.quantization, Some(Quantization::Gguf { mix, .. }) if mix.file_type.is_some());
     refuse::quantized(&base, &groups, if mixed { Some(DType::F32) } else { dtype })?;
 
@@ -171,7 +171,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     Ok(Sums { base, adapters, tensors, added, edited, replaced, silent, notes, untied, dtype })
 }
 
-/// Base tensors in file order, edited where a group says so, then the tensors that are new. Also returns the
+/// Base tensors in file order, edited if a group says so, then the tensors that are new. Also returns the
 /// names of those that the base does not have under any name.
 fn output_tensors(
     base: &Model,
@@ -206,7 +206,7 @@ fn edit(
     group: Group,
     (rounding, dtype): (MergeRounding, Option<DType>),
 ) -> Result<OutputTensor> {
-    // Whatever is in an adapter has been looked at.
+    // The values of adapters have already been checked.
     let replacement = group.replace.clone().map(TensorRef::known_finite);
     let Some(tensor) = replacement.or_else(|| Some(base.tensor(group.base?))) else {
         return Err(Error::from(Problem::NothingToAddTo).tensor(&name));
@@ -230,7 +230,7 @@ fn edit(
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 
-/// `wanted` for tensors of numbers; integers and what cannot be decoded keep their dtype.
+/// `wanted` for numeric tensors; integers and tensors that cannot be decoded keep their dtype.
 fn output_dtype(kept: DType, wanted: Option<DType>) -> DType {
     wanted.filter(|_| refuse::holds_numbers(kept)).unwrap_or(kept)
 }

@@ -1,8 +1,7 @@
 //! Models whose input and output embedding are one tensor.
 //!
-//! An adapter on one of the two makes them differ. Keeping one tensor would change the other side as well, so
-//! the default writes two and says so in the configuration: the merged model then computes what base and adapter
-//! computed.
+//! An adapter on one of the two makes them differ. Keeping one tensor would change the other side as well, so the
+//! default writes two and says so in the configuration: the merged model then computes what base and adapter computed.
 
 use super::group::{Group, Groups};
 use crate::adapter::{Adapter, ModuleKind};
@@ -11,7 +10,7 @@ use crate::fit::Resolver;
 use crate::tensor::Factor;
 use crate::{Finding, Model, Result, Severity};
 
-/// What to do where an adapter changes one side of a tied pair.
+/// What to do if an adapter changes one side of a tied pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tied {
     /// Write two tensors.
@@ -82,7 +81,7 @@ pub(super) fn resolve(
     Ok(Untied { untied: true, note: Some(Finding::new(Severity::Note, "untied", &head_name, message)) })
 }
 
-/// Both sides' changes on one tensor.
+/// The changes of both sides on one tensor.
 fn join(head: Option<Group>, embed: Option<Group>) -> Group {
     let mut joined = embed.unwrap_or_default();
     if let Some(head) = head {

@@ -24,7 +24,7 @@ pub(super) fn of_gguf(
     with_types(source, tensors, mix, imatrix, notes)
 }
 
-/// `tensors`, named as in Hugging Face files: of such a folder, or of a GGUF file that was opened as one.
+/// `tensors`, named as in Hugging Face files: those of such a folder, or of a GGUF file that was opened as one.
 pub(crate) fn of_hugging_face(
     model: &Model,
     tensors: Vec<OutputTensor>,

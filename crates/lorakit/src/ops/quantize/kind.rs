@@ -26,7 +26,7 @@ impl QuantType {
             .or_else(|| FileType::from_name(name).map(QuantType::Mix))
     }
 
-    /// The packing of a Hugging Face folder; `block` values share a scale where the type lets one choose.
+    /// The packing of a Hugging Face folder; `block` values share a scale if the type allows a choice.
     pub fn packing(self, block: usize, nested: bool) -> Option<Packer> {
         match self {
             QuantType::Mix(_) => None,

@@ -6,14 +6,14 @@ use lorakit_tensor::format::gguf::{Metadata, Value};
 use super::imatrix::Imatrix;
 use crate::model::gguf::QUANTIZATION_VERSION;
 
-/// Keys that speak of how the source was split.
+/// Keys that describe how the source was split.
 const SPLIT_KEYS: [&str; 3] = ["split.no", "split.count", "split.tensors.count"];
 
 /// Longest text of a `quantize.imatrix.*` key, in bytes.
 const MAX_TEXT: usize = 127;
 
 /// The keys of `source` without those about splits, then the version of the formats, the mix and what is known about
-/// the importance matrix. Keys that `source` has already move to the end.
+/// the importance matrix. Keys that `source` already has move to the end.
 pub(super) fn metadata(source: &Metadata, mix: FileType, imatrix: Option<&Imatrix>) -> Metadata {
     let mut added = vec![
         ("general.quantization_version", Value::U32(QUANTIZATION_VERSION)),

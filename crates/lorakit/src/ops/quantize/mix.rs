@@ -17,9 +17,9 @@ use crate::{Finding, Result, Severity};
 pub struct Mix {
     /// The mix; `None` keeps the type of every tensor.
     pub file_type: Option<FileType>,
-    /// What is wanted otherwise.
+    /// What else is asked for.
     pub options: MixOptions,
-    /// At least this type for tensors that adapters change.
+    /// The least type for tensors that adapters change.
     pub promote: Option<DType>,
 }
 
@@ -81,13 +81,13 @@ pub(crate) fn apply(
     Ok((written, rows))
 }
 
-/// `items`, the one at `order[n]` as number `n`.
+/// `items` in another order: the one at `order[n]` becomes number `n`.
 fn in_order<T>(items: Vec<T>, order: &[usize]) -> Vec<T> {
     let mut places: Vec<Option<T>> = items.into_iter().map(Some).collect();
     order.iter().filter_map(|&i| places[i].take()).collect()
 }
 
-/// Raises an edited tensor to `wanted`, or to what its rows divide into, if that has more bits.
+/// Raises an edited tensor to `wanted`, or to a type whose blocks divide its rows, if that has more bits.
 fn promote(tensor: &OutputTensor, wanted: DType, choice: &mut (DType, String, bool)) {
     let columns = tensor.info.shape.last().copied().unwrap_or(1);
     let fits = |dtype: &DType| columns.is_multiple_of(dtype.block().elements);

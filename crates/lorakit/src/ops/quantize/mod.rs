@@ -62,15 +62,15 @@ pub struct QuantizeOptions {
     pub replace: bool,
     /// What it becomes.
     pub quantization: Quantization,
-    /// Whether a source that is quantised already will do.
+    /// Whether a source that is already quantised is accepted.
     pub requantize: bool,
     /// The largest shard of a folder, in bytes.
     pub max_shard: u64,
-    /// The name of the pre-tokenizer, where it cannot be found out.
+    /// The name of the pre-tokenizer, if it cannot be identified.
     pub pre: Option<String>,
     /// When the output says where it came from.
     pub lineage: Lineage,
-    /// Search the tensors that are only copied for NaN and infinity too.
+    /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
     pub mode: ReadMode,
@@ -128,8 +128,9 @@ impl Quantize {
 /// Decides the type of every tensor and plans the output.
 ///
 /// # Errors
-/// [`ErrorKind::Quantized`](crate::ErrorKind::Quantized) for a source that is quantised already, unless that is accepted; [`ErrorKind::Mix`](crate::ErrorKind::Mix) for a
-/// tensor that fits no type; [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) for one of another model; whatever reading the files turns up;
+/// [`ErrorKind::Quantized`](crate::ErrorKind::Quantized) for a source that is already quantised, unless that is
+/// accepted; [`ErrorKind::Mix`](crate::ErrorKind::Mix) for a tensor that fits no type;
+/// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) for one of another model; whatever reading the files turns up;
 /// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted) if `progress` asks to stop.
 pub fn plan(options: &QuantizeOptions, progress: &dyn Progress) -> Result<Quantize> {
     let reader = &Reader::new(options.mode);
@@ -160,15 +161,17 @@ fn to_gguf(
     refuse_quantized(&model, options.requantize)?;
     go_on(progress, "anything was written")?;
     let tensors = model.refs().map(OutputTensor::copy).collect();
-    let (metadata, tensors, chosen) = match model.is_gguf() {
-        true => gguf::of_gguf(&model, tensors, mix, imatrix, notes)?,
-        false => gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?,
+    let (metadata, tensors, chosen) = if model.is_gguf() {
+        gguf::of_gguf(&model, tensors, mix, imatrix, notes)?
+    } else {
+        gguf::of_hugging_face(&model, tensors, mix, imatrix, options.pre.as_deref(), notes)?
     };
     go_on(progress, "anything was written")?;
     let target = Target::File(options.output.clone());
     let mut step = step(options, reader, progress)?.with("pre", &options.pre);
     step.model(Role::Model, &model);
-    let (container, provenance) = (Container::Gguf(metadata), step.finish(notes));
+    let container = Container::Gguf(metadata);
+    let provenance = step.finish(notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
     Ok((plan, chosen))
@@ -206,19 +209,21 @@ fn to_packed(
     let mut step = step(options, reader, progress)?;
     step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
     step.model(Role::Model, &model);
-    let (tensors, side_files, provenance) = (packed.tensors, side_files_of(files), step.finish(notes));
+    let tensors = packed.tensors;
+    let side_files = side_files_of(files);
+    let provenance = step.finish(notes);
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
     Ok((plan, packed.chosen))
 }
 
-/// What the output says of how it was made.
+/// What the output says about how it was made.
 fn step(options: &QuantizeOptions, reader: &Reader, progress: &dyn Progress) -> Result<Step> {
     let step = Step::new("quantize", options.lineage).plain();
     recorded(step, &options.quantization, reader, progress)
 }
 
-/// Refuses a model whose weights are quantised: what was lost then is not found again, and errors add up.
+/// Refuses a model whose weights are quantised: what was lost then cannot be recovered, and errors add up.
 fn refuse_quantized(model: &Model, accepted: bool) -> Result<()> {
     let blocks = model.tensors().iter().filter(|t| t.dtype.block().elements > 1).count();
     let packed = model.packing.as_ref().map_or(0, |packing| packing.tensors.len());

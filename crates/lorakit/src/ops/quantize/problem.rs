@@ -5,9 +5,9 @@ use lorakit_tensor::problems;
 problems! {
     /// What quantising refuses.
     pub(crate) enum Problem {
-        /// Nowhere to say that weights are packed.
+        /// No place to say that weights are packed.
         NoConfig = Unsupported, "has no `config.json`, which says that weights are packed and how";
-        /// Weights that are quantised already.
+        /// Weights that are already quantised.
         Twice { quantized: usize, of: usize, how: String } = Requantized,
             "is quantised already: {quantized} of its {of} tensors are stored as {how}; quantising again loses more";
         /// A mix that needs importances.
@@ -15,19 +15,19 @@ problems! {
             "{mix} keeps too little to do without an importance matrix";
         /// A tensor that fits no type of the mix.
         Unfit { reason: String } = Mix, "{reason}";
-        /// An importance that is no mean of squares.
+        /// An importance that is not a mean of squares.
         Importance { column: usize, value: f32 } = Imatrix,
             "value {column} is {value}; an importance is finite and not negative";
-        /// Importances whose numbers are not those of the model's columns.
+        /// Importances whose number is not that of the model's columns.
         OtherLengths { tensors: usize } = Imatrix,
             "was made for a different model: {tensors} of its tensors have other lengths";
-        /// Importances of none of the tensors.
+        /// Importances for none of the tensors.
         OtherNames { tensors: usize, missing: String, known: String } = Imatrix,
             "was made for a different model: it knows none of the {tensors} tensors that could use it, such as \
              `{missing}`, but `{known}`";
-        /// The older format announces nothing.
+        /// The older format announces no entries.
         NoEntries { entries: i32 } = File(Corrupt), "is not an importance matrix: it announces {entries} entries";
-        /// The older format announces more than fits.
+        /// The older format announces more than can fit.
         TooManyEntries { most: usize, entries: i32 } = File(Truncated),
             "is cut short, or not an importance matrix: it has room for {most} entries and announces {entries}";
         /// The older format repeats a name.
@@ -37,7 +37,7 @@ problems! {
         /// The older format ends early.
         CutShort { what: String, needed: usize, at: usize, len: usize } = File(Truncated),
             "is cut short: {what} needs {needed} bytes at byte {at}, and the file has {len}";
-        /// A length below what can be.
+        /// A length below the possible minimum.
         Length { what: String, at: usize, found: i32, least: usize } = File(Corrupt),
             "{what} has length {found} at byte {at}; it must be at least {least}";
         /// A name that is not text.
@@ -47,7 +47,7 @@ problems! {
             "is a GGUF file, but not an importance matrix: no tensor is called `…{suffix}`";
         /// Sums that are not a number of rows of one length.
         SumsAndCounts { sums: usize, counts: usize } = File(Corrupt), "has {sums} sums for {counts} matrices";
-        /// A count that counts nothing.
+        /// A count that cannot be one.
         Count { count: f32 } = File(Corrupt), "has a count of {count}";
         /// Sums without counts, or the other way round.
         Alone { other: &'static str } = File(Corrupt), "has no `…{other}` beside it";

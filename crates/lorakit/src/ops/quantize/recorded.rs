@@ -1,4 +1,4 @@
-//! What a record says of a quantisation.
+//! What a record says about a quantisation.
 
 use lorakit_tensor::Reader;
 
@@ -7,10 +7,11 @@ use crate::Result;
 use crate::lineage::{Step, sha256};
 use crate::plan::{Packer, Progress};
 
-/// `step` with what decides the types and their bytes among its options. An importance matrix is told by its SHA-256.
+/// `step` with what decides the types and their bytes among its options. An importance matrix is identified by its
+/// SHA-256.
 ///
 /// # Errors
-/// If that cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
+/// If that file cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub(crate) fn recorded(
     step: Step,
     quantization: &Quantization,

@@ -1,4 +1,4 @@
-//! A quantisation, and the types there are, for programs.
+//! A quantisation, and the available types, for programs.
 
 use lorakit_quant::mix::FileType;
 use serde::Serialize;
@@ -43,15 +43,15 @@ pub struct TypeList {
 pub struct TypeInfo {
     /// Its name.
     pub name: &'static str,
-    /// What else it is called.
+    /// Other names for it.
     pub aliases: &'static [&'static str],
-    /// Bits for each weight: of Llama-3.1-8B for a mix, of a linear layer for a packing.
+    /// Bits per weight: for a mix, of Llama-3.1-8B; for a packing, of a linear layer.
     pub bits: f64,
     /// What it is for, in a few words.
     pub about: &'static str,
     /// What is written: `gguf` or `safetensors`.
     pub format: &'static str,
-    /// Whether it is not written without an importance matrix.
+    /// Whether it requires an importance matrix.
     pub needs_imatrix: bool,
 }
 

@@ -68,7 +68,7 @@ pub struct ReduceOptions {
     pub base: Option<PathBuf>,
     /// How ranks are chosen.
     pub rule: Rule,
-    /// No module gets more, whatever the rule says.
+    /// The highest rank of a module, whatever the rule says.
     pub max_rank: Option<usize>,
     /// When the output says where it came from.
     pub lineage: Lineage,
@@ -119,7 +119,7 @@ pub struct Reduce {
     pub modules: Vec<Reduced>,
     /// Bytes of the input's tensor files.
     pub bytes: u64,
-    /// With one budget for all modules: the energy for each parameter (or byte) that the best omitted triplet has.
+    /// With one budget for all modules: the energy per parameter (or byte) of the best omitted triplet.
     pub level: Option<f64>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
@@ -179,10 +179,11 @@ impl Reduce {
     }
 }
 
-/// Computes the reduction of an adapter. `progress` hears of the bytes of factors that are done.
+/// Computes the reduction of an adapter. `progress` counts the bytes of factors that are done.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for a budget below rank 1; [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for methods whose factors are no product;
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for a budget below rank 1;
+/// [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for methods whose factors are not a product;
 /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); what reading and the format turn up.
 pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduce> {
     let reader = &Reader::new(options.mode);
@@ -191,7 +192,8 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse(&read)?;
-    let (from, packed) = (read.format, read.modules.iter().any(Module::is_packed));
+    let from = read.format;
+    let packed = read.modules.iter().any(Module::is_packed);
     let to = writable_or_own(options.to.as_deref(), from)?;
     let mut step = options.rule.recorded(Step::new("reduce", options.lineage));
     step = step.with("max_rank", options.max_rank).with("dtype", options.dtype.map(DType::name));
@@ -213,16 +215,17 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         adapter.config.raw.remove("target_parameters");
     }
     go_on(progress, "anything was written")?;
-    // Whatever the format or the place refuses, before anything is computed.
+    // The refusals of the format and the destination come first, before anything is computed.
     let ones = vec![1; adapter.modules.len()];
     AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
     notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
     notes.extend(said_of(&adapter, packed));
     let pool = pool(options.threads)?;
     let (modules, level) = pool.install(|| -> Result<_> {
-        let chosen = match options.rule.is_global() {
-            true => Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?),
-            false => None,
+        let chosen = if options.rule.is_global() {
+            Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?)
+        } else {
+            None
         };
         let shelf = Shelf::beside(&options.output);
         let (ranks, level) = chosen.map_or((None, None), |(ranks, level)| (Some(ranks), Some(level)));
@@ -249,12 +252,12 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     Ok(Reduce { output, from, modules, bytes, level, notes })
 }
 
-/// What has no low-rank product to reduce.
+/// Refuses what has no low-rank product to reduce.
 fn refuse(adapter: &Adapter) -> Result<()> {
     if adapter.modules.is_empty() {
         return Err(Error::from(Problem::Nothing).at(&adapter.path));
     }
-    // When and for which inputs the product is added is not what these change.
+    // These change when and for which inputs the product is added, not what it is.
     let harmless = |option: &&String| {
         option.starts_with("alora_invocation_tokens") || option.starts_with("arrow_config")
     };
@@ -287,7 +290,9 @@ fn reduce_module(
     fixed: Option<usize>,
     shelf: &Shelf,
 ) -> Result<Reduced> {
-    let (factors, rank_before, shape) = (Factors::load(module)?, module.rank(), size::shape(module));
+    let factors = Factors::load(module)?;
+    let rank_before = module.rank();
+    let shape = size::shape(module);
     let dtype = options.dtype.unwrap_or_else(|| module.dtype());
     let mut keeps = false;
     let rank = |s: &[f64]| {
@@ -341,7 +346,7 @@ fn of_budget(
     chosen.map_err(|e| e.at(&options.source))
 }
 
-/// What kohya's header says of the old factors; its writer fills in what is true of the new ones.
+/// Drops what kohya's header says about the old factors; its writer fills in what is true of the new ones.
 fn forget_old(adapter: &mut Adapter) {
     let old = |name: &str| matches!(name, "ss_network_dim" | "ss_network_alpha") || name.starts_with("sshs_");
     adapter.metadata.retain(|name, _| !old(name));
@@ -353,9 +358,10 @@ fn misses(options: &ReduceOptions, modules: &[Reduced]) -> Vec<Finding> {
     let over: Vec<&Reduced> = modules.iter().filter(|m| m.error > allowed * (1.0 + 1e-6)).collect();
     let Some(worst) = over.iter().max_by(|a, b| a.error.total_cmp(&b.error)) else { return Vec::new() };
     let limited = options.max_rank.is_some_and(|limit| worst.rank >= limit);
-    let why = match limited {
-        true => format!("rank {} is the highest allowed", worst.rank),
-        false => "values are rounded to the stored dtype".into(),
+    let why = if limited {
+        format!("rank {} is the highest allowed", worst.rank)
+    } else {
+        "values are rounded to the stored dtype".into()
     };
     let error = match worst.error {
         error if error < 1e-3 => format!("{error:.1e}"),

@@ -17,15 +17,15 @@ crate::choice::choices! { KohyaEdition {
 pub enum Rule {
     /// This rank for every module that has more.
     Rank(usize),
-    /// The least rank that keeps this share of each module's energy, the sum of its squared singular values; 0 to 1.
+    /// The lowest rank that keeps this share of each module's energy, the sum of its squared singular values; 0 to 1.
     Energy(f64),
-    /// The least rank whose error, relative to the norm of the delta, is at most this; 0 to 1.
+    /// The lowest rank whose error, relative to the norm of the delta, is at most this; 0 to 1.
     MaxError(f64),
     /// As `resize_lora.py` of kohya's sd-scripts chooses.
     Kohya(KohyaRule, KohyaEdition),
-    /// As many parameters of factors over all modules, spent where they keep most energy.
+    /// This many parameters of factors over all modules, spent where they keep most energy.
     Parameters(u64),
-    /// As many bytes of output, spent likewise.
+    /// This many bytes of output, spent likewise.
     Size(u64),
 }
 
@@ -55,7 +55,7 @@ impl Rule {
         }
     }
 
-    /// The rank for a module of shape `(rows, cols)` whose product `B * A` has the singular values `s`; none if the
+    /// The rank for a module of shape `(rows, cols)` whose product `B * A` has the singular values `s`; `None` if the
     /// rule is global.
     pub(super) fn of_module(self, s: &[f64], (rows, cols): (usize, usize)) -> Option<usize> {
         match self {
@@ -68,7 +68,7 @@ impl Rule {
     }
 }
 
-/// What [`spend`] is about: one module.
+/// One module, for [`spend`].
 #[derive(Debug, Clone)]
 pub(super) struct Weighed {
     /// Singular values of the delta, its scale included.
@@ -77,8 +77,8 @@ pub(super) struct Weighed {
     pub(super) cost: u64,
 }
 
-/// A rank for each module, at least 1 each, so that all cost at most `budget` of what is called `unit` and keep as
-/// much energy as that can; and the energy for each unit that the best omitted triplet would have brought.
+/// A rank for each module, at least 1: together they cost at most `budget` of what is called `unit`, and keep as much
+/// energy as that can. Also the energy per unit of the best omitted triplet.
 ///
 /// # Errors
 /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if rank 1 everywhere costs more.
@@ -87,7 +87,7 @@ pub(super) fn spend(modules: &[Weighed], budget: u64, unit: &str) -> Result<(Vec
     if least > budget {
         return Err(Problem::Budget { budget, unit: unit.to_string(), least }.into());
     }
-    // Water-filling gives nothing to deltas of zero; they keep rank 1, since a format has no word for rank 0.
+    // Water-filling gives nothing to deltas of zero; they keep rank 1, since formats cannot express rank 0.
     let zero = |m: &&Weighed| m.s.first().is_none_or(|s| *s == 0.0);
     let idle: u64 = modules.iter().filter(zero).map(|m| m.cost).sum();
     let spectra: Vec<Spectrum<'_>> = modules.iter().map(|m| Spectrum { s: &m.s, cost: m.cost }).collect();

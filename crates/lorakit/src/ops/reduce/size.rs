@@ -1,4 +1,4 @@
-//! Ranks that make files of a given size.
+//! Ranks for files of a given size.
 
 use lorakit_tensor::DType;
 
@@ -9,13 +9,14 @@ use crate::output::{AdapterOutput, Destination};
 use crate::plan::{Content, Progress, go_on};
 use crate::{Base, Result, TensorRef};
 
-/// Weighs all modules, given what a unit of rank of one costs.
+/// Weighs all modules, given what a unit of rank costs in one.
 pub(super) type Weigh<'a> = &'a dyn Fn(&dyn Fn(&Module) -> u64) -> Vec<Weighed>;
 
 /// The ranks that keep most energy in files of at most `bytes`, all files together, and the level of the water.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if rank 1 everywhere takes more; what the format refuses; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
+/// [`ErrorKind::Usage`](crate::ErrorKind::Usage) if rank 1 everywhere takes more; what the format refuses;
+/// [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub(super) fn fit(
     adapter: &Adapter,
     base: Option<&Base>,
@@ -32,8 +33,8 @@ pub(super) fn fit(
         let size = to.dtype.unwrap_or_else(|| module.dtype()).block().bytes;
         ((shape(module).0 + shape(module).1) * size) as u64
     });
-    // Headers and configurations grow with the ranks they tell, so that the first guess may be a few bytes off. What is
-    // taken off for each byte doubles, because ranks change by steps of many.
+    // Headers and configurations grow with the ranks in them, so the first guess may be a few bytes off. The correction
+    // per byte doubles each time, because a change of rank is many bytes.
     let (mut budget, mut factor) = (bytes, 1u64);
     while let Ok((ranks, level)) = spend(&modules, budget, "bytes") {
         go_on(progress, "anything was written")?;
@@ -57,7 +58,7 @@ fn of_files(adapter: &Adapter, ranks: &[usize], base: Option<&Base>, to: &Destin
     Ok(output.plan.output_bytes() + beside.sum::<u64>())
 }
 
-/// The adapter with factors of these ranks that nobody has computed; it can be laid out, and is zero.
+/// The adapter with factors of these ranks that are not computed but zero; it can be laid out.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype that single values cannot be encoded to.

@@ -1,8 +1,8 @@
 //! Which factors of the deltas round to what the merged model holds.
 //!
-//! Where deltas are smaller than a step of the dtype, rounding swallows some and enlarges others, and a fitted scale
-//! is not the one that was merged with. But each value says between which factors that one lies: `W + f D` rounds to
-//! `M` only if it is within half a step of it. What all values agree on is narrow, and a proof.
+//! Where deltas are smaller than a step of the dtype, rounding swallows some and enlarges others, and a fitted scale is
+//! not the one that was merged with. But each value bounds the true one: `W + f D` rounds to `M` only if it is within
+//! half a step of it. The range that all values agree on is narrow, and a proof.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -13,10 +13,11 @@ use super::pair::{Pair, Rows};
 use crate::Result;
 use crate::plan::{Progress, in_order};
 
-/// Share by which half a step is widened, and of the summands' magnitude: sums in f32 differ by their order.
+/// Share of half a step, and of the summands' magnitude, that is added to half a step: sums in f32 depend on their
+/// order.
 const ROOM: f64 = 1.0 / 64.0;
 const ORDER: f64 = 1.0 / 1_048_576.0;
-/// Factors this far apart, relative to their magnitude, are not told apart.
+/// Factors no further apart than this, relative to their magnitude, are not told apart.
 const NARROW: f64 = 0.01;
 
 /// The factors from `least` to `most`.
@@ -29,7 +30,7 @@ pub(super) struct Factors {
 impl Factors {
     pub(super) const ALL: Self = Factors { least: f64::NEG_INFINITY, most: f64::INFINITY };
 
-    /// Those for which every value of `pair` is a rounded `W + f D`, or `W` and `f D` rounded first.
+    /// The factors for which every value of `pair` is a rounded `W + f D`, or `W` and `f D` rounded first.
     ///
     /// # Errors
     /// As [`Pair::for_each`].
@@ -47,12 +48,12 @@ impl Factors {
         Ok(factors)
     }
 
-    /// Those for which that is so of all tensors that adapters touch.
+    /// The factors for which that is true of all tensors that adapters touch.
     ///
     /// # Errors
     /// As [`Pair::for_each`], and [`crate::ErrorKind::Interrupted`].
     pub(super) fn of_all(pairs: &[Option<Pair<'_>>], progress: &dyn Progress) -> Result<Self> {
-        // Where two tensors disagree, the others need not be read.
+        // If two tensors disagree, the others need not be read.
         let disagree = AtomicBool::new(false);
         let one = |pair: &Pair<'_>| {
             crate::plan::go_on(progress, "every tensor was compared")?;
@@ -78,7 +79,7 @@ impl Factors {
         }
     }
 
-    /// Those that are also in `other`.
+    /// The factors that are also in `other`.
     pub(super) fn and(self, other: Self) -> Self {
         Factors { least: self.least.max(other.least), most: self.most.min(other.most) }
     }
@@ -88,8 +89,8 @@ impl Factors {
         self.least > self.most
     }
 
-    /// The one factor that is left, if they are near enough to each other: of those the simplest fraction. `None` also
-    /// if nothing needs to have been added.
+    /// The one factor that is left, if those left are near enough to each other: the simplest fraction among them.
+    /// `None` also if nothing needs to have been added.
     pub(super) fn only(self) -> Option<f64> {
         let Factors { least, most } = self;
         match !self.is_empty() && least * most > 0.0 && most - least <= NARROW * least.abs().max(most.abs()) {
@@ -104,12 +105,11 @@ impl Factors {
 /// continued fractions share.
 fn simplest(least: f64, most: f64) -> f64 {
     let whole = least.ceil();
-    match whole <= most {
-        true => whole,
-        false => {
-            let below = least.floor();
-            below + 1.0 / simplest(1.0 / (most - below), 1.0 / (least - below))
-        }
+    if whole <= most {
+        whole
+    } else {
+        let below = least.floor();
+        below + 1.0 / simplest(1.0 / (most - below), 1.0 / (least - below))
     }
 }
 
@@ -135,8 +135,8 @@ mod tests {
     }
 
     proptest! {
-        /// The factor that was merged with is among those found, by one rounding and by two; what no factor explains
-        /// leaves none.
+        /// The factor that was merged with is among those found, for one rounding and for two; values that no factor
+        /// explains leave none.
         #[test]
         fn the_factor_is_found(
             values in prop::collection::vec((-2f32..2.0, -0.02f32..0.02), 200), factor in -3f32..3.0,

@@ -32,7 +32,7 @@ pub(super) struct Measured {
     pub(super) off: u64,
     /// Values many steps from the rounded sum, which no order of summands explains.
     pub(super) far: u64,
-    /// Values that are NaN or infinite; they are in no sum.
+    /// Values that are NaN or infinite; they are left out of all sums.
     pub(super) bad: u64,
     /// Whether every stored byte is that of the sum rounded once.
     pub(super) once: bool,
@@ -92,7 +92,8 @@ impl Pair<'_> {
     /// # Errors
     /// As [`Self::for_each`].
     pub(super) fn measure(&self) -> Result<Measured> {
-        let (compute, dtype) = (&self.compute, self.merged.info().dtype);
+        let compute = &self.compute;
+        let dtype = self.merged.info().dtype;
         let float = is_float(dtype);
         let mut m = Measured { once: true, twice: float, again: float, copy: true, ..Measured::default() };
         let (mut rounded, mut encoded) = (Vec::new(), Vec::new());
@@ -115,7 +116,7 @@ impl Pair<'_> {
                 m.once &= *bytes == *encoded;
                 decoder.decode(&encoded, &mut rounded);
                 if m.twice {
-                    // The same rule as a merge's that follows PEFT's `safe_merge=True`.
+                    // The same rule as in a merge that follows PEFT's `safe_merge=True`.
                     let mut halfway = delta.to_vec();
                     encoder.encode(delta, &mut encoded);
                     decoder.decode(&encoded, &mut halfway);
@@ -163,8 +164,8 @@ fn is_quick(dtype: DType) -> bool {
     matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_NL | IQ4_XS)
 }
 
-/// The distance of neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands shows,
-/// sixteen of them.
+/// The distance between neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands
+/// shows, sixteen times that.
 pub(super) fn step(dtype: DType, value: f32) -> f32 {
     let (bits, least) = match dtype {
         DType::F16 => (10, -14),

@@ -1,7 +1,7 @@
 //! Whether a model is a base plus adapters.
 //!
-//! The merge is planned again and its sums are computed panel by panel, beside what the merged model holds. Nothing is
-//! written, and memory does not grow with the model.
+//! The merge is planned again; its sums are computed panel by panel and compared with what the merged model holds.
+//! Nothing is written, and memory does not grow with the model.
 //!
 //! ```
 //! use lorakit::ops::merge::{self, MergeOptions, Sum};
@@ -101,14 +101,14 @@ pub struct Verified {
 /// Recomputes the merge and compares.
 ///
 /// # Errors
-/// Every refusal of a merge; [`Unsupported`](crate::ErrorKind::Unsupported) where the model has a tensor that cannot be decoded;
-/// [`Interrupted`](crate::ErrorKind::Interrupted).
+/// Every refusal of a merge; [`Unsupported`](crate::ErrorKind::Unsupported) if the model has a tensor that cannot be
+/// decoded; [`Interrupted`](crate::ErrorKind::Interrupted).
 pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verification> {
     let reader = &Reader::new(options.mode);
     let merged = Model::open_as_hf(&options.merged, reader, None)?;
     let mut sums = merge::sums(&options.sum, &Form::default(), reader, progress)?;
     let merged_view = Resolver::new(merged.tensors(), merged.config.as_ref());
-    // PEFT keeps one tensor where a merge of ours makes two.
+    // PEFT keeps one tensor where our merge makes two.
     let kept_one = merged_view.shared().is_some();
     let stored = sums.base.tensors().iter().any(|t| is_head(&t.name));
     if kept_one && !stored && sums.tensors.iter().any(|t| is_head(&t.info.name)) {
@@ -170,13 +170,13 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     Ok(Verification { scale, verdict, tensors, notes: sums.notes })
 }
 
-/// Stops where the caller wants to.
+/// Stops if the caller wants to.
 fn go_on(progress: &dyn Progress) -> Result<()> {
     crate::plan::go_on(progress, "every tensor was compared")
 }
 
-/// The one number by which all deltas were multiplied, if that is what is wrong and can be proved. Tensors are only
-/// read again where nothing speaks against it.
+/// The one number that all deltas were multiplied by, if that is what is wrong and it can be proved. Tensors are read
+/// again only if nothing speaks against it.
 fn proof(
     found: &[(Verified, Measured)],
     pairs: &[Option<Pair<'_>>],
@@ -184,7 +184,7 @@ fn proof(
 ) -> Result<Option<(f64, Proof)>> {
     let perhaps = |(verified, m): &(Verified, Measured)| match verified.state {
         State::Kept | State::Scaled(_) | State::Missing | State::Other => true,
-        // So small a delta that the sum rounds to the base.
+        // A delta so small that the sum rounds to the base.
         State::Exact { .. } => m.copy,
         _ => false,
     };
@@ -224,13 +224,14 @@ fn compare(pair: &Pair<'_>, tensor: &OutputTensor) -> Result<(Verified, Measured
     }
     let m = pair.measure()?;
     let moves = m.delta > 0.0;
-    let state = match *touched && moves {
-        true => State::touched(&m, *quantised),
-        false => match State::untouched(&m, *quantised) {
+    let state = if *touched && moves {
+        State::touched(&m, *quantised)
+    } else {
+        match State::untouched(&m, *quantised) {
             // A delta of zeros: an adapter that was not trained, or at weight 0.
             State::Changed if *touched => State::Other,
             state => state,
-        },
+        }
     };
     let size = if moves { m.delta } else { m.sum };
     let verified = Verified {

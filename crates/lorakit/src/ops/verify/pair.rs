@@ -1,4 +1,4 @@
-//! A tensor of the merged model beside what base and adapters make.
+//! A tensor of the merged model next to what base and adapters make.
 
 use lorakit_quant::codec;
 use lorakit_tensor::DType;
@@ -26,7 +26,7 @@ pub(super) struct Pair<'a> {
     pub(super) name: &'a str,
     /// What base and adapters make.
     pub(super) compute: Compute,
-    /// Stands in for the recipe's own base where an adapter replaced that.
+    /// Takes the place of the recipe's own base if an adapter replaced that.
     pub(super) base: Option<TensorRef>,
     /// The merged model's.
     pub(super) merged: TensorRef,
@@ -42,12 +42,13 @@ pub(super) fn is_float(dtype: DType) -> bool {
 }
 
 impl<'a> Pair<'a> {
-    /// The sum `tensor` beside tensor `index` of the merged model.
+    /// The sum `tensor` next to tensor `index` of the merged model.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a tensor that is no sum.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a tensor that is not a sum.
     pub(super) fn new(sums: &Sums, tensor: &'a OutputTensor, merged: &Model, index: usize) -> Result<Self> {
-        let (name, found) = (&tensor.info.name, merged.tensor(index));
+        let name = &tensor.info.name;
+        let found = merged.tensor(index);
         let compute = match &tensor.recipe {
             Recipe::Copy(from) => Compute::cast(from.clone()),
             Recipe::Compute(compute) => (**compute).clone(),
@@ -58,18 +59,19 @@ impl<'a> Pair<'a> {
         let base = sums.base.find(name).map(|i| sums.base.tensor(i));
         let replaced = base.filter(|base| !std::ptr::eq(base.info(), compute.base.info()));
         let touched = compute.edits() || replaced.is_some() || sums.silent.contains(name);
-        // Rows of a replacement may be more than the base has; nothing is left of the base's then.
+        // A replacement may have more rows than the base; then nothing is left of the base's.
         let base = replaced.filter(|base| base.info().shape == tensor.info.shape);
         let quantised = !is_float(found.info().dtype) && found.info().dtype != DType::F64
             || merged.packing.as_ref().is_some_and(|packing| packing.contains(index));
         Ok(Pair { name, compute, base, merged: found, touched, quantised })
     }
 
-    /// Calls `each` with some rows after another.
+    /// Calls `each` with a few rows at a time, in order.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder; [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) where base or adapters hold
-    /// such values; if a file cannot be read.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder;
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) if base or adapters hold such values; if a file cannot be
+    /// read.
     pub(super) fn for_each(&self, mut each: impl FnMut(Rows<'_>)) -> Result<()> {
         let Pair { name, compute, base, merged, .. } = self;
         let dtype = merged.info().dtype;

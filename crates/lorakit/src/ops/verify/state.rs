@@ -24,7 +24,7 @@ pub enum State {
     },
     /// Within a step of the sum.
     Near,
-    /// The sum, or what no adapter touches, as far as quantisation lets it be known.
+    /// The sum, or a tensor that no adapter touches, as far as quantisation lets one tell.
     Quantised,
     /// The base, and the delta times a number that is not 1.
     Scaled(f64),
@@ -77,26 +77,31 @@ impl State {
             return State::Other;
         }
         let (scale, spread) = (m.scale(), 4.0 * m.uncertainty());
-        // Deltas below a step are rounded away in part, also where all is well.
+        // Deltas below a step are rounded away in part, even if all is well.
         let usual = m.usual();
         // What noise alone leaves of `M - W - f D`.
         let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * m.rounding.sqrt() };
         let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
         if quantised {
-            return match explained {
-                true if (scale - usual).abs() <= NEAR_QUANTISED + spread => State::Quantised,
-                true if scale.abs() <= NEAR_QUANTISED + spread => State::Missing,
-                true => State::Scaled(scale),
-                false => State::Other,
+            return if !explained {
+                State::Other
+            } else if (scale - usual).abs() <= NEAR_QUANTISED + spread {
+                State::Quantised
+            } else if scale.abs() <= NEAR_QUANTISED + spread {
+                State::Missing
+            } else {
+                State::Scaled(scale)
             };
         }
         if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && (scale - usual).abs() <= NEAR + spread {
             return State::Near;
         }
-        match explained {
-            true if scale.abs() <= NEAR + spread => State::Missing,
-            true if (scale - 1.0).abs() > NEAR => State::Scaled(scale),
-            _ => State::Other,
+        if explained && scale.abs() <= NEAR + spread {
+            State::Missing
+        } else if explained && (scale - 1.0).abs() > NEAR {
+            State::Scaled(scale)
+        } else {
+            State::Other
         }
     }
 

@@ -5,11 +5,11 @@ use std::fmt;
 use super::measure::Measured;
 use super::state::{NEAR, NEAR_QUANTISED, State};
 
-/// What is left, relative to the norm of the weights, where these are another model's.
+/// The residual, relative to the norm of the weights, above which they are another model's.
 const UNLIKE: f64 = 0.5;
-/// A cosine above this is worth telling.
+/// A cosine above this is worth reporting.
 const LIKE: f64 = 0.5;
-/// Of what rounding takes of a delta, no more than this excuses another scale.
+/// The largest share of a delta, taken away by rounding, that excuses another scale.
 const UNEVEN: f64 = 0.1;
 
 /// What the merged model is.
@@ -23,7 +23,7 @@ pub enum Verdict {
     ExactMixed,
     /// Base and adapters within a step of the dtype.
     WithinRounding,
-    /// Base and adapters as far as quantisation lets it be known; the scale of all deltas together.
+    /// Base and adapters as far as quantisation lets one tell; the scale of all deltas together.
     Quantised(f64),
     /// Quantisation leaves too much noise to tell.
     Unclear,
@@ -61,7 +61,7 @@ pub enum Proof {
     Fit,
     /// With it, every value is the sum, rounded.
     Values,
-    /// Every byte is what two merges, one upon the other, leave.
+    /// Every byte is what two merges, one on top of the other, leave.
     MergedTwice,
 }
 
@@ -99,7 +99,7 @@ impl Verdict {
         let changed = count(|s| matches!(s, State::Changed));
         let held = count(|s| s.holds()) - kept;
         let (missing, other) = (count(|s| *s == State::Missing), count(|s| *s == State::Other));
-        // What is left is there where no adapter reaches, or as large as the weights where adapters reach everywhere.
+        // Differences are left where no adapter reaches, or are as large as the weights if adapters reach everywhere.
         let unlike = other > 0 && kept == 0 && touched.residual() > UNLIKE * UNLIKE * touched.base;
         let everywhere = other > 0 && held == 0 && changed > 0;
         if count(|s| matches!(s, State::Reshaped)) > 0 || changed > kept || unlike || everywhere {
@@ -140,23 +140,28 @@ impl Verdict {
         let rules: Vec<_> = rules.collect();
         if states.contains(&State::Quantised) {
             let (scale, spread) = (touched.scale(), 4.0 * touched.uncertainty());
-            return match touched.delta > 0.0 {
-                true if spread > 0.5 => Verdict::Unclear,
-                true if (scale - touched.usual()).abs() > NEAR_QUANTISED + spread => {
-                    match scale.abs() <= spread {
-                        true => Verdict::Missing,
-                        false => Verdict::WrongScale(scale, Proof::Fit),
-                    }
-                }
-                true => Verdict::Quantised(scale),
-                false => Verdict::Quantised(1.0),
+            let has_delta = touched.delta > 0.0;
+            let is_off = (scale - touched.usual()).abs() > NEAR_QUANTISED + spread;
+            return if !has_delta {
+                Verdict::Quantised(1.0)
+            } else if spread > 0.5 {
+                Verdict::Unclear
+            } else if !is_off {
+                Verdict::Quantised(scale)
+            } else if scale.abs() <= spread {
+                Verdict::Missing
+            } else {
+                Verdict::WrongScale(scale, Proof::Fit)
             };
         }
-        match () {
-            () if states.contains(&State::Near) => Verdict::WithinRounding,
-            () if rules.iter().all(|r| r.0) => Verdict::ExactOnce,
-            () if rules.iter().all(|r| r.1) => Verdict::ExactTwice,
-            () => Verdict::ExactMixed,
+        if states.contains(&State::Near) {
+            Verdict::WithinRounding
+        } else if rules.iter().all(|r| r.0) {
+            Verdict::ExactOnce
+        } else if rules.iter().all(|r| r.1) {
+            Verdict::ExactTwice
+        } else {
+            Verdict::ExactMixed
         }
     }
 }

@@ -41,7 +41,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
     }
 }
 
-/// What `options` make of modules with weights.
+/// The result of `options` for modules with weights.
 fn combined(options: &CombineOptions, parts: &[(Module, f64)]) -> Computed {
     let rank = options.rank.unwrap_or_else(|| parts.iter().map(|(m, _)| m.rank()).max().unwrap());
     let weights = parts.iter().map(|(_, weight)| *weight).collect();
@@ -179,7 +179,7 @@ fn methods_have_names_of_their_own_and_say_what_they_do() {
     assert_eq!(Method::from_name("linear_svd"), None);
 }
 
-/// Nothing is combined with anything: whatever the method and the style, the delta is the adapter's times the weight.
+/// One adapter is not combined with anything: its delta is multiplied by the weight, whatever the method and the style.
 #[test]
 fn every_method_gives_the_same_for_one_adapter() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/peft/adapters/attn-r4");

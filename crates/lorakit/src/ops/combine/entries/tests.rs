@@ -9,7 +9,7 @@ fn recipe(mix: Mix, density: f64, style: Style) -> Recipe {
     Recipe { mix, density, majority: MajoritySign::Total, style, seed: 7 }
 }
 
-/// The mixture of whole tensors, looked at and made in runs of `run` entries.
+/// The mixture of whole tensors, examined and made in runs of `run` entries.
 fn mixed_in_runs(recipe: Recipe, weights: &[f64], tensors: &[&[f64]], run: usize) -> Vec<f64> {
     let walks: Vec<_> = tensors
         .iter()
@@ -127,7 +127,7 @@ fn random_choices_are_the_same_everywhere() {
 }
 
 proptest! {
-    /// Runs are a matter of memory alone.
+    /// The length of runs affects memory only.
     #[test]
     fn runs_do_not_matter(
         x in prop::collection::vec(-4i8..4, 1..60), run in 1usize..20, density in 0.05f64..1.0, which in 0usize..5,
@@ -146,7 +146,7 @@ proptest! {
         }
     }
 
-    /// As many entries as the density says, and none that is left out is larger.
+    /// As many entries as the density says, and none of those left out is larger.
     #[test]
     fn the_number_kept_is_exact(x in prop::collection::vec(1i16..9, 1..200), density in 0.0f64..1.0) {
         let x: Vec<f64> = x.into_iter().map(f64::from).collect();

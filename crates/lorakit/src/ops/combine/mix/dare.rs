@@ -1,4 +1,4 @@
-//! DARE (Yu et al. 2024): a random choice of the entries, scaled up to what all would give.
+//! DARE (Yu et al. 2024): a random choice of the entries, scaled up to the size of all.
 
 use super::super::entries::{Thinned, Walk};
 use super::super::recipe::{Recipe, Rule, Style};
@@ -18,7 +18,7 @@ pub(super) const LINEAR: Rule = Rule {
     mix: sums,
 };
 
-/// Of a random choice, those that have the sign of the majority.
+/// The entries of a random choice that have the sign of the majority.
 pub(super) const TIES: Rule = Rule {
     name: "dare_ties",
     about: "of a random choice of the entries of the factors, the mean of those with the sign of the majority",
@@ -35,7 +35,8 @@ fn means(recipe: &Recipe, weights: &[f64], tensors: &[Vec<f64>]) -> Vec<f64> {
     elected(recipe, weights, tensors, |sum, _| sum)
 }
 
-/// Keeps each entry with the same probability. What is kept is divided by that; mergekit gives it the norm of all.
+/// Keeps each entry with the same probability. Kept entries are divided by it; mergekit gives them the norm of all
+/// entries.
 fn random(recipe: &Recipe, _: usize, stream: u64, walk: Walk<'_>) -> Thinned {
     let thinned = Thinned::random(recipe.seed, stream, recipe.density);
     let times = if recipe.style == Style::Mergekit { thinned.l1_ratio(walk) } else { 1.0 / recipe.density };

@@ -4,7 +4,7 @@ use super::super::entries::{Thinned, Walk};
 use super::super::recipe::{Recipe, Rule};
 use super::linear::sums;
 
-/// The weighted sum of those that are among the largest of their tensor.
+/// The weighted sum of the entries that are among the largest of their tensor.
 pub(super) const RULE: Rule = Rule {
     name: "magnitude_prune",
     about: "the sum of the largest entries of the factors",

@@ -1,4 +1,5 @@
-//! What becomes of the entries of several adapters in one place: a module for each way, which is one line of [`MIXES`].
+//! What becomes of the entries of several adapters in one place: one module for each way, which is one line of
+//! [`MIXES`].
 
 mod dare;
 #[cfg(test)]
@@ -21,14 +22,14 @@ pub(super) const MIXES: &[Mix] = &[
 ];
 
 impl Mix {
-    /// Their weighted sum.
+    /// The weighted sum.
     pub const LINEAR: Mix = Mix(&linear::RULE);
-    /// Of the largest of their tensor, the weighted mean of those that have the sign of the majority (TIES: Yadav et al.
-    /// 2023).
+    /// The weighted mean of those among the largest of their tensor that have the sign of the majority (TIES: Yadav et
+    /// al. 2023).
     pub const TIES: Mix = Mix(&ties::RULE);
     /// The weighted sum of a random choice, scaled up (DARE: Yu et al. 2024).
     pub const DARE_LINEAR: Mix = Mix(&dare::LINEAR);
-    /// Of a random choice, the weighted mean of those that have the sign of the majority.
+    /// The weighted mean of those in a random choice that have the sign of the majority.
     pub const DARE_TIES: Mix = Mix(&dare::TIES);
     /// The weighted sum of those that are among the largest of their tensor.
     pub const MAGNITUDE_PRUNE: Mix = Mix(&magnitude_prune::RULE);

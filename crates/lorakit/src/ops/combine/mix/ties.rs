@@ -1,9 +1,9 @@
-//! TIES (Yadav et al. 2023): signs are elected, and entries that have another are left out.
+//! TIES (Yadav et al. 2023): signs are elected, and entries of the other sign are left out.
 
 use super::super::recipe::{MajoritySign, Recipe, Rule, Style};
 use super::magnitude_prune::largest;
 
-/// Of the largest entries, the weighted mean of those that have the sign of the majority.
+/// The weighted mean of those of the largest entries that have the sign of the majority.
 pub(super) const RULE: Rule = Rule {
     name: "ties",
     about: "of the largest entries of the factors, the mean of those with the sign of the majority",
@@ -20,8 +20,8 @@ fn means(recipe: &Recipe, weights: &[f64], tensors: &[Vec<f64>]) -> Vec<f64> {
     elected(recipe, weights, tensors, |sum, agreeing| sum / if agreeing == 0.0 { 1.0 } else { agreeing })
 }
 
-/// In each place, what the entries that have the sign of the majority come to, as the style defines it. mergekit makes it
-/// of their weighted sum and the sum of their weights by `mergekit`; PEFT takes the mean.
+/// The value, in each place, of the entries that have the sign of the majority, as the style defines it. For mergekit,
+/// `mergekit` makes it from their weighted sum and the sum of their weights; PEFT takes the mean.
 pub(super) fn elected(
     recipe: &Recipe,
     weights: &[f64],
@@ -32,7 +32,7 @@ pub(super) fn elected(
     let len = tensors.first().map_or(0, Vec::len);
     let of_place = |i: usize| {
         let entries = || tensors.iter().zip(weights).map(|(tensor, weight)| (tensor[i], *weight));
-        // mergekit lets weights vote, PEFT does not.
+        // mergekit weighs the votes, PEFT does not.
         let ballots = || entries().map(|(value, weight)| if votes_weigh { weight * value } else { value });
         let votes: f64 = match recipe.majority {
             MajoritySign::Total => ballots().sum(),

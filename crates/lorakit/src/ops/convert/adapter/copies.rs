@@ -17,8 +17,8 @@ pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, reader: &Reader) 
     let Some(path) = base.filter(|_| may) else { return Ok(()) };
     let base = match Model::open_as_hf(path, reader, None) {
         Ok(base) => base,
-        // A folder of nothing but a configuration has nothing to compare with, and a GGUF file of some families has
-        // no tensors of the names that adapters use.
+        // A folder with nothing but a configuration has nothing to compare with, and a GGUF file of some families has
+        // no tensors with the names that adapters use.
         Err(error) => {
             let message = format!("whether saved weights are copies of the base's cannot be seen: {error}");
             adapter.findings.push(Finding::new(Severity::Note, "base-copies", "", message));
@@ -40,9 +40,10 @@ pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, reader: &Reader) 
     }
     let mut kept = Vec::new();
     for saved in std::mem::take(&mut adapter.saved) {
-        match is_copy(&saved.name, &saved.tensor)? {
-            true => dropped += 1,
-            false => kept.push(saved),
+        if is_copy(&saved.name, &saved.tensor)? {
+            dropped += 1;
+        } else {
+            kept.push(saved);
         }
     }
     adapter.saved = kept;

@@ -52,11 +52,11 @@ pub struct AdapterOptions {
     pub dtype: Option<DType>,
     /// The model that the adapter belongs to.
     pub base: Option<PathBuf>,
-    /// Approximate what has no small factors (LoHa and LoKr of high rank) by factors of this rank.
+    /// Approximate deltas without small factors (LoHa and LoKr of high rank) by factors of this rank.
     pub approximate: Option<usize>,
     /// Turn DoRA into the nearest LoRA of this rank; needs the base.
     pub dora_to_lora: Option<usize>,
-    /// Give all modules one rank and one scale, as vLLM and TGI need it.
+    /// Give all modules one rank and one scale, as vLLM and TGI require.
     pub uniform: bool,
     /// When the output says where it came from.
     pub lineage: Lineage,
@@ -128,7 +128,7 @@ pub fn is_adapter(path: &Path, mode: ReadMode) -> Result<bool> {
     crate::ops::inspect::is_adapter(path, &Reader::new(mode))
 }
 
-/// The formats that are written.
+/// The formats that can be written.
 pub fn formats() -> Vec<FormatInfo> {
     let info =
         |format: &&dyn format::AdapterFormat| FormatInfo { name: format.name(), title: format.title() };
@@ -136,12 +136,12 @@ pub fn formats() -> Vec<FormatInfo> {
 }
 
 /// Computes the conversion of an adapter: what is approximated, and which weights are copies of the base's. `progress`
-/// hears of what is approximated: the bytes of factors, and for DoRA those
-/// of the base's weights.
+/// counts what is approximated: bytes of factors, and for DoRA bytes of the base's weights.
 ///
 /// # Errors
-/// [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for what the format cannot hold, [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) where the files alone do not
-/// say what they mean; what reading turns up.
+/// [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for what the format cannot hold,
+/// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) if the files alone do not say what they mean; what reading
+/// turns up.
 pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
     let format = writable(&options.to)?;
     let reader = &Reader::new(options.mode);
@@ -182,7 +182,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
     Ok(AdapterConvert { output, from, approximated, notes })
 }
 
-/// What the output says of how it was made.
+/// What the output says about how it was made.
 fn recorded(
     read: &Adapter,
     base: Option<&Base>,
@@ -205,7 +205,7 @@ fn recorded(
     Ok(step)
 }
 
-/// What options ask for before anything is written.
+/// Applies the options that approximate, before anything is written.
 fn approximate(
     adapter: &mut Adapter,
     options: &AdapterOptions,
@@ -244,12 +244,13 @@ pub(super) fn refuse_misfits(adapter: &Adapter, base: Option<&Base>) -> Result<(
     Ok(())
 }
 
-/// Refuses modules that as a LoRA would be larger than the matrices they change.
+/// Refuses modules that would be larger as a LoRA than the matrices they change.
 fn refuse_inflated(adapter: &Adapter) -> Result<()> {
     let inflated: Vec<&Module> = adapter.modules.iter().filter(|module| module.is_inflated()).collect();
     let Some(method) = inflated.first().and_then(|module| module.expanded) else { return Ok(()) };
     let line = |module: &&Module| {
-        let (rank, out) = (module.rank(), module.b.info().rows_cols().0);
+        let rank = module.rank();
+        let out = module.b.info().rows_cols().0;
         format!("{}  rank {rank}, of a matrix {out} x {}", module.path, module.a.info().rows_cols().1)
     };
     let lines = inflated.iter().map(line).collect();

@@ -21,7 +21,7 @@ pub struct AdapterConvertReport<'c> {
     /// Modules that were approximated, and how well.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub approximated: &'c [Approximated],
-    /// How far each module of the output is from what was meant; only a run shows it.
+    /// How far each module of the output is from the intended one; only a run shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errors: Option<&'c [ModuleError]>,
     /// The largest of these.

@@ -42,7 +42,7 @@ proptest! {
         prop_assert!(near(sums.norms().0, xx.sqrt()) && near(sums.norms().1, yy.sqrt()));
         prop_assert!(near(sums.cosine().unwrap(), dot(&x, &y) / (xx * yy).sqrt()));
         prop_assert!(near(sums.distance().unwrap(), (off / xx).sqrt()));
-        // An embedding's delta is the transpose, so that its factors lie the other way round.
+        // An embedding's delta is the transpose, so its factors change places.
         let turned = module(ModuleKind::Embedding, t, &c.t().to_owned(), &d.t().to_owned());
         let turned = compare(Some(&one), Some(&turned)).unwrap().sums.unwrap();
         prop_assert!(near(turned.ab, sums.ab) && near(turned.off, sums.off));

@@ -42,7 +42,7 @@ proptest! {
     }
 }
 
-/// What is more than one piece and one task adds up, whatever the number of threads.
+/// Several pieces and several tasks add up, whatever the number of threads.
 #[test]
 fn pieces_add_up() {
     let n = CHUNK as usize + PIECE + 3;
@@ -67,7 +67,7 @@ fn one_may_be_the_other_rounded() {
         let m = found(x, y, None);
         assert!(m.recast && !m.same && m.differing > 0, "{m:?}");
     }
-    // Rounded twice, some values are others.
+    // If rounded twice, some values differ.
     let mut values = values.clone();
     values[3] *= 1.01;
     assert!(!found(&f32s(&values), &fine, None).recast);

@@ -1,4 +1,4 @@
-//! What the rules of runtimes look at, and what several of them say.
+//! What the rules of runtimes look at, and the rules that several of them share.
 
 use std::path::Path;
 
@@ -62,7 +62,7 @@ impl Case<'_> {
         format!("`lorakit convert {} -o {output} --to {format}{base}`", quoted(&self.adapter.path))
     }
 
-    /// Refuses an adapter of another format than `format`, or, if that cannot hold it, says why.
+    /// Refuses an adapter that is not in `format`; if `format` cannot hold it, says why.
     pub(super) fn needs(&mut self, format: &'static str, reason: &str) {
         if self.adapter.format == format {
             return;
@@ -77,17 +77,18 @@ impl Case<'_> {
         }
     }
 
-    /// Whether `format` can hold the adapter; where it cannot, the parts are refused one by one.
+    /// Whether `format` can hold the adapter; if it cannot, the parts are refused one by one.
     pub(super) fn expressible(&mut self, format: &str) -> bool {
         let Some(format) = format::by_name(format).filter(|format| format.is_written()) else { return true };
-        let adapter = match format.packs_experts() {
-            true => Ok(self.adapter.clone()),
-            false => self.adapter.clone().unpacked(self.base),
+        let adapter = if format.packs_experts() {
+            Ok(self.adapter.clone())
+        } else {
+            self.adapter.clone().unpacked(self.base)
         };
         let options = DraftOptions { dtype: None, base: self.base };
         match adapter.and_then(|adapter| format.write(&adapter, &options)) {
             Ok(_) => true,
-            // The base of the command will tell.
+            // Once the command has a base, it will tell.
             Err(error) if error.kind() == ErrorKind::NeedsBase => true,
             Err(error) => {
                 self.parts(&error);
@@ -120,7 +121,7 @@ impl Case<'_> {
         }
     }
 
-    /// What readers of PEFT folders other than PEFT have no place for, and what they compute otherwise.
+    /// What readers of PEFT folders other than PEFT do not support, and what they compute differently.
     pub(super) fn plain_peft(&mut self, runtime: &str) {
         let adapter = self.adapter;
         let any = |is: fn(&Module) -> bool| adapter.modules.iter().any(is);

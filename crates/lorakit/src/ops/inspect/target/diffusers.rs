@@ -17,7 +17,7 @@ pub(super) const DIFFUSERS: Program = Program {
 fn ask(case: &mut Case<'_>) {
     const COMPONENTS: &[&str] = &["unet.", "transformer.", "text_encoder"];
     let diffusion = |m: &Module| COMPONENTS.iter().any(|component| m.path.starts_with(component));
-    // The transformer of GPT-2 has blocks that are called `h`.
+    // The transformer of GPT-2 has blocks named `h`.
     let diffusion = |m: &Module| diffusion(m) && !m.path.starts_with("transformer.h.");
     if !case.adapter.modules.iter().any(diffusion) {
         case.refuse("model", "it changes no part of a diffusion model".into(), None);

@@ -1,4 +1,4 @@
-//! A runtime that is in the table under test only: what one more takes, in one file.
+//! A runtime that is in the table only in tests: what adding one takes, in one file.
 
 use super::case::Case;
 use super::program::Program;

@@ -2,11 +2,11 @@
 
 use super::case::Case;
 
-/// What a module says of its runtime.
+/// What a module says about its runtime.
 pub(super) struct Program {
-    /// What it is called in options.
+    /// Its name in options.
     pub(super) id: &'static str,
-    /// What else it is called there.
+    /// Other names for it there.
     pub(super) aliases: &'static [&'static str],
     /// Its name, as its authors write it.
     pub(super) title: &'static str,
@@ -14,6 +14,6 @@ pub(super) struct Program {
     pub(super) about: &'static str,
     /// The format of adapters that it is for.
     pub(super) format: &'static str,
-    /// Asks it.
+    /// Applies its rules.
     pub(super) ask: fn(&mut Case<'_>),
 }

@@ -1,4 +1,4 @@
-//! What every runtime of the table promises, and what one more takes.
+//! What every runtime of the table promises, and what adding one takes.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -66,7 +66,7 @@ fn one_more_runtime_is_one_module_and_one_line() {
     );
     let fix = report.verdicts[0].fix.as_deref().unwrap();
     assert!(fix.ends_with("-o adapter-dummy --to dummy`"), "{fix}");
-    // What its format cannot hold is told part by part.
+    // What its format cannot hold is reported part by part.
     let report = ask(&peft.join("adapters/dora"), dummy);
     assert!(report.verdicts.iter().all(|verdict| verdict.code == "inexpressible"), "{report:?}");
     // Messages name it.

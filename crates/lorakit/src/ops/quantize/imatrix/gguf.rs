@@ -49,7 +49,7 @@ fn mean_squares(mut sums: Vec<f32>, counts: &[f32]) -> Result<Vec<f32>> {
     }
     let columns = sums.len() / counts.len();
     for (matrix, count) in sums.chunks_exact_mut(columns).zip(counts) {
-        // A count is a whole number in the tool.
+        // The tool's counts are whole numbers.
         let count = count.round();
         if count.is_nan() || count < 0.0 {
             return Err(Problem::Count { count }.into());

@@ -2,7 +2,7 @@
 //!
 //! For each matrix, llama-imatrix adds up the squares of the activations that its columns meet. The mean square of a
 //! column is its importance: an encoder makes errors smaller where it is large. Both formats of the tool are read,
-//! [GGUF](self#gguf) and the [older one](self#legacy); what a file is, its content decides.
+//! [GGUF](self#gguf) and the [older one](self#legacy); the content of a file decides which it is.
 //!
 //! # GGUF
 //!
@@ -49,7 +49,7 @@ pub struct Imatrix {
 pub struct Coverage {
     /// Tensors with importance.
     pub covered: Vec<String>,
-    /// Tensors without; they are encoded as if all columns mattered alike.
+    /// Tensors without; they are encoded as if all columns mattered equally.
     pub missing: Vec<String>,
 }
 
@@ -57,14 +57,15 @@ impl Imatrix {
     /// Reads a file of either format.
     ///
     /// # Errors
-    /// [`ErrorKind::File`](crate::ErrorKind::File) for a file that is damaged, cut short or of another kind; [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if an
-    /// importance is not finite, or negative.
+    /// [`ErrorKind::File`](crate::ErrorKind::File) for a file that is damaged, cut short or of another kind;
+    /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if an importance is not finite, or negative.
     pub fn open(path: &Path, reader: &Reader) -> Result<Imatrix> {
         let storage = reader.open(path)?;
         let magic = storage.read(0, storage.len().min(4) as usize)?;
-        let content = match magic.starts_with(b"GGUF") {
-            true => gguf::read(&storage),
-            false => legacy::read(&storage.read(0, storage.len() as usize)?),
+        let content = if magic.starts_with(b"GGUF") {
+            gguf::read(&storage)
+        } else {
+            legacy::read(&storage.read(0, storage.len() as usize)?)
         }
         .map_err(|e| e.at(path))?;
         for (name, importance) in &content.importance {
@@ -82,21 +83,21 @@ impl Imatrix {
         (Some(importance.len()) == columns.checked_mul(matrices)).then_some(importance)
     }
 
-    /// The importance of the columns of a tensor, and of how many matrices it is, as [`Self::get`].
+    /// The importance of the columns of a tensor, as [`Self::get`], and how many matrices it consists of.
     pub(crate) fn of(&self, tensor: &TensorInfo) -> Option<(&[f32], usize)> {
         let (columns, matrices) = columns_and_matrices(&tensor.shape);
         Some((self.get(&tensor.name, columns, matrices)?, matrices))
     }
 
-    /// Whether this is the importance matrix of the model that `tensors` belong to. Pass those that will be encoded in
-    /// a type that uses importance.
+    /// Checks whether this is the importance matrix of the model that `tensors` belong to. Pass those that will be
+    /// encoded in a type that uses importance.
     ///
     /// A token embedding of another length counts as missing: it is looked up, not multiplied, so there are no
     /// activations to measure.
     ///
     /// # Errors
-    /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) with a line for each tensor of another length; [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if no tensor is
-    /// known.
+    /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) with a line for each tensor of another length;
+    /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if no tensor is known.
     pub fn check<'a>(&self, tensors: impl IntoIterator<Item = &'a TensorInfo>) -> Result<Coverage> {
         let mut coverage = Coverage::default();
         let mut wrong = Vec::new();
@@ -138,27 +139,27 @@ impl Imatrix {
         &self.path
     }
 
-    /// The files of text that the model ran on, as far as they were recorded.
+    /// The text files that the model ran on, if they were recorded.
     pub fn datasets(&self) -> &[String] {
         &self.content.datasets
     }
 
-    /// How many tensors there are.
+    /// Number of tensors.
     pub fn len(&self) -> usize {
         self.content.importance.len()
     }
 
-    /// Whether there are none; never, for one that was opened.
+    /// Whether there are none; never true for one that was opened.
     pub fn is_empty(&self) -> bool {
         self.content.importance.is_empty()
     }
 
-    /// How many chunks of text the model ran on; 0 if that was not recorded.
+    /// Number of chunks of text that the model ran on; 0 if that was not recorded.
     pub fn chunks(&self) -> u32 {
         self.content.chunks
     }
 
-    /// One of `entries` tensors without use, for tests of what is written about it.
+    /// An importance matrix of `entries` unused tensors, for tests of what is written about it.
     #[cfg(test)]
     pub(super) fn of_entries(path: &Path, entries: usize, datasets: Vec<String>, chunks: u32) -> Imatrix {
         let importance = (0..entries).map(|i| (i.to_string(), Vec::new())).collect();
