@@ -1,5 +1,7 @@
 //! One budget of parameters over many spectra.
 
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::error::Result;
 use crate::problem::Problem;
 

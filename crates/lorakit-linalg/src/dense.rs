@@ -2,6 +2,8 @@
 
 use ndarray::{Array2, ArrayView2, Axis, s};
 
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::backend::{self, RawQr, RawSvd, row_major};
 use crate::entry::Entry;
 use crate::error::{Error, Result};

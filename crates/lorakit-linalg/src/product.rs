@@ -5,6 +5,8 @@
 
 use ndarray::{Array2, ArrayView2, s};
 
+#[cfg(doc)]
+use crate::ErrorKind;
 use crate::backend::RawSvd;
 use crate::backend::faer::{gram, inner_products, product};
 use crate::coordinates::Coordinates;

@@ -12,6 +12,7 @@
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "the floors are for people to see")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

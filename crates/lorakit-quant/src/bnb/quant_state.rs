@@ -95,7 +95,7 @@ impl QuantState {
         let nested = NESTED_KEYS.iter().any(|key| map.contains_key(*key));
         let needed = KEYS.iter().chain(if nested { NESTED_KEYS.as_slice() } else { &[] });
         if let Some(key) = needed.into_iter().find(|key| !map.contains_key(**key)) {
-            return Err(Problem::NoKey { key: *key }.into());
+            return Err(Problem::NoKey { key }.into());
         }
         let text = |key: &'static str| map[key].as_str().ok_or(Problem::NotAString { key });
         let size = |key: &'static str| {

@@ -17,9 +17,11 @@ pub(crate) fn pairs(a: &[&str], b: &[&str]) -> Vec<(Option<usize>, Option<usize>
     let loose = b.iter().enumerate().filter(|(_, name)| !known.contains(*name));
     let loose = by_meaning(loose.map(|(j, name)| (j, *name)));
     let open = found.iter().zip(a).enumerate().filter(|(_, (found, _))| found.is_none());
-    let open = by_meaning(open.map(|(i, (_, name))| (i, *name)));
-    for (meaning, i) in open {
-        if let (Some(i), Some(Some(j))) = (i, loose.get(&meaning)) {
+    let open: Vec<(usize, &str)> = open.map(|(i, (_, name))| (i, *name)).collect();
+    let meant = by_meaning(open.iter().copied());
+    for (i, name) in open {
+        let meaning = meaning(name);
+        if let (Some(Some(_)), Some(Some(j))) = (meant.get(&meaning), loose.get(&meaning)) {
             found[i] = Some(*j);
             taken[*j] = true;
         }

@@ -53,6 +53,12 @@ choices! { Style {
 #[derive(Clone, Copy)]
 pub struct Mix(pub(super) &'static Rule);
 
+/// Chooses entries, given the length and the number of a tensor, and a walk over it.
+type Thin = fn(&Recipe, usize, u64, Walk<'_>) -> Thinned;
+
+/// Mixes a run of entries, given the weight of each tensor, and its entries.
+type MixRun = fn(&Recipe, &[f64], &[Vec<f64>]) -> Vec<f64>;
+
 /// What a module says about its way.
 pub(super) struct Rule {
     /// Its name where factors are mixed.
@@ -61,13 +67,12 @@ pub(super) struct Rule {
     pub(super) about: &'static str,
     /// Its name where deltas are mixed, if that is a method of its own, and what that does, in one line.
     pub(super) of_deltas: Option<(&'static str, &'static str)>,
-    /// Chooses the entries to keep, for ways that keep a share: given the length and the number of a tensor, and a walk
-    /// over it.
-    pub(super) thin: Option<fn(&Recipe, usize, u64, Walk<'_>) -> Thinned>,
+    /// Chooses the entries to keep, for ways that keep a share.
+    pub(super) thin: Option<Thin>,
     /// Whether the choice is random.
     pub(super) is_random: bool,
-    /// Mixes what is left of a run of entries, given the weight of each tensor.
-    pub(super) mix: fn(&Recipe, &[f64], &[Vec<f64>]) -> Vec<f64>,
+    /// Mixes what is left of a run of entries.
+    pub(super) mix: MixRun,
 }
 
 impl Mix {

@@ -17,7 +17,7 @@ use crate::{Error, ModelConfig, Result};
 ///
 /// They are in the order of llama.cpp's converter: first tensors that follow from the configuration, then file by
 /// file, by Hugging Face name; a stack takes the place of its last expert. Dtypes stay the same, except for tensors
-/// that llama.cpp uses as F32 (see [`is_f32`]).
+/// that llama.cpp uses as F32 (see `is_f32`).
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an unknown class or tensor, and for edits that cannot
