@@ -232,7 +232,7 @@ fn a_record_that_is_no_use_is_left_out() {
     for text in ["{", r#"{"version":1}"#, &"[".repeat(100_000), r#"{"version":1,"version":1}"#] {
         let (_sandbox, record, said) = with_header(text);
         assert_eq!(record["parents"][0].get("lineage"), None, "{record}");
-        assert!(said.contains("its record of where it came from is left out"), "{said}");
+        assert!(said.contains("its record of where the tensors came from is left out"), "{said}");
     }
 }
 

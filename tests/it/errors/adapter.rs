@@ -186,8 +186,18 @@ fn an_activated_lora() {
 fn another_method() {
     let case = Case::new();
     case.config(|config| config["peft_type"] = json!("IA3"));
+    for line in [
+        "reduce adapter -o out --rank 2",
+        "combine adapter adapter=0.5 -o out",
+        "convert adapter -o out --to peft",
+        "diff adapter adapter",
+        "verify base --base base --adapter adapter",
+    ] {
+        let run = case.sandbox.run(line, &[]);
+        assert!(run.code != Some(0) && run.stderr.contains("was trained with IA3"), "{line}: {}", run.stderr);
+    }
     insta::assert_snapshot!(case.refused(), @"
-    error: `adapter`: was trained with IA3, and only LoRA and DoRA can be merged
+    error: `adapter`: was trained with IA3, and only LoRA and DoRA are understood
 
     hint: serve it beside the base with the library that trained it
     ");

@@ -137,9 +137,14 @@ impl Adapter {
     /// Refuses an adapter with a fault that forbids using it.
     ///
     /// # Errors
+    /// [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for another method than LoRA;
     /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) with one line for each fault;
     /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) if rows are in an order that only the base can undo.
     pub fn check(&self) -> Result<()> {
+        let method = &self.config.peft_type;
+        if !method.is_empty() && method != "LORA" {
+            return Err(Error::from(Problem::OtherMethod { method: method.clone() }).at(&self.path));
+        }
         let faults: Vec<&Finding> = self.findings.iter().filter(|f| f.severity == Severity::Error).collect();
         let Some(first) = faults.first() else {
             return match self.findings.iter().find(|f| f.code == ROW_ORDER) {

@@ -32,6 +32,9 @@ problems! {
         Fault { message: String } = Damaged, "{message}";
         /// Reading turned up one tensor of another method; the text comes from the finding.
         Foreign { message: String } = Unmergeable, "{message}";
+        /// A method other than LoRA.
+        OtherMethod { method: String } = Unmergeable,
+            "was trained with {method}, and only LoRA and DoRA are understood";
         /// Reading turned up several faults.
         Faults { count: usize, tensors: usize } = Damaged, "{count} of its {tensors} tensors are faulty";
         /// Reading turned up several faults, the first of which is a tensor of another method.

@@ -1,5 +1,7 @@
 //! The record of an input: in its header, or in the file next to its tensors.
 
+use std::path::Path;
+
 use lorakit_tensor::format::gguf::Value as Gguf;
 use lorakit_tensor::{Checkpoint, Reader, json};
 use serde_json::Value;
@@ -22,19 +24,25 @@ const MAX_DEPTH: usize = 120;
 /// to them says all of it; that file speaks for the tensor files it names, and for a single file whose header says
 /// nothing.
 pub fn read(checkpoint: &Checkpoint, reader: &Reader) -> (Option<Ancestry>, Vec<Finding>) {
-    let mut notes = Vec::new();
-    let subject = checkpoint.path().display().to_string();
-    let mut keep = |found: Option<Result<Ancestry, String>>| match found? {
+    let mut notes: Vec<Finding> = Vec::new();
+    let page = checkpoint.path().with_file_name(PROVENANCE_FILE);
+    let mut keep = |found: Option<Result<Ancestry, String>>, file: &Path| match found? {
         Ok(ancestry) => Some(ancestry),
         Err(why) => {
-            let message = format!("its record of where it came from is left out: {why}");
-            notes.push(Finding::new(Severity::Note, "lineage", &subject, message));
+            let message = format!("its record of where the tensors came from is left out: {why}");
+            // A header and the file next to it may say the same.
+            if notes.iter().all(|note| note.message != message) {
+                notes.push(Finding::new(Severity::Note, "lineage", &file.display().to_string(), message));
+            }
             None
         }
     };
-    let ancestry = match checkpoint.files().len() {
-        1 => keep(in_header(checkpoint)).or_else(|| keep(beside(checkpoint, reader))),
-        _ => keep(beside(checkpoint, reader)).or_else(|| keep(in_header(checkpoint))),
+    let ancestry = if checkpoint.files().len() == 1 {
+        keep(in_header(checkpoint), checkpoint.path())
+            .or_else(|| keep(beside(checkpoint, &page, reader), &page))
+    } else {
+        keep(beside(checkpoint, &page, reader), &page)
+            .or_else(|| keep(in_header(checkpoint), checkpoint.path()))
     };
     (ancestry, notes)
 }
@@ -50,16 +58,16 @@ fn in_header(checkpoint: &Checkpoint) -> Option<Result<Ancestry, String>> {
     Some(parse(text.as_bytes()))
 }
 
-fn beside(checkpoint: &Checkpoint, reader: &Reader) -> Option<Result<Ancestry, String>> {
-    let path = checkpoint.path().parent()?.join(PROVENANCE_FILE);
-    match reader.has(&path) {
+fn beside(checkpoint: &Checkpoint, path: &Path, reader: &Reader) -> Option<Result<Ancestry, String>> {
+    match reader.has(path) {
         Ok(true) => {}
         Ok(false) => return None,
         Err(error) => return Some(Err(error.to_string())),
     }
-    let page = match reader.bytes(&path, MAX_PAGE).map(|text| json::parse_object(&text)) {
+    let page = match reader.bytes(path, MAX_PAGE).map(|text| json::parse_object(&text)) {
         Ok(Ok(page)) => page,
-        Ok(Err(error)) | Err(error) => return Some(Err(error.to_string())),
+        Ok(Err(error)) => return Some(Err(format!("it {error}"))),
+        Err(error) => return Some(Err(error.to_string())),
     };
     let named = page["files"].as_array()?;
     let own = |file: &lorakit_tensor::Storage| {
@@ -78,7 +86,7 @@ fn beside(checkpoint: &Checkpoint, reader: &Reader) -> Option<Result<Ancestry, S
 
 fn parse(text: &[u8]) -> Result<Ancestry, String> {
     within(text.len())?;
-    checked(json::parse_object(text).map_err(|error| error.to_string())?)
+    checked(json::parse_object(text).map_err(|error| format!("it {error}"))?)
 }
 
 fn within(bytes: usize) -> Result<(), String> {
@@ -97,9 +105,25 @@ fn checked(value: Value) -> Result<Ancestry, String> {
     match ancestry.version() {
         Some(version) if version > VERSION => Ok(ancestry),
         Some(VERSION) if ancestry.record().is_some() => Ok(ancestry),
-        Some(VERSION) => Err("it lacks what every record has".into()),
-        _ => Err("it does not say its version".into()),
+        Some(VERSION) => Err("it lacks `lorakit`, `verb`, `options` or `parents`".into()),
+        _ => Err("its `version` is missing, or not a whole number from 1 on".into()),
     }
+}
+
+/// Removes the earliest steps of the longest chain of `record` until it can be read again. Whether any were removed.
+pub(super) fn shorten(record: &mut Value) -> bool {
+    let mut removed = false;
+    while depth(record) > MAX_DEPTH && remove_earliest(record) {
+        removed = true;
+    }
+    removed
+}
+
+fn remove_earliest(record: &mut Value) -> bool {
+    let parents = record["parents"].as_array_mut().into_iter().flatten();
+    let longest = parents.filter(|parent| parent.get("lineage").is_some()).max_by_key(|parent| depth(parent));
+    let Some(parent) = longest.and_then(Value::as_object_mut) else { return false };
+    parent.get_mut("lineage").is_some_and(remove_earliest) || parent.shift_remove("lineage").is_some()
 }
 
 fn depth(value: &Value) -> usize {
@@ -112,19 +136,34 @@ fn depth(value: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn only_records_are_records() {
         let refused = |text: &str| parse(text.as_bytes()).expect_err("it is refused");
         assert!(refused("{").contains("EOF"), "{}", refused("{"));
-        assert_eq!(refused("{}"), "it does not say its version");
-        assert_eq!(refused(r#"{"version": 1}"#), "it lacks what every record has");
+        assert_eq!(refused("{}"), "its `version` is missing, or not a whole number from 1 on");
+        assert_eq!(refused(r#"{"version": 1}"#), "it lacks `lorakit`, `verb`, `options` or `parents`");
         assert_eq!(refused(&" ".repeat(MAX_BYTES + 1)), "it has 1048577 bytes, and at most 1048576 are read");
         let nested = |n: usize| format!(r#"{{"version":2,"x":{}{}}}"#, "[".repeat(n), "]".repeat(n));
         assert_eq!(refused(&nested(120)), "it is nested 121 deep, and at most 120 are read");
         assert!(refused(&nested(200)).contains("recursion"));
         assert!(parse(nested(119).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_long_chain_loses_its_beginning() {
+        let mut record = json!({ "verb": "first", "parents": [] });
+        for step in 0..60 {
+            let other = json!({ "name": "other" });
+            record = json!({ "verb": step, "parents": [{ "name": step, "lineage": record }, other] });
+        }
+        assert!(shorten(&mut record));
+        assert!(depth(&record) <= MAX_DEPTH && depth(&record) > MAX_DEPTH - 3);
+        assert_eq!((&record["verb"], &record["parents"][0]["lineage"]["verb"]), (&json!(59), &json!(58)));
+        assert!(!shorten(&mut record));
     }
 
     #[test]

@@ -172,8 +172,18 @@ impl Parent {
     }
 }
 
-/// Drops the largest records of parents until the whole is small enough to be read again.
+/// Leaves out the earliest steps of a long chain, then the largest records of parents, until the whole can be read again.
 fn cut(record: &mut Record, notes: &mut Vec<Finding>) {
+    for parent in &mut record.parents {
+        // As deep as it is in the record.
+        let mut whole = serde_json::json!({ "parents": [&*parent] });
+        if read::shorten(&mut whole) {
+            parent.lineage = serde_json::from_value(whole["parents"][0]["lineage"].take()).ok();
+            let message =
+                "the earliest steps of its record of where it came from are left out: there are too many";
+            notes.push(Finding::new(Severity::Note, "lineage", &parent.name, message));
+        }
+    }
     // Room for the digests that are still to come.
     let room = MAX_BYTES.saturating_sub(128 * record.parents.len());
     while record.text().len() > room {

@@ -9,9 +9,6 @@ problems! {
         /// A configuration that does not name its method.
         NoMethod = Config,
             "has an `adapter_config.json` without `peft_type`, so what its tensors mean is unknown";
-        /// A method other than LoRA.
-        OtherMethod { method: String } = Unmergeable,
-            "was trained with {method}, and only LoRA and DoRA can be merged";
         /// An activated LoRA, which acts only from certain tokens on.
         Activated { option: String } = Unmergeable,
             "cannot be merged: it is an activated LoRA, which acts on some tokens only (`{option}`)";

@@ -18,8 +18,6 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
     let config = &adapter.config;
     let problem = if config.peft_type.is_empty() {
         Problem::NoMethod
-    } else if config.peft_type != "LORA" {
-        Problem::OtherMethod { method: config.peft_type.clone() }
     } else if let Some(option) = config.unmergeable.first().cloned() {
         match option.split(':').next().unwrap_or_default() {
             "alora_invocation_tokens" => Problem::Activated { option },
