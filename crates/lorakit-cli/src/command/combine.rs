@@ -9,7 +9,7 @@ use lorakit::ops::combine::{
 };
 use serde::Serialize;
 
-use super::inspect::text::{number, print_table, table};
+use super::inspect::text::{number, print_first, print_table, table};
 use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common};
@@ -151,10 +151,7 @@ fn modules_table(combine: &Combine, ui: &Ui) -> String {
         rows.add_row([m.path.clone(), from, m.rank.to_string(), percent(m.error), number(m.norm)]);
     }
     let mut text = String::from("\n");
-    print_table(&mut text, &rows);
-    if more > 0 {
-        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
-    }
+    print_first(&mut text, &rows, more);
     text.push('\n');
     text
 }

@@ -8,7 +8,7 @@ use lorakit::ops::extract::{
 };
 use serde::Serialize;
 
-use super::inspect::text::{number, print_table, table};
+use super::inspect::text::{number, print_first, table};
 use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common, Format};
@@ -128,10 +128,7 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
         ]);
     }
     text.push('\n');
-    print_table(&mut text, &rows);
-    if more > 0 {
-        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
-    }
+    print_first(&mut text, &rows, more);
     text.push('\n');
     text
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use lorakit::ops::reduce::{self, AdapterOutput, AdapterReport, Reduce, ReduceOptions, Reduced, Rule};
 use serde::Serialize;
 
-use super::inspect::text::{number, print_table, table};
+use super::inspect::text::{number, print_first, table};
 use super::planned::{self, Computed};
 use crate::args::{self, Common};
 use crate::error::Failure;
@@ -97,10 +97,7 @@ fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
         ]);
     }
     text.push('\n');
-    print_table(&mut text, &rows);
-    if more > 0 {
-        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
-    }
+    print_first(&mut text, &rows, more);
     text.push('\n');
     text
 }

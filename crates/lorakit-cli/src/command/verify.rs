@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use lorakit::ops::merge::Sum;
 use lorakit::ops::verify::{self, State, Verification, Verified, VerifyOptions};
 
-use super::inspect::text::{number, print_table, table};
+use super::inspect::text::{number, print_first, table};
 use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
@@ -86,10 +86,7 @@ fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {
         ]);
     }
     text.push('\n');
-    print_table(&mut text, &rows);
-    if more > 0 {
-        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
-    }
+    print_first(&mut text, &rows, more);
     text
 }
 

@@ -139,6 +139,14 @@ pub(in crate::command) fn print_table(text: &mut String, table: &Table) {
     }
 }
 
+/// Prints the first rows of a table that has `more`.
+pub(in crate::command) fn print_first(text: &mut String, table: &Table, more: usize) {
+    print_table(text, table);
+    if more > 0 {
+        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
+    }
+}
+
 /// Whether a program takes the adapter, and each reason with its remedy.
 pub(super) fn target(text: &mut String, target: &TargetReport) {
     let name = target.runtime.title();
