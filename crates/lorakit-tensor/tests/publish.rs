@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use lorakit_tensor::publish::{Existing, Staged, contents};
+use lorakit_tensor::publish::{Existing, Staged, contents, leave};
 use lorakit_tensor::{ErrorKind, Reader};
 
 fn replaced(names: &[&str]) -> Existing {
@@ -270,4 +271,35 @@ fn what_is_no_regular_file_is_not_read() {
     assert!(!reader.has(&path("folder.json")).unwrap() && !reader.has(&path("nothing.json")).unwrap());
     assert!(reader.has(&path("list.json")).unwrap());
     assert_eq!(reader.bytes(&path("list.json"), 1).unwrap_err().kind(), ErrorKind::Limit);
+}
+
+/// In a process of its own, which stages nothing any more afterwards.
+#[test]
+fn a_process_that_leaves_what_it_staged_neither_removes_nor_publishes_it() {
+    const FOLDER: &str = "LORAKIT_TEST_LEAVES";
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
+        let folder = tempfile::tempdir().unwrap();
+        let name = "a_process_that_leaves_what_it_staged_neither_removes_nor_publishes_it";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", name]).env(FOLDER, folder.path());
+        assert!(again.status().unwrap().success());
+        return;
+    };
+    let removed = staged_folder(&folder.join("removed"), Existing::Kept);
+    let [dropped, published] = ["dropped", "published"].map(|name| {
+        let target = folder.join(name);
+        staged_folder(&target, Existing::Kept)
+    });
+    drop(removed);
+    let left = leave(Duration::from_secs(10));
+    assert!(left.settled);
+    assert_eq!(left.names, [dropped.path(), published.path()]);
+    // Both threads wait for ever.
+    std::thread::spawn(|| drop(dropped));
+    std::thread::spawn(|| published.publish());
+    std::thread::sleep(Duration::from_millis(100));
+    for name in &left.names {
+        assert!(name.join("config.json").exists(), "{}", name.display());
+    }
+    assert!(!folder.join("published").exists());
 }

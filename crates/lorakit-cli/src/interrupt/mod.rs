@@ -12,7 +12,7 @@
 mod handler;
 
 use std::io::{self, PipeReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, Builder};
@@ -32,6 +32,8 @@ const GRACE: Duration = Duration::from_millis(500);
 const ONE: Duration = Duration::from_millis(300);
 /// How often the watching thread checks whether a run that should stop does.
 const TICK: Duration = Duration::from_millis(50);
+/// How long a second signal waits for the run to remove what it is removing.
+const PATIENCE: Duration = Duration::from_millis(200);
 /// How long a terminal or pipe that takes no output may delay the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -137,12 +139,15 @@ fn clean_up_and_end(json: bool, why: impl FnOnce(Vec<String>) -> Failure + Send 
     }
 }
 
-/// Ends the process without cleaning up, and says what is left unless another thread is reporting already.
+/// Ends the process without cleaning up, and says what is left unless another thread is reporting already. What it
+/// names stays there: the run removes nothing any more.
 fn end_at_once(json: bool) -> ! {
     if !take_word(WATCHER) {
         handler::exit(exit_code());
     }
-    end(json, Stopped::now(left(publish::under_way())).into())
+    let publish::Leftovers { names, settled } = publish::leave(PATIENCE);
+    let lines = if settled { left(names) } else { names.iter().map(|name| doubtful(name)).collect() };
+    end(json, Stopped::now(lines).into())
 }
 
 fn end(json: bool, failure: Failure) -> ! {
@@ -163,6 +168,11 @@ fn end(json: bool, failure: Failure) -> ! {
 fn left(names: Vec<PathBuf>) -> Vec<String> {
     let there = names.iter().filter(|name| name.symlink_metadata().is_ok());
     there.map(|name| format!("`{}` is left behind", name.display())).collect()
+}
+
+/// The line about a name that was being removed.
+fn doubtful(name: &Path) -> String {
+    format!("`{}` may be left behind: it was being removed", name.display())
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ use rustix::io::Errno;
 pub use output::OutputFile;
 use problem::Problem;
 use staging::Stage;
-pub use staging::{abandon, has_published, under_way};
+pub use staging::{Leftovers, abandon, has_published, leave};
 
 #[cfg(doc)]
 use crate::ErrorKind;

@@ -6,8 +6,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -21,11 +22,15 @@ const ENDING: &str = ".partial";
 const FRESH: &str = ".fresh";
 /// After this long, a name that never became locked belongs to nobody.
 const FRESH_AGE: Duration = Duration::from_secs(60);
+/// How often [`leave`] checks whether a removal has ended.
+const TRY_AGAIN: Duration = Duration::from_millis(5);
 /// Most bytes of the output's name in a staged name, whose length is limited too.
 const NAME_BYTES: usize = 160;
 
 /// What this process has staged at the moment.
 static STAGED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Held while a staged name is removed, which may take long. Locked before [`STAGED`].
+static REMOVAL: Mutex<()> = Mutex::new(());
 
 /// Whether this process has published anything.
 static PUBLISHED: AtomicBool = AtomicBool::new(false);
@@ -55,6 +60,8 @@ impl Stage {
         let unique = format!(".{name}.{}-{:016x}", boot(), RandomState::new().build_hasher().finish());
         let fresh = parent.join(format!("{unique}{FRESH}"));
         let path = parent.join(unique + ENDING);
+        // Nothing may exist that is not listed.
+        let mut staged = lock(&STAGED);
         // Locked before it gets the name under which others look for dead runs.
         let lock = create(&fresh, folder).map_err(|e| Error::io("create", &path, e))?;
         let _ = flock(&lock, FlockOperation::NonBlockingLockExclusive);
@@ -62,7 +69,7 @@ impl Stage {
             let _ = remove(&fresh);
             return Err(Error::io("create", &path, error));
         }
-        staged().insert(path.clone());
+        staged.insert(path.clone());
         Ok(Stage { path, leftovers, _lock: lock })
     }
 
@@ -76,7 +83,7 @@ impl Stage {
 
     /// Publishes: if `rename` succeeds, the name is no longer this run's. It cannot be abandoned meanwhile.
     pub(super) fn publish<T>(&self, rename: impl FnOnce() -> Result<T>) -> Result<T> {
-        let mut staged = staged();
+        let mut staged = lock(&STAGED);
         let done = rename()?;
         staged.remove(&self.path);
         PUBLISHED.store(true, Ordering::Relaxed);
@@ -86,10 +93,12 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        let _removal = lock(&REMOVAL);
         // Listed as staged until it is gone: `abandon`, if called meanwhile, removes the rest.
-        if staged().contains(&self.path) {
+        let listed = lock(&STAGED).contains(&self.path);
+        if listed {
             let _ = remove(&self.path);
-            staged().remove(&self.path);
+            lock(&STAGED).remove(&self.path);
         }
     }
 }
@@ -97,7 +106,7 @@ impl Drop for Stage {
 /// Removes everything that this process has staged, and returns the names: for a process that must end at once and
 /// whose destructors will not run. Writes that go on meanwhile fail.
 pub fn abandon() -> Vec<PathBuf> {
-    let names: Vec<PathBuf> = std::mem::take(&mut *staged()).into_iter().collect();
+    let names: Vec<PathBuf> = std::mem::take(&mut *lock(&STAGED)).into_iter().collect();
     for name in &names {
         // Other threads may still be creating files inside.
         let _ = (0..3).find(|_| remove(name).is_ok());
@@ -105,9 +114,33 @@ pub fn abandon() -> Vec<PathBuf> {
     names
 }
 
-/// What this process has staged at the moment, and would have to remove if it ended.
-pub fn under_way() -> Vec<PathBuf> {
-    staged().iter().cloned().collect()
+/// What a process leaves behind: see [`leave`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Staged names that exist.
+    pub names: Vec<PathBuf>,
+    /// Whether they stay: nothing was removing one of them.
+    pub settled: bool,
+}
+
+/// Leaves everything that this process has staged where it is, for a process that ends at once: from now on this
+/// process stages, publishes and removes nothing, and threads that try to wait for ever. A removal that is under way
+/// gets as long as `patience` to end.
+pub fn leave(patience: Duration) -> Leftovers {
+    let start = Instant::now();
+    let settled = loop {
+        match REMOVAL.try_lock() {
+            Ok(guard) => break Some(guard),
+            Err(TryLockError::Poisoned(guard)) => break Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) if start.elapsed() < patience => sleep(TRY_AGAIN),
+            Err(TryLockError::WouldBlock) => break None,
+        }
+    };
+    let staged = lock(&STAGED);
+    let names = staged.iter().filter(|name| name.symlink_metadata().is_ok()).cloned().collect();
+    let settled = settled.map(std::mem::forget).is_some();
+    std::mem::forget(staged);
+    Leftovers { names, settled }
 }
 
 /// Whether this process has published anything.
@@ -115,8 +148,8 @@ pub fn has_published() -> bool {
     PUBLISHED.load(Ordering::Relaxed)
 }
 
-fn staged() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    STAGED.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn create(path: &Path, folder: bool) -> io::Result<File> {
