@@ -22,7 +22,7 @@ use crate::{Base, Finding, Model, Result, Severity};
 /// step.adapter(&adapter, None, reader, progress)?;
 /// let provenance = step.finish(&mut notes);
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Step {
     wanted: Lineage,
     /// Whether [`Lineage::Auto`] makes a record only if a parent has one.
@@ -33,7 +33,7 @@ pub struct Step {
 }
 
 /// A parent whose digest the run computes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Source {
     parent: usize,
     checkpoint: Arc<Checkpoint>,

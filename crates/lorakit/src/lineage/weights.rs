@@ -28,18 +28,7 @@ const PIECE: u64 = 4 << 20;
 /// # Errors
 /// If they cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub fn digest(source: &dyn TensorSource, progress: &dyn Progress) -> Result<String> {
-    let hash = |tensor: usize| {
-        let len = source.tensors()[tensor].byte_len();
-        // A tensor that has no place in a file may be computed as a whole for any of its bytes.
-        let step = if source.extent(tensor).is_some() { PIECE } else { len.max(1) };
-        let mut hasher = blake3::Hasher::new();
-        for start in (0..len).step_by(step as usize) {
-            go_on(progress, "anything was written")?;
-            hasher.update(&source.read(tensor, start..(start + step).min(len))?);
-        }
-        Ok(*hasher.finalize().as_bytes())
-    };
-    let hashes = in_order(0..source.tensors().len(), hash)?;
+    let hashes = in_order(0..source.tensors().len(), |tensor| hash(source, tensor, progress))?;
     Ok(of_hashes(source.tensors(), &hashes))
 }
 
@@ -48,12 +37,24 @@ pub fn digest(source: &dyn TensorSource, progress: &dyn Progress) -> Result<Stri
 /// # Errors
 /// As [`digest`].
 pub(super) fn of_parts(tensors: &[TensorRef], progress: &dyn Progress) -> Result<String> {
-    let hash = |tensor: &TensorRef| {
-        go_on(progress, "anything was written")?;
-        Ok(*blake3::hash(&tensor.read(0..tensor.info().byte_len())?).as_bytes())
-    };
-    let hashes = in_order(tensors, hash)?;
+    let hashes = in_order(tensors, |tensor| {
+        let (source, index) = tensor.place();
+        hash(source, index, progress)
+    })?;
     Ok(of_lines(tensors.iter().map(TensorRef::info).zip(hashes)))
+}
+
+/// The BLAKE3 of the bytes of one tensor.
+fn hash(source: &dyn TensorSource, tensor: usize, progress: &dyn Progress) -> Result<Hash> {
+    let len = source.tensors()[tensor].byte_len();
+    // A tensor that has no place in a file may be computed as a whole for any of its bytes.
+    let step = if source.extent(tensor).is_some() { PIECE } else { len.max(1) };
+    let mut hasher = blake3::Hasher::new();
+    for start in (0..len).step_by(step as usize) {
+        go_on(progress, "anything was written")?;
+        hasher.update(&source.read(tensor, start..(start + step).min(len))?);
+    }
+    Ok(*hasher.finalize().as_bytes())
 }
 
 /// The digest of tensors in memory: each with its bytes, row by row.

@@ -68,6 +68,11 @@ impl TensorRef {
         self.source.is_computed(self.index)
     }
 
+    /// Its source, and its place there.
+    pub(crate) fn place(&self) -> (&dyn TensorSource, usize) {
+        (self.source.as_ref(), self.index)
+    }
+
     /// Where value `element` is stored.
     pub(crate) fn origin(&self, element: u64) -> Origin<'_> {
         self.source.origin(self.index, element)

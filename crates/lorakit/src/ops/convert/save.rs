@@ -40,10 +40,11 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 use super::adapter::{refuse_empty, refuse_misfits};
 use crate::adapter::Adapter;
+use crate::lineage::{Lineage, Step};
 pub use crate::output::{AdapterOutput, AdapterReport};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on};
-use crate::{Base, Result};
+use crate::{Base, Finding, Result};
 
 /// Where to write an adapter, and how.
 #[derive(Debug, Clone)]
@@ -59,6 +60,9 @@ pub struct SaveOptions {
     pub dtype: Option<DType>,
     /// The model that the adapter belongs to.
     pub base: Option<PathBuf>,
+    /// What the output says about how it was made; by default a step `save`. The format, the dtype and the base are
+    /// added to it, and so is the adapter if it was opened from a file.
+    pub step: Step,
     /// How the base, and what was written, are read.
     pub mode: ReadMode,
 }
@@ -72,6 +76,7 @@ impl SaveOptions {
             replace: false,
             dtype: None,
             base: None,
+            step: Step::new("save", Lineage::default()),
             mode: ReadMode::default(),
         }
     }
@@ -81,8 +86,28 @@ crate::ops::setters! { SaveOptions {
     with_replace: replace: bool,
     with_dtype: dtype: Option<DType>,
     with_base: base: Option<PathBuf>,
+    with_step: step: Step,
     with_mode: mode: ReadMode,
 } }
+
+/// A saved adapter that is planned.
+#[derive(Debug)]
+pub struct Save {
+    /// What is written.
+    pub output: AdapterOutput,
+    /// Things worth telling the user.
+    pub notes: Vec<Finding>,
+}
+
+impl Save {
+    /// Writes the output: see [`AdapterOutput::run`].
+    ///
+    /// # Errors
+    /// As [`AdapterOutput::run`].
+    pub fn run(&self, threads: usize, progress: &dyn Progress) -> Result<AdapterReport> {
+        self.output.run(threads, progress)
+    }
+}
 
 /// Plans how `adapter` is written. [`AdapterOutput::run`] writes it, reads it again and compares every module before it
 /// is published.
@@ -91,7 +116,7 @@ crate::ops::setters! { SaveOptions {
 /// [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible) for what the format cannot hold,
 /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) for what it cannot say without the base; if the adapter does
 /// not fit the base; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
-pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -> Result<AdapterOutput> {
+pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -> Result<Save> {
     let format = writable(&options.to)?;
     let reader = Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, &reader)).transpose()?;
@@ -99,6 +124,14 @@ pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -
     refuse_empty(adapter)?;
     go_on(progress, "anything was written")?;
     refuse_misfits(adapter, base.as_ref())?;
+    let mut step =
+        options.step.clone().with("to", format.name()).with("dtype", options.dtype.map(DType::name));
+    step.base(base.as_ref());
+    if adapter.file().is_some() {
+        step.adapter(adapter, None, &reader, progress)?;
+    }
+    let mut notes = Vec::new();
+    let provenance = step.finish(&mut notes);
     let adapter = adapter.clone();
     let adapter = if format.packs_experts() { adapter } else { adapter.unpacked(base.as_ref())? };
     let destination = Destination {
@@ -107,15 +140,16 @@ pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -
         replace: options.replace,
         dtype: options.dtype,
         reader,
-        provenance: None,
+        provenance,
     };
-    AdapterOutput::new(adapter, base, &destination)
+    Ok(Save { output: AdapterOutput::new(adapter, base, &destination)?, notes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::adapter::{AdapterConfig, Module, ModuleKind, Scaling};
+    use crate::lineage::{self, Record, Role};
     use crate::plan::Silent;
     use crate::{ErrorKind, TensorRef};
 
@@ -145,6 +179,57 @@ mod tests {
         let read = Adapter::open(&folder.path().join("peft"), &Reader::default(), None).unwrap();
         assert_eq!((read.config.r, read.config.alpha), (Some(2), Some(1.5)));
         assert_eq!(read.config.task_type.as_deref(), Some("CAUSAL_LM"));
+    }
+
+    /// The record of the adapter in `folder`.
+    fn record(folder: &std::path::Path) -> Option<Record> {
+        let reader = Reader::default();
+        let opened = Adapter::open(folder, &reader, None).unwrap();
+        lineage::read(opened.checkpoint().unwrap(), &reader).0?.record()
+    }
+
+    #[test]
+    fn what_is_saved_says_how_it_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let [saved, trained_by, silent, again] =
+            ["saved", "trained", "silent", "again"].map(|name| folder.path().join(name));
+        let save = |adapter: &Adapter, options: &SaveOptions| {
+            plan(adapter, options, &Silent).unwrap().run(1, &Silent).unwrap();
+        };
+        save(&trained(), &SaveOptions::new(&saved, "peft").with_dtype(Some(DType::F32)));
+        let own = record(&saved).unwrap();
+        assert_eq!((own.verb.as_str(), own.parents.len()), ("save", 0));
+        assert_eq!(serde_json::json!(own.options), serde_json::json!({ "to": "peft", "dtype": "F32" }));
+
+        let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny-orders");
+        let step = Step::new("train", Lineage::Auto).with("seed", 7);
+        let mut adapter = trained();
+        adapter.modules.clear();
+        adapter.modules.push(of_base());
+        save(&adapter, &SaveOptions::new(&trained_by, "peft").with_base(Some(base)).with_step(step));
+        let own = record(&trained_by).unwrap();
+        assert_eq!(own.verb, "train");
+        assert_eq!(serde_json::json!(own.options), serde_json::json!({ "seed": 7, "to": "peft" }));
+        assert_eq!(own.parents[0].role, Role::Base);
+        assert_eq!(own.parents[0].name, "tiny-orders");
+
+        save(&trained(), &SaveOptions::new(&silent, "peft").with_step(Step::new("save", Lineage::Never)));
+        assert!(record(&silent).is_none());
+
+        // One that was opened from a file is a parent, with its own record.
+        let opened = Adapter::open(&saved, &Reader::default(), None).unwrap();
+        save(&opened, &SaveOptions::new(&again, "peft"));
+        let own = record(&again).unwrap();
+        assert_eq!((own.parents[0].role, own.parents[0].name.as_str()), (Role::Adapter, "saved"));
+        assert!(own.parents[0].lineage.is_some());
+    }
+
+    /// A module that fits `tiny-orders`.
+    fn of_base() -> Module {
+        let values: Vec<f32> = (0..256).map(|i| i as f32 / 256.0 - 0.5).collect();
+        let a = TensorRef::of_values("A", DType::F32, [2, 128], &values).unwrap();
+        let b = TensorRef::of_values("B", DType::F32, [128, 2], &values).unwrap();
+        Module::new("model.layers.0.self_attn.q_proj", ModuleKind::Linear, a, b, Scaling::Fixed(0.75))
     }
 
     #[test]
