@@ -236,6 +236,28 @@ fn a_record_that_is_no_use_is_left_out() {
     }
 }
 
+/// A GGUF file is not refused for it either, whatever its bytes are.
+#[test]
+fn a_record_that_is_not_text_is_left_out() {
+    let sandbox = Sandbox::new();
+    inputs(&sandbox);
+    sandbox.run("convert base -o model.gguf --to gguf --lineage always", &[]).ok();
+    let path = sandbox.path("model.gguf");
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(9).position(|window| window == b"{\"version").unwrap();
+    bytes[at + 1] = 0xff;
+    fs::write(&path, bytes).unwrap();
+    let run = sandbox.run("quantize model.gguf -o small.gguf --type Q8_0", &[]).ok();
+    let note = "its record of where the tensors came from is left out: it is not UTF-8 text";
+    assert!(run.stderr.contains(note), "{}", run.stderr);
+    assert_eq!(record(&sandbox, "model.gguf"), Value::Null);
+    // A small file without the record, and so byte for byte what it is made of the model without one.
+    sandbox.run("convert base -o plain.gguf --to gguf", &[]).ok();
+    sandbox.run("quantize plain.gguf -o expected.gguf --type Q8_0", &[]).ok();
+    let [small, expected] = ["small.gguf", "expected.gguf"].map(|name| fs::read(sandbox.path(name)).unwrap());
+    assert!(small == expected);
+}
+
 #[test]
 fn a_record_of_a_newer_version_is_kept_as_it_is() {
     let text = r#"{"version":2,"what":["is","not","known"],"a":1.50}"#;

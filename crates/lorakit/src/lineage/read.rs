@@ -51,6 +51,7 @@ fn in_header(checkpoint: &Checkpoint) -> Option<Result<Ancestry, String>> {
     let text = match checkpoint.gguf() {
         Some(metadata) => match metadata.get(PROVENANCE_KEY)? {
             Gguf::String(text) => text.as_str(),
+            Gguf::Bytes(_) => return Some(Err("it is not UTF-8 text".into())),
             _ => return Some(Err("it is not text".into())),
         },
         None => checkpoint.metadata().get(PROVENANCE_KEY)?,

@@ -80,7 +80,8 @@ impl Model {
     /// will be written as `dtype`; a quantised checkpoint is seen with its weights decoded.
     ///
     /// # Errors
-    /// As [`Self::open`], for GGUF files of an unknown family, and as [`packed::view`].
+    /// As [`Self::open`]; for GGUF files of an unknown family, for weights packed in a way that cannot be decoded, and for
+    /// packed weights whose parts are missing or contradict each other.
     pub fn open_as_hf(path: &Path, reader: &Reader, dtype: Option<DType>) -> Result<Self> {
         Self::open(path, reader)?.into_hf(dtype)
     }

@@ -124,6 +124,8 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::File`](crate::ErrorKind::File) with `SameFile`, or for a side file that cannot be copied; what the
     /// format's layout refuses.
+    // For tests of this crate, which make plans by hand.
+    #[doc(hidden)]
     pub fn new(
         target: Target,
         replace: bool,
@@ -140,7 +142,7 @@ impl Plan {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn with_provenance(
+    pub(crate) fn with_provenance(
         target: Target,
         replace: bool,
         reader: &Reader,

@@ -90,6 +90,11 @@ impl Element for String {
 
 /// Writes what [`String::read`](Element::read) reads.
 pub(super) fn write_str(text: &str, out: &mut Vec<u8>) {
+    write_bytes(text.as_bytes(), out);
+}
+
+/// The same for a string that need not be UTF-8.
+pub(super) fn write_bytes(text: &[u8], out: &mut Vec<u8>) {
     out.extend((text.len() as u64).to_le_bytes());
-    out.extend(text.as_bytes());
+    out.extend(text);
 }

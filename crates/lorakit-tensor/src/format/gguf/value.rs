@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::cursor::Cursor;
-use super::element::Element;
+use super::element::{Element, write_bytes};
 use super::problem::Problem;
 use crate::Result;
 use crate::problem::excerpt;
@@ -17,6 +17,8 @@ macro_rules! value_types {
             $(#[doc = concat!("`", $name, "`")] $variant($type),)*
             /// An array, which never holds arrays.
             Array(Array),
+            /// A `string` that is not UTF-8; only keys that begin with `lorakit.` may have one.
+            Bytes(Vec<u8>),
         }
 
         /// A metadata array; every element has the type of the variant.
@@ -31,12 +33,14 @@ macro_rules! value_types {
                 match self {
                     $(Value::$variant(_) => $name,)*
                     Value::Array(_) => "array",
+                    Value::Bytes(_) => "string that is not UTF-8",
                 }
             }
 
             /// Reads the type and the value of `key`.
             pub(super) fn read(cursor: &mut Cursor<'_>, key: &str) -> Result<Value> {
                 match cursor.u32()? {
+                    STRING_ID if key.starts_with(OWN_KEYS) => text(cursor),
                     $($id => Element::read(cursor).map(Value::$variant),)*
                     ARRAY_ID => Array::read(cursor, key).map(Value::Array),
                     id => Err(Problem::ValueType { key: excerpt(key), id }.into()),
@@ -53,6 +57,10 @@ macro_rules! value_types {
                     Value::Array(array) => {
                         out.extend(ARRAY_ID.to_le_bytes());
                         array.write(out);
+                    }
+                    Value::Bytes(bytes) => {
+                        out.extend(STRING_ID.to_le_bytes());
+                        write_bytes(bytes, out);
                     }
                 }
             }
@@ -96,6 +104,7 @@ macro_rules! value_types {
                 match self {
                     $(Value::$variant(value) => write!(f, "{value}"),)*
                     Value::Array(array) => write!(f, "[{} values]", array.len()),
+                    Value::Bytes(bytes) => write!(f, "{}", String::from_utf8_lossy(bytes)),
                 }
             }
         }
@@ -103,6 +112,10 @@ macro_rules! value_types {
 }
 
 const ARRAY_ID: u32 = 9;
+const STRING_ID: u32 = 8;
+/// What the keys of this program begin with. Nothing but this program reads them, so whatever is wrong with their values
+/// is no reason to refuse a model.
+const OWN_KEYS: &str = "lorakit.";
 
 value_types! {
     U8 u8, "u8" = 0;
@@ -117,6 +130,13 @@ value_types! {
     U64 u64, "u64" = 10;
     I64 i64, "i64" = 11;
     F64 f64, "f64" = 12;
+}
+
+/// Reads a string that need not be UTF-8.
+fn text(cursor: &mut Cursor<'_>) -> Result<Value> {
+    let len = cursor.u64()?;
+    let bytes = cursor.take(len)?.to_vec();
+    Ok(String::from_utf8(bytes).map_or_else(|not| Value::Bytes(not.into_bytes()), Value::String))
 }
 
 impl Value {

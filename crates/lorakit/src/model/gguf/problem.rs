@@ -11,12 +11,12 @@ problems! {
         Adapter = WrongRole, "is a GGUF adapter, not a full model";
         /// The model belongs to an unknown family.
         UnknownFamily { family: String, known: Vec<&'static str> } = Unsupported,
-            "is a model of the family `{family}`; known are {}", known.join(", ");
+            "is a model of the family `{family}`; the known ones are {}", known.join(", ");
         /// The model belongs to a family that cannot be turned into a Hugging Face model.
         OneWayFamily { family: String, known: Vec<&'static str> } = File(Unsupported),
             "is a model of the family `{family}`, which cannot be read as a Hugging Face model; {} can", known.join(", ");
         /// No class of the family has the keys of the model.
-        NoClass = File(Unsupported), "is of no known model class";
+        NoClass = File(Unsupported), "does not belong to a known model class";
 
         /// A required key is missing.
         MissingKey { key: String } = File(Incomplete), "has no metadata key `{key}`";
@@ -31,9 +31,13 @@ problems! {
             "has `{key}` {value}, which config.json cannot express";
         /// Positions are scaled by a rule that transformers does not know.
         Scaling { kind: String } = File(Unsupported),
-            "has the rope scaling `{kind}`; known are none, linear, yarn and llama3";
+            "has the rope scaling `{kind}`; the known ones are none, linear, yarn and llama3";
         /// The position factors do not follow from Llama 3's rule with any parameters.
         Factors = File(Unsupported), "does not follow the llama3 rule, the only one known";
+        /// Positions may be scaled by Llama 3's rule, with parameters that the divisors do not tell.
+        FewFactors { between: usize } = File(Unsupported),
+            "follows the llama3 rule, but has {between} values between 1 and the largest; at least 2 must be, to tell \
+             its parameters";
         /// The position factors have another type, or are too many.
         FactorsShape { count: u64, dtype: DType, limit: u64 } = File(Unsupported),
             "has {count} values of {dtype}; it may have at most {limit} of F32";
@@ -86,7 +90,7 @@ problems! {
             "has heads of {values} values by its `config.json`; at most {limit} are allowed";
         /// Positions are scaled by a rule for which GGUF has no keys.
         ScalingRule { rule: String } = Unsupported,
-            "scales positions by `{rule}`; known are linear, yarn, longrope and llama3";
+            "scales positions by `{rule}`; the known ones are linear, yarn, longrope and llama3";
         /// Positions are scaled by factors for which the family has no tensor.
         ScalingOfFamily { rule: String, family: &'static str } = Unsupported,
             "scales positions by `{rule}`, which GGUF models of the family `{family}` cannot";

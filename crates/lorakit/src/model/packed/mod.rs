@@ -119,7 +119,7 @@ impl PackedModel {
 /// # Errors
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a scheme that cannot be decoded, with its name;
 /// [`ErrorKind::File`](crate::ErrorKind::File) if tensors that belong together are missing or contradict each other.
-pub fn view(
+pub(crate) fn view(
     checkpoint: &Arc<Checkpoint>,
     config: Option<&ModelConfig>,
 ) -> Result<Option<(Arc<dyn TensorSource>, Packing)>> {

@@ -89,6 +89,9 @@ fn llama3(theta: f64, divisors: &[f32]) -> Result<Option<Value>> {
             (1.0 / wavelength(theta, i, divisors.len()), smooth)
         })
         .collect();
+    if blended.len() < 2 && rises(divisors) {
+        return Err(Error::from(Problem::FewFactors { between: blended.len() }).tensor(ROPE_FACTORS));
+    }
     let (Some(first), Some(last)) = (blended.first(), blended.last()) else { return Err(unsupported()) };
     let slope = (first.1 - last.1) / (first.0 - last.0);
     let span = -LOW_FREQ_FACTOR / (first.1 - slope * first.0);
@@ -111,6 +114,13 @@ fn llama3(theta: f64, divisors: &[f32]) -> Result<Option<Value>> {
         "high_freq_factor": high,
         "original_max_position_embeddings": original as u64,
     })))
+}
+
+/// Whether these may be divisors of Llama 3's rule: finite, from 1 on, none below the one before it.
+fn rises(divisors: &[f32]) -> bool {
+    divisors.first().is_some_and(|first| *first >= 1.0)
+        && divisors.is_sorted()
+        && divisors.iter().all(|divisor| divisor.is_finite())
 }
 
 /// Positions per turn of frequency `i` out of `count`.
@@ -153,6 +163,26 @@ mod tests {
                 r#"{{"rope_type":"llama3","factor":{factor:?},"low_freq_factor":1.0,"high_freq_factor":4.0,"original_max_position_embeddings":{original}}}"#
             );
             assert_eq!(scaling.to_string(), expected);
+        }
+    }
+
+    /// A model with few frequencies may have none between the two ends.
+    #[test]
+    fn too_few_frequencies_leave_the_parameters_open() {
+        for (divisors, between) in [(vec![1.0, 1.0, 8.0, 8.0], 0), (vec![1.0, 3.0, 8.0], 1), (vec![8.0], 0)] {
+            let error = llama3(1e4, &divisors).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "`rope_freqs.weight`: follows the llama3 rule, but has {between} values between 1 and the largest; \
+                     at least 2 must be, to tell its parameters"
+                )
+            );
+        }
+        // These are no step of that rule.
+        for divisors in [vec![8.0, 1.0, 1.0], vec![0.5, 8.0], vec![1.0, f32::INFINITY]] {
+            let error = llama3(1e4, &divisors).unwrap_err().to_string();
+            assert!(error.contains("does not follow the llama3 rule"), "{error}");
         }
     }
 

@@ -103,10 +103,13 @@ fn config_of(model: &Model) -> Result<&ModelConfig> {
     model.config.as_ref().ok_or_else(|| Error::from(Problem::NoConfig).at(&model.path))
 }
 
-/// The name of a folder; a path without a name, such as `.`, is made absolute first.
+/// The name of a folder; a path without a name, such as `.` or `a/..`, is made absolute first.
 pub(crate) fn folder_name(folder: &Path) -> String {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
-    name(folder).or_else(|| name(&std::path::absolute(folder).ok()?)).unwrap_or_default()
+    name(folder)
+        .or_else(|| name(&std::path::absolute(folder).ok()?))
+        .or_else(|| name(&folder.canonicalize().ok()?))
+        .unwrap_or_default()
 }
 
 /// The content of a file, if it exists.
@@ -115,4 +118,21 @@ pub(crate) fn folder_name(folder: &Path) -> String {
 /// If it cannot be read.
 pub(crate) fn read(path: &Path, reader: &Reader) -> Result<Option<Vec<u8>>> {
     Ok(if reader.has(path)? { Some(reader.bytes(path, MAX_SIDE_BYTES)?) } else { None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_a_name_however_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("model/inner");
+        std::fs::create_dir_all(&inner).unwrap();
+        assert_eq!(folder_name(&inner), "inner");
+        assert_eq!(folder_name(&inner.join("..")), "model");
+        assert_eq!(folder_name(&inner.join("../inner/./")), "inner");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(Some(folder_name(Path::new(".")).as_ref()), here.file_name());
+    }
 }
