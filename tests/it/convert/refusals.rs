@@ -97,12 +97,12 @@ fn a_key_of_the_wrong_type() {
 
 #[test]
 fn an_unknown_way_to_cut_text() {
-    insta::assert_snapshot!(refused(|g| g.set("tokenizer.ggml.pre", text("viking"))), @"error: `model.gguf`: its tokenizer cuts text by the rule `viking` (`tokenizer.ggml.pre`); known are gpt-2, phi-2, smollm, starcoder, refact, codeshell, llama-bpe, llama3, llama-v3, falcon3, pixtral, midm-2.0, lfm2, smaug-bpe, dbrx, qwen2, deepseek-r1-qwen, megrez, tekken, gpt-4o, llama4, deepseek-llm, deepseek-coder, deepseek-v3, default");
+    insta::assert_snapshot!(refused(|g| g.set("tokenizer.ggml.pre", text("viking"))), @"error: `model.gguf`: its tokenizer cuts text by the rule `viking` (`tokenizer.ggml.pre`); the known ones are gpt-2, phi-2, smollm, starcoder, refact, codeshell, llama-bpe, llama3, llama-v3, falcon3, pixtral, midm-2.0, lfm2, smaug-bpe, dbrx, qwen2, deepseek-r1-qwen, megrez, tekken, gpt-4o, llama4, deepseek-llm, deepseek-coder, deepseek-v3, default");
 }
 
 #[test]
 fn an_unknown_tokenizer() {
-    insta::assert_snapshot!(refused(|g| g.set("tokenizer.ggml.model", text("rwkv"))), @"error: `model.gguf`: has a tokenizer of kind `rwkv` (`tokenizer.ggml.model`); known are gpt2, llama");
+    insta::assert_snapshot!(refused(|g| g.set("tokenizer.ggml.model", text("rwkv"))), @"error: `model.gguf`: has a tokenizer of kind `rwkv` (`tokenizer.ggml.model`); the known ones are gpt2, llama");
 }
 
 #[test]

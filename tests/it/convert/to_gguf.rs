@@ -107,7 +107,7 @@ fn the_cut_of_text_may_be_named() {
 #[test]
 fn sources_that_are_no_such_model() {
     insta::assert_snapshot!(refused("llama", |m| fs::remove_file(m.join("config.json")).unwrap()), @"error: `model`: has no `config.json`, which says what kind of model it is; the source must be a Hugging Face folder");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["architectures"] = json!(["MambaForCausalLM"]))), @"error: `model`: is a model of the class `MambaForCausalLM`; known are LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, SmolLM3ForCausalLM, GraniteForCausalLM");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["architectures"] = json!(["MambaForCausalLM"]))), @"error: `model`: is a model of the class `MambaForCausalLM`; the known ones are LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM, Gemma2ForCausalLM, Gemma3ForCausalLM, Phi3ForCausalLM, SmolLM3ForCausalLM, GraniteForCausalLM");
     let sandbox = sandbox("llama");
     convert(&sandbox, "").ok();
     let run = sandbox.run("convert model.gguf -o other.gguf --to gguf", &[]);
@@ -125,7 +125,7 @@ fn configurations_that_do_not_fit() {
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_attention_heads"] = json!(5))), @"error: `model`: `model.layers.0.self_attn.q_proj.bias`: has 64 rows, which are not 5 heads of an even number of rows");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(1))), @"error: `model`: `model.layers.1.input_layernorm.weight`: is of a layer beyond the 1 of the model");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["num_hidden_layers"] = json!(3))), @"error: `model`: `blk.2.attn_norm.weight`: the model needs it and has none");
-    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("spiral"))), @"error: `model`: scales positions by `spiral`; known are linear, yarn, longrope and llama3");
+    insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("spiral"))), @"error: `model`: scales positions by `spiral`; the known ones are linear, yarn, longrope and llama3");
     insta::assert_snapshot!(refused("llama", |m| edit(m, "config.json", |c| c["head_dim"] = json!(4_294_967_295u32))), @"error: `model`: has heads of 4294967295 values by its `config.json`; at most 8192 are allowed");
     insta::assert_snapshot!(refused("mixtral", |m| edit(m, "config.json", |c| c["num_local_experts"] = json!(4_294_967_295u32))), @"error: `model`: `num_local_experts` of `config.json` is 4294967295; it must be at most 65536");
     insta::assert_snapshot!(refused("qwen2", |m| edit(m, "config.json", |c| c["rope_parameters"]["rope_type"] = json!("llama3"))), @"error: `model`: scales positions by `llama3`, which GGUF models of the family `qwen2` cannot");
@@ -165,7 +165,7 @@ fn vocabularies_that_do_not_fit() {
     let prefix = |prefix: &'static str| {
         move |m: &Path| edit(m, "tokenizer.json", |t| t["model"]["continuing_subword_prefix"] = json!(prefix))
     };
-    insta::assert_snapshot!(refused("llama", prefix("##")), @"error: `model`: `tokenizer.json` marks parts of words by `##`, which GGUF files cannot say of this kind of tokenizer");
+    insta::assert_snapshot!(refused("llama", prefix("##")), @"error: `model`: `tokenizer.json` marks parts of words by `##`, which GGUF files cannot record for this kind of tokenizer");
     let long = ["a", "b"].map(|letter| letter.repeat(300));
     insta::assert_snapshot!(refused("llama", |m| edit(m, "tokenizer.json", |t| {
         t["model"]["vocab"][&long[0]] = json!(270);

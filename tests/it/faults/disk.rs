@@ -105,6 +105,6 @@ fn a_folder_that_may_not_be_written() {
     let run = sandbox.run("merge base adapter -o file/out", &[]);
     assert_eq!(run.code, Some(3), "{}", run.stderr);
     insta::assert_snapshot!(run.stderr, @"
-    error: `file`: is a file, and a folder is needed there
+    error: `file`: is a file where a folder must be
     ");
 }

@@ -58,11 +58,11 @@ pub(super) fn published(out: &Path, inputs: &Snapshot, stderr: &str) -> Result<(
             let said =
                 copied(&bytes) && (stderr.contains("it is copied as it is") || json::parse(&bytes).is_ok());
             if !object && !said {
-                return Err(format!("`{name}` is no JSON object"));
+                return Err(format!("`{name}` is not a JSON object"));
             }
         }
         if text.ends_with(".html") && !bytes.trim_ascii_end().ends_with(b"</html>") {
-            return Err(format!("`{name}` is no page"));
+            return Err(format!("`{name}` is not a page"));
         }
     }
     if out.is_dir() {

@@ -26,16 +26,16 @@ problems! {
         NotAnOffset = Corrupt, "`nested_offset` is not a number";
 
         /// Codes are of a type that bitsandbytes does not have.
-        Type { name: String } = Unsupported, "is of the type `{}`; known are nf4, fp4", name.escape_debug();
+        Type { name: String } = Unsupported, "is of the type `{}`; the known ones are nf4, fp4", name.escape_debug();
         /// Blocks are of a size that bitsandbytes does not have.
         BlockSize { values: usize } = Unsupported,
-            "has blocks of {values} values; known are {BLOCK_SIZES:?}";
+            "has blocks of {values} values; the known ones are {BLOCK_SIZES:?}";
         /// The weight was of a dtype that bitsandbytes does not quantise.
         Before { dtype: String } = Unsupported,
-            "was `{}` before; known are bfloat16, float16, float32", dtype.escape_debug();
+            "was `{}` before; the known types are bfloat16, float16, float32", dtype.escape_debug();
         /// Scales are not quantised as bitsandbytes does it.
         Scales { dtype: String, values: usize } = Unsupported,
-            "its scales are {} in blocks of {values}; known are float32 in blocks of {}",
+            "its scales are {} in blocks of {values}; they must be float32 in blocks of {}",
             dtype.escape_debug(), double_quant::BLOCK;
     }
 }

@@ -187,15 +187,16 @@ mod tests {
                 &good.replace("nested_offset", "nested"),
                 "has the key `nested`, which bitsandbytes does not write".into(),
             ),
-            (&good.replace("nf4", "int8"), "is of the type `int8`; known are nf4, fp4".into()),
+            (&good.replace("nf4", "int8"), "is of the type `int8`; the known ones are nf4, fp4".into()),
             (
                 &good.replace(": 64,", ": 100,"),
-                "has blocks of 100 values; known are [32, 64, 128, 256, 512, 1024, 2048, 4096]".into(),
+                "has blocks of 100 values; the known ones are [32, 64, 128, 256, 512, 1024, 2048, 4096]"
+                    .into(),
             ),
             (&good.replace(": 64,", ": \"64\","), "`blocksize` is not a whole number".into()),
             (
                 &good.replace("bfloat16", "float64"),
-                "was `float64` before; known are bfloat16, float16, float32".into(),
+                "was `float64` before; the known ones are bfloat16, float16, float32".into(),
             ),
             (&good.replace("[64, 64]", "[64, -1]"), "`shape` is not a list of whole numbers".into()),
             (
@@ -208,7 +209,7 @@ mod tests {
             ),
             (
                 &good.replace(": 256,", ": 128,"),
-                "its scales are float32 in blocks of 128; known are float32 in blocks of 256".into(),
+                "its scales are float32 in blocks of 128; they must be float32 in blocks of 256".into(),
             ),
             (&good.replace("0.5", "null"), "`nested_offset` is not a number".into()),
         ];

@@ -28,7 +28,7 @@ problems! {
         /// A symbolic link whose target is not found.
         Link = Occupied, "cannot follow it";
         /// A part of the path is a file.
-        ParentIsFile = Io, "is a file, and a folder is needed there";
+        ParentIsFile = Io, "is a file where a folder must be";
 
         /// Something appeared in the output's place.
         Appeared = Appeared, "appeared while the output was being written, so it was not replaced";

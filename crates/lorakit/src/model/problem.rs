@@ -11,7 +11,7 @@ problems! {
         NoConfig = Unsupported, "has no `config.json`, which gives the layout of its heads";
         /// The class of the model does not belong to a known family.
         UnknownClass { class: String, known: Vec<&'static str> } = Unsupported,
-            "is a model of the class `{class}`; known are {}", known.join(", ");
+            "is a model of the class `{class}`; the known ones are {}", known.join(", ");
 
         /// An entry that the model needs is missing.
         MissingEntry { name: String } = File(Incomplete), "`config.json` has no `{name}`, which the model needs";

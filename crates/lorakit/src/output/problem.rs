@@ -7,7 +7,7 @@ problems! {
     pub(crate) enum Problem {
         /// The format is not known, or only read.
         Format { name: String, known: Vec<&'static str> } = Usage / WrittenFormat,
-            "cannot write the adapter format `{name}`; known are {}", known.join(", ");
+            "cannot write the adapter format `{name}`; the known ones are {}", known.join(", ");
 
         /// A module or tensor was not written.
         Lost = Verification, "is not in the output";

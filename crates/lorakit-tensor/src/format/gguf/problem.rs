@@ -14,9 +14,9 @@ problems! {
         /// Numbers have their bytes in the other order.
         BigEndian = Unsupported, "is a big-endian file; only little-endian ones are read";
         /// The version before lengths had 64 bits.
-        FirstVersion = Unsupported, "is GGUF version 1, which is no longer supported; 2 or 3 is needed";
+        FirstVersion = Unsupported, "is GGUF version 1, which is no longer supported; it must be 2 or 3";
         /// A version that is not known.
-        Version { version: u32 } = Unsupported, "is GGUF version {version}; 2 or 3 is needed";
+        Version { version: u32 } = Unsupported, "is GGUF version {version}; it must be 2 or 3";
         /// More tensors or keys than are read.
         TooMany { count: u64, what: &'static str } = Limit,
             "announces {count} {what}; at most {MAX_ENTRIES} are read";
@@ -41,15 +41,15 @@ problems! {
         NestedArray { key: String } = Unsupported, "key {key:?} holds an array of arrays";
         /// A boolean that is neither 0 nor 1.
         Bool { position: u64, found: u8 } = Corrupt,
-            "the bool at byte {position} is {found}; 0 or 1 is needed";
+            "the bool at byte {position} is {found}; it must be 0 or 1";
         /// A key, a value or a name that is not UTF-8.
         NotUtf8 { position: u64 } = Corrupt, "the string at byte {position} is not UTF-8";
         /// An alignment that the format does not allow.
         Alignment { found: u32 } = Corrupt,
-            "`general.alignment` is {found}; a power of two from 8 to 65536 is needed";
+            "`general.alignment` is {found}; it must be a power of two from 8 to 65536";
         /// An alignment that is not a u32.
         AlignmentType { found: &'static str } = Corrupt,
-            "`general.alignment` is of type {found}; u32 is needed";
+            "`general.alignment` is of type {found}; it must be u32";
 
         /// A name that is empty or not printable.
         Name = Corrupt, "a name must not be empty or hold control characters";

@@ -116,9 +116,9 @@ problems! {
         Depth = Limit, "its pickle nests objects more than {MAX_DEPTH} deep";
 
         /// A persistent id of something else.
-        NoStorage = Corrupt, "its pickle refers to something outside that is no storage";
+        NoStorage = Corrupt, "its pickle refers to something outside that is not a storage";
         /// A storage whose type is another name.
-        StorageType = Corrupt, "its pickle has a storage of no storage type";
+        StorageType = Corrupt, "its pickle has a storage whose type is not one of storages";
         /// A storage that could be any file of the archive.
         StorageKey = Corrupt, "its pickle has a storage whose key is not a number";
         /// A storage with a negative number of elements.
@@ -139,7 +139,7 @@ problems! {
         /// Sizes or strides that are not a tuple.
         NoSizes = Corrupt, "its pickle has a tensor without sizes or strides";
         /// Sizes or strides that are negative, or not integers.
-        Number = Corrupt, "its pickle has a size or stride that is no natural number";
+        Number = Corrupt, "its pickle has a size or stride that is not a whole number";
         /// A size beyond what this machine can address.
         Size = Corrupt, "its pickle has a tensor with too large a size";
         /// Not as many sizes as strides.
@@ -165,15 +165,15 @@ problems! {
         /// A string that is not UTF-8.
         String = Corrupt, "has a string that is not UTF-8";
         /// A list was expected below items.
-        NoList = Corrupt, "appends to something that is no list";
+        NoList = Corrupt, "appends to something that is not a list";
         /// A dict was expected below items, and the items in pairs.
-        NoItems = Corrupt, "sets items of something that is no dict, or a key without value";
+        NoItems = Corrupt, "sets items of something that is not a dict, or a key without a value";
         /// A dict was expected below attributes.
-        Attributes = Corrupt, "gives attributes to something that is no dict";
+        Attributes = Corrupt, "gives attributes to something that is not a dict";
         /// A name on the stack is not two strings.
         StackedName = Corrupt, "names something without two strings";
         /// A call on the stack is not a name and a tuple.
-        NoCall = Corrupt, "calls something that is no name with arguments";
+        NoCall = Corrupt, "calls something that is not a name with arguments";
         /// A call has the wrong number or kind of arguments.
         Arguments { name: String } = Corrupt, "calls `{name}` with arguments that do not fit";
         /// Nothing is above the mark.

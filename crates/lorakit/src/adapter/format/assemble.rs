@@ -29,7 +29,7 @@ pub(super) fn assemble(
     } else if parts.keys().any(|p| (Part::LokrW1..=Part::LokrT2).contains(p)) {
         reader.lokr()
     } else {
-        Err(fault("missing-half", "has no factors, but what goes with them"))
+        Err(fault("missing-half", "has no factors, only what goes with them"))
     };
     match module {
         Ok(module) => Ok(Ok(module)),
@@ -81,7 +81,7 @@ impl Reader<'_> {
     pub(super) fn need(&self, part: Part, what: &str) -> Outcome<TensorRef> {
         let tensor = self.get(part).ok_or_else(|| fault("missing-half", format!("lacks {what}")))?;
         if tensor.info().shape.len() < 2 {
-            let message = format!("has {what} of shape {:?}, which is no matrix", tensor.info().shape);
+            let message = format!("has {what} of shape {:?}, which is not a matrix", tensor.info().shape);
             return Err(fault("shape", message));
         }
         Ok(tensor)
@@ -149,7 +149,7 @@ impl Reader<'_> {
         let inputs = a.info().rows_cols().1;
         let core = mid.info().shape.clone();
         let [r, s, kernel @ ..] = core.as_slice() else {
-            return Err(fault("shape", format!("has lora_mid of shape {core:?}, which is no core")));
+            return Err(fault("shape", format!("has lora_mid of shape {core:?}, which is not a core")));
         };
         if (*r, *s) != (rank, rank) {
             return Err(fault("shape", format!("has lora_mid of shape {core:?}, and its rank is {rank}")));
@@ -186,8 +186,8 @@ fn magnitude(tensor: TensorRef, out: usize, dimensions: usize) -> Outcome<Tensor
     let along_rows = shape.first() == Some(&out) || (shape.len() > 2 && shape.get(1) == Some(&out));
     if !along_rows || tensor.info().elements() != out as u64 {
         let message = format!(
-            "has magnitudes of shape {shape:?} for {out} output rows; those along the inputs are no DoRA that other \
-             formats know"
+            "has magnitudes of shape {shape:?} for {out} output rows; other formats have no DoRA along the \
+             inputs"
         );
         return Err(fault("shape", message));
     }

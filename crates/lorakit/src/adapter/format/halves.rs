@@ -28,7 +28,7 @@ impl Pair {
     /// The fault of factors whose shapes do not fit together; `needed` describes shapes that would.
     pub(super) fn misshapen(&self, needed: &str) -> Finding {
         let (a, b) = (&self.a.info().shape, &self.b.info().shape);
-        let message = format!("has factors of shapes {a:?} and {b:?}; needed are {needed}");
+        let message = format!("has factors of shapes {a:?} and {b:?}; they must be {needed}");
         Finding::new(Severity::Error, "shape", &self.path, message)
     }
 
@@ -52,7 +52,7 @@ pub(super) fn pairs(
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
         };
         let Some((path, half)) = parse(info) else {
-            fault("foreign-tensor", "is no part of a low-rank module".into());
+            fault("foreign-tensor", "is not part of a low-rank module".into());
             continue;
         };
         let (slots, has_empty) = modules.entry(path.clone()).or_default();

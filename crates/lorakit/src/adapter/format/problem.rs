@@ -42,13 +42,13 @@ problems! {
         NoHalves { rows: usize } = Shape, "has {rows} output rows, which have no halves";
         /// None of the modules is a layer of a known diffusion model.
         UnknownModel { known: Vec<&'static str> } = Unsupported,
-            "holds modules of no known model; known are {}", known.join(", ");
+            "holds modules of no known model; known models are {}", known.join(", ");
         /// Some modules are not layers of the diffusion model that has most of them.
         UnknownLayers { model: &'static str, found: usize, modules: usize } = Unsupported,
             "holds modules that are not layers of {model}, to which {found} of {modules} modules belong";
         /// As `UnknownModel`, while making kohya's names.
         UnnamedModel { known: Vec<&'static str> } = Inexpressible,
-            "holds modules of no known model; known are {}; kohya's names are made from a list of a diffusion \
+            "holds modules of no known model; known models are {}; kohya's names are made from a list of a diffusion \
              model's layers",
             known.join(", ");
         /// As `UnknownLayers`, while making kohya's names.

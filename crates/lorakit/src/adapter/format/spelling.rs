@@ -124,7 +124,7 @@ pub(super) fn collect(
             let foreign = FOREIGN.iter().find(|(ending, _)| info.name.ends_with(ending));
             match foreign {
                 Some((_, what)) => fault("foreign-method", (*what).into()),
-                None => fault("foreign-method", "is no part of a low-rank module that is known".into()),
+                None => fault("foreign-method", "is not part of a known low-rank module".into()),
             }
             continue;
         };

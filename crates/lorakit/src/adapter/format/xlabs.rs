@@ -53,7 +53,7 @@ impl AdapterFormat for Xlabs {
             match parse(&info.name) {
                 Some((module, part)) => drop(modules.entry(module).or_default().insert(part, index)),
                 None => {
-                    let message = "is a processor's whose product is not that of one layer";
+                    let message = "belongs to a processor whose product is not that of one layer";
                     adapter.findings.push(Finding::new(
                         Severity::Error,
                         "foreign-method",

@@ -98,7 +98,7 @@ fn doubt(name: &Path, bytes: &[u8]) -> Option<String> {
         Kind::Object | Kind::Json => match serde_json::from_slice::<Checked>(bytes) {
             Err(error) => Some(format!("is not valid JSON: {error}")),
             Ok(_) if kind == Kind::Object && !bytes.trim_ascii_start().starts_with(b"{") => {
-                Some("is JSON, but no object".into())
+                Some("is JSON, but not an object".into())
             }
             Ok(_) => None,
         },
@@ -201,7 +201,7 @@ mod tests {
                 &b"{\"a\": "[..],
                 "is not valid JSON: EOF while parsing a value at line 1 column 6",
             ),
-            ("tokenizer.json", b"[]", "is JSON, but no object"),
+            ("tokenizer.json", b"[]", "is JSON, but not an object"),
             (
                 "vocab.json",
                 b"{\"a\": 1, \"a\": 2}",

@@ -7,10 +7,10 @@ problems! {
     pub(crate) enum Problem {
         /// A GGUF file has a tokenizer of another kind.
         Kind { kind: String } = File(Unsupported),
-            "has a tokenizer of kind `{kind}` (`tokenizer.ggml.model`); known are gpt2, llama";
+            "has a tokenizer of kind `{kind}` (`tokenizer.ggml.model`); the known ones are gpt2, llama";
         /// A GGUF file names an unknown rule for cutting text.
         NamedRule { rule: String, known: Vec<&'static str> } = File(Unsupported),
-            "its tokenizer cuts text by the rule `{rule}` (`tokenizer.ggml.pre`); known are {}", known.join(", ");
+            "its tokenizer cuts text by the rule `{rule}` (`tokenizer.ggml.pre`); the known ones are {}", known.join(", ");
         /// A token has two ids.
         RepeatedToken { token: String, first: usize, second: usize } = File(Corrupt),
             "the vocabulary has the token `{token}` twice, as {first} and as {second}";
@@ -36,7 +36,7 @@ problems! {
             "`tokenizer.json` cuts text by an unknown rule (its digest is {digest})";
         /// Parts of words are marked, as in WordPiece.
         Prefix { prefix: String } = Unsupported,
-            "`tokenizer.json` marks parts of words by `{prefix}`, which GGUF files cannot say of this kind of tokenizer";
+            "`tokenizer.json` marks parts of words by `{prefix}`, which GGUF files cannot record for this kind of tokenizer";
         /// Merges of `tokenizer.json` are not pairs.
         Merges = File(Corrupt), "`tokenizer.json` has merges that are not pairs of tokens";
         /// The vocabulary is larger than the configuration says.

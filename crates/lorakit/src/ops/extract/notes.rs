@@ -73,8 +73,7 @@ pub(super) fn of(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions)
         say(Severity::Warning, "full-rank", "", message);
     }
     if options.rule == Rule::Auto && done.iter().any(|d| d.module.is_some() && d.sums.rounding.is_none()) {
-        let message =
-            "the tuned model is quantised: noise is what looks like it, since its level is not known";
+        let message = "the tuned model is quantised, so the level of its noise is unknown and is estimated from what looks like noise";
         say(Severity::Note, "noise-unknown", "", message.into());
     }
     let bytes = |which: &dyn Fn(&str) -> bool| -> u64 {
@@ -94,7 +93,7 @@ pub(super) fn of(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions)
     for saved in &adapter.saved {
         let leaf = saved.name.rsplit('.').next().unwrap_or_default();
         if !matches!(leaf, "weight" | "bias") {
-            let message = "is a parameter that PEFT takes from no adapter; a merge with lorakit does";
+            let message = "is a parameter that PEFT does not take from adapters; a merge with lorakit does";
             say(Severity::Warning, "saved-parameter", &saved.name, message.into());
         }
     }

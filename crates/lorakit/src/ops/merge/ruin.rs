@@ -39,7 +39,7 @@ pub(super) fn doubts(tensors: &[TensorRetention], is_matrix: impl Fn(&str) -> bo
     for (stored_as, retention) in by_type(tensors) {
         if let Some(ratio) = retention.ratio().filter(|ratio| *ratio > GROWN) {
             let message = format!(
-                "what is stored as {stored_as} changes by {:.0} % of the deltas: this type is too coarse for them",
+                "tensors stored as {stored_as} change by {:.0} % of the deltas: this type is too coarse for them",
                 ratio * 100.0
             );
             findings.push(Finding::new(Severity::Warning, "grown-delta", "", message));

@@ -120,7 +120,7 @@ fn with_importance(mut tensor: OutputTensor, imatrix: Option<&Imatrix>) -> Outpu
 fn uncovered(imatrix: &Imatrix, coverage: &Coverage) -> Option<Finding> {
     let first = coverage.missing.first()?;
     let message = format!(
-        "has no entry for `{first}`, {} of {} tensors in all; they are quantised without",
+        "has no entry for `{first}`, {} of {} tensors in all; they are quantised without it",
         coverage.missing.len(),
         coverage.missing.len() + coverage.covered.len()
     );

@@ -90,10 +90,10 @@ impl<'a> Facts<'a> {
             Role::Head if self.tied => return Err(TIED_HEAD.into()),
             Role::Norm => return Err("llama.cpp ignores what an adapter says of norms".into()),
             Role::Embed if !embedding => {
-                return Err("is an embedding, and its factors are a linear layer's".into());
+                return Err("is an embedding, but its factors are those of a linear layer".into());
             }
             role if role != Role::Embed && embedding => {
-                return Err("is no embedding, and its factors are one's".into());
+                return Err("is not an embedding, but its factors are those of one".into());
             }
             _ => {}
         }

@@ -11,7 +11,7 @@ problems! {
         NoArchitecture = Damaged, "has no metadata key `general.architecture`";
         /// The metadata name an unknown family.
         Family { name: String, known: Vec<&'static str> } = Unsupported,
-            "is for models of the family `{name}`; known are {}", known.join(", ");
+            "is for models of the family `{name}`; the known ones are {}", known.join(", ");
         /// The base belongs to another family.
         BaseFamily { own: &'static str, base: &'static str } = Unmatched,
             "is an adapter for models of the family `{own}`, and the base is of the family `{base}`";

@@ -117,7 +117,7 @@ impl Reader {
     ) -> std::result::Result<Vec<Module>, (&'static str, String)> {
         let unknown = || {
             let message =
-                format!("is no tensor that a LoRA of the family `{}` can change", self.family.gguf());
+                format!("is not a tensor that a LoRA of the family `{}` can change", self.family.gguf());
             ("unknown-target", message)
         };
         let found =

@@ -145,12 +145,12 @@ impl Factors {
             let info = factor.tensor.info();
             let dtype = match asked.unwrap_or(info.dtype) {
                 DType::Q8_0 if !info.shape.last().is_some_and(|cols| cols.is_multiple_of(Q8_0_BLOCK)) => {
-                    notes.push(format!("{short} as F16: its rows are no whole blocks of Q8_0"));
+                    notes.push(format!("{short} as F16: its rows are not whole blocks of Q8_0"));
                     DType::F16
                 }
                 dtype @ (DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0) => dtype,
                 other => {
-                    notes.push(format!("{short} as F32: llama.cpp computes with no {other}"));
+                    notes.push(format!("{short} as F32: llama.cpp does not compute with {other}"));
                     DType::F32
                 }
             };

@@ -280,7 +280,7 @@ fn q8_0_where_rows_are_whole_blocks() {
     assert_eq!(dtypes, [DType::Q8_0, DType::F16]);
     assert_eq!(
         draft.mapped[0].how,
-        ["rows of B reordered", "B as F16: its rows are no whole blocks of Q8_0"]
+        ["rows of B reordered", "B as F16: its rows are not whole blocks of Q8_0"]
     );
 }
 

@@ -9,7 +9,7 @@ problems! {
         WholeWeights = Unsupported,
             "says `fine_tune_type: full`: the file holds whole weights of a model, not a low-rank adapter";
         /// The method is unknown.
-        Method { found: String } = Unsupported, "says `fine_tune_type: {found}`; known are lora, dora and full";
+        Method { found: String } = Unsupported, "says `fine_tune_type: {found}`; the known ones are lora, dora and full";
         /// The configuration lacks the scale.
         NoScale = Config, "has no `lora_parameters.scale`, which multiplies every delta";
         /// A parameter is not a number.

@@ -236,12 +236,12 @@ fn what_is_no_adapter_of_this_kind_is_refused() {
     let adapter = read(&folder.adapter("mlx", "adapters.safetensors", config(2, 1.0), &given), None).unwrap();
     let faults: Vec<_> = adapter.findings.iter().map(|f| (f.code, f.to_string())).collect();
     let expected = [
-        ("foreign-tensor", "`model.norm.weight`: is no part of a low-rank module"),
+        ("foreign-tensor", "`model.norm.weight`: is not part of a low-rank module"),
         ("missing-half", "`model.layers.0.mlp.gate_proj`: has a factor B, but A is missing"),
         ("missing-half", "`model.layers.0.self_attn.v_proj`: has a factor B, but A is missing"),
         (
             "shape",
-            "`model.layers.1.self_attn.q_proj`: has factors of shapes [2, 2] and [1, 2]; needed are (in, r) and (r, out)",
+            "`model.layers.1.self_attn.q_proj`: has factors of shapes [2, 2] and [1, 2]; they must be (in, r) and (r, out)",
         ),
     ];
     assert_eq!(faults, expected.map(|(code, text)| (code, text.to_string())));

@@ -172,7 +172,7 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
     let (a_rows, b_rank) = match (a.info().shape.as_slice(), b.info().shape.as_slice()) {
         ([r, _, ..], [_, s, ..]) => (*r, *s),
         (x, y) => {
-            return fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are no matrices"));
+            return fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are not matrices"));
         }
     };
     if a_rows != b_rank {

@@ -167,8 +167,7 @@ fn join(adapter: &mut Adapter, modules: &mut BTreeMap<String, Module>) -> Result
             SPLIT.iter().filter_map(|part| modules.remove(&format!("{layer}.{part}"))).collect();
         let path = format!("{layer}.in_proj_qkv");
         if parts.len() < SPLIT.len() {
-            let message =
-                "is not adapted in all of q, k and v, so that its rows in the fused layer are not known";
+            let message = "is not adapted in all of q, k and v, so its rows in the fused layer are unknown";
             adapter.findings.push(Finding::new(Severity::Error, "missing-part", &path, message));
             continue;
         }

@@ -119,7 +119,7 @@ fn module(
         Err(error) => return Ok(Err(Finding::new(Severity::Error, "shape", &pair.path, error.to_string()))),
     };
     if pair.magnitude.as_ref().is_some_and(|m| m.info().elements() != outputs as u64) {
-        let message = format!("has a magnitude that is not of {outputs} values, one for each row of B");
+        let message = format!("has a magnitude that does not have {outputs} values, one for each row of B");
         return Ok(Err(Finding::new(Severity::Error, "shape", &pair.path, message)));
     }
     let magnitude = pair.magnitude.as_ref().map(|m| rows::gathered(m, &order)).transpose()?;

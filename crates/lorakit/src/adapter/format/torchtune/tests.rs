@@ -189,7 +189,7 @@ fn what_torchtune_lacks_is_refused() {
     assert_eq!(
         faults,
         [
-            "`decoder.layers.0.attn.v_proj.lora_a.weight`: is no part of a low-rank module",
+            "`decoder.layers.0.attn.v_proj.lora_a.weight`: is not part of a low-rank module",
             "`model.layers.0.self_attn.q_proj`: has 7 rows, which are not 2 heads of an even number of rows",
         ]
     );

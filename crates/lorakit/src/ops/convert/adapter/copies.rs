@@ -20,7 +20,7 @@ pub(crate) fn drop(adapter: &mut Adapter, base: Option<&Path>, reader: &Reader) 
         // A folder with nothing but a configuration has nothing to compare with, and a GGUF file of some families has
         // no tensors with the names that adapters use.
         Err(error) => {
-            let message = format!("whether saved weights are copies of the base's cannot be seen: {error}");
+            let message = format!("cannot tell whether saved weights are copies of the base's: {error}");
             adapter.findings.push(Finding::new(Severity::Note, "base-copies", "", message));
             return Ok(());
         }
