@@ -33,19 +33,56 @@ pub(super) fn fit(
         let size = to.dtype.unwrap_or_else(|| module.dtype()).block().bytes;
         ((shape(module).0 + shape(module).1) * size) as u64
     });
-    // Headers and configurations grow with the ranks in them, so the first guess may be a few bytes off. The correction
-    // per byte doubles each time, because a change of rank is many bytes.
+    let chosen = most(
+        bytes,
+        |budget| spend(&modules, budget, "bytes").ok(),
+        |ranks| {
+            go_on(progress, "anything was written")?;
+            of_files(adapter, ranks, base, to)
+        },
+    )?;
+    Ok(chosen.unwrap_or_else(|| (vec![1; adapter.modules.len()], f64::INFINITY)))
+}
+
+/// Ranks, and the level of the water.
+type Chosen = (Vec<usize>, f64);
+
+/// What `spend` chooses with the largest budget whose ranks take at most `bytes` of files; one byte of budget more is
+/// too much, unless all ranks fit. `None` if no budget fits.
+///
+/// Besides the factors, files hold headers and configurations, which depend on the ranks in them.
+fn most(
+    bytes: u64,
+    spend: impl Fn(u64) -> Option<Chosen>,
+    total: impl Fn(&[usize]) -> Result<u64>,
+) -> Result<Option<Chosen>> {
+    // A correction that is as much as was over is nearly right, and twice as much each time soon is enough.
     let (mut budget, mut factor) = (bytes, 1u64);
-    while let Ok((ranks, level)) = spend(&modules, budget, "bytes") {
-        go_on(progress, "anything was written")?;
-        let total = of_files(adapter, &ranks, base, to)?;
-        if total <= bytes {
-            return Ok((ranks, level));
+    let mut over: Option<(u64, Vec<usize>)> = None;
+    let mut fits = loop {
+        let Some((ranks, level)) = spend(budget) else { return Ok(None) };
+        let found = total(&ranks)?;
+        if found <= bytes {
+            break (ranks, level);
         }
-        budget = budget.saturating_sub((total - bytes).saturating_mul(factor));
+        over = Some((budget, ranks));
+        budget = budget.saturating_sub((found - bytes).saturating_mul(factor));
         factor = factor.saturating_mul(2);
+    };
+    let Some((mut high, mut too_many)) = over else { return Ok(Some(fits)) };
+    let mut low = budget;
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        let Some((ranks, level)) = spend(middle) else { break };
+        if ranks == fits.0 {
+            low = middle;
+        } else if ranks == too_many || total(&ranks)? > bytes {
+            (high, too_many) = (middle, ranks);
+        } else {
+            (low, fits) = (middle, (ranks, level));
+        }
     }
-    Ok((vec![1; adapter.modules.len()], f64::INFINITY))
+    Ok(Some(fits))
 }
 
 /// Bytes of all files of the adapter with these ranks.
@@ -89,4 +126,54 @@ pub(super) fn with_ranks(adapter: &Adapter, ranks: &[usize], dtype: Option<DType
 /// Rows and columns of the delta.
 pub(super) fn shape(module: &Module) -> (usize, usize) {
     (module.b.info().rows_cols().0, module.a.info().rows_cols().1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Bytes of factors, and of a header with the digits of each rank.
+    fn size(modules: &[Weighed], ranks: &[usize]) -> u64 {
+        let of =
+            |(module, rank): (&Weighed, &usize)| module.cost * *rank as u64 + rank.to_string().len() as u64;
+        300 + modules.iter().zip(ranks).map(of).sum::<u64>()
+    }
+
+    proptest! {
+        /// At most the target, and with the next larger budget more than it.
+        #[test]
+        fn the_target_is_met_and_used(
+            costs in prop::collection::vec(20u64..400, 1..6),
+            fall in 0.5f64..0.99,
+            target in 300u64..20_000,
+        ) {
+            let weighed = |(i, cost): (usize, &u64)| Weighed {
+                s: (0..12).map(|j| (1.0 + i as f64) * fall.powi(j)).collect(),
+                cost: *cost,
+            };
+            let modules: Vec<Weighed> = costs.iter().enumerate().map(weighed).collect();
+            let chosen = most(
+                target,
+                |budget| spend(&modules, budget, "bytes").ok(),
+                |ranks| Ok(size(&modules, ranks)),
+            );
+            let least = size(&modules, &vec![1; modules.len()]);
+            let Some((ranks, _)) = chosen.unwrap() else {
+                prop_assert!(least > target);
+                return Ok(());
+            };
+            prop_assert!(size(&modules, &ranks) <= target);
+            // The next larger ranks that any budget buys.
+            let own: u64 = modules.iter().zip(&ranks).map(|(module, rank)| module.cost * *rank as u64).sum();
+            let larger = (own..own + 400).find_map(|budget| {
+                let (next, _) = spend(&modules, budget, "bytes").ok()?;
+                (next != ranks).then_some(next)
+            });
+            let whole = ranks.iter().all(|rank| *rank == 12);
+            prop_assert_eq!(larger.is_none(), whole);
+            prop_assert!(larger.is_none_or(|next| size(&modules, &next) > target), "{:?}", ranks);
+        }
+    }
 }
