@@ -62,6 +62,10 @@ fn typed(hint: Hint) -> Option<&'static str> {
             "is it in the model? `lorakit verify MODEL --base BASE --adapter ADAPTER`; or make an adapter of the model \
              first: `lorakit extract BASE MODEL -o OUT --auto`"
         }
+        Hint::LowerWeights => {
+            "lower the weights of the adapters (`ADAPTER=0.5`); if they are not large, training diverged: \
+             `lorakit inspect --norms` shows where"
+        }
         Hint::TrainingDiverged => {
             "training diverged or the file is damaged; `lorakit inspect --norms` shows which modules are affected"
         }
@@ -122,6 +126,7 @@ fn typed(hint: Hint) -> Option<&'static str> {
         Hint::KeepHalf => "`--density 0.5` keeps half of the entries",
         Hint::LeaveOutDensity => "leave `--density` out",
         Hint::LeaveOutSeed => "leave `--seed` out",
+        Hint::CombineDeltas => "add `_svd` to the name of the method: deltas may have any ranks",
         Hint::CombineBySvd => "`--method svd` is the nearest to the weighted sum, whatever the ranks",
         Hint::ReduceAfterwards => "leave `--rank` out, and lower it afterwards: `lorakit reduce`",
         Hint::QuantizeInstead => "`lorakit quantize` changes the types of a GGUF model",

@@ -2,11 +2,14 @@
 
 use std::ops::Range;
 
-use ndarray::{Array2, ArrayView2, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 
 use crate::angles::angles_in;
+use crate::backend::faer::product;
+use crate::dense::frobenius;
 use crate::entry::Entry;
 use crate::error::Result;
+use crate::problem::Problem;
 use crate::product::{Term, check_terms, product_norm};
 use crate::triangle::Triangle;
 
@@ -25,6 +28,17 @@ pub struct Coordinates {
     parts: Vec<Range<usize>>,
     /// The dimensions `(m, n)` of the products.
     dim: (usize, usize),
+}
+
+/// A product of mixed factors: see [`Coordinates::mixed`].
+#[derive(Debug, Clone)]
+pub struct Mixed {
+    /// Frobenius norm of the difference from the sum of the products.
+    pub distance: f64,
+    /// The norm of each column of `Σ u_i b_i`.
+    pub columns: Vec<f64>,
+    /// The norm of each row of `Σ v_i a_i`.
+    pub rows: Vec<f64>,
 }
 
 impl Coordinates {
@@ -70,6 +84,37 @@ impl Coordinates {
         product_norm(self.b.view(), a.view())
     }
 
+    /// The product of mixed factors, `(Σ u_i b_i)(Σ v_i a_i)`, with the weights `left`, `u`, and `right`, `v`; and its
+    /// distance to the sum of all products, each multiplied by its scale. All must have one rank.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) if it is beyond the range of f64.
+    ///
+    /// # Panics
+    /// If the ranks differ.
+    pub fn mixed(&self, left: &[f64], right: &[f64], scales: &[f64]) -> Result<Mixed> {
+        let rank = self.parts.first().map_or(0, Range::len);
+        let mut b = Array2::zeros((self.b.nrows(), rank));
+        let mut a = Array2::zeros((rank, self.a.ncols()));
+        let mut scaled = self.a.clone();
+        for (i, part) in self.parts.iter().enumerate() {
+            b.scaled_add(left[i], &self.b.slice(s![.., part.clone()]));
+            a.scaled_add(right[i], &self.a.slice(s![part.clone(), ..]));
+            scaled.slice_mut(s![part.clone(), ..]).mapv_inplace(|x| scales[i] * x);
+        }
+        let off = product(b.view(), a.view()) - product(self.b.view(), scaled.view());
+        let distance = frobenius(off.view());
+        if !distance.is_finite() {
+            return Err(Problem::Range.into());
+        }
+        let norm = |line: ArrayView1<'_, f64>| line.dot(&line).sqrt();
+        Ok(Mixed {
+            distance,
+            columns: b.columns().into_iter().map(norm).collect(),
+            rows: a.rows().into_iter().map(norm).collect(),
+        })
+    }
+
     /// The principal angles between the column spaces of `b_i` and `b_j`, and those between the row spaces of `a_i` and
     /// `a_j`: see [`principal_angles`](crate::principal_angles).
     ///
@@ -89,6 +134,27 @@ mod tests {
     use super::*;
     use crate::testing::matrix;
     use crate::{inner_product, principal_angles, stack};
+
+    #[test]
+    fn mixed_factors_are_those_of_the_products() {
+        let [b, d] = [1, 2].map(|seed| matrix(60, 3, seed));
+        let [a, c] = [3, 4].map(|seed| matrix(3, 50, seed));
+        let (wide, tall) = stack(&[(1.0, b.view(), a.view()), (1.0, d.view(), c.view())]).unwrap();
+        let coordinates = Coordinates::of(wide.view(), tall.view(), &[3, 3]).unwrap();
+        let mixed = coordinates.mixed(&[0.5, 2.0], &[0.7, -1.0], &[0.3, 0.9]).unwrap();
+        let (left, right) = (0.5 * &b + 2.0 * &d, 0.7 * &a - &c);
+        let off = left.dot(&right) - 0.3 * b.dot(&a) - 0.9 * d.dot(&c);
+        assert!((mixed.distance / frobenius(off.view()) - 1.0).abs() < 1e-12);
+        for i in 0..3 {
+            let (column, row) = (left.column(i), right.row(i));
+            assert!((mixed.columns[i] - column.dot(&column).sqrt()).abs() < 1e-12);
+            assert!((mixed.rows[i] - row.dot(&row).sqrt()).abs() < 1e-12);
+        }
+        // One product, mixed with nothing, is the sum.
+        let alone = coordinates.mixed(&[1.0, 0.0], &[2.0, 0.0], &[2.0, 0.0]).unwrap();
+        assert!(alone.distance < 1e-12);
+        assert!(coordinates.mixed(&[1e200, 0.0], &[1e200, 0.0], &[1.0, 0.0]).is_err());
+    }
 
     /// Two products, with some of the second's columns near those of the first.
     fn products(near: f64) -> (Array2<f64>, Array2<f64>) {

@@ -63,7 +63,7 @@ mod triangle;
 pub use angles::principal_angles;
 pub use backend::faer::product;
 pub use budget::{Allocation, Spectrum, water_filling};
-pub use coordinates::Coordinates;
+pub use coordinates::{Coordinates, Mixed};
 pub use dense::{Qr, Svd, from_f32, singular_values, svd, thin_qr};
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};

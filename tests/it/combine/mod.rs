@@ -3,7 +3,7 @@
 mod refusals;
 mod reports;
 
-use crate::support::{Sandbox, entries, peft, read_json};
+use crate::support::{Sandbox, edit_json, entries, peft, read_json};
 use crate::weights::{read_file, read_folder};
 
 #[test]
@@ -75,4 +75,19 @@ fn experts_and_embeddings_are_combined_too() {
             }
         }
     }
+}
+
+/// An adapter whose configuration gives another rank than its factors have.
+#[test]
+fn ranks_that_the_configuration_contradicts_are_said() {
+    let sandbox = Sandbox::new();
+    let adapter = sandbox.copy(&peft("adapters/plain"), "adapter");
+    edit_json(&adapter.join("adapter_config.json"), |config| config["r"] = 16.into());
+    let warning = "its factors have rank 8, and the configuration says 16";
+    for line in ["combine adapter=0.5 -o a", "reduce adapter -o b --rank 4"] {
+        let run = sandbox.run(line, &[]).ok();
+        assert!(run.stderr.contains(warning), "{line}: {}", run.stderr);
+    }
+    let run = sandbox.run("combine adapter -o c", &[&peft("adapters/all-r8-second")]).ok();
+    assert_eq!(run.stderr.matches(warning).count(), 1, "{}", run.stderr);
 }

@@ -23,6 +23,36 @@ fn ranks_that_differ() {
     insta::assert_snapshot!(refused("--method ties --density 0.5", &["plain", "rslora"]));
 }
 
+/// The weight is to blame, not a file.
+#[test]
+fn weights_that_no_value_can_be_multiplied_by() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("bases/llama-bf16"), "base");
+    sandbox.copy(&peft("adapters/plain"), "a");
+    sandbox.copy(&peft("adapters/all-r8-second"), "b");
+    for line in [
+        "combine a=1e300 b -o out",
+        "combine a=1e300 -o out",
+        "combine b a=-1e39 -o out --method linear",
+        "merge base a=1e300 -o out",
+        "verify base --base base --adapter a=1e300",
+    ] {
+        let said = sandbox.refused(line);
+        let weight = if line.contains("1e39") { "-1e39" } else { "1e300" };
+        let message = format!(
+            "exit 2\nerror: `a` has the weight {weight}; a weight must be finite, and at most 3.4028235e38"
+        );
+        assert!(said.starts_with(&message), "{line}: {said}");
+    }
+    // One that is within the range, but too large for the deltas.
+    insta::assert_snapshot!(sandbox.refused("merge base a=3e38 -o out --dtype f32"), @"
+    exit 1
+    error: `base/model.safetensors`: `model.layers.0.mlp.down_proj.weight`: comes to -inf at row 0, column 0 when the deltas are added, which are too large for it
+
+    hint: lower the weights of the adapters (`ADAPTER=0.5`); if they are not large, training diverged: `lorakit inspect --norms` shows where
+    ");
+}
+
 #[test]
 fn modules_of_other_shapes() {
     insta::assert_snapshot!(refused("", &["plain", "qwen2"]));

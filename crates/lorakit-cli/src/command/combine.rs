@@ -4,13 +4,10 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use lorakit::Choice;
-use lorakit::ops::combine::{
-    self, AdapterOutput, AdapterReport, Against, Combine, CombineOptions, Combined, Interference,
-};
-use serde::Serialize;
+use lorakit::ops::combine::{self, Against, Combine, CombineOptions, Combined, Interference};
 
 use super::inspect::text::{number, print_first, print_table, table};
-use super::planned::{self, Computed};
+use super::planned::{self, computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common};
 use crate::error::Failure;
@@ -156,14 +153,4 @@ fn modules_table(combine: &Combine, ui: &Ui) -> String {
     text
 }
 
-impl Computed for Combine {
-    const SCHEMA: &'static str = "lorakit.combine/1";
-
-    fn output(&self) -> &AdapterOutput {
-        &self.output
-    }
-
-    fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize {
-        run.map_or_else(|| self.preview(), |run| self.report(run))
-    }
-}
+computed!(Combine, "lorakit.combine/1");

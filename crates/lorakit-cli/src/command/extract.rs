@@ -3,13 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use lorakit::ops::extract::{
-    self, AdapterOutput, AdapterReport, Became, Changed, Extract, ExtractOptions, Rule,
-};
-use serde::Serialize;
+use lorakit::ops::extract::{self, Became, Changed, Extract, ExtractOptions, Rule};
 
 use super::inspect::text::{number, print_first, table};
-use super::planned::{self, Computed};
+use super::planned::{self, computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
@@ -133,14 +130,4 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
     text
 }
 
-impl Computed for Extract {
-    const SCHEMA: &'static str = "lorakit.extract/1";
-
-    fn output(&self) -> &AdapterOutput {
-        &self.output
-    }
-
-    fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize {
-        run.map_or_else(|| self.preview(), |run| self.report(run))
-    }
-}
+computed!(Extract, "lorakit.extract/1");

@@ -74,6 +74,27 @@ pub(super) trait Computed {
     fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize;
 }
 
+/// `computed!(Reduce, "lorakit.reduce/1")`: the result of an operation as a [`Computed`], with the schema of its report.
+macro_rules! computed {
+    ($computed:ty, $schema:literal) => {
+        impl $crate::command::planned::Computed for $computed {
+            const SCHEMA: &'static str = $schema;
+
+            fn output(&self) -> &lorakit::ops::convert::adapter::AdapterOutput {
+                &self.output
+            }
+
+            fn report<'r>(
+                &'r self,
+                run: Option<&'r lorakit::ops::convert::adapter::AdapterReport>,
+            ) -> impl serde::Serialize {
+                run.map_or_else(|| self.preview(), |run| self.report(run))
+            }
+        }
+    };
+}
+pub(super) use computed;
+
 /// Ends a command that computed an adapter since `started`: writes it, unless this is a dry run, and reports.
 ///
 /// # Errors

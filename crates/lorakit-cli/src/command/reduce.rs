@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use lorakit::ops::reduce::{self, AdapterOutput, AdapterReport, Reduce, ReduceOptions, Reduced, Rule};
-use serde::Serialize;
+use lorakit::ops::reduce::{self, Reduce, ReduceOptions, Reduced, Rule};
 
 use super::inspect::text::{number, print_first, table};
-use super::planned::{self, Computed};
+use super::planned::{self, computed};
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::progress::Bar;
@@ -120,14 +119,4 @@ pub(super) fn percent(share: f64) -> String {
     }
 }
 
-impl Computed for Reduce {
-    const SCHEMA: &'static str = "lorakit.reduce/1";
-
-    fn output(&self) -> &AdapterOutput {
-        &self.output
-    }
-
-    fn report<'r>(&'r self, run: Option<&'r AdapterReport>) -> impl Serialize {
-        run.map_or_else(|| self.preview(), |run| self.report(run))
-    }
-}
+computed!(Reduce, "lorakit.reduce/1");

@@ -46,9 +46,15 @@ pub(crate) fn matrix(tensor: &TensorRef) -> Result<Array2<f64>> {
         .map_err(|_| Error::from(Problem::NotAMatrix).tensor(&tensor.info().name).at(tensor.path()))
 }
 
-/// The error of a decomposition, with the name of its module.
+/// The error of a computation with factors, with the name of their module.
 pub(crate) fn of_linalg(error: &lorakit_linalg::Error, path: &str) -> Error {
-    Error::from(Problem::Decomposition { message: error.to_string() }).tensor(path)
+    let message = error.to_string();
+    let problem = match error.kind() {
+        lorakit_linalg::ErrorKind::Shape => Problem::FactorShapes { message },
+        lorakit_linalg::ErrorKind::NoConvergence => Problem::NoConvergence { message },
+        _ => Problem::FactorValues { message },
+    };
+    Error::from(problem).tensor(path)
 }
 
 impl Module {

@@ -49,8 +49,12 @@ problems! {
             "has A {a:?} and B {b:?}, which must be (r, in) and (out, r)";
         /// A tensor has more or fewer values than its rows and columns.
         NotAMatrix = File(Corrupt), "is not a matrix";
-        /// A decomposition failed; the text comes from `lorakit-linalg`.
-        Decomposition { message: String } = NonFinite, "{message}";
+        /// Factors with values that nothing can be computed from.
+        FactorValues { message: String } = NonFinite, "{message}";
+        /// Factors that do not form a product, or products that have no sum.
+        FactorShapes { message: String } = Shape / ExportAgain, "{message}";
+        /// Factors whose singular values cannot be found.
+        NoConvergence { message: String } = Unsupported, "{message}";
         /// LoHa or LoKr stands for a matrix whose size is beyond `usize`.
         Uncountable = Shape, "stands for matrices that are too large to count";
 

@@ -26,6 +26,8 @@ pub enum Hint {
     ExportAgain,
     /// The file is damaged, or its values are too large for the dtype of the output.
     ValuesTooLarge,
+    /// The deltas are too large: lower the weights of the adapters; if they are not large, training diverged.
+    LowerWeights,
     /// Training diverged, or the file is damaged; the norms of the modules show which are affected.
     TrainingDiverged,
     /// Serve it beside the base with the library that trained it.
@@ -78,6 +80,8 @@ pub enum Hint {
     LeaveOutDensity,
     /// Leave the seed out.
     LeaveOutSeed,
+    /// Methods whose names end in `_svd` combine deltas, whatever the ranks.
+    CombineDeltas,
     /// The method `svd` is nearest to the weighted sum, whatever the ranks.
     CombineBySvd,
     /// Leave the rank out, and reduce the result afterwards.
@@ -159,6 +163,7 @@ impl Hint {
         Hint::CompareConfiguration,
         Hint::ExportAgain,
         Hint::ValuesTooLarge,
+        Hint::LowerWeights,
         Hint::TrainingDiverged,
         Hint::ServeBeside,
         Hint::MakePlainLora,
@@ -185,6 +190,7 @@ impl Hint {
         Hint::KeepHalf,
         Hint::LeaveOutDensity,
         Hint::LeaveOutSeed,
+        Hint::CombineDeltas,
         Hint::CombineBySvd,
         Hint::ReduceAfterwards,
         Hint::NothingToConvert,
@@ -291,6 +297,10 @@ impl fmt::Display for Hint {
             Hint::CompareConfiguration => "compare the file with the one in the repository of the adapter",
             Hint::ExportAgain => "export the adapter again; inspecting it lists what is wrong",
             Hint::ValuesTooLarge => "the file is damaged, or its values are too large for the dtype of the output",
+            Hint::LowerWeights => {
+                "lower the weights of the adapters; if they are not large, training diverged, and the norms of the modules \
+             show where"
+            }
             Hint::TrainingDiverged => {
                 "training diverged, or the file is damaged; the norms of the modules show which are affected"
             }
@@ -333,6 +343,7 @@ impl fmt::Display for Hint {
             Hint::KeepHalf => "a density of 0.5 keeps half of the entries",
             Hint::LeaveOutDensity => "leave the density out",
             Hint::LeaveOutSeed => "leave the seed out",
+            Hint::CombineDeltas => "the method of that name in `_svd` combines deltas, whatever the ranks",
             Hint::CombineBySvd => "the method `svd` is nearest to the weighted sum, whatever the ranks",
             Hint::ReduceAfterwards => "leave the rank out, and reduce the result afterwards",
             Hint::NothingToConvert => "there is nothing to convert",

@@ -39,4 +39,17 @@ pub mod reduce;
 mod truncate;
 pub mod verify;
 
+use std::path::PathBuf;
+
 use problem::Problem;
+
+use crate::Result;
+
+/// Refuses weights that are not numbers, or beyond the range of f32: no file could be to blame for what they make of it.
+fn refuse_weights(adapters: &[(PathBuf, f64)]) -> Result<()> {
+    let fits = |weight: f64| weight.abs() <= f64::from(f32::MAX);
+    match adapters.iter().find(|(_, weight)| !fits(*weight)) {
+        None => Ok(()),
+        Some((adapter, weight)) => Err(Problem::Weight { adapter: adapter.clone(), weight: *weight }.into()),
+    }
+}

@@ -8,6 +8,10 @@ use lorakit_tensor::problems;
 problems! {
     /// What verbs refuse.
     pub(crate) enum Problem {
+        /// A weight that values computed in f32 cannot be multiplied by.
+        Weight { adapter: PathBuf, weight: f64 } = Usage,
+            "`{}` has the weight {weight:e}; a weight must be finite, and at most {:e}, the largest number of F32",
+            adapter.display(), f32::MAX;
         /// A GGUF model would be written under another name.
         NotGgufName = Usage / NameGgufFile, "does not end in `.gguf`, and a GGUF model is a single file";
         /// A packed model would be written to what looks like a file.
@@ -45,7 +49,7 @@ problems! {
         NotAMatrix = File(Corrupt), "is not a matrix";
         /// A runtime was asked about a model.
         RuntimeForModel { runtime: &'static str } = NoAdapter,
-            "is not an adapter; only for adapters can be said whether {runtime} loads them";
+            "is not an adapter; whether {runtime} loads it can only be said of adapters";
         /// An adapter should be compared with a model.
         TwoKinds { model: PathBuf } = WrongRole / CompareTwoOfAKind,
             "is an adapter and `{}` is a model; only two of a kind can be compared", model.display();

@@ -37,7 +37,7 @@ problems! {
             "is changed by DoRA with norms over columns, of which the output's format drops values";
 
         /// The deltas make a value infinite or NaN.
-        LargeDeltas { value: f32, shape: Vec<usize>, element: u64 } = NonFinite,
+        LargeDeltas { value: f32, shape: Vec<usize>, element: u64 } = NonFinite / LowerWeights,
             "comes to {value} {} when the deltas are added, which are too large for it", place(shape, *element);
         /// A factor makes a value infinite.
         LargeFactor { value: f32, shape: Vec<usize>, element: u64, factor: f64 } = NonFinite,

@@ -15,7 +15,7 @@ problems! {
         Wide { value: f64, shape: Vec<usize>, element: u64, dtype: DType } = NonFinite,
             "holds {value:e} {} ({dtype}), and values are computed as F32", place(shape, *element);
         /// A computed value is NaN or infinite.
-        Computed { value: f32, shape: Vec<usize>, element: u64 } = NonFinite,
+        Computed { value: f32, shape: Vec<usize>, element: u64 } = NonFinite / LowerWeights,
             "comes to {value} {} when it is computed", place(shape, *element);
         /// A computed value is beyond those of its dtype.
         Beyond { value: f32, shape: Vec<usize>, element: u64, dtype: DType } = NonFinite,

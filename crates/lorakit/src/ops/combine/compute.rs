@@ -1,19 +1,17 @@
 //! One module, made from those of all adapters.
 
-use std::ops::Range;
-
-use lorakit_linalg::{Decomposed, difference_norm, distance_to, product_norm};
+use lorakit_linalg::{Coordinates, Decomposed, difference_norm, distance_to, product_norm};
 use lorakit_tensor::DType;
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::Array2;
 
 use super::delta::MixedDelta;
-use super::entries::Walk;
+use super::factors::mixed;
 use super::input::Aligned;
 use super::interference::{self, Interference};
-use super::recipe::{Mixture, Recipe};
+use super::recipe::Recipe;
 use super::stack::Stack;
 use super::stacked::Stacked;
-use super::{Against, CombineOptions, Combined, Method, Style, whole};
+use super::{Against, CombineOptions, Combined, Method, Mix, Style, rounded, whole};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::ops::truncate::{Truncated, truncate_decomposed};
@@ -78,7 +76,7 @@ impl<'a> Computation<'a> {
                 let interference = interference::of_module(aligned, &stack, &coordinates, &scales)?;
                 let sum = terms.weighted(stack.scales_of_columns());
                 let Truncated { module, error, norm, .. } =
-                    truncate_decomposed(&like, 1.0, sum, (self.dtype(&like), &self.shelf), |_| self.rank)?;
+                    truncate_decomposed(&like, 1.0, sum, (self.dtype(aligned), &self.shelf), |_| self.rank)?;
                 (module, error, norm, interference)
             }
             Method::Svd | Method::Cat if aligned.parts.len() == 1 => {
@@ -89,16 +87,20 @@ impl<'a> Computation<'a> {
                 let coordinates = stack.coordinates(&like.path)?;
                 let interference = interference::of_module(aligned, &stack, &coordinates, &scales)?;
                 let norm = coordinates.norm_of_sum(&scales).map_err(place)?;
-                drop(coordinates);
                 let (module, error, norm) = match self.method {
-                    Method::Factors(mix) => self.by_entries(&like, self.recipe(mix), &stack, norm)?,
+                    Method::Factors(mix) => self.by_entries(
+                        (&like, self.dtype(aligned)),
+                        self.recipe(mix),
+                        &stack,
+                        (&coordinates, norm),
+                    )?,
                     Method::Deltas(mix) => {
                         let own = |(i, (_, module)): (usize, &(usize, Module))| {
                             stack.factors(i, module.scale(module.rank()))
                         };
                         let plain: Vec<Factors> = aligned.parts.iter().enumerate().map(own).collect();
                         drop(stack);
-                        self.by_deltas(&like, self.recipe(mix), &plain, weights)?
+                        self.by_deltas((&like, self.dtype(aligned)), self.recipe(mix), &plain, weights)?
                     }
                     Method::Svd | Method::Cat => self.exact(&like, aligned, &stack, norm)?,
                 };
@@ -116,8 +118,8 @@ impl<'a> Computation<'a> {
         Ok(Computed { module, combined, interference })
     }
 
-    fn dtype(&self, like: &Module) -> DType {
-        self.options.dtype.unwrap_or_else(|| like.dtype())
+    fn dtype(&self, aligned: &Aligned) -> DType {
+        self.options.dtype.unwrap_or_else(|| aligned.dtype())
     }
 
     fn recipe(&self, mix: super::Mix) -> Recipe {
@@ -156,7 +158,7 @@ impl<'a> Computation<'a> {
         norm: f64,
     ) -> Result<(Module, f64, f64)> {
         let sum = Stacked::of(aligned, stack);
-        let own = like.dtype();
+        let own = aligned.dtype();
         let (dtype, held) = match self.options.dtype {
             Some(dtype) => (dtype, sum.is_held_by(dtype)),
             None if sum.is_held_by(own) => (own, true),
@@ -178,49 +180,47 @@ impl<'a> Computation<'a> {
     }
 
     /// Combines `A` with `A` and `B` with `B`: each weight is split equally between the two, and its sign goes into
-    /// `A`. `norm` is the norm of the sum.
+    /// `A`. The factors of `stack` have these coordinates, and their sum this norm.
     fn by_entries(
         &self,
-        like: &Module,
+        (like, dtype): (&Module, DType),
         recipe: Recipe,
         stack: &Stack,
-        norm: f64,
+        (coordinates, norm): (&Coordinates, f64),
     ) -> Result<(Module, f64, f64)> {
         let root = |scale: &f64| scale.abs().sqrt();
         let signed = |scale: &f64| if *scale < 0.0 { -root(scale) } else { root(scale) };
-        let mixed = |part: &str, matrices: Vec<ArrayView2<'_, f32>>, weights: Vec<f64>| {
-            let (rows, cols) = matrices.first().map_or((0, 0), ArrayView2::dim);
-            let walks: Vec<_> =
-                matrices.iter().map(|m| move |each: &mut dyn FnMut(usize, &[f64])| walk(*m, each)).collect();
-            let tensors: Vec<(u64, Walk<'_>)> = walks
-                .iter()
-                .enumerate()
-                .map(|(i, walk)| (stream(&like.path, i, part), walk as Walk<'_>))
-                .collect();
-            let mixture = Mixture::new(recipe, weights, rows * cols, &tensors);
-            let mut mixed: Vec<f32> = Vec::with_capacity(rows * cols);
-            for run in runs(rows, cols) {
-                let first = run.start * cols;
-                let mut values: Vec<Vec<f64>> = matrices.iter().map(|m| widened(*m, run.clone())).collect();
-                mixed.extend(mixture.of(first, &mut values).into_iter().map(|value| value as f32));
-            }
-            mixed
-        };
+        let of_b: Vec<f64> = stack.scales.iter().map(root).collect();
+        let of_a: Vec<f64> = stack.scales.iter().map(signed).collect();
         let terms = stack.terms();
-        let a = mixed("A", terms.iter().map(|t| t.2).collect(), stack.scales.iter().map(signed).collect());
-        let b = mixed("B", terms.iter().map(|t| t.1).collect(), stack.scales.iter().map(root).collect());
-        let dtype = self.dtype(like);
-        let (b, a) = (self.shelved(&like.b, dtype, &b)?, self.shelved(&like.a, dtype, &a)?);
-        let module = like.with_tensors(1.0, b, a);
-        let stored = Stack::load(&Aligned { parts: vec![(0, module.clone())] }, &[1.0])?;
-        let off = distance_to(stored.term(0), &terms, norm).map_err(|e| of_linalg(&e, &like.path))?;
+        let streams =
+            |part: &str| (0..terms.len()).map(|i| stream(&like.path, i, part)).collect::<Vec<u64>>();
+        let b = mixed(recipe, terms.iter().map(|t| t.1).collect(), &of_b, &streams("B"));
+        let a = mixed(recipe, terms.iter().map(|t| t.2).collect(), &of_a, &streams("A"));
+        let module =
+            like.with_tensors(1.0, self.shelved(&like.b, dtype, &b)?, self.shelved(&like.a, dtype, &a)?);
+        let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
+        let told = if recipe.mix == Mix::LINEAR {
+            let product = coordinates.mixed(&of_b, &of_a, &stack.scales).map_err(place)?;
+            rounded::distance(&product, dtype, &b, &a)
+        } else {
+            None
+        };
+        drop((b, a));
+        let off = match told {
+            Some(off) => off,
+            None => {
+                let stored = Stack::load(&Aligned { parts: vec![(0, module.clone())] }, &[1.0])?;
+                distance_to(stored.term(0), &terms, norm).map_err(place)?
+            }
+        };
         Ok((module, if norm == 0.0 { off } else { off / norm }, norm))
     }
 
     /// Combines delta with delta, then takes the nearest of the rank.
     fn by_deltas(
         &self,
-        like: &Module,
+        (like, dtype): (&Module, DType),
         recipe: Recipe,
         plain: &[Factors],
         weights: Vec<f64>,
@@ -230,32 +230,11 @@ impl<'a> Computation<'a> {
         let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
         let leading = delta.leading(self.rank, self.options.seed.unwrap_or(0)).map_err(place)?;
         let (b, a) = leading.svd.balanced_factors();
-        let module = like.with_factors(1.0, &b, &a, self.dtype(like), &self.shelf)?;
+        let module = like.with_factors(1.0, &b, &a, dtype, &self.shelf)?;
         let kept = product_norm(b.view(), a.view()).map_err(place)?;
         let off = leading.residual.hypot(rounding(&module, &b, &a, kept)? * kept);
         let error = if leading.norm == 0.0 { 0.0 } else { off / leading.norm };
         Ok((module, error, leading.norm))
-    }
-}
-
-/// Entries that are mixed at a time: few enough to stay in a cache.
-const RUN: usize = 1 << 14;
-
-/// Runs of whole rows of a matrix.
-fn runs(rows: usize, cols: usize) -> impl Iterator<Item = Range<usize>> {
-    let step = (RUN / cols.max(1)).max(1);
-    (0..rows).step_by(step).map(move |start| start..(start + step).min(rows))
-}
-
-/// Rows of `matrix` in f64.
-fn widened(matrix: ArrayView2<'_, f32>, rows: Range<usize>) -> Vec<f64> {
-    matrix.slice_axis(Axis(0), rows.into()).iter().map(|value| f64::from(*value)).collect()
-}
-
-/// Calls `each` with the entries of `matrix`, run by run.
-fn walk(matrix: ArrayView2<'_, f32>, each: &mut dyn FnMut(usize, &[f64])) {
-    for run in runs(matrix.nrows(), matrix.ncols()) {
-        each(run.start * matrix.ncols(), &widened(matrix, run));
     }
 }
 

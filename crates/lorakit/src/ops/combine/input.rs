@@ -1,6 +1,6 @@
 //! Adapters side by side: which of their modules belong together, and what forbids combining them.
 
-use lorakit_tensor::Reader;
+use lorakit_tensor::{DType, Reader};
 
 use super::Problem;
 use super::{CombineOptions, Method, Mix};
@@ -20,6 +20,12 @@ impl Aligned {
     /// Bytes of all factors.
     pub(super) fn bytes(&self) -> u64 {
         self.parts.iter().map(|(_, module)| module.factor_bytes()).sum()
+    }
+
+    /// The dtype of computed factors: that of all parts if they have one, else F32, whatever their order.
+    pub(super) fn dtype(&self) -> DType {
+        let own = self.first().dtype();
+        if self.parts.iter().all(|(_, module)| module.dtype() == own) { own } else { DType::F32 }
     }
 
     /// The first adapter's module.
@@ -132,8 +138,11 @@ fn refuse_ranks(
     if lines.is_empty() {
         return Ok(());
     }
-    let instead = mix.of_deltas().map_or("svd` or `cat", |(name, _)| name).to_string();
-    let problem = Problem::RanksDiffer { method, modules: lines.len(), of: aligned.len(), instead };
+    let (modules, of) = (lines.len(), aligned.len());
+    let problem = match mix.of_deltas() {
+        None => Problem::RanksDiffer { method, modules, of },
+        Some((instead, _)) => Problem::RanksDifferOfFactors { method, modules, of, instead },
+    };
     Err(Error::from(problem).at(&adapters[0].0.path).details(lines))
 }
 

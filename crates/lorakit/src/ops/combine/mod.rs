@@ -28,6 +28,7 @@
 mod compute;
 mod delta;
 mod entries;
+mod factors;
 mod input;
 mod interference;
 mod method;
@@ -35,6 +36,7 @@ mod mix;
 pub(crate) mod problem;
 mod recipe;
 mod report;
+mod rounded;
 mod stack;
 mod stacked;
 mod whole;
@@ -50,7 +52,7 @@ pub use report::CombineReport;
 
 use crate::adapter::{Adapter, Module, repeated};
 use crate::lineage::{Lineage, Step};
-use crate::ops::truncate;
+use crate::ops::{inspect, refuse_weights, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on, in_order, pool};
@@ -71,7 +73,7 @@ pub struct CombineOptions {
     pub to: Option<String>,
     /// Replace an output that exists.
     pub replace: bool,
-    /// Dtype of the factors; by default the first adapter's, and F32 if that could not hold an exact sum.
+    /// Dtype of the factors; by default the adapters', F32 if they differ, and F32 if that could not hold an exact sum.
     pub dtype: Option<DType>,
     /// The model that the adapters belong to.
     pub base: Option<PathBuf>,
@@ -234,7 +236,8 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     for (adapter, weight) in &adapters {
         step.adapter(adapter, Some(*weight), reader, progress)?;
     }
-    let mut notes = Vec::new();
+    let mut notes: Vec<Finding> =
+        adapters.iter().flat_map(|(adapter, _)| inspect::other_ranks(adapter)).collect();
     let destination = Destination {
         format,
         output: &options.output,
@@ -310,9 +313,7 @@ fn check(options: &CombineOptions) -> Result<()> {
     if options.adapters.is_empty() {
         return Err(Problem::Nothing.into());
     }
-    if let Some((path, weight)) = options.adapters.iter().find(|(_, weight)| !weight.is_finite()) {
-        return Err(Problem::Weight { adapter: path.clone(), weight: *weight }.into());
-    }
+    refuse_weights(&options.adapters)?;
     if options.rank.is_some() && !by.has_rank() {
         return Err(Problem::Rank { method }.into());
     }

@@ -1,7 +1,5 @@
 //! What a combination refuses.
 
-use std::path::PathBuf;
-
 use lorakit_tensor::problems;
 
 use crate::error::one_or_many;
@@ -11,9 +9,6 @@ problems! {
     pub(crate) enum Problem {
         /// No adapters.
         Nothing = Usage, "no adapters were given; at least one must be";
-        /// NaN or infinity as a weight.
-        Weight { adapter: PathBuf, weight: f64 } = Usage,
-            "`{}` has the weight {weight}; a weight must be finite", adapter.display();
         /// A rank for a method that has no choice.
         Rank { method: &'static str } = Usage / ReduceAfterwards,
             "`{method}` leaves no choice of the rank; `svd` and the methods in `_svd` do";
@@ -29,10 +24,15 @@ problems! {
         /// A density that is not a share.
         DensityRange { density: f64 } = Usage / KeepHalf,
             "the density is {density}; it must be above 0 and at most 1";
-        /// Factors of different ranks for a method that adds them.
-        RanksDiffer { method: &'static str, modules: usize, of: usize, instead: String } = Usage / CombineBySvd,
+        /// Factors of different ranks for a method that adds them, and has no counterpart for deltas.
+        RanksDiffer { method: &'static str, modules: usize, of: usize } = Usage / CombineBySvd,
+            "`{method}` combines factors entry by entry, and in {modules} of {of} modules their ranks differ; `svd` and \
+             `cat` take any";
+        /// The same for a method that has a counterpart for deltas.
+        RanksDifferOfFactors { method: &'static str, modules: usize, of: usize, instead: &'static str }
+            = Usage / CombineDeltas,
             "`{method}` combines factors entry by entry, and in {modules} of {of} modules their ranks differ; \
-             `{instead}` takes any";
+             `{instead}` combines deltas, and takes any";
         /// DoRA, whose magnitudes are not deltas.
         Dora { modules: usize, of: usize } = Unmergeable / MakePlainLora,
             "uses DoRA in {modules} of {of} modules, whose magnitudes do not add up; it can only be written alone and at \

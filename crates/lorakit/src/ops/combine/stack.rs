@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use lorakit_linalg::{Coordinates, Term};
-use ndarray::{Array2, ArrayViewMut2, Axis};
+use ndarray::{Array2, ArrayViewMut1, ArrayViewMut2, Axis};
 
 use super::input::Aligned;
 use crate::adapter::factors::{Factors, of_linalg};
@@ -79,15 +79,31 @@ impl Stack {
     }
 }
 
-/// Copies the values of `tensor`, a matrix, into their place.
+/// Decodes `tensor`, a matrix, into its place, whose rows are contiguous.
 fn fill(mut place: ArrayViewMut2<'_, f32>, tensor: &TensorRef) -> Result<()> {
-    let values = tensor.finite_values()?;
-    if values.len() != place.len() {
+    if tensor.info().elements() != place.len() as u64 {
         return Err(Error::from(VerbProblem::NotAMatrix).tensor(&tensor.info().name).at(tensor.path()));
     }
-    let cols = place.ncols().max(1);
-    for (mut row, values) in place.rows_mut().into_iter().zip(values.chunks_exact(cols)) {
-        row.iter_mut().zip(values).for_each(|(place, value)| *place = *value);
-    }
-    Ok(())
+    let mut rows = place.rows_mut().into_iter();
+    let mut row: &mut [f32] = &mut [];
+    let (mut before, mut finite) = (0, Ok(()));
+    tensor.for_each_piece(|mut values| {
+        if finite.is_ok() {
+            finite = tensor.refuse_non_finite(before, values);
+        }
+        before += values.len() as u64;
+        while !values.is_empty() {
+            if row.is_empty() {
+                row = rows.next().and_then(ArrayViewMut1::into_slice).unwrap_or_default();
+            }
+            let len = row.len().min(values.len());
+            if len == 0 {
+                return;
+            }
+            let (filled, rest) = std::mem::take(&mut row).split_at_mut(len);
+            filled.copy_from_slice(&values[..len]);
+            (row, values) = (rest, &values[len..]);
+        }
+    })?;
+    finite
 }

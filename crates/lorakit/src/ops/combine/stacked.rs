@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
-use ndarray::{Array2, Axis};
+use ndarray::Array2;
 
 use super::input::Aligned;
 use super::stack::Stack;
@@ -23,16 +23,18 @@ pub(super) struct Stacked<'a> {
 /// One factor.
 struct Side<'a> {
     values: Cow<'a, Array2<f32>>,
-    /// The stored tensors, if it consists of their bytes.
-    stored: Option<Vec<&'a TensorRef>>,
+    /// The stored tensors and the row and column at which each begins, if it consists of their bytes.
+    stored: Option<Vec<(&'a TensorRef, (usize, usize))>>,
 }
 
 impl<'a> Stacked<'a> {
     /// The sum of the products of `stack`, which were loaded from `aligned`.
     pub(super) fn of(aligned: &'a Aligned, stack: &'a Stack) -> Self {
-        let tensors = |of: fn(&Module) -> &TensorRef| aligned.parts.iter().map(|(_, m)| of(m)).collect();
-        let b = Side { values: Cow::Borrowed(&stack.b), stored: Some(tensors(|m| &m.b)) };
-        let mut a = Side { values: Cow::Borrowed(&stack.a), stored: Some(tensors(|m| &m.a)) };
+        let modules = || aligned.parts.iter().map(|(_, module)| module).enumerate();
+        let of_b = modules().map(|(i, module)| (&module.b, (0, stack.part(i).start)));
+        let of_a = modules().map(|(i, module)| (&module.a, (stack.part(i).start, 0)));
+        let b = Side { values: Cow::Borrowed(&stack.b), stored: Some(of_b.collect()) };
+        let mut a = Side { values: Cow::Borrowed(&stack.a), stored: Some(of_a.collect()) };
         let mut exact = true;
         if stack.scales.iter().any(|scale| *scale != 1.0) {
             a.stored = None;
@@ -57,48 +59,32 @@ impl<'a> Stacked<'a> {
     /// `Unsupported` for a dtype that single values cannot be encoded to; `NonFinite` for values beyond it.
     pub(super) fn module(self, like: &Module, dtype: DType, shelf: &Shelf) -> Result<Module> {
         let (shape_b, shape_a) = like.shapes_at(self.a.values.nrows());
-        let b = self.b.tensor(&like.b, dtype, shape_b, shelf, Axis(1))?;
-        let a = self.a.tensor(&like.a, dtype, shape_a, shelf, Axis(0))?;
+        let b = self.b.tensor(&like.b, dtype, shape_b, shelf)?;
+        let a = self.a.tensor(&like.a, dtype, shape_a, shelf)?;
         Ok(like.with_tensors(1.0, b, a))
     }
 }
 
 impl Side<'_> {
     fn is_stored_as(&self, dtype: DType) -> bool {
-        self.stored.as_ref().is_some_and(|tensors| tensors.iter().all(|t| t.info().dtype == dtype))
+        self.stored.as_ref().is_some_and(|tensors| tensors.iter().all(|(t, _)| t.info().dtype == dtype))
     }
 
     fn is_held_by(&self, dtype: DType) -> bool {
         self.is_stored_as(dtype) || holds(dtype, self.values.as_slice().unwrap_or_default())
     }
 
-    /// The stored bytes, each part next to the one before it along `axis`, or else the values.
-    fn tensor(
-        &self,
-        like: &TensorRef,
-        dtype: DType,
-        shape: Vec<usize>,
-        shelf: &Shelf,
-        axis: Axis,
-    ) -> Result<TensorRef> {
+    /// The stored bytes, each part in its place, or else the values.
+    fn tensor(&self, like: &TensorRef, dtype: DType, shape: Vec<usize>, shelf: &Shelf) -> Result<TensorRef> {
         let Some(stored) = self.stored.as_ref().filter(|_| self.is_stored_as(dtype)) else {
             let values = self.values.as_slice().unwrap_or_default();
             return shelf.tensor(&like.info().name, like.path(), dtype, shape, values);
         };
-        let mut pieces = Vec::with_capacity(stored.len());
-        let mut from = 0;
-        for tensor in stored {
+        let piece = |(tensor, (row, col)): &(&TensorRef, (usize, usize))| {
             let (rows, cols) = tensor.info().rows_cols();
-            let part = Factor::matrix((*tensor).clone(), rows, cols);
-            if axis == Axis(0) {
-                pieces.push((part, from, 0));
-                from += rows;
-            } else {
-                pieces.push((part, 0, from));
-                from += cols;
-            }
-        }
-        TensorRef::assembled(pieces, self.values.ncols(), shape)
+            (Factor::matrix((*tensor).clone(), rows, cols), *row, *col)
+        };
+        TensorRef::assembled(stored.iter().map(piece).collect(), self.values.ncols(), shape)
     }
 }
 

@@ -7,6 +7,9 @@ use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
 use crate::arch::names::{is_embedding, is_experts, is_head};
 use crate::{Finding, Severity};
 
+/// The code of the warning that the configuration contradicts the ranks of factors.
+pub(super) const OTHER_RANK: &str = "rank-mismatch";
+
 /// The findings of reading the adapter, and those of comparing its tensors with its configuration.
 pub(super) fn headers(adapter: &Adapter, modules: &[ModuleReport]) -> Vec<Finding> {
     let mut findings = tensors(adapter);
@@ -118,7 +121,7 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
             module.rank(),
             module.scale(module.rank())
         );
-        findings.push(about(Severity::Warning, "rank-mismatch", &wrong, message));
+        findings.push(about(Severity::Warning, OTHER_RANK, &wrong, message));
     }
     let large = |(_, r): &(&Module, &ModuleReport)| {
         let inputs: usize = r.a.iter().skip(1).product();

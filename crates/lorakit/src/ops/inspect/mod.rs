@@ -139,6 +139,11 @@ pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
     findings.into_iter().filter(doubtful).collect()
 }
 
+/// Warns of ranks that the configuration gives otherwise than the factors: for operations on factors alone.
+pub(crate) fn other_ranks(adapter: &Adapter) -> impl Iterator<Item = Finding> {
+    doubts(adapter).into_iter().filter(|doubt| doubt.code == audit::OTHER_RANK)
+}
+
 /// Decides by content: a configuration next to the weights, or for a single file the names of its tensors.
 pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
     if path.is_dir() {

@@ -10,8 +10,8 @@ use super::tied::{self, Tied, Untied};
 use super::{Problem, refuse};
 use crate::adapter::{Adapter, repeated};
 use crate::fit::{self, FitOptions, MoeLayout, Resolver};
-use crate::ops::inspect;
 use crate::ops::quantize::Quantization;
+use crate::ops::{inspect, refuse_weights};
 use crate::plan::{Compute, OutputTensor, Progress, Recipe, Rounding, go_on};
 use crate::{Base, Error, Finding, Model, Result, Severity, TensorRef};
 
@@ -116,6 +116,7 @@ pub(crate) struct Sums {
 /// # Errors
 /// Every refusal of a merge that is not about the output; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
 pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn Progress) -> Result<Sums> {
+    refuse_weights(&sum.adapters)?;
     let base = Model::open_as_hf(&sum.base, reader, form.dtype)?;
     // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
     let to_gguf = matches!(form.quantization, Some(Quantization::Gguf { .. }));

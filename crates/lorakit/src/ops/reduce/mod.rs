@@ -40,8 +40,8 @@ pub use rule::Rule;
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, format};
 use crate::lineage::{Lineage, Step};
-use crate::ops;
 use crate::ops::truncate::{Truncated, overall_error, truncate};
+use crate::ops::{self, inspect};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on, in_order, pool};
@@ -200,7 +200,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     step = step.with("to", to.name());
     step.base(base.as_ref());
     step.adapter(&read, None, reader, progress)?;
-    let mut notes = Vec::new();
+    let mut notes: Vec<Finding> = inspect::other_ranks(&read).collect();
     let provenance = step.finish(&mut notes);
     let mut adapter = read.unpacked(base.as_ref())?;
     let destination = Destination {

@@ -145,6 +145,35 @@ fn a_sum_that_sixteen_bits_hold_stays_in_them() {
     assert!(rounded.combined.error < 1e-7);
 }
 
+/// The order of the adapters does not decide the dtype.
+#[test]
+fn adapters_of_several_dtypes_make_one_that_holds_all() {
+    let stored = |seed, dtype| {
+        let own = module(8, 6, 2, seed);
+        let Factors { scale, b, a } = Factors::load(&own).unwrap();
+        own.with_factors(scale, &b, &a, dtype, &Shelf::beside(Path::new("made"))).unwrap()
+    };
+    let methods = [
+        (Method::Svd, None),
+        (Method::Cat, None),
+        (Method::Factors(Mix::LINEAR), None),
+        (Method::Deltas(Mix::TIES), Some(0.5)),
+    ];
+    for (method, density) in methods {
+        let options = options(method, (method != Method::Cat).then_some(2), density);
+        let of = |one, two| {
+            let parts = [(stored(1, one), 0.7), (stored(2, two), 0.3)];
+            combined(&options, &parts).module.b.info().dtype
+        };
+        for (one, two) in [(DType::BF16, DType::F32), (DType::BF16, DType::F16), (DType::F16, DType::F32)] {
+            assert_eq!([of(one, two), of(two, one)], [DType::F32; 2], "{method:?} {one} {two}");
+        }
+        if method != Method::Cat {
+            assert_eq!(of(DType::BF16, DType::BF16), DType::BF16, "{method:?}");
+        }
+    }
+}
+
 #[test]
 fn linear_has_cross_terms_and_says_so() {
     let parts = [(module(12, 9, 4, 1), 0.5), (module(12, 9, 4, 2), 0.5)];
