@@ -28,10 +28,10 @@ problems! {
         Empty = Empty, "is empty (0 bytes)";
         /// It is larger than what is read whole.
         TooLarge { len: u64, limit: u64 } = Limit,
-            "has {len} bytes, and files like it are read up to {limit}";
+            "has {len} bytes; at most {limit} are read of files like it";
         /// Bytes beyond its end are needed.
         BeyondEnd { len: u64, needed: usize, offset: u64 } = Truncated,
-            "ends at byte {len}, but {needed} bytes at {offset} are needed";
+            "ends at byte {len}, but must hold {needed} bytes at {offset}";
         /// The system does not map it.
         Unmappable = Mapping, "cannot be mapped";
         /// A page of it could not be read.
@@ -64,7 +64,7 @@ problems! {
         NotJson { reason: String } = Corrupt, "is not valid JSON: {reason}";
         /// It is JSON of another kind.
         NotAnObject { found: &'static str } = Corrupt,
-            "holds {found}, and a JSON object (`{{...}}`) is needed";
+            "holds {found}, not a JSON object (`{{...}}`)";
         /// The bytes of a part do not have the stored sum.
         Checksum { part: String, found: u32, stated: u32 } = Corrupt,
             "{part} has the CRC-32 {found:08x}, and the archive's directory says {stated:08x}: the bytes are not those \

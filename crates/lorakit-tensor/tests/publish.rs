@@ -259,7 +259,7 @@ fn what_is_no_regular_file_is_not_read() {
         ("device.json", ErrorKind::Unsupported, "is a device, not a regular file"),
         ("pipe.json", ErrorKind::Unsupported, "is a pipe, not a regular file"),
         ("folder.json", ErrorKind::Unsupported, "is a folder, not a regular file"),
-        ("list.json", ErrorKind::Corrupt, "holds a list, and a JSON object (`{...}`) is needed"),
+        ("list.json", ErrorKind::Corrupt, "holds a list, not a JSON object (`{...}`)"),
     ] {
         let error = reader.json_object(&path(name)).unwrap_err();
         assert_eq!(error.kind(), kind, "{name}");

@@ -39,8 +39,8 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
     let fixed = args.rank.map(Rule::Rank);
     let chosen = rule.or(fixed).ok_or_else(|| {
         Failure::usage(
-            "no rule says which ranks to choose: `--rank`, `--energy`, `--max-error`, `--budget`, `--target-size` or \
-             `--kohya` is needed",
+            "no rule says which ranks to choose: give `--rank`, `--energy`, `--max-error`, `--budget`, `--target-size` or \
+             `--kohya`",
             "`lorakit reduce ADAPTER -o OUT --energy 0.99` keeps that share of each module's energy",
         )
     })?;

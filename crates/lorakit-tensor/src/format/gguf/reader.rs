@@ -244,11 +244,11 @@ mod tests {
     #[test]
     fn refuses_bad_alignments() {
         for bad in [0, 1, 4, 24, 1 << 17, 1 << 31] {
-            let message = format!("is {bad}; a power of two from 8 to 65536");
+            let message = format!("is {bad}; it must be a power of two from 8 to 65536");
             refused(&file(3, &[alignment(bad)], &[]), ErrorKind::Corrupt, &message);
         }
         let signed = entry("general.alignment", 5, &32u32.to_le_bytes());
-        refused(&file(3, &[signed], &[]), ErrorKind::Corrupt, "is of type i32; u32 is needed");
+        refused(&file(3, &[signed], &[]), ErrorKind::Corrupt, "is of type i32; it must be u32");
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Case<'_> {
             let fix = self.convert("peft");
             let name = tensor.info().name.escape_debug();
             let reason = format!(
-                "`{name}` is no name that {runtime} matches with a module: PEFT writes `{PREFIX}...lora_A.weight`"
+                "`{name}` is not a name that {runtime} matches with a module: PEFT writes `{PREFIX}...lora_A.weight`"
             );
             self.refuse("names", reason, Some(fix));
         }
