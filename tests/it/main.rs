@@ -26,6 +26,7 @@ mod names;
 mod outputs;
 mod packed;
 mod quantize;
+mod readme;
 mod reduce;
 mod reference;
 mod smollm2;
