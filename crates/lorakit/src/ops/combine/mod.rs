@@ -180,7 +180,8 @@ pub struct Combined {
     pub ranks_before: Vec<Option<usize>>,
     /// The rank of the result.
     pub rank: usize,
-    /// The distance to what [`Combine::against`] names, relative to the norm of that, rounding included.
+    /// The distance to what [`Combine::against`] names, relative to the norm of that, rounding included (by `linear`, to
+    /// four digits).
     pub error: f64,
     /// The norm of what [`Combine::against`] names.
     pub norm: f64,

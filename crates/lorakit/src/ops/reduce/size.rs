@@ -56,33 +56,34 @@ fn most(
     spend: impl Fn(u64) -> Option<Chosen>,
     total: impl Fn(&[usize]) -> Result<u64>,
 ) -> Result<Option<Chosen>> {
+    let mut fits: Option<Chosen> = None;
+    let mut over: Option<(u64, Vec<usize>)> = None;
     // A correction that is as much as was over is nearly right, and twice as much each time soon is enough.
     let (mut budget, mut factor) = (bytes, 1u64);
-    let mut over: Option<(u64, Vec<usize>)> = None;
-    let mut fits = loop {
-        let Some((ranks, level)) = spend(budget) else { return Ok(None) };
+    while let Some((ranks, level)) = spend(budget) {
         let found = total(&ranks)?;
         if found <= bytes {
-            break (ranks, level);
+            fits = Some((ranks, level));
+            break;
         }
         over = Some((budget, ranks));
         budget = budget.saturating_sub((found - bytes).saturating_mul(factor));
         factor = factor.saturating_mul(2);
-    };
-    let Some((mut high, mut too_many)) = over else { return Ok(Some(fits)) };
+    }
+    let Some((mut high, mut too_many)) = over else { return Ok(fits) };
     let mut low = budget;
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        let Some((ranks, level)) = spend(middle) else { break };
-        if ranks == fits.0 {
-            low = middle;
-        } else if ranks == too_many || total(&ranks)? > bytes {
-            (high, too_many) = (middle, ranks);
-        } else {
-            (low, fits) = (middle, (ranks, level));
+        match spend(middle) {
+            None => low = middle,
+            Some((ranks, _)) if fits.as_ref().is_some_and(|(known, _)| *known == ranks) => low = middle,
+            Some((ranks, _)) if ranks == too_many || total(&ranks)? > bytes => {
+                (high, too_many) = (middle, ranks);
+            }
+            Some(chosen) => (low, fits) = (middle, Some(chosen)),
         }
     }
-    Ok(Some(fits))
+    Ok(fits)
 }
 
 /// Bytes of all files of the adapter with these ranks.
