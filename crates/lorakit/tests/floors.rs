@@ -7,7 +7,7 @@
 //!  adapter                             any adapter file in, one shape, any format out
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
-//!  tensor  arch                        tensors and their views; families as data
+//!  tensor  arch  card                  tensors and their views; families as data; model cards
 //!  choice  error  finding  report
 //! ```
 
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the ground up. Rooms on the same floor do not use each other.
 const FLOORS: &[&[&str]] = &[
     &["choice", "error", "finding", "report"],
-    &["tensor", "arch"],
+    &["tensor", "arch", "card"],
     &["plan"],
     &["model"],
     &["adapter"],
