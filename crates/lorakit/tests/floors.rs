@@ -3,7 +3,8 @@
 //!
 //! ```text
 //!  ops                                 verbs
-//!  fit  output  lineage                adapter meets base; an adapter on its way to disk; where outputs came from
+//!  fit  output                         adapter meets base; an adapter on its way to disk
+//!  lineage                             where outputs came from; their model cards
 //!  adapter                             any adapter file in, one shape, any format out
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
@@ -25,7 +26,8 @@ const FLOORS: &[&[&str]] = &[
     &["plan"],
     &["model"],
     &["adapter"],
-    &["fit", "output", "lineage"],
+    &["lineage"],
+    &["fit", "output"],
     &["ops"],
 ];
 

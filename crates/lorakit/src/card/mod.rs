@@ -15,14 +15,17 @@
 //! # }
 //! ```
 
+mod loading;
 mod problem;
 mod section;
+mod template;
 mod yaml;
 
 use std::path::Path;
 
 use lorakit_tensor::Reader;
 
+pub use loading::Loading;
 pub(crate) use problem::Problem;
 use yaml::Map;
 pub use yaml::Value;
@@ -33,7 +36,7 @@ use crate::{Error, Finding, Result, Severity};
 pub const CARD_FILE: &str = "README.md";
 
 /// The largest card that is read, in bytes.
-const MAX_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_CARD_BYTES: u64 = 4 << 20;
 
 /// A model card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +98,7 @@ impl Card {
         let path = folder.join(CARD_FILE);
         let bytes = match reader.has(&path) {
             Ok(false) => return None,
-            Ok(true) => reader.bytes(&path, MAX_BYTES),
+            Ok(true) => reader.bytes(&path, MAX_CARD_BYTES),
             Err(error) => Err(error),
         };
         let note = |message: String| Finding::new(Severity::Note, "card", CARD_FILE, message);
@@ -224,6 +227,24 @@ impl Card {
         }
     }
 
+    /// Whether lorakit wrote a part of it.
+    pub fn has_section(&self) -> bool {
+        self.body().is_some_and(|body| section::find(body).is_some())
+    }
+
+    /// Whether there is text besides lorakit's own.
+    pub fn has_text(&self) -> bool {
+        match &self.0 {
+            Content::Binary(_) => true,
+            Content::Text(parts) => !section::without(&parts.body).trim().is_empty(),
+        }
+    }
+
+    /// Whether the text is the hub's template, as libraries write it, and nobody has filled it in.
+    pub fn is_template(&self) -> bool {
+        self.body().is_some_and(|body| template::is_unfilled(&section::without(body)))
+    }
+
     /// Replaces all text after the front matter.
     pub fn set_body(&mut self, text: &str) {
         if let Content::Text(parts) = &mut self.0 {
@@ -326,7 +347,7 @@ fn front_matter(text: &str) -> Option<(&str, &str, &str, &str)> {
     let mut line = start;
     loop {
         let end = text[line..].find('\n').map_or(text.len(), |at| line + at + 1);
-        if text[line..end].trim_end_matches(['\n', '\r']) == "---" {
+        if text[line..end].trim_end_matches([' ', '\t', '\n', '\r']) == "---" {
             return Some((&text[..start], &text[start..line], &text[line..end], &text[end..]));
         }
         if end == text.len() {

@@ -13,6 +13,14 @@ pub(super) fn find(body: &str) -> Option<Range<usize>> {
     Some(start..end + END.len())
 }
 
+/// `body` without its section.
+pub(super) fn without(body: &str) -> String {
+    match find(body) {
+        Some(range) => [&body[..range.start], &body[range.end..]].concat(),
+        None => body.to_string(),
+    }
+}
+
 /// The byte at which a line begins that is exactly `wanted`.
 fn line_that_is(body: &str, from: usize, wanted: &str) -> Option<usize> {
     let mut found = body[from..].match_indices(wanted).map(|(at, _)| from + at);

@@ -40,6 +40,7 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 use super::adapter::{refuse_empty, refuse_misfits};
 use crate::adapter::Adapter;
+use crate::lineage::Papers;
 pub use crate::output::{AdapterOutput, AdapterReport};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on};
@@ -107,7 +108,7 @@ pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -
         replace: options.replace,
         dtype: options.dtype,
         reader,
-        provenance: None,
+        papers: Papers::default(),
     };
     AdapterOutput::new(adapter, base, &destination)
 }
