@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adapter;
+pub mod card;
 pub mod lineage;
 pub mod model;
 pub mod ops;

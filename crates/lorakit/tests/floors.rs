@@ -3,11 +3,12 @@
 //!
 //! ```text
 //!  ops                                 verbs
-//!  fit  output  lineage                adapter meets base; an adapter on its way to disk; where outputs came from
+//!  fit  output                         adapter meets base; an adapter on its way to disk
+//!  lineage                             where outputs came from; their model cards
 //!  adapter                             any adapter file in, one shape, any format out
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
-//!  tensor  arch                        tensors and their views; families as data
+//!  tensor  arch  card                  tensors and their views; families as data; model cards
 //!  choice  error  finding  report
 //! ```
 
@@ -21,11 +22,12 @@ use std::path::{Path, PathBuf};
 /// Rooms from the ground up. Rooms on the same floor do not use each other.
 const FLOORS: &[&[&str]] = &[
     &["choice", "error", "finding", "report"],
-    &["tensor", "arch"],
+    &["tensor", "arch", "card"],
     &["plan"],
     &["model"],
     &["adapter"],
-    &["fit", "output", "lineage"],
+    &["lineage"],
+    &["fit", "output"],
     &["ops"],
 ];
 

@@ -27,6 +27,9 @@ pub(crate) struct Output {
     /// Whether the output records what it was made from
     #[arg(long, value_name = "WHEN", value_parser = choice::<Lineage>(), default_value = "auto")]
     pub(crate) lineage: Lineage,
+    /// Write no model card (`README.md`) into an output folder, and leave one that travels along unchanged
+    #[arg(long)]
+    pub(crate) no_card: bool,
 }
 
 /// What adapters are written as.

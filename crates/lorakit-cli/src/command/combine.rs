@@ -46,6 +46,7 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
         .with_seed(args.seed)
         .with_threads(common.threads)
         .with_lineage(args.output.lineage)
+        .with_card(!args.output.no_card)
         .with_mode(common.read_mode())
 }
 

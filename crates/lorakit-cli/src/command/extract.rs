@@ -49,6 +49,7 @@ fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Fail
         .with_skip(args.skip.clone())
         .with_threads(common.threads)
         .with_lineage(args.output.lineage)
+        .with_card(!args.output.no_card)
         .with_mode(common.read_mode()))
 }
 

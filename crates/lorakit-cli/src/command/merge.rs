@@ -57,6 +57,7 @@ fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure>
         .with_max_shard(args.max_shard_size)
         .with_check_finite(args.output.check_finite)
         .with_lineage(args.output.lineage)
+        .with_card(!args.output.no_card)
         .with_mode(common.read_mode());
     Ok(options)
 }

@@ -30,6 +30,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
             .with_pre(args.mixing.pre.clone())
             .with_check_finite(output.check_finite)
             .with_lineage(output.lineage)
+            .with_card(!output.no_card)
             .with_mode(common.read_mode());
     let quantize = quantize::plan(&options, &Bar::unseen())?;
     let Quantize { plan, chosen, notes } = &quantize;

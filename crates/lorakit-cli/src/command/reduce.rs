@@ -52,6 +52,7 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
         .with_max_rank(args.rank.filter(|_| rule.is_some()))
         .with_threads(common.threads)
         .with_lineage(args.output.lineage)
+        .with_card(!args.output.no_card)
         .with_mode(common.read_mode()))
 }
 

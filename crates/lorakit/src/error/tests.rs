@@ -41,6 +41,7 @@ fn every_problem() {
     let mut rooms = vec![
         list("tensor", crate::tensor::Problem::samples()),
         list("arch", crate::arch::problem::Problem::samples()),
+        list("card", crate::card::Problem::samples()),
         list("plan", crate::plan::Problem::samples()),
         list("model", crate::model::Problem::samples()),
         list("model/gguf", crate::model::gguf::Problem::samples()),

@@ -1,20 +1,26 @@
-//! Where an output came from: one record for every verb that writes.
+//! Where an output came from: one record for every verb that writes, and the model card of every folder.
 //!
 //! ```text
 //!  parents ─► their records ─┐
 //!          ─► their digests ─┴─► Step ─► record ─► header of the file, `lorakit.json` of the folder
+//!          ─► their cards ──────────┴──► sheet ──► `README.md` of the folder
 //! ```
 //!
 //! A record contains the records of its parents in full, so the chain survives the deletion of an intermediate output.
 //! It says nothing about the machine: the same inputs and options give the same bytes, wherever they are.
 
+mod identity;
+mod papers;
 mod read;
 mod record;
+mod sheet;
 mod step;
 pub mod weights;
 
+pub(crate) use papers::Papers;
 pub use read::read;
 pub use record::{Ancestry, Options, Parent, Record, Role, VERSION};
+pub(crate) use sheet::{Sheet, percent};
 pub use step::Step;
 pub(crate) use step::sha256;
 

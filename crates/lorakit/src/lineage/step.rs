@@ -8,10 +8,13 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::identity::{Identity, is_id, public_name};
 use super::read::{self, MAX_BYTES};
+use super::sheet::{Input, card_of_gguf};
 use super::weights::{self, hex};
-use super::{Lineage, Parent, Record, Role};
-use crate::adapter::{Adapter, is_local_path};
+use super::{Lineage, Papers, Parent, Record, Role, Sheet};
+use crate::adapter::Adapter;
+use crate::card::Card;
 use crate::plan::{Hash, Progress, Provenance, go_on, in_order};
 use crate::{Base, Finding, Model, Result, Severity};
 
@@ -20,15 +23,19 @@ use crate::{Base, Finding, Model, Result, Severity};
 /// ```text
 /// let mut step = Step::new("reduce", options.lineage).with("rank", 8);
 /// step.adapter(&adapter, None, reader, progress)?;
-/// let provenance = step.finish(&mut notes);
+/// let papers = step.finish(&mut notes);
 /// ```
 #[derive(Debug, Clone)]
 pub struct Step {
     wanted: Lineage,
     /// Whether [`Lineage::Auto`] makes a record only if a parent has one.
     plain: bool,
+    /// Whether the output gets a model card, if it is a folder.
+    card: bool,
     record: Record,
     sources: Vec<Source>,
+    /// What the card needs to know of each parent.
+    inputs: Vec<Input>,
     notes: Vec<Finding>,
 }
 
@@ -52,13 +59,19 @@ impl Step {
     /// A step without parents or options.
     pub fn new(verb: &str, wanted: Lineage) -> Self {
         let (record, sources, notes) = (Record::new(verb), Vec::new(), Vec::new());
-        Step { wanted, plain: false, record, sources, notes }
+        Step { wanted, plain: false, card: true, record, sources, inputs: Vec::new(), notes }
     }
 
     /// The same for a plain conversion: under [`Lineage::Auto`] it is recorded only if a parent has a record.
     #[must_use]
     pub fn plain(self) -> Self {
         Step { plain: true, ..self }
+    }
+
+    /// The same for an output that gets a model card, or none.
+    #[must_use]
+    pub fn card(self, card: bool) -> Self {
+        Step { card, ..self }
     }
 
     /// The same with an option that decides the bytes of the output; `None` is an option that was not given.
@@ -71,8 +84,13 @@ impl Step {
         self
     }
 
+    /// Whether nothing is said about the parents.
     fn is_idle(&self) -> bool {
-        self.wanted == Lineage::Never
+        self.wanted == Lineage::Never && !self.card
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.wanted != Lineage::Never
     }
 
     /// Adds a model whose weights are digested while the output is written.
@@ -80,21 +98,37 @@ impl Step {
         if self.is_idle() {
             return;
         }
-        let said = model.config.as_ref().and_then(|config| config.entry("_name_or_path")?.as_str());
-        let public = said.filter(|name| !name.is_empty() && !is_local_path(name));
-        let name = public.map_or_else(|| last_component(&model.path), str::to_string);
-        let mut parent = Parent::new(role, name);
+        let identity = Identity::of_model(model);
+        let mut input = Input { id: identity.id(), config: model.config.clone(), ..Input::default() };
+        let mut parent = Parent::new(role, identity);
+        if self.card {
+            match model.checkpoint().gguf() {
+                Some(metadata) => {
+                    let (card, id) = card_of_gguf(metadata);
+                    (input.card, input.id) = (Some(card), id.or(input.id));
+                }
+                None => input.card = self.card_in(&model.path, model.reader()),
+            }
+        }
+        if !self.is_recorded() {
+            self.push(parent, input);
+            return;
+        }
         let (ancestry, notes) = read::read(model.checkpoint(), model.reader());
         parent.lineage = ancestry;
         self.notes.extend(notes);
-        let parent = self.push(parent);
+        let parent = self.push(parent, input);
         self.sources.push(Source { parent, checkpoint: Arc::clone(model.checkpoint()) });
     }
 
     /// Adds a base that was consulted only for its configuration.
     pub fn base(&mut self, base: Option<&Base>) {
         if let Some(base) = base.filter(|_| !self.is_idle()) {
-            self.push(Parent::new(Role::Base, last_component(&base.path)));
+            let id = public_name(base.config.as_ref()).filter(|name| is_id(name));
+            let identity = Identity::of_path(&base.path);
+            let id = identity.id().or(id);
+            let input = Input { id, consulted: true, ..Input::default() };
+            self.push(Parent::new(Role::Base, identity), input);
         }
     }
 
@@ -112,6 +146,15 @@ impl Step {
         if self.is_idle() {
             return Ok(());
         }
+        let identity = Identity::of_path(&adapter.path);
+        let card = if self.card { self.card_in(&adapter.path, reader) } else { None };
+        let input = Input { card, id: identity.id(), ..Input::default() };
+        let base_model = adapter.config.public_base_model().map(str::to_string);
+        let parent = Parent { weight, base_model, ..Parent::new(Role::Adapter, identity) };
+        if !self.is_recorded() {
+            self.push(parent, input);
+            return Ok(());
+        }
         let checkpoint = adapter.checkpoint();
         let (sha256, weights) = rayon::join(
             || in_order(adapter.files(), |file| sha256(file, progress)),
@@ -122,24 +165,23 @@ impl Step {
         );
         let (lineage, notes) = checkpoint.map(|own| read::read(own, reader)).unwrap_or_default();
         self.notes.extend(notes);
-        self.push(Parent {
-            weight,
-            base_model: adapter.config.public_base_model().map(str::to_string),
-            weights: Some(weights?),
-            sha256: sha256?,
-            lineage,
-            ..Parent::new(Role::Adapter, last_component(&adapter.path))
-        });
+        self.push(Parent { weights: Some(weights?), sha256: sha256?, lineage, ..parent }, input);
         Ok(())
     }
 
-    fn push(&mut self, parent: Parent) -> usize {
+    fn push(&mut self, parent: Parent, input: Input) -> usize {
         self.record.parents.push(parent);
-        self.record.parents.len() - 1
+        self.inputs.push(input);
+        self.inputs.len() - 1
     }
 
-    /// What the output says about itself, if anything. Whatever could not be read of the inputs' records is noted.
-    pub fn finish(mut self, notes: &mut Vec<Finding>) -> Option<Arc<dyn Provenance>> {
+    /// The model card in an input, if that is a folder: next to a file there may be anything.
+    fn card_in(&mut self, path: &Path, reader: &Reader) -> Option<Card> {
+        if path.is_dir() { Card::read(path, reader, &mut self.notes) } else { None }
+    }
+
+    /// What the output says about itself. Whatever could not be read of the inputs' records and cards is noted.
+    pub(crate) fn finish(mut self, notes: &mut Vec<Finding>) -> Papers {
         let known = self.record.parents.iter().any(|parent| parent.lineage.is_some());
         let written = match self.wanted {
             Lineage::Never => false,
@@ -147,23 +189,29 @@ impl Step {
             Lineage::Auto => known || !self.plain,
         };
         notes.append(&mut self.notes);
-        if !written {
-            return None;
+        if written {
+            cut(&mut self.record, notes);
         }
-        cut(&mut self.record, notes);
+        let sheet =
+            self.card.then(|| Sheet::new(self.record.clone(), self.inputs, self.wanted != Lineage::Never));
+        notes.extend(sheet.iter().flat_map(Sheet::notes));
+        if !written {
+            return Papers { provenance: None, sheet };
+        }
         let parents = self.sources.iter().map(|source| source.parent).collect();
         let checkpoints = self.sources.into_iter().map(|source| source.checkpoint).collect();
-        Some(Arc::new(Pending { record: self.record, parents, checkpoints }))
+        let provenance: Arc<dyn Provenance> = Arc::new(Pending { record: self.record, parents, checkpoints });
+        Papers { provenance: Some(provenance), sheet }
     }
 }
 
 impl Parent {
-    fn new(role: Role, name: String) -> Self {
+    pub(super) fn new(role: Role, identity: Identity) -> Self {
         Parent {
             role,
             weight: None,
-            name,
-            revision: None,
+            name: identity.name,
+            revision: identity.revision,
             base_model: None,
             weights: None,
             sha256: Vec::new(),
@@ -231,13 +279,6 @@ impl Provenance for Pending {
         text.push(b'\n');
         text
     }
-}
-
-/// The name of a file or folder, without its directory.
-fn last_component(path: &Path) -> String {
-    let real = || std::fs::canonicalize(path).ok()?.file_name().map(ToOwned::to_owned);
-    let name = path.file_name().map(ToOwned::to_owned).or_else(real);
-    name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// The SHA-256 of a file, in hexadecimal.

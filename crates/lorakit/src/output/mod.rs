@@ -11,7 +11,6 @@ mod compare;
 mod problem;
 
 use std::path::Path;
-use std::sync::Arc;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
@@ -20,7 +19,8 @@ pub(crate) use problem::Problem;
 
 use crate::adapter::format::{self, AdapterFormat, DraftOptions};
 use crate::adapter::{Adapter, Mapped, Module};
-use crate::plan::{Plan, Progress, Provenance, Report, Unchecked, pool};
+use crate::lineage::Papers;
+use crate::plan::{Plan, Progress, Report, Unchecked, pool};
 use crate::{Base, Error, Result};
 
 /// Where and how an adapter is written.
@@ -36,8 +36,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) dtype: Option<DType>,
     /// The reader of the inputs.
     pub(crate) reader: Reader,
-    /// What the output says about where it came from.
-    pub(crate) provenance: Option<Arc<dyn Provenance>>,
+    /// What the output says about itself.
+    pub(crate) papers: Papers,
 }
 
 /// An adapter that is laid out as files and not yet written.
@@ -108,14 +108,14 @@ impl AdapterOutput {
         let draft = to.format.write(written, &DraftOptions { dtype: to.dtype, base: base.as_ref() })?;
         let digests = to.format.digests(&draft)?;
         let target = draft.target(to.output)?;
-        let plan = Plan::with_provenance(
+        let plan = Plan::with_papers(
             target,
             to.replace,
             &to.reader,
             draft.container,
             draft.tensors,
             draft.side_files,
-            to.provenance.clone(),
+            to.papers.clone().of_adapter(written, to.format.loading()),
         )?;
         let plan = plan.with_data_digests(digests);
         Ok(AdapterOutput {

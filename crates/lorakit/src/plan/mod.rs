@@ -14,6 +14,7 @@ mod kernel;
 mod largest;
 mod low_rank;
 mod pack;
+mod papers;
 mod parts;
 mod problem;
 mod progress;
@@ -43,6 +44,7 @@ pub(crate) use digest::DataDigest;
 pub use digest::Hash;
 pub use float8::Fp8;
 pub use pack::Packer;
+pub use papers::{Cover, Held, Papers};
 pub(crate) use problem::Problem;
 pub(crate) use progress::go_on;
 pub use progress::{Progress, Silent};
@@ -110,6 +112,7 @@ pub struct Plan {
     files: Vec<OutputFile>,
     side_files: Vec<SideFile>,
     provenance: Option<Arc<dyn Provenance>>,
+    cover: Option<Arc<dyn Cover>>,
     data_digests: Vec<DataDigest>,
     /// Whether copies are searched for NaN and infinity.
     check_copies: bool,
@@ -134,24 +137,26 @@ impl Plan {
         tensors: Vec<OutputTensor>,
         side_files: Vec<SideFile>,
     ) -> Result<Self> {
-        Self::with_provenance(target, replace, reader, container, tensors, side_files, None)
+        Self::with_papers(target, replace, reader, container, tensors, side_files, Papers::default())
     }
 
-    /// As [`Self::new`], for an output that says where it came from. What an input said about itself is not true of the
-    /// output, and is left out either way.
+    /// As [`Self::new`], for an output that says where it came from, and a folder that describes itself. What an input
+    /// said about where it came from is not true of the output, and is left out either way.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub(crate) fn with_provenance(
+    pub(crate) fn with_papers(
         target: Target,
         replace: bool,
         reader: &Reader,
         mut container: Container,
         tensors: Vec<OutputTensor>,
         mut side_files: Vec<SideFile>,
-        provenance: Option<Arc<dyn Provenance>>,
+        papers: Papers,
     ) -> Result<Self> {
+        let Papers { provenance, cover } = papers;
         side_files.retain(|side| !provenance::is_page(&side.name));
+        let cover = papers::allowed(cover, &target, &mut side_files);
         let places = provenance.as_deref().map(provenance::places).unwrap_or_default();
         container.set_provenance(provenance.as_ref().map(|provenance| provenance.text(Some(&places))));
         for side in &side_files {
@@ -189,6 +194,11 @@ impl Plan {
                 vec![OutputFile { name, header: layout.header, len: layout.len, tensors }]
             }
         };
+        if let Some(cover) = &cover {
+            let bytes = files.iter().map(|file| file.len).sum();
+            let held = Held { files: &files, side_files: &side_files, bytes, retention: &[] };
+            side_files.push(papers::card(cover.as_ref(), &held));
+        }
         if let (Some(provenance), Target::Folder(_)) = (&provenance, &target) {
             side_files.push(provenance::page(provenance.as_ref(), &places, &files, &side_files));
         }
@@ -203,6 +213,7 @@ impl Plan {
             files,
             side_files,
             provenance,
+            cover,
             data_digests,
             check_copies,
         })

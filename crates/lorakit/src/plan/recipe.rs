@@ -173,6 +173,11 @@ impl OutputTensor {
         .unwrap_or(self.info.dtype.name())
     }
 
+    /// Whether it belongs to a packed weight, whose codes are another tensor.
+    pub fn is_part(&self) -> bool {
+        matches!(self.recipe, Recipe::Part { .. } | Recipe::Bytes(_))
+    }
+
     /// Whether its bytes are those of a stored tensor.
     pub fn is_copied(&self) -> bool {
         matches!(self.recipe, Recipe::Copy(_))

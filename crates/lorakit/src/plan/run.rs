@@ -185,6 +185,7 @@ impl Plan {
             super::index_of(stem, &self.files, total).write(staged.path())?;
         }
         self.write_page(&digests, staged.path())?;
+        self.write_card(bytes, &done.retention, staged.path())?;
         drop(outputs);
         self.reopen(staged.path())?;
         go_on(progress, "anything was published")?;

@@ -8,7 +8,8 @@ use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Existing};
 use serde_json::Value;
 
-use super::{CONFIGURATION, Container, PROVENANCE_FILE, Plan, Problem, TOKENIZER};
+use super::{CONFIGURATION, Container, PROVENANCE_FILE, Plan, Problem, TOKENIZER, papers};
+use crate::card::{CARD_FILE, Card, MAX_CARD_BYTES};
 use crate::{Error, Result};
 
 /// Where the output goes.
@@ -61,7 +62,8 @@ impl Plan {
     /// What the publication may do with what is already there.
     ///
     /// A folder is replaced only if everything in it is also part of this output, or is named by a configuration, an
-    /// index or the record of its origin in it.
+    /// index or the record of its origin in it. A model card has the same name whoever wrote it, so it must be named by
+    /// that record, have a section of ours, or be that of the input.
     pub(super) fn existing(&self) -> Result<Existing> {
         let path = self.target.path();
         let named = path.file_name().is_some();
@@ -69,7 +71,15 @@ impl Plan {
             _ if !self.replace => Existing::Kept,
             Target::Folder(_) if named && path.is_dir() => {
                 let ours = self.own_names(path);
-                let known = publish::contents(path)?.into_iter().filter(|name| self.may_go(name, &ours));
+                let own = |name: &PathBuf| {
+                    let card = papers::is_card(name);
+                    if card {
+                        ours.contains(name) || self.is_own_card(path)
+                    } else {
+                        self.may_go(name, &ours)
+                    }
+                };
+                let known = publish::contents(path)?.into_iter().filter(own);
                 Existing::Replaced(known.collect())
             }
             _ => Existing::Replaced(BTreeSet::new()),
@@ -94,11 +104,18 @@ impl Plan {
         tensors || companion || ours.contains(name)
     }
 
+    /// Whether the model card in `folder` was written with an output, or carried along with it.
+    fn is_own_card(&self, folder: &Path) -> bool {
+        let bytes = Reader::default().bytes(&folder.join(CARD_FILE), MAX_CARD_BYTES).ok();
+        bytes.is_some_and(|bytes| Card::parse(&bytes).has_section() || self.carried_card() == Some(bytes))
+    }
+
     /// The files of this output, and those that the old one in `folder` says it consists of.
     fn own_names(&self, folder: &Path) -> BTreeSet<PathBuf> {
         let files = self.files.iter().map(|file| PathBuf::from(&file.name));
         let mut names: BTreeSet<PathBuf> =
             files.chain(self.side_files.iter().map(|file| file.name.clone())).collect();
+        names.remove(Path::new(CARD_FILE));
         // These describe the old output and are not inputs, so they get a reader of their own.
         let reader = Reader::default();
         if let Container::Safetensors { stem, .. } = &self.container

@@ -33,6 +33,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         .with_uniform(args.uniform)
         .with_threads(common.threads)
         .with_lineage(args.output.lineage)
+        .with_card(!args.output.no_card)
         .with_mode(common.read_mode());
     let bar = Bar::new(ui, "approximating");
     let convert = adapter::compute(&options, &bar)?;

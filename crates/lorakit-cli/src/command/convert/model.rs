@@ -39,6 +39,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 .with_max_shard(args.max_shard_size)
                 .with_check_finite(args.output.check_finite)
                 .with_lineage(args.output.lineage)
+                .with_card(!args.output.no_card)
                 .with_mode(common.read_mode()),
             &planning,
         )?,
@@ -49,6 +50,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
                 .with_pre(args.pre.clone())
                 .with_check_finite(args.output.check_finite)
                 .with_lineage(args.output.lineage)
+                .with_card(!args.output.no_card)
                 .with_mode(common.read_mode());
             convert::hf_to_gguf(&options, &planning)?
         }

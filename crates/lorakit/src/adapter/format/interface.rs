@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{Draft, DraftOptions};
 use crate::adapter::{Adapter, Files};
+use crate::card::Loading;
 use crate::plan::DataDigest;
 use crate::{Base, Result};
 
@@ -37,6 +38,11 @@ pub(crate) trait AdapterFormat: Sync {
 
     /// The ending of the output's name if the output is one file; `None` if it is a folder.
     fn ending(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// How a folder of this format is loaded, for its model card.
+    fn loading(&self) -> Option<Loading> {
         None
     }
 

@@ -99,6 +99,7 @@ impl Folder {
             dtype: None,
             base: base.map(Path::to_path_buf),
             lineage: Lineage::default(),
+            card: false,
             approximate: None,
             dora_to_lora: None,
             uniform: false,

@@ -51,7 +51,7 @@ pub use recipe::{MajoritySign, Mix, Style};
 pub use report::CombineReport;
 
 use crate::adapter::{Adapter, Module, repeated};
-use crate::lineage::{Lineage, Step};
+use crate::lineage::{Lineage, Step, percent};
 use crate::ops::{inspect, refuse_weights, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
@@ -91,6 +91,8 @@ pub struct CombineOptions {
     pub seed: Option<u64>,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -115,6 +117,7 @@ impl CombineOptions {
             majority: MajoritySign::default(),
             seed: None,
             lineage: Lineage::default(),
+            card: true,
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -133,6 +136,7 @@ crate::ops::setters! { CombineOptions {
     with_majority: majority: MajoritySign,
     with_seed: seed: Option<u64>,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -197,6 +201,16 @@ pub enum Against {
     Mixture,
 }
 
+impl Against {
+    /// What a card calls the distance to it.
+    fn figure(self) -> &'static str {
+        match self {
+            Against::Sum => "Distance to the weighted sum",
+            Against::Mixture => "Distance to the mixture of full rank",
+        }
+    }
+}
+
 impl Combine {
     /// The error of all modules together, relative to their norm.
     pub fn overall(&self) -> f64 {
@@ -239,13 +253,13 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     }
     let mut notes: Vec<Finding> =
         adapters.iter().flat_map(|(adapter, _)| inspect::other_ranks(adapter)).collect();
-    let destination = Destination {
+    let mut destination = Destination {
         format,
         output: &options.output,
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
-        provenance: step.finish(&mut notes),
+        papers: step.finish(&mut notes),
     };
     let parts = adapters.iter().map(|(adapter, weight)| Part {
         path: adapter.path.clone(),
@@ -302,6 +316,8 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
         notes.push(Finding::new(Severity::Warning, "cancelled", "", message));
     }
     let against = computation.against();
+    let error = truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)));
+    destination.papers.figure(against.figure(), percent(error));
     let output = AdapterOutput::new(adapter, base, &destination)?;
     let method = options.method;
     Ok(Combine { output, method, adapters: parts, modules, interference, against, notes })
@@ -378,6 +394,7 @@ fn recorded(options: &CombineOptions) -> Step {
     let style = Some(options.style.name()).filter(|_| options.style != Style::Fixed);
     let majority = Some(options.majority.name()).filter(|_| options.majority != MajoritySign::Total);
     Step::new("combine", options.lineage)
+        .card(options.card)
         .with("method", options.method.name())
         .with("style", style)
         .with("rank", options.rank)

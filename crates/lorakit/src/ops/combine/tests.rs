@@ -30,6 +30,7 @@ fn options(adapters: &[(&str, f64)], method: &str) -> CombineOptions {
         majority: MajoritySign::Total,
         seed: None,
         lineage: Lineage::default(),
+        card: false,
         threads: 2,
         mode: ReadMode::Mapped,
     }

@@ -49,6 +49,8 @@ pub struct ConvertOptions {
     pub max_shard: u64,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
@@ -65,6 +67,7 @@ impl ConvertOptions {
             dtype: None,
             max_shard: MAX_SHARD,
             lineage: Lineage::default(),
+            card: true,
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -76,6 +79,7 @@ crate::ops::setters! { ConvertOptions {
     with_dtype: dtype: Option<DType>,
     with_max_shard: max_shard: u64,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }
@@ -135,14 +139,17 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
     let side_files = model.rebuilt_files()?;
     let target = Target::Folder(options.output.clone());
-    let mut step = Step::new("convert", options.lineage).plain().with("to", "hf").with("dtype", dtype.name());
+    let mut step = Step::new("convert", options.lineage)
+        .card(options.card)
+        .plain()
+        .with("to", "hf")
+        .with("dtype", dtype.name());
     step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
     step.model(Role::Model, &model);
     let mut notes = Vec::new();
     let reader = model.reader();
-    let provenance = step.finish(&mut notes);
-    let plan =
-        Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
+    let papers = step.finish(&mut notes).of_model();
+    let plan = Plan::with_papers(target, options.replace, reader, container, tensors, side_files, papers)?;
     let plan = plan.checking_copies(options.check_finite)?;
     Ok(Convert { plan, dtype, from, notes })
 }

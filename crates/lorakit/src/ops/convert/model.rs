@@ -27,6 +27,8 @@ pub struct ToGgufOptions {
     pub pre: Option<String>,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
@@ -43,6 +45,7 @@ impl ToGgufOptions {
             dtype: None,
             pre: None,
             lineage: Lineage::default(),
+            card: true,
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -54,6 +57,7 @@ crate::ops::setters! { ToGgufOptions {
     with_dtype: dtype: Option<DType>,
     with_pre: pre: Option<String>,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }
@@ -79,14 +83,13 @@ pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Co
     let container = Container::Gguf(metadata);
     let target = Target::File(options.output.clone());
     let tensors = with_dtype(tensors, dtype);
-    let mut step = Step::new("convert", options.lineage).plain().with("to", "gguf");
+    let mut step = Step::new("convert", options.lineage).card(options.card).plain().with("to", "gguf");
     step = step.with("dtype", dtype.name()).with("pre", &options.pre);
     step.model(Role::Model, &model);
     let mut notes = Vec::new();
     let reader = model.reader();
-    let provenance = step.finish(&mut notes);
-    let plan =
-        Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
+    let papers = step.finish(&mut notes).of_model();
+    let plan = Plan::with_papers(target, options.replace, reader, container, tensors, Vec::new(), papers)?;
     let plan = plan.checking_copies(options.check_finite)?;
     Ok(Convert { plan, dtype, from, notes })
 }

@@ -131,7 +131,7 @@ pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -
         step.adapter(adapter, None, &reader, progress)?;
     }
     let mut notes = Vec::new();
-    let provenance = step.finish(&mut notes);
+    let papers = step.finish(&mut notes);
     let adapter = adapter.clone();
     let adapter = if format.packs_experts() { adapter } else { adapter.unpacked(base.as_ref())? };
     let destination = Destination {
@@ -140,7 +140,7 @@ pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -
         replace: options.replace,
         dtype: options.dtype,
         reader,
-        provenance,
+        papers,
     };
     Ok(Save { output: AdapterOutput::new(adapter, base, &destination)?, notes })
 }

@@ -49,7 +49,7 @@ pub use rule::Rule;
 
 use crate::adapter::Adapter;
 use crate::fit::{self, FitOptions, Resolver};
-use crate::lineage::Role;
+use crate::lineage::{Role, percent};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, in_order, pool};
@@ -81,9 +81,7 @@ impl Extract {
     /// Share of the energy of all changes that the adapter holds, and the norm of what it does not hold, relative to
     /// that of all changes.
     pub fn overall(&self) -> (f64, f64) {
-        let whole: f64 = self.changes.iter().map(|c| c.norm * c.norm).sum();
-        let lost: f64 = self.changes.iter().map(|c| (c.norm * c.residual).powi(2)).sum();
-        if whole == 0.0 { (1.0, 0.0) } else { (1.0 - lost / whole, (lost / whole).sqrt()) }
+        overall(&self.changes)
     }
 
     /// The norm that rounding to the tuned model's dtype alone is expected to leave, relative to that of all changes.
@@ -127,13 +125,13 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
     step.model(Role::Base, &base);
     step.model(Role::Tuned, &tuned);
     let mut notes = Vec::new();
-    let destination = Destination {
+    let mut destination = Destination {
         format,
         output: &options.output,
         replace: options.replace,
         dtype: None,
         reader: reader.clone(),
-        provenance: step.finish(&mut notes),
+        papers: step.finish(&mut notes),
     };
     go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;
@@ -172,8 +170,18 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
         done.iter().filter(|d| d.module.is_some()).map(|d| d.tensor).chain(saved).collect();
     go_on(progress, "anything was written")?;
     fits(&base, &adapter, &reached)?;
+    let (energy, residual) = overall(&changes);
+    destination.papers.figure("Energy of the difference that it holds", percent(energy));
+    destination.papers.figure("What it does not hold, relative to the difference", percent(residual));
     let output = AdapterOutput::new(adapter, Some(Base::of(&base)), &destination)?;
     Ok(Extract { output, changes, same, notes })
+}
+
+/// See [`Extract::overall`].
+fn overall(changes: &[Changed]) -> (f64, f64) {
+    let whole: f64 = changes.iter().map(|c| c.norm * c.norm).sum();
+    let lost: f64 = changes.iter().map(|c| (c.norm * c.residual).powi(2)).sum();
+    if whole == 0.0 { (1.0, 0.0) } else { (1.0 - lost / whole, (lost / whole).sqrt()) }
 }
 
 /// Proves that a merge would put every part of the adapter where it was taken from.

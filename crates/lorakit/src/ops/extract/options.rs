@@ -40,6 +40,8 @@ pub struct ExtractOptions {
     pub skip: Vec<NamePattern>,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -56,6 +58,7 @@ crate::ops::setters! { ExtractOptions {
     with_embeddings: embeddings: Embeddings,
     with_skip: skip: Vec<NamePattern>,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -113,6 +116,7 @@ impl ExtractOptions {
             embeddings: Embeddings::Whole,
             skip: Vec::new(),
             lineage: Lineage::default(),
+            card: true,
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -120,7 +124,7 @@ impl ExtractOptions {
 
     /// What the output says about how it was made.
     pub(super) fn recorded(&self) -> Step {
-        let step = Step::new("extract", self.lineage);
+        let step = Step::new("extract", self.lineage).card(self.card);
         let step = match self.rule {
             Rule::Rank(rank) => step.with("rank", rank),
             Rule::Energy(share) => step.with("energy", share),

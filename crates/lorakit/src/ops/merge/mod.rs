@@ -85,7 +85,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     for (adapter, weight) in &adapters {
         step.adapter(adapter, Some(*weight), reader, progress)?;
     }
-    let provenance = step.finish(&mut notes);
+    let papers = step.finish(&mut notes).of_model();
     let output = output::of(&base, &adapters, tensors, &untied, options, &mut notes)?;
     go_on(progress, "anything was written")?;
     for name in &added {
@@ -97,8 +97,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
         notes.push(Finding::new(Severity::Warning, "added-tensor", name, message));
     }
     let Output { target, container, tensors, side_files, chosen, .. } = output;
-    let plan =
-        Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
+    let plan = Plan::with_papers(target, options.replace, reader, container, tensors, side_files, papers)?;
     let plan = plan.checking_copies(options.check_finite)?;
     let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
         path: adapter.path.clone(),
@@ -129,6 +128,7 @@ fn step(options: &MergeOptions, reader: &Reader, progress: &dyn Progress) -> Res
         MoeLayout::ExpertMajor => Some("expert_major"),
     };
     let step = Step::new("merge", options.lineage)
+        .card(options.card)
         .with("rounding", rounding)
         .with("tied", tied)
         .with("moe_layout", layout)

@@ -34,6 +34,8 @@ pub struct MergeOptions {
     pub min_retention: f64,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
@@ -53,6 +55,7 @@ impl MergeOptions {
             max_shard: MAX_SHARD,
             min_retention: MIN_RETENTION,
             lineage: Lineage::default(),
+            card: true,
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -67,6 +70,7 @@ crate::ops::setters! { MergeOptions {
     with_max_shard: max_shard: u64,
     with_min_retention: min_retention: f64,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }

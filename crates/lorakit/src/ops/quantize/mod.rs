@@ -70,6 +70,8 @@ pub struct QuantizeOptions {
     pub pre: Option<String>,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Search tensors for NaN and infinity even if they are only copied.
     pub check_finite: bool,
     /// How inputs are read.
@@ -88,6 +90,7 @@ impl QuantizeOptions {
             max_shard: MAX_SHARD,
             pre: None,
             lineage: Lineage::default(),
+            card: true,
             check_finite: false,
             mode: ReadMode::default(),
         }
@@ -100,6 +103,7 @@ crate::ops::setters! { QuantizeOptions {
     with_max_shard: max_shard: u64,
     with_pre: pre: Option<String>,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_check_finite: check_finite: bool,
     with_mode: mode: ReadMode,
 } }
@@ -171,9 +175,8 @@ fn to_gguf(
     let mut step = step(options, reader, progress)?.with("pre", &options.pre);
     step.model(Role::Model, &model);
     let container = Container::Gguf(metadata);
-    let provenance = step.finish(notes);
-    let plan =
-        Plan::with_provenance(target, options.replace, reader, container, tensors, Vec::new(), provenance)?;
+    let papers = step.finish(notes).of_model();
+    let plan = Plan::with_papers(target, options.replace, reader, container, tensors, Vec::new(), papers)?;
     Ok((plan, chosen))
 }
 
@@ -211,15 +214,14 @@ fn to_packed(
     step.model(Role::Model, &model);
     let tensors = packed.tensors;
     let side_files = side_files_of(files);
-    let provenance = step.finish(notes);
-    let plan =
-        Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
+    let papers = step.finish(notes).of_model();
+    let plan = Plan::with_papers(target, options.replace, reader, container, tensors, side_files, papers)?;
     Ok((plan, packed.chosen))
 }
 
 /// What the output says about how it was made.
 fn step(options: &QuantizeOptions, reader: &Reader, progress: &dyn Progress) -> Result<Step> {
-    let step = Step::new("quantize", options.lineage).plain();
+    let step = Step::new("quantize", options.lineage).card(options.card).plain();
     recorded(step, &options.quantization, reader, progress)
 }
 

@@ -39,7 +39,7 @@ pub use rule::Rule;
 
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, format};
-use crate::lineage::{Lineage, Step};
+use crate::lineage::{Lineage, Step, percent};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
 use crate::ops::{self, inspect};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
@@ -72,6 +72,8 @@ pub struct ReduceOptions {
     pub max_rank: Option<usize>,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -91,6 +93,7 @@ impl ReduceOptions {
             rule,
             max_rank: None,
             lineage: Lineage::default(),
+            card: true,
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -104,6 +107,7 @@ crate::ops::setters! { ReduceOptions {
     with_base: base: Option<PathBuf>,
     with_max_rank: max_rank: Option<usize>,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -161,13 +165,7 @@ impl Reduce {
 
     /// Share of the whole adapter's energy that is kept, and its error relative to its norm.
     pub fn overall(&self) -> (f64, f64) {
-        let sum = |value: fn(&Reduced) -> f64| self.modules.iter().map(value).sum::<f64>();
-        let whole = sum(|m| m.norm * m.norm);
-        if whole == 0.0 {
-            return (1.0, 0.0);
-        }
-        let kept = sum(|m| m.energy * m.norm * m.norm);
-        (kept / whole, overall_error(self.modules.iter().map(|m| (m.error, m.norm))))
+        overall(&self.modules)
     }
 
     /// Writes the output: see [`AdapterOutput::run`].
@@ -195,21 +193,21 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     let from = read.format;
     let packed = read.modules.iter().any(Module::is_packed);
     let to = writable_or_own(options.to.as_deref(), from)?;
-    let mut step = options.rule.recorded(Step::new("reduce", options.lineage));
+    let mut step = options.rule.recorded(Step::new("reduce", options.lineage).card(options.card));
     step = step.with("max_rank", options.max_rank).with("dtype", options.dtype.map(DType::name));
     step = step.with("to", to.name());
     step.base(base.as_ref());
     step.adapter(&read, None, reader, progress)?;
     let mut notes: Vec<Finding> = inspect::other_ranks(&read).collect();
-    let provenance = step.finish(&mut notes);
+    let papers = step.finish(&mut notes);
     let mut adapter = read.unpacked(base.as_ref())?;
-    let destination = Destination {
+    let mut destination = Destination {
         format: to,
         output: &options.output,
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
-        provenance,
+        papers,
     };
     if packed {
         adapter.config.raw.remove("target_parameters");
@@ -248,8 +246,22 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         notes.push(Finding::new(Severity::Note, "nothing-reduced", "", message));
     }
     let bytes = files.source.files().iter().map(lorakit_tensor::Storage::len).sum();
+    let (energy, error) = overall(&modules);
+    destination.papers.figure("Energy kept by the reduction", percent(energy));
+    destination.papers.figure("Error of the reduction", percent(error));
     let output = AdapterOutput::new(adapter, base, &destination)?;
     Ok(Reduce { output, from, modules, bytes, level, notes })
+}
+
+/// See [`Reduce::overall`].
+fn overall(modules: &[Reduced]) -> (f64, f64) {
+    let sum = |value: fn(&Reduced) -> f64| modules.iter().map(value).sum::<f64>();
+    let whole = sum(|m| m.norm * m.norm);
+    if whole == 0.0 {
+        return (1.0, 0.0);
+    }
+    let kept = sum(|m| m.energy * m.norm * m.norm);
+    (kept / whole, overall_error(modules.iter().map(|m| (m.error, m.norm))))
 }
 
 /// Refuses what has no low-rank product to reduce.

@@ -23,6 +23,7 @@ fn options(name: &str, rule: Rule) -> ReduceOptions {
         rule,
         max_rank: None,
         lineage: Lineage::default(),
+        card: false,
         threads: 2,
         mode: ReadMode::Mapped,
     }

@@ -16,6 +16,7 @@ use super::spelling::{self, Part, Parts};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Files, carried};
 use crate::arch::diffusion::Spelling;
+use crate::card::Loading;
 use crate::{Base, Finding, Result, Severity};
 use metadata::{Metadata, component};
 
@@ -25,6 +26,13 @@ const ORIGINAL: &str = "diffusion_model.";
 /// diffusers' format.
 #[derive(Debug)]
 pub(crate) struct Diffusers;
+
+const LOADING: &str = "\
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained({base})
+pipeline.load_lora_weights(\".\")  # this folder, or the repository that holds it
+";
 
 impl AdapterFormat for Diffusers {
     fn name(&self) -> &'static str {
@@ -44,6 +52,10 @@ impl AdapterFormat for Diffusers {
         let inside = in_pipeline && spelling::parse(name).is_some();
         files.config.is_none()
             && (inside || (spelling::is_down_or_up(name) && !name.starts_with("base_model.")))
+    }
+
+    fn loading(&self) -> Option<Loading> {
+        Some(Loading { library: "diffusers", code: LOADING })
     }
 
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {

@@ -12,6 +12,7 @@ use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Scaling, carried};
 use crate::arch::names;
+use crate::card::Loading;
 use crate::tensor::Factor;
 use crate::{Base, Error, Finding, Result, Severity};
 use problem::Problem;
@@ -19,6 +20,14 @@ use problem::Problem;
 /// mlx-lm.
 #[derive(Debug)]
 pub(crate) struct Mlx;
+
+const LOADING: &str = "\
+from mlx_lm import generate, load
+
+# The adapter is in this folder.
+model, tokenizer = load({base}, adapter_path=\".\")
+print(generate(model, tokenizer, prompt=\"Hello\"))
+";
 
 impl AdapterFormat for Mlx {
     fn name(&self) -> &'static str {
@@ -36,6 +45,10 @@ impl AdapterFormat for Mlx {
     fn marks(&self, name: &str, files: &Files) -> bool {
         let factor = name.ends_with(".lora_a") || name.ends_with(".lora_b");
         !files.is_gguf() && (factor || files.config.as_ref().is_some_and(config::is_full))
+    }
+
+    fn loading(&self) -> Option<Loading> {
+        Some(Loading { library: "mlx", code: LOADING })
     }
 
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {

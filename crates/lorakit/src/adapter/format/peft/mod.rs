@@ -14,11 +14,22 @@ use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
 use crate::adapter::pattern::OldRule;
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Saved, TokenRows};
+use crate::card::Loading;
 use crate::{Base, Finding, Result, Severity, TensorRef};
 
 /// PEFT.
 #[derive(Debug)]
 pub(crate) struct Peft;
+
+const LOADING: &str = "\
+from peft import PeftModel
+{import}
+
+base = {base}
+adapter = \".\"  # this folder, or the repository that holds it
+model = PeftModel.from_pretrained({class}.from_pretrained(base), adapter)
+tokenizer = AutoTokenizer.from_pretrained(base)
+";
 
 impl AdapterFormat for Peft {
     fn name(&self) -> &'static str {
@@ -36,6 +47,10 @@ impl AdapterFormat for Peft {
     fn marks(&self, name: &str, files: &Files) -> bool {
         let factor = |c: &str| matches!(c, "lora_A" | "lora_B" | "lora_embedding_A" | "lora_embedding_B");
         files.config.is_some() && name.split('.').any(factor)
+    }
+
+    fn loading(&self) -> Option<Loading> {
+        Some(Loading { library: "peft", code: LOADING })
     }
 
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {

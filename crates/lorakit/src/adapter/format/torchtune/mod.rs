@@ -17,12 +17,20 @@ use super::halves::{Half, Pair, pairs};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::fuse::{FusePart, fuse};
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, ROW_ORDER, Scaling, carried};
+use crate::card::Loading;
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 use problem::Problem;
 
 /// torchtune.
 #[derive(Debug)]
 pub(crate) struct Torchtune;
+
+const LOADING: &str = "\
+from safetensors.torch import load_file
+
+# `model` is the LoRA model of torchtune for {base}, built with the rank and alpha of `adapter_config.json`.
+model.load_state_dict(load_file(\"adapter_model.safetensors\"), strict=False)
+";
 
 impl AdapterFormat for Torchtune {
     fn name(&self) -> &'static str {
@@ -43,6 +51,10 @@ impl AdapterFormat for Torchtune {
 
     fn marks(&self, name: &str, files: &Files) -> bool {
         !files.is_gguf() && (name.ends_with(".lora_a.weight") || name.ends_with(".lora_b.weight"))
+    }
+
+    fn loading(&self) -> Option<Loading> {
+        Some(Loading { library: "torchtune", code: LOADING })
     }
 
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {

@@ -36,6 +36,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
         majority: MajoritySign::Total,
         seed: None,
         lineage: Lineage::default(),
+        card: false,
         threads: 1,
         mode: ReadMode::Mapped,
     }

@@ -60,6 +60,8 @@ pub struct AdapterOptions {
     pub uniform: bool,
     /// When the output says where it came from.
     pub lineage: Lineage,
+    /// Whether an output folder gets a model card.
+    pub card: bool,
     /// Threads that approximate; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -80,6 +82,7 @@ impl AdapterOptions {
             dora_to_lora: None,
             uniform: false,
             lineage: Lineage::default(),
+            card: true,
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -94,6 +97,7 @@ crate::ops::setters! { AdapterOptions {
     with_dora_to_lora: dora_to_lora: Option<usize>,
     with_uniform: uniform: bool,
     with_lineage: lineage: Lineage,
+    with_card: card: bool,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -157,7 +161,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
     let known: HashSet<&Finding> = read.findings.iter().collect();
     let doubts: Vec<Finding> = doubts.into_iter().filter(|doubt| !known.contains(doubt)).collect();
     let mut notes = Vec::new();
-    let provenance = recorded(&read, base.as_ref(), options, reader, progress)?.finish(&mut notes);
+    let papers = recorded(&read, base.as_ref(), options, reader, progress)?.finish(&mut notes);
     let mut adapter = if format.packs_experts() { read } else { read.unpacked(base.as_ref())? };
     let approximated =
         pool(options.threads)?.install(|| approximate(&mut adapter, options, reader, progress))?;
@@ -176,7 +180,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
         replace: options.replace,
         dtype: options.dtype,
         reader: reader.clone(),
-        provenance,
+        papers,
     };
     let output = AdapterOutput::written_as(&written, adapter, base, &destination)?;
     Ok(AdapterConvert { output, from, approximated, notes })
@@ -191,6 +195,7 @@ fn recorded(
     progress: &dyn Progress,
 ) -> Result<Step> {
     let mut step = Step::new("convert", options.lineage)
+        .card(options.card)
         .with("to", &options.to)
         .with("dtype", options.dtype.map(DType::name))
         .with("approximate", options.approximate)

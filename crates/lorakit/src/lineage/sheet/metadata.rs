@@ -1,0 +1,115 @@
+//! The metadata: what is missing is added, and what is not true of the output is corrected.
+
+use super::licence::{KEYS, Licence};
+use super::{Sheet, Subject};
+use crate::adapter::is_local_path;
+use crate::card::{Card, Value};
+use crate::lineage::identity::{is_id, short};
+
+const BASE: &str = "base_model";
+const RELATION: &str = "base_model_relation";
+
+impl Sheet {
+    /// Completes the metadata. An edit that is impossible, because other keys depend on the one in question, is left.
+    pub(super) fn complete(&self, card: &mut Card) {
+        match &self.subject {
+            Subject::Adapter(adapter) => {
+                let known = card.base_models().into_iter().map(str::to_string).collect::<Vec<_>>();
+                match self.base_id() {
+                    Some(id) if !known.contains(&id) => _ = card.set(BASE, &Value::text(id)),
+                    // The hub takes no paths, and they say something about a machine.
+                    None if known.iter().any(|name| is_local_path(name)) => _ = card.remove(BASE),
+                    _ => {}
+                }
+                let _ = card.set(RELATION, &Value::text("adapter"));
+                if let Some(loading) = adapter.loading {
+                    let _ = card.set("library_name", &Value::text(loading.library));
+                }
+            }
+            Subject::Model(model) => {
+                self.complete_origin(card);
+                if let Some(library) = model.library {
+                    let _ = card.complete("library_name", &Value::text(library));
+                }
+            }
+        }
+        match self.licence() {
+            // The keys belong together.
+            Licence::Agreed(values) if card.get("license").is_none_or(|value| *value == Value::Empty) => {
+                for (key, value) in values {
+                    let _ = card.set(key, &value);
+                }
+            }
+            Licence::Differ(_) => KEYS.into_iter().for_each(|key| _ = card.remove(key)),
+            _ => {}
+        }
+        let _ = card.complete("tags", &Value::List(self.tags()));
+    }
+
+    /// The base of a model that was made from another one.
+    fn complete_origin(&self, card: &mut Card) {
+        let Some(relation) = self.relation() else { return };
+        match self.base_id() {
+            Some(id) => {
+                let _ = card.set(BASE, &Value::text(id));
+                let _ = card.set(RELATION, &Value::text(relation));
+            }
+            // A step before this one wrote it, and it is still true: of what it names, this was made.
+            None if card.has_section() && !card.base_models().is_empty() => {
+                let _ = card.complete(RELATION, &Value::text(relation));
+            }
+            // What the card of the base says is the base of the base.
+            None => {
+                let _ = card.remove(BASE);
+                let _ = card.set(RELATION, &Value::text(relation));
+            }
+        }
+    }
+
+    /// What the output is to its base, in the hub's words.
+    pub(super) fn relation(&self) -> Option<&'static str> {
+        match (&self.subject, self.record.verb.as_str()) {
+            (Subject::Adapter(_), _) => Some("adapter"),
+            (_, "merge") => Some("merge"),
+            (_, "quantize") => Some("quantized"),
+            (_, "train") => Some("finetune"),
+            _ => None,
+        }
+    }
+
+    /// The id on the hub of the base. That which the adapters of a merge name counts if it has the name of the folder;
+    /// otherwise they may be merged into another model of the same shapes.
+    pub(super) fn base_id(&self) -> Option<String> {
+        let own = self.base().and_then(|(_, input)| input.id.clone());
+        let Subject::Model(_) = &self.subject else {
+            let Subject::Adapter(adapter) = &self.subject else { return own };
+            return adapter.base.clone().filter(|name| is_id(name)).or(own);
+        };
+        own.or_else(|| {
+            let (base, _) = self.base()?;
+            let mut named = self.record.parents.iter().filter_map(|parent| parent.base_model.as_deref());
+            let first = named.next().filter(|name| is_id(name))?;
+            let agreed = named.all(|name| name == first) && short(first).eq_ignore_ascii_case(&base.name);
+            agreed.then(|| first.to_string())
+        })
+    }
+
+    fn tags(&self) -> Vec<String> {
+        let kind = match (&self.subject, self.record.verb.as_str()) {
+            (Subject::Adapter(adapter), _) if adapter.dora => "dora",
+            (Subject::Adapter(_), _) => "lora",
+            (_, "quantize") => "quantized",
+            (_, verb) => verb,
+        };
+        let mut tags = vec![kind.to_string()];
+        let of_type = self.option("type").map(|name| name.to_lowercase());
+        tags.extend(of_type.filter(|_| matches!(self.subject, Subject::Model(_))));
+        tags.push("lorakit".into());
+        tags
+    }
+
+    /// An option of the step.
+    pub(super) fn option(&self, name: &str) -> Option<String> {
+        self.record.options.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+}
