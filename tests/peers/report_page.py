@@ -1,6 +1,7 @@
-"""Checks the page of `lorakit inspect --html` in Chromium: figures, hover, keys, sorting; no errors, nothing loaded.
+"""Checks the page of `lorakit inspect --html` in Chromium: figures, hover, keys, sorting, narrow and wide windows; no
+errors, nothing loaded.
 
-Usage: report_page.py LORAKIT [FOLDER]; FOLDER receives screenshots in light and dark.
+Usage: report_page.py LORAKIT [FOLDER]; FOLDER receives screenshots in light and dark, and of three widths.
 Needs chromium, chromium-driver and selenium.
 """
 
@@ -43,6 +44,7 @@ def column(driver, index):
 
 def check_trained(driver, report):
     modules = report["reports"][0]["modules"]
+    assert "No problems found" in driver.find_element(By.CSS_SELECTOR, "p.good").text
     figures = driver.find_elements(By.CSS_SELECTOR, "svg")
     assert len(figures) == 2 + 7, f"{len(figures)} figures"
     assert all(figure.get_attribute("aria-label") for figure in figures), "a figure has no name"
@@ -84,6 +86,41 @@ def check_trained(driver, report):
     assert len(shown) == 30, f"{len(shown)} modules are shown"
 
 
+def resized(driver, width):
+    """Gives the window another width, and waits until the page is laid out for it."""
+    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)))")
+
+
+def check_widths(driver):
+    """No width makes the page itself scroll sideways; a map that must scroll says so, and keeps its names in view."""
+    for width in (400, 1000, 1900):
+        resized(driver, width)
+        page = driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert page <= 0, f"at {width} the page scrolls sideways by {page}"
+        maps = driver.find_elements(By.CSS_SELECTOR, ".scroll:has(.map)")
+        assert len(maps) == 2
+        for place in maps:
+            clipped = driver.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", place)
+            assert clipped == (width == 400), f"at {width} the map is {'' if clipped else 'not '}clipped"
+            hint = place.find_element(By.XPATH, "preceding-sibling::p")
+            assert hint.is_displayed() == clipped, f"at {width}: {hint.text}"
+            names = place.find_element(By.CLASS_NAME, "kinds")
+            before = names.location["x"]
+            driver.execute_script("arguments[0].scrollLeft = 150", place)
+            moved = driver.execute_script("return arguments[0].scrollLeft", place)
+            assert (moved > 0) == clipped and names.location["x"] == before, "the names scroll away"
+        side_by_side = maps[0].location["y"] == maps[1].location["y"]
+        assert side_by_side == (width == 1900), f"at {width} the maps are {'' if side_by_side else 'not '}side by side"
+        used = driver.find_element(By.TAG_NAME, "main").size["width"] / width
+        assert used > 0.9, f"at {width} the page uses {used:.0%}"
+        for cell in driver.find_elements(By.CSS_SELECTOR, "h1, h2, h3, dd, dt, .findings li"):
+            box = cell.rect
+            assert box["x"] + box["width"] <= width, f"at {width} `{cell.text}` is cut off"
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def check_hostile(driver):
     assert driver.title != "taken" and not driver.find_elements(By.TAG_NAME, "img")
     assert HOSTILE in driver.find_element(By.TAG_NAME, "dl").text
@@ -98,6 +135,9 @@ def screenshots(driver, folder):
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         webdriver.ActionChains(driver).move_to_element(title).move_to_element(cell).perform()
         driver.save_screenshot(str(folder / f"{scheme}.png"))
+    for width in (400, 1000, 1900):
+        resized(driver, width)
+        driver.save_screenshot(str(folder / f"{width}.png"))
 
 
 def main():
@@ -117,7 +157,11 @@ def main():
                     [lorakit, "inspect", adapter, "--html", page, "--json"], check=True, stdout=subprocess.PIPE
                 )
                 driver.get(page.as_uri())
-                check_hostile(driver) if adapter == hostile else check_trained(driver, json.loads(run.stdout))
+                if adapter == hostile:
+                    check_hostile(driver)
+                else:
+                    check_trained(driver, json.loads(run.stdout))
+                    check_widths(driver)
                 outside = [url for url in requests(driver) if url != page.as_uri() and not url.startswith("data:")]
                 assert not outside, f"the page asks for {outside}"
                 errors = driver.get_log("browser")

@@ -23,7 +23,8 @@ use crate::{Result, TensorRef};
 /// Bytes read at a time.
 const PIECE: u64 = 4 << 20;
 
-/// The digest of all tensors of `source`, as `sha256:` and 64 hexadecimal digits. They are read once.
+/// The digest of all tensors of `source`, as `sha256:` and 64 hexadecimal digits. They are read once, and all of their
+/// bytes are told to `progress`, in the phase of the caller.
 ///
 /// # Errors
 /// If they cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
@@ -52,7 +53,9 @@ fn hash(source: &dyn TensorSource, tensor: usize, progress: &dyn Progress) -> Re
     let mut hasher = blake3::Hasher::new();
     for start in (0..len).step_by(step as usize) {
         go_on(progress, "anything was written")?;
-        hasher.update(&source.read(tensor, start..(start + step).min(len))?);
+        let end = (start + step).min(len);
+        hasher.update(&source.read(tensor, start..end)?);
+        progress.advance(end - start);
     }
     Ok(*hasher.finalize().as_bytes())
 }

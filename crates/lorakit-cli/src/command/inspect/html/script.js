@@ -28,8 +28,8 @@
   const bytes = (value) => scaled(value, ["B", "kB", "MB", "GB", "TB"]);
   const count = (value) => scaled(value, ["", "k", "M", "B", "T"]);
 
-  /** A path that may be broken after its dots. */
-  const broken = (path) => path.split(".").flatMap((part, i) => (i ? [".", html("wbr"), part] : [part]));
+  /** A path that may be broken after its dots and slashes. */
+  const broken = (path) => path.split(/(?<=[./])/).flatMap((part, i) => (i ? [html("wbr"), part] : [part]));
 
   /** What a module is measured by, in the figures. */
   const effective = (m) => m.spectrum?.effective_rank ?? null;
@@ -73,7 +73,7 @@
   const audit = (r) => {
     const verdicts = (r.for?.verdicts ?? []).map((v) => ({ ...v, subject: r.for.runtime, message: [v.reason, v.fix].filter(Boolean).join(": ") }));
     const all = [...r.findings, ...verdicts];
-    if (all.length === 0) return html("p", { class: "good" }, "Nothing was found.");
+    if (all.length === 0) return html("p", { class: "good" }, "No problems found.");
     const item = (f) => {
       const severity = ["error", "warning", "note"].includes(f.severity) ? f.severity : "note";
       const subject = f.subject ? html("bdi", {}, `${f.subject}: `) : null;
@@ -145,26 +145,32 @@
     else hide();
   }, true);
 
+  /** Content that scrolls sideways where it is wider than its place, and then says so. */
+  const scroller = (content, hint) => {
+    const note = html("p", { class: "hint", hidden: "" }, hint);
+    const place = html("div", { class: "scroll" }, content);
+    new ResizeObserver(() => { note.hidden = place.scrollWidth <= place.clientWidth; }).observe(place);
+    return [note, place];
+  };
+
   /** One cell for each layer and kind of module; arrow keys move between cells. */
   const heatMap = (r, grid, measure) => {
     const bounds = range(r.modules.map(measure.of).filter(known));
-    const left = 14 + 7.4 * Math.max(5, ...grid.rows.map((row) => row.leaf.length));
-    const [width, height] = [left + grid.layers * CELL + 8, 22 + grid.rows.length * CELL];
+    const [width, height] = [grid.layers * CELL + 8, 22 + grid.rows.length * CELL];
     const figure = svg("svg", { width, height, role: "grid", "aria-label": `${measure.title}, ${grid.stem}: kinds of module by layer` });
     for (let layer = 0; layer < grid.layers; layer += 5) {
-      figure.append(svg("text", { x: left + (layer + 0.5) * CELL, y: 14, "text-anchor": "middle", "aria-hidden": "true" }, String(layer)));
+      figure.append(svg("text", { x: (layer + 0.5) * CELL, y: 14, "text-anchor": "middle", "aria-hidden": "true" }, String(layer)));
     }
     const cells = [];
     grid.rows.forEach((row, y) => {
-      const group = svg("g", { role: "row", "aria-label": row.leaf },
-        svg("text", { x: left - 8, y: 22 + (y + 0.7) * CELL, "text-anchor": "end", role: "rowheader" }, row.leaf));
+      const group = svg("g", { role: "row", "aria-label": row.leaf });
       cells.push(row.cells.map((positions, x) => {
         const members = positions.map((i) => r.modules[i]).sort((a, b) => (measure.of(b) ?? -1) - (measure.of(a) ?? -1));
         const value = members.length ? measure.of(members[0]) : null;
         const place = `${row.leaf}, layer ${x}`;
         const state = members.length === 0 ? "absent" : known(value) ? `q${step(value, bounds)}` : "unknown";
         const label = { absent: `${place}: not adapted`, unknown: `${place}: unknown` }[state] ?? `${place}: ${measure.words(members[0])}`;
-        const box = { x: left + x * CELL + 1, y: 22 + y * CELL + 1, width: CELL - 2, height: CELL - 2 };
+        const box = { x: x * CELL + 1, y: 22 + y * CELL + 1, width: CELL - 2, height: CELL - 2 };
         const cell = svg("rect", { ...box, class: `cell ${state}`, role: "gridcell", tabindex: -1, "aria-label": label, "data-x": x, "data-y": y });
         if (members.length) {
           const open = () => show(members[0], cell.getBoundingClientRect(), members.length - 1);
@@ -192,12 +198,14 @@
       next.setAttribute("tabindex", 0);
       next.focus();
     });
+    // The names stay in view while the cells scroll.
+    const kinds = html("div", { class: "kinds", "aria-hidden": "true" }, ...grid.rows.map((row) => html("div", { title: row.leaf }, row.leaf)));
     const ramp = html("span", { class: "ramp", "aria-hidden": "true" }, ...Array.from({ length: STEPS }, (_, i) => html("span", { class: `q${i}` })));
     const has = (state) => cells.flat().some((cell) => cell.classList.contains(state));
     const legend = html("div", { class: "legend" }, measure.show(bounds[0]), ramp, measure.show(bounds[1]),
       has("absent") ? "   · not adapted" : null, ...(has("unknown") ? [html("span", { class: "swatch unknown" }), "unknown"] : []));
     return html("div", { class: "panel" }, html("h3", {}, measure.title, html("span", { class: "soft" }, ` ${grid.stem}`)),
-      html("div", { class: "scroll" }, figure), legend);
+      ...scroller(html("div", { class: "map" }, kinds, figure), `Scroll sideways to see all ${grid.layers} layers \u2192`), legend);
   };
 
   const spectra = (r) => {
@@ -259,8 +267,9 @@
   const section = (title, ...content) => html("section", {}, html("h2", {}, title), ...content);
   const report = (r, index) => {
     if (r.kind === "error") return html("article", {}, html("h1", { class: "error" }, r.error.message), html("p", {}, r.error.hints.join(" ")));
-    const article = html("article", {}, html("p", { class: "soft" }, r.kind), html("h1", {}, html("bdi", {}, r.path)),
-      section("Summary", html("div", { class: "panel" }, summary(r))), section("Audit", html("div", { class: "panel" }, audit(r))));
+    const article = html("article", {}, html("p", { class: "soft" }, r.kind), html("h1", {}, html("bdi", {}, ...broken(r.path))),
+      html("div", { class: "side-by-side overview" },
+        section("Summary", html("div", { class: "panel" }, summary(r))), section("Audit", html("div", { class: "panel" }, audit(r)))));
     if (!r.modules?.length) return article;
     const relative = r.modules.some((m) => known(m.relative_norm));
     const norm = relative
@@ -268,7 +277,9 @@
       : { title: "Norm", of: (m) => m.norm, show: number, words: (m) => `norm ${number(m.norm)}` };
     const rank = { title: "Effective rank, as a share of the rank", of: share, show: percent, words: (m) => `effective rank ${number(effective(m))} of ${m.spectrum.values.length}` };
     const maps = [norm, rank].filter((measure) => r.modules.some((m) => known(measure.of(m)))).flatMap((measure) => r.grids.map((grid) => heatMap(r, grid, measure)));
-    if (maps.length) article.append(section("Layers and modules", ...maps));
+    // Side by side only if none has to scroll for it: the cells, the names and the frame.
+    const least = Math.max(0, ...r.grids.map((grid) => grid.layers)) * CELL + 160;
+    if (maps.length) article.append(section("Layers and modules", html("div", { class: "side-by-side", style: `--least: ${least}px` }, ...maps)));
     const curves = spectra(r);
     if (curves) article.append(section("Spectra", html("p", { class: "soft" }, "Singular values relative to the first, a curve for each module; the strong line is their median."), curves));
     article.append(section("Modules", ...modules(r, index)));
