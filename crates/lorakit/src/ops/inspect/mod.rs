@@ -110,12 +110,16 @@ pub struct DTypeCount {
 /// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model if a runtime is given;
 /// [`ErrorKind::Interrupted`] if `progress` asks to stop.
 pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -> Result<Inspection> {
+    crate::plan::pool(options.threads)?.install(|| look(path, options, progress))
+}
+
+/// [`inspect`], on the threads of the caller.
+pub(crate) fn look(path: &Path, options: &InspectOptions, progress: &dyn Progress) -> Result<Inspection> {
     let reader = &Reader::new(options.mode);
     if is_adapter(path, reader)? {
         let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
         let adapter = Adapter::open(path, reader, base.as_ref())?;
-        let pool = crate::plan::pool(options.threads)?;
-        let report = pool.install(|| adapter::report(&adapter, base.as_ref(), options, reader, progress))?;
+        let report = adapter::report(&adapter, base.as_ref(), options, reader, progress)?;
         reader.check_unchanged()?;
         return Ok(Inspection::Adapter(Box::new(report)));
     }
