@@ -71,13 +71,13 @@ impl Group<'_> {
     fn adapter(&mut self, beside_model: bool) {
         let configured = self.has(ADAPTER_CONFIG);
         let known = format::file_names().find(|name| self.has(name));
-        let mut others = self.left.iter().filter(|name| ends(name, TENSORS) && shard(name).is_none());
-        let only = match (others.next(), others.next()) {
-            (Some(one), None) if configured && !beside_model => Some(*one),
+        let tensors: Vec<&str> = self.left.iter().copied().filter(|name| ends(name, TENSORS)).collect();
+        let only = match tensors.as_slice() {
+            [one] if configured && !beside_model && shard(one).is_none() => Some(*one),
             _ => None,
         };
         let Some(name) = known.or(only) else {
-            if configured && !beside_model {
+            if configured && !beside_model && tensors.is_empty() {
                 self.push(self.folder.into(), self.folder.into(), vec![self.join(ADAPTER_CONFIG)], true);
             }
             return;
@@ -118,7 +118,8 @@ impl Group<'_> {
         let indices: Vec<&str> = self.left.iter().copied().filter(|name| name.ends_with(INDEX)).collect();
         for index in indices {
             let stem = index.trim_end_matches(INDEX);
-            let path = if self.has(CONFIG) { self.folder.into() } else { self.join(index) };
+            let whole = self.has(CONFIG) || self.has(ADAPTER_CONFIG);
+            let path = if whole { self.folder.into() } else { self.join(index) };
             let files = self.shards_of(stem, ".safetensors");
             self.push(path, self.join(index), files, false);
             self.left.remove(index);
@@ -227,6 +228,11 @@ mod tests {
             (
                 "adapter_config.json adapter_model.safetensors config.json model.safetensors",
                 "f/adapter_model.safetensors, f < f/model.safetensors",
+            ),
+            ("adapter_config.json a.safetensors b.safetensors", "f/a.safetensors, f/b.safetensors"),
+            (
+                "adapter_config.json adapter_model.safetensors.index.json adapter_model-00001-of-00001.safetensors",
+                "f < f/adapter_model.safetensors.index.json",
             ),
             ("adapters.safetensors 0000100_adapters.safetensors", "f, f/0000100_adapters.safetensors"),
             ("config.json model.safetensors pytorch_model.bin", "f"),

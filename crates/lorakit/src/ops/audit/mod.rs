@@ -51,7 +51,7 @@ pub use sort::Sort;
 
 use crate::Result;
 use crate::ops::inspect::InspectOptions;
-use crate::plan::{Progress, in_order, pool};
+use crate::plan::{Progress, go_on, in_order, pool};
 use walk::Found;
 
 /// What to look at, what to show, and what to ask of it.
@@ -134,6 +134,7 @@ pub fn audit(roots: &[PathBuf], options: &AuditOptions, progress: &dyn Progress)
     progress.begin(found.iter().map(|(_, one)| one.bytes).sum());
     let looked = pool(options.threads)?.install(|| {
         in_order(&found, |(root, one)| {
+            go_on(progress, "everything was looked at")?;
             let entry = entry::entry(root, one, &looks, &Inner(progress))?;
             progress.advance(one.bytes);
             Ok(entry)

@@ -37,7 +37,7 @@
 
   const violations = () => {
     const cells = [["path", (v) => place(v.root, v.path)], ["rule", (v) => v.rule], ["found", (v) => v.found], ["allowed", (v) => v.allowed]];
-    return sortable("Rules that are broken", cells.map(([title, of]) => ({ name: title, text: true, of })), data.violations).table;
+    return sortable("Rules that are broken", cells.map(([title, of]) => ({ name: title, text: true, of, draw: (v) => html("span", { class: "path" }, of(v)) })), data.violations).table;
   };
 
   const total = [plural(counts.adapters, "adapter"), plural(counts.models, "model"), bytes(counts.bytes)].join(", ");
