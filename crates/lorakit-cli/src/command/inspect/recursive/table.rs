@@ -74,35 +74,47 @@ fn line(entry: &Entry, alone: bool, facts: Vec<String>, verbose: bool) -> Line {
         None if alone => entry.path.display().to_string(),
         None => entry.place().display().to_string(),
     };
-    let shown: &[Severity] = match verbose {
-        true => &[Severity::Error, Severity::Warning, Severity::Note],
-        false => &[Severity::Error, Severity::Warning],
-    };
-    let names = |severity: &Severity| {
+    let least = if verbose { Severity::Note } else { Severity::Warning };
+    let shown = [Severity::Error, Severity::Warning, Severity::Note]
+        .into_iter()
+        .filter(|severity| *severity >= least);
+    let names = |severity: Severity| {
         let mut names: Vec<&str> = Vec::new();
-        for finding in entry.findings.iter().filter(|finding| finding.severity == *severity) {
+        for finding in entry.findings.iter().filter(|finding| finding.severity == severity) {
             if !names.contains(&finding.code) {
                 names.push(finding.code);
             }
         }
-        (*severity, names)
+        (severity, names)
     };
-    let findings = shown.iter().map(names).filter(|(_, names)| !names.is_empty()).collect();
+    let findings = shown.map(names).filter(|(_, names)| !names.is_empty()).collect();
     let told = entry
         .findings
         .iter()
         .filter(|finding| verbose || ["unreadable", "needs-base"].contains(&finding.code));
-    let mut messages: Vec<String> =
-        told.map(|finding| finding.to_string().escape_debug().to_string()).collect();
-    messages.extend(entry.also.iter().map(|also| format!("also at {}", also.display())));
+    let mut messages: Vec<String> = told.map(|finding| on_a_line(&finding.to_string())).collect();
+    messages.extend(entry.also.iter().map(|also| on_a_line(&format!("also at {}", also.display()))));
     Line {
-        path: path.escape_debug().to_string(),
-        base: entry.base.as_deref().unwrap_or("-").escape_debug().to_string(),
+        path: on_a_line(&path),
+        base: on_a_line(entry.base.as_deref().unwrap_or("-")),
         facts,
         findings,
         notes: if verbose { 0 } else { entry.count(Severity::Note) },
         messages,
     }
+}
+
+/// A name from a file of strangers, in which nothing ends the line or moves the cursor.
+fn on_a_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            line.extend(c.escape_debug());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// `8`, or `4-16` where modules differ.
@@ -201,9 +213,10 @@ impl Layout {
         let _ = writeln!(text, "{}", row.trim_end());
         let room = self.width.unwrap_or(usize::MAX).saturating_sub(INDENT);
         for (plain, coloured) in below {
-            match columns(&plain) <= room {
-                true => drop(writeln!(text, "{:INDENT$}{coloured}", "")),
-                false => wrapped(text, &plain, room),
+            if columns(&plain) <= room {
+                let _ = writeln!(text, "{:INDENT$}{coloured}", "");
+            } else {
+                wrapped(text, &plain, room);
             }
         }
         for message in &line.messages {
