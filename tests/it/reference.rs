@@ -78,10 +78,10 @@ fn workshop() -> Sandbox {
     sandbox.copy(&fixtures().join("tiny-orders"), "tiny");
     sandbox.copy(&fixtures().join("tiny-json-lora"), "tiny-lora");
     sandbox.copy(&peft("adapters/plain"), "hub/models--owner--name/snapshots/0123abc");
-    fs::create_dir(sandbox.path("hub/again")).unwrap();
+    fs::create_dir(sandbox.path("hub/other")).unwrap();
     for file in ["adapter_config.json", "adapter_model.safetensors"] {
         let own = sandbox.path("hub/models--owner--name/snapshots/0123abc").join(file);
-        fs::hard_link(own, sandbox.path("hub/again").join(file)).unwrap();
+        fs::hard_link(own, sandbox.path("hub/other").join(file)).unwrap();
     }
     edit_json(&sandbox.path("hub/models--owner--name/snapshots/0123abc/adapter_config.json"), |config| {
         config["base_model_name_or_path"] = "/home/ann/llama".into();

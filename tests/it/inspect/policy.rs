@@ -14,6 +14,7 @@ fn zoo() -> Sandbox {
     fs::write(lora.join("README.md"), "---\nlicense: apache-2.0\n---\n").unwrap();
     edit_json(&lora.join("adapter_config.json"), |config| {
         config["base_model_name_or_path"] = json!("meta-llama/Llama-3.2-1B");
+        config["use_rslora"] = json!(true);
     });
     let base = sandbox.copy(&peft("bases/llama-bf16"), "zoo/base");
     fs::write(base.join("README.md"), "---\nlicense: mit\n---\n").unwrap();
@@ -58,7 +59,7 @@ fn each_rule_broken_once() {
         "rank.min = 5",
         "rank.max = 8",
         "findings.forbid = ['note']",
-        "findings.forbid = ['rslora', 'embeddings', 'old-pattern-rule']",
+        "findings.forbid = ['embeddings', 'rslora']",
     ] {
         let run = judged(&sandbox, policy, "-r zoo");
         assert_eq!(run.code, Some(1), "{policy}");
@@ -84,8 +85,7 @@ fn everything_broken_at_once() {
     // The same for one path, and what a policy allows by name.
     let run = judged(&sandbox, "findings.forbid = ['warning']", "zoo/lora");
     assert_snapshot!(run.stderr, @"");
-    let allowed =
-        "findings.forbid = ['warning']\nfindings.allow = ['local-path', 'mutated-base', 'old-pattern-rule']";
+    let allowed = "findings.forbid = ['warning']\nfindings.allow = ['local-path', 'mutated-base']";
     judged(&sandbox, allowed, "zoo/lora").ok();
 }
 
@@ -97,13 +97,13 @@ fn broken_rules_as_json() {
     let object: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(
         object["violations"],
-        json!([{ "root": "", "path": "zoo/lora", "rule": "rank.max", "found": "16", "allowed": "at most 8" }])
+        json!([{ "root": "", "path": "zoo/lora", "rule": "rank.max", "found": "12", "allowed": "at most 8" }])
     );
     let run = judged(&sandbox, "rank.max = 8", "-r zoo --json");
     let object: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(
         object["violations"],
-        json!([{ "root": "zoo", "path": "lora", "rule": "rank.max", "found": "16", "allowed": "at most 8" }])
+        json!([{ "root": "zoo", "path": "lora", "rule": "rank.max", "found": "12", "allowed": "at most 8" }])
     );
     assert_eq!(object["counts"]["in_violation"], 1);
 }

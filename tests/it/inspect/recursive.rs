@@ -153,7 +153,7 @@ fn the_same_as_json() {
     assert_eq!(object["schema"], "lorakit.inspect.recursive/1");
     let entries = object["entries"].as_array().unwrap();
     let entry = |path: &str| entries.iter().find(|entry| entry["path"] == path).unwrap();
-    assert_eq!(entry("patterns")["rank"], json!({ "min": 4, "max": 16 }));
+    assert_eq!(entry("patterns")["rank"], json!({ "min": 4, "max": 12 }));
     assert_eq!(entry("run")["licenses"], json!(["mit"]));
     assert!(entry("run")["norm"].as_f64().unwrap() > 0.0, "values were read");
     assert_eq!(entry("models/tiny")["architecture"], "LlamaForCausalLM");

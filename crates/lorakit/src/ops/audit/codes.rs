@@ -83,7 +83,7 @@ mod tests {
         for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
             if entry.is_dir() {
                 used(&entry, found);
-            } else if !["tests.rs", "testing.rs", "codes.rs", "target.rs"]
+            } else if !["tests.rs", "testing.rs", "codes.rs", "target.rs", "target"]
                 .contains(&entry.file_name().unwrap().to_str().unwrap())
             {
                 let text = fs::read_to_string(&entry).unwrap();

@@ -102,7 +102,8 @@ impl Walk<'_> {
                     for candidate in candidates(&folder, &names) {
                         self.enter(candidate, linked);
                     }
-                    stack.extend(inner);
+                    // The first is looked into first.
+                    stack.extend(inner.into_iter().rev());
                 }
                 Err(error) => {
                     let error = lorakit_tensor::Error::io("list", &folder, error).into();
@@ -115,7 +116,7 @@ impl Walk<'_> {
 
     /// The names of the files in a folder, sorted, and the folders in it.
     fn list(&mut self, folder: &Path) -> std::io::Result<(Vec<String>, Vec<(PathBuf, Identity)>)> {
-        let (mut names, mut inner) = (Vec::new(), Vec::new());
+        let (mut names, mut inner, mut links) = (Vec::new(), Vec::new(), Vec::new());
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -128,7 +129,7 @@ impl Walk<'_> {
                     } else if hub::is_innards(&path) || name.as_bytes().starts_with(STATES.as_bytes()) {
                         continue;
                     } else if is_link {
-                        self.links.push(path);
+                        links.push(path);
                     } else {
                         inner.push((path, identity(&meta)));
                     }
@@ -139,6 +140,8 @@ impl Walk<'_> {
         }
         names.sort();
         inner.sort();
+        links.sort();
+        self.links.extend(links);
         Ok((names, inner))
     }
 

@@ -167,8 +167,11 @@ impl Layout {
         }
         let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
         let mut line = self.row("path", "base", &heads);
-        line.push_str("  findings");
-        let _ = writeln!(text, "{line}");
+        let findings = "  findings";
+        if self.width.is_none_or(|width| columns(&line) + findings.len() <= width) {
+            line.push_str(findings);
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
     }
 
     /// Path, format, base and numbers in their columns. Numbers end at the same place.
