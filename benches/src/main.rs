@@ -7,10 +7,12 @@
 //! cargo run --release -p lorakit-benches -- reduce
 //! cargo run --release -p lorakit-benches -- combine
 //! cargo run --release -p lorakit-benches -- many
+//! cargo run --release -p lorakit-benches -- audit
 //! ```
 //!
 //! Times are ratios to what the machine can do at best at that moment, since absolute times mean little elsewhere.
 
+mod audit;
 mod combine;
 mod encode;
 mod generate;
@@ -34,6 +36,7 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    Audit(Audit),
     Combine(Combine),
     Encode(Encode),
     Many(Many),
@@ -67,6 +70,25 @@ struct WholeCommand {
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// List adapters of the shape of Llama-3.2-1B with `inspect --recursive`, beside reading their headers
+#[derive(Debug, clap::Args)]
+struct Audit {
+    /// Adapters
+    #[arg(long, default_value_t = 1000)]
+    adapters: usize,
+    /// Layers of the model
+    #[arg(long, default_value_t = 16)]
+    layers: usize,
+    /// Runs
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    #[command(flatten)]
+    whole: WholeCommand,
+    /// More options for `lorakit inspect`, after `--`
+    #[arg(last = true)]
+    options: Vec<String>,
 }
 
 /// Merge an r=16 adapter on all linear layers into a Llama-3.2-1B-shaped model, beside `cp -r`
@@ -154,6 +176,7 @@ fn dtype(name: &str) -> Result<DType, String> {
 
 fn main() -> std::io::Result<()> {
     match Args::parse().bench {
+        Bench::Audit(args) => audit::run(&args),
         Bench::Combine(args) => combine::run(&args),
         Bench::Encode(args) => encode::run(&args),
         Bench::Many(args) => many::run(&args),

@@ -61,6 +61,11 @@ const VERBS: &[Verb] = &[
     },
     Verb { line: "extract base tuned --rank 4", inputs: &["base", "tuned"], ending: "" },
     Verb { line: "inspect adapter --base base --html", inputs: &["adapter", "base"], ending: ".html" },
+    Verb {
+        line: "inspect --recursive adapter --policy policy.toml --html",
+        inputs: &["adapter", "policy.toml"],
+        ending: ".html",
+    },
 ];
 
 /// A folder `work` with everything that the verbs read.
@@ -71,6 +76,7 @@ fn workshop() -> Sandbox {
     sandbox.copy(&fixtures().join("tiny-upper-lora"), "work/other");
     sandbox.run("merge work/base work/adapter -o work/tuned", &[]).ok();
     sandbox.run("convert work/base -o work/base.gguf --to gguf", &[]).ok();
+    fs::write(sandbox.path("work/policy.toml"), "formats = ['peft']").unwrap();
     fs::write(sandbox.path("work/imatrix.dat"), importances(&sandbox.path("work/base.gguf"))).unwrap();
     sandbox
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Sandbox, fixtures, peft};
+use crate::support::{Sandbox, edit_json, fixtures, peft};
 
 /// The section about stderr; the others are schemas, or shared by schemas.
 const ERRORS: &str = "errors";
@@ -19,6 +19,8 @@ const COMMANDS: &[&str] = &[
     "inspect tokens saved --norms",
     "inspect plain --spectrum --base base --for vllm --html page.html",
     "inspect dora --for llama.cpp",
+    "inspect plain base --policy policy.toml",
+    "inspect --recursive hub base plain --spectrum --fail-on warning --html listing.html",
     "merge base plain rslora=0.5 -o merged",
     "merge base plain -o merged --dry-run",
     "merge base plain -o merged --force",
@@ -75,6 +77,17 @@ fn workshop() -> Sandbox {
     }
     sandbox.copy(&fixtures().join("tiny-orders"), "tiny");
     sandbox.copy(&fixtures().join("tiny-json-lora"), "tiny-lora");
+    sandbox.copy(&peft("adapters/plain"), "hub/models--owner--name/snapshots/0123abc");
+    fs::create_dir(sandbox.path("hub/other")).unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let own = sandbox.path("hub/models--owner--name/snapshots/0123abc").join(file);
+        fs::hard_link(own, sandbox.path("hub/other").join(file)).unwrap();
+    }
+    edit_json(&sandbox.path("hub/models--owner--name/snapshots/0123abc/adapter_config.json"), |config| {
+        config["base_model_name_or_path"] = "/home/ann/llama".into();
+    });
+    fs::write(sandbox.path("plain/README.md"), "---\nlicense: mit\n---\n").unwrap();
+    fs::write(sandbox.path("policy.toml"), "formats = ['gguf']").unwrap();
     sandbox
 }
 

@@ -1,4 +1,4 @@
-"""Checks the page of `lorakit inspect --html` in Chromium: figures, hover, keys, sorting, narrow and wide windows; no
+"""Checks the pages of `lorakit inspect --html` in Chromium: figures, hover, keys, sorting, narrow and wide windows; no
 errors, nothing loaded.
 
 Usage: report_page.py LORAKIT [FOLDER]; FOLDER receives screenshots in light and dark, and of three widths.
@@ -126,6 +126,31 @@ def check_hostile(driver):
     assert HOSTILE in driver.find_element(By.TAG_NAME, "dl").text
 
 
+def check_listing(driver, report):
+    assert driver.title != "taken" and not driver.find_elements(By.TAG_NAME, "img")
+    entries = {entry["path"]: entry for entry in report["entries"]}
+    heads = driver.find_elements(By.CSS_SELECTOR, "thead th")
+    names = [head.text for head in heads]
+    paths = column(driver, 1)
+    assert len(paths) == len(entries) == 3, paths
+    size = heads[names.index("size")]
+    for order, sign in (("descending", -1), ("ascending", 1)):
+        size.find_element(By.TAG_NAME, "button").click()
+        assert size.get_attribute("aria-sort") == order
+        values = [sign * entries[path]["bytes"] for path in column(driver, 1)]
+        assert values == sorted(values), order
+    findings = heads[names.index("findings")]
+    findings.find_element(By.TAG_NAME, "button").click()
+    assert column(driver, 1)[0] == "broken", "the gravest come first"
+    details = driver.find_element(By.TAG_NAME, "details")
+    assert "error unreadable" in details.text and "not valid" not in details.text
+    details.find_element(By.TAG_NAME, "summary").click()
+    assert entries["broken"]["findings"][0]["message"] in details.text, details.text
+    driver.find_element(By.CSS_SELECTOR, "input[type=search]").send_keys("host")
+    shown = [row for row in driver.find_elements(By.CSS_SELECTOR, "tbody tr") if row.is_displayed()]
+    assert len(shown) == 1 and HOSTILE in shown[0].text, shown
+
+
 def screenshots(driver, folder):
     driver.refresh()
     driver.set_window_size(1280, 2600)
@@ -144,23 +169,26 @@ def main():
     lorakit = sys.argv[1]
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        hostile = folder / "hostile"
+        hostile = folder / "zoo/hostile"
         shutil.copytree(ADAPTER, hostile)
         config = json.loads((hostile / "adapter_config.json").read_text())
         config["base_model_name_or_path"] = HOSTILE
         (hostile / "adapter_config.json").write_text(json.dumps(config))
+        shutil.copytree(ROOT / "fixtures/tiny-json-lora", folder / "zoo/tiny")
+        (folder / "zoo/broken").mkdir()
+        (folder / "zoo/broken/adapter_config.json").write_text("{")
         driver = browser()
         try:
-            for adapter in (ADAPTER, hostile):
+            for adapter in (ADAPTER, hostile, folder / "zoo"):
                 page = folder / f"{adapter.name}.html"
-                run = subprocess.run(
-                    [lorakit, "inspect", adapter, "--html", page, "--json"], check=True, stdout=subprocess.PIPE
-                )
+                line = [lorakit, "inspect", adapter, "--html", page, "--json"]
+                listing = adapter.name == "zoo"
+                run = subprocess.run(line + ["--recursive"] * listing, check=True, stdout=subprocess.PIPE)
                 driver.get(page.as_uri())
                 if adapter == hostile:
                     check_hostile(driver)
                 else:
-                    check_trained(driver, json.loads(run.stdout))
+                    (check_listing if listing else check_trained)(driver, json.loads(run.stdout))
                     check_widths(driver)
                 outside = [url for url in requests(driver) if url != page.as_uri() and not url.startswith("data:")]
                 assert not outside, f"the page asks for {outside}"
@@ -171,7 +199,7 @@ def main():
                     requests(driver)
         finally:
             driver.quit()
-    print("peers: the report page works in Chromium and loads nothing")
+    print("peers: the report pages work in Chromium and load nothing")
 
 
 main()

@@ -36,6 +36,15 @@ pub(crate) enum Failure {
         /// Inputs in all.
         of: usize,
     },
+    /// The report was printed; adapters or models do not keep the rules that were asked for.
+    Gate {
+        /// Those that do not.
+        refused: usize,
+        /// All of them.
+        of: usize,
+        /// A line for each rule that is broken.
+        reasons: Vec<String>,
+    },
     /// The report was printed; it says what is not as it should be.
     Differs(&'static str),
     /// A signal ended the command early.
@@ -95,7 +104,9 @@ impl Failure {
         match self {
             Failure::Lorakit(error) => exit::of(error.kind()),
             Failure::Usage { .. } => exit::USAGE,
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) => exit::BAD_INPUT,
+            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Gate { .. } | Failure::Differs(_) => {
+                exit::BAD_INPUT
+            }
             Failure::Stopped(_) => exit::of(ErrorKind::Interrupted),
             // The reader of our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
@@ -117,6 +128,9 @@ impl Failure {
             Failure::Audit { faulty, of } => {
                 format!("{faulty} of {of} inputs cannot be used as they are; see the findings above")
             }
+            Failure::Gate { refused, of, .. } => {
+                format!("{refused} of {of} adapters and models must not be used")
+            }
             Failure::Differs(what) => (*what).into(),
             Failure::Stopped(Stopped::Clean) => "interrupted".into(),
             Failure::Stopped(Stopped::Left(_)) => "interrupted, and ended without cleaning up".into(),
@@ -128,9 +142,15 @@ impl Failure {
     pub(crate) fn details(&self) -> &[String] {
         match self {
             Failure::Lorakit(error) => error.detail_lines(),
+            Failure::Gate { reasons, .. } => reasons,
             Failure::Stopped(Stopped::Left(names)) => names,
             _ => &[],
         }
+    }
+
+    /// Whether each of the details is a reason of its own, so that none is left out.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self, Failure::Gate { .. })
     }
 
     pub(crate) fn causes(&self) -> Vec<String> {
@@ -153,9 +173,11 @@ impl Failure {
             Failure::Lorakit(error) => hint::of(error, command),
             Failure::Usage { hint, .. } => Some((*hint).to_string()),
             Failure::Stopped(stopped) => Some(hint::of_stopped(stopped).into()),
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Differs(_) | Failure::Output(_) => {
-                None
-            }
+            Failure::Refused { .. }
+            | Failure::Audit { .. }
+            | Failure::Gate { .. }
+            | Failure::Differs(_)
+            | Failure::Output(_) => None,
         }
     }
 
@@ -163,7 +185,7 @@ impl Failure {
         match self {
             Failure::Lorakit(error) => error.kind().name(),
             Failure::Usage { .. } => ErrorKind::Usage.name(),
-            Failure::Refused { .. } | Failure::Audit { .. } => "Audit",
+            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Gate { .. } => "Audit",
             Failure::Differs(_) => "Differs",
             Failure::Stopped(_) => ErrorKind::Interrupted.name(),
             Failure::Output(_) => "Io",

@@ -123,11 +123,12 @@ pub(crate) fn say_failure(json: bool, failure: &Failure, command: Option<&Comman
     }
     let mut text = format!("{RED}error{RED:#}: {}\n", shown(&failure.message()));
     let details = failure.details();
-    for line in details.iter().take(MAX_DETAILS) {
+    let most = if failure.is_list() { details.len() } else { MAX_DETAILS };
+    for line in details.iter().take(most) {
         let _ = writeln!(text, "  {}", shown(line));
     }
-    if details.len() > MAX_DETAILS {
-        let _ = writeln!(text, "  ... {} more (all with `--json`)", details.len() - MAX_DETAILS);
+    if details.len() > most {
+        let _ = writeln!(text, "  ... {} more (all with `--json`)", details.len() - most);
     }
     for cause in failure.causes() {
         let _ = writeln!(text, "  Caused by: {}", shown(&cause));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+pub(crate) use lorakit::ops::audit::parse_size;
+
 /// `2.47 GB`, `9.8 MB`, `512 B`.
 pub(crate) fn size(bytes: u64) -> String {
     scaled(bytes as f64, &["B", "kB", "MB", "GB", "TB"])
@@ -48,30 +50,6 @@ pub(crate) fn left(time: Duration) -> String {
 /// `1 tensor`, `2 tensors`.
 pub(crate) fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }
-}
-
-/// Reads `5GB`, `500MB`, `2GiB`, `1000000`.
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
-    let factor = match text[digits.len()..].trim().to_ascii_uppercase().as_str() {
-        "" if digits.contains('.') => return Err(format!("needs a unit: `{digits}MB`")),
-        "" | "B" => 1,
-        "KB" | "K" => 1_000,
-        "MB" | "M" => 1_000_000,
-        "GB" | "G" => 1_000_000_000,
-        "TB" | "T" => 1_000_000_000_000,
-        "KIB" => 1 << 10,
-        "MIB" => 1 << 20,
-        "GIB" => 1 << 30,
-        "TIB" => 1u64 << 40,
-        unit => return Err(format!("unknown unit `{unit}`; sizes look like 5GB, 500MB or 2GiB")),
-    };
-    let number: f64 = digits.parse().map_err(|_| "sizes look like 5GB, 500MB or 2GiB".to_string())?;
-    let bytes = number * factor as f64;
-    if bytes < 1.0 || !bytes.is_finite() {
-        return Err("a size must be at least one byte".into());
-    }
-    Ok(bytes as u64)
 }
 
 /// Reads a number of parameters: `5M`, `1.2B`, `300000`.

@@ -5,6 +5,8 @@ mod html;
 mod json;
 mod misfits;
 mod models;
+mod policy;
+mod recursive;
 mod reports;
 mod runtimes;
 mod spectrum;

@@ -36,6 +36,10 @@ const MADE: &[(&str, &str)] = &[
     ("mxfp4", "quantize oss --type mxfp4"),
 ];
 
+/// A policy that the adapters keep.
+const POLICY: &str = "formats = ['peft', 'mlx']\nmax-size = '1MB'\nrank = { min = 1, max = 64 }\n[findings]\n\
+                      forbid = ['warning']\nallow = ['no-base-model', 'local-path']\n";
+
 /// The folder of the seeds.
 pub(super) struct Seeds {
     sandbox: Sandbox,
@@ -59,6 +63,7 @@ impl Seeds {
         for (name, line) in MADE {
             sandbox.run(&format!("{line} -o {name}"), &[]).ok();
         }
+        fs::write(sandbox.path("policy.toml"), POLICY).unwrap();
         importance(&sandbox, "imatrix.dat", "imatrix.gguf");
         let mut files = Vec::new();
         for name in crate::support::entries(sandbox.root()) {

@@ -144,6 +144,7 @@ mod tests {
 
     use clap::CommandFactory;
     use lorakit::Choice;
+    use lorakit::ops::audit::{FailOn, Sort};
     use lorakit::ops::combine::{MajoritySign, Method, Style};
     use lorakit::ops::convert::adapter::formats;
     use lorakit::ops::extract::Embeddings;
@@ -173,6 +174,7 @@ mod tests {
         inspect paths
         inspect html
         inspect base
+        inspect policy
         convert source
         convert output
         convert base
@@ -220,6 +222,8 @@ mod tests {
             ("merge", "moe_b_layout", names::<MoeLayout>()),
             ("verify", "moe_b_layout", names::<MoeLayout>()),
             ("inspect", "runtime", names::<Runtime>()),
+            ("inspect", "sort", names::<Sort>()),
+            ("inspect", "fail_on", names::<FailOn>()),
             ("convert", "to", any),
             ("reduce", "to", formats.clone()),
             ("reduce", "kohya_edition", names::<KohyaEdition>()),
@@ -240,6 +244,8 @@ mod tests {
             ("merge a b -o c --tied untied", "untie"),
             ("merge a b -o c --dtype bf166", "bf16"),
             ("inspect a --for vlm", "vllm"),
+            ("inspect -r a --sort finding", "findings"),
+            ("inspect a --fail-on warnings", "warning"),
             ("convert a -o b --to torchtun", "torchtune"),
             ("convert a -o b --to gguf --dtype q8_1", "q8_0"),
             ("combine a b -o c --method dare_tie", "dare_ties"),

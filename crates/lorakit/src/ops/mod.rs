@@ -26,6 +26,7 @@ pub(crate) use setters;
 pub(crate) const MAX_SHARD: u64 = 5_000_000_000;
 
 mod approximate;
+pub mod audit;
 pub mod combine;
 pub mod convert;
 pub mod diff;

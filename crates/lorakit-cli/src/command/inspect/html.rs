@@ -18,7 +18,16 @@ use crate::names;
 
 const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/style.css");
-const SCRIPT: &str = include_str!("html/script.js");
+/// What pages draw with.
+const COMMON: &str = include_str!("html/common.js");
+
+/// A kind of page: the script that draws it.
+pub(super) struct Kind(&'static str);
+
+/// Whole reports, with figures.
+pub(super) const REPORTS: Kind = Kind(include_str!("html/script.js"));
+/// The table of everything under a folder.
+pub(super) const LISTING: Kind = Kind(include_str!("html/listing.js"));
 
 /// Refuses a page that exists, or that is an input, before anything is computed. The required ending keeps `--force`
 /// from replacing the weights in an inspected folder.
@@ -32,14 +41,19 @@ pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
     }
     check_file(page, args.force).map_err(lorakit::Error::from)?;
     let reader = Reader::default();
-    args.paths.iter().chain(&args.base).for_each(|path| reader.name(path));
+    args.paths.iter().chain(&args.base).chain(&args.policy).for_each(|path| reader.name(path));
     Ok(reader.check_output(page).map_err(lorakit::Error::from)?)
 }
 
 /// Writes the page of `object`, and returns its size in bytes.
-pub(super) fn write(page: &Path, replace: bool, object: &impl Serialize) -> Result<u64, Failure> {
+pub(super) fn write(
+    page: &Path,
+    replace: bool,
+    kind: &Kind,
+    object: &impl Serialize,
+) -> Result<u64, Failure> {
     let object = serde_json::to_value(object).map_err(|error| Failure::Output(error.into()))?;
-    let text = render(object);
+    let text = render(object, kind);
     let existing = if replace { Existing::Replaced(BTreeSet::new()) } else { Existing::Kept };
     let publish = || {
         let staged = Staged::file(page, existing)?;
@@ -50,14 +64,28 @@ pub(super) fn write(page: &Path, replace: bool, object: &impl Serialize) -> Resu
     Ok(text.len() as u64)
 }
 
-fn render(object: Value) -> String {
-    let paths = object["reports"].as_array().into_iter().flatten().filter_map(|r| r["path"].as_str());
-    let title = paths.chain(["lorakit inspect"]).collect::<Vec<_>>().join(" - ");
+fn render(object: Value, kind: &Kind) -> String {
+    let texts = |list: &str, field: &str| -> Vec<String> {
+        let items = object[list].as_array().into_iter().flatten();
+        items.filter_map(|item| item[field].as_str()).map(str::to_string).collect()
+    };
+    // The reports of a page, or the folders of a listing.
+    let mut names = texts("reports", "path");
+    names.extend(texts("entries", "root"));
+    names.dedup();
+    names.push("lorakit inspect".into());
+    let title = names.join(" - ");
     // Within JSON, `<` occurs only in strings, where the escape means the same.
     let data = object.to_string().replace('<', "\\u003c");
+    let script = format!("\"use strict\";\n(() => {{\n{COMMON}{}}})();\n", kind.0);
     fill(
         PAGE,
-        &[("{{TITLE}}", &escaped(&title)), ("{{STYLE}}", STYLE), ("{{DATA}}", &data), ("{{SCRIPT}}", SCRIPT)],
+        &[
+            ("{{TITLE}}", &escaped(&title)),
+            ("{{STYLE}}", STYLE),
+            ("{{DATA}}", &data),
+            ("{{SCRIPT}}", &script),
+        ],
     )
 }
 
@@ -92,14 +120,16 @@ mod tests {
 
     #[test]
     fn every_place_is_filled_once() {
-        let page = render(json!({ "reports": [{ "path": "a<b>&{{SCRIPT}}" }] }));
+        let page = render(json!({ "reports": [{ "path": "a<b>&{{SCRIPT}}" }] }), &REPORTS);
         assert!(page.contains("<title>a&lt;b&gt;&amp;{{SCRIPT}} - lorakit inspect</title>"), "{page}");
         assert!(page.contains(r#"{"reports":[{"path":"a\u003cb>&{{SCRIPT}}"}]}"#));
-        assert!(page.contains(STYLE) && page.contains(SCRIPT));
+        assert!(page.contains(STYLE) && page.contains(COMMON) && page.contains(REPORTS.0));
     }
 
     #[test]
-    fn the_script_does_not_end_its_element() {
-        assert!(!SCRIPT.contains("</") && !STYLE.contains("</"));
+    fn no_script_ends_its_element() {
+        for text in [STYLE, COMMON, REPORTS.0, LISTING.0] {
+            assert!(!text.contains("</"));
+        }
     }
 }

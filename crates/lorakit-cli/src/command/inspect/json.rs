@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lorakit::ops::audit::Violation;
 use lorakit::ops::inspect::{Grid, Inspection};
 use serde::Serialize;
 use serde_json::Value;
@@ -16,6 +17,8 @@ pub(super) struct Reports<'r> {
     reports: Vec<Entry<'r>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     html: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    violations: Option<&'r [Violation]>,
 }
 
 #[derive(Serialize)]
@@ -35,10 +38,15 @@ enum Entry<'r> {
 }
 
 impl<'r> Reports<'r> {
-    /// The reports to print; `page` is the page that was written.
-    pub(super) fn new(reports: &'r [Inspection], failures: &[Failure], page: Option<&Path>) -> Self {
+    /// The reports to print; `page` is the page that was written, `violations` are given if there are rules.
+    pub(super) fn new(
+        reports: &'r [Inspection],
+        failures: &[Failure],
+        page: Option<&Path>,
+        violations: Option<&'r [Violation]>,
+    ) -> Self {
         let html = page.map(|page| page.display().to_string());
-        Reports { reports: entries(reports, failures, |_| None), html }
+        Reports { reports: entries(reports, failures, |_| None), html, violations }
     }
 
     /// The reports of a page, with each module's place in the figures.
@@ -47,7 +55,7 @@ impl<'r> Reports<'r> {
             Inspection::Adapter(report) => Some(report.grids.as_slice()),
             Inspection::Model(_) => None,
         };
-        Reports { reports: entries(reports, failures, grids), html: None }
+        Reports { reports: entries(reports, failures, grids), html: None, violations: None }
     }
 }
 

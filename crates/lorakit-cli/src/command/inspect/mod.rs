@@ -1,17 +1,23 @@
 //! `lorakit inspect`.
 
 mod adapter;
+mod gate;
 mod grid;
 mod html;
 mod json;
 mod lineage;
 mod model;
+mod recursive;
 mod spectrum;
 pub(super) mod text;
+
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use lorakit::ErrorKind;
 use lorakit::Finding;
 use lorakit::Severity;
+use lorakit::ops::audit::{Policy, Violation};
 use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 
 use crate::args::{self, Common};
@@ -26,6 +32,10 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
     if let Some(page) = &args.html {
         html::check(page, args)?;
     }
+    if args.recursive {
+        return recursive::run(args, common, ui);
+    }
+    let policy = gate::policy(args, common)?;
     let options = InspectOptions::new()
         .with_norms(args.norms)
         .with_spectrum(args.spectrum || args.html.is_some())
@@ -37,7 +47,7 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
     if let [path] = args.paths.as_slice() {
         let report = inspect::inspect(path, &options, &bar)?;
         bar.finish();
-        return show(&[report], &[], args, ui);
+        return show(&[report], &[], policy.as_ref(), args, ui);
     }
     // One bad path does not hide the reports on the others.
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
@@ -49,19 +59,27 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
         }
     }
     bar.finish();
-    show(&reports, &failures, args, ui)
+    show(&reports, &failures, policy.as_ref(), args, ui)
 }
 
-fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: &Ui) -> Result<(), Failure> {
+fn show(
+    reports: &[Inspection],
+    failures: &[Failure],
+    policy: Option<&Policy>,
+    args: &args::Inspect,
+    ui: &Ui,
+) -> Result<(), Failure> {
+    let violations = gate::violations(reports, policy, args);
     let mut wrote = String::new();
     if let Some(page) = &args.html {
         let object = ui::enveloped(json::SCHEMA, Reports::of_page(reports, failures));
-        let bytes = html::write(page, args.force, &object)?;
+        let bytes = html::write(page, args.force, &html::REPORTS, &object)?;
         wrote = format!("\nwrote `{}`, {}\n", names::path(page), units::size(bytes));
     }
     if ui.json {
-        ui.json(json::SCHEMA, Reports::new(reports, failures, args.html.as_deref()))?;
-        return verdict(reports, failures.len());
+        let judged = (policy.is_some() || args.fail_on.is_some()).then_some(violations.as_slice());
+        ui.json(json::SCHEMA, Reports::new(reports, failures, args.html.as_deref(), judged))?;
+        return verdict(reports, failures.len(), &violations, policy);
     }
     let render = |report: &Inspection| match report {
         Inspection::Adapter(report) => adapter::render(report, ui.verbose),
@@ -71,7 +89,7 @@ fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: 
     ui.result(&wrote)?;
     ui.notes(&ignored(reports, args));
     failures.iter().for_each(|failure| ui.failure(failure, None));
-    verdict(reports, failures.len())
+    verdict(reports, failures.len(), &violations, policy)
 }
 
 /// Notes about options that do not apply to what was found.
@@ -88,10 +106,18 @@ fn ignored(reports: &[Inspection], args: &args::Inspect) -> Vec<Finding> {
     if args.spectrum { models.map(note).collect() } else { Vec::new() }
 }
 
-/// Makes the command fail, after the whole report, if an adapter cannot be used as it is, or not by the requested
-/// program.
-fn verdict(reports: &[Inspection], failed: usize) -> Result<(), Failure> {
-    let damaged = |report: &AdapterReport| report.findings.iter().any(|f| f.severity == Severity::Error);
+/// Makes the command fail, after the whole report, if a rule is broken, or if an adapter cannot be used as it is, or
+/// not by the requested program. With a policy, it says which findings are forbidden.
+fn verdict(
+    reports: &[Inspection],
+    failed: usize,
+    violations: &[Violation],
+    policy: Option<&Policy>,
+) -> Result<(), Failure> {
+    let refused: BTreeSet<&Path> = violations.iter().map(|violation| violation.path.as_path()).collect();
+    gate::verdict(violations, refused.len(), reports.len() + failed)?;
+    let is_error = |finding: &Finding| finding.severity == Severity::Error;
+    let damaged = |report: &AdapterReport| policy.is_none() && report.findings.iter().any(is_error);
     let refused = |report: &AdapterReport| report.target.as_ref().is_some_and(|target| !target.is_accepted());
     if let ([Inspection::Adapter(report)], 0) = (reports, failed)
         && let Some(target) = report.target.as_ref().filter(|_| !damaged(report) && refused(report))

@@ -60,7 +60,7 @@ pub(crate) const FORMATS: &[&dyn AdapterFormat] = &[
 ];
 
 /// Names of tensor files that folders of any format may have.
-fn file_names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
     FORMATS.iter().flat_map(|format| format.files()).copied()
 }
 

@@ -110,6 +110,11 @@ pub struct DTypeCount {
 /// Whatever opening the path or the base turns up; [`ErrorKind::NoAdapter`] for a model if a runtime is given;
 /// [`ErrorKind::Interrupted`] if `progress` asks to stop.
 pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -> Result<Inspection> {
+    crate::plan::pool(options.threads)?.install(|| look(path, options, progress))
+}
+
+/// [`inspect`], on the threads of the caller.
+pub(crate) fn look(path: &Path, options: &InspectOptions, progress: &dyn Progress) -> Result<Inspection> {
     let reader = &Reader::new(options.mode);
     if is_adapter(path, reader)? {
         let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;

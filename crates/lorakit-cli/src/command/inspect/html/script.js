@@ -1,35 +1,6 @@
-"use strict";
-// Everything from the file enters the page as text, never as markup.
-(() => {
   const STEPS = 9;
   const CELL = 19;
   const card = document.getElementById("card");
-
-  const put = (node, attributes, children) => {
-    for (const [name, value] of Object.entries(attributes)) {
-      if (value !== null && value !== undefined) node.setAttribute(name, value);
-    }
-    node.append(...children.filter((child) => child !== null));
-    return node;
-  };
-  const html = (tag, attributes = {}, ...children) => put(document.createElement(tag), attributes, children);
-  const svg = (tag, attributes = {}, ...children) =>
-    put(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
-
-  const known = (value) => typeof value === "number" && Number.isFinite(value);
-  const number = (value) => (known(value) ? String(Number(value.toPrecision(4))) : "?");
-  const percent = (value) => (known(value) ? `${Number((value * 100).toPrecision(3))} %` : "?");
-  const plural = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
-  const scaled = (value, units) => {
-    let unit = 0;
-    for (; value >= 999.5 && unit + 1 < units.length; unit++) value /= 1000;
-    return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`.trim();
-  };
-  const bytes = (value) => scaled(value, ["B", "kB", "MB", "GB", "TB"]);
-  const count = (value) => scaled(value, ["", "k", "M", "B", "T"]);
-
-  /** A path that may be broken after its dots and slashes. */
-  const broken = (path) => path.split(/(?<=[./])/).flatMap((part, i) => (i ? [html("wbr"), part] : [part]));
 
   /** What a module is measured by, in the figures. */
   const effective = (m) => m.spectrum?.effective_rank ?? null;
@@ -75,10 +46,9 @@
     const all = [...r.findings, ...verdicts];
     if (all.length === 0) return html("p", { class: "good" }, "No problems found.");
     const item = (f) => {
-      const severity = ["error", "warning", "note"].includes(f.severity) ? f.severity : "note";
       const subject = f.subject ? html("bdi", {}, `${f.subject}: `) : null;
       const text = html("span", { class: "path" }, subject, f.message, html("span", { class: "code" }, ` ${f.code}`));
-      return html("li", {}, html("span", { class: `severity ${severity}` }, severity), text);
+      return html("li", {}, html("span", { class: `severity ${severity(f)}` }, severity(f)), text);
     };
     return html("ul", { class: "findings" }, ...all.map(item));
   };
@@ -228,43 +198,14 @@
       { name: "stable rank", of: (m) => m.spectrum?.stable_rank, show: hundredths }, { name: "rank for 90\u00a0%", of: (m) => m.spectrum?.rank_90 },
       { name: "rank for 99\u00a0%", of: (m) => m.spectrum?.rank_99 }, { name: "dead", of: (m) => m.spectrum?.dead },
     ].filter((c) => c.text || any(c.of));
-    const cell = (c, m, i) => html(i ? "td" : "th", { class: c.text ? "text" : null, scope: i ? null : "row" },
-      c.text ? html("bdi", {}, c.of(m)) : c.of(m) === null || c.of(m) === undefined ? "" : (c.show ?? number)(c.of(m)));
-    const rows = r.modules.map((m) => {
-      const row = html("tr", {}, ...columns.map((c, i) => cell(c, m, i)));
-      row.addEventListener("pointermove", (e) => show(m, { left: e.clientX, right: e.clientX, top: e.clientY }));
+    const { table, rows } = sortable("Table of modules", columns, r.modules);
+    for (const { item, row } of rows) {
+      row.addEventListener("pointermove", (e) => show(item, { left: e.clientX, right: e.clientX, top: e.clientY }));
       row.addEventListener("pointerleave", hide);
-      return { m, row };
-    });
-    const body = html("tbody", {}, ...rows.map(({ row }) => row));
-    const compare = (c, x, y) => (c.text ? c.of(x).localeCompare(c.of(y), "en", { numeric: true }) : c.of(x) - c.of(y));
-    const heads = columns.map((c) => {
-      const button = html("button", { type: "button" }, c.name);
-      const head = html("th", { scope: "col", class: c.text ? "text" : null, "aria-sort": "none" }, button);
-      button.addEventListener("click", () => {
-        // Numbers are of interest from the top; what is not known stays last.
-        const first = c.text ? "ascending" : "descending";
-        const second = c.text ? "descending" : "ascending";
-        const order = head.getAttribute("aria-sort") === first ? second : first;
-        const sign = order === "ascending" ? 1 : -1;
-        const missing = ({ m }) => (c.text || known(c.of(m)) ? 0 : 1);
-        rows.sort((x, y) => missing(x) - missing(y) || (missing(x) ? 0 : sign * compare(c, x.m, y.m)));
-        heads.forEach((other) => other.setAttribute("aria-sort", "none"));
-        head.setAttribute("aria-sort", order);
-        body.replaceChildren(...rows.map(({ row }) => row));
-      });
-      return head;
-    });
-    const input = html("input", { type: "search", id: `filter-${index}`, placeholder: "part of a name" });
-    input.addEventListener("input", () => rows.forEach(({ m, row }) => { row.hidden = !m.module.includes(input.value.trim()); }));
-    return [
-      html("div", { class: "filter" }, html("label", { for: input.id }, "Show modules with"), input),
-      html("div", { class: "panel table scroll", tabindex: 0, role: "region", "aria-label": "Table of modules" },
-        html("table", {}, html("thead", {}, html("tr", {}, ...heads)), body)),
-    ];
+    }
+    return [filter("Show modules with", `filter-${index}`, rows, (m) => m.module), table];
   };
 
-  const section = (title, ...content) => html("section", {}, html("h2", {}, title), ...content);
   const report = (r, index) => {
     if (r.kind === "error") return html("article", {}, html("h1", { class: "error" }, r.error.message), html("p", {}, r.error.hints.join(" ")));
     const article = html("article", {}, html("p", { class: "soft" }, r.kind), html("h1", {}, html("bdi", {}, ...broken(r.path))),
@@ -288,4 +229,3 @@
 
   const data = JSON.parse(document.getElementById("data").textContent);
   document.getElementById("reports").append(...data.reports.map(report));
-})();

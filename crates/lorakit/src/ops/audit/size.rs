@@ -1,0 +1,54 @@
+//! Sizes, as people write them.
+
+const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+
+/// Reads `5GB`, `500MB`, `2GiB`, `1000000`.
+///
+/// ```
+/// use lorakit::ops::audit::parse_size;
+///
+/// assert_eq!(parse_size("1.5 GiB"), Ok(1_610_612_736));
+/// assert!(parse_size("5XB").is_err());
+/// ```
+///
+/// # Errors
+/// What a size looks like.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let factor = match text[digits.len()..].trim().to_ascii_uppercase().as_str() {
+        "" if digits.contains('.') => return Err(format!("needs a unit: `{digits}MB`")),
+        "" | "B" => 1,
+        "KB" | "K" => 1_000,
+        "MB" | "M" => 1_000_000,
+        "GB" | "G" => 1_000_000_000,
+        "TB" | "T" => 1_000_000_000_000,
+        "KIB" => 1 << 10,
+        "MIB" => 1 << 20,
+        "GIB" => 1 << 30,
+        "TIB" => 1u64 << 40,
+        unit => return Err(format!("unknown unit `{unit}`; sizes look like 5GB, 500MB or 2GiB")),
+    };
+    let number: f64 = digits.parse().map_err(|_| "sizes look like 5GB, 500MB or 2GiB".to_string())?;
+    let bytes = number * factor as f64;
+    if bytes < 1.0 || !bytes.is_finite() {
+        return Err("a size must be at least one byte".into());
+    }
+    Ok(bytes as u64)
+}
+
+/// `2.47 GB`, `9.8 MB`, `512 B`: three digits, in powers of 1000.
+pub fn show_size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = match value {
+        _ if unit == 0 => 0,
+        v if v < 10.0 => 2,
+        v if v < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
