@@ -119,8 +119,7 @@ pub(crate) fn look(path: &Path, options: &InspectOptions, progress: &dyn Progres
     if is_adapter(path, reader)? {
         let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
         let adapter = Adapter::open(path, reader, base.as_ref()).map_err(|error| or_neither(error, path))?;
-        let pool = crate::plan::pool(options.threads)?;
-        let report = pool.install(|| adapter::report(&adapter, base.as_ref(), options, reader, progress))?;
+        let report = adapter::report(&adapter, base.as_ref(), options, reader, progress)?;
         reader.check_unchanged()?;
         return Ok(Inspection::Adapter(Box::new(report)));
     }
