@@ -4,14 +4,13 @@
 //! names of findings never are, and go below where there is no room beside.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 
 use lorakit::Severity;
 use lorakit::ops::audit::{AuditReport, Entry, Range};
 
-use super::super::text::{self, WIDTH};
-use crate::ui;
-use crate::units;
+use super::super::text;
+use crate::width::{columns, of_results, wrap};
+use crate::{ui, units};
 
 /// Spaces between columns, and before the first.
 const GAP: usize = 2;
@@ -56,16 +55,11 @@ pub(super) fn render(text: &mut String, report: &AuditReport, verbose: bool) {
             line(entry, alone, facts, verbose)
         })
         .collect();
-    let layout = Layout::new(&heads, &lines, width());
+    let layout = Layout::new(&heads, &lines, of_results());
     layout.head(text, &heads);
     for line in &lines {
         layout.line(text, line);
     }
-}
-
-/// Columns of the terminal; `None` for a file or a pipe.
-fn width() -> Option<usize> {
-    std::io::stdout().is_terminal().then_some(WIDTH)
 }
 
 fn line(entry: &Entry, alone: bool, facts: Vec<String>, verbose: bool) -> Line {
@@ -243,17 +237,14 @@ fn findings(line: &Line) -> Vec<(String, String)> {
 }
 
 fn wrapped(text: &mut String, line: &str, room: usize) {
-    for line in text::wrap(line, room) {
+    for line in wrap(line, room) {
         let _ = writeln!(text, "{:INDENT$}{line}", "");
     }
 }
 
-fn columns(text: &str) -> usize {
-    text.chars().count()
-}
-
 fn padded(text: &str, width: usize, right: bool) -> String {
-    if right { format!("{text:>width$}") } else { format!("{text:width$}") }
+    let gap = " ".repeat(width.saturating_sub(columns(text)));
+    if right { gap + text } else { text.to_string() + &gap }
 }
 
 /// A text without its middle, if it is too long: both ends of a path say something.
