@@ -40,6 +40,7 @@ impl Bar {
         let draw = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
             let waited = start.elapsed();
             if waited >= DELAY
+                && IS_SHOWN.load(Ordering::Relaxed)
                 && let Some(width) = width::of_messages()
             {
                 let _ = out.write_str(&line(doing, &Figures::of(state, waited), width));
@@ -48,8 +49,8 @@ impl Bar {
         if let Ok(style) = ProgressStyle::with_template("{line}") {
             bar.set_style(style.with_key("line", draw));
         }
-        bar.enable_steady_tick(TICK);
         IS_SHOWN.store(true, Ordering::Relaxed);
+        bar.enable_steady_tick(TICK);
         Bar { bar }
     }
 
@@ -64,9 +65,9 @@ impl Bar {
     }
 }
 
-/// The text that erases the bar, for a thread that must not wait for the drawing ones.
+/// The text that erases the bar, for a thread that must not wait for the drawing ones; they draw nothing from now on.
 pub(crate) fn erase() -> &'static str {
-    if IS_SHOWN.load(Ordering::Relaxed) { "\r\x1b[K" } else { "" }
+    if IS_SHOWN.swap(false, Ordering::Relaxed) { "\r\x1b[K" } else { "" }
 }
 
 /// What a line says.

@@ -14,7 +14,7 @@ const MOST: usize = 100;
 const LEAST: usize = 20;
 /// The width of a terminal that does not tell it.
 const USUAL: usize = 80;
-/// A value begins up to here, after its label and a gap; wider gaps are columns of something else.
+/// A value begins up to here, after a label of one or two words and a gap; other gaps are of something else.
 const LABELS: usize = 20;
 /// Words after which a text begins.
 const MARKS: &[&str] =
@@ -64,7 +64,7 @@ pub(crate) fn wrap(line: &str, width: usize) -> Vec<String> {
     if columns(line) <= width {
         return vec![line.into()];
     }
-    let hang = hang(line).min(width / 3);
+    let hang = hang(line).min(width * 2 / 5);
     let indent = line.len() - line.trim_start_matches(' ').len();
     let mut lines = vec![" ".repeat(indent)];
     let mut used = indent;
@@ -97,7 +97,8 @@ fn hang(line: &str) -> usize {
     let Some((label, rest)) = text.split_once("  ") else { return indent + 2 };
     let value = rest.trim_start_matches(' ');
     let begin = indent + columns(label) + 2 + rest.len() - value.len();
-    if begin > LABELS {
+    let is_label = label.starts_with(char::is_alphanumeric) && label.split(' ').count() <= 2;
+    if begin > LABELS || !is_label {
         return indent + 2;
     }
     let mark = MARKS.iter().find(|mark| value.starts_with(**mark));
@@ -184,7 +185,7 @@ mod tests {
         let text = "  method        LoRA, 14 modules in 2 layers, with bias\n  warning  one of them is zero\nshort\n";
         insta::assert_snapshot!(fit(text, Some(36)), @"
           method        LoRA, 14 modules in
-                    2 layers, with bias
+                      2 layers, with bias
           warning  one of them is zero
         short
         ");

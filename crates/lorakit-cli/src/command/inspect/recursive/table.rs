@@ -249,14 +249,14 @@ fn padded(text: &str, width: usize, right: bool) -> String {
 
 /// A text without its middle, if it is too long: both ends of a path say something.
 fn shortened(text: &str, width: usize) -> String {
-    let length = columns(text);
-    if length <= width {
+    if columns(text) <= width {
         return text.to_string();
     }
+    let length = text.chars().count();
     let kept = width.saturating_sub(1);
     let (head, tail) = (kept / 2, kept - kept / 2);
     let head: String = text.chars().take(head).collect();
-    let tail: String = text.chars().skip(length - tail).collect();
+    let tail: String = text.chars().skip(length.saturating_sub(tail)).collect();
     format!("{head}…{tail}")
 }
 
