@@ -30,6 +30,8 @@ mod reduce;
 mod reference;
 mod smollm2;
 mod support;
+mod terminal;
 mod verify;
+mod width;
 
 pub(crate) use lorakit_oracle::{llama, near, weights};

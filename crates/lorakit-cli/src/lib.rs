@@ -12,9 +12,12 @@ pub mod exit;
 mod hint;
 mod interrupt;
 mod limits;
+mod names;
 mod progress;
+mod table;
 mod ui;
 mod units;
+mod width;
 
 use std::ffi::OsString;
 
@@ -44,9 +47,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             ui::usage_json(&error.to_string());
             return exit::USAGE;
         }
+        Err(error) if error.use_stderr() => {
+            ui::usage(&error.render().ansi().to_string());
+            return exit::USAGE;
+        }
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { exit::USAGE } else { exit::OK };
+            return exit::OK;
         }
     };
     let ui = Ui::new(&cli.common);

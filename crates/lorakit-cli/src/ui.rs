@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::args::{Color, Command, Common};
 use crate::error::Failure;
+use crate::names::shown;
+use crate::width;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -52,8 +54,9 @@ impl Ui {
         Ui { json: common.json, quiet: common.quiet, verbose: common.verbose, progress }
     }
 
-    /// Prints a result.
+    /// Prints a result, with lines that a terminal can hold; in a file or a pipe a line stays a line, to be searched.
     pub(crate) fn result(&self, text: &str) -> Result<(), Failure> {
+        let text = width::fit(text, width::of_results());
         let mut out = anstream::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
     }
@@ -94,9 +97,9 @@ impl Ui {
         }
         let mut text = String::new();
         for note in notes {
-            let _ = writeln!(text, "{}: {note}", severity(note.severity));
+            let _ = writeln!(text, "{}: {}", severity(note.severity), shown(&note.to_string()));
         }
-        stderr(&text);
+        message(&text);
     }
 
     /// Prints a failure on stderr: message, details, causes, hint.
@@ -118,21 +121,31 @@ pub(crate) fn say_failure(json: bool, failure: &Failure, command: Option<&Comman
     if json {
         return stderr(&format!("{}\n", failure.json(command)));
     }
-    let mut text = format!("{RED}error{RED:#}: {}\n", failure.message());
+    let mut text = format!("{RED}error{RED:#}: {}\n", shown(&failure.message()));
     let details = failure.details();
     for line in details.iter().take(MAX_DETAILS) {
-        let _ = writeln!(text, "  {line}");
+        let _ = writeln!(text, "  {}", shown(line));
     }
     if details.len() > MAX_DETAILS {
         let _ = writeln!(text, "  ... {} more (all with `--json`)", details.len() - MAX_DETAILS);
     }
     for cause in failure.causes() {
-        let _ = writeln!(text, "  Caused by: {cause}");
+        let _ = writeln!(text, "  Caused by: {}", shown(&cause));
     }
     if let Some(hint) = failure.hint(command) {
-        let _ = writeln!(text, "\n{CYAN}hint{CYAN:#}: {hint}");
+        let _ = writeln!(text, "\n{CYAN}hint{CYAN:#}: {}", shown(&hint));
     }
-    stderr(&text);
+    message(&text);
+}
+
+/// Prints what is wrong with a command line, in the words of its parser.
+pub(crate) fn usage(text: &str) {
+    message(text);
+}
+
+/// Prints lines on stderr that a terminal can hold.
+fn message(text: &str) {
+    stderr(&width::fit(text, width::of_messages()));
 }
 
 fn stderr(text: &str) {

@@ -36,6 +36,15 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// `41 s`, `13 min`, `3 h`: a time that is not known precisely.
+pub(crate) fn left(time: Duration) -> String {
+    match time.as_secs() {
+        s if s < 100 => format!("{s} s"),
+        s if s < 6000 => format!("{} min", (s + 30) / 60),
+        s => format!("{} h", (s + 1800) / 3600),
+    }
+}
+
 /// `1 tensor`, `2 tensors`.
 pub(crate) fn plural(n: usize, noun: &str) -> String {
     if n == 1 { format!("1 {noun}") } else { format!("{n} {noun}s") }

@@ -1,20 +1,18 @@
 //! Signals: a run stops, cleans up, says so, and exits with a code for each signal.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::Child;
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, open};
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, tcflow};
 use serde_json::Value;
 
 use super::{finish, large, signal, staged, start, start_after, wait_for_staging};
 use crate::support::Sandbox;
+use crate::terminal::Terminal;
 
 const CODES: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
 
@@ -86,51 +84,24 @@ fn a_command_that_does_not_notice_ends_all_the_same() {
     }
 }
 
-/// A terminal that takes no output, as after Ctrl-S: a run with its bar on it stands still, and cleans nothing up.
-struct Terminal {
-    ours: File,
-    theirs: File,
-}
-
-impl Terminal {
-    fn new() -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&ours).unwrap();
-        unlockpt(&ours).unwrap();
-        let name = ptsname(&ours, Vec::new()).unwrap();
-        let theirs = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
-        Terminal { ours: ours.into(), theirs: theirs.into() }
-    }
-
-    /// A merge that is stopped in the middle, and had its first Ctrl-C.
-    fn standing_still(&self, sandbox: &Sandbox) -> Child {
-        loop {
-            let mut command = sandbox.command();
-            command.args(["merge", "base", "adapter", "-o", "out", "-t", "1"]);
-            // Without a name, a terminal shows no bar.
-            command.env("TERM", "xterm").stdout(Stdio::null()).stderr(self.theirs.try_clone().unwrap());
-            let mut child = command.spawn().unwrap();
-            wait_for_staging(&mut child, sandbox.root());
-            tcflow(&self.theirs, Action::OOff).unwrap();
-            // The next time the bar is drawn, or never, if that was the last.
-            sleep(Duration::from_millis(300));
-            signal(&child, Signal::INT);
-            sleep(Duration::from_millis(400));
-            if child.try_wait().unwrap().is_none() && !staged(sandbox.root()).is_empty() {
-                return child;
-            }
-            tcflow(&self.theirs, Action::OOn).unwrap();
-            child.wait().unwrap();
+/// A merge that is stopped in the middle by a terminal that takes no output, as after Ctrl-S: with its bar on it, the
+/// run stands still, and cleans nothing up. It had its first Ctrl-C.
+fn standing_still(terminal: &Terminal, sandbox: &Sandbox) -> Child {
+    loop {
+        let mut command = sandbox.command();
+        command.args(["merge", "base", "adapter", "-o", "out", "-t", "1"]);
+        let mut child = terminal.start(command);
+        wait_for_staging(&mut child, sandbox.root());
+        tcflow(&terminal.theirs, Action::OOff).unwrap();
+        // The next time the bar is drawn, or never, if that was the last.
+        sleep(Duration::from_millis(300));
+        signal(&child, Signal::INT);
+        sleep(Duration::from_millis(400));
+        if child.try_wait().unwrap().is_none() && !staged(sandbox.root()).is_empty() {
+            return child;
         }
-    }
-
-    /// The text written to it, once nothing writes any more.
-    fn text(mut self) -> String {
-        drop(self.theirs);
-        let mut bytes = Vec::new();
-        // Linux reports the end as an error.
-        let _ = self.ours.read_to_end(&mut bytes);
-        String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
+        tcflow(&terminal.theirs, Action::OOn).unwrap();
+        child.wait().unwrap();
     }
 }
 
@@ -138,8 +109,8 @@ impl Terminal {
 fn a_second_interrupt_says_what_it_leaves() {
     let sandbox = Sandbox::new();
     large(&sandbox);
-    let terminal = Terminal::new();
-    let mut child = terminal.standing_still(&sandbox);
+    let terminal = Terminal::new(80);
+    let mut child = standing_still(&terminal, &sandbox);
     let name = staged(sandbox.root()).remove(0);
     signal(&child, Signal::INT);
     sleep(Duration::from_millis(200));
@@ -162,8 +133,8 @@ fn a_second_interrupt_says_what_it_leaves() {
 fn a_second_interrupt_does_not_wait_for_the_terminal() {
     let sandbox = Sandbox::new();
     large(&sandbox);
-    let terminal = Terminal::new();
-    let mut child = terminal.standing_still(&sandbox);
+    let terminal = Terminal::new(80);
+    let mut child = standing_still(&terminal, &sandbox);
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(staged(sandbox.root()).len(), 1);

@@ -1,14 +1,23 @@
-//! Reports fit a terminal of 100 columns.
+//! Reports on everything there is fit a terminal of 80 columns.
 
-use crate::support::{Run, Sandbox, entries, fixtures, peft, read_json};
+use unicode_width::UnicodeWidthStr;
+
+use crate::support::{Sandbox, entries, fixtures, peft, read_json};
+use crate::terminal::Terminal;
 use crate::weights::edit_file;
 
-const COLUMNS: usize = 100;
+const COLUMNS: u16 = 80;
 
-fn assert_narrow(run: Run, what: &str) {
-    for line in run.ok().stdout.lines() {
-        assert!(line.chars().count() <= COLUMNS, "{what}: {} columns\n{line}", line.chars().count());
-        assert_eq!(line, line.trim_end(), "{what}");
+fn assert_narrow(sandbox: &Sandbox, line: &str) {
+    let terminal = Terminal::new(COLUMNS);
+    let mut command = sandbox.command();
+    command.args(line.split_whitespace()).env("NO_COLOR", "1");
+    let mut child = terminal.start(command);
+    let text = terminal.text();
+    child.wait().unwrap();
+    for shown in text.lines() {
+        assert!(shown.width() <= COLUMNS.into(), "{line}: {} columns\n{shown}", shown.width());
+        assert_eq!(shown, shown.trim_end(), "{line}");
     }
 }
 
@@ -21,7 +30,7 @@ fn of_every_adapter_alone() {
     }
     let paths = entries(&sandbox.path("golden")).iter().map(|n| format!("golden/{n} ")).collect::<String>();
     for options in ["", "--norms", "-v", "-v --norms"] {
-        assert_narrow(sandbox.run(&format!("inspect {options} {paths}"), &[]), options);
+        assert_narrow(&sandbox, &format!("inspect --no-progress {options} {paths}"));
     }
 }
 
@@ -33,7 +42,7 @@ fn of_every_adapter_with_its_base() {
     for name in entries(&sandbox.path("golden")) {
         let config = read_json(&sandbox.path(&format!("golden/{name}/adapter_config.json")));
         let base = config["base_model_name_or_path"].as_str().unwrap();
-        assert_narrow(sandbox.run(&format!("inspect golden/{name} --base bases/{base} -v"), &[]), &name);
+        assert_narrow(&sandbox, &format!("inspect --no-progress golden/{name} --base bases/{base} -v"));
     }
 }
 
@@ -44,7 +53,7 @@ fn of_every_model() {
     sandbox.copy(&fixtures().join("tiny-orders"), "bases/tiny-orders");
     std::fs::copy(fixtures().join("gguf/reference.gguf"), sandbox.path("bases/reference.gguf")).unwrap();
     let paths = entries(&sandbox.path("bases")).iter().map(|n| format!("bases/{n} ")).collect::<String>();
-    assert_narrow(sandbox.run(&format!("inspect -v {paths}"), &[]), "models");
+    assert_narrow(&sandbox, &format!("inspect --no-progress -v {paths}"));
 }
 
 /// In a pipe a name stays on one line, however long, so that a search finds it.

@@ -14,6 +14,7 @@ use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common};
 use crate::error::Failure;
+use crate::names::{self, shown};
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
@@ -57,7 +58,7 @@ fn interference(combine: &Combine, ui: &Ui) -> String {
     let mut text = String::new();
     for (i, part) in combine.adapters.iter().enumerate() {
         let modules = units::plural(part.modules, "module");
-        let (number, path) = (i + 1, part.path.display());
+        let (number, path) = (i + 1, names::path(&part.path));
         let _ = writeln!(text, "{number}  `{path}` (weight {}, {}, {modules})", part.weight, part.format);
     }
     text.push('\n');
@@ -93,7 +94,8 @@ fn interference(combine: &Combine, ui: &Ui) -> String {
         let _ = writeln!(
             text,
             "  furthest from independent: {one} and {two} in `{}`, cosine {:.3}",
-            closest.path, closest.cosine
+            shown(&closest.path),
+            closest.cosine
         );
     }
     text.push('\n');

@@ -13,6 +13,7 @@ use super::planned::{self, Computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
+use crate::names;
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
@@ -78,8 +79,8 @@ fn summary(extract: &Extract, args: &args::Extract, ui: &Ui) -> String {
     let _ = writeln!(
         text,
         "extracted `{}` less `{}`: {}",
-        args.tuned.display(),
-        args.base.display(),
+        names::path(&args.tuned),
+        names::path(&args.base),
         parts.join(", ")
     );
     let (energy, residual) = extract.overall();

@@ -10,6 +10,7 @@ use lorakit_quant::mix::FileType;
 use super::planned;
 use crate::args::{self, Common, MergeFormat, MergeQuantize};
 use crate::error::Failure;
+use crate::names;
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
@@ -23,7 +24,7 @@ const LOW_RETENTION: f64 = 0.9;
 const NO_FORMAT: &str = "leave `--format` out: the type says what is written";
 
 pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Failure> {
-    let merge = merge::plan(&options(args, common)?, &Bar::unseen())?;
+    let merge = merge::plan(&options(args, common)?, &Bar::new(ui, "planning"))?;
     if args.output.dry_run {
         if ui.json {
             return ui.dry_run(SCHEMA, merge.preview(), &merge.plan, common.threads);
@@ -98,13 +99,17 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
             if adapter.saved > 0 {
                 let _ = write!(parts, ", {}", units::plural(adapter.saved, "saved tensor"));
             }
-            let _ =
-                writeln!(text, "merged `{}` (weight {}, {parts})", adapter.path.display(), adapter.weight);
+            let _ = writeln!(
+                text,
+                "merged `{}` (weight {}, {parts})",
+                names::path(&adapter.path),
+                adapter.weight
+            );
         }
         let _ = writeln!(
             text,
             "into   `{}`: {} of {total} tensors changed",
-            args.base.display(),
+            names::path(&args.base),
             merge.changed(report)
         );
         for (stored_as, retention) in by_type(&report.retention) {
@@ -113,7 +118,7 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
         text.push_str(&planned::unchecked(report, args.output.check_finite));
         if ui.verbose {
             for tensor in merge.plan.tensors() {
-                let _ = writeln!(text, "  {}  {tensor}", tensor.info.name);
+                let _ = writeln!(text, "{}", planned::line(tensor));
             }
         }
     }

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use lorakit::ops::convert::adapter::{AdapterOutput, AdapterReport};
-use lorakit::plan::{Plan, Report};
+use lorakit::plan::{OutputTensor, Plan, Report};
 use lorakit_tensor::publish::listed;
 use serde::Serialize;
 
 use crate::args::Common;
 use crate::error::Failure;
+use crate::names::{self, shown};
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::{hint, units};
@@ -20,18 +21,23 @@ const EXACT: f64 = 1e-6;
 /// The plan as text: files, one line for each tensor, totals.
 pub(super) fn describe(plan: &Plan, threads: usize) -> String {
     let mut text = String::new();
-    let target = plan.target().path().display();
+    let target = names::path(plan.target().path());
     let _ = writeln!(text, "would write `{target}`");
     text += &standing(plan);
     for file in plan.files() {
         let tensors = units::plural(file.tensors.len(), "tensor");
-        let _ = writeln!(text, "\n{} ({}, {tensors})", file.name, units::size(file.len));
+        let _ = writeln!(text, "\n{} ({}, {tensors})", shown(&file.name), units::size(file.len));
         for (_, tensor) in &file.tensors {
-            let _ = writeln!(text, "  {}  {tensor}", tensor.info.name);
+            let _ = writeln!(text, "{}", line(tensor));
         }
     }
     text.push('\n');
     text + &totals(plan, threads)
+}
+
+/// What becomes of a tensor.
+pub(super) fn line(tensor: &OutputTensor) -> String {
+    format!("  {}  {}", shown(&tensor.info.name), shown(&tensor.to_string()))
 }
 
 /// What is in the way of an output, or which files it replaces: a line, or nothing.
@@ -39,12 +45,12 @@ pub(super) fn standing(plan: &Plan) -> String {
     match plan.check() {
         Ok(replaced) if replaced.is_empty() => String::new(),
         Ok(replaced) => {
-            let names: Vec<String> = replaced.iter().map(|name| format!("`{}`", name.display())).collect();
+            let names: Vec<String> = replaced.iter().map(|name| format!("`{}`", names::path(name))).collect();
             format!("would replace {}\n", names.join(", "))
         }
         Err(error) => {
             let hint = hint::of(&error, None).map_or_else(String::new, |hint| format!("; {hint}"));
-            format!("as things stand it would fail: {error}{hint}\n")
+            format!("as things stand it would fail: {}{}\n", shown(&error.to_string()), shown(&hint))
         }
     }
 }
@@ -55,7 +61,7 @@ pub(super) fn would_write(plan: &Plan) -> String {
     let files: Vec<String> = files.chain(side_files(plan)).collect();
     format!(
         "would write `{}` ({}, {}): {}\n",
-        plan.target().path().display(),
+        names::path(plan.target().path()),
         units::size(plan.output_bytes()),
         units::plural(plan.tensors().count(), "tensor"),
         files.join(", ")
@@ -106,7 +112,7 @@ pub(super) fn write_adapter<C: Computed>(
 
 /// Names of the files besides the tensors.
 fn side_files(plan: &Plan) -> impl Iterator<Item = String> {
-    plan.side_files().iter().map(|file| file.name.display().to_string())
+    plan.side_files().iter().map(|file| names::path(&file.name))
 }
 
 /// Other files, sizes, memory.
@@ -155,7 +161,7 @@ fn wrote_in(plan: &Plan, report: &Report) -> String {
         + &format!(
             "{} `{}` ({}, {}, {}) in {}",
             crate::ui::good("wrote"),
-            plan.target().path().display(),
+            names::path(plan.target().path()),
             units::size(report.bytes),
             units::plural(tensors, "tensor"),
             units::plural(files, "file"),
@@ -167,14 +173,16 @@ fn wrote_in(plan: &Plan, report: &Report) -> String {
 fn beside(plan: &Plan, report: &Report) -> String {
     let mut text = String::new();
     if !report.replaced.is_empty() {
-        let _ = writeln!(text, "replaced {}", listed(&report.replaced));
+        let _ = writeln!(text, "replaced {}", shown(&listed(&report.replaced)));
     }
     if let Some(kept) = &report.kept {
-        let target = plan.target().path().display();
-        let _ = writeln!(text, "kept in `{}` what appeared in `{target}` at the last moment", kept.display());
+        let target = names::path(plan.target().path());
+        let _ =
+            writeln!(text, "kept in `{}` what appeared in `{target}` at the last moment", names::path(kept));
     }
     if !report.leftovers.is_empty() {
         let left = listed(&report.leftovers);
+        let left = shown(&left);
         let _ = writeln!(
             text,
             "left alone {left}: from before a restart, or of another machine; remove it if none is at work"
@@ -194,7 +202,8 @@ pub(super) fn proof(report: &AdapterReport, meant: &str) -> String {
         }
         Some(worst) => format!(
             "read again: deltas are up to {:.2e} off, relative to their norm; most in `{}`",
-            worst.error, worst.path
+            worst.error,
+            shown(&worst.path)
         ),
     }
 }

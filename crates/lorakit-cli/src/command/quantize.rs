@@ -13,8 +13,10 @@ use lorakit_tensor::DType;
 use super::planned;
 use crate::args::{self, Common, Mixing};
 use crate::error::Failure;
+use crate::names::{self, shown};
 use crate::progress::Bar;
 use crate::ui::Ui;
+use crate::width;
 
 const SCHEMA: &str = "lorakit.quantize/1";
 
@@ -31,7 +33,7 @@ pub(crate) fn run(args: &args::Quantize, common: &Common, ui: &Ui) -> Result<(),
             .with_check_finite(output.check_finite)
             .with_lineage(output.lineage)
             .with_mode(common.read_mode());
-    let quantize = quantize::plan(&options, &Bar::unseen())?;
+    let quantize = quantize::plan(&options, &Bar::new(ui, "planning"))?;
     let Quantize { plan, chosen, notes } = &quantize;
     if output.dry_run {
         if ui.json {
@@ -82,7 +84,7 @@ fn summary(quantize: &Quantize, report: &Report, args: &args::Quantize, ui: &Ui)
     let mut text = String::new();
     if !ui.quiet {
         if let Some(source) = &args.model {
-            let _ = writeln!(text, "quantised `{}`: {}", source.display(), counts(&quantize.chosen));
+            let _ = writeln!(text, "quantised `{}`: {}", names::path(source), counts(&quantize.chosen));
         }
         text.push_str(&planned::unchecked(
             report,
@@ -112,11 +114,16 @@ pub(super) fn counts(chosen: &[Chosen]) -> String {
 
 /// One line for each tensor.
 pub(super) fn table(chosen: &[Chosen]) -> String {
-    let width = chosen.iter().map(|t| t.name.len()).max().unwrap_or(0).min(48);
+    let names: Vec<_> = chosen.iter().map(|tensor| shown(&tensor.name)).collect();
     let types = chosen.iter().map(|t| t.to.len()).max().unwrap_or(0).max(7);
+    // Room for both types and a reason of a few words, or the names are not aligned.
+    let room = width::of_results().map_or(48, |columns| columns.saturating_sub(types + 24).min(48));
+    let most = names.iter().map(|name| width::columns(name)).max().unwrap_or(0).min(room);
     let mut text = String::new();
-    for Chosen { name, from, to, why, .. } in chosen {
-        let _ = writeln!(text, "{name:width$}  {from:>6} -> {to:<types$}  {why}");
+    for (Chosen { from, to, why, .. }, name) in chosen.iter().zip(names) {
+        let padding = most.saturating_sub(width::columns(&name));
+        let line = format!("{name}{:padding$}  {from:>6} -> {to:<types$}  {why}", "");
+        let _ = writeln!(text, "{}", line.trim_end());
     }
     text
 }

@@ -10,6 +10,7 @@ use super::inspect::text::{number, print_first, table};
 use super::planned::{self, Computed};
 use crate::args::{self, Common};
 use crate::error::Failure;
+use crate::names;
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
@@ -64,7 +65,7 @@ fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
     let _ = writeln!(
         text,
         "reduced `{}` ({}): {} from rank {} to {}",
-        args.adapter.display(),
+        names::path(&args.adapter),
         reduce.from,
         units::plural(reduce.modules.len(), "module"),
         ranks(&reduce.modules, |m| m.rank_before),

@@ -9,6 +9,7 @@ use super::inspect::text::{number, print_first, table};
 use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
+use crate::names;
 use crate::progress::Bar;
 use crate::ui::{self, Ui};
 use crate::units;
@@ -49,11 +50,16 @@ fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {
         return text;
     }
     let adapters = args.adapters.iter().map(|(path, weight)| match *weight {
-        1.0 => format!("`{}`", path.display()),
-        weight => format!("{weight} times `{}`", path.display()),
+        1.0 => format!("`{}`", names::path(path)),
+        weight => format!("{weight} times `{}`", names::path(path)),
     });
     let adapters = adapters.collect::<Vec<_>>().join(" + ");
-    let _ = writeln!(text, "  `{}` against `{}` + {adapters}", args.merged.display(), args.base.display());
+    let _ = writeln!(
+        text,
+        "  `{}` against `{}` + {adapters}",
+        names::path(&args.merged),
+        names::path(&args.base)
+    );
     let count = |touched: bool, held: bool| {
         found.tensors.iter().filter(|t| t.touched == touched && (!held || t.state.holds())).count()
     };

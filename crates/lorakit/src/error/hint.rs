@@ -14,6 +14,8 @@ pub enum Hint {
     NameAdapterFolder,
     /// Name the folder that holds the adapter.
     NameInnerFolder,
+    /// Name an adapter or a model: a folder with `adapter_config.json` or `config.json`, or a file of tensors.
+    NameEither,
     /// Name an adapter, or extract one from the model.
     NameAdapter,
     /// Name a model: a folder with `config.json`, or a GGUF file.
@@ -153,6 +155,7 @@ impl Hint {
     pub const ALL: &[Hint] = &[
         Hint::NameAdapterFolder,
         Hint::NameInnerFolder,
+        Hint::NameEither,
         Hint::NameAdapter,
         Hint::NameModel,
         Hint::CompareTwoOfAKind,
@@ -285,6 +288,7 @@ impl fmt::Display for Hint {
         f.write_str(match self {
             Hint::NameAdapterFolder => "name an adapter: a folder with `adapter_config.json` and `adapter_model.safetensors`",
             Hint::NameInnerFolder => "name the folder that holds the adapter",
+            Hint::NameEither => "name a folder with `adapter_config.json` or `config.json`, or a file of tensors",
             Hint::NameAdapter => "name an adapter, or extract one from the model",
             Hint::NameModel => "name a model: a folder with `config.json`, or a GGUF file",
             Hint::CompareTwoOfAKind => "verify whether the adapter is in the model, or extract an adapter from the model first",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, Reader, Storage};
+use lorakit_tensor::{Checkpoint, Reader, Storage, TensorInfo, TensorSource as _};
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -113,6 +113,12 @@ impl Step {
             return Ok(());
         }
         let checkpoint = adapter.checkpoint();
+        let of_files: u64 = adapter.files().iter().map(|file| file.len()).sum();
+        let of_weights: u64 = match checkpoint {
+            Some(checkpoint) => checkpoint.tensors().iter().map(TensorInfo::byte_len).sum(),
+            None => adapter.tensors().iter().map(|tensor| tensor.info().byte_len()).sum(),
+        };
+        progress.begin(of_files + of_weights);
         let (sha256, weights) = rayon::join(
             || in_order(adapter.files(), |file| sha256(file, progress)),
             || match checkpoint {
@@ -240,7 +246,7 @@ fn last_component(path: &Path) -> String {
     name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// The SHA-256 of a file, in hexadecimal.
+/// The SHA-256 of a file, in hexadecimal. All of its bytes are told to `progress`, in the phase of the caller.
 ///
 /// # Errors
 /// If it cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
@@ -249,7 +255,9 @@ pub(crate) fn sha256(file: &Storage, progress: &dyn Progress) -> Result<String> 
     let mut hash = Sha256::new();
     for start in (0..file.len()).step_by(PIECE as usize) {
         go_on(progress, "anything was written")?;
-        hash.update(file.read(start, (file.len() - start).min(PIECE) as usize)?);
+        let len = (file.len() - start).min(PIECE);
+        hash.update(file.read(start, len as usize)?);
+        progress.advance(len);
     }
     Ok(hex(&hash.finalize()))
 }

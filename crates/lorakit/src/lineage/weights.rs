@@ -23,7 +23,8 @@ use crate::{Result, TensorRef};
 /// Bytes read at a time.
 const PIECE: u64 = 4 << 20;
 
-/// The digest of all tensors of `source`, as `sha256:` and 64 hexadecimal digits. They are read once.
+/// The digest of all tensors of `source`, as `sha256:` and 64 hexadecimal digits. They are read once, and all of their
+/// bytes are told to `progress`, in the phase of the caller.
 ///
 /// # Errors
 /// If they cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
@@ -35,7 +36,9 @@ pub fn digest(source: &dyn TensorSource, progress: &dyn Progress) -> Result<Stri
         let mut hasher = blake3::Hasher::new();
         for start in (0..len).step_by(step as usize) {
             go_on(progress, "anything was written")?;
-            hasher.update(&source.read(tensor, start..(start + step).min(len))?);
+            let end = (start + step).min(len);
+            hasher.update(&source.read(tensor, start..end)?);
+            progress.advance(end - start);
         }
         Ok(*hasher.finalize().as_bytes())
     };
@@ -50,7 +53,10 @@ pub fn digest(source: &dyn TensorSource, progress: &dyn Progress) -> Result<Stri
 pub(super) fn of_parts(tensors: &[TensorRef], progress: &dyn Progress) -> Result<String> {
     let hash = |tensor: &TensorRef| {
         go_on(progress, "anything was written")?;
-        Ok(*blake3::hash(&tensor.read(0..tensor.info().byte_len())?).as_bytes())
+        let len = tensor.info().byte_len();
+        let hash = *blake3::hash(&tensor.read(0..len)?).as_bytes();
+        progress.advance(len);
+        Ok(hash)
     };
     let hashes = in_order(tensors, hash)?;
     Ok(of_lines(tensors.iter().map(TensorRef::info).zip(hashes)))

@@ -10,9 +10,9 @@ use crate::adapter::factors::{Factors, matrix};
 use crate::adapter::{Adapter, Module};
 use crate::fit::{self, Change, Edit, FitOptions, Resolver};
 use crate::ops::Problem;
-use crate::ops::panels::{EachPanel, PANEL, Panels, leading, norm};
+use crate::ops::panels::{EachPanel, PANEL, Panels, Told, leading, norm};
 use crate::ops::truncate::{self, Truncated};
-use crate::plan::{Axis, LowRank, Progress, go_on, in_order};
+use crate::plan::{Axis, LowRank, Progress, Stretch, go_on, in_order};
 use crate::tensor::Shelf;
 use crate::{Error, Model, Result, TensorRef};
 
@@ -105,12 +105,14 @@ pub(crate) fn dora_to_lora(
             edit.map(|edit| DoraDelta::new(edit, base)).transpose()?.flatten().ok_or_else(|| {
                 Error::from(Problem::DoraOverColumns).tensor(&module.path).at(&adapter.path)
             })?;
-        let norm = norm(&delta)?;
-        let svd = leading(&delta, rank, OVERSAMPLING.max(rank), &module.path)?;
+        let stretch = Stretch::new(progress, bytes_of(module));
+        let told = Told { matrix: &delta, stretch: &stretch, bytes: bytes_of(module) };
+        let norm = norm(&told)?;
+        let svd = leading(&told, rank, OVERSAMPLING.max(rank), &module.path)?;
         let error = if norm == 0.0 { 0.0 } else { projection_residual(norm, &svd.s) / norm };
         let (b, a) = svd.balanced_factors();
         let (rows, cols) = delta.dim();
-        progress.advance(bytes_of(module));
+        stretch.finish();
         *module = Module { magnitude: None, ..module.with_factors(1.0, &b, &a, module.dtype(), shelf)? };
         Ok(Some(Approximated {
             path: module.path.clone(),

@@ -6,12 +6,15 @@ use lorakit_linalg::{LinearOperator, Svd, product, randomized_svd, svd};
 use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::adapter::factors::of_linalg;
+use crate::plan::Stretch;
 use crate::{Error, Result};
 
 /// Rows of a panel.
 pub(crate) const PANEL: usize = 128;
 /// Passes of the randomised decomposition, beyond the first two: the spectra of deltas fall slowly.
 const POWER_ITERATIONS: usize = 2;
+/// Passes of a decomposition, with one before it, for sums, and one after it, for what is left.
+const PASSES: usize = 2 + 2 * POWER_ITERATIONS + 2;
 /// Values of a matrix that is decomposed as a whole.
 const SMALL: usize = 1 << 18;
 
@@ -69,6 +72,30 @@ fn whole(matrix: &dyn Panels) -> std::result::Result<Array2<f64>, Failed> {
     };
     matrix.for_each_panel(copy).map_err(Failed::Reading)?;
     Ok(whole)
+}
+
+/// A matrix that tells how much of a decomposition is done, as its panels are used.
+pub(crate) struct Told<'a> {
+    pub(crate) matrix: &'a dyn Panels,
+    pub(crate) stretch: &'a Stretch<'a>,
+    /// What all [`PASSES`] together tell.
+    pub(crate) bytes: u64,
+}
+
+impl Panels for Told<'_> {
+    fn dim(&self) -> (usize, usize) {
+        self.matrix.dim()
+    }
+
+    fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()> {
+        let of_row = self.bytes as f64 / PASSES as f64 / self.dim().0.max(1) as f64;
+        self.matrix.for_each_panel(&mut |rows, panel| {
+            let height = rows.len();
+            each(rows, panel)?;
+            self.stretch.advance((of_row * height as f64) as u64);
+            Ok(())
+        })
+    }
 }
 
 struct Streamed<'a>(&'a dyn Panels);

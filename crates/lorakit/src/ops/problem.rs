@@ -43,6 +43,10 @@ problems! {
             "uses `{option}`, so its delta is not the product of its factors";
         /// A tensor with another number of dimensions.
         NotAMatrix = File(Corrupt), "is not a matrix";
+        /// A folder without a file.
+        EmptyFolder = NoAdapter / NameEither, "is an empty folder";
+        /// A folder with files of other kinds.
+        NeitherKind = NoAdapter / NameEither, "holds neither an adapter nor a model";
         /// A runtime was asked about a model.
         RuntimeForModel { runtime: &'static str } = NoAdapter,
             "is not an adapter; only for adapters can be said whether {runtime} loads them";

@@ -32,6 +32,7 @@ pub(crate) fn compare(
     let [own, others] = [before, after].map(|adapter| paths(&adapter.modules, |module| &module.path));
     let paired = pairs(&own, &others);
     let (known, more) = paired.split_at(own.len());
+    progress.begin(before.modules.iter().map(Module::factor_bytes).sum());
     let errors = in_order(known, |(module, other)| {
         go_on(progress, "anything was published")?;
         let other = other.map(|other| &after.modules[other]);
@@ -41,6 +42,7 @@ pub(crate) fn compare(
             None if norm(module)? == 0.0 => 0.0,
             None => return Err(of(&module.path, Problem::Lost)),
         };
+        progress.advance(module.factor_bytes());
         Ok(ModuleError { path: module.path.clone(), error })
     })?;
     // A format may need more modules than the adapter has; they must do nothing.
@@ -71,16 +73,21 @@ fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> R
     let saved = pairs(&own, &others);
     let [own, others] = [before, after].map(|adapter| paths(&adapter.token_rows, |rows| &rows.path));
     let rows = pairs(&own, &others);
+    let all = before.saved.iter().map(|saved| &saved.tensor);
+    let all = all.chain(before.token_rows.iter().map(|rows| &rows.tensor));
+    progress.begin(all.map(|tensor| tensor.info().byte_len()).sum());
     for (before, (_, other)) in before.saved.iter().zip(saved) {
         go_on(progress, "anything was published")?;
         let other = other.map(|other| &after.saved[other]);
         let other = other.ok_or_else(|| of(&before.name, Problem::Lost))?;
         same(&before.tensor, &other.tensor, &before.name)?;
+        progress.advance(before.tensor.info().byte_len());
     }
     for (before, (_, other)) in before.token_rows.iter().zip(rows) {
         let other = other.map(|other| &after.token_rows[other]).filter(|other| other.rows == before.rows);
         let other = other.ok_or_else(|| of(&before.path, Problem::LostRows))?;
         same(&before.tensor, &other.tensor, &before.path)?;
+        progress.advance(before.tensor.info().byte_len());
     }
     Ok(())
 }

@@ -148,12 +148,16 @@ impl DataDigest {
         let start = (header.len() as u64).saturating_add(self.data.start);
         input.seek(SeekFrom::Start(start)).map_err(failed)?;
         let mut input = input.take(self.data.end - self.data.start);
+        progress.begin(self.data.end - self.data.start);
         let mut piece = vec![0; PIECE as usize];
         loop {
             go_on(progress, "anything was published")?;
             match input.read(&mut piece).map_err(failed)? {
                 0 => break,
-                n => hasher.update(&piece[..n]),
+                n => {
+                    hasher.update(&piece[..n]);
+                    progress.advance(n as u64);
+                }
             }
         }
         let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();

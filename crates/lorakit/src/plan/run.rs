@@ -162,6 +162,8 @@ impl Plan {
         }
         progress.begin(self.output_bytes());
         let mut done = self.run_tasks(&outputs, threads, progress)?;
+        // Headers, padding, and what will be shorter than planned: progress ends at the total.
+        progress.advance(self.output_bytes().saturating_sub(done.told));
         let digests = self.digests(&done.subtrees);
         done.late.sort_by_key(|late| late.file);
         let mut bytes = 0;
@@ -188,8 +190,6 @@ impl Plan {
         drop(outputs);
         self.reopen(staged.path())?;
         go_on(progress, "anything was published")?;
-        // Headers, padding, and what came out shorter than planned: progress ends at the total.
-        progress.advance(self.output_bytes().saturating_sub(done.told));
         let unchecked = self.unchecked();
         let elapsed = start.elapsed();
         let retention = done.retention;

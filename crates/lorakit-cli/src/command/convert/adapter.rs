@@ -9,6 +9,7 @@ use super::super::planned;
 use super::{FORMATS, KEEP_DTYPE, SCHEMA};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
+use crate::names::{self, shown};
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
@@ -68,7 +69,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
 fn approximated(modules: &[Approximated]) -> String {
     let worst = modules.iter().max_by(|a, b| a.error.total_cmp(&b.error));
     let worst = worst.map_or_else(String::new, |w| {
-        format!("; of one module at most {:.2} %, in `{}`", 100.0 * w.error, w.path)
+        format!("; of one module at most {:.2} %, in `{}`", 100.0 * w.error, shown(&w.path))
     });
     let count = units::plural(modules.len(), "module");
     format!("approximated {count}: {:.2} % of the delta is lost{worst}\n", 100.0 * overall_error(modules))
@@ -77,7 +78,12 @@ fn approximated(modules: &[Approximated]) -> String {
 /// `converted `a/` from peft to mlx: 28 modules, rank 8`.
 fn summary(convert: &AdapterConvert, args: &args::Convert) -> String {
     let modules = units::plural(convert.output.modules().len(), "module");
-    format!("converted `{}` from {} to {}: {modules}", args.source.display(), convert.from, convert.output.to)
+    format!(
+        "converted `{}` from {} to {}: {modules}",
+        names::path(&args.source),
+        convert.from,
+        convert.output.to
+    )
 }
 
 /// What becomes of each module.
@@ -86,7 +92,7 @@ fn mapping(convert: &AdapterConvert) -> String {
     for mapped in &convert.output.mapped {
         let how =
             if mapped.how.is_empty() { String::new() } else { format!("  ({})", mapped.how.join(", ")) };
-        let _ = writeln!(text, "{} -> {}{how}", mapped.module, mapped.name);
+        let _ = writeln!(text, "{} -> {}{how}", shown(&mapped.module), shown(&mapped.name));
     }
     text.push('\n');
     text

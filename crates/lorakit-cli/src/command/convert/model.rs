@@ -9,6 +9,7 @@ use super::super::planned;
 use super::{FORMATS, KEEP_DTYPE, SCHEMA};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
+use crate::names;
 use crate::progress::Bar;
 use crate::ui::Ui;
 use crate::units;
@@ -24,7 +25,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         return Err(Failure::usage_at(&args.source, &message, "leave it out"));
     }
     let dtype = args.dtype;
-    let planning = Bar::unseen();
+    let planning = Bar::new(ui, "planning");
     let convert = match args.to {
         Format::HF if dtype == Some(DType::Q8_0) => {
             return Err(Failure::usage(
@@ -57,6 +58,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             return Err(Failure::usage_at(&args.source, &message, FORMATS));
         }
     };
+    planning.finish();
     ui.notes(&convert.notes);
     if args.output.dry_run {
         if ui.json {
@@ -72,7 +74,7 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     }
     let mut text = String::new();
     if !ui.quiet {
-        let _ = writeln!(text, "converted `{}`: {}", args.source.display(), decoded(&convert));
+        let _ = writeln!(text, "converted `{}`: {}", names::path(&args.source), decoded(&convert));
         text.push_str(&planned::unchecked(&report, args.output.check_finite));
     }
     ui.result(&(text + &planned::wrote(&convert.plan, &report)))

@@ -9,6 +9,7 @@ use super::{
     tensors, word,
 };
 use crate::command::inspect::text::{number, print_table, table};
+use crate::names;
 use crate::ui::Ui;
 use crate::units;
 
@@ -81,7 +82,7 @@ fn side<'a>(side: &AdapterSide, modules: impl Iterator<Item = &'a ModuleSide> + 
     let dtypes = modules.clone().flat_map(|m| [m.dtypes.0, m.dtypes.1]);
     format!(
         "`{}` ({}, {}, rank {}, scale {}, {})",
-        side.path.display(),
+        names::path(&side.path),
         side.format,
         units::plural(side.modules, "module"),
         range(modules.clone().map(|m| m.rank as f64)),

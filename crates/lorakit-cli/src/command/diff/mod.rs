@@ -12,6 +12,7 @@ use super::inspect::text::{number, print_table, table};
 use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
+use crate::names::shown;
 use crate::progress::Bar;
 use crate::ui::{self, Ui};
 
@@ -218,7 +219,11 @@ fn non_finite(tensors: &[TensorDiff]) -> String {
     let mut text = String::new();
     for t in tensors {
         let Some((a, b)) = t.change.as_ref().map(|c| c.non_finite).filter(|n| *n != (0, 0)) else { continue };
-        let _ = writeln!(text, "  `{}`: NaN or infinite values, {a} in A and {b} in B, are left out", t.name);
+        let _ = writeln!(
+            text,
+            "  `{}`: NaN or infinite values, {a} in A and {b} in B, are left out",
+            shown(&t.name)
+        );
     }
     text
 }

@@ -8,7 +8,8 @@ use lorakit::ops::diff::{FieldDiff, KindDiff, ModelDiff, ModelSide, State, Tenso
 use lorakit_tensor::Format;
 
 use super::{and_more, cell, differ, fields, four, holds_non_finite, non_finite, relative, tally, tensors};
-use crate::command::inspect::text::{WIDTH, number, print_table, table, wrap};
+use crate::command::inspect::text::{number, print_table, table};
+use crate::names;
 use crate::ui::Ui;
 use crate::units;
 
@@ -77,7 +78,7 @@ pub(super) fn report(found: &ModelDiff, ui: &Ui) -> String {
     let _ = writeln!(text, "  A  {}", side(&found.a));
     let _ = writeln!(text, "  B  {}", side(&found.b));
     if let Some(base) = &found.base {
-        let _ = writeln!(text, "  W  `{}`", base.display());
+        let _ = writeln!(text, "  W  `{}`", names::path(base));
     }
     let _ = writeln!(text, "  tensors: {}", tally(found.tensors.iter().map(|t| t.state)));
     text += &non_finite(&found.tensors);
@@ -99,7 +100,7 @@ fn side(side: &ModelSide) -> String {
     };
     let packing = side.packing.as_ref().map_or(String::new(), |packing| format!(", {packing}"));
     let (tensors, values) = (units::plural(side.tensors, "tensor"), units::count(side.parameters));
-    format!("`{}` ({format}{packing}, {tensors}, {values} parameters)", side.path.display())
+    format!("`{}` ({format}{packing}, {tensors}, {values} parameters)", names::path(&side.path))
 }
 
 fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
@@ -132,9 +133,7 @@ fn kinds(kinds: &[KindDiff], ui: &Ui) -> String {
     }
     let names: Vec<&str> = unchanged.iter().map(|k| k.kind.as_str()).collect();
     if !names.is_empty() {
-        for (i, line) in wrap(&names.join(", "), WIDTH - 13).iter().enumerate() {
-            let _ = writeln!(text, "  {:10} {line}", if i == 0 { "unchanged:" } else { "" });
-        }
+        let _ = writeln!(text, "  unchanged:  {}", names::shown(&names.join(", ")));
     }
     text
 }

@@ -7,6 +7,7 @@ use lorakit::ops::inspect::{AdapterReport, FitReport, Grid, ModuleReport};
 
 use super::text::{self, field};
 use super::{grid, lineage, spectrum};
+use crate::names::{self, shown};
 use crate::units;
 
 /// Modules in the lists of the strongest and of the weakest.
@@ -29,15 +30,11 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
         format!("{} in {tensors}, {}", units::count(report.parameters), units::size(report.bytes)),
     );
     field(&mut text, "dtype", text::dtypes(&report.dtypes));
-    field(
-        &mut text,
-        "base model",
-        report.base_model.as_deref().unwrap_or("not named").escape_debug().to_string(),
-    );
+    field(&mut text, "base model", report.base_model.as_deref().unwrap_or("not named"));
     field(&mut text, "made by", made_by(report));
     saved(&mut text, report);
     if let Some(fit) = &report.fit {
-        let base = fit.base.display();
+        let base = names::path(&fit.base);
         field(
             &mut text,
             "fit",
@@ -57,7 +54,7 @@ pub(super) fn render(report: &AdapterReport, verbose: bool) -> String {
     let outside: Vec<&str> =
         report.modules.iter().filter(|m| m.layer.is_none()).map(|m| m.path.as_str()).collect();
     if !outside.is_empty() {
-        let _ = writeln!(text, "\noutside the layers: {}", outside.join(", "));
+        let _ = writeln!(text, "\noutside the layers: {}", shown(&outside.join(", ")));
     }
     spectrum::render(&mut text, report, verbose);
     if verbose {
@@ -117,7 +114,7 @@ fn made_by(report: &AdapterReport) -> String {
     let record = report.lineage.as_ref().and_then(Ancestry::record);
     let mut text = match (&record, &report.peft_version) {
         (Some(record), trained) => {
-            let by = format!("lorakit {} (`{}`)", record.lorakit.escape_debug(), record.verb.escape_debug());
+            let by = format!("lorakit {} (`{}`)", record.lorakit, record.verb);
             // These verbs change a trained adapter; others make something new.
             let changed = ["convert", "reduce"].contains(&record.verb.as_str());
             match trained {

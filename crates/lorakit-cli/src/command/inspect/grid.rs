@@ -5,9 +5,13 @@ use std::fmt::Write as _;
 use lorakit::ops::inspect::{AdapterReport, Grid, ModuleReport};
 
 use super::text;
+use crate::names::shown;
+use crate::width;
 
-/// Layers on one line.
+/// Layers on one line, where there is room.
 const PER_LINE: usize = 60;
+/// Layers between two numbers of the ruler.
+const STEP: usize = 10;
 /// Signs of strength, weakest first.
 const LEVELS: &[char] = &['.', ':', '-', '=', '#'];
 const ADAPTED: char = '■';
@@ -56,8 +60,8 @@ pub(super) fn render(text: &mut String, report: &AdapterReport) {
 /// `model.layers.0 to 29`.
 fn range(grid: &Grid) -> String {
     match grid.layers {
-        0 | 1 => format!("{}.0", grid.stem),
-        n => format!("{}.0 to {}", grid.stem, n - 1),
+        0 | 1 => format!("{}.0", shown(&grid.stem)),
+        n => format!("{}.0 to {}", shown(&grid.stem), n - 1),
     }
 }
 
@@ -149,13 +153,17 @@ impl MaxByValue for Option<f64> {
 }
 
 fn draw(text: &mut String, grid: &Grid, sign: impl Fn(&[usize]) -> char) {
-    let width = grid.rows.iter().map(|r| r.leaf.chars().count()).max().unwrap_or(0).max("layer".len());
-    for start in (0..grid.layers).step_by(PER_LINE) {
-        let end = (start + PER_LINE).min(grid.layers);
-        let _ = writeln!(text, "  {:width$}  {}", "layer", ruler(start, end));
-        for row in &grid.rows {
+    let leaves: Vec<_> = grid.rows.iter().map(|row| shown(&row.leaf)).collect();
+    let widest = leaves.iter().map(|leaf| width::columns(leaf)).max().unwrap_or(0).max("layer".len());
+    let room = width::of_results().map_or(PER_LINE, |width| width.saturating_sub(widest + 4));
+    let per_line = (room.min(PER_LINE) / STEP * STEP).max(STEP);
+    for start in (0..grid.layers).step_by(per_line) {
+        let end = (start + per_line).min(grid.layers);
+        let _ = writeln!(text, "  {:widest$}  {}", "layer", ruler(start, end));
+        for (row, leaf) in grid.rows.iter().zip(&leaves) {
             let cells: String = row.cells.iter().skip(start).take(end - start).map(|c| sign(c)).collect();
-            let _ = writeln!(text, "  {:width$}  {}", row.leaf, cells.trim_end());
+            let padding = widest - width::columns(leaf);
+            let _ = writeln!(text, "  {leaf}{:padding$}  {}", "", cells.trim_end());
         }
     }
 }
@@ -163,8 +171,8 @@ fn draw(text: &mut String, grid: &Grid, sign: impl Fn(&[usize]) -> char) {
 /// Layer numbers above their columns: every tenth, and the last.
 fn ruler(start: usize, end: usize) -> String {
     let mut line = String::new();
-    for layer in (start..end).step_by(10) {
-        let _ = write!(line, "{layer:<10}");
+    for layer in (start..end).step_by(STEP) {
+        let _ = write!(line, "{layer:<STEP$}");
     }
     let last = (end - 1).to_string();
     let at = end - 1 - start;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::args;
 use crate::error::Failure;
+use crate::names;
 
 const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/style.css");
@@ -23,7 +24,7 @@ const SCRIPT: &str = include_str!("html/script.js");
 /// from replacing the weights in an inspected folder.
 pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
     if !page.extension().is_some_and(|ending| ending == "html" || ending == "htm") {
-        let page = page.display();
+        let page = names::path(page);
         return Err(Failure::usage(
             &format!("`--html` needs a file name ending in `.html`, not `{page}`"),
             "name one: `--html report.html`",

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use anstyle::Style;
 use lorakit::lineage::{Ancestry, Parent, Record};
 
-use super::text::{number, wrap};
+use super::text::number;
+use crate::names::shown;
 
-/// Columns of the tree.
-const WIDTH: usize = 80;
+/// Characters of a name or an option that are printed.
+const MAX_TEXT: usize = 120;
 /// Deeper levels are indented no further.
 const MAX_INDENT: usize = 40;
 /// Lines that are printed; `--json` has them all.
@@ -73,21 +74,16 @@ fn of_parent(parent: &Parent) -> String {
     text
 }
 
-/// Names come from strangers: nothing in them moves the cursor.
+/// A part of a record, on one line, and not without end.
 fn escaped(text: &str) -> String {
-    text.escape_debug().to_string()
+    let shown = shown(text);
+    match shown.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}...", &shown[..end]),
+        None => shown.into_owned(),
+    }
 }
 
-/// Puts `text` on as many lines as it takes, the later ones indented further; words longer than a line are cut.
 fn put(lines: &mut Vec<String>, indent: usize, text: &str) {
     let indent = indent.min(MAX_INDENT);
-    for (i, line) in wrap(text, WIDTH - indent - 4).iter().enumerate() {
-        let indent = if i == 0 { indent } else { indent + 4 };
-        let room = WIDTH - indent;
-        let line = match line.char_indices().nth(room) {
-            Some(_) => line.chars().take(room - 3).chain("...".chars()).collect(),
-            None => line.trim_end().to_string(),
-        };
-        lines.push(format!("{:indent$}{line}", ""));
-    }
+    lines.push(format!("{:indent$}{}", "", text.trim_end()));
 }

@@ -16,6 +16,7 @@ use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 
 use crate::args::{self, Common};
 use crate::error::Failure;
+use crate::names;
 use crate::progress::Bar;
 use crate::ui::{self, Ui};
 use crate::units;
@@ -32,9 +33,10 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
         .with_runtime(args.runtime)
         .with_mode(common.read_mode())
         .with_threads(common.threads);
-    let bar = Bar::unseen();
+    let bar = Bar::new(ui, "reading");
     if let [path] = args.paths.as_slice() {
         let report = inspect::inspect(path, &options, &bar)?;
+        bar.finish();
         return show(&[report], &[], args, ui);
     }
     // One bad path does not hide the reports on the others.
@@ -46,6 +48,7 @@ pub(crate) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
             Err(error) => failures.push(Failure::from(error)),
         }
     }
+    bar.finish();
     show(&reports, &failures, args, ui)
 }
 
@@ -54,7 +57,7 @@ fn show(reports: &[Inspection], failures: &[Failure], args: &args::Inspect, ui: 
     if let Some(page) = &args.html {
         let object = ui::enveloped(json::SCHEMA, Reports::of_page(reports, failures));
         let bytes = html::write(page, args.force, &object)?;
-        wrote = format!("\nwrote `{}`, {}\n", page.display(), units::size(bytes));
+        wrote = format!("\nwrote `{}`, {}\n", names::path(page), units::size(bytes));
     }
     if ui.json {
         ui.json(json::SCHEMA, Reports::new(reports, failures, args.html.as_deref()))?;

@@ -6,11 +6,14 @@ use comfy_table::CellAlignment;
 use lorakit::ops::inspect::{AdapterReport, ModuleReport, Spectrum, uniform_rank};
 
 use super::{grid, text};
+use crate::width;
 
 /// Heights of a sparkline, lowest first.
 const BARS: &[char] = &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Columns of a sparkline.
+/// Columns of a sparkline, where there is room.
 const COLUMNS: usize = 24;
+/// Columns of the rest of the table, for names of ordinary length.
+const BESIDE: usize = 58;
 
 /// Prints nothing unless spectra were asked for.
 pub(super) fn render(text: &mut String, report: &AdapterReport, verbose: bool) {
@@ -88,7 +91,8 @@ fn shape(spectra: &[&Spectrum]) -> Vec<f64> {
 
 /// One column for each value, or for each run of neighbours, represented by its first.
 fn sparkline(values: &[f64]) -> String {
-    let columns = values.len().min(COLUMNS);
+    let room = width::of_results().map_or(COLUMNS, |width| width.saturating_sub(BESIDE).clamp(8, COLUMNS));
+    let columns = values.len().min(room);
     let value = |column: usize| values[column * values.len() / columns.max(1)];
     let bar = |v: f64| BARS[((v * BARS.len() as f64).ceil() as usize).clamp(1, BARS.len()) - 1];
     (0..columns).map(|column| bar(value(column))).collect()

@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
-use std::io::IsTerminal as _;
 
 use anstyle::Style;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use lorakit::Finding;
 use lorakit::Severity;
 use lorakit::ops::inspect::{DTypeCount, TargetReport};
 
+use crate::names::{self, shown};
+pub(in crate::command) use crate::table::{print_first, print_table, table};
 use crate::ui;
 use crate::units;
 
-/// Columns a report may take.
-pub(in crate::command) const WIDTH: usize = 100;
 const BOLD: Style = Style::new().bold();
 /// Columns of the label of a field.
 const LABEL: usize = 13;
@@ -27,34 +25,13 @@ const MAX_ALIKE: usize = 4;
 
 /// The title of a report: what it is, and where.
 pub(super) fn title(kind: &str, path: &std::path::Path) -> String {
-    format!("{BOLD}{kind}{BOLD:#} {}\n", path.display())
+    format!("{BOLD}{kind}{BOLD:#} {}\n", names::path(path))
 }
 
-/// One line `  label  value`, wrapped under the value.
+/// One line `  label  value`.
 pub(super) fn field(text: &mut String, label: &str, value: impl Display) {
-    let lines = wrap(&value.to_string(), WIDTH - LABEL - 3);
-    for (i, line) in lines.iter().enumerate() {
-        let label = if i == 0 { label } else { "" };
-        let _ = writeln!(text, "  {label:LABEL$} {line}");
-    }
-}
-
-/// Lines of at most `width` columns; a longer word stays whole.
-pub(in crate::command) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split(' ') {
-        let line = lines.last_mut().map_or(0, |l| l.chars().count());
-        if line > 0 && line + 1 + word.chars().count() > width {
-            lines.push(String::new());
-        }
-        if let Some(line) = lines.last_mut() {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-    }
-    lines
+    let line = format!("  {label:LABEL$} {}", shown(&value.to_string()));
+    let _ = writeln!(text, "{}", line.trim_end());
 }
 
 /// `8`, or `4 (2 modules), 8 (12)` where modules differ; of many values, in ascending order, the ends and those that
@@ -112,41 +89,6 @@ pub(in crate::command) fn number(value: f64) -> String {
     }
 }
 
-/// A table in the house style: no borders, two columns of indentation. The first column is text, the others are
-/// numbers. A terminal gets at most [`WIDTH`] columns; in a file or a pipe names stay whole, to be searched for.
-pub(in crate::command) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    let arrangement = if std::io::stdout().is_terminal() {
-        ContentArrangement::Dynamic
-    } else {
-        ContentArrangement::Disabled
-    };
-    table.load_preset(presets::NOTHING).set_content_arrangement(arrangement);
-    table.set_width(WIDTH as u16 - 1).set_header(header.to_vec());
-    for (i, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if i == 0 { 2 } else { 1 }, 1));
-        if i > 0 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// A table as lines, without spaces at their ends.
-pub(in crate::command) fn print_table(text: &mut String, table: &Table) {
-    for line in table.to_string().lines() {
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-}
-
-/// Prints the first rows of a table that has `more`.
-pub(in crate::command) fn print_first(text: &mut String, table: &Table, more: usize) {
-    print_table(text, table);
-    if more > 0 {
-        let _ = writeln!(text, "  ... {more} more (all with `--verbose` or `--json`)");
-    }
-}
-
 /// Whether a program takes the adapter, and each reason with its remedy.
 pub(super) fn target(text: &mut String, target: &TargetReport) {
     let name = target.runtime.title();
@@ -159,18 +101,12 @@ pub(super) fn target(text: &mut String, target: &TargetReport) {
         if *seen > MAX_ALIKE {
             continue;
         }
-        let padding = 8usize.saturating_sub(one.severity.to_string().len());
-        for (i, line) in wrap(&one.reason, WIDTH - 11).iter().enumerate() {
-            let _ = match i {
-                0 => writeln!(text, "  {}{:padding$} {line}", ui::severity(one.severity), ""),
-                _ => writeln!(text, "  {:8} {line}", ""),
-            };
-        }
-        // A command stays on one line, to be copied; if several reasons share a remedy, it follows the last.
+        let _ = writeln!(text, "  {} {}", padded(one.severity), shown(&one.reason));
+        // If several reasons share a remedy, it follows the last.
         let last = |code: &str| target.verdicts.iter().rfind(|v| v.code == code).is_some_and(|v| v == one);
         let shown = *seen == MAX_ALIKE || last(one.code);
         if let Some(fix) = one.fix.as_ref().filter(|_| shown) {
-            let _ = writeln!(text, "  {:8} -> {fix}", "");
+            let _ = writeln!(text, "  {:8} -> {}", "", names::shown(fix));
         }
     }
     for (code, seen) in alike.iter().filter(|(_, seen)| **seen > MAX_ALIKE) {
@@ -195,14 +131,7 @@ pub(super) fn findings(text: &mut String, findings: &[Finding], unread: bool) {
         let seen = alike.entry(finding.code).or_default();
         *seen += 1;
         if *seen <= MAX_ALIKE {
-            let padding = 8usize.saturating_sub(finding.severity.to_string().len());
-            let lines = wrap(&finding.to_string(), WIDTH - 11);
-            for (i, line) in lines.iter().enumerate() {
-                let _ = match i {
-                    0 => writeln!(text, "  {}{:padding$} {line}", ui::severity(finding.severity), ""),
-                    _ => writeln!(text, "  {:8} {line}", ""),
-                };
-            }
+            let _ = writeln!(text, "  {} {}", padded(finding.severity), shown(&finding.to_string()));
         }
         if *seen == MAX_ALIKE + 1 {
             let rest = findings.iter().filter(|f| f.code == finding.code).count() - MAX_ALIKE;
@@ -210,11 +139,15 @@ pub(super) fn findings(text: &mut String, findings: &[Finding], unread: bool) {
         }
     }
     if unread {
-        let _ = writeln!(
-            text,
-            "  headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is"
-        );
+        let _ =
+            writeln!(text, "  headers only: `--norms` reads the values (NaN, untrained factors, strength)");
     }
+}
+
+/// A severity in the column of severities.
+fn padded(severity: Severity) -> String {
+    let padding = 8usize.saturating_sub(severity.to_string().len());
+    format!("{}{:padding$}", ui::severity(severity), "")
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use lorakit_linalg::{Decomposed, difference_norm, distance_to, product_norm};
 use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2, Axis};
 
-use super::delta::MixedDelta;
+use super::delta::{MixedDelta, Told};
 use super::entries::Walk;
 use super::input::Aligned;
 use super::interference::{self, Interference};
@@ -17,6 +17,7 @@ use super::{Against, CombineOptions, Combined, Method, Style, whole};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::ops::truncate::{Truncated, truncate_decomposed};
+use crate::plan::Stretch;
 use crate::tensor::Shelf;
 use crate::{Result, TensorRef};
 
@@ -64,7 +65,7 @@ impl<'a> Computation<'a> {
     }
 
     /// Combines the parts of `aligned` into one module.
-    pub(super) fn of_module(&self, aligned: &Aligned) -> Result<Computed> {
+    pub(super) fn of_module(&self, aligned: &Aligned, stretch: &Stretch<'_>) -> Result<Computed> {
         let weights: Vec<f64> = aligned.parts.iter().map(|(i, _)| self.weights[*i]).collect();
         let stack = Stack::load(aligned, &weights)?;
         let scales = stack.scales.clone();
@@ -98,7 +99,8 @@ impl<'a> Computation<'a> {
                         };
                         let plain: Vec<Factors> = aligned.parts.iter().enumerate().map(own).collect();
                         drop(stack);
-                        self.by_deltas(&like, self.recipe(mix), &plain, weights)?
+                        let told = Told { stretch, bytes: aligned.bytes() };
+                        self.by_deltas(&like, self.recipe(mix), &plain, weights, &told)?
                     }
                     Method::Svd | Method::Cat => self.exact(&like, aligned, &stack, norm)?,
                 };
@@ -224,9 +226,10 @@ impl<'a> Computation<'a> {
         recipe: Recipe,
         plain: &[Factors],
         weights: Vec<f64>,
+        told: &Told<'_>,
     ) -> Result<(Module, f64, f64)> {
         let streams: Vec<u64> = (0..plain.len()).map(|i| stream(&like.path, i, "BA")).collect();
-        let delta = MixedDelta::new(recipe, weights, plain, &streams);
+        let delta = MixedDelta::new(recipe, weights, plain, &streams, told);
         let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
         let leading = delta.leading(self.rank, self.options.seed.unwrap_or(0)).map_err(place)?;
         let (b, a) = leading.svd.balanced_factors();

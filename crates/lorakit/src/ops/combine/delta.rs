@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use super::entries::Walk;
 use super::recipe::{Mixture, Recipe};
 use crate::adapter::factors::Factors;
+use crate::plan::Stretch;
 
 /// Rows in memory at a time.
 const PANEL: usize = 128;
@@ -14,11 +15,29 @@ const WHOLE: usize = 1 << 20;
 /// Vectors beyond the rank, and passes, of the randomised decomposition: the spectrum of thinned deltas falls slowly.
 const OVERSAMPLING: usize = 16;
 const POWER_ITERATIONS: usize = 3;
+/// About how often each panel of a large delta is computed: to find what is thinned out, for the norm, and to decompose.
+const PASSES: usize = 6 + 1 + 2 + 2 * POWER_ITERATIONS;
 
 /// The mixture of `scale * b * a` over some adapters, `(m, n)`.
 pub(super) struct MixedDelta<'a> {
     factors: &'a [Factors],
     mixture: Mixture,
+    told: &'a Told<'a>,
+}
+
+/// How a decomposition tells its caller how much of it is done.
+pub(super) struct Told<'a> {
+    pub(super) stretch: &'a Stretch<'a>,
+    /// What all [`PASSES`] together tell.
+    pub(super) bytes: u64,
+}
+
+impl Told<'_> {
+    /// A panel of `rows` was computed, for one of `of` adapters.
+    fn advance(&self, rows: usize, of: usize) {
+        let share = PANEL as f64 / rows.max(1) as f64 / (PASSES * of) as f64;
+        self.stretch.advance((self.bytes as f64 * share) as u64);
+    }
 }
 
 /// The leading triplets of a mixture.
@@ -32,7 +51,13 @@ pub(super) struct Leading {
 
 impl<'a> MixedDelta<'a> {
     /// `streams` tells the random numbers of the adapters apart; `factors` must not be empty.
-    pub(super) fn new(recipe: Recipe, weights: Vec<f64>, factors: &'a [Factors], streams: &[u64]) -> Self {
+    pub(super) fn new(
+        recipe: Recipe,
+        weights: Vec<f64>,
+        factors: &'a [Factors],
+        streams: &[u64],
+        told: &'a Told<'a>,
+    ) -> Self {
         let cols = factors.first().map_or(0, |f| f.a.ncols());
         let rows = factors.first().map_or(0, |f| f.b.nrows());
         let walks: Vec<_> = factors
@@ -41,13 +66,14 @@ impl<'a> MixedDelta<'a> {
                 move |each: &mut dyn FnMut(usize, &[f64])| {
                     for start in (0..rows).step_by(PANEL) {
                         each(start * cols, &panel(f, start));
+                        told.advance(rows, factors.len());
                     }
                 }
             })
             .collect();
         let tensors: Vec<(u64, Walk<'_>)> =
             streams.iter().zip(&walks).map(|(stream, walk)| (*stream, walk as Walk<'_>)).collect();
-        MixedDelta { factors, mixture: Mixture::new(recipe, weights, rows * cols, &tensors) }
+        MixedDelta { factors, mixture: Mixture::new(recipe, weights, rows * cols, &tensors), told }
     }
 
     /// Calls `each` with the first row of each panel, and the panel.
@@ -58,6 +84,7 @@ impl<'a> MixedDelta<'a> {
             let mut mixed = self.mixture.of(start * cols, &mut tensors).into_iter();
             let height = PANEL.min(rows - start);
             each(start, Array2::from_shape_simple_fn((height, cols), || mixed.next().unwrap_or_default()));
+            self.told.advance(rows, 1);
         }
     }
 

@@ -53,7 +53,7 @@ use crate::lineage::{Lineage, Step};
 use crate::ops::truncate;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
-use crate::plan::{Progress, go_on, in_order, pool};
+use crate::plan::{Progress, Stretch, go_on, in_order, pool};
 use crate::{Base, Choice, Finding, Result, Severity};
 use compute::Computation;
 use input::Aligned;
@@ -281,8 +281,9 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     let computation = Computation::new(&adapters, options);
     let compute = |aligned: &Aligned| {
         go_on(progress, "anything was written")?;
-        let computed = computation.of_module(aligned)?;
-        progress.advance(aligned.bytes());
+        let stretch = Stretch::new(progress, aligned.bytes());
+        let computed = computation.of_module(aligned, &stretch)?;
+        stretch.finish();
         Ok(computed)
     };
     progress.begin(aligned.iter().map(Aligned::bytes).sum());

@@ -143,6 +143,7 @@ fn names(all: &[Whole]) -> Vec<&str> {
 
 fn parameters(a: &Adapter, b: &Adapter, progress: &dyn Progress) -> Result<Vec<TensorDiff>> {
     let (a, b) = (Whole::all(a), Whole::all(b));
+    progress.begin(a.iter().map(|whole| whole.tensor.info().byte_len()).sum());
     let one = |(i, j): (Option<usize>, Option<usize>)| {
         let (x, y) = (i.map(|i| &a[i]), j.map(|j| &b[j]));
         let name = x.or(y).map_or("", |w| w.name.as_str());

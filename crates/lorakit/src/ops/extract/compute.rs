@@ -9,7 +9,8 @@ use super::pair::{Pair, Part, Role};
 use super::{Became, Changed, ExtractOptions};
 use crate::adapter::factors::Factors;
 use crate::adapter::{Module, Scaling};
-use crate::ops::panels::{Panels, leading};
+use crate::ops::panels::{Panels, Told, leading};
+use crate::plan::Stretch;
 use crate::tensor::Shelf;
 use crate::{Result, TensorRef};
 
@@ -62,7 +63,12 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// As [`Difference::measure`].
-    pub(super) fn run(&self, options: &ExtractOptions, shelf: &Shelf) -> Result<Option<Done<'a>>> {
+    pub(super) fn run(
+        &self,
+        options: &ExtractOptions,
+        shelf: &Shelf,
+        stretch: &Stretch<'_>,
+    ) -> Result<Option<Done<'a>>> {
         let Pair { name, base, tuned, packed, role } = self.pair;
         // For one of many experts, the sums show whether it changed, without reading the others.
         let all = self.part.is_none_or(|part| part.values() == tuned.info().elements());
@@ -82,7 +88,8 @@ impl<'a> Job<'a> {
         if sums.delta == 0.0 {
             return Ok(None);
         }
-        let svd = decompose(&difference, &sums, &part.path, options)?;
+        let told = Told { matrix: &difference, stretch, bytes: self.bytes() };
+        let svd = decompose(&told, &sums, &part.path, options)?;
         let mut module = None;
         let rank = svd.s.len();
         // Both in the orientation of the stored weight, as they are stored.
@@ -153,7 +160,7 @@ fn whole<'a>(
 }
 
 /// As many leading triplets as the rule wants.
-fn decompose(difference: &Difference, sums: &Measured, path: &str, options: &ExtractOptions) -> Result<Svd> {
+fn decompose(difference: &dyn Panels, sums: &Measured, path: &str, options: &ExtractOptions) -> Result<Svd> {
     let (rows, cols) = difference.dim();
     let most = rows.min(cols).min(options.max_rank.unwrap_or(usize::MAX));
     let mut count = options.rule.first().min(most);

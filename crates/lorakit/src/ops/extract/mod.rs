@@ -52,7 +52,7 @@ use crate::fit::{self, FitOptions, Resolver};
 use crate::lineage::Role;
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
-use crate::plan::{Progress, go_on, in_order, pool};
+use crate::plan::{Progress, Stretch, go_on, in_order, pool};
 use crate::tensor::Shelf;
 use crate::{Base, Error, Finding, Model, Result};
 use compute::{Done, jobs};
@@ -147,8 +147,9 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
     let done = pool(options.threads)?.install(|| {
         in_order(&jobs, |job| {
             go_on(progress, "anything was written")?;
-            let done = job.run(options, &shelf)?;
-            progress.advance(job.bytes());
+            let stretch = Stretch::new(progress, job.bytes());
+            let done = job.run(options, &shelf, &stretch)?;
+            stretch.finish();
             Ok(done)
         })
     })?;

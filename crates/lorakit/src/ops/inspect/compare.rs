@@ -10,7 +10,7 @@ use super::norm::norm_sq;
 use super::{FitReport, ModuleReport, go_on};
 use crate::adapter::Adapter;
 use crate::fit::{self, Change, Edit, FitOptions, Resolver};
-use crate::plan::{Progress, in_order};
+use crate::plan::{Progress, Stretch, in_order};
 use crate::tensor::first_bad;
 use crate::{ErrorKind, Finding, Model, Result, Severity, TensorRef};
 
@@ -129,6 +129,8 @@ impl Target<'_> {
         go_on(progress)?;
         let (mut at, mut sums) = (0, vec![0.0; self.ranges.len()]);
         let (mut first, mut count) = (None, 0);
+        let info = self.weight.info();
+        let stretch = Stretch::new(progress, info.byte_len());
         let read = self.weight.for_each_piece(|values| {
             for (sum, (range, _)) in sums.iter_mut().zip(&self.ranges) {
                 let from = range.start.saturating_sub(at).min(values.len());
@@ -140,7 +142,9 @@ impl Target<'_> {
                 count += values.iter().filter(|v| !v.is_finite()).count() as u64;
             }
             at += values.len();
+            stretch.advance(info.dtype.byte_len(values.len() as u64).unwrap_or(0));
         });
+        stretch.finish();
         match read {
             Ok(()) => Ok(Looked::Values(sums, first, count)),
             Err(e) if e.kind() == ErrorKind::Unsupported => Ok(Looked::Opaque(self.weight.info().dtype)),
@@ -169,11 +173,7 @@ fn read_targets(
     reports.iter_mut().for_each(|report| report.targets.dedup());
     let targets = targets(base, &places, edits);
     progress.begin(targets.iter().map(|target| target.weight.info().byte_len()).sum());
-    let looked = in_order(&targets, |target| {
-        let looked = target.look(progress)?;
-        progress.advance(target.weight.info().byte_len());
-        Ok(looked)
-    })?;
+    let looked = in_order(&targets, |target| target.look(progress))?;
     let mut findings = Vec::new();
     let mut squares = vec![0.0; reports.len()];
     let mut opaque: BTreeSet<usize> = BTreeSet::new();

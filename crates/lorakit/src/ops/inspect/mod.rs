@@ -113,7 +113,7 @@ pub fn inspect(path: &Path, options: &InspectOptions, progress: &dyn Progress) -
     let reader = &Reader::new(options.mode);
     if is_adapter(path, reader)? {
         let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
-        let adapter = Adapter::open(path, reader, base.as_ref())?;
+        let adapter = Adapter::open(path, reader, base.as_ref()).map_err(|error| or_neither(error, path))?;
         let pool = crate::plan::pool(options.threads)?;
         let report = pool.install(|| adapter::report(&adapter, base.as_ref(), options, reader, progress))?;
         reader.check_unchanged()?;
@@ -143,18 +143,35 @@ pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
 pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
     if path.is_dir() {
         let has = |name: &str| path.join(name).is_file();
-        let adapter = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
-        let model = ["config.json", "model.safetensors", "model.safetensors.index.json"];
-        let neither = !adapter.iter().chain(&model).any(|n| has(n)) && !has_weights(path);
         // A folder with nothing in it counts as a missing adapter: the error of opening it names the folders inside.
-        let named = adapter.iter().any(|n| has(n)) && !model.iter().any(|n| has(n));
-        return Ok(neither || named || (!has("config.json") && is_marked(path, reader)));
+        let named = OF_ADAPTERS.iter().any(|n| has(n)) && !OF_MODELS.iter().any(|n| has(n));
+        return Ok(holds_neither(path) || named || (!has("config.json") && is_marked(path, reader)));
     }
     let file = Checkpoint::open(path, reader)?;
     let factor =
         |t: &TensorInfo| [".lora_A", ".lora_B", ".lora_embedding_"].iter().any(|m| t.name.contains(m));
     let peft = file.format() != Format::Gguf && file.tensors().iter().any(factor);
     Ok(peft || is_marked(path, reader))
+}
+
+/// Files of adapters.
+const OF_ADAPTERS: &[&str] = &["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
+/// Files of models.
+const OF_MODELS: &[&str] = &["config.json", "model.safetensors", "model.safetensors.index.json"];
+
+fn holds_neither(folder: &Path) -> bool {
+    !OF_ADAPTERS.iter().chain(OF_MODELS).any(|name| folder.join(name).is_file()) && !has_weights(folder)
+}
+
+/// The error of opening a folder as an adapter, where it could as well have been meant to be a model.
+fn or_neither(error: Error, path: &Path) -> Error {
+    let is_told = error.kind() != ErrorKind::NoAdapter || !error.detail_lines().is_empty();
+    if is_told || !path.is_dir() || !holds_neither(path) {
+        return error;
+    }
+    let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+    let problem = if is_empty { Problem::EmptyFolder } else { Problem::NeitherKind };
+    Error::from(problem).at(path)
 }
 
 /// Whether the names of tensors are those of an adapter format.

@@ -39,9 +39,11 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
 pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress) -> Result<Vec<Finding>> {
     let tensors = adapter.tensors();
+    progress.begin(tensors.iter().map(|tensor| tensor.info().byte_len()).sum());
     let all_zero = in_order(&tensors, |tensor| {
         go_on(progress, "anything was written")?;
         let scan = tensor.scan()?;
+        progress.advance(tensor.info().byte_len());
         match scan.first_bad {
             None => Ok(scan.zero),
             Some((element, value)) => Err(tensor.holds(element, value)),

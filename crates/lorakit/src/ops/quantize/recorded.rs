@@ -32,7 +32,11 @@ pub(crate) fn recorded(
         }
     };
     let sha256 = match imatrix {
-        Some(path) => Some(format!("sha256:{}", sha256(&reader.open(path)?, progress)?)),
+        Some(path) => {
+            let file = reader.open(path)?;
+            progress.begin(file.len());
+            Some(format!("sha256:{}", sha256(&file, progress)?))
+        }
         None => None,
     };
     let types: Vec<String> = mix.options.overrides.iter().map(ToString::to_string).collect();

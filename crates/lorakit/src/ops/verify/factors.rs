@@ -11,7 +11,7 @@ use lorakit_tensor::DType;
 use super::measure::step;
 use super::pair::{Pair, Rows};
 use crate::Result;
-use crate::plan::{Progress, in_order};
+use crate::plan::{Progress, Stretch, in_order};
 
 /// Share of half a step, and of the summands' magnitude, that is added to half a step: sums in f32 depend on their
 /// order.
@@ -34,10 +34,10 @@ impl Factors {
     ///
     /// # Errors
     /// As [`Pair::for_each`].
-    pub(super) fn of(pair: &Pair<'_>) -> Result<Self> {
+    pub(super) fn of(pair: &Pair<'_>, stretch: &Stretch<'_>) -> Result<Self> {
         let dtype = pair.merged.info().dtype;
         let mut factors = Self::ALL;
-        pair.for_each(|Rows { base, delta, found, .. }| {
+        pair.for_each(stretch, |Rows { base, delta, found, .. }| {
             for ((&w, &d), &x) in base.iter().zip(delta).zip(found) {
                 if factors.is_empty() {
                     break;
@@ -57,12 +57,15 @@ impl Factors {
         let disagree = AtomicBool::new(false);
         let one = |pair: &Pair<'_>| {
             crate::plan::go_on(progress, "every tensor was compared")?;
-            let factors = if disagree.load(Relaxed) { Self::ALL } else { Self::of(pair)? };
+            let stretch = Stretch::new(progress, pair.merged.info().byte_len());
+            let factors = if disagree.load(Relaxed) { Self::ALL } else { Self::of(pair, &stretch)? };
+            stretch.finish();
             disagree.fetch_or(factors.is_empty(), Relaxed);
             Ok(factors)
         };
-        let touched = pairs.iter().flatten().filter(|pair| pair.touched);
-        Ok(in_order(touched, one)?.into_iter().fold(Self::ALL, Self::and))
+        let touched = || pairs.iter().flatten().filter(|pair| pair.touched);
+        progress.begin(touched().map(|pair| pair.merged.info().byte_len()).sum());
+        Ok(in_order(touched(), one)?.into_iter().fold(Self::ALL, Self::and))
     }
 
     fn of_value(dtype: DType, w: f32, d: f32, x: f32) -> Self {

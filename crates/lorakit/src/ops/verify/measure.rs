@@ -5,6 +5,7 @@ use lorakit_tensor::DType;
 
 use super::pair::{Pair, Rows, is_float};
 use crate::Result;
+use crate::plan::Stretch;
 
 /// Sums over the values of a tensor, with `W` the base's, `D` what the adapters add, `S = W + D` in f32 and `M` the
 /// merged model's.
@@ -91,7 +92,7 @@ impl Pair<'_> {
     ///
     /// # Errors
     /// As [`Self::for_each`].
-    pub(super) fn measure(&self) -> Result<Measured> {
+    pub(super) fn measure(&self, stretch: &Stretch<'_>) -> Result<Measured> {
         let compute = &self.compute;
         let dtype = self.merged.info().dtype;
         let float = is_float(dtype);
@@ -102,7 +103,7 @@ impl Pair<'_> {
             && compute.replaced.is_empty()
             && self.base.is_none();
         let exact = encoder(dtype).zip(codec(dtype)).filter(|_| float || is_quick(dtype));
-        self.for_each(|rows| {
+        self.for_each(stretch, |rows| {
             let Rows { base, delta, sum, found, bytes } = rows;
             rounded.clear();
             rounded.extend_from_slice(sum);
@@ -180,7 +181,7 @@ pub(super) fn step(dtype: DType, value: f32) -> f32 {
 mod tests {
     use super::*;
     use crate::TensorRef;
-    use crate::plan::Compute;
+    use crate::plan::{Compute, Silent};
     use crate::tensor::tests::tensor;
 
     #[test]
@@ -194,7 +195,9 @@ mod tests {
     fn measure(base: &TensorRef, new: &TensorRef, merged: &TensorRef) -> Measured {
         let (base, merged) = (Some(base.clone()), merged.clone());
         let compute = Compute::cast(new.clone());
-        Pair { name: "w", compute, base, merged, touched: true, quantised: false }.measure().unwrap()
+        Pair { name: "w", compute, base, merged, touched: true, quantised: false }
+            .measure(&Stretch::new(&Silent, 0))
+            .unwrap()
     }
 
     #[test]

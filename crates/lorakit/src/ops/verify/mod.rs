@@ -35,7 +35,7 @@ pub use verdict::{Proof, Verdict};
 use super::merge::{self, Form, Sum, Tied};
 use crate::arch::names;
 use crate::fit::Resolver;
-use crate::plan::{OutputTensor, Progress, in_order, pool};
+use crate::plan::{OutputTensor, Progress, Stretch, in_order, pool};
 use crate::{Finding, Model, Result};
 use factors::Factors;
 use measure::Measured;
@@ -127,11 +127,12 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let pairs: Vec<Option<Pair<'_>>> = pairs.collect::<Result<_>>()?;
     let one = |(tensor, pair): (&OutputTensor, &Option<Pair<'_>>)| {
         go_on(progress)?;
+        let stretch = Stretch::new(progress, tensor.info.byte_len());
         let found = match pair {
-            Some(pair) => compare(pair, tensor)?,
+            Some(pair) => compare(pair, tensor, &stretch)?,
             None => (Verified::without(&tensor.info.name, State::Absent), Measured::default()),
         };
-        progress.advance(tensor.info.byte_len());
+        stretch.finish();
         Ok(found)
     };
     let pool = pool(options.threads)?;
@@ -207,7 +208,7 @@ impl Verified {
 }
 
 /// Compares a tensor of the merged model with the sum `tensor`.
-fn compare(pair: &Pair<'_>, tensor: &OutputTensor) -> Result<(Verified, Measured)> {
+fn compare(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<'_>) -> Result<(Verified, Measured)> {
     let Pair { name, compute, merged, touched, quantised, .. } = pair;
     let of_state = |state| Verified { touched: *touched, ..Verified::without(name, state) };
     if merged.info().shape != tensor.info.shape {
@@ -222,7 +223,7 @@ fn compare(pair: &Pair<'_>, tensor: &OutputTensor) -> Result<(Verified, Measured
     if !touched && (unknown(compute.base.info().dtype) || unknown(merged.info().dtype)) {
         return Ok((of_state(State::Changed), Measured::default()));
     }
-    let m = pair.measure()?;
+    let m = pair.measure(stretch)?;
     let moves = m.delta > 0.0;
     let state = if *touched && moves {
         State::touched(&m, *quantised)

@@ -5,7 +5,7 @@ use lorakit_tensor::DType;
 
 use crate::ops::Problem;
 use crate::ops::merge::Sums;
-use crate::plan::{Compute, OutputTensor, Panel, Recipe};
+use crate::plan::{Compute, OutputTensor, Panel, Recipe, Stretch};
 use crate::{Error, Model, Result, TensorRef};
 
 /// Rows of a tensor: what it should be made of, and what the merged model holds.
@@ -66,13 +66,13 @@ impl<'a> Pair<'a> {
         Ok(Pair { name, compute, base, merged: found, touched, quantised })
     }
 
-    /// Calls `each` with a few rows at a time, in order.
+    /// Calls `each` with a few rows at a time, in order, and tells their bytes.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a dtype without a decoder;
     /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) if base or adapters hold such values; if a file cannot be
     /// read.
-    pub(super) fn for_each(&self, mut each: impl FnMut(Rows<'_>)) -> Result<()> {
+    pub(super) fn for_each(&self, stretch: &Stretch<'_>, mut each: impl FnMut(Rows<'_>)) -> Result<()> {
         let Pair { name, compute, base, merged, .. } = self;
         let dtype = merged.info().dtype;
         let decoder = codec(dtype).ok_or_else(|| merged.no_decoder())?;
@@ -97,6 +97,7 @@ impl<'a> Pair<'a> {
                 rows = Rows { base: &old, delta: &difference, ..rows };
             }
             each(rows);
+            stretch.advance(bytes.len() as u64);
             Ok(())
         })
     }

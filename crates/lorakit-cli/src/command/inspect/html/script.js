@@ -277,7 +277,9 @@
       : { title: "Norm", of: (m) => m.norm, show: number, words: (m) => `norm ${number(m.norm)}` };
     const rank = { title: "Effective rank, as a share of the rank", of: share, show: percent, words: (m) => `effective rank ${number(effective(m))} of ${m.spectrum.values.length}` };
     const maps = [norm, rank].filter((measure) => r.modules.some((m) => known(measure.of(m)))).flatMap((measure) => r.grids.map((grid) => heatMap(r, grid, measure)));
-    if (maps.length) article.append(section("Layers and modules", html("div", { class: "side-by-side" }, ...maps)));
+    // Side by side only if none has to scroll for it: the cells, the names and the frame.
+    const least = Math.max(0, ...r.grids.map((grid) => grid.layers)) * CELL + 160;
+    if (maps.length) article.append(section("Layers and modules", html("div", { class: "side-by-side", style: `--least: ${least}px` }, ...maps)));
     const curves = spectra(r);
     if (curves) article.append(section("Spectra", html("p", { class: "soft" }, "Singular values relative to the first, a curve for each module; the strong line is their median."), curves));
     article.append(section("Modules", ...modules(r, index)));

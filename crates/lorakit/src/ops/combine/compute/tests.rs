@@ -11,6 +11,7 @@ use crate::Choice;
 use crate::adapter::ModuleKind;
 use crate::lineage::Lineage;
 use crate::ops::combine::{MajoritySign, Mix};
+use crate::plan::Silent;
 
 fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
     let tensor = |name: &str, rows: usize, cols: usize, seed: u64| {
@@ -48,7 +49,7 @@ fn combined(options: &CombineOptions, parts: &[(Module, f64)]) -> Computed {
     let shelf = Shelf::beside(&options.output);
     let computation = Computation { options, method: options.method, weights, rank, inflation: 1.0, shelf };
     let parts = parts.iter().enumerate().map(|(i, (module, _))| (i, module.clone())).collect();
-    computation.of_module(&Aligned { parts }).unwrap()
+    computation.of_module(&Aligned { parts }, &Stretch::new(&Silent, 0)).unwrap()
 }
 
 fn delta(module: &Module) -> Array2<f64> {
@@ -163,7 +164,8 @@ fn large_mixtures_are_decomposed_by_random_vectors() {
     let plain: Vec<Factors> = parts.iter().map(|(m, _)| Factors::load(m).unwrap()).collect();
     let recipe =
         Recipe { mix: Mix::TIES, density: 0.5, majority: MajoritySign::Total, style: Style::Fixed, seed: 0 };
-    let whole = MixedDelta::new(recipe, vec![1.0, 0.6], &plain, &[0, 1]).whole();
+    let told = Told { stretch: &Stretch::new(&Silent, 0), bytes: 0 };
+    let whole = MixedDelta::new(recipe, vec![1.0, 0.6], &plain, &[0, 1], &told).whole();
     let off = norm(&(delta(&got.module) - &whole)) / norm(&whole);
     assert!((got.combined.error - off).abs() < 1e-4, "{} {off}", got.combined.error);
 }
@@ -191,7 +193,8 @@ fn every_method_gives_the_same_for_one_adapter() {
             let density = method.has_density().then_some(0.5);
             let options = CombineOptions { style: *style, ..options(*method, None, density) };
             let computation = Computation::new(&adapters, &options);
-            let got = computation.of_module(&Aligned { parts: vec![(0, own.clone())] }).unwrap();
+            let aligned = Aligned { parts: vec![(0, own.clone())] };
+            let got = computation.of_module(&aligned, &Stretch::new(&Silent, 0)).unwrap();
             assert!(norm(&(delta(&got.module) - 0.5 * delta(&own))) <= 1e-12, "{method:?} {style:?}");
         }
     }
