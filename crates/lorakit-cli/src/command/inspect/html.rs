@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::args;
 use crate::error::Failure;
-use crate::names;
+use crate::{hub, names};
 
 const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/style.css");
@@ -53,7 +53,7 @@ pub(super) fn write(
     object: &impl Serialize,
 ) -> Result<u64, Failure> {
     let object = serde_json::to_value(object).map_err(|error| Failure::Output(error.into()))?;
-    let text = render(object, kind);
+    let text = hub::as_typed(&render(object, kind)).into_owned();
     let existing = if replace { Existing::Replaced(BTreeSet::new()) } else { Existing::Kept };
     let publish = || {
         let staged = Staged::file(page, existing)?;
