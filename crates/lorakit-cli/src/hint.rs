@@ -120,6 +120,13 @@ fn typed(hint: Hint) -> Option<&'static str> {
         }
         Hint::LowerRankOrMore => "allow more, or take `--rank 1`",
         Hint::KeepHalf => "`--density 0.5` keeps half of the entries",
+        Hint::PeftHoldsIt => {
+            "convert it to PEFT's format first, which has a place for everything: `lorakit convert ADAPTER -o OUT --to peft`"
+        }
+        Hint::MakePlain => {
+            "convert it first, which makes plain factors of it: `lorakit convert ADAPTER -o OUT --to FORMAT`"
+        }
+        Hint::GiveDtype => "choose another dtype for the factors: `--dtype f32`",
         Hint::LeaveOutDensity => "leave `--density` out",
         Hint::LeaveOutSeed => "leave `--seed` out",
         Hint::CombineBySvd => "`--method svd` is the nearest to the weighted sum, whatever the ranks",

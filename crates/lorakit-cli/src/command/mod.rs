@@ -9,6 +9,7 @@ use crate::error::Failure;
 pub(crate) mod combine;
 pub(crate) mod convert;
 pub(crate) mod diff;
+pub(crate) mod edit;
 pub(crate) mod extract;
 pub(crate) mod inspect;
 pub(crate) mod merge;

@@ -57,6 +57,7 @@ fn every_problem() {
         list("output", crate::output::Problem::samples()),
         list("ops", ops::problem::Problem::samples()),
         list("ops/combine", ops::combine::Problem::samples()),
+        list("ops/edit", ops::edit::Problem::samples()),
         list("ops/extract", ops::extract::Problem::samples()),
         list("ops/merge", ops::merge::Problem::samples()),
         list("ops/quantize", ops::quantize::Problem::samples()),

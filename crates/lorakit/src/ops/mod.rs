@@ -29,6 +29,7 @@ mod approximate;
 pub mod combine;
 pub mod convert;
 pub mod diff;
+pub mod edit;
 pub mod extract;
 pub mod inspect;
 pub mod merge;
