@@ -45,6 +45,9 @@ fn of_command(hint: Hint, command: &Command) -> Option<&'static str> {
         (Hint::MergeIntoBase | Hint::NameBaseForCopies | Hint::MergeOrNearestLora, Command::Extract(_)) => {
             "`--to peft` holds everything; `--skip REGEX` and `--embeddings skip` leave tensors as they are in the base"
         }
+        (Hint::NameFolderOrFormat, Command::Edit(_)) => {
+            "name a folder; `lorakit convert` writes other formats"
+        }
         (Hint::NameFolderOrFormat, Command::Extract(_)) => {
             "name a folder, or the file's format: `--to gguf`, `--to kohya`"
         }

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::{FILE, different, parts, report};
 use crate::support::{Sandbox, entries, peft};
+use crate::weights::read_file;
 
 #[test]
 fn a_name_changes_a_line_of_the_configuration() {
@@ -109,10 +110,21 @@ fn files_beside_the_tensors_travel() {
         "adapter -o told --base-model new/model --license apache-2.0 --tag chat --tag lora --remove-tag x";
     let told = report(&sandbox, &format!("{line} --lineage never"));
     let after = fs::read_to_string(sandbox.path("told/README.md")).unwrap();
-    insta::assert_snapshot!(after, @r"");
+    insta::assert_snapshot!(after, @"
+    ---
+    license: apache-2.0
+    tags:
+    - lora
+    - chat
+    base_model: new/model
+    ---
+    # Mine
+
+    Words.
+    ");
     let findings: Vec<&str> =
         told["findings"].as_array().unwrap().iter().map(|f| f["message"].as_str().unwrap()).collect();
-    assert_eq!(findings[..2], ["the tag `lora` is there already", "there is no tag `x` to remove"]);
+    assert_eq!(findings[1..3], ["the tag `lora` is there already", "there is no tag `x` to remove"]);
     assert!(fs::read(sandbox.path("told").join(FILE)).unwrap() == fs::read(adapter.join(FILE)).unwrap());
 }
 
@@ -124,7 +136,14 @@ fn a_card_is_made_where_it_must_be() {
     sandbox.run("edit adapter -o named --base-model org/model", &[]).ok();
     assert!(!sandbox.path("named/README.md").exists());
     sandbox.run("edit adapter -o told --base-model org/model --license mit --tag a", &[]).ok();
-    insta::assert_snapshot!(fs::read_to_string(sandbox.path("told/README.md")).unwrap(), @r"");
+    insta::assert_snapshot!(fs::read_to_string(sandbox.path("told/README.md")).unwrap(), @"
+    ---
+    base_model: org/model
+    license: mit
+    tags:
+    - a
+    ---
+    ");
     // The last tag goes, and its key with it.
     sandbox.run("edit told -o bare --remove-tag a", &[]).ok();
     let card = fs::read_to_string(sandbox.path("bare/README.md")).unwrap();
@@ -132,13 +151,12 @@ fn a_card_is_made_where_it_must_be() {
 }
 
 #[test]
-fn torch_archives_and_shards_become_one_safetensors_file() {
+fn a_torch_archive_becomes_a_safetensors_file() {
     let sandbox = Sandbox::new();
-    let plain = sandbox.copy(&peft("adapters/plain"), "plain");
-    sandbox.copy(&peft("adapters/plain-sharded"), "sharded");
-    let run = sandbox.run("edit sharded -o one --base-model org/model --lineage never", &[]).ok();
+    let same = sandbox.copy(&peft("adapters/attn-r4"), "same");
+    sandbox.copy(&peft("adapters-bin/attn-r4"), "adapter");
+    let run = sandbox.run("edit adapter -o out --base-model org/model --lineage never", &[]).ok();
     insta::assert_snapshot!(run.stderr, @"");
-    assert_eq!(entries(&sandbox.path("one")), ["adapter_config.json", FILE]);
-    let values = |path: &std::path::Path| crate::weights::read_file(path);
-    assert!(values(&sandbox.path("one").join(FILE)) == values(&plain.join(FILE)));
+    assert_eq!(entries(&sandbox.path("out")), ["adapter_config.json", FILE]);
+    assert!(read_file(&sandbox.path("out").join(FILE)) == read_file(&same.join(FILE)));
 }

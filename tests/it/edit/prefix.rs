@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{FILE, parts, report};
+use super::{FILE, bases, parts, report};
 use crate::support::{Sandbox, edit_json, entries, peft, read_json};
 use crate::weights::{Weights, edit_file, read_file, read_folder};
 
@@ -17,8 +17,14 @@ fn prefixed(weights: Weights, old: &str, new: &str) -> Weights {
 #[test]
 fn a_renamed_adapter_fits_the_renamed_base() {
     let sandbox = Sandbox::new();
-    let base = sandbox.copy(&peft("bases/llama-bf16"), "base");
-    for case in ["plain", "patterns", "modules-to-save", "embed", "lora-bias", "dora"] {
+    for (case, base) in bases() {
+        let case = case.as_str();
+        if !["plain", "patterns", "modules-to-save", "embed", "lora-bias", "dora", "token-indices"]
+            .contains(&case)
+        {
+            continue;
+        }
+        let base = sandbox.copy(&peft("bases").join(base), &format!("{case}-b"));
         sandbox.copy(&peft("adapters").join(case), case);
         let merged = read_folder(&sandbox.merge(&base, &sandbox.path(case), &format!("{case}-m"), ""));
         let line = format!("{case} -o {case}-r --rename-prefix model=inner.text.model --lineage never");
@@ -73,7 +79,11 @@ fn the_configuration_follows() {
     insta::assert_snapshot!(
         [&config["target_modules"], &config["alpha_pattern"], &config["rank_pattern"]]
             .map(ToString::to_string).join("\n"),
-        @""
+        @r#"
+        ["language_model.model.layers.0.self_attn.q_proj","v_proj","language_model.model.layers.1.mlp.up_proj","k_proj","o_proj","gate_proj","down_proj","q_proj","up_proj"]
+        {"language_model.model.layers.0.self_attn.q_proj":4,"^language_model\\.model\\.layers\\.1\\.mlp\\.up_proj":32,"v_proj":2}
+        {"language_model\\.model\\.layers\\.(0|1)\\..*":8}
+        "#
     );
 
     // An expression for whole paths, which PEFT matches from the beginning.

@@ -24,7 +24,13 @@ fn a_name_alone() {
     let sandbox = Sandbox::new();
     sandbox.copy(&peft("adapters/plain"), "adapter");
     let run = sandbox.run("edit adapter -o out --base-model org/model", &[]).ok();
-    insta::with_settings!({ filters => TIMES.to_vec() }, { insta::assert_snapshot!(run.stdout, @"") });
+    insta::with_settings!({ filters => TIMES.to_vec() }, { insta::assert_snapshot!(run.stdout, @"
+    edited `adapter` (peft): 14 modules
+      adapter_config.json: base_model_name_or_path: `llama-bf16` -> `org/model`
+    copied byte for byte: 28 tensors
+    read again: every delta is the same, bit for bit
+    wrote `out` (123 kB, 28 tensors, 1 file) in [TIME] ([RATE])
+    ") });
     let run = sandbox.run("edit out -o again --base-model org/model", &[]).ok();
-    insta::assert_snapshot!(run.stderr, @"");
+    insta::assert_snapshot!(run.stderr, @"note: everything is as it should be already; nothing is edited");
 }

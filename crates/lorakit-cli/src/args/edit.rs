@@ -38,7 +38,7 @@ pub(crate) struct Edit {
     #[arg(long, conflicts_with = "alpha")]
     pub(crate) fold_alpha: bool,
     /// Give the configuration this alpha, and divide the factors so that the delta stays the same
-    #[arg(long, value_name = "N", value_parser = alpha)]
+    #[arg(long, value_name = "N", value_parser = alpha, allow_negative_numbers = true)]
     pub(crate) alpha: Option<f64>,
     /// Dtype of the factors
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = float_or_keep())]

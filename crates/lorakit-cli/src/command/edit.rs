@@ -106,7 +106,9 @@ fn summary(edit: &Edit, args: &args::Edit, ui: &Ui) -> String {
     if let Some(rounding) = &edit.rounding {
         let _ = writeln!(text, "{}", rounded(rounding));
     }
-    let _ = writeln!(text, "copied byte for byte: {}", units::plural(edit.copied, "tensor"));
+    if edit.copied > 0 {
+        let _ = writeln!(text, "copied byte for byte: {}", units::plural(edit.copied, "tensor"));
+    }
     text
 }
 

@@ -30,10 +30,15 @@ pub(super) fn move_scale(work: &mut Work<'_>, place: &dyn Place, alpha: Alpha) -
     let first = all.next();
     let common = first.filter(|first| all.all(|scaled| scaled == *first));
     let mut moved = 0;
-    for item in work.tensors.iter_mut().filter(|item| place.is_b(&item.name)) {
-        let scaled = scales.get(item.name.as_str()).copied().flatten().or(common);
+    for item in work.tensors.iter_mut() {
+        // The name that it was read by; it may get another.
+        let name = item.tensor.info().name.clone();
+        if !place.is_b(&name) {
+            continue;
+        }
+        let scaled = scales.get(name.as_str()).copied().flatten().or(common);
         let Some(Scaled { scale, rank }) = scaled else {
-            return Err(Error::from(Problem::NoScale).tensor(&item.name).at(item.tensor.path()));
+            return Err(Error::from(Problem::NoScale).tensor(&name).at(item.tensor.path()));
         };
         let after = match alpha {
             Alpha::Folded => 1.0,

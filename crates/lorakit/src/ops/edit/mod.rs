@@ -13,7 +13,7 @@
 //!
 //! let folder = tempfile::tempdir().unwrap();
 //! let edits = Edits::default().with_base_model(Some("org/model".into())).with_alpha(Some(Alpha::Folded));
-//! let source = "../../fixtures/golden/peft/adapters/attn-r4";
+//! let source = "../../fixtures/golden/peft/adapters/plain";
 //! let edit = edit::compute(&EditOptions::new(source, folder.path().join("edited"), edits), &Silent)?;
 //! let rounding = edit.rounding.expect("factors are multiplied");
 //! assert_eq!(rounding.changed, 0); // by a power of two

@@ -54,7 +54,12 @@ pub(super) fn product(
     let beyond = exact.iter().position(|value| value.abs() >= end(dtype));
     if let Some(element) = beyond {
         let (value, element) = (exact[element], element as u64);
-        return Err(place(Problem::TooLarge { value, shape: shape.clone(), element, dtype }.into()));
+        let shape = shape.clone();
+        let problem = match dtype {
+            DType::F32 => Problem::Beyond { value, shape, element },
+            _ => Problem::TooLarge { value, shape, element, dtype },
+        };
+        return Err(place(problem.into()));
     }
     let narrow = if dtype == DType::F32 { |value| value as f32 } else { to_odd };
     let values: Vec<f32> = exact.iter().map(|value| narrow(*value)).collect();
