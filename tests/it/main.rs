@@ -13,6 +13,7 @@ mod combine;
 mod convert;
 mod determinism;
 mod diff;
+mod edit;
 mod errors;
 mod extract;
 mod faults;

@@ -59,6 +59,7 @@ const VERBS: &[Verb] = &[
         inputs: &["adapter", "other", "base"],
         ending: "",
     },
+    Verb { line: "edit adapter --tag x --base base", inputs: &["adapter", "base"], ending: "" },
     Verb { line: "extract base tuned --rank 4", inputs: &["base", "tuned"], ending: "" },
     Verb { line: "inspect adapter --base base --html", inputs: &["adapter", "base"], ending: ".html" },
     Verb {

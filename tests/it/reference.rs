@@ -45,6 +45,8 @@ const COMMANDS: &[&str] = &[
     "inspect combined",
     "extract base tuned -o extracted --rank 2",
     "extract base tuned -o extracted-dry --auto --dry-run",
+    "edit patterns -o edited --license mit --fold-alpha --dtype bf16 --rename-prefix model=m",
+    "edit plain -o edited-dry --base-model org/model --dry-run",
     "verify tuned --base base --adapter saved",
     "verify base --base base --adapter plain",
     "diff plain doubled",

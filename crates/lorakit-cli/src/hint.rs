@@ -49,6 +49,9 @@ fn of_command(hint: Hint, command: &Command) -> Option<&'static str> {
         (Hint::MergeIntoBase | Hint::NameBaseForCopies | Hint::MergeOrNearestLora, Command::Extract(_)) => {
             "`--to peft` holds everything; `--skip REGEX` and `--embeddings skip` leave tensors as they are in the base"
         }
+        (Hint::NameFolderOrFormat, Command::Edit(_)) => {
+            "name a folder; `lorakit convert` writes other formats"
+        }
         (Hint::NameFolderOrFormat, Command::Extract(_)) => {
             "name a folder, or the file's format: `--to gguf`, `--to kohya`"
         }
@@ -128,6 +131,13 @@ fn typed(hint: Hint) -> Option<&'static str> {
         }
         Hint::LowerRankOrMore => "allow more, or take `--rank 1`",
         Hint::KeepHalf => "`--density 0.5` keeps half of the entries",
+        Hint::PeftHoldsIt => {
+            "convert it to PEFT's format first, which has a place for everything: `lorakit convert ADAPTER -o OUT --to peft`"
+        }
+        Hint::MakePlain => {
+            "convert it first, which makes plain factors of it: `lorakit convert ADAPTER -o OUT --to FORMAT`"
+        }
+        Hint::GiveDtype => "choose another dtype for the factors: `--dtype f32`",
         Hint::LeaveOutDensity => "leave `--density` out",
         Hint::LeaveOutSeed => "leave `--seed` out",
         Hint::CombineDeltas => "add `_svd` to the name of the method: deltas may have any ranks",

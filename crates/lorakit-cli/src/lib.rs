@@ -109,6 +109,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Merge(args) => command::merge::run(args, &cli.common, ui),
         Command::Reduce(args) => command::reduce::run(args, &cli.common, ui),
         Command::Combine(args) => command::combine::run(args, &cli.common, ui),
+        Command::Edit(args) => command::edit::run(args, &cli.common, ui),
         Command::Extract(args) => command::extract::run(args, &cli.common, ui),
         Command::Verify(args) => command::verify::run(args, &cli.common, ui),
         Command::Diff(args) => command::diff::run(args, &cli.common, ui),

@@ -77,6 +77,15 @@ pub(super) const CASES: &[&str] = &[
     "combine {adapter} {adapter.gguf} -o out --method svd --base [base]",
     "extract {base} {tuned} -o out --rank 1",
     "extract [base] {q8_0.gguf} -o out --energy 0.5",
+    // Adapters edited.
+    "edit {adapter} -o out --base-model org/model --license mit --rename-prefix model=m",
+    "edit {adapter} -o out --fold-alpha --dtype f32",
+    "edit {adapter.gguf} -o out.gguf --alpha 3 --tag x",
+    "edit {mlx} -o out --fold-alpha --license mit",
+    "edit {kohya.safetensors} -o out.safetensors --fold-alpha --tag x",
+    "edit {diffusers} -o out --fold-alpha",
+    "edit {torchtune} -o out --fold-alpha --base-model org/model",
+    "edit {bin} -o out --rename-prefix =m",
     // Comparisons.
     "verify {merged} --base [base] --adapter {adapter}",
     "diff {base} {tuned}",

@@ -3,6 +3,7 @@
 mod combine;
 mod convert;
 mod diff;
+mod edit;
 mod extract;
 mod formats;
 mod inspect;
@@ -23,6 +24,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, 
 pub(crate) use combine::Combine;
 pub(crate) use convert::Convert;
 pub(crate) use diff::Diff;
+pub(crate) use edit::Edit;
 pub(crate) use extract::Extract;
 pub(crate) use formats::Format;
 pub(crate) use inspect::Inspect;
@@ -123,6 +125,8 @@ pub(crate) enum Command {
     Combine(Combine),
     /// Extract an adapter from a fine-tuned model: the difference from its base
     Extract(Extract),
+    /// Edit an adapter without computing: base, licence, tags, alpha, dtype, prefixes of paths
+    Edit(Edit),
     /// Check that a model is a base plus adapters, and report what differs
     Verify(Verify),
     /// Compare two adapters, or two models: what changed, by how much, in which direction
@@ -201,6 +205,7 @@ impl Command {
             Command::Reduce(args) => &args.output,
             Command::Combine(args) => &args.output,
             Command::Extract(args) => &args.output,
+            Command::Edit(args) => &args.output,
             Command::Quantize(args) => args.output.as_ref()?,
             Command::Inspect(_)
             | Command::Verify(_)
@@ -299,6 +304,9 @@ mod tests {
         extract base
         extract tuned
         extract output
+        edit adapter
+        edit output
+        edit base
         verify merged
         verify base
         verify adapters

@@ -10,6 +10,7 @@ pub(crate) mod about;
 pub(crate) mod combine;
 pub(crate) mod convert;
 pub(crate) mod diff;
+pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod extract;
 pub(crate) mod inspect;

@@ -116,6 +116,42 @@ pub(crate) fn parse(name: &str) -> (String, Part) {
     }
 }
 
+/// `text` without the wrapper that PEFT puts in front of every path.
+pub(crate) fn without_wrapper(text: &str) -> &str {
+    text.strip_prefix("base_model.model.").unwrap_or(text)
+}
+
+/// A tensor's name with `new` in the place of the components `old` with which its module's path begins; `None` if they do
+/// not follow one another in the name.
+pub(crate) fn renamed(name: &str, old: &[String], new: &str) -> Option<String> {
+    let components: Vec<&str> = name.split('.').collect();
+    // As in `parse`: what wrappers leave in front of the path.
+    let mut at = 0;
+    let skip = |at: &mut usize, wanted: &str| {
+        let wrapped = components[*at..].iter().take_while(|c| WRAPPERS.contains(c)).count();
+        let found = components.get(*at + wrapped) == Some(&wanted);
+        if found {
+            *at += wrapped + 1;
+        }
+        found
+    };
+    let plain = components.iter().filter(|c| !WRAPPERS.contains(c)).count();
+    if plain > 2 {
+        skip(&mut at, "module");
+    }
+    if skip(&mut at, "base_model") {
+        skip(&mut at, "model");
+    }
+    let (before, mut rest) = components.split_at(at);
+    for wanted in old {
+        let wrapped = rest.iter().take_while(|c| WRAPPERS.contains(c)).count();
+        rest = rest[wrapped..].split_first().filter(|(first, _)| *first == wanted)?.1;
+    }
+    let parts =
+        before.iter().copied().chain(Some(new).filter(|new| !new.is_empty())).chain(rest.iter().copied());
+    Some(parts.collect::<Vec<_>>().join("."))
+}
+
 fn tail_of<'a>(components: &[&'a str]) -> &'a str {
     components.last().copied().unwrap_or_default()
 }
@@ -123,6 +159,41 @@ fn tail_of<'a>(components: &[&'a str]) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_beginning_of_a_path_is_renamed_behind_wrappers() {
+        let to = |name: &str, old: &[&str], new: &str| {
+            renamed(name, &old.iter().map(|part| part.to_string()).collect::<Vec<_>>(), new)
+        };
+        for (name, old, new, expected) in [
+            (
+                "base_model.model.model.h.0.lora_A.weight",
+                &["model"][..],
+                "x.y",
+                "base_model.model.x.y.h.0.lora_A.weight",
+            ),
+            (
+                "base_model.model.model.h.0.lora_A.weight",
+                &["model", "h"],
+                "",
+                "base_model.model.0.lora_A.weight",
+            ),
+            ("model.h.0.lora_A.weight", &["model"], "x", "x.h.0.lora_A.weight"),
+            ("base_model.model.h.lora_B.bias", &[], "x", "base_model.model.x.h.lora_B.bias"),
+            (
+                "module._orig_mod.base_model.model._fsdp_wrapped_module.h.q.lora_A",
+                &["h"],
+                "x",
+                "module._orig_mod.base_model.model.x.q.lora_A",
+            ),
+        ] {
+            assert_eq!(to(name, old, new).as_deref(), Some(expected), "{name}");
+        }
+        assert_eq!(
+            to("base_model.model.head.modules_to_save.default.dense.bias", &["head", "dense"], "x"),
+            None
+        );
+    }
 
     #[test]
     fn every_known_spelling_is_understood() {

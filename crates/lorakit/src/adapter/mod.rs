@@ -9,7 +9,7 @@ pub(crate) mod factors;
 mod files;
 pub(crate) mod format;
 pub(crate) mod fuse;
-mod key;
+pub(crate) mod key;
 mod lycoris;
 mod memory;
 mod module;

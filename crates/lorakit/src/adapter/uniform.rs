@@ -1,4 +1,5 @@
-//! One rank and one scale for all modules, for readers that support only one: vLLM, TGI.
+//! One rank and one scale for all modules, for readers that support only one: vLLM, TGI; and scales as numbers, which do
+//! not depend on how they are read.
 
 use super::format::most_common;
 use super::{Adapter, Module, Scaling};
@@ -26,6 +27,24 @@ impl Adapter {
             (module.scaling, module.config_rank) = (Scaling::Fixed(scale), None);
         }
         Ok(self)
+    }
+}
+
+impl Adapter {
+    /// The same, with the scale of each module as a number.
+    pub(crate) fn with_fixed_scales(mut self) -> Self {
+        for module in &mut self.modules {
+            module.scaling = Scaling::Fixed(module.scale(module.rank_of_one()));
+        }
+        self
+    }
+}
+
+impl Module {
+    /// The rank by which alpha is divided: for experts that PEFT packs in one module, that of one of them.
+    pub(crate) fn rank_of_one(&self) -> usize {
+        let of_expert = self.config_rank.filter(|_| self.is_packed()).map(|rank| rank as usize);
+        of_expert.unwrap_or_else(|| self.rank())
     }
 }
 

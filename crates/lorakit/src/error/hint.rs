@@ -78,6 +78,12 @@ pub enum Hint {
     LowerRankOrMore,
     /// A density of 0.5 keeps half of the entries.
     KeepHalf,
+    /// Convert it to PEFT's format first, which has a place for everything.
+    PeftHoldsIt,
+    /// Turn it into plain factors first, by converting it.
+    MakePlain,
+    /// Give the factors a dtype with a larger range, or that holds single values.
+    GiveDtype,
     /// Leave the density out.
     LeaveOutDensity,
     /// Leave the seed out.
@@ -191,6 +197,9 @@ impl Hint {
         Hint::ReportThis,
         Hint::LowerRankOrMore,
         Hint::KeepHalf,
+        Hint::PeftHoldsIt,
+        Hint::MakePlain,
+        Hint::GiveDtype,
         Hint::LeaveOutDensity,
         Hint::LeaveOutSeed,
         Hint::CombineDeltas,
@@ -345,6 +354,9 @@ impl fmt::Display for Hint {
             Hint::ReportThis => "nothing was written; this should not happen, please report it",
             Hint::LowerRankOrMore => "allow more, or ask for rank 1",
             Hint::KeepHalf => "a density of 0.5 keeps half of the entries",
+            Hint::PeftHoldsIt => "convert it to PEFT's format first, which has a place for everything",
+            Hint::MakePlain => "convert it first, which makes plain factors of it",
+            Hint::GiveDtype => "choose another dtype for the factors, such as F32",
             Hint::LeaveOutDensity => "leave the density out",
             Hint::LeaveOutSeed => "leave the seed out",
             Hint::CombineDeltas => "the method of that name in `_svd` combines deltas, whatever the ranks",

@@ -58,6 +58,7 @@ fn every_problem() {
         list("ops", ops::problem::Problem::samples()),
         list("ops/audit", ops::audit::Problem::samples()),
         list("ops/combine", ops::combine::Problem::samples()),
+        list("ops/edit", ops::edit::Problem::samples()),
         list("ops/extract", ops::extract::Problem::samples()),
         list("ops/merge", ops::merge::Problem::samples()),
         list("ops/quantize", ops::quantize::Problem::samples()),

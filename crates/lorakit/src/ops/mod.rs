@@ -30,6 +30,7 @@ pub mod audit;
 pub mod combine;
 pub mod convert;
 pub mod diff;
+pub mod edit;
 pub mod extract;
 pub mod inspect;
 pub mod merge;

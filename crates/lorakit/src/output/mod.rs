@@ -17,10 +17,10 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 pub use compare::ModuleError;
 pub(crate) use problem::Problem;
 
-use crate::adapter::format::{self, AdapterFormat, DraftOptions};
-use crate::adapter::{Adapter, Mapped, Module};
+use crate::adapter::format::{self, AdapterFormat, Draft, DraftOptions};
+use crate::adapter::{Adapter, Mapped, Module, ROW_ORDER};
 use crate::lineage::Papers;
-use crate::plan::{Plan, Progress, Report, Unchecked, pool};
+use crate::plan::{self, DataDigest, Plan, Progress, Report, Unchecked, pool};
 use crate::{Base, Error, Result};
 
 /// Where and how an adapter is written.
@@ -52,6 +52,19 @@ pub struct AdapterOutput {
     adapter: Adapter,
     base: Option<Base>,
     mode: ReadMode,
+    /// Whether it is compared part by part, as the files hold it.
+    as_stored: bool,
+}
+
+/// Files of a format that were not made by its writer.
+#[derive(Debug)]
+pub(crate) struct Redraft {
+    /// The files.
+    pub(crate) draft: Draft,
+    /// The header of the one tensor file, if it stays byte for byte.
+    pub(crate) header: Option<Vec<u8>>,
+    /// Whether the header has places for digests.
+    pub(crate) hashed: bool,
 }
 
 /// What writing an adapter did.
@@ -107,6 +120,38 @@ impl AdapterOutput {
     ) -> Result<Self> {
         let draft = to.format.write(written, &DraftOptions { dtype: to.dtype, base: base.as_ref() })?;
         let digests = to.format.digests(&draft)?;
+        let papers = to.papers.clone().of_adapter(written, to.format.loading());
+        Self::drafted(draft, (digests, papers), adapter, base, to)
+    }
+
+    /// Lays out files that were edited in place, which must do what `adapter` does.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub(crate) fn redrafted(
+        redraft: Redraft,
+        adapter: Adapter,
+        base: Option<Base>,
+        to: &Destination<'_>,
+    ) -> Result<Self> {
+        let Redraft { draft, header, hashed } = redraft;
+        let digests = if hashed { to.format.digests(&draft)? } else { Vec::new() };
+        let papers = to.papers.clone().of_adapter(&adapter, to.format.loading());
+        let output = Self::drafted(draft, (digests, papers), adapter, base, to)?;
+        let plan = match header {
+            Some(header) => output.plan.with_header(header),
+            None => output.plan,
+        };
+        Ok(AdapterOutput { plan, as_stored: true, ..output })
+    }
+
+    fn drafted(
+        draft: Draft,
+        (digests, papers): (Vec<DataDigest>, plan::Papers),
+        adapter: Adapter,
+        base: Option<Base>,
+        to: &Destination<'_>,
+    ) -> Result<Self> {
         let target = draft.target(to.output)?;
         let plan = Plan::with_papers(
             target,
@@ -115,7 +160,7 @@ impl AdapterOutput {
             draft.container,
             draft.tensors,
             draft.side_files,
-            to.papers.clone().of_adapter(written, to.format.loading()),
+            papers,
         )?;
         let plan = plan.with_data_digests(digests);
         Ok(AdapterOutput {
@@ -125,6 +170,7 @@ impl AdapterOutput {
             adapter,
             base,
             mode: to.reader.mode(),
+            as_stored: false,
         })
     }
 
@@ -148,9 +194,15 @@ impl AdapterOutput {
 
     fn verify(&self, staged: &Path, progress: &dyn Progress) -> Result<Vec<ModuleError>> {
         let files = format::open(staged, &Reader::new(self.mode))?;
-        let after = format::read(&files, self.base.as_ref())?.unpacked(self.base.as_ref())?;
-        let before = self.adapter.clone().unpacked(self.base.as_ref())?;
         let place = |e: Error| e.at(self.plan.target().path());
+        let mut after = format::read(&files, self.base.as_ref())?;
+        if self.as_stored {
+            after.findings.retain(|finding| finding.code != ROW_ORDER);
+            after.check().map_err(place)?;
+            return compare::compare(&self.adapter, &after.with_fixed_scales(), progress).map_err(place);
+        }
+        let after = after.unpacked(self.base.as_ref())?;
+        let before = self.adapter.clone().unpacked(self.base.as_ref())?;
         after.check().map_err(place)?;
         compare::compare(&before, &after, progress).map_err(place)
     }

@@ -226,6 +226,18 @@ impl Plan {
         Plan { data_digests, ..self }
     }
 
+    /// Puts `header` in the place of that of the one tensor file; it must describe the same tensors, in the same order.
+    #[must_use]
+    pub(crate) fn with_header(mut self, header: Vec<u8>) -> Self {
+        if let [file] = self.files.as_mut_slice() {
+            let (before, now) = (file.header.len() as u64, header.len() as u64);
+            file.len = file.len - before + now;
+            file.tensors.iter_mut().for_each(|(offset, _)| *offset = *offset - before + now);
+            file.header = header;
+        }
+        self
+    }
+
     /// Where the output goes.
     pub fn target(&self) -> &Target {
         &self.target

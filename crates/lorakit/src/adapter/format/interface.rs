@@ -1,5 +1,6 @@
 //! What every format says of itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Draft, DraftOptions};
@@ -71,6 +72,9 @@ pub(crate) trait AdapterFormat: Sync {
     fn digests(&self, _draft: &Draft) -> Result<Vec<DataDigest>> {
         Ok(Vec::new())
     }
+
+    /// Puts places for [`Self::digests`] into a header that has digests.
+    fn reserve_digests(&self, _metadata: &mut BTreeMap<String, String>) {}
 
     /// A sample of each problem that only this format reports.
     #[cfg(test)]

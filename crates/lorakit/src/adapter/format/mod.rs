@@ -40,6 +40,7 @@ pub use draft::Mapped;
 pub(crate) use draft::{Can, Draft, DraftOptions, Scaled, most_common, ranks};
 pub(crate) use interface::AdapterFormat;
 pub(crate) use problem::Problem;
+pub(crate) use spelling::{Spelled, module_of, spelled};
 
 use super::{Adapter, Files};
 use crate::{Base, Error, Result};

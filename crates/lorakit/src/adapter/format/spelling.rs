@@ -103,6 +103,32 @@ pub(super) fn parse(name: &str) -> Option<(&str, Part)> {
     PARTS.iter().find_map(|(ending, part)| Some((name.strip_suffix(ending)?, *part)))
 }
 
+/// The parts by which a low-rank module is scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spelled {
+    /// `A`.
+    A,
+    /// `B`, or its bias.
+    B,
+    /// The alpha, in a tensor of its own.
+    Alpha,
+}
+
+/// Which of these a tensor of that name is.
+pub(crate) fn spelled(name: &str) -> Option<Spelled> {
+    match parse(name)?.1 {
+        Part::Down => Some(Spelled::A),
+        Part::Up | Part::Bias => Some(Spelled::B),
+        Part::Alpha => Some(Spelled::Alpha),
+        _ => None,
+    }
+}
+
+/// The name of the module to which a tensor of that name belongs.
+pub(crate) fn module_of(name: &str) -> &str {
+    parse(name).map_or(name, |(module, _)| module)
+}
+
 /// Whether `name` ends like a LoRA factor in kohya's files and older ones.
 pub(super) fn is_down_or_up(name: &str) -> bool {
     PARTS[..8].iter().any(|(ending, _)| name.ends_with(ending))

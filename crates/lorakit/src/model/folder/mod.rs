@@ -58,6 +58,16 @@ pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     Ok(files)
 }
 
+/// The files of `folder` other than tensors, by their path inside it, with those of its folders that hold nothing else.
+///
+/// # Errors
+/// If a folder cannot be listed.
+pub(crate) fn files_beside(folder: &Path, reader: &Reader) -> Result<BTreeMap<PathBuf, Content>> {
+    let mut files = BTreeMap::new();
+    collect(folder, Path::new(""), reader, &mut files)?;
+    Ok(files)
+}
+
 /// The `config.json` that travels with `model`. A rebuilt one knows more than the model's own: the ids of special
 /// tokens.
 pub(crate) fn config_among(files: &BTreeMap<PathBuf, Content>, model: &Model) -> Result<Option<Value>> {

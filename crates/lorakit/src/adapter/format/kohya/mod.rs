@@ -7,6 +7,8 @@
 mod hash;
 mod write;
 
+use std::collections::BTreeMap;
+
 use super::layers::add_layers;
 use super::{AdapterFormat, Draft, DraftOptions, spelling};
 use crate::adapter::{Adapter, Files, carried};
@@ -56,6 +58,10 @@ impl AdapterFormat for Kohya {
 
     fn digests(&self, draft: &Draft) -> Result<Vec<DataDigest>> {
         hash::digests(draft)
+    }
+
+    fn reserve_digests(&self, metadata: &mut BTreeMap<String, String>) {
+        hash::reserve(metadata);
     }
 }
 
