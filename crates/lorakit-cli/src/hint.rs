@@ -120,7 +120,16 @@ fn typed(hint: Hint) -> Option<&'static str> {
         }
         Hint::LowerRankOrMore => "allow more, or take `--rank 1`",
         Hint::KeepHalf => "`--density 0.5` keeps half of the entries",
+        Hint::ListModules => "`lorakit inspect ADAPTER --verbose` lists the modules of an adapter",
+        Hint::OriginalBase => {
+            "only the original base is without it; `lorakit inspect MODEL` shows what the model was made from"
+        }
+        Hint::OriginalBaseOrLeaveOut => {
+            "only the original base has them; `--skip REGEX` keeps these modules as they are in the model, and takes the \
+             rest out"
+        }
         Hint::LeaveOutDensity => "leave `--density` out",
+        Hint::LeaveOutMajority => "leave `--majority-sign` out",
         Hint::LeaveOutSeed => "leave `--seed` out",
         Hint::CombineBySvd => "`--method svd` is the nearest to the weighted sum, whatever the ranks",
         Hint::ReduceAfterwards => "leave `--rank` out, and lower it afterwards: `lorakit reduce`",

@@ -18,7 +18,7 @@ mod units;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use error::Failure;
@@ -38,8 +38,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 /// Runs one command line and returns its exit code: one of [`exit`]. Handles no signals: see [`main`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
+    let (cli, matches) = match parsed(&args) {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() && is_json(&args) => {
             ui::usage_json(&error.to_string());
             return exit::USAGE;
@@ -50,7 +50,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let ui = Ui::new(&cli.common);
-    match dispatch(&cli, &ui) {
+    match args::check(&matches, &cli.command).and_then(|()| dispatch(&cli, &ui)) {
         Ok(()) => exit::OK,
         Err(failure) => {
             interrupt::speak();
@@ -58,6 +58,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             failure.exit_code()
         }
     }
+}
+
+/// The command line, and which of its options were typed.
+fn parsed(args: &[OsString]) -> Result<(Cli, ArgMatches), clap::Error> {
+    let matches = Cli::command().try_get_matches_from(args)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut Cli::command()))?;
+    Ok((cli, matches))
 }
 
 /// Whether a command line that may be wrong asks for one JSON object.

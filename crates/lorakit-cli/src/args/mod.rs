@@ -3,6 +3,7 @@
 mod combine;
 mod convert;
 mod diff;
+mod effect;
 mod extract;
 mod formats;
 mod inspect;
@@ -10,6 +11,7 @@ mod merge;
 mod output;
 mod quantize;
 mod reduce;
+mod strength;
 mod values;
 mod verify;
 
@@ -20,6 +22,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use combine::Combine;
 pub(crate) use convert::Convert;
 pub(crate) use diff::Diff;
+pub(crate) use effect::check;
 pub(crate) use extract::Extract;
 pub(crate) use formats::Format;
 pub(crate) use inspect::Inspect;

@@ -74,8 +74,16 @@ pub enum Hint {
     LowerRankOrMore,
     /// A density of 0.5 keeps half of the entries.
     KeepHalf,
+    /// Inspecting an adapter lists its modules.
+    ListModules,
+    /// Only the original base is without it.
+    OriginalBase,
+    /// Only the original base has them; leaving these modules out keeps them as they are in the model.
+    OriginalBaseOrLeaveOut,
     /// Leave the density out.
     LeaveOutDensity,
+    /// Leave the way to elect signs out.
+    LeaveOutMajority,
     /// Leave the seed out.
     LeaveOutSeed,
     /// The method `svd` is nearest to the weighted sum, whatever the ranks.
@@ -183,7 +191,11 @@ impl Hint {
         Hint::ReportThis,
         Hint::LowerRankOrMore,
         Hint::KeepHalf,
+        Hint::ListModules,
+        Hint::OriginalBase,
+        Hint::OriginalBaseOrLeaveOut,
         Hint::LeaveOutDensity,
+        Hint::LeaveOutMajority,
         Hint::LeaveOutSeed,
         Hint::CombineBySvd,
         Hint::ReduceAfterwards,
@@ -331,7 +343,13 @@ impl fmt::Display for Hint {
             Hint::ReportThis => "nothing was written; this should not happen, please report it",
             Hint::LowerRankOrMore => "allow more, or ask for rank 1",
             Hint::KeepHalf => "a density of 0.5 keeps half of the entries",
+            Hint::ListModules => "inspecting an adapter lists its modules",
+            Hint::OriginalBase => "only the original base is without it",
+            Hint::OriginalBaseOrLeaveOut => {
+                "only the original base has them; leaving these modules out keeps them as they are in the model"
+            }
             Hint::LeaveOutDensity => "leave the density out",
+            Hint::LeaveOutMajority => "leave the way to elect signs out",
             Hint::LeaveOutSeed => "leave the seed out",
             Hint::CombineBySvd => "the method `svd` is nearest to the weighted sum, whatever the ranks",
             Hint::ReduceAfterwards => "leave the rank out, and reduce the result afterwards",

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::read::{self, MAX_BYTES};
 use super::weights::{self, hex};
-use super::{Lineage, Parent, Record, Role};
+use super::{Lineage, Options, Parent, Record, Role};
 use crate::adapter::{Adapter, is_local_path};
 use crate::plan::{Hash, Progress, Provenance, go_on, in_order};
 use crate::{Base, Finding, Model, Result, Severity};
@@ -71,6 +71,17 @@ impl Step {
         self
     }
 
+    /// The same with several options.
+    #[must_use]
+    pub fn with_all<V: Serialize>(self, options: impl IntoIterator<Item = (&'static str, V)>) -> Self {
+        options.into_iter().fold(self, |step, (name, value)| step.with(name, value))
+    }
+
+    /// The options that are recorded.
+    pub(crate) fn options(&self) -> &Options {
+        &self.record.options
+    }
+
     fn is_idle(&self) -> bool {
         self.wanted == Lineage::Never
     }
@@ -115,10 +126,7 @@ impl Step {
         let checkpoint = adapter.checkpoint();
         let (sha256, weights) = rayon::join(
             || in_order(adapter.files(), |file| sha256(file, progress)),
-            || match checkpoint {
-                Some(checkpoint) => weights::digest(checkpoint.as_ref(), progress),
-                None => weights::of_parts(&adapter.tensors(), progress),
-            },
+            || digest_of(adapter, progress),
         );
         let (lineage, notes) = checkpoint.map(|own| read::read(own, reader)).unwrap_or_default();
         self.notes.extend(notes);
@@ -238,6 +246,17 @@ fn last_component(path: &Path) -> String {
     let real = || std::fs::canonicalize(path).ok()?.file_name().map(ToOwned::to_owned);
     let name = path.file_name().map(ToOwned::to_owned).or_else(real);
     name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// The digest of the weights of an adapter, from its file or from memory.
+///
+/// # Errors
+/// As [`weights::digest`].
+pub(crate) fn digest_of(adapter: &Adapter, progress: &dyn Progress) -> Result<String> {
+    match adapter.checkpoint() {
+        Some(checkpoint) => weights::digest(checkpoint.as_ref(), progress),
+        None => weights::of_parts(&adapter.tensors(), progress),
+    }
 }
 
 /// The SHA-256 of a file, in hexadecimal.

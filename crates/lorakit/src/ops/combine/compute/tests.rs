@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Choice;
-use crate::adapter::ModuleKind;
+use crate::adapter::{ModuleKind, Strengths};
 use crate::lineage::Lineage;
 use crate::ops::combine::{MajoritySign, Mix};
 
@@ -35,6 +35,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
         density,
         majority: MajoritySign::Total,
         seed: None,
+        strengths: Strengths::default(),
         lineage: Lineage::default(),
         threads: 1,
         mode: ReadMode::Mapped,
