@@ -20,6 +20,7 @@ const COMMANDS: &[&str] = &[
     "inspect plain --spectrum --base base --for vllm --html page.html",
     "inspect dora --for llama.cpp",
     "merge base plain rslora=0.5 -o merged",
+    "merge merged plain=-1 -o undone --skip mlp",
     "merge base plain -o merged --dry-run",
     "merge base plain -o merged --force",
     "merge base plain -o merged --force --dry-run",

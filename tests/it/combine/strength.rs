@@ -119,11 +119,14 @@ fn report_and_record_tell() {
     sandbox.copy(&peft("adapters/attn-r4"), "attn");
     let options = r"--only self_attn --weight layers\.1\.=0.5";
     let run = sandbox.run(&format!("combine plain attn=2 -o out {options}"), &[]).ok();
-    insta::assert_snapshot!(run.stdout.lines().take(2).collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(run.stdout.lines().take(2).collect::<Vec<_>>().join("\n"), @"
+    1  `plain` (weight 1, peft, 8 modules, 6 left out, 4 with a weight of their own)
+    2  `attn` (weight 2, peft, 4 modules, 2 with a weight of their own)
+    ");
     let run = sandbox.run(&format!("combine plain attn=2 -o again --json {options}"), &[]).ok();
     let json: Value = serde_json::from_str(&run.stdout).unwrap();
     let of = |field: &str| [0, 1].map(|i| json["adapters"][i][field].as_u64().unwrap());
-    assert_eq!((of("left_out"), of("weighted")), ([6, 0], [4, 4]));
+    assert_eq!((of("left_out"), of("weighted")), ([6, 0], [4, 2]));
     let run = sandbox.run("inspect --json out", &[]).ok();
     let json: Value = serde_json::from_str(&run.stdout).unwrap();
     insta::assert_snapshot!(json["reports"][0]["lineage"]["options"], @"");

@@ -148,12 +148,17 @@ fn plan_report_and_record_tell() {
     let options = r"--skip layers\.0\..*[kv]_proj --weight q_proj=0.5";
     let plan = sandbox.run(&format!("merge base adapter=2 -o out -n -v {options}"), &[]).ok().stdout;
     let (head, _) = plan.split_once("\nwould write").unwrap();
-    insta::assert_snapshot!(head, @"");
+    insta::assert_snapshot!(head, @"
+    `adapter` (weight 2): 1 left out, 2 with a weight of their own
+      model.layers.0.self_attn.q_proj  weight 1
+      model.layers.1.self_attn.q_proj  weight 1
+      model.layers.0.self_attn.v_proj  left out
+    ");
     let run = sandbox.run(&format!("merge base adapter=2 -o out {options}"), &[]).ok();
-    insta::assert_snapshot!(run.stdout.lines().next().unwrap(), @"");
+    insta::assert_snapshot!(run.stdout.lines().next().unwrap(), @"merged `adapter` (weight 2, 3 modules, 1 left out, 2 with a weight of their own)");
     let json = report(&sandbox, &format!("merge base adapter=2 -o again --json {options}"));
     let adapter = &json["adapters"][0];
-    assert_eq!((&adapter["left_out"], &adapter["weighted"]), (&2.into(), &2.into()), "{adapter}");
+    assert_eq!((&adapter["left_out"], &adapter["weighted"]), (&1.into(), &2.into()), "{adapter}");
     let record = report(&sandbox, "inspect --json out");
     insta::assert_snapshot!(record["reports"][0]["lineage"]["options"], @"");
     let verified = sandbox.run(&format!("verify out --base base --adapter adapter=2 {options}"), &[]).ok();
@@ -178,7 +183,65 @@ fn refusals() {
         "verify base --base base --adapter adapter --only q_prj",
     ];
     let texts = lines.map(|line| format!("$ lorakit {line}\n{}", sandbox.refused(line)));
-    insta::assert_snapshot!(texts.join("\n"), @"");
+    insta::assert_snapshot!(texts.join("\n"), @r#"
+    $ lorakit merge base adapter -o out --skip self_atn
+    exit 1
+    error: `self_atn` matches none of the 4 modules; the nearest is `model.layers.0.self_attn.q_proj`
+
+    hint: `lorakit inspect ADAPTER --verbose` lists the modules of an adapter
+
+    $ lorakit merge base adapter -o out --only layers\.7\.
+    exit 1
+    error: `layers\.7\.` matches none of the 4 modules; the nearest is `model.layers.0.self_attn.q_proj`
+
+    hint: `lorakit inspect ADAPTER --verbose` lists the modules of an adapter
+
+    $ lorakit merge base adapter -o out --skip self_attn
+    exit 1
+    error: `adapter`: all of its 4 modules are left out, so nothing of it would be in the output
+
+    hint: `lorakit inspect ADAPTER --verbose` lists the modules of an adapter
+
+    $ lorakit merge base adapter saved -o out --only q_proj --skip norm --weight mlp=0.5
+    exit 1
+    error: `mlp` matches none of the 12 modules; the nearest is `model.layers.0.self_attn.q_proj`
+
+    hint: `lorakit inspect ADAPTER --verbose` lists the modules of an adapter
+
+    $ lorakit merge base saved -o out --weight lm_head=0.5
+    exit 2
+    error: `lm_head=0.5` reaches only tensors that replace those of the base, which have no strength: they are taken whole (1) or left out (0)
+
+    $ lorakit merge base dora -o out --weight q_proj=0.5
+    exit 1
+    error: `dora`: `model.layers.0.self_attn.q_proj`: is a DoRA adapter with weight 0.5; DoRA has no strength other than 1
+
+    hint: serve it beside the base with the library that trained it
+
+    $ lorakit merge base adapter -o out --weight q_proj
+    exit 2
+    error: invalid value 'q_proj' for '--weight <REGEX=WEIGHT>': `q_proj` is not of the form REGEX=WEIGHT
+
+    For more information, try '--help'.
+
+    $ lorakit merge base adapter -o out --weight q_proj=much
+    exit 2
+    error: invalid value 'q_proj=much' for '--weight <REGEX=WEIGHT>': the weight `much` is not a finite number
+
+    For more information, try '--help'.
+
+    $ lorakit merge base adapter -o out --skip (q
+    exit 2
+    error: invalid value '(q' for '--skip <REGEX>': `(q` is not a regular expression: Parsing error at position 2: Opening parenthesis without closing parenthesis
+
+    For more information, try '--help'.
+
+    $ lorakit verify base --base base --adapter adapter --only q_prj
+    exit 1
+    error: `q_prj` matches none of the 4 modules; the nearest is `model.layers.0.self_attn.q_proj`
+
+    hint: `lorakit inspect ADAPTER --verbose` lists the modules of an adapter
+    "#);
 }
 
 /// Leaving the output side of a tied pair out must not let the input side's change reach it.

@@ -240,9 +240,9 @@ mod tests {
         ] {
             assert!(refused(line).is_some(), "{line}");
         }
-        insta::assert_snapshot!(refused("merge b a -o out --token-embedding-type Q8_0").unwrap(), @"");
-        insta::assert_snapshot!(refused("quantize m -o out --type fp8 --double-quant").unwrap(), @"");
-        insta::assert_snapshot!(refused("combine a b -o out --majority-sign total").unwrap(), @"");
+        insta::assert_snapshot!(refused("merge b a -o out --token-embedding-type Q8_0").unwrap(), @"`--token-embedding-type` has no effect here; it changes a choice of GGUF types: `--quantize Q4_K_M`");
+        insta::assert_snapshot!(refused("quantize m -o out --type fp8 --double-quant").unwrap(), @"`--double-quant` has no effect here; it is for 4-bit types of transformers: `--type nf4` or `--type fp4`");
+        insta::assert_snapshot!(refused("combine a b -o out --majority-sign total").unwrap(), @"`--majority-sign` has no effect here; signs are elected by the methods in `ties`: `--method ties_svd --density 0.5`");
     }
 
     #[test]

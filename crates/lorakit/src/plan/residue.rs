@@ -58,19 +58,22 @@ impl Residue {
                 continue;
             }
             let (coarse, fine) = (step(dtype, m), step(dtype, w));
-            let (r, off) = (f64::from(r), f64::from(r) - f64::from(w));
-            let finer = coarse > fine;
+            // How many points are near enough; a power of two.
+            let points = (coarse / fine).max(1.0);
+            let (r, moved) = (f64::from(r), f64::from(r) - (f64::from(m) + f64::from(d)));
+            let snapped = r == f64::from(w);
             sums.values += 1;
-            sums.differing += match (off != 0.0, finer) {
-                (true, _) => 1.0,
-                (false, true) => 1.0 - fine / coarse,
-                (false, false) => 0.0,
+            sums.differing += if snapped { 1.0 - 1.0 / points } else { 1.0 };
+            sums.square += match snapped {
+                true if points == 1.0 => 0.0,
+                // From the nearest point to one of all of them.
+                true => (coarse * coarse + 2.0 * fine * fine) / 12.0,
+                // From the sum to the only point, or to one of all.
+                false if points == 1.0 => (r - f64::from(w)).powi(2),
+                false => moved * moved + coarse * coarse / 12.0,
             };
-            // The variance of one of the points within a step of `M`, all of them equally likely.
-            let variance = if finer { (coarse * coarse - fine * fine) / 12.0 } else { 0.0 };
-            sums.square += off * off + variance;
             sums.stored += r * r;
-            sums.largest = sums.largest.max(off.abs() + (coarse + fine) / 2.0);
+            sums.largest = sums.largest.max(moved.abs() + coarse / 2.0);
         }
         sums
     }

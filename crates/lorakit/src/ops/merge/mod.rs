@@ -55,7 +55,7 @@ pub struct Merge {
     pub notes: Vec<Finding>,
     /// Of the edited ones, those that an adapter replaces as a whole.
     replaced: usize,
-    /// Whether adapters are only taken away.
+    /// Whether adapters are only taken away, and as a whole as far as is known.
     undoes: bool,
     min_retention: f64,
 }
@@ -100,8 +100,9 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     for (adapter, weight) in &adapters {
         step.adapter(adapter, Some(*weight), reader, progress)?;
     }
-    let undoes = undo::undoes(&adapters, &strengths);
-    let held = undo::recognise(&base, &adapters, &step, &mut notes, progress)?;
+    let recognised = undo::recognise(&base, &adapters, &step, &mut notes, progress)?;
+    let whole = recognised.iter().flatten().all(|recognised| recognised.whole);
+    let undoes = whole && undo::undoes(&adapters, &strengths);
     let provenance = step.finish(&mut notes);
     let output = output::of(&base, &adapters, tensors, &untied, options, &mut notes)?;
     go_on(progress, "anything was written")?;
@@ -117,15 +118,15 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let plan =
         Plan::with_provenance(target, options.replace, reader, container, tensors, side_files, provenance)?;
     let plan = plan.checking_copies(options.check_finite)?;
-    let described = adapters.iter().zip(strengths).zip(held);
-    let adapters = described.map(|(((adapter, weight), strength), held)| MergedAdapter {
+    let described = adapters.iter().zip(strengths).zip(recognised);
+    let adapters = described.map(|(((adapter, weight), strength), recognised)| MergedAdapter {
         path: adapter.path.clone(),
         weight: *weight,
         modules: adapter.modules.len(),
         saved: adapter.saved.len() + adapter.token_rows.len(),
         left_out: strength.left_out.len(),
         weighted: strength.weighted.len(),
-        held,
+        held: recognised.map(|recognised| recognised.held),
         strength,
     });
     let min_retention = options.min_retention;
@@ -173,12 +174,11 @@ impl Merge {
     }
 
     /// What rounding is expected to leave of adapters that are taken out of the model, which only a run shows. `None` if
-    /// none are, if the record of the base says that it does not hold one of them, or if no tensor that they touch is
-    /// stored as floats.
+    /// something else is added, if the record of the base says that one of them was not merged so, or if no tensor that
+    /// they touch is stored as floats.
     pub fn residue(&self, report: &Report) -> Option<ResidueReport> {
-        let held = self.adapters.iter().all(|adapter| adapter.held.is_none_or(|held| held != 0.0));
         let residue = overall(&report.retention).residue;
-        (self.undoes && held && residue.values > 0).then(|| residue.into())
+        (self.undoes && residue.values > 0).then(|| residue.into())
     }
 
     /// Doubts that only the values seen by a run can raise.

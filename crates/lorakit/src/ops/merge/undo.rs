@@ -12,6 +12,9 @@ use crate::{DType, Finding, Model, Result, Severity};
 /// Options of a merge without which the same adapter would be another delta.
 const DECISIVE: &[&str] = &["rounding", "moe_layout", "only", "skip", "block_weights"];
 
+/// Weights that were meant to add up to nothing, such as 0.1 + 0.2 - 0.3, add up to less.
+const TINY: f64 = 1e-12;
+
 /// What rounding is expected to leave of adapters that are taken out of a model.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ResidueReport {
@@ -52,7 +55,16 @@ pub(super) fn original(base: &Model, index: usize) -> Option<DType> {
     (matches!(dtype, DType::F32 | DType::F16 | DType::BF16) && !packed).then_some(dtype)
 }
 
-/// What the record of a model says about one adapter.
+/// What the record of a model says about an adapter of negative weight.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Recognised {
+    /// The weight at which the model holds it.
+    pub(super) held: f64,
+    /// Whether all of it is taken out, and nothing else.
+    pub(super) whole: bool,
+}
+
+/// The merges of one adapter into a model.
 #[derive(Debug, Clone, Default)]
 struct Held<'r> {
     /// The sum of the weights at which it was merged.
@@ -61,8 +73,8 @@ struct Held<'r> {
     options: Option<&'r Options>,
 }
 
-/// The weight at which `base` holds each adapter of negative weight, as its record says; `None` for other adapters, and
-/// without a record. Findings say whether it will be taken out as a whole.
+/// What the record of `base` says about each adapter of negative weight; `None` for other adapters, and without a
+/// record. Findings say the same.
 ///
 /// # Errors
 /// If an adapter cannot be read; [`ErrorKind::Interrupted`](crate::ErrorKind::Interrupted).
@@ -72,7 +84,7 @@ pub(super) fn recognise(
     step: &Step,
     notes: &mut Vec<Finding>,
     progress: &dyn Progress,
-) -> Result<Vec<Option<f64>>> {
+) -> Result<Vec<Option<Recognised>>> {
     let negative = |(_, weight): &(Adapter, f64)| *weight < 0.0;
     let chain = match adapters.iter().any(negative) {
         true => chain(base),
@@ -88,9 +100,10 @@ pub(super) fn recognise(
             continue;
         }
         let held = held(&chain, &lineage::digest_of(adapter, progress)?);
-        notes.push(finding(base, adapter, *weight, &held));
-        notes.extend(held.options.and_then(|then| differs(adapter, then, step.options())));
-        found.push(Some(held.weight));
+        let differs = held.options.and_then(|then| differs(adapter, then, step.options()));
+        let whole = held.weight != 0.0 && (held.weight + weight).abs() < TINY && differs.is_none();
+        found.push(Some(Recognised { held: held.weight, whole }));
+        notes.push(differs.unwrap_or_else(|| finding(base, adapter, *weight, &held)));
     }
     Ok(found)
 }
@@ -117,8 +130,7 @@ fn held<'r>(chain: &'r [Record], digest: &str) -> Held<'r> {
             held.options.get_or_insert(&record.options);
         }
     }
-    // Weights that were meant to add up to nothing, such as 0.1 + 0.2 - 0.3.
-    if held.weight.abs() < 1e-12 {
+    if held.weight.abs() < TINY {
         held.weight = 0.0;
     }
     held
@@ -136,7 +148,7 @@ fn finding(base: &Model, adapter: &Adapter, weight: f64, held: &Held<'_>) -> Fin
     } else if held.weight == 0.0 {
         let message = format!("the record of `{model}` says that it was taken out before");
         (Severity::Warning, "not-merged", message)
-    } else if left.abs() < 1e-12 {
+    } else if left.abs() < TINY {
         let message = format!(
             "is taken out again: the record of `{model}` says that it was merged at weight {}",
             held.weight
