@@ -22,6 +22,7 @@ const COMMANDS: &[&str] = &[
     "inspect plain base --policy policy.toml",
     "inspect --recursive hub base plain --spectrum --fail-on warning --html listing.html",
     "merge base plain rslora=0.5 -o merged",
+    "merge merged plain=-1 -o undone --skip mlp",
     "merge base plain -o merged --dry-run",
     "merge base plain -o merged --force",
     "merge base plain -o merged --force --dry-run",

@@ -138,7 +138,16 @@ fn typed(hint: Hint) -> Option<&'static str> {
             "convert it first, which makes plain factors of it: `lorakit convert ADAPTER -o OUT --to FORMAT`"
         }
         Hint::GiveDtype => "choose another dtype for the factors: `--dtype f32`",
+        Hint::ListModules => "`lorakit inspect ADAPTER --verbose` lists the modules of an adapter",
+        Hint::OriginalBase => {
+            "only the original base is without it; `lorakit inspect MODEL` shows what the model was made from"
+        }
+        Hint::OriginalBaseOrLeaveOut => {
+            "only the original base has them; `--skip REGEX` keeps these modules as they are in the model, and takes the \
+             rest out"
+        }
         Hint::LeaveOutDensity => "leave `--density` out",
+        Hint::LeaveOutMajority => "leave `--majority-sign` out",
         Hint::LeaveOutSeed => "leave `--seed` out",
         Hint::CombineDeltas => "add `_svd` to the name of the method: deltas may have any ranks",
         Hint::CombineBySvd => "`--method svd` is the nearest to the weighted sum, whatever the ranks",

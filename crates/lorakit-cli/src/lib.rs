@@ -24,7 +24,6 @@ mod width;
 use std::borrow::Cow;
 use std::ffi::OsString;
 
-use clap::error::ErrorKind as UsageKind;
 
 use args::{Cli, Command};
 use error::Failure;
@@ -44,8 +43,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 /// Runs one command line and returns its exit code: one of [`exit`]. Handles no signals: see [`main`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let mut cli = match args::parse(&without_json(&args)) {
-        Ok(cli) => cli,
+    let (mut cli, matches) = match args::parse(&without_json(&args)) {
+        Ok(parsed) => parsed,
         Err(error) if is_json(&args) => {
             return match error.kind() {
                 UsageKind::DisplayVersion => command::about::version_json(),
@@ -57,18 +56,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             };
         }
         Err(error) if error.use_stderr() => {
-            ui::usage(&error.render().ansi().to_string());
+            ui::usage(&habits::explain(error, &args).render().ansi().to_string());
             return exit::USAGE;
         }
         Err(error) => {
-            let error = habits::explain(error, &args);
             let _ = error.print();
             return exit::OK;
         }
     };
     let ui = Ui::new(&cli.common);
     ui.notes(&hub::resolve(&mut cli.command));
-    match dispatch(&cli, &ui) {
+    match args::check(&matches, &cli.command).and_then(|()| dispatch(&cli, &ui)) {
         Ok(()) => exit::OK,
         Err(failure) => {
             interrupt::speak();

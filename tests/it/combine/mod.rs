@@ -2,6 +2,7 @@
 
 mod refusals;
 mod reports;
+mod strength;
 
 use crate::support::{Sandbox, edit_json, entries, peft, read_json};
 use crate::weights::{read_file, read_folder};

@@ -4,4 +4,6 @@ mod experts;
 mod features;
 mod made;
 mod output;
+mod strength;
 mod together;
+mod undo;

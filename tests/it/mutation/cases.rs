@@ -27,6 +27,7 @@ pub(super) const CASES: &[&str] = &[
     // Merges.
     "merge {base} {adapter} -o out",
     "merge {base} {adapter}=0.5 {second}=-0.25 -o out --dtype f32",
+    "merge {base} {adapter} -o out --only q_proj --weight layers=-0.5",
     "merge {sharded} [adapter] -o out --max-shard-size 50KB",
     "merge [bin-base] {bin} -o out",
     "merge {model.gguf} {adapter} -o out",

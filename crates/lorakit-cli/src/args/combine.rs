@@ -6,6 +6,7 @@ use clap::Args;
 use lorakit::ops::combine::{MajoritySign, Method, Style};
 
 use super::output::{Output, WrittenAs};
+use super::strength::Strength;
 use super::values::{choice, rank, share, weighted};
 
 #[derive(Debug, Args)]
@@ -14,13 +15,16 @@ use super::values::{choice, rank, share, weighted};
   lorakit combine style/ facts/ -o both/ --dry-run             # do they get in each other's way?
   lorakit combine style/ facts/=-0.5 -o both/ --method cat     # exact, ranks add up
   lorakit combine a/ b/ c/ -o all/ --method ties_svd --density 0.4 --rank 32
-  lorakit combine a/ b/ -o both/ --method dare_ties --density 0.5 --style mergekit --seed 7")]
+  lorakit combine a/ b/ -o both/ --method dare_ties --density 0.5 --style mergekit --seed 7
+  lorakit combine adapter/ -o attention/ --only self_attn")]
 pub(crate) struct Combine {
     /// Adapters in any format, each with an optional weight (ADAPTER=0.7; 1 if none)
     #[arg(required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = weighted())]
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) strength: Strength,
     /// How to combine, by PEFT's names
     #[arg(long, value_name = "METHOD", default_value = "svd", value_parser = choice::<Method>())]
     pub(crate) method: Method,

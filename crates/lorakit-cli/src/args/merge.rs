@@ -11,6 +11,7 @@ use lorakit::ops::quantize::QuantType;
 use super::listed::Offered;
 use super::output::Output;
 use super::quantize::{Mixing, gguf_types, quant_type, type_names};
+use super::strength::Strength;
 use super::values::{DtypeOrKeep, choice, float_or_keep, weighted};
 use crate::units;
 
@@ -21,7 +22,9 @@ use crate::units;
   lorakit merge base/ adapter/ -o merged/ --dry-run
   lorakit merge base/ adapter/ -o weights.safetensors    # the tensors alone
   lorakit merge base/ adapter/ -o merged.gguf --quantize Q4_K_M
-  lorakit merge base/ adapter/ -o merged/ --quantize nf4")]
+  lorakit merge base/ adapter/ -o merged/ --quantize nf4
+  lorakit merge base/ adapter/ -o merged/ --only self_attn --weight 'layers\\.[0-5]\\.=0.5'
+  lorakit merge merged/ adapter/=-1 -o base/             # take it out again")]
 pub(crate) struct Merge {
     /// The base model: a folder, a safetensors or GGUF file
     pub(crate) base: PathBuf,
@@ -30,6 +33,8 @@ pub(crate) struct Merge {
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) strength: Strength,
     /// Dtype of the output; `keep`: the same as the base (a quantised GGUF base becomes bf16)
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = float_or_keep())]
     pub(crate) dtype: DtypeOrKeep,

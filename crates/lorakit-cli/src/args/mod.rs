@@ -4,6 +4,7 @@ mod combine;
 mod convert;
 mod diff;
 mod edit;
+mod effect;
 mod extract;
 mod formats;
 mod inspect;
@@ -12,6 +13,7 @@ mod merge;
 mod output;
 mod quantize;
 mod reduce;
+mod strength;
 mod values;
 mod verify;
 
@@ -25,6 +27,7 @@ pub(crate) use combine::Combine;
 pub(crate) use convert::Convert;
 pub(crate) use diff::Diff;
 pub(crate) use edit::Edit;
+pub(crate) use effect::check;
 pub(crate) use extract::Extract;
 pub(crate) use formats::Format;
 pub(crate) use inspect::Inspect;
@@ -189,11 +192,12 @@ fn unless_empty(arg: clap::Arg) -> clap::Arg {
     if is_empty(&arg) == Some(true) { arg.env(None::<&'static str>) } else { arg }
 }
 
-/// The command line, parsed.
-pub(crate) fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+/// The command line, parsed, and which of its options were typed.
+pub(crate) fn parse(args: &[OsString]) -> Result<(Cli, ArgMatches), clap::Error> {
     let mut command = command();
-    let mut matches = command.try_get_matches_from_mut(args)?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    let matches = command.try_get_matches_from_mut(args)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    Ok((cli, matches))
 }
 
 impl Command {

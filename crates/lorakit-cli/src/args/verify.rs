@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lorakit::ops::merge::MoeLayout;
 
+use super::strength::Strength;
 use super::values::{choice, weighted};
 
 #[derive(Debug, Args)]
@@ -21,6 +22,8 @@ pub(crate) struct Verify {
     /// The adapter that should be in it, with an optional weight (ADAPTER=0.7; 1 if none); may be repeated
     #[arg(long = "adapter", required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = weighted())]
     pub(crate) adapters: Vec<(PathBuf, f64)>,
+    #[command(flatten)]
+    pub(crate) strength: Strength,
     /// The base is the residual model that PiSSA, OLoRA, CorDA or LoftQ training saved
     #[arg(long)]
     pub(crate) residual_base: bool,

@@ -9,6 +9,7 @@ use lorakit::ops::combine::{self, Against, Combine, CombineOptions, Combined, In
 use super::inspect::text::{number, print_first, print_table, table};
 use super::planned::{self, computed};
 use super::reduce::{percent, ranks};
+use super::strength;
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::names::{self, shown};
@@ -45,6 +46,7 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
         .with_density(args.density)
         .with_majority(args.majority_sign)
         .with_seed(args.seed)
+        .with_strengths(args.strength.strengths())
         .with_threads(common.threads)
         .with_lineage(args.output.lineage)
         .with_card(!args.output.no_card)
@@ -55,9 +57,12 @@ fn options(args: &args::Combine, common: &Common) -> CombineOptions {
 fn interference(combine: &Combine, ui: &Ui) -> String {
     let mut text = String::new();
     for (i, part) in combine.adapters.iter().enumerate() {
-        let modules = units::plural(part.modules, "module");
+        let modules = units::plural(part.modules, "module") + &strength::counts(&part.strength);
         let (number, path) = (i + 1, names::path(&part.path));
         let _ = writeln!(text, "{number}  `{path}` (weight {}, {}, {modules})", part.weight, part.format);
+        if ui.verbose {
+            text += &strength::modules(part.weight, &part.strength);
+        }
     }
     text.push('\n');
     if combine.interference.is_empty() {
@@ -104,7 +109,12 @@ fn interference(combine: &Combine, ui: &Ui) -> String {
 fn summary(combine: &Combine, options: &CombineOptions, ui: &Ui) -> String {
     let mut text = String::new();
     if combine.modules.is_empty() {
-        text += "one adapter at weight 1: it stays as it is\n";
+        let left_out = combine.adapters.iter().any(|part| part.left_out > 0);
+        text += if left_out {
+            "one adapter at weight 1: the modules that are left stay as they are\n"
+        } else {
+            "one adapter at weight 1: it stays as it is\n"
+        };
         return text;
     }
     let method = options.method.name();

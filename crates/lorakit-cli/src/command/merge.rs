@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use lorakit::ops::merge::{self, Merge, MergeOptions, Sum};
+use lorakit::ops::merge::{self, Merge, MergeOptions, ResidueReport, Sum};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
 use lorakit_quant::mix::FileType;
 
-use super::planned;
+use super::{planned, strength};
 use crate::args::{self, Common, MergeFormat, MergeQuantize};
 use crate::error::Failure;
 use crate::names;
@@ -30,7 +30,12 @@ pub(crate) fn run(args: &args::Merge, common: &Common, ui: &Ui) -> Result<(), Fa
             return ui.dry_run(SCHEMA, merge.preview(), &merge.plan, common.threads);
         }
         ui.notes(&merge.notes);
-        return ui.result(&planned::describe(&merge.plan, common.threads));
+        let strengths: String = merge
+            .adapters
+            .iter()
+            .map(|adapter| strength::lines(&adapter.path, adapter.weight, &adapter.strength, ui.verbose))
+            .collect();
+        return ui.result(&(strengths + &planned::describe(&merge.plan, common.threads)));
     }
     ui.notes(&merge.notes);
     let bar = Bar::new(ui, "merging");
@@ -48,7 +53,8 @@ fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure>
         .with_tied(args.tied)
         .with_moe_layout(args.moe_b_layout)
         .with_rounding(args.rounding)
-        .with_residual_base(args.residual_base);
+        .with_residual_base(args.residual_base)
+        .with_strengths(args.strength.strengths());
     let options = MergeOptions::new(sum, &args.output.output)
         .with_replace(args.output.force)
         .with_dtype(args.dtype)
@@ -100,12 +106,16 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
             if adapter.saved > 0 {
                 let _ = write!(parts, ", {}", units::plural(adapter.saved, "saved tensor"));
             }
+            parts += &strength::counts(&adapter.strength);
             let _ = writeln!(
                 text,
                 "merged `{}` (weight {}, {parts})",
                 names::path(&adapter.path),
                 adapter.weight
             );
+            if ui.verbose {
+                text += &strength::modules(adapter.weight, &adapter.strength);
+            }
         }
         let _ = writeln!(
             text,
@@ -116,6 +126,9 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
         for (stored_as, retention) in by_type(&report.retention) {
             text.push_str(&retention_line(stored_as, &retention));
         }
+        if let Some(residue) = merge.residue(report) {
+            text.push_str(&residue_line(merge, &residue));
+        }
         text.push_str(&planned::unchecked(report, args.output.check_finite));
         if ui.verbose {
             for tensor in merge.plan.tensors() {
@@ -124,6 +137,21 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
         }
     }
     text + &planned::wrote(&merge.plan, report)
+}
+
+/// What rounding leaves of adapters that are taken out. Without a record, that they are in the model is the user's word.
+fn residue_line(merge: &Merge, residue: &ResidueReport) -> String {
+    let known = merge.adapters.iter().all(|adapter| adapter.held.is_some());
+    let relative = residue
+        .relative
+        .map_or_else(String::new, |relative| format!(", {relative:.1e} of their norm in all"));
+    format!(
+        "rounding leaves: {}about {:.2} % of the touched weights differ from what they were before the merge{relative}; \
+         none by more than {:.1e}\n",
+        if known { "" } else { "if the model holds this much of it, " },
+        residue.differing_share * 100.0,
+        residue.largest
+    )
 }
 
 fn retention_line(stored_as: &str, retention: &Retention) -> String {

@@ -19,6 +19,7 @@ pub(crate) mod merge;
 mod planned;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
+mod strength;
 pub(crate) mod verify;
 
 /// Refuses an output that exists; an empty folder counts as absent.

@@ -20,7 +20,8 @@ const WORST: usize = 8;
 pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let sum = Sum::new(&args.base, args.adapters.clone())
         .with_moe_layout(args.moe_b_layout)
-        .with_residual_base(args.residual_base);
+        .with_residual_base(args.residual_base)
+        .with_strengths(args.strength.strengths());
     let options =
         VerifyOptions::new(&args.merged, sum).with_threads(common.threads).with_mode(common.read_mode());
     let bar = Bar::new(ui, "comparing");
@@ -60,6 +61,14 @@ fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {
         names::path(&args.merged),
         names::path(&args.base)
     );
+    if found.left_out + found.weighted > 0 {
+        let _ = writeln!(
+            text,
+            "  {} left out, {} with a weight of their own",
+            units::plural(found.left_out, "module"),
+            found.weighted
+        );
+    }
     let count = |touched: bool, held: bool| {
         found.tensors.iter().filter(|t| t.touched == touched && (!held || t.state.holds())).count()
     };

@@ -16,6 +16,7 @@ mod module;
 mod open;
 mod pattern;
 mod problem;
+mod strength;
 mod twins;
 mod uniform;
 
@@ -32,8 +33,11 @@ pub use format::Mapped;
 pub use module::{Module, ModuleKind, Saved, Scaling, TokenRows};
 pub use pattern::Patterns;
 pub(crate) use problem::Problem;
+pub(crate) use strength::module_of_parameter;
+pub use strength::{BlockWeight, Strength, Strengths};
 pub(crate) use twins::repeated;
 
+pub use crate::arch::names::NamePattern;
 use crate::{Error, Finding, Result, Severity, TensorRef};
 
 /// The code of the finding that rows are in an order that only the base can undo.

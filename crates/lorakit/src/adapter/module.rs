@@ -23,6 +23,8 @@ pub struct Module {
     pub bias: Option<TensorRef>,
     /// A weight that replaces the base's.
     pub base_weight: Option<TensorRef>,
+    /// What its weight in a sum is multiplied by; 1 unless [`Strengths`](super::Strengths) were applied.
+    pub strength: f64,
     /// The method, `LoHa` or `LoKr`, from whose factors these were computed.
     pub expanded: Option<&'static str>,
 }
@@ -105,6 +107,7 @@ impl Module {
             magnitude: None,
             bias: None,
             base_weight: None,
+            strength: 1.0,
             expanded: None,
         }
     }

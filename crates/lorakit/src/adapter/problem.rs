@@ -28,6 +28,21 @@ problems! {
         Pattern { field: &'static str, key: String } = Config,
             "`{field}` has the key `{key}`, which is not a regular expression";
 
+        /// A factor for modules without an expression or without a number.
+        BlockWeight { text: String } = Usage, "`{text}` is not of the form REGEX=WEIGHT";
+        /// A factor that is not a number.
+        BlockNumber { weight: String } = Usage, "the weight `{weight}` is not a finite number";
+        /// An expression that matches no module.
+        Idle { pattern: String, modules: usize, nearest: String } = Unmatched / ListModules,
+            "`{pattern}` matches none of the {modules} modules; the nearest is `{nearest}`";
+        /// A factor for modules that are only taken whole.
+        OnlyWhole { block: String } = Usage,
+            "`{block}` reaches only tensors that replace those of the base, which have no strength: they are taken \
+             whole (1) or left out (0)";
+        /// Nothing of an adapter takes part.
+        NothingLeft { modules: usize } = Unchanged / ListModules,
+            "all of its {modules} modules are left out, so nothing of it would be in the output";
+
         /// Reading turned up one fault of a tensor; the text comes from the finding.
         Fault { message: String } = Damaged, "{message}";
         /// Reading turned up one tensor of another method; the text comes from the finding.

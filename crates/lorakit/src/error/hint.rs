@@ -84,8 +84,16 @@ pub enum Hint {
     MakePlain,
     /// Give the factors a dtype with a larger range, or that holds single values.
     GiveDtype,
+    /// Inspecting an adapter lists its modules.
+    ListModules,
+    /// Only the original base is without it.
+    OriginalBase,
+    /// Only the original base has them; leaving these modules out keeps them as they are in the model.
+    OriginalBaseOrLeaveOut,
     /// Leave the density out.
     LeaveOutDensity,
+    /// Leave the way to elect signs out.
+    LeaveOutMajority,
     /// Leave the seed out.
     LeaveOutSeed,
     /// Methods whose names end in `_svd` combine deltas, whatever the ranks.
@@ -200,7 +208,11 @@ impl Hint {
         Hint::PeftHoldsIt,
         Hint::MakePlain,
         Hint::GiveDtype,
+        Hint::ListModules,
+        Hint::OriginalBase,
+        Hint::OriginalBaseOrLeaveOut,
         Hint::LeaveOutDensity,
+        Hint::LeaveOutMajority,
         Hint::LeaveOutSeed,
         Hint::CombineDeltas,
         Hint::CombineBySvd,
@@ -357,7 +369,13 @@ impl fmt::Display for Hint {
             Hint::PeftHoldsIt => "convert it to PEFT's format first, which has a place for everything",
             Hint::MakePlain => "convert it first, which makes plain factors of it",
             Hint::GiveDtype => "choose another dtype for the factors, such as F32",
+            Hint::ListModules => "inspecting an adapter lists its modules",
+            Hint::OriginalBase => "only the original base is without it",
+            Hint::OriginalBaseOrLeaveOut => {
+                "only the original base has them; leaving these modules out keeps them as they are in the model"
+            }
             Hint::LeaveOutDensity => "leave the density out",
+            Hint::LeaveOutMajority => "leave the way to elect signs out",
             Hint::LeaveOutSeed => "leave the seed out",
             Hint::CombineDeltas => "the method of that name in `_svd` combines deltas, whatever the ranks",
             Hint::CombineBySvd => "the method `svd` is nearest to the weighted sum, whatever the ranks",

@@ -145,7 +145,7 @@ impl<'a> Factors<'a> {
         };
         let (a, b) = if transposed { (b.transposed(), a.transposed()) } else { (a, b) };
         let b = b.take_rows(home.part.0 * home.rows.len(), home.rows.len(), 1);
-        Ok(LowRank { rows: home.rows.clone(), b, a, scale: self.module.scale(rank) })
+        Ok(LowRank { rows: home.rows.clone(), b, a, scale: self.module.scale(rank) * self.module.strength })
     }
 }
 
@@ -238,7 +238,7 @@ fn fit_single_expert(base: &Resolver<'_>, module: &Module, path: &str) -> Fit<Op
             rows: first..first + outputs,
             b: Factor::matrix(module.b.clone(), outputs, rank),
             a: Factor::matrix(module.a.clone(), rank, inputs),
-            scale: module.scale(rank),
+            scale: module.scale(rank) * module.strength,
         };
         return Ok(Some(vec![edit(base, index, module, vec![term])]));
     }

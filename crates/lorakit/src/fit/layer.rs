@@ -110,7 +110,7 @@ fn low_rank(base: &Resolver<'_>, adapter: &Adapter, module: &Module, weight: &Te
             Some((magnitude.clone(), axis))
         }
     };
-    let terms = vec![LowRank { rows: 0..rows, b, a, scale: module.scale(r) }];
+    let terms = vec![LowRank { rows: 0..rows, b, a, scale: module.scale(r) * module.strength }];
     Ok(Change::LowRank { terms, dora, peft_rounds_delta: embedding })
 }
 
@@ -127,7 +127,8 @@ fn fit_bias(base: &Resolver<'_>, module: &Module, bias: &TensorRef, weight: &str
         return Err(Misfit::new(&module.path, reason));
     }
     let a = Factor::matrix(bias.clone(), 1, n);
-    let term = LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.rank()) };
+    let term =
+        LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.rank()) * module.strength };
     let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false };
     Ok(Edit { target: info.name.clone(), base: Some(index), origin: module.path.clone(), change })
 }

@@ -72,7 +72,11 @@ fn separate(
         }
     };
     let mut modules = Vec::new();
-    for edit in fitting.modules(view, packed)? {
+    // Strengths are no part of the scales; the separate modules take them over.
+    let plain: Vec<Module> = packed.iter().map(|module| Module { strength: 1.0, ..module.clone() }).collect();
+    for edit in fitting.modules(view, &plain)? {
+        let strength = packed.iter().find(|module| module.path == edit.origin).map_or(1.0, |m| m.strength);
+        let from = modules.len();
         let Change::LowRank { terms, .. } = edit.change else { continue };
         let Some(info) = edit.base.map(|index| &view.tensors[index]) else { continue };
         let name = info.name.trim_end_matches(".weight");
@@ -89,6 +93,7 @@ fn separate(
                 }
             }
         }
+        modules[from..].iter_mut().for_each(|module: &mut Module| module.strength = strength);
     }
     Ok(modules)
 }

@@ -22,7 +22,7 @@ pub use read::read;
 pub use record::{Ancestry, Options, Parent, Record, Role, VERSION};
 pub(crate) use sheet::{Sheet, percent};
 pub use step::Step;
-pub(crate) use step::sha256;
+pub(crate) use step::{digest_of, sha256};
 
 /// When an output says where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,7 +12,7 @@ use super::identity::{Identity, is_id, public_name};
 use super::read::{self, MAX_BYTES};
 use super::sheet::{Input, card_of_gguf};
 use super::weights::{self, hex};
-use super::{Lineage, Papers, Parent, Record, Role, Sheet};
+use super::{Lineage, Options, Papers, Parent, Record, Role, Sheet};
 use crate::adapter::Adapter;
 use crate::card::Card;
 use crate::plan::{Hash, Progress, Provenance, go_on, in_order};
@@ -82,6 +82,17 @@ impl Step {
             Ok(value) => drop(self.record.options.0.insert(name.to_string(), value)),
         }
         self
+    }
+
+    /// The same with several options.
+    #[must_use]
+    pub fn with_all<V: Serialize>(self, options: impl IntoIterator<Item = (&'static str, V)>) -> Self {
+        options.into_iter().fold(self, |step, (name, value)| step.with(name, value))
+    }
+
+    /// The options that are recorded.
+    pub(crate) fn options(&self) -> &Options {
+        &self.record.options
     }
 
     /// Whether nothing is said about the parents.
@@ -164,10 +175,7 @@ impl Step {
         progress.begin(of_files + of_weights);
         let (sha256, weights) = rayon::join(
             || in_order(adapter.files(), |file| sha256(file, progress)),
-            || match checkpoint {
-                Some(checkpoint) => weights::digest(checkpoint.as_ref(), progress),
-                None => weights::of_parts(&adapter.tensors(), progress),
-            },
+            || digest_of(adapter, progress),
         );
         let (lineage, notes) = checkpoint.map(|own| read::read(own, reader)).unwrap_or_default();
         self.notes.extend(notes);
@@ -284,6 +292,17 @@ impl Provenance for Pending {
         let mut text = serde_json::to_vec_pretty(&page).unwrap_or_default();
         text.push(b'\n');
         text
+    }
+}
+
+/// The digest of the weights of an adapter, from its file or from memory.
+///
+/// # Errors
+/// As [`weights::digest`].
+pub(crate) fn digest_of(adapter: &Adapter, progress: &dyn Progress) -> Result<String> {
+    match adapter.checkpoint() {
+        Some(checkpoint) => weights::digest(checkpoint.as_ref(), progress),
+        None => weights::of_parts(&adapter.tensors(), progress),
     }
 }
 

@@ -8,6 +8,7 @@ use lorakit_tensor::{DType, Origin};
 use super::largest::Largest;
 use super::low_rank::LoadedTerm;
 use super::recipe::{Axis, Compute, Rounding};
+use super::residue::Residue;
 use super::retention::Retention;
 use super::store::{Store, rows_of_piece};
 use super::{LowRank, Problem, kernel};
@@ -223,6 +224,9 @@ impl<'a> Prepared<'a> {
             let mut retention = kernel::retained(before, sum, delta);
             if !retention.is_finite() && all_finite(sum) {
                 kernel::retained_wide(before, sum, delta, &mut retention);
+            }
+            if let Some(original) = compute.original.filter(|_| compute.times == 1.0 && compute.plus == 0.0) {
+                retention.residue = Residue::of(original, before, delta, sum);
             }
             retention
         } else {

@@ -201,7 +201,14 @@ mod tests {
     #[test]
     fn retention_counts_what_rounding_kept() {
         let sums = retained(&[1.0, 1.0, 1.0], &[1.5, 1.0, 1.0], &[0.5, 0.25, 0.0]);
-        let expected = Retention { kept: 0.25, whole: 0.3125, base: 3.0, moved: 2, unchanged: 1 };
+        let expected = Retention {
+            kept: 0.25,
+            whole: 0.3125,
+            base: 3.0,
+            moved: 2,
+            unchanged: 1,
+            ..Retention::default()
+        };
         assert_eq!(sums, expected);
     }
 

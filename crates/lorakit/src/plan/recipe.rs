@@ -58,6 +58,8 @@ pub struct Compute {
     pub plus: f32,
     /// When rounding happens.
     pub rounding: Rounding,
+    /// If deltas are taken away that were added before: the dtype of the values that they were added to.
+    pub original: Option<DType>,
     /// The weight of errors in each column, for encoders that use it.
     pub importance: Option<Importance>,
     /// How it becomes several tensors, if it does.
@@ -126,6 +128,7 @@ impl Compute {
             times: 1.0,
             plus: 0.0,
             rounding: Rounding::Once,
+            original: None,
             importance: None,
             packing: None,
         }

@@ -129,6 +129,7 @@ impl OutputTensor {
                 ..Compute::cast(compute.base)
             });
             (all.rounding, all.plus) = (compute.rounding, compute.plus);
+            all.original = compute.original.or(all.original);
             all.terms.extend(compute.terms.into_iter().map(shifted));
             all.replaced.extend(replaced);
         }

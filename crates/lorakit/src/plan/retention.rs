@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::residue::Residue;
+
 /// Sums over the values that had a delta `D` added to `W` and were stored as `W'`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Retention {
@@ -15,6 +17,8 @@ pub struct Retention {
     pub moved: u64,
     /// Of those, the ones whose stored value did not change.
     pub unchanged: u64,
+    /// What is left of deltas that are taken out again; nothing otherwise.
+    pub residue: Residue,
 }
 
 impl Retention {
@@ -45,6 +49,7 @@ impl Retention {
         self.base += other.base;
         self.moved += other.moved;
         self.unchanged += other.unchanged;
+        self.residue.add(other.residue);
     }
 }
 

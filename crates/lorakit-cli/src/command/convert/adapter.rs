@@ -25,6 +25,10 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
             KEEP_DTYPE,
         ));
     }
+    if args.pre.is_some() {
+        let message = "is an adapter, and `--pre` is an option for models";
+        return Err(Failure::usage_at(&args.source, message, "leave it out"));
+    }
     let options = AdapterOptions::new(&args.source, &args.output.output, args.to.name())
         .with_replace(args.output.force)
         .with_dtype(args.dtype)

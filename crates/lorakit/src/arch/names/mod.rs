@@ -7,12 +7,14 @@
 //! | how are experts named: stacks, single experts, gate, up and down | `experts.rs` |
 //! | which families store weights as `(in, out)` | `layout.rs` |
 //! | which names of two lists mean the same thing | `pairs.rs` |
+//! | which names does a user's pattern match | `pattern.rs` |
 
 mod ends;
 mod experts;
 mod layout;
 mod pairs;
 mod path;
+mod pattern;
 mod spelling;
 
 pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding};
@@ -23,4 +25,5 @@ pub(crate) use experts::{
 pub(crate) use layout::{is_stored_transposed, stacks_transposed, usual_order};
 pub(crate) use pairs::pairs;
 pub(crate) use path::{last, module_of};
+pub use pattern::NamePattern;
 pub(crate) use spelling::{bare, meaning, unwrapped};

@@ -64,10 +64,11 @@ impl<'a> Computation<'a> {
 
     /// Combines the parts of `aligned` into one module.
     pub(super) fn of_module(&self, aligned: &Aligned, stretch: &Stretch<'_>) -> Result<Computed> {
-        let weights: Vec<f64> = aligned.parts.iter().map(|(i, _)| self.weights[*i]).collect();
+        let weights: Vec<f64> = aligned.parts.iter().map(|(i, m)| self.weights[*i] * m.strength).collect();
         let stack = Stack::load(aligned, &weights)?;
         let scales = stack.scales.clone();
-        let like = Module { base_weight: whole::base_weight(aligned)?, ..aligned.first().clone() };
+        let like =
+            Module { base_weight: whole::base_weight(aligned)?, strength: 1.0, ..aligned.first().clone() };
         let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
         let rank: usize = aligned.parts.iter().map(|(_, m)| m.rank()).sum();
         let (mut module, error, norm, interference) = match self.method {

@@ -74,6 +74,11 @@ impl Method {
         matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix.thins())
     }
 
+    /// Whether a sign is elected for each entry, in one of several ways.
+    pub fn elects_signs(self) -> bool {
+        matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix.elects_signs())
+    }
+
     /// Whether the seed matters.
     pub fn is_random(self) -> bool {
         matches!(self, Method::Factors(mix) | Method::Deltas(mix) if mix.is_random())

@@ -33,6 +33,7 @@ mod input;
 mod interference;
 mod method;
 mod mix;
+mod part;
 pub(crate) mod problem;
 mod recipe;
 mod report;
@@ -50,7 +51,8 @@ pub use method::Method;
 pub use recipe::{MajoritySign, Mix, Style};
 pub use report::CombineReport;
 
-use crate::adapter::{Adapter, Module, repeated};
+use crate::adapter::{Adapter, repeated};
+pub use crate::adapter::{BlockWeight, NamePattern, Strength, Strengths};
 use crate::lineage::{Lineage, Step, percent};
 use crate::ops::{inspect, refuse_weights, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
@@ -89,6 +91,8 @@ pub struct CombineOptions {
     pub majority: MajoritySign,
     /// The seed of the random numbers; 0 if not given.
     pub seed: Option<u64>,
+    /// Which modules of the adapters take part, and how strongly.
+    pub strengths: Strengths,
     /// When the output says where it came from.
     pub lineage: Lineage,
     /// Whether an output folder gets a model card.
@@ -116,6 +120,7 @@ impl CombineOptions {
             density: None,
             majority: MajoritySign::default(),
             seed: None,
+            strengths: Strengths::default(),
             lineage: Lineage::default(),
             card: true,
             threads: 0,
@@ -135,6 +140,7 @@ crate::ops::setters! { CombineOptions {
     with_density: density: Option<f64>,
     with_majority: majority: MajoritySign,
     with_seed: seed: Option<u64>,
+    with_strengths: strengths: Strengths,
     with_lineage: lineage: Lineage,
     with_card: card: bool,
     with_threads: threads: usize,
@@ -170,8 +176,15 @@ pub struct Part {
     pub weight: f64,
     /// Its format.
     pub format: &'static str,
-    /// Number of its low-rank modules.
+    /// Number of its low-rank modules that take part.
     pub modules: usize,
+    /// Number of modules that are left out.
+    pub left_out: usize,
+    /// Number of modules with a weight of their own.
+    pub weighted: usize,
+    /// Which modules these are.
+    #[serde(skip)]
+    pub strength: Strength,
 }
 
 /// What became of the modules of one path.
@@ -261,22 +274,35 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
         reader: reader.clone(),
         papers: step.finish(&mut notes),
     };
-    let parts = adapters.iter().map(|(adapter, weight)| Part {
+    let strengths = options.strengths.apply(adapters.iter_mut().map(|(adapter, _)| adapter))?;
+    let whole = strengths.iter().all(|strength| strength.left_out.is_empty());
+    let plain = strengths.iter().all(|strength| strength.weighted.is_empty());
+    if !plain {
+        notes.extend(part::taken_whole(&adapters, &strengths));
+    }
+    let parts = adapters.iter().zip(strengths).map(|((adapter, weight), strength)| Part {
         path: adapter.path.clone(),
         weight: *weight,
         format: adapter.format,
         modules: adapter.modules.len(),
+        left_out: strength.left_out.len(),
+        weighted: strength.weighted.len(),
+        strength,
     });
     let parts: Vec<Part> = parts.collect();
     if let [(adapter, weight)] = adapters.as_slice()
         && *weight == 1.0
+        && plain
         && options.rank.is_none()
         && !(options.style == Style::Peft && adapter.config.use_rslora)
     {
-        let whole =
-            if format.packs_experts() { adapter.clone() } else { adapter.clone().unpacked(base.as_ref())? };
-        notes.extend(whole.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
-        let output = AdapterOutput::new(whole, base, &destination)?;
+        let packs = format.packs_experts() && !parts.iter().any(|part| part::lacks_experts(&part.strength));
+        let mut single = if packs { adapter.clone() } else { part::separate(adapter, base.as_ref())? };
+        if !whole && format.name() == "peft" {
+            part::describe(&mut single);
+        }
+        notes.extend(single.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
+        let output = AdapterOutput::new(single, base, &destination)?;
         let (method, modules, interference) = (options.method, Vec::new(), Vec::new());
         let against = Against::Sum;
         return Ok(Combine { output, method, adapters: parts, modules, interference, against, notes });
@@ -284,11 +310,7 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     input::refuse(&adapters)?;
     for (adapter, _) in &mut adapters {
         go_on(progress, "anything was written")?;
-        let packed = adapter.modules.iter().any(Module::is_packed);
-        *adapter = adapter.clone().unpacked(base.as_ref())?;
-        if packed {
-            adapter.config.raw.remove("target_parameters");
-        }
+        *adapter = part::separate(adapter, base.as_ref())?;
     }
     let aligned = input::align(&adapters, options)?;
     notes.extend(input::notes(&adapters, &aligned));
@@ -316,6 +338,9 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
         let message = "the weighted deltas cancel each other: what is left is rounding";
         notes.push(Finding::new(Severity::Warning, "cancelled", "", message));
     }
+    if !whole && format.name() == "peft" {
+        part::describe(&mut adapter);
+    }
     let against = computation.against();
     let error = truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)));
     destination.papers.figure(against.figure(), percent(error));
@@ -338,6 +363,9 @@ fn check(options: &CombineOptions) -> Result<()> {
     // Large deltas are decomposed from a random start, which matters if entries are picked.
     if options.seed.is_some() && !by.is_random() && !matches!(by, Method::Deltas(_)) {
         return Err(Problem::Seed { method }.into());
+    }
+    if options.majority != MajoritySign::default() && !by.elects_signs() {
+        return Err(Problem::Majority { method }.into());
     }
     match options.density {
         None if by.has_density() && options.adapters.len() > 1 => Err(Problem::NoDensity { method }.into()),
@@ -393,15 +421,19 @@ fn recorded(options: &CombineOptions) -> Step {
     let method = options.method.in_style(options.style);
     let random = method.is_random() || matches!(method, Method::Deltas(_));
     let style = Some(options.style.name()).filter(|_| options.style != Style::Fixed);
-    let majority = Some(options.majority.name()).filter(|_| options.majority != MajoritySign::Total);
+    let majority = Some(options.majority.name())
+        .filter(|_| method.elects_signs() && options.majority != MajoritySign::Total);
+    // One adapter is not combined with anything, whatever the method; only whether its rank is cut depends on it.
+    let several = options.adapters.len() > 1;
     Step::new("combine", options.lineage)
         .card(options.card)
-        .with("method", options.method.name())
+        .with("method", (several || options.rank.is_some()).then(|| options.method.name()))
         .with("style", style)
         .with("rank", options.rank)
-        .with("density", options.density)
-        .with("majority", majority)
-        .with("seed", random.then_some(options.seed.unwrap_or(0)))
+        .with("density", options.density.filter(|_| several))
+        .with("majority", majority.filter(|_| several))
+        .with("seed", (several && random).then_some(options.seed.unwrap_or(0)))
+        .with_all(options.strengths.recorded())
         .with("dtype", options.dtype.map(DType::name))
 }
 

@@ -15,6 +15,9 @@ problems! {
         /// A seed for a method without randomness.
         Seed { method: &'static str } = Usage / LeaveOutSeed,
             "`{method}` draws no random numbers, so it has no seed";
+        /// A way to elect signs for a method that elects none.
+        Majority { method: &'static str } = Usage / LeaveOutMajority,
+            "`{method}` elects no signs, so there are no ways to do so";
         /// No density for a method that drops entries.
         NoDensity { method: &'static str } = Usage / KeepHalf,
             "`{method}` drops entries, and must be told the density: the share that it keeps";

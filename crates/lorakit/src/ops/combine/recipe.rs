@@ -71,6 +71,8 @@ pub(super) struct Rule {
     pub(super) thin: Option<Thin>,
     /// Whether the choice is random.
     pub(super) is_random: bool,
+    /// Whether the sign of the majority is elected for each entry.
+    pub(super) elects_signs: bool,
     /// Mixes what is left of a run of entries.
     pub(super) mix: MixRun,
 }
@@ -92,6 +94,10 @@ impl Mix {
 
     pub(super) fn is_random(self) -> bool {
         self.0.is_random
+    }
+
+    pub(super) fn elects_signs(self) -> bool {
+        self.0.elects_signs
     }
 
     /// Whether a share of the entries is kept.

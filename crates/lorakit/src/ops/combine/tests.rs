@@ -4,6 +4,7 @@ use lorakit_linalg::{difference_norm, product_norm};
 use serde_json::Value;
 
 use super::*;
+use crate::adapter::Module;
 use crate::adapter::factors::Factors;
 use crate::plan::Silent;
 
@@ -29,6 +30,7 @@ fn options(adapters: &[(&str, f64)], method: &str) -> CombineOptions {
         density: None,
         majority: MajoritySign::Total,
         seed: None,
+        strengths: Strengths::default(),
         lineage: Lineage::default(),
         card: false,
         threads: 2,

@@ -42,8 +42,9 @@ use std::collections::HashSet;
 
 use lorakit_tensor::Reader;
 
+pub use crate::adapter::NamePattern;
 pub use changed::{Became, Changed};
-pub use options::{Embeddings, ExtractOptions, NamePattern};
+pub use options::{Embeddings, ExtractOptions};
 pub use report::ExtractReport;
 pub use rule::Rule;
 

@@ -1,16 +1,12 @@
 //! What the caller asks for.
 
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use lorakit_tensor::{DType, ReadMode};
 
-use super::Problem;
 use super::Rule;
-use crate::adapter::is_local_path;
+use crate::adapter::{NamePattern, is_local_path};
 use crate::lineage::{Lineage, Step};
-use crate::{Error, Result};
 
 /// What to extract, and how.
 #[derive(Debug, Clone)]
@@ -80,26 +76,6 @@ crate::choice::choices! { Embeddings {
     Skip = "skip", "leave them as they are in the base";
 } }
 
-/// A regular expression for some part of a tensor's name.
-#[derive(Debug, Clone)]
-pub struct NamePattern(fancy_regex::Regex);
-
-impl FromStr for NamePattern {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        fancy_regex::Regex::new(text)
-            .map(NamePattern)
-            .map_err(|error| Problem::Pattern { pattern: text.to_string(), why: error.to_string() }.into())
-    }
-}
-
-impl fmt::Display for NamePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.as_str())
-    }
-}
-
 impl ExtractOptions {
     /// Options that find ranks by themselves, for a PEFT folder with factors in F32.
     pub fn new(base: impl Into<PathBuf>, tuned: impl Into<PathBuf>, output: impl Into<PathBuf>) -> Self {
@@ -146,12 +122,11 @@ impl ExtractOptions {
 
     /// Patterns that match none of these names.
     pub(super) fn idle(&self, names: &[&str]) -> impl Iterator<Item = &NamePattern> {
-        let matches = |pattern: &NamePattern, name: &str| pattern.0.is_match(name).unwrap_or(false);
-        self.skip.iter().filter(move |pattern| !names.iter().any(|name| matches(pattern, name)))
+        self.skip.iter().filter(move |pattern| !names.iter().any(|name| pattern.matches(name)))
     }
 
-    /// Whether a tensor of that name is not wanted. A pattern that gives up on a name does not match it.
+    /// Whether a tensor of that name is not wanted.
     pub(super) fn skips(&self, name: &str) -> bool {
-        self.skip.iter().any(|pattern| pattern.0.is_match(name).unwrap_or(false))
+        self.skip.iter().any(|pattern| pattern.matches(name))
     }
 }

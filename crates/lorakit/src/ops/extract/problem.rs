@@ -7,8 +7,6 @@ use crate::error::one_or_many;
 problems! {
     /// What an extraction refuses.
     pub(crate) enum Problem {
-        /// A pattern that is not a regular expression.
-        Pattern { pattern: String, why: String } = Usage, "`{pattern}` is not a regular expression: {why}";
         /// Two models that are the same.
         Same = Unchanged, "is identical to the base, so there is nothing to extract";
         /// Changes that are all to be left out.

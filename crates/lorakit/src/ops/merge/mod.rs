@@ -14,6 +14,7 @@ mod report;
 mod ruin;
 mod sum;
 mod tied;
+mod undo;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -26,11 +27,13 @@ pub use report::MergeReport;
 pub(crate) use sum::{Form, Sums, sums};
 pub use sum::{MergeRounding, Sum};
 pub use tied::Tied;
+pub use undo::ResidueReport;
 
 use super::MAX_SHARD;
-use super::quantize::{Chosen, recorded};
+use super::quantize::{Chosen, Quantization, recorded};
+pub use crate::adapter::{BlockWeight, NamePattern, Strength, Strengths};
 use crate::lineage::{Role, Step};
-use crate::plan::{Plan, Progress, Report, go_on};
+use crate::plan::{Plan, Progress, Report, go_on, overall};
 use crate::{Finding, Result, Severity};
 use output::Output;
 pub(crate) use problem::Problem;
@@ -52,6 +55,8 @@ pub struct Merge {
     pub notes: Vec<Finding>,
     /// Of the edited ones, those that an adapter replaces as a whole.
     replaced: usize,
+    /// Whether adapters are only taken away, and as a whole as far as is known.
+    undoes: bool,
     min_retention: f64,
 }
 
@@ -63,10 +68,20 @@ pub struct MergedAdapter {
     pub path: PathBuf,
     /// Its weight.
     pub weight: f64,
-    /// Number of low-rank modules.
+    /// Number of low-rank modules that take part.
     pub modules: usize,
     /// Number of tensors saved whole and of token sets.
     pub saved: usize,
+    /// Number of modules that are left out.
+    pub left_out: usize,
+    /// Number of modules with a weight of their own.
+    pub weighted: usize,
+    /// For one that is taken out: the weight at which the base holds it, if the record of the base tells; 0 if that says
+    /// that it does not.
+    pub held: Option<f64>,
+    /// Which modules these are.
+    #[serde(skip)]
+    pub strength: Strength,
 }
 
 /// Opens everything, finds each tensor's home and plans the output.
@@ -80,11 +95,14 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let mut step = step(options, reader, progress)?;
     let sums = sums(&options.sum, &form, reader, progress)?;
     let options = &MergeOptions { dtype: sums.dtype, ..options.clone() };
-    let Sums { base, adapters, tensors, added, edited, replaced, untied, mut notes, .. } = sums;
+    let Sums { base, adapters, strengths, tensors, added, edited, replaced, untied, mut notes, .. } = sums;
     step.model(Role::Base, &base);
     for (adapter, weight) in &adapters {
         step.adapter(adapter, Some(*weight), reader, progress)?;
     }
+    let recognised = undo::recognise(&base, &adapters, &step, &mut notes, progress)?;
+    let whole = recognised.iter().flatten().all(|recognised| recognised.whole);
+    let undoes = whole && undo::undoes(&adapters, &strengths);
     let papers = step.finish(&mut notes).of_model();
     let output = output::of(&base, &adapters, tensors, &untied, options, &mut notes)?;
     go_on(progress, "anything was written")?;
@@ -99,15 +117,20 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let Output { target, container, tensors, side_files, chosen, .. } = output;
     let plan = Plan::with_papers(target, options.replace, reader, container, tensors, side_files, papers)?;
     let plan = plan.checking_copies(options.check_finite)?;
-    let adapters = adapters.iter().map(|(adapter, weight)| MergedAdapter {
+    let described = adapters.iter().zip(strengths).zip(recognised);
+    let adapters = described.map(|(((adapter, weight), strength), recognised)| MergedAdapter {
         path: adapter.path.clone(),
         weight: *weight,
         modules: adapter.modules.len(),
         saved: adapter.saved.len() + adapter.token_rows.len(),
+        left_out: strength.left_out.len(),
+        weighted: strength.weighted.len(),
+        held: recognised.map(|recognised| recognised.held),
+        strength,
     });
     let min_retention = options.min_retention;
     let adapters = adapters.collect();
-    Ok(Merge { plan, adapters, edited, replaced, added, chosen, notes, min_retention })
+    Ok(Merge { plan, adapters, edited, replaced, added, chosen, notes, undoes, min_retention })
 }
 
 /// What the output says about how it was made, before its inputs are opened.
@@ -127,15 +150,17 @@ fn step(options: &MergeOptions, reader: &Reader, progress: &dyn Progress) -> Res
         MoeLayout::RankMajor => Some("rank_major"),
         MoeLayout::ExpertMajor => Some("expert_major"),
     };
+    let gguf = matches!(options.quantization, Some(Quantization::Gguf { .. }));
     let step = Step::new("merge", options.lineage)
         .card(options.card)
         .with("rounding", rounding)
         .with("tied", tied)
         .with("moe_layout", layout)
         .with("residual_base", sum.residual_base.then_some(true))
+        .with_all(sum.strengths.recorded())
         .with("dtype", options.dtype.map(DType::name))
-        .with("pre", &options.pre)
-        .with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));
+        .with("pre", options.pre.as_deref().filter(|_| gguf))
+        .with("max_shard", Some(options.max_shard).filter(|max| !gguf && *max != MAX_SHARD));
     match &options.quantization {
         Some(quantization) => recorded(step, quantization, reader, progress),
         None => Ok(step),
@@ -146,6 +171,14 @@ impl Merge {
     /// Number of tensors of the output that hold something other than the base's, as a run found.
     pub fn changed(&self, report: &Report) -> usize {
         self.replaced + report.retention.iter().filter(|tensor| tensor.retention.moved > 0).count()
+    }
+
+    /// What rounding is expected to leave of adapters that are taken out of the model, which only a run shows. `None` if
+    /// something else is added, if the record of the base says that one of them was not merged so, or if no tensor that
+    /// they touch is stored as floats.
+    pub fn residue(&self, report: &Report) -> Option<ResidueReport> {
+        let residue = overall(&report.retention).residue;
+        (self.undoes && residue.values > 0).then(|| residue.into())
     }
 
     /// Doubts that only the values seen by a run can raise.

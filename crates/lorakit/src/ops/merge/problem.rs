@@ -3,6 +3,8 @@
 use lorakit_tensor::DType;
 use lorakit_tensor::problems;
 
+use crate::error::one_or_many;
+
 problems! {
     /// What a merge refuses.
     pub(crate) enum Problem {
@@ -25,6 +27,14 @@ problems! {
         /// DoRA at another strength.
         WeightedDora { weight: f64 } = Unmergeable,
             "is a DoRA adapter with weight {weight}; DoRA has no strength other than 1";
+        /// DoRA to be taken out of a model.
+        UndoneDora { weight: f64 } = Unmergeable / OriginalBase,
+            "is a DoRA adapter with weight {weight}: it does not add to weights, it sets their magnitudes, and what these \
+             were before is not in it; nothing can take it out of a model again";
+        /// Tensors that are replaced, to be taken out of a model.
+        UndoneWhole { tensors: usize } = Unmergeable / OriginalBaseOrLeaveOut,
+            "replaces {} of the base: there is no delta to subtract, so a negative weight cannot take it out of a model",
+            one_or_many(*tensors, "tensor");
         /// Two adapters whose magnitudes are for one tensor.
         TwoDora = Unmergeable, "is changed by two DoRA adapters, whose order would matter";
         /// An adapter without any part.

@@ -8,13 +8,13 @@ use lorakit_tensor::DType;
 
 use super::Problem;
 use super::group::Groups;
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Module, Strength, module_of_parameter};
 use crate::ops;
 use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
-pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -> Result<()> {
+pub(super) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> {
     let config = &adapter.config;
     let problem = if config.peft_type.is_empty() {
         Problem::NoMethod
@@ -28,12 +28,38 @@ pub(super) fn unmergeable(adapter: &Adapter, weight: f64, residual_base: bool) -
         Problem::Replicated
     } else if config.mutates_base() && !residual_base {
         Problem::Mutated { init: config.init.to_string() }
-    } else if weight != 1.0 && adapter.modules.iter().any(|m| m.magnitude.is_some()) {
-        Problem::WeightedDora { weight }
     } else {
         return Ok(());
     };
     Err(Error::from(problem).at(&adapter.path))
+}
+
+/// Refuses weights for parts that have no strength: DoRA at any but 1, and what replaces tensors at a negative one,
+/// which is meant to take an adapter out again.
+pub(super) fn strength(adapter: &Adapter, weight: f64, own: &Strength) -> Result<()> {
+    let of_module = |module: &Module| weight * module.strength;
+    let dora = adapter.modules.iter().filter(|module| module.magnitude.is_some());
+    if let Some(module) = dora.clone().find(|module| of_module(module) != 1.0) {
+        let weight = of_module(module);
+        let problem =
+            if weight < 0.0 { Problem::UndoneDora { weight } } else { Problem::WeightedDora { weight } };
+        let error = Error::from(problem).at(&adapter.path);
+        return Err(if module.strength == 1.0 { error } else { error.tensor(&module.path) });
+    }
+    let of_path = |path: &str| weight * own.of(path);
+    let whole =
+        adapter.modules.iter().filter(|module| module.base_weight.is_some() && of_module(module) < 0.0);
+    let whole = whole.map(|module| module.path.clone());
+    let saved = adapter.saved.iter().filter(|saved| of_path(module_of_parameter(&saved.name)) < 0.0);
+    let rows = adapter.token_rows.iter().filter(|rows| of_path(&rows.path) < 0.0);
+    let whole: Vec<String> = whole
+        .chain(saved.map(|saved| saved.name.clone()))
+        .chain(rows.map(|rows| rows.path.clone()))
+        .collect();
+    if whole.is_empty() {
+        return Ok(());
+    }
+    Err(Error::from(Problem::UndoneWhole { tensors: whole.len() }).at(&adapter.path).details(whole))
 }
 
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
@@ -75,11 +101,11 @@ pub(super) fn weighted_away(adapter: &Adapter, weight: f64) -> Option<Finding> {
 }
 
 /// Notes that a weight does not reach what an adapter replaces outright.
-pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64) -> Option<Finding> {
-    let replaced = adapter.saved.len() + adapter.token_rows.len();
-    (weight != 1.0 && replaced > 0).then(|| {
-        let message =
-            format!("weight {weight} applies to its deltas; {replaced} saved tensors are taken over whole");
+pub(super) fn weighted_replacements(adapter: &Adapter, weight: f64, own: &Strength) -> Option<Finding> {
+    let replaced = if weight == 1.0 { own.replacing } else { adapter.saved.len() + adapter.token_rows.len() };
+    (replaced > 0).then(|| {
+        let weights = if weight == 1.0 { "weights apply".into() } else { format!("weight {weight} applies") };
+        let message = format!("{weights} to its deltas; {replaced} saved tensors are taken over whole");
         Finding::new(Severity::Warning, "weight-ignored", &adapter.path.display().to_string(), message)
     })
 }

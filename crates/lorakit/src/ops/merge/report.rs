@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Merge, MergedAdapter};
+use super::{Merge, MergedAdapter, ResidueReport};
 use crate::Finding;
 use crate::plan::{Chosen, Report, TypeRetention, WriteReport};
 
@@ -21,6 +21,9 @@ pub struct MergeReport<'m> {
     /// How much of the adapters survived, by the type of the output's tensors; only a run shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<BTreeMap<&'static str, TypeRetention>>,
+    /// What rounding is expected to leave of adapters that are taken out of the model; only a run shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residue: Option<ResidueReport>,
     /// What each tensor became, if types were chosen.
     pub types: &'m [Chosen],
     /// Things worth telling the user.
@@ -36,6 +39,7 @@ impl Merge {
         let mut report = self.preview();
         report.changed_tensors = Some(self.changed(run));
         report.retention = Some(TypeRetention::by_type(&run.retention));
+        report.residue = self.residue(run);
         report.findings.extend(self.doubts(run));
         report.written = Some(self.plan.report(run));
         report
@@ -48,6 +52,7 @@ impl Merge {
             changed_tensors: None,
             added_tensors: &self.added,
             retention: None,
+            residue: None,
             types: &self.chosen,
             findings: self.notes.clone(),
             written: None,

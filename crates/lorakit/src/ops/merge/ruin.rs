@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn tensor(name: &str, kept: f64, whole: f64, base: f64) -> TensorRetention {
-        let retention = Retention { kept, whole, base, moved: 1, unchanged: 0 };
+        let retention = Retention { kept, whole, base, moved: 1, ..Retention::default() };
         TensorRetention { name: name.into(), stored_as: "BF16", retention }
     }
 

@@ -7,8 +7,8 @@ use lorakit_tensor::{DType, Reader, TensorInfo};
 
 use super::group::{Group, Groups};
 use super::tied::{self, Tied, Untied};
-use super::{Problem, refuse};
-use crate::adapter::{Adapter, repeated};
+use super::{Problem, refuse, undo};
+use crate::adapter::{Adapter, Strength, Strengths, repeated};
 use crate::fit::{self, FitOptions, MoeLayout, Resolver};
 use crate::ops::quantize::Quantization;
 use crate::ops::{inspect, refuse_weights};
@@ -57,6 +57,8 @@ pub struct Sum {
     pub rounding: MergeRounding,
     /// The base is the residual model that an initialisation like PiSSA left behind.
     pub residual_base: bool,
+    /// Which modules of the adapters take part, and how strongly.
+    pub strengths: Strengths,
 }
 
 impl Sum {
@@ -72,6 +74,7 @@ impl Sum {
             moe_layout: MoeLayout::default(),
             rounding: MergeRounding::default(),
             residual_base: false,
+            strengths: Strengths::default(),
         }
     }
 }
@@ -81,6 +84,7 @@ crate::ops::setters! { Sum {
     with_moe_layout: moe_layout: MoeLayout,
     with_rounding: rounding: MergeRounding,
     with_residual_base: residual_base: bool,
+    with_strengths: strengths: Strengths,
 } }
 
 /// The form that a sum is written in, as far as its tensors must know.
@@ -96,6 +100,8 @@ pub(crate) struct Form<'a> {
 pub(crate) struct Sums {
     pub(crate) base: Model,
     pub(crate) adapters: Vec<(Adapter, f64)>,
+    /// What became of the modules of each adapter.
+    pub(crate) strengths: Vec<Strength>,
     pub(crate) tensors: Vec<OutputTensor>,
     /// Names of those that the base does not have.
     pub(crate) added: Vec<String>,
@@ -129,10 +135,14 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     for (path, weight) in &sum.adapters {
         go_on(progress, "anything was written")?;
         let adapter = Adapter::open(path, reader, Some(&known))?;
-        refuse::unmergeable(&adapter, *weight, sum.residual_base)?;
+        refuse::unmergeable(&adapter, sum.residual_base)?;
         adapter.check()?;
         notes.extend(inspect::doubts(&adapter));
         adapters.push((adapter, *weight));
+    }
+    let strengths = sum.strengths.apply(adapters.iter_mut().map(|(adapter, _)| adapter))?;
+    for ((adapter, weight), strength) in adapters.iter().zip(&strengths) {
+        refuse::strength(adapter, *weight, strength)?;
     }
     // Values are read only once every adapter is known to fit.
     let view = Resolver::new(base.tensors(), base.config.as_ref());
@@ -146,14 +156,14 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
         }
         groups.add(&base, adapter, *weight, edits, progress)?;
     }
-    for (adapter, weight) in &adapters {
+    for ((adapter, weight), strength) in adapters.iter().zip(&strengths) {
         notes.extend(refuse::non_finite_or_untrained(adapter, progress)?);
         notes.extend(refuse::weighted_away(adapter, *weight));
-        notes.extend(refuse::weighted_replacements(adapter, *weight));
+        notes.extend(refuse::weighted_replacements(adapter, *weight, strength));
     }
     notes.extend(repeated(&adapters)?);
     let silent = groups.drop_unchanged(&base)?;
-    let untied = tied::resolve(&view, &base, &adapters, &mut groups, sum.tied)?;
+    let untied = tied::resolve(&view, &base, (&adapters, &strengths), &mut groups, sum.tied)?;
     // A mix chooses types of its own, so only decoding is needed.
     let mixed = matches!(form.quantization, Some(Quantization::Gguf { mix, .. }) if mix.file_type.is_some());
     refuse::quantized(&base, &groups, if mixed { Some(DType::F32) } else { dtype })?;
@@ -161,7 +171,8 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     let edited = groups.iter().count();
     let replaced =
         groups.iter().filter(|(_, group)| group.replace.is_some() && group.only_replaces()).count();
-    let (tensors, added) = output_tensors(&base, groups, (sum.rounding, dtype), progress)?;
+    let undoes = undo::undoes(&adapters, &strengths);
+    let (tensors, added) = output_tensors(&base, groups, (sum.rounding, dtype, undoes), progress)?;
     notes.extend(untied.note.clone());
     if base.config.is_none() {
         let message =
@@ -169,7 +180,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
         let subject = base.path.display().to_string();
         notes.push(Finding::new(Severity::Warning, "no-config", &subject, message));
     }
-    Ok(Sums { base, adapters, tensors, added, edited, replaced, silent, notes, untied, dtype })
+    Ok(Sums { base, adapters, strengths, tensors, added, edited, replaced, silent, notes, untied, dtype })
 }
 
 /// Base tensors in file order, edited if a group says so, then the tensors that are new. Also returns the
@@ -177,7 +188,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
 fn output_tensors(
     base: &Model,
     mut groups: Groups,
-    as_asked: (MergeRounding, Option<DType>),
+    as_asked: (MergeRounding, Option<DType>, bool),
     progress: &dyn Progress,
 ) -> Result<(Vec<OutputTensor>, Vec<String>)> {
     let mut tensors = Vec::with_capacity(base.tensors().len() + 1);
@@ -205,7 +216,7 @@ fn edit(
     base: &Model,
     name: String,
     group: Group,
-    (rounding, dtype): (MergeRounding, Option<DType>),
+    (rounding, dtype, undoes): (MergeRounding, Option<DType>, bool),
 ) -> Result<OutputTensor> {
     // The values of adapters have already been checked.
     let replacement = group.replace.clone().map(TensorRef::known_finite);
@@ -226,8 +237,9 @@ fn edit(
         MergeRounding::Peft if group.peft_rounds_delta => Rounding::DeltaFirst,
         _ => Rounding::Once,
     };
+    let original = group.base.filter(|_| undoes).and_then(|index| undo::original(base, index));
     let Group { dora, terms, rows: replaced, .. } = group;
-    let compute = Compute { rows, cols, dora, terms, replaced, rounding, ..Compute::cast(tensor) };
+    let compute = Compute { rows, cols, dora, terms, replaced, rounding, original, ..Compute::cast(tensor) };
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 

@@ -4,7 +4,7 @@
 //! default writes two and says so in the configuration: the merged model then computes what base and adapter computed.
 
 use super::group::{Group, Groups};
-use crate::adapter::{Adapter, ModuleKind};
+use crate::adapter::{Adapter, ModuleKind, Strength};
 use crate::arch::names::is_head;
 use crate::fit::Resolver;
 use crate::tensor::Factor;
@@ -37,7 +37,7 @@ pub(super) struct Untied {
 pub(super) fn resolve(
     view: &Resolver<'_>,
     base: &Model,
-    adapters: &[(Adapter, f64)],
+    (adapters, strengths): (&[(Adapter, f64)], &[Strength]),
     groups: &mut Groups,
     tied: Tied,
 ) -> Result<Untied> {
@@ -60,7 +60,9 @@ pub(super) fn resolve(
             let message = "input and output embedding stay one tensor: a change meant for one reaches both";
             return kept(groups, join(head, embed), message);
         }
-        if let Some(group) = trained_as_one(base, adapters, head.as_ref(), embed.as_ref())? {
+        // Whoever leaves the output side out wants it as it is in the base.
+        let left_out = strengths.iter().flat_map(|strength| &strength.left_out).any(|path| is_head(path));
+        if let Some(group) = trained_as_one(base, (adapters, left_out), head.as_ref(), embed.as_ref())? {
             return kept(groups, group, "input and output embedding were trained as one tensor and stay one");
         }
         if head.is_none() {
@@ -96,7 +98,7 @@ fn join(head: Option<Group>, embed: Option<Group>) -> Group {
 /// The one change, if the adapters trained both sides as one tensor.
 fn trained_as_one(
     base: &Model,
-    adapters: &[(Adapter, f64)],
+    (adapters, without_head): (&[(Adapter, f64)], bool),
     head: Option<&Group>,
     embed: Option<&Group>,
 ) -> Result<Option<Group>> {
@@ -108,7 +110,7 @@ fn trained_as_one(
             _ => false,
         };
         let declared = adapters.iter().all(|(a, _)| a.config.ensure_weight_tying);
-        return Ok((only_rows || grown || declared).then(|| embed.clone()));
+        return Ok((grown || !without_head && (only_rows || declared)).then(|| embed.clone()));
     }
     let (Some(head), Some(embed)) = (head, embed) else { return Ok(None) };
     let same_replacement = match (&head.replace, &embed.replace) {
@@ -133,7 +135,8 @@ fn trained_as_one(
         }
         return Ok(Some(embed.clone()));
     }
-    Ok(mirrored(adapters)?.then(|| embed.clone()))
+    let scales = |g: &Group| g.terms.iter().map(|term| term.scale).collect::<Vec<_>>();
+    Ok((scales(head) == scales(embed) && mirrored(adapters)?).then(|| embed.clone()))
 }
 
 /// Whether every adapter's head factors are its embedding factors transposed, as PEFT stores a tied pair.

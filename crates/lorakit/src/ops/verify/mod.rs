@@ -75,6 +75,10 @@ pub struct Verification {
     pub verdict: Verdict,
     /// The factor of all deltas together that fits best; `None` without deltas.
     pub scale: Option<f64>,
+    /// Number of modules of all adapters that are left out.
+    pub left_out: usize,
+    /// Number of modules of all adapters with a weight of their own.
+    pub weighted: usize,
     /// Every tensor, in the order of the base.
     pub tensors: Vec<Verified>,
     /// Things worth telling the user.
@@ -168,7 +172,9 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
             (tensor.state, tensor.scale) = (State::Scaled(factor), scale);
         }
     }
-    Ok(Verification { scale, verdict, tensors, notes: sums.notes })
+    let left_out = sums.strengths.iter().map(|strength| strength.left_out.len()).sum();
+    let weighted = sums.strengths.iter().map(|strength| strength.weighted.len()).sum();
+    Ok(Verification { scale, verdict, left_out, weighted, tensors, notes: sums.notes })
 }
 
 /// Stops if the caller wants to.

@@ -16,6 +16,10 @@ pub struct VerifyReport<'v> {
     pub message: String,
     /// The factor of all deltas together that fits best; `None` without deltas.
     pub scale: Option<f64>,
+    /// Number of modules of all adapters that are left out.
+    pub left_out: usize,
+    /// Number of modules of all adapters with a weight of their own.
+    pub weighted: usize,
     /// Every tensor, in the order of the base.
     pub tensors: &'v [Verified],
     /// Things worth telling the user.
@@ -30,6 +34,8 @@ impl Verification {
             verdict: self.verdict,
             message: self.verdict.to_string(),
             scale: self.scale,
+            left_out: self.left_out,
+            weighted: self.weighted,
             tensors: &self.tensors,
             findings: &self.notes,
         }

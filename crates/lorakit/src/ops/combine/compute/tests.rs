@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Choice;
-use crate::adapter::ModuleKind;
+use crate::adapter::{ModuleKind, Strengths};
 use crate::lineage::Lineage;
 use crate::ops::combine::{MajoritySign, Mix};
 use crate::plan::Silent;
@@ -36,6 +36,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
         density,
         majority: MajoritySign::Total,
         seed: None,
+        strengths: Strengths::default(),
         lineage: Lineage::default(),
         card: false,
         threads: 1,

@@ -15,6 +15,7 @@ pub(super) const LINEAR: Rule = Rule {
     )),
     thin: Some(random),
     is_random: true,
+    elects_signs: false,
     mix: sums,
 };
 
@@ -28,6 +29,7 @@ pub(super) const TIES: Rule = Rule {
     )),
     thin: Some(random),
     is_random: true,
+    elects_signs: true,
     mix: means,
 };
 

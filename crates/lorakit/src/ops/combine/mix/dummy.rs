@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     of_deltas: Some(("dummy_svd", "twice the sum of the entries of the deltas")),
     thin: None,
     is_random: false,
+    elects_signs: false,
     mix: doubled,
 };
 

@@ -9,6 +9,7 @@ pub(super) const RULE: Rule = Rule {
     of_deltas: None,
     thin: None,
     is_random: false,
+    elects_signs: false,
     mix: sums,
 };
 

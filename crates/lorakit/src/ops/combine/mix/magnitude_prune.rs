@@ -11,6 +11,7 @@ pub(super) const RULE: Rule = Rule {
     of_deltas: Some(("magnitude_prune_svd", "the sum of the largest entries of the deltas")),
     thin: Some(largest),
     is_random: false,
+    elects_signs: false,
     mix: sums,
 };
 

@@ -13,6 +13,7 @@ pub(super) const RULE: Rule = Rule {
     )),
     thin: Some(largest),
     is_random: false,
+    elects_signs: true,
     mix: means,
 };
 

@@ -1,0 +1,160 @@
+//! What rounding leaves of an adapter that is taken out of a model again.
+//!
+//! With `W` the weights before the merge, the model holds `M`, which is `W + D` rounded; `M - D` is rounded once more
+//! and stored as `R`. `W` is not known, but it was of the dtype of `M`, so it lies on that dtype's grid, and it lies
+//! within half a step of `M` from `M - D`. If the grid is at least as coarse at `W` as at `M`, only one of its points is
+//! so near: the one next to `M - D`. Else (the delta made the value so much larger that it got coarser steps) there are
+//! as many as the steps of `W` go into one of `M`, and nothing makes one of them more likely than another.
+
+use lorakit_quant::{codec, encoder};
+use lorakit_tensor::DType;
+
+/// Sums over values that had a delta added and taken away again.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Residue {
+    /// Number of values.
+    pub values: u64,
+    /// Expected number of values that are not the original ones.
+    pub differing: f64,
+    /// Expected sum of squares of the differences.
+    pub square: f64,
+    /// Sum of squares of the stored values.
+    pub stored: f64,
+    /// No difference is larger than this.
+    pub largest: f64,
+}
+
+impl Residue {
+    /// Expected share of the values that are not the original ones, 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.values == 0 { 0.0 } else { self.differing / self.values as f64 }
+    }
+
+    /// Expected norm of the differences.
+    pub fn norm(&self) -> f64 {
+        self.square.sqrt()
+    }
+
+    /// The same, relative to the norm of the stored values. `None` if that is zero.
+    pub fn relative(&self) -> Option<f64> {
+        (self.stored > 0.0).then(|| (self.square / self.stored).sqrt())
+    }
+
+    /// Adds the sums of other values.
+    pub fn add(&mut self, other: Residue) {
+        self.values += other.values;
+        self.differing += other.differing;
+        self.square += other.square;
+        self.stored += other.stored;
+        self.largest = self.largest.max(other.largest);
+    }
+
+    /// The sums for values `before` of `dtype` to which `delta` was added, with `after` what is stored of the sums.
+    pub(super) fn of(dtype: DType, before: &[f32], delta: &[f32], after: &[f32]) -> Self {
+        let nearest = nearest(dtype, before, delta);
+        let mut sums = Residue::default();
+        for (((&m, &d), &r), &w) in before.iter().zip(delta).zip(after).zip(&nearest) {
+            if d == 0.0 {
+                continue;
+            }
+            let (coarse, fine) = (step(dtype, m), step(dtype, w));
+            // How many points are near enough; a power of two.
+            let points = (coarse / fine).max(1.0);
+            let (r, moved) = (f64::from(r), f64::from(r) - (f64::from(m) + f64::from(d)));
+            let snapped = r == f64::from(w);
+            sums.values += 1;
+            sums.differing += if snapped { 1.0 - 1.0 / points } else { 1.0 };
+            sums.square += match snapped {
+                true if points == 1.0 => 0.0,
+                // From the nearest point to one of all of them.
+                true => (coarse * coarse + 2.0 * fine * fine) / 12.0,
+                // From the sum to the only point, or to one of all.
+                false if points == 1.0 => (r - f64::from(w)).powi(2),
+                false => moved * moved + coarse * coarse / 12.0,
+            };
+            sums.stored += r * r;
+            sums.largest = sums.largest.max(moved.abs() + coarse / 2.0);
+        }
+        sums
+    }
+}
+
+/// The points of the grid of `dtype` next to `before + delta`.
+fn nearest(dtype: DType, before: &[f32], delta: &[f32]) -> Vec<f32> {
+    let mut sums: Vec<f32> = before.iter().zip(delta).map(|(m, d)| m + d).collect();
+    if let Some((encoder, decoder)) = encoder(dtype).zip(codec(dtype)).filter(|_| dtype != DType::F32) {
+        let mut bytes = vec![0; dtype.byte_len(sums.len() as u64).unwrap_or(0) as usize];
+        encoder.encode(&sums, &mut bytes);
+        decoder.decode(&bytes, &mut sums);
+    }
+    sums
+}
+
+/// The distance between neighbouring values of `dtype` at `value`.
+fn step(dtype: DType, value: f32) -> f64 {
+    /// What f64 adds to an exponent, less what f32 adds.
+    const BIAS: u32 = 1023 - 127;
+    let (bits, least) = match dtype {
+        DType::F16 => (10, 127 - 14),
+        DType::BF16 => (7, 1),
+        _ => (23, 1),
+    };
+    let exponent = (value.to_bits() >> 23 & 0xff).max(least);
+    f64::from_bits(u64::from(exponent + BIAS - bits) << 52)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rounded(dtype: DType, value: f32) -> f32 {
+        nearest(dtype, &[value], &[0.0])[0]
+    }
+
+    #[test]
+    fn steps_are_those_of_the_dtype() {
+        assert_eq!(step(DType::F32, 1.0), f64::from(f32::EPSILON));
+        assert_eq!(step(DType::F32, 0.0), f64::from(f32::from_bits(1)));
+        assert_eq!(step(DType::BF16, 1.5), 1.0 / 128.0);
+        assert_eq!(step(DType::F16, 4.0), 4.0 / 1024.0);
+        assert_eq!(step(DType::F16, 1e-6), 2f64.powi(-24));
+    }
+
+    proptest! {
+        /// What is expected agrees with what happens, and nothing exceeds the bound.
+        #[test]
+        fn expectations_come_true(seed in 0..1000u32, ratio in 0.05f32..4.0) {
+            let mut state = seed;
+            let mut random = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // The sum of two uniform numbers: small values occur, as in weights.
+                (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+            };
+            for dtype in [DType::BF16, DType::F16, DType::F32] {
+                let original: Vec<f32> = (0..4000).map(|_| rounded(dtype, random() + random())).collect();
+                let delta: Vec<f32> = original.iter().map(|_| ratio * (random() + random())).collect();
+                let merged: Vec<f32> = original.iter().zip(&delta).map(|(w, d)| rounded(dtype, w + d)).collect();
+                let minus: Vec<f32> = delta.iter().map(|d| -d).collect();
+                for stored_as in [dtype, DType::F32] {
+                    let after: Vec<f32> =
+                        merged.iter().zip(&minus).map(|(m, d)| rounded(stored_as, m + d)).collect();
+                    let expected = Residue::of(dtype, &merged, &minus, &after);
+                    let (mut differing, mut square) = (0.0, 0.0);
+                    for (r, w) in after.iter().zip(&original) {
+                        let off = f64::from(*r) - f64::from(*w);
+                        differing += f64::from(u8::from(off != 0.0));
+                        square += off * off;
+                        prop_assert!(off.abs() <= expected.largest);
+                    }
+                    let count = expected.values as f64;
+                    let apart = (expected.differing - differing).abs() / count;
+                    prop_assert!(apart < 0.03, "{dtype} {stored_as}: {} {differing}", expected.differing);
+                    let ratio = expected.square / f64::max(square, 1e-30);
+                    prop_assert!((0.7..1.4).contains(&ratio), "{dtype} {stored_as}: {} {square}", expected.square);
+                }
+            }
+        }
+    }
+}
