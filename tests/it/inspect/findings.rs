@@ -30,7 +30,7 @@ fn remnants_of_zero3() {
       error    8 of 8 tensors are empty: DeepSpeed ZeRO-3 saved them without gathering its shards.
                Recover them with `zero_to_fp32.py` from the training checkpoint, or train with
                `stage3_gather_16bit_weights_on_model_save`
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -42,7 +42,7 @@ fn one_empty_tensor() {
     1 error
       error    `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: has no values (shape
                [0]): it was saved without gathering its shards
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -53,7 +53,7 @@ fn a_missing_half() {
     insta::assert_snapshot!(case.findings(""), @"
     1 error
       error    `model.layers.0.self_attn.q_proj`: has lora_A, but lora_B is missing
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -65,7 +65,7 @@ fn halves_of_different_rank() {
     1 error
       error    `model.layers.0.self_attn.q_proj`: has A [4, 128] and B [128, 3], which disagree on the
                rank
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -104,7 +104,7 @@ fn values_that_are_not_finite() {
     });
     insta::assert_snapshot!(case.findings(""), @"
     none
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
     insta::assert_snapshot!(case.findings("--norms"), @"
     2 errors
@@ -126,7 +126,7 @@ fn a_rank_that_the_configuration_denies() {
     1 warning
       warning  `model.layers.0.self_attn.q_proj`: its factors have rank 4, and the configuration says 8:
                the factors decide, scale 1 (and 3 more modules)
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -144,7 +144,7 @@ fn a_configuration_with_little_in_it() {
       warning  `lora_alpha` is missing from the configuration; PEFT's default, 8, is used
       note     `r` is missing from the configuration; the factors' own is used
       note     the configuration does not name its base model
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -156,7 +156,7 @@ fn the_path_of_another_machine() {
     1 warning
       warning  `base_model_name_or_path` is `/home/ann/models/llama`, a path on the machine that trained
                it
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -171,7 +171,7 @@ fn targets_without_tensors() {
     2 warnings
       warning  `target_modules` names `k_proj`, for which there are no tensors
       warning  `modules_to_save` names `lm_head`, and the file does not have it
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -188,7 +188,7 @@ fn an_initialisation_that_changed_the_base() {
     1 error
       error    was initialised with `pissa`, which changed the base weights: it fits the residual model
                that training saved, not the published one
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -199,7 +199,7 @@ fn another_method() {
     insta::assert_snapshot!(case.findings(""), @"
     1 error
       error    is an adapter of the method IA3, which is not merged
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -217,7 +217,7 @@ fn the_tensors_of_another_method() {
                plain LoRA
       error    is an adapter of the method IA3, which is not merged
       note     the configuration does not name its base model
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
@@ -228,7 +228,7 @@ fn dora_without_magnitudes() {
     insta::assert_snapshot!(case.findings(""), @"
     1 warning
       warning  `use_dora` is true, and no module has magnitudes: it acts as LoRA
-      headers only: `--norms` also looks for NaN, untrained factors, and how strong each module is
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
 
