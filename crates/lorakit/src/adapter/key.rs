@@ -118,7 +118,8 @@ pub(crate) fn parse(name: &str) -> (String, Part) {
 
 /// `text` without the wrapper that PEFT puts in front of every path.
 pub(crate) fn without_wrapper(text: &str) -> &str {
-    text.strip_prefix("base_model.model.").unwrap_or(text)
+    let rest = text.strip_prefix("base_model").and_then(|rest| rest.strip_prefix(".model"));
+    rest.filter(|rest| rest.is_empty() || rest.starts_with('.')).unwrap_or(text)
 }
 
 /// A tensor's name with `new` in the place of the components `old` with which its module's path begins; `None` if they do
