@@ -24,6 +24,7 @@ mod width;
 use std::borrow::Cow;
 use std::ffi::OsString;
 
+use clap::error::ErrorKind as UsageKind;
 
 use args::{Cli, Command};
 use error::Failure;

@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use combine::Combine;
 pub(crate) use convert::Convert;
@@ -232,6 +232,7 @@ impl Command {
             Command::Convert(args) => [&mut args.source].into_iter().chain(&mut args.base).collect(),
             Command::Quantize(args) => args.model.iter_mut().collect(),
             Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.written.base).collect(),
+            Command::Edit(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
             Command::Combine(args) => {
                 args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.base).collect()
             }

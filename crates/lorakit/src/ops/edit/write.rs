@@ -12,9 +12,7 @@ use crate::adapter::Adapter;
 use crate::adapter::format::{Draft, by_name};
 use crate::lineage::Papers;
 use crate::output::{AdapterOutput, Destination, Redraft};
-use crate::plan::{
-    Container, Content, OutputTensor, PROVENANCE_KEY, Progress, SideFile, go_on, in_order,
-};
+use crate::plan::{Container, Content, OutputTensor, PROVENANCE_KEY, Progress, SideFile, go_on, in_order};
 use crate::tensor::Shelf;
 use crate::{Base, Finding, Result, Severity, TensorRef};
 
