@@ -49,6 +49,7 @@ mod choice;
 mod error;
 mod finding;
 mod fit;
+mod hub;
 mod output;
 mod report;
 mod tensor;

@@ -8,7 +8,7 @@
 //!  adapter                             any adapter file in, one shape, any format out
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
-//!  tensor  arch  card                  tensors and their views; families as data; model cards
+//!  tensor  arch  card  hub             tensors and their views; families as data; model cards; the hub's cache
 //!  choice  error  finding  report
 //! ```
 
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// Rooms from the ground up. Rooms on the same floor do not use each other.
 const FLOORS: &[&[&str]] = &[
     &["choice", "error", "finding", "report"],
-    &["tensor", "arch", "card"],
+    &["tensor", "arch", "card", "hub"],
     &["plan"],
     &["model"],
     &["adapter"],

@@ -1,13 +1,10 @@
 //! What an input is called: by the hub, or by whoever named its folder.
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use crate::adapter::is_local_path;
+use crate::hub::HubOrigin;
 use crate::{Model, ModelConfig};
-
-/// Folders of the hub's local cache: `models--OWNER--NAME/snapshots/REVISION`.
-const CACHED: &str = "models--";
-const SNAPSHOTS: &str = "snapshots";
 
 /// A name, and the revision if the hub's local cache says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,19 +68,10 @@ pub(super) fn short(name: &str) -> &str {
 }
 
 fn cached(path: &Path) -> Option<Identity> {
-    let parts: Vec<&str> = path
-        .components()
-        .map(|part| match part {
-            Component::Normal(name) => name.to_str().unwrap_or_default(),
-            _ => "",
-        })
-        .collect();
-    let at = parts.iter().rposition(|part| *part == SNAPSHOTS)?;
-    let [folder, _, revision] = parts.get(at.checked_sub(1)?..at + 2)? else { return None };
-    let id = folder.strip_prefix(CACHED)?.replacen("--", "/", 1);
+    let HubOrigin { id, revision, inside } = HubOrigin::of(path)?;
     // Anything deeper is a part of the repository.
-    (parts.len() == at + 2 && is_id(&id))
-        .then(|| Identity { name: id, revision: Some((*revision).to_string()) })
+    let whole = inside.as_os_str().is_empty() && is_id(&id);
+    whole.then_some(Identity { name: id, revision: Some(revision) })
 }
 
 /// The name of a file or folder, without its directory.

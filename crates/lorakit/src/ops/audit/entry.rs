@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::Reader;
 use serde::Serialize;
 
-use super::hub::HubOrigin;
 use super::walk::Found;
 use crate::card::Card;
+use crate::hub::HubOrigin;
 use crate::ops::inspect::{AdapterReport, InspectOptions, Inspection, ModelReport, look};
 use crate::plan::Progress;
 use crate::{Error, ErrorKind, Finding, Result, Severity};

@@ -22,7 +22,6 @@ mod entry;
 mod filter;
 mod glob;
 mod group;
-mod hub;
 mod judge;
 mod policy;
 mod problem;
@@ -40,7 +39,7 @@ use lorakit_tensor::ReadMode;
 
 pub use entry::{Entry, EntryKind, Range};
 pub use filter::Filter;
-pub use hub::HubOrigin;
+pub use crate::hub::HubOrigin;
 pub use judge::{FailOn, Violation, judge};
 pub use policy::Policy;
 #[cfg(test)]

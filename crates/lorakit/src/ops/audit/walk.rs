@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::group::{Candidate, candidates};
-use super::hub;
+use crate::hub;
 use crate::plan::{Progress, go_on};
 use crate::{Error, Result};
 

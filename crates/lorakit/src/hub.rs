@@ -31,7 +31,7 @@ pub struct HubOrigin {
 
 impl HubOrigin {
     /// What the last `models--owner--name/snapshots/HASH` in `path` says.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let parts: Vec<&OsStr> = path.components().filter_map(normal).collect();
         let at = parts.iter().rposition(|part| *part == "snapshots").filter(|at| *at > 0)?;
         let revision = parts.get(at + 1)?.to_str()?.to_string();
@@ -65,7 +65,7 @@ fn repository(name: &OsStr) -> Option<String> {
 }
 
 /// Whether `folder`, of a repository in a cache, is no place to look for adapters.
-pub(super) fn is_innards(folder: &Path) -> bool {
+pub(crate) fn is_innards(folder: &Path) -> bool {
     let name = folder.file_name().unwrap_or_default();
     let outer = folder.parent().and_then(Path::file_name);
     INNARDS.iter().any(|inner| name == *inner) && outer.is_some_and(|outer| repository(outer).is_some())
