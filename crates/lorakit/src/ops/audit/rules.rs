@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::codes::{code, nearest};
+use super::codes::{CODES, code, nearest};
 use super::filter::severity;
 use super::glob::Glob;
 use super::problem::Problem;
@@ -108,7 +108,12 @@ fn forbidden(text: &str) -> std::result::Result<Forbidden, String> {
     if let Some(severity) = severity(text) {
         return Ok(Forbidden::Severity(severity));
     }
-    code(text).map(Forbidden::Name).map_err(|why| why.replacen("is not", "is neither a severity nor", 1))
+    code(text).map(Forbidden::Name).map_err(|_| {
+        let severities = ["note", "warning", "error"];
+        let names = CODES.iter().map(|(name, _)| *name).chain(severities);
+        let nearest = nearest(text, names).unwrap_or_default();
+        format!("is neither a severity nor the name of a finding; the nearest is `{nearest}`")
+    })
 }
 
 type Name<'i> = Spanned<Cow<'i, str>>;
@@ -150,12 +155,7 @@ impl<'s, 't, 'i> Field<'s, 't, 'i> {
     }
 
     fn wrong(&self, needed: &'static str) -> Error {
-        let found = match self.value.get_ref() {
-            DeValue::String(text) => format!("`{text}`"),
-            DeValue::Integer(number) => number.to_string(),
-            DeValue::Float(number) => number.to_string(),
-            other => format!("of the type {}", other.type_str()),
-        };
+        let found = shown(self.value.get_ref());
         Problem::RuleValue { line: self.line(), key: self.key.clone(), found, needed }.into()
     }
 
@@ -167,12 +167,14 @@ impl<'s, 't, 'i> Field<'s, 't, 'i> {
             return Err(Problem::NothingAllowed { line: self.line(), key: self.key.clone() }.into());
         }
         let item = |item: &Spanned<DeValue<'_>>| {
-            let text = item.get_ref().as_str().ok_or_else(|| self.wrong(needed))?;
-            read(text).map_err(|reason| {
-                let line = self.source.line(item.span());
-                let reason = reason.into();
-                Error::from(Problem::RuleItem { line, key: self.key.clone(), item: text.into(), reason })
-            })
+            let line = self.source.line(item.span());
+            let wrong = |text: String, reason: String| {
+                Error::from(Problem::RuleItem { line, key: self.key.clone(), item: text, reason })
+            };
+            match item.get_ref().as_str() {
+                Some(text) => read(text).map_err(|reason| wrong(text.into(), reason.into())),
+                None => Err(wrong(shown(item.get_ref()), "is not text".into())),
+            }
         };
         items.iter().map(item).collect()
     }
@@ -205,6 +207,16 @@ impl<'s, 't, 'i> Field<'s, 't, 'i> {
             }
         };
         in_order(table).into_iter().map(field).collect()
+    }
+}
+
+/// A value, for messages.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("`{text}`"),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        other => format!("of the type {}", other.type_str()),
     }
 }
 
@@ -252,7 +264,8 @@ mod tests {
             "[findings]\nallow = ['warning']",
             "[findings]\nforbid = ['local-path']\nallow = ['local-path']",
         ];
-        let told = mistakes.map(|text| format!("{}\n    {}", text.escape_debug(), parse(text).unwrap_err()));
+        let told =
+            mistakes.map(|text| format!("{}\n    {}", text.replace('\n', "\\n"), parse(text).unwrap_err()));
         insta::assert_snapshot!(told.join("\n"), @"");
     }
 }
