@@ -39,6 +39,7 @@ fn links_and_loops_lead_nowhere_twice() {
     copy("adapters/attn-r4", &root.join("v2/checkpoint-500"));
     symlink("v2", root.join("latest")).unwrap();
     symlink("..", root.join("v2/up")).unwrap();
+    symlink("..", root.join("above")).unwrap();
     symlink(root, root.join("v2/checkpoint-500/top")).unwrap();
     symlink("self", root.join("self")).unwrap();
     assert_eq!(listed(root, &AuditOptions::new()), ["v2", "v2/checkpoint-500"]);
