@@ -266,6 +266,47 @@ mod tests {
         ];
         let told =
             mistakes.map(|text| format!("{}\n    {}", text.replace('\n', "\\n"), parse(text).unwrap_err()));
-        insta::assert_snapshot!(told.join("\n"), @"");
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        bases = [
+            line 1: is not TOML: unclosed array, expected `]`
+        formats = ['peft']\nformats = ['gguf']
+            line 2: is not TOML: duplicate key
+        \nmax_size = '5GB'
+            line 2: `max_size` is not a rule; the nearest is `max-size`
+        [rank]\nmaximum = 3
+            line 2: `rank.maximum` is not a rule; the nearest is `rank.max`
+        findings.forbidden = ['error']
+            line 1: `findings.forbidden` is not a rule; the nearest is `findings.forbid`
+        bases = 'meta-llama/*'
+            line 1: `bases` is `meta-llama/*`; it must be a list of texts, such as ["a", "b"]
+        bases = ['a',\n 3]
+            line 2: `bases` holds `3`, which is not text
+        bases = []
+            line 1: `bases` is empty, so nothing would be allowed; leave it out to allow everything
+        bases = ['a[']
+            line 1: `bases` holds `a[`, which is not a pattern: invalid range pattern
+        formats = ['pfet']
+            line 1: `formats` holds `pfet`, which is not a format; the nearest is `peft`
+        max-size = '5XB'
+            line 1: `max-size` is `5XB`; it must be a size, such as "500MB" or a number of bytes
+        max-size = 0
+            line 1: `max-size` is 0; it must be a size, such as "500MB" or a number of bytes
+        max-size = 1.5
+            line 1: `max-size` is 1.5; it must be a size, such as "500MB" or a number of bytes
+        rank = 8
+            line 1: `rank` is 8; it must be a table
+        [rank]\nmax = 0
+            line 2: `rank.max` is 0; it must be a whole number from 1 to 65536
+        [rank]\nmax = '8'
+            line 2: `rank.max` is `8`; it must be a whole number from 1 to 65536
+        [rank]\nmin = 9\nmax = 8
+            `rank.min` is 9 and `rank.max` is 8, so no rank would be allowed
+        [findings]\nforbid = ['warnings']
+            line 2: `findings.forbid` holds `warnings`, which is neither a severity nor the name of a finding; the nearest is `warning`
+        [findings]\nallow = ['warning']
+            line 2: `findings.allow` holds `warning`, which is not the name of a finding; the nearest is `rank-missing`
+        [findings]\nforbid = ['local-path']\nallow = ['local-path']
+            `findings.forbid` and `findings.allow` both name `local-path`
+        "#);
     }
 }
