@@ -76,8 +76,44 @@ fn one_of_everything() {
     let sandbox = zoo();
     let run = sandbox.run("inspect --recursive zoo", &[]).ok();
     assert_eq!(run.stderr, "");
-    assert_snapshot!(run.stdout, @"");
-    assert_snapshot!(sandbox.run("inspect -r zoo/run -v", &[]).ok().stdout, @"");
+    assert_snapshot!(run.stdout, @"
+      path                      format       base                 rank    scale     size  findings
+      bin                       peft         llama-bf16              4        1  18.3 kB
+      broken/cut                -            -                       -        -  62.3 kB  error: unreadable
+        `zoo/broken/cut/adapter_model.safetensors`: tensor `base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight`: is cut short: this tensor ends at byte 62920, and the file has 61156
+      broken/dangling           -            -                       -        -  1.16 kB  error: unreadable
+        `zoo/broken/dangling`: has no `adapter_model.safetensors` and no `adapter_model.bin`
+      broken/json               -            -                       -        -   122 kB  error: unreadable
+        `zoo/broken/json/adapter_config.json`: is not valid JSON: EOF while parsing an object at line 1 column 1
+      broken/no-tensors         -            -                       -        -  1.16 kB  error: unreadable
+        `zoo/broken/no-tensors`: has no `adapter_model.safetensors` and no `adapter_model.bin`
+      broken/pissa              peft         /home/ann/llama         8        2   122 kB  error: mutated-base; warning: local-path
+      broken/shard              -            -                       -        -   330 kB  error: unreadable
+        `zoo/broken/shard/model-00002-of-00002.safetensors`: is missing; `model.safetensors.index.json` names it
+      dora                      peft         llama-bf16              8        2   131 kB
+      owner/style-lora@0123456  peft         llama-bf16             16        4   241 kB  1 note
+      mlx                       mlx          lorakit/tiny-orders     8        2   162 kB
+      models/llama2.bf16.gguf   gguf         -                       -        -  63.1 kB
+      models/sharded            safetensors  -                       -        -   659 kB
+      models/tiny               safetensors  -                       -        -  1.71 MB
+      patterns                  peft         llama-bf16           4-12  0.125-8   124 kB
+      run                       peft         llama-bf16              8        2   122 kB
+      run/checkpoint-500        peft         llama-bf16              4        1  15.4 kB
+      run/checkpoint-1000       peft         llama-bf16              4        1  15.4 kB
+      tiny-lora.gguf            gguf         lorakit/tiny-orders     8        2   161 kB  1 note
+
+    14 adapters, 4 models, 4.06 MB; 6 with errors
+    headers only: `--norms` also reads the values (NaN, untrained factors)
+    ");
+    assert_snapshot!(sandbox.run("inspect -r zoo/run -v", &[]).ok().stdout, @"
+      path             format  base        rank  scale     size  findings
+      .                peft    llama-bf16     8      2   122 kB
+      checkpoint-500   peft    llama-bf16     4      1  15.4 kB
+      checkpoint-1000  peft    llama-bf16     4      1  15.4 kB
+
+    3 adapters, 153 kB
+    headers only: `--norms` also reads the values (NaN, untrained factors)
+    ");
     let relative =
         sandbox.command().current_dir(sandbox.path("zoo/run")).args(["inspect", "-r", "."]).output().unwrap();
     assert!(String::from_utf8(relative.stdout).unwrap().contains("\n  .  "));
@@ -87,14 +123,47 @@ fn one_of_everything() {
 fn what_is_asked_for() {
     let sandbox = zoo();
     let listed = |options: &str| sandbox.run(&format!("inspect -r zoo {options}"), &[]).ok().stdout;
-    assert_snapshot!(listed("--filter kind=adapter --filter findings!=error --sort rank"), @"");
-    assert_snapshot!(listed("--filter format=*safetensors --sort size"), @"");
-    assert_snapshot!(listed("--filter base=nobody/*"), @"");
-    assert_snapshot!(listed("--hidden --filter path=.cache/*"), @"");
-    assert_snapshot!(listed("--filter path=run* --spectrum"), @"");
+    assert_snapshot!(listed("--filter kind=adapter --filter findings!=error --sort rank"), @"
+      path                      format  base                 rank    scale     size  findings
+      owner/style-lora@0123456  peft    llama-bf16             16        4   241 kB  1 note
+      patterns                  peft    llama-bf16           4-12  0.125-8   124 kB
+      dora                      peft    llama-bf16              8        2   131 kB
+      mlx                       mlx     lorakit/tiny-orders     8        2   162 kB
+      run                       peft    llama-bf16              8        2   122 kB
+      tiny-lora.gguf            gguf    lorakit/tiny-orders     8        2   161 kB  1 note
+      bin                       peft    llama-bf16              4        1  18.3 kB
+      run/checkpoint-500        peft    llama-bf16              4        1  15.4 kB
+      run/checkpoint-1000       peft    llama-bf16              4        1  15.4 kB
+
+    9 of 18 match: 9 adapters, 992 kB
+    headers only: `--norms` also reads the values (NaN, untrained factors)
+    ");
+    assert_snapshot!(listed("--filter format=*safetensors --sort size"), @"
+      path            format       base  rank  scale     size  findings
+      models/tiny     safetensors  -        -      -  1.71 MB
+      models/sharded  safetensors  -        -      -   659 kB
+
+    2 of 18 match: 2 models, 2.37 MB
+    ");
+    assert_snapshot!(listed("--filter base=nobody/*"), @"0 of 18 match");
+    assert_snapshot!(listed("--hidden --filter path=.cache/*"), @"
+      path        format  base        rank  scale    size  findings
+      .cache/old  peft    llama-bf16     8      2  122 kB
+
+    1 of 19 match: 1 adapter, 122 kB
+    headers only: `--norms` also reads the values (NaN, untrained factors)
+    ");
+    assert_snapshot!(listed("--filter path=run* --spectrum"), @"
+      path                 format  base        rank  scale     size   norm  eff. rank  findings
+      run                  peft    llama-bf16     8      2   122 kB  56.59      7.847
+      run/checkpoint-500   peft    llama-bf16     4      1  15.4 kB   8.39      3.959
+      run/checkpoint-1000  peft    llama-bf16     4      1  15.4 kB   8.39      3.959
+
+    3 of 18 match: 3 adapters, 153 kB
+    ");
     let empty = sandbox.path("empty");
     fs::create_dir_all(empty.join(".git")).unwrap();
-    assert_snapshot!(sandbox.run("inspect -r empty", &[]).ok().stdout, @"");
+    assert_snapshot!(sandbox.run("inspect -r empty", &[]).ok().stdout, @"no adapter and no model (1 hidden folder not searched: `--hidden`)");
 }
 
 #[test]
@@ -103,13 +172,26 @@ fn several_folders_are_told_apart() {
     sandbox.copy(&peft("adapters/plain"), "one/a");
     sandbox.copy(&peft("adapters/dora"), "two/a");
     fs::copy(fixtures().join("golden/convert/llama2.bf16.gguf"), sandbox.path("model.gguf")).unwrap();
-    assert_snapshot!(sandbox.run("inspect -r one two model.gguf", &[]).ok().stdout, @"");
+    assert_snapshot!(sandbox.run("inspect -r one two model.gguf", &[]).ok().stdout, @"
+      path        format  base        rank  scale     size  findings
+      model.gguf  gguf    -              -      -  63.1 kB
+      one/a       peft    llama-bf16     8      2   122 kB
+      two/a       peft    llama-bf16     8      2   131 kB
+
+    2 adapters, 1 model, 317 kB
+    headers only: `--norms` also reads the values (NaN, untrained factors)
+    ");
 }
 
 #[test]
 fn a_folder_that_is_not_there() {
     let sandbox = Sandbox::new();
-    assert_snapshot!(sandbox.refused("inspect --recursive nowhere"), @"");
+    assert_snapshot!(sandbox.refused("inspect --recursive nowhere"), @"
+    exit 1
+    error: `nowhere`: does not exist
+
+    hint: check the path; nothing is downloaded
+    ");
 }
 
 #[test]

@@ -87,14 +87,15 @@ impl Filter {
 
 fn test(key: &str, value: &str) -> Result<Test> {
     let wrong = |key, reason| Error::from(Problem::FilterValue { key, value: value.into(), reason });
+    let not = |key, what: String| wrong(key, format!("`{value}` {what}"));
     if let Some((name, key)) =
         TEXTS.iter().find(|(name, _)| *name == key || (*name == "license" && key == "licence"))
     {
-        return Glob::new(value).map(|glob| Test::Text(*key, glob)).map_err(|reason| wrong(name, reason));
+        return Glob::new(value).map(|glob| Test::Text(*key, glob)).map_err(|what| not(name, what));
     }
     match key {
         "rank" => Bounds::parse(value, |text| {
-            text.parse().map_err(|_| "must be a number or a range, such as `16` or `8..32`".to_string())
+            text.parse().map_err(|_| "ranks look like 16, 8..32 or 16..".to_string())
         })
         .map(Test::Rank)
         .map_err(|reason| wrong("rank", reason)),
@@ -103,7 +104,7 @@ fn test(key: &str, value: &str) -> Result<Test> {
             "none" => Ok(Test::Clean),
             _ => match severity(value) {
                 Some(severity) => Ok(Test::Severity(severity)),
-                None => code(value).map(Test::Finding).map_err(|reason| wrong("findings", reason)),
+                None => code(value).map(Test::Finding).map_err(|what| not("findings", what)),
             },
         },
         _ => {
@@ -132,7 +133,7 @@ impl Bounds {
         };
         let bound = |text: &str, open| if text.is_empty() { Ok(open) } else { number(text) };
         let bounds = Bounds(bound(low, 0)?, bound(high, u64::MAX)?);
-        if bounds.0 > bounds.1 { Err("is a range with nothing in it".into()) } else { Ok(bounds) }
+        if bounds.0 > bounds.1 { Err("there is nothing between these bounds".into()) } else { Ok(bounds) }
     }
 
     fn hold(self, low: u64, high: u64) -> bool {

@@ -35,6 +35,6 @@ problems! {
             "`{key}` is not a key; the keys are {}", known.join(", ");
         /// A value that the key of a filter cannot have.
         FilterValue { key: &'static str, value: String, reason: String } = Usage,
-            "`{value}` cannot be the value of `{key}`: it {reason}";
+            "`{key}={value}` is not a condition: {reason}";
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::codes::{code, nearest};
+use super::codes::{CODES, code, nearest};
 use super::filter::severity;
 use super::glob::Glob;
 use super::problem::Problem;
@@ -108,7 +108,12 @@ fn forbidden(text: &str) -> std::result::Result<Forbidden, String> {
     if let Some(severity) = severity(text) {
         return Ok(Forbidden::Severity(severity));
     }
-    code(text).map(Forbidden::Name).map_err(|why| why.replacen("is not", "is neither a severity nor", 1))
+    code(text).map(Forbidden::Name).map_err(|_| {
+        let severities = ["note", "warning", "error"];
+        let names = CODES.iter().map(|(name, _)| *name).chain(severities);
+        let nearest = nearest(text, names).unwrap_or_default();
+        format!("is neither a severity nor the name of a finding; the nearest is `{nearest}`")
+    })
 }
 
 type Name<'i> = Spanned<Cow<'i, str>>;
@@ -150,12 +155,7 @@ impl<'s, 't, 'i> Field<'s, 't, 'i> {
     }
 
     fn wrong(&self, needed: &'static str) -> Error {
-        let found = match self.value.get_ref() {
-            DeValue::String(text) => format!("`{text}`"),
-            DeValue::Integer(number) => number.to_string(),
-            DeValue::Float(number) => number.to_string(),
-            other => format!("of the type {}", other.type_str()),
-        };
+        let found = shown(self.value.get_ref());
         Problem::RuleValue { line: self.line(), key: self.key.clone(), found, needed }.into()
     }
 
@@ -167,12 +167,14 @@ impl<'s, 't, 'i> Field<'s, 't, 'i> {
             return Err(Problem::NothingAllowed { line: self.line(), key: self.key.clone() }.into());
         }
         let item = |item: &Spanned<DeValue<'_>>| {
-            let text = item.get_ref().as_str().ok_or_else(|| self.wrong(needed))?;
-            read(text).map_err(|reason| {
-                let line = self.source.line(item.span());
-                let reason = reason.into();
-                Error::from(Problem::RuleItem { line, key: self.key.clone(), item: text.into(), reason })
-            })
+            let line = self.source.line(item.span());
+            let wrong = |text: String, reason: String| {
+                Error::from(Problem::RuleItem { line, key: self.key.clone(), item: text, reason })
+            };
+            match item.get_ref().as_str() {
+                Some(text) => read(text).map_err(|reason| wrong(text.into(), reason.into())),
+                None => Err(wrong(shown(item.get_ref()), "is not text".into())),
+            }
         };
         items.iter().map(item).collect()
     }
@@ -205,6 +207,16 @@ impl<'s, 't, 'i> Field<'s, 't, 'i> {
             }
         };
         in_order(table).into_iter().map(field).collect()
+    }
+}
+
+/// A value, for messages.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("`{text}`"),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        other => format!("of the type {}", other.type_str()),
     }
 }
 
@@ -252,7 +264,49 @@ mod tests {
             "[findings]\nallow = ['warning']",
             "[findings]\nforbid = ['local-path']\nallow = ['local-path']",
         ];
-        let told = mistakes.map(|text| format!("{}\n    {}", text.escape_debug(), parse(text).unwrap_err()));
-        insta::assert_snapshot!(told.join("\n"), @"");
+        let told =
+            mistakes.map(|text| format!("{}\n    {}", text.replace('\n', "\\n"), parse(text).unwrap_err()));
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        bases = [
+            line 1: is not TOML: unclosed array, expected `]`
+        formats = ['peft']\nformats = ['gguf']
+            line 2: is not TOML: duplicate key
+        \nmax_size = '5GB'
+            line 2: `max_size` is not a rule; the nearest is `max-size`
+        [rank]\nmaximum = 3
+            line 2: `rank.maximum` is not a rule; the nearest is `rank.max`
+        findings.forbidden = ['error']
+            line 1: `findings.forbidden` is not a rule; the nearest is `findings.forbid`
+        bases = 'meta-llama/*'
+            line 1: `bases` is `meta-llama/*`; it must be a list of texts, such as ["a", "b"]
+        bases = ['a',\n 3]
+            line 2: `bases` holds `3`, which is not text
+        bases = []
+            line 1: `bases` is empty, so nothing would be allowed; leave it out to allow everything
+        bases = ['a[']
+            line 1: `bases` holds `a[`, which is not a pattern: invalid range pattern
+        formats = ['pfet']
+            line 1: `formats` holds `pfet`, which is not a format; the nearest is `peft`
+        max-size = '5XB'
+            line 1: `max-size` is `5XB`; it must be a size, such as "500MB" or a number of bytes
+        max-size = 0
+            line 1: `max-size` is 0; it must be a size, such as "500MB" or a number of bytes
+        max-size = 1.5
+            line 1: `max-size` is 1.5; it must be a size, such as "500MB" or a number of bytes
+        rank = 8
+            line 1: `rank` is 8; it must be a table
+        [rank]\nmax = 0
+            line 2: `rank.max` is 0; it must be a whole number from 1 to 65536
+        [rank]\nmax = '8'
+            line 2: `rank.max` is `8`; it must be a whole number from 1 to 65536
+        [rank]\nmin = 9\nmax = 8
+            `rank.min` is 9 and `rank.max` is 8, so no rank would be allowed
+        [findings]\nforbid = ['warnings']
+            line 2: `findings.forbid` holds `warnings`, which is neither a severity nor the name of a finding; the nearest is `warning`
+        [findings]\nallow = ['warning']
+            line 2: `findings.allow` holds `warning`, which is not the name of a finding; the nearest is `rank-missing`
+        [findings]\nforbid = ['local-path']\nallow = ['local-path']
+            `findings.forbid` and `findings.allow` both name `local-path`
+        "#);
     }
 }

@@ -39,6 +39,7 @@ fn links_and_loops_lead_nowhere_twice() {
     copy("adapters/attn-r4", &root.join("v2/checkpoint-500"));
     symlink("v2", root.join("latest")).unwrap();
     symlink("..", root.join("v2/up")).unwrap();
+    symlink("..", root.join("above")).unwrap();
     symlink(root, root.join("v2/checkpoint-500/top")).unwrap();
     symlink("self", root.join("self")).unwrap();
     assert_eq!(listed(root, &AuditOptions::new()), ["v2", "v2/checkpoint-500"]);
@@ -170,7 +171,24 @@ fn filters_that_are_none() {
     let texts =
         ["peft", "colour=red", "rank=high", "rank=9..8", "size=5XB", "findings=fatal", "base=", "base=a["];
     let told = texts.map(|text| format!("{text}\n    {}", Filter::parse(text).unwrap_err()));
-    insta::assert_snapshot!(told.join("\n"), @"");
+    insta::assert_snapshot!(told.join("\n"), @"
+    peft
+        `peft` must be KEY=VALUE or KEY!=VALUE, such as `format=peft`
+    colour=red
+        `colour` is not a key; the keys are path, kind, format, base, license, rank, size, findings
+    rank=high
+        `rank=high` is not a condition: ranks look like 16, 8..32 or 16..
+    rank=9..8
+        `rank=9..8` is not a condition: there is nothing between these bounds
+    size=5XB
+        `size=5XB` is not a condition: unknown unit `XB`; sizes look like 5GB, 500MB or 2GiB
+    findings=fatal
+        `findings=fatal` is not a condition: `fatal` is not the name of a finding; the nearest is `unreadable`
+    base=
+        `base=` is not a condition: `` is empty; `*` stands for any text
+    base=a[
+        `base=a[` is not a condition: `a[` is not a pattern: invalid range pattern
+    ");
 }
 
 #[test]

@@ -76,6 +76,11 @@ pub(super) fn walk(root: &Path, hidden: bool, progress: &dyn Progress) -> Result
     }
     // Listed here too, because the folder that the user named must be readable.
     drop(fs::read_dir(root).map_err(fail)?);
+    // A link to a folder around it is a loop.
+    let real = fs::canonicalize(root).map_err(fail)?;
+    walk.seen.extend(
+        real.ancestors().skip(1).filter_map(|outer| fs::metadata(outer).ok()).map(|meta| identity(&meta)),
+    );
     walk.folder(root.to_path_buf(), &meta, false)?;
     let mut next = 0;
     while next < walk.links.len() {

@@ -62,13 +62,14 @@ fn summary(report: &AuditReport, args: &args::Inspect) -> String {
     }
     let mut text = match counts.entries {
         n if n == counts.found => String::new(),
+        0 => return format!("0 of {} match\n", counts.found),
         n => format!("{n} of {} match: ", counts.found),
     };
     let kinds = [(counts.adapters, "adapter"), (counts.models, "model")];
     let unknown = counts.entries - counts.adapters - counts.models;
     let kinds = kinds.into_iter().chain([(unknown, "unreadable folder")]);
     let kinds: Vec<String> = kinds.filter(|(n, _)| *n > 0).map(|(n, noun)| units::plural(n, noun)).collect();
-    text += &if kinds.is_empty() { "none".into() } else { kinds.join(", ") };
+    text += &kinds.join(", ");
     if counts.bytes > 0 {
         text += &format!(", {}", units::size(counts.bytes));
     }

@@ -16,6 +16,8 @@ use crate::{ui, units};
 const GAP: usize = 2;
 /// The least of a path and of a base that is still worth a column.
 const LEAST: (usize, usize) = (20, 10);
+/// The heading of the last column, which is as wide as the number of notes.
+const FINDINGS: &str = "findings";
 /// Columns before what belongs to the line above.
 const INDENT: usize = 4;
 
@@ -56,7 +58,7 @@ pub(super) fn render(text: &mut String, report: &AuditReport, verbose: bool) {
         })
         .collect();
     let layout = Layout::new(&heads, &lines, of_results());
-    layout.head(text, &heads);
+    layout.head(text);
     for line in &lines {
         layout.line(text, line);
     }
@@ -125,6 +127,7 @@ struct Layout {
     path: usize,
     base: usize,
     facts: Vec<usize>,
+    heads: Vec<String>,
     width: Option<usize>,
     /// Whether there is no room for columns, so that facts go below the path.
     narrow: bool,
@@ -140,11 +143,14 @@ impl Layout {
             path: widest(&|line| columns(&line.path), "path".len()),
             base: widest(&|line| columns(&line.base), "base".len()),
             facts,
+            heads: heads.iter().map(ToString::to_string).collect(),
             width,
             narrow: false,
         };
         let Some(width) = width else { return layout };
-        let fixed: usize = layout.facts.iter().map(|fact| fact + GAP).sum::<usize>() + 2 * GAP;
+        let found = lines.iter().any(|line| line.notes > 0 || !line.findings.is_empty());
+        let beside = if found { GAP + FINDINGS.len() } else { 0 };
+        let fixed = layout.facts.iter().map(|fact| fact + GAP).sum::<usize>() + 2 * GAP + beside;
         let room = width.saturating_sub(fixed);
         if layout.path + layout.base > room {
             layout.narrow = room < LEAST.0.min(layout.path) + LEAST.1.min(layout.base);
@@ -155,15 +161,13 @@ impl Layout {
         layout
     }
 
-    fn head(&self, text: &mut String, heads: &[&str]) {
+    fn head(&self, text: &mut String) {
         if self.narrow {
             return;
         }
-        let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
-        let mut line = self.row("path", "base", &heads);
-        let findings = "  findings";
-        if self.width.is_none_or(|width| columns(&line) + findings.len() <= width) {
-            line.push_str(findings);
+        let mut line = self.row("path", "base", &self.heads);
+        if self.width.is_none_or(|width| columns(&line) + GAP + FINDINGS.len() <= width) {
+            let _ = write!(line, "{:GAP$}{FINDINGS}", "");
         }
         let _ = writeln!(text, "{}", line.trim_end());
     }
@@ -189,9 +193,13 @@ impl Layout {
         };
         let mut below = Vec::new();
         if self.narrow {
-            let facts: Vec<&str> =
-                line.facts.iter().map(String::as_str).filter(|fact| *fact != "-").collect();
-            below.push((facts.join("  "), facts.join("  ")));
+            let facts = line.facts.iter().zip(&self.heads).filter(|(fact, _)| *fact != "-");
+            let facts = facts.map(|(fact, head)| match head.as_str() {
+                "format" | "size" => fact.clone(),
+                _ => format!("{head} {fact}"),
+            });
+            let facts = facts.collect::<Vec<_>>().join(", ");
+            below.push((facts.clone(), facts));
             if line.base != "-" {
                 let room = self.width.unwrap_or(usize::MAX).saturating_sub(INDENT);
                 let base = shortened(&line.base, room);
@@ -291,18 +299,58 @@ mod tests {
         let heads = ["format", "rank", "scale", "size"];
         let (lines, mut text) = (lines(), String::new());
         let layout = Layout::new(&heads, &lines, width);
-        layout.head(&mut text, &heads);
+        layout.head(&mut text);
         lines.iter().for_each(|line| layout.line(&mut text, line));
         anstream::adapter::strip_str(&text).to_string()
     }
 
     #[test]
     fn paths_give_way_and_findings_stay_whole() {
-        insta::assert_snapshot!(at(None), @"");
-        insta::assert_snapshot!(at(Some(100)), @"");
-        insta::assert_snapshot!(at(Some(80)), @"");
-        insta::assert_snapshot!(at(Some(60)), @"");
-        insta::assert_snapshot!(at(Some(40)), @"");
+        insta::assert_snapshot!(at(None), @"
+          path                                              format       base                              rank  scale     size  findings
+          a                                                 safetensors  -                                    -      -  1.71 MB  1 note
+          teams/translation/runs/2024-11-02/checkpoint-500  peft         meta-llama/Llama-3.2-1B-Instruct  4-16  0.5-2  12.3 MB  error: zero-size-tensor; warning: target-without-tensors, local-path; 1 note
+        ");
+        insta::assert_snapshot!(at(Some(100)), @"
+          path                                format       base               rank  scale     size  findings
+          a                                   safetensors  -                     -      -  1.71 MB  1 note
+          teams/translatio…02/checkpoint-500  peft         meta-lla…Instruct  4-16  0.5-2  12.3 MB
+            error: zero-size-tensor
+            warning: target-without-tensors, local-path
+            1 note
+        ");
+        insta::assert_snapshot!(at(Some(80)), @"
+          path                   format       base        rank  scale     size  findings
+          a                      safetensors  -              -      -  1.71 MB  1 note
+          teams/tran…kpoint-500  peft         meta…truct  4-16  0.5-2  12.3 MB
+            error: zero-size-tensor
+            warning: target-without-tensors, local-path
+            1 note
+        ");
+        insta::assert_snapshot!(at(Some(60)), @"
+          a
+            safetensors, 1.71 MB
+            1 note
+          teams/translation/runs/2024-11-02/checkpoint-500
+            peft, rank 4-16, scale 0.5-2, 12.3 MB
+            meta-llama/Llama-3.2-1B-Instruct
+            error: zero-size-tensor
+            warning: target-without-tensors, local-path
+            1 note
+        ");
+        insta::assert_snapshot!(at(Some(40)), @"
+          a
+            safetensors, 1.71 MB
+            1 note
+          teams/translation/…1-02/checkpoint-500
+            peft, rank 4-16, scale 0.5-2, 12.3
+            MB
+            meta-llama/Llama-3.2-1B-Instruct
+            error: zero-size-tensor
+            warning: target-without-tensors,
+            local-path
+            1 note
+        ");
     }
 
     #[test]
