@@ -62,9 +62,14 @@ impl Residue {
                 continue;
             }
             let (r, sum) = (f64::from(r), f64::from(m) + f64::from(d));
-            // The original lies on a grid of steps `fine`, within half of `coarse` from the sum.
-            let (coarse, fine) = (step(dtype, m), step(dtype, w) * coarser);
-            let nearest = (sum / fine).round_ties_even() * fine;
+            let (coarse, own) = (step(dtype, m), step(dtype, w));
+            // The coarsest grid with a point within half of `coarse`; where the original is sure, its own.
+            let mut fine = if own < coarse { own * coarser } else { own };
+            let on_grid = |fine: f64| (sum / fine).round_ties_even() * fine;
+            while fine > own && (on_grid(fine) - sum).abs() > coarse / 2.0 {
+                fine /= 2.0;
+            }
+            let nearest = on_grid(fine);
             let points = (coarse / fine).max(1.0);
             sums.values += 1;
             sums.differing += if r == nearest { 1.0 - 1.0 / points } else { 1.0 };
@@ -85,16 +90,25 @@ impl Residue {
 /// Of how many steps of `dtype` the steps of the grid are on which the originals lie, as far as those that are sure to
 /// come back tell: a power of two.
 fn coarser(dtype: DType, before: &[f32], delta: &[f32], nearest: &[f32]) -> f64 {
-    let sure = before.iter().zip(delta).zip(nearest).filter_map(|((&m, &d), &w)| {
+    // How many end in so many zeros, at least.
+    let mut ending = [0usize; 24];
+    for ((&m, &d), &w) in before.iter().zip(delta).zip(nearest) {
         let fine = step(dtype, w);
-        (d != 0.0 && w != 0.0 && fine >= step(dtype, m))
-            .then(|| ((f64::from(w) / fine) as i64).trailing_zeros())
-    });
-    let (least, count) = sure.fold((u32::MAX, 0usize), |(least, count), zeros| (least.min(zeros), count + 1));
-    if count < ENOUGH { 1.0 } else { f64::from(1u32 << least.min(23)) }
+        if d != 0.0 && w != 0.0 && fine >= step(dtype, m) {
+            let zeros = ((f64::from(w) / fine) as i64).trailing_zeros() as usize;
+            ending[..=zeros.min(23)].iter_mut().for_each(|count| *count += 1);
+        }
+    }
+    if ending[0] < ENOUGH {
+        return 1.0;
+    }
+    // On a grid of their own, half of the values would end in one zero more than all do.
+    let nearly_all = |count: &usize| *count as f64 >= 0.9 * ending[0] as f64;
+    let zeros = ending.iter().rposition(nearly_all).unwrap_or(0);
+    f64::from(1u32 << zeros)
 }
 
-/// Values on any grid fill its last bit in half of the cases; this many are sure to show it.
+/// So many values show what grid they are on.
 const ENOUGH: usize = 64;
 
 /// The points of the grid of `dtype` next to `before + delta`.
