@@ -181,16 +181,16 @@ fn missing(snapshot: &Path) -> Option<String> {
     for path in names {
         let name = path.file_name().unwrap_or_default().display().to_string();
         if !path.exists() {
-            return Some(format!("without `{name}`"));
+            return Some(format!("no `{name}`"));
         }
         weights |= path.extension().is_some_and(|ending| WEIGHTS.iter().any(|known| ending == *known));
         if name.ends_with(".index.json")
             && let Some(shard) = missing_shard(&path)
         {
-            return Some(format!("without `{shard}`"));
+            return Some(format!("no `{shard}`"));
         }
     }
-    (!weights).then(|| "without weights".into())
+    (!weights).then(|| "no weights".into())
 }
 
 /// A file that an index lists and that is not beside it.

@@ -76,9 +76,14 @@ fn the_environment_as_text() {
         .map(|line| line.get(..12).unwrap_or(line).trim())
         .filter(|name| !name.is_empty())
         .collect();
-    insta::assert_snapshot!(names.join(", "), @"");
+    insta::assert_snapshot!(names.join(", "), @"lorakit, commit, target, processor, features, vector code, threads, memory, page size, open files, addresses, inputs, hub cache, terminal, variables");
     let told = run.stdout.lines().skip_while(|line| !line.starts_with("variables"));
-    insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"
+    variables    HF_HOME is set
+                 LORAKIT_THREADS=3
+                 LORAKIT_TREADS is set, and lorakit does not know it
+                 NO_COLOR=1
+    ");
     assert!(run.stdout.contains("threads      3 of "), "{}", run.stdout);
 }
 

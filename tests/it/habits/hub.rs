@@ -83,7 +83,15 @@ fn a_merge_by_ids() {
         run.stderr
     );
     insta::with_settings!({filters => TIMES.to_vec()}, {
-        insta::assert_snapshot!(run.stderr + &run.stdout, @"");
+        insta::assert_snapshot!(run.stderr + &run.stdout, @"
+        note: `tiny/base`: revision 1111111, from the hub cache of this machine
+        note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+        merged `tiny/adapter` (weight 0.5, 14 modules)
+        into   `tiny/base`: 14 of 21 tensors changed
+        retention BF16: 100.00 % of the adapter is in the output; rounding left 0.2 % of the touched weights as they were
+        unchecked: 7 tensors (165 kB) copied without a search for NaN and infinity; `--check-finite` searches them too
+        wrote `out` (659 kB, 21 tensors, 1 file) in [TIME] ([RATE])
+        ");
     });
     assert_eq!(
         desk.parents("out"),
@@ -165,7 +173,11 @@ fn revisions() {
     assert_eq!(used("tiny/one").1.as_deref(), Some(FIRST));
     desk.keep("tiny/one", SECOND, &peft("adapters/plain"));
     assert_ne!(desk.run("inspect tiny/one").code, Some(0));
-    insta::assert_snapshot!(desk.run("inspect tiny/adapter@v2").stderr, @"");
+    insta::assert_snapshot!(desk.run("inspect tiny/adapter@v2").stderr, @"
+    error: `tiny/adapter@v2`: does not exist
+
+    hint: if it is on the Hugging Face hub, `hf download tiny/adapter --revision v2 --local-dir adapter` downloads it: then name `adapter/` in its place; without `--local-dir` it goes into the hub cache, and the same line then works
+    ");
 }
 
 /// A file in a repository, such as one of several GGUF files.
@@ -188,10 +200,16 @@ fn a_path_goes_first() {
 #[test]
 fn what_is_not_there_is_downloaded_by_a_line() {
     let desk = Desk::new();
-    insta::assert_snapshot!(desk.run("merge Qwen/Qwen3-0.6B tiny/adapter -o out").stderr, @"");
-    insta::assert_snapshot!(desk.run("inspect Qwen/Qwen3-0.6B@v1 --json").stderr, @"");
+    insta::assert_snapshot!(desk.run("merge Qwen/Qwen3-0.6B tiny/adapter -o out").stderr, @"
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    error: `Qwen/Qwen3-0.6B`: does not exist
+
+    hint: if it is on the Hugging Face hub, `hf download Qwen/Qwen3-0.6B --local-dir Qwen3-0.6B` downloads it: then name `Qwen3-0.6B/` in its place; without `--local-dir` it goes into the hub cache, and the same line then works
+    ");
+    insta::assert_snapshot!(desk.run("inspect Qwen/Qwen3-0.6B@v1 --json").stderr, @r#"{"error":{"kind":"NotFound","message":"`Qwen/Qwen3-0.6B@v1`: does not exist","path":"Qwen/Qwen3-0.6B@v1","tensor":null,"details":[],"causes":[],"hints":["if it is on the Hugging Face hub, `hf download Qwen/Qwen3-0.6B --revision v1 --local-dir Qwen3-0.6B` downloads it: then name `Qwen3-0.6B/` in its place; without `--local-dir` it goes into the hub cache, and the same line then works"],"exit_code":1}}"#);
     // Neither a path below a folder that is there, nor an output, is an id.
     fs::create_dir(desk.sandbox.path("models")).unwrap();
+    fs::write(desk.sandbox.path("no"), "").unwrap();
     for line in ["inspect models/base", "inspect ./Qwen/base", "reduce tiny/adapter --rank 2 -o no/out"] {
         let run = desk.run(line);
         assert!(run.code != Some(0) && !run.stderr.contains("hf download"), "{line}: {}", run.stderr);
@@ -203,13 +221,24 @@ fn an_incomplete_snapshot() {
     let desk = Desk::new();
     // What `hf download tiny/base config.json` leaves.
     fs::remove_file(desk.snapshot("tiny/base", FIRST).join("model.safetensors")).unwrap();
-    insta::assert_snapshot!(desk.run("merge tiny/base tiny/adapter -o out").stderr, @"");
+    insta::assert_snapshot!(desk.run("merge tiny/base tiny/adapter -o out").stderr, @"
+    note: `tiny/base`: revision 1111111, from the hub cache of this machine
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    error: `tiny/base`: is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it
+
+    hint: the hub cache has only a part of it (without weights): `hf download tiny/base` completes it, and the same line then works
+    ");
     // That is enough where only the configuration is read.
     desk.run("convert tiny/adapter -o mlx --to mlx --base tiny/base").ok();
     // A blob that was cleaned away.
     let link = desk.snapshot("tiny/adapter", SECOND).join("adapter_model.safetensors");
     fs::remove_file(fs::canonicalize(link).unwrap()).unwrap();
-    insta::assert_snapshot!(desk.run("inspect tiny/adapter").stderr, @"");
+    insta::assert_snapshot!(desk.run("inspect tiny/adapter").stderr, @"
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    error: `tiny/adapter`: has no `adapter_model.safetensors` and no `adapter_model.bin`
+
+    hint: the hub cache has only a part of it (without `adapter_model.safetensors`): `hf download tiny/adapter` completes it, and the same line then works
+    ");
     // A shard that is still to come.
     let sharded = desk.sandbox.path("sharded");
     desk.sandbox.copy(&peft("bases/llama-bf16"), "base");
@@ -230,7 +259,12 @@ fn an_incomplete_snapshot() {
     let snapshot = desk.snapshot("tiny/sharded", FIRST);
     let last = entries(&snapshot).into_iter().rfind(|name| name.starts_with("model-")).unwrap();
     fs::remove_file(snapshot.join(last)).unwrap();
-    insta::assert_snapshot!(desk.run("inspect tiny/sharded").stderr, @"");
+    insta::assert_snapshot!(desk.run("inspect tiny/sharded").stderr, @"
+    note: `tiny/sharded`: revision 1111111, from the hub cache of this machine
+    error: `tiny/sharded/model-00012-of-00012.safetensors`: is missing; `model.safetensors.index.json` names it
+
+    hint: the hub cache has only a part of it (without `model-00012-of-00012.safetensors`): `hf download tiny/sharded` completes it, and the same line then works
+    ");
 }
 
 /// The variables that name the cache, most important first.

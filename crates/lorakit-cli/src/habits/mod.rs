@@ -17,6 +17,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::args;
 use line::{Line, Piece};
+use translate::Output;
 
 /// Other programs, as commands: what to type instead.
 const VERBS: &[(&[&str], &str)] = &[
@@ -90,8 +91,9 @@ fn of_line(error: &Error, args: &[OsString]) -> Vec<String> {
     match translate::translate(&line) {
         Some(translated) => {
             let told = match &translated.output {
-                Some(output) => format!("did you mean `-o {output}`? `{}`", translated.line),
-                None => format!("the line to type: `{}`", translated.line),
+                Output::Named => format!("the line to type: `{}`", translated.line),
+                Output::Last(output) => format!("did you mean `-o {output}`? `{}`", translated.line),
+                Output::Lacking => format!("name what to write: `{}`", translated.line),
             };
             tips.push(told);
         }

@@ -14,8 +14,18 @@ use crate::{args, hub};
 #[derive(Debug)]
 pub(super) struct Translated {
     pub(super) line: String,
-    /// What is its output, if it was not named as one.
-    pub(super) output: Option<String>,
+    pub(super) output: Output,
+}
+
+/// Whether the typed line says what is written.
+#[derive(Debug)]
+pub(super) enum Output {
+    /// It does, or nothing is written.
+    Named,
+    /// The last word does, without `-o`.
+    Last(String),
+    /// It does not: the name is a proposal.
+    Lacking,
 }
 
 /// A verb that writes: how many inputs it takes at least and at most, what its output could be called, and the options
@@ -66,23 +76,21 @@ const ENDINGS: &[(&str, &str)] = &[(".gguf", "gguf"), (".safetensors", "kohya")]
 pub(super) fn translate(typed: &Line) -> Option<Translated> {
     let mut line = without_habits(typed);
     let writer = WRITERS.iter().find(|writer| writer.verb == line.verb);
-    let mut output = None;
+    let mut output = Output::Named;
     if let Some(writer) = writer {
         if line.verb == "quantize" {
             name_type(&mut line);
         }
         if !line.has(&["-o", "--output"]) {
-            let name = if let Some(at) = last(&line, writer) {
+            if let Some(at) = last(&line, writer) {
                 let Piece::Word(word) = &line.pieces[at] else { return None };
-                let word = word.clone();
+                output = Output::Last(quoted(std::slice::from_ref(word)));
                 line.pieces[at] = Piece::Own(vec!["-o".into(), word.clone()]);
-                word
             } else {
                 let name = if Path::new(writer.name).exists() { "OUT" } else { writer.name };
                 line.pieces.push(Piece::Own(vec!["-o".into(), name.into()]));
-                name.into()
-            };
-            output = Some(quoted(&[name]));
+                output = Output::Lacking;
+            }
         }
         for (any, usual) in writer.needs {
             if !line.has(any) {

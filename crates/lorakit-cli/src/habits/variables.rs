@@ -16,7 +16,8 @@ pub(super) fn name(error: &mut Error, args: &[OsString]) {
     else {
         return;
     };
-    let command = args::command();
+    let mut command = args::command();
+    command.build();
     let variable = |arg: &Arg| arg.get_env().map(|name| name.to_string_lossy().into_owned());
     let known = options(&command).find(|known| known.to_string() == arg);
     let Some(name) = known.and_then(variable) else { return };

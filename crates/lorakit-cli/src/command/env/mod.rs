@@ -78,7 +78,7 @@ impl Environment {
         let cores = self.processor.cores;
         row("threads", format!("{} of {}", self.threads, units::plural(cores, "usable core")));
         row("memory", self.memory.text());
-        row("page size", units::size(self.limits.page_size));
+        row("page size", format!("{} bytes", self.limits.page_size));
         row("open files", or_none(self.limits.open_files));
         row("addresses", self.limits.address_space.map_or("no limit".into(), units::size));
         row("inputs", format!("{} (--no-mmap reads by position)", self.reads));
