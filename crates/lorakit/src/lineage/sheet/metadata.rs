@@ -77,8 +77,8 @@ impl Sheet {
         }
     }
 
-    /// The id on the hub of the base. That which the adapters of a merge name counts if it has the name of the folder;
-    /// otherwise they may be merged into another model of the same shapes.
+    /// The id on the hub of the base. That which the adapters of a merge name counts if the folder has its name, or if
+    /// the configuration of the base names it too; otherwise they may be merged into another model of the same shapes.
     pub(super) fn base_id(&self) -> Option<String> {
         let own = self.base().and_then(|(_, input)| input.id.clone());
         let Subject::Model(_) = &self.subject else {
@@ -86,22 +86,22 @@ impl Sheet {
             return adapter.base.clone().filter(|name| is_id(name)).or(own);
         };
         own.or_else(|| {
-            let (base, _) = self.base()?;
+            let (base, input) = self.base()?;
             let mut named = self.record.parents.iter().filter_map(|parent| parent.base_model.as_deref());
             let first = named.next().filter(|name| is_id(name))?;
-            let agreed = named.all(|name| name == first) && short(first).eq_ignore_ascii_case(&base.name);
-            agreed.then(|| first.to_string())
+            let known =
+                short(first).eq_ignore_ascii_case(&base.name) || input.claimed.as_deref() == Some(first);
+            (known && named.all(|name| name == first)).then(|| first.to_string())
         })
     }
 
     fn tags(&self) -> Vec<String> {
-        let kind = match (&self.subject, self.record.verb.as_str()) {
-            (Subject::Adapter(adapter), _) if adapter.dora => "dora",
-            (Subject::Adapter(_), _) => "lora",
-            (_, "quantize") => "quantized",
-            (_, verb) => verb,
+        let kind = match &self.subject {
+            Subject::Adapter(adapter) if adapter.dora => Some("dora"),
+            Subject::Adapter(_) => Some("lora"),
+            Subject::Model(_) => self.relation(),
         };
-        let mut tags = vec![kind.to_string()];
+        let mut tags: Vec<String> = kind.into_iter().map(str::to_string).collect();
         let of_type = self.option("type").map(|name| name.to_lowercase());
         tags.extend(of_type.filter(|_| matches!(self.subject, Subject::Model(_))));
         tags.push("lorakit".into());

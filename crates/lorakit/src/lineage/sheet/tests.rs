@@ -15,7 +15,7 @@ fn merge(base: (&str, &str), adapters: &[(&str, &str)]) -> Sheet {
     {
         record.parents.push(Parent::new(role, named(name)));
         let card = (!card.is_empty()).then(|| Card::parse(card.as_bytes()));
-        inputs.push(Input { card, id: named(name).id(), ..Input::default() });
+        inputs.push(Input { card, id: named(name).id(), name: name.into(), ..Input::default() });
     }
     Sheet::new(record, inputs, true)
 }
@@ -114,6 +114,6 @@ fn text_from_elsewhere_is_never_markup() {
 fn numbers_are_short() {
     assert_eq!([2.0, 0.25, 2.0 / 3.0, 1e-9, 0.0].map(number), ["2", "0.25", "0.666667", "0.000000001", "0"]);
     assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-    assert_eq!([12, 1000, 98_512, 5_000_000_000].map(bytes), ["12 bytes", "1 kB", "98.512 kB", "5 GB"]);
+    assert_eq!([12, 1000, 98_512, 5_000_000_000].map(bytes), ["12 bytes", "1.00 kB", "98.5 kB", "5.00 GB"]);
     assert_eq!([1.0, 0.99987, 0.0, -0.5].map(percent), ["100 %", "99.99 %", "0 %", "-50 %"]);
 }

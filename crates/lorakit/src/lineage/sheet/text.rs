@@ -138,7 +138,7 @@ impl Sheet {
         row("Stored as", types(held));
         for (stored_as, sums) in TypeRetention::by_type(held.retention) {
             if let Some(retention) = sums.retention {
-                let name = format!("Left of the adapters in {stored_as}");
+                let name = format!("Retention of the adapters in {stored_as}");
                 row(&name, percent(retention));
             }
         }

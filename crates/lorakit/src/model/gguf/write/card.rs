@@ -52,10 +52,8 @@ mod tests {
     #[test]
     fn values_of_every_form() {
         let of = |text: &str| Card(card::Card::parse(text.as_bytes()));
-        let card = of(
-            "---\nlicense: apache-2.0 # free\nlanguage:\n- en\n- \"no\"\ntags: [chat, 'small']\n\
-             base_model: org/model\nmodel-index:\n- name: x\n  results: []\nwidget:\n  text: hi\nempty:\n---\nlicense: none\n",
-        );
+        let card = of("---\nlicense: apache-2.0 # free\nlanguage:\n- en\n- \"no\"\ntags: [chat, 'small']\n\
+             base_model: org/model\nmodel-index:\n- name: x\n  results: []\nwidget:\n  text: hi\nempty:\n---\nlicense: none\n");
         assert_eq!(card.text(&["license"]).unwrap(), "apache-2.0");
         assert_eq!(card.list(&["language"]).unwrap(), ["en", "no"]);
         assert_eq!(card.joined(&["tags", "base_model", "absent"]).unwrap(), ["chat", "small", "org/model"]);
