@@ -53,13 +53,16 @@ pub(super) fn standing(plan: &Plan) -> String {
 pub(super) fn would_write(plan: &Plan) -> String {
     let files = plan.files().iter().map(|f| f.name.clone());
     let files: Vec<String> = files.chain(side_files(plan)).collect();
-    format!(
-        "would write `{}` ({}, {}): {}\n",
+    let what = format!(
+        "would write `{}` ({}, {}):",
         plan.target().path().display(),
         units::size(plan.output_bytes()),
         units::plural(plan.tensors().count(), "tensor"),
-        files.join(", ")
-    ) + &standing(plan)
+    );
+    let files = files.join(", ");
+    let fits = what.chars().count() + files.chars().count() < 80;
+    let between = if fits { " " } else { "\n  " };
+    format!("{what}{between}{files}\n") + &standing(plan)
 }
 
 /// An adapter that a command computed.

@@ -95,8 +95,12 @@ impl Sheet {
         Sheet { record, tells, inputs, figures: Vec::new(), subject }
     }
 
+    /// Adds a row to the figures, or gives it another value.
     pub(super) fn figure(&mut self, name: &str, value: String) {
-        self.figures.push((name.to_string(), value));
+        match self.figures.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.figures.push((name.to_string(), value)),
+        }
     }
 
     pub(super) fn of_adapter(self, adapter: &Adapter, loading: Option<Loading>) -> Self {

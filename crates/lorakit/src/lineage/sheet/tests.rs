@@ -93,6 +93,22 @@ fn the_base_is_known_by_its_id_or_not_at_all() {
 }
 
 #[test]
+fn the_name_in_a_configuration_needs_a_witness() {
+    let of = |path: &str, name: &str, made_here| {
+        let config = ModelConfig { json: serde_json::json!({ "_name_or_path": name }) };
+        let input = Input::of_path(Path::new(path)).of_config(Some(&config), made_here);
+        (input.id, input.claimed, input.name)
+    };
+    let id = || Some("org/model".to_string());
+    assert_eq!(of("/x/Model", "org/model", false), (id(), id(), "org/model".into()));
+    assert_eq!(of("/x/tuned", "org/model", false), (None, id(), "tuned".into()));
+    assert_eq!(of("/x/model", "org/model", true), (None, None, "model".into()));
+    assert_eq!(of("/x/model", "/home/me/model", false), (None, None, "model".into()));
+    let cached = "/x/models--org--other/snapshots/1a2b";
+    assert_eq!(of(cached, "org/model", false), (Some("org/other".into()), id(), "org/other".into()));
+}
+
+#[test]
 fn text_from_elsewhere_is_never_markup() {
     for (text, expected) in [
         ("style", "`style`"),
