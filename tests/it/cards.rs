@@ -132,6 +132,25 @@ fn a_card_is_kept_and_completed() {
     assert!(card.ends_with(&format!("<!-- lorakit: end -->\n\n{TITLE}")), "{card}");
 }
 
+/// What loads it is corrected where the format is another one.
+#[test]
+fn the_library_follows_the_format() {
+    let sandbox = workshop();
+    for (known, to, expected) in [
+        ("peft", "peft", "peft"),
+        ("peft", "mlx", "mlx"),
+        ("transformers", "peft", "transformers"),
+        ("transformers", "mlx", "mlx"),
+        ("axolotl", "mlx", "axolotl"),
+    ] {
+        write(&sandbox, "style", format!("---\nlibrary_name: {known}\n---\n"));
+        sandbox.run(&format!("convert style -o out --to {to} --base tiny-llama"), &[]).ok();
+        let text = card(&sandbox, "out");
+        assert!(text.starts_with(&format!("---\nlibrary_name: {expected}\n")), "{known} {to}: {text}");
+        fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+}
+
 #[test]
 fn a_merged_model_has_the_base_as_its_base() {
     let sandbox = workshop();

@@ -2,12 +2,25 @@
 
 use super::licence::{KEYS, Licence};
 use super::{Sheet, Subject};
+use crate::adapter::format::FORMATS;
 use crate::adapter::is_local_path;
 use crate::card::{Card, Value};
 use crate::lineage::identity::{is_id, short};
 
 const BASE: &str = "base_model";
 const RELATION: &str = "base_model_relation";
+
+/// Names the library of an adapter's format. An adapter of PEFT may be called one of transformers, which loads both.
+fn set_library(card: &mut Card, library: &'static str) {
+    let mut libraries = FORMATS.iter().filter_map(|format| format.loading()).map(|loading| loading.library);
+    let wrong = card.library().is_some_and(|known| {
+        let of_another =
+            libraries.any(|other| other == known) || known == "transformers" && library != "peft";
+        known != library && of_another
+    });
+    let value = Value::text(library);
+    let _ = if wrong { card.set("library_name", &value) } else { card.complete("library_name", &value) };
+}
 
 impl Sheet {
     /// Completes the metadata. An edit that is impossible, because other keys depend on the one in question, is left.
@@ -23,7 +36,7 @@ impl Sheet {
                 }
                 let _ = card.set(RELATION, &Value::text("adapter"));
                 if let Some(loading) = adapter.loading {
-                    let _ = card.set("library_name", &Value::text(loading.library));
+                    set_library(card, loading.library);
                 }
             }
             Subject::Model(model) => {

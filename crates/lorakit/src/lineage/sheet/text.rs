@@ -38,8 +38,10 @@ impl Sheet {
             let _ = write!(text, "\nTo load it:\n\n```python\n{}\n```\n", lines.trim_end());
         }
         if let Licence::Differ(stated) = self.licence() {
-            let stated: Vec<String> =
-                stated.iter().map(|(name, licence)| format!("{} ({})", plain(licence), code(name))).collect();
+            let told = |(name, licence): &(String, String)| {
+                if self.tells { format!("{} ({})", plain(licence), code(name)) } else { plain(licence) }
+            };
+            let stated: Vec<String> = stated.iter().map(told).collect();
             let _ = write!(
                 text,
                 "\nIts inputs have different licences, all of which apply: {}.\n",
