@@ -12,13 +12,15 @@ fn card(sandbox: &Sandbox, folder: &str) -> String {
     fs::read_to_string(sandbox.path(folder).join("README.md")).unwrap()
 }
 
-/// A sandbox with a base, whose id its configuration says, and two adapters.
+/// A sandbox with a base, whose configuration and folder say its id, and two adapters.
 fn workshop() -> Sandbox {
     let sandbox = Sandbox::new();
-    sandbox.copy(&peft("bases/llama-bf16"), "base");
+    sandbox.copy(&peft("bases/llama-bf16"), "tiny-llama");
     sandbox.copy(&peft("adapters/plain"), "style");
     sandbox.copy(&peft("adapters/all-r8-second"), "facts");
-    edit_json(&sandbox.path("base/config.json"), |config| config["_name_or_path"] = "org/tiny-llama".into());
+    edit_json(&sandbox.path("tiny-llama/config.json"), |config| {
+        config["_name_or_path"] = "org/tiny-llama".into()
+    });
     for adapter in ["style", "facts"] {
         edit_json(&sandbox.path(&format!("{adapter}/adapter_config.json")), |config| {
             config["base_model_name_or_path"] = "org/tiny-llama".into();
@@ -39,16 +41,16 @@ fn front(card: &str) -> &str {
 #[test]
 fn a_merged_model() {
     let sandbox = workshop();
-    sandbox.run("merge base style=0.5 facts -o out", &[]).ok();
+    sandbox.run("merge tiny-llama style=0.5 facts -o out", &[]).ok();
     insta::assert_snapshot!(card(&sandbox, "out"));
 }
 
 #[test]
 fn a_quantised_model() {
     let sandbox = workshop();
-    sandbox.run("quantize base -o out --type nf4", &[]).ok();
+    sandbox.run("quantize tiny-llama -o out --type nf4", &[]).ok();
     insta::assert_snapshot!(card(&sandbox, "out"));
-    sandbox.run("merge base style -o both --quantize nf4", &[]).ok();
+    sandbox.run("merge tiny-llama style -o both --quantize nf4", &[]).ok();
     insta::assert_snapshot!(card(&sandbox, "both"));
 }
 
@@ -62,6 +64,29 @@ fn a_model_from_gguf() {
     insta::assert_snapshot!(card(&sandbox, "out"));
 }
 
+/// The folder has another name than the configuration says: training may have begun there.
+#[test]
+fn a_base_without_an_id() {
+    let sandbox = workshop();
+    sandbox.copy(&sandbox.path("tiny-llama"), "tuned");
+    write(&sandbox, "tuned", "---\nbase_model: org/tiny-llama\n---\n");
+    sandbox.run("quantize tuned -o out --type fp8", &[]).ok();
+    let text = card(&sandbox, "out");
+    assert_eq!(front(&text).lines().next(), Some("base_model_relation: quantized"), "{text}");
+    assert!(
+        text.contains("# `tuned`, quantised to FP8\n") && text.contains("| Base model | `tuned` |"),
+        "{text}"
+    );
+    // The adapters agree with the configuration.
+    sandbox.run("merge tuned style -o merged", &[]).ok();
+    assert_eq!(front(&card(&sandbox, "merged")).lines().next(), Some("base_model: org/tiny-llama"));
+    // What was merged here is another model, although its configuration is the base's; it was made from that.
+    sandbox.run("quantize merged -o small --type fp8", &[]).ok();
+    let text = card(&sandbox, "small");
+    assert!(front(&text).starts_with("base_model: org/tiny-llama\nbase_model_relation: merge\n"), "{text}");
+    assert!(text.contains("# `merged`, quantised to FP8"), "{text}");
+}
+
 #[test]
 fn adapters_of_every_verb() {
     let sandbox = workshop();
@@ -69,8 +94,8 @@ fn adapters_of_every_verb() {
     insta::assert_snapshot!(card(&sandbox, "reduced"));
     sandbox.run("combine style=0.7 facts=0.3 -o combined --method svd", &[]).ok();
     insta::assert_snapshot!(card(&sandbox, "combined"));
-    sandbox.run("merge base style -o tuned", &[]).ok();
-    sandbox.run("extract base tuned -o extracted --rank 4", &[]).ok();
+    sandbox.run("merge tiny-llama style -o tuned", &[]).ok();
+    sandbox.run("extract tiny-llama tuned -o extracted --rank 4", &[]).ok();
     insta::assert_snapshot!(card(&sandbox, "extracted"));
 }
 
@@ -79,12 +104,15 @@ fn adapters_of_every_verb() {
 fn adapters_of_every_format() {
     let sandbox = workshop();
     for to in ["peft", "mlx", "torchtune"] {
-        sandbox.run(&format!("convert style -o {to} --to {to} --base base"), &[]).ok();
+        sandbox.run(&format!("convert style -o {to} --to {to} --base tiny-llama"), &[]).ok();
         insta::assert_snapshot!(format!("format_{to}"), card(&sandbox, to));
     }
     for file in ["one.gguf", "merged.safetensors"] {
-        let line =
-            if file == "one.gguf" { "convert style --to gguf --base base" } else { "merge base style" };
+        let line = if file == "one.gguf" {
+            "convert style --to gguf --base tiny-llama"
+        } else {
+            "merge tiny-llama style"
+        };
         sandbox.run(&format!("{line} -o files/{file}"), &[]).ok();
     }
     assert_eq!(entries(&sandbox.path("files")), ["merged.safetensors", "one.gguf"]);
@@ -104,6 +132,25 @@ fn a_card_is_kept_and_completed() {
     assert!(card.ends_with(&format!("<!-- lorakit: end -->\n\n{TITLE}")), "{card}");
 }
 
+/// What loads it is corrected where the format is another one.
+#[test]
+fn the_library_follows_the_format() {
+    let sandbox = workshop();
+    for (known, to, expected) in [
+        ("peft", "peft", "peft"),
+        ("peft", "mlx", "mlx"),
+        ("transformers", "peft", "transformers"),
+        ("transformers", "mlx", "mlx"),
+        ("axolotl", "mlx", "axolotl"),
+    ] {
+        write(&sandbox, "style", format!("---\nlibrary_name: {known}\n---\n"));
+        sandbox.run(&format!("convert style -o out --to {to} --base tiny-llama"), &[]).ok();
+        let text = card(&sandbox, "out");
+        assert!(text.starts_with(&format!("---\nlibrary_name: {expected}\n")), "{known} {to}: {text}");
+        fs::remove_dir_all(sandbox.path("out")).unwrap();
+    }
+}
+
 #[test]
 fn a_merged_model_has_the_base_as_its_base() {
     let sandbox = workshop();
@@ -112,7 +159,7 @@ fn a_merged_model_has_the_base_as_its_base() {
         "base",
         format!("---\nlicense: mit\nbase_model:\n- org/root\nlibrary_name: transformers\n---\n{TITLE}"),
     );
-    sandbox.run("merge base style -o out", &[]).ok();
+    sandbox.run("merge tiny-llama style -o out", &[]).ok();
     let text = card(&sandbox, "out");
     let expected = "license: mit\nbase_model: org/tiny-llama\nlibrary_name: transformers\nbase_model_relation: merge\n\
                     tags:\n- merge\n- lorakit";
@@ -125,7 +172,7 @@ fn the_section_is_replaced_and_tells_the_whole_chain() {
     let sandbox = workshop();
     write(&sandbox, "style", TITLE);
     sandbox.run("reduce style -o small --rank 2", &[]).ok();
-    sandbox.run("convert small -o out --to mlx --base base", &[]).ok();
+    sandbox.run("convert small -o out --to mlx --base tiny-llama", &[]).ok();
     insta::assert_snapshot!(card(&sandbox, "out"));
 }
 
@@ -150,15 +197,15 @@ fn the_unfilled_template_is_replaced() {
 #[test]
 fn licences_that_differ_are_a_matter_for_people() {
     let sandbox = workshop();
-    write(&sandbox, "base", "---\nlicense: apache-2.0\n---\n");
+    write(&sandbox, "tiny-llama", "---\nlicense: apache-2.0\n---\n");
     write(&sandbox, "style", "---\nlicense: cc-by-nc-4.0\n---\n");
-    let run = sandbox.run("merge base style -o out", &[]).ok();
-    insta::assert_snapshot!(run.stderr, @"");
+    let run = sandbox.run("merge tiny-llama style -o out", &[]).ok();
+    insta::assert_snapshot!(run.stderr, @"warning: what is made from inputs of different licences must comply with all of them: apache-2.0 (`org/tiny-llama`), cc-by-nc-4.0 (`style`); a model card states none");
     let text = card(&sandbox, "out");
     assert!(!front(&text).contains("license"), "{text}");
     assert!(text.contains("apache-2.0 (`org/tiny-llama`) and cc-by-nc-4.0 (`style`)"), "{text}");
     write(&sandbox, "style", "---\nlicense: Apache-2.0\n---\n");
-    let run = sandbox.run("merge base style -o agreed", &[]).ok();
+    let run = sandbox.run("merge tiny-llama style -o agreed", &[]).ok();
     assert_eq!(run.stderr, "");
     assert!(front(&card(&sandbox, "agreed")).starts_with("license: apache-2.0\n"));
 }
@@ -167,15 +214,15 @@ fn licences_that_differ_are_a_matter_for_people() {
 #[test]
 fn the_same_inputs_give_the_same_card() {
     let lines = [
-        "merge base style -o out",
+        "merge tiny-llama style -o out",
         "reduce style -o out --rank 2",
-        "convert style -o out --to mlx --base base",
-        "quantize base -o out --type fp8",
+        "convert style -o out --to mlx --base tiny-llama",
+        "quantize tiny-llama -o out --type fp8",
     ];
     for line in lines {
         let cards = ["here", "there/and/further"].map(|place| {
             let sandbox = workshop();
-            for name in ["base", "style"] {
+            for name in ["tiny-llama", "style"] {
                 sandbox.copy(&sandbox.path(name), &format!("{place}/{name}"));
             }
             let mut command = Sandbox::command_in(&sandbox.path(place));
@@ -192,17 +239,17 @@ fn the_same_inputs_give_the_same_card() {
 #[test]
 fn what_is_not_wanted_is_not_written() {
     let sandbox = workshop();
-    write(&sandbox, "base", TITLE);
+    write(&sandbox, "tiny-llama", TITLE);
     for line in [
-        "merge base style",
-        "quantize base --type nf4",
-        "convert style --to mlx --base base",
+        "merge tiny-llama style",
+        "quantize tiny-llama --type nf4",
+        "convert style --to mlx --base tiny-llama",
         "reduce style --rank 2",
         "combine style facts",
-        "extract base tuned --rank 4",
+        "extract tiny-llama tuned --rank 4",
     ] {
         if line.starts_with("extract") {
-            sandbox.run("merge base style -o tuned", &[]).ok();
+            sandbox.run("merge tiny-llama style -o tuned", &[]).ok();
         }
         sandbox.run(&format!("{line} -o out --no-card"), &[]).ok();
         let found = fs::read_to_string(sandbox.path("out/README.md")).ok();
@@ -223,13 +270,16 @@ fn what_is_not_wanted_is_not_written() {
 #[test]
 fn only_cards_of_our_own_are_replaced() {
     let sandbox = workshop();
-    for line in ["merge base style -o out", "reduce style -o out --rank 2", "quantize base -o out --type nf4"]
-    {
+    for line in [
+        "merge tiny-llama style -o out",
+        "reduce style -o out --rank 2",
+        "quantize tiny-llama -o out --type nf4",
+    ] {
         sandbox.run(&format!("{line} --lineage never --no-card"), &[]).ok();
         write(&sandbox, "out", TITLE);
         let run = sandbox.run(&format!("{line} --force"), &[]);
-        assert_eq!(run.code, Some(3), "{line}: {}", run.stderr);
-        assert!(run.stderr.contains("README.md"), "{}", run.stderr);
+        assert_eq!(run.code, Some(2), "{line}: {}", run.stderr);
+        assert!(run.stderr.contains("also holds `README.md`"), "{}", run.stderr);
         assert_eq!(card(&sandbox, "out"), TITLE);
         fs::remove_dir_all(sandbox.path("out")).unwrap();
     }
@@ -257,7 +307,8 @@ fn hostile_cards() {
         format!("---\nlicense: {}\n---\n", "[".repeat(10_000)).into(),
     ];
     for (bytes, stays) in kept.iter().map(|b| (b, true)).chain(edited.iter().map(|b| (b, false))) {
-        for (folder, line) in [("base", "merge base style -o out"), ("style", "reduce style -o out --rank 2")]
+        for (folder, line) in
+            [("tiny-llama", "merge tiny-llama style -o out"), ("style", "reduce style -o out --rank 2")]
         {
             write(&sandbox, folder, bytes);
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
@@ -267,7 +318,9 @@ fn hostile_cards() {
                 |bytes: &[u8]| bytes.split(|b| *b == b'\n').take(3).map(<[u8]>::to_vec).collect::<Vec<_>>();
             if stays {
                 assert!(run.stderr.contains("card"), "{shown}: {}", run.stderr);
-                assert!(found.is_empty() || front(&found) == front(bytes), "{shown}");
+                // What is too large to be read travels with a model, and is replaced in an adapter.
+                let replaced = bytes.len() > 4 << 20 && folder == "style";
+                assert!(replaced || front(&found) == front(bytes), "{shown}");
             } else {
                 assert!(found.windows(7).any(|w| w == b"lorakit"), "{shown}");
             }

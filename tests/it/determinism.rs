@@ -115,7 +115,7 @@ fn a_sharded_base_merges_like_a_single_one() {
     assert_eq!(read_folder(&from_shards), read_folder(&from_single));
     assert_eq!(
         entries(&from_shards),
-        ["config.json", "generation_config.json", "lorakit.json", "model.safetensors"]
+        ["README.md", "config.json", "generation_config.json", "lorakit.json", "model.safetensors"]
     );
     let again = sandbox.merge(&shards, &adapter, "again", "--max-shard-size 200KB -t 5 --no-mmap");
     assert_eq!(read_folder(&again), read_folder(&from_single));

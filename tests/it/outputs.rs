@@ -202,11 +202,11 @@ fn what_is_replaced_is_listed() {
     let adapter = peft("adapters/plain");
     sandbox.run("merge -o out", &[&base, &adapter]).ok();
     let run = sandbox.run("merge -o out --force", &[&base, &adapter]).ok();
-    insta::assert_snapshot!(run.stdout.lines().rev().nth(1).unwrap(), @"replaced `config.json`, `generation_config.json`, `lorakit.json`, 1 more");
+    insta::assert_snapshot!(run.stdout.lines().rev().nth(1).unwrap(), @"replaced `README.md`, `config.json`, `generation_config.json`, 2 more");
     let run = sandbox.run("merge -o out --force --dry-run", &[&base, &adapter]).ok();
     insta::assert_snapshot!(run.stdout.lines().take(2).collect::<Vec<_>>().join("\n"), @"
     would write `out`
-    would replace `config.json`, `generation_config.json`, `lorakit.json`, `model.safetensors`
+    would replace `README.md`, `config.json`, `generation_config.json`, `lorakit.json`, `model.safetensors`
     ");
     let run = sandbox.run("merge -o out --dry-run", &[&base, &adapter]).ok();
     insta::assert_snapshot!(run.stdout.lines().take(2).collect::<Vec<_>>().join("\n"), @"
@@ -220,7 +220,13 @@ fn what_is_replaced_is_listed() {
     let object: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(
         object["replaced"],
-        serde_json::json!(["config.json", "generation_config.json", "lorakit.json", "model.safetensors"])
+        serde_json::json!([
+            "README.md",
+            "config.json",
+            "generation_config.json",
+            "lorakit.json",
+            "model.safetensors"
+        ])
     );
 }
 
@@ -238,6 +244,8 @@ fn what_a_configuration_or_an_index_names_is_replaced() {
         config["auto_map"] = serde_json::json!({ "AutoModel": "modeling_own.Own" });
     });
     sandbox.run("merge work/base work/adapter -o out --force", &[]).ok();
-    fs::remove_file(sandbox.path("out/lorakit.json")).unwrap();
+    for own in ["lorakit.json", "README.md"] {
+        fs::remove_file(sandbox.path("out").join(own)).unwrap();
+    }
     assert_eq!(crate::support::entries(&sandbox.path("out")), crate::support::entries(&base));
 }

@@ -39,37 +39,38 @@ It rhymes.
 # A command, and what its card says of the base, its relation, the library and the licence.
 COMMANDS = [
     # The licences of base and style differ.
-    ("merge base style=0.5 facts", "org/tiny-llama", "merge", "transformers", None),
-    ("merge base facts --quantize nf4", "org/tiny-llama", "merge", "transformers", "other"),
-    ("quantize base --type fp8", "org/tiny-llama", "quantized", "transformers", "other"),
-    ("quantize merged --type int8", "org/tiny-llama", "quantized", "transformers", "other"),
+    ("merge tiny-llama style=0.5 facts", "org/tiny-llama", "merge", "transformers", None),
+    ("merge tiny-llama facts --quantize nf4", "org/tiny-llama", "merge", "transformers", "other"),
+    ("quantize tiny-llama --type fp8", "org/tiny-llama", "quantized", "transformers", "other"),
+    # A merge stays one.
+    ("quantize merged --type int8", "org/tiny-llama", "merge", "transformers", "other"),
     ("convert model.gguf --to hf", None, None, "transformers", "other"),
     ("convert style --to peft", "org/tiny-llama", "adapter", "peft", "mit"),
-    ("convert style --to mlx --base base", "org/tiny-llama", "adapter", "mlx", "mit"),
-    ("convert style --to torchtune --base base", "org/tiny-llama", "adapter", "torchtune", "mit"),
+    ("convert style --to mlx --base tiny-llama", "org/tiny-llama", "adapter", "mlx", "mit"),
+    ("convert style --to torchtune --base tiny-llama", "org/tiny-llama", "adapter", "torchtune", "mit"),
     ("reduce style --rank 2", "org/tiny-llama", "adapter", "peft", "mit"),
     ("reduce facts --energy 0.9", "org/tiny-llama", "adapter", "peft", None),
     ("combine style=0.7 facts=0.3 --method cat", "org/tiny-llama", "adapter", "peft", "mit"),
-    ("extract base merged --rank 4", "org/tiny-llama", "adapter", "peft", "other"),
+    ("extract tiny-llama merged --rank 4", "org/tiny-llama", "adapter", "peft", "other"),
     ("reduce windows --rank 2", "org/tiny-llama", "adapter", "peft", "mit"),
 ]
 
 
 def workshop(folder, lorakit):
-    for source, name in [("bases/llama-bf16", "base"), ("adapters/plain", "style"), ("adapters/all-r8-second", "facts"),
+    for source, name in [("bases/llama-bf16", "tiny-llama"), ("adapters/plain", "style"), ("adapters/all-r8-second", "facts"),
                          ("adapters/plain", "windows")]:
         shutil.copytree(PEFT / source, folder / name)
-    config = folder / "base" / "config.json"
+    config = folder / "tiny-llama" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"_name_or_path": "org/tiny-llama"}))
     for name in ["style", "facts", "windows"]:
         config = folder / name / "adapter_config.json"
         known = json.loads(config.read_text())
         config.write_text(json.dumps(known | {"base_model_name_or_path": "org/tiny-llama"}))
-    (folder / "base" / "README.md").write_text(OWN)
+    (folder / "tiny-llama" / "README.md").write_text(OWN)
     (folder / "style" / "README.md").write_text("---\nlicense: mit\n---\n\n# Style\n")
     (folder / "windows" / "README.md").write_bytes(b"\xef\xbb\xbf---\r\nlicense: mit\r\n---\r\n\r\n# Style\r\n")
     run = lambda line: subprocess.run([lorakit, *line.split()], check=True, cwd=folder, capture_output=True)
-    run("merge base facts -o merged")
+    run("merge tiny-llama facts -o merged")
     tiny = folder / "tiny"
     shutil.copytree(PEFT.parents[1] / "tiny-orders", tiny)
     (tiny / "README.md").write_text(OWN)
@@ -98,7 +99,7 @@ def main(lorakit):
             assert ModelCard(content).data.to_dict() == data.to_dict(), line
             assert ModelCard(str(card)).data.to_dict() == data.to_dict(), line
             assert yaml.safe_load(REGEX_YAML_BLOCK.search(content).group(2)), line
-            if line.startswith(("merge base", "quantize base")):
+            if line.startswith(("merge tiny-llama", "quantize tiny-llama")):
                 assert data.language == ["en", "no"] and data.eval_results[0].metric_value == 0.5, line
                 assert '# what I know\nlanguage:\n- en\n- "no"\n' in content, line
         print(f"huggingface_hub reads the model cards of {len(COMMANDS)} commands")

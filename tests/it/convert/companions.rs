@@ -20,6 +20,7 @@ fn files() {
     assert_eq!(
         entries(&sandbox.path("out")),
         [
+            "README.md",
             "config.json",
             "generation_config.json",
             "model.safetensors",

@@ -34,7 +34,10 @@ fn a_killed_merge_leaves_the_old_output_or_the_new_one() {
         child.wait().unwrap();
         let found = model(&sandbox);
         assert!(found == old || found == new, "the output is neither the old one nor the new one");
-        assert_eq!(entries(&sandbox.path("out")), ["config.json", "lorakit.json", "model.safetensors"]);
+        assert_eq!(
+            entries(&sandbox.path("out")),
+            ["README.md", "config.json", "lorakit.json", "model.safetensors"]
+        );
         kept += usize::from(found == old);
         replaced += usize::from(found == new);
         if found == new {

@@ -41,6 +41,7 @@ fn companions() {
         entries(&out),
         [
             "LICENSE",
+            "README.md",
             "config.json",
             "generation_config.json",
             "lorakit.json",
@@ -153,7 +154,7 @@ fn a_dry_run() {
       model.norm.weight  BF16 [96] copy
       lm_head.weight  BF16 [320, 96] + 2.0000*B*A (r 4)
 
-    other files: config.json, generation_config.json, lorakit.json
+    other files: config.json, generation_config.json, README.md, lorakit.json
 
     output 409 kB, 18 tensors copied and 3 computed
     ");

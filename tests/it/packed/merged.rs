@@ -107,6 +107,6 @@ fn into_float8() {
     ]
     .into();
     assert_near("fp8", &Weights::new(), &read_folder(&out), &wanted);
-    assert_eq!(entries(&out), ["config.json", "lorakit.json", "model.safetensors"]);
+    assert_eq!(entries(&out), ["README.md", "config.json", "lorakit.json", "model.safetensors"]);
     assert_eq!(read_json(&out.join("config.json"))["torch_dtype"], "bfloat16");
 }

@@ -140,7 +140,7 @@ fn rows_that_are_no_groups_stay() {
     model.layers.0.self_attn.o_proj.weight    BF16 -> BF16     kept: rows do not divide into groups of 32
     model.layers.0.self_attn.q_proj.weight    BF16 -> MXFP8    linear layer
 
-    other files: config.json
+    other files: config.json, README.md
 
     output 9.66 kB, 1 tensor copied and 1 computed, peak memory about 2.49 MB
     ");

@@ -17,7 +17,7 @@ pub(crate) struct Papers {
 }
 
 impl Papers {
-    /// Adds a row to the figures of the card.
+    /// Adds a row to the figures of the card, or gives it another value.
     pub(crate) fn figure(&mut self, name: &str, value: impl Into<String>) {
         if let Some(sheet) = &mut self.sheet {
             sheet.figure(name, value.into());

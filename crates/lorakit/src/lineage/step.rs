@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::identity::{Identity, is_id, public_name};
+use super::identity::Identity;
 use super::read::{self, MAX_BYTES};
 use super::sheet::{Input, card_of_gguf};
 use super::weights::{self, hex};
@@ -109,9 +109,7 @@ impl Step {
         if self.is_idle() {
             return;
         }
-        let identity = Identity::of_model(model);
-        let mut input = Input { id: identity.id(), config: model.config.clone(), ..Input::default() };
-        let mut parent = Parent::new(role, identity);
+        let mut input = Input::of_path(&model.path);
         if self.card {
             match model.checkpoint().gguf() {
                 Some(metadata) => {
@@ -121,25 +119,28 @@ impl Step {
                 None => input.card = self.card_in(&model.path, model.reader()),
             }
         }
+        let made_here = input.card.as_ref().is_some_and(Card::has_section);
         if !self.is_recorded() {
-            self.push(parent, input);
+            let input = input.of_config(model.config.as_ref(), made_here);
+            self.push(Parent::new(role, Identity::of_model(model)), input);
             return;
         }
         let (ancestry, notes) = read::read(model.checkpoint(), model.reader());
-        parent.lineage = ancestry;
         self.notes.extend(notes);
-        let parent = self.push(parent, input);
+        // An output has the configuration of its base, and with it the name.
+        let made_here = made_here || ancestry.is_some();
+        let identity = if made_here { Identity::of_path(&model.path) } else { Identity::of_model(model) };
+        let parent = Parent { lineage: ancestry, ..Parent::new(role, identity) };
+        let parent = self.push(parent, input.of_config(model.config.as_ref(), made_here));
         self.sources.push(Source { parent, checkpoint: Arc::clone(model.checkpoint()) });
     }
 
     /// Adds a base that was consulted only for its configuration.
     pub fn base(&mut self, base: Option<&Base>) {
         if let Some(base) = base.filter(|_| !self.is_idle()) {
-            let id = public_name(base.config.as_ref()).filter(|name| is_id(name));
-            let identity = Identity::of_path(&base.path);
-            let id = identity.id().or(id);
-            let input = Input { id, consulted: true, ..Input::default() };
-            self.push(Parent::new(Role::Base, identity), input);
+            let input = Input { consulted: true, ..Input::of_path(&base.path) };
+            let input = input.of_config(base.config.as_ref(), false);
+            self.push(Parent::new(Role::Base, Identity::of_path(&base.path)), input);
         }
     }
 
@@ -159,7 +160,7 @@ impl Step {
         }
         let identity = Identity::of_path(&adapter.path);
         let card = if self.card { self.card_in(&adapter.path, reader) } else { None };
-        let input = Input { card, id: identity.id(), ..Input::default() };
+        let input = Input { card, ..Input::of_path(&adapter.path) };
         let base_model = adapter.config.public_base_model().map(str::to_string);
         let parent = Parent { weight, base_model, ..Parent::new(Role::Adapter, identity) };
         if !self.is_recorded() {

@@ -23,7 +23,7 @@ fn there_and_back_is_the_same() {
         assert_eq!(proof(&there), EXACT, "{adapter}");
         assert_eq!(
             entries(&sandbox.path("mlx")),
-            ["adapter_config.json", "adapters.safetensors", "lorakit.json"]
+            ["README.md", "adapter_config.json", "adapters.safetensors", "lorakit.json"]
         );
         let back = convert(&sandbox, &sandbox.path("mlx"), "back", "peft", Some(base)).ok();
         assert_eq!(proof(&back), EXACT, "{adapter}");

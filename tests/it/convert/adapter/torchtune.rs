@@ -15,7 +15,7 @@ fn there_and_back_is_the_same() {
         assert_eq!(proof(&there), EXACT, "{adapter}");
         assert_eq!(
             entries(&sandbox.path("tune")),
-            ["adapter_config.json", "adapter_model.safetensors", "lorakit.json"]
+            ["README.md", "adapter_config.json", "adapter_model.safetensors", "lorakit.json"]
         );
         let back = convert(&sandbox, &sandbox.path("tune"), "back", "peft", Some(base)).ok();
         assert_eq!(proof(&back), EXACT, "{adapter}");

@@ -2,12 +2,25 @@
 
 use super::licence::{KEYS, Licence};
 use super::{Sheet, Subject};
+use crate::adapter::format::FORMATS;
 use crate::adapter::is_local_path;
 use crate::card::{Card, Value};
 use crate::lineage::identity::{is_id, short};
 
 const BASE: &str = "base_model";
 const RELATION: &str = "base_model_relation";
+
+/// Names the library of an adapter's format. An adapter of PEFT may be called one of transformers, which loads both.
+fn set_library(card: &mut Card, library: &'static str) {
+    let mut libraries = FORMATS.iter().filter_map(|format| format.loading()).map(|loading| loading.library);
+    let wrong = card.library().is_some_and(|known| {
+        let of_another =
+            libraries.any(|other| other == known) || known == "transformers" && library != "peft";
+        known != library && of_another
+    });
+    let value = Value::text(library);
+    let _ = if wrong { card.set("library_name", &value) } else { card.complete("library_name", &value) };
+}
 
 impl Sheet {
     /// Completes the metadata. An edit that is impossible, because other keys depend on the one in question, is left.
@@ -23,7 +36,7 @@ impl Sheet {
                 }
                 let _ = card.set(RELATION, &Value::text("adapter"));
                 if let Some(loading) = adapter.loading {
-                    let _ = card.set("library_name", &Value::text(loading.library));
+                    set_library(card, loading.library);
                 }
             }
             Subject::Model(model) => {
@@ -77,8 +90,8 @@ impl Sheet {
         }
     }
 
-    /// The id on the hub of the base. That which the adapters of a merge name counts if it has the name of the folder;
-    /// otherwise they may be merged into another model of the same shapes.
+    /// The id on the hub of the base. That which the adapters of a merge name counts if the folder has its name, or if
+    /// the configuration of the base names it too; otherwise they may be merged into another model of the same shapes.
     pub(super) fn base_id(&self) -> Option<String> {
         let own = self.base().and_then(|(_, input)| input.id.clone());
         let Subject::Model(_) = &self.subject else {
@@ -86,22 +99,22 @@ impl Sheet {
             return adapter.base.clone().filter(|name| is_id(name)).or(own);
         };
         own.or_else(|| {
-            let (base, _) = self.base()?;
+            let (base, input) = self.base()?;
             let mut named = self.record.parents.iter().filter_map(|parent| parent.base_model.as_deref());
             let first = named.next().filter(|name| is_id(name))?;
-            let agreed = named.all(|name| name == first) && short(first).eq_ignore_ascii_case(&base.name);
-            agreed.then(|| first.to_string())
+            let known =
+                short(first).eq_ignore_ascii_case(&base.name) || input.claimed.as_deref() == Some(first);
+            (known && named.all(|name| name == first)).then(|| first.to_string())
         })
     }
 
     fn tags(&self) -> Vec<String> {
-        let kind = match (&self.subject, self.record.verb.as_str()) {
-            (Subject::Adapter(adapter), _) if adapter.dora => "dora",
-            (Subject::Adapter(_), _) => "lora",
-            (_, "quantize") => "quantized",
-            (_, verb) => verb,
+        let kind = match &self.subject {
+            Subject::Adapter(adapter) if adapter.dora => Some("dora"),
+            Subject::Adapter(_) => Some("lora"),
+            Subject::Model(_) => self.relation(),
         };
-        let mut tags = vec![kind.to_string()];
+        let mut tags: Vec<String> = kind.into_iter().map(str::to_string).collect();
         let of_type = self.option("type").map(|name| name.to_lowercase());
         tags.extend(of_type.filter(|_| matches!(self.subject, Subject::Model(_))));
         tags.push("lorakit".into());

@@ -22,6 +22,7 @@ use std::path::Path;
 pub(super) use gguf::card_of as card_of_gguf;
 pub(crate) use words::percent;
 
+use super::identity::{Identity, is_id, public_name, short};
 use super::{Parent, Record, Role};
 use crate::adapter::Adapter;
 use crate::card::{Card, Loading};
@@ -47,12 +48,34 @@ pub(crate) struct Sheet {
 pub(super) struct Input {
     /// Its model card.
     pub(super) card: Option<Card>,
+    /// What it is called here: by its id if that is certain, else by its folder or file.
+    pub(super) name: String,
     /// Its id on the hub.
     pub(super) id: Option<String>,
+    /// The id that its configuration names: its own, or that of the model from which training began.
+    pub(super) claimed: Option<String>,
     /// Whether only its configuration was consulted.
     pub(super) consulted: bool,
     /// The configuration of a model.
     pub(super) config: Option<ModelConfig>,
+}
+
+impl Input {
+    /// An input at `path`. Whether it lies in the hub's local cache decides whether its id is certain.
+    pub(super) fn of_path(path: &Path) -> Self {
+        let identity = Identity::of_path(path);
+        Input { id: identity.id(), name: identity.name, ..Input::default() }
+    }
+
+    /// The same with what a configuration says. The name in it may be that of the model from which training began, so
+    /// it is the model's own only if the folder has it too. An output of ours has the configuration of its base.
+    pub(super) fn of_config(self, config: Option<&ModelConfig>, made_here: bool) -> Self {
+        let claimed = public_name(config).filter(|name| is_id(name) && !made_here);
+        let own = claimed.clone().filter(|id| short(id).eq_ignore_ascii_case(&self.name));
+        let id = self.id.or(own);
+        let name = id.clone().unwrap_or(self.name);
+        Input { id, claimed, name, config: config.cloned(), ..self }
+    }
 }
 
 /// What the card is about.
@@ -63,14 +86,21 @@ enum Subject {
 }
 
 impl Sheet {
-    pub(super) fn new(record: Record, inputs: Vec<Input>, tells: bool) -> Self {
+    pub(super) fn new(mut record: Record, inputs: Vec<Input>, tells: bool) -> Self {
+        for (parent, input) in record.parents.iter_mut().zip(&inputs) {
+            parent.name.clone_from(&input.name);
+        }
         let config = inputs.iter().find_map(|input| input.config.as_ref());
         let subject = Subject::Model(ModelFacts::of(config));
         Sheet { record, tells, inputs, figures: Vec::new(), subject }
     }
 
+    /// Adds a row to the figures, or gives it another value.
     pub(super) fn figure(&mut self, name: &str, value: String) {
-        self.figures.push((name.to_string(), value));
+        match self.figures.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.figures.push((name.to_string(), value)),
+        }
     }
 
     pub(super) fn of_adapter(self, adapter: &Adapter, loading: Option<Loading>) -> Self {

@@ -15,7 +15,7 @@ fn merge(base: (&str, &str), adapters: &[(&str, &str)]) -> Sheet {
     {
         record.parents.push(Parent::new(role, named(name)));
         let card = (!card.is_empty()).then(|| Card::parse(card.as_bytes()));
-        inputs.push(Input { card, id: named(name).id(), ..Input::default() });
+        inputs.push(Input { card, id: named(name).id(), name: name.into(), ..Input::default() });
     }
     Sheet::new(record, inputs, true)
 }
@@ -93,6 +93,22 @@ fn the_base_is_known_by_its_id_or_not_at_all() {
 }
 
 #[test]
+fn the_name_in_a_configuration_needs_a_witness() {
+    let of = |path: &str, name: &str, made_here| {
+        let config = ModelConfig { json: serde_json::json!({ "_name_or_path": name }) };
+        let input = Input::of_path(Path::new(path)).of_config(Some(&config), made_here);
+        (input.id, input.claimed, input.name)
+    };
+    let id = || Some("org/model".to_string());
+    assert_eq!(of("/x/Model", "org/model", false), (id(), id(), "org/model".into()));
+    assert_eq!(of("/x/tuned", "org/model", false), (None, id(), "tuned".into()));
+    assert_eq!(of("/x/model", "org/model", true), (None, None, "model".into()));
+    assert_eq!(of("/x/model", "/home/me/model", false), (None, None, "model".into()));
+    let cached = "/x/models--org--other/snapshots/1a2b";
+    assert_eq!(of(cached, "org/model", false), (Some("org/other".into()), id(), "org/other".into()));
+}
+
+#[test]
 fn text_from_elsewhere_is_never_markup() {
     for (text, expected) in [
         ("style", "`style`"),
@@ -114,6 +130,6 @@ fn text_from_elsewhere_is_never_markup() {
 fn numbers_are_short() {
     assert_eq!([2.0, 0.25, 2.0 / 3.0, 1e-9, 0.0].map(number), ["2", "0.25", "0.666667", "0.000000001", "0"]);
     assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-    assert_eq!([12, 1000, 98_512, 5_000_000_000].map(bytes), ["12 bytes", "1 kB", "98.512 kB", "5 GB"]);
+    assert_eq!([12, 1000, 98_512, 5_000_000_000].map(bytes), ["12 bytes", "1.00 kB", "98.5 kB", "5.00 GB"]);
     assert_eq!([1.0, 0.99987, 0.0, -0.5].map(percent), ["100 %", "99.99 %", "0 %", "-50 %"]);
 }

@@ -38,8 +38,10 @@ impl Sheet {
             let _ = write!(text, "\nTo load it:\n\n```python\n{}\n```\n", lines.trim_end());
         }
         if let Licence::Differ(stated) = self.licence() {
-            let stated: Vec<String> =
-                stated.iter().map(|(name, licence)| format!("{} ({})", plain(licence), code(name))).collect();
+            let told = |(name, licence): &(String, String)| {
+                if self.tells { format!("{} ({})", plain(licence), code(name)) } else { plain(licence) }
+            };
+            let stated: Vec<String> = stated.iter().map(told).collect();
             let _ = write!(
                 text,
                 "\nIts inputs have different licences, all of which apply: {}.\n",
@@ -138,7 +140,7 @@ impl Sheet {
         row("Stored as", types(held));
         for (stored_as, sums) in TypeRetention::by_type(held.retention) {
             if let Some(retention) = sums.retention {
-                let name = format!("Left of the adapters in {stored_as}");
+                let name = format!("Retention of the adapters in {stored_as}");
                 row(&name, percent(retention));
             }
         }

@@ -37,7 +37,7 @@ pub(super) fn of_step(record: &Record) -> String {
             } else {
                 adapters()
             };
-            format!("{what} converted to {}", plain(&option("to").unwrap_or_default()))
+            format!("{what} converted to {}", format_name(&option("to").unwrap_or_default()))
         }
         "reduce" => format!("{} reduced in rank", adapters()),
         "combine" => format!("{} combined by {}", adapters(), plain(&option("method").unwrap_or_default())),
@@ -57,6 +57,17 @@ pub(super) fn of_step(record: &Record) -> String {
         .map(|(name, value)| format!("{} {}", plain(&name.replace('_', " ")), plain(&value)))
         .collect();
     if options.is_empty() { said } else { format!("{said} ({})", options.join(", ")) }
+}
+
+/// A format as a sentence says it.
+fn format_name(to: &str) -> String {
+    match to {
+        "hf" => "a Hugging Face folder".into(),
+        "gguf" => "GGUF".into(),
+        "peft" => "PEFT".into(),
+        "mlx" => "MLX".into(),
+        other => plain(other),
+    }
 }
 
 /// One sentence for each earlier step, from the last to the first.
@@ -134,12 +145,22 @@ pub(super) fn count(value: u64) -> String {
     text
 }
 
-/// `1.23 MB`.
+/// `1.23 MB`: three digits.
 pub(super) fn bytes(bytes: u64) -> String {
-    let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
-    match units.into_iter().find(|(unit, _)| bytes as f64 >= *unit) {
-        Some((unit, name)) => format!("{:.3} {name}", bytes as f64 / unit).replace(".000 ", " "),
-        None => format!("{bytes} bytes"),
+    let mut value = bytes as f64;
+    let mut units = ["bytes", "kB", "MB", "GB", "TB"].into_iter().peekable();
+    let mut unit = units.next().unwrap_or_default();
+    while value >= 999.5
+        && let Some(larger) = units.next()
+    {
+        value /= 1000.0;
+        unit = larger;
+    }
+    match value {
+        _ if unit == "bytes" => format!("{bytes} {unit}"),
+        v if v < 9.995 => format!("{v:.2} {unit}"),
+        v if v < 99.95 => format!("{v:.1} {unit}"),
+        v => format!("{v:.0} {unit}"),
     }
 }
 

