@@ -104,7 +104,7 @@ fn fitted(header: &[String], rows: &[Vec<String>], width: usize) -> Fit {
     if total(&whole) <= width {
         return Fit::Whole;
     }
-    let word = |heading: &String| width::words(heading).into_iter().map(width::columns).max().unwrap_or(0);
+    let word = |heading: &String| heading.split(' ').map(width::columns).max().unwrap_or(0);
     let mut columns: Vec<usize> = header.iter().zip(&cells).map(|(h, cell)| word(h).max(*cell)).collect();
     let Some(name) = cells.first() else { return Fit::Whole };
     columns[0] = 0;
@@ -127,11 +127,8 @@ fn fitted(header: &[String], rows: &[Vec<String>], width: usize) -> Fit {
 
 /// The header with its words on several lines, which end at the same height.
 fn headings(header: &[String], columns: &[usize]) -> Vec<String> {
-    let lines: Vec<Vec<String>> = header
-        .iter()
-        .zip(columns)
-        .map(|(heading, width)| filled(width::words(heading), *width, " "))
-        .collect();
+    let lines: Vec<Vec<String>> =
+        header.iter().zip(columns).map(|(heading, width)| filled(heading.split(' '), *width, " ")).collect();
     let height = lines.iter().map(Vec::len).max().unwrap_or(0);
     lines.iter().map(|lines| "\n".repeat(height - lines.len()) + &lines.join("\n")).collect()
 }
@@ -245,8 +242,7 @@ mod tests {
           rank 16   signs against 12.5 %
           norm 0.1234
         模型.layers.10.mlp\n.down_proj
-          rank 8   signs against -
-          norm 1.5
+          rank 8   norm 1.5
         "#);
         insta::assert_snapshot!(at(Some(24)), @r#"
         module (worst first)
@@ -257,9 +253,7 @@ mod tests {
           norm 0.1234
         模型.layers.10.mlp\n.
         down_proj
-          rank 8
-          signs against -
-          norm 1.5
+          rank 8   norm 1.5
         "#);
     }
 }

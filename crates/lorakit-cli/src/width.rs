@@ -105,11 +105,6 @@ fn hang(line: &str) -> usize {
     begin + mark.map_or(0, |mark| mark.len())
 }
 
-/// The words of a text, where a number and its unit are one.
-pub(crate) fn words(text: &str) -> Vec<&str> {
-    pieces(text, usize::MAX).into_iter().map(|(_, piece)| piece).collect()
-}
-
 /// The parts of a text between which a line may end, each with the number of spaces before it.
 fn pieces(text: &str, room: usize) -> Vec<(usize, &str)> {
     let mut pieces: Vec<(usize, &str)> = Vec::new();
