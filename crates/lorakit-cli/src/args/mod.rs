@@ -335,8 +335,9 @@ mod tests {
             "extract o/base o/tuned -o out --auto",
             "verify o/merged --base o/base --adapter o/adapters",
             "diff o/a o/b --base o/base",
+            "edit o/adapter -o out --fold-alpha --base o/base",
         ];
-        let no_inputs = ["output", "html", "imatrix", "dir"];
+        let no_inputs = ["output", "html", "imatrix", "dir", "policy"];
         for verb in Cli::command().get_subcommands() {
             let paths = verb.get_arguments().filter(|option| {
                 let parsed = option.get_value_parser().type_id();

@@ -8,7 +8,7 @@ use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Existing};
 use serde_json::Value;
 
-use super::{CONFIGURATION, Container, PROVENANCE_FILE, Plan, Problem, TOKENIZER, papers};
+use super::{CONFIGURATION, Container, PROVENANCE_FILE, Plan, Problem, TOKENIZER};
 use crate::card::{CARD_FILE, Card, MAX_CARD_BYTES};
 use crate::{Error, Result};
 
@@ -72,7 +72,7 @@ impl Plan {
             Target::Folder(_) if named && path.is_dir() => {
                 let ours = self.own_names(path);
                 let own = |name: &PathBuf| {
-                    let card = papers::is_card(name);
+                    let card = name == Path::new(CARD_FILE);
                     if card {
                         ours.contains(name) || self.is_own_card(path)
                     } else {

@@ -26,4 +26,4 @@ pub(crate) use layout::{is_stored_transposed, stacks_transposed, usual_order};
 pub(crate) use pairs::pairs;
 pub(crate) use path::{last, module_of};
 pub use pattern::NamePattern;
-pub(crate) use spelling::{bare, meaning, unwrapped};
+pub(crate) use spelling::{bare, is_in_language_model, meaning, unwrapped};

@@ -12,6 +12,14 @@ const PREFIXES: &[&str] = &["language_model.", "transformer.", "base_model.", "u
 /// one (`conversion_mapping.py`).
 const RENAMED: &[(&str, &str)] = &[("block_sparse_moe", "mlp")];
 
+/// Names of the model proper inside the class of a language model.
+const PROPER: &[&str] = &["model.", "transformer."];
+
+/// Whether a path is in the model proper of a language model.
+pub(crate) fn is_in_language_model(path: &str) -> bool {
+    PROPER.iter().any(|prefix| path.starts_with(prefix))
+}
+
 /// The path without the prefixes of wrappers and containers.
 pub(crate) fn bare(path: &str) -> &str {
     let stripped = PREFIXES.iter().find_map(|prefix| path.strip_prefix(prefix));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ModelConfig;
 use crate::adapter::{Adapter, is_local_path};
+use crate::arch::names::is_in_language_model;
 use crate::card::Loading;
 
 /// What a card says about an adapter.
@@ -66,8 +67,7 @@ fn class_of_base(adapter: &Adapter) -> (String, String) {
             return (library, class);
         }
     }
-    let causal =
-        || adapter.modules.iter().any(|m| ["model.", "transformer."].iter().any(|p| m.path.starts_with(p)));
+    let causal = || adapter.modules.iter().any(|module| is_in_language_model(&module.path));
     let class = match adapter.config.task_type.as_deref() {
         Some("CAUSAL_LM") => "AutoModelForCausalLM",
         Some("SEQ_2_SEQ_LM") => "AutoModelForSeq2SeqLM",

@@ -37,6 +37,8 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("saved-missing", "`modules_to_save` names what the file does not have"),
     ("shape", "shapes of tensors disagree"),
     ("target-without-tensors", "`target_modules` names what the file does not have"),
+    ("token-conflict", "a module has trained token rows and low-rank factors"),
+    ("token-count", "there are more or fewer token rows than the configuration lists"),
     ("torchtune-export", "torchtune exported it in a way that PEFT misreads"),
     ("undecodable", "a tensor of a GGUF adapter cannot be decoded"),
     ("unexpected-suffix", "a tensor of a GGUF adapter is neither `lora_a` nor `lora_b`"),
@@ -88,7 +90,7 @@ mod tests {
             {
                 let text = fs::read_to_string(&entry).unwrap();
                 let code = text.split("\nmod tests {").next().unwrap();
-                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|ROW_ORDER: &str = "([a-z-]+)""#;
+                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|(?:ROW_ORDER|OTHER_RANK): &str = "([a-z-]+)""#;
                 for found_here in fancy_regex::Regex::new(pattern).unwrap().captures_iter(code) {
                     let captures = found_here.unwrap();
                     let name = captures.get(1).or(captures.get(2)).unwrap().as_str();
@@ -105,8 +107,8 @@ mod tests {
         for folder in ["adapter", "card", "lineage", "ops/inspect", "ops/audit"] {
             used(&sources.join(folder), &mut found);
         }
-        // Found only when adapters are compared with each other or with a base.
-        for other in ["same-adapter", "base-dtype", "tied-embeddings"] {
+        // Found only when adapters are compared with each other or with a base, or when something is made of them.
+        for other in ["same-adapter", "base-dtype", "tied-embeddings", "licences-differ"] {
             assert!(found.remove(other), "{other}");
         }
         let known: BTreeSet<String> = CODES.iter().map(|(name, _)| (*name).to_string()).collect();

@@ -37,9 +37,9 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::ReadMode;
 
+pub use crate::hub::HubOrigin;
 pub use entry::{Entry, EntryKind, Range};
 pub use filter::Filter;
-pub use crate::hub::HubOrigin;
 pub use judge::{FailOn, Violation, judge};
 pub use policy::Policy;
 #[cfg(test)]
