@@ -226,7 +226,7 @@ fn an_incomplete_snapshot() {
     note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
     error: `tiny/base`: is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it
 
-    hint: the hub cache has only a part of it (without weights): `hf download tiny/base` completes it, and the same line then works
+    hint: the hub cache has only a part of it (no weights): `hf download tiny/base` completes it, and the same line then works
     ");
     // That is enough where only the configuration is read.
     desk.run("convert tiny/adapter -o mlx --to mlx --base tiny/base").ok();
@@ -237,7 +237,7 @@ fn an_incomplete_snapshot() {
     note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
     error: `tiny/adapter`: has no `adapter_model.safetensors` and no `adapter_model.bin`
 
-    hint: the hub cache has only a part of it (without `adapter_model.safetensors`): `hf download tiny/adapter` completes it, and the same line then works
+    hint: the hub cache has only a part of it (no `adapter_model.safetensors`): `hf download tiny/adapter` completes it, and the same line then works
     ");
     // A shard that is still to come.
     let sharded = desk.sandbox.path("sharded");
@@ -263,7 +263,7 @@ fn an_incomplete_snapshot() {
     note: `tiny/sharded`: revision 1111111, from the hub cache of this machine
     error: `tiny/sharded/model-00012-of-00012.safetensors`: is missing; `model.safetensors.index.json` names it
 
-    hint: the hub cache has only a part of it (without `model-00012-of-00012.safetensors`): `hf download tiny/sharded` completes it, and the same line then works
+    hint: the hub cache has only a part of it (no `model-00012-of-00012.safetensors`): `hf download tiny/sharded` completes it, and the same line then works
     ");
 }
 

@@ -85,7 +85,7 @@ fn a_forgotten_output() {
     error: the following required arguments were not provided:
       --output <OUT>
 
-      tip: did you mean `-o merged/`? `lorakit merge base adapter -o merged/`
+      tip: name what to write: `lorakit merge base adapter -o merged/`
 
     Usage: lorakit merge --output <OUT> <BASE> <ADAPTER[=WEIGHT]>...
 

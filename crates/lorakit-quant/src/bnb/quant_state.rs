@@ -196,7 +196,7 @@ mod tests {
             (&good.replace(": 64,", ": \"64\","), "`blocksize` is not a whole number".into()),
             (
                 &good.replace("bfloat16", "float64"),
-                "was `float64` before; the known ones are bfloat16, float16, float32".into(),
+                "was `float64` before; the known types are bfloat16, float16, float32".into(),
             ),
             (&good.replace("[64, 64]", "[64, -1]"), "`shape` is not a list of whole numbers".into()),
             (
