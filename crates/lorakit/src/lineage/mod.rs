@@ -8,6 +8,7 @@
 //! A record contains the records of its parents in full, so the chain survives the deletion of an intermediate output.
 //! It says nothing about the machine: the same inputs and options give the same bytes, wherever they are.
 
+mod hub;
 mod read;
 mod record;
 mod step;

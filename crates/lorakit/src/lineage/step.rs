@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::hub::{self, Snapshot};
 use super::read::{self, MAX_BYTES};
 use super::weights::{self, hex};
 use super::{Lineage, Parent, Record, Role};
@@ -82,8 +83,10 @@ impl Step {
         }
         let said = model.config.as_ref().and_then(|config| config.entry("_name_or_path")?.as_str());
         let public = said.filter(|name| !name.is_empty() && !is_local_path(name));
-        let name = public.map_or_else(|| last_component(&model.path), str::to_string);
-        let mut parent = Parent::new(role, name);
+        let mut parent = Parent::at(role, &model.path);
+        if let Some(public) = public.filter(|_| parent.revision.is_none()) {
+            parent.name = public.to_string();
+        }
         let (ancestry, notes) = read::read(model.checkpoint(), model.reader());
         parent.lineage = ancestry;
         self.notes.extend(notes);
@@ -94,7 +97,7 @@ impl Step {
     /// Adds a base that was consulted only for its configuration.
     pub fn base(&mut self, base: Option<&Base>) {
         if let Some(base) = base.filter(|_| !self.is_idle()) {
-            self.push(Parent::new(Role::Base, last_component(&base.path)));
+            self.push(Parent::at(Role::Base, &base.path));
         }
     }
 
@@ -128,7 +131,7 @@ impl Step {
             weights: Some(weights?),
             sha256: sha256?,
             lineage,
-            ..Parent::new(Role::Adapter, last_component(&adapter.path))
+            ..Parent::at(Role::Adapter, &adapter.path)
         });
         Ok(())
     }
@@ -158,12 +161,18 @@ impl Step {
 }
 
 impl Parent {
-    fn new(role: Role, name: String) -> Self {
+    /// What the path of an input says.
+    fn at(role: Role, path: &Path) -> Self {
+        let snapshot = hub::snapshot(path);
+        let (name, revision) = match snapshot {
+            Some(Snapshot { id, commit }) => (id, Some(commit)),
+            None => (last_component(path), None),
+        };
         Parent {
             role,
             weight: None,
             name,
-            revision: None,
+            revision,
             base_model: None,
             weights: None,
             sha256: Vec::new(),

@@ -5,6 +5,7 @@
 //! PyTorch computes for LoRA's small ranks, so merges equal PEFT's bit for bit.
 
 use multiversion::multiversion;
+use multiversion::target::selected_target;
 
 use super::retention::Retention;
 
@@ -12,6 +13,30 @@ use super::retention::Retention;
 pub(super) const LANES: usize = 16;
 /// Rows that share one pass over `A`.
 pub(super) const ROWS: usize = 4;
+
+/// The instructions that sums use on this machine: the widest of those that the program is compiled for. Every choice
+/// gives the same bits.
+pub fn vector_code() -> &'static str {
+    match vector_bits() {
+        512 => "AVX-512",
+        256 => "AVX2 and FMA",
+        _ if cfg!(target_arch = "x86_64") => "SSE2",
+        _ if cfg!(target_arch = "aarch64") => "NEON",
+        _ => "none",
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn vector_bits() -> u32 {
+    let target = selected_target!();
+    if target.supports_feature_str("avx512f") {
+        512
+    } else if target.supports_feature_str("avx2") {
+        256
+    } else {
+        128
+    }
+}
 
 /// Packs `a`, row-major `(rank, cols)`, into strips of [`LANES`] columns: `[strip][k][lane]`, zero-padded.
 pub(super) fn pack(a: &[f32], rank: usize, cols: usize) -> Vec<f32> {

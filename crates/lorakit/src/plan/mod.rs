@@ -42,6 +42,7 @@ pub use copy::Unchecked;
 pub(crate) use digest::DataDigest;
 pub use digest::Hash;
 pub use float8::Fp8;
+pub use kernel::vector_code;
 pub use pack::Packer;
 pub(crate) use problem::Problem;
 pub(crate) use progress::go_on;
