@@ -4,9 +4,13 @@ use lorakit::{Error, Hint};
 
 use crate::args::Command;
 use crate::error::Stopped;
+use crate::hub;
 
 /// The hint for an error, if there is something useful to say; it may depend on what `command` takes.
 pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
+    if let Some(advice) = error.path().and_then(hub::advice) {
+        return Some(advice);
+    }
     let hint = error.hint()?;
     let typed = command.and_then(|command| of_command(hint, command)).or_else(|| typed(hint));
     Some(typed.map_or_else(|| about(hint, error), str::to_string))

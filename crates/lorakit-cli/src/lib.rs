@@ -9,16 +9,19 @@ mod args;
 mod command;
 mod error;
 pub mod exit;
+mod habits;
 mod hint;
+mod hub;
 mod interrupt;
 mod limits;
 mod progress;
 mod ui;
 mod units;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser};
+use clap::error::ErrorKind as UsageKind;
 
 use args::{Cli, Command};
 use error::Failure;
@@ -38,18 +41,26 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
 /// Runs one command line and returns its exit code: one of [`exit`]. Handles no signals: see [`main`].
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let cli = match Cli::try_parse_from(&args) {
+    let mut cli = match args::parse(&without_json(&args)) {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && is_json(&args) => {
-            ui::usage_json(&error.to_string());
-            return exit::USAGE;
+        Err(error) if is_json(&args) => {
+            return match error.kind() {
+                UsageKind::DisplayVersion => command::about::version_json(),
+                UsageKind::DisplayHelp => command::about::help_json(&args),
+                _ => {
+                    ui::usage_json(&habits::explain(error, &args).to_string());
+                    exit::USAGE
+                }
+            };
         }
         Err(error) => {
+            let error = habits::explain(error, &args);
             let _ = error.print();
             return if error.use_stderr() { exit::USAGE } else { exit::OK };
         }
     };
     let ui = Ui::new(&cli.common);
+    ui.notes(&hub::resolve(&mut cli.command));
     match dispatch(&cli, &ui) {
         Ok(()) => exit::OK,
         Err(failure) => {
@@ -63,6 +74,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 /// Whether a command line that may be wrong asks for one JSON object.
 fn is_json(args: &[OsString]) -> bool {
     args.iter().any(|a| a == "--json")
+}
+
+/// What clap parses. Its own command `help` takes nothing but names of commands.
+fn without_json(args: &[OsString]) -> Cow<'_, [OsString]> {
+    let verb = args.iter().skip(1).find(|arg| !arg.to_string_lossy().starts_with('-'));
+    if verb.is_some_and(|verb| verb == "help") {
+        args.iter().filter(|arg| *arg != "--json").cloned().collect()
+    } else {
+        args.into()
+    }
 }
 
 fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
@@ -84,23 +105,9 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Extract(args) => command::extract::run(args, &cli.common, ui),
         Command::Verify(args) => command::verify::run(args, &cli.common, ui),
         Command::Diff(args) => command::diff::run(args, &cli.common, ui),
-        Command::Completions { shell } => {
-            let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut Cli::command(), "lorakit", &mut text);
-            ui.raw(&text)
-        }
-        Command::Man => ui.raw(&manual().map_err(Failure::Output)?),
+        Command::Env => command::env::run(&cli.common, ui),
+        Command::Completions { shell } => command::about::completions(*shell, ui),
+        Command::Man { verb, dir } => command::man::run(verb.as_deref(), dir.as_deref(), ui),
+        Command::Version => command::about::version(ui),
     }
-}
-
-/// The manual pages of the command and its verbs, one after another, as `man -l -` shows them.
-fn manual() -> std::io::Result<Vec<u8>> {
-    let mut command = Cli::command();
-    command.build();
-    let mut text = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut text)?;
-    for verb in command.get_subcommands().filter(|c| c.get_name() != "help") {
-        clap_mangen::Man::new(verb.clone()).render(&mut text)?;
-    }
-    Ok(text)
 }

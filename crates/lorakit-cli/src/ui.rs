@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::args::{Color, Command, Common};
 use crate::error::Failure;
+use crate::hub;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -37,6 +38,8 @@ struct Envelope<'e, R> {
 pub(crate) struct Ui {
     pub(crate) json: bool,
     pub(crate) quiet: bool,
+    /// Not even results are printed.
+    silent: bool,
     pub(crate) verbose: bool,
     pub(crate) progress: bool,
 }
@@ -48,14 +51,23 @@ impl Ui {
             Color::Always => anstream::ColorChoice::Always.write_global(),
             Color::Never => anstream::ColorChoice::Never.write_global(),
         }
-        let progress = !common.no_progress && !common.quiet && !common.json && io::stderr().is_terminal();
-        Ui { json: common.json, quiet: common.quiet, verbose: common.verbose, progress }
+        let quiet = common.quiet > 0;
+        let progress = !common.no_progress && !quiet && !common.json && io::stderr().is_terminal();
+        Ui { json: common.json, quiet, silent: common.quiet > 1, verbose: common.verbose > 0, progress }
+    }
+
+    /// For what is printed before the options are known.
+    pub(crate) fn of_json() -> Self {
+        Ui { json: true, quiet: true, silent: false, verbose: false, progress: false }
     }
 
     /// Prints a result.
     pub(crate) fn result(&self, text: &str) -> Result<(), Failure> {
+        if self.silent {
+            return Ok(());
+        }
         let mut out = anstream::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
+        out.write_all(hub::as_typed(text).as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
     }
 
     /// Prints a result as it is.
@@ -84,7 +96,7 @@ impl Ui {
 
     fn object(&self, object: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(object).map_err(|error| Failure::Output(error.into()))?;
-        self.raw((text + "\n").as_bytes())
+        self.raw((hub::as_typed(&text).into_owned() + "\n").as_bytes())
     }
 
     /// Prints notes and warnings on stderr.
@@ -136,7 +148,7 @@ pub(crate) fn say_failure(json: bool, failure: &Failure, command: Option<&Comman
 }
 
 fn stderr(text: &str) {
-    let _ = anstream::stderr().lock().write_all(text.as_bytes());
+    let _ = anstream::stderr().lock().write_all(hub::as_typed(text).as_bytes());
 }
 
 /// Prints the error of a command line as the one JSON object on stderr.

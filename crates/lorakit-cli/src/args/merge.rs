@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use lorakit::DType;
 use lorakit::ops::merge::{MergeRounding, MoeLayout, Tied};
 use lorakit::ops::quantize::QuantType;
 
+use super::listed::Offered;
 use super::output::Output;
-use super::quantize::{Mixing, gguf_type, quant_type};
+use super::quantize::{Mixing, gguf_types, quant_type, type_names};
 use super::values::{DtypeOrKeep, choice, float_or_keep, weighted};
 use crate::units;
 
@@ -32,14 +34,15 @@ pub(crate) struct Merge {
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = float_or_keep())]
     pub(crate) dtype: DtypeOrKeep,
     /// Format of the output; a name ending in `.gguf` implies GGUF
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", ignore_case = true)]
     pub(crate) format: Option<MergeFormat>,
     /// Quantise the sum once: a type from `lorakit quantize --list`, or `keep` for the types of a GGUF base
-    #[arg(long, value_name = "TYPE", value_parser = quantize_type, conflicts_with = "dtype")]
+    #[arg(long, value_name = "TYPE", value_parser = quantize_types(), conflicts_with = "dtype",
+          hide_possible_values = true, alias = "quantise")]
     pub(crate) quantize: Option<MergeQuantize>,
     /// Use at least this type for tensors that adapters change (16 bits in a packed folder)
-    #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "Q6_K", value_parser = gguf_type,
-          requires = "quantize")]
+    #[arg(long, value_name = "TYPE", num_args = 0..=1, default_missing_value = "Q6_K", value_parser = gguf_types(),
+          requires = "quantize", hide_possible_values = true)]
     pub(crate) promote: Option<DType>,
     /// Maximum size of a shard
     #[arg(long, value_name = "SIZE", default_value = "5GB", value_parser = units::parse_size)]
@@ -73,7 +76,14 @@ pub(crate) enum MergeFormat {
     Gguf,
 }
 
-pub(super) fn quantize_type(text: &str) -> Result<MergeQuantize, String> {
+/// A type for `--quantize`, or `keep`.
+fn quantize_types() -> impl TypedValueParser<Value = MergeQuantize> {
+    let mut values = vec![PossibleValue::new("keep").help("the types of a GGUF base")];
+    values.extend(type_names());
+    Offered::new(StringValueParser::new().try_map(|text| quantize_type(&text)), values)
+}
+
+fn quantize_type(text: &str) -> Result<MergeQuantize, String> {
     match text {
         _ if text.eq_ignore_ascii_case("keep") => Ok(MergeQuantize::Keep),
         _ => quant_type(text).map(MergeQuantize::To),

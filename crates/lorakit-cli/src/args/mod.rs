@@ -1,4 +1,4 @@
-//! The command line, a file for each verb. Nothing outside this folder and `command/` knows clap.
+//! The command line, a file for each verb. Nothing outside this folder, `habits/` and `command/` knows clap.
 
 mod combine;
 mod convert;
@@ -6,6 +6,7 @@ mod diff;
 mod extract;
 mod formats;
 mod inspect;
+mod listed;
 mod merge;
 mod output;
 mod quantize;
@@ -13,9 +14,11 @@ mod reduce;
 mod values;
 mod verify;
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub(crate) use combine::Combine;
 pub(crate) use convert::Convert;
@@ -24,9 +27,10 @@ pub(crate) use extract::Extract;
 pub(crate) use formats::Format;
 pub(crate) use inspect::Inspect;
 pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
-pub(crate) use quantize::{Mixing, Quantize};
+use output::output_path;
+pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
-use values::threads;
+use values::{level, switch, threads};
 pub(crate) use verify::Verify;
 
 const EXIT_CODES: &str = "Exit codes:
@@ -55,22 +59,33 @@ pub(crate) struct Common {
     pub(crate) json: bool,
     /// Threads to use [default: one for each core]
     #[arg(short, long, global = true, value_name = "N", value_parser = threads, default_value = "0",
-          hide_default_value = true)]
+          hide_default_value = true, env = "LORAKIT_THREADS", hide_env_values = true)]
     pub(crate) threads: usize,
-    /// Only print results (no notes, no progress bar)
-    #[arg(short, long, global = true)]
-    pub(crate) quiet: bool,
+    /// Only print results (no notes, no progress bar); twice: only errors
+    #[arg(short, long, global = true, action = ArgAction::Count, value_parser = level, env = "LORAKIT_QUIET",
+          hide_env_values = true)]
+    pub(crate) quiet: u8,
     /// Print the decision for each tensor
-    #[arg(short, long, global = true)]
-    pub(crate) verbose: bool,
+    #[arg(short, long, global = true, action = ArgAction::Count, value_parser = level, env = "LORAKIT_VERBOSE",
+          hide_env_values = true)]
+    pub(crate) verbose: u8,
     /// Show no progress bar
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = switch, env = "LORAKIT_NO_PROGRESS", hide_env_values = true)]
     pub(crate) no_progress: bool,
     /// When to use colour
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        alias = "colour",
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        ignore_case = true,
+        env = "LORAKIT_COLOR",
+        hide_env_values = true
+    )]
     pub(crate) color: Color,
     /// Read inputs by position instead of mapping them (network file systems)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = switch, env = "LORAKIT_NO_MMAP", hide_env_values = true)]
     pub(crate) no_mmap: bool,
 }
 
@@ -90,14 +105,19 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Add adapters to a base model
+    #[command(alias = "fuse")]
     Merge(Merge),
     /// Show what an adapter or a model contains
+    #[command(aliases = ["info", "show", "ls"])]
     Inspect(Inspect),
     /// Convert an adapter or a model to another format
+    #[command(alias = "export")]
     Convert(Convert),
     /// Store a model in fewer bits: GGUF mixes, NF4, FP4, INT8, FP8, MXFP8, MXFP4
+    #[command(aliases = ["quantise", "quant"])]
     Quantize(Quantize),
     /// Lower the rank of an adapter with the least possible loss
+    #[command(alias = "resize")]
     Reduce(Reduce),
     /// Combine adapters into one
     Combine(Combine),
@@ -106,14 +126,70 @@ pub(crate) enum Command {
     /// Check that a model is a base plus adapters, and report what differs
     Verify(Verify),
     /// Compare two adapters, or two models: what changed, by how much, in which direction
+    #[command(alias = "compare")]
     Diff(Diff),
+    /// Print what a bug report needs: version, processor, limits, variables
+    Env,
     /// Print a completion script for a shell
+    #[command(
+        alias = "completion",
+        after_help = "Examples:
+  lorakit completions bash > ~/.local/share/bash-completion/completions/lorakit
+  lorakit completions zsh > ~/.zfunc/_lorakit        # a folder of $fpath
+  lorakit completions fish > ~/.config/fish/completions/lorakit.fish
+
+Shells complete whole words, so the types in `--tensor-type REGEX=TYPE` are not offered."
+    )]
     Completions {
         /// bash, zsh, fish, elvish or powershell
+        #[arg(ignore_case = true)]
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page of the command, or of one of its commands
+    #[command(after_help = "Examples:
+  lorakit man | man -l -
+  lorakit man merge
+  lorakit man --dir /usr/local/share/man/man1")]
+    Man {
+        /// The command that the page is about
+        #[arg(value_name = "COMMAND")]
+        verb: Option<String>,
+        /// Write every page to this folder: `lorakit.1`, `lorakit-merge.1`, ...
+        #[arg(long, value_name = "DIR", conflicts_with = "verb", value_parser = output_path())]
+        dir: Option<PathBuf>,
+    },
+    /// Print the version
+    Version,
+}
+
+/// The whole command line: what is declared, and what follows from that.
+pub(crate) fn command() -> clap::Command {
+    let declared = Cli::command();
+    let verb = |verb: &clap::Command| {
+        let aliases: Vec<String> = verb.get_all_aliases().map(str::to_string).collect();
+        PossibleValue::new(verb.get_name().to_string()).aliases(aliases)
+    };
+    let verbs: Vec<PossibleValue> = declared.get_subcommands().map(verb).collect();
+    let verbs = PossibleValuesParser::new(verbs);
+    declared
+        .mut_subcommand("man", |man| {
+            man.mut_arg("verb", |arg| arg.value_parser(verbs).hide_possible_values(true).ignore_case(true))
+        })
+        .mut_args(unless_empty)
+        .mut_subcommands(|verb| verb.mut_args(unless_empty))
+}
+
+/// A variable that is set to nothing is not set.
+fn unless_empty(arg: clap::Arg) -> clap::Arg {
+    let is_empty = |arg: &clap::Arg| std::env::var_os(arg.get_env()?).map(|value| value.is_empty());
+    if is_empty(&arg) == Some(true) { arg.env(None::<&'static str>) } else { arg }
+}
+
+/// The command line, parsed.
+pub(crate) fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
+    let mut command = command();
+    let mut matches = command.try_get_matches_from_mut(args)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 impl Command {
@@ -129,10 +205,35 @@ impl Command {
             Command::Inspect(_)
             | Command::Verify(_)
             | Command::Diff(_)
+            | Command::Env
             | Command::Completions { .. }
-            | Command::Man => return None,
+            | Command::Man { .. }
+            | Command::Version => return None,
         };
         (!output.dry_run && !output.force).then_some(&output.output)
+    }
+
+    /// The adapters and models that the command reads.
+    pub(crate) fn inputs(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Command::Merge(args) => {
+                [&mut args.base].into_iter().chain(args.adapters.iter_mut().map(|(path, _)| path)).collect()
+            }
+            Command::Inspect(args) => args.paths.iter_mut().chain(&mut args.base).collect(),
+            Command::Convert(args) => [&mut args.source].into_iter().chain(&mut args.base).collect(),
+            Command::Quantize(args) => args.model.iter_mut().collect(),
+            Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.written.base).collect(),
+            Command::Combine(args) => {
+                args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.base).collect()
+            }
+            Command::Extract(args) => vec![&mut args.base, &mut args.tuned],
+            Command::Verify(args) => [&mut args.merged, &mut args.base]
+                .into_iter()
+                .chain(args.adapters.iter_mut().map(|(path, _)| path))
+                .collect(),
+            Command::Diff(args) => [&mut args.a, &mut args.b].into_iter().chain(&mut args.base).collect(),
+            Command::Env | Command::Completions { .. } | Command::Man { .. } | Command::Version => Vec::new(),
+        }
     }
 }
 
@@ -152,6 +253,14 @@ mod tests {
     use lorakit::ops::reduce::KohyaEdition;
 
     use super::*;
+
+    /// What a line means where no variable is set.
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        let unset = |arg: clap::Arg| arg.env(None::<&'static str>);
+        let command = command().mut_args(unset).mut_subcommands(|verb| verb.mut_args(unset));
+        let matches = command.try_get_matches_from(["lorakit"].into_iter().chain(line.split(' ')))?;
+        Ok(Cli::from_arg_matches(&matches).unwrap())
+    }
 
     /// An option that names a path must also be added to the tests of inputs and outputs.
     #[test]
@@ -194,7 +303,42 @@ mod tests {
         diff a
         diff b
         diff base
+        man dir
         ");
+    }
+
+    /// Every option that names a path may name an adapter or a model by its id, except for these.
+    #[test]
+    fn every_input_is_known() {
+        let lines = [
+            "merge o/base o/adapters -o out",
+            "inspect o/paths --base o/base",
+            "convert o/source -o out --to gguf --base o/base",
+            "quantize o/model -o out --type nf4",
+            "reduce o/adapter -o out --base o/base",
+            "combine o/adapters -o out --base o/base",
+            "extract o/base o/tuned -o out --auto",
+            "verify o/merged --base o/base --adapter o/adapters",
+            "diff o/a o/b --base o/base",
+        ];
+        let no_inputs = ["output", "html", "imatrix", "dir"];
+        for verb in Cli::command().get_subcommands() {
+            let paths = verb.get_arguments().filter(|option| {
+                let parsed = option.get_value_parser().type_id();
+                parsed == TypeId::of::<PathBuf>() || parsed == TypeId::of::<(PathBuf, f64)>()
+            });
+            let ids = paths.map(|option| option.get_id().to_string());
+            let mut expected: Vec<String> =
+                ids.filter(|id| !no_inputs.contains(&id.as_str())).map(|id| format!("o/{id}")).collect();
+            let line = lines.iter().find(|line| line.split(' ').next() == Some(verb.get_name()));
+            let mut found: Vec<String> = line.map_or_else(Vec::new, |line| {
+                let mut cli = parse(line).unwrap();
+                cli.command.inputs().iter().map(|path| path.display().to_string()).collect()
+            });
+            expected.sort();
+            found.sort();
+            assert_eq!(found, expected, "{}", verb.get_name());
+        }
     }
 
     /// The possible values of an option.
@@ -246,11 +390,35 @@ mod tests {
             ("combine a b -o c --style mergkit", "mergekit"),
             ("extract a b -o c --auto --embeddings factor", "factors"),
             ("reduce a -o b --kohya sv_fro=0.9 --kohya-edition legcy", "legacy"),
+            ("combine a b -o c --method TIEZ", "ties"),
+            ("merge a b -o c --lineage ALLWAYS", "always"),
         ] {
-            let error = Cli::try_parse_from(["lorakit"].into_iter().chain(line.split(' '))).unwrap_err();
-            let error = error.to_string();
+            let error = parse(line).unwrap_err().to_string();
             assert!(error.contains("similar value") && error.contains(&format!("'{nearest}'")), "{error}");
         }
+    }
+
+    #[test]
+    fn values_are_taken_in_any_case() {
+        for line in [
+            "combine a b -o c --method TIES --style MergeKit --majority-sign Total",
+            "merge a b -o c --lineage ALWAYS --dtype BF16 --tied Share --format GGUF --color Never",
+            "merge a b -o c.gguf --quantize q4_k_m --promote q6_k",
+            "inspect a --for vLLM",
+            "convert a -o b --to PEFT --dtype Q8_0",
+            "completions Bash",
+            "man Merge",
+            "man quantise",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_switch_may_be_repeated() {
+        let Cli { common, .. } = parse("inspect a -vvv -q -q").unwrap();
+        assert_eq!((common.verbose, common.quiet), (3, 2));
+        assert_eq!(parse("-v inspect a").unwrap().common.verbose, 1);
     }
 
     /// A `_svd` method may be listed without that ending.
@@ -270,7 +438,6 @@ mod tests {
 
     #[test]
     fn a_list_of_types_needs_nothing_else() {
-        let parse = |line: &str| Cli::try_parse_from(["lorakit"].into_iter().chain(line.split(' ')));
         let Command::Quantize(quantize) = parse("quantize --list").unwrap().command else { panic!() };
         assert!(quantize.list && quantize.output.is_none());
         let line = "quantize model -o out -n --type nf4";

@@ -25,7 +25,8 @@ pub(crate) struct Output {
     #[arg(long)]
     pub(crate) check_finite: bool,
     /// Whether the output records what it was made from
-    #[arg(long, value_name = "WHEN", value_parser = choice::<Lineage>(), default_value = "auto")]
+    #[arg(long, value_name = "WHEN", value_parser = choice::<Lineage>(), default_value = "auto",
+          env = "LORAKIT_LINEAGE", hide_env_values = true)]
     pub(crate) lineage: Lineage,
 }
 

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use lorakit::ops::quantize::QuantType;
 use lorakit_quant::mix::{FileType, TypeOverride, Unwritten, writable};
 use lorakit_tensor::DType;
 
+use super::listed::Offered;
 use super::output::Output;
 use crate::units;
 
@@ -33,7 +35,8 @@ pub(crate) struct Quantize {
     #[command(flatten)]
     pub(crate) output: Option<Output>,
     /// The type: see `--list`
-    #[arg(long = "type", value_name = "TYPE", value_parser = quant_type, required_unless_present = "list")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = quant_types(), required_unless_present = "list",
+          hide_possible_values = true)]
     pub(crate) kind: Option<QuantType>,
     /// List the types and their bits per weight
     #[arg(long, conflicts_with_all = ["model", "Output", "kind"])]
@@ -59,10 +62,10 @@ pub(crate) struct Mixing {
     #[arg(long, value_name = "REGEX=TYPE", value_parser = type_override)]
     pub(crate) tensor_type: Vec<TypeOverride>,
     /// GGUF: type of the output matrix
-    #[arg(long, value_name = "TYPE", value_parser = gguf_type)]
+    #[arg(long, value_name = "TYPE", value_parser = gguf_types(), hide_possible_values = true)]
     pub(crate) output_tensor_type: Option<DType>,
     /// GGUF: type of the token embedding
-    #[arg(long, value_name = "TYPE", value_parser = gguf_type)]
+    #[arg(long, value_name = "TYPE", value_parser = gguf_types(), hide_possible_values = true)]
     pub(crate) token_embedding_type: Option<DType>,
     /// GGUF: one type for all tensors, without the rules of the mix
     #[arg(long)]
@@ -79,6 +82,30 @@ pub(crate) struct Mixing {
     /// nf4, fp4: number of values that share a scale; transformers loads only 64
     #[arg(long, value_name = "N", default_value = "64", value_parser = block_size)]
     pub(crate) block_size: usize,
+}
+
+/// Whether `--type` takes it.
+pub(crate) fn is_type(text: &str) -> bool {
+    QuantType::from_name(text).is_some()
+}
+
+/// A type for `--type`. Only the names that are written are offered.
+fn quant_types() -> impl TypedValueParser<Value = QuantType> {
+    Offered::new(StringValueParser::new().try_map(|text| quant_type(&text)), type_names())
+}
+
+/// The types that models can have.
+pub(super) fn type_names() -> Vec<PossibleValue> {
+    let mixes = FileType::ALL.iter().map(|mix| PossibleValue::new(mix.name()).help(mix.about()));
+    let packed = QuantType::PACKED.iter().map(|packed| PossibleValue::new(packed.name).help(packed.about));
+    mixes.chain(packed).collect()
+}
+
+/// A type that tensors of a GGUF file can have.
+pub(super) fn gguf_types() -> impl TypedValueParser<Value = DType> {
+    let names = lorakit_quant::ENCODERS.iter().map(|encoder| encoder.dtype().name());
+    let names = names.filter(|name| writable(name).is_ok()).map(PossibleValue::new).collect();
+    Offered::new(StringValueParser::new().try_map(|text| gguf_type(&text)), names)
 }
 
 pub(super) fn quant_type(text: &str) -> Result<QuantType, String> {
@@ -101,7 +128,7 @@ pub(super) fn quant_type(text: &str) -> Result<QuantType, String> {
     })
 }
 
-pub(super) fn gguf_type(text: &str) -> Result<DType, String> {
+fn gguf_type(text: &str) -> Result<DType, String> {
     writable(text).map_err(|e| e.to_string())
 }
 

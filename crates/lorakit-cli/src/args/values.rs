@@ -4,8 +4,10 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValue, TypedValueParser};
 use lorakit::{Choice, DType};
+
+use super::listed::Listed;
 
 /// An entry of a table of the library: its names are the possible values, and for a misspelt one the nearest is
 /// suggested.
@@ -48,15 +50,11 @@ fn floats() -> impl Iterator<Item = (PossibleValue, DType)> {
     FLOATS.iter().map(|(name, aliases, dtype)| (PossibleValue::new(*name).aliases(*aliases), *dtype))
 }
 
-/// One of `values`, which help pages and errors list. The argument says whether case matters.
+/// One of `values`, in any case. Help pages and errors list them.
 pub(super) fn one_of<T: Clone + Send + Sync + 'static>(
     values: Vec<(PossibleValue, T)>,
 ) -> impl TypedValueParser<Value = T> {
-    let possible: Vec<PossibleValue> = values.iter().map(|(value, _)| value.clone()).collect();
-    PossibleValuesParser::new(possible).try_map(move |name| {
-        let known = values.iter().find(|(value, _)| value.matches(&name, true));
-        known.map(|(_, value)| value.clone()).ok_or("is not one of the possible values")
-    })
+    Listed::new(values)
 }
 
 /// A rank, `16` or `rank=16`.
@@ -81,6 +79,20 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
         Ok(n) if n <= 1024 => Ok(n),
         _ => Err("must be a number from 1 to 1024, or 0 for one thread per core".into()),
     }
+}
+
+/// A switch that a variable sets. On a command line it has no value.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("must be 1 or 0 (or true, false, yes, no, on, off)".into()),
+    }
+}
+
+/// How often a switch is given, or what a variable says of it.
+pub(super) fn level(text: &str) -> Result<u8, String> {
+    text.parse().or_else(|_| switch(text).map(u8::from))
 }
 
 /// Parses [`parse_weighted`]; file names are bytes and need not be UTF-8.

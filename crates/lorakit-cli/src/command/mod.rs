@@ -6,11 +6,14 @@ use lorakit_tensor::publish::{Existing, check_file, check_folder};
 
 use crate::error::Failure;
 
+pub(crate) mod about;
 pub(crate) mod combine;
 pub(crate) mod convert;
 pub(crate) mod diff;
+pub(crate) mod env;
 pub(crate) mod extract;
 pub(crate) mod inspect;
+pub(crate) mod man;
 pub(crate) mod merge;
 mod planned;
 pub(crate) mod quantize;

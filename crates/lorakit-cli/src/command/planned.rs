@@ -199,7 +199,7 @@ pub(super) fn proof(report: &AdapterReport, meant: &str) -> String {
     }
 }
 
-fn thread_count(threads: usize) -> usize {
+pub(super) fn thread_count(threads: usize) -> usize {
     match threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n,

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::args;
 use crate::error::Failure;
+use crate::hub;
 
 const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/style.css");
@@ -38,7 +39,7 @@ pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
 /// Writes the page of `object`, and returns its size in bytes.
 pub(super) fn write(page: &Path, replace: bool, object: &impl Serialize) -> Result<u64, Failure> {
     let object = serde_json::to_value(object).map_err(|error| Failure::Output(error.into()))?;
-    let text = render(object);
+    let text = hub::as_typed(&render(object)).into_owned();
     let existing = if replace { Existing::Replaced(BTreeSet::new()) } else { Existing::Kept };
     let publish = || {
         let staged = Staged::file(page, existing)?;

@@ -1,0 +1,137 @@
+//! Habits that people bring: what a refused command line meant, and the line to type.
+//!
+//! clap says what it does not know. Here its errors learn what the user of another program meant (`peers.rs`), that
+//! what stands last is the output, and that a wrong value came from a variable.
+
+mod line;
+mod peers;
+#[cfg(test)]
+mod tests;
+mod translate;
+mod variables;
+
+use std::ffi::OsString;
+
+use clap::Error;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::args;
+use line::{Line, Piece};
+use translate::Output;
+
+/// Other programs, as commands: what to type instead.
+const VERBS: &[(&[&str], &str)] = &[
+    (
+        &["download", "pull", "fetch", "get"],
+        "lorakit never uses the network: `hf download OWNER/NAME --local-dir NAME`",
+    ),
+    (&["upload", "push", "publish"], "lorakit never uses the network: `hf upload OWNER/NAME FOLDER`"),
+    (
+        &["list", "types"],
+        "`lorakit quantize --list` lists the types; `lorakit inspect PATH` shows what a folder holds",
+    ),
+    (
+        &["dequantize", "dequantise"],
+        "`lorakit convert MODEL -o OUT --to hf` writes a quantised model in 16 bits",
+    ),
+    (
+        &["unmerge", "subtract"],
+        "a weight of -1 takes an adapter out: `lorakit merge MERGED ADAPTER=-1 -o OUT`",
+    ),
+    (
+        &["svd", "compress", "shrink"],
+        "`lorakit reduce` lowers ranks, `lorakit extract` makes an adapter of a model",
+    ),
+];
+
+/// An error of the command line, with what was probably meant.
+pub(crate) fn explain(mut error: Error, args: &[OsString]) -> Error {
+    match error.kind() {
+        ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => {
+            let tips = of_line(&error, args);
+            if !tips.is_empty() {
+                error.remove(ContextKind::SuggestedArg);
+                tip(&mut error, tips);
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            let typed = text(&error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            if let Some((_, told)) = VERBS.iter().find(|(names, _)| names.contains(&typed.as_str())) {
+                error.remove(ContextKind::SuggestedSubcommand);
+                tip(&mut error, vec![(*told).to_string()]);
+            }
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => variables::name(&mut error, args),
+        _ => {}
+    }
+    error
+}
+
+/// What can be said about a line that does not fit.
+fn of_line(error: &Error, args: &[OsString]) -> Vec<String> {
+    let mut command = args::command();
+    command.build();
+    let Some(line) = Line::of(args, &command) else { return Vec::new() };
+    let mut tips: Vec<String> = Vec::new();
+    for piece in &line.pieces {
+        if let Piece::Foreign(habit, _) = piece {
+            let name = typed_name(args, habit.names);
+            let tip = format!("`{name}`: {}", habit.tip);
+            if !tips.contains(&tip) {
+                tips.push(tip);
+            }
+        }
+    }
+    let stray = text(error, ContextKind::InvalidArg).is_some_and(|word| !word.starts_with('-'));
+    let lacks_output =
+        strings(error, ContextKind::InvalidArg).iter().any(|name| name.starts_with("--output"));
+    if tips.is_empty() && !stray && !lacks_output {
+        return Vec::new();
+    }
+    match translate::translate(&line) {
+        Some(translated) => {
+            let told = match &translated.output {
+                Output::Named => format!("the line to type: `{}`", translated.line),
+                Output::Last(output) => format!("did you mean `-o {output}`? `{}`", translated.line),
+                Output::Lacking => format!("name what to write: `{}`", translated.line),
+            };
+            tips.push(told);
+        }
+        None if lacks_output && tips.is_empty() => {
+            tips.extend(translate::output(&line).map(|output| format!("did you mean `-o {output}`?")))
+        }
+        None => {}
+    }
+    tips
+}
+
+/// The spelling of an option that is in the line.
+fn typed_name<'n>(args: &[OsString], names: &[&'n str]) -> &'n str {
+    let is_typed = |name: &&&str| {
+        args.iter().any(|arg| {
+            let arg = arg.to_string_lossy();
+            arg == **name || arg.starts_with(&format!("{name}="))
+        })
+    };
+    names.iter().find(is_typed).or(names.first()).copied().unwrap_or_default()
+}
+
+/// Replaces the tips of an error.
+fn tip(error: &mut Error, tips: Vec<String>) {
+    let tips = tips.into_iter().map(Into::into).collect();
+    error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+}
+
+fn text(error: &Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+fn strings(error: &Error, kind: ContextKind) -> &[String] {
+    match error.get(kind) {
+        Some(ContextValue::Strings(texts)) => texts,
+        _ => &[],
+    }
+}
