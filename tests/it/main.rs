@@ -17,6 +17,7 @@ mod extract;
 mod faults;
 mod finite;
 mod golden;
+mod habits;
 mod help;
 mod inspect;
 mod lineage;

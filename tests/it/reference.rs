@@ -50,6 +50,13 @@ const COMMANDS: &[&str] = &[
     "diff saved extracted",
     "diff base tuned",
     "diff base tuned --base merged",
+    "version",
+    "env",
+    "completions fish",
+    "man merge",
+    "man --dir man1",
+    "merge --help",
+    "help",
 ];
 
 /// The fields of a schema: the path of each, and the row of the document it comes from.

@@ -11,7 +11,7 @@ use lorakit::TensorRef;
 use lorakit::adapter::Adapter;
 use lorakit_tensor::{Checkpoint, Reader, TensorSource};
 
-use crate::support::fixtures;
+use crate::support::{fixtures, unset};
 
 /// Rows checked in each adapted matrix.
 const ROWS: usize = 8;
@@ -95,6 +95,7 @@ fn row_of(checkpoint: &Arc<Checkpoint>, index: usize, row: usize) -> Vec<f32> {
 }
 
 fn lorakit(args: &[PathBuf]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_lorakit")).args(args).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lorakit"));
+    let output = unset(&mut command).args(args).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

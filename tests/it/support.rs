@@ -74,6 +74,15 @@ impl Sandbox {
     }
 }
 
+/// Takes away what lorakit reads from the environment: whoever runs the tests may have set it.
+pub(crate) fn unset(command: &mut Command) -> &mut Command {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names
+        .filter(|name| name.to_string_lossy().starts_with("LORAKIT_"))
+        .for_each(|name| _ = command.env_remove(name));
+    command
+}
+
 /// A finished command.
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::support::{Run, Sandbox, entries};
+use crate::support::{Run, Sandbox, entries, unset};
 use crate::weights::{Tensor, Weights, noise, write_file};
 
 const LAYERS: usize = 24;
@@ -56,7 +56,7 @@ fn start_after(sandbox: &Sandbox, before: &str, arguments: &str) -> Child {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{before}; exec '{}' {arguments}", env!("CARGO_BIN_EXE_lorakit"))]);
     command.current_dir(sandbox.root()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().unwrap()
+    unset(&mut command).spawn().unwrap()
 }
 
 fn signal(child: &Child, signal: Signal) {

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Signal;
 
 use super::{finish, large, signal, staged, start, wait_for_staging};
-use crate::support::{Run, Sandbox};
+use crate::support::{Run, Sandbox, unset};
 
 /// Stops a merge in the middle, calls `meanwhile`, and lets the merge go on to its end.
 fn merge_while(sandbox: &Sandbox, options: &str, meanwhile: impl FnOnce(&Path)) -> Run {
@@ -110,7 +110,7 @@ fn start_as_first_process(sandbox: &Sandbox, arguments: &str) -> Option<Child> {
         eprintln!("skipped: no right to make a namespace of processes here");
         return None;
     }
-    Some(command.spawn().unwrap())
+    Some(unset(&mut command).spawn().unwrap())
 }
 
 /// Two containers with one volume: both are process 1, and both write `out`.
@@ -139,7 +139,7 @@ fn bytes_are_durable_before_the_name() {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2", "-o"]).arg(&calls).arg(program);
     strace.args(["merge", "base", "adapter", "-o", "out"]).current_dir(sandbox.root());
-    let Ok(output) = strace.output() else {
+    let Ok(output) = unset(&mut strace).output() else {
         assert!(std::env::var_os("CI").is_none(), "CI has strace");
         eprintln!("skipped: no strace here");
         return;
