@@ -56,7 +56,7 @@ fn gguf() {
     assert_eq!((after.get("general.tags"), after.get("general.file_type")), (None, Some(&Gguf::U32(1))));
     let run = sandbox.run("edit a.gguf -o d.gguf --license mit --revision v1 --rename-prefix model=m", &[]);
     insta::assert_snapshot!(run.stderr, @"
-    error: `a.gguf`: is in gguf's format, which has no place for 2 edits
+    error: `a.gguf`: is an adapter in the format `gguf`, which has no place for 2 of the edits
       revision: its keys name the base, and no revision of it
       paths: llama.cpp gives the tensors of every model the same names
 
@@ -90,7 +90,7 @@ fn mlx() {
     );
     let run = sandbox.run("edit mlx -o other --alpha 8 --revision v1", &[]);
     insta::assert_snapshot!(run.stderr, @"
-    error: `mlx`: is in mlx's format, which has no place for 2 edits
+    error: `mlx`: is an adapter in the format `mlx`, which has no place for 2 of the edits
       revision: mlx-lm's configuration names the base, and no revision of it
       alpha: mlx-lm multiplies by `scale`, which is not divided by the rank
 
@@ -145,7 +145,13 @@ fn kohyas_files() {
     sandbox.run("edit l.safetensors -o n.safetensors --alpha 1 --lineage never", &[]).ok();
     assert_eq!(parts(&sandbox.path("k.safetensors")).1, parts(&sandbox.path("n.safetensors")).1);
     let run = sandbox.run("edit k.safetensors -o o.safetensors --rename-prefix unet=u --revision 1", &[]);
-    insta::assert_snapshot!(run.stderr, @"");
+    insta::assert_snapshot!(run.stderr, @"
+    error: `k.safetensors`: is an adapter in the format `kohya`, which has no place for 2 of the edits
+      revision: its header names the base, and no revision of it
+      paths: its names are those of a list of the diffusion model's layers
+
+    hint: convert it to PEFT's format first, which has a place for everything: `lorakit convert ADAPTER -o OUT --to peft`
+    ");
 }
 
 #[test]
@@ -173,7 +179,7 @@ fn folders_of_diffusers() {
     assert!(fs::read_to_string(sandbox.path("folded/README.md")).unwrap().contains("ink"));
     let run = sandbox.run("edit d -o other --alpha 8", &[]);
     insta::assert_snapshot!(run.stderr, @"
-    error: `d`: is in diffusers's format, which has no place for a edit
+    error: `d`: is an adapter in the format `diffusers`, which has no place for 1 of the edits
       alpha: not every module has an alpha of its own, next to its factors
 
     hint: convert it to PEFT's format first, which has a place for everything: `lorakit convert ADAPTER -o OUT --to peft`

@@ -151,7 +151,10 @@ mod tests {
             assert_eq!(stored(&[value], 1.0, dtype).is_ok(), holds, "{value} {dtype}");
         }
         let error = stored(&[1.0, 60000.0], -2.0, DType::F16).unwrap_err();
-        assert_eq!(error.to_string(), "`(in memory)`: `w`: comes to -1.2e5 at row 1, which F16 cannot hold");
+        assert_eq!(
+            error.to_string(),
+            "`(in memory)`: `w`: comes to -1.2e5 at index 1, which F16 cannot hold"
+        );
         assert!(stored(&[1e38], 4.0, DType::F32).is_err());
     }
 }
