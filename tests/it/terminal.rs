@@ -3,15 +3,16 @@
 use std::fs::File;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
+use std::thread::{JoinHandle, spawn};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// Both ends of a pseudo-terminal.
+/// A pseudo-terminal. What is written to it is read at once, since it holds only a few frames of a progress bar.
 pub(crate) struct Terminal {
-    pub(crate) ours: File,
     pub(crate) theirs: File,
+    reader: JoinHandle<Vec<u8>>,
 }
 
 impl Terminal {
@@ -23,7 +24,14 @@ impl Terminal {
         let theirs = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&theirs, size).unwrap();
-        Terminal { ours: ours.into(), theirs: theirs.into() }
+        let mut ours = File::from(ours);
+        let reader = spawn(move || {
+            let mut bytes = Vec::new();
+            // Linux reports the end as an error.
+            let _ = ours.read_to_end(&mut bytes);
+            bytes
+        });
+        Terminal { theirs: theirs.into(), reader }
     }
 
     /// Starts a command that writes everything to it.
@@ -35,11 +43,9 @@ impl Terminal {
     }
 
     /// The text written to it, once nothing writes any more.
-    pub(crate) fn text(mut self) -> String {
+    pub(crate) fn text(self) -> String {
         drop(self.theirs);
-        let mut bytes = Vec::new();
-        // Linux reports the end as an error.
-        let _ = self.ours.read_to_end(&mut bytes);
+        let bytes = self.reader.join().unwrap();
         String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
     }
 }

@@ -129,6 +129,11 @@ fn report_and_record_tell() {
     assert_eq!((of("left_out"), of("weighted")), ([6, 0], [4, 2]));
     let run = sandbox.run("inspect --json out", &[]).ok();
     let json: Value = serde_json::from_str(&run.stdout).unwrap();
-    insta::assert_snapshot!(json["reports"][0]["lineage"]["options"], @"");
-    insta::assert_snapshot!(sandbox.refused("combine plain attn -o no --skip mpl"), @"");
+    insta::assert_snapshot!(json["reports"][0]["lineage"]["options"], @r#"{"method":"svd","only":["self_attn"],"block_weights":["layers\\.1\\.=0.5"],"to":"peft"}"#);
+    insta::assert_snapshot!(sandbox.refused("combine plain attn -o no --skip mpl"), @"
+    exit 1
+    error: `mpl` matches none of the 18 modules; the nearest is `model.layers.0.mlp.down_proj`
+
+    hint: `lorakit inspect ADAPTER --verbose` lists the modules of an adapter
+    ");
 }

@@ -156,7 +156,7 @@ fn a_torch_archive_becomes_a_safetensors_file() {
     let same = sandbox.copy(&peft("adapters/attn-r4"), "same");
     sandbox.copy(&peft("adapters-bin/attn-r4"), "adapter");
     let run = sandbox.run("edit adapter -o out --base-model org/model --lineage never", &[]).ok();
-    insta::assert_snapshot!(run.stderr, @"");
+    insta::assert_snapshot!(run.stderr, @"note: `adapter_model.bin` is a Torch archive; its tensors are written as safetensors");
     assert_eq!(entries(&sandbox.path("out")), ["adapter_config.json", FILE]);
     assert!(read_file(&sandbox.path("out").join(FILE)) == read_file(&same.join(FILE)));
 }

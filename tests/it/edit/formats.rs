@@ -145,7 +145,13 @@ fn kohyas_files() {
     sandbox.run("edit l.safetensors -o n.safetensors --alpha 1 --lineage never", &[]).ok();
     assert_eq!(parts(&sandbox.path("k.safetensors")).1, parts(&sandbox.path("n.safetensors")).1);
     let run = sandbox.run("edit k.safetensors -o o.safetensors --rename-prefix unet=u --revision 1", &[]);
-    insta::assert_snapshot!(run.stderr, @"");
+    insta::assert_snapshot!(run.stderr, @"
+    error: `k.safetensors`: is an adapter in the format `kohya`, which has no place for 2 of the edits
+      revision: its header names the base, and no revision of it
+      paths: its names are those of a list of the diffusion model's layers
+
+    hint: convert it to PEFT's format first, which has a place for everything: `lorakit convert ADAPTER -o OUT --to peft`
+    ");
 }
 
 #[test]

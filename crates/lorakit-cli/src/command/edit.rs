@@ -18,7 +18,10 @@ const SCHEMA: &str = "lorakit.edit/1";
 const FIRST: usize = 12;
 
 /// The longest value that is shown whole.
-const LONG: usize = 48;
+const LONG: usize = 64;
+
+/// The longest line.
+const WIDTH: usize = 80;
 
 pub(crate) fn run(args: &args::Edit, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let options = EditOptions::new(&args.adapter, &args.output.output, edits(args)?)
@@ -92,7 +95,12 @@ fn summary(edit: &Edit, args: &args::Edit, ui: &Ui) -> String {
         let said =
             |value: &Option<String>| value.as_deref().map_or_else(|| "nothing".into(), |v| short(v, ui));
         let (before, after) = (said(&change.before), said(&change.after));
-        let _ = writeln!(text, "  {}: {before} -> {after}", change.place);
+        let line = format!("  {}: {before} -> {after}", change.place);
+        if line.chars().count() <= WIDTH {
+            text += &(line + "\n");
+        } else {
+            let _ = writeln!(text, "  {}:\n    {before}\n    -> {after}", change.place);
+        }
     }
     if edit.changes.len() > shown {
         let more = edit.changes.len() - shown;
@@ -120,9 +128,10 @@ fn rounded(rounding: &Rounding) -> String {
         return format!("{computed}, every one exact");
     }
     format!(
-        "{computed}; {} rounded, by at most {} of the value; {exact_tensors} of the tensors are exact",
+        "{computed}\n  {} values are rounded, by at most {} of the value; {} exact",
         units::count(changed),
         number(max_relative_error),
+        units::plural(exact_tensors, "tensor") + if exact_tensors == 1 { " is" } else { " are" },
     )
 }
 
