@@ -156,7 +156,7 @@ fn a_merged_model_has_the_base_as_its_base() {
     let sandbox = workshop();
     write(
         &sandbox,
-        "base",
+        "tiny-llama",
         format!("---\nlicense: mit\nbase_model:\n- org/root\nlibrary_name: transformers\n---\n{TITLE}"),
     );
     sandbox.run("merge tiny-llama style -o out", &[]).ok();

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Sandbox, edit_json, fixtures, peft};
+use crate::support::{Run, Sandbox, edit_json, fixtures, peft};
 
 /// The section about stderr; the others are schemas, or shared by schemas.
 const ERRORS: &str = "errors";
@@ -23,6 +23,7 @@ const COMMANDS: &[&str] = &[
     "inspect --recursive hub base plain --spectrum --fail-on warning --html listing.html",
     "merge base plain rslora=0.5 -o merged",
     "merge merged plain=-1 -o undone --skip mlp",
+    "merge merged plain=-1 rslora=-0.5 -o undone-all",
     "merge base plain -o merged --dry-run",
     "merge base plain -o merged --force",
     "merge base plain -o merged --force --dry-run",
@@ -107,7 +108,9 @@ fn the_reference_of_json_is_complete() {
     let sandbox = workshop();
     let mut printed: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for line in COMMANDS {
-        let run = sandbox.run(&format!("{line} --json"), &[]);
+        let mut command = sandbox.command();
+        command.env("LORAKIT_THREADS", "2").args(line.split(' ')).arg("--json");
+        let run = Run::new(&sandbox, &command.output().unwrap());
         assert_eq!(run.stdout.is_empty(), line.ends_with("nothing"), "{line}: {}", run.stderr);
         for text in run.stdout.lines().chain(run.stderr.lines()) {
             let object: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{line}: {text}"));

@@ -11,7 +11,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 /// A pseudo-terminal. What is written to it is read at once, since it holds only a few frames of a progress bar.
 pub(crate) struct Terminal {
-    pub(crate) theirs: File,
+    theirs: File,
     reader: JoinHandle<Vec<u8>>,
 }
 

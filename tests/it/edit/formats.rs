@@ -75,7 +75,9 @@ fn mlx() {
     let config = read_json(&sandbox.path("folded/adapter_config.json"));
     assert_eq!((&config["lora_parameters"]["scale"], &config["model"]), (&json!(1.0), &json!("org/model")));
     let card = fs::read_to_string(sandbox.path("folded/README.md")).unwrap();
-    assert_eq!(card.lines().take(3).collect::<Vec<_>>(), ["---", "base_model: org/model", "license: mit"]);
+    for line in ["base_model: org/model", "license: mit"] {
+        assert!(card.lines().any(|known| known == line), "{card}");
+    }
     let merged = |adapter: &str, out: &str| {
         let out = sandbox.merge(&base, &sandbox.path(adapter), out, "--dtype f32 --lineage never");
         fs::read(out.join("model.safetensors")).unwrap()

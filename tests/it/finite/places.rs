@@ -250,24 +250,17 @@ fn inspections() {
         let lines = text.lines().skip_while(|line| !line.starts_with("  values"));
         lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
     };
-    insta::assert_snapshot!(values(&inspect().ok().stdout), @"
-    values        finite in the adapter and in the 4 tensors that it adds to; the 17 others of the
-                  base were not read
-    ");
+    insta::assert_snapshot!(values(&inspect().ok().stdout), @"  values        finite in the adapter and in the 4 tensors that it adds to; the 17 others of the base were not read");
     spoil(&sandbox.path("base/model.safetensors"), NORM, Bad::Nan);
     assert_eq!(inspect().code, Some(0), "a merge copies it");
     spoil(&sandbox.path("base/model.safetensors"), TOUCHED, Bad::Inf);
     let run = inspect();
     assert_eq!(run.code, Some(1));
-    insta::assert_snapshot!(values(&run.stdout), @"
-    values        a merge is refused: a tensor holds NaN or infinity; the 17 others of the base were
-                  not read
-    ");
+    insta::assert_snapshot!(values(&run.stdout), @"  values        a merge is refused: a tensor holds NaN or infinity; the 17 others of the base were not read");
     let finding = run.stdout.split("findings").nth(1).unwrap();
     insta::assert_snapshot!(finding, @"
     : 1 error
-      error    `model.layers.0.self_attn.q_proj.weight`: holds -inf at row 0, column 3 (BF16) in the
-               base, with 1 of its 16384 values NaN or infinite: a merge refuses it
+      error    `model.layers.0.self_attn.q_proj.weight`: holds -inf at row 0, column 3 (BF16) in the base, with 1 of its 16384 values NaN or infinite: a merge refuses it
     ");
     let run = sandbox.run("inspect adapter --base base --json", &[]);
     let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
@@ -275,10 +268,7 @@ fn inspections() {
     assert_eq!((&fit["non_finite_tensors"], &fit["checked_tensors"]), (&1.into(), &4.into()));
     assert_eq!(fit["unchecked_tensors"], 17);
     spoil(&sandbox.path("adapter/adapter_model.safetensors"), FACTOR, Bad::Nan);
-    insta::assert_snapshot!(values(&inspect().stdout), @"
-    values        a merge is refused: 2 tensors hold NaN or infinity; the 17 others of the base were
-                  not read
-    ");
+    insta::assert_snapshot!(values(&inspect().stdout), @"  values        a merge is refused: 2 tensors hold NaN or infinity; the 17 others of the base were not read");
 }
 
 /// Every copied tensor is counted, unless its values are known otherwise.

@@ -27,9 +27,7 @@ fn remnants_of_zero3() {
     });
     insta::assert_snapshot!(case.findings(""), @"
     1 error
-      error    8 of 8 tensors are empty: DeepSpeed ZeRO-3 saved them without gathering its shards.
-               Recover them with `zero_to_fp32.py` from the training checkpoint, or train with
-               `stage3_gather_16bit_weights_on_model_save`
+      error    8 of 8 tensors are empty: DeepSpeed ZeRO-3 saved them without gathering its shards. Recover them with `zero_to_fp32.py` from the training checkpoint, or train with `stage3_gather_16bit_weights_on_model_save`
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
@@ -40,8 +38,7 @@ fn one_empty_tensor() {
     case.edit(|weights| drop(weights.insert(Q_A.into(), Tensor::new(Dtype::F32, &[0], &[]))));
     insta::assert_snapshot!(case.findings(""), @"
     1 error
-      error    `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: has no values (shape
-               [0]): it was saved without gathering its shards
+      error    `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: has no values (shape [0]): it was saved without gathering its shards
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
@@ -63,8 +60,7 @@ fn halves_of_different_rank() {
     case.edit(|weights| drop(weights.insert(Q_B.into(), Tensor::new(Dtype::F32, &[128, 3], &[0.5; 384]))));
     insta::assert_snapshot!(case.findings(""), @"
     1 error
-      error    `model.layers.0.self_attn.q_proj`: has A [4, 128] and B [128, 3], which disagree on the
-               rank
+      error    `model.layers.0.self_attn.q_proj`: has A [4, 128] and B [128, 3], which disagree on the rank
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
@@ -76,8 +72,7 @@ fn one_module_that_was_never_trained() {
     assert_eq!(case.findings("").lines().next(), Some("none"));
     insta::assert_snapshot!(case.findings("--norms"), @"
     1 warning
-      warning  `model.layers.0.self_attn.q_proj`: has an all-zero factor: it was never trained and
-               changes nothing
+      warning  `model.layers.0.self_attn.q_proj`: has an all-zero factor: it was never trained and changes nothing
     ");
 }
 
@@ -108,10 +103,8 @@ fn values_that_are_not_finite() {
     ");
     insta::assert_snapshot!(case.findings("--norms"), @"
     2 errors
-      error    `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: holds NaN or infinity:
-               3 of its 512 values
-      error    `base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight`: holds NaN or infinity:
-               1 of its 512 values
+      error    `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight`: holds NaN or infinity: 3 of its 512 values
+      error    `base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight`: holds NaN or infinity: 1 of its 512 values
     ");
     let modules = case.json("--norms")["modules"].clone();
     let norms = modules.as_array().unwrap().iter().map(|m| m["norm"].is_number());
@@ -124,8 +117,7 @@ fn a_rank_that_the_configuration_denies() {
     case.config(|config| config["r"] = json!(8));
     insta::assert_snapshot!(case.findings(""), @"
     1 warning
-      warning  `model.layers.0.self_attn.q_proj`: its factors have rank 4, and the configuration says 8:
-               the factors decide, scale 1 (and 3 more modules)
+      warning  `model.layers.0.self_attn.q_proj`: its factors have rank 4, and the configuration says 8: the factors decide, scale 1 (and 3 more modules)
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
@@ -154,8 +146,7 @@ fn the_path_of_another_machine() {
     case.config(|config| config["base_model_name_or_path"] = json!("/home/ann/models/llama"));
     insta::assert_snapshot!(case.findings(""), @"
     1 warning
-      warning  `base_model_name_or_path` is `/home/ann/models/llama`, a path on the machine that trained
-               it
+      warning  `base_model_name_or_path` is `/home/ann/models/llama`, a path on the machine that trained it
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
@@ -186,8 +177,7 @@ fn an_initialisation_that_changed_the_base() {
     case.config(|config| config["init_lora_weights"] = json!("pissa"));
     insta::assert_snapshot!(case.findings(""), @"
     1 error
-      error    was initialised with `pissa`, which changed the base weights: it fits the residual model
-               that training saved, not the published one
+      error    was initialised with `pissa`, which changed the base weights: it fits the residual model that training saved, not the published one
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
@@ -213,8 +203,7 @@ fn the_tensors_of_another_method() {
     case.config(|config| *config = json!({ "peft_type": "IA3", "target_modules": ["k_proj"] }));
     insta::assert_snapshot!(case.findings(""), @"
     2 errors, 1 note
-      error    `base_model.model.model.layers.0.self_attn.k_proj.ia3_l`: belongs to IA3, which is not a
-               plain LoRA
+      error    `base_model.model.model.layers.0.self_attn.k_proj.ia3_l`: belongs to IA3, which is not a plain LoRA
       error    is an adapter of the method IA3, which is not merged
       note     the configuration does not name its base model
       headers only: `--norms` reads the values (NaN, untrained factors, strength)

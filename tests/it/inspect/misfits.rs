@@ -20,14 +20,10 @@ fn a_base_of_another_size() {
 fn a_base_of_another_family() {
     insta::assert_snapshot!(Case::new("attn-r4").with_base("gpt2-f32").findings("--base base"), @"
     4 errors
-      error    `model.layers.0.self_attn.q_proj.weight`: nearest in the base:
-               transformer.h.1.attn.c_proj.weight
-      error    `model.layers.0.self_attn.v_proj.weight`: nearest in the base:
-               transformer.h.1.attn.c_proj.weight
-      error    `model.layers.1.self_attn.q_proj.weight`: nearest in the base:
-               transformer.h.1.attn.c_proj.weight
-      error    `model.layers.1.self_attn.v_proj.weight`: nearest in the base:
-               transformer.h.1.attn.c_proj.weight
+      error    `model.layers.0.self_attn.q_proj.weight`: nearest in the base: transformer.h.1.attn.c_proj.weight
+      error    `model.layers.0.self_attn.v_proj.weight`: nearest in the base: transformer.h.1.attn.c_proj.weight
+      error    `model.layers.1.self_attn.q_proj.weight`: nearest in the base: transformer.h.1.attn.c_proj.weight
+      error    `model.layers.1.self_attn.v_proj.weight`: nearest in the base: transformer.h.1.attn.c_proj.weight
     ");
 }
 
@@ -35,17 +31,11 @@ fn a_base_of_another_family() {
 fn a_base_without_the_experts() {
     insta::assert_snapshot!(Case::new("moe-params").with_base("qwen2-bf16").findings("--base base"), @"
     4 errors, 1 note
-      error    `model.layers.0.mlp.experts.down_proj`: nearest in the base:
-               model.layers.0.mlp.up_proj.weight
-      error    `model.layers.0.mlp.experts.gate_up_proj`: nearest in the base:
-               model.layers.0.mlp.up_proj.weight
-      error    `model.layers.1.mlp.experts.down_proj`: nearest in the base:
-               model.layers.1.mlp.up_proj.weight
-      error    `model.layers.1.mlp.experts.gate_up_proj`: nearest in the base:
-               model.layers.1.mlp.up_proj.weight
-      note     expert parameters are nested: the innermost, `experts.base_layer`, is the first one that
-               the model defines, usually gate_up_proj. `--base --json` lists the tensors each one
-               changes
+      error    `model.layers.0.mlp.experts.down_proj`: nearest in the base: model.layers.0.mlp.up_proj.weight
+      error    `model.layers.0.mlp.experts.gate_up_proj`: nearest in the base: model.layers.0.mlp.up_proj.weight
+      error    `model.layers.1.mlp.experts.down_proj`: nearest in the base: model.layers.1.mlp.up_proj.weight
+      error    `model.layers.1.mlp.experts.gate_up_proj`: nearest in the base: model.layers.1.mlp.up_proj.weight
+      note     expert parameters are nested: the innermost, `experts.base_layer`, is the first one that the model defines, usually gate_up_proj. `--base --json` lists the tensors each one changes
     ");
 }
 
@@ -89,17 +79,12 @@ fn a_base_that_says_it_is_tied() {
     let case = Case::new("embed").with_base("llama-bf16");
     insta::assert_snapshot!(case.findings("--base base"), @"
     1 note
-      note     brings the base weight of 2 of its modules along (88 % of the file), as PEFT does for
-               adapted embeddings
+      note     brings the base weight of 2 of its modules along (88 % of the file), as PEFT does for adapted embeddings
     ");
     edit_json(&case.sandbox.path("base/config.json"), |config| config["tie_word_embeddings"] = json!(true));
     insta::assert_snapshot!(case.findings("--base base"), @"
     1 warning, 1 note
-      warning  the base ties input and output embedding, and stores both: each keeps its own change, a
-               merge writes two (`model.embed_tokens.weight`, `lm_head.weight`) and sets
-               tie_word_embeddings to false; `--tied share` keeps one, and then the change reaches both
-               sides
-      note     brings the base weight of 2 of its modules along (88 % of the file), as PEFT does for
-               adapted embeddings
+      warning  the base ties input and output embedding, and stores both: each keeps its own change, a merge writes two (`model.embed_tokens.weight`, `lm_head.weight`) and sets tie_word_embeddings to false; `--tied share` keeps one, and then the change reaches both sides
+      note     brings the base weight of 2 of its modules along (88 % of the file), as PEFT does for adapted embeddings
     ");
 }

@@ -160,9 +160,13 @@ fn plan_report_and_record_tell() {
     let adapter = &json["adapters"][0];
     assert_eq!((&adapter["left_out"], &adapter["weighted"]), (&1.into(), &2.into()), "{adapter}");
     let record = report(&sandbox, "inspect --json out");
-    insta::assert_snapshot!(record["reports"][0]["lineage"]["options"], @"");
+    insta::assert_snapshot!(record["reports"][0]["lineage"]["options"], @r#"{"rounding":"once","tied":"untie","skip":["layers\\.0\\..*[kv]_proj"],"block_weights":["q_proj=0.5"]}"#);
     let verified = sandbox.run(&format!("verify out --base base --adapter adapter=2 {options}"), &[]).ok();
-    insta::assert_snapshot!(verified.stdout.lines().take(3).collect::<Vec<_>>().join("\n"), @"");
+    insta::assert_snapshot!(verified.stdout.lines().take(3).collect::<Vec<_>>().join("\n"), @"
+    exact: every byte is that of the sum, rounded once
+      `out` against `base` + 2 times `adapter`
+      1 module left out, 2 with a weight of their own
+    ");
 }
 
 #[test]

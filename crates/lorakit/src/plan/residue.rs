@@ -72,14 +72,21 @@ impl Residue {
             let nearest = on_grid(fine);
             let points = (coarse / fine).max(1.0);
             sums.values += 1;
-            sums.differing += if r == nearest { 1.0 - 1.0 / points } else { 1.0 };
-            sums.square += match (r == nearest, points > 1.0) {
-                (true, false) => 0.0,
-                (false, false) => (r - nearest).powi(2),
-                // From the nearest point to one of all, equally likely.
-                (true, true) => (coarse * coarse + 2.0 * fine * fine) / 12.0,
-                (false, true) => (r - sum).powi(2) + coarse * coarse / 12.0,
-            };
+            // Half-way between two points, both are as near.
+            if points == 1.0 && (sum / fine).fract().abs() == 0.5 {
+                sums.differing += if r == nearest { 0.5 } else { 1.0 };
+                sums.square +=
+                    if r == nearest { fine * fine / 2.0 } else { (r - sum).powi(2) + fine * fine / 4.0 };
+            } else {
+                sums.differing += if r == nearest { 1.0 - 1.0 / points } else { 1.0 };
+                sums.square += match (r == nearest, points > 1.0) {
+                    (true, false) => 0.0,
+                    (false, false) => (r - nearest).powi(2),
+                    // From the nearest point to one of all, equally likely.
+                    (true, true) => (coarse * coarse + 2.0 * fine * fine) / 12.0,
+                    (false, true) => (r - sum).powi(2) + coarse * coarse / 12.0,
+                };
+            }
             sums.stored += r * r;
             sums.largest = sums.largest.max((r - sum).abs() + coarse / 2.0);
         }
@@ -170,7 +177,7 @@ mod tests {
         };
         for dtype in [DType::BF16, DType::F16, DType::F32] {
             // Also weights that were rounded to less before.
-            let grid = if seed % 2 == 0 { dtype } else { DType::BF16 };
+            let grid = if seed.is_multiple_of(2) { dtype } else { DType::BF16 };
             // The sum of two uniform numbers: small values occur, as in weights. The factor takes them off the grid on
             // which the numbers lie.
             let original: Vec<f32> =

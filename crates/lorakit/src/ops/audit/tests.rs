@@ -114,7 +114,7 @@ fn a_single_file_and_a_folder_that_is_an_adapter() {
     copy("adapters/plain", folder.path());
     assert_eq!(listed(folder.path(), &AuditOptions::new()), ["."]);
     let file = folder.path().join("adapter_model.safetensors");
-    let report = audit(&[file.clone()], &AuditOptions::new(), &Silent).unwrap();
+    let report = audit(std::slice::from_ref(&file), &AuditOptions::new(), &Silent).unwrap();
     assert_eq!(report.entries[0].place(), file);
 }
 

@@ -41,6 +41,8 @@ pub(super) struct Found {
 
 /// A file or folder, whatever its path.
 type Identity = (u64, u64);
+/// The names of the files in a folder, and the folders in it.
+type Listed = (Vec<String>, Vec<(PathBuf, Identity)>);
 
 struct Walk<'w> {
     hidden: bool,
@@ -120,7 +122,7 @@ impl Walk<'_> {
     }
 
     /// The names of the files in a folder, sorted, and the folders in it.
-    fn list(&mut self, folder: &Path) -> std::io::Result<(Vec<String>, Vec<(PathBuf, Identity)>)> {
+    fn list(&mut self, folder: &Path) -> std::io::Result<Listed> {
         let (mut names, mut inner, mut links) = (Vec::new(), Vec::new(), Vec::new());
         for entry in fs::read_dir(folder)? {
             let entry = entry?;

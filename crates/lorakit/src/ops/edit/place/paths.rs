@@ -58,10 +58,11 @@ impl<'a> Names<'a> {
         let saved = read.saved.iter().filter_map(|saved| Some(saved.name.rsplit_once('.')?.0));
         let rows = read.token_rows.iter().map(|rows| rows.path.as_str());
         let paths: HashSet<&str> = modules.chain(saved).chain(rows).collect();
-        let mut ends = HashSet::new();
-        for path in &paths {
-            ends.extend(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]));
-        }
+        let ends = |path: &&'a str| {
+            let path = *path;
+            path.match_indices('.').map(move |(dot, _)| &path[dot + 1..])
+        };
+        let ends = paths.iter().flat_map(ends).collect();
         Names { prefixes, paths, ends }
     }
 
