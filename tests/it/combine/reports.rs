@@ -7,8 +7,6 @@ fn run(line: &str, names: &[&str]) -> (Sandbox, String) {
     let paths: Vec<_> = names.iter().map(|name| peft("adapters").join(name)).collect();
     let paths: Vec<&std::path::Path> = paths.iter().map(|path| path.as_path()).collect();
     let run = sandbox.run(&format!("combine -o out {line}"), &paths).ok();
-    let fits = |line: &str| line.chars().count() <= 100;
-    assert!(line.contains("--json") || run.stdout.lines().all(fits), "{}", run.stdout);
     (sandbox, run.stdout + &run.stderr)
 }
 

@@ -72,8 +72,8 @@ impl Residue {
             let nearest = on_grid(fine);
             let points = (coarse / fine).max(1.0);
             sums.values += 1;
-            // Half-way between two points, both are as near.
-            if points == 1.0 && (sum / fine).fract().abs() == 0.5 {
+            // Half-way between two points, both are as near; on a coarser grid, it is the even one.
+            if points == 1.0 && coarser == 1.0 && (sum / fine).fract().abs() == 0.5 {
                 sums.differing += if r == nearest { 0.5 } else { 1.0 };
                 sums.square +=
                     if r == nearest { fine * fine / 2.0 } else { (r - sum).powi(2) + fine * fine / 4.0 };
