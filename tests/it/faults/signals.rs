@@ -1,16 +1,12 @@
 //! Signals: a run stops, cleans up, says so, and exits with a code for each signal.
 
-use std::fs;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{finish, large, signal, staged, start, start_after, wait_for_staging};
+use super::{finish, large, signal, start, start_after, wait_for_staging};
 use crate::support::Sandbox;
 
 const CODES: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
@@ -81,51 +77,4 @@ fn a_command_that_does_not_notice_ends_all_the_same() {
             (Some("Interrupted"), Some(code.into()))
         );
     }
-}
-
-/// A merge that stands still in its first writes, so that it cleans nothing up: strace delays them. It had its first
-/// Ctrl-C. `None` where there is no strace.
-fn standing_still(sandbox: &Sandbox) -> Option<(Child, Pid)> {
-    if Command::new("strace").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "CI has strace");
-        eprintln!("skipped: no strace here");
-        return None;
-    }
-    let mut strace = Command::new("strace");
-    let delay = "inject=copy_file_range,pwrite64:delay_enter=4000000";
-    strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=copy_file_range,pwrite64", "-e", delay]);
-    strace.arg(sandbox.command().get_program());
-    strace.args(["merge", "base", "adapter", "-o", "out", "-t", "1"]).current_dir(sandbox.root());
-    let mut child =
-        strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for_staging(&mut child, sandbox.root());
-    let tracer = child.id();
-    let traced = fs::read_to_string(format!("/proc/{tracer}/task/{tracer}/children")).unwrap();
-    let run = Pid::from_raw(traced.trim().parse().unwrap()).unwrap();
-    // It begins to write.
-    sleep(Duration::from_millis(300));
-    kill_process(run, Signal::INT).unwrap();
-    // Faster ones count as one.
-    sleep(Duration::from_millis(350));
-    Some((child, run))
-}
-
-#[test]
-fn a_second_interrupt_says_what_it_leaves() {
-    let sandbox = Sandbox::new();
-    large(&sandbox);
-    let Some((child, run)) = standing_still(&sandbox) else { return };
-    let name = staged(sandbox.root()).remove(0);
-    kill_process(run, Signal::INT).unwrap();
-    let ended = finish(&sandbox, child);
-    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
-    insta::assert_snapshot!(ended.stderr.replace(&name, "[STAGED]"), @"
-    error: interrupted, and ended without cleaning up
-      `./[STAGED]` is left behind
-
-    hint: the next run with the same output removes it
-    ");
-    assert_eq!(staged(sandbox.root()), [name]);
-    sandbox.run("merge base adapter -o out", &[]).ok();
-    assert_eq!(sandbox.entries(), ["adapter", "base", "out"], "the next run sweeps it up");
 }
