@@ -29,7 +29,13 @@ pub(super) fn travelling(work: &mut Work<'_>) -> Result<BTreeMap<PathBuf, Conten
         }
         return Ok(found);
     }
-    let found = files_beside(folder, &files.reader)?;
+    let mut found = files_beside(folder, &files.reader)?;
+    // What is damaged is left out, and said to be.
+    let is_sound = |name: &Path| {
+        name.extension().is_none_or(|extension| extension != "json")
+            || files.reader.json_object(&folder.join(name)).is_ok()
+    };
+    found.retain(|name, _| is_sound(name));
     let own: Vec<&Path> = files.source.files().iter().map(lorakit_tensor::Storage::path).collect();
     let fail = |e| FileError::io("list", folder, e);
     let mut left = Vec::new();
