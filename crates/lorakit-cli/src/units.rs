@@ -2,30 +2,12 @@
 
 use std::time::Duration;
 
-pub(crate) use lorakit::ops::audit::parse_size;
-
-/// `2.47 GB`, `9.8 MB`, `512 B`.
-pub(crate) fn size(bytes: u64) -> String {
-    scaled(bytes as f64, &["B", "kB", "MB", "GB", "TB"])
-}
+use lorakit::units::scaled;
+pub(crate) use lorakit::units::{parse_size, size};
 
 /// `1.24 B`, `134.5 M`: a count of parameters.
 pub(crate) fn count(n: u64) -> String {
     scaled(n as f64, &["", "k", "M", "B", "T"]).trim_end().to_string()
-}
-
-fn scaled(mut value: f64, units: &[&str]) -> String {
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < units.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    match (unit, value) {
-        (0, _) => format!("{value:.0} {}", units[0]),
-        (_, v) if v < 10.0 => format!("{v:.2} {}", units[unit]),
-        (_, v) if v < 100.0 => format!("{v:.1} {}", units[unit]),
-        (_, v) => format!("{v:.0} {}", units[unit]),
-    }
 }
 
 /// `0.24 s`, `41 s`, `3 min 20 s`.

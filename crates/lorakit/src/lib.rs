@@ -43,6 +43,7 @@ pub mod lineage;
 pub mod model;
 pub mod ops;
 pub mod plan;
+pub mod units;
 
 mod arch;
 mod choice;

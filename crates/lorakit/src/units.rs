@@ -1,11 +1,9 @@
 //! Sizes, as people write them.
 
-const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-
 /// Reads `5GB`, `500MB`, `2GiB`, `1000000`.
 ///
 /// ```
-/// use lorakit::ops::audit::parse_size;
+/// use lorakit::units::parse_size;
 ///
 /// assert_eq!(parse_size("1.5 GiB"), Ok(1_610_612_736));
 /// assert!(parse_size("5XB").is_err());
@@ -36,11 +34,24 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
-/// `2.47 GB`, `9.8 MB`, `512 B`: three digits, in powers of 1000.
-pub fn show_size(bytes: u64) -> String {
-    let mut value = bytes as f64;
+/// `2.47 GB`, `9.80 MB`, `512 B`.
+pub fn size(bytes: u64) -> String {
+    scaled(bytes as f64, &["B", "kB", "MB", "GB", "TB"])
+}
+
+/// Three digits and a unit: each of `units` is a thousand times the one before.
+///
+/// ```
+/// use lorakit::units::scaled;
+///
+/// assert_eq!(scaled(1.24e9, &["", "k", "M", "B"]), "1.24 B");
+/// ```
+///
+/// # Panics
+/// If there are no units.
+pub fn scaled(mut value: f64, units: &[&str]) -> String {
     let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
+    while value >= 999.5 && unit + 1 < units.len() {
         value /= 1000.0;
         unit += 1;
     }
@@ -50,5 +61,5 @@ pub fn show_size(bytes: u64) -> String {
         v if v < 100.0 => 1,
         _ => 0,
     };
-    format!("{value:.decimals$} {}", UNITS[unit])
+    format!("{value:.decimals$} {}", units[unit])
 }

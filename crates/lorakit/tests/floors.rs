@@ -9,7 +9,7 @@
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
 //!  tensor  arch  card  hub             tensors and their views; families as data; model cards; the hub's cache
-//!  choice  error  finding  report
+//!  choice  error  finding  report  units
 //! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the ground up. Rooms on the same floor do not use each other.
 const FLOORS: &[&[&str]] = &[
-    &["choice", "error", "finding", "report"],
+    &["choice", "error", "finding", "report", "units"],
     &["tensor", "arch", "card", "hub"],
     &["plan"],
     &["model"],

@@ -1,6 +1,7 @@
 //! Steps in words, and names and numbers as Markdown.
 
 use super::super::{Ancestry, Parent, Record, Role};
+use crate::units::scaled;
 
 /// Sentences about earlier steps; the record has the others.
 const MAX_STEPS: usize = 20;
@@ -147,21 +148,7 @@ pub(super) fn count(value: u64) -> String {
 
 /// `1.23 MB`: three digits.
 pub(super) fn bytes(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    let mut units = ["bytes", "kB", "MB", "GB", "TB"].into_iter().peekable();
-    let mut unit = units.next().unwrap_or_default();
-    while value >= 999.5
-        && let Some(larger) = units.next()
-    {
-        value /= 1000.0;
-        unit = larger;
-    }
-    match value {
-        _ if unit == "bytes" => format!("{bytes} {unit}"),
-        v if v < 9.995 => format!("{v:.2} {unit}"),
-        v if v < 99.95 => format!("{v:.1} {unit}"),
-        v => format!("{v:.0} {unit}"),
-    }
+    scaled(bytes as f64, &["bytes", "kB", "MB", "GB", "TB"])
 }
 
 /// `98.76 %`.

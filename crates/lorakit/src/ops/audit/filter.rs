@@ -4,7 +4,7 @@ use super::codes::code;
 use super::entry::Entry;
 use super::glob::Glob;
 use super::problem::Problem;
-use super::size::parse_size;
+use crate::units::parse_size;
 use crate::{Error, Result, Severity};
 
 /// A condition that entries must meet: `KEY=VALUE`, or `KEY!=VALUE` for its opposite.

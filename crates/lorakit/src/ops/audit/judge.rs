@@ -9,9 +9,8 @@ use serde::Serialize;
 use super::entry::{Entry, EntryKind, place};
 use super::policy::Policy;
 use super::rules::{Forbidden, Rules};
-use super::size::show_size;
 use crate::choice::choices;
-use crate::{Finding, Severity};
+use crate::{Finding, Severity, units};
 
 /// The severity of findings from which on an audit fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +114,7 @@ fn of_entry(entry: &Entry, rules: &Rules, add: &mut dyn FnMut(&'static str, Stri
         }
     }
     if let Some(most) = rules.max_size.filter(|most| entry.bytes > *most) {
-        add("max-size", show_size(entry.bytes), format!("at most {}", show_size(most)));
+        add("max-size", units::size(entry.bytes), format!("at most {}", units::size(most)));
     }
     // An adapter without modules has no rank to limit.
     if let Some(rank) = entry.rank {

@@ -27,7 +27,6 @@ mod policy;
 mod problem;
 mod report;
 mod rules;
-mod size;
 mod sort;
 #[cfg(test)]
 mod tests;
@@ -45,7 +44,6 @@ pub use policy::Policy;
 #[cfg(test)]
 pub(crate) use problem::Problem;
 pub use report::{AuditReport, Counts};
-pub use size::{parse_size, show_size};
 pub use sort::Sort;
 
 use crate::Result;

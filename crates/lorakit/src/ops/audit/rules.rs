@@ -10,8 +10,8 @@ use super::codes::{CODES, code, nearest};
 use super::filter::severity;
 use super::glob::Glob;
 use super::problem::Problem;
-use super::size::parse_size;
 use crate::adapter::format::FORMATS;
+use crate::units::parse_size;
 use crate::{Error, Result, Severity};
 
 /// What a policy says; rules that it leaves out are `None` or empty.
