@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::problem::Problem;
 use crate::adapter::Adapter;
+use crate::arch::names::module_of;
 use crate::{Error, Result};
 
 /// The prefixes, each as its components.
@@ -114,9 +115,9 @@ impl Prefixes {
 }
 
 /// The paths of everything that the adapter changes.
-fn paths(adapter: &Adapter) -> BTreeSet<&str> {
+pub(super) fn paths(adapter: &Adapter) -> BTreeSet<&str> {
     let modules = adapter.modules.iter().map(|module| module.path.as_str());
-    let saved = adapter.saved.iter().map(|saved| saved.name.rsplit_once('.').map_or("", |(path, _)| path));
+    let saved = adapter.saved.iter().map(|saved| module_of(&saved.name));
     let rows = adapter.token_rows.iter().map(|rows| rows.path.as_str());
     modules.chain(saved).chain(rows).filter(|path| !path.is_empty()).collect()
 }

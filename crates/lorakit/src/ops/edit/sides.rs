@@ -8,7 +8,7 @@ use lorakit_tensor::Error as FileError;
 use super::work::{CONFIG, Work};
 use crate::Result;
 use crate::card::CARD_FILE;
-use crate::model::folder::files_beside;
+use crate::model::folder::{doubts, files_beside};
 use crate::plan::{Content, PROVENANCE_FILE, TOKENIZER};
 
 /// The files of the folder, by their path in it. Files of other weights, and of the state of a training, belong to the
@@ -29,13 +29,7 @@ pub(super) fn travelling(work: &mut Work<'_>) -> Result<BTreeMap<PathBuf, Conten
         }
         return Ok(found);
     }
-    let mut found = files_beside(folder, &files.reader)?;
-    // What is damaged is left out, and said to be.
-    let is_sound = |name: &Path| {
-        name.extension().is_none_or(|extension| extension != "json")
-            || files.reader.json_object(&folder.join(name)).is_ok()
-    };
-    found.retain(|name, _| is_sound(name));
+    let found = files_beside(folder, &files.reader)?;
     let own: Vec<&Path> = files.source.files().iter().map(lorakit_tensor::Storage::path).collect();
     let fail = |e| FileError::io("list", folder, e);
     let mut left = Vec::new();
@@ -59,5 +53,6 @@ pub(super) fn travelling(work: &mut Work<'_>) -> Result<BTreeMap<PathBuf, Conten
             format!("left out {}: other weights, or what does not belong to an adapter", left.join(", "));
         work.note("left-out", message);
     }
+    work.notes.extend(doubts(&found, &files.reader)?);
     Ok(found)
 }

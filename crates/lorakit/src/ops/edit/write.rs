@@ -11,8 +11,9 @@ use super::work::{CONFIG, Header, Item, Work};
 use crate::adapter::Adapter;
 use crate::adapter::format::{Draft, by_name};
 use crate::lineage::Papers;
+use crate::model::folder::side_files_of;
 use crate::output::{AdapterOutput, Destination, Redraft};
-use crate::plan::{Container, Content, OutputTensor, PROVENANCE_KEY, Progress, SideFile, go_on, in_order};
+use crate::plan::{Container, Content, OutputTensor, PROVENANCE_KEY, Progress, go_on, in_order};
 use crate::tensor::Shelf;
 use crate::{Base, Finding, Result, Severity, TensorRef};
 
@@ -116,7 +117,7 @@ pub(super) fn output(
             beside.insert(CONFIG.into(), Content::Bytes(config.bytes()));
         }
     }
-    let side_files = beside.into_iter().map(|(name, content)| SideFile { name, content }).collect();
+    let side_files = side_files_of(beside);
     let draft = Draft { stem, container, tensors, side_files, mapped: Vec::new() };
     let header = if papers.provenance.is_none() { same_header(work)? } else { None };
     // It has been read, so there is one.

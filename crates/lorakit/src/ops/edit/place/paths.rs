@@ -6,7 +6,8 @@ use fancy_regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::adapter::{Adapter, AdapterConfig};
-use crate::ops::edit::prefix::Prefixes;
+use crate::arch::names::module_of;
+use crate::ops::edit::prefix::{Prefixes, paths};
 use crate::ops::edit::problem::{Problem, modules as modules_of};
 use crate::ops::edit::work::Work;
 use crate::{Error, Result};
@@ -54,10 +55,7 @@ pub(super) fn rename_config(work: &mut Work<'_>, prefixes: &Prefixes) -> Result<
 
 impl<'a> Names<'a> {
     fn of(read: &'a Adapter, prefixes: &'a Prefixes) -> Self {
-        let modules = read.modules.iter().map(|module| module.path.as_str());
-        let saved = read.saved.iter().filter_map(|saved| Some(saved.name.rsplit_once('.')?.0));
-        let rows = read.token_rows.iter().map(|rows| rows.path.as_str());
-        let paths: HashSet<&str> = modules.chain(saved).chain(rows).collect();
+        let paths: HashSet<&str> = paths(read).into_iter().collect();
         let ends = |path: &&'a str| {
             let path = *path;
             path.match_indices('.').map(move |(dot, _)| &path[dot + 1..])
@@ -72,7 +70,7 @@ impl<'a> Names<'a> {
 
     /// A name of a module, or of a module's parameter, that paths may end with.
     fn name(&self, name: &str) -> String {
-        let module = name.rsplit_once('.').map_or("", |(module, _)| module);
+        let module = module_of(name);
         let means = |name| self.is_whole(name);
         let renamed = if means(name) || means(module) { self.prefixes.renamed(name) } else { None };
         renamed.unwrap_or_else(|| name.to_string())
