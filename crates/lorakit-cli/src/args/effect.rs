@@ -1,7 +1,5 @@
 //! Options that have an effect only together with others: given elsewhere, they are refused.
 
-use std::path::Path;
-
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use lorakit::ops::combine::{Method, Style};
@@ -9,7 +7,8 @@ use lorakit::ops::quantize::QuantType;
 use lorakit::plan::Packer;
 use lorakit_quant::mix::FileType;
 
-use super::{Combine, Command, Convert, Format, Merge, MergeFormat, MergeQuantize, Quantize};
+use super::values::is_gguf_file;
+use super::{Combine, Command, Convert, Format, Merge, MergeQuantize, Quantize};
 use crate::error::Failure;
 
 /// An option of one verb, and when it has an effect.
@@ -22,67 +21,52 @@ struct Rule<A> {
     hint: &'static str,
 }
 
-const MERGE: &[Rule<Merge>] = &[
-    rule(
-        "imatrix",
-        |args| form(args).takes_importances(),
-        "it weighs errors of quantised GGUF types: `--quantize Q4_K_M`",
-    ),
-    rule("tensor_type", |args| form(args).is_mix(), "it changes a mix of GGUF types: `--quantize Q4_K_M`"),
-    rule(
-        "output_tensor_type",
-        |args| form(args).chooses(),
-        "it changes a choice of GGUF types: `--quantize Q4_K_M`",
-    ),
-    rule(
-        "token_embedding_type",
-        |args| form(args).chooses(),
-        "it changes a choice of GGUF types: `--quantize Q4_K_M`",
-    ),
-    rule("pure", |args| form(args).is_mix(), "it changes a mix of GGUF types: `--quantize Q4_K_M`"),
-    rule("no_fallback", |args| form(args).is_mix(), "it changes a mix of GGUF types: `--quantize Q4_K_M`"),
-    rule("pre", |args| form(args).is_gguf(), "it goes into GGUF files: `-o NAME.gguf`"),
-    rule("double_quant", |args| form(args) == Form::FourBit, FOUR_BIT),
-    rule("block_size", |args| form(args) == Form::FourBit, FOUR_BIT),
-    rule(
-        "max_shard_size",
-        |args| !form(args).is_gguf(),
-        "a GGUF file has no shards; folders of safetensors have",
-    ),
-];
+/// What decides how a model is written.
+#[derive(Debug, Clone, Copy)]
+struct Written {
+    form: Form,
+    /// Whether it is read from a GGUF file, which names its pre-tokenizer.
+    from_gguf: bool,
+}
 
-const QUANTIZE: &[Rule<Quantize>] = &[
-    rule(
-        "imatrix",
-        |args| of_type(args).takes_importances(),
-        "it weighs errors of quantised GGUF types: `--type Q4_K_M`",
-    ),
-    rule("tensor_type", |args| of_type(args).is_mix(), "it changes a mix of GGUF types: `--type Q4_K_M`"),
-    rule(
-        "output_tensor_type",
-        |args| of_type(args).chooses(),
-        "it changes a choice of GGUF types: `--type Q4_K_M`",
-    ),
-    rule(
-        "token_embedding_type",
-        |args| of_type(args).chooses(),
-        "it changes a choice of GGUF types: `--type Q4_K_M`",
-    ),
-    rule("pure", |args| of_type(args).is_mix(), "it changes a mix of GGUF types: `--type Q4_K_M`"),
-    rule("no_fallback", |args| of_type(args).is_mix(), "it changes a mix of GGUF types: `--type Q4_K_M`"),
-    rule(
-        "pre",
-        |args| of_type(args).is_gguf() && !args.model.as_deref().is_some_and(is_gguf_file),
-        "it names the pre-tokenizer of a Hugging Face folder that becomes a GGUF file",
-    ),
-    rule("double_quant", |args| of_type(args) == Form::FourBit, FOUR_BIT_TYPE),
-    rule("block_size", |args| of_type(args) == Form::FourBit, FOUR_BIT_TYPE),
-    rule(
-        "max_shard_size",
-        |args| !of_type(args).is_gguf(),
-        "a GGUF file has no shards; folders, such as those of `--type nf4`, have",
-    ),
-];
+/// The rules of a verb that takes the form of its output from the option `$flag`.
+#[rustfmt::skip] // It unindents some lines of macros.
+macro_rules! of_form {
+    ($name:ident, $flag:literal, pre: $pre:literal, shards: $shards:literal) => {
+        const $name: &[Rule<Written>] = &[
+            rule(
+                "imatrix",
+                |to| to.form.takes_importances(),
+                concat!("it weighs errors of quantised GGUF types: `", $flag, " Q4_K_M`"),
+            ),
+            rule("tensor_type", |to| to.form.is_mix(), of_form!(@mix $flag)),
+            rule("output_tensor_type", |to| to.form.chooses(), of_form!(@choice $flag)),
+            rule("token_embedding_type", |to| to.form.chooses(), of_form!(@choice $flag)),
+            rule("pure", |to| to.form.is_mix(), of_form!(@mix $flag)),
+            rule("no_fallback", |to| to.form.is_mix(), of_form!(@mix $flag)),
+            rule("pre", |to| to.form.is_gguf() && !to.from_gguf, $pre),
+            rule("double_quant", |to| to.form == Form::FourBit, of_form!(@four_bit $flag)),
+            rule("block_size", |to| to.form == Form::FourBit, of_form!(@four_bit $flag)),
+            rule("max_shard_size", |to| !to.form.is_gguf(), $shards),
+        ];
+    };
+    (@mix $flag:literal) => {
+        concat!("it changes a mix of GGUF types: `", $flag, " Q4_K_M`")
+    };
+    (@choice $flag:literal) => {
+        concat!("it changes a choice of GGUF types: `", $flag, " Q4_K_M`")
+    };
+    (@four_bit $flag:literal) => {
+        concat!("it is for 4-bit types of transformers: `", $flag, " nf4` or `", $flag, " fp4`")
+    };
+}
+
+of_form!(MERGE, "--quantize",
+    pre: "it goes into GGUF files: `-o NAME.gguf`",
+    shards: "a GGUF file has no shards; folders of safetensors have");
+of_form!(QUANTIZE, "--type",
+    pre: "it names the pre-tokenizer of a Hugging Face folder that becomes a GGUF file",
+    shards: "a GGUF file has no shards; folders, such as those of `--type nf4`, have");
 
 const CONVERT: &[Rule<Convert>] = &[
     rule("pre", |args| args.to == Format::GGUF, "it goes into GGUF files of models: `--to gguf`"),
@@ -102,9 +86,6 @@ const COMBINE: &[Rule<Combine>] = &[
     ),
 ];
 
-const FOUR_BIT: &str = "it is for 4-bit types of transformers: `--quantize nf4` or `--quantize fp4`";
-const FOUR_BIT_TYPE: &str = "it is for 4-bit types of transformers: `--type nf4` or `--type fp4`";
-
 const fn rule<A>(option: &'static str, has_effect: fn(&A) -> bool, hint: &'static str) -> Rule<A> {
     Rule { option, has_effect, hint }
 }
@@ -113,8 +94,8 @@ const fn rule<A>(option: &'static str, has_effect: fn(&A) -> bool, hint: &'stati
 pub(crate) fn check(matches: &ArgMatches, command: &Command) -> Result<(), Failure> {
     let Some((_, given)) = matches.subcommand() else { return Ok(()) };
     match command {
-        Command::Merge(args) => refuse(MERGE, args, given),
-        Command::Quantize(args) if !args.list => refuse(QUANTIZE, args, given),
+        Command::Merge(args) => refuse(MERGE, &merged(args), given),
+        Command::Quantize(args) if !args.list => refuse(QUANTIZE, &quantised(args), given),
         Command::Convert(args) => refuse(CONVERT, args, given),
         Command::Combine(args) => refuse(COMBINE, args, given),
         _ => Ok(()),
@@ -175,22 +156,19 @@ impl Form {
     }
 }
 
-fn form(args: &Merge) -> Form {
-    let gguf = args.format.map_or(is_gguf_file(&args.output.output), |format| format == MergeFormat::Gguf);
-    match args.quantize {
+fn merged(args: &Merge) -> Written {
+    let form = match args.quantize {
         Some(MergeQuantize::To(kind)) => Form::of(kind),
         Some(MergeQuantize::Keep) => Form::Kept,
-        None if !gguf => Form::Floats,
-        None => args.dtype.and_then(|dtype| FileType::from_name(dtype.name())).map_or(Form::Kept, Form::Gguf),
-    }
+        None if !args.is_to_gguf() => Form::Floats,
+        None => args.float_type().map_or(Form::Kept, Form::Gguf),
+    };
+    Written { form, from_gguf: false }
 }
 
-fn of_type(args: &Quantize) -> Form {
-    args.kind.map_or(Form::Floats, Form::of)
-}
-
-fn is_gguf_file(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
+fn quantised(args: &Quantize) -> Written {
+    let from_gguf = args.model.as_deref().is_some_and(is_gguf_file);
+    Written { form: args.kind.map_or(Form::Floats, Form::of), from_gguf }
 }
 
 #[cfg(test)]

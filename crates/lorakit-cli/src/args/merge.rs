@@ -7,12 +7,13 @@ use clap::{Args, ValueEnum};
 use lorakit::DType;
 use lorakit::ops::merge::{MergeRounding, MoeLayout, Tied};
 use lorakit::ops::quantize::QuantType;
+use lorakit_quant::mix::FileType;
 
 use super::listed::Offered;
 use super::output::Output;
 use super::quantize::{Mixing, gguf_types, quant_type, type_names};
 use super::strength::Strength;
-use super::values::{DtypeOrKeep, choice, float_or_keep, weighted};
+use super::values::{DtypeOrKeep, choice, float_or_keep, is_gguf_file, weighted};
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -66,6 +67,18 @@ pub(crate) struct Merge {
     pub(crate) rounding: MergeRounding,
     #[command(flatten)]
     pub(crate) mixing: Mixing,
+}
+
+impl Merge {
+    /// Whether the output is a GGUF file, if no type says so.
+    pub(crate) fn is_to_gguf(&self) -> bool {
+        self.format.map_or(is_gguf_file(&self.output.output), |format| format == MergeFormat::Gguf)
+    }
+
+    /// The type of a GGUF file whose tensors have the requested dtype.
+    pub(crate) fn float_type(&self) -> Option<FileType> {
+        self.dtype.and_then(|dtype| FileType::from_name(dtype.name()))
+    }
 }
 
 /// What a merge is quantised to.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, PossibleValue, TypedValueParser};
 use lorakit::{Choice, DType};
@@ -79,6 +79,11 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
         Ok(n) if n <= 1024 => Ok(n),
         _ => Err("must be a number from 1 to 1024, or 0 for one thread per core".into()),
     }
+}
+
+/// Whether the name is that of a GGUF file.
+pub(super) fn is_gguf_file(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
 }
 
 /// A switch that a variable sets. On a command line it has no value.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use lorakit::Choice;
 use lorakit::ops::combine::{self, Against, Combine, CombineOptions, Combined, Interference};
 
-use super::inspect::text::{number, print_first, print_table, table};
+use super::inspect::text::number;
 use super::planned::{self, computed};
 use super::reduce::{percent, ranks};
 use super::strength;
@@ -14,6 +14,7 @@ use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::names::{self, shown};
 use crate::progress::Bar;
+use crate::table::{print_first, print_table, table};
 use crate::ui::Ui;
 use crate::units;
 

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use lorakit::ops::extract::{self, Became, Changed, Extract, ExtractOptions, Rule};
 
-use super::inspect::text::{number, print_first, table};
+use super::inspect::text::number;
 use super::planned::{self, computed};
 use super::reduce::{percent, ranks};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
 use crate::names;
 use crate::progress::Bar;
+use crate::table::{print_first, table};
 use crate::ui::Ui;
 use crate::units;
 

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use lorakit::ops::merge::{self, Merge, MergeOptions, ResidueReport, Sum};
 use lorakit::ops::quantize::Quantization;
 use lorakit::plan::{Report, Retention, by_type};
-use lorakit_quant::mix::FileType;
 
 use super::{planned, strength};
 use crate::args::{self, Common, MergeFormat, MergeQuantize};
@@ -71,15 +70,12 @@ fn options(args: &args::Merge, common: &Common) -> Result<MergeOptions, Failure>
 
 /// What the sum is quantised to, from the type, the format and the name of the output.
 fn quantization(args: &args::Merge) -> Result<Option<Quantization>, Failure> {
-    let named = args.output.output.extension().is_some_and(|e| e.eq_ignore_ascii_case("gguf"));
-    let gguf = args.format.map_or(named, |format| format == MergeFormat::Gguf);
     let mixed = |file_type| Quantization::Gguf {
         mix: super::quantize::mix(file_type, &args.mixing, args.promote),
         imatrix: args.mixing.imatrix.clone(),
     };
-    let float = args.dtype.and_then(|dtype| FileType::from_name(dtype.name()));
     let to_gguf = match args.quantize {
-        None if gguf => return Ok(Some(mixed(float))),
+        None if args.is_to_gguf() => return Ok(Some(mixed(args.float_type()))),
         None => return Ok(None),
         Some(MergeQuantize::Keep) => return Ok(Some(mixed(None))),
         Some(MergeQuantize::To(kind)) => super::quantize::quantization(kind, &args.mixing, args.promote),

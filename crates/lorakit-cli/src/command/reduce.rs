@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use lorakit::ops::reduce::{self, Reduce, ReduceOptions, Reduced, Rule};
 
-use super::inspect::text::{number, print_first, table};
+use super::inspect::text::number;
 use super::planned::{self, computed};
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::names;
 use crate::progress::Bar;
+use crate::table::{print_first, table};
 use crate::ui::Ui;
 use crate::units;
 

@@ -5,12 +5,13 @@ use std::fmt::Write as _;
 use lorakit::ops::merge::Sum;
 use lorakit::ops::verify::{self, State, Verification, Verified, VerifyOptions};
 
-use super::inspect::text::{number, print_first, table};
+use super::inspect::text::number;
 use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::names;
 use crate::progress::Bar;
+use crate::table::{print_first, table};
 use crate::ui::{self, Ui};
 use crate::units;
 

@@ -8,8 +8,9 @@ use super::{
     WORST, and_more, apart, cell, differ, fields, four, holds_non_finite, non_finite, relative, tally,
     tensors, word,
 };
-use crate::command::inspect::text::{number, print_table, table};
+use crate::command::inspect::text::number;
 use crate::names;
+use crate::table::{print_table, table};
 use crate::ui::Ui;
 use crate::units;
 

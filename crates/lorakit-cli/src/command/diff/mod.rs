@@ -8,12 +8,13 @@ use std::fmt::Write as _;
 use lorakit::ops::diff::{self, Diff, DiffOptions, DiffReport, FieldDiff, State, Stored, Sums, TensorDiff};
 use serde::Serialize;
 
-use super::inspect::text::{number, print_table, table};
+use super::inspect::text::number;
 use super::reduce::percent;
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::names::shown;
 use crate::progress::Bar;
+use crate::table::{print_table, table};
 use crate::ui::{self, Ui};
 
 /// Rows of a table without `--verbose`.

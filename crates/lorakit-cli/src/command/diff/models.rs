@@ -8,8 +8,9 @@ use lorakit::ops::diff::{FieldDiff, KindDiff, ModelDiff, ModelSide, State, Tenso
 use lorakit_tensor::Format;
 
 use super::{and_more, cell, differ, fields, four, holds_non_finite, non_finite, relative, tally, tensors};
-use crate::command::inspect::text::{number, print_table, table};
+use crate::command::inspect::text::number;
 use crate::names;
+use crate::table::{print_table, table};
 use crate::ui::Ui;
 use crate::units;
 

@@ -8,7 +8,7 @@ use lorakit::ops::inspect::{AdapterReport, FitReport, Grid, ModuleReport};
 use super::text::{self, field};
 use super::{grid, lineage, spectrum};
 use crate::names::{self, shown};
-use crate::units;
+use crate::{table, units};
 
 /// Modules in the lists of the strongest and of the weakest.
 const ENDS: usize = 4;
@@ -180,7 +180,7 @@ fn modules(text: &mut String, report: &AdapterReport, modules: &[&ModuleReport])
     if relative {
         header.push("/ ||W||");
     }
-    let mut table = text::table(&header);
+    let mut table = table::table(&header);
     for m in modules {
         let rank = m.experts.map_or_else(|| m.rank.to_string(), |e| format!("{e} x {}", m.rank));
         let shape = |s: &[usize]| s.iter().map(ToString::to_string).collect::<Vec<_>>().join(" x ");
@@ -193,5 +193,5 @@ fn modules(text: &mut String, report: &AdapterReport, modules: &[&ModuleReport])
         }
         table.add_row(row);
     }
-    text::print_table(text, &table);
+    table::print_table(text, &table);
 }

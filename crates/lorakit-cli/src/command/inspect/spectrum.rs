@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use comfy_table::CellAlignment;
 use lorakit::ops::inspect::{AdapterReport, ModuleReport, Spectrum, uniform_rank};
 
-use super::{grid, text};
-use crate::width;
+use super::grid;
+use crate::{table, width};
 
 /// Heights of a sparkline, lowest first.
 const BARS: &[char] = &['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -27,7 +27,7 @@ pub(super) fn render(text: &mut String, report: &AdapterReport, verbose: bool) {
     });
     let _ = writeln!(text, "\nspectra (medians of each kind of module)");
     let header = ["kind", "rank", "effective", "stable", "90 %", "99 %", "dead", "singular values"];
-    let mut table = text::table(&header);
+    let mut table = table::table(&header);
     // Left-aligned, so that first values line up, however many follow.
     if let Some(values) = table.column_mut(header.len() - 1) {
         values.set_cell_alignment(CellAlignment::Left);
@@ -48,7 +48,7 @@ pub(super) fn render(text: &mut String, report: &AdapterReport, verbose: bool) {
             sparkline(&shape(&all)),
         ]);
     }
-    text::print_table(text, &table);
+    table::print_table(text, &table);
     let of = |share: f64| uniform_rank(&report.modules, share).unwrap_or(0);
     let _ = writeln!(
         text,

@@ -9,7 +9,6 @@ use lorakit::Severity;
 use lorakit::ops::inspect::{DTypeCount, TargetReport};
 
 use crate::names::{self, shown};
-pub(in crate::command) use crate::table::{print_first, print_table, table};
 use crate::ui;
 use crate::units;
 

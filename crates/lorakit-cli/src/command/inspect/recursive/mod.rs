@@ -11,7 +11,7 @@ use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{self, Ui};
-use crate::units;
+use crate::{names, units};
 
 pub(super) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let options = AuditOptions::new()
@@ -31,7 +31,7 @@ pub(super) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
     if let Some(page) = &args.html {
         let object = ui::enveloped(json::SCHEMA, json::Listing::new(&report, None));
         let bytes = html::write(page, args.force, &html::LISTING, &object)?;
-        wrote = format!("\nwrote `{}`, {}\n", page.display(), units::size(bytes));
+        wrote = format!("\nwrote `{}`, {}\n", names::path(page), units::size(bytes));
     }
     if ui.json {
         ui.json(json::SCHEMA, json::Listing::new(&report, args.html.as_deref()))?;

@@ -9,6 +9,7 @@ use lorakit::Severity;
 use lorakit::ops::audit::{AuditReport, Entry, Range};
 
 use super::super::text;
+use crate::names::{self, shown};
 use crate::width::{columns, of_results, wrap};
 use crate::{ui, units};
 
@@ -71,7 +72,7 @@ fn line(entry: &Entry, alone: bool, facts: Vec<String>, verbose: bool) -> Line {
         None => entry.place().display().to_string(),
     };
     let least = if verbose { Severity::Note } else { Severity::Warning };
-    let shown = [Severity::Error, Severity::Warning, Severity::Note]
+    let severities = [Severity::Error, Severity::Warning, Severity::Note]
         .into_iter()
         .filter(|severity| *severity >= least);
     let names = |severity: Severity| {
@@ -83,34 +84,21 @@ fn line(entry: &Entry, alone: bool, facts: Vec<String>, verbose: bool) -> Line {
         }
         (severity, names)
     };
-    let findings = shown.map(names).filter(|(_, names)| !names.is_empty()).collect();
+    let findings = severities.map(names).filter(|(_, names)| !names.is_empty()).collect();
     let told = entry
         .findings
         .iter()
         .filter(|finding| verbose || ["unreadable", "needs-base"].contains(&finding.code));
-    let mut messages: Vec<String> = told.map(|finding| on_a_line(&finding.to_string())).collect();
-    messages.extend(entry.also.iter().map(|also| on_a_line(&format!("also at {}", also.display()))));
+    let mut messages: Vec<String> = told.map(|finding| shown(&finding.to_string()).into_owned()).collect();
+    messages.extend(entry.also.iter().map(|also| format!("also at {}", names::path(also))));
     Line {
-        path: on_a_line(&path),
-        base: on_a_line(entry.base.as_deref().unwrap_or("-")),
+        path: shown(&path).into_owned(),
+        base: shown(entry.base.as_deref().unwrap_or("-")).into_owned(),
         facts,
         findings,
         notes: if verbose { 0 } else { entry.count(Severity::Note) },
         messages,
     }
-}
-
-/// A name from a file of strangers, in which nothing ends the line or moves the cursor.
-fn on_a_line(text: &str) -> String {
-    let mut line = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            line.extend(c.escape_debug());
-        } else {
-            line.push(c);
-        }
-    }
-    line
 }
 
 /// `8`, or `4-16` where modules differ.
