@@ -36,6 +36,7 @@ use output::output_path;
 pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
 use values::{level, switch, threads};
+pub(crate) use values::is_gguf_file;
 pub(crate) use verify::Verify;
 
 const EXIT_CODES: &str = "Exit codes:

@@ -82,7 +82,7 @@ pub(super) fn threads(text: &str) -> Result<usize, String> {
 }
 
 /// Whether the name is that of a GGUF file.
-pub(super) fn is_gguf_file(path: &Path) -> bool {
+pub(crate) fn is_gguf_file(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gguf"))
 }
 

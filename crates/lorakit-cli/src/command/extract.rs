@@ -33,8 +33,7 @@ pub(crate) fn run(args: &args::Extract, common: &Common, ui: &Ui) -> Result<(), 
 fn options(args: &args::Extract, common: &Common) -> Result<ExtractOptions, Failure> {
     let rule = args.energy.map(Rule::Energy).or(args.auto.then_some(Rule::Auto));
     let chosen = rule.or(args.rank.map(Rule::Rank));
-    let is_gguf = args.output.output.extension().is_some_and(|extension| extension == "gguf");
-    let own = if is_gguf { Format::GGUF } else { Format::PEFT };
+    let own = if args::is_gguf_file(&args.output.output) { Format::GGUF } else { Format::PEFT };
     Ok(ExtractOptions::new(&args.base, &args.tuned, &args.output.output)
         .with_to(args.to.unwrap_or(own).name().into())
         .with_base_name(args.base_name.clone())

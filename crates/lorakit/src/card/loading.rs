@@ -5,7 +5,8 @@
 pub struct Loading {
     /// `library_name` in the metadata.
     pub library: &'static str,
-    /// Python. `{base}` stands for the base model as a literal; `{import}` and `{class}` for what loads the base, of
-    /// transformers unless the adapter says otherwise.
+    /// Python. `{base}` stands for the base model as a literal; `{import}` and `{class}` for what loads the base.
     pub code: &'static str,
+    /// The same for an unknown class, without those two.
+    pub without_class: Option<&'static str>,
 }

@@ -188,7 +188,7 @@ impl Card {
     /// Gives `key` a value: in the place of the old one, else at the end. Returns whether anything changed.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the front matter cannot be edited; the card is as it was.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if the front matter cannot be edited; the card is as it was.
     pub fn set(&mut self, key: &str, value: &Value) -> Result<bool> {
         if self.get(key) == Some(value) {
             return Ok(false);

@@ -21,8 +21,8 @@ pub(super) struct AdapterFacts {
     pub(super) ranks: BTreeSet<usize>,
     pub(super) scales: Vec<f64>,
     pub(super) loading: Option<Loading>,
-    /// What loads the base: a library and its class.
-    pub(super) class: (String, String),
+    /// What loads the base, if that is known: a library and its class.
+    pub(super) class: Option<(String, String)>,
 }
 
 /// What a card says about a model.
@@ -57,14 +57,15 @@ impl AdapterFacts {
     }
 }
 
-/// The class that loads the base: the one that PEFT noted, else that of the task, else that in which paths begin so.
-fn class_of_base(adapter: &Adapter) -> (String, String) {
+/// The class that loads the base: the one that PEFT noted, else that of the task. Without a
+/// task, a model whose paths are those of a language model is taken to be one.
+fn class_of_base(adapter: &Adapter) -> Option<(String, String)> {
     let mapping = adapter.config.raw.get("auto_mapping");
     let noted = |key: &str| mapping.and_then(|map| map[key].as_str()).map(str::to_string);
     if let (Some(class), Some(module)) = (noted("base_model_class"), noted("parent_library")) {
         let library = module.split('.').next().unwrap_or_default().to_string();
         if is_identifier(&class) && is_identifier(&library) {
-            return (library, class);
+            return Some((library, class));
         }
     }
     let causal = || adapter.modules.iter().any(|module| is_in_language_model(&module.path));
@@ -74,10 +75,11 @@ fn class_of_base(adapter: &Adapter) -> (String, String) {
         Some("SEQ_CLS") => "AutoModelForSequenceClassification",
         Some("TOKEN_CLS") => "AutoModelForTokenClassification",
         Some("QUESTION_ANS") => "AutoModelForQuestionAnswering",
+        Some("FEATURE_EXTRACTION") => "AutoModel",
         None if causal() => "AutoModelForCausalLM",
-        _ => "AutoModel",
+        _ => return None,
     };
-    ("transformers".into(), class.into())
+    Some(("transformers".into(), class.into()))
 }
 
 impl ModelFacts {

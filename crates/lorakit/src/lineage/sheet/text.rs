@@ -157,11 +157,15 @@ impl Sheet {
 
     fn loading_of_adapter(&self, adapter: &AdapterFacts) -> Option<String> {
         let base = self.base_name().unwrap_or_else(|| "BASE".into());
-        let (library, class) = &adapter.class;
+        let loading = adapter.loading?;
+        let Some((library, class)) = adapter.class.as_ref().filter(|_| loading.code.contains("{class}"))
+        else {
+            return Some(loading.without_class.unwrap_or(loading.code).replace("{base}", &literal(&base)));
+        };
         let tokenizer = if library == "transformers" { ", AutoTokenizer" } else { "" };
         let import = format!("from {library} import {class}{tokenizer}");
-        let code = adapter.loading?.code;
-        let code = if tokenizer.is_empty() { without_tokenizer(code) } else { code.to_string() };
+        let code =
+            if tokenizer.is_empty() { without_tokenizer(loading.code) } else { loading.code.to_string() };
         // The base comes last: it is somebody else's text.
         Some(code.replace("{import}", &import).replace("{class}", class).replace("{base}", &literal(&base)))
     }

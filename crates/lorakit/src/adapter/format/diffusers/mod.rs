@@ -55,7 +55,7 @@ impl AdapterFormat for Diffusers {
     }
 
     fn loading(&self) -> Option<Loading> {
-        Some(Loading { library: "diffusers", code: LOADING })
+        Some(Loading { library: "diffusers", code: LOADING, without_class: None })
     }
 
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {

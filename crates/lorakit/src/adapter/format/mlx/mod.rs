@@ -48,7 +48,7 @@ impl AdapterFormat for Mlx {
     }
 
     fn loading(&self) -> Option<Loading> {
-        Some(Loading { library: "mlx", code: LOADING })
+        Some(Loading { library: "mlx", code: LOADING, without_class: None })
     }
 
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {

@@ -21,6 +21,12 @@ use crate::{Base, Finding, Result, Severity, TensorRef};
 #[derive(Debug)]
 pub(crate) struct Peft;
 
+const WITHOUT_CLASS: &str = "\
+from peft import PeftModel
+
+# `base_model` is the loaded base, {base}; the adapter is in this folder.
+model = PeftModel.from_pretrained(base_model, \".\")
+";
 const LOADING: &str = "\
 from peft import PeftModel
 {import}
@@ -50,7 +56,7 @@ impl AdapterFormat for Peft {
     }
 
     fn loading(&self) -> Option<Loading> {
-        Some(Loading { library: "peft", code: LOADING })
+        Some(Loading { library: "peft", code: LOADING, without_class: Some(WITHOUT_CLASS) })
     }
 
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {

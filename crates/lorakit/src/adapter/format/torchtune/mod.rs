@@ -54,7 +54,7 @@ impl AdapterFormat for Torchtune {
     }
 
     fn loading(&self) -> Option<Loading> {
-        Some(Loading { library: "torchtune", code: LOADING })
+        Some(Loading { library: "torchtune", code: LOADING, without_class: None })
     }
 
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {
