@@ -126,6 +126,12 @@ fn typed(hint: Hint) -> Option<&'static str> {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`; or take the LoRA that is \
              nearest to it: `--dora-to-lora --base BASE --rank 32`"
         }
+        Hint::ShareTied => {
+            "`--tied share` keeps one tensor, which the change then reaches under every name, as in PEFT's own merge"
+        }
+        Hint::ConfigureTies => {
+            "if input and output are two tensors of the base, set `\"tie_word_embeddings\": false` in its `config.json`"
+        }
         Hint::MergeIntoBase => {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`"
         }

@@ -72,6 +72,10 @@ pub enum Hint {
     MergeOrNearestLora,
     /// Merge it into its base, which holds everything.
     MergeIntoBase,
+    /// Keep one tensor, which the change then reaches under every name, as in PEFT's own merge.
+    ShareTied,
+    /// Say `"tie_word_embeddings": false` in the configuration if input and output are two tensors.
+    ConfigureTies,
     /// Nothing was written; this should not happen, please report it.
     ReportThis,
     /// Allow more, or ask for rank 1.
@@ -362,6 +366,12 @@ impl fmt::Display for Hint {
             }
             Hint::Approximate => "ask for the nearest LoRA of a given rank: it says what that loses",
             Hint::MergeOrNearestLora => "merge it into its base, which holds everything, or take the LoRA that is nearest to it",
+            Hint::ShareTied => {
+                "keep one tensor, which the change then reaches under every name, as in PEFT's own merge"
+            }
+            Hint::ConfigureTies => {
+                "if input and output are two tensors of the base, say so in its configuration (`tie_word_embeddings`)"
+            }
             Hint::MergeIntoBase => "merge it into its base, which holds everything",
             Hint::ReportThis => "nothing was written; this should not happen, please report it",
             Hint::LowerRankOrMore => "allow more, or ask for rank 1",

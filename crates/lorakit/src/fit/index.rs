@@ -41,6 +41,15 @@ impl<'a> Index<'a> {
         self.by_name.get(name).copied()
     }
 
+    /// The tensor that has `name`, in any spelling.
+    pub(super) fn named(&self, name: &str) -> Found<'a> {
+        if let Some(index) = self.exact(name) {
+            return Found::One(index);
+        }
+        let same = self.by_meaning().get(names::meaning(name).as_ref());
+        same.map_or(Found::Absent, |same| self.choose(same, &|_| true))
+    }
+
     /// The tensor that `name` means: an exact match, then another spelling, then the same ending. Candidates that
     /// `fits` refuses are considered only if there is no other.
     pub(super) fn resolve(&self, name: &str, fits: impl Fn(&TensorInfo) -> bool) -> Found<'a> {

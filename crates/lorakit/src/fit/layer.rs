@@ -46,15 +46,15 @@ fn find_weight(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Module) -> F
     let fits = |info: &TensorInfo| orientation(module, info).is_some();
     let mut names = vec![name.clone(), format!("{path}.in_proj_weight")];
     names.extend(fitting.parameters.of(&path).into_iter().map(|leaf| format!("{path}.{leaf}")));
+    if let Some(tied) = base.tied_parameter(&name) {
+        return Ok(tied);
+    }
     for name in &names {
         match base.resolve(name, fits) {
             Found::One(index) => return Ok((base.tensors[index].name.clone(), index)),
             Found::Several(found) => return Err(ambiguous(name, &found)),
             Found::Absent => {}
         }
-    }
-    if let Some((target, Some(index))) = base.tied_output(&path) {
-        return Ok((target, index));
     }
     Err(unmatched(&name))
 }
@@ -117,7 +117,9 @@ fn low_rank(base: &Resolver<'_>, adapter: &Adapter, module: &Module, weight: &Te
 /// `bias + scale * lora_bias`.
 fn fit_bias(base: &Resolver<'_>, module: &Module, bias: &TensorRef, weight: &str) -> Fit<Edit> {
     let name = weight.strip_suffix("weight").map(|module| format!("{module}bias"));
-    let Some(index) = name.as_deref().and_then(|n| base.exact(n)) else {
+    let stored = |name: String| base.exact(&name).map(|index| (name, index));
+    let tied = |name: &String| base.tied_parameter(name);
+    let Some((target, index)) = name.and_then(|name| tied(&name).or_else(|| stored(name))) else {
         return Err(Misfit::new(&module.path, Reason::NoBias));
     };
     let info = &base.tensors[index];
@@ -130,7 +132,7 @@ fn fit_bias(base: &Resolver<'_>, module: &Module, bias: &TensorRef, weight: &str
     let term =
         LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.rank()) * module.strength };
     let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false };
-    Ok(Edit { target: info.name.clone(), base: Some(index), origin: module.path.clone(), change })
+    Ok(Edit { target, base: Some(index), origin: module.path.clone(), change })
 }
 
 /// A weight as a matrix: the first dimension by all others.

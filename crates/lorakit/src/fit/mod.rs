@@ -11,8 +11,10 @@ mod layer;
 mod misfit;
 mod nearest;
 mod parameters;
+mod prefix;
 mod problem;
 mod resolver;
+mod tied;
 mod unpack;
 
 use std::collections::HashSet;
@@ -25,10 +27,11 @@ pub(crate) use index::Found;
 use misfit::{Misfit, ambiguous, check_rows, unmatched};
 pub(crate) use problem::{Problem, Reason};
 pub(crate) use resolver::Resolver;
+pub(crate) use tied::{Member, TiedSet};
 
 use crate::adapter::{Adapter, Module};
 use crate::arch::names::module_of;
-use crate::{Error, Result, TensorRef};
+use crate::{Error, Finding, Result, TensorRef};
 
 /// The most parts for which the nearest name of the base is looked up, since each takes a look at all names.
 const NEAREST: usize = 64;
@@ -77,9 +80,32 @@ impl Fitting<'_> {
 /// [`Unmatched`](crate::ErrorKind::Unmatched), [`Ambiguous`](crate::ErrorKind::Ambiguous) or
 /// [`Shape`](crate::ErrorKind::Shape) (the first that applies) with one line for each part that does not fit.
 pub(crate) fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -> Result<Vec<Edit>> {
+    Ok(fit_and_say(base, adapter, options)?.0)
+}
+
+/// As [`fit`], with what is worth telling the user.
+///
+/// # Errors
+/// As [`fit`].
+pub(crate) fn fit_and_say(
+    base: &Resolver<'_>,
+    adapter: &Adapter,
+    options: FitOptions,
+) -> Result<(Vec<Edit>, Option<Finding>)> {
+    let fitting = Fitting::new(adapter, options);
+    let (edits, misfits) = homes(base, &fitting);
+    if let Some((edits, note)) = prefix::explained(base, &fitting, &misfits) {
+        return Ok((edits, Some(note)));
+    }
+    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
+    Ok((fitting.finish(base, edits, misfits, total)?, None))
+}
+
+/// What is done to the base, and what does not fit.
+fn homes(base: &Resolver<'_>, fitting: &Fitting<'_>) -> (Vec<Edit>, Vec<Misfit>) {
+    let adapter = fitting.adapter;
     let mut edits = Vec::new();
     let mut misfits = Vec::new();
-    let fitting = Fitting::new(adapter, options);
     fitting.add_modules(base, &adapter.modules, &mut edits, &mut misfits);
     let listed: HashSet<&str> = adapter.config.modules_to_save.iter().map(String::as_str).collect();
     for saved in &adapter.saved {
@@ -94,8 +120,7 @@ pub(crate) fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -
             Err(misfit) => misfits.push(misfit),
         }
     }
-    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
-    fitting.finish(base, edits, misfits, total)
+    (edits, misfits)
 }
 
 fn fit_saved(
@@ -110,15 +135,14 @@ fn fit_saved(
         origin: tensor.info().name.clone(),
         change: Change::Replace(tensor.clone()),
     };
+    if let Some((target, index)) = base.tied_parameter(name) {
+        check_rows(base, Some(index), tensor, name)?;
+        return Ok(edit(&target, Some(index)));
+    }
     let index = match base.resolve(name, |_| true) {
         Found::One(index) => index,
         Found::Several(names) => return Err(ambiguous(name, &names)),
         Found::Absent => {
-            let output = name.strip_suffix(".weight").and_then(|path| base.tied_output(path));
-            if let Some((target, index)) = output {
-                check_rows(base, index, tensor, name)?;
-                return Ok(edit(&target, index));
-            }
             let module = if name.contains('.') { module_of(name) } else { name };
             let mut starts = module.char_indices().map(|(start, _)| start).chain([module.len()]);
             if module.split('.').any(|c| listed.contains(c)) || starts.any(|s| listed.contains(&module[s..]))
@@ -137,12 +161,12 @@ fn fit_token_rows(
     rows: &crate::adapter::TokenRows,
 ) -> std::result::Result<Edit, Misfit> {
     let name = format!("{}.weight", rows.path);
-    let (target, index) = match base.resolve(&name, |_| true) {
-        Found::One(index) => (base.tensors[index].name.clone(), index),
-        Found::Several(names) => return Err(ambiguous(&name, &names)),
-        Found::Absent => match base.tied_output(&rows.path) {
-            Some((target, Some(index))) => (target, index),
-            _ => return Err(unmatched(&name)),
+    let (target, index) = match base.tied_parameter(&name) {
+        Some(tied) => tied,
+        None => match base.resolve(&name, |_| true) {
+            Found::One(index) => (base.tensors[index].name.clone(), index),
+            Found::Several(names) => return Err(ambiguous(&name, &names)),
+            Found::Absent => return Err(unmatched(&name)),
         },
     };
     let (vocabulary, dim) = base.tensors[index].rows_cols();

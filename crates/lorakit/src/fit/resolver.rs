@@ -6,7 +6,8 @@ use std::ops::Range;
 use lorakit_tensor::TensorInfo;
 
 use super::index::{Found, Index};
-use crate::arch::names::{self, Projection, is_embedding, is_head, module_of};
+use super::tied::TiedSet;
+use crate::arch::names::{self, HEAD, Projection, module_of};
 use crate::model::ModelConfig;
 
 /// A base whose headers tell what names mean in it.
@@ -17,8 +18,8 @@ pub(crate) struct Resolver<'a> {
     /// The base's configuration, if there is one.
     pub config: Option<&'a ModelConfig>,
     index: Index<'a>,
-    embedding: Option<usize>,
-    head: Option<usize>,
+    /// Parameters that are one tensor if the model ties them; `None` if its class is not known.
+    ties: Option<Vec<TiedSet>>,
 }
 
 /// Rows of a tensor that are the weight of one layer, or part of it.
@@ -37,14 +38,9 @@ pub(crate) struct Home {
 impl<'a> Resolver<'a> {
     /// Returns the resolver of names among these tensors.
     pub(crate) fn new(tensors: &'a [TensorInfo], config: Option<&'a ModelConfig>) -> Self {
-        let weight = |name: &'a str| name.strip_suffix(".weight").unwrap_or_default();
-        let mut embeddings = tensors.iter().enumerate().filter(|(_, t)| is_embedding(weight(&t.name)));
-        let embedding = match (embeddings.next(), embeddings.next()) {
-            (Some((i, _)), None) => Some(i),
-            _ => None,
-        };
-        let head = tensors.iter().position(|t| is_head(weight(&t.name)));
-        Resolver { tensors, index: Index::new(tensors), config, embedding, head }
+        let index = Index::new(tensors);
+        let ties = TiedSet::all(&index, tensors, config);
+        Resolver { tensors, config, index, ties }
     }
 
     /// Whether input and output embedding are one tensor.
@@ -52,44 +48,77 @@ impl<'a> Resolver<'a> {
         self.config.is_some_and(ModelConfig::tied)
     }
 
+    /// Parameters that are one tensor, if the model ties them.
+    pub(crate) fn tied_sets(&self) -> &[TiedSet] {
+        let tied = self.config.is_some_and(|config| config.tied() || config.ties_always());
+        self.ties.as_deref().filter(|_| tied).unwrap_or_default()
+    }
+
+    /// Whether the model ties parameters, and nothing tells which.
+    pub(crate) fn ties_unknown(&self) -> bool {
+        self.tied() && self.ties.is_none()
+    }
+
+    fn ends(&self) -> Option<&TiedSet> {
+        let sets = self.ties.as_deref().unwrap_or_default();
+        sets.iter().find(|set| set.output().is_some())
+    }
+
     /// The input embedding.
     pub(crate) fn embedding(&self) -> Option<usize> {
-        self.embedding
+        self.ends()?.members.iter().filter(|member| !member.output).find_map(|member| member.stored)
     }
 
     /// The output embedding, if it is stored.
     pub(crate) fn head(&self) -> Option<usize> {
-        self.head
+        self.ends()?.output()?.stored
     }
 
     /// The name of the output embedding, or the name that it gets once it is a separate tensor.
     pub(crate) fn head_name(&self) -> String {
-        let of_input = || {
-            let embedding = self.embedding.map_or("", |i| self.tensors[i].name.as_str());
-            format!("{}.weight", names::head_of(module_of(embedding)))
-        };
-        self.head.map_or_else(of_input, |i| self.tensors[i].name.clone())
+        let output = self.ends().and_then(TiedSet::output);
+        output.map_or_else(|| format!("{HEAD}.weight"), |output| output.name.clone())
     }
 
-    /// The input embedding, if it is also the output embedding and no separate one is stored.
-    pub(crate) fn shared(&self) -> Option<usize> {
-        self.embedding.filter(|_| self.tied() && self.head.is_none())
+    /// Other tensors of the base that hold what a model of this class may tie to tensor `index`.
+    pub(crate) fn may_copy(&self, index: usize) -> impl Iterator<Item = usize> {
+        let sets = self.ties.as_deref().unwrap_or_default();
+        let set = sets.iter().find(move |set| set.members.iter().any(|member| member.stored == Some(index)));
+        let stored = set.into_iter().flat_map(|set| &set.members).filter_map(|member| member.stored);
+        stored.filter(move |&other| other != index)
     }
 
-    /// The tensor that serves as `name` in a model without a tensor of that name: the shared embedding, if `name` is an
-    /// output embedding.
+    /// Whether `name` is that of the input or output embedding, or of a parameter tied to them.
+    pub(crate) fn is_end(&self, name: &str) -> bool {
+        let sets = self.ties.as_deref().unwrap_or_default();
+        let ends = names::is_embedding(module_of(name)) || names::is_head(module_of(name));
+        ends || sets.iter().any(|set| set.find(name).is_some())
+    }
+
+    /// The tensor that serves as `name` in a model without a tensor of that name: the one whose values it has, if the
+    /// model ties it.
     pub(crate) fn in_place_of(&self, name: &str) -> Option<usize> {
-        self.shared().filter(|_| is_head(name.strip_suffix(".weight").unwrap_or(name)))
+        let set = self.tied_sets().iter().find(|set| set.find(name).is_some())?;
+        set.find(name).filter(|member| member.stored.is_none()).map(|_| set.anchor())
     }
 
-    /// The output embedding of a tied model, if `path` means that: its name, and the tensor it starts from.
-    pub(super) fn tied_output(&self, path: &str) -> Option<(String, Option<usize>)> {
-        (self.tied() && is_head(path)).then(|| (self.head_name(), self.head.or(self.embedding)))
+    /// The tied parameter that `name` means and that the base does not hold under that name: its own name, and the
+    /// tensor it starts from.
+    pub(super) fn tied_parameter(&self, name: &str) -> Option<(String, usize)> {
+        let set = self.tied_sets().iter().find(|set| set.find(name).is_some())?;
+        let member = set.find(name)?;
+        (self.index.named(name) == Found::Absent)
+            .then(|| (member.name.clone(), member.stored.unwrap_or_else(|| set.anchor())))
     }
 
     /// The tensor of exactly that name.
     pub(crate) fn exact(&self, name: &str) -> Option<usize> {
         self.index.exact(name)
+    }
+
+    /// The tensor that has `name`, in any spelling.
+    pub(super) fn named(&self, name: &str) -> Found<'a> {
+        self.index.named(name)
     }
 
     /// The tensor that an adapter means by `name`: an exact match, then another spelling, then the same ending.

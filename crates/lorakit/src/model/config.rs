@@ -3,6 +3,8 @@
 use lorakit_tensor::DType;
 use serde_json::Value;
 
+use crate::arch::names::{self, Ties};
+
 /// `config.json` of a model.
 #[derive(Debug, Clone)]
 pub struct ModelConfig {
@@ -44,15 +46,28 @@ impl ModelConfig {
         self.entry(name)?.as_u64()
     }
 
-    /// Whether input and output embedding are one tensor. If the file does not say, the default of the family decides;
-    /// the families listed below tie them.
+    /// Whether input and output embedding are one tensor. If the file does not say, the default of the family decides.
     pub fn tied(&self) -> bool {
         const NAME: &str = "tie_word_embeddings";
-        const TYING: &[&str] = &["gpt2", "gemma", "gemma2", "gemma3", "gemma3_text", "opt", "bloom", "t5"];
         match (&self.text()[NAME], &self.json[NAME]) {
             (Value::Bool(b), _) | (_, Value::Bool(b)) => *b,
-            _ => self.model_type().is_some_and(|family| TYING.contains(&family)),
+            _ => self.families().into_iter().find_map(names::ties_by_default).unwrap_or(false),
         }
+    }
+
+    /// Whether `tie_word_embeddings` does not decide about embeddings: see [`names::ties_always`].
+    pub(crate) fn ties_always(&self) -> bool {
+        self.families().into_iter().any(names::ties_always)
+    }
+
+    /// What the class of the model ties.
+    pub(crate) fn ties(&self) -> Ties {
+        names::ties(self.architecture(), &self.families())
+    }
+
+    /// `model_type` of the language model and of the whole.
+    fn families(&self) -> Vec<&str> {
+        [&self.text()["model_type"], &self.json["model_type"]].into_iter().filter_map(Value::as_str).collect()
     }
 
     /// The method of `quantization_config`, e.g. `bitsandbytes`.

@@ -3,6 +3,7 @@
 //! | question | file |
 //! |---|---|
 //! | is it an embedding or a head, and what is the other one called | `ends.rs` |
+//! | which parameters of which class are one tensor | `ties.rs` |
 //! | which prefixes do wrappers add, what did versions of transformers rename | `spelling.rs` |
 //! | how are experts named: stacks, single experts, gate, up and down | `experts.rs` |
 //! | which families store weights as `(in, out)` | `layout.rs` |
@@ -16,6 +17,7 @@ mod pairs;
 mod path;
 mod pattern;
 mod spelling;
+mod ties;
 
 pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding};
 pub(crate) use experts::{
@@ -26,4 +28,5 @@ pub(crate) use layout::{is_stored_transposed, stacks_transposed, usual_order};
 pub(crate) use pairs::pairs;
 pub(crate) use path::{last, module_of};
 pub use pattern::NamePattern;
-pub(crate) use spelling::{bare, is_in_language_model, meaning, unwrapped};
+pub(crate) use spelling::{bare, is_in_language_model, meaning, names_another_part, unwrapped};
+pub(crate) use ties::{Tie, Ties, is_output, ties, ties_always, ties_by_default};

@@ -8,9 +8,28 @@ use super::experts::{expert_of, projection, single_names};
 /// model proper inside its class.
 const PREFIXES: &[&str] = &["language_model.", "transformer.", "base_model.", "unet.", "model."];
 
-/// Components that transformers 5 renamed in memory: files have the old name, and paths of new adapters have the new
-/// one (`conversion_mapping.py`).
-const RENAMED: &[(&str, &str)] = &[("block_sparse_moe", "mlp")];
+/// Components, one or several in a row, that transformers 5 renamed in memory: files have the old name, and paths of new
+/// adapters have the new one (`conversion_mapping.py`). The first that matches counts.
+const RENAMED: &[(&[&str], &[&str])] = &[
+    (&["block_sparse_moe"], &["mlp"]),
+    // GPT-NeoX.
+    (&["embed_out"], &["lm_head"]),
+    // ViT and its kin: AST, BEiT, DeiT, I-JEPA, ViT-MAE, ViT-MSN, ViViT, DINOv2.
+    (&["encoder", "layer"], &["layers"]),
+    (&["attention", "attention", "query"], &["attention", "q_proj"]),
+    (&["attention", "attention", "key"], &["attention", "k_proj"]),
+    (&["attention", "attention", "value"], &["attention", "v_proj"]),
+    (&["attention", "output", "dense"], &["attention", "o_proj"]),
+    (&["intermediate", "dense"], &["mlp", "fc1"]),
+    (&["output", "dense"], &["mlp", "fc2"]),
+    (&["mlp", "weights_out"], &["mlp", "down_proj"]),
+];
+
+/// Words in the names of parts of a model beside its language model: a prefix that has one says where a path leads.
+const PARTS: &[&str] = &[
+    "vision", "visual", "image", "video", "audio", "speech", "encoder", "decoder", "tower", "unet", "vae", "transformer",
+    "talker", "thinker", "projector", "refiner", "controlnet", "draft",
+];
 
 /// Names of the model proper inside the class of a language model.
 const PROPER: &[&str] = &["model.", "transformer."];
@@ -33,7 +52,7 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
         Some((path, parameter @ ("weight" | "bias"))) => (path, Some(parameter)),
         _ => (bare, None),
     };
-    let old = |component: &str| RENAMED.iter().any(|(old, _)| *old == component);
+    let old = |component: &str| RENAMED.iter().any(|(old, _)| old.last() == Some(&component));
     let expert =
         expert_of(path).and_then(|(experts, number, leaf)| Some((experts, number, projection(leaf)?)));
     if expert.is_none() && !path.split('.').any(old) {
@@ -54,9 +73,28 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
 }
 
 fn renamed(path: &str) -> String {
-    let new =
-        |component| RENAMED.iter().find(|(old, _)| *old == component).map_or(component, |(_, new)| *new);
-    path.split('.').map(new).collect::<Vec<&str>>().join(".")
+    let components: Vec<&str> = path.split('.').collect();
+    let mut new = Vec::with_capacity(components.len());
+    let mut rest = components.as_slice();
+    while let [first, others @ ..] = rest {
+        match RENAMED.iter().find(|(old, _)| rest.starts_with(old)) {
+            Some((old, names)) => {
+                new.extend_from_slice(names);
+                rest = &rest[old.len()..];
+            }
+            None => {
+                new.push(*first);
+                rest = others;
+            }
+        }
+    }
+    new.join(".")
+}
+
+/// Whether a prefix of paths names a part of a model, as `vision_tower.` does.
+pub(crate) fn names_another_part(prefix: &str) -> bool {
+    let prefix = prefix.to_lowercase();
+    PARTS.iter().any(|word| prefix.contains(word))
 }
 
 /// The paths that a text model may use: the path itself, and the path without the wrapper of a multimodal model or
@@ -87,6 +125,12 @@ mod tests {
             ("model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.gate.weight"),
             ("model.layers.0.block_sparse_moe.experts.1.w3.weight", "layers.0.mlp.experts.1.up_proj.weight"),
             ("layers.0.mlp.experts.1.w2", "layers.0.mlp.experts.1.down_proj"),
+            ("embed_out.weight", "lm_head.weight"),
+            ("vit.encoder.layer.3.attention.attention.query.bias", "vit.layers.3.attention.q_proj.bias"),
+            ("vit.encoder.layer.3.attention.output.dense.weight", "vit.layers.3.attention.o_proj.weight"),
+            ("encoder.layer.3.intermediate.dense.weight", "layers.3.mlp.fc1.weight"),
+            ("encoder.layer.3.output.dense.weight", "layers.3.mlp.fc2.weight"),
+            ("encoder.layer.3.attention.attention.value.weight", "encoder.layer.3.attention.v_proj.weight"),
         ] {
             assert_eq!(meaning(name), meaning(other));
         }
@@ -94,6 +138,8 @@ mod tests {
             ("model.layers.0.q.weight", "model.layers.0.q.bias"),
             ("vision_tower.layers.0.q.weight", "model.layers.0.q.weight"),
             ("layers.0.mlp.w1", "layers.0.mlp.gate_proj"),
+            ("encoder.layer.0.attention.self.query.weight", "encoder.layer.0.attention.self.key.weight"),
+            ("encoder.layer.0.attention.output.dense.weight", "encoder.layer.0.output.dense.weight"),
             ("transformer_2.blocks.0.q", "transformer.blocks.0.q"),
         ] {
             assert_ne!(meaning(name), meaning(other));

@@ -7,7 +7,7 @@ use lorakit_tensor::TensorInfo;
 use super::Problem;
 use super::{Embeddings, ExtractOptions};
 use crate::adapter::ModuleKind;
-use crate::arch::names::{self, is_embedding, is_head, is_other_embedding, module_of};
+use crate::arch::names::{self, is_embedding, is_other_embedding, module_of};
 use crate::fit::{self, Resolver};
 use crate::{Error, Model, Result, TensorRef};
 
@@ -82,7 +82,7 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
             continue;
         };
         let (old, new, packed) = (base.tensor(index), tuned.tensor(found), is_packed(found));
-        let grown = grown(name, info, new.info());
+        let grown = grown(&view, info, new.info());
         if info.shape != new.info().shape && !grown && !options.skips(name) {
             reshaped.push(format!("{name}  base {:?}, tuned {:?}", info.shape, new.info().shape));
             continue;
@@ -95,13 +95,12 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
         if is_buffer(&info.name) {
             continue;
         }
-        let head = is_head(module_of(&info.name));
+        let tied = view.in_place_of(&info.name);
         // A copy of the embedding; the configuration says that the two are one tensor.
-        if head && view.tied() && tuned_view.tied() {
+        if tied.is_some() && tuned_view.tied() && is_copy(&tuned_view, tuned, index)? {
             continue;
         }
-        let embedding = view.embedding().filter(|_| head && view.tied());
-        let start = embedding.filter(|&index| base.tensors()[index].shape == info.shape);
+        let start = tied.filter(|&index| base.tensors()[index].shape == info.shape);
         let role = match start {
             Some(_) => role(&view, info, options),
             None => role_of_whole(&info.name, options),
@@ -112,6 +111,16 @@ pub(super) fn pairs(base: &Model, tuned: &Model, options: &ExtractOptions) -> Re
     }
     refuse(missing, reshaped).map_err(|e| e.at(&tuned.path))?;
     Ok(pairs)
+}
+
+/// Whether a model of this class ties the tensor, and its values are those of what it is tied to.
+fn is_copy(view: &Resolver<'_>, model: &Model, index: usize) -> Result<bool> {
+    for other in view.may_copy(index) {
+        if model.tensor(other).same_values(&model.tensor(index))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn refuse(missing: Vec<String>, reshaped: Vec<String>) -> Result<()> {
@@ -129,9 +138,8 @@ fn is_buffer(name: &str) -> bool {
 }
 
 /// Whether a vocabulary has more rows than before.
-fn grown(name: &str, base: &TensorInfo, tuned: &TensorInfo) -> bool {
-    let vocabulary = is_embedding(module_of(name)) || is_head(module_of(name));
-    vocabulary && base.shape.get(1..) == tuned.shape.get(1..) && base.shape.first() < tuned.shape.first()
+fn grown(view: &Resolver<'_>, base: &TensorInfo, tuned: &TensorInfo) -> bool {
+    view.is_end(&base.name) && base.shape.get(1..) == tuned.shape.get(1..) && base.shape.first() < tuned.shape.first()
 }
 
 /// Whether a parameter of that name and shape is the weight of a layer that can have factors.

@@ -45,8 +45,11 @@ pub(super) fn with_base(
         checked: 0,
         non_finite: 0,
     };
-    let edits = match fit::fit(&view, adapter, FitOptions::default()) {
-        Ok(edits) => edits,
+    let edits = match fit::fit_and_say(&view, adapter, FitOptions::default()) {
+        Ok((edits, note)) => {
+            findings.extend(note);
+            edits
+        }
         Err(error) => {
             let code = match error.kind() {
                 ErrorKind::Unmatched => "unmatched",

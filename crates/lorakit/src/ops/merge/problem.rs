@@ -35,6 +35,15 @@ problems! {
         UndoneWhole { tensors: usize } = Unmergeable / OriginalBaseOrLeaveOut,
             "replaces {} of the base: there is no delta to subtract, so a negative weight cannot take it out of a model",
             one_or_many(*tensors, "tensor");
+        /// A tied model in which nothing tells which parameters are one tensor.
+        TiedUnknown = Unsupported / ConfigureTies,
+            "is changed, and `config.json` ties the embeddings: which tensor has which values is not known for this class of \
+             models, so what the output side would become is not either";
+        /// A parameter that no layer computes with, of several that are one tensor.
+        Idle { others: Vec<String> } = Unmergeable / ShareTied,
+            "is changed alone, and no layer computes with it: the model computes with {}, which have its values only as \
+             long as nothing changes one of them, so base and adapter compute what the base does",
+            others.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         /// Two adapters whose magnitudes are for one tensor.
         TwoDora = Unmergeable, "is changed by two DoRA adapters, whose order would matter";
         /// An adapter without any part.

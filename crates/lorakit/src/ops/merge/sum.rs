@@ -149,8 +149,9 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     let mut groups = Groups::default();
     for (adapter, weight) in &adapters {
         go_on(progress, "anything was written")?;
-        let edits = fit::fit(&view, adapter, FitOptions { moe_layout: sum.moe_layout })
+        let (edits, note) = fit::fit_and_say(&view, adapter, FitOptions { moe_layout: sum.moe_layout })
             .map_err(|misfit| refuse::packed(&base).unwrap_or(misfit))?;
+        notes.extend(note);
         if edits.is_empty() {
             return Err(Error::from(Problem::Nothing).at(&adapter.path));
         }
@@ -173,7 +174,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
         groups.iter().filter(|(_, group)| group.replace.is_some() && group.only_replaces()).count();
     let undoes = undo::undoes(&adapters, &strengths);
     let (tensors, added) = output_tensors(&base, groups, (sum.rounding, dtype, undoes), progress)?;
-    notes.extend(untied.note.clone());
+    notes.extend(untied.notes.iter().cloned());
     if base.config.is_none() {
         let message =
             "has no `config.json`: only tensors are written, and whether embeddings are tied is not known";

@@ -1,14 +1,15 @@
-//! Models whose input and output embedding are one tensor.
+//! Models in which several parameters are one tensor: the embedding, the output, and copies for encoder and decoder.
 //!
-//! An adapter on one of the two makes them differ. Keeping one tensor would change the other side as well, so the
-//! default writes two and says so in the configuration: the merged model then computes what base and adapter computed.
+//! An adapter on some of them makes them differ. Keeping one tensor would change the others as well, so the default writes
+//! each and says so in the configuration: the merged model then computes what base and adapter computed.
 
+use super::Problem;
 use super::group::{Group, Groups};
-use crate::adapter::{Adapter, ModuleKind, Strength};
-use crate::arch::names::is_head;
-use crate::fit::Resolver;
+use crate::adapter::{Adapter, Module, ModuleKind, Strength};
+use crate::arch::names::{is_embedding, is_head, is_other_embedding, module_of};
+use crate::fit::{Resolver, TiedSet};
 use crate::tensor::Factor;
-use crate::{Finding, Model, Result, Severity};
+use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
 /// What to do if an adapter changes one side of a tied pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,130 +32,266 @@ pub(super) struct Untied {
     /// Whether the output's configuration must say that the embeddings are two tensors.
     pub untied: bool,
     /// What to tell the user.
-    pub note: Option<Finding>,
+    pub notes: Vec<Finding>,
 }
+
+/// The adapters, with what becomes of their modules.
+type Parts<'a> = (&'a [(Adapter, f64)], &'a [Strength]);
 
 pub(super) fn resolve(
     view: &Resolver<'_>,
     base: &Model,
-    (adapters, strengths): (&[(Adapter, f64)], &[Strength]),
+    parts: Parts<'_>,
     groups: &mut Groups,
     tied: Tied,
 ) -> Result<Untied> {
-    let Some(embedding) = view.embedding().filter(|_| view.tied()) else { return Ok(Untied::default()) };
-    let embed_name = view.tensors[embedding].name.clone();
-    let stored_head = view.head();
-    let head_name = view.head_name();
-    let (head, embed) = (groups.get(&head_name).cloned(), groups.get(&embed_name).cloned());
-    if head.is_none() && embed.is_none() {
-        return Ok(Untied::default());
+    let mut untied = Untied::default();
+    refuse_unknown(view, groups)?;
+    let keeps_config = !view.tied() || view.config.is_some_and(crate::model::ModelConfig::ties_always);
+    let (weights, biases): (Vec<&TiedSet>, Vec<&TiedSet>) =
+        view.tied_sets().iter().partition(|set| set.is_of_weights());
+    for set in weights {
+        let set = Set { set, view, base, keeps_config };
+        untied.notes.extend(set.separate(parts, groups, tied, &mut untied.untied)?);
     }
-    let kept = |groups: &mut Groups, group: Group, message: &str| {
-        groups.take(&head_name);
-        groups.insert(&embed_name, Group { base: Some(embedding), ..group });
-        let note = Finding::new(Severity::Note, "tied-shared", &embed_name, message);
-        Ok(Untied { untied: false, note: Some(note) })
-    };
-    if stored_head.is_none() {
-        if tied == Tied::Share {
-            let message = "input and output embedding stay one tensor: a change meant for one reaches both";
-            return kept(groups, join(head, embed), message);
-        }
-        // Whoever leaves the output side out wants it as it is in the base.
-        let left_out = strengths.iter().flat_map(|strength| &strength.left_out).any(|path| is_head(path));
-        if let Some(group) = trained_as_one(base, (adapters, left_out), head.as_ref(), embed.as_ref())? {
-            return kept(groups, group, "input and output embedding were trained as one tensor and stay one");
-        }
-        if head.is_none() {
-            // The head keeps the values the embedding had.
-            let copy = Group { base: Some(embedding), ..Group::default() };
-            groups.insert(&head_name, copy);
-        }
+    for set in biases {
+        follow(set, groups, untied.untied);
     }
-    let side = match (&head, &embed) {
-        (Some(_), None) => "the output side",
-        (None, Some(_)) => "the input side",
-        _ => "each side differently",
-    };
-    let message = format!(
-        "input and output embedding were one tensor and the adapter changes {side}: written as two (`{embed_name}`, \
-         `{head_name}`), tie_word_embeddings is now false"
-    );
-    Ok(Untied { untied: true, note: Some(Finding::new(Severity::Note, "untied", &head_name, message)) })
+    Ok(untied)
 }
 
-/// The changes of both sides on one tensor.
-fn join(head: Option<Group>, embed: Option<Group>) -> Group {
-    let mut joined = embed.unwrap_or_default();
-    if let Some(head) = head {
-        joined.replace = joined.replace.or(head.replace);
-        joined.dora = joined.dora.or(head.dora);
-        joined.terms.extend(head.terms);
-        joined.rows.extend(head.rows);
+/// Refuses to change what may be tied in a model whose class is not known.
+fn refuse_unknown(view: &Resolver<'_>, groups: &Groups) -> Result<()> {
+    if !view.ties_unknown() {
+        return Ok(());
     }
-    joined
+    let vocabulary = view.config.and_then(|config| config.number("vocab_size"));
+    let is_end = |name: &str, group: &Group| {
+        let path = module_of(name);
+        let named = is_embedding(path) || is_head(path);
+        let rows = group.base.map(|index| view.tensors[index].rows_cols().0 as u64);
+        named || if rows.is_some() && vocabulary.is_some() { rows == vocabulary } else { is_other_embedding(path) }
+    };
+    match groups.iter().find(|(name, group)| is_end(name, group)) {
+        Some((name, _)) => Err(Error::from(Problem::TiedUnknown).tensor(name)),
+        None => Ok(()),
+    }
 }
 
-/// The one change, if the adapters trained both sides as one tensor.
-fn trained_as_one(
-    base: &Model,
-    (adapters, without_head): (&[(Adapter, f64)], bool),
-    head: Option<&Group>,
-    embed: Option<&Group>,
-) -> Result<Option<Group>> {
-    if let (None, Some(embed)) = (head, embed) {
+/// A set of weights, while a merge decides what becomes of it.
+struct Set<'a> {
+    set: &'a TiedSet,
+    view: &'a Resolver<'a>,
+    base: &'a Model,
+    /// Whether the configuration has no say in what is tied.
+    keeps_config: bool,
+}
+
+impl Set<'_> {
+    fn separate(
+        &self,
+        (adapters, strengths): Parts<'_>,
+        groups: &mut Groups,
+        tied: Tied,
+        untied: &mut bool,
+    ) -> Result<Option<Finding>> {
+        let members = &self.set.members;
+        let changes: Vec<Option<Group>> = members.iter().map(|m| groups.get(&m.name).cloned()).collect();
+        if changes.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let anchor = self.set.anchor();
+        let one = members.iter().filter(|member| member.stored.is_some()).count() == 1;
+        if one {
+            if tied == Tied::Share {
+                let message = "input and output embedding stay one tensor: a change meant for one reaches both";
+                return Ok(Some(self.keep(groups, join(changes), message)));
+            }
+            // Whoever leaves the output side out wants it as it is in the base.
+            let left_out = strengths.iter().flat_map(|strength| &strength.left_out).any(|path| self.is_output(path));
+            if let Some(group) = self.trained_as_one(adapters, left_out, &changes)? {
+                let message = "input and output embedding were trained as one tensor and stay one";
+                return Ok(Some(self.keep(groups, group, message)));
+            }
+            if let Some(idle) = self.set.idle().filter(|&idle| changes[idle].is_some()) {
+                let others = members.iter().skip(1).map(|member| module_of(&member.name).to_string());
+                let problem = Problem::Idle { others: others.collect() };
+                return Err(Error::from(problem).tensor(&members[idle].name));
+            }
+        }
+        // The others keep the values that the tensor had.
+        let moved = members.iter().zip(&changes).any(|(m, change)| m.stored == Some(anchor) && change.is_some());
+        for (member, _) in members.iter().zip(&changes).filter(|(_, change)| change.is_none()) {
+            if member.stored.is_none() && (moved || !self.keeps_config) {
+                groups.insert(&member.name, Group { base: Some(anchor), ..Group::default() });
+            }
+        }
+        *untied |= !self.keeps_config;
+        Ok(self.note(&changes))
+    }
+
+    /// Leaves one tensor, with these changes.
+    fn keep(&self, groups: &mut Groups, group: Group, message: &str) -> Finding {
+        let anchor = self.set.anchor();
+        self.set.members.iter().for_each(|member| drop(groups.take(&member.name)));
+        let name = self.view.tensors[anchor].name.as_str();
+        groups.insert(name, Group { base: Some(anchor), ..group });
+        Finding::new(Severity::Note, "tied-shared", name, message)
+    }
+
+    fn note(&self, changes: &[Option<Group>]) -> Option<Finding> {
+        let members = || self.set.members.iter().zip(changes);
+        if self.keeps_config && members().all(|(member, change)| change.is_none() || member.stored.is_some()) {
+            return None;
+        }
+        let changed = |output: bool| members().any(|(m, change)| m.output == output && change.is_some());
+        let side = match (changed(true), changed(false)) {
+            (true, false) => "the output side",
+            (false, _) => "the input side",
+            _ => "each side differently",
+        };
+        let written = |(member, change): &(&crate::fit::Member, &Option<Group>)| {
+            member.stored.is_some() || change.is_some() || !self.keeps_config
+        };
+        let written: Vec<String> = members().filter(written).map(|(m, _)| format!("`{}`", m.name)).collect();
+        let number = if written.len() == 2 { "two".into() } else { written.len().to_string() };
+        let settled = if self.keeps_config {
+            "transformers 5 loads tensors that differ as they are; before 5, it would tie them again"
+        } else {
+            "tie_word_embeddings is now false"
+        };
+        let message = format!(
+            "input and output embedding were one tensor and the adapter changes {side}: written as {number} ({}), {settled}",
+            written.join(", ")
+        );
+        let severity = if self.keeps_config { Severity::Warning } else { Severity::Note };
+        let head = self.view.head_name();
+        let subject = if self.set.output().is_some() { &head } else { &self.set.members[0].name };
+        Some(Finding::new(severity, "untied", subject, message))
+    }
+
+    /// Whether the module at `path` is the output.
+    fn is_output(&self, path: &str) -> bool {
+        self.set.find(&format!("{path}.weight")).is_some_and(|member| member.output)
+    }
+
+    /// The one change, if the adapters trained all sides as one tensor.
+    fn trained_as_one(
+        &self,
+        adapters: &[(Adapter, f64)],
+        without_head: bool,
+        changes: &[Option<Group>],
+    ) -> Result<Option<Group>> {
+        let changed: Vec<&Group> = changes.iter().flatten().collect();
+        let Some(first) = changed.first() else { return Ok(None) };
+        let idle = self.set.idle();
+        let by_idle = idle.is_some_and(|idle| changes[idle].is_some());
+        let embeddings = self.set.members.iter().zip(changes).enumerate();
+        let mut embeddings = embeddings.filter(|(place, (member, _))| !member.output && Some(*place) != idle);
+        let all_embeddings = by_idle || embeddings.all(|(_, (_, change))| change.is_some());
+        if !all_embeddings || !self.alike(adapters, &changed)? {
+            return Ok(None);
+        }
+        let head_changed =
+            self.set.members.iter().zip(changes).any(|(member, change)| member.output && change.is_some());
+        if head_changed {
+            return Ok(Some((*first).clone()));
+        }
         // PEFT keeps the output side of trained token rows in step; a grown vocabulary needs both sides.
-        let only_rows = embed.terms.is_empty() && embed.dora.is_none() && embed.replace.is_none();
-        let grown = match (&embed.replace, embed.base) {
-            (Some(new), Some(old)) => new.info().shape != base.tensor(old).info().shape,
+        let only_rows = first.terms.is_empty() && first.dora.is_none() && first.replace.is_none();
+        let grown = match (&first.replace, first.base) {
+            (Some(new), Some(old)) => new.info().shape != self.base.tensor(old).info().shape,
             _ => false,
         };
         let declared = adapters.iter().all(|(a, _)| a.config.ensure_weight_tying);
-        return Ok((grown || !without_head && (only_rows || declared)).then(|| embed.clone()));
+        Ok((grown || !without_head && (only_rows || declared)).then(|| (*first).clone()))
     }
-    let (Some(head), Some(embed)) = (head, embed) else { return Ok(None) };
-    let same_replacement = match (&head.replace, &embed.replace) {
-        (None, None) => true,
-        (Some(a), Some(b)) => a.same_values(b)?,
-        _ => false,
-    };
-    if !same_replacement {
-        return Ok(None);
-    }
-    if head.only_replaces() && embed.only_replaces() {
-        return Ok(Some(embed.clone()));
-    }
-    let rows = |g: &Group| g.rows.iter().map(|r| r.rows.clone()).collect::<Vec<_>>();
-    let plain =
-        head.terms.is_empty() && embed.terms.is_empty() && head.dora.is_none() && embed.dora.is_none();
-    if plain && rows(head) == rows(embed) {
-        for (a, b) in head.rows.iter().zip(&embed.rows) {
-            if !a.tensor.same_values(&b.tensor)? {
-                return Ok(None);
+
+    /// Whether these changes are the same one.
+    fn alike(&self, adapters: &[(Adapter, f64)], changes: &[&Group]) -> Result<bool> {
+        let Some((first, others)) = changes.split_first() else { return Ok(false) };
+        let rows = |g: &Group| g.rows.iter().map(|r| r.rows.clone()).collect::<Vec<_>>();
+        let scales = |g: &Group| g.terms.iter().map(|term| term.scale).collect::<Vec<_>>();
+        for other in others {
+            let same_replacement = match (&first.replace, &other.replace) {
+                (None, None) => true,
+                (Some(a), Some(b)) => a.same_values(b)?,
+                _ => false,
+            };
+            let dora = first.dora.is_some() || other.dora.is_some();
+            if !same_replacement || dora || rows(first) != rows(other) || scales(first) != scales(other) {
+                return Ok(false);
+            }
+            for (a, b) in first.rows.iter().zip(&other.rows) {
+                if !a.tensor.same_values(&b.tensor)? {
+                    return Ok(false);
+                }
             }
         }
-        return Ok(Some(embed.clone()));
+        Ok(others.is_empty() || first.terms.is_empty() || self.mirrored(adapters)?)
     }
-    let scales = |g: &Group| g.terms.iter().map(|term| term.scale).collect::<Vec<_>>();
-    Ok((scales(head) == scales(embed) && mirrored(adapters)?).then(|| embed.clone()))
+
+    /// Whether every adapter's factors on these parameters are the same, those of the output transposed, as PEFT stores
+    /// what it trained as one.
+    fn mirrored(&self, adapters: &[(Adapter, f64)]) -> Result<bool> {
+        for (adapter, _) in adapters {
+            let of_set = |module: &&Module| self.set.find(&format!("{}.weight", module.path)).is_some();
+            let modules: Vec<&Module> = adapter.modules.iter().filter(of_set).collect();
+            let Some((first, others)) = modules.split_first() else { return Ok(false) };
+            let known = factors(first)?;
+            for other in others {
+                if factors(other)? != known {
+                    return Ok(false);
+                }
+            }
+            if others.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
-/// Whether every adapter's head factors are its embedding factors transposed, as PEFT stores a tied pair.
-fn mirrored(adapters: &[(Adapter, f64)]) -> Result<bool> {
-    for (adapter, _) in adapters {
-        let embedding = adapter.modules.iter().find(|m| m.kind == ModuleKind::Embedding);
-        let head = adapter.modules.iter().find(|m| m.kind == ModuleKind::Linear && is_head(&m.path));
-        let (Some(embedding), Some(head)) = (embedding, head) else { return Ok(false) };
-        let load = |tensor: &crate::TensorRef, transposed: bool| {
-            let (rows, cols) = tensor.info().rows_cols();
-            let factor = Factor::matrix(tensor.clone(), rows, cols);
-            if transposed { factor.transposed().load() } else { factor.load() }
-        };
-        let same = load(&head.a, false)? == load(&embedding.b, true)?
-            && load(&head.b, false)? == load(&embedding.a, true)?;
-        if !same {
-            return Ok(false);
-        }
+/// The factors as those of a linear layer: an embedding's are transposed.
+fn factors(module: &Module) -> Result<(Vec<f32>, Vec<f32>)> {
+    let load = |tensor: &TensorRef, transposed: bool| {
+        let (rows, cols) = tensor.info().rows_cols();
+        let factor = Factor::matrix(tensor.clone(), rows, cols);
+        if transposed { factor.transposed().load() } else { factor.load() }
+    };
+    match module.kind {
+        ModuleKind::Embedding => Ok((load(&module.b, true)?, load(&module.a, true)?)),
+        ModuleKind::Linear => Ok((load(&module.a, false)?, load(&module.b, false)?)),
     }
-    Ok(true)
+}
+
+/// Biases that are one tensor: no layer computes with the one that is not the output's, so a change of one is a change of
+/// all. Weights that are no longer tied need each under its own name.
+fn follow(set: &TiedSet, groups: &mut Groups, untied: bool) {
+    let anchor = set.anchor();
+    let missing = || set.members.iter().filter(|member| member.stored.is_none());
+    let kept = set.members.iter().find(|member| member.stored == Some(anchor));
+    let Some(kept) = kept.map(|member| member.name.as_str()) else { return };
+    let changed = missing().find_map(|member| groups.take(&member.name));
+    missing().for_each(|member| drop(groups.take(&member.name)));
+    if let Some(group) = changed {
+        groups.insert(kept, Group { base: Some(anchor), ..group });
+    }
+    if untied {
+        let same = groups.get(kept).cloned().unwrap_or_default();
+        missing().for_each(|member| groups.insert(&member.name, Group { base: Some(anchor), ..same.clone() }));
+    }
+}
+
+/// The changes of all sides on one tensor.
+fn join(changes: Vec<Option<Group>>) -> Group {
+    let mut changes = changes.into_iter().flatten();
+    let mut joined = changes.next().unwrap_or_default();
+    for other in changes {
+        joined.replace = joined.replace.or(other.replace);
+        joined.dora = joined.dora.or(other.dora);
+        joined.terms.extend(other.terms);
+        joined.rows.extend(other.rows);
+    }
+    joined
 }

@@ -113,9 +113,11 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let mut sums = merge::sums(&options.sum, &Form::default(), reader, progress)?;
     let merged_view = Resolver::new(merged.tensors(), merged.config.as_ref());
     // PEFT keeps one tensor where our merge makes two.
-    let kept_one = merged_view.shared().is_some();
-    let stored = sums.base.tensors().iter().any(|t| is_head(&t.name));
-    if kept_one && !stored && sums.tensors.iter().any(|t| is_head(&t.info.name)) {
+    let base_view = Resolver::new(sums.base.tensors(), sums.base.config.as_ref());
+    let split = |t: &OutputTensor| {
+        base_view.in_place_of(&t.info.name).is_some() && merged_view.in_place_of(&t.info.name).is_some()
+    };
+    if sums.tensors.iter().any(split) {
         let share = options.sum.clone().with_tied(Tied::Share);
         sums = merge::sums(&share, &Form::default(), reader, progress)?;
     }
@@ -155,9 +157,10 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let mut tensors: Vec<Verified> = found.into_iter().map(|(verified, _)| verified).collect();
     for (_, index) in extra {
         go_on(progress)?;
-        let Some(info) = index.map(|index| &merged.tensors()[index]) else { continue };
+        let Some(index) = *index else { continue };
+        let info = &merged.tensors()[index];
         // A copy of a tied embedding adds nothing.
-        if is_head(&info.name) && copy_of_embedding(&merged_view, &merged, &info.name)? {
+        if is_copy(&merged_view, &merged, index)? {
             continue;
         }
         tensors.push(Verified::without(&info.name, State::Extra));
@@ -251,11 +254,12 @@ fn compare(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<'_>) -> Res
     Ok((verified, m))
 }
 
-fn is_head(name: &str) -> bool {
-    names::is_head(name.trim_end_matches(".weight"))
-}
-
-fn copy_of_embedding(view: &Resolver<'_>, merged: &Model, name: &str) -> Result<bool> {
-    let (Some(embedding), Some(head)) = (view.embedding(), merged.find(name)) else { return Ok(false) };
-    merged.tensor(embedding).same_values(&merged.tensor(head))
+/// Whether a tensor holds the same values as another one that models of this class tie it to.
+fn is_copy(view: &Resolver<'_>, merged: &Model, index: usize) -> Result<bool> {
+    for other in view.may_copy(index) {
+        if merged.tensor(other).same_values(&merged.tensor(index))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
