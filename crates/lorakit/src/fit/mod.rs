@@ -10,7 +10,6 @@ mod index;
 mod layer;
 mod misfit;
 mod nearest;
-mod parameters;
 mod problem;
 mod resolver;
 mod unpack;
@@ -114,6 +113,9 @@ fn fit_saved(
         Found::One(index) => index,
         Found::Several(names) => return Err(ambiguous(name, &names)),
         Found::Absent => {
+            if let Some(edit) = experts::fit_listed_bias(base, name, tensor) {
+                return Ok(edit);
+            }
             let output = name.strip_suffix(".weight").and_then(|path| base.tied_output(path));
             if let Some((target, index)) = output {
                 check_rows(base, index, tensor, name)?;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::experts::{expert_of, projection, single_names};
+use super::experts::{as_parameter, expert_of, projection, single_names};
 
 /// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines, and the name of the
 /// model proper inside its class.
@@ -11,6 +11,9 @@ const PREFIXES: &[&str] = &["language_model.", "transformer.", "base_model.", "u
 /// Components that transformers 5 renamed in memory: files have the old name, and paths of new adapters have the new
 /// one (`conversion_mapping.py`).
 const RENAMED: &[(&str, &str)] = &[("block_sparse_moe", "mlp")];
+
+/// Ends of paths that transformers 5 renamed in memory.
+const RENAMED_ENDS: &[(&str, &str)] = &[("block_sparse_moe.router.layer", "block_sparse_moe.router")];
 
 /// Names of the model proper inside the class of a language model.
 const PROPER: &[&str] = &["model.", "transformer."];
@@ -33,6 +36,16 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
         Some((path, parameter @ ("weight" | "bias"))) => (path, Some(parameter)),
         _ => (bare, None),
     };
+    // All experts of a layer in a module of its own, whose weight is a parameter of transformers 5.
+    if let Some(own) = as_parameter(path).filter(|_| parameter == Some("weight")) {
+        return renamed(&own).into();
+    }
+    for (end, new) in RENAMED_ENDS {
+        if let Some(start) = path.strip_suffix(end).filter(|start| start.is_empty() || start.ends_with('.')) {
+            let parameter = parameter.map_or(String::new(), |parameter| format!(".{parameter}"));
+            return renamed(&format!("{start}{new}{parameter}")).into();
+        }
+    }
     let old = |component: &str| RENAMED.iter().any(|(old, _)| *old == component);
     let expert =
         expert_of(path).and_then(|(experts, number, leaf)| Some((experts, number, projection(leaf)?)));
@@ -87,6 +100,15 @@ mod tests {
             ("model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.gate.weight"),
             ("model.layers.0.block_sparse_moe.experts.1.w3.weight", "layers.0.mlp.experts.1.up_proj.weight"),
             ("layers.0.mlp.experts.1.w2", "layers.0.mlp.experts.1.down_proj"),
+            (
+                "model.layers.0.block_sparse_moe.input_linear.weight",
+                "layers.0.block_sparse_moe.experts.gate_up_proj",
+            ),
+            ("model.layers.0.block_sparse_moe.output_linear.weight", "layers.0.mlp.experts.down_proj"),
+            (
+                "model.layers.0.block_sparse_moe.router.layer.weight",
+                "model.layers.0.block_sparse_moe.router.weight",
+            ),
         ] {
             assert_eq!(meaning(name), meaning(other));
         }
