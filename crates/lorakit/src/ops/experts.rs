@@ -20,19 +20,39 @@ fn single(adapter: &Adapter) -> Option<Finding> {
     let single: Vec<&Module> = adapter.modules.iter().filter(one).collect();
     let first = single.first()?;
     let of = |module: &Module| (module.rank(), module.scale(module.rank()).to_bits());
-    let alike = single.iter().all(|module| of(module) == of(first));
+    let alike = single.iter().all(|module| of(module) == of(first)) && is_complete(&single);
     let (severity, message) = if alike {
         let message = "single experts are modules of their own: PEFT applies them where each expert is a layer \
                        (transformers 4), and packs them itself where a layer's experts are one parameter (transformers \
                        5)";
         (Severity::Note, message)
     } else {
-        let message = "single experts differ in rank or scale: PEFT applies them where each expert is a layer \
+        let message = "single experts differ in rank or scale, or some are missing: PEFT applies them where each expert is a layer \
                        (transformers 4), and cannot load them where a layer's experts are one parameter (transformers \
                        5)";
         (Severity::Warning, message)
     };
     Some(Finding::new(severity, "single-experts", &first.path, message))
+}
+
+/// Whether each layer has the same matrices of all its experts, gate and up together.
+fn is_complete(single: &[&Module]) -> bool {
+    use names::Projection::{Gate, Up};
+    let mut of_layer: HashMap<&str, HashMap<usize, Vec<names::Projection>>> = HashMap::new();
+    for module in single {
+        let Some((layer, expert, leaf)) = names::expert_of(&module.path) else { continue };
+        of_layer.entry(layer).or_default().entry(expert).or_default().extend(names::projection(leaf));
+    }
+    of_layer.values().all(|experts| {
+        let Some(first) = experts.get(&0) else { return false };
+        let has = |all: &[names::Projection], one| all.contains(&one);
+        has(first, Gate) == has(first, Up)
+            && (0..experts.len()).all(|expert| {
+                experts.get(&expert).is_some_and(|own| {
+                    own.len() == first.len() && own.iter().all(|projection| first.contains(projection))
+                })
+            })
+    })
 }
 
 /// Experts of one parameter share a rank.
