@@ -126,6 +126,11 @@ impl AdapterConfig {
         ["pissa", "olora", "corda", "lora_ga", "loftq"].iter().any(|name| self.init.starts_with(name))
     }
 
+    /// Whether packed experts have the columns of one expert side by side.
+    pub(crate) fn has_expert_major(&self) -> bool {
+        self.moe_b_layout.as_deref() == Some("expert_major")
+    }
+
     /// `(major, minor)` of [`Self::peft_version`].
     pub fn peft_minor(&self) -> Option<(u32, u32)> {
         let mut parts = self.peft_version.as_deref()?.split('.').map(|p| p.parse().ok());

@@ -5,6 +5,7 @@
 
 pub(crate) mod carried;
 mod config;
+mod experts;
 pub(crate) mod factors;
 mod files;
 pub(crate) mod format;
@@ -14,9 +15,11 @@ mod lycoris;
 mod memory;
 mod module;
 mod open;
+pub(crate) mod parameters;
 mod pattern;
 mod problem;
 mod strength;
+pub(crate) mod targets;
 mod twins;
 mod uniform;
 
@@ -30,7 +33,7 @@ use lorakit_tensor::{Checkpoint, Storage, TensorSource};
 pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
 pub use format::Mapped;
-pub use module::{Module, ModuleKind, Saved, Scaling, TokenRows};
+pub use module::{Experts, Module, ModuleKind, Saved, Scaling, TokenRows};
 pub use pattern::Patterns;
 pub(crate) use problem::Problem;
 pub(crate) use strength::module_of_parameter;

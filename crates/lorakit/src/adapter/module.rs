@@ -5,7 +5,8 @@ use crate::TensorRef;
 /// One low-rank module.
 #[derive(Debug, Clone)]
 pub struct Module {
-    /// Path in the model, e.g. `model.layers.0.self_attn.q_proj`.
+    /// Path in the model, e.g. `model.layers.0.self_attn.q_proj`; with the parameter if that is not the `weight`, e.g.
+    /// `model.layers.0.mlp.experts.gate_up_proj`.
     pub path: String,
     /// Linear-like or embedding.
     pub kind: ModuleKind,
@@ -27,6 +28,25 @@ pub struct Module {
     pub strength: f64,
     /// The method, `LoHa` or `LoKr`, from whose factors these were computed.
     pub expanded: Option<&'static str>,
+    /// The name of the parameter, if the adapter was trained on a parameter instead of a layer (PEFT's
+    /// `target_parameters`): `gate_up_proj`, or `weight`.
+    pub parameter: Option<String>,
+    /// Which experts it adapts, if the parameter holds those of a whole layer.
+    pub experts: Option<Experts>,
+}
+
+/// Which of the experts that one parameter holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Experts {
+    /// All, packed as PEFT packs them: `A (E r, in)`, `B (out, r E)`.
+    All,
+    /// One of so many. Its number is also the last name of the path.
+    One {
+        /// Its number.
+        expert: usize,
+        /// How many there are.
+        of: usize,
+    },
 }
 
 /// The factor by which a low-rank product is multiplied.
@@ -109,6 +129,8 @@ impl Module {
             base_weight: None,
             strength: 1.0,
             expanded: None,
+            parameter: None,
+            experts: None,
         }
     }
 
@@ -137,7 +159,6 @@ impl Module {
 
     /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).
     pub fn is_packed(&self) -> bool {
-        let path = self.path.trim_end_matches(".base_layer");
-        self.kind == ModuleKind::Linear && crate::arch::names::is_experts(path)
+        self.experts == Some(Experts::All)
     }
 }

@@ -1,6 +1,5 @@
 //! The result of fitting an adapter: changes to tensors of the base.
 
-use super::parameters::Parameters;
 use crate::TensorRef;
 use crate::adapter::Adapter;
 use crate::plan::{Axis, LowRank};
@@ -64,12 +63,11 @@ pub(crate) struct FitOptions {
 /// The context that all modules of an adapter share while they are fitted.
 pub(crate) struct Fitting<'a> {
     pub(super) adapter: &'a Adapter,
-    pub(super) parameters: Parameters<'a>,
     pub(super) options: FitOptions,
 }
 
 impl<'a> Fitting<'a> {
     pub(crate) fn new(adapter: &'a Adapter, options: FitOptions) -> Self {
-        Fitting { adapter, parameters: Parameters::new(&adapter.config.target_parameters), options }
+        Fitting { adapter, options }
     }
 }

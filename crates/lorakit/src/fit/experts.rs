@@ -12,15 +12,16 @@ use lorakit_tensor::{DType, TensorInfo};
 use super::edit::{Change, Edit, Fitting, MoeLayout};
 use super::index::Found;
 use super::misfit::{Misfit, ambiguous, unmatched};
-use super::parameters::Parameters;
 use super::problem::Reason;
 use super::resolver::{Home, Resolver};
-use crate::adapter::{Adapter, Module};
+use crate::adapter::{Adapter, Experts, Module};
 use crate::arch::names::{self, STACKS};
+use crate::TensorRef;
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 
 type Fit<T> = std::result::Result<T, Misfit>;
+
 
 /// Edits for a module on stacked experts; `None` if `module` is not one.
 pub(super) fn fit_experts(
@@ -28,41 +29,28 @@ pub(super) fn fit_experts(
     fitting: &Fitting<'_>,
     module: &Module,
 ) -> Fit<Option<Vec<Edit>>> {
-    let Fitting { adapter, parameters, options } = fitting;
-    let nested = module.path.matches(".base_layer").count();
-    let path = module.path.replace(".base_layer", "");
-    if !names::is_experts(&path) {
-        return fit_single_expert(base, module, &path);
-    }
-    let param = parameter(parameters, module, &path, nested)?;
-    let layout = match (options.moe_layout, adapter.config.moe_b_layout.as_deref()) {
-        (MoeLayout::Auto, Some("expert_major")) => MoeLayout::ExpertMajor,
-        (MoeLayout::Auto, _) => MoeLayout::RankMajor,
-        (explicit, _) => explicit,
+    let Fitting { adapter, options } = fitting;
+    let (Some(_), Some(layer), Some(param)) = (module.experts, module.layer(), module.parameter.as_deref())
+    else {
+        return match names::listed(&module.path) {
+            Some(listed) => fit_listed(base, module, listed),
+            None => fit_single_expert(base, module, &module.path),
+        };
+    };
+    let layout = match options.moe_layout {
+        MoeLayout::Auto if adapter.config.has_expert_major() => MoeLayout::ExpertMajor,
+        MoeLayout::Auto => MoeLayout::RankMajor,
+        explicit => explicit,
     };
     if module.magnitude.is_some() {
         return Err(Misfit::new(&module.path, Reason::ExpertDora));
     }
     let factors = Factors::new(module, layout);
-    match base.stack(&path, &param) {
+    match base.stack(&layer, param) {
         Found::One(index) => stacked(base, adapter, &factors, index).map(Some),
-        Found::Several(found) => Err(ambiguous(&format!("{path}.{param}"), &found)),
-        Found::Absent => single(base, &factors, &path, &param).map(Some),
+        Found::Several(found) => Err(ambiguous(&format!("{layer}.{param}"), &found)),
+        Found::Absent => single(base, &factors, &layer, param).map(Some),
     }
-}
-
-/// Which parameter the module adapts. Names do not say which: PEFT wraps in definition order, the first innermost.
-fn parameter(parameters: &Parameters<'_>, module: &Module, path: &str, nested: usize) -> Fit<String> {
-    let mut params = parameters.of(path);
-    if params.is_empty() {
-        params = STACKS.iter().map(|stack| stack.name).collect();
-    }
-    params.sort_by_key(|name| names::stack_of(name).map_or(usize::MAX, |(place, _)| place));
-    params.dedup();
-    let times = nested + 1;
-    let names = params.len();
-    let own = names.checked_sub(times).map(|i| params[i].to_string());
-    own.ok_or_else(|| Misfit::new(&module.path, Reason::Wrapped { times, names }))
 }
 
 /// The stacked weights that the packed `modules` at `path` belong to, where their shapes tell: `gate_up_proj
@@ -75,13 +63,12 @@ pub(crate) fn stacked_shapes(
     modules: &[Module],
     path: &str,
 ) -> Option<Vec<TensorInfo>> {
-    let Fitting { adapter, parameters, .. } = fitting;
+    let adapter = fitting.adapter;
     let modern = adapter.config.peft_minor().is_some_and(|version| version >= (0, 19));
     // By parameter: experts, inputs of A and outputs of B.
     let mut found: Vec<(String, [usize; 3])> = Vec::new();
     for module in modules {
-        let nested = module.path.matches(".base_layer").count();
-        let param = parameter(parameters, module, path, nested).ok()?;
+        let param = module.parameter.clone()?;
         let experts = module.rank().checked_div(module.config_rank? as usize)?;
         let ((_, inputs), (outputs, _)) = (module.a.info().rows_cols(), module.b.info().rows_cols());
         found.push((param, [experts, inputs, outputs]));
@@ -111,21 +98,35 @@ pub(crate) fn stacked_shapes(
 struct Factors<'a> {
     module: &'a Module,
     layout: MoeLayout,
-    /// `r * E`.
+    /// `r * E`, or `r` for one expert.
     ranks: usize,
     inputs: usize,
     outputs: usize,
+    /// The one expert that they are of.
+    only: Option<usize>,
 }
 
 impl<'a> Factors<'a> {
     fn new(module: &'a Module, layout: MoeLayout) -> Self {
         let (ranks, inputs) = module.a.info().rows_cols();
         let (outputs, _) = module.b.info().rows_cols();
-        Factors { module, layout, ranks, inputs, outputs }
+        let only = match module.experts {
+            Some(Experts::One { expert, .. }) => Some(expert),
+            _ => None,
+        };
+        Factors { module, layout, ranks, inputs, outputs, only }
+    }
+
+    /// Whether they change the expert of `home`.
+    fn reach(&self, home: &Home) -> bool {
+        self.only.is_none_or(|only| only == home.expert)
     }
 
     /// The rank of each of `experts` experts.
     fn rank(&self, experts: usize) -> Fit<usize> {
+        if self.only.is_some() {
+            return Ok(self.ranks);
+        }
         if experts == 0 || !self.ranks.is_multiple_of(experts) {
             return Err(Misfit::new(&self.module.path, Reason::Ranks { rows: self.ranks, experts }));
         }
@@ -136,10 +137,11 @@ impl<'a> Factors<'a> {
     /// the factors, or in the opposite one if it is `transposed`.
     fn term(&self, home: &Home, experts: usize, transposed: bool) -> Fit<LowRank> {
         let rank = self.rank(experts)?;
-        let first = home.expert * rank;
+        let first = if self.only.is_some() { 0 } else { home.expert * rank };
         let a = Factor::matrix(self.module.a.clone(), self.ranks, self.inputs).take_rows(first, rank, 1);
         let b = Factor::matrix(self.module.b.clone(), self.outputs, self.ranks);
         let b = match self.layout {
+            _ if self.only.is_some() => b,
             MoeLayout::ExpertMajor => b.take_cols(first, rank, 1),
             _ => b.take_cols(home.expert, rank, experts),
         };
@@ -174,14 +176,17 @@ fn stacked(base: &Resolver<'_>, adapter: &Adapter, factors: &Factors<'_>, index:
             return Err(Misfit::new(&factors.module.path, reason));
         }
     };
-    let terms = homes.iter().map(|home| factors.term(home, experts, transposed)).collect::<Fit<_>>()?;
+    let homes = homes.iter().filter(|home| factors.reach(home));
+    let terms = homes.map(|home| factors.term(home, experts, transposed)).collect::<Fit<_>>()?;
     Ok(vec![edit(base, index, factors.module, terms)])
 }
 
 /// A base that stores one tensor per expert and projection.
 fn single(base: &Resolver<'_>, factors: &Factors<'_>, path: &str, param: &str) -> Fit<Vec<Edit>> {
     let whole = format!("{path}.{param}");
-    let (_, stack) = names::stack_of(param).ok_or_else(|| unmatched(&whole))?;
+    let stack = names::stack_in(path, param).ok_or_else(|| unmatched(&whole))?;
+    let own = names::as_parameter(path).filter(|_| param == "weight");
+    let path = own.as_deref().map_or(path, names::module_of);
     let homes = base.each(path, stack.parts).map_err(|(name, found)| match found {
         Found::Several(names) => ambiguous(&name, &names),
         _ if name == path => unmatched(&whole),
@@ -190,7 +195,7 @@ fn single(base: &Resolver<'_>, factors: &Factors<'_>, path: &str, param: &str) -
     let experts = homes.len() / stack.parts.len();
     factors.rank(experts)?;
     let mut edits = Vec::with_capacity(homes.len());
-    for home in &homes {
+    for home in homes.iter().filter(|home| factors.reach(home)) {
         let weight = &base.tensors[home.tensor];
         let (rows, cols) = weight.rows_cols();
         let outputs = rows * home.part.1;
@@ -245,15 +250,80 @@ fn fit_single_expert(base: &Resolver<'_>, module: &Module, path: &str) -> Fit<Op
     Ok(None)
 }
 
+/// A module on the expert that has a linear layer of its own in a list (`experts.down_projs.3`), where the base has one
+/// parameter for all: `[E, in, out]`, or `[E, out, in]`.
+fn fit_listed(
+    base: &Resolver<'_>,
+    module: &Module,
+    (experts, expert, parameter): (&str, usize, &str),
+) -> Fit<Option<Vec<Edit>>> {
+    if base.resolve(&format!("{}.weight", module.path), |_| true) != Found::Absent {
+        return Ok(None);
+    }
+    let index = match base.stack(experts, parameter) {
+        Found::One(index) => index,
+        Found::Several(found) => return Err(ambiguous(&module.path, &found)),
+        Found::Absent => return Err(unmatched(&module.path)),
+    };
+    let shape = &base.tensors[index].shape;
+    let ((rank, inputs), (outputs, _)) = (module.a.info().rows_cols(), module.b.info().rows_cols());
+    let home = base.in_stack(index).into_iter().find(|home| home.expert == expert);
+    let transposed = match (shape[1..] == [outputs, inputs], shape[1..] == [inputs, outputs]) {
+        (true, true) => Some(base.stacks_transposed()),
+        (true, false) => Some(false),
+        (false, true) => Some(true),
+        (false, false) => None,
+    };
+    let (Some(home), Some(transposed), None) = (home, transposed, &module.magnitude) else {
+        let reason = Reason::OfOneExpert { base: shape.clone(), adapter: vec![outputs, inputs] };
+        return Err(Misfit::new(&module.path, reason));
+    };
+    let (b, a) = (Factor::matrix(module.b.clone(), outputs, rank), Factor::matrix(module.a.clone(), rank, inputs));
+    let (b, a) = if transposed { (a.transposed(), b.transposed()) } else { (b, a) };
+    let scale = module.scale(rank) * module.strength;
+    let mut edits = vec![edit(base, index, module, vec![LowRank { rows: home.rows, b, a, scale }])];
+    if let Some(bias) = &module.bias {
+        let name = format!("{experts}.{parameter}_bias");
+        let Found::One(index) = base.resolve(&name, |info| info.shape.len() == 2) else {
+            return Err(Misfit::new(&module.path, Reason::NoBias));
+        };
+        let info = &base.tensors[index];
+        if info.shape.get(1) != Some(&outputs) || info.shape[0] <= expert {
+            let reason = Reason::Bias { base: info.shape.clone(), adapter: bias.info().shape.clone() };
+            return Err(Misfit::new(&module.path, reason));
+        }
+        let a = Factor::matrix(bias.clone(), 1, outputs);
+        edits.push(edit(base, index, module, vec![LowRank { rows: expert..expert + 1, b: Factor::one(), a, scale }]));
+    }
+    Ok(Some(edits))
+}
+
+/// The saved bias `name` of an expert that has a linear layer of its own in a list, where the base has one parameter for
+/// the biases of all: `[E, out]`.
+pub(super) fn fit_listed_bias(base: &Resolver<'_>, name: &str, tensor: &TensorRef) -> Option<Edit> {
+    let (experts, expert, parameter) = names::listed(name.strip_suffix(".bias")?)?;
+    let Found::One(index) = base.resolve(&format!("{experts}.{parameter}_bias"), |_| true) else { return None };
+    let info = &base.tensors[index];
+    let values = tensor.info().elements() as usize;
+    if info.shape.get(1) != Some(&values) || info.shape.len() != 2 || info.shape[0] <= expert {
+        return None;
+    }
+    let row = Factor::matrix(tensor.clone(), 1, values).to_tensor(vec![1, values]).ok()?;
+    let change = Change::Rows(row, vec![expert]);
+    Some(Edit { target: info.name.clone(), base: Some(index), origin: name.to_string(), change })
+}
+
 /// The paths and rows of the modules that a stack `[E, out, in]` of the experts at `path` stands for. `None` if
-/// the parameter is not a stack of transformers 5.
+/// the parameter is not a stack.
 pub(crate) fn modules_of_stack(
     path: &str,
     parameter: &str,
     shape: &[usize],
 ) -> Option<Vec<(String, Range<usize>)>> {
     let &[experts, rows, _] = shape else { return None };
-    let stack = STACKS.into_iter().find(|stack| stack.name == parameter)?;
+    let stack = names::stack_of(parameter)?;
+    let own = names::as_parameter(path);
+    let path = own.as_deref().map_or(path, names::module_of);
     let name = names::single_names(path);
     let each = rows / stack.parts.len();
     let module = |expert: usize, place: usize| {

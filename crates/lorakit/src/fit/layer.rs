@@ -19,7 +19,7 @@ pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Mo
     if let Some(edits) = experts::fit_experts(base, fitting, module)? {
         return Ok(edits);
     }
-    let (target, index) = find_weight(base, fitting, module)?;
+    let (target, index) = find_weight(base, module)?;
     let stored = &base.tensors[index];
     let mut edits = Vec::new();
     let mut info = stored.clone();
@@ -39,13 +39,16 @@ pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Mo
 }
 
 /// The weight that a module adapts: usually `PATH.weight`.
-fn find_weight(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<(String, usize)> {
+fn find_weight(base: &Resolver<'_>, module: &Module) -> Fit<(String, usize)> {
     // `nn.MultiheadAttention`: the wrapper adapts the fused input projection, its inner layer the output.
     let path = module.path.replace(".base_layer.", ".");
     let name = format!("{path}.weight");
     let fits = |info: &TensorInfo| orientation(module, info).is_some();
     let mut names = vec![name.clone(), format!("{path}.in_proj_weight")];
-    names.extend(fitting.parameters.of(&path).into_iter().map(|leaf| format!("{path}.{leaf}")));
+    // A parameter that is not called `weight` is the end of the path.
+    if module.parameter.as_deref().is_some_and(|parameter| parameter != "weight") {
+        names = vec![path.clone()];
+    }
     if let Some(tied) = base.tied_parameter(&name) {
         return Ok(tied);
     }
@@ -84,7 +87,11 @@ fn orientation(module: &Module, weight: &TensorInfo) -> Option<Orientation> {
 fn low_rank(base: &Resolver<'_>, adapter: &Adapter, module: &Module, weight: &TensorInfo) -> Fit<Change> {
     let (rows, cols) = matrix_shape(weight);
     let embedding = module.kind == ModuleKind::Embedding;
-    let transposed = || base.stored_transposed(&module.path).unwrap_or(adapter.config.fan_in_fan_out);
+    // PEFT takes a parameter as it is stored.
+    let transposed = || {
+        module.parameter.is_none()
+            && base.stored_transposed(&module.path).unwrap_or(adapter.config.fan_in_fan_out)
+    };
     let orientation = match orientation(module, weight) {
         Some(Orientation::Either) if embedding || transposed() => Orientation::InOut,
         Some(Orientation::Either) => Orientation::OutIn,

@@ -10,7 +10,6 @@ mod index;
 mod layer;
 mod misfit;
 mod nearest;
-mod parameters;
 mod prefix;
 mod problem;
 mod resolver;
@@ -143,6 +142,9 @@ fn fit_saved(
         Found::One(index) => index,
         Found::Several(names) => return Err(ambiguous(name, &names)),
         Found::Absent => {
+            if let Some(edit) = experts::fit_listed_bias(base, name, tensor) {
+                return Ok(edit);
+            }
             let module = if name.contains('.') { module_of(name) } else { name };
             let mut starts = module.char_indices().map(|(start, _)| start).chain([module.len()]);
             if module.split('.').any(|c| listed.contains(c)) || starts.any(|s| listed.contains(&module[s..]))

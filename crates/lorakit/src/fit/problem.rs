@@ -32,9 +32,6 @@ problems! {
     pub(crate) enum Reason {
         /// The base has no such name.
         NotThere = Unmatched, "not in the base";
-        /// The module is wrapped more often than there are names of parameters.
-        Wrapped { times: usize, names: usize } = Unmatched,
-            "is wrapped {times} times, and `target_parameters` names {names}";
         /// A bias was trained, and the layer does not have one.
         NoBias = Unmatched, "trains a bias (lora_bias), and the base layer has none to add it to";
         /// Several names of the base would match.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::ErrorKind;
-use crate::adapter::{ModuleKind, Scaling};
+use crate::adapter::{Experts, ModuleKind, Scaling};
 use crate::model::ModelConfig;
 use crate::tensor::tests::tensor;
 
@@ -29,6 +29,14 @@ fn adapter(path: &str, rank: usize, inputs: usize, outputs: usize) -> Adapter {
     adapter
 }
 
+/// An adapter whose module packs all experts of a layer.
+fn packed(layer: &str, parameter: &str, ranks: usize, inputs: usize, outputs: usize) -> Adapter {
+    let mut adapter = adapter(&format!("{layer}.{parameter}"), ranks, inputs, outputs);
+    let module = &mut adapter.modules[0];
+    (module.parameter, module.experts) = (Some(parameter.into()), Some(Experts::All));
+    adapter
+}
+
 fn targets(tensors: &[TensorInfo], config: Option<&ModelConfig>, adapter: &Adapter) -> Result<Vec<String>> {
     let edits = fit(&Resolver::new(tensors, config), adapter, FitOptions::default())?;
     Ok(edits.into_iter().map(|edit| edit.target).collect())
@@ -40,8 +48,7 @@ fn a_stack_that_could_be_either_is_refused_with_both() {
         ("a.layers.0.mlp.experts.down_proj", &[2, 4, 3]),
         ("b.layers.0.mlp.experts.down_proj", &[2, 4, 3]),
     ]);
-    let mut adapter = adapter("layers.0.mlp.experts", 2, 3, 4);
-    adapter.config.target_parameters = vec!["mlp.experts.down_proj".into()];
+    let adapter = packed("layers.0.mlp.experts", "down_proj", 2, 3, 4);
     let error = targets(&tensors, None, &adapter).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert!(error.detail_lines()[0].contains("a.layers.0.mlp.experts.down_proj or b.layers"), "{error}");
@@ -69,8 +76,7 @@ fn adapters_of_transformers_5_find_files_of_mixtral() {
         .map(|name| (name.as_str(), if name.contains("w2") { &[4usize, 3][..] } else { &[3, 4][..] }))
         .collect();
     let tensors = base(&shapes);
-    let mut adapter = adapter("model.layers.0.mlp.experts", 2, 4, 6);
-    adapter.config.target_parameters = vec!["mlp.experts.gate_up_proj".into()];
+    let adapter = packed("model.layers.0.mlp.experts", "gate_up_proj", 2, 4, 6);
     let expected: Vec<String> = [0, 1]
         .iter()
         .flat_map(|e| ["w1", "w3"].map(|w| format!("model.layers.0.block_sparse_moe.experts.{e}.{w}.weight")))

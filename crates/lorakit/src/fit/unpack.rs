@@ -17,6 +17,9 @@ impl Adapter {
     /// # Errors
     /// `NeedsBase` where only the base can tell; the errors of [`fit::fit`].
     pub(crate) fn unpacked(mut self, base: Option<&Base>) -> Result<Self> {
+        // A layer is the same to other formats, whether PEFT wraps it or its weight.
+        let wrapped = |module: &&mut Module| module.experts.is_none() && module.parameter.as_deref() == Some("weight");
+        self.modules.iter_mut().filter(wrapped).for_each(|module| module.parameter = None);
         if !self.modules.iter().any(Module::is_packed) {
             return Ok(self);
         }
@@ -26,7 +29,7 @@ impl Adapter {
         let mut layers: Vec<(String, Vec<Module>)> = Vec::new();
         let mut places: HashMap<String, usize> = HashMap::new();
         for module in packed {
-            let path = module.path.replace(".base_layer", "");
+            let path = module.layer().unwrap_or_else(|| module.path.clone());
             let place = *places.entry(path.clone()).or_insert(layers.len());
             if place == layers.len() {
                 layers.push((path, Vec::new()));

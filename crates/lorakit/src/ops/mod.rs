@@ -31,6 +31,7 @@ pub mod combine;
 pub mod convert;
 pub mod diff;
 pub mod edit;
+mod experts;
 pub mod extract;
 pub mod inspect;
 pub mod merge;
@@ -43,6 +44,7 @@ pub mod verify;
 
 use std::path::PathBuf;
 
+pub(crate) use experts::expert_notes;
 use problem::Problem;
 
 use crate::Result;

@@ -201,9 +201,40 @@ impl AdapterOutput {
             after.check().map_err(place)?;
             return compare::compare(&self.adapter, &after.with_fixed_scales(), progress).map_err(place);
         }
-        let after = after.unpacked(self.base.as_ref())?;
-        let before = self.adapter.clone().unpacked(self.base.as_ref())?;
+        if self.to == "peft" {
+            named(&after).map_err(place)?;
+        }
+        // Expert by expert: in the parameter if the format packs them there, else as modules of their own.
+        let packs = format::by_name(self.to).is_some_and(|format| format.packs_experts());
+        let apart = |adapter: Adapter| {
+            let adapter = if packs { adapter.split()? } else { adapter };
+            let known = |module: &Module| !module.is_packed();
+            let alone = packs && adapter.modules.iter().all(known);
+            if alone { Ok(adapter) } else { adapter.unpacked(self.base.as_ref()) }
+        };
+        let (before, after) = (apart(self.adapter.clone())?, apart(after)?);
         after.check().map_err(place)?;
         compare::compare(&before, &after, progress).map_err(place)
+    }
+}
+
+/// Refuses a folder of which PEFT would load only a part, or not the right one: the configuration must name every module
+/// and give it the rank that it has.
+fn named(adapter: &Adapter) -> Result<()> {
+    let lost = adapter.unnamed();
+    if let Some(first) = lost.first() {
+        let problem = Problem::Unnamed { count: lost.len(), of: adapter.modules.len() };
+        return Err(Error::from(problem).tensor(&first.path));
+    }
+    let ranks = |module: &&Module| match module.config_rank {
+        Some(said) => said != module.rank_of_one() as f64,
+        None => false,
+    };
+    match adapter.modules.iter().find(ranks) {
+        None => Ok(()),
+        Some(module) => {
+            let (rank, said) = (module.rank_of_one(), module.config_rank.unwrap_or_default());
+            Err(Error::from(Problem::OtherRank { rank, said }).tensor(&module.path))
+        }
     }
 }

@@ -13,6 +13,13 @@ problems! {
         Lost = Verification, "is not in the output";
         /// A module was written that the input does not have.
         Added = Verification, "is in the output and changes the model, and is not in the input";
+        /// The configuration names only some of the modules.
+        Unnamed { count: usize, of: usize } = Verification,
+            "is the first of {count} of {of} modules that the configuration does not name, so PEFT would load the adapter \
+             without them";
+        /// The configuration gives a module another rank.
+        OtherRank { rank: usize, said: f64 } = Verification,
+            "has rank {rank}, and the configuration that is written says {said}";
         /// Trained rows of embeddings were not written, or were written for other tokens.
         LostRows = Verification, "has token rows that are not in the output";
         /// A tensor was written with other values.

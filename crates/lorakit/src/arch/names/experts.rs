@@ -21,6 +21,14 @@ const WORDS: &[[&str; 3]] = &[["gate_proj", "up_proj", "down_proj"], ["w1", "w3"
 /// The module inside which Mixtral's words are used.
 const OF_MIXTRAL: &str = "block_sparse_moe";
 
+/// Modules that hold all experts of a layer in their `weight`, beside the modules of other layers, and what
+/// transformers 5 calls that parameter.
+const OWN_MODULES: &[(&str, &str)] =
+    &[("input_linear", "experts.gate_up_proj"), ("output_linear", "experts.down_proj")];
+
+/// Lists of one linear layer for each expert, in the place of a parameter: `experts.gate_up_projs.3`.
+const LISTS: &[(&str, &str)] = &[("gate_up_projs", "gate_up_proj"), ("down_projs", "down_proj")];
+
 /// A parameter that holds a matrix of every expert, and the projections that make up its rows, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stack {
@@ -38,6 +46,22 @@ const ALL_STACKS: &[Stack] = &[
     Stack { name: "w3", parts: &[Up] },
     Stack { name: "down_proj", parts: &[Down] },
     Stack { name: "w2", parts: &[Down] },
+    Stack { name: "input_linear", parts: &[Gate, Up] },
+    Stack { name: "output_linear", parts: &[Down] },
+];
+
+/// Parameters of expert classes, stacks or not, in the order of definition.
+const IN_CLASS: &[&str] = &[
+    "gate_up_proj",
+    "gate_up_proj_bias",
+    "gate_proj",
+    "up_proj",
+    "w1",
+    "v1",
+    "w3",
+    "down_proj",
+    "down_proj_bias",
+    "w2",
 ];
 
 /// The stacks of transformers 5: gate and up in one, and down.
@@ -48,9 +72,45 @@ pub(crate) fn is_experts(path: &str) -> bool {
     last(path) == EXPERTS
 }
 
-/// The stack with that parameter name, and its place in the order of definition.
-pub(crate) fn stack_of(parameter: &str) -> Option<(usize, Stack)> {
-    ALL_STACKS.iter().copied().enumerate().find(|(_, stack)| stack.name == parameter)
+/// Whether the module at that path holds experts, or is inside one that does.
+pub(crate) fn holds_experts(path: &str) -> bool {
+    path.split('.').any(|component| component == EXPERTS)
+}
+
+/// The stack with that parameter name.
+pub(crate) fn stack_of(parameter: &str) -> Option<Stack> {
+    ALL_STACKS.iter().copied().find(|stack| stack.name == parameter)
+}
+
+/// The stack that a parameter of the module `layer` is.
+pub(crate) fn stack_in(layer: &str, parameter: &str) -> Option<Stack> {
+    if parameter == "weight" {
+        let own = OWN_MODULES.iter().any(|(module, _)| *module == last(layer));
+        return stack_of(last(layer)).filter(|_| own);
+    }
+    stack_of(parameter).filter(|_| is_experts(layer))
+}
+
+/// The place of a parameter in the order in which expert classes define theirs.
+pub(crate) fn place_in_class(parameter: &str) -> usize {
+    IN_CLASS.iter().position(|name| *name == parameter).unwrap_or(IN_CLASS.len())
+}
+
+/// The parameter of transformers 5 that the `weight` of the module at `path` is: `m.experts.gate_up_proj` for
+/// `m.input_linear`.
+pub(crate) fn as_parameter(path: &str) -> Option<String> {
+    let (parent, module) = path.rsplit_once('.').unwrap_or(("", path));
+    let (_, parameter) = OWN_MODULES.iter().find(|(own, _)| *own == module)?;
+    Some(if parent.is_empty() { parameter.to_string() } else { format!("{parent}.{parameter}") })
+}
+
+/// The experts' module, the expert's number and the parameter, for one layer of a list: `mlp.experts`, 3 and
+/// `gate_up_proj` for `mlp.experts.gate_up_projs.3`.
+pub(crate) fn listed(path: &str) -> Option<(&str, usize, &'static str)> {
+    let (list, number) = path.rsplit_once('.')?;
+    let (experts, list) = list.rsplit_once('.')?;
+    let (_, parameter) = LISTS.iter().find(|(name, _)| *name == list)?;
+    is_experts(experts).then_some((experts, number.parse().ok()?, parameter))
 }
 
 /// The stack of transformers 5 that contains a projection, and the place of the projection in it.
@@ -102,9 +162,16 @@ mod tests {
 
     #[test]
     fn stacks_and_single_experts_are_one_table() {
-        for (place, stack) in ALL_STACKS.iter().enumerate() {
-            assert_eq!(stack_of(stack.name), Some((place, *stack)));
+        for stack in ALL_STACKS {
+            assert_eq!(stack_of(stack.name), Some(*stack));
         }
+        assert_eq!(stack_in("m.0.block_sparse_moe.output_linear", "weight").unwrap().parts, [Down]);
+        assert_eq!(stack_in("m.0.mlp.down_proj", "weight"), None);
+        assert_eq!(stack_in("m.0.mlp", "down_proj"), None);
+        let granite = as_parameter("m.0.block_sparse_moe.input_linear");
+        assert_eq!(granite.as_deref(), Some("m.0.block_sparse_moe.experts.gate_up_proj"));
+        assert_eq!(listed("m.0.mlp.experts.down_projs.12"), Some(("m.0.mlp.experts", 12, "down_proj")));
+        assert_eq!(listed("m.0.mlp.experts.down_projs.x"), None);
         for each in [Gate, Up, Down] {
             let (stack, place) = stacks_of(each).next().unwrap();
             assert_eq!(stack.parts[place], each);

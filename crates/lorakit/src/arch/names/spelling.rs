@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::experts::{expert_of, projection, single_names};
+use super::experts::{as_parameter, expert_of, projection, single_names};
 
 /// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines, and the name of the
 /// model proper inside its class.
@@ -31,6 +31,9 @@ const PARTS: &[&str] = &[
     "talker", "thinker", "projector", "refiner", "controlnet", "draft",
 ];
 
+/// Ends of paths that transformers 5 renamed in memory.
+const RENAMED_ENDS: &[(&str, &str)] = &[("block_sparse_moe.router.layer", "block_sparse_moe.router")];
+
 /// Names of the model proper inside the class of a language model.
 const PROPER: &[&str] = &["model.", "transformer."];
 
@@ -52,6 +55,16 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
         Some((path, parameter @ ("weight" | "bias"))) => (path, Some(parameter)),
         _ => (bare, None),
     };
+    // All experts of a layer in a module of its own, whose weight is a parameter of transformers 5.
+    if let Some(own) = as_parameter(path).filter(|_| parameter == Some("weight")) {
+        return renamed(&own).into();
+    }
+    for (end, new) in RENAMED_ENDS {
+        if let Some(start) = path.strip_suffix(end).filter(|start| start.is_empty() || start.ends_with('.')) {
+            let parameter = parameter.map_or(String::new(), |parameter| format!(".{parameter}"));
+            return renamed(&format!("{start}{new}{parameter}")).into();
+        }
+    }
     let old = |component: &str| RENAMED.iter().any(|(old, _)| old.last() == Some(&component));
     let expert =
         expert_of(path).and_then(|(experts, number, leaf)| Some((experts, number, projection(leaf)?)));
@@ -131,6 +144,15 @@ mod tests {
             ("encoder.layer.3.intermediate.dense.weight", "layers.3.mlp.fc1.weight"),
             ("encoder.layer.3.output.dense.weight", "layers.3.mlp.fc2.weight"),
             ("encoder.layer.3.attention.attention.value.weight", "encoder.layer.3.attention.v_proj.weight"),
+            (
+                "model.layers.0.block_sparse_moe.input_linear.weight",
+                "layers.0.block_sparse_moe.experts.gate_up_proj",
+            ),
+            ("model.layers.0.block_sparse_moe.output_linear.weight", "layers.0.mlp.experts.down_proj"),
+            (
+                "model.layers.0.block_sparse_moe.router.layer.weight",
+                "model.layers.0.block_sparse_moe.router.weight",
+            ),
         ] {
             assert_eq!(meaning(name), meaning(other));
         }

@@ -54,7 +54,7 @@ pub use report::CombineReport;
 use crate::adapter::{Adapter, repeated};
 pub use crate::adapter::{BlockWeight, NamePattern, Strength, Strengths};
 use crate::lineage::{Lineage, Step, percent};
-use crate::ops::{inspect, refuse_weights, truncate};
+use crate::ops::{self, inspect, refuse_weights, truncate};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, Stretch, go_on, in_order, pool};
@@ -296,8 +296,8 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
         && options.rank.is_none()
         && !(options.style == Style::Peft && adapter.config.use_rslora)
     {
-        let packs = format.packs_experts() && !parts.iter().any(|part| part::lacks_experts(&part.strength));
-        let mut single = if packs { adapter.clone() } else { part::separate(adapter, base.as_ref())? };
+        let mut single =
+            if format.packs_experts() { adapter.clone() } else { adapter.clone().unpacked(base.as_ref())? };
         if !whole && format.name() == "peft" {
             part::describe(&mut single);
         }
@@ -308,10 +308,7 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
         return Ok(Combine { output, method, adapters: parts, modules, interference, against, notes });
     }
     input::refuse(&adapters)?;
-    for (adapter, _) in &mut adapters {
-        go_on(progress, "anything was written")?;
-        *adapter = part::separate(adapter, base.as_ref())?;
-    }
+    part::separate(&mut adapters, format.packs_experts(), base.as_ref(), progress)?;
     let aligned = input::align(&adapters, options)?;
     notes.extend(input::notes(&adapters, &aligned));
     notes.extend(of_saved(&adapters));
@@ -341,6 +338,7 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     if !whole && format.name() == "peft" {
         part::describe(&mut adapter);
     }
+    notes.extend(ops::expert_notes(&adapter, format.name()));
     let against = computation.against();
     let error = truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)));
     destination.papers.figure(against.figure(), percent(error));
@@ -397,6 +395,7 @@ fn united(adapters: &[(Adapter, f64)]) -> Result<Adapter> {
     if adapters.len() > 1 {
         const OF_ONE: &[&str] = &[
             "target_modules",
+            "target_parameters",
             "exclude_modules",
             "layers_to_transform",
             "layers_pattern",

@@ -1,38 +1,64 @@
 //! Adapters of which modules were left out.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+
 use serde_json::Value;
 
 use crate::adapter::{Adapter, Module, Strength};
 use crate::arch::names;
+use crate::plan::{Progress, go_on};
 use crate::{Base, Finding, Result, Severity};
 
-/// The adapter with a module for each expert.
+/// The adapters with a module for each expert: of a parameter, if `packs` and all of them have the same packed, else of
+/// each projection.
 ///
 /// # Errors
 /// As [`Adapter::unpacked`].
-pub(super) fn separate(adapter: &Adapter, base: Option<&Base>) -> Result<Adapter> {
-    let packed = adapter.modules.iter().any(Module::is_packed);
-    let mut separate = adapter.clone().unpacked(base)?;
-    if packed {
-        separate.config.raw.remove("target_parameters");
+pub(super) fn separate(
+    adapters: &mut [(Adapter, f64)],
+    packs: bool,
+    base: Option<&Base>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let packs = packs && agree(adapters);
+    for (adapter, _) in adapters {
+        go_on(progress, "anything was written")?;
+        let whole = adapter.clone();
+        *adapter = if packs { whole.split()? } else { whole.unpacked(base)? };
     }
-    Ok(separate)
+    Ok(())
 }
 
-/// Whether some of the experts that share a module are left out. PEFT finds such modules by the order in which it
-/// wraps them, so one of several cannot go alone.
-pub(super) fn lacks_experts(strength: &Strength) -> bool {
-    strength.left_out.iter().any(|path| names::is_experts(&path.replace(".base_layer", "")))
+/// Whether experts that one adapter packs are packed in all that change them, in the same order and number, and for the
+/// same shapes.
+fn agree(adapters: &[(Adapter, f64)]) -> bool {
+    let mut known: HashMap<String, (usize, usize, usize)> = HashMap::new();
+    let mut layers: HashSet<String> = HashSet::new();
+    for module in adapters.iter().flat_map(|(adapter, _)| &adapter.modules).filter(|m| m.is_packed()) {
+        let Some(experts) = module.packed_experts() else { return false };
+        let shape = (experts, module.a.info().rows_cols().1, module.b.info().rows_cols().0);
+        if *known.entry(names::meaning(&module.path).into_owned()).or_insert(shape) != shape {
+            return false;
+        }
+        layers.extend(module.layer().map(|layer| names::meaning(&layer).into_owned()));
+    }
+    let single = |module: &Module| {
+        let expert = names::expert_of(&module.path).map(|(experts, ..)| experts);
+        let listed = names::listed(&module.path).map(|(experts, ..)| experts);
+        expert.or(listed).is_some_and(|experts| layers.contains(names::meaning(experts).as_ref()))
+    };
+    !adapters.iter().flat_map(|(adapter, _)| &adapter.modules).any(single)
 }
 
 /// Makes PEFT's configuration name the modules that are left and no others: a pattern that also matches one that was
 /// left out would make PEFT add an empty module there.
 pub(super) fn describe(adapter: &mut Adapter) {
     let has = |part: fn(&Module) -> bool| adapter.modules.iter().any(part);
-    let (packed, dora, bias) =
-        (has(Module::is_packed), has(|m| m.magnitude.is_some()), has(|m| m.bias.is_some()));
-    let plain = adapter.modules.iter().filter(|module| !module.is_packed());
+    let (dora, bias) = (has(|m| m.magnitude.is_some()), has(|m| m.bias.is_some()));
+    let plain = adapter.modules.iter().filter(|module| module.parameter.is_none());
     let paths: Vec<Value> = plain.map(|module| module.path.as_str().into()).collect();
+    let of_parameters = adapter.modules.iter().filter(|module| module.parameter.is_some());
+    let parameters: BTreeSet<String> = of_parameters.map(Module::key).collect();
     let raw = &mut adapter.config.raw;
     const LISTS: &[&str] = &[
         "exclude_modules",
@@ -43,11 +69,15 @@ pub(super) fn describe(adapter: &mut Adapter) {
     ];
     raw.retain(|name, _| {
         !LISTS.contains(&name.as_str())
-            && (packed || name != "target_parameters")
+            && name != "target_parameters"
             && (dora || name != "use_dora")
             && (bias || name != "lora_bias")
     });
     raw.insert("target_modules".into(), paths.into());
+    if !parameters.is_empty() {
+        let parameters: Vec<Value> = parameters.into_iter().map(Value::from).collect();
+        raw.insert("target_parameters".into(), parameters.into());
+    }
 }
 
 /// Notes that factors do not reach what adapters replace.

@@ -198,5 +198,6 @@ fn module_of(
         shelf.tensor(&name, tuned.path(), options.dtype, shape, &values)
     };
     let (a, b) = (tensor("A", of_a, &a)?, tensor("B", of_b, &b)?);
-    Ok(Module::new(part.path.clone(), part.kind, a, b, Scaling::Fixed(1.0)))
+    let (parameter, experts) = part.stack.clone().unzip();
+    Ok(Module { parameter, experts, ..Module::new(part.path.clone(), part.kind, a, b, Scaling::Fixed(1.0)) })
 }

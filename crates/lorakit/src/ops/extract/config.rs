@@ -89,14 +89,21 @@ pub(super) fn describe(adapter: &mut Adapter, base: &Model, options: &ExtractOpt
     let new = adapter.saved.iter().filter(|saved| base.find(&saved.name).is_none());
     adapter.config.modules_to_save = new.map(|saved| module_of(&saved.name).to_string()).collect();
     let architecture = base.config.as_ref().and_then(|config| config.architecture()).unwrap_or_default();
-    let tasks = [
-        ("ForCausalLM", "CAUSAL_LM"),
-        ("LMHeadModel", "CAUSAL_LM"),
-        ("ForSequenceClassification", "SEQ_CLS"),
-        ("ForTokenClassification", "TOKEN_CLS"),
-        ("ForQuestionAnswering", "QUESTION_ANS"),
+    // PEFT takes the head of a classifier from the adapter, so one without it has no task: PEFT then loads it into a
+    // model of any class.
+    let tasks: [(&str, &str, &[&str]); 5] = [
+        ("ForCausalLM", "CAUSAL_LM", &[]),
+        ("LMHeadModel", "CAUSAL_LM", &[]),
+        ("ForSequenceClassification", "SEQ_CLS", &["classifier", "score"]),
+        ("ForTokenClassification", "TOKEN_CLS", &["classifier", "score"]),
+        ("ForQuestionAnswering", "QUESTION_ANS", &["qa_outputs"]),
     ];
-    if let Some((_, task)) = tasks.iter().find(|(class, _)| architecture.ends_with(class)) {
+    let saves = |heads: &[&str]| {
+        let mut saved = adapter.saved.iter().map(|saved| saved.name.split('.'));
+        heads.is_empty() || saved.any(|mut names| names.any(|name| heads.contains(&name)))
+    };
+    let task = tasks.iter().find(|(class, ..)| architecture.ends_with(class));
+    if let Some((_, task, _)) = task.filter(|(.., heads)| saves(heads)) {
         raw.insert("task_type".into(), (*task).into());
     }
     let said = base.config.as_ref().and_then(|config| config.entry("_name_or_path")?.as_str());

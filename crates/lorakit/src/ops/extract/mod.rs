@@ -164,6 +164,7 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
     let names: Vec<&str> = base.tensors().iter().chain(tuned.tensors()).map(|t| t.name.as_str()).collect();
     notes.extend(options.idle(&names).map(notes::idle));
     config::describe(&mut adapter, &base, options);
+    notes.extend(crate::ops::expert_notes(&adapter, format.name()));
     let changes: Vec<Changed> = done.iter().map(|d| d.changed.clone()).collect();
     if adapter.modules.is_empty() && adapter.saved.is_empty() {
         return Err(notes::nothing(&changes, options));

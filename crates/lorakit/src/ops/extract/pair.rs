@@ -6,7 +6,7 @@ use lorakit_tensor::TensorInfo;
 
 use super::Problem;
 use super::{Embeddings, ExtractOptions};
-use crate::adapter::ModuleKind;
+use crate::adapter::{Experts, ModuleKind, format};
 use crate::arch::names::{self, is_embedding, is_other_embedding, module_of};
 use crate::fit::{self, Resolver};
 use crate::{Error, Model, Result, TensorRef};
@@ -47,6 +47,8 @@ pub(super) struct Part {
     pub(super) rows: Range<usize>,
     /// Width of a row.
     pub(super) cols: usize,
+    /// The parameter, and the expert of it, for a stack that PEFT packs.
+    pub(super) stack: Option<(String, Experts)>,
 }
 
 impl Part {
@@ -158,7 +160,8 @@ fn role(view: &Resolver<'_>, info: &TensorInfo, options: &ExtractOptions) -> Rol
     if options.skips(name) {
         return Role::LeftOut;
     }
-    if let Some(parts) = experts(view, info) {
+    let packs = format::by_name(&options.to).is_some_and(|format| format.packs_experts());
+    if let Some(parts) = if packs { packed(view, info) } else { experts(view, info) } {
         return Role::Factors(parts);
     }
     if !is_layer(name, &info.shape) {
@@ -173,7 +176,25 @@ fn role(view: &Resolver<'_>, info: &TensorInfo, options: &ExtractOptions) -> Rol
     };
     let transposed = embedding || view.stored_transposed(path).unwrap_or(false);
     let (rows, cols) = info.rows_cols();
-    Role::Factors(vec![Part { path: path.into(), kind, transposed, rows: 0..rows, cols }])
+    Role::Factors(vec![Part { path: path.into(), kind, transposed, rows: 0..rows, cols, stack: None }])
+}
+
+/// The experts of a stacked weight, a module for each expert of the parameter, as transformers 5 names it.
+fn packed(view: &Resolver<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
+    let &[of, rows, cols] = info.shape.as_slice() else { return None };
+    let own = info.name.strip_suffix(".weight").and_then(names::as_parameter);
+    let path = own.as_deref().unwrap_or(&info.name);
+    let (layer, parameter) = path.rsplit_once('.')?;
+    names::stack_in(layer, parameter)?;
+    let part = |expert: usize| Part {
+        path: format!("{path}.{expert}"),
+        kind: ModuleKind::Linear,
+        transposed: view.stacks_transposed(),
+        rows: expert * rows..(expert + 1) * rows,
+        cols,
+        stack: Some((parameter.to_string(), Experts::One { expert, of })),
+    };
+    Some((0..of).map(part).collect())
 }
 
 /// The experts of a stacked weight `[E, 2I, H]` or `[E, H, I]`, a module for each projection.
@@ -184,7 +205,7 @@ fn experts(view: &Resolver<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
         return None;
     }
     let cols = info.shape.last().copied()?;
-    let part = |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols };
+    let part = |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols, stack: None };
     Some(fit::modules_of_stack(path, leaf, &info.shape)?.into_iter().map(part).collect())
 }
 
@@ -195,9 +216,12 @@ mod tests {
     use super::*;
 
     fn paths(name: &str, shape: &[usize], embeddings: Embeddings) -> Option<Vec<String>> {
+        of_options(name, shape, ExtractOptions { embeddings, ..ExtractOptions::new("b", "t", "o") })
+    }
+
+    fn of_options(name: &str, shape: &[usize], options: ExtractOptions) -> Option<Vec<String>> {
         let info = TensorInfo { name: name.into(), dtype: DType::F32, shape: shape.to_vec() };
         let view = Resolver::new(&[], None);
-        let options = ExtractOptions { embeddings, ..ExtractOptions::new("b", "t", "o") };
         match role(&view, &info, &options) {
             Role::Factors(parts) => {
                 Some(parts.into_iter().map(|p| format!("{} {:?}", p.path, p.rows)).collect())
@@ -220,9 +244,15 @@ mod tests {
 
     #[test]
     fn stacked_experts_are_modules_of_their_own() {
-        let found = paths("m.experts.gate_up_proj", &[2, 6, 4], Embeddings::Whole).unwrap();
+        let to = |to: &str| ExtractOptions { to: to.into(), ..ExtractOptions::new("b", "t", "o") };
+        let found = of_options("m.experts.gate_up_proj", &[2, 6, 4], to("gguf")).unwrap();
         let names = ["0.gate_proj 0..3", "0.up_proj 3..6", "1.gate_proj 6..9", "1.up_proj 9..12"];
         assert_eq!(found, names.map(|name| format!("m.experts.{name}")));
-        assert_eq!(paths("m.experts.down_proj", &[2, 4, 3], Embeddings::Whole).unwrap().len(), 2);
+        assert_eq!(of_options("m.experts.down_proj", &[2, 4, 3], to("gguf")).unwrap().len(), 2);
+        // PEFT has them in one module for each parameter, as transformers 5 names it.
+        for name in ["m.experts.gate_up_proj", "m.input_linear.weight"] {
+            let found = of_options(name, &[2, 6, 4], to("peft")).unwrap();
+            assert_eq!(found, ["m.experts.gate_up_proj.0 0..6", "m.experts.gate_up_proj.1 6..12"]);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::ModuleReport;
 use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
-use crate::arch::names::{is_embedding, is_experts, is_head};
+use crate::arch::names::{is_embedding, is_head};
 use crate::{Finding, Severity};
 
 /// The code of the warning that the configuration contradicts the ranks of factors.
@@ -92,9 +92,10 @@ fn method(adapter: &Adapter) -> Vec<Finding> {
             "`use_dora` is true, and no module has magnitudes: it acts as LoRA".into(),
         );
     }
-    if adapter.modules.iter().any(|m| m.path.strip_suffix(".base_layer").is_some_and(is_experts)) {
-        let message = "expert parameters are nested: the innermost, `experts.base_layer`, is the first one that the \
-                       model defines, usually gate_up_proj. `--base --json` lists the tensors each one changes";
+    let mut layers = HashSet::new();
+    if adapter.modules.iter().filter_map(Module::layer).any(|layer| !layers.insert(layer)) {
+        let message = "expert parameters are nested, and no name tells which is which: the innermost is taken to be the \
+                       first one that the model's class defines, usually gate_up_proj, as PEFT nests them";
         add(Severity::Note, "experts", message.into());
     }
     if config.use_rslora {
@@ -202,7 +203,23 @@ fn configuration(adapter: &Adapter) -> Vec<Finding> {
             format!("`target_modules` names {}, for which there are no tensors", targets.join(", "));
         findings.push(whole(Severity::Warning, "target-without-tensors", message));
     }
+    findings.extend(unnamed(adapter));
     findings
+}
+
+/// Modules that PEFT would not load.
+fn unnamed(adapter: &Adapter) -> Option<Finding> {
+    let lost = if adapter.format == "peft" { adapter.unnamed() } else { Vec::new() };
+    let first = lost.first()?;
+    let message = format!(
+        "is {} that `target_modules` and `target_parameters` do not name: PEFT loads the adapter without them, and does \
+         not say so",
+        match (lost.len(), adapter.modules.len()) {
+            (1, _) => "a module".to_string(),
+            (count, all) => format!("the first of {count} modules, of {all},"),
+        }
+    );
+    Some(Finding::new(Severity::Warning, "unnamed-modules", &first.path, message))
 }
 
 /// Those of `names` that no module's path ends in, and that no tensor's name contains.

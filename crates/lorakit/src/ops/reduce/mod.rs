@@ -200,7 +200,11 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     step.adapter(&read, None, reader, progress)?;
     let mut notes: Vec<Finding> = inspect::other_ranks(&read).collect();
     let papers = step.finish(&mut notes);
-    let mut adapter = read.unpacked(base.as_ref())?;
+    let mut adapter = if to.packs_experts() { read.split()? } else { read };
+    let apart = adapter.modules.iter().any(Module::is_packed);
+    if apart || !to.packs_experts() {
+        adapter = adapter.unpacked(base.as_ref())?;
+    }
     let mut destination = Destination {
         format: to,
         output: &options.output,
@@ -209,9 +213,6 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         reader: reader.clone(),
         papers,
     };
-    if packed {
-        adapter.config.raw.remove("target_parameters");
-    }
     // As long as any: the size of the card counts.
     put_figures(&mut destination, "99.99 %", "99.99 %");
     go_on(progress, "anything was written")?;
@@ -219,7 +220,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     let ones = vec![1; adapter.modules.len()];
     AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
     notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
-    notes.extend(said_of(&adapter, packed));
+    notes.extend(said_of(&adapter, packed && (apart || !to.packs_experts())));
     let pool = pool(options.threads)?;
     let (modules, level) = pool.install(|| -> Result<_> {
         let chosen = if options.rule.is_global() {
@@ -243,6 +244,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     })?;
     forget_old(&mut adapter);
     notes.extend(misses(options, &modules));
+    notes.extend(ops::expert_notes(&adapter, to.name()));
     if modules.iter().all(|module| module.rank == module.rank_before) {
         let message = "every module keeps its rank; nothing was reduced";
         notes.push(Finding::new(Severity::Note, "nothing-reduced", "", message));

@@ -1,5 +1,6 @@
 //! PEFT: a folder with `adapter_config.json` and `adapter_model.safetensors` (or `.bin`).
 
+mod config;
 mod exports;
 mod write;
 
@@ -8,12 +9,13 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, TensorSource};
 
-pub(super) use write::alpha_value;
+pub(super) use config::alpha_value;
 
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
+use crate::adapter::parameters::{Nameless, Parameters};
 use crate::adapter::pattern::OldRule;
-use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Saved, TokenRows};
+use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Saved, Scaling, TokenRows};
 use crate::card::Loading;
 use crate::{Base, Finding, Result, Severity, TensorRef};
 
@@ -137,15 +139,23 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
     }
 
     (adapter.saved, adapter.findings) = (saved, findings);
+    let names = adapter.config.target_parameters.clone();
+    let parameters = Parameters::new(&names);
     for (path, parts) in by_module {
-        add_module(&mut adapter, path, &parts, &tensor);
+        add_module(&mut adapter, &parameters, path, &parts, &tensor);
     }
     adapter.sort();
     warn_about_old_patterns(&mut adapter);
     adapter
 }
 
-fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn Fn(usize) -> TensorRef) {
+fn add_module(
+    adapter: &mut Adapter,
+    parameters: &Parameters<'_>,
+    path: String,
+    parts: &Parts,
+    tensor: &dyn Fn(usize) -> TensorRef,
+) {
     let mut fault = |code, message: String| {
         adapter.findings.push(Finding::new(Severity::Error, code, &path, message));
     };
@@ -200,14 +210,22 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
         let (a, b) = (&a.info().shape, &b.info().shape);
         return fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
     }
-    let (config_rank, scaling) = adapter.config.of_module(&path);
-    adapter.modules.push(Module {
-        config_rank,
+    let wrapped = match parameters.wrapped(&path) {
+        Ok(wrapped) => wrapped,
+        Err(Nameless { times, names }) => {
+            let message =
+                format!("is wrapped {times} times, and `target_parameters` names {names} of its parameters");
+            return fault("nested-parameters", message);
+        }
+    };
+    let module = Module {
         magnitude: parts.magnitude.map(tensor),
         bias: parts.bias.map(tensor),
         base_weight: parts.base_weight.map(tensor),
-        ..Module::new(path, kind, a, b, scaling)
-    });
+        ..Module::new(path, kind, a, b, Scaling::Fixed(1.0))
+    };
+    let module = module.wrapping(&wrapped, &adapter.config);
+    adapter.modules.push(module);
 }
 
 /// Warns about patterns that PEFT before 0.14 matched differently. PEFT before 0.18 did not write its version.
@@ -217,8 +235,10 @@ fn warn_about_old_patterns(adapter: &mut Adapter) {
         return;
     }
     let old = OldRule::new(ranks, alphas);
-    let differs =
-        |module: &&Module| old.get(&module.path) != (ranks.get(&module.path), alphas.get(&module.path));
+    let differs = |module: &&Module| {
+        let key = module.key();
+        old.get(&key) != (ranks.get(&key), alphas.get(&key))
+    };
     let warn = |module: &Module| {
         let message = "its rank_pattern or alpha_pattern means something else to PEFT before 0.14; the rule of \
                        0.14 and later is used";

@@ -1,23 +1,26 @@
 //! Writing a folder for PEFT.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
 
-use serde_json::{Map, Value, json};
-
-use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
-use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind, carried};
+use super::super::{Can, Draft, DraftOptions, Mapped, Scaled};
+use super::config;
+use crate::Result;
+use crate::adapter::parameters::path_in_file;
+use crate::adapter::{Adapter, Experts, Module, ModuleKind, carried};
+use crate::arch::names;
 use crate::plan::{Container, Content, OutputTensor, SideFile};
-use crate::{Error, Result};
 
 /// Every part has a place in PEFT's files, so only the dtype may change.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
     let everything =
         Can { dora: true, bias: true, embeddings: true, convolutions: true, saved: true, token_rows: true };
     everything.hold(adapter, "PEFT")?;
+    let adapter = &*in_order_of_peft(adapter)?;
     let mut tensors = Vec::new();
     let mut mapped = Vec::new();
-    for module in &adapter.modules {
-        let name = format!("base_model.model.{}", module.path);
+    for (module, path) in adapter.modules.iter().zip(paths(&adapter.modules)) {
+        let name = format!("base_model.model.{path}");
         tensors.extend(of_module(module, &name, options));
         mapped.push(Mapped { module: module.path.clone(), name, how: Vec::new() });
     }
@@ -38,7 +41,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     }
     let mut metadata = carried::header(adapter);
     metadata.insert("format".into(), "pt".into());
-    let config = config(adapter, options)?;
+    let config = config::of(adapter, options)?;
     let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
     let side_file = SideFile { name: "adapter_config.json".into(), content: Content::Bytes(text) };
     Ok(Draft {
@@ -48,6 +51,36 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         side_files: vec![side_file],
         mapped,
     })
+}
+
+/// The adapter with experts as PEFT packs them.
+fn in_order_of_peft(adapter: &Adapter) -> Result<Cow<'_, Adapter>> {
+    let of_one = |module: &Module| matches!(module.experts, Some(Experts::One { .. }));
+    let apart = adapter.modules.iter().any(of_one);
+    if adapter.config.has_expert_major() && adapter.modules.iter().any(Module::is_packed) {
+        return Ok(Cow::Owned(adapter.clone().split()?.packed()?));
+    }
+    if apart { Ok(Cow::Owned(adapter.clone().packed()?)) } else { Ok(Cow::Borrowed(adapter)) }
+}
+
+/// The path of each module in the file: wrappers of parameters of one layer are nested in the order in which its class
+/// defines these.
+fn paths(modules: &[Module]) -> Vec<String> {
+    let mut of_layer: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for module in modules {
+        if let (Some(layer), Some(parameter)) = (module.layer(), &module.parameter) {
+            of_layer.entry(layer).or_default().push(parameter);
+        }
+    }
+    of_layer.values_mut().for_each(|parameters| parameters.sort_by_key(|name| names::place_in_class(name)));
+    let path = |module: &Module| {
+        let wrapped = module.layer().zip(module.parameter.as_deref());
+        let Some((layer, parameter)) = wrapped else { return module.path.clone() };
+        let all = of_layer.get(&layer).map_or(&[][..], Vec::as_slice);
+        let place = all.iter().position(|name| *name == parameter).unwrap_or_default();
+        path_in_file(&layer, place, all.len().max(1))
+    };
+    modules.iter().map(path).collect()
 }
 
 fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Vec<OutputTensor> {
@@ -68,161 +101,4 @@ fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Vec<Out
         Some(Scaled::plain((*tensor)?.clone()).output(&format!("{name}.{part}"), dtype))
     };
     parts.iter().filter_map(output).collect()
-}
-
-/// `adapter_config.json`: the configuration that the adapter came with, as far as it is still true.
-fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
-    let mut config = adapter.config.raw.clone();
-    let mut default = |name: &str, value: Value| {
-        config.entry(name).or_insert(value);
-    };
-    default("peft_type", "LORA".into());
-    default("task_type", Value::Null);
-    let base = adapter.config.base_model.clone().or_else(|| Some(options.base?.name()));
-    default("base_model_name_or_path", base.into());
-    default("bias", "none".into());
-    default("fan_in_fan_out", false.into());
-    default("inference_mode", true.into());
-    default("init_lora_weights", true.into());
-    default("lora_dropout", json!(0.0));
-    default("modules_to_save", saved_modules(adapter, options));
-    if !holds(&config, adapter) {
-        set_ranks(&mut config, &adapter.modules)?;
-    }
-    let has = |name: &str, config: &Map<String, Value>| !config.get(name).is_none_or(Value::is_null);
-    if !has("target_modules", &config) && !has("target_parameters", &config) {
-        let paths = adapter.modules.iter().map(|module| module.path.as_str());
-        config.insert("target_modules".into(), names_of(paths, options).into());
-    }
-    let magnitudes = adapter.modules.iter().filter(|m| m.magnitude.is_some()).count();
-    let made = adapter.config.raw.is_empty() || adapter.format == Adapter::IN_MEMORY;
-    if made && magnitudes > 0 && magnitudes < adapter.modules.len() {
-        let problem = Problem::PartialDora { count: magnitudes, modules: adapter.modules.len() };
-        return Err(Error::from(problem).at(&adapter.path));
-    }
-    for (name, there) in
-        [("use_dora", magnitudes > 0), ("lora_bias", adapter.modules.iter().any(|m| m.bias.is_some()))]
-    {
-        if there {
-            config.insert(name.into(), true.into());
-        }
-    }
-    if !adapter.token_rows.is_empty() && !has("trainable_token_indices", &config) {
-        let rows: Map<String, Value> =
-            adapter.token_rows.iter().map(|t| (t.path.clone(), json!(t.rows))).collect();
-        config.insert("trainable_token_indices".into(), rows.into());
-    }
-    // Sorted, as PEFT writes it.
-    let sorted: BTreeMap<String, Value> = config.into_iter().collect();
-    Ok(sorted.into_iter().collect::<Map<String, Value>>().into())
-}
-
-/// Whether `config` gives every module its rank and its scale.
-fn holds(config: &Map<String, Value>, adapter: &Adapter) -> bool {
-    let Ok(config) = AdapterConfig::from_json(&config.clone().into()) else { return false };
-    if config.r.is_none() || config.alpha.is_none() {
-        return false;
-    }
-    adapter.modules.iter().all(|module| {
-        let (rank, scaling) = config.of_module(&module.path);
-        // How a reader scales packed experts depends on their number, which has not changed.
-        if module.is_packed() {
-            scaling == module.scaling && rank == module.config_rank
-        } else {
-            let (own, said) = (module.scale(module.rank()), scaling.scale(module.rank()));
-            rank == Some(module.rank() as f64) && (own - said).abs() <= 1e-15 * own.abs()
-        }
-    })
-}
-
-/// Sets `r` and `lora_alpha` to the values of most modules, and patterns for the others.
-fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> {
-    if let Some(packed) = modules.iter().find(|module| module.is_packed()) {
-        return Err(Error::from(Problem::PackedRank).tensor(&packed.path));
-    }
-    let alpha = |module: &Module| number(module.scale(module.rank()) * module.rank() as f64);
-    let r = most_common(ranks(modules)).unwrap_or(8.0);
-    let common = most_common(modules.iter().filter(|m| m.rank() as f64 == r).map(alpha)).unwrap_or(8.0);
-    let mut rank_pattern = Map::new();
-    let mut alpha_pattern = Map::new();
-    let mut ends: HashMap<&str, usize> = HashMap::new();
-    for end in modules.iter().flat_map(|module| ends_of(&module.path)) {
-        *ends.entry(end).or_default() += 1;
-    }
-    for module in modules {
-        // The path without its first component means the same to every PEFT, unless another path ends with it too.
-        let end = ends_of(&module.path).nth(1).filter(|end| ends.get(end) == Some(&1));
-        let key = end.map_or_else(|| format!("^{}", regex_escaped(&module.path)), regex_escaped);
-        if module.rank() as f64 != r {
-            rank_pattern.insert(key.clone(), module.rank().into());
-        }
-        if alpha(module) != common {
-            alpha_pattern.insert(key, value(alpha(module)));
-        }
-    }
-    config.insert("r".into(), (r as u64).into());
-    config.insert("lora_alpha".into(), value(common));
-    config.insert("use_rslora".into(), false.into());
-    config.insert("rank_pattern".into(), rank_pattern.into());
-    config.insert("alpha_pattern".into(), alpha_pattern.into());
-    Ok(())
-}
-
-/// The path, and the rest of it after each dot.
-fn ends_of(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::once(path).chain(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]))
-}
-
-/// The number without its rounding error: 15.999999999999998 becomes 16.
-fn number(value: f64) -> f64 {
-    let nearest = value.round();
-    if (value - nearest).abs() <= 4.0 * f64::EPSILON * nearest.abs() { nearest } else { value }
-}
-
-/// An alpha as JSON, without its rounding error.
-pub(in crate::adapter::format) fn alpha_value(alpha: f64) -> Value {
-    value(number(alpha))
-}
-
-/// A number as JSON, as an integer if it is whole: many readers expect `lora_alpha` to be an integer.
-fn value(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() < 1e15 { (number as i64).into() } else { number.into() }
-}
-
-fn regex_escaped(path: &str) -> String {
-    path.chars()
-        .flat_map(|c| (!(c.is_alphanumeric() || c == '_')).then_some('\\').into_iter().chain([c]))
-        .collect()
-}
-
-/// The names by which PEFT finds modules: `q_proj` if every layer has one among `paths`, else whole paths.
-fn names_of<'a>(paths: impl Iterator<Item = &'a str> + Clone, options: &DraftOptions<'_>) -> Vec<String> {
-    let layer = |path: &str| path.split('.').find_map(|c| c.parse::<usize>().ok());
-    let leaf = |path: &str| path.rsplit('.').next().unwrap_or_default().to_string();
-    let last = paths.clone().filter_map(layer).max().map_or(0, |last| last + 1);
-    let layers = options.base.and_then(|base| base.layers().ok()).unwrap_or(last);
-    let mut of_leaf: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-    for path in paths.clone() {
-        let layers = of_leaf.entry(leaf(path)).or_default();
-        layers.extend(layer(path));
-    }
-    let everywhere = |leaf: &String| of_leaf.get(leaf).is_some_and(|l| l.is_empty() || l.len() == layers);
-    let names = paths.map(|path| {
-        let leaf = leaf(path);
-        if everywhere(&leaf) { leaf } else { path.to_string() }
-    });
-    names.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// The modules that are saved whole, without biases if the configuration says that these are saved.
-fn saved_modules(adapter: &Adapter, options: &DraftOptions<'_>) -> Value {
-    let biases = adapter.config.raw.get("bias").and_then(Value::as_str).is_some_and(|bias| bias != "none");
-    let names: HashSet<&str> = adapter.saved.iter().map(|saved| saved.name.as_str()).collect();
-    let paths = adapter.saved.iter().filter_map(|s| {
-        let (path, leaf) = s.name.rsplit_once('.').unwrap_or((&s.name, ""));
-        let own = biases && leaf == "bias" && !names.contains(format!("{path}.weight").as_str());
-        (!own).then_some(path)
-    });
-    let names = names_of(paths, options);
-    if names.is_empty() { Value::Null } else { names.into() }
 }

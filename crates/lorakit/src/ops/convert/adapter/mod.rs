@@ -174,6 +174,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
     notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
     notes.extend(doubts);
+    notes.extend(crate::ops::expert_notes(&written, format.name()));
     let destination = Destination {
         format,
         output: &options.output,

@@ -142,7 +142,7 @@ fn check_scales(work: &Work<'_>, prefixes: &Prefixes) -> Result<()> {
     for module in &work.read.modules {
         let new = prefixes.renamed(&module.path).unwrap_or_else(|| module.path.clone());
         let ((rank, scaling), (new_rank, new_scaling)) =
-            (work.read.config.of_module(&module.path), after.of_module(&new));
+            (work.read.config.of_module(&module.key()), after.of_module(&module.key_at(&new)));
         let field = match (rank == new_rank, scaling == new_scaling) {
             (true, true) => continue,
             (false, _) => "rank_pattern",
