@@ -60,7 +60,7 @@ pub struct AdapterConfig {
 
 /// Options whose presence means that `W + scale * B * A` is not what was trained.
 const UNMERGEABLE: &[&str] =
-    &["alora_invocation_tokens", "arrow_config", "use_qalora", "use_bdlora", "kasa_config"];
+    &["alora_invocation_tokens", "arrow_config", "use_qalora", "kasa_config"];
 
 impl AdapterConfig {
     /// Reads the contents of an `adapter_config.json`.

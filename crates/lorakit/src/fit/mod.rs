@@ -9,6 +9,7 @@ mod experts;
 mod index;
 mod layer;
 mod misfit;
+mod multiply;
 mod nearest;
 mod parameters;
 mod problem;
@@ -94,7 +95,14 @@ pub(crate) fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -
             Err(misfit) => misfits.push(misfit),
         }
     }
-    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
+    for layer in &adapter.multiplied {
+        match multiply::fit(base, adapter, layer) {
+            Ok(found) => edits.extend(found),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    let parts = [adapter.modules.len(), adapter.saved.len(), adapter.token_rows.len(), adapter.multiplied.len()];
+    let total = parts.iter().sum();
     fitting.finish(base, edits, misfits, total)
 }
 
@@ -110,7 +118,9 @@ fn fit_saved(
         origin: tensor.info().name.clone(),
         change: Change::Replace(tensor.clone()),
     };
-    let index = match base.resolve(name, |_| true) {
+    // As for factors: PEFT wraps `nn.MultiheadAttention` as a whole, and its output projection inside.
+    let unwrapped = name.replace(".base_layer.", ".");
+    let index = match base.resolve(&unwrapped, |_| true) {
         Found::One(index) => index,
         Found::Several(names) => return Err(ambiguous(name, &names)),
         Found::Absent => {

@@ -88,6 +88,7 @@ fn join(head: Option<Group>, embed: Option<Group>) -> Group {
     let mut joined = embed.unwrap_or_default();
     if let Some(head) = head {
         joined.replace = joined.replace.or(head.replace);
+        joined.multiplied = joined.multiplied.or(head.multiplied);
         joined.dora = joined.dora.or(head.dora);
         joined.terms.extend(head.terms);
         joined.rows.extend(head.rows);
@@ -104,7 +105,10 @@ fn trained_as_one(
 ) -> Result<Option<Group>> {
     if let (None, Some(embed)) = (head, embed) {
         // PEFT keeps the output side of trained token rows in step; a grown vocabulary needs both sides.
-        let only_rows = embed.terms.is_empty() && embed.dora.is_none() && embed.replace.is_none();
+        let only_rows = embed.terms.is_empty()
+            && embed.dora.is_none()
+            && embed.multiplied.is_none()
+            && embed.replace.is_none();
         let grown = match (&embed.replace, embed.base) {
             (Some(new), Some(old)) => new.info().shape != base.tensor(old).info().shape,
             _ => false,
@@ -113,6 +117,9 @@ fn trained_as_one(
         return Ok((grown || !without_head && (only_rows || declared)).then(|| embed.clone()));
     }
     let (Some(head), Some(embed)) = (head, embed) else { return Ok(None) };
+    if head.multiplied.is_some() || embed.multiplied.is_some() {
+        return Ok(None);
+    }
     let same_replacement = match (&head.replace, &embed.replace) {
         (None, None) => true,
         (Some(a), Some(b)) => a.same_values(b)?,

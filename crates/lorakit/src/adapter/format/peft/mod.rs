@@ -1,6 +1,8 @@
 //! PEFT: a folder with `adapter_config.json` and `adapter_model.safetensors` (or `.bin`).
 
 mod exports;
+mod methods;
+mod variants;
 mod write;
 
 use std::collections::BTreeMap;
@@ -10,12 +12,14 @@ use lorakit_tensor::{Checkpoint, TensorSource};
 
 pub(super) use write::alpha_value;
 
+use super::assemble::Stop;
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
 use crate::adapter::pattern::OldRule;
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Saved, TokenRows};
 use crate::card::Loading;
 use crate::{Base, Finding, Result, Severity, TensorRef};
+use variants::Blocks;
 
 /// PEFT.
 #[derive(Debug)]
@@ -46,7 +50,7 @@ impl AdapterFormat for Peft {
 
     fn marks(&self, name: &str, files: &Files) -> bool {
         let factor = |c: &str| matches!(c, "lora_A" | "lora_B" | "lora_embedding_A" | "lora_embedding_B");
-        files.config.is_some() && name.split('.').any(factor)
+        files.config.is_some() && name.split('.').any(|c| factor(c) || methods::marks(c))
     }
 
     fn loading(&self) -> Option<Loading> {
@@ -54,9 +58,15 @@ impl AdapterFormat for Peft {
     }
 
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {
+        if let Some(adapter) = methods::read(files, self.name())? {
+            return Ok(adapter);
+        }
         let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
-        let config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
-        let mut adapter = assemble(Adapter { config, ..Adapter::empty(self.name(), files) }, &files.source);
+        let mut config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
+        let blocks = Blocks::take(&mut config);
+        let adapter = Adapter { config, ..Adapter::empty(self.name(), files) };
+        let mut adapter = assemble(adapter, &files.source, blocks.as_ref())?;
+        variants::as_trained(&mut adapter);
         adapter.findings.extend(exports::of_torchtune(&adapter));
         Ok(adapter)
     }
@@ -85,8 +95,9 @@ struct Parts {
     has_empty: bool,
 }
 
-fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
+fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Blocks>) -> Result<Adapter> {
     let mut findings = Vec::new();
+    let mut unread: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut by_module: BTreeMap<String, Parts> = BTreeMap::new();
     let mut saved = Vec::new();
     let shared: Arc<dyn TensorSource> = source.clone();
@@ -96,6 +107,10 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
         let mut fault = |code, message: String| {
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
         };
+        if let Some(variant) = variants::of_training(&info.name) {
+            *unread.entry(variant).or_default() += 1;
+            continue;
+        }
         let (module, part) = key::parse(&info.name);
         let parts = by_module.entry(module.clone()).or_default();
         if info.elements() == 0 {
@@ -132,14 +147,23 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
 
     (adapter.saved, adapter.findings) = (saved, findings);
     for (path, parts) in by_module {
-        add_module(&mut adapter, path, &parts, &tensor);
+        add_module(&mut adapter, path, &parts, &tensor, blocks)?;
+    }
+    for (variant, count) in unread {
+        variants::without_training(&mut adapter, variant, count);
     }
     adapter.sort();
     warn_about_old_patterns(&mut adapter);
-    adapter
+    Ok(adapter)
 }
 
-fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn Fn(usize) -> TensorRef) {
+fn add_module(
+    adapter: &mut Adapter,
+    path: String,
+    parts: &Parts,
+    tensor: &dyn Fn(usize) -> TensorRef,
+    blocks: Option<&Blocks>,
+) -> Result<()> {
     let mut fault = |code, message: String| {
         adapter.findings.push(Finding::new(Severity::Error, code, &path, message));
     };
@@ -174,25 +198,41 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
                 // The weight of a resized or tied layer that was not adapted itself.
                 adapter.saved.push(Saved { name: format!("{path}.weight"), tensor: tensor(index) });
             }
-            return;
+            return Ok(());
         }
-        (Some(_), Some(_), _, _) => return fault("repeated-key", "has linear and embedding factors".into()),
-        _ if parts.has_empty => return,
+        (Some(_), Some(_), _, _) => {
+            fault("repeated-key", "has linear and embedding factors".into());
+            return Ok(());
+        }
+        _ if parts.has_empty => return Ok(()),
         (a, _, ea, _) => {
             let (found, missing) = if a.is_some() || ea.is_some() { ("A", "B") } else { ("B", "A") };
-            return fault("missing-half", format!("has lora_{found}, but lora_{missing} is missing"));
+            fault("missing-half", format!("has lora_{found}, but lora_{missing} is missing"));
+            return Ok(());
         }
     };
-    let (a, b) = (tensor(a), tensor(b));
+    let (mut a, mut b) = (tensor(a), tensor(b));
+    if let Some(blocks) = blocks.filter(|_| kind == ModuleKind::Linear) {
+        (a, b) = match blocks.whole(&path, a, b) {
+            Ok(whole) => whole,
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Fault((code, message))) => {
+                fault(code, message);
+                return Ok(());
+            }
+        };
+    }
     let (a_rows, b_rank) = match (a.info().shape.as_slice(), b.info().shape.as_slice()) {
         ([r, _, ..], [_, s, ..]) => (*r, *s),
         (x, y) => {
-            return fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are not matrices"));
+            fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are not matrices"));
+            return Ok(());
         }
     };
     if a_rows != b_rank {
         let (a, b) = (&a.info().shape, &b.info().shape);
-        return fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
+        fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
+        return Ok(());
     }
     let (config_rank, scaling) = adapter.config.of_module(&path);
     adapter.modules.push(Module {
@@ -202,6 +242,7 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
         base_weight: parts.base_weight.map(tensor),
         ..Module::new(path, kind, a, b, scaling)
     });
+    Ok(())
 }
 
 /// Warns about patterns that PEFT before 0.14 matched differently. PEFT before 0.18 did not write its version.

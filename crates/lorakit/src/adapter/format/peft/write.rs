@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
+use super::methods;
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
 use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind, carried};
 use crate::plan::{Container, Content, OutputTensor, SideFile};
@@ -22,10 +23,13 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         mapped.push(Mapped { module: module.path.clone(), name, how: Vec::new() });
     }
     let paths: HashSet<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
+    let mark = methods::written_mark(adapter);
     for saved in &adapter.saved {
         // Next to factors, the layer's own parameters are one level deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
-        let name = if paths.contains(path) {
+        let name = if let Some(mark) = mark {
+            format!("base_model.model.{path}.{mark}.{leaf}")
+        } else if paths.contains(path) {
             format!("base_model.model.{path}.base_layer.{leaf}")
         } else {
             format!("base_model.model.{}", saved.name)
@@ -33,7 +37,8 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         tensors.push(OutputTensor::copy(saved.tensor.clone()).named(&name));
     }
     for rows in &adapter.token_rows {
-        let name = format!("base_model.model.{}.token_adapter.trainable_tokens_delta", rows.path);
+        let mark = mark.unwrap_or("token_adapter.trainable_tokens_delta");
+        let name = format!("base_model.model.{}.{mark}", rows.path);
         tensors.push(OutputTensor::copy(rows.tensor.clone()).named(&name));
     }
     let mut metadata = carried::header(adapter);
@@ -73,6 +78,10 @@ fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Vec<Out
 /// `adapter_config.json`: the configuration that the adapter came with, as far as it is still true.
 fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
     let mut config = adapter.config.raw.clone();
+    if methods::written_mark(adapter).is_some() {
+        // It stays as it was: nothing in it depends on factors.
+        return Ok(config.into());
+    }
     let mut default = |name: &str, value: Value| {
         config.entry(name).or_insert(value);
     };
