@@ -161,7 +161,7 @@ impl Module {
 
     /// Whether it adapts the output projection inside an adapted `nn.MultiheadAttention`.
     pub(crate) fn is_attention_output(&self) -> bool {
-        self.path.ends_with(".base_layer.out_proj")
+        crate::arch::names::is_attention_output(&self.path)
     }
 
     /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).

@@ -29,7 +29,8 @@ impl Method for Ia3 {
 
     fn read(&self, layer: &Layer<'_>, adapter: &mut Adapter) -> Outcome<()> {
         let tensor = layer.need(MARK)?;
-        let by = match tensor.info().shape.as_slice() {
+        let shape = tensor.info().shape.clone();
+        let by = match shape.as_slice() {
             [_, 1] => Multiplier::Outputs(tensor),
             [1, _] => Multiplier::Inputs(tensor),
             // Factors of convolutions have the same shape on both sides.

@@ -27,7 +27,7 @@ impl Method for LnTuning {
 
     fn read(&self, layer: &Layer<'_>, adapter: &mut Adapter) -> Outcome<()> {
         for ((_, leaf), index) in layer.parts {
-            let leaf = if leaf.is_empty() { "weight" } else { leaf };
+            let leaf = if leaf.is_empty() { "weight" } else { leaf.as_str() };
             let name = format!("{}.{leaf}", layer.path);
             adapter.saved.push(Saved { name, tensor: layer.files.tensor(*index) });
         }
