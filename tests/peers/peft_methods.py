@@ -88,10 +88,10 @@ def sequence():
 
 
 class Case:
-    def __init__(self, model, config, inputs=tokens, live=True, loose=False, refused=None, spread=0.3):
+    def __init__(self, model, config, inputs=tokens, loose=False, refused=None, spread=0.3):
         self.model, self.config, self.inputs = model, config, inputs
-        # Whether the live model is the merged one; whether PEFT's own f32 product has larger errors.
-        self.live, self.loose, self.refused, self.spread = live, loose, refused, spread
+        # Whether PEFT's own f32 product has larger errors; the words of a refusal; the size of random values.
+        self.loose, self.refused, self.spread = loose, refused, spread
 
 
 CASES = {
@@ -132,7 +132,7 @@ CASES = {
 }
 
 GOLDENS = ["adalora", "loha", "loha-effective", "lokr", "trainable-tokens", "ln-tuning-biases", "velora", "bdlora",
-           "ia3-biases", "ia3-conv1d", "oft", "oft-cayley", "oft-embedding", "mha-biases"]
+ X
 
 
 def randomise(model, spread):
@@ -169,8 +169,6 @@ def tensors_of(folder):
 
 
 def fresh(case, folder, dtype):
-    if hasattr(case, "made"):
-        pass
     if folder.joinpath("config.json").exists():
         return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     model = case.model().to(dtype)
@@ -219,7 +217,7 @@ def check(name, case, lorakit, dtype, goldens):
             size = torch.maximum(base[key].double().abs().max(), theirs.double().abs().max())
             off = (ours_value.double() - theirs.double()).abs().max() / (size * step)
             worst = max(worst, off.item())
-        lost = set(expected) - set(ours)
+        lost = (set(expected) - set(ours)) & set(base)
         text = f"{changed:3} tensors changed, largest difference {worst:5.2f} eps of the largest value"
         good = changed > 0 and worst <= (16 if case.loose else 4) and not lost
         if lost:
@@ -234,7 +232,7 @@ def check(name, case, lorakit, dtype, goldens):
             base_model = fresh(case, folder / "base", dtype)
             moved = (logits(base_model, case.inputs()) - live).abs().max().item()
             text += f"; logits {apart:.1e} from the live ones, which moved by {moved:.1e}"
-            good &= apart < 1e-4 * max(moved, 1.0) and moved > 1e-3
+            good &= apart < 1e-3 * moved
         if good and goldens and dtype == torch.float32 and name in GOLDENS:
             keep(name, folder, expected, goldens)
         return text if good else "WRONG: " + text + "\n" + said, good

@@ -27,9 +27,9 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     for saved in &adapter.saved {
         // Next to factors, the layer's own parameters are one level deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
-        let name = if let Some(mark) = mark {
+        let name = if let Some(mark) = mark.filter(|_| adapter.token_rows.is_empty()) {
             format!("base_model.model.{path}.{mark}.{leaf}")
-        } else if paths.contains(path) {
+        } else if paths.contains(path) || mark.is_some() {
             format!("base_model.model.{path}.base_layer.{leaf}")
         } else {
             format!("base_model.model.{}", saved.name)
@@ -77,7 +77,7 @@ fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Vec<Out
 
 /// `adapter_config.json`: the configuration that the adapter came with, as far as it is still true.
 fn config(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
-    let mut config = adapter.config.raw.clone();
+    let mut config = methods::written_fields(adapter);
     if methods::written_mark(adapter).is_some() {
         // It stays as it was: nothing in it depends on factors.
         return Ok(config.into());

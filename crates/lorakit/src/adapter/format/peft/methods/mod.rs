@@ -90,7 +90,7 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
         };
         let Some((path, mark, rest)) = split(&info.name, method.marks()) else {
             match key::parse(&info.name) {
-                (module, Part::Saved(param)) => {
+                (module, Part::Saved(param) | Part::BaseLayer(param)) => {
                     let name = if module.is_empty() { param } else { format!("{module}.{param}") };
                     adapter.saved.push(Saved { name, tensor: files.tensor(index) });
                 }
@@ -141,13 +141,7 @@ fn split(name: &str, marks: &[&'static str]) -> Option<(String, &'static str, St
 /// The configuration as that of a LoRA without ranks and alphas of its own: each module has its scale. If the adapter
 /// stays one of its method, what is written starts from the configuration as it was.
 fn config(raw: &Map<String, Value>, method: &dyn Method) -> Result<AdapterConfig> {
-    let shared = raw.iter().filter(|(name, _)| SHARED.contains(&name.as_str()));
-    let mut lora: Map<String, Value> = shared.map(|(name, value)| (name.clone(), value.clone())).collect();
-    lora.insert("peft_type".into(), "LORA".into());
-    if lora.get("bias").is_some_and(|bias| bias.as_str().is_some_and(|bias| bias.ends_with("_only"))) {
-        lora.insert("bias".into(), "lora_only".into());
-    }
-    let mut config = AdapterConfig::from_json(&Value::from(lora))?;
+    let mut config = AdapterConfig::from_json(&Value::from(of_lora(raw)))?;
     if !method.is_low_rank() {
         config.target_modules.clear();
     }
@@ -155,6 +149,30 @@ fn config(raw: &Map<String, Value>, method: &dyn Method) -> Result<AdapterConfig
         config.raw = raw.clone();
     }
     Ok(config)
+}
+
+/// The fields of a configuration that mean the same for a LoRA.
+fn of_lora(raw: &Map<String, Value>) -> Map<String, Value> {
+    let shared = raw.iter().filter(|(name, _)| SHARED.contains(&name.as_str()));
+    let mut lora: Map<String, Value> = shared.map(|(name, value)| (name.clone(), value.clone())).collect();
+    lora.insert("peft_type".into(), "LORA".into());
+    if lora.get("bias").and_then(Value::as_str).is_some_and(|bias| bias.ends_with("_only")) {
+        lora.insert("bias".into(), "lora_only".into());
+    }
+    lora
+}
+
+/// What an adapter's own configuration gives to one that is written: all of it, unless the adapter no longer is one of
+/// the method that it names.
+pub(super) fn written_fields(adapter: &Adapter) -> Map<String, Value> {
+    let raw = &adapter.config.raw;
+    if of_type(raw).is_none() || written_mark(adapter).is_some() {
+        return raw.clone();
+    }
+    let mut fields = of_lora(raw);
+    // They name layers of the other method.
+    fields.remove("target_modules");
+    fields
 }
 
 /// The component that marks saved values and token rows in a folder written with this configuration, if the folder

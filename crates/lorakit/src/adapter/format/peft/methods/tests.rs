@@ -147,6 +147,13 @@ fn whole_layers_and_rows_keep_their_method_when_they_are_written() {
             serde_json::from_slice(&std::fs::read(to.join("adapter_config.json")).unwrap()).unwrap();
         assert_eq!(written, config);
     }
+    // Next to factors, they are parts of a LoRA.
+    let mut mixed = read(&folder.path("from1"), None).unwrap();
+    let one = crate::TensorRef::of_values("w", lorakit_tensor::DType::F32, [1, 1], &[1.0]).unwrap();
+    let kind = crate::adapter::ModuleKind::Linear;
+    mixed.modules.push(Module::new("q", kind, one.clone(), one, crate::adapter::Scaling::Fixed(1.0)));
+    let fields = super::written_fields(&mixed);
+    assert_eq!((&fields["peft_type"], fields.get("token_indices")), (&json!("LORA"), None));
     let counted = json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [3]});
     let rows: Given<'_> = ("embed.trainable_tokens_delta", &[2, 1], &[1.0, 2.0]);
     assert_eq!(faults(counted, &[rows]), ["embed: holds 2 token rows, and the configuration lists 1"]);
