@@ -159,7 +159,6 @@ fn options_that_no_sum_can_honour() {
         ("arrow_config", json!({ "top_k": 3 })),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!(true)),
-        ("use_bdlora", json!({ "nblocks": 2 })),
         ("kasa_config", json!({})),
     ] {
         let case = Case::of("llama-bf16", "attn-r4");

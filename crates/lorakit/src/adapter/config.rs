@@ -60,7 +60,7 @@ pub struct AdapterConfig {
 
 /// Options whose presence means that `W + scale * B * A` is not what was trained.
 const UNMERGEABLE: &[&str] =
-    &["alora_invocation_tokens", "arrow_config", "use_qalora", "kasa_config"];
+    &["alora_invocation_tokens", "arrow_config", "use_qalora", "use_bdlora", "kasa_config"];
 
 impl AdapterConfig {
     /// Reads the contents of an `adapter_config.json`.
@@ -79,6 +79,8 @@ impl AdapterConfig {
         let unmergeable = UNMERGEABLE
             .iter()
             .filter(|&&name| !matches!(&json[name], Value::Null | Value::Bool(false)))
+            // Settings of BD-LoRA say where its blocks belong.
+            .filter(|&&name| !(name == "use_bdlora" && json[name].is_object()))
             .map(|name| format!("{name}: {}", excerpt(&json[name].to_string())))
             .collect();
         Ok(AdapterConfig {

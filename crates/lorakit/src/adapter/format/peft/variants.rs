@@ -38,7 +38,8 @@ pub(super) struct Blocks {
 impl Blocks {
     /// `None` if the configuration has no blocks. They are taken out of what is written, since modules are read whole.
     pub(super) fn take(config: &mut AdapterConfig) -> Option<Self> {
-        let field = config.raw.remove("use_bdlora").filter(Value::is_object)?;
+        let field = config.raw.get("use_bdlora").filter(|field| field.is_object())?.clone();
+        config.raw.remove("use_bdlora");
         let names = |name: &str| -> Vec<String> {
             let list = field[name].as_array().into_iter().flatten();
             list.filter_map(Value::as_str).map(str::to_string).collect()
