@@ -142,10 +142,10 @@ fn inputs() {
     hint: name a folder; `lorakit convert` writes other formats
     ");
     let loha = sandbox.copy(&peft("adapters/plain"), "loha");
-    edit_json(&loha.join("adapter_config.json"), |config| config["peft_type"] = "LOHA".into());
+    edit_json(&loha.join("adapter_config.json"), |config| config["peft_type"] = "VERA".into());
     insta::assert_snapshot!(sandbox.refused("edit loha -o out --license mit"), @"
     exit 1
-    error: `loha`: was trained with LOHA, and only LoRA and DoRA are understood
+    error: `loha`: was trained with VERA, which is not among the methods that are understood
 
     hint: serve it beside the base with the library that trained it
     ");

@@ -159,7 +159,6 @@ fn options_that_no_sum_can_honour() {
         ("arrow_config", json!({ "top_k": 3 })),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!(true)),
-        ("use_bdlora", json!({ "nblocks": 2 })),
         ("kasa_config", json!({})),
     ] {
         let case = Case::of("llama-bf16", "attn-r4");
@@ -185,7 +184,7 @@ fn an_activated_lora() {
 #[test]
 fn another_method() {
     let case = Case::new();
-    case.config(|config| config["peft_type"] = json!("IA3"));
+    case.config(|config| config["peft_type"] = json!("VERA"));
     for line in [
         "reduce adapter -o out --rank 2",
         "combine adapter adapter=0.5 -o out",
@@ -194,10 +193,10 @@ fn another_method() {
         "verify base --base base --adapter adapter",
     ] {
         let run = case.sandbox.run(line, &[]);
-        assert!(run.code != Some(0) && run.stderr.contains("was trained with IA3"), "{line}: {}", run.stderr);
+        assert!(run.code != Some(0) && run.stderr.contains("was trained with VERA"), "{line}: {}", run.stderr);
     }
     insta::assert_snapshot!(case.refused(), @"
-    error: `adapter`: was trained with IA3, and only LoRA and DoRA are understood
+    error: `adapter`: was trained with VERA, which is not among the methods that are understood
 
     hint: serve it beside the base with the library that trained it
     ");

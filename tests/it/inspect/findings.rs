@@ -185,10 +185,10 @@ fn an_initialisation_that_changed_the_base() {
 #[test]
 fn another_method() {
     let case = case();
-    case.config(|config| config["peft_type"] = json!("IA3"));
+    case.config(|config| config["peft_type"] = json!("VERA"));
     insta::assert_snapshot!(case.findings(""), @"
     1 error
-      error    is an adapter of the method IA3, which is not merged
+      error    is an adapter of the method VERA, which is not merged
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");
 }
@@ -198,13 +198,13 @@ fn the_tensors_of_another_method() {
     let case = case();
     case.edit(|weights| {
         let vector = Tensor::new(Dtype::F32, &[128, 1], &[1.0; 128]);
-        *weights = [("base_model.model.model.layers.0.self_attn.k_proj.ia3_l".to_string(), vector)].into();
+        *weights = [("base_model.model.model.layers.0.self_attn.k_proj.vera_lambda_b".to_string(), vector)].into();
     });
-    case.config(|config| *config = json!({ "peft_type": "IA3", "target_modules": ["k_proj"] }));
+    case.config(|config| *config = json!({ "peft_type": "VERA", "target_modules": ["k_proj"] }));
     insta::assert_snapshot!(case.findings(""), @"
     2 errors, 1 note
-      error    `base_model.model.model.layers.0.self_attn.k_proj.ia3_l`: belongs to IA3, which is not a plain LoRA
-      error    is an adapter of the method IA3, which is not merged
+      error    `base_model.model.model.layers.0.self_attn.k_proj.vera_lambda_b`: belongs to VeRA, which is not a plain LoRA
+      error    is an adapter of the method VERA, which is not merged
       note     the configuration does not name its base model
       headers only: `--norms` reads the values (NaN, untrained factors, strength)
     ");

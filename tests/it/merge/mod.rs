@@ -3,6 +3,7 @@
 mod experts;
 mod features;
 mod made;
+mod methods;
 mod output;
 mod strength;
 mod together;

@@ -51,6 +51,19 @@ fn dora_and_a_plain_adapter() {
     assert_near("DoRA and plain", &old, &read_folder(&sandbox.path("out")), &wanted);
 }
 
+/// In PEFT's live model, DoRA's norm leaves out the plain delta; in its merged model, the norm includes a delta that was
+/// merged before. Only with DoRA first are both the same.
+#[test]
+fn a_plain_adapter_before_dora() {
+    let sandbox = Sandbox::new();
+    for (from, to) in [("bases/llama-bf16", "base"), ("adapters/dora", "dora"), ("adapters/plain", "plain")] {
+        sandbox.copy(&peft(from), to);
+    }
+    insta::assert_snapshot!(sandbox.refused("merge base plain dora -o out"), @"");
+    // At weight 0, nothing comes before.
+    sandbox.run("merge base plain=0 dora -o out", &[]).ok();
+}
+
 fn delta_exists(weights: &crate::weights::Weights, name: &str) -> bool {
     weights.contains_key(&format!("base_model.model.{}", name.replace(".weight", ".lora_A.weight")))
 }

@@ -79,6 +79,8 @@ impl AdapterConfig {
         let unmergeable = UNMERGEABLE
             .iter()
             .filter(|&&name| !matches!(&json[name], Value::Null | Value::Bool(false)))
+            // Settings of BD-LoRA say where its blocks belong.
+            .filter(|&&name| !(name == "use_bdlora" && json[name].is_object()))
             .map(|name| format!("{name}: {}", excerpt(&json[name].to_string())))
             .collect();
         Ok(AdapterConfig {

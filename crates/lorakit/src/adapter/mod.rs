@@ -33,7 +33,7 @@ use lorakit_tensor::{Checkpoint, Storage, TensorSource};
 pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
 pub use format::Mapped;
-pub use module::{Experts, Module, ModuleKind, Saved, Scaling, TokenRows};
+pub use module::{Experts, Module, ModuleKind, Multiplied, Multiplier, Saved, Scaling, TokenRows};
 pub use pattern::Patterns;
 pub(crate) use problem::Problem;
 pub(crate) use strength::module_of_parameter;
@@ -64,6 +64,8 @@ pub struct Adapter {
     pub saved: Vec<Saved>,
     /// Token rows that replace rows of an embedding.
     pub token_rows: Vec<TokenRows>,
+    /// Weights that are multiplied (IA3, OFT).
+    pub multiplied: Vec<Multiplied>,
     /// Findings from reading it; [`Severity::Error`] entries forbid a merge.
     pub findings: Vec<Finding>,
     source: Option<Arc<Checkpoint>>,
@@ -86,6 +88,7 @@ impl Adapter {
             modules: Vec::new(),
             saved: Vec::new(),
             token_rows: Vec::new(),
+            multiplied: Vec::new(),
             findings: Vec::new(),
             source: None,
         }
@@ -141,13 +144,25 @@ impl Adapter {
         self.tensors().iter().map(|tensor| tensor.info().elements()).sum()
     }
 
-    /// Refuses an adapter with a fault that forbids using it.
+    /// Refuses an adapter with a fault that forbids using it, and one that multiplies weights, since only a merge can do
+    /// that: no other file could hold it.
+    ///
+    /// # Errors
+    /// As [`Self::check_for_merge`]; [`ErrorKind::Inexpressible`](crate::ErrorKind::Inexpressible).
+    pub fn check(&self) -> Result<()> {
+        self.check_for_merge()?;
+        let Some(first) = self.multiplied.first() else { return Ok(()) };
+        let problem = Problem::Multiplies { weights: self.multiplied.len(), method: first.method };
+        Err(Error::from(problem).at(&self.path))
+    }
+
+    /// Refuses an adapter with a fault that forbids merging it.
     ///
     /// # Errors
     /// [`ErrorKind::Unmergeable`](crate::ErrorKind::Unmergeable) for another method than LoRA;
     /// [`ErrorKind::Damaged`](crate::ErrorKind::Damaged) with one line for each fault;
     /// [`ErrorKind::NeedsBase`](crate::ErrorKind::NeedsBase) if rows are in an order that only the base can undo.
-    pub fn check(&self) -> Result<()> {
+    pub fn check_for_merge(&self) -> Result<()> {
         let method = &self.config.peft_type;
         if !method.is_empty() && method != "LORA" {
             return Err(Error::from(Problem::OtherMethod { method: method.clone() }).at(&self.path));

@@ -26,7 +26,7 @@ pub struct Module {
     pub base_weight: Option<TensorRef>,
     /// What its weight in a sum is multiplied by; 1 unless [`Strengths`](super::Strengths) were applied.
     pub strength: f64,
-    /// The method, `LoHa` or `LoKr`, from whose factors these were computed.
+    /// The method from whose factors these were computed: `LoHa`, `LoKr`, `AdaLoRA`.
     pub expanded: Option<&'static str>,
     /// The name of the parameter, if the adapter was trained on a parameter instead of a layer (PEFT's
     /// `target_parameters`): `gate_up_proj`, or `weight`.
@@ -67,6 +67,30 @@ pub enum ModuleKind {
     Linear,
     /// An embedding: the delta is `scale * (B * A)` transposed.
     Embedding,
+}
+
+/// A weight that is multiplied instead of added to. No product of factors does the same to every base.
+#[derive(Debug, Clone)]
+pub struct Multiplied {
+    /// Path of the layer.
+    pub path: String,
+    /// The method: `IA3` or `OFT`.
+    pub method: &'static str,
+    /// What it is multiplied by.
+    pub by: Multiplier,
+}
+
+/// What a weight is multiplied by.
+#[derive(Debug, Clone)]
+pub enum Multiplier {
+    /// A factor for each output, which also applies to the layer's bias.
+    Outputs(TensorRef),
+    /// A factor for each input.
+    Inputs(TensorRef),
+    /// `(blocks, n, n)`: each run of `n` columns is multiplied from the right by the block of its own.
+    Blocks(TensorRef),
+    /// `(1, n, n)`: all runs of `n` columns are multiplied by the same block.
+    SharedBlock(TensorRef),
 }
 
 /// A parameter that is saved whole.
@@ -155,6 +179,11 @@ impl Module {
     /// written to a file.
     pub fn is_inflated(&self) -> bool {
         self.expanded.is_some() && self.exceeds_rank()
+    }
+
+    /// Whether it adapts the output projection inside an adapted `nn.MultiheadAttention`.
+    pub(crate) fn is_attention_output(&self) -> bool {
+        crate::arch::names::is_attention_output(&self.path)
     }
 
     /// Whether it stands for all experts of a layer (PEFT's `target_parameters`).

@@ -2,6 +2,8 @@
 
 use lorakit_tensor::problems;
 
+use crate::error::one_or_many;
+
 /// The configuration file next to the tensors: PEFT's, MLX's, torchtune's.
 pub(crate) const CONFIG: &str = "adapter_config.json";
 
@@ -49,7 +51,11 @@ problems! {
         Foreign { message: String } = Unmergeable, "{message}";
         /// A method other than LoRA.
         OtherMethod { method: String } = Unmergeable,
-            "was trained with {method}, and only LoRA and DoRA are understood";
+            "was trained with {method}, which is not among the methods that are understood";
+        /// Weights that are multiplied, which factors cannot do.
+        Multiplies { weights: usize, method: &'static str } = Inexpressible,
+            "multiplies {} of the base ({method}) instead of adding to them, which only a merge can do",
+            one_or_many(*weights, "weight");
         /// Reading turned up several faults.
         Faults { count: usize, tensors: usize } = Damaged, "{count} of its {tensors} tensors are faulty";
         /// Reading turned up several faults, the first of which is a tensor of another method.

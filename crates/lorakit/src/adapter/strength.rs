@@ -109,11 +109,11 @@ impl Strengths {
 
     fn apply_to(&self, adapter: &mut Adapter) -> Result<Strength> {
         let mut done = Strength::default();
-        let Adapter { modules, saved, token_rows, .. } = adapter;
-        let count = modules.len() + saved.len() + token_rows.len();
+        let Adapter { modules, saved, token_rows, multiplied, .. } = adapter;
+        let count = modules.len() + saved.len() + token_rows.len() + multiplied.len();
         modules.retain_mut(|module| {
             let factor = self.of(&module.path);
-            module.strength = factor.unwrap_or(1.0);
+            module.strength *= factor.unwrap_or(1.0);
             done.note(&module.path, factor, false)
         });
         saved.retain(|saved| {
@@ -121,7 +121,8 @@ impl Strengths {
             done.note(path, self.of(path), true)
         });
         token_rows.retain(|rows| done.note(&rows.path, self.of(&rows.path), true));
-        if modules.is_empty() && saved.is_empty() && token_rows.is_empty() && count > 0 {
+        multiplied.retain(|layer| done.note(&layer.path, self.of(&layer.path), false));
+        if modules.len() + saved.len() + token_rows.len() + multiplied.len() == 0 && count > 0 {
             return Err(Error::from(Problem::NothingLeft { modules: count }).at(&adapter.path));
         }
         Ok(done)
@@ -183,7 +184,8 @@ impl Strength {
 fn paths(adapter: &Adapter) -> impl Iterator<Item = &str> {
     let saved = adapter.saved.iter().map(|saved| module_of_parameter(&saved.name));
     let rows = adapter.token_rows.iter().map(|rows: &TokenRows| rows.path.as_str());
-    adapter.modules.iter().map(|module| module.path.as_str()).chain(saved).chain(rows)
+    let multiplied = adapter.multiplied.iter().map(|layer| layer.path.as_str());
+    adapter.modules.iter().map(|module| module.path.as_str()).chain(saved).chain(rows).chain(multiplied)
 }
 
 /// The module that a parameter belongs to; a parameter of the model itself is its own.

@@ -48,6 +48,8 @@ pub enum Hint {
     BaseOfAnotherSize,
     /// Merge the adapters one after another, in the order that should win.
     MergeInTurn,
+    /// Name the DoRA adapter first.
+    DoraFirst,
     /// Merge them into the base one after another, in the order that should win.
     MergeInsteadOfCombining,
     /// Merge into the unquantised model, or choose types that can be written.
@@ -194,6 +196,7 @@ impl Hint {
         Hint::AdaptersOfTwoBases,
         Hint::BaseOfAnotherSize,
         Hint::MergeInTurn,
+        Hint::DoraFirst,
         Hint::MergeInsteadOfCombining,
         Hint::UnquantizedModel,
         Hint::OriginalModel,
@@ -347,6 +350,7 @@ impl fmt::Display for Hint {
             Hint::BaseOfAnotherSize => {
                 "the adapter belongs to a base of another size; inspecting it names the one that it was trained on"
             }
+            Hint::DoraFirst => "name the DoRA adapter before the plain one: then both models of PEFT are the same",
             Hint::MergeInTurn => "merge the adapters one after another, in the order that should win",
             Hint::MergeInsteadOfCombining => "merge them into the base one after another, in the order that should win",
             Hint::UnquantizedModel => "merge into the unquantised model, or choose types that can be written",

@@ -2,7 +2,7 @@
 
 use crate::TensorRef;
 use crate::adapter::Adapter;
-use crate::plan::{Axis, LowRank};
+use crate::plan::{Axis, LowRank, Multiplied};
 
 /// One change to one tensor of the base.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub(crate) enum Change {
     },
     /// The values are replaced before anything is added.
     Replace(TensorRef),
+    /// The values are multiplied.
+    Multiply(Multiplied),
     /// Rows are replaced after everything is added.
     Rows(TensorRef, Vec<usize>),
 }

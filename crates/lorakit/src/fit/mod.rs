@@ -9,6 +9,7 @@ mod experts;
 mod index;
 mod layer;
 mod misfit;
+mod multiply;
 mod nearest;
 mod prefix;
 mod problem;
@@ -96,8 +97,8 @@ pub(crate) fn fit_and_say(
     if let Some((edits, note)) = prefix::explained(base, &fitting, &misfits) {
         return Ok((edits, Some(note)));
     }
-    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
-    Ok((fitting.finish(base, edits, misfits, total)?, None))
+    let parts = [adapter.modules.len(), adapter.saved.len(), adapter.token_rows.len(), adapter.multiplied.len()];
+    Ok((fitting.finish(base, edits, misfits, parts.iter().sum())?, None))
 }
 
 /// What is done to the base, and what does not fit.
@@ -116,6 +117,12 @@ fn homes(base: &Resolver<'_>, fitting: &Fitting<'_>) -> (Vec<Edit>, Vec<Misfit>)
     for rows in &adapter.token_rows {
         match fit_token_rows(base, rows) {
             Ok(edit) => edits.push(edit),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    for layer in &adapter.multiplied {
+        match multiply::fit(base, adapter, layer) {
+            Ok(found) => edits.extend(found),
             Err(misfit) => misfits.push(misfit),
         }
     }
@@ -138,7 +145,9 @@ fn fit_saved(
         check_rows(base, Some(index), tensor, name)?;
         return Ok(edit(&target, Some(index)));
     }
-    let index = match base.resolve(name, |_| true) {
+    // As for factors: PEFT wraps `nn.MultiheadAttention` as a whole, and its output projection inside.
+    let unwrapped = name.replace(".base_layer.", ".");
+    let index = match base.resolve(&unwrapped, |_| true) {
         Found::One(index) => index,
         Found::Several(names) => return Err(ambiguous(name, &names)),
         Found::Absent => {

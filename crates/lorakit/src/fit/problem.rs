@@ -43,6 +43,9 @@ problems! {
         Bias { base: Vec<usize>, adapter: Vec<usize> } = Shape, "base bias {base:?}, adapter bias {adapter:?}";
         /// There is not one magnitude for each output.
         Magnitudes { found: u64, outputs: usize } = Shape, "has {found} magnitudes for {outputs} outputs";
+        /// There are more or fewer factors than the weight has rows or columns.
+        Factors { found: usize, base: Vec<usize> } = Shape,
+            "has {found} factors, which do not divide among the rows or columns of base {base:?}";
         /// A token is beyond the vocabulary.
         Token { token: usize, vocabulary: usize } = Shape,
             "token {token} is trained, and the base has {vocabulary}";
@@ -58,6 +61,13 @@ problems! {
         /// The adapter's expert differs from one of the base's stack.
         OfOneExpert { base: Vec<usize>, adapter: Vec<usize> } = Shape,
             "base {base:?} for all experts, adapter {adapter:?} for one";
+        /// OFT on a weight that is stored the other way round.
+        RotatedOutputs = Unmergeable,
+            "rotates the inputs of a weight that is stored as (in, out); PEFT's merge rotates its outputs";
+        /// OFT on a convolution.
+        RotatedKernel { base: Vec<usize> } = Unmergeable,
+            "rotates patches of a convolution, base {base:?}, which no kernel can do: PEFT's merge computes something \
+             else than its live model";
         /// Magnitudes belong to stacked experts.
         ExpertDora = Unmergeable, "uses DoRA on expert parameters, which PEFT does not define";
     }

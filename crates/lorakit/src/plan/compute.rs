@@ -7,6 +7,7 @@ use lorakit_tensor::{DType, Origin};
 
 use super::largest::Largest;
 use super::low_rank::LoadedTerm;
+use super::multiply::{Loaded, Multiplied};
 use super::recipe::{Axis, Compute, Rounding};
 use super::residue::Residue;
 use super::retention::Retention;
@@ -19,6 +20,7 @@ use crate::{Error, Result};
 pub(super) struct Prepared<'a> {
     compute: &'a Compute,
     store: Store<'a>,
+    multiplied: Option<Loaded>,
     terms: Vec<LoadedTerm>,
     dora_terms: Vec<LoadedTerm>,
     magnitude: Vec<f32>,
@@ -61,6 +63,7 @@ impl<'a> Prepared<'a> {
         let mut prepared = Prepared {
             compute,
             store: Store::new(compute, out_dtype, name)?,
+            multiplied: compute.multiplied.as_ref().map(Multiplied::load).transpose()?,
             terms: load(&compute.terms)?,
             dora_terms: Vec::new(),
             magnitude: Vec::new(),
@@ -180,7 +183,11 @@ impl<'a> Prepared<'a> {
         }
         sum.resize(before.len(), 0.0);
         // A pure change of dtype keeps the sign of zero, which adding zero would not.
-        let finite = if compute.edits() {
+        let finite = if let Some(multiplied) = &self.multiplied {
+            multiplied.apply(rows, cols, before, sum);
+            sum.iter_mut().zip(&*delta).for_each(|(sum, delta)| *sum += delta);
+            all_finite(sum)
+        } else if compute.edits() {
             kernel::add(sum, before, delta)
         } else {
             sum.copy_from_slice(before);
@@ -208,7 +215,7 @@ impl<'a> Prepared<'a> {
         if (compute.dora.is_some() || compute.plus != 0.0) && !all_finite(sum) {
             return Err(self.no_number(rows, sum));
         }
-        if compute.dora.is_some() || !self.replaced.is_empty() {
+        if compute.dora.is_some() || self.multiplied.is_some() || !self.replaced.is_empty() {
             delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
         }
         Ok(())

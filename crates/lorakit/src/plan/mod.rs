@@ -13,6 +13,7 @@ mod job;
 mod kernel;
 mod largest;
 mod low_rank;
+mod multiply;
 mod pack;
 mod papers;
 mod parts;
@@ -66,6 +67,8 @@ pub(crate) use threads::{in_order, pool};
 // The tests of this crate make plans by hand; these items are not part of its interface.
 #[doc(hidden)]
 pub use low_rank::LowRank;
+#[doc(hidden)]
+pub use multiply::{Multiplied, Multiply};
 #[doc(hidden)]
 pub use pack::{Packed, Part};
 #[doc(hidden)]

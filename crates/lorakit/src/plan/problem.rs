@@ -28,6 +28,9 @@ problems! {
             "has the shape {shape:?}, `{first}` {first_shape:?}";
         /// An expert that DoRA changes would have to be stacked.
         StackedDora = Unsupported, "is changed by DoRA, which cannot follow it into a stack of experts";
+        /// Factors would have to move into a stack of experts.
+        StackedFactors = Unsupported,
+            "is multiplied by factors, which cannot follow it into a stack of experts";
         /// A tensor that is changed as one matrix is stored as another.
         OtherMatrix { rows: usize, cols: usize, stored_rows: usize, stored_cols: usize } = Unsupported,
             "is changed as a matrix of {rows} x {cols} values, and is stored as {stored_rows} x {stored_cols} in the \

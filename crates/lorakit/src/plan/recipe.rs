@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::LowRank;
+use super::{LowRank, Multiplied};
 use super::pack::{Packed, Part, little_endian};
 use crate::TensorRef;
 
@@ -46,6 +46,8 @@ pub struct Compute {
     pub rows: usize,
     /// Columns of the matrix.
     pub cols: usize,
+    /// What the base is multiplied by, before anything is added.
+    pub multiplied: Option<Multiplied>,
     /// DoRA, applied before the plain terms.
     pub dora: Option<Dora>,
     /// Plain terms: `W + sum of scale * B * A`.
@@ -122,6 +124,7 @@ impl Compute {
             base,
             rows,
             cols,
+            multiplied: None,
             dora: None,
             terms: Vec::new(),
             replaced: Vec::new(),
@@ -136,7 +139,10 @@ impl Compute {
 
     /// Whether values change at all, apart from the dtype.
     pub fn edits(&self) -> bool {
-        self.dora.is_some() || !self.terms.is_empty() || !self.replaced.is_empty()
+        self.multiplied.is_some()
+            || self.dora.is_some()
+            || !self.terms.is_empty()
+            || !self.replaced.is_empty()
     }
 
     /// Rows that must be encoded together.
@@ -157,12 +163,13 @@ impl Compute {
     /// Bytes of memory the loaded factors and norms take.
     pub(super) fn loaded_bytes(&self) -> u64 {
         let norms = self.dora.as_ref().map_or(0, |_| 8 * self.rows.max(self.cols) as u64);
+        let multiplied = self.multiplied.as_ref().map_or(0, Multiplied::loaded_bytes);
         let replaced: u64 = self.replaced.iter().map(|r| 4 * r.tensor.info().elements()).sum();
         let scales = match &self.packing {
             Some(packed) if packed.packing.nested() => 4 * packed.packing.scales(self.rows, self.cols) as u64,
             _ => 0,
         };
-        self.all_terms().map(LowRank::loaded_bytes).sum::<u64>() + norms + replaced + scales
+        self.all_terms().map(LowRank::loaded_bytes).sum::<u64>() + norms + multiplied + replaced + scales
     }
 }
 
@@ -251,6 +258,9 @@ impl fmt::Display for OutputTensor {
             }
             Ok(())
         };
+        if let Some(multiplied) = &compute.multiplied {
+            write!(f, " times {} factors", multiplied.factors.info().elements())?;
+        }
         if let Some(dora) = &compute.dora {
             list(f, &dora.terms)?;
             f.write_str(", DoRA")?;

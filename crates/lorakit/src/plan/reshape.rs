@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{Axis, Compute, LowRank, OutputTensor, Problem, Recipe, ReplacedRows};
+use super::{Axis, Compute, LowRank, Multiplied, OutputTensor, Problem, Recipe, ReplacedRows};
 use crate::tensor::RowOrder;
 use crate::{Error, Result, TensorRef};
 
@@ -113,6 +113,9 @@ impl OutputTensor {
             if compute.dora.is_some() {
                 return Err(Error::from(Problem::StackedDora).tensor(&part_name));
             }
+            if compute.multiplied.is_some() {
+                return Err(Error::from(Problem::StackedFactors).tensor(&part_name));
+            }
             bases.push((compute.base.clone(), RowOrder::of_rows(0..rows)));
             let at = n * rows;
             let shifted = |mut term: LowRank| {
@@ -170,6 +173,14 @@ pub(crate) fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Comp
         let Compute { rows, cols, .. } = compute;
         return Err(Problem::OtherMatrix { rows, cols, stored_rows, stored_cols }.into());
     }
+    let (count, (stored_rows, stored_cols)) = ((compute.rows, compute.cols), (rows, cols));
+    let multiplied = match compute.multiplied.map(Multiplied::of_column) {
+        Some(None) => {
+            let (rows, cols) = count;
+            return Err(Problem::OtherMatrix { rows, cols, stored_rows, stored_cols }.into());
+        }
+        multiplied => multiplied.flatten(),
+    };
     let turned = |term: LowRank| LowRank {
         rows: 0..rows,
         b: term.a.transposed(),
@@ -180,6 +191,7 @@ pub(crate) fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Comp
     Ok(Compute {
         rows,
         cols,
+        multiplied,
         terms: compute.terms.into_iter().map(turned).collect(),
         replaced: compute.replaced.into_iter().map(whole).collect(),
         ..compute
@@ -203,9 +215,11 @@ fn moved(compute: Compute, order: &RowOrder) -> Result<Compute> {
         }
         None => None,
     };
+    let multiplied = compute.multiplied.map(|by| by.gathered(order, compute.rows)).transpose()?;
     let replaced = compute.replaced.into_iter().map(|replaced| moved_rows(replaced, compute.cols, order));
     Ok(Compute {
         rows: order.len(),
+        multiplied,
         dora,
         terms: moved_terms(compute.terms, order),
         replaced: replaced.collect::<Result<_>>()?,

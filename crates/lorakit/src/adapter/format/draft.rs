@@ -77,6 +77,10 @@ impl Can {
                 (module.kind == ModuleKind::Embedding && !self.embeddings, "a low-rank embedding"),
                 (kernel && !self.convolutions, "a convolution"),
                 (module.base_weight.is_some() && !self.saved, "a weight that replaces the base's"),
+                (
+                    module.is_attention_output() && format != "PEFT",
+                    "the output projection of nn.MultiheadAttention, which PEFT up to 0.21.2 applies twice",
+                ),
             ];
             lines.extend(
                 parts.iter().filter(|(lost, _)| *lost).map(|(_, what)| format!("{}  {what}", module.path)),

@@ -36,6 +36,11 @@ pub(crate) fn stacks_transposed(family: &str) -> bool {
     TRANSPOSED_STACKS.contains(&family)
 }
 
+/// Whether `path` is the output projection inside an adapted `nn.MultiheadAttention`, as PEFT names it.
+pub(crate) fn is_attention_output(path: &str) -> bool {
+    path.ends_with(".base_layer.out_proj")
+}
+
 /// The place of a layer in the order in which a block computes its layers; unknown layers come last.
 pub(crate) fn usual_order(path: &str) -> usize {
     ORDER.iter().position(|end| path.ends_with(end)).unwrap_or(ORDER.len())

@@ -24,7 +24,7 @@ pub(crate) use experts::{
     Projection, STACKS, as_parameter, expert_of, holds_experts, is_experts, listed, place_in_class, projection,
     single_names, single_words, stack_in, stack_of, stacks_of, usual_name,
 };
-pub(crate) use layout::{is_stored_transposed, stacks_transposed, usual_order};
+pub(crate) use layout::{is_attention_output, is_stored_transposed, stacks_transposed, usual_order};
 pub(crate) use pairs::pairs;
 pub(crate) use path::{last, module_of};
 pub use pattern::NamePattern;

@@ -54,6 +54,9 @@ pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
             let problem = Problem::Dora { modules: dora.len(), of: adapter.modules.len() };
             return Err(Error::from(problem).at(&adapter.path).details(dora));
         }
+        if let Some(module) = adapter.modules.iter().find(|m| m.is_attention_output() && m.strength != 1.0) {
+            return Err(Error::from(Problem::AppliedTwice).tensor(&module.path).at(&adapter.path));
+        }
         if let Some(option) = adapter.config.unmergeable.first() {
             let problem = ops::Problem::NotAProduct { option: option.clone() };
             return Err(Error::from(problem).at(&adapter.path));

@@ -36,6 +36,9 @@ problems! {
             = Usage / CombineDeltas,
             "`{method}` combines factors entry by entry, and in {modules} of {of} modules their ranks differ; \
              `{instead}` combines deltas, and takes any";
+        /// The output projection of `nn.MultiheadAttention`, to PEFT up to 0.21.2.
+        AppliedTwice = Unmergeable / MergeInsteadOfCombining,
+            "is applied twice by the PEFT that trained it, and a PEFT that loads the combination may apply it once";
         /// DoRA, whose magnitudes are not deltas.
         Dora { modules: usize, of: usize } = Unmergeable / MakePlainLora,
             "uses DoRA in {modules} of {of} modules, whose magnitudes do not add up; it can only be written alone and at \

@@ -47,6 +47,7 @@ fn tensors(adapter: &Adapter) -> Vec<Finding> {
     if adapter.modules.is_empty()
         && adapter.saved.is_empty()
         && adapter.token_rows.is_empty()
+        && adapter.multiplied.is_empty()
         && findings.is_empty()
     {
         findings.push(whole(Severity::Error, "empty", "holds no low-rank factors and no saved tensors"));
@@ -136,7 +137,9 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         );
         findings.push(about(Severity::Warning, "rank-too-large", &large, message));
     }
-    if adapter.modules.is_empty() || adapter.format != "peft" {
+    // Modules of other methods have the scales of their own methods.
+    let of_lora = adapter.modules.iter().any(|module| module.expanded.is_none());
+    if !of_lora || adapter.format != "peft" {
         return findings;
     }
     if config.alpha.is_none() {

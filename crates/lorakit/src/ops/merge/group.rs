@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::Problem;
 use crate::adapter::Adapter;
 use crate::fit::{Change, Edit};
-use crate::plan::{Dora, LowRank, Progress, ReplacedRows, go_on};
+use crate::plan::{Dora, LowRank, Multiplied, Progress, ReplacedRows, go_on};
 use crate::{Error, Model, Result, TensorRef};
 
 /// Everything that happens to one output tensor.
@@ -18,6 +18,8 @@ pub(super) struct Group {
     pub replace: Option<TensorRef>,
     /// The adapters that replace values here.
     pub replaced_by: Vec<PathBuf>,
+    /// What the one adapter that multiplies it multiplies it by.
+    pub multiplied: Option<Multiplied>,
     /// DoRA of the one adapter that has it.
     pub dora: Option<Dora>,
     /// Plain low-rank terms of all adapters.
@@ -42,7 +44,13 @@ impl Group {
     }
 
     pub(super) fn only_replaces(&self) -> bool {
-        self.dora.is_none() && self.terms.is_empty() && self.rows.is_empty()
+        self.multiplied.is_none() && self.dora.is_none() && self.terms.is_empty() && self.rows.is_empty()
+    }
+
+    /// Whether it is multiplied and changed in another way as well.
+    fn is_mixed(&self) -> bool {
+        let others = self.dora.is_some() || self.replace.is_some();
+        self.multiplied.is_some() && (others || !self.terms.is_empty() || !self.rows.is_empty())
     }
 }
 
@@ -100,10 +108,19 @@ impl Groups {
                                 let error = Error::from(Problem::TwoDora);
                                 return Err(error.tensor(&edit.target).at(&adapter.path));
                             }
+                            if !group.terms.is_empty() {
+                                let error = Error::from(Problem::LoraBeforeDora);
+                                return Err(error.tensor(&edit.target).at(&adapter.path));
+                            }
                             group.dora = Some(Dora { terms, magnitude, axis });
                         }
                     }
                 }
+                Change::Multiply(_) if group.multiplied.is_some() => {
+                    let error = Error::from(Problem::Mixed);
+                    return Err(error.tensor(&edit.target).at(&adapter.path));
+                }
+                Change::Multiply(by) => group.multiplied = Some(by),
                 Change::Rows(tensor, rows) => {
                     let new: HashSet<usize> = rows.iter().copied().collect();
                     let mut taken = group.rows.iter().flat_map(|r| &r.rows);
@@ -114,6 +131,9 @@ impl Groups {
                     group.rows.push(ReplacedRows { tensor, rows });
                     group.replaced_by.push(adapter.path.clone());
                 }
+            }
+            if group.is_mixed() {
+                return Err(Error::from(Problem::Mixed).tensor(&edit.target).at(&adapter.path));
             }
         }
         Ok(())

@@ -68,7 +68,7 @@ pub struct MergedAdapter {
     pub path: PathBuf,
     /// Its weight.
     pub weight: f64,
-    /// Number of low-rank modules that take part.
+    /// Number of modules that take part: low-rank ones, and those whose weights are multiplied.
     pub modules: usize,
     /// Number of tensors saved whole and of token sets.
     pub saved: usize,
@@ -121,7 +121,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let adapters = described.map(|(((adapter, weight), strength), recognised)| MergedAdapter {
         path: adapter.path.clone(),
         weight: *weight,
-        modules: adapter.modules.len(),
+        modules: adapter.modules.len() + adapter.multiplied.len(),
         saved: adapter.saved.len() + adapter.token_rows.len(),
         left_out: strength.left_out.len(),
         weighted: strength.weighted.len(),

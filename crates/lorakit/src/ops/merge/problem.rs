@@ -46,6 +46,17 @@ problems! {
             others.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         /// Two adapters whose magnitudes are for one tensor.
         TwoDora = Unmergeable, "is changed by two DoRA adapters, whose order would matter";
+        /// A plain LoRA before DoRA: whether its delta is in the norm depends on when PEFT is asked.
+        LoraBeforeDora = Unmergeable / DoraFirst,
+            "is changed by this DoRA adapter after a plain LoRA: PEFT's live model leaves the LoRA out of DoRA's norm, and \
+             its merged one does not";
+        /// A tensor is multiplied, and changed in another way.
+        Mixed = Unmergeable / MergeInTurn,
+            "is multiplied by one adapter (IA3, OFT) and changed by another, and their order would matter";
+        /// Weights that are multiplied, at another strength.
+        WeightedFactors { method: &'static str, weight: f64 } = Unmergeable,
+            "is an adapter of the method {method} with weight {weight}; what multiplies weights has no strength other \
+             than 1";
         /// An adapter without any part.
         Nothing = Damaged, "holds nothing to merge: no low-rank factors and no saved tensors";
         /// Two adapters save the same tensor with different values.

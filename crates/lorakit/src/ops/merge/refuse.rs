@@ -47,6 +47,10 @@ pub(super) fn strength(adapter: &Adapter, weight: f64, own: &Strength) -> Result
         return Err(if module.strength == 1.0 { error } else { error.tensor(&module.path) });
     }
     let of_path = |path: &str| weight * own.of(path);
+    if let Some(layer) = adapter.multiplied.iter().find(|layer| of_path(&layer.path) != 1.0) {
+        let problem = Problem::WeightedFactors { method: layer.method, weight: of_path(&layer.path) };
+        return Err(Error::from(problem).at(&adapter.path));
+    }
     let whole =
         adapter.modules.iter().filter(|module| module.base_weight.is_some() && of_module(module) < 0.0);
     let whole = whole.map(|module| module.path.clone());

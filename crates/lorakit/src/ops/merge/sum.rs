@@ -136,7 +136,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
         go_on(progress, "anything was written")?;
         let adapter = Adapter::open(path, reader, Some(&known))?;
         refuse::unmergeable(&adapter, sum.residual_base)?;
-        adapter.check()?;
+        adapter.check_for_merge()?;
         notes.extend(inspect::doubts(&adapter));
         adapters.push((adapter, *weight));
     }
@@ -228,8 +228,7 @@ fn edit(
     let kept = group.base.or_else(matrix).map_or(tensor.info().dtype, |index| base.kept_dtype(index));
     let dtype = output_dtype(kept, dtype);
     let info = TensorInfo { name, dtype, shape: tensor.info().shape.clone() };
-    let unchanged = group.terms.is_empty() && group.dora.is_none() && group.rows.is_empty();
-    if unchanged && tensor.info().dtype == dtype {
+    if group.only_replaces() && tensor.info().dtype == dtype {
         return Ok(OutputTensor { info, recipe: Recipe::Copy(tensor) });
     }
     let (rows, cols) = group.matrix_shape(&tensor);
@@ -239,8 +238,8 @@ fn edit(
         _ => Rounding::Once,
     };
     let original = group.base.filter(|_| undoes).and_then(|index| undo::original(base, index));
-    let Group { dora, terms, rows: replaced, .. } = group;
-    let compute = Compute { rows, cols, dora, terms, replaced, rounding, original, ..Compute::cast(tensor) };
+    let Group { multiplied, dora, terms, rows: replaced, .. } = group;
+    let compute = Compute { rows, cols, multiplied, dora, terms, replaced, rounding, original, ..Compute::cast(tensor) };
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 

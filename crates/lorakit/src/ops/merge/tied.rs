@@ -198,7 +198,10 @@ impl Set<'_> {
             return Ok(Some((*first).clone()));
         }
         // PEFT keeps the output side of trained token rows in step; a grown vocabulary needs both sides.
-        let only_rows = first.terms.is_empty() && first.dora.is_none() && first.replace.is_none();
+        let only_rows = first.terms.is_empty()
+            && first.dora.is_none()
+            && first.multiplied.is_none()
+            && first.replace.is_none();
         let grown = match (&first.replace, first.base) {
             (Some(new), Some(old)) => new.info().shape != self.base.tensor(old).info().shape,
             _ => false,
@@ -218,8 +221,9 @@ impl Set<'_> {
                 (Some(a), Some(b)) => a.same_values(b)?,
                 _ => false,
             };
-            let dora = first.dora.is_some() || other.dora.is_some();
-            if !same_replacement || dora || rows(first) != rows(other) || scales(first) != scales(other) {
+            let by_weight = |group: &Group| group.dora.is_some() || group.multiplied.is_some();
+            let dependent = by_weight(first) || by_weight(other);
+            if !same_replacement || dependent || rows(first) != rows(other) || scales(first) != scales(other) {
                 return Ok(false);
             }
             for (a, b) in first.rows.iter().zip(&other.rows) {
@@ -289,6 +293,7 @@ fn join(changes: Vec<Option<Group>>) -> Group {
     let mut joined = changes.next().unwrap_or_default();
     for other in changes {
         joined.replace = joined.replace.or(other.replace);
+        joined.multiplied = joined.multiplied.or(other.multiplied);
         joined.dora = joined.dora.or(other.dora);
         joined.terms.extend(other.terms);
         joined.rows.extend(other.rows);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::super::{DraftOptions, Problem, most_common};
+use super::methods;
 use crate::adapter::targets::{Targets, unnamed};
 use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind};
 use crate::arch::names::last;
@@ -24,7 +25,11 @@ const EXCEPTIONS: &[&str] = &["exclude_modules", "layers_to_transform", "layers_
 /// # Errors
 /// `ErrorKind::Inexpressible` for what PEFT cannot say.
 pub(super) fn of(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Value> {
-    let mut config = adapter.config.raw.clone();
+    let mut config = methods::written_fields(adapter);
+    if methods::written_mark(adapter).is_some() {
+        // It stays as it was: nothing in it depends on factors.
+        return Ok(config.into());
+    }
     let mut default = |name: &str, value: Value| {
         config.entry(name).or_insert(value);
     };

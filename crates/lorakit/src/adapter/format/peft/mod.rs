@@ -2,6 +2,8 @@
 
 mod config;
 mod exports;
+mod methods;
+mod variants;
 mod write;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use lorakit_tensor::{Checkpoint, TensorSource};
 
 pub(super) use config::alpha_value;
 
+use super::assemble::Stop;
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::key::{self, Part};
 use crate::adapter::parameters::{Nameless, Parameters};
@@ -18,6 +21,7 @@ use crate::adapter::pattern::OldRule;
 use crate::adapter::{Adapter, AdapterConfig, Files, Module, ModuleKind, Saved, Scaling, TokenRows};
 use crate::card::Loading;
 use crate::{Base, Finding, Result, Severity, TensorRef};
+use variants::Blocks;
 
 /// PEFT.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ impl AdapterFormat for Peft {
 
     fn marks(&self, name: &str, files: &Files) -> bool {
         let factor = |c: &str| matches!(c, "lora_A" | "lora_B" | "lora_embedding_A" | "lora_embedding_B");
-        files.config.is_some() && name.split('.').any(factor)
+        files.config.is_some() && name.split('.').any(|c| factor(c) || methods::marks(c))
     }
 
     fn loading(&self) -> Option<Loading> {
@@ -62,9 +66,15 @@ impl AdapterFormat for Peft {
     }
 
     fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {
+        if let Some(adapter) = methods::read(files, self.name())? {
+            return Ok(adapter);
+        }
         let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
-        let config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
-        let mut adapter = assemble(Adapter { config, ..Adapter::empty(self.name(), files) }, &files.source);
+        let mut config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
+        let blocks = Blocks::take(&mut config);
+        let adapter = Adapter { config, ..Adapter::empty(self.name(), files) };
+        let mut adapter = assemble(adapter, &files.source, blocks.as_ref())?;
+        variants::as_trained(&mut adapter);
         adapter.findings.extend(exports::of_torchtune(&adapter));
         Ok(adapter)
     }
@@ -93,8 +103,9 @@ struct Parts {
     has_empty: bool,
 }
 
-fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
+fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Blocks>) -> Result<Adapter> {
     let mut findings = Vec::new();
+    let mut unread: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut by_module: BTreeMap<String, Parts> = BTreeMap::new();
     let mut saved = Vec::new();
     let shared: Arc<dyn TensorSource> = source.clone();
@@ -104,6 +115,10 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
         let mut fault = |code, message: String| {
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
         };
+        if let Some(variant) = variants::of_training(&info.name) {
+            *unread.entry(variant).or_default() += 1;
+            continue;
+        }
         let (module, part) = key::parse(&info.name);
         let parts = by_module.entry(module.clone()).or_default();
         if info.elements() == 0 {
@@ -142,11 +157,14 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
     let names = adapter.config.target_parameters.clone();
     let parameters = Parameters::new(&names);
     for (path, parts) in by_module {
-        add_module(&mut adapter, &parameters, path, &parts, &tensor);
+        add_module(&mut adapter, &parameters, path, &parts, &tensor, blocks)?;
+    }
+    for (variant, count) in unread {
+        variants::without_training(&mut adapter, variant, count);
     }
     adapter.sort();
     warn_about_old_patterns(&mut adapter);
-    adapter
+    Ok(adapter)
 }
 
 fn add_module(
@@ -155,7 +173,8 @@ fn add_module(
     path: String,
     parts: &Parts,
     tensor: &dyn Fn(usize) -> TensorRef,
-) {
+    blocks: Option<&Blocks>,
+) -> Result<()> {
     let mut fault = |code, message: String| {
         adapter.findings.push(Finding::new(Severity::Error, code, &path, message));
     };
@@ -190,32 +209,49 @@ fn add_module(
                 // The weight of a resized or tied layer that was not adapted itself.
                 adapter.saved.push(Saved { name: format!("{path}.weight"), tensor: tensor(index) });
             }
-            return;
+            return Ok(());
         }
-        (Some(_), Some(_), _, _) => return fault("repeated-key", "has linear and embedding factors".into()),
-        _ if parts.has_empty => return,
+        (Some(_), Some(_), _, _) => {
+            fault("repeated-key", "has linear and embedding factors".into());
+            return Ok(());
+        }
+        _ if parts.has_empty => return Ok(()),
         (a, _, ea, _) => {
             let (found, missing) = if a.is_some() || ea.is_some() { ("A", "B") } else { ("B", "A") };
-            return fault("missing-half", format!("has lora_{found}, but lora_{missing} is missing"));
+            fault("missing-half", format!("has lora_{found}, but lora_{missing} is missing"));
+            return Ok(());
         }
     };
-    let (a, b) = (tensor(a), tensor(b));
+    let (mut a, mut b) = (tensor(a), tensor(b));
+    if let Some(blocks) = blocks.filter(|_| kind == ModuleKind::Linear) {
+        (a, b) = match blocks.whole(&path, a, b) {
+            Ok(whole) => whole,
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Fault((code, message))) => {
+                fault(code, message);
+                return Ok(());
+            }
+        };
+    }
     let (a_rows, b_rank) = match (a.info().shape.as_slice(), b.info().shape.as_slice()) {
         ([r, _, ..], [_, s, ..]) => (*r, *s),
         (x, y) => {
-            return fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are not matrices"));
+            fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are not matrices"));
+            return Ok(());
         }
     };
     if a_rows != b_rank {
         let (a, b) = (&a.info().shape, &b.info().shape);
-        return fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
+        fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
+        return Ok(());
     }
     let wrapped = match parameters.wrapped(&path) {
         Ok(wrapped) => wrapped,
         Err(Nameless { times, names }) => {
             let message =
                 format!("is wrapped {times} times, and `target_parameters` names {names} of its parameters");
-            return fault("nested-parameters", message);
+            fault("nested-parameters", message);
+            return Ok(());
         }
     };
     let module = Module {
@@ -226,6 +262,7 @@ fn add_module(
     };
     let module = module.wrapping(&wrapped, &adapter.config);
     adapter.modules.push(module);
+    Ok(())
 }
 
 /// Warns about patterns that PEFT before 0.14 matched differently. PEFT before 0.18 did not write its version.

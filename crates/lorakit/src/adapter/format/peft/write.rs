@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled};
-use super::config;
+use super::{config, methods};
 use crate::Result;
 use crate::adapter::parameters::path_in_file;
 use crate::adapter::{Adapter, Experts, Module, ModuleKind, carried};
@@ -25,10 +25,13 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         mapped.push(Mapped { module: module.path.clone(), name, how: Vec::new() });
     }
     let paths: HashSet<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
+    let mark = methods::written_mark(adapter);
     for saved in &adapter.saved {
         // Next to factors, the layer's own parameters are one level deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
-        let name = if paths.contains(path) {
+        let name = if let Some(mark) = mark.filter(|_| adapter.token_rows.is_empty()) {
+            format!("base_model.model.{path}.{mark}.{leaf}")
+        } else if paths.contains(path) || mark.is_some() {
             format!("base_model.model.{path}.base_layer.{leaf}")
         } else {
             format!("base_model.model.{}", saved.name)
@@ -36,7 +39,8 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         tensors.push(OutputTensor::copy(saved.tensor.clone()).named(&name));
     }
     for rows in &adapter.token_rows {
-        let name = format!("base_model.model.{}.token_adapter.trainable_tokens_delta", rows.path);
+        let mark = mark.unwrap_or("token_adapter.trainable_tokens_delta");
+        let name = format!("base_model.model.{}.{mark}", rows.path);
         tensors.push(OutputTensor::copy(rows.tensor.clone()).named(&name));
     }
     let mut metadata = carried::header(adapter);
