@@ -10,7 +10,7 @@ mod tests;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Adapter, Module, NamePattern, Problem, TokenRows};
+use super::{Adapter, NamePattern, Problem, TokenRows};
 use crate::arch::names::module_of;
 use crate::{Error, Result};
 
@@ -109,19 +109,25 @@ impl Strengths {
 
     fn apply_to(&self, adapter: &mut Adapter) -> Result<Strength> {
         let mut done = Strength::default();
-        let Adapter { modules, saved, token_rows, .. } = adapter;
-        let count = modules.len() + saved.len() + token_rows.len();
+        let Adapter { modules, saved, deltas, token_rows, .. } = adapter;
+        let count = modules.len() + saved.len() + deltas.len() + token_rows.len();
         modules.retain_mut(|module| {
             let factor = self.of(&module.path);
             module.strength = factor.unwrap_or(1.0);
             done.note(&module.path, factor, false)
+        });
+        deltas.retain_mut(|delta| {
+            let factor = self.of(&delta.path);
+            delta.strength = factor.unwrap_or(1.0);
+            done.note(&delta.path, factor, false)
         });
         saved.retain(|saved| {
             let path = module_of_parameter(&saved.name);
             done.note(path, self.of(path), true)
         });
         token_rows.retain(|rows| done.note(&rows.path, self.of(&rows.path), true));
-        if modules.is_empty() && saved.is_empty() && token_rows.is_empty() && count > 0 {
+        let left = modules.len() + saved.len() + deltas.len() + token_rows.len();
+        if left == 0 && count > 0 {
             return Err(Error::from(Problem::NothingLeft { modules: count }).at(&adapter.path));
         }
         Ok(done)
@@ -138,9 +144,11 @@ impl Strengths {
                 return Err(problem.into());
             }
         }
-        let modules: Vec<&Module> = adapters.iter().flat_map(|adapter| &adapter.modules).collect();
+        let modules = adapters.iter().flat_map(|adapter| adapter.modules.iter().map(|m| m.path.as_str()));
+        let deltas = adapters.iter().flat_map(|adapter| adapter.deltas.iter().map(|d| d.path.as_str()));
+        let added: Vec<&str> = modules.chain(deltas).collect();
         let whole = |block: &&BlockWeight| {
-            block.weight != 0.0 && !modules.iter().any(|module| block.pattern.matches(&module.path))
+            block.weight != 0.0 && !added.iter().any(|path| block.pattern.matches(path))
         };
         match self.weights.iter().find(whole) {
             Some(block) => Err(Problem::OnlyWhole { block: block.to_string() }.into()),
@@ -183,7 +191,8 @@ impl Strength {
 fn paths(adapter: &Adapter) -> impl Iterator<Item = &str> {
     let saved = adapter.saved.iter().map(|saved| module_of_parameter(&saved.name));
     let rows = adapter.token_rows.iter().map(|rows: &TokenRows| rows.path.as_str());
-    adapter.modules.iter().map(|module| module.path.as_str()).chain(saved).chain(rows)
+    let deltas = adapter.deltas.iter().map(|delta| delta.path.as_str());
+    adapter.modules.iter().map(|module| module.path.as_str()).chain(saved).chain(deltas).chain(rows)
 }
 
 /// The module that a parameter belongs to; a parameter of the model itself is its own.

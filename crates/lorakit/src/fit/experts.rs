@@ -28,7 +28,7 @@ pub(super) fn fit_experts(
     fitting: &Fitting<'_>,
     module: &Module,
 ) -> Fit<Option<Vec<Edit>>> {
-    let Fitting { adapter, parameters, options } = fitting;
+    let Fitting { adapter, parameters, options, .. } = fitting;
     let nested = module.path.matches(".base_layer").count();
     let path = module.path.replace(".base_layer", "");
     if !names::is_experts(&path) {

@@ -4,8 +4,10 @@
 //! orientation of the stored weight. Parts that find no home, several homes, or a home of another shape are
 //! collected and reported together.
 
+mod delta;
 mod edit;
 mod experts;
+mod image;
 mod index;
 mod layer;
 mod misfit;
@@ -88,13 +90,20 @@ pub(crate) fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -
             Err(misfit) => misfits.push(misfit),
         }
     }
+    for delta in &adapter.deltas {
+        match delta::fit_delta(base, &fitting, delta) {
+            Ok(found) => edits.extend(found),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
     for rows in &adapter.token_rows {
         match fit_token_rows(base, rows) {
             Ok(edit) => edits.push(edit),
             Err(misfit) => misfits.push(misfit),
         }
     }
-    let total = adapter.modules.len() + adapter.saved.len() + adapter.token_rows.len();
+    let whole = adapter.saved.len() + adapter.deltas.len() + adapter.token_rows.len();
+    let total = adapter.modules.len() + whole;
     fitting.finish(base, edits, misfits, total)
 }
 

@@ -33,6 +33,12 @@ pub(super) enum Part {
     LokrW2B,
     LokrT1,
     LokrT2,
+    /// A full delta of the weight.
+    Diff,
+    /// A full delta of the bias.
+    DiffBias,
+    /// A full delta of the parameter `modulation`, which has no module of its own (LightX2V).
+    DiffModulation,
 }
 
 /// Endings of names; of two that could match, the longer comes first.
@@ -72,14 +78,15 @@ const PARTS: &[(&str, Part)] = &[
     (".lokr_w2_b", Part::LokrW2B),
     (".lokr_t1", Part::LokrT1),
     (".lokr_t2", Part::LokrT2),
+    (".diff", Part::Diff),
+    (".w_norm", Part::Diff),
+    (".diff_b", Part::DiffBias),
+    (".b_norm", Part::DiffBias),
+    (".diff_m", Part::DiffModulation),
 ];
 
 /// Endings of tensors that are not low-rank factors, and what they are.
 const FOREIGN: &[(&str, &str)] = &[
-    (".diff", "is a full delta of a weight"),
-    (".diff_b", "is a full delta of a bias"),
-    (".w_norm", "is a full delta of a norm's weight"),
-    (".b_norm", "is a full delta of a norm's bias"),
     (".set_weight", "replaces a weight"),
     (".reshape_weight", "gives a weight another shape"),
     (".oft_blocks", "belongs to OFT, which is not a plain LoRA"),
