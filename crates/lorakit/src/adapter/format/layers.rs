@@ -128,17 +128,10 @@ fn take(
     scaling: Option<Scaling>,
 ) -> Result<Taken> {
     let delta = |part: Part| {
-        let (path, of_bias) = match part {
-            Part::Diff => (name.to_string(), false),
-            Part::DiffBias => (name.to_string(), true),
-            Part::DiffModulation => (format!("{name}.modulation"), false),
-            _ => return None,
-        };
         let tensor = files.tensor(*parts.get(&part)?);
-        Some(Delta { path, of_bias, tensor, strength: 1.0 })
+        Some(Delta { path: name.to_string(), of_bias: part == Part::DiffBias, tensor, strength: 1.0 })
     };
-    let mut deltas: Vec<Delta> =
-        [Part::Diff, Part::DiffBias, Part::DiffModulation].into_iter().filter_map(delta).collect();
+    let mut deltas: Vec<Delta> = [Part::Diff, Part::DiffBias].into_iter().filter_map(delta).collect();
     let rest: Parts = parts.iter().filter(|(part, _)| **part < Part::Diff).map(|(p, i)| (*p, *i)).collect();
     // An alpha next to full deltas does not scale them.
     if rest.keys().all(|part| *part == Part::Alpha) && !deltas.is_empty() {

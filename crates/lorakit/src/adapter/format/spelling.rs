@@ -110,6 +110,15 @@ pub(super) fn parse(name: &str) -> Option<(&str, Part)> {
     PARTS.iter().find_map(|(ending, part)| Some((name.strip_suffix(ending)?, *part)))
 }
 
+/// Module and part, where a full delta of `modulation`, which is named by what it is in, is one like any other.
+pub(super) fn placed(module: &str, part: Part) -> (String, Part) {
+    if part != Part::DiffModulation {
+        return (module.to_string(), part);
+    }
+    let dot = if module.contains('.') { '.' } else { '_' };
+    (format!("{module}{dot}modulation"), Part::Diff)
+}
+
 /// The parts by which a low-rank module is scaled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Spelled {
@@ -165,7 +174,8 @@ pub(super) fn collect(
             fault("zero-size-tensor", format!("has no values (shape {:?})", info.shape));
             continue;
         }
-        let module = module_of(module, part);
+        let (module, part) = placed(module, part);
+        let module = module_of(&module, part);
         if modules.entry(module.clone()).or_default().insert(part, index).is_some() {
             fault("repeated-key", format!("is a second tensor for the same part of `{module}`"));
         }

@@ -99,7 +99,8 @@ fn names_layers(files: &Files) -> bool {
     let mut modules: BTreeMap<String, Parts> = BTreeMap::new();
     for (index, info) in files.source.tensors().iter().enumerate() {
         let Some((module, part)) = spelling::parse(&info.name) else { return false };
-        modules.entry(diffusion::bare(module).to_string()).or_default().insert(part, index);
+        let (module, part) = spelling::placed(module, part);
+        modules.entry(diffusion::bare(&module).to_string()).or_default().insert(part, index);
     }
     !modules.is_empty() && model_of(files, &modules, Spelling::Original, None).is_ok()
 }
