@@ -21,6 +21,7 @@ mod finite;
 mod golden;
 mod habits;
 mod help;
+mod image;
 mod inspect;
 mod lineage;
 mod merge;

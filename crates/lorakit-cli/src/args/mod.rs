@@ -35,8 +35,8 @@ pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 use output::output_path;
 pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
-use values::{level, switch, threads};
 pub(crate) use values::is_gguf_file;
+use values::{level, switch, threads};
 pub(crate) use verify::Verify;
 
 const EXIT_CODES: &str = "Exit codes:

@@ -102,6 +102,9 @@ fn summary(merge: &Merge, report: &Report, args: &args::Merge, ui: &Ui) -> Strin
             if adapter.saved > 0 {
                 let _ = write!(parts, ", {}", units::plural(adapter.saved, "saved tensor"));
             }
+            if adapter.deltas > 0 {
+                let _ = write!(parts, ", {}", units::plural(adapter.deltas, "full delta"));
+            }
             parts += &strength::counts(&adapter.strength);
             let _ = writeln!(
                 text,

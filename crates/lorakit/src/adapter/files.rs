@@ -24,6 +24,8 @@ pub(crate) struct Files {
     pub(crate) reader: Reader,
     /// Whether factors of experts are stacked; cached, because every tensor asks.
     pub(super) stacked: OnceLock<bool>,
+    /// Whether all tensors belong to layers of one image model; cached for the same reason.
+    pub(super) of_image_model: OnceLock<bool>,
 }
 
 impl Files {
@@ -50,6 +52,7 @@ impl Files {
             source,
             reader: reader.clone(),
             stacked: OnceLock::new(),
+            of_image_model: OnceLock::new(),
         })
     }
 

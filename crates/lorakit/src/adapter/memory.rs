@@ -53,7 +53,8 @@ impl Adapter {
         let modules = self.modules.iter().flat_map(of_module);
         let saved = self.saved.iter().map(|saved| saved.tensor.clone());
         let rows = self.token_rows.iter().map(|rows| rows.tensor.clone());
-        modules.chain(saved).chain(rows).collect()
+        let deltas = self.deltas.iter().map(|delta| delta.tensor.clone());
+        modules.chain(saved).chain(deltas).chain(rows).collect()
     }
 }
 

@@ -33,7 +33,7 @@ use lorakit_tensor::{Checkpoint, Storage, TensorSource};
 pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
 pub use format::Mapped;
-pub use module::{Experts, Module, ModuleKind, Multiplied, Multiplier, Saved, Scaling, TokenRows};
+pub use module::{Delta, Experts, Module, ModuleKind, Multiplied, Multiplier, Saved, Scaling, TokenRows};
 pub use pattern::Patterns;
 pub(crate) use problem::Problem;
 pub(crate) use strength::module_of_parameter;
@@ -45,6 +45,9 @@ use crate::{Error, Finding, Result, Severity, TensorRef};
 
 /// The code of the finding that rows are in an order that only the base can undo.
 pub(crate) const ROW_ORDER: &str = "row-order";
+
+/// The code of the finding that nothing says the alphas, which are the ranks then.
+pub(crate) const ALPHA_IS_RANK: &str = "alpha-is-rank";
 
 /// An adapter: its configuration, and tensors that are read when they are needed. It is [opened](Adapter::open), or
 /// [built](Adapter::in_memory) from freshly trained tensors.
@@ -62,6 +65,8 @@ pub struct Adapter {
     pub modules: Vec<Module>,
     /// Parameters that replace the base's, by name.
     pub saved: Vec<Saved>,
+    /// Full deltas of parameters.
+    pub deltas: Vec<Delta>,
     /// Token rows that replace rows of an embedding.
     pub token_rows: Vec<TokenRows>,
     /// Weights that are multiplied (IA3, OFT).
@@ -87,6 +92,7 @@ impl Adapter {
             metadata: BTreeMap::new(),
             modules: Vec::new(),
             saved: Vec::new(),
+            deltas: Vec::new(),
             token_rows: Vec::new(),
             multiplied: Vec::new(),
             findings: Vec::new(),
@@ -104,6 +110,7 @@ impl Adapter {
     /// Puts the modules in the order of the model: layer 2 before layer 10.
     pub(crate) fn sort(&mut self) {
         self.modules.sort_by(|a, b| natural(&a.path).cmp(&natural(&b.path)));
+        self.deltas.sort_by(|a, b| (natural(&a.path), a.of_bias).cmp(&(natural(&b.path), b.of_bias)));
     }
 
     /// Every tensor: all tensors of the file, understood or not; for an adapter in memory, those of its parts.

@@ -102,6 +102,20 @@ pub struct Saved {
     pub tensor: TensorRef,
 }
 
+/// A full delta of one parameter: it is added as it is, times the weight.
+#[derive(Debug, Clone)]
+pub struct Delta {
+    /// Path of the module, e.g. `transformer.blocks.0.norm2`; for a parameter that is in no module of its own, such as
+    /// `blocks.0.modulation`, the name of the parameter.
+    pub path: String,
+    /// Whether it is added to the bias of the module.
+    pub of_bias: bool,
+    /// Its values, in the shape of the parameter.
+    pub tensor: TensorRef,
+    /// What its weight in a sum is multiplied by; 1 unless [`Strengths`](super::Strengths) were applied.
+    pub strength: f64,
+}
+
 /// Trained token rows.
 #[derive(Debug, Clone)]
 pub struct TokenRows {
@@ -111,6 +125,18 @@ pub struct TokenRows {
     pub tensor: TensorRef,
     /// Which rows they replace.
     pub rows: Vec<usize>,
+}
+
+impl Delta {
+    /// The parameter that it changes: `blocks.0.norm3.weight`.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.path, if self.of_bias { "bias" } else { "weight" })
+    }
+
+    /// Outputs of the layer: rows of the weight, values of the bias.
+    pub(crate) fn rows(&self) -> usize {
+        self.tensor.info().shape.first().copied().unwrap_or(1)
+    }
 }
 
 impl Scaling {

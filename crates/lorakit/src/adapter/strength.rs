@@ -10,7 +10,7 @@ mod tests;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Adapter, Module, NamePattern, Problem, TokenRows};
+use super::{Adapter, NamePattern, Problem, TokenRows};
 use crate::arch::names::module_of;
 use crate::{Error, Result};
 
@@ -109,12 +109,21 @@ impl Strengths {
 
     fn apply_to(&self, adapter: &mut Adapter) -> Result<Strength> {
         let mut done = Strength::default();
-        let Adapter { modules, saved, token_rows, multiplied, .. } = adapter;
-        let count = modules.len() + saved.len() + token_rows.len() + multiplied.len();
+        let parts = |adapter: &Adapter| {
+            let Adapter { modules, saved, deltas, token_rows, multiplied, .. } = adapter;
+            modules.len() + saved.len() + deltas.len() + token_rows.len() + multiplied.len()
+        };
+        let count = parts(adapter);
+        let Adapter { modules, saved, deltas, token_rows, multiplied, .. } = adapter;
         modules.retain_mut(|module| {
             let factor = self.of(&module.path);
             module.strength *= factor.unwrap_or(1.0);
             done.note(&module.path, factor, false)
+        });
+        deltas.retain_mut(|delta| {
+            let factor = self.of(&delta.path);
+            delta.strength = factor.unwrap_or(1.0);
+            done.note(&delta.path, factor, false)
         });
         saved.retain(|saved| {
             let path = module_of_parameter(&saved.name);
@@ -122,7 +131,7 @@ impl Strengths {
         });
         token_rows.retain(|rows| done.note(&rows.path, self.of(&rows.path), true));
         multiplied.retain(|layer| done.note(&layer.path, self.of(&layer.path), false));
-        if modules.len() + saved.len() + token_rows.len() + multiplied.len() == 0 && count > 0 {
+        if parts(adapter) == 0 && count > 0 {
             return Err(Error::from(Problem::NothingLeft { modules: count }).at(&adapter.path));
         }
         Ok(done)
@@ -139,9 +148,11 @@ impl Strengths {
                 return Err(problem.into());
             }
         }
-        let modules: Vec<&Module> = adapters.iter().flat_map(|adapter| &adapter.modules).collect();
+        let modules = adapters.iter().flat_map(|adapter| adapter.modules.iter().map(|m| m.path.as_str()));
+        let deltas = adapters.iter().flat_map(|adapter| adapter.deltas.iter().map(|d| d.path.as_str()));
+        let added: Vec<&str> = modules.chain(deltas).collect();
         let whole = |block: &&BlockWeight| {
-            block.weight != 0.0 && !modules.iter().any(|module| block.pattern.matches(&module.path))
+            block.weight != 0.0 && !added.iter().any(|path| block.pattern.matches(path))
         };
         match self.weights.iter().find(whole) {
             Some(block) => Err(Problem::OnlyWhole { block: block.to_string() }.into()),
@@ -184,8 +195,10 @@ impl Strength {
 fn paths(adapter: &Adapter) -> impl Iterator<Item = &str> {
     let saved = adapter.saved.iter().map(|saved| module_of_parameter(&saved.name));
     let rows = adapter.token_rows.iter().map(|rows: &TokenRows| rows.path.as_str());
+    let deltas = adapter.deltas.iter().map(|delta| delta.path.as_str());
     let multiplied = adapter.multiplied.iter().map(|layer| layer.path.as_str());
-    adapter.modules.iter().map(|module| module.path.as_str()).chain(saved).chain(rows).chain(multiplied)
+    let modules = adapter.modules.iter().map(|module| module.path.as_str());
+    modules.chain(saved).chain(deltas).chain(rows).chain(multiplied)
 }
 
 /// The module that a parameter belongs to; a parameter of the model itself is its own.

@@ -1,5 +1,8 @@
 //! The result of fitting an adapter: changes to tensors of the base.
 
+use std::cell::OnceCell;
+
+use super::image::{self, Known};
 use crate::TensorRef;
 use crate::adapter::Adapter;
 use crate::plan::{Axis, LowRank, Multiplied};
@@ -66,10 +69,17 @@ pub(crate) struct FitOptions {
 pub(crate) struct Fitting<'a> {
     pub(super) adapter: &'a Adapter,
     pub(super) options: FitOptions,
+    /// The image model whose layers the adapter names, looked for when a name is not in the base.
+    image: OnceCell<Option<Known>>,
 }
 
 impl<'a> Fitting<'a> {
     pub(crate) fn new(adapter: &'a Adapter, options: FitOptions) -> Self {
-        Fitting { adapter, options }
+        Fitting { adapter, options, image: OnceCell::new() }
+    }
+
+    /// The image model whose layers the adapter names, if there is one.
+    pub(super) fn image(&self) -> Option<Known> {
+        *self.image.get_or_init(|| image::of(self.adapter))
     }
 }

@@ -4,6 +4,7 @@ use lorakit_tensor::TensorInfo;
 
 use super::edit::{Change, Edit, Fitting};
 use super::experts;
+use super::image;
 use super::index::Found;
 use super::misfit::{Misfit, ambiguous, check_rows, unmatched};
 use super::problem::Reason;
@@ -13,13 +14,25 @@ use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::plan::{Axis, LowRank};
 use crate::tensor::Factor;
 
-type Fit<T> = std::result::Result<T, Misfit>;
+pub(super) type Fit<T> = std::result::Result<T, Misfit>;
 
 pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Module) -> Fit<Vec<Edit>> {
     if let Some(edits) = experts::fit_experts(base, fitting, module)? {
         return Ok(edits);
     }
-    let (target, index) = find_weight(base, module)?;
+    match find_weight(base, module) {
+        Ok((target, index)) => fit_weight(base, fitting.adapter, module, (target, index)),
+        Err(misfit) => image::fit_module(base, fitting, module)?.ok_or(misfit),
+    }
+}
+
+/// The changes to the weight, called `target` in the output, and to its bias.
+pub(super) fn fit_weight(
+    base: &Resolver<'_>,
+    adapter: &Adapter,
+    module: &Module,
+    (target, index): (String, usize),
+) -> Fit<Vec<Edit>> {
     let stored = &base.tensors[index];
     let mut edits = Vec::new();
     let mut info = stored.clone();
@@ -30,7 +43,7 @@ pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Mo
         let change = Change::Replace(weight.clone());
         edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });
     }
-    let change = low_rank(base, fitting.adapter, module, &info)?;
+    let change = low_rank(base, adapter, module, &info)?;
     edits.push(Edit { target: target.clone(), base: Some(index), origin: module.path.clone(), change });
     if let Some(bias) = &module.bias {
         edits.push(fit_bias(base, module, bias, &target)?);
@@ -84,7 +97,13 @@ fn orientation(module: &Module, weight: &TensorInfo) -> Option<Orientation> {
     }
 }
 
-fn low_rank(base: &Resolver<'_>, adapter: &Adapter, module: &Module, weight: &TensorInfo) -> Fit<Change> {
+/// The low-rank terms on a weight of that shape.
+pub(super) fn low_rank(
+    base: &Resolver<'_>,
+    adapter: &Adapter,
+    module: &Module,
+    weight: &TensorInfo,
+) -> Fit<Change> {
     let (rows, cols) = matrix_shape(weight);
     let embedding = module.kind == ModuleKind::Embedding;
     // PEFT takes a parameter as it is stored.

@@ -4,8 +4,10 @@
 //! orientation of the stored weight. Parts that find no home, several homes, or a home of another shape are
 //! collected and reported together.
 
+mod delta;
 mod edit;
 mod experts;
+mod image;
 mod index;
 mod layer;
 mod misfit;
@@ -97,8 +99,9 @@ pub(crate) fn fit_and_say(
     if let Some((edits, note)) = prefix::explained(base, &fitting, &misfits) {
         return Ok((edits, Some(note)));
     }
-    let parts = [adapter.modules.len(), adapter.saved.len(), adapter.token_rows.len(), adapter.multiplied.len()];
-    Ok((fitting.finish(base, edits, misfits, parts.iter().sum())?, None))
+    let whole = adapter.saved.len() + adapter.deltas.len() + adapter.token_rows.len();
+    let total = adapter.modules.len() + adapter.multiplied.len() + whole;
+    Ok((fitting.finish(base, edits, misfits, total)?, None))
 }
 
 /// What is done to the base, and what does not fit.
@@ -111,6 +114,12 @@ fn homes(base: &Resolver<'_>, fitting: &Fitting<'_>) -> (Vec<Edit>, Vec<Misfit>)
     for saved in &adapter.saved {
         match fit_saved(base, &listed, &saved.name, &saved.tensor) {
             Ok(edit) => edits.push(edit),
+            Err(misfit) => misfits.push(misfit),
+        }
+    }
+    for delta in &adapter.deltas {
+        match delta::fit_delta(base, fitting, delta) {
+            Ok(found) => edits.extend(found),
             Err(misfit) => misfits.push(misfit),
         }
     }

@@ -13,14 +13,17 @@ use crate::{Finding, Severity};
 /// The edits of an adapter whose misfits all come from one extra prefix, and the note that says so.
 ///
 /// Without it each path must be the whole name of a tensor of the base, in some spelling, and not only end like one, no
-/// two may be the same, and all shapes must fit. Prefixes that name another part of a model are no mistake.
+/// two may be the same, and all shapes must fit. Prefixes that name another part of a model are no mistake. Full deltas
+/// and multiplied weights stay where they say.
 pub(super) fn explained(
     base: &Resolver<'_>,
     fitting: &Fitting<'_>,
     misfits: &[Misfit],
 ) -> Option<(Vec<Edit>, Finding)> {
     let adapter = fitting.adapter;
-    if misfits.is_empty() || !misfits.iter().all(|misfit| matches!(misfit.reason, Reason::NotThere)) {
+    let others = !adapter.deltas.is_empty() || !adapter.multiplied.is_empty();
+    if others || misfits.is_empty() || !misfits.iter().all(|misfit| matches!(misfit.reason, Reason::NotThere))
+    {
         return None;
     }
     let modules = adapter.modules.iter().map(|module| module.path.as_str());
@@ -75,7 +78,9 @@ fn without(base: &Resolver<'_>, fitting: &Fitting<'_>, prefix: &str) -> Option<V
     }
     let (mut edits, misfits) = homes(base, &Fitting::new(&adapter, fitting.options));
     let mut homes = HashSet::new();
-    let weights = edits.iter().filter(|edit| edit.target.ends_with(".weight") && matches!(edit.change, Change::LowRank { .. }));
+    let weights = edits
+        .iter()
+        .filter(|edit| edit.target.ends_with(".weight") && matches!(edit.change, Change::LowRank { .. }));
     if !misfits.is_empty() || !weights.map(|edit| edit.target.as_str()).all(|target| homes.insert(target)) {
         return None;
     }

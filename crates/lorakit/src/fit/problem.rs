@@ -52,6 +52,10 @@ problems! {
         /// Token rows have another width.
         RowWidth { base: usize, trained: usize } = Shape, "base rows have {base} values, trained rows {trained}";
 
+        /// Magnitudes belong to a part of what the base stores as one tensor.
+        PartDora { tensor: String } = Unmergeable,
+            "uses DoRA on a part of `{tensor}`, whose norms are those of whole layers";
+
         /// Experts do not share the rows of A evenly.
         Ranks { rows: usize, experts: usize } = Shape,
             "has {rows} rows of A, which do not divide among {experts} experts";

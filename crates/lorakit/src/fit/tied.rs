@@ -26,12 +26,17 @@ pub(crate) struct Member {
 
 impl TiedSet {
     /// The sets among these tensors; `None` if the class of the model is not known, or not by these names.
-    pub(super) fn all(index: &Index<'_>, tensors: &[TensorInfo], config: Option<&ModelConfig>) -> Option<Vec<Self>> {
+    pub(super) fn all(
+        index: &Index<'_>,
+        tensors: &[TensorInfo],
+        config: Option<&ModelConfig>,
+    ) -> Option<Vec<Self>> {
         match config.map_or(Ties::Unknown, ModelConfig::ties) {
             Ties::None => Some(Vec::new()),
             Ties::Known(classes) => {
                 let sets = classes.iter().map(|ties| Self::of_class(index, tensors, ties));
-                sets.max_by_key(|sets| sets.iter().flat_map(|set| &set.members).count()).filter(|sets| !sets.is_empty())
+                sets.max_by_key(|sets| sets.iter().flat_map(|set| &set.members).count())
+                    .filter(|sets| !sets.is_empty())
             }
             Ties::Unknown => None,
         }
@@ -50,7 +55,8 @@ impl TiedSet {
             };
             let members: Vec<(&str, Option<usize>)> =
                 [source].into_iter().chain(members).map(|name| (name, stored(name))).collect();
-            let known = members.iter().find_map(|(name, place)| Some((*name, tensors[(*place)?].name.as_str())));
+            let known =
+                members.iter().find_map(|(name, place)| Some((*name, tensors[(*place)?].name.as_str())));
             let known = known?;
             let member = |(name, stored): &(&str, Option<usize>)| Member {
                 name: stored.map_or_else(|| respelt(name, known), |place| tensors[place].name.clone()),

@@ -99,6 +99,13 @@ impl Model {
         Ok(self)
     }
 
+    /// The name without ending of the tensor file that its library looks for in a folder: diffusers has another one
+    /// than transformers.
+    pub(crate) fn stem(&self) -> &'static str {
+        let of_diffusers = self.config.as_ref().is_some_and(|config| config.json["_class_name"].is_string());
+        if of_diffusers { "diffusion_pytorch_model" } else { "model" }
+    }
+
     /// Whether it is stored as GGUF.
     pub(crate) fn is_gguf(&self) -> bool {
         self.checkpoint.format() == Format::Gguf

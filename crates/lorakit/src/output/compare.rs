@@ -55,6 +55,7 @@ pub(crate) fn compare(
             return Err(of(&module.path, Problem::Added));
         }
     }
+    same_additions(before, after)?;
     same_tensors(before, after, progress)?;
     Ok(errors)
 }
@@ -66,6 +67,41 @@ fn paths<T>(parts: &[T], path: impl Fn(&T) -> &String) -> Vec<&str> {
 fn of(name: &str, problem: Problem) -> Error {
     Error::from(problem).tensor(name)
 }
+
+/// What is added to parameters without factors: full deltas, and biases of `B`, which are full deltas of the bias as soon
+/// as they are scaled. A file may store the one as the other.
+fn additions(adapter: &Adapter) -> Vec<(String, &TensorRef, f64)> {
+    let deltas = adapter.deltas.iter().map(|delta| (delta.name(), &delta.tensor, 1.0));
+    let bias = |module: &'_ Module| module.scale(module.rank());
+    let biases =
+        adapter.modules.iter().filter_map(|m| Some((format!("{}.bias", m.path), m.bias.as_ref()?, bias(m))));
+    deltas.chain(biases).collect()
+}
+
+/// Every full delta must be there, up to the rounding of its dtype.
+fn same_additions(before: &Adapter, after: &Adapter) -> Result<()> {
+    let (own, others) = (additions(before), additions(after));
+    let names = [&own, &others].map(|all| all.iter().map(|(name, ..)| name.as_str()).collect::<Vec<&str>>());
+    for (mine, other) in pairs(&names[0], &names[1]) {
+        let zero = |(_, tensor, _): &(String, &TensorRef, f64)| {
+            Ok::<bool, Error>(tensor.values()?.iter().all(|v| *v == 0.0))
+        };
+        match (mine.map(|i| &own[i]), other.map(|i| &others[i])) {
+            (Some(x), Some(y)) => {
+                if relative(&x.1.finite_values()?, &y.1.finite_values()?, (x.2, y.2)) > ROUNDING {
+                    return Err(of(&x.0, Problem::OtherValues));
+                }
+            }
+            (Some(x), None) if !zero(x)? => return Err(of(&x.0, Problem::Lost)),
+            (None, Some(y)) if !zero(y)? => return Err(of(&y.0, Problem::Added)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// More than rounding to the coarsest dtype in use, bfloat16, makes of a tensor.
+const ROUNDING: f64 = 1e-2;
 
 /// Every tensor that is saved whole must be there, value for value, without NaN or infinity.
 fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> Result<()> {
@@ -111,14 +147,16 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     // A bias belongs to `B`, and is scaled with it.
     let scales = (before.scale(before.rank()), after.scale(after.rank()));
     let parts = [
-        (&before.magnitude, &after.magnitude, (1.0, 1.0)),
-        (&before.bias, &after.bias, scales),
-        (&before.base_weight, &after.base_weight, (1.0, 1.0)),
+        (&before.magnitude, &after.magnitude, (1.0, 1.0), true),
+        // A bias on one side only may be a full delta on the other.
+        (&before.bias, &after.bias, scales, false),
+        (&before.base_weight, &after.base_weight, (1.0, 1.0), true),
     ];
     let mut worst = 0f64;
-    for (x, y, scales) in parts {
+    for (x, y, scales, both) in parts {
         match (x, y) {
             (None, None) => {}
+            (None, _) | (_, None) if !both => {}
             (Some(x), Some(y)) => {
                 worst = worst.max(relative(&x.finite_values()?, &y.finite_values()?, scales))
             }

@@ -136,12 +136,14 @@ fn made_by(report: &AdapterReport) -> String {
 }
 
 fn saved(text: &mut String, report: &AdapterReport) {
-    for (i, saved) in report.saved.iter().take(MAX_LISTED).enumerate() {
-        let label = if i == 0 { "saved whole" } else { "" };
-        field(text, label, format!("{} {:?}, {}", saved.name, saved.shape, units::size(saved.bytes)));
-    }
-    if report.saved.len() > MAX_LISTED {
-        field(text, "", format!("... {} more (all with `--json`)", report.saved.len() - MAX_LISTED));
+    for (what, all) in [("saved whole", &report.saved), ("full deltas", &report.deltas)] {
+        for (i, saved) in all.iter().take(MAX_LISTED).enumerate() {
+            let label = if i == 0 { what } else { "" };
+            field(text, label, format!("{} {:?}, {}", saved.name, saved.shape, units::size(saved.bytes)));
+        }
+        if all.len() > MAX_LISTED {
+            field(text, "", format!("... {} more (all with `--json`)", all.len() - MAX_LISTED));
+        }
     }
     for rows in &report.token_rows {
         let some: Vec<String> = rows.rows.iter().take(MAX_LISTED).map(ToString::to_string).collect();

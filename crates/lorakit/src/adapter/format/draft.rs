@@ -60,6 +60,8 @@ pub(crate) struct Can {
     pub(crate) saved: bool,
     /// Trained token rows.
     pub(crate) token_rows: bool,
+    /// Full deltas of parameters.
+    pub(crate) deltas: bool,
 }
 
 impl Can {
@@ -88,6 +90,9 @@ impl Can {
         }
         if !self.saved {
             lines.extend(adapter.saved.iter().map(|saved| format!("{}  saved whole", saved.name)));
+        }
+        if !self.deltas {
+            lines.extend(adapter.deltas.iter().map(|delta| format!("{}  a full delta", delta.name())));
         }
         if !self.token_rows {
             lines.extend(

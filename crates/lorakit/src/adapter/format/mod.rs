@@ -21,6 +21,7 @@ mod layers;
 mod lycoris;
 mod mlx;
 mod nemo;
+mod on_layers;
 mod peft;
 mod problem;
 mod spelling;
@@ -39,6 +40,7 @@ use lorakit_tensor::{Reader, TensorSource};
 pub use draft::Mapped;
 pub(crate) use draft::{Can, Draft, DraftOptions, Scaled, most_common, ranks};
 pub(crate) use interface::AdapterFormat;
+pub(crate) use layers::{place, place_delta, swap_halves, swapped_rows};
 pub(crate) use problem::Problem;
 pub(crate) use spelling::{Spelled, module_of, spelled};
 

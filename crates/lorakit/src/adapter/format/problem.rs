@@ -40,6 +40,8 @@ problems! {
 
         /// Halves of rows must be exchanged, but the number of rows is odd.
         NoHalves { rows: usize } = Shape, "has {rows} output rows, which have no halves";
+        /// A full delta of a layer that is several in diffusers does not divide into them.
+        NoShares { rows: usize, shares: usize } = Shape, "has {rows} rows, which do not divide into {shares} shares";
         /// None of the modules is a layer of a known diffusion model.
         UnknownModel { known: Vec<&'static str> } = Unsupported,
             "holds modules of no known model; known models are {}", known.join(", ");

@@ -33,6 +33,12 @@ pub(super) enum Part {
     LokrW2B,
     LokrT1,
     LokrT2,
+    /// A full delta of the weight.
+    Diff,
+    /// A full delta of the bias.
+    DiffBias,
+    /// A full delta of the parameter `modulation`, which has no module of its own (LightX2V).
+    DiffModulation,
 }
 
 /// Endings of names; of two that could match, the longer comes first.
@@ -72,14 +78,15 @@ const PARTS: &[(&str, Part)] = &[
     (".lokr_w2_b", Part::LokrW2B),
     (".lokr_t1", Part::LokrT1),
     (".lokr_t2", Part::LokrT2),
+    (".diff", Part::Diff),
+    (".w_norm", Part::Diff),
+    (".diff_b", Part::DiffBias),
+    (".b_norm", Part::DiffBias),
+    (".diff_m", Part::DiffModulation),
 ];
 
 /// Endings of tensors that are not low-rank factors, and what they are.
 const FOREIGN: &[(&str, &str)] = &[
-    (".diff", "is a full delta of a weight"),
-    (".diff_b", "is a full delta of a bias"),
-    (".w_norm", "is a full delta of a norm's weight"),
-    (".b_norm", "is a full delta of a norm's bias"),
     (".set_weight", "replaces a weight"),
     (".reshape_weight", "gives a weight another shape"),
     (".oft_blocks", "belongs to OFT, which is not a plain LoRA"),
@@ -101,6 +108,15 @@ pub(super) type Parts = BTreeMap<Part, usize>;
 /// Splits a name into module and part.
 pub(super) fn parse(name: &str) -> Option<(&str, Part)> {
     PARTS.iter().find_map(|(ending, part)| Some((name.strip_suffix(ending)?, *part)))
+}
+
+/// Module and part, where a full delta of `modulation`, which is named by what it is in, is one like any other.
+pub(super) fn placed(module: &str, part: Part) -> (String, Part) {
+    if part != Part::DiffModulation {
+        return (module.to_string(), part);
+    }
+    let dot = if module.contains('.') { '.' } else { '_' };
+    (format!("{module}{dot}modulation"), Part::Diff)
 }
 
 /// The parts by which a low-rank module is scaled.
@@ -158,7 +174,8 @@ pub(super) fn collect(
             fault("zero-size-tensor", format!("has no values (shape {:?})", info.shape));
             continue;
         }
-        let module = module_of(module, part);
+        let (module, part) = placed(module, part);
+        let module = module_of(&module, part);
         if modules.entry(module.clone()).or_default().insert(part, index).is_some() {
             fault("repeated-key", format!("is a second tensor for the same part of `{module}`"));
         }

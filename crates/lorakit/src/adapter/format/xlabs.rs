@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use lorakit_tensor::TensorSource;
 
-use super::layers::add_layers;
+use super::layers::{add_layers, model_of};
 use super::spelling::{Part, Parts};
 use super::{AdapterFormat, Draft, DraftOptions, Problem};
 use crate::adapter::{Adapter, Files};
@@ -63,7 +63,10 @@ impl AdapterFormat for Xlabs {
                 }
             }
         }
-        add_layers(files, &mut adapter, &modules, Spelling::Original, None)?;
+        if !modules.is_empty() {
+            let model = model_of(files, &modules, Spelling::Original, None)?;
+            add_layers(files, &mut adapter, &modules, (model, Spelling::Original))?;
+        }
         adapter.sort();
         Ok(adapter)
     }

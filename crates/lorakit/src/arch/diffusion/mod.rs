@@ -6,6 +6,7 @@
 
 mod template;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -19,8 +20,11 @@ const MODELS: &[&str] = &[
     include_str!("../data/diffusion/sd15.json"),
     include_str!("../data/diffusion/sdxl.json"),
     include_str!("../data/diffusion/flux.json"),
+    include_str!("../data/diffusion/flux2.json"),
+    include_str!("../data/diffusion/hunyuan_video.json"),
     include_str!("../data/diffusion/wan.json"),
     include_str!("../data/diffusion/qwen_image.json"),
+    include_str!("../data/diffusion/z_image.json"),
     #[cfg(test)]
     include_str!("../data/diffusion/dummy.json"),
 ];
@@ -61,10 +65,29 @@ pub(crate) struct Layer {
     pub(crate) paths: Vec<String>,
     /// kohya's name, e.g. `lora_unet_input_blocks_0_0`.
     pub(crate) kohya: String,
+    /// The original name, e.g. `input_blocks.0.0`; for layers that have none, the path without its component.
+    pub(crate) original: String,
     /// The share of the rows that each of [`Self::paths`] has.
     pub(crate) shares: Vec<usize>,
     /// Whether the two halves of the rows trade places in diffusers (AdaLN: shift and scale).
     pub(crate) swapped: bool,
+    /// Outputs and inputs as multiples of the model's width, if they are that in every size of the model.
+    size: Option<[usize; 2]>,
+}
+
+/// A name, and what is known of the layer that it names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named<'n> {
+    /// The name.
+    pub(crate) name: &'n str,
+    /// Outputs and inputs of the layer.
+    pub(crate) size: Option<(usize, usize)>,
+}
+
+impl<'n> From<&'n str> for Named<'n> {
+    fn from(name: &'n str) -> Self {
+        Named { name, size: None }
+    }
 }
 
 /// How names of layers are spelled.
@@ -87,34 +110,46 @@ pub(crate) struct Found<'a> {
     pub(crate) part: Option<usize>,
 }
 
+/// The prefixes that programs put before the names of an original model: ComfyUI's, and PEFT's.
+const WRAPPERS: &[&str] = &["base_model.model.", "diffusion_model."];
+
+/// The name of a layer without the prefixes that programs put before it.
+pub(crate) fn bare(name: &str) -> &str {
+    WRAPPERS.iter().fold(name, |name, prefix| name.strip_prefix(prefix).unwrap_or(name))
+}
+
 /// Every known model.
 pub(crate) fn models() -> &'static [DiffusionModel] {
     &ALL
 }
 
-/// The model that has layers of these names. `version`, a value of `ss_base_model_version`, decides only among models
-/// that have all the names.
+/// The model that has layers of these names and sizes. `version`, a value of `ss_base_model_version`, decides only
+/// among models that have all of them.
 ///
 /// # Errors
-/// Returns the model that lacks the fewest of the names, and the names that it lacks.
+/// Returns the model that lacks the fewest of the layers, and the names of those that it lacks.
 pub(crate) fn model_of<'n>(
-    names: &[&'n str],
+    names: &[Named<'n>],
     spelling: Spelling,
     version: Option<&str>,
 ) -> Result<&'static DiffusionModel, (&'static DiffusionModel, Vec<&'n str>)> {
     let lacking = |model: &DiffusionModel| -> Vec<&'n str> {
-        names.iter().copied().filter(|name| model.find(name, spelling).is_none()).collect()
+        names.iter().filter(|named| !model.has(named, spelling)).map(|named| named.name).collect()
     };
     // If several models have the names, the model that is meant has most of them as its usual names.
     let unusual = |model: &DiffusionModel| {
         let usual =
-            |name: &&&str| model.find(name, spelling).is_some_and(|found| found.layer.kohya == **name);
+            |n: &&Named<'_>| model.find(n.name, spelling).is_some_and(|found| found.layer.kohya == n.name);
         names.len() - names.iter().filter(usual).count()
     };
+    // `flux2` begins like `flux`: the longest beginning counts.
+    let said = |model: &DiffusionModel| {
+        let begins = model.versions.iter().filter(|v| version.is_some_and(|version| version.starts_with(*v)));
+        begins.map(String::len).max().unwrap_or_default()
+    };
     let rank = |model: &&'static DiffusionModel| {
-        let said = version.is_some_and(|version| model.versions.iter().any(|v| version.starts_with(v)));
         let unusual = if spelling == Spelling::Kohya { unusual(model) } else { 0 };
-        (lacking(model).len(), !said, unusual)
+        (lacking(model).len(), Reverse(said(model)), unusual)
     };
     // There is always a first one.
     let best = models().iter().min_by_key(rank).unwrap_or(&ALL[0]);
@@ -165,9 +200,10 @@ impl DiffusionModel {
             self.by_path.insert(path.clone(), (index, Some(part)));
         }
         if denoiser {
-            self.by_original.insert(row.other, (index, None));
+            self.by_original.insert(row.other.clone(), (index, None));
         }
-        self.layers.push(Layer { paths, kohya, shares: row.shares, swapped: row.swapped });
+        let template::Row { other: original, shares, swapped, size, .. } = row;
+        self.layers.push(Layer { paths, kohya, original, shares, swapped, size });
     }
 
     /// The layer that is called `name`. Paths in diffusers may lack the denoiser's component, and kohya's names may be
@@ -179,6 +215,17 @@ impl DiffusionModel {
             Spelling::Diffusers => self.by_path(name),
         };
         found.map(|(index, part)| Found { layer: &self.layers[*index], part: *part })
+    }
+
+    /// Whether it has the layer that is named, in a size that does not contradict it.
+    fn has(&self, named: &Named<'_>, spelling: Spelling) -> bool {
+        let Some(Found { layer, part }) = self.find(named.name, spelling) else { return false };
+        match (layer.size, named.size) {
+            (Some([wide, deep]), Some((outputs, inputs))) if part.is_none() || layer.paths.len() == 1 => {
+                outputs * deep == inputs * wide
+            }
+            _ => true,
+        }
     }
 
     fn by_path(&self, name: &str) -> Option<&(usize, Option<usize>)> {
@@ -204,20 +251,27 @@ mod tests {
         models().iter().find(|model| model.title == name).unwrap()
     }
 
+    fn named<'n>(names: &[&'n str]) -> Vec<Named<'n>> {
+        names.iter().copied().map(Named::from).collect()
+    }
+
     #[test]
     fn every_model_has_its_layers() {
         // (model, component, layers of the original model, layers in diffusers)
         let counts = [
-            ("Stable Diffusion 1.5", "unet", 282, 282),
-            ("Stable Diffusion 1.5", "text_encoder", 72, 72),
-            ("Stable Diffusion XL", "unet", 794, 794),
-            ("Stable Diffusion XL", "text_encoder", 72, 72),
-            ("Stable Diffusion XL", "text_encoder_2", 193, 193),
+            ("Stable Diffusion 1.5", "unet", 391, 391),
+            ("Stable Diffusion 1.5", "text_encoder", 96, 96),
+            ("Stable Diffusion XL", "unet", 1050, 1050),
+            ("Stable Diffusion XL", "text_encoder", 96, 96),
+            ("Stable Diffusion XL", "text_encoder_2", 257, 257),
             ("Flux.1", "transformer", 314, 504),
-            ("Flux.1", "text_encoder", 72, 72),
+            ("Flux.1", "text_encoder", 96, 96),
             ("Flux.1", "text_encoder_2", 168, 168),
-            ("Wan", "transformer", 489, 489),
+            ("Flux.2", "transformer", 171, 203),
+            ("HunyuanVideo", "transformer", 344, 548),
+            ("Wan", "transformer", 770, 770),
             ("Qwen-Image", "transformer", 846, 846),
+            ("Z-Image", "transformer", 276, 276),
         ];
         for (name, component, original, diffusers) in counts {
             let of = |layer: &&Layer| layer.paths[0].split('.').next() == Some(component);
@@ -230,8 +284,10 @@ mod tests {
     #[test]
     fn the_attention_of_sd_is_what_kohya_trains() {
         let attention = |name: &str| {
-            let inside =
-                |layer: &&Layer| layer.paths[0].starts_with("unet.") && layer.paths[0].contains("attentions");
+            let inside = |layer: &&Layer| {
+                let path = &layer.paths[0];
+                path.starts_with("unet.") && path.contains("attentions") && !path.contains(".norm")
+            };
             model(name).layers.iter().filter(inside).count()
         };
         assert_eq!((attention("Stable Diffusion 1.5"), attention("Stable Diffusion XL")), (192, 722));
@@ -341,7 +397,7 @@ mod tests {
     #[test]
     fn names_decide_before_versions() {
         let of = |names: &[&str], version: Option<&str>| {
-            let model = model_of(names, Spelling::Kohya, version).map_err(|(model, _)| &model.title);
+            let model = model_of(&named(names), Spelling::Kohya, version).map_err(|(model, _)| &model.title);
             model.unwrap().title.as_str()
         };
         let shared = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q";
@@ -355,15 +411,37 @@ mod tests {
         assert_eq!(of(&["lora_unet_single_blocks_0_linear1"], None), "Flux.1");
         assert_eq!(of(&["lora_unet_blocks_0_ffn_0"], None), "Wan");
         let (nearest, lacking) =
-            model_of(&[shared, "lora_unet_conv_inn"], Spelling::Kohya, None).unwrap_err();
+            model_of(&named(&[shared, "lora_unet_conv_inn"]), Spelling::Kohya, None).unwrap_err();
         assert_eq!((nearest.title.as_str(), lacking), ("Stable Diffusion 1.5", vec!["lora_unet_conv_inn"]));
+    }
+
+    #[test]
+    fn sizes_decide_where_names_do_not() {
+        let of = |names: &[(&'static str, (usize, usize))]| {
+            let named: Vec<Named<'_>> =
+                names.iter().map(|(name, size)| Named { name, size: Some(*size) }).collect();
+            model_of(&named, Spelling::Original, None).map(|model| model.title.as_str()).map_err(|e| e.1)
+        };
+        let (qkv, first, single) =
+            ("double_blocks.0.img_attn.qkv", "double_blocks.0.img_mlp.0", "single_blocks.0.linear1");
+        assert_eq!(of(&[(qkv, (192, 64)), (first, (256, 64))]), Ok("Flux.1"));
+        assert_eq!(of(&[(qkv, (192, 64)), (first, (384, 64))]), Ok("Flux.2"));
+        assert_eq!(of(&[(single, (448, 64))]), Ok("Flux.1"));
+        assert_eq!(of(&[(single, (576, 64))]), Ok("Flux.2"));
+        assert_eq!(
+            of(&[(single, (448, 64)), ("double_blocks.0.img_mlp.fc1", (256, 64))]),
+            Ok("HunyuanVideo")
+        );
+        // Layers of no model, or not of the same one.
+        assert_eq!(of(&[(single, (500, 64))]), Err(vec![single]));
+        assert_eq!(of(&[(single, (448, 64)), (first, (384, 64))]), Err(vec![first]));
     }
 
     /// `Dummy` is in `dummy.json` and in one line of the table, and nowhere else.
     #[test]
     fn one_more_model_is_one_file_and_one_line() {
         let names = ["lora_unet_dummy_blocks_1_attn_to_q", "lora_unet_dummy_blocks_0_attn_to_k"];
-        let dummy = model_of(&names, Spelling::Kohya, Some("dummy_v1")).unwrap();
+        let dummy = model_of(&named(&names), Spelling::Kohya, Some("dummy_v1")).unwrap();
         assert_eq!((dummy.title.as_str(), dummy.version.as_str()), ("Dummy", "dummy_v1"));
         assert_eq!(
             dummy.find(names[0], Spelling::Kohya).unwrap().layer.paths,

@@ -59,6 +59,9 @@ pub(super) struct Rule {
     shares: Vec<usize>,
     #[serde(default)]
     swapped: bool,
+    /// Outputs and inputs of the original layer, as multiples of the model's width.
+    #[serde(default)]
+    size: Option<[usize; 2]>,
 }
 
 /// One layer.
@@ -68,6 +71,7 @@ pub(super) struct Row {
     pub(super) other: String,
     pub(super) shares: Vec<usize>,
     pub(super) swapped: bool,
+    pub(super) size: Option<[usize; 2]>,
 }
 
 impl Rule {
@@ -77,7 +81,7 @@ impl Rule {
         paths.extend(self.and.iter().cloned());
         let other = self.other.clone().unwrap_or_else(|| self.path.clone());
         let shares = if self.shares.is_empty() { vec![1] } else { self.shares.clone() };
-        let mut rows = vec![Row { paths, other, shares, swapped: self.swapped }];
+        let mut rows = vec![Row { paths, other, shares, swapped: self.swapped, size: self.size }];
         for (name, entries) in lists.iter().flat_map(|list| list.iter()) {
             let place = format!("{{{name}}}");
             if self.path.contains(&place) {

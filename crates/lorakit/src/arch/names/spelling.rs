@@ -6,7 +6,8 @@ use super::experts::{as_parameter, expert_of, projection, single_names};
 
 /// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines, and the name of the
 /// model proper inside its class.
-const PREFIXES: &[&str] = &["language_model.", "transformer.", "base_model.", "unet.", "model."];
+const PREFIXES: &[&str] =
+    &["language_model.", "transformer.", "base_model.", "unet.", "diffusion_model.", "model."];
 
 /// Components, one or several in a row, that transformers 5 renamed in memory: files have the old name, and paths of new
 /// adapters have the new one (`conversion_mapping.py`). The first that matches counts.
@@ -27,8 +28,24 @@ const RENAMED: &[(&[&str], &[&str])] = &[
 
 /// Words in the names of parts of a model beside its language model: a prefix that has one says where a path leads.
 const PARTS: &[&str] = &[
-    "vision", "visual", "image", "video", "audio", "speech", "encoder", "decoder", "tower", "unet", "vae", "transformer",
-    "talker", "thinker", "projector", "refiner", "controlnet", "draft",
+    "vision",
+    "visual",
+    "image",
+    "video",
+    "audio",
+    "speech",
+    "encoder",
+    "decoder",
+    "tower",
+    "unet",
+    "vae",
+    "transformer",
+    "talker",
+    "thinker",
+    "projector",
+    "refiner",
+    "controlnet",
+    "draft",
 ];
 
 /// Ends of paths that transformers 5 renamed in memory.

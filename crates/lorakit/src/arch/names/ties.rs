@@ -139,7 +139,9 @@ mod tests {
                 .iter()
                 .any(|end| class.ends_with(end));
             // These tie a codebook, or a table of the output to that of the input.
-            let other = ["Blt", "Csm", "Qwen3OmniMoeTalker", "Pop2Piano"].iter().any(|start| class.starts_with(start));
+            let other = ["Blt", "Csm", "Qwen3OmniMoeTalker", "Pop2Piano"]
+                .iter()
+                .any(|start| class.starts_with(start));
             assert!(other || !writes || (1..=2).contains(&outputs.len()), "{class}: {outputs:?}");
         }
     }

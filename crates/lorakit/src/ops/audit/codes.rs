@@ -6,6 +6,7 @@ use lorakit_tensor::problem::excerpt;
 /// values.
 pub(super) const CODES: &[(&str, &str)] = &[
     ("alpha", "a module's alpha is not one finite number"),
+    ("alpha-is-rank", "the file has no alphas, so the scale is 1"),
     ("alpha-missing", "the configuration has no `lora_alpha`"),
     ("alpha-zero", "`lora_alpha` is 0, so the adapter changes nothing"),
     ("applied-twice", "a delta acts twice in the PEFT that trained it"),
@@ -16,6 +17,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("experts", "parameters of experts are nested"),
     ("foreign-method", "a tensor or the configuration belongs to another method than LoRA and DoRA"),
     ("foreign-tensor", "a tensor is no part of a module"),
+    ("full-delta", "parameters have deltas that are stored whole, without factors"),
     ("gguf-adapter", "a GGUF file calls itself an adapter, and has no factors"),
     ("ignored-norm", "a GGUF adapter holds a norm, which llama.cpp ignores"),
     ("lineage", "the record of where it came from cannot be used"),

@@ -4,7 +4,7 @@ use lorakit_tensor::{DType, Reader};
 
 use super::Problem;
 use super::{CombineOptions, Method, Mix};
-use crate::adapter::{Adapter, Module, ModuleKind, format, natural};
+use crate::adapter::{Adapter, Delta, Module, ModuleKind, format, natural};
 use crate::arch::names::pairs;
 use crate::ops;
 use crate::{Base, Choice, Error, Finding, Result, Severity};
@@ -48,6 +48,11 @@ pub(super) fn open(path: &std::path::Path, reader: &Reader, base: Option<&Base>)
 /// [`ErrorKind::MutatedBase`](crate::ErrorKind::MutatedBase), with one line for each module.
 pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
     for (adapter, _) in adapters {
+        if !adapter.deltas.is_empty() {
+            let problem = Problem::FullDeltas { count: adapter.deltas.len() };
+            let names = adapter.deltas.iter().map(Delta::name).collect();
+            return Err(Error::from(problem).at(&adapter.path).details(names));
+        }
         let dora: Vec<String> =
             adapter.modules.iter().filter(|m| m.magnitude.is_some()).map(|m| m.path.clone()).collect();
         if !dora.is_empty() {

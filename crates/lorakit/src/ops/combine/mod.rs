@@ -412,6 +412,8 @@ fn united(adapters: &[(Adapter, f64)]) -> Result<Adapter> {
         adapter.metadata.clear();
     }
     (adapter.saved, adapter.token_rows) = (saved, token_rows);
+    // Several adapters with full deltas are refused.
+    adapter.deltas.clone_from(&adapters[0].0.deltas);
     Ok(adapter)
 }
 

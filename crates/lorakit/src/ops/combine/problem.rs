@@ -43,6 +43,8 @@ problems! {
         Dora { modules: usize, of: usize } = Unmergeable / MakePlainLora,
             "uses DoRA in {modules} of {of} modules, whose magnitudes do not add up; it can only be written alone and at \
              weight 1";
+        /// Full deltas of parameters.
+        FullDeltas { count: usize } = Inexpressible, "holds {}, which no method combines", one_or_many(*count, "full delta");
         /// An initialisation that took a part of the base away.
         Mutated { init: String } = MutatedBase,
             "was initialised by `{init}`, which changed the base, so its factors are not a delta on the base of the \

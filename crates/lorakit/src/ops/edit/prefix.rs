@@ -119,7 +119,8 @@ pub(super) fn paths(adapter: &Adapter) -> BTreeSet<&str> {
     let modules = adapter.modules.iter().map(|module| module.path.as_str());
     let saved = adapter.saved.iter().map(|saved| module_of(&saved.name));
     let rows = adapter.token_rows.iter().map(|rows| rows.path.as_str());
-    modules.chain(saved).chain(rows).filter(|path| !path.is_empty()).collect()
+    let deltas = adapter.deltas.iter().map(|delta| delta.path.as_str());
+    modules.chain(saved).chain(rows).chain(deltas).filter(|path| !path.is_empty()).collect()
 }
 
 /// The adapter with its new paths.
@@ -132,6 +133,9 @@ pub(super) fn renamed(mut adapter: Adapter, prefixes: &Prefixes) -> Adapter {
             let path = prefixes.renamed(path).unwrap_or_else(|| path.to_string());
             saved.name = format!("{path}.{leaf}");
         }
+    }
+    for delta in &mut adapter.deltas {
+        delta.path = prefixes.renamed(&delta.path).unwrap_or_else(|| delta.path.clone());
     }
     for rows in &mut adapter.token_rows {
         rows.path = prefixes.renamed(&rows.path).unwrap_or_else(|| rows.path.clone());

@@ -177,7 +177,9 @@ impl<'a> Work<'a> {
         let whole = self.read.modules.iter().filter_map(|module| module.base_weight.as_ref());
         let saved = self.read.saved.iter().map(|saved| &saved.tensor);
         let rows = self.read.token_rows.iter().map(|rows| &rows.tensor);
-        let kept: HashSet<&str> = whole.chain(saved).chain(rows).map(|t| t.info().name.as_str()).collect();
+        let deltas = self.read.deltas.iter().map(|delta| &delta.tensor);
+        let all = whole.chain(saved).chain(rows).chain(deltas);
+        let kept: HashSet<&str> = all.map(|t| t.info().name.as_str()).collect();
         let mut before: BTreeMap<DType, usize> = BTreeMap::new();
         let mut cast = 0;
         for item in &mut self.tensors {

@@ -141,7 +141,9 @@ fn is_buffer(name: &str) -> bool {
 
 /// Whether a vocabulary has more rows than before.
 fn grown(view: &Resolver<'_>, base: &TensorInfo, tuned: &TensorInfo) -> bool {
-    view.is_end(&base.name) && base.shape.get(1..) == tuned.shape.get(1..) && base.shape.first() < tuned.shape.first()
+    view.is_end(&base.name)
+        && base.shape.get(1..) == tuned.shape.get(1..)
+        && base.shape.first() < tuned.shape.first()
 }
 
 /// Whether a parameter of that name and shape is the weight of a layer that can have factors.
@@ -205,7 +207,8 @@ fn experts(view: &Resolver<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
         return None;
     }
     let cols = info.shape.last().copied()?;
-    let part = |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols, stack: None };
+    let part =
+        |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols, stack: None };
     Some(fit::modules_of_stack(path, leaf, &info.shape)?.into_iter().map(part).collect())
 }
 

@@ -71,10 +71,19 @@ pub struct AdapterReport {
     pub grids: Vec<Grid>,
     /// Parameters saved whole.
     pub saved: Vec<SavedReport>,
+    /// Full deltas of parameters.
+    pub deltas: Vec<SavedReport>,
     /// Trained token rows.
     pub token_rows: Vec<TokenRowsReport>,
     /// What the audit turned up, gravest first.
     pub findings: Vec<Finding>,
+}
+
+impl SavedReport {
+    fn of(name: String, tensor: &TensorRef) -> Self {
+        let info = tensor.info();
+        SavedReport { name, shape: info.shape.clone(), bytes: info.byte_len() }
+    }
 }
 
 pub(super) fn report(
@@ -152,14 +161,8 @@ pub(super) fn report(
         init: config.init.clone(),
         grids,
         modules,
-        saved: adapter
-            .saved
-            .iter()
-            .map(|s| {
-                let info = s.tensor.info();
-                SavedReport { name: s.name.clone(), shape: info.shape.clone(), bytes: info.byte_len() }
-            })
-            .collect(),
+        saved: adapter.saved.iter().map(|s| SavedReport::of(s.name.clone(), &s.tensor)).collect(),
+        deltas: adapter.deltas.iter().map(|d| SavedReport::of(d.name(), &d.tensor)).collect(),
         token_rows: adapter
             .token_rows
             .iter()

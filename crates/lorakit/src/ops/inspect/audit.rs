@@ -48,6 +48,7 @@ fn tensors(adapter: &Adapter) -> Vec<Finding> {
         && adapter.saved.is_empty()
         && adapter.token_rows.is_empty()
         && adapter.multiplied.is_empty()
+        && adapter.deltas.is_empty()
         && findings.is_empty()
     {
         findings.push(whole(Severity::Error, "empty", "holds no low-rank factors and no saved tensors"));
@@ -273,6 +274,14 @@ fn saved(adapter: &Adapter) -> Vec<Finding> {
             if n == 1 { "parameter is" } else { "parameters are" }
         );
         findings.push(whole(Severity::Note, "modules-to-save", message));
+    }
+    if !adapter.deltas.is_empty() {
+        let (n, share) =
+            (adapter.deltas.len(), share(adapter.deltas.iter().map(|d| d.tensor.info().byte_len()).sum()));
+        let are = if n == 1 { "tensor is a full delta" } else { "tensors are full deltas" };
+        let message =
+            format!("{n} {are} ({share:.0} % of the file): merging adds them as they are, times the weight");
+        findings.push(whole(Severity::Note, "full-delta", message));
     }
     // Most are a path, or the last name of one; others may be any part of a name.
     let known: HashSet<&str> =

@@ -41,7 +41,7 @@ pub use report::{FitReport, ModuleReport, SavedReport, Spectrum, TokenRowsReport
 pub use spectrum::uniform_rank;
 pub use target::{Runtime, TargetReport, Verdict};
 
-use crate::adapter::{Adapter, format};
+use crate::adapter::{ALPHA_IS_RANK, Adapter, format};
 use crate::ops::Problem;
 use crate::plan::Progress;
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
@@ -139,7 +139,8 @@ fn go_on(progress: &dyn Progress) -> Result<()> {
 pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
     let findings = audit::headers(adapter, &adapter::describe(&adapter.modules));
     // A leaked path is the business of whoever publishes the adapter, not of whoever merges it.
-    let doubtful = |f: &Finding| f.severity == Severity::Warning && f.code != "local-path";
+    let doubtful =
+        |f: &Finding| (f.severity == Severity::Warning && f.code != "local-path") || f.code == ALPHA_IS_RANK;
     findings.into_iter().filter(doubtful).collect()
 }
 

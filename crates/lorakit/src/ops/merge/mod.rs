@@ -72,6 +72,8 @@ pub struct MergedAdapter {
     pub modules: usize,
     /// Number of tensors saved whole and of token sets.
     pub saved: usize,
+    /// Number of full deltas that take part.
+    pub deltas: usize,
     /// Number of modules that are left out.
     pub left_out: usize,
     /// Number of modules with a weight of their own.
@@ -123,6 +125,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
         weight: *weight,
         modules: adapter.modules.len() + adapter.multiplied.len(),
         saved: adapter.saved.len() + adapter.token_rows.len(),
+        deltas: adapter.deltas.len(),
         left_out: strength.left_out.len(),
         weighted: strength.weighted.len(),
         held: recognised.map(|recognised| recognised.held),

@@ -52,7 +52,7 @@ pub(super) fn of(
     let side_files = files::side_files(base, adapters, &tensors, untied, written, config, notes)?;
     let mut metadata: BTreeMap<String, String> = base.checkpoint().metadata().clone();
     metadata.insert("format".into(), "pt".into());
-    let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
+    let container = Container::Safetensors { stem: base.stem(), metadata, max_shard: options.max_shard };
     let (tensors, chosen) = match packed {
         Some(packed) => (packed.tensors, packed.chosen),
         None => (tensors, Vec::new()),

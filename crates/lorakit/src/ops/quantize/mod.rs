@@ -207,7 +207,7 @@ fn to_packed(
     set_config(&mut files, &json);
     notes.extend(doubts(&files, reader)?);
     let metadata = [("format".to_string(), "pt".to_string())].into();
-    let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
+    let container = Container::Safetensors { stem: model.stem(), metadata, max_shard: options.max_shard };
     let target = Target::Folder(options.output.clone());
     let mut step = step(options, reader, progress)?;
     step = step.with("max_shard", Some(options.max_shard).filter(|max| *max != MAX_SHARD));

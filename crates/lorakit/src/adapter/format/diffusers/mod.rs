@@ -2,7 +2,8 @@
 //!
 //! Names are paths that begin with the pipeline's component. The files have no scales: without `lora_adapter_metadata`
 //! in the header, alpha is the rank. The attention processors of old diffusers are read too, and files that name layers
-//! like the original model (`diffusion_model.`). Source: `loaders/lora_base.py`, `loaders/lora_conversion_utils.py`,
+//! like the original model (`diffusion_model.`). If a list of layers has all their names, they get those of diffusers,
+//! else they stay as they are. Source: `loaders/lora_base.py`, `loaders/lora_conversion_utils.py`,
 //! `utils/state_dict_utils.py` of diffusers.
 
 mod metadata;
@@ -10,14 +11,15 @@ mod write;
 
 use std::collections::BTreeMap;
 
-use super::assemble::assemble;
-use super::layers::add_layers;
+use lorakit_tensor::TensorSource;
+
+use super::layers::{add_as_named, add_layers, model_of, note_missing_alphas};
 use super::spelling::{self, Part, Parts};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Files, carried};
-use crate::arch::diffusion::Spelling;
+use crate::arch::diffusion::{self, Spelling};
 use crate::card::Loading;
-use crate::{Base, Finding, Result, Severity};
+use crate::{Base, Result};
 use metadata::{Metadata, component};
 
 /// The prefix of an original model's names.
@@ -51,7 +53,9 @@ impl AdapterFormat for Diffusers {
         let in_pipeline = component(name).is_some() || name.starts_with(ORIGINAL);
         let inside = in_pipeline && spelling::parse(name).is_some();
         files.config.is_none()
-            && (inside || (spelling::is_down_or_up(name) && !name.starts_with("base_model.")))
+            && (inside
+                || (spelling::is_down_or_up(name) && !name.starts_with("base_model."))
+                || *files.of_image_model.get_or_init(|| names_layers(files)))
     }
 
     fn loading(&self) -> Option<Loading> {
@@ -65,20 +69,20 @@ impl AdapterFormat for Diffusers {
         let modules = spelling::collect(files, &mut adapter, canonical);
         let (own, original): (BTreeMap<String, Parts>, BTreeMap<String, Parts>) =
             modules.into_iter().partition(|(name, _)| component(name).is_some());
+        let unsaid = |(name, _): &(&String, &Parts)| metadata.of_module(name).1.is_none();
+        note_missing_alphas(&mut adapter, original.values().chain(own.iter().filter(unsaid).map(|(_, p)| p)));
         for (name, parts) in &own {
-            let (rank, scaling) = metadata.of_module(name);
-            match assemble(files, name, parts, None, scaling)? {
-                Ok(mut module) => {
-                    module.config_rank = rank;
-                    adapter.modules.push(module);
-                }
-                Err((code, message)) => {
-                    adapter.findings.push(Finding::new(Severity::Error, code, name, message));
+            add_as_named(files, &mut adapter, (name, parts), metadata.of_module(name))?;
+        }
+        let version = files.metadata().get("ss_base_model_version").map(String::as_str);
+        match model_of(files, &original, Spelling::Original, version) {
+            Ok(model) => add_layers(files, &mut adapter, &original, (model, Spelling::Original))?,
+            Err(_) => {
+                for (name, parts) in &original {
+                    add_as_named(files, &mut adapter, (name, parts), (None, None))?;
                 }
             }
         }
-        let version = files.metadata().get("ss_base_model_version").map(String::as_str);
-        add_layers(files, &mut adapter, &original, Spelling::Original, version)?;
         adapter.sort();
         Ok(adapter)
     }
@@ -88,21 +92,35 @@ impl AdapterFormat for Diffusers {
     }
 }
 
-/// The path of a module in current diffusers: processors used to be modules, and the layers of text encoders used to
-/// be called like those of attention.
+/// Whether all tensors belong to layers of one image model, whatever is in front of their names. A file that says
+/// neither what it is nor its scale is only taken for an adapter if this is known, since nothing else has alphas that
+/// are ranks.
+fn names_layers(files: &Files) -> bool {
+    let mut modules: BTreeMap<String, Parts> = BTreeMap::new();
+    for (index, info) in files.source.tensors().iter().enumerate() {
+        let Some((module, part)) = spelling::parse(&info.name) else { return false };
+        let (module, part) = spelling::placed(module, part);
+        modules.entry(diffusion::bare(&module).to_string()).or_default().insert(part, index);
+    }
+    !modules.is_empty() && model_of(files, &modules, Spelling::Original, None).is_ok()
+}
+
+/// The path of a module in current diffusers: processors used to be modules, the output of their attention is the first
+/// of a list, and the layers of text encoders used to be called like those of attention.
 fn canonical(module: &str, _: Part) -> String {
     const TEXT: &[(&str, &str)] =
         &[(".to_q", ".q_proj"), (".to_k", ".k_proj"), (".to_v", ".v_proj"), (".to_out", ".out_proj")];
-    let module = module.strip_prefix(ORIGINAL).unwrap_or(module).replace(".processor.", ".");
-    let of_text = module.starts_with("text_encoder");
+    let current = module.replace(".processor.", ".");
+    let of_text = current.starts_with("text_encoder");
+    let old = current.len() < module.len() || current.starts_with("unet.");
     let renamed = TEXT
         .iter()
         .filter(|_| of_text)
-        .find_map(|(old, new)| module.strip_suffix(old).map(|path| format!("{path}{new}")));
+        .find_map(|(old, new)| current.strip_suffix(old).map(|path| format!("{path}{new}")));
     match renamed {
         Some(renamed) => renamed,
-        None if module.ends_with(".to_out") => module + ".0",
-        None => module,
+        None if old && current.ends_with(".to_out") => current + ".0",
+        None => current,
     }
 }
 

@@ -106,20 +106,21 @@ fn names_of_old_diffusers() {
 fn names_of_the_original_models() {
     let folder = Folder::new();
     let cases = [
-        ("diffusion_model.blocks.7.self_attn.o", "transformer.blocks.7.attn1.to_out.0"),
-        ("diffusion_model.transformer_blocks.7.txt_mod.1", "transformer.transformer_blocks.7.txt_mod.1"),
-        ("diffusion_model.double_blocks.7.img_mlp.0", "transformer.transformer_blocks.7.ff.net.0.proj"),
+        ("diffusion_model.blocks.7.self_attn.o", "transformer.blocks.7.attn1.to_out.0", 4),
+        ("diffusion_model.transformer_blocks.7.txt_mod.1", "transformer.transformer_blocks.7.txt_mod.1", 4),
+        ("diffusion_model.double_blocks.7.img_mlp.0", "transformer.transformer_blocks.7.ff.net.0.proj", 16),
         (
             "diffusion_model.input_blocks.7.1.transformer_blocks.9.attn2.to_v",
             "unet.down_blocks.2.attentions.0.transformer_blocks.9.attn2.to_v",
+            4,
         ),
     ];
-    for (name, path) in cases {
-        let adapter = read(&folder.file("x.safetensors", &[], &factors(name, 4, 4, 2)), None).unwrap();
+    for (name, path, out) in cases {
+        let adapter = read(&folder.file("x.safetensors", &[], &factors(name, out, 4, 2)), None).unwrap();
         assert_eq!(adapter.modules[0].path, path);
         // ComfyUI's spelling with an alpha.
         let adapter =
-            read(&folder.file("y.safetensors", &[], &lora(name, 4, 4, 2, Some(1.0))), None).unwrap();
+            read(&folder.file("y.safetensors", &[], &lora(name, out, 4, 2, Some(1.0))), None).unwrap();
         assert_eq!((adapter.modules[0].path.as_str(), adapter.modules[0].scale(2)), (path, 0.5));
     }
 }

@@ -5,11 +5,13 @@
 //! `networks/lora_flux.py` of sd-scripts; `lycoris/modules` of LyCORIS.
 
 mod hash;
+mod names;
 mod write;
 
 use std::collections::BTreeMap;
 
-use super::layers::add_layers;
+use super::layers::{add_as_named, add_layers, model_of, note_missing_alphas};
+use super::spelling::Part;
 use super::{AdapterFormat, Draft, DraftOptions, spelling};
 use crate::adapter::{Adapter, Files, carried};
 use crate::arch::diffusion::Spelling;
@@ -42,12 +44,31 @@ impl AdapterFormat for Kohya {
             && !is_peft_part(module)
     }
 
-    fn read(&self, files: &Files, _: Option<&Base>) -> Result<Adapter> {
+    /// The list of a model's layers decides what names mean; if no model has them all, or if the modules must stay as
+    /// they are in the base (magnitudes of DoRA), the names of the base decide.
+    fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {
         let config = carried::config(files.metadata().get(carried::CONFIG_KEY).map(String::as_str));
         let mut adapter = Adapter { config, ..Adapter::empty(self.name(), files) };
         let modules = spelling::collect(files, &mut adapter, |module, _| module.to_string());
+        if modules.is_empty() {
+            return Ok(adapter);
+        }
+        note_missing_alphas(&mut adapter, modules.values());
         let version = files.metadata().get(write::VERSION).map(String::as_str);
-        add_layers(files, &mut adapter, &modules, Spelling::Kohya, version)?;
+        let model = model_of(files, &modules, Spelling::Kohya, version);
+        let dora = modules.values().any(|parts| parts.contains_key(&Part::Magnitude));
+        let in_base = match base {
+            Some(base) if dora || model.is_err() => names::in_base(base, modules.keys()),
+            _ => None,
+        };
+        match in_base {
+            Some(paths) => {
+                for (path, parts) in paths.iter().zip(modules.values()) {
+                    add_as_named(files, &mut adapter, (path, parts), (None, None))?;
+                }
+            }
+            None => add_layers(files, &mut adapter, &modules, (model?, Spelling::Kohya))?,
+        }
         adapter.sort();
         Ok(adapter)
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::super::layers::{joined, unknown};
-use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
+use super::super::layers::unknown;
+use super::super::on_layers::by_layer;
+use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common, ranks};
 use super::hash;
 use crate::adapter::{Adapter, Module, carried};
-use crate::arch::diffusion::{self, DiffusionModel, Layer, Spelling};
+use crate::arch::diffusion::{self, DiffusionModel, Named, Spelling};
 use crate::plan::{Container, OutputTensor, Recipe};
 use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
@@ -21,21 +22,34 @@ pub(super) const VERSION: &str = "ss_base_model_version";
 /// Writes a module for each layer of the original model, with its alpha. Nothing is multiplied, unless layers that
 /// the original model computes as one have different scales.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
-    Can { dora: true, convolutions: true, ..Can::default() }.hold(adapter, "kohya's format")?;
+    Can { dora: true, bias: true, convolutions: true, deltas: true, ..Can::default() }
+        .hold(adapter, "kohya's format")?;
     let model = model_of(adapter)?;
     let mut tensors = Vec::new();
     let mut mapped = Vec::new();
-    for (layer, parts) in by_layer(model, adapter)? {
-        let module = joined(layer, &parts, &layer.kohya).map_err(|e| e.at(&adapter.path))?;
-        let how = match parts.len() {
+    for on in by_layer(model, adapter)? {
+        let (layer, at) = (on.layer, |e: Error| e.at(&adapter.path));
+        let how = match on.modules.len() {
             1 if layer.swapped => vec!["halves of B exchanged".into()],
             1 => Vec::new(),
-            n => vec![format!("{} of {n} layers joined", parts.iter().flatten().count())],
+            n => vec![format!("{} of {n} layers joined", on.modules.iter().flatten().count())],
         };
-        for part in parts.iter().flatten() {
+        for part in on.modules.iter().flatten() {
             mapped.push(Mapped { module: part.path.clone(), name: layer.kohya.clone(), how: how.clone() });
         }
-        tensors.extend(of_module(&module, &layer.kohya, options)?);
+        let [weight, bias] = on.deltas().map_err(at)?;
+        if let Some(module) = on.module(&layer.kohya).map_err(at)? {
+            tensors.extend(of_module(&module, &layer.kohya, options)?);
+            // A bias has no alpha.
+            let times = module.scale(module.rank());
+            let own = module.bias.map(|tensor| Scaled { tensor, times });
+            tensors.extend(own.map(|own| own.output(&format!("{}.diff_b", layer.kohya), options.dtype)));
+        }
+        let plain = |tensor: TensorRef, part: &str| {
+            Scaled::plain(tensor).output(&format!("{}.{part}", layer.kohya), options.dtype)
+        };
+        tensors.extend(weight.map(|tensor| plain(tensor, "diff")));
+        tensors.extend(bias.map(|tensor| plain(tensor, "diff_b")));
     }
     // In the order of the safetensors library, on which the hashes depend.
     tensors.sort_by(|x, y| {
@@ -54,28 +68,13 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
 
 /// The model to which the adapter's modules belong.
 fn model_of(adapter: &Adapter) -> Result<&'static DiffusionModel> {
-    let names: Vec<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
+    let modules = adapter.modules.iter().map(|module| module.path.as_str());
+    let deltas = adapter.deltas.iter().map(|delta| delta.path.as_str());
+    let names: Vec<Named<'_>> = modules.chain(deltas).map(Named::from).collect();
     let version = adapter.metadata.get(VERSION).map(String::as_str);
     diffusion::model_of(&names, Spelling::Diffusers, version).map_err(|(nearest, lacking)| {
-        unknown(nearest, Spelling::Diffusers, &names, &lacking).at(&adapter.path)
+        unknown(nearest, Spelling::Diffusers, names.len(), &lacking).at(&adapter.path)
     })
-}
-
-/// A layer of the original model, and the modules on its parts.
-type OnLayer<'a> = (&'static Layer, Vec<Option<&'a Module>>);
-
-/// The modules on each layer, at the places of its parts.
-fn by_layer<'a>(model: &'static DiffusionModel, adapter: &'a Adapter) -> Result<Vec<OnLayer<'a>>> {
-    let mut layers: BTreeMap<&str, OnLayer<'_>> = BTreeMap::new();
-    for module in &adapter.modules {
-        let Some(found) = model.find(&module.path, Spelling::Diffusers) else { continue };
-        let parts = || (found.layer, vec![None; found.layer.paths.len()]);
-        let (_, parts) = layers.entry(&found.layer.kohya).or_insert_with(parts);
-        if parts[found.part.unwrap_or(0)].replace(module).is_some() {
-            return Err(Error::from(Problem::Twice).tensor(&module.path).at(&adapter.path));
-        }
-    }
-    Ok(layers.into_values().collect())
 }
 
 fn of_module(module: &Module, name: &str, options: &DraftOptions<'_>) -> Result<Vec<OutputTensor>> {

@@ -135,7 +135,8 @@ fn targets(paths: &[&str], options: &DraftOptions<'_>) -> Value {
     let known: HashSet<&str> = paths.iter().copied().collect();
     let others: Vec<&str> = layers_of(options).filter(|path| !known.contains(path)).collect();
     let of = |names: &Value| -> Option<bool> {
-        let config: Map<String, Value> = [("target_modules".to_string(), names.clone())].into_iter().collect();
+        let config: Map<String, Value> =
+            [("target_modules".to_string(), names.clone())].into_iter().collect();
         let config = AdapterConfig::from_json(&config.into()).ok()?;
         let targets = Targets::of(&config);
         Some(others.iter().any(|path| targets.layer(path, ModuleKind::Linear)))

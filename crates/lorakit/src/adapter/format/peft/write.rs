@@ -13,8 +13,15 @@ use crate::plan::{Container, Content, OutputTensor, SideFile};
 
 /// Every part has a place in PEFT's files, so only the dtype may change.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
-    let everything =
-        Can { dora: true, bias: true, embeddings: true, convolutions: true, saved: true, token_rows: true };
+    let everything = Can {
+        dora: true,
+        bias: true,
+        embeddings: true,
+        convolutions: true,
+        saved: true,
+        token_rows: true,
+        ..Can::default()
+    };
     everything.hold(adapter, "PEFT")?;
     let adapter = &*in_order_of_peft(adapter)?;
     let mut tensors = Vec::new();

@@ -236,7 +236,8 @@ fn approximate(
 }
 
 pub(super) fn refuse_empty(adapter: &Adapter) -> Result<()> {
-    if adapter.modules.is_empty() && adapter.saved.is_empty() && adapter.token_rows.is_empty() {
+    let Adapter { modules, saved, token_rows, deltas, .. } = adapter;
+    if modules.is_empty() && saved.is_empty() && token_rows.is_empty() && deltas.is_empty() {
         return Err(Error::from(Problem::NothingToConvert).at(&adapter.path));
     }
     Ok(())

@@ -133,6 +133,7 @@ impl Case<'_> {
                 !adapter.saved.is_empty() || any(|m| m.base_weight.is_some()),
                 "parameters saved whole",
             ),
+            ("deltas", !adapter.deltas.is_empty(), "full deltas of parameters"),
             ("token-rows", !adapter.token_rows.is_empty(), "trained token rows"),
             ("experts", any(Module::is_packed), "experts packed in one module (`target_parameters`)"),
         ];
