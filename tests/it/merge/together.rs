@@ -59,7 +59,12 @@ fn a_plain_adapter_before_dora() {
     for (from, to) in [("bases/llama-bf16", "base"), ("adapters/dora", "dora"), ("adapters/plain", "plain")] {
         sandbox.copy(&peft(from), to);
     }
-    insta::assert_snapshot!(sandbox.refused("merge base plain dora -o out"), @"");
+    insta::assert_snapshot!(sandbox.refused("merge base plain dora -o out"), @"
+    exit 1
+    error: `dora`: `model.layers.0.mlp.down_proj.weight`: is changed by this DoRA adapter after a plain LoRA: PEFT's live model leaves the LoRA out of DoRA's norm, and its merged one does not
+
+    hint: name the DoRA adapter before the plain one: then both models of PEFT are the same
+    ");
     // At weight 0, nothing comes before.
     sandbox.run("merge base plain=0 dora -o out", &[]).ok();
 }

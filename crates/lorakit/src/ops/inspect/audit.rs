@@ -126,9 +126,11 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         );
         findings.push(about(Severity::Warning, OTHER_RANK, &wrong, message));
     }
-    let large = |(_, r): &(&Module, &ModuleReport)| {
+    let large = |(m, r): &(&Module, &ModuleReport)| {
         let inputs: usize = r.a.iter().skip(1).product();
-        r.experts.is_none() && r.rank > inputs.min(r.b.first().copied().unwrap_or(0))
+        // Exact products of other methods may have any rank.
+        let of_lora = m.expanded.is_none() && r.experts.is_none();
+        of_lora && r.rank > inputs.min(r.b.first().copied().unwrap_or(0))
     };
     let large: Vec<_> = pairs().filter(large).collect();
     if let Some((_, report)) = large.first() {

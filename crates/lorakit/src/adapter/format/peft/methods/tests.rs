@@ -69,10 +69,10 @@ fn singular_values_are_multiplied_in_and_the_rank_is_that_of_the_start() {
         ("q.lora_E", &[2, 1], &[1.0, 0.0]),
     ];
     near(&delta(&opened(none.clone(), tensors).modules[0]), &[2.0 / f64::from(4f32 + 1e-5)]);
-    assert_eq!(faults(none.clone(), &tensors[..2]), ["q: lacks `lora_E`"]);
+    assert_eq!(faults(none.clone(), &tensors[..2]), ["`q`: lacks `lora_E`"]);
     let short: Given<'_> = ("q.lora_E", &[1, 1], &[1.0]);
     let wrong = faults(none, &[tensors[0], tensors[1], short]);
-    assert_eq!(wrong, ["q: has A [2, 1], B [1, 2] and E [1, 1], which disagree on the rank"]);
+    assert_eq!(wrong, ["`q`: has A [2, 1], B [1, 2] and E [1, 1], which disagree on the rank"]);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn hadamard_products_are_scaled_by_the_configuration() {
     other["r"] = 2.into();
     assert_eq!(
         faults(other, &tensors[..4]),
-        ["q: has rank 1, and the configuration says 2, by which its alpha is divided"]
+        ["`q`: has rank 1, and the configuration says 2, by which its alpha is divided"]
     );
 }
 
@@ -159,7 +159,7 @@ fn whole_layers_and_rows_keep_their_method_when_they_are_written() {
     assert_eq!((&fields["peft_type"], fields.get("token_indices")), (&json!("LORA"), None));
     let counted = json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [3]});
     let rows: Given<'_> = ("embed.trainable_tokens_delta", &[2, 1], &[1.0, 2.0]);
-    assert_eq!(faults(counted, &[rows]), ["embed: holds 2 token rows, and the configuration lists 1"]);
+    assert_eq!(faults(counted, &[rows]), ["`embed`: holds 2 token rows, and the configuration lists 1"]);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn every_method_has_marks_of_its_own_and_a_note() {
         assert_eq!(
             found,
             [format!(
-                "base_model.model.q.lora_magnitude_vector: does not belong to {}, which the configuration names",
+                "`base_model.model.q.lora_magnitude_vector`: does not belong to {}, which the configuration names",
                 method.name()
             )]
         );
