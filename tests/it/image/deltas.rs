@@ -45,7 +45,8 @@ fn expected(adapter: &std::path::Path, scale: f64, weight: f64) -> Vec<(String, 
         let n = read_file(adapter)[&name].values().len();
         values(&name, n).iter().map(|v| v * weight).collect()
     };
-    let low_rank = product(&read_file(adapter), FFN, KOHYA).values.iter().map(|v| v * scale * weight).collect();
+    let low_rank =
+        product(&read_file(adapter), FFN, KOHYA).values.iter().map(|v| v * scale * weight).collect();
     [
         ("blocks.0.ffn.0.bias", of("blocks.0.ffn.0.diff_b")),
         ("blocks.0.ffn.0.weight", low_rank),
@@ -68,7 +69,10 @@ fn every_kind_is_added_as_it_is() {
         assert_eq!(added(&sandbox, &base, &path, ""), expected(&path, scale, 1.0));
         // What is written in another spelling adds the same.
         sandbox.run("convert a.safetensors -o kohya.safetensors --to kohya --force", &[]).ok();
-        assert_eq!(added(&sandbox, &base, &sandbox.path("kohya.safetensors"), ""), expected(&path, scale, 1.0));
+        assert_eq!(
+            added(&sandbox, &base, &sandbox.path("kohya.safetensors"), ""),
+            expected(&path, scale, 1.0)
+        );
         sandbox.run("reduce a.safetensors -o reduced --rank 2 --force", &[]).ok();
         let close = |(x, y): (&f64, f64)| (x - y).abs() < 1e-5;
         let reduced = added(&sandbox, &base, &sandbox.path("reduced"), "");
@@ -123,7 +127,8 @@ fn names_are_translated() {
     );
     let path = adapter(&sandbox, "a.safetensors", false);
     let mut meant: Vec<Vec<f64>> = expected(&path, 1.0, 1.0).into_iter().map(|(_, values)| values).collect();
-    let mut found: Vec<Vec<f64>> = added(&sandbox, &base, &path, "").into_iter().map(|(_, values)| values).collect();
+    let mut found: Vec<Vec<f64>> =
+        added(&sandbox, &base, &path, "").into_iter().map(|(_, values)| values).collect();
     meant.sort_by(|x, y| x.partial_cmp(y).unwrap());
     found.sort_by(|x, y| x.partial_cmp(y).unwrap());
     assert_eq!(found, meant);
@@ -145,7 +150,9 @@ fn a_fused_layer_shares_its_rows() {
     );
     let v = "transformer_blocks.0.attn.to_v";
     let parts = ["q", "k", "v"].map(|p| format!("transformer_blocks.0.attn.to_{p}"));
-    let parts = parts.iter().flat_map(|p| [tensor(&format!("{p}.weight"), &[4, 4]), tensor(&format!("{p}.bias"), &[4])]);
+    let parts = parts
+        .iter()
+        .flat_map(|p| [tensor(&format!("{p}.weight"), &[4, 4]), tensor(&format!("{p}.bias"), &[4])]);
     let separate = file(&sandbox, "diffusers.safetensors", parts);
     let found = added(&sandbox, &separate, &adapter, "--only to_v");
     assert_eq!(
@@ -163,7 +170,8 @@ fn what_does_not_fit_is_refused() {
     file(&sandbox, "wide.safetensors", [tensor("diffusion_model.blocks.0.norm3.diff", &[5])]);
     file(&sandbox, "bias.safetensors", [tensor("diffusion_model.patch_embedding.diff_b", &[4])]);
     adapter(&sandbox, "a.safetensors", false);
-    let merge = |name: &str| sandbox.refused(&format!("merge wan.safetensors {name}.safetensors -o out.safetensors"));
+    let merge =
+        |name: &str| sandbox.refused(&format!("merge wan.safetensors {name}.safetensors -o out.safetensors"));
     insta::assert_snapshot!(merge("wide"), @r"
     exit 1
     error: `wide.safetensors`: does not fit the base model: 1 of 1 parts of the adapter differ in shape
@@ -181,10 +189,10 @@ fn what_does_not_fit_is_refused() {
     insta::assert_snapshot!(sandbox.refused("convert a.safetensors -o peft --to peft"), @r"
     exit 1
     error: `a.safetensors`: holds 5 parts that PEFT cannot store
-      transformer.blocks.0.scale_shift_table.weight  a full delta
+      transformer.blocks.0.attn1.norm_q.weight  a full delta
       transformer.blocks.0.norm2.weight  a full delta
       transformer.blocks.0.norm2.bias  a full delta
-      transformer.blocks.0.attn1.norm_q.weight  a full delta
+      transformer.blocks.0.scale_shift_table.weight  a full delta
       transformer.patch_embedding.weight  a full delta
 
     hint: merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`
@@ -192,10 +200,10 @@ fn what_does_not_fit_is_refused() {
     insta::assert_snapshot!(sandbox.refused("combine a.safetensors wide.safetensors -o sum --method svd --rank 2"), @r"
     exit 1
     error: `a.safetensors`: holds 5 full deltas, which no method combines
-      transformer.blocks.0.scale_shift_table.weight
+      transformer.blocks.0.attn1.norm_q.weight
       transformer.blocks.0.norm2.weight
       transformer.blocks.0.norm2.bias
-      transformer.blocks.0.attn1.norm_q.weight
+      transformer.blocks.0.scale_shift_table.weight
       transformer.patch_embedding.weight
 
     hint: merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`

@@ -52,7 +52,8 @@ fn added(sandbox: &Sandbox, base: &Path, adapter: &Path, options: &str) -> Vec<(
     let merged = sandbox.merge(base, adapter, out, &format!("--force {options}"));
     let inside = |path: &Path| match path.is_dir() {
         true => {
-            let mut files: Vec<PathBuf> = std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
+            let mut files: Vec<PathBuf> =
+                std::fs::read_dir(path).unwrap().map(|e| e.unwrap().path()).collect();
             files.retain(|file| file.extension().is_some_and(|e| e == "safetensors"));
             read_file(&files[0])
         }

@@ -12,7 +12,8 @@ fn flux(sandbox: &Sandbox, prefix: &str) -> std::path::PathBuf {
         ("single_blocks.0.linear1", 28, 4),
         ("final_layer.adaLN_modulation.1", 8, 4),
     ];
-    let weight = |(name, out, inputs): (&str, usize, usize)| tensor(&format!("{prefix}{name}.weight"), &[out, inputs]);
+    let weight =
+        |(name, out, inputs): (&str, usize, usize)| tensor(&format!("{prefix}{name}.weight"), &[out, inputs]);
     file(sandbox, "flux.safetensors", layers.map(weight))
 }
 
@@ -72,9 +73,15 @@ fn kohya_into_flux_as_published_and_as_in_diffusers() {
 fn diffusers_into_flux_as_published() {
     let sandbox = Sandbox::new();
     let base = flux(&sandbox, "");
-    let (k, mlp) = ("transformer.transformer_blocks.0.attn.to_k", "transformer.single_transformer_blocks.0.proj_mlp");
+    let (k, mlp) =
+        ("transformer.transformer_blocks.0.attn.to_k", "transformer.single_transformer_blocks.0.proj_mlp");
     let (out, norm) = ("transformer.transformer_blocks.0.attn.to_out.0", "transformer.norm_out.linear");
-    let all = [factors(k, 4, 4, PEFT), factors(mlp, 16, 4, PEFT), factors(out, 4, 4, PEFT), factors(norm, 8, 4, PEFT)];
+    let all = [
+        factors(k, 4, 4, PEFT),
+        factors(mlp, 16, 4, PEFT),
+        factors(out, 4, 4, PEFT),
+        factors(norm, 8, 4, PEFT),
+    ];
     let adapter = file(&sandbox, "a.safetensors", all.concat());
     let given = read_file(&adapter);
     let of = |name| product(&given, name, PEFT).values;
@@ -93,7 +100,8 @@ fn diffusers_into_flux_as_published() {
     let merged = sandbox.merge(&base, &adapter, "merged.safetensors", "");
     sandbox.run("merge merged.safetensors a.safetensors=-1 -o back.safetensors", &[]).ok();
     assert!(read_file(&sandbox.path("back.safetensors")) == read_file(&base));
-    let verified = sandbox.run("verify merged.safetensors --base flux.safetensors --adapter a.safetensors", &[]);
+    let verified =
+        sandbox.run("verify merged.safetensors --base flux.safetensors --adapter a.safetensors", &[]);
     assert_eq!(verified.code, Some(0), "{}{}", verified.stdout, verified.stderr);
     drop(merged);
 }
@@ -154,9 +162,13 @@ fn stable_diffusion_in_one_file_and_as_a_folder() {
     let proj = "lora_unet_down_blocks_0_attentions_0_proj_in";
     let conv = "lora_unet_down_blocks_0_downsamplers_0_conv";
     let kernel = |name: &str| {
-        [tensor(&format!("{name}.lora_down.weight"), &[2, 4, 3, 3]), tensor(&format!("{name}.lora_up.weight"), &[4, 2, 1, 1])]
+        [
+            tensor(&format!("{name}.lora_down.weight"), &[2, 4, 3, 3]),
+            tensor(&format!("{name}.lora_up.weight"), &[4, 2, 1, 1]),
+        ]
     };
-    let all = [factors(to_out, 4, 4, KOHYA), factors(text, 4, 4, KOHYA), factors(proj, 4, 4, KOHYA), kernel(conv)];
+    let all =
+        [factors(to_out, 4, 4, KOHYA), factors(text, 4, 4, KOHYA), factors(proj, 4, 4, KOHYA), kernel(conv)];
     let adapter = file(&sandbox, "kohya.safetensors", all.concat());
     let given = read_file(&adapter);
     let of = |name| product(&given, name, KOHYA).values;
@@ -190,18 +202,23 @@ fn stable_diffusion_in_one_file_and_as_a_folder() {
 fn no_list_is_needed() {
     let sandbox = Sandbox::new();
     let layers = ["stages.0.mixer.to_out", "stages.0.mixer.in_proj"];
-    let base = file(&sandbox, "base.safetensors", layers.map(|name| tensor(&format!("net.{name}.weight"), &[4, 4])));
+    let base =
+        file(&sandbox, "base.safetensors", layers.map(|name| tensor(&format!("net.{name}.weight"), &[4, 4])));
     let of = |given: &crate::weights::Weights, name: &str, parts| product(given, name, parts).values;
     let dotted = layers.map(|name| format!("diffusion_model.net.{name}"));
-    let adapter = file(&sandbox, "dotted.safetensors", dotted.iter().flat_map(|name| factors(name, 4, 4, PEFT)));
+    let adapter =
+        file(&sandbox, "dotted.safetensors", dotted.iter().flat_map(|name| factors(name, 4, 4, PEFT)));
     let given = read_file(&adapter);
-    let expected = |at: usize, from: &str, parts, given: &_| (format!("net.{}.weight", layers[at]), of(given, from, parts));
+    let expected = |at: usize, from: &str, parts, given: &_| {
+        (format!("net.{}.weight", layers[at]), of(given, from, parts))
+    };
     assert_eq!(
         added(&sandbox, &base, &adapter, ""),
         [expected(1, &dotted[1], PEFT, &given), expected(0, &dotted[0], PEFT, &given)]
     );
     let under = layers.map(|name| format!("lora_unet_net_{}", name.replace('.', "_")));
-    let adapter = file(&sandbox, "under.safetensors", under.iter().flat_map(|name| factors(name, 4, 4, KOHYA)));
+    let adapter =
+        file(&sandbox, "under.safetensors", under.iter().flat_map(|name| factors(name, 4, 4, KOHYA)));
     let given = read_file(&adapter);
     assert_eq!(
         added(&sandbox, &base, &adapter, ""),

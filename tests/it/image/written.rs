@@ -33,7 +33,9 @@ fn flux_2_keeps_its_names() {
     ];
     adapter(&sandbox, "transformer.", layers, PEFT);
     let names: Vec<String> = layers.iter().map(|(name, ..)| format!("transformer.{name}")).collect();
-    for verb in [DIFFUSERS, "reduce a.safetensors -o out --rank 1", "combine a.safetensors=0.5 -o out --method svd"] {
+    for verb in
+        [DIFFUSERS, "reduce a.safetensors -o out --rank 1", "combine a.safetensors=0.5 -o out --method svd"]
+    {
         assert_eq!(written(&sandbox, verb), names, "{verb}");
     }
 }
@@ -57,7 +59,8 @@ fn flux_2_is_told_from_flux_1_by_sizes() {
         written(&sandbox, DIFFUSERS),
         names(&[&attention[..], &["ff.linear_in", "ff.linear_out"]].concat())
     );
-    let blocks = [blocks[0], blocks[1], ("double_blocks.0.img_mlp.0", 16, 4), ("double_blocks.0.img_mlp.2", 4, 16)];
+    let blocks =
+        [blocks[0], blocks[1], ("double_blocks.0.img_mlp.0", 16, 4), ("double_blocks.0.img_mlp.2", 4, 16)];
     adapter(&sandbox, "diffusion_model.", &blocks, PEFT);
     assert_eq!(
         written(&sandbox, DIFFUSERS),
@@ -76,7 +79,8 @@ fn hunyuan_video_has_names_of_its_own() {
     ];
     adapter(&sandbox, "diffusion_model.", layers, PEFT);
     let (double, single) = ("transformer.transformer_blocks.0", "transformer.single_transformer_blocks.0");
-    let names: Vec<String> = ["attn.to_k", "attn.to_q", "attn.to_v", "proj_mlp"].map(|n| format!("{single}.{n}")).into();
+    let names: Vec<String> =
+        ["attn.to_k", "attn.to_q", "attn.to_v", "proj_mlp"].map(|n| format!("{single}.{n}")).into();
     let more = ["attn.to_k", "attn.to_out.0", "attn.to_q", "attn.to_v", "ff.net.0.proj"];
     assert_eq!(
         written(&sandbox, DIFFUSERS),
@@ -95,9 +99,11 @@ fn other_models_keep_their_names() {
     for layers in cases {
         adapter(&sandbox, "diffusion_model.", &layers, PEFT);
         let names: Vec<String> = layers.iter().map(|(name, ..)| format!("diffusion_model.{name}")).collect();
-        for verb in
-            [DIFFUSERS, "reduce a.safetensors -o out --rank 1", "combine a.safetensors=0.5 -o out --method svd"]
-        {
+        for verb in [
+            DIFFUSERS,
+            "reduce a.safetensors -o out --rank 1",
+            "combine a.safetensors=0.5 -o out --method svd",
+        ] {
             assert_eq!(written(&sandbox, verb), names, "{verb}");
         }
         let shown = sandbox.run("inspect a.safetensors --norms --json", &[]).ok().stdout;
@@ -128,4 +134,40 @@ fn without_a_configuration_alpha_is_the_rank() {
         adapter(&sandbox, prefix, &[layer], PEFT);
         assert!(sandbox.refused("inspect a.safetensors").contains("holds no adapter"), "{prefix}");
     }
+}
+
+/// Flux.1 and HunyuanVideo share names in diffusers, and have others in kohya's format.
+#[test]
+fn shared_names_are_not_guessed() {
+    let sandbox = Sandbox::new();
+    let mlp = ("transformer_blocks.3.ff.net.0.proj", 16, 4);
+    adapter(&sandbox, "transformer.", &[mlp], PEFT);
+    insta::assert_snapshot!(sandbox.refused("convert a.safetensors -o k.safetensors --to kohya"), @"");
+    let kohya = |layers: &[Layer], prefix: &str| -> Vec<String> {
+        adapter(&sandbox, prefix, layers, PEFT);
+        sandbox.run("convert a.safetensors -o k.safetensors --to kohya --force", &[]).ok();
+        let names = read_file(&sandbox.path("k.safetensors"));
+        names.keys().filter_map(|name| name.strip_suffix(".alpha")).map(str::to_string).collect()
+    };
+    // The last block of Flux.1, a block that it does not have, and the original names tell.
+    let flux = kohya(&[mlp, ("transformer_blocks.18.attn.to_q", 4, 4)], "transformer.");
+    assert_eq!(flux, ["lora_unet_double_blocks_18_img_attn_qkv", "lora_unet_double_blocks_3_img_mlp_0"]);
+    let hunyuan = kohya(&[mlp, ("transformer_blocks.19.attn.to_q", 4, 4)], "transformer.");
+    assert_eq!(hunyuan, ["lora_unet_double_blocks_19_img_attn_qkv", "lora_unet_double_blocks_3_img_mlp_fc1"]);
+    let published = kohya(&[("double_blocks.3.img_mlp.fc1", 16, 4)], "diffusion_model.");
+    assert_eq!(published, ["lora_unet_double_blocks_3_img_mlp_fc1"]);
+    // What was known stays known in diffusers' format.
+    sandbox.run("convert a.safetensors -o d --to diffusers", &[]).ok();
+    sandbox.run("convert d -o k.safetensors --to kohya --force", &[]).ok();
+    assert!(
+        read_file(&sandbox.path("k.safetensors")).contains_key("lora_unet_double_blocks_3_img_mlp_fc1.alpha")
+    );
+    // So does the base.
+    let base = file(
+        &sandbox,
+        "hunyuan.safetensors",
+        [super::tensor("double_blocks.3.img_mlp.fc1.weight", &[16, 4])],
+    );
+    adapter(&sandbox, "transformer.", &[mlp], PEFT);
+    assert_eq!(super::added(&sandbox, &base, &sandbox.path("a.safetensors"), "").len(), 1);
 }

@@ -95,7 +95,12 @@ fn orientation(module: &Module, weight: &TensorInfo) -> Option<Orientation> {
 }
 
 /// The low-rank terms on a weight of that shape.
-pub(super) fn low_rank(base: &Resolver<'_>, adapter: &Adapter, module: &Module, weight: &TensorInfo) -> Fit<Change> {
+pub(super) fn low_rank(
+    base: &Resolver<'_>,
+    adapter: &Adapter,
+    module: &Module,
+    weight: &TensorInfo,
+) -> Fit<Change> {
     let (rows, cols) = matrix_shape(weight);
     let embedding = module.kind == ModuleKind::Embedding;
     let transposed = || base.stored_transposed(&module.path).unwrap_or(adapter.config.fan_in_fan_out);

@@ -73,7 +73,8 @@ fn of(name: &str, problem: Problem) -> Error {
 fn additions(adapter: &Adapter) -> Vec<(String, &TensorRef, f64)> {
     let deltas = adapter.deltas.iter().map(|delta| (delta.name(), &delta.tensor, 1.0));
     let bias = |module: &'_ Module| module.scale(module.rank());
-    let biases = adapter.modules.iter().filter_map(|m| Some((format!("{}.bias", m.path), m.bias.as_ref()?, bias(m))));
+    let biases =
+        adapter.modules.iter().filter_map(|m| Some((format!("{}.bias", m.path), m.bias.as_ref()?, bias(m))));
     deltas.chain(biases).collect()
 }
 
@@ -82,7 +83,9 @@ fn same_additions(before: &Adapter, after: &Adapter) -> Result<()> {
     let (own, others) = (additions(before), additions(after));
     let names = [&own, &others].map(|all| all.iter().map(|(name, ..)| name.as_str()).collect::<Vec<&str>>());
     for (mine, other) in pairs(&names[0], &names[1]) {
-        let zero = |(_, tensor, _): &(String, &TensorRef, f64)| Ok::<bool, Error>(tensor.values()?.iter().all(|v| *v == 0.0));
+        let zero = |(_, tensor, _): &(String, &TensorRef, f64)| {
+            Ok::<bool, Error>(tensor.values()?.iter().all(|v| *v == 0.0))
+        };
         match (mine.map(|i| &own[i]), other.map(|i| &others[i])) {
             (Some(x), Some(y)) => {
                 if relative(&x.1.finite_values()?, &y.1.finite_values()?, (x.2, y.2)) > ROUNDING {

@@ -45,6 +45,7 @@ pub(super) fn add_layers(
     modules: &BTreeMap<String, Parts>,
     (model, spelling): (&'static DiffusionModel, Spelling),
 ) -> Result<()> {
+    adapter.image_model = Some(&model.title);
     for (name, parts) in modules {
         let Some(found) = model.find(diffusion::bare(name), spelling) else { continue };
         let kernel = found.layer.paths.first().and_then(|path| model.kernel(path));
@@ -98,8 +99,14 @@ pub(super) fn note_missing_alphas<'a>(adapter: &mut Adapter, modules: impl Itera
         without += usize::from(!parts.contains_key(&Part::Alpha));
     }
     if without > 0 {
-        let which = if without == all { "the file has no alpha".into() } else { format!("{without} of {all} modules have no alpha") };
-        let message = format!("{which}, and no configuration says one: it is taken to be the rank, so the scale is 1, as diffusers and ComfyUI do");
+        let which = if without == all {
+            "the file has no alpha".into()
+        } else {
+            format!("{without} of {all} modules have no alpha")
+        };
+        let message = format!(
+            "{which}, and no configuration says one: it is taken to be the rank, so the scale is 1, as diffusers and ComfyUI do"
+        );
         adapter.findings.push(Finding::new(Severity::Note, ALPHA_IS_RANK, "", message));
     }
 }

@@ -67,7 +67,10 @@ impl OnLayer<'_> {
     /// The rows of a part that has a share of 1.
     fn unit(&self) -> Option<usize> {
         let rows = |module: &Module| module.b.info().rows_cols().0;
-        self.modules.iter().zip(&self.layer.shares).find_map(|(part, share)| Some(rows(part.as_ref()?) / share))
+        self.modules
+            .iter()
+            .zip(&self.layer.shares)
+            .find_map(|(part, share)| Some(rows(part.as_ref()?) / share))
     }
 
     /// The full deltas of the whole layer's weight and of its bias, with zeros for parts that have none.
@@ -85,7 +88,8 @@ impl OnLayer<'_> {
             return swapped.unwrap_or_else(|| Ok(delta.tensor.clone())).map(Some);
         }
         let shares = &self.layer.shares;
-        let Some((first, share)) = parts.iter().zip(shares).find_map(|(part, share)| Some((part.as_ref()?, share)))
+        let Some((first, share)) =
+            parts.iter().zip(shares).find_map(|(part, share)| Some((part.as_ref()?, share)))
         else {
             return Ok(None);
         };

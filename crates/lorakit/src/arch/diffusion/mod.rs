@@ -157,6 +157,40 @@ pub(crate) fn model_of<'n>(
     if lacking.is_empty() && !names.is_empty() { Ok(best) } else { Err((best, lacking)) }
 }
 
+/// Every model that has layers of these names and sizes.
+pub(crate) fn models_of(names: &[Named<'_>], spelling: Spelling) -> Vec<&'static DiffusionModel> {
+    let all = |model: &&DiffusionModel| names.iter().all(|named| model.has(named, spelling));
+    if names.is_empty() { Vec::new() } else { models().iter().filter(all).collect() }
+}
+
+/// Which of `models`, which all have layers of these paths, is meant by them, if their other names differ: the one of
+/// which the last block is adapted.
+///
+/// # Errors
+/// Returns the models if the paths do not tell.
+pub(crate) fn meant_by<'m>(
+    models: &'m [&'static DiffusionModel],
+    paths: &[Named<'_>],
+) -> Result<&'static DiffusionModel, &'m [&'static DiffusionModel]> {
+    let kohya = |model: &DiffusionModel| -> Vec<Option<&str>> {
+        let name =
+            |named: &Named<'_>| Some(model.find(named.name, Spelling::Diffusers)?.layer.kohya.as_str());
+        paths.iter().map(name).collect()
+    };
+    match models {
+        [first, rest @ ..] if rest.iter().all(|model| kohya(model) == kohya(first)) => Ok(first),
+        _ => {
+            let ends =
+                |model: &&&DiffusionModel| paths.iter().any(|named| model.is_in_last_block(named.name));
+            let mut last = models.iter().filter(ends);
+            match (last.next(), last.next()) {
+                (Some(only), None) => Ok(only),
+                _ => Err(models),
+            }
+        }
+    }
+}
+
 impl DiffusionModel {
     fn new(data: ModelData, common: &Templates) -> Self {
         let mut model = DiffusionModel {
@@ -226,6 +260,15 @@ impl DiffusionModel {
             }
             _ => true,
         }
+    }
+
+    /// Whether no block follows the one in which the layer at `path` is.
+    fn is_in_last_block(&self, path: &str) -> bool {
+        let mut components: Vec<String> = path.split('.').map(str::to_string).collect();
+        let number = components.iter_mut().find_map(|c| Some((c.parse::<usize>().ok()?, c)));
+        let Some((number, component)) = number else { return false };
+        *component = (number + 1).to_string();
+        self.find(&components.join("."), Spelling::Diffusers).is_none()
     }
 
     fn by_path(&self, name: &str) -> Option<&(usize, Option<usize>)> {
@@ -428,7 +471,10 @@ mod tests {
         assert_eq!(of(&[(qkv, (192, 64)), (first, (384, 64))]), Ok("Flux.2"));
         assert_eq!(of(&[(single, (448, 64))]), Ok("Flux.1"));
         assert_eq!(of(&[(single, (576, 64))]), Ok("Flux.2"));
-        assert_eq!(of(&[(single, (448, 64)), ("double_blocks.0.img_mlp.fc1", (256, 64))]), Ok("HunyuanVideo"));
+        assert_eq!(
+            of(&[(single, (448, 64)), ("double_blocks.0.img_mlp.fc1", (256, 64))]),
+            Ok("HunyuanVideo")
+        );
         // Layers of no model, or not of the same one.
         assert_eq!(of(&[(single, (500, 64))]), Err(vec![single]));
         assert_eq!(of(&[(single, (448, 64)), (first, (384, 64))]), Err(vec![first]));

@@ -6,7 +6,7 @@ use super::experts::{expert_of, projection, single_names};
 
 /// Prefixes that libraries add and drop: wrappers of PEFT, of multimodal models and of pipelines, and the name of the
 /// model proper inside its class.
-const PREFIXES: &[&str] = 
+const PREFIXES: &[&str] =
     &["language_model.", "transformer.", "base_model.", "unet.", "diffusion_model.", "model."];
 
 /// Components that transformers 5 renamed in memory: files have the old name, and paths of new adapters have the new

@@ -129,7 +129,9 @@ impl Whole {
             }
         }
         all.extend(adapter.saved.iter().map(|s| whole(s.name.clone(), &s.tensor, 1.0)));
-        all.extend(adapter.deltas.iter().map(|d| whole(format!("{} (full delta)", d.name()), &d.tensor, 1.0)));
+        all.extend(
+            adapter.deltas.iter().map(|d| whole(format!("{} (full delta)", d.name()), &d.tensor, 1.0)),
+        );
         all.extend(adapter.token_rows.iter().map(|t| Whole {
             rows: t.rows.clone(),
             ..whole(format!("{} (token rows)", t.path), &t.tensor, 1.0)

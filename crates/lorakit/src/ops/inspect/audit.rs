@@ -256,9 +256,11 @@ fn saved(adapter: &Adapter) -> Vec<Finding> {
         findings.push(whole(Severity::Note, "modules-to-save", message));
     }
     if !adapter.deltas.is_empty() {
-        let (n, share) = (adapter.deltas.len(), share(adapter.deltas.iter().map(|d| d.tensor.info().byte_len()).sum()));
+        let (n, share) =
+            (adapter.deltas.len(), share(adapter.deltas.iter().map(|d| d.tensor.info().byte_len()).sum()));
         let are = if n == 1 { "tensor is a full delta" } else { "tensors are full deltas" };
-        let message = format!("{n} {are} ({share:.0} % of the file): merging adds them as they are, times the weight");
+        let message =
+            format!("{n} {are} ({share:.0} % of the file): merging adds them as they are, times the weight");
         findings.push(whole(Severity::Note, "full-delta", message));
     }
     // Most are a path, or the last name of one; others may be any part of a name.

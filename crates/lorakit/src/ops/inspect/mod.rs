@@ -139,9 +139,8 @@ fn go_on(progress: &dyn Progress) -> Result<()> {
 pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
     let findings = audit::headers(adapter, &adapter::describe(&adapter.modules));
     // A leaked path is the business of whoever publishes the adapter, not of whoever merges it.
-    let doubtful = |f: &Finding| {
-        (f.severity == Severity::Warning && f.code != "local-path") || f.code == ALPHA_IS_RANK
-    };
+    let doubtful =
+        |f: &Finding| (f.severity == Severity::Warning && f.code != "local-path") || f.code == ALPHA_IS_RANK;
     findings.into_iter().filter(doubtful).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Writing a folder for diffusers.
 
+use super::super::kohya::VERSION;
 use super::super::on_layers::by_layer;
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled};
 use super::ORIGINAL;
@@ -28,12 +29,17 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
                 let at = |e: Error| e.at(&adapter.path);
                 let deltas = on.deltas().map_err(at)?;
                 let module = on.module(&name).map_err(at)?;
-                let how = module.iter().flat_map(|module| of_module(module, &name, options, &mut tensors)).collect::<Vec<_>>();
+                let how = module
+                    .iter()
+                    .flat_map(|module| of_module(module, &name, options, &mut tensors))
+                    .collect::<Vec<_>>();
                 for part in on.modules.iter().flatten() {
                     mapped.push(Mapped { module: part.path.clone(), name: name.clone(), how: how.clone() });
                 }
                 let of = deltas.into_iter().zip(["diff", "diff_b"]);
-                let delta = |(tensor, part): (Option<TensorRef>, _)| Some(Scaled::plain(tensor?).output(&format!("{name}.{part}"), options.dtype));
+                let delta = |(tensor, part): (Option<TensorRef>, _)| {
+                    Some(Scaled::plain(tensor?).output(&format!("{name}.{part}"), options.dtype))
+                };
                 tensors.extend(of.filter_map(delta));
             }
             Vec::new()
@@ -58,6 +64,11 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     };
     let mut header = carried::header(adapter);
     header.insert("format".into(), "pt".into());
+    // Models share names in diffusers that differ in other formats.
+    let known = diffusion::models().iter().find(|model| Some(model.title.as_str()) == adapter.image_model);
+    if let Some(model) = known {
+        header.entry(VERSION.into()).or_insert_with(|| model.version.clone());
+    }
     if paths.iter().any(|path| component(path).is_some()) {
         header.insert(metadata::KEY.into(), metadata::text(adapter, &paths));
     }
@@ -106,7 +117,8 @@ fn original(adapter: &Adapter) -> Option<&'static DiffusionModel> {
     let names: Vec<Named<'_>> = modules.chain(deltas).map(Named::from).collect();
     let model = diffusion::model_of(&names, Spelling::Diffusers, None).ok()?;
     // Text encoders have no original names that ComfyUI reads.
-    let denoiser = |named: &Named<'_>| component(named.name).is_none_or(|(name, _)| !name.starts_with("text_"));
+    let denoiser =
+        |named: &Named<'_>| component(named.name).is_none_or(|(name, _)| !name.starts_with("text_"));
     names.iter().all(denoiser).then_some(model)
 }
 

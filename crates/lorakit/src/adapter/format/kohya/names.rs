@@ -34,7 +34,8 @@ mod tests {
         let names = ["model.diffusion_model.a.b_c.weight", "x.y.weight", "x_y.weight", "a.m", "a.b_c.bias"];
         let info = |name: &&str| TensorInfo { name: name.to_string(), dtype: DType::F32, shape: vec![2, 2] };
         let base = Base { path: "b".into(), config: None, tensors: names.iter().map(info).collect() };
-        let of = |names: &[&str]| in_base(&base, names.iter().map(ToString::to_string).collect::<Vec<_>>().iter());
+        let of =
+            |names: &[&str]| in_base(&base, names.iter().map(ToString::to_string).collect::<Vec<_>>().iter());
         assert_eq!(of(&["lora_unet_a_b_c", "lycoris_a_m"]).unwrap(), ["model.diffusion_model.a.b_c", "a.m"]);
         assert_eq!(of(&["lora_unet_a_b_c", "lora_unet_x_y"]), None);
         assert_eq!(of(&["lora_unet_a_b"]), None);

@@ -11,8 +11,15 @@ use crate::{Error, Result};
 
 /// Every part has a place in PEFT's files, so only the dtype may change.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
-    let everything =
-        Can { dora: true, bias: true, embeddings: true, convolutions: true, saved: true, token_rows: true, ..Can::default() };
+    let everything = Can {
+        dora: true,
+        bias: true,
+        embeddings: true,
+        convolutions: true,
+        saved: true,
+        token_rows: true,
+        ..Can::default()
+    };
     everything.hold(adapter, "PEFT")?;
     let mut tensors = Vec::new();
     let mut mapped = Vec::new();

@@ -20,7 +20,8 @@ fn ask(case: &mut Case<'_>) {
     // The transformer of GPT-2 has blocks named `h`.
     let diffusion = |m: &Module| diffusion(m) && !m.path.starts_with("transformer.h.");
     let adapter = case.adapter;
-    if adapter.format == "diffusers" && !adapter.modules.is_empty() && !adapter.modules.iter().any(diffusion) {
+    if adapter.format == "diffusers" && !adapter.modules.is_empty() && !adapter.modules.iter().any(diffusion)
+    {
         let reason = "its layers have the names of another program, and no list tells those of diffusers";
         case.refuse("names", reason.into(), None);
         return;
