@@ -1,6 +1,6 @@
 use super::*;
 use crate::ErrorKind;
-use crate::adapter::{ModuleKind, Saved, Scaling};
+use crate::adapter::{Module, ModuleKind, Saved, Scaling};
 use crate::tensor::tests::tensor;
 
 const PATHS: [&str; 4] =

@@ -72,8 +72,9 @@ fn model_of(adapter: &Adapter) -> Result<&'static DiffusionModel> {
     let deltas = adapter.deltas.iter().map(|delta| delta.path.as_str());
     let names: Vec<Named<'_>> = modules.chain(deltas).map(Named::from).collect();
     let known = diffusion::models_of(&names, Spelling::Diffusers);
-    if let Some(read) = known.iter().find(|model| Some(model.title.as_str()) == adapter.image_model) {
-        return Ok(read);
+    let read = |model: &&&DiffusionModel| Some(model.title.as_str()) == adapter.image_model;
+    if let Some(model) = known.iter().find(read) {
+        return Ok(*model);
     }
     let version = adapter.metadata.get(VERSION).map(String::as_str);
     if version.is_none() && !known.is_empty() {
