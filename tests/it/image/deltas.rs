@@ -189,10 +189,10 @@ fn what_does_not_fit_is_refused() {
     insta::assert_snapshot!(sandbox.refused("convert a.safetensors -o peft --to peft"), @r"
     exit 1
     error: `a.safetensors`: holds 5 parts that PEFT cannot store
-      transformer.blocks.0.scale_shift_table.weight  a full delta
+      transformer.blocks.0.attn1.norm_q.weight  a full delta
       transformer.blocks.0.norm2.weight  a full delta
       transformer.blocks.0.norm2.bias  a full delta
-      transformer.blocks.0.attn1.norm_q.weight  a full delta
+      transformer.blocks.0.scale_shift_table.weight  a full delta
       transformer.patch_embedding.weight  a full delta
 
     hint: merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`
@@ -200,10 +200,10 @@ fn what_does_not_fit_is_refused() {
     insta::assert_snapshot!(sandbox.refused("combine a.safetensors wide.safetensors -o sum --method svd --rank 2"), @r"
     exit 1
     error: `a.safetensors`: holds 5 full deltas, which no method combines
-      transformer.blocks.0.scale_shift_table.weight
+      transformer.blocks.0.attn1.norm_q.weight
       transformer.blocks.0.norm2.weight
       transformer.blocks.0.norm2.bias
-      transformer.blocks.0.attn1.norm_q.weight
+      transformer.blocks.0.scale_shift_table.weight
       transformer.patch_embedding.weight
 
     hint: merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`

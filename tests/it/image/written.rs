@@ -135,3 +135,39 @@ fn without_a_configuration_alpha_is_the_rank() {
         assert!(sandbox.refused("inspect a.safetensors").contains("holds no adapter"), "{prefix}");
     }
 }
+
+/// Flux.1 and HunyuanVideo share names in diffusers, and have others in kohya's format.
+#[test]
+fn shared_names_are_not_guessed() {
+    let sandbox = Sandbox::new();
+    let mlp = ("transformer_blocks.3.ff.net.0.proj", 16, 4);
+    adapter(&sandbox, "transformer.", &[mlp], PEFT);
+    insta::assert_snapshot!(sandbox.refused("convert a.safetensors -o k.safetensors --to kohya"), @"");
+    let kohya = |layers: &[Layer], prefix: &str| -> Vec<String> {
+        adapter(&sandbox, prefix, layers, PEFT);
+        sandbox.run("convert a.safetensors -o k.safetensors --to kohya --force", &[]).ok();
+        let names = read_file(&sandbox.path("k.safetensors"));
+        names.keys().filter_map(|name| name.strip_suffix(".alpha")).map(str::to_string).collect()
+    };
+    // The last block of Flux.1, a block that it does not have, and the original names tell.
+    let flux = kohya(&[mlp, ("transformer_blocks.18.attn.to_q", 4, 4)], "transformer.");
+    assert_eq!(flux, ["lora_unet_double_blocks_18_img_attn_qkv", "lora_unet_double_blocks_3_img_mlp_0"]);
+    let hunyuan = kohya(&[mlp, ("transformer_blocks.19.attn.to_q", 4, 4)], "transformer.");
+    assert_eq!(hunyuan, ["lora_unet_double_blocks_19_img_attn_qkv", "lora_unet_double_blocks_3_img_mlp_fc1"]);
+    let published = kohya(&[("double_blocks.3.img_mlp.fc1", 16, 4)], "diffusion_model.");
+    assert_eq!(published, ["lora_unet_double_blocks_3_img_mlp_fc1"]);
+    // What was known stays known in diffusers' format.
+    sandbox.run("convert a.safetensors -o d --to diffusers", &[]).ok();
+    sandbox.run("convert d -o k.safetensors --to kohya --force", &[]).ok();
+    assert!(
+        read_file(&sandbox.path("k.safetensors")).contains_key("lora_unet_double_blocks_3_img_mlp_fc1.alpha")
+    );
+    // So does the base.
+    let base = file(
+        &sandbox,
+        "hunyuan.safetensors",
+        [super::tensor("double_blocks.3.img_mlp.fc1.weight", &[16, 4])],
+    );
+    adapter(&sandbox, "transformer.", &[mlp], PEFT);
+    assert_eq!(super::added(&sandbox, &base, &sandbox.path("a.safetensors"), "").len(), 1);
+}

@@ -79,6 +79,7 @@ fn members() {
             "for",
             "modules",
             "saved",
+            "deltas",
             "token_rows",
             "findings"
         ]

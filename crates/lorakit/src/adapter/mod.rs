@@ -67,6 +67,8 @@ pub struct Adapter {
     pub saved: Vec<Saved>,
     /// Full deltas of parameters.
     pub deltas: Vec<Delta>,
+    /// The image model by whose list of layers the file was read.
+    pub(crate) image_model: Option<&'static str>,
     /// Token rows that replace rows of an embedding.
     pub token_rows: Vec<TokenRows>,
     /// Weights that are multiplied (IA3, OFT).
@@ -93,6 +95,7 @@ impl Adapter {
             modules: Vec::new(),
             saved: Vec::new(),
             deltas: Vec::new(),
+            image_model: None,
             token_rows: Vec::new(),
             multiplied: Vec::new(),
             findings: Vec::new(),
@@ -104,7 +107,16 @@ impl Adapter {
     pub(crate) fn with_modules(&self, modules: Vec<Module>) -> Self {
         let (config, metadata) = (self.config.clone(), self.metadata.clone());
         let (findings, source) = (self.findings.clone(), self.source.clone());
-        Adapter { config, metadata, modules, findings, source, ..Self::of(self.format, &self.path) }
+        let image_model = self.image_model;
+        Adapter {
+            config,
+            metadata,
+            modules,
+            findings,
+            source,
+            image_model,
+            ..Self::of(self.format, &self.path)
+        }
     }
 
     /// Puts the modules in the order of the model: layer 2 before layer 10.

@@ -89,7 +89,7 @@ impl Strengths {
         Some(factors.map(|block| block.weight).product()).filter(|factor| *factor != 0.0)
     }
 
-    /// Leaves modules out of `adapters`, and gives the others their [`Module::strength`].
+    /// Leaves modules out of `adapters`, and gives the others their [`Module::strength`](super::Module::strength).
     ///
     /// # Errors
     /// [`ErrorKind::Unmatched`](crate::ErrorKind::Unmatched) for an expression that matches no module;

@@ -69,8 +69,8 @@ pub(crate) struct FitOptions {
 pub(crate) struct Fitting<'a> {
     pub(super) adapter: &'a Adapter,
     pub(super) options: FitOptions,
-    /// The image model whose layers the adapter names, looked for when a name is not in the base.
-    image: OnceCell<Option<Known>>,
+    /// The image models whose layers the adapter names, looked for when a name is not in the base.
+    image: OnceCell<Known>,
 }
 
 impl<'a> Fitting<'a> {
@@ -78,8 +78,8 @@ impl<'a> Fitting<'a> {
         Fitting { adapter, options, image: OnceCell::new() }
     }
 
-    /// The image model whose layers the adapter names, if there is one.
-    pub(super) fn image(&self) -> Option<Known> {
-        *self.image.get_or_init(|| image::of(self.adapter))
+    /// The image models whose layers the adapter names.
+    pub(super) fn image(&self) -> &Known {
+        self.image.get_or_init(|| image::of(self.adapter))
     }
 }

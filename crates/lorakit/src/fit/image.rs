@@ -19,23 +19,30 @@ use crate::arch::diffusion::{self, DiffusionModel, Found, Layer, Named, Spelling
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 
-/// The model whose layers an adapter names, and how it spells them.
-pub(super) type Known = (&'static DiffusionModel, Spelling);
+/// The models whose layers an adapter names, and how it spells them. Models may share names; the base tells which is
+/// meant.
+pub(super) type Known = (Vec<&'static DiffusionModel>, Spelling);
 
-/// The model whose layers an adapter names.
-pub(super) fn of(adapter: &Adapter) -> Option<Known> {
+/// The models whose layers an adapter names.
+pub(super) fn of(adapter: &Adapter) -> Known {
     let size = |m: &Module| Some((m.b.info().rows_cols().0, m.a.info().rows_cols().1));
     let modules = adapter.modules.iter().map(|m| Named { name: diffusion::bare(&m.path), size: size(m) });
     let deltas = adapter.deltas.iter().map(|delta| Named::from(diffusion::bare(&delta.path)));
     let names: Vec<Named<'_>> = modules.chain(deltas).collect();
-    let known = |spelling| Some((diffusion::model_of(&names, spelling, None).ok()?, spelling));
-    known(Spelling::Diffusers).or_else(|| known(Spelling::Original))
+    let known = diffusion::models_of(&names, Spelling::Diffusers);
+    if known.is_empty() {
+        return (diffusion::models_of(&names, Spelling::Original), Spelling::Original);
+    }
+    (known, Spelling::Diffusers)
 }
 
-/// The layer that an adapter means by `path`, and how it spells it.
-fn layer_of(fitting: &Fitting<'_>, path: &str) -> Option<(Found<'static>, Spelling)> {
-    let (model, spelling) = fitting.image()?;
-    Some((model.find(diffusion::bare(path), spelling)?, spelling))
+/// The layers that an adapter may mean by `path`, and how it spells them.
+fn layers_of<'f>(
+    fitting: &'f Fitting<'_>,
+    path: &'f str,
+) -> impl Iterator<Item = (Found<'static>, Spelling)> + 'f {
+    let (models, spelling) = fitting.image();
+    models.iter().filter_map(move |model| Some((model.find(diffusion::bare(path), *spelling)?, *spelling)))
 }
 
 /// The tensor of the base that has the `leaf` of a layer of the original model.
@@ -72,7 +79,21 @@ pub(super) fn fit_module(
     fitting: &Fitting<'_>,
     module: &Module,
 ) -> Fit<Option<Vec<Edit>>> {
-    let Some((found, spelling)) = layer_of(fitting, &module.path) else { return Ok(None) };
+    for found in layers_of(fitting, &module.path) {
+        let edits = fit_layer(base, fitting, module, found)?;
+        if edits.is_some() {
+            return Ok(edits);
+        }
+    }
+    Ok(None)
+}
+
+fn fit_layer(
+    base: &Resolver<'_>,
+    fitting: &Fitting<'_>,
+    module: &Module,
+    (found, spelling): (Found<'_>, Spelling),
+) -> Fit<Option<Vec<Edit>>> {
     let adapter = fitting.adapter;
     if spelling == Spelling::Original && found.part.is_none() {
         let Ok(parts) = place(module.clone(), found) else { return Ok(None) };
@@ -155,12 +176,20 @@ fn of_part(
 ///
 /// # Errors
 /// If a name means several tensors.
-pub(super) fn homes_of_delta(
-    base: &Resolver<'_>,
-    fitting: &Fitting<'_>,
-    delta: &Delta,
-) -> Fit<Vec<(usize, Delta, Option<Range<usize>>)>> {
-    let Some((found, spelling)) = layer_of(fitting, &delta.path) else { return Ok(Vec::new()) };
+pub(super) fn homes_of_delta(base: &Resolver<'_>, fitting: &Fitting<'_>, delta: &Delta) -> Fit<Vec<Share>> {
+    for found in layers_of(fitting, &delta.path) {
+        let homes = on_layer(base, delta, found)?;
+        if !homes.is_empty() {
+            return Ok(homes);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// A tensor, what is added to it, and to which rows.
+type Share = (usize, Delta, Option<Range<usize>>);
+
+fn on_layer(base: &Resolver<'_>, delta: &Delta, (found, spelling): (Found<'_>, Spelling)) -> Fit<Vec<Share>> {
     if spelling == Spelling::Original && found.part.is_none() {
         let Ok(parts) = place_delta(delta, found) else { return Ok(Vec::new()) };
         let mut homes = Vec::new();

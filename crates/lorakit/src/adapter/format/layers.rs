@@ -45,6 +45,7 @@ pub(super) fn add_layers(
     modules: &BTreeMap<String, Parts>,
     (model, spelling): (&'static DiffusionModel, Spelling),
 ) -> Result<()> {
+    adapter.image_model = Some(&model.title);
     for (name, parts) in modules {
         let Some(found) = model.find(diffusion::bare(name), spelling) else { continue };
         let kernel = found.layer.paths.first().and_then(|path| model.kernel(path));

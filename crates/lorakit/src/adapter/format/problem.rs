@@ -57,6 +57,10 @@ problems! {
         UnnamedLayers { model: &'static str, found: usize, modules: usize } = Inexpressible,
             "holds modules that are not layers of {model}, to which {found} of {modules} modules belong; \
              kohya's names are made from a list of a diffusion model's layers";
+        /// Models that share paths of diffusers differ in the names to be written, and nothing tells which is meant.
+        Alike { models: Vec<&'static str> } = Inexpressible,
+            "holds modules that are layers of {}, whose names in kohya's format differ; nothing tells which is meant",
+            models.join(" and of ");
         /// Modules without a component's name are not in any list of layers.
         NoPipeline = Inexpressible, "holds modules that are not known to belong to a diffusion pipeline";
         /// Two modules belong to the same layer of a diffusion model.

@@ -1,5 +1,6 @@
 //! Writing a folder for diffusers.
 
+use super::super::kohya::VERSION;
 use super::super::on_layers::by_layer;
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled};
 use super::ORIGINAL;
@@ -63,6 +64,11 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     };
     let mut header = carried::header(adapter);
     header.insert("format".into(), "pt".into());
+    // Models share names in diffusers that differ in other formats.
+    let known = diffusion::models().iter().find(|model| Some(model.title.as_str()) == adapter.image_model);
+    if let Some(model) = known {
+        header.entry(VERSION.into()).or_insert_with(|| model.version.clone());
+    }
     if paths.iter().any(|path| component(path).is_some()) {
         header.insert(metadata::KEY.into(), metadata::text(adapter, &paths));
     }

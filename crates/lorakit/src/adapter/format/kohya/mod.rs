@@ -8,6 +8,8 @@ mod hash;
 mod names;
 mod write;
 
+pub(super) use write::VERSION;
+
 use std::collections::BTreeMap;
 
 use super::layers::{add_as_named, add_layers, model_of, note_missing_alphas};
@@ -54,7 +56,7 @@ impl AdapterFormat for Kohya {
             return Ok(adapter);
         }
         note_missing_alphas(&mut adapter, modules.values());
-        let version = files.metadata().get(write::VERSION).map(String::as_str);
+        let version = files.metadata().get(VERSION).map(String::as_str);
         let model = model_of(files, &modules, Spelling::Kohya, version);
         let dora = modules.values().any(|parts| parts.contains_key(&Part::Magnitude));
         let in_base = match base {

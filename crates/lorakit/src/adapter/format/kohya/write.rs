@@ -8,7 +8,7 @@ use lorakit_tensor::{DType, TensorInfo};
 
 use super::super::layers::unknown;
 use super::super::on_layers::by_layer;
-use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common, ranks};
+use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
 use super::hash;
 use crate::adapter::{Adapter, Module, carried};
 use crate::arch::diffusion::{self, DiffusionModel, Named, Spelling};
@@ -17,7 +17,7 @@ use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
 
 /// The header entry that names the model of a file.
-pub(super) const VERSION: &str = "ss_base_model_version";
+pub(in super::super) const VERSION: &str = "ss_base_model_version";
 
 /// Writes a module for each layer of the original model, with its alpha. Nothing is multiplied, unless layers that
 /// the original model computes as one have different scales.
@@ -71,7 +71,18 @@ fn model_of(adapter: &Adapter) -> Result<&'static DiffusionModel> {
     let modules = adapter.modules.iter().map(|module| module.path.as_str());
     let deltas = adapter.deltas.iter().map(|delta| delta.path.as_str());
     let names: Vec<Named<'_>> = modules.chain(deltas).map(Named::from).collect();
+    let known = diffusion::models_of(&names, Spelling::Diffusers);
+    let read = |model: &&&DiffusionModel| Some(model.title.as_str()) == adapter.image_model;
+    if let Some(model) = known.iter().find(read) {
+        return Ok(*model);
+    }
     let version = adapter.metadata.get(VERSION).map(String::as_str);
+    if version.is_none() && !known.is_empty() {
+        return diffusion::meant_by(&known, &names).map_err(|models| {
+            let models = models.iter().map(|model| model.title.as_str()).collect();
+            Error::from(Problem::Alike { models }).at(&adapter.path)
+        });
+    }
     diffusion::model_of(&names, Spelling::Diffusers, version).map_err(|(nearest, lacking)| {
         unknown(nearest, Spelling::Diffusers, names.len(), &lacking).at(&adapter.path)
     })
