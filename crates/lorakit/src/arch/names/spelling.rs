@@ -66,6 +66,11 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
     one.into()
 }
 
+/// The name that transformers 5 has for a component of a path, if it is another one.
+pub(crate) fn renamed_component(component: &str) -> Option<&'static str> {
+    RENAMED.iter().find(|(old, _)| *old == component).map(|(_, new)| *new)
+}
+
 fn renamed(path: &str) -> String {
     let new =
         |component| RENAMED.iter().find(|(old, _)| *old == component).map_or(component, |(_, new)| *new);
