@@ -21,7 +21,20 @@ fn experts_stay_in_their_parameter() {
     assert_eq!(config["target_parameters"], json!(["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]));
     // Four experts of rank 3; the scale stays 2.
     assert_eq!((&config["r"], &config["lora_alpha"]), (&json!(3), &json!(6)));
-    let four = |shape: &[usize]| shape.iter().map(|d| if *d == 16 { 12 } else if *d == 4 { 3 } else { *d }).collect();
+    let four = |shape: &[usize]| {
+        shape
+            .iter()
+            .map(|d| {
+                if *d == 16 {
+                    12
+                } else if *d == 4 {
+                    3
+                } else {
+                    *d
+                }
+            })
+            .collect()
+    };
     let expected: Vec<_> = shapes(&adapter).into_iter().map(|(name, shape)| (name, four(&shape))).collect();
     assert_eq!(shapes(&sandbox.path("out")), expected);
 }
@@ -39,7 +52,8 @@ fn ranks_of_experts_are_padded() {
     assert!(ranks.iter().max().copied() >= config["r"].as_u64(), "{ranks:?} {config}");
     // Nothing is lost on the way: to full energy, the merge stays the same.
     sandbox.run("reduce -o whole --energy 1", &[&adapter]).ok();
-    let merged = |folder: &std::path::Path, out: &str| read_folder(&sandbox.merge(&base, folder, out, "--dtype f32"));
+    let merged =
+        |folder: &std::path::Path, out: &str| read_folder(&sandbox.merge(&base, folder, out, "--dtype f32"));
     assert!(merged(&adapter, "a") == merged(&sandbox.path("whole"), "b"));
 }
 

@@ -122,12 +122,8 @@ fn pack(members: &[Module]) -> Result<Module> {
     for module in members {
         let sides = (module.b.info().rows_cols().0, module.a.info().rows_cols().1);
         if sides != (outputs, inputs) {
-            let problem = Problem::PartSize {
-                rows: sides.0,
-                cols: sides.1,
-                needed_rows: outputs,
-                needed_cols: inputs,
-            };
+            let problem =
+                Problem::PartSize { rows: sides.0, cols: sides.1, needed_rows: outputs, needed_cols: inputs };
             return Err(Error::from(problem).tensor(&module.path));
         }
         let (expert, own) = (number(module).0, module.rank());
@@ -160,7 +156,8 @@ mod tests {
 
     /// Two experts of rank 2, each value with its own digits.
     fn adapter() -> Adapter {
-        let (a, b) = (tensor("a", &[4, 1], &[1.0, 2.0, 3.0, 4.0]), tensor("b", &[1, 4], &[10., 20., 30., 40.]));
+        let (a, b) =
+            (tensor("a", &[4, 1], &[1.0, 2.0, 3.0, 4.0]), tensor("b", &[1, 4], &[10., 20., 30., 40.]));
         let module = Module::new("m.experts.down_proj", ModuleKind::Linear, a, b, Scaling::Alpha(4.0));
         let mut adapter = Adapter::of("peft", std::path::Path::new("made"));
         adapter.modules = vec![Module {

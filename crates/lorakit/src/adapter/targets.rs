@@ -159,7 +159,9 @@ pub(crate) fn unnamed<'m>(config: &AdapterConfig, modules: &'m [Module]) -> Vec<
     let lost = |module: &&Module| match module.layer() {
         None => !targets.layer(&module.path, module.kind),
         // A layer that is wrapped itself has no parameters to wrap.
-        Some(layer) => wrong.contains(&layer) || targets.layer(&layer, ModuleKind::Linear) && !targets.guessed,
+        Some(layer) => {
+            wrong.contains(&layer) || targets.layer(&layer, ModuleKind::Linear) && !targets.guessed
+        }
     };
     modules.iter().filter(lost).collect()
 }
@@ -203,7 +205,10 @@ mod tests {
                 json!({"target_modules": ["q_proj"], "layers_to_transform": [3], "layers_pattern": "layers"}),
                 true,
             ),
-            (json!({"target_modules": ["q_proj"], "layers_to_transform": [3], "layers_pattern": ["h"]}), false),
+            (
+                json!({"target_modules": ["q_proj"], "layers_to_transform": [3], "layers_pattern": ["h"]}),
+                false,
+            ),
         ] {
             assert_eq!(named(config.clone(), path), expected, "{config}");
         }
@@ -225,8 +230,10 @@ mod tests {
             )
         };
         let lost = |parameters: Value, modules: Value| {
-            let both =
-                [module("m.experts.gate_up_proj", "gate_up_proj"), module("m.experts.down_proj", "down_proj")];
+            let both = [
+                module("m.experts.gate_up_proj", "gate_up_proj"),
+                module("m.experts.down_proj", "down_proj"),
+            ];
             let config = json!({"target_modules": modules, "target_parameters": parameters});
             unnamed(&AdapterConfig::from_json(&config).unwrap(), &both).len()
         };

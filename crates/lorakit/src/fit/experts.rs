@@ -14,14 +14,13 @@ use super::index::Found;
 use super::misfit::{Misfit, ambiguous, unmatched};
 use super::problem::Reason;
 use super::resolver::{Home, Resolver};
+use crate::TensorRef;
 use crate::adapter::{Adapter, Experts, Module};
 use crate::arch::names::{self, STACKS};
-use crate::TensorRef;
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 
 type Fit<T> = std::result::Result<T, Misfit>;
-
 
 /// Edits for a module on stacked experts; `None` if `module` is not one.
 pub(super) fn fit_experts(
@@ -277,7 +276,8 @@ fn fit_listed(
         let reason = Reason::OfOneExpert { base: shape.clone(), adapter: vec![outputs, inputs] };
         return Err(Misfit::new(&module.path, reason));
     };
-    let (b, a) = (Factor::matrix(module.b.clone(), outputs, rank), Factor::matrix(module.a.clone(), rank, inputs));
+    let (b, a) =
+        (Factor::matrix(module.b.clone(), outputs, rank), Factor::matrix(module.a.clone(), rank, inputs));
     let (b, a) = if transposed { (a.transposed(), b.transposed()) } else { (b, a) };
     let scale = module.scale(rank) * module.strength;
     let mut edits = vec![edit(base, index, module, vec![LowRank { rows: home.rows, b, a, scale }])];
@@ -292,7 +292,12 @@ fn fit_listed(
             return Err(Misfit::new(&module.path, reason));
         }
         let a = Factor::matrix(bias.clone(), 1, outputs);
-        edits.push(edit(base, index, module, vec![LowRank { rows: expert..expert + 1, b: Factor::one(), a, scale }]));
+        edits.push(edit(
+            base,
+            index,
+            module,
+            vec![LowRank { rows: expert..expert + 1, b: Factor::one(), a, scale }],
+        ));
     }
     Ok(Some(edits))
 }
@@ -301,7 +306,9 @@ fn fit_listed(
 /// the biases of all: `[E, out]`.
 pub(super) fn fit_listed_bias(base: &Resolver<'_>, name: &str, tensor: &TensorRef) -> Option<Edit> {
     let (experts, expert, parameter) = names::listed(name.strip_suffix(".bias")?)?;
-    let Found::One(index) = base.resolve(&format!("{experts}.{parameter}_bias"), |_| true) else { return None };
+    let Found::One(index) = base.resolve(&format!("{experts}.{parameter}_bias"), |_| true) else {
+        return None;
+    };
     let info = &base.tensors[index];
     let values = tensor.info().elements() as usize;
     if info.shape.get(1) != Some(&values) || info.shape.len() != 2 || info.shape[0] <= expert {

@@ -18,7 +18,8 @@ impl Adapter {
     /// `NeedsBase` where only the base can tell; the errors of [`fit::fit`].
     pub(crate) fn unpacked(mut self, base: Option<&Base>) -> Result<Self> {
         // A layer is the same to other formats, whether PEFT wraps it or its weight.
-        let wrapped = |module: &&mut Module| module.experts.is_none() && module.parameter.as_deref() == Some("weight");
+        let wrapped =
+            |module: &&mut Module| module.experts.is_none() && module.parameter.as_deref() == Some("weight");
         self.modules.iter_mut().filter(wrapped).for_each(|module| module.parameter = None);
         if !self.modules.iter().any(Module::is_packed) {
             return Ok(self);

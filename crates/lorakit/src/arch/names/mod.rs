@@ -19,8 +19,8 @@ mod spelling;
 
 pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding};
 pub(crate) use experts::{
-    Projection, ROUTER, STACKS, as_parameter, expert_of, holds_experts, is_experts, listed, place_in_class, projection,
-    single_names, single_words, stack_in, stack_of, stacks_of, usual_name,
+    Projection, ROUTER, STACKS, as_parameter, expert_of, holds_experts, is_experts, listed, place_in_class,
+    projection, single_names, single_words, stack_in, stack_of, stacks_of, usual_name,
 };
 pub(crate) use layout::{is_stored_transposed, is_transposed_in_peft, stacks_transposed, usual_order};
 pub(crate) use pairs::pairs;

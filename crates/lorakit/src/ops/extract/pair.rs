@@ -197,7 +197,8 @@ fn experts(view: &Resolver<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
         return None;
     }
     let cols = info.shape.last().copied()?;
-    let part = |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols, stack: None };
+    let part =
+        |(path, rows)| Part { path, kind: ModuleKind::Linear, transposed: false, rows, cols, stack: None };
     Some(fit::modules_of_stack(path, leaf, &info.shape)?.into_iter().map(part).collect())
 }
 

@@ -130,7 +130,8 @@ fn targets(paths: &[&str], options: &DraftOptions<'_>) -> Value {
     let known: HashSet<&str> = paths.iter().copied().collect();
     let others: Vec<&str> = layers_of(options).filter(|path| !known.contains(path)).collect();
     let of = |names: &Value| -> Option<bool> {
-        let config: Map<String, Value> = [("target_modules".to_string(), names.clone())].into_iter().collect();
+        let config: Map<String, Value> =
+            [("target_modules".to_string(), names.clone())].into_iter().collect();
         let config = AdapterConfig::from_json(&config.into()).ok()?;
         let targets = Targets::of(&config);
         Some(others.iter().any(|path| targets.layer(path, ModuleKind::Linear)))
@@ -217,7 +218,8 @@ fn value(number: f64) -> Value {
 /// wraps a router's weight instead of the router.
 fn expression(path: &str) -> String {
     let old = |component: &str| renamed_component(component).map(|new| format!("({component}|{new})"));
-    let components = path.split('.').map(|component| old(component).unwrap_or_else(|| regex_escaped(component)));
+    let components =
+        path.split('.').map(|component| old(component).unwrap_or_else(|| regex_escaped(component)));
     let mut text = components.collect::<Vec<String>>().join("\\.");
     if last(path) == ROUTER {
         text.push_str("(\\.weight)?");
