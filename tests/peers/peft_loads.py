@@ -99,7 +99,7 @@ def deltas(model):
     return found
 
 
-def truncated(delta, rank, transposed):
+def truncated(delta, rank):
     def cut(matrix):
         u, s, v = np.linalg.svd(matrix)
         return (u[:, :rank] * s[:rank]) @ v[:rank]
@@ -166,7 +166,6 @@ def family(name, program, work):
     train(one, base, options, 1, 2)
     train(two, base, options, 2, 2)
     first, second = (deltas(load(base, adapter)[0]) for adapter in (one, two))
-    transposed = False
     results = []
 
     def verb(what, meant, *arguments):
@@ -181,14 +180,15 @@ def family(name, program, work):
 
     results.append(judge(f"{name}: as PEFT wrote it", base, one, first))
     verb("convert", first, "convert", one, "--to", "peft")
-    verb("reduce --rank 1", {k: truncated(v, 1, transposed) for k, v in first.items()}, "reduce", one, "--rank", 1)
+    verb("reduce --rank 1", {k: truncated(v, 1) for k, v in first.items()}, "reduce", one, "--rank", 1)
     verb("reduce --energy 1", first, "reduce", one, "--energy", 1)
     total = {k: first[k] + second[k] for k in first}
     verb("combine", total, "combine", one, two, "--method", "cat")
     verb("combine --method linear, one scaled", {k: 0.5 * v for k, v in first.items()}, "combine", f"{one}=0.5")
-    attention = {k: v for k, v in first.items() if "experts" not in k}
-    verb("combine --skip experts", attention, "combine", one, "--skip", "experts")
-    inner = {k: v for k, v in first.items() if not k.endswith("down_proj")}
+    if options.get("target_parameters") or "w1" in options["target_modules"] or "gate_proj" in options["target_modules"]:
+        attention = {k: v for k, v in first.items() if "experts" not in k}
+        verb("combine --skip experts", attention, "combine", one, "--skip", "experts")
+    inner = {k: v for k, v in first.items() if "down_proj" not in k}
     verb("combine --skip down_proj", inner, "combine", one, "--skip", "down_proj")
     verb("edit --fold-alpha", first, "edit", one, "--fold-alpha")
     tuned = work / "tuned"

@@ -142,7 +142,9 @@ fn norms() {
         assert!(!modules.is_empty());
         for module in modules {
             let path = module["module"].as_str().unwrap();
-            let (a, b) = factors(&weights, path);
+            // PEFT nests the parameters of experts, the first one innermost.
+            let wrapper = path.replace("experts.gate_up_proj", "experts.base_layer");
+            let (a, b) = factors(&weights, &wrapper.replace("experts.down_proj", "experts"));
             let experts = module["experts"].as_u64().unwrap_or(1) as usize;
             assert_eq!(module["rank"], a.rows / experts, "{name} {path}");
             let (alpha, rank) = (module["alpha"].as_f64().unwrap(), module["rank"].as_f64().unwrap());

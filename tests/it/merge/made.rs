@@ -1,5 +1,6 @@
 //! Bases and adapters made on the spot.
 
+use std::cell::RefCell;
 use std::fs;
 
 use safetensors::tensor::Dtype;
@@ -14,11 +15,18 @@ pub(super) struct Pair {
     sandbox: Sandbox,
     base: Weights,
     adapter: Weights,
+    /// Other tensors that change, as they should be.
+    wanted: RefCell<Weights>,
 }
 
 impl Pair {
     pub(super) fn new() -> Self {
-        Pair { sandbox: Sandbox::new(), base: Weights::new(), adapter: Weights::new() }
+        Pair {
+            sandbox: Sandbox::new(),
+            base: Weights::new(),
+            adapter: Weights::new(),
+            wanted: RefCell::default(),
+        }
     }
 
     pub(super) fn base_tensor(&mut self, name: &str, dtype: Dtype, shape: &[usize]) -> Matrix {
@@ -54,11 +62,18 @@ impl Pair {
 
     /// Asserts that `found` is the base with `name` replaced by the rounded `values`.
     pub(super) fn assert(&self, found: &Weights, name: &str, values: &Matrix) {
+        self.expect(name, values);
         let mut wanted = self.base.clone();
-        let old = &self.base[name];
-        wanted.insert(name.into(), Tensor::new(old.dtype, &old.shape, &values.values));
-        assert_ne!(wanted[name], *old);
+        wanted.extend(self.wanted.borrow().clone());
         assert_near(name, &self.base, found, &wanted);
+    }
+
+    /// Remembers that [`Self::assert`] shall also find `name` replaced by the rounded `values`.
+    pub(super) fn expect(&self, name: &str, values: &Matrix) {
+        let old = &self.base[name];
+        let new = Tensor::new(old.dtype, &old.shape, &values.values);
+        assert_ne!(new, *old, "{name}");
+        self.wanted.borrow_mut().insert(name.into(), new);
     }
 }
 

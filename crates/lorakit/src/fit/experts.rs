@@ -167,9 +167,8 @@ fn stacked(base: &Resolver<'_>, adapter: &Adapter, factors: &Factors<'_>, index:
     let transposed = match (*shape == out_in, *shape == in_out) {
         (true, false) => false,
         (false, true) => true,
-        // Square: PEFT before 0.19 always assumed `[E, in, out]`; since then the class decides, and only GPT-OSS
-        // and Llama 4 store it that way.
-        (true, true) => adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || base.stacks_transposed(),
+        // Square: PEFT before 0.19 always assumed `[E, in, out]`; since then the class decides.
+        (true, true) => adapter.config.peft_minor().is_none_or(|v| v < (0, 19)) || base.transposed_in_peft(),
         (false, false) => {
             let reason = Reason::Weight { base: shape.clone(), adapter: out_in.to_vec() };
             return Err(Misfit::new(&factors.module.path, reason));

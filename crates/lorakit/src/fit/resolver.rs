@@ -145,6 +145,11 @@ impl<'a> Resolver<'a> {
         self.config.and_then(ModelConfig::model_type).is_some_and(names::stacks_transposed)
     }
 
+    /// Whether PEFT takes stacked experts to be stored as `[E, in, out]`.
+    pub(crate) fn transposed_in_peft(&self) -> bool {
+        self.config.and_then(ModelConfig::model_type).is_some_and(names::is_transposed_in_peft)
+    }
+
     /// The stack of the experts at `path` that is called `parameter`: `[E, d1, d2]`.
     pub(super) fn stack(&self, path: &str, parameter: &str) -> Found<'a> {
         for name in [format!("{path}.{parameter}"), format!("{path}.{parameter}.weight")] {

@@ -5,6 +5,9 @@ use super::path::last;
 /// The module that holds the experts of a layer.
 pub(crate) const EXPERTS: &str = "experts";
 
+/// The layer that chooses experts.
+pub(crate) const ROUTER: &str = "gate";
+
 /// The role of one matrix of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Projection {

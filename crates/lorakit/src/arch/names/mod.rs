@@ -21,12 +21,16 @@ mod ties;
 
 pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding};
 pub(crate) use experts::{
-    Projection, STACKS, as_parameter, expert_of, holds_experts, is_experts, listed, place_in_class,
+    Projection, ROUTER, STACKS, as_parameter, expert_of, holds_experts, is_experts, listed, place_in_class,
     projection, single_names, single_words, stack_in, stack_of, stacks_of, usual_name,
 };
-pub(crate) use layout::{is_attention_output, is_stored_transposed, stacks_transposed, usual_order};
+pub(crate) use layout::{
+    is_attention_output, is_stored_transposed, is_transposed_in_peft, stacks_transposed, usual_order,
+};
 pub(crate) use pairs::pairs;
 pub(crate) use path::{last, module_of};
 pub use pattern::NamePattern;
-pub(crate) use spelling::{bare, is_in_language_model, meaning, names_another_part, unwrapped};
+pub(crate) use spelling::{
+    bare, is_in_language_model, meaning, names_another_part, renamed_component, unwrapped,
+};
 pub(crate) use ties::{Tie, Ties, is_output, ties, ties_always, ties_by_default};

@@ -102,6 +102,12 @@ pub(crate) fn meaning(name: &str) -> Cow<'_, str> {
     one.into()
 }
 
+/// The name that transformers 5 has for a component of a path, if it is another one.
+pub(crate) fn renamed_component(component: &str) -> Option<&'static str> {
+    let one = |names: &'static [&'static str]| if let [name] = names { Some(*name) } else { None };
+    RENAMED.iter().find(|(old, _)| *old == [component]).and_then(|(_, new)| one(new))
+}
+
 fn renamed(path: &str) -> String {
     let components: Vec<&str> = path.split('.').collect();
     let mut new = Vec::with_capacity(components.len());

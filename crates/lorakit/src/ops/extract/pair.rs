@@ -191,7 +191,7 @@ fn packed(view: &Resolver<'_>, info: &TensorInfo) -> Option<Vec<Part>> {
     let part = |expert: usize| Part {
         path: format!("{path}.{expert}"),
         kind: ModuleKind::Linear,
-        transposed: view.stacks_transposed(),
+        transposed: view.transposed_in_peft(),
         rows: expert * rows..(expert + 1) * rows,
         cols,
         stack: Some((parameter.to_string(), Experts::One { expert, of })),

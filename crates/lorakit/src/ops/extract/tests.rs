@@ -247,9 +247,14 @@ fn stacked_experts() {
     extract.run(1, &Silent).unwrap();
     let paths: Vec<&str> = extract.changes.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(
-        (paths.len(), paths[0], paths[8]),
-        (9, "l.0.mlp.experts.0.gate_proj", "l.0.mlp.experts.2.down_proj")
+        (paths.len(), paths[0], paths[5]),
+        (6, "l.0.mlp.experts.gate_up_proj.0", "l.0.mlp.experts.down_proj.2")
     );
+    // One module for each parameter, as PEFT reads it.
+    let files = Adapter::open(&folder.path("out"), &Reader::default(), None).unwrap();
+    let paths: Vec<&str> = files.modules.iter().map(|module| module.path.as_str()).collect();
+    assert_eq!(paths, [names[1], names[0]]);
+    assert_eq!(files.config.target_parameters, [names[1], names[0]]);
     assert!(extract.overall().1 < 1e-6, "{:?}", extract.overall());
     let merge =
         MergeOptions::new(Sum::new(folder.path("base"), [(folder.path("out"), 1.0)]), folder.path("again"));

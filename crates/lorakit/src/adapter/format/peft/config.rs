@@ -11,7 +11,7 @@ use super::super::{DraftOptions, Problem, most_common};
 use super::methods;
 use crate::adapter::targets::{Targets, unnamed};
 use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind};
-use crate::arch::names::last;
+use crate::arch::names::{ROUTER, last, renamed_component};
 use crate::{Error, Result};
 
 /// The first version of PEFT that reads packed experts as they are written here; it is noted where nothing else tells.
@@ -182,7 +182,7 @@ fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> 
     for (module, path) in modules.iter().zip(&keys) {
         // The path without its first component means the same to every PEFT, unless another path ends with it too.
         let end = ends_of(path).nth(1).filter(|end| ends.get(end) == Some(&1));
-        let key = end.map_or_else(|| format!("^{}", regex_escaped(path)), regex_escaped);
+        let key = end.map_or_else(|| format!("^{}", expression(path)), expression);
         if rank(module) != r {
             rank_pattern.insert(key.clone(), module.rank_of_one().into());
         }
@@ -217,6 +217,19 @@ pub(in crate::adapter::format) fn alpha_value(alpha: f64) -> Value {
 /// A number as JSON, as an integer if it is whole: many readers expect `lora_alpha` to be an integer.
 fn value(number: f64) -> Value {
     if number.fract() == 0.0 && number.abs() < 1e15 { (number as i64).into() } else { number.into() }
+}
+
+/// The expression for the end of a path, in every version of transformers: 5 renamed some components, and PEFT then
+/// wraps a router's weight instead of the router.
+fn expression(path: &str) -> String {
+    let old = |component: &str| renamed_component(component).map(|new| format!("({component}|{new})"));
+    let components =
+        path.split('.').map(|component| old(component).unwrap_or_else(|| regex_escaped(component)));
+    let mut text = components.collect::<Vec<String>>().join("\\.");
+    if last(path) == ROUTER {
+        text.push_str("(\\.weight)?");
+    }
+    text
 }
 
 fn regex_escaped(path: &str) -> String {
