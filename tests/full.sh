@@ -21,6 +21,7 @@ peft() {
     target/peft/bin/pip install --quiet --disable-pip-version-check torch peft transformers
     cargo build --workspace
     target/peft/bin/python tests/peers/extract_peft.py target/debug/lorakit
+    target/peft/bin/python tests/peers/tied_families.py target/debug/lorakit
 }
 
 for part in "${@:-mutation many peft}"; do

@@ -5,5 +5,6 @@ mod features;
 mod made;
 mod output;
 mod strength;
+mod tied;
 mod together;
 mod undo;

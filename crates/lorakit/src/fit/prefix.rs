@@ -75,7 +75,9 @@ fn without(base: &Resolver<'_>, fitting: &Fitting<'_>, prefix: &str) -> Option<V
     }
     let (mut edits, misfits) = homes(base, &Fitting::new(&adapter, fitting.options));
     let mut homes = HashSet::new();
-    let weights = edits.iter().filter(|edit| edit.target.ends_with(".weight") && matches!(edit.change, Change::LowRank { .. }));
+    let weights = edits
+        .iter()
+        .filter(|edit| edit.target.ends_with(".weight") && matches!(edit.change, Change::LowRank { .. }));
     if !misfits.is_empty() || !weights.map(|edit| edit.target.as_str()).all(|target| homes.insert(target)) {
         return None;
     }

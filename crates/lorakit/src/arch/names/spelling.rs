@@ -16,6 +16,7 @@ const RENAMED: &[(&[&str], &[&str])] = &[
     (&["embed_out"], &["lm_head"]),
     // ViT and its kin: AST, BEiT, DeiT, I-JEPA, ViT-MAE, ViT-MSN, ViViT, DINOv2.
     (&["encoder", "layer"], &["layers"]),
+    (&["decoder_encoder", "layer"], &["decoder_layers"]),
     (&["attention", "attention", "query"], &["attention", "q_proj"]),
     (&["attention", "attention", "key"], &["attention", "k_proj"]),
     (&["attention", "attention", "value"], &["attention", "v_proj"]),
@@ -27,8 +28,24 @@ const RENAMED: &[(&[&str], &[&str])] = &[
 
 /// Words in the names of parts of a model beside its language model: a prefix that has one says where a path leads.
 const PARTS: &[&str] = &[
-    "vision", "visual", "image", "video", "audio", "speech", "encoder", "decoder", "tower", "unet", "vae", "transformer",
-    "talker", "thinker", "projector", "refiner", "controlnet", "draft",
+    "vision",
+    "visual",
+    "image",
+    "video",
+    "audio",
+    "speech",
+    "encoder",
+    "decoder",
+    "tower",
+    "unet",
+    "vae",
+    "transformer",
+    "talker",
+    "thinker",
+    "projector",
+    "refiner",
+    "controlnet",
+    "draft",
 ];
 
 /// Names of the model proper inside the class of a language model.

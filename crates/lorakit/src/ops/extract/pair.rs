@@ -139,7 +139,9 @@ fn is_buffer(name: &str) -> bool {
 
 /// Whether a vocabulary has more rows than before.
 fn grown(view: &Resolver<'_>, base: &TensorInfo, tuned: &TensorInfo) -> bool {
-    view.is_end(&base.name) && base.shape.get(1..) == tuned.shape.get(1..) && base.shape.first() < tuned.shape.first()
+    view.is_end(&base.name)
+        && base.shape.get(1..) == tuned.shape.get(1..)
+        && base.shape.first() < tuned.shape.first()
 }
 
 /// Whether a parameter of that name and shape is the weight of a layer that can have factors.

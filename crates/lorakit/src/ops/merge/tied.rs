@@ -70,7 +70,12 @@ fn refuse_unknown(view: &Resolver<'_>, groups: &Groups) -> Result<()> {
         let path = module_of(name);
         let named = is_embedding(path) || is_head(path);
         let rows = group.base.map(|index| view.tensors[index].rows_cols().0 as u64);
-        named || if rows.is_some() && vocabulary.is_some() { rows == vocabulary } else { is_other_embedding(path) }
+        named
+            || if rows.is_some() && vocabulary.is_some() {
+                rows == vocabulary
+            } else {
+                is_other_embedding(path)
+            }
     };
     match groups.iter().find(|(name, group)| is_end(name, group)) {
         Some((name, _)) => Err(Error::from(Problem::TiedUnknown).tensor(name)),
@@ -104,23 +109,28 @@ impl Set<'_> {
         let one = members.iter().filter(|member| member.stored.is_some()).count() == 1;
         if one {
             if tied == Tied::Share {
-                let message = "input and output embedding stay one tensor: a change meant for one reaches both";
+                let message =
+                    "input and output embedding stay one tensor: a change meant for one reaches both";
                 return Ok(Some(self.keep(groups, join(changes), message)));
             }
             // Whoever leaves the output side out wants it as it is in the base.
-            let left_out = strengths.iter().flat_map(|strength| &strength.left_out).any(|path| self.is_output(path));
+            let left_out =
+                strengths.iter().flat_map(|strength| &strength.left_out).any(|path| self.is_output(path));
             if let Some(group) = self.trained_as_one(adapters, left_out, &changes)? {
                 let message = "input and output embedding were trained as one tensor and stay one";
                 return Ok(Some(self.keep(groups, group, message)));
             }
-            if let Some(idle) = self.set.idle().filter(|&idle| changes[idle].is_some()) {
+            // If all others change, each is written by itself, and what this one holds is of no effect.
+            let others = |idle: usize| changes.iter().enumerate().all(|(i, c)| i == idle || c.is_some());
+            if let Some(idle) = self.set.idle().filter(|&idle| changes[idle].is_some() && !others(idle)) {
                 let others = members.iter().skip(1).map(|member| module_of(&member.name).to_string());
                 let problem = Problem::Idle { others: others.collect() };
                 return Err(Error::from(problem).tensor(&members[idle].name));
             }
         }
         // The others keep the values that the tensor had.
-        let moved = members.iter().zip(&changes).any(|(m, change)| m.stored == Some(anchor) && change.is_some());
+        let moved =
+            members.iter().zip(&changes).any(|(m, change)| m.stored == Some(anchor) && change.is_some());
         for (member, _) in members.iter().zip(&changes).filter(|(_, change)| change.is_none()) {
             if member.stored.is_none() && (moved || !self.keeps_config) {
                 groups.insert(&member.name, Group { base: Some(anchor), ..Group::default() });
@@ -141,7 +151,8 @@ impl Set<'_> {
 
     fn note(&self, changes: &[Option<Group>]) -> Option<Finding> {
         let members = || self.set.members.iter().zip(changes);
-        if self.keeps_config && members().all(|(member, change)| change.is_none() || member.stored.is_some()) {
+        if self.keeps_config && members().all(|(member, change)| change.is_none() || member.stored.is_some())
+        {
             return None;
         }
         let changed = |output: bool| members().any(|(m, change)| m.output == output && change.is_some());
@@ -279,7 +290,8 @@ fn follow(set: &TiedSet, groups: &mut Groups, untied: bool) {
     }
     if untied {
         let same = groups.get(kept).cloned().unwrap_or_default();
-        missing().for_each(|member| groups.insert(&member.name, Group { base: Some(anchor), ..same.clone() }));
+        missing()
+            .for_each(|member| groups.insert(&member.name, Group { base: Some(anchor), ..same.clone() }));
     }
 }
 
