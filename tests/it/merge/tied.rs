@@ -90,28 +90,25 @@ fn write(folder: &Path, (file, weights): (&str, &Weights), (config, value): (&st
 /// A correct merge under the names of another version of transformers is the same to `diff`, `verify` and `extract`.
 #[test]
 fn verbs_agree_on_names_of_two_eras() {
-    let eras: [&dyn Fn(&str) -> String; 2] = [
-        &|name| {
-            name.replace("attention.q_proj", "attention.attention.query")
-                .replace("vit.layers", "vit.encoder.layer")
-        },
-        &|name| name.to_string(),
-    ];
-    for (config, names, eras) in [
+    type Era<'a> = &'a dyn Fn(&str) -> String;
+    let vit = |name: &str| {
+        name.replace("attention.q_proj", "attention.attention.query").replace("vit.layers", "vit.encoder.layer")
+    };
+    let qwen = |name: &str| name.replace("model.visual", "visual").replace("language_model.", "");
+    let same = |name: &str| name.to_string();
+    let cases: [(Value, [&str; 2], [Era<'_>; 2]); 2] = [
         (
             json!({ "model_type": "vit" }),
             ["vit.layers.0.attention.q_proj", "vit.layers.1.attention.q_proj"],
-            eras,
+            [&vit, &same],
         ),
         (
             json!({ "model_type": "qwen2_5_vl", "tie_word_embeddings": true }),
             ["model.language_model.layers.0.q_proj", "model.visual.blocks.0.qkv"],
-            [
-                &|name: &str| name.replace("model.visual", "visual").replace("language_model.", "") as String,
-                eras[1],
-            ],
+            [&qwen, &same],
         ),
-    ] {
+    ];
+    for (config, names, eras) in cases {
         let sandbox = Sandbox::new();
         let config = ("config.json", &config);
         let factors = names.iter().flat_map(|name| {
