@@ -22,6 +22,7 @@ peft() {
     cargo build --workspace
     target/peft/bin/python tests/peers/extract_peft.py target/debug/lorakit
     target/peft/bin/python tests/peers/peft_methods.py target/debug/lorakit
+    target/peft/bin/python tests/peers/tied_families.py target/debug/lorakit
 }
 
 for part in "${@:-mutation many peft}"; do

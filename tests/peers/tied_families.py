@@ -8,8 +8,8 @@ Builds tiny tied models of many families with transformers, trains nothing but g
 embedding, on the output, on both, and to saved copies of either. Each merge is loaded by transformers and its logits
 are compared with those of the live PEFT model. A refusal is counted with its reason; any difference fails.
 
-`--golden` writes the selection that CI merges: base, adapter, and the tensors that the merge must hold. Every one of
-them is loaded by transformers before it is written, and computes the live model's logits.
+`--golden` writes the selection that CI merges: base, adapter, and the tensors that the merge must hold. A merge is kept
+only if transformers loads it and it computes the live model's logits.
 """
 
 import argparse
@@ -33,12 +33,12 @@ warnings.filterwarnings("ignore")
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 
-VOCABULARY, WIDTH = 48, 16
-TEXT = dict(vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2,
-            intermediate_size=24, max_position_embeddings=16, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+VOCABULARY, WIDTH = 24, 8
+TEXT = dict(vocab_size=VOCABULARY, hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=1,
+            intermediate_size=12, max_position_embeddings=16, pad_token_id=0, bos_token_id=1, eos_token_id=2)
 LLAMA = dict(TEXT, num_key_value_heads=1, head_dim=8)
-CODER = dict(vocab_size=VOCABULARY, d_model=WIDTH, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-             decoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=24, pad_token_id=0, bos_token_id=1,
+CODER = dict(vocab_size=VOCABULARY, d_model=WIDTH, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1,
+             decoder_attention_heads=1, encoder_ffn_dim=12, decoder_ffn_dim=12, pad_token_id=0, bos_token_id=1,
              eos_token_id=2, decoder_start_token_id=1)
 
 # name: (model class, configuration class, arguments, embedding, output, a layer)
@@ -47,11 +47,11 @@ FAMILIES = {
     "qwen2": ("Qwen2ForCausalLM", "Qwen2Config", LLAMA, "embed_tokens", "lm_head", "q_proj"),
     "gemma": ("GemmaForCausalLM", "GemmaConfig", LLAMA, "embed_tokens", "lm_head", "q_proj"),
     "gpt2": ("GPT2LMHeadModel", "GPT2Config",
-             dict(vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=1, n_head=2, n_positions=16, bos_token_id=1, eos_token_id=2),
+             dict(vocab_size=VOCABULARY, n_embd=WIDTH, n_layer=1, n_head=1, n_positions=16, bos_token_id=1, eos_token_id=2),
              "wte", "lm_head", "c_attn"),
-    "opt": ("OPTForCausalLM", "OPTConfig", dict(TEXT, ffn_dim=24, word_embed_proj_dim=WIDTH), "embed_tokens", "lm_head", "q_proj"),
+    "opt": ("OPTForCausalLM", "OPTConfig", dict(TEXT, ffn_dim=12, word_embed_proj_dim=WIDTH), "embed_tokens", "lm_head", "q_proj"),
     "gpt-neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", TEXT, "embed_in", "lm_head", "query_key_value"),
-    "bloom": ("BloomForCausalLM", "BloomConfig", dict(TEXT, n_head=2, n_layer=1), "word_embeddings", "lm_head", "query_key_value"),
+    "bloom": ("BloomForCausalLM", "BloomConfig", dict(TEXT, n_head=1, n_layer=1), "word_embeddings", "lm_head", "query_key_value"),
     "falcon": ("FalconForCausalLM", "FalconConfig", dict(TEXT, new_decoder_architecture=False), "word_embeddings", "lm_head", "query_key_value"),
     "mamba": ("MambaForCausalLM", "MambaConfig",
               dict(vocab_size=VOCABULARY, hidden_size=WIDTH, state_size=4, num_hidden_layers=1, time_step_rank=2,
@@ -59,11 +59,11 @@ FAMILIES = {
     "bert": ("BertForMaskedLM", "BertConfig", TEXT, "word_embeddings", "cls.predictions.decoder", "query"),
     "roberta": ("RobertaForMaskedLM", "RobertaConfig", TEXT, "word_embeddings", "lm_head.decoder", "query"),
     "distilbert": ("DistilBertForMaskedLM", "DistilBertConfig",
-                   dict(vocab_size=VOCABULARY, dim=WIDTH, n_layers=1, n_heads=2, hidden_dim=24, max_position_embeddings=16, pad_token_id=0),
+                   dict(vocab_size=VOCABULARY, dim=WIDTH, n_layers=1, n_heads=1, hidden_dim=12, max_position_embeddings=16, pad_token_id=0),
                    "word_embeddings", "vocab_projector", "q_lin"),
     "electra": ("ElectraForMaskedLM", "ElectraConfig", dict(TEXT, embedding_size=WIDTH), "word_embeddings", "generator_lm_head", "query"),
     "t5": ("T5ForConditionalGeneration", "T5Config",
-           dict(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=24, num_layers=1, num_heads=2, decoder_start_token_id=0),
+           dict(vocab_size=VOCABULARY, d_model=WIDTH, d_kv=8, d_ff=12, num_layers=1, num_heads=1, decoder_start_token_id=0),
            "embed_tokens", "lm_head", "q"),
     "bart": ("BartForConditionalGeneration", "BartConfig", dict(CODER, max_position_embeddings=16), "embed_tokens", "lm_head", "q_proj"),
     "whisper": ("WhisperForConditionalGeneration", "WhisperConfig",
@@ -156,8 +156,14 @@ def check(program, family, kind, folder):
     if run.returncode:
         lines = [line for line in run.stderr.splitlines() if line.startswith(("error", "  "))]
         return "refused" if run.returncode == 1 else "CRASH", " ".join(lines)[:300]
-    found = logits(load(family, out), family)
+    merged = load(family, out)
+    found = logits(merged, family)
     off = (found - live).abs().max().item() / live.abs().max().item()
+    bias = getattr(merged.get_output_embeddings(), "bias", None)
+    if off > 1e-5 and kind == "tokens" and bias is not None:
+        # `TrainableTokensLayer` calls `F.linear` without the bias of the layer (PEFT 0.21.2).
+        off = (found - bias - live).abs().max().item() / live.abs().max().item()
+        return ("PEFT's fault" if off < 1e-5 else "DIFFERENT"), f"off {off:.1e} without the output's bias, which PEFT drops"
     plain = (logits(load(family, base), family) - live).abs().max().item() / live.abs().max().item()
     note = f"off {off:.1e}; the adapter moves logits by {plain:.1e}"
     if drift > 1e-6:
@@ -165,8 +171,8 @@ def check(program, family, kind, folder):
     return ("equal" if off < 1e-5 else "DIFFERENT"), note
 
 
-GOLDEN = [("mamba", "embedding"), ("t5", "head"), ("bart", "both"), ("whisper", "embedding"), ("bert", "both"),
-          ("gpt-neox", "head"), ("t5", "save-head")]
+GOLDEN = [("mamba", "embedding"), ("t5", "head"), ("bart", "embedding"), ("whisper", "head"), ("bert", "both"),
+          ("gpt-neox", "head"), ("t5", "shared")]
 
 
 def write_golden(program, target):
@@ -179,19 +185,24 @@ def write_golden(program, target):
             build(family).save_pretrained(scratch / "base")
             live, _ = adapt(family, kind, scratch / "base", scratch / "adapter")
             run = merge(program, scratch / "base", scratch / "adapter", scratch / "out")
-            assert run.returncode == 0, run.stderr
-            found = logits(load(family, scratch / "out"), family)
-            assert torch.allclose(found, live, rtol=1e-5, atol=1e-5), (family, kind)
+            refused = kind == "shared"
+            assert refused == bool(run.returncode), run.stderr
+            if not refused:
+                found = logits(load(family, scratch / "out"), family)
+                assert torch.allclose(found, live, rtol=1e-5, atol=1e-5), (family, kind)
             for name, files in (("base", ("config.json", "model.safetensors")),
                                 ("adapter", ("adapter_config.json", "adapter_model.safetensors"))):
                 (folder / name).mkdir(parents=True)
                 for file in files:
                     shutil.copyfile(scratch / name / file, folder / name / file)
+            if refused:
+                continue
             base, out = (load_file(scratch / name / "model.safetensors") for name in ("base", "out"))
             changed = {n: t for n, t in out.items() if n not in base or not torch.equal(base[n], t)}
             save_file(changed, folder / "changed.safetensors")
             tied = json.loads((scratch / "out/config.json").read_text())["tie_word_embeddings"]
-            (folder / "expected.json").write_text(json.dumps({"tie_word_embeddings": tied, "tensors": sorted(out)}, indent=1) + "\n")
+            expected = {"tie_word_embeddings": tied, "added": sorted(out.keys() - base.keys())}
+            (folder / "expected.json").write_text(json.dumps(expected) + "\n")
 
 
 def main():

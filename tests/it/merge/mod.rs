@@ -6,5 +6,6 @@ mod made;
 mod methods;
 mod output;
 mod strength;
+mod tied;
 mod together;
 mod undo;

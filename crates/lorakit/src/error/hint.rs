@@ -209,6 +209,8 @@ impl Hint {
         Hint::Approximate,
         Hint::MergeOrNearestLora,
         Hint::MergeIntoBase,
+        Hint::ShareTied,
+        Hint::ConfigureTies,
         Hint::ReportThis,
         Hint::LowerRankOrMore,
         Hint::KeepHalf,

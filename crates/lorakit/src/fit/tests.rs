@@ -97,3 +97,41 @@ fn the_output_of_a_tied_model_is_named_after_its_input() {
         assert_eq!(Resolver::new(&tensors, Some(&tied)).in_place_of(head), Some(0));
     }
 }
+
+/// transformers 5 names layers of vision transformers and the output of GPT-NeoX in another way than their files do.
+#[test]
+fn adapters_of_transformers_5_find_files_of_older_names() {
+    for (tensor, path) in [
+        ("vit.encoder.layer.1.attention.attention.query.weight", "vit.layers.1.attention.q_proj"),
+        ("vit.encoder.layer.1.attention.output.dense.weight", "vit.layers.1.attention.o_proj"),
+        ("vit.encoder.layer.1.output.dense.weight", "vit.layers.1.mlp.fc2"),
+        ("embed_out.weight", "lm_head"),
+        ("lm_head.weight", "embed_out"),
+    ] {
+        let tensors = base(&[("vit.encoder.layer.0.output.dense.weight", &[5, 4]), (tensor, &[5, 4])]);
+        assert_eq!(targets(&tensors, None, &adapter(path, 1, 4, 5)).unwrap(), [tensor]);
+    }
+}
+
+/// A prefix is left out only if the rest is the whole name of a tensor of the right shape.
+#[test]
+fn one_extra_prefix_is_left_out_and_said() {
+    let tensors = base(&[("model.layers.0.q.weight", &[5, 4]), ("decoder.blocks.0.q.weight", &[5, 4])]);
+    let found = |path: &str, inputs: usize| {
+        let adapter = adapter(path, 1, inputs, 5);
+        let found = fit_and_say(&Resolver::new(&tensors, None), &adapter, FitOptions::default());
+        found.map(|(edits, note)| {
+            (edits[0].target.clone(), edits[0].origin.clone(), note.map(|note| note.code))
+        })
+    };
+    let (target, origin, note) = found("wrapped.inner.layers.0.q", 4).unwrap();
+    assert_eq!((target.as_str(), origin.as_str()), ("model.layers.0.q.weight", "wrapped.inner.layers.0.q"));
+    assert!(note.is_some());
+    assert!(found("model.layers.0.q", 4).unwrap().2.is_none());
+    // Another shape, another part of a model, only the end of a name, no such tensor.
+    for (path, inputs) in
+        [("x.layers.0.q", 3), ("vision_tower.layers.0.q", 4), ("x.blocks.0.q", 4), ("x.layers.1.q", 4)]
+    {
+        assert_eq!(found(path, inputs).unwrap_err().kind(), ErrorKind::Unmatched, "{path}");
+    }
+}

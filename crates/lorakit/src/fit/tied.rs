@@ -3,7 +3,7 @@
 use lorakit_tensor::TensorInfo;
 
 use super::index::{Found, Index};
-use crate::arch::names::{self, HEAD, Tie, Ties, is_embedding, is_head, module_of};
+use crate::arch::names::{self, Tie, Ties, is_embedding, is_head, module_of};
 use crate::model::ModelConfig;
 
 /// Parameters with the same values. A file need not hold more than one of them.
@@ -31,16 +31,18 @@ impl TiedSet {
         tensors: &[TensorInfo],
         config: Option<&ModelConfig>,
     ) -> Option<Vec<Self>> {
-        match config.map_or(Ties::Unknown, ModelConfig::ties) {
-            Ties::None => Some(Vec::new()),
-            Ties::Known(classes) => {
-                let sets = classes.iter().map(|ties| Self::of_class(index, tensors, ties));
-                sets.max_by_key(|sets| sets.iter().flat_map(|set| &set.members).count())
-                    .filter(|sets| !sets.is_empty())
-            }
-            Ties::Unknown => None,
-        }
-        .or_else(|| Self::usual(tensors).map(|set| vec![set]))
+        let known = match config.map_or(Ties::Unknown, ModelConfig::ties) {
+            Ties::None => return Some(Vec::new()),
+            Ties::Known(classes) => classes,
+            Ties::Unknown => Vec::new(),
+        };
+        // Of the classes that could be meant, the first that has the most of these names.
+        let sets = known.iter().rev().map(|ties| Self::of_class(index, tensors, ties));
+        let named = |sets: &Vec<Self>| {
+            sets.iter().flat_map(|set| &set.members).filter(|m| m.stored.is_some()).count()
+        };
+        let best = sets.max_by_key(named).filter(|sets| !sets.is_empty());
+        best.or_else(|| Self::usual(tensors).map(|set| vec![set]))
     }
 
     fn of_class(index: &Index<'_>, tensors: &[TensorInfo], ties: &[Tie]) -> Vec<Self> {
@@ -59,7 +61,7 @@ impl TiedSet {
                 members.iter().find_map(|(name, place)| Some((*name, tensors[(*place)?].name.as_str())));
             let known = known?;
             let member = |(name, stored): &(&str, Option<usize>)| Member {
-                name: stored.map_or_else(|| respelt(name, known), |place| tensors[place].name.clone()),
+                name: stored.map_or_else(|| names::respelt(name, known), |place| tensors[place].name.clone()),
                 stored: *stored,
                 output: name.ends_with(".weight") && names::is_output(name),
             };
@@ -100,8 +102,7 @@ impl TiedSet {
     /// and decoder.
     pub(crate) fn idle(&self) -> Option<usize> {
         let copies = self.members.iter().skip(1).filter(|member| !member.output).count();
-        let source = names::last(module_of(&self.members.first()?.name));
-        (copies > 0 && matches!(source, "shared" | "word_embeddings")).then_some(0)
+        (copies > 0 && names::only_hands_on(&self.members.first()?.name)).then_some(0)
     }
 
     /// The member that is called `name`, in any spelling.
@@ -110,49 +111,5 @@ impl TiedSet {
         let named = self.members.iter().find(|member| names::meaning(&member.name) == meaning);
         let is_output = || name.strip_suffix(".weight").is_some_and(is_head);
         named.or_else(|| self.output().filter(|_| is_output()))
-    }
-}
-
-/// The name of a tied parameter in a file that spells the name of another, `known`, in its own way: with a prefix, or
-/// without one.
-fn respelt(name: &str, (class, file): (&str, &str)) -> String {
-    const WRAPPER: &str = "language_model.";
-    if let Some(prefix) = file.strip_suffix(class).filter(|prefix| prefix.ends_with('.')) {
-        return format!("{prefix}{name}");
-    }
-    if let Some(prefix) = class.strip_suffix(file).filter(|prefix| prefix.ends_with('.')) {
-        return name.strip_prefix(prefix).unwrap_or(name).to_string();
-    }
-    // Before transformers 5, the output of a multimodal model was inside the language model.
-    if file.starts_with(WRAPPER) && names::last(module_of(name)) == HEAD && !name.starts_with(WRAPPER) {
-        return format!("{WRAPPER}{name}");
-    }
-    name.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tied_parameters_are_spelt_as_their_file_spells_names() {
-        let of = "model.decoder.embed_tokens.weight";
-        for (name, known, expected) in [
-            ("lm_head.weight", ("transformer.wte.weight", "wte.weight"), "lm_head.weight"),
-            (of, ("model.shared.weight", "shared.weight"), "decoder.embed_tokens.weight"),
-            (of, ("model.shared.weight", "x.model.shared.weight"), "x.model.decoder.embed_tokens.weight"),
-            (
-                "lm_head.weight",
-                ("model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight"),
-                "language_model.lm_head.weight",
-            ),
-            (
-                "lm_head.weight",
-                ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight"),
-                "lm_head.weight",
-            ),
-        ] {
-            assert_eq!(respelt(name, known), expected);
-        }
     }
 }

@@ -33,4 +33,4 @@ pub use pattern::NamePattern;
 pub(crate) use spelling::{
     bare, is_in_language_model, meaning, names_another_part, renamed_component, unwrapped,
 };
-pub(crate) use ties::{Tie, Ties, is_output, ties, ties_always, ties_by_default};
+pub(crate) use ties::{Tie, Ties, is_output, only_hands_on, respelt, ties, ties_always, ties_by_default};

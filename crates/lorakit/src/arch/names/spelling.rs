@@ -17,6 +17,7 @@ const RENAMED: &[(&[&str], &[&str])] = &[
     (&["embed_out"], &["lm_head"]),
     // ViT and its kin: AST, BEiT, DeiT, I-JEPA, ViT-MAE, ViT-MSN, ViViT, DINOv2.
     (&["encoder", "layer"], &["layers"]),
+    (&["decoder_encoder", "layer"], &["decoder_layers"]),
     (&["attention", "attention", "query"], &["attention", "q_proj"]),
     (&["attention", "attention", "key"], &["attention", "k_proj"]),
     (&["attention", "attention", "value"], &["attention", "v_proj"]),

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use super::path::module_of;
+use super::ends::HEAD;
+use super::path::{last, module_of};
 
 /// A parameter that a class computes with under a name of its own, and the one whose values it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +124,30 @@ const OUTPUTS: &[&str] = &[
 
 /// Whether a tied parameter is the weight of an output.
 pub(crate) fn is_output(name: &str) -> bool {
-    OUTPUTS.contains(&super::last(module_of(name)))
+    OUTPUTS.contains(&last(module_of(name)))
+}
+
+/// Whether a source only hands its values to the embeddings of encoder and decoder, if these have names of their own: no
+/// layer computes with it.
+pub(crate) fn only_hands_on(name: &str) -> bool {
+    matches!(last(module_of(name)), "shared" | "word_embeddings")
+}
+
+/// The name of a tied parameter in a file that spells the name of another, `known`, in its own way: with a prefix, or
+/// without one.
+pub(crate) fn respelt(name: &str, (class, file): (&str, &str)) -> String {
+    const WRAPPER: &str = "language_model.";
+    if let Some(prefix) = file.strip_suffix(class).filter(|prefix| prefix.ends_with('.')) {
+        return format!("{prefix}{name}");
+    }
+    if let Some(prefix) = class.strip_suffix(file).filter(|prefix| prefix.ends_with('.')) {
+        return name.strip_prefix(prefix).unwrap_or(name).to_string();
+    }
+    // Before transformers 5, the output of a multimodal model was inside the language model.
+    if file.starts_with(WRAPPER) && last(module_of(name)) == HEAD && !name.starts_with(WRAPPER) {
+        return format!("{WRAPPER}{name}");
+    }
+    name.to_string()
 }
 
 #[cfg(test)]
@@ -163,5 +187,27 @@ mod tests {
         assert_eq!(names(Some("InternLM2ForCausalLM"), &["internlm2"]), ["Unknown"]);
         assert_eq!(["bert", "llama", "internlm2"].map(ties_by_default), [Some(true), Some(false), None]);
         assert!(ties_always("t5") && !ties_always("bart"));
+    }
+
+    #[test]
+    fn tied_parameters_are_spelt_as_their_file_spells_names() {
+        let of = "model.decoder.embed_tokens.weight";
+        for (name, known, expected) in [
+            ("lm_head.weight", ("transformer.wte.weight", "wte.weight"), "lm_head.weight"),
+            (of, ("model.shared.weight", "shared.weight"), "decoder.embed_tokens.weight"),
+            (of, ("model.shared.weight", "x.model.shared.weight"), "x.model.decoder.embed_tokens.weight"),
+            (
+                "lm_head.weight",
+                ("model.language_model.embed_tokens.weight", "language_model.model.embed_tokens.weight"),
+                "language_model.lm_head.weight",
+            ),
+            (
+                "lm_head.weight",
+                ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight"),
+                "lm_head.weight",
+            ),
+        ] {
+            assert_eq!(respelt(name, known), expected);
+        }
     }
 }

@@ -120,7 +120,9 @@ impl Set<'_> {
                 let message = "input and output embedding were trained as one tensor and stay one";
                 return Ok(Some(self.keep(groups, group, message)));
             }
-            if let Some(idle) = self.set.idle().filter(|&idle| changes[idle].is_some()) {
+            // If all others change, each is written by itself, and what this one holds is of no effect.
+            let others = |idle: usize| changes.iter().enumerate().all(|(i, c)| i == idle || c.is_some());
+            if let Some(idle) = self.set.idle().filter(|&idle| changes[idle].is_some() && !others(idle)) {
                 let others = members.iter().skip(1).map(|member| module_of(&member.name).to_string());
                 let problem = Problem::Idle { others: others.collect() };
                 return Err(Error::from(problem).tensor(&members[idle].name));
