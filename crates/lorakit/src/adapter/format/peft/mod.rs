@@ -1,6 +1,8 @@
 //! PEFT: a folder with `adapter_config.json` and `adapter_model.safetensors` (or `.bin`).
 
 mod exports;
+mod shapes;
+mod whole;
 mod write;
 
 use std::collections::BTreeMap;
@@ -41,7 +43,12 @@ impl AdapterFormat for Peft {
     }
 
     fn files(&self) -> &'static [&'static str] {
-        &["adapter_model.safetensors", "adapter_model.bin"]
+        &[
+            "adapter_model.safetensors",
+            "adapter_model.bin",
+            "adapter_model.safetensors.index.json",
+            "adapter_model.bin.index.json",
+        ]
     }
 
     fn marks(&self, name: &str, files: &Files) -> bool {
@@ -92,6 +99,8 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
     let shared: Arc<dyn TensorSource> = source.clone();
     let tensor = |index: usize| TensorRef::new(Arc::clone(&shared), index);
 
+    let wholes = whole::Wholes::new(source.tensors(), &adapter.config.modules_to_save);
+    let mut heads = Vec::new();
     for (index, info) in source.tensors().iter().enumerate() {
         let mut fault = |code, message: String| {
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
@@ -114,12 +123,19 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
             Part::Magnitude => &mut parts.magnitude,
             Part::TokenRows => &mut parts.token_rows,
             Part::BaseLayer(param) if param == "weight" => &mut parts.base_weight,
-            Part::BaseLayer(param) | Part::Saved(param) => {
-                let name = if module.is_empty() { param } else { format!("{module}.{param}") };
-                saved.push(Saved { name, tensor: tensor(index) });
+            Part::BaseLayer(_) | Part::Saved(_) | Part::Trained(_) => {
+                match wholes.name(index) {
+                    Some(name) => saved.push(Saved { name: name.to_string(), tensor: tensor(index) }),
+                    None if wholes.is_repeated(index) => fault("repeated-key", whole::repeated()),
+                    None => {}
+                }
                 continue;
             }
-            Part::Original => continue,
+            Part::Original(_) => continue,
+            Part::ValueHead => {
+                heads.push(info.name.as_str());
+                continue;
+            }
             Part::Foreign(method) => {
                 fault("foreign-method", format!("belongs to {method}, which is not a plain LoRA"));
                 continue;
@@ -130,6 +146,7 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
         }
     }
 
+    findings.extend(whole::value_head(&heads));
     (adapter.saved, adapter.findings) = (saved, findings);
     for (path, parts) in by_module {
         add_module(&mut adapter, path, &parts, &tensor);
@@ -144,10 +161,7 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
         adapter.findings.push(Finding::new(Severity::Error, code, &path, message));
     };
     if let Some(index) = parts.token_rows {
-        let indices = &adapter.config.token_indices;
-        let rows = indices.iter().find(|(suffix, _)| !suffix.is_empty() && path.ends_with(suffix.as_str()));
-        let rows = rows.or_else(|| indices.iter().find(|(suffix, _)| suffix.is_empty()));
-        let rows = rows.map(|(_, rows)| rows.clone()).unwrap_or_default();
+        let rows = whole::token_indices(&adapter.config, &path).to_vec();
         let tensor = tensor(index);
         let held = tensor.info().rows_cols().0;
         if rows.len() != held {
@@ -186,13 +200,11 @@ fn add_module(adapter: &mut Adapter, path: String, parts: &Parts, tensor: &dyn F
     let (a, b) = (tensor(a), tensor(b));
     let (a_rows, b_rank) = match (a.info().shape.as_slice(), b.info().shape.as_slice()) {
         ([r, _, ..], [_, s, ..]) => (*r, *s),
-        (x, y) => {
-            return fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are not matrices"));
-        }
+        (x, y) => return fault("shape", shapes::flat(x, y)),
     };
     if a_rows != b_rank {
-        let (a, b) = (&a.info().shape, &b.info().shape);
-        return fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
+        let (code, message) = shapes::disagreement(&a.info().shape, &b.info().shape);
+        return fault(code, message);
     }
     let (config_rank, scaling) = adapter.config.of_module(&path);
     adapter.modules.push(Module {

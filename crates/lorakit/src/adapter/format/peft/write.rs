@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use lorakit_tensor::json;
 use serde_json::{Map, Value, json};
 
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
@@ -22,11 +23,14 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         mapped.push(Mapped { module: module.path.clone(), name, how: Vec::new() });
     }
     let paths: HashSet<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
+    let tokens: HashSet<&str> = adapter.token_rows.iter().map(|rows| rows.path.as_str()).collect();
     for saved in &adapter.saved {
-        // Next to factors, the layer's own parameters are one level deeper.
+        // Next to factors or token rows, the layer's own parameters are deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
         let name = if paths.contains(path) {
             format!("base_model.model.{path}.base_layer.{leaf}")
+        } else if tokens.contains(path) {
+            format!("base_model.model.{path}.token_adapter.base_layer.{leaf}")
         } else {
             format!("base_model.model.{}", saved.name)
         };
@@ -39,7 +43,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     let mut metadata = carried::header(adapter);
     metadata.insert("format".into(), "pt".into());
     let config = config(adapter, options)?;
-    let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
+    let text = json::pretty(&config);
     let side_file = SideFile { name: "adapter_config.json".into(), content: Content::Bytes(text) };
     Ok(Draft {
         stem: Some("adapter_model"),
@@ -221,7 +225,8 @@ fn saved_modules(adapter: &Adapter, options: &DraftOptions<'_>) -> Value {
     let paths = adapter.saved.iter().filter_map(|s| {
         let (path, leaf) = s.name.rsplit_once('.').unwrap_or((&s.name, ""));
         let own = biases && leaf == "bias" && !names.contains(format!("{path}.weight").as_str());
-        (!own).then_some(path)
+        let of_tokens = adapter.token_rows.iter().any(|rows| rows.path == path);
+        (!own && !of_tokens).then_some(path)
     });
     let names = names_of(paths, options);
     if names.is_empty() { Value::Null } else { names.into() }
