@@ -47,10 +47,25 @@ fn an_adapter_in_parts_is_read_whole() {
     split(&sandbox.path("adapter"));
     assert!(merged(&sandbox, "adapter", "found") == wanted);
     assert!(merged(&sandbox, "adapter/adapter_model.safetensors.index.json", "by-index") == wanted);
-    insta::assert_snapshot!(sandbox.refused("merge base adapter/adapter_model-00002-of-00002.safetensors -o out"), @"");
-    insta::assert_snapshot!(sandbox.refused("inspect adapter/adapter_model-00001-of-00002.safetensors"), @"");
+    insta::assert_snapshot!(sandbox.refused("merge base adapter/adapter_model-00002-of-00002.safetensors -o out"), @"
+    exit 1
+    error: `adapter/adapter_model-00002-of-00002.safetensors`: is one of the 2 parts of an adapter
+
+    hint: name the folder that holds the adapter
+    ");
+    insta::assert_snapshot!(sandbox.refused("inspect adapter/adapter_model-00001-of-00002.safetensors"), @"
+    exit 1
+    error: `adapter/adapter_model-00001-of-00002.safetensors`: is one of the 2 parts of an adapter
+
+    hint: name the folder that holds the adapter
+    ");
     fs::remove_file(sandbox.path("adapter/adapter_model.safetensors.index.json")).unwrap();
-    insta::assert_snapshot!(sandbox.refused("merge base adapter -o out"), @"");
+    insta::assert_snapshot!(sandbox.refused("merge base adapter -o out"), @"
+    exit 1
+    error: `adapter`: holds 2 parts of an adapter, and not their index
+
+    hint: the download is incomplete; fetch the missing file into the same folder
+    ");
 }
 
 /// DeepSpeed and LLaVA put a trained projector there, FSDP a whole state, PEFT the other adapters of a model.
@@ -71,7 +86,7 @@ fn what_is_not_read_is_named() {
     fs::write(folder.join("adapter_model.bin"), "x").unwrap();
     let unread = "`non_lora_trainables.bin`, `pytorch_model_fsdp.bin` beside the adapter: not read, so if training \
                   changed what they hold, that is missing";
-    let others = "`adapter_model.bin`, `checkpoint-5/`, `style/` beside the adapter: other adapters, or other forms of \
+    let others = "`adapter_model.bin`, `style/` beside the adapter: other adapters, or other forms of \
                   it, not read";
     let flat = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     for line in ["inspect adapter", "merge base adapter -o out", "convert adapter --to peft -o written"] {
@@ -96,7 +111,14 @@ fn every_adapter_inside_a_folder_is_named() {
     for name in ["one", "two"] {
         sandbox.copy(&sandbox.path("adapter"), &format!("outer/{name}"));
     }
-    insta::assert_snapshot!(sandbox.refused("merge base outer -o out"), @"");
+    insta::assert_snapshot!(sandbox.refused("merge base outer -o out"), @"
+    exit 1
+    error: `outer`: holds no adapter: `adapter_config.json` is missing
+      `outer/one` is one
+      `outer/two` is one
+
+    hint: name the folder that holds the adapter
+    ");
 }
 
 /// transformers takes a folder with `adapter_config.json` for an adapter, whatever else it holds.
@@ -199,7 +221,7 @@ fn slices_are_called_slices() {
     sandbox.copy(&fixtures().join("golden/peft/bases/llama-bf16"), "other");
     cut("fsdp", "lora_");
     let said = sandbox.refused("merge other fsdp -o out");
-    assert!(said.contains("A has 1/2 of the rows, as if one of 2 processes had saved its own part only"), "{said}");
+    assert!(said.contains("every A has 1/2 of its rows, as if one of 2 processes had saved its own part only"), "{said}");
     cut("parallel", "lora_B");
     let said = sandbox.refused("merge other parallel -o out");
     assert!(said.contains("is 1/2 of its weight in the base, as if one of 2 processes"), "{said}");
@@ -217,6 +239,10 @@ fn a_base_with_an_unmerged_adapter_is_refused() {
         }
         weights.insert(format!("{q}.base_layer.weight"), weight);
     });
-    insta::assert_snapshot!(sandbox.refused("merge base adapter -o out"), @"");
-    insta::assert_snapshot!(sandbox.refused("merge base base -o out"), @"");
+    for line in ["merge base adapter -o out", "merge base base -o out"] {
+        insta::allow_duplicates! { insta::assert_snapshot!(sandbox.refused(line), @"
+        exit 1
+        error: `base`: holds an adapter that was not merged before it was saved (3 tensors, the first is `model.layers.0.self_attn.q_proj.base_layer.weight`), so its weights are not those of a model; its own alpha is not in it, so it cannot be merged here: PEFT's `merge_and_unload` does that before saving
+        "); }
+    }
 }

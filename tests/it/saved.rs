@@ -102,7 +102,7 @@ fn every_spelling_means_the_same() {
         assert!(found == wanted, "{case}");
         let report = sandbox.run("inspect --json", &[&copy]).ok().stdout;
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-        let saved = report["saved"].as_array().unwrap();
+        let saved = report["reports"][0]["saved"].as_array().unwrap();
         assert_eq!(saved.len(), 2, "{case}: {saved:?}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::Error as FileError;
 
-use super::files::{self, Files};
+use super::files::Files;
 use crate::model::folder::is_of_adapter;
 use crate::{Finding, Result, Severity};
 
@@ -38,14 +38,16 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
         let Some(name) = path.file_name() else { continue };
         let text = name.to_string_lossy();
         if path.is_dir() {
-            if files::holds_adapter(path) {
+            if holds_adapter(path) && !is_checkpoint(&text) {
                 adapters.push(format!("`{text}/`"));
             }
         } else if TENSORS.iter().any(|ending| text.ends_with(ending)) && !read.contains(&name) {
-            // MLX leaves an adapter for every few hundred steps.
-            if is_of_adapter(&text) || text.ends_with("_adapters.safetensors") || text.ends_with(".gguf") {
+            if is_of_adapter(&text) || text.ends_with(".gguf") {
                 adapters.push(format!("`{text}`"));
-            } else if !STATE.iter().any(|word| text.starts_with(word)) && !text.starts_with('.') {
+            } else if !is_checkpoint(&text)
+                && !STATE.iter().any(|word| text.starts_with(word))
+                && !text.starts_with('.')
+            {
                 values.push(format!("`{text}`"));
             }
         }
@@ -68,4 +70,17 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
         findings.push(Finding::new(Severity::Note, OTHER_ADAPTERS, "", message));
     }
     Ok(findings)
+}
+
+/// Whether that is what trainers leave after every few hundred steps: `checkpoint-500`, MLX's
+/// `0000500_adapters.safetensors`.
+fn is_checkpoint(name: &str) -> bool {
+    let step = name.strip_prefix("checkpoint-").or(name.strip_suffix("_adapters.safetensors"));
+    step.is_some_and(|step| !step.is_empty() && step.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Whether `folder` is that of an adapter.
+fn holds_adapter(folder: &Path) -> bool {
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.into_iter().any(|name| is_of_adapter(&name.to_string_lossy()))
 }

@@ -144,12 +144,6 @@ fn is_part(path: &Path) -> bool {
     path.file_name().and_then(|name| name.to_str()).is_some_and(|name| part_of(name).is_some())
 }
 
-/// Whether `folder` is that of an adapter.
-pub(super) fn holds_adapter(folder: &Path) -> bool {
-    let has = |name: &str| folder.join(name).is_file();
-    has(CONFIG) && !has("config.json") || super::format::file_names().any(has)
-}
-
 fn no_config(path: &Path, folder: &Path) -> Error {
     if folder.join("config.json").is_file() {
         return Error::from(Problem::FullModel).at(path);
