@@ -31,8 +31,12 @@ fn split(folder: &Path) {
     let mut map = serde_json::Map::new();
     for part in 0..2 {
         let name = format!("adapter_model-0000{}-of-00002.safetensors", part + 1);
-        let own: Weights =
-            all.iter().enumerate().filter(|(i, _)| i % 2 == part).map(|(_, (k, v))| (k.clone(), v.clone())).collect();
+        let own: Weights = all
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| i % 2 == part)
+            .map(|(_, (k, v))| (k.clone(), v.clone()))
+            .collect();
         map.extend(own.keys().map(|key| (key.clone(), json!(name))));
         write_file(&folder.join(name), &own);
     }
@@ -73,7 +77,13 @@ fn an_adapter_in_parts_is_read_whole() {
 fn what_is_not_read_is_named() {
     let sandbox = sandbox();
     let folder = sandbox.path("adapter");
-    for name in ["non_lora_trainables.bin", "pytorch_model_fsdp.bin", "optimizer.pt", "training_args.bin", "rng_state.pth"] {
+    for name in [
+        "non_lora_trainables.bin",
+        "pytorch_model_fsdp.bin",
+        "optimizer.pt",
+        "training_args.bin",
+        "rng_state.pth",
+    ] {
         fs::write(folder.join(name), "x").unwrap();
     }
     for name in ["style", "checkpoint-5", "runs"] {
@@ -98,7 +108,11 @@ fn what_is_not_read_is_named() {
     // The folder of a file without a configuration may hold anything.
     fs::create_dir(sandbox.path("many")).unwrap();
     for name in ["one.safetensors", "two.safetensors"] {
-        fs::copy(fixtures().join("golden/peft/adapters/attn-r4").join(TENSORS), sandbox.path("many").join(name)).unwrap();
+        fs::copy(
+            fixtures().join("golden/peft/adapters/attn-r4").join(TENSORS),
+            sandbox.path("many").join(name),
+        )
+        .unwrap();
     }
     let run = sandbox.run("inspect many/one.safetensors", &[]);
     assert!(!format!("{}{}", run.stdout, run.stderr).contains("two.safetensors"));
@@ -165,7 +179,10 @@ fn json_is_read_as_python_writes_it() {
     let base = sandbox.path("base/config.json");
     fs::write(&base, format!("\u{feff}{}", fs::read_to_string(&base).unwrap())).unwrap();
     assert!(merged(&sandbox, "adapter", "found") == wanted);
-    assert!(fs::read(sandbox.path("found/config.json")).unwrap().starts_with(b"{"), "transformers reads no mark");
+    assert!(
+        fs::read(sandbox.path("found/config.json")).unwrap().starts_with(b"{"),
+        "transformers reads no mark"
+    );
     sandbox.run("convert adapter --to peft -o written", &[]).ok();
     let written = fs::read_to_string(sandbox.path("written/adapter_config.json")).unwrap();
     assert!(written.contains("\"lora_dropout\": NaN,"), "{written}");
@@ -221,7 +238,10 @@ fn slices_are_called_slices() {
     sandbox.copy(&fixtures().join("golden/peft/bases/llama-bf16"), "other");
     cut("fsdp", "lora_");
     let said = sandbox.refused("merge other fsdp -o out");
-    assert!(said.contains("every A has 1/2 of its rows, as if one of 2 processes had saved its own part only"), "{said}");
+    assert!(
+        said.contains("every A has 1/2 of its rows, as if one of 2 processes had saved its own part only"),
+        "{said}"
+    );
     cut("parallel", "lora_B");
     let said = sandbox.refused("merge other parallel -o out");
     assert!(said.contains("is 1/2 of its weight in the base, as if one of 2 processes"), "{said}");

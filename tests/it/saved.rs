@@ -85,7 +85,6 @@ fn every_spelling_means_the_same() {
         ("named", "default.weight", None),
         ("named-otherwise", "style.weight", None),
         ("resized", "weight", Some("modules_to_save.weight")),
-        
     ] {
         let copy = sandbox.copy(&adapter, case);
         edit_file(&copy.join("adapter_model.safetensors"), |weights| {
@@ -131,7 +130,11 @@ fn a_grown_vocabulary_survives_a_conversion() {
     let wanted = merged(&sandbox, &golden("tied"), &adapter, "wanted");
     sandbox.run("convert --to peft --dtype f32 -o written", &[&adapter]).ok();
     let written = read_file(&sandbox.path("written/adapter_model.safetensors"));
-    assert!(written.keys().eq(read_file(&adapter.join("adapter_model.safetensors")).keys()), "{:?}", written.keys());
+    assert!(
+        written.keys().eq(read_file(&adapter.join("adapter_model.safetensors")).keys()),
+        "{:?}",
+        written.keys()
+    );
     let found = merged(&sandbox, &golden("tied"), &sandbox.path("written"), "found");
     assert!(found == wanted);
 }

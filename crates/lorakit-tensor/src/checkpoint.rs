@@ -38,8 +38,12 @@ struct Place {
 }
 
 /// File names that are tried in a folder, in this order, as `transformers` does.
-const MODELS: &[&str] =
-    &["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+const MODELS: &[&str] = &[
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 /// Names that are tried if nothing else is a checkpoint: an adapter may lie in the folder of its base.
 const ADAPTERS: &[&str] = &["adapter_model.safetensors", "adapter_model.bin"];
 

@@ -181,9 +181,19 @@ mod tests {
         assert!(value["a"].as_f64().is_none() && !value["a"].is_null(), "{value}");
         assert_eq!(value["c"], "NaN \" NaN");
         let written = String::from_utf8(pretty(&value)).unwrap();
-        assert_eq!(written.split_whitespace().collect::<String>(), text.split_whitespace().collect::<String>());
+        assert_eq!(
+            written.split_whitespace().collect::<String>(),
+            text.split_whitespace().collect::<String>()
+        );
         assert_eq!(parse(written.as_bytes()).unwrap(), value);
-        for wrong in ["{\"a\": NaNs}", "{\"a\": nan}", "{\"a\": +Infinity}", "{\"a\": --Infinity}", "{NaN: 1", "{\"a\": 1NaN}"] {
+        for wrong in [
+            "{\"a\": NaNs}",
+            "{\"a\": nan}",
+            "{\"a\": +Infinity}",
+            "{\"a\": --Infinity}",
+            "{NaN: 1",
+            "{\"a\": 1NaN}",
+        ] {
             assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
     }

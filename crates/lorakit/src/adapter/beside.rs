@@ -12,7 +12,8 @@ use crate::{Finding, Result, Severity};
 pub(crate) const OTHER_ADAPTERS: &str = "other-adapters";
 
 /// Endings of files that hold tensors.
-const TENSORS: &[&str] = &[".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".h5", ".msgpack"];
+const TENSORS: &[&str] =
+    &[".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".h5", ".msgpack"];
 /// Beginnings of files that hold the state of a training, not values of a model.
 const STATE: &[&str] = &["optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args"];
 
@@ -65,7 +66,11 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
         let message = format!(
             "{} beside the adapter: {}, not read",
             adapters.join(", "),
-            if adapters.len() == 1 { "another adapter, or another form of it" } else { "other adapters, or other forms of it" }
+            if adapters.len() == 1 {
+                "another adapter, or another form of it"
+            } else {
+                "other adapters, or other forms of it"
+            }
         );
         findings.push(Finding::new(Severity::Note, OTHER_ADAPTERS, "", message));
     }

@@ -261,7 +261,11 @@ mod tests {
             ("base_model.model.head.original_module.dense.bias", "head.dense", original("bias")),
             ("base_model.model.score.modules_to_save", "score", saved("modules_to_save")),
             ("base_model.model.e.token_adapter.base_layer.weight", "e", base("weight")),
-            ("base_model.model.e.token_adapter.trainable_tokens_original.default", "e.token_adapter", original("")),
+            (
+                "base_model.model.e.token_adapter.trainable_tokens_original.default",
+                "e.token_adapter",
+                original(""),
+            ),
             ("v_head.summary.weight", "v_head.summary", Part::ValueHead),
             ("base_model.model.v_head.summary.bias", "v_head.summary", Part::ValueHead),
             ("v_head", "", Part::ValueHead),

@@ -112,7 +112,8 @@ impl Adapter {
     /// The tensors whose values are calculated with: all but integers that are saved whole, such as the counter of a
     /// normalisation, `num_batches_tracked`.
     pub(crate) fn numbers(&self) -> Vec<TensorRef> {
-        let of_module = |m: &Module| [Some(m.a.clone()), Some(m.b.clone()), m.magnitude.clone(), m.bias.clone()];
+        let of_module =
+            |m: &Module| [Some(m.a.clone()), Some(m.b.clone()), m.magnitude.clone(), m.bias.clone()];
         let parts: Vec<TensorRef> = self.modules.iter().flat_map(of_module).flatten().collect();
         let parts: HashSet<&str> = parts.iter().map(|tensor| tensor.info().name.as_str()).collect();
         let counts = |info: &TensorInfo| !info.dtype.is_integer() || parts.contains(info.name.as_str());

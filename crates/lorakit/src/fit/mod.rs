@@ -137,12 +137,7 @@ fn fit_saved(
 
 /// The tensor of a layer in `modules_to_save` whose saved name still has the name of its adapter:
 /// `lm_head.my_adapter.weight`.
-fn named_layer(
-    base: &Resolver<'_>,
-    listed: &HashSet<&str>,
-    name: &str,
-    tensor: &TensorRef,
-) -> Option<usize> {
+fn named_layer(base: &Resolver<'_>, listed: &HashSet<&str>, name: &str, tensor: &TensorRef) -> Option<usize> {
     let (module, param) = name.rsplit_once('.')?;
     let (layer, _) = module.rsplit_once('.')?;
     let is_listed = layer.match_indices('.').map(|(dot, _)| &layer[dot + 1..]).chain([layer]);

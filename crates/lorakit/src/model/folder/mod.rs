@@ -47,8 +47,10 @@ pub(crate) fn is_of_adapter(name: &str) -> bool {
 /// A note on the adapter that lies in the folder of `model` beside it.
 pub(crate) fn adapter_in(model: &Model) -> Option<Finding> {
     let found = model.path.is_dir() && model.path.join(ADAPTER_CONFIG).is_file();
-    let message = format!("also holds an adapter (`{ADAPTER_CONFIG}`), which is no part of the model: it is left out");
-    found.then(|| Finding::new(Severity::Note, "adapter-in-model", &model.path.display().to_string(), message))
+    let message =
+        format!("also holds an adapter (`{ADAPTER_CONFIG}`), which is no part of the model: it is left out");
+    found
+        .then(|| Finding::new(Severity::Note, "adapter-in-model", &model.path.display().to_string(), message))
 }
 
 /// The files of `model` other than its tensors and those of adapters, by their path inside the folder.

@@ -211,7 +211,9 @@ fn may_be_excluded(adapter: &Adapter, target: &str) -> bool {
     let excluded = &adapter.config.exclude_modules;
     // Which modules an expression excludes, only the base tells.
     let expression = adapter.config.raw.get("exclude_modules").is_some_and(serde_json::Value::is_string);
-    let ends = |path: &str, end: &str| path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let ends = |path: &str, end: &str| {
+        path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
     expression || excluded.iter().any(|name| ends(target, name) || ends(name, target))
 }
 

@@ -149,7 +149,8 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>) -> Adapter {
     findings.extend(whole::value_head(&heads));
     (adapter.saved, adapter.findings) = (saved, findings);
     let shape = |index: usize| source.tensors()[index].shape.as_slice();
-    let sliced = shapes::slices(by_module.values().filter_map(|parts| Some((shape(parts.a?), shape(parts.b?)))));
+    let sliced =
+        shapes::slices(by_module.values().filter_map(|parts| Some((shape(parts.a?), shape(parts.b?)))));
     for (path, parts) in by_module {
         add_module(&mut adapter, path, &parts, &tensor);
     }

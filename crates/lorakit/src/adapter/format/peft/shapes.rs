@@ -15,8 +15,9 @@ pub(super) fn disagreement(a: &[usize], b: &[usize]) -> (&'static str, String) {
     let convolution = a.len() > 2 && b.len() > 2;
     if convolution && rank > 0 && held % rank == 0 && held > rank {
         let groups = held / rank;
-        let message =
-            format!("is a convolution in {groups} groups (A {a:?}, B {b:?}), which PEFT does not merge either");
+        let message = format!(
+            "is a convolution in {groups} groups (A {a:?}, B {b:?}), which PEFT does not merge either"
+        );
         return ("unmergeable", message);
     }
     ("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"))

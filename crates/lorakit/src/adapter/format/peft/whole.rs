@@ -157,7 +157,12 @@ mod tests {
             (&["x.head.default.weight", "x.head.weight"], &["head"], &[None, some("x.head.weight")]),
             (&["behead.default.weight"], &["head"], &[some("behead.default.weight")]),
             (
-                &["c.modules_to_save.a.bias", "c.modules_to_save.b.bias", "c.original_module.a.bias", "c.original_module.b.bias"],
+                &[
+                    "c.modules_to_save.a.bias",
+                    "c.modules_to_save.b.bias",
+                    "c.original_module.a.bias",
+                    "c.original_module.b.bias",
+                ],
                 &["c"],
                 &[some("c.a.bias"), some("c.b.bias"), None, None],
             ),
