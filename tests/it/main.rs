@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod beside;
 mod cards;
 mod combine;
 mod convert;
@@ -33,6 +34,7 @@ mod quantize;
 mod readme;
 mod reduce;
 mod reference;
+mod saved;
 mod smollm2;
 mod support;
 mod terminal;

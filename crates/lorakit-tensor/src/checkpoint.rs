@@ -37,15 +37,15 @@ struct Place {
     checksum: Option<Arc<Checksum>>,
 }
 
-/// File names that are tried in a folder, in this order, as `transformers` and PEFT do.
-const CANDIDATES: &[&str] = &[
+/// File names that are tried in a folder, in this order, as `transformers` does.
+const MODELS: &[&str] = &[
     "model.safetensors",
     "model.safetensors.index.json",
-    "adapter_model.safetensors",
-    "adapter_model.bin",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 ];
+/// Names that are tried if nothing else is a checkpoint: an adapter may lie in the folder of its base.
+const ADAPTERS: &[&str] = &["adapter_model.safetensors", "adapter_model.bin"];
 
 impl Checkpoint {
     /// Opens a file, an index file, or the checkpoint inside a folder. The content of a file decides its format.
@@ -268,16 +268,23 @@ fn transpose(stored: &[u8], info: &TensorInfo) -> Vec<u8> {
 }
 
 fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
-    for path in CANDIDATES.iter().map(|name| folder.join(name)) {
-        if reader.has(&path)? {
-            return Ok(path);
+    let first = |names: &[&str]| -> Result<Option<PathBuf>> {
+        for path in names.iter().map(|name| folder.join(name)) {
+            if reader.has(&path)? {
+                return Ok(Some(path));
+            }
         }
+        Ok(None)
+    };
+    if let Some(path) = first(MODELS)? {
+        return Ok(path);
     }
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, e))? {
         let entry = entry.map_err(|e| Error::io("list", folder, e))?;
         names.push(entry.file_name());
     }
+    names.retain(|name| !ADAPTERS.iter().any(|adapter| name == adapter));
     names.sort();
     let ending = |suffix: &str| -> Vec<&OsString> { names.iter().filter(|n| ends_with(n, suffix)).collect() };
     for suffix in [".safetensors.index.json", ".safetensors", ".gguf"] {
@@ -293,7 +300,7 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
             }
         }
     }
-    Err(Error::from(Problem::NoCheckpoint).at(folder))
+    first(ADAPTERS)?.ok_or_else(|| Error::from(Problem::NoCheckpoint).at(folder))
 }
 
 fn ends_with(name: &OsStr, suffix: &str) -> bool {

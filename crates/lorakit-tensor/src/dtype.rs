@@ -118,6 +118,22 @@ impl DType {
         DType::ALL.iter().copied().find(|d| d.ggml_id() == Some(id))
     }
 
+    /// Whether its values are whole numbers, or true and false.
+    pub const fn is_integer(self) -> bool {
+        matches!(
+            self,
+            DType::I64
+                | DType::U64
+                | DType::I32
+                | DType::U32
+                | DType::I16
+                | DType::U16
+                | DType::I8
+                | DType::U8
+                | DType::BOOL
+        )
+    }
+
     /// Bytes of `elements` values, or `None` if they do not fill whole blocks or the product overflows.
     pub const fn byte_len(self, elements: u64) -> Option<u64> {
         let block = self.block();

@@ -73,7 +73,8 @@ fn combined_experts_stay_packed() {
         read_folder(&twice),
     );
     for (name, tensor) in &expected {
-        let worst = tensor.matrix().values.iter().zip(&found[name].matrix().values);
+        let (matrix, other) = (tensor.matrix(), found[name].matrix());
+        let worst = matrix.values.iter().zip(&other.values);
         let worst = worst.map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
         assert!(worst < 1e-5, "{name} {worst}");
     }

@@ -1,5 +1,6 @@
 //! `adapter_config.json`: the fields that decide what an adapter means.
 
+use lorakit_tensor::json;
 use lorakit_tensor::problem::excerpt;
 use serde_json::{Map, Value};
 
@@ -38,6 +39,9 @@ pub struct AdapterConfig {
     pub init: String,
     /// `target_modules`: a list, or one regular expression.
     pub target_modules: Vec<String>,
+    /// `exclude_modules`: modules that `target_modules` names and that are left as they were; a list, or one regular
+    /// expression.
+    pub exclude_modules: Vec<String>,
     /// `target_parameters`: parameters of expert modules.
     pub target_parameters: Vec<String>,
     /// Token rows that were trained: `(module suffix, rows)`; an empty suffix means the input embedding.
@@ -72,8 +76,14 @@ impl AdapterConfig {
             return Err(Problem::NotAnObject.into());
         };
         let fields = Fields(json);
-        let r = fields.number("r")?;
-        if r.is_some_and(|r| r.fract() != 0.0 || !(1.0..=65536.0).contains(&r)) {
+        let peft_type = fields.text("peft_type")?.unwrap_or_default().to_uppercase();
+        let is_rank = |r: &f64| r.fract() == 0.0 && (1.0..=65536.0).contains(r);
+        let r = match peft_type.as_str() {
+            "" | "LORA" => fields.number("r")?,
+            // Other methods may have no rank, and say so by a number that is none.
+            _ => json["r"].as_f64().filter(is_rank),
+        };
+        if r.as_ref().is_some_and(|r| !is_rank(r)) {
             return Err(wrong("r", "a whole number from 1 to 65536", &json["r"]));
         }
         let unmergeable = UNMERGEABLE
@@ -84,7 +94,7 @@ impl AdapterConfig {
             .map(|name| format!("{name}: {}", excerpt(&json[name].to_string())))
             .collect();
         Ok(AdapterConfig {
-            peft_type: fields.text("peft_type")?.unwrap_or_default().to_uppercase(),
+            peft_type,
             peft_version: fields.text("peft_version")?,
             base_model: fields.text("base_model_name_or_path")?.filter(|s| !s.is_empty()),
             task_type: fields.text("task_type")?,
@@ -102,6 +112,7 @@ impl AdapterConfig {
                 other => other.to_string(),
             },
             target_modules: fields.list("target_modules")?,
+            exclude_modules: fields.list("exclude_modules")?,
             target_parameters: fields.list("target_parameters")?,
             token_indices: fields.token_indices()?,
             layer_replication: json["layer_replication"].as_array().is_some_and(|a| !a.is_empty()),
@@ -220,7 +231,7 @@ impl Fields<'_> {
 }
 
 fn wrong(name: &'static str, needed: &'static str, found: &Value) -> Error {
-    Problem::Field { name, found: excerpt(&found.to_string()), needed }.into()
+    Problem::Field { name, found: excerpt(&json::restored(found.to_string())), needed }.into()
 }
 
 #[cfg(test)]
@@ -242,5 +253,10 @@ mod tests {
         let json = serde_json::json!({"peft_type": "LORA", "r": 0});
         let error = AdapterConfig::from_json(&json).unwrap_err();
         assert_eq!(error.to_string(), "`r` is 0; it must be a whole number from 1 to 65536");
+        let not_finite = json::parse(br#"{"peft_type": "LORA", "lora_alpha": NaN}"#).unwrap();
+        let error = AdapterConfig::from_json(&not_finite).unwrap_err();
+        assert_eq!(error.to_string(), "`lora_alpha` is NaN; it must be a finite number");
+        let other = serde_json::json!({"peft_type": "OFT", "r": 0});
+        assert_eq!(AdapterConfig::from_json(&other).unwrap().peft_type, "OFT");
     }
 }

@@ -43,6 +43,7 @@ impl Files {
         let folder = folder_of(path);
         let config_path = folder.join(CONFIG);
         let config = if reader.has(&config_path)? { Some(reader.json_object(&config_path)?) } else { None };
+        refuse_part(path)?;
         let file =
             if path.is_dir() { tensors_in(path, config.is_some(), names)? } else { path.to_path_buf() };
         let source = Arc::new(Checkpoint::open(&file, reader)?);
@@ -110,11 +111,40 @@ fn tensors_in(folder: &Path, configured: bool, names: impl Iterator<Item = &'sta
         [one] => Ok(one.clone()),
         [] if configured => Err(Error::from(Problem::NoTensors).at(folder)),
         [] => Err(no_config(folder, folder)),
+        many if many.iter().all(|path| is_part(path)) => {
+            Err(Error::from(Problem::PartsWithoutIndex { parts: many.len() }).at(folder))
+        }
         many => {
             let names = many.iter().map(|path| format!("`{}` is one", path.display())).collect();
             Err(Error::from(Problem::ManyTensorFiles { count: many.len() }).at(folder).details(names))
         }
     }
+}
+
+/// Refuses a file whose name says that it is one of several parts.
+fn refuse_part(path: &Path) -> Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some((stem, parts)) = part_of(name).filter(|_| path.is_file()) else { return Ok(()) };
+    let index = folder_of(path).join(format!("{stem}.safetensors.index.json"));
+    let problem = match index.is_file() {
+        true => Problem::OnePart { parts },
+        false => Problem::PartWithoutIndex { parts },
+    };
+    Err(Error::from(problem).at(path))
+}
+
+/// Of a name like `adapter_model-00001-of-00002.safetensors`, what is in front of the numbers, and the number of parts;
+/// `None` if there is only one.
+fn part_of(name: &str) -> Option<(&str, usize)> {
+    let (before, count) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
+    let (stem, number) = before.rsplit_once('-')?;
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let count = count.parse().ok().filter(|&parts: &usize| parts > 1 && digits(number) && digits(count))?;
+    Some((stem, count))
+}
+
+fn is_part(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(|name| part_of(name).is_some())
 }
 
 fn no_config(path: &Path, folder: &Path) -> Error {
@@ -124,6 +154,6 @@ fn no_config(path: &Path, folder: &Path) -> Error {
     let nested = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path());
     let mut nested: Vec<PathBuf> = nested.filter(|p| p.join(CONFIG).is_file()).collect();
     nested.sort();
-    let inner = nested.first().map(|first| format!("`{}` is one", first.display()));
-    Error::from(Problem::NoConfiguration).at(path).details(inner.into_iter().collect())
+    let inner = nested.iter().map(|path| format!("`{}` is one", path.display())).collect();
+    Error::from(Problem::NoConfiguration).at(path).details(inner)
 }

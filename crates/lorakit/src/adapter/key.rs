@@ -21,8 +21,13 @@ pub(crate) enum Part {
     TokenRows,
     /// A parameter that is saved whole, e.g. `weight`.
     Saved(String),
-    /// A copy of the untrained parameter, from a raw dump; it carries no information.
-    Original,
+    /// The trained copy in PEFT's wrapper of a saved layer: `modules_to_save.weight`, `modules_to_save.default.weight`.
+    /// PEFT reads it only from files that do not have the parameter under its own name.
+    Trained(String),
+    /// The untrained parameter in that wrapper, `original_module.weight`; it carries no information.
+    Original(String),
+    /// A parameter of TRL's value head, which is no part of the model that is adapted.
+    ValueHead,
     /// A tensor of another adapter method.
     Foreign(&'static str),
 }
@@ -55,6 +60,9 @@ const FOREIGN: &[(&str, &str)] = &[
 /// Components that the training program's wrappers leave in names.
 const WRAPPERS: &[&str] = &["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
 
+/// What TRL calls the head that estimates values.
+const VALUE_HEAD: &str = "v_head";
+
 /// Splits a tensor name into module path and part. The path loses its leading `base_model.model.` and keeps a
 /// `base_layer` in front of a factor (nested wrappers of expert parameters).
 pub(crate) fn parse(name: &str) -> (String, Part) {
@@ -68,7 +76,13 @@ pub(crate) fn parse(name: &str) -> (String, Part) {
             components.remove(0);
         }
     }
+    if components.first() == Some(&VALUE_HEAD) {
+        let end = components.len() - 1;
+        return (components[..end].join("."), Part::ValueHead);
+    }
     let path = |end: usize| components[..end].join(".");
+    // The wrapper of trained tokens is one component in front of what it holds.
+    let outside = |i: usize| if i > 0 && components[i - 1] == "token_adapter" { i - 1 } else { i };
     for (i, component) in components.iter().enumerate() {
         // The marker is followed by nothing, by `weight`, by `bias`, or by an adapter's name and one of those.
         let tail = match &components[i + 1..] {
@@ -83,25 +97,21 @@ pub(crate) fn parse(name: &str) -> (String, Part) {
             "lora_embedding_A" => Part::EmbeddingA,
             "lora_embedding_B" => Part::EmbeddingB,
             "lora_magnitude_vector" => Part::Magnitude,
-            "trainable_tokens_delta" => {
-                let end = if i > 0 && components[i - 1] == "token_adapter" { i - 1 } else { i };
-                return (path(end), Part::TokenRows);
-            }
-            "trainable_tokens_original" | "original_module" => Part::Original,
-            "modules_to_save" => {
-                let param = components.last().copied().unwrap_or("weight");
-                let inner = &components[(i + 2).min(components.len())..components.len().saturating_sub(1)];
-                let module = components[..i].iter().chain(inner).copied().collect::<Vec<_>>().join(".");
-                return (module, Part::Saved(param.into()));
+            "trainable_tokens_delta" => return (path(outside(i)), Part::TokenRows),
+            "trainable_tokens_original" => Part::Original(String::new()),
+            "original_module" | "modules_to_save" => {
+                let Some((param, inner)) = components[i + 1..].split_last() else { continue };
+                if *component == "original_module" {
+                    return (within(&components[..i], inner), Part::Original((*param).into()));
+                }
+                // What comes first is the name of the adapter.
+                let inner = inner.get(1..).unwrap_or_default();
+                return (within(&components[..i], inner), Part::Trained((*param).into()));
             }
             "base_layer"
                 if i + 2 == components.len() && matches!(tail_of(&components), "weight" | "bias") =>
             {
-                // `token_adapter.base_layer` is the frozen embedding inside the wrapper of trained tokens.
-                if i > 0 && components[i - 1] == "token_adapter" {
-                    return (path(i - 1), Part::Original);
-                }
-                Part::BaseLayer(tail_of(&components).into())
+                return (path(outside(i)), Part::BaseLayer(tail_of(&components).into()));
             }
             other => match FOREIGN.iter().find(|(marker, _)| *marker == other) {
                 Some((_, method)) => Part::Foreign(method),
@@ -111,9 +121,29 @@ pub(crate) fn parse(name: &str) -> (String, Part) {
         return (path(i), part);
     }
     match components.split_last() {
-        Some((param, module)) => (module.join("."), Part::Saved((*param).into())),
+        // Where wrappers are nested, `mha.base_layer.out_proj.bias` is the layer's `mha.out_proj.bias`.
+        Some((param, module)) => {
+            let module: Vec<&str> = module.iter().copied().filter(|c| *c != "base_layer").collect();
+            (module.join("."), Part::Saved((*param).into()))
+        }
         None => (String::new(), Part::Saved(String::new())),
     }
+}
+
+/// The module of a [`Part::Trained`] if no adapter's name follows `modules_to_save`, as in files of PEFT 0.2:
+/// `classifier.modules_to_save.dense.weight`. Only the untrained parameters of the file tell the two apart.
+pub(crate) fn without_adapter_name(name: &str) -> Option<String> {
+    let (before, rest) = name.split_once(".modules_to_save.")?;
+    let (inner, param) = rest.rsplit_once('.')?;
+    match parse(&format!("{before}.{inner}.{param}")) {
+        (module, Part::Saved(_)) => Some(module),
+        _ => None,
+    }
+}
+
+/// Whether a tensor of that name, in a model, belongs to an adapter that was not merged before saving.
+pub(crate) fn is_unmerged(name: &str) -> bool {
+    [".lora_A", ".lora_B", ".base_layer."].iter().any(|part| name.contains(part))
 }
 
 /// `text` without the wrapper that PEFT puts in front of every path.
@@ -151,6 +181,10 @@ pub(crate) fn renamed(name: &str, old: &[String], new: &str) -> Option<String> {
     let parts =
         before.iter().copied().chain(Some(new).filter(|new| !new.is_empty())).chain(rest.iter().copied());
     Some(parts.collect::<Vec<_>>().join("."))
+}
+
+fn within(path: &[&str], inner: &[&str]) -> String {
+    path.iter().chain(inner).copied().collect::<Vec<_>>().join(".")
 }
 
 fn tail_of<'a>(components: &[&'a str]) -> &'a str {
@@ -199,6 +233,8 @@ mod tests {
     #[test]
     fn every_known_spelling_is_understood() {
         let saved = |p: &str| Part::Saved(p.into());
+        let trained = |p: &str| Part::Trained(p.into());
+        let original = |p: &str| Part::Original(p.into());
         let base = |p: &str| Part::BaseLayer(p.into());
         for (name, path, part) in [
             ("base_model.model.model.layers.0.q.lora_A.weight", "model.layers.0.q", Part::A),
@@ -211,18 +247,63 @@ mod tests {
             ("base_model.model.q.lora_magnitude_vector.default.weight", "q", Part::Magnitude),
             ("base_model.model.lm_head.base_layer.weight", "lm_head", base("weight")),
             ("base_model.model.q.base_layer.bias", "q", base("bias")),
+            ("base_model.model.mha.base_layer.out_proj.bias", "mha.out_proj", saved("bias")),
+            ("base_model.model.mha.base_layer.in_proj_bias", "mha", saved("in_proj_bias")),
             ("base_model.model.mlp.experts.base_layer.lora_A.weight", "mlp.experts.base_layer", Part::A),
             ("base_model.model.attn.base_layer.out_proj.lora_A.weight", "attn.base_layer.out_proj", Part::A),
             ("base_model.model.e.token_adapter.trainable_tokens_delta", "e", Part::TokenRows),
             ("base_model.model.lm_head.weight", "lm_head", saved("weight")),
-            ("base_model.model.score.modules_to_save.default.weight", "score", saved("weight")),
-            ("base_model.model.head.modules_to_save.default.dense.bias", "head.dense", saved("bias")),
-            ("base_model.model.score.original_module.weight", "score", Part::Original),
+            ("base_model.model.score.modules_to_save.weight", "score", trained("weight")),
+            ("base_model.model.score.modules_to_save.bias", "score", trained("bias")),
+            ("base_model.model.score.modules_to_save.default.weight", "score", trained("weight")),
+            ("base_model.model.head.modules_to_save.default.dense.bias", "head.dense", trained("bias")),
+            ("base_model.model.score.original_module.weight", "score", original("weight")),
+            ("base_model.model.head.original_module.dense.bias", "head.dense", original("bias")),
+            ("base_model.model.score.modules_to_save", "score", saved("modules_to_save")),
+            ("base_model.model.e.token_adapter.base_layer.weight", "e", base("weight")),
+            (
+                "base_model.model.e.token_adapter.trainable_tokens_original.default",
+                "e.token_adapter",
+                original(""),
+            ),
+            ("v_head.summary.weight", "v_head.summary", Part::ValueHead),
+            ("base_model.model.v_head.summary.bias", "v_head.summary", Part::ValueHead),
+            ("v_head", "", Part::ValueHead),
             ("module._orig_mod.base_model.model._fsdp_wrapped_module.q.lora_A.weight", "q", Part::A),
             ("base_model.model.q.lora_E", "q", Part::Foreign("AdaLoRA")),
             ("lora_unet_x.lora_down.weight", "lora_unet_x", Part::Foreign("kohya LoRA")),
         ] {
             assert_eq!(parse(name), (path.to_string(), part), "{name}");
         }
+    }
+
+    /// Every component that has a meaning, and two that have none, in every order.
+    #[test]
+    fn no_sequence_of_components_is_too_strange() {
+        let mut words = vec!["", "x", "default", "weight", "bias", "base_model", "model", "module", "v_head"];
+        words.extend(["lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"]);
+        words.extend(["token_adapter", "trainable_tokens_delta", "trainable_tokens_original"]);
+        words.extend(["modules_to_save", "original_module", "base_layer", "lora_E", "_orig_mod"]);
+        let mut names = vec![String::new()];
+        let mut ends = vec![String::new()];
+        for _ in 0..4 {
+            let longer = |end: &String| words.iter().map(|word| format!("{end}.{word}")).collect::<Vec<_>>();
+            ends = ends.iter().flat_map(longer).collect();
+            names.extend(ends.iter().map(|name| name[1..].to_string()));
+        }
+        for name in names {
+            let (module, _) = parse(&name);
+            without_adapter_name(&name);
+            assert!(module.len() <= name.len(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_trained_copy_may_have_no_adapter_name() {
+        let of = |name: &str| without_adapter_name(name);
+        let name = "base_model.model.classifier.modules_to_save.dense.weight";
+        assert_eq!(of(name).as_deref(), Some("classifier.dense"));
+        assert_eq!(of("base_model.model.score.modules_to_save.weight"), None);
+        assert_eq!(of("base_model.model.score.weight"), None);
     }
 }

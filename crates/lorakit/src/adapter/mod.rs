@@ -3,6 +3,7 @@
 //! A low-rank module is always `W + scale * B * A` with `A (r, in)` and `B (out, r)`; the scale is computed once,
 //! in f64, when the adapter is read.
 
+mod beside;
 pub(crate) mod carried;
 mod config;
 mod experts;
@@ -23,13 +24,14 @@ pub(crate) mod targets;
 mod twins;
 mod uniform;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lorakit_tensor::{Checkpoint, Storage, TensorSource};
+use lorakit_tensor::{Checkpoint, Storage, TensorInfo, TensorSource};
 
+pub(crate) use beside::OTHER_ADAPTERS;
 pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
 pub use format::Mapped;
@@ -132,6 +134,17 @@ impl Adapter {
         (0..source.tensors().len()).map(|index| TensorRef::new(Arc::clone(&shared), index)).collect()
     }
 
+    /// The tensors whose values are calculated with: all but integers that are saved whole, such as the counter of a
+    /// normalisation, `num_batches_tracked`.
+    pub(crate) fn numbers(&self) -> Vec<TensorRef> {
+        let of_module =
+            |m: &Module| [Some(m.a.clone()), Some(m.b.clone()), m.magnitude.clone(), m.bias.clone()];
+        let parts: Vec<TensorRef> = self.modules.iter().flat_map(of_module).flatten().collect();
+        let parts: HashSet<&str> = parts.iter().map(|tensor| tensor.info().name.as_str()).collect();
+        let counts = |info: &TensorInfo| !info.dtype.is_integer() || parts.contains(info.name.as_str());
+        self.tensors().into_iter().filter(|tensor| counts(tensor.info())).collect()
+    }
+
     /// The file or files from which it was opened.
     pub(crate) fn checkpoint(&self) -> Option<&Arc<Checkpoint>> {
         self.source.as_ref()
@@ -195,7 +208,7 @@ impl Adapter {
                 None => Ok(()),
             };
         };
-        let foreign = first.code == "foreign-method";
+        let foreign = matches!(first.code, "foreign-method" | "unmergeable");
         if let [only] = faults.as_slice() {
             let message = only.message.clone();
             let problem = if foreign { Problem::Foreign { message } } else { Problem::Fault { message } };

@@ -15,6 +15,14 @@ problems! {
         /// A folder has more than one tensor file, and none has a known name.
         ManyTensorFiles { count: usize } = NoAdapter,
             "holds {count} tensor files, and no name says which is the adapter";
+        /// A file is one part of an adapter, and the index of all parts is beside it.
+        OnePart { parts: usize } = NoAdapter / NameInnerFolder, "is one of the {parts} parts of an adapter";
+        /// A file is one part of an adapter, and there is no index.
+        PartWithoutIndex { parts: usize } = NoAdapter / FetchShard,
+            "is one of the {parts} parts of an adapter, and their index is not beside it";
+        /// A folder holds parts of an adapter, and no index.
+        PartsWithoutIndex { parts: usize } = NoAdapter / FetchShard,
+            "holds {parts} parts of an adapter, and not their index";
         /// A folder or file is neither an adapter nor a model.
         NoConfiguration = NoAdapter, "holds no adapter: `{CONFIG}` is missing";
         /// A model is given where an adapter is expected.

@@ -38,6 +38,23 @@ pub(super) fn ambiguous(name: &str, names: &[&str]) -> Misfit {
     Misfit::new(name, Reason::Several { names: names.iter().map(|name| name.to_string()).collect() })
 }
 
+/// In how many parts every one of these would have been cut along one side, if all were cut alike.
+pub(super) fn slices(misfits: &[Misfit]) -> Option<usize> {
+    let parts = |misfit: &Misfit| match &misfit.reason {
+        Reason::Weight { base, adapter } => match (base.as_slice(), adapter.as_slice()) {
+            (&[rows, cols], &[own_rows, own_cols]) if own_rows > 0 && own_cols > 0 => {
+                let of = |whole: usize, own: usize| (whole % own == 0).then_some(whole / own);
+                let (rows, cols) = (of(rows, own_rows)?, of(cols, own_cols)?);
+                (rows == 1 || cols == 1).then_some(rows * cols)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    let first = parts(misfits.first()?).filter(|parts| *parts > 1)?;
+    misfits.iter().all(|misfit| parts(misfit) == Some(first)).then_some(first)
+}
+
 /// Checks that a saved tensor has the base's shape, or more rows of the same width (a vocabulary that grew).
 pub(super) fn check_rows(
     base: &Resolver<'_>,
@@ -52,4 +69,27 @@ pub(super) fn check_rows(
         return Ok(());
     }
     Err(Misfit::new(name, Reason::Weight { base: old.clone(), adapter: new.clone() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_cut_alike() {
+        let of = |shapes: &[([usize; 2], [usize; 2])]| {
+            let misfit = |(base, adapter): &([usize; 2], [usize; 2])| {
+                let reason = Reason::Weight { base: base.to_vec(), adapter: adapter.to_vec() };
+                Misfit::new("x", reason)
+            };
+            slices(&shapes.iter().map(misfit).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[([32, 16], [16, 16]), ([16, 32], [16, 16])]), Some(2));
+        assert_eq!(of(&[([32, 16], [8, 16]), ([32, 16], [8, 16])]), Some(4));
+        assert_eq!(of(&[([32, 16], [16, 16]), ([16, 32], [4, 32])]), None, "not alike");
+        assert_eq!(of(&[([32, 16], [16, 8])]), None, "smaller on both sides: another model");
+        assert_eq!(of(&[([16, 16], [32, 16])]), None, "larger");
+        assert_eq!(of(&[([32, 16], [0, 16])]), None);
+        assert_eq!(of(&[]), None);
+    }
 }

@@ -124,7 +124,7 @@ fn homes(base: &Resolver<'_>, fitting: &Fitting<'_>) -> (Vec<Edit>, Vec<Misfit>)
         }
     }
     for rows in &adapter.token_rows {
-        match fit_token_rows(base, rows) {
+        match fit_token_rows(base, &edits, rows) {
             Ok(edit) => edits.push(edit),
             Err(misfit) => misfits.push(misfit),
         }
@@ -164,6 +164,9 @@ fn fit_saved(
                 return Ok(edit);
             }
             let module = if name.contains('.') { module_of(name) } else { name };
+            if let Some(index) = named_layer(base, listed, name, tensor) {
+                return Ok(edit(&base.tensors[index].name, Some(index)));
+            }
             let mut starts = module.char_indices().map(|(start, _)| start).chain([module.len()]);
             if module.split('.').any(|c| listed.contains(c)) || starts.any(|s| listed.contains(&module[s..]))
             {
@@ -176,8 +179,25 @@ fn fit_saved(
     Ok(edit(&base.tensors[index].name, Some(index)))
 }
 
+/// The tensor of a layer in `modules_to_save` whose saved name still has the name of its adapter:
+/// `lm_head.my_adapter.weight`.
+fn named_layer(base: &Resolver<'_>, listed: &HashSet<&str>, name: &str, tensor: &TensorRef) -> Option<usize> {
+    let (module, param) = name.rsplit_once('.')?;
+    let (layer, _) = module.rsplit_once('.')?;
+    let is_listed = layer.match_indices('.').map(|(dot, _)| &layer[dot + 1..]).chain([layer]);
+    if !is_listed.into_iter().any(|end| listed.contains(end)) {
+        return None;
+    }
+    let name = format!("{layer}.{param}");
+    match base.resolve(&name, |_| true) {
+        Found::One(index) => check_rows(base, Some(index), tensor, &name).is_ok().then_some(index),
+        _ => None,
+    }
+}
+
 fn fit_token_rows(
     base: &Resolver<'_>,
+    edits: &[Edit],
     rows: &crate::adapter::TokenRows,
 ) -> std::result::Result<Edit, Misfit> {
     let name = format!("{}.weight", rows.path);
@@ -189,7 +209,12 @@ fn fit_token_rows(
             Found::Absent => return Err(unmatched(&name)),
         },
     };
-    let (vocabulary, dim) = base.tensors[index].rows_cols();
+    // A vocabulary that grew brings the whole embedding along, and the rows replace those of that.
+    let grown = edits.iter().find_map(|edit| match &edit.change {
+        Change::Replace(tensor) if edit.target == target => Some(tensor.info()),
+        _ => None,
+    });
+    let (vocabulary, dim) = grown.unwrap_or(&base.tensors[index]).rows_cols();
     let (_, width) = rows.tensor.info().rows_cols();
     let too_high = rows.rows.iter().find(|&&row| row >= vocabulary);
     if width != dim || too_high.is_some() {
@@ -211,7 +236,10 @@ fn report(base: &Resolver<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: u
     let problem = match gravest {
         None | Some(0) => Problem::Unmatched { count, total, tensors: base.tensors.len() },
         Some(1) => Problem::Ambiguous { count, total },
-        Some(2) => Problem::Shape { count, total },
+        Some(2) => match misfit::slices(&worst) {
+            Some(parts) if count > 1 && count == adapter.modules.len() => Problem::Slices { count, parts },
+            _ => Problem::Shape { count, total },
+        },
         Some(_) => Problem::Unmergeable { count, total },
     };
     let line = |(i, Misfit { origin, reason }): (usize, &Misfit)| match reason {

@@ -14,6 +14,10 @@ problems! {
         /// Parts of the adapter have a counterpart with another shape.
         Shape { count: usize, total: usize } = Shape,
             "does not fit the base model: {count} of {total} parts of the adapter differ in shape";
+        /// Every module of the adapter is the same fraction of its weight in the base.
+        Slices { count: usize, parts: usize } = Shape / ExportAgain,
+            "does not fit the base model: each of its {count} modules is 1/{parts} of its weight in the base, as if \
+             one of {parts} processes had saved its own part only (FSDP or tensor parallelism, without gathering)";
         /// Parts of the adapter do something that no model does.
         Unmergeable { count: usize, total: usize } = Unmergeable,
             "{count} of {total} parts of the adapter cannot be merged";

@@ -44,7 +44,7 @@ pub(crate) use layers::{place, place_delta, swap_halves, swapped_rows};
 pub(crate) use problem::Problem;
 pub(crate) use spelling::{Spelled, module_of, spelled};
 
-use super::{Adapter, Files};
+use super::{Adapter, Files, beside};
 use crate::{Base, Error, Result};
 
 /// Every format. PEFT's names are the most general, so formats that differ from it only in shapes come first.
@@ -108,9 +108,11 @@ pub(crate) fn detect(files: &Files) -> Result<Option<&'static dyn AdapterFormat>
 /// Reads the adapter in `files`, whatever its format. Files that no format marks are taken to be PEFT's if there is a
 /// configuration: such an adapter has nothing but saved parameters.
 pub(crate) fn read(files: &Files, base: Option<&Base>) -> Result<Adapter> {
-    match detect(files)? {
-        Some(format) => format.read(files, base),
-        None if files.config.is_some() => peft::Peft.read(files, base),
-        None => Err(files.no_adapter()),
-    }
+    let mut adapter = match detect(files)? {
+        Some(format) => format.read(files, base)?,
+        None if files.config.is_some() => peft::Peft.read(files, base)?,
+        None => return Err(files.no_adapter()),
+    };
+    adapter.findings.extend(beside::unread(files)?);
+    Ok(adapter)
 }

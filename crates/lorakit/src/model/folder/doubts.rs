@@ -6,7 +6,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{ErrorKind as FileErrorKind, Reader, stranger};
+use lorakit_tensor::{ErrorKind as FileErrorKind, Reader, json, stranger};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
 use crate::model::tokenizer::is_sentence_piece;
@@ -88,6 +88,12 @@ fn stranger_in(name: &Path, bytes: &[u8]) -> Option<String> {
     Some(found.to_string())
 }
 
+/// Reads JSON as Python does, whose numbers may be NaN and infinite.
+fn checked(bytes: &[u8]) -> serde_json::Result<Checked> {
+    let strict = serde_json::from_slice(bytes);
+    strict.or_else(|error| json::standard(bytes).map_or(Err(error), |text| serde_json::from_slice(&text)))
+}
+
 /// Why the file `name`, with all its `bytes`, is not what its name says.
 fn doubt(name: &Path, bytes: &[u8]) -> Option<String> {
     let kind = kind(name)?;
@@ -95,7 +101,7 @@ fn doubt(name: &Path, bytes: &[u8]) -> Option<String> {
         return Some("is empty (0 bytes)".into());
     }
     match kind {
-        Kind::Object | Kind::Json => match serde_json::from_slice::<Checked>(bytes) {
+        Kind::Object | Kind::Json => match checked(bytes) {
             Err(error) => Some(format!("is not valid JSON: {error}")),
             Ok(_) if kind == Kind::Object && !bytes.trim_ascii_start().starts_with(b"{") => {
                 Some("is JSON, but not an object".into())
@@ -184,6 +190,7 @@ mod tests {
         for (name, bytes) in [
             ("tokenizer.json", &b"{\"a\": [1, 1.5, -1, null, true, {\"b\": \"\"}]}"[..]),
             ("modules.json", b"[]"),
+            ("generation_config.json", b"{\"a\": NaN, \"b\": [-Infinity]}"),
             ("tokenizer.model", piece),
             ("tiktoken.model", b"IQ== 0\nIg== 1\n"),
             ("chat_template.jinja", b"{{ messages }}"),

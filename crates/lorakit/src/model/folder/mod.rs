@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) use doubts::doubts;
 
 use crate::plan::{CONFIGURATION, Content, SideFile, TOKENIZER};
-use crate::{Model, Result};
+use crate::{Finding, Model, Result, Severity};
 
 /// Endings of files that hold weights or describe how they are split.
 const WEIGHTS: &[&str] = &[
@@ -33,10 +33,27 @@ const WEIGHTS: &[&str] = &[
 ];
 /// Folders of a model repository that hold other copies of the weights, or files that do not concern the output.
 const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+/// How the names of an adapter's tensor files begin, and of their shards and indexes.
+const ADAPTER_STEMS: &[&str] = &["adapter_model.", "adapter_model-", "adapters.", "pytorch_lora_weights."];
 /// Files that describe how weights are quantised, left out when they no longer are.
 const QUANTIZATION: &[&str] = &["hf_quant_config.json", "quant_config.json", "quantize_config.json"];
 
-/// The files of `model` other than its tensors, by their path inside the folder.
+/// Whether a file with that name belongs to an adapter, or would make a library take the folder for one.
+pub(crate) fn is_of_adapter(name: &str) -> bool {
+    name == ADAPTER_CONFIG || ADAPTER_STEMS.iter().any(|stem| name.starts_with(stem))
+}
+
+/// A note on the adapter that lies in the folder of `model` beside it.
+pub(crate) fn adapter_in(model: &Model) -> Option<Finding> {
+    let found = model.path.is_dir() && model.path.join(ADAPTER_CONFIG).is_file();
+    let message =
+        format!("also holds an adapter (`{ADAPTER_CONFIG}`), which is no part of the model: it is left out");
+    found
+        .then(|| Finding::new(Severity::Note, "adapter-in-model", &model.path.display().to_string(), message))
+}
+
+/// The files of `model` other than its tensors and those of adapters, by their path inside the folder.
 pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     let mut files = BTreeMap::new();
     if model.is_gguf() {
@@ -55,7 +72,24 @@ pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     if model.packing.is_some() {
         files.retain(|name, _| !QUANTIZATION.iter().any(|other| name == Path::new(other)));
     }
+    let of_adapter = |name: &Path| name.file_name().and_then(|name| name.to_str()).is_some_and(is_of_adapter);
+    files.retain(|name, _| !of_adapter(name));
+    without_mark(&mut files, model)?;
     Ok(files)
+}
+
+/// Takes the byte order mark out of the configuration: this program reads past it, and transformers does not.
+fn without_mark(files: &mut BTreeMap<PathBuf, Content>, model: &Model) -> Result<()> {
+    let name = Path::new("config.json");
+    if let Some(Content::CopyOf(path)) = files.get(name) {
+        let text = model.reader().bytes(path, json::MAX_JSON_BYTES)?;
+        let rest = json::without_mark(&text);
+        if rest.len() < text.len() {
+            let rest = rest.to_vec();
+            files.insert(name.into(), Content::Bytes(rest));
+        }
+    }
+    Ok(())
 }
 
 /// The files of `folder` other than tensors, by their path inside it, with those of its folders that hold nothing else.
@@ -79,7 +113,7 @@ pub(crate) fn config_among(files: &BTreeMap<PathBuf, Content>, model: &Model) ->
 
 /// Replaces the model's `config.json`.
 pub(crate) fn set_config(files: &mut BTreeMap<PathBuf, Content>, json: &Value) {
-    let mut text = serde_json::to_vec_pretty(json).unwrap_or_default();
+    let mut text = json::pretty(json);
     text.push(b'\n');
     files.insert("config.json".into(), Content::Bytes(text));
 }

@@ -33,6 +33,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("nested-parameters", "parameters are wrapped more often than the configuration names any"),
     ("no-base-model", "the configuration names no base"),
     ("old-pattern-rule", "versions of PEFT read `rank_pattern` or `alpha_pattern` differently"),
+    ("other-adapters", "there are other adapters beside it, which are not read"),
     ("rank-mismatch", "the factors have another rank than the configuration says"),
     ("rank-missing", "the configuration has no `r`"),
     ("rank-too-large", "the rank is higher than the matrix can have"),
@@ -47,10 +48,12 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("torchtune-export", "torchtune exported it in a way that PEFT misreads"),
     ("undecodable", "a tensor of a GGUF adapter cannot be decoded"),
     ("unexpected-suffix", "a tensor of a GGUF adapter is neither `lora_a` nor `lora_b`"),
-    ("unmergeable", "an option changes what the factors mean"),
+    ("unmergeable", "an option or a shape makes the factors mean something else"),
     ("unmerged-adapter", "a model holds factors that were not merged"),
     ("unnamed-modules", "the configuration does not name all modules, so PEFT does not load them"),
+    ("unread-tensors", "files beside the adapter hold tensors that are not read"),
     ("unreadable", "a file or folder cannot be read, or is damaged"),
+    ("value-head", "the file holds a value head, which is not read"),
     ("zero-size-tensor", "a tensor is empty"),
     ("zero3-remnants", "most tensors are empty: DeepSpeed did not gather its shards"),
     // These need values.
@@ -96,7 +99,7 @@ mod tests {
             {
                 let text = fs::read_to_string(&entry).unwrap();
                 let code = text.split("\nmod tests {").next().unwrap();
-                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|(?:ROW_ORDER|OTHER_RANK): &str = "([a-z-]+)""#;
+                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|(?:ROW_ORDER|OTHER_RANK|OTHER_ADAPTERS): &str = "([a-z-]+)""#;
                 for found_here in fancy_regex::Regex::new(pattern).unwrap().captures_iter(code) {
                     let captures = found_here.unwrap();
                     let name = captures.get(1).or(captures.get(2)).unwrap().as_str();

@@ -31,7 +31,7 @@ impl Text {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let broken = || Error::from(Problem::Text);
         let Value::Object(values) = json::parse_object(bytes)? else { return Err(broken()) };
-        let text = std::str::from_utf8(bytes).map_err(|_| broken())?.to_string();
+        let text = std::str::from_utf8(json::without_mark(bytes)).map_err(|_| broken())?.to_string();
         let members = members(&text).filter(|members| members.len() == values.len()).ok_or_else(broken)?;
         Ok(Text { text, members, values })
     }

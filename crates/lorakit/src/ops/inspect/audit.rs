@@ -202,7 +202,8 @@ fn configuration(adapter: &Adapter) -> Vec<Finding> {
     let plain = |name: &&String| {
         name.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c)) && *name != "all-linear"
     };
-    let names = config.target_modules.iter().filter(plain).map(String::as_str);
+    let targeted = |name: &&String| plain(name) && !may_be_excluded(adapter, name);
+    let names = config.target_modules.iter().filter(targeted).map(String::as_str);
     let targets: Vec<String> = absent(adapter, names).map(|name| format!("`{name}`")).collect();
     if !targets.is_empty() {
         let message =
@@ -226,6 +227,17 @@ fn unnamed(adapter: &Adapter) -> Option<Finding> {
         }
     );
     Some(Finding::new(Severity::Warning, "unnamed-modules", &first.path, message))
+}
+
+/// Whether `exclude_modules` may be why nothing was trained in the modules that a target names.
+fn may_be_excluded(adapter: &Adapter, target: &str) -> bool {
+    let excluded = &adapter.config.exclude_modules;
+    // Which modules an expression excludes, only the base tells.
+    let expression = adapter.config.raw.get("exclude_modules").is_some_and(serde_json::Value::is_string);
+    let ends = |path: &str, end: &str| {
+        path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    expression || excluded.iter().any(|name| ends(target, name) || ends(name, target))
 }
 
 /// Those of `names` that no module's path ends in, and that no tensor's name contains.

@@ -41,7 +41,7 @@ pub use report::{FitReport, ModuleReport, SavedReport, Spectrum, TokenRowsReport
 pub use spectrum::uniform_rank;
 pub use target::{Runtime, TargetReport, Verdict};
 
-use crate::adapter::{ALPHA_IS_RANK, Adapter, format};
+use crate::adapter::{ALPHA_IS_RANK, Adapter, OTHER_ADAPTERS, format};
 use crate::ops::Problem;
 use crate::plan::Progress;
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
@@ -139,8 +139,10 @@ fn go_on(progress: &dyn Progress) -> Result<()> {
 pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
     let findings = audit::headers(adapter, &adapter::describe(&adapter.modules));
     // A leaked path is the business of whoever publishes the adapter, not of whoever merges it.
-    let doubtful =
-        |f: &Finding| (f.severity == Severity::Warning && f.code != "local-path") || f.code == ALPHA_IS_RANK;
+    let doubtful = |f: &Finding| match f.severity {
+        Severity::Warning => f.code != "local-path",
+        _ => [ALPHA_IS_RANK, OTHER_ADAPTERS].contains(&f.code),
+    };
     findings.into_iter().filter(doubtful).collect()
 }
 
@@ -165,7 +167,12 @@ pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
 }
 
 /// Files of adapters.
-const OF_ADAPTERS: &[&str] = &["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
+const OF_ADAPTERS: &[&str] = &[
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "adapter_model.safetensors.index.json",
+];
 /// Files of models.
 const OF_MODELS: &[&str] = &["config.json", "model.safetensors", "model.safetensors.index.json"];
 

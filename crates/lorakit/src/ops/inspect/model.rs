@@ -8,6 +8,7 @@ use lorakit_tensor::format::gguf::{Metadata, Value};
 use serde::Serialize;
 
 use super::{DTypeCount, count_dtypes};
+use crate::adapter::key::is_unmerged;
 use crate::lineage::{self, Ancestry};
 use crate::plan::PROVENANCE_KEY;
 use crate::{Finding, Model, ModelConfig, Result, Severity};
@@ -181,9 +182,7 @@ fn tokenizer(model: &Model) -> Option<String> {
 
 fn findings(model: &Model) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let factor =
-        |name: &str| name.contains(".lora_A") || name.contains(".lora_B") || name.contains(".base_layer.");
-    let factors = model.tensors().iter().filter(|t| factor(&t.name)).count();
+    let factors = model.tensors().iter().filter(|t| is_unmerged(&t.name)).count();
     if factors > 0 {
         let message = format!("{factors} tensors belong to an adapter that was not merged before saving");
         findings.push(Finding::new(Severity::Warning, "unmerged-adapter", "", message));

@@ -24,7 +24,7 @@ pub(super) fn read(
     reports: &mut [ModuleReport],
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
-    let tensors = adapter.tensors();
+    let tensors = adapter.numbers();
     progress.begin(tensors.iter().map(|tensor| tensor.info().byte_len()).sum());
     let states = in_order(&tensors, |tensor| {
         go_on(progress)?;

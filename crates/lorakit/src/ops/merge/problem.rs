@@ -31,6 +31,12 @@ problems! {
         UndoneDora { weight: f64 } = Unmergeable / OriginalBase,
             "is a DoRA adapter with weight {weight}: it does not add to weights, it sets their magnitudes, and what these \
              were before is not in it; nothing can take it out of a model again";
+        /// A base that holds the factors of another adapter.
+        UnmergedBase { tensors: usize, first: String } = Unsupported,
+            "holds an adapter that was not merged before it was saved ({}, the first is `{first}`), so its weights are not \
+             those of a model; its own alpha is not in it, so it cannot be merged here: PEFT's `merge_and_unload` does that \
+             before saving",
+            one_or_many(*tensors, "tensor");
         /// Tensors that are replaced, to be taken out of a model.
         UndoneWhole { tensors: usize } = Unmergeable / OriginalBaseOrLeaveOut,
             "replaces {} of the base: there is no delta to subtract, so a negative weight cannot take it out of a model",

@@ -7,7 +7,8 @@ use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 
 use super::Problem;
-use super::group::Groups;
+use super::group::{Group, Groups};
+use crate::adapter::key::is_unmerged;
 use crate::adapter::{Adapter, Module, Strength, module_of_parameter};
 use crate::ops;
 use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
@@ -32,6 +33,14 @@ pub(super) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> 
         return Ok(());
     };
     Err(Error::from(problem).at(&adapter.path))
+}
+
+/// Refuses a base into which another adapter was not merged before it was saved.
+pub(super) fn unmerged(base: &Model) -> Result<()> {
+    let mut names = base.tensors().iter().map(|info| info.name.as_str()).filter(|name| is_unmerged(name));
+    let Some(first) = names.next().map(str::to_string) else { return Ok(()) };
+    let problem = Problem::UnmergedBase { tensors: names.count() + 1, first };
+    Err(Error::from(problem).at(&base.path))
 }
 
 /// Refuses weights for parts that have no strength: DoRA at any but 1, and what replaces tensors at a negative one,
@@ -68,7 +77,7 @@ pub(super) fn strength(adapter: &Adapter, weight: f64, own: &Strength) -> Result
 
 /// Refuses NaN and infinity in an adapter; notes factors that were never trained.
 pub(super) fn non_finite_or_untrained(adapter: &Adapter, progress: &dyn Progress) -> Result<Vec<Finding>> {
-    let tensors = adapter.tensors();
+    let tensors = adapter.numbers();
     progress.begin(tensors.iter().map(|tensor| tensor.info().byte_len()).sum());
     let all_zero = in_order(&tensors, |tensor| {
         go_on(progress, "anything was written")?;
@@ -132,8 +141,15 @@ pub(super) fn packed(base: &Model) -> Option<Error> {
 /// Refuses to edit tensors that cannot be decoded, or cannot be encoded as `wanted` (or as they were).
 pub(super) fn quantized(base: &Model, groups: &Groups, wanted: Option<DType>) -> Result<()> {
     let fixed = |dtype| !holds_numbers(dtype) || encoder(wanted.unwrap_or(dtype)).is_none();
-    let targets = groups.iter().filter_map(|(_, group)| Some(&base.tensors()[group.base?]));
-    let blocked: Vec<_> = targets.filter(|info| fixed(info.dtype)).collect();
+    // What is replaced by values of the same dtype is copied.
+    let copied = |group: &Group, dtype: DType| {
+        group.only_replaces() && group.replace.as_ref().is_some_and(|new| new.info().dtype == dtype)
+    };
+    let edited = |(_, group): (_, &Group)| {
+        let info = &base.tensors()[group.base?];
+        (!copied(group, info.dtype)).then_some(info)
+    };
+    let blocked: Vec<_> = groups.iter().filter_map(edited).filter(|info| fixed(info.dtype)).collect();
     let Some(first) = blocked.first() else { return Ok(()) };
     let method = base.config.as_ref().and_then(|c| c.quantization());
     let how = method.map_or_else(String::new, |m| format!(" by {m}"));

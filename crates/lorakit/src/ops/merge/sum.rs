@@ -10,6 +10,7 @@ use super::tied::{self, Tied, Untied};
 use super::{Problem, refuse, undo};
 use crate::adapter::{Adapter, Strength, Strengths, repeated};
 use crate::fit::{self, FitOptions, MoeLayout, Resolver};
+use crate::model::folder::adapter_in;
 use crate::ops::quantize::Quantization;
 use crate::ops::{inspect, refuse_weights};
 use crate::plan::{Compute, OutputTensor, Progress, Recipe, Rounding, go_on};
@@ -124,6 +125,7 @@ pub(crate) struct Sums {
 pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn Progress) -> Result<Sums> {
     refuse_weights(&sum.adapters)?;
     let base = Model::open_as_hf(&sum.base, reader, form.dtype)?;
+    refuse::unmerged(&base)?;
     // The tensors of a GGUF base are decoded and all written in one dtype, unless types are chosen for a GGUF output.
     let to_gguf = matches!(form.quantization, Some(Quantization::Gguf { .. }));
     let to_packed = matches!(form.quantization, Some(Quantization::Packed { .. }));
@@ -131,6 +133,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
     let dtype = form.dtype.or_else(|| decoded.then(|| base.natural_dtype()));
     let mut notes = Vec::new();
     let mut adapters = Vec::new();
+    notes.extend(adapter_in(&base));
     let known = Base::of(&base);
     for (path, weight) in &sum.adapters {
         go_on(progress, "anything was written")?;

@@ -44,7 +44,7 @@ pub(crate) use gguf::of_hugging_face;
 pub(crate) use recorded::recorded;
 
 use crate::lineage::{Lineage, Role, Step};
-use crate::model::folder::{config_among, doubts, set_config, side_files_of, travelling};
+use crate::model::folder::{adapter_in, config_among, doubts, set_config, side_files_of, travelling};
 use crate::ops::{MAX_SHARD, Problem as VerbProblem};
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Report, Target, go_on};
 use crate::{Error, Finding, Model, Result};
@@ -199,6 +199,7 @@ fn to_packed(
     });
     let packed = pack(&model, tensors.collect(), packing, dtype, false)?;
     go_on(progress, "anything was written")?;
+    notes.extend(adapter_in(&model));
     let mut files = travelling(&model)?;
     let Some(mut json) = config_among(&files, &model)? else {
         return Err(Error::from(Problem::NoConfig).at(&options.source));

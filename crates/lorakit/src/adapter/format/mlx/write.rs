@@ -6,6 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use lorakit_tensor::json;
+
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled, most_common};
 use super::Problem;
 use super::config::{self, CONFIG_KEY};
@@ -68,7 +70,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     let mut metadata = carried::header(adapter);
     metadata.remove(CONFIG_KEY);
     metadata.extend(carried::config_text(adapter).map(|text| (carried::CONFIG_KEY.to_string(), text)));
-    let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
+    let text = json::pretty(&config);
     Ok(Draft {
         stem: Some("adapters"),
         container: Container::Safetensors { stem: "adapters", metadata, max_shard: u64::MAX },

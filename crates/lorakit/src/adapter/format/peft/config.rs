@@ -265,7 +265,8 @@ fn saved_modules(adapter: &Adapter, options: &DraftOptions<'_>) -> Value {
     let paths = adapter.saved.iter().filter_map(|s| {
         let (path, leaf) = s.name.rsplit_once('.').unwrap_or((&s.name, ""));
         let own = biases && leaf == "bias" && !names.contains(format!("{path}.weight").as_str());
-        (!own).then_some(path)
+        let of_tokens = adapter.token_rows.iter().any(|rows| rows.path == path);
+        (!own && !of_tokens).then_some(path)
     });
     let names = names_of(paths, options);
     if names.is_empty() { Value::Null } else { names.into() }

@@ -3,7 +3,9 @@
 mod config;
 mod exports;
 mod methods;
+mod shapes;
 mod variants;
+mod whole;
 mod write;
 
 use std::collections::BTreeMap;
@@ -53,7 +55,12 @@ impl AdapterFormat for Peft {
     }
 
     fn files(&self) -> &'static [&'static str] {
-        &["adapter_model.safetensors", "adapter_model.bin"]
+        &[
+            "adapter_model.safetensors",
+            "adapter_model.bin",
+            "adapter_model.safetensors.index.json",
+            "adapter_model.bin.index.json",
+        ]
     }
 
     fn marks(&self, name: &str, files: &Files) -> bool {
@@ -111,6 +118,8 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Bloc
     let shared: Arc<dyn TensorSource> = source.clone();
     let tensor = |index: usize| TensorRef::new(Arc::clone(&shared), index);
 
+    let wholes = whole::Wholes::new(source.tensors(), &adapter.config.modules_to_save);
+    let mut heads = Vec::new();
     for (index, info) in source.tensors().iter().enumerate() {
         let mut fault = |code, message: String| {
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
@@ -137,12 +146,19 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Bloc
             Part::Magnitude => &mut parts.magnitude,
             Part::TokenRows => &mut parts.token_rows,
             Part::BaseLayer(param) if param == "weight" => &mut parts.base_weight,
-            Part::BaseLayer(param) | Part::Saved(param) => {
-                let name = if module.is_empty() { param } else { format!("{module}.{param}") };
-                saved.push(Saved { name, tensor: tensor(index) });
+            Part::BaseLayer(_) | Part::Saved(_) | Part::Trained(_) => {
+                match wholes.name(index) {
+                    Some(name) => saved.push(Saved { name: name.to_string(), tensor: tensor(index) }),
+                    None if wholes.is_repeated(index) => fault("repeated-key", whole::repeated()),
+                    None => {}
+                }
                 continue;
             }
-            Part::Original => continue,
+            Part::Original(_) => continue,
+            Part::ValueHead => {
+                heads.push(info.name.as_str());
+                continue;
+            }
             Part::Foreign(method) => {
                 fault("foreign-method", format!("belongs to {method}, which is not a plain LoRA"));
                 continue;
@@ -153,14 +169,22 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Bloc
         }
     }
 
+    findings.extend(whole::value_head(&heads));
     (adapter.saved, adapter.findings) = (saved, findings);
     let names = adapter.config.target_parameters.clone();
     let parameters = Parameters::new(&names);
+    let shape = |index: usize| source.tensors()[index].shape.as_slice();
+    let sliced =
+        shapes::slices(by_module.values().filter_map(|parts| Some((shape(parts.a?), shape(parts.b?)))));
     for (path, parts) in by_module {
         add_module(&mut adapter, &parameters, path, &parts, &tensor, blocks)?;
     }
     for (variant, count) in unread {
         variants::without_training(&mut adapter, variant, count);
+    }
+    if let Some(parts) = sliced {
+        let faults = adapter.findings.iter_mut().filter(|finding| finding.code == "shape");
+        faults.for_each(|fault| fault.message.push_str(&shapes::sliced(parts)));
     }
     adapter.sort();
     warn_about_old_patterns(&mut adapter);
@@ -179,10 +203,7 @@ fn add_module(
         adapter.findings.push(Finding::new(Severity::Error, code, &path, message));
     };
     if let Some(index) = parts.token_rows {
-        let indices = &adapter.config.token_indices;
-        let rows = indices.iter().find(|(suffix, _)| !suffix.is_empty() && path.ends_with(suffix.as_str()));
-        let rows = rows.or_else(|| indices.iter().find(|(suffix, _)| suffix.is_empty()));
-        let rows = rows.map(|(_, rows)| rows.clone()).unwrap_or_default();
+        let rows = whole::token_indices(&adapter.config, &path).to_vec();
         let tensor = tensor(index);
         let held = tensor.info().rows_cols().0;
         if rows.len() != held {
@@ -236,13 +257,13 @@ fn add_module(
     let (a_rows, b_rank) = match (a.info().shape.as_slice(), b.info().shape.as_slice()) {
         ([r, _, ..], [_, s, ..]) => (*r, *s),
         (x, y) => {
-            fault("shape", format!("has factors of shapes {x:?} and {y:?}, which are not matrices"));
+            fault("shape", shapes::flat(x, y));
             return Ok(());
         }
     };
     if a_rows != b_rank {
-        let (a, b) = (&a.info().shape, &b.info().shape);
-        fault("shape", format!("has A {a:?} and B {b:?}, which disagree on the rank"));
+        let (code, message) = shapes::disagreement(&a.info().shape, &b.info().shape);
+        fault(code, message);
         return Ok(());
     }
     let wrapped = match parameters.wrapped(&path) {

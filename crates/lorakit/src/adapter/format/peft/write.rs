@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
+use lorakit_tensor::json;
+
 use super::super::{Can, Draft, DraftOptions, Mapped, Scaled};
 use super::{config, methods};
 use crate::Result;
@@ -33,13 +35,16 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     }
     let paths: HashSet<&str> = adapter.modules.iter().map(|module| module.path.as_str()).collect();
     let mark = methods::written_mark(adapter);
+    let tokens: HashSet<&str> = adapter.token_rows.iter().map(|rows| rows.path.as_str()).collect();
     for saved in &adapter.saved {
-        // Next to factors, the layer's own parameters are one level deeper.
+        // Next to factors or token rows, the layer's own parameters are deeper.
         let (path, leaf) = saved.name.rsplit_once('.').unwrap_or(("", &saved.name));
         let name = if let Some(mark) = mark.filter(|_| adapter.token_rows.is_empty()) {
             format!("base_model.model.{path}.{mark}.{leaf}")
         } else if paths.contains(path) || mark.is_some() {
             format!("base_model.model.{path}.base_layer.{leaf}")
+        } else if tokens.contains(path) {
+            format!("base_model.model.{path}.token_adapter.base_layer.{leaf}")
         } else {
             format!("base_model.model.{}", saved.name)
         };
@@ -53,7 +58,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     let mut metadata = carried::header(adapter);
     metadata.insert("format".into(), "pt".into());
     let config = config::of(adapter, options)?;
-    let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
+    let text = json::pretty(&config);
     let side_file = SideFile { name: "adapter_config.json".into(), content: Content::Bytes(text) };
     Ok(Draft {
         stem: Some("adapter_model"),

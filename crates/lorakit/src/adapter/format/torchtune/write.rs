@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use lorakit_tensor::json;
 use serde_json::{Map, Value};
 
 use super::super::peft::alpha_value;
@@ -44,7 +45,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     metadata.insert("format".into(), "pt".into());
     metadata.extend(carried::config_text(adapter).map(|text| (carried::CONFIG_KEY.to_string(), text)));
     let config = config(adapter, all(), rank, scale, options);
-    let text = serde_json::to_vec_pretty(&config).unwrap_or_default();
+    let text = json::pretty(&config);
     Ok(Draft {
         stem: Some("adapter_model"),
         container: Container::Safetensors { stem: "adapter_model", metadata, max_shard: u64::MAX },

@@ -25,6 +25,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::whole;
 use crate::adapter::format::assemble::Stop;
 use crate::adapter::key::{self, Part};
 use crate::adapter::{Adapter, AdapterConfig, Files, Saved};
@@ -84,17 +85,24 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
     let config = config(raw, method).map_err(at_config)?;
     let mut adapter = Adapter { config, ..Adapter::empty(format, files) };
     let mut layers: BTreeMap<String, BTreeMap<(&'static str, String), usize>> = BTreeMap::new();
-    for (index, info) in lorakit_tensor::TensorSource::tensors(&*files.source).iter().enumerate() {
+    let tensors = lorakit_tensor::TensorSource::tensors(&*files.source);
+    let wholes = whole::Wholes::new(tensors, &adapter.config.modules_to_save);
+    let mut heads = Vec::new();
+    for (index, info) in tensors.iter().enumerate() {
         let mut fault = |code, message: String| {
             adapter.findings.push(Finding::new(Severity::Error, code, &info.name, message));
         };
         let Some((path, mark, rest)) = split(&info.name, method.marks()) else {
             match key::parse(&info.name) {
-                (module, Part::Saved(param) | Part::BaseLayer(param)) => {
-                    let name = if module.is_empty() { param } else { format!("{module}.{param}") };
-                    adapter.saved.push(Saved { name, tensor: files.tensor(index) });
-                }
-                (_, Part::Original) => {}
+                (_, Part::Saved(_) | Part::BaseLayer(_) | Part::Trained(_)) => match wholes.name(index) {
+                    Some(name) => {
+                        adapter.saved.push(Saved { name: name.to_string(), tensor: files.tensor(index) });
+                    }
+                    None if wholes.is_repeated(index) => fault("repeated-key", whole::repeated()),
+                    None => {}
+                },
+                (_, Part::Original(_)) => {}
+                (_, Part::ValueHead) => heads.push(info.name.as_str()),
                 _ => fault(
                     "foreign-method",
                     format!("does not belong to {}, which the configuration names", method.name()),
@@ -107,6 +115,7 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
             fault("repeated-key", format!("is a second tensor for the same part of `{path}`"));
         }
     }
+    adapter.findings.extend(whole::value_head(&heads));
     let count = layers.len();
     for (path, parts) in layers {
         let layer = Layer { path: &path, parts: &parts, files, settings: &settings };
