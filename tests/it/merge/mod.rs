@@ -4,6 +4,8 @@ mod experts;
 mod features;
 mod made;
 mod output;
+mod stacks;
 mod strength;
+mod table;
 mod together;
 mod undo;

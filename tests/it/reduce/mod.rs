@@ -1,5 +1,7 @@
 //! `lorakit reduce`: every kind of adapter, truthful configurations, reports, refusals.
 
+mod budget;
+
 use crate::support::{Sandbox, TIMES, edit_json, entries, fixtures, peft, read_json};
 use crate::weights::read_file;
 
