@@ -14,7 +14,7 @@ A fault in `faults.toml`:
     file   where, from the root of the repository
     old    the expression or statement that is wrong; `line` is a text around it if it is not unique in the file
     new    what is planted; empty for a statement that is left out
-    test   the test binary, then filters of its tests: `it verify::spoiled`, `lib fit::tests`, `tensor publish`
+    test   the test binary, then filters of its tests: `it verify::spoiled`, `lib fit::tests`, `adapters uniform`
 
 Fails if a place is gone or there twice, if a fault does not compile, if no test has the filter, if the tests fail
 without a fault, and if a fault survives.
@@ -35,17 +35,11 @@ TREE = HOME / "tree"
 PLANTED = HOME / "planted"
 SECONDS = 300
 
-# The arguments of cargo that build the binary of a test.
+# The package, the target and the source of the binary of a test.
 BINARIES = {
-    "it": ["-p", "lorakit-cli", "--test", "it"],
-    "lib": ["-p", "lorakit", "--lib"],
-    "adapters": ["-p", "lorakit", "--test", "adapters"],
-    "plan": ["-p", "lorakit", "--test", "plan"],
-    "reshape": ["-p", "lorakit", "--test", "reshape"],
-    "tensor": ["-p", "lorakit-tensor", "--lib"],
-    "publish": ["-p", "lorakit-tensor", "--test", "publish"],
-    "linalg": ["-p", "lorakit-linalg", "--lib"],
-    "quant": ["-p", "lorakit-quant", "--lib"],
+    "it": ("lorakit-cli", "--test=it", "tests/it/main.rs"),
+    "lib": ("lorakit", "--lib", "crates/lorakit/src/lib.rs"),
+    "adapters": ("lorakit", "--test=adapters", "crates/lorakit/tests/adapters.rs"),
 }
 
 # Read anew at every call: the command under test gets no environment. A fault is asked for rarely enough.
@@ -154,33 +148,27 @@ def write(path, content):
 
 
 def build(kinds):
-    """The test binaries, by kind; the command under test is built along."""
-    binaries = {}
-    cargo = os.environ.get("CARGO", "cargo")
-    for kind in sorted(kinds):
-        line = [cargo, "test", "--no-run", "--message-format=json-render-diagnostics", *BINARIES[kind]]
-        line += ["--target-dir", str(ROOT / "target")]
-        run = subprocess.run(line, cwd=TREE, stdout=subprocess.PIPE, text=True)
-        if run.returncode:
-            sys.exit("a fault does not compile; the error above shows it in target/mutants/tree")
-        for message in map(json.loads, run.stdout.splitlines()):
-            target = message.get("target", {})
-            if message.get("executable") and message["profile"]["test"]:
-                wanted = "lib" in target["kind"] if "--lib" in BINARIES[kind] else target["name"] == kind
-                if wanted:
-                    binaries[kind] = (Path(message["executable"]), Path(target["src_path"]))
-    return binaries
+    """The test binaries, by kind; the command under test is built along, whose features all have."""
+    packages = {"lorakit-cli"} | {BINARIES[kind][0] for kind in kinds}
+    line = [os.environ.get("CARGO", "cargo"), "test", "--no-run", "--message-format=json-render-diagnostics"]
+    line += [f"--package={package}" for package in sorted(packages)]
+    line += sorted({BINARIES[kind][1] for kind in kinds}) + ["--target-dir", str(ROOT / "target")]
+    run = subprocess.run(line, cwd=TREE, stdout=subprocess.PIPE, text=True)
+    if run.returncode:
+        sys.exit("a fault does not compile; the error above shows it in target/mutants/tree")
+    built = [json.loads(line) for line in run.stdout.splitlines() if line.startswith("{")]
+    built = [message for message in built if message.get("executable") and message["profile"]["test"]]
+    sources = {str(Path(message["target"]["src_path"]).resolve()): message["executable"] for message in built}
+    return {kind: Path(sources[str((TREE / BINARIES[kind][2]).resolve())]) for kind in kinds}
 
 
 def run_tests(binaries, test, number):
     """Whether the tests pass with that fault, and how many there are."""
     kind, *filters = test.split()
-    binary, source = binaries[kind]
+    binary = binaries[kind]
     PLANTED.write_text(str(number))
     # As cargo does: tests run in the folder of their package.
-    package = next(folder for folder in source.parents if (folder / "Cargo.toml").is_file())
-    if kind == "it":
-        package = TREE / "crates/lorakit-cli"
+    package = TREE / "crates" / BINARIES[kind][0]
     environment = {**os.environ, "INSTA_UPDATE": "no", "CARGO_MANIFEST_DIR": str(package)}
     try:
         done = subprocess.run(

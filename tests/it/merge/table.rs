@@ -151,7 +151,7 @@ impl Case {
                 "proj" => (rank, 2.0),
                 _ => (rank, alpha),
             };
-            let parts = self.parts(&mut stored, (name, i as u64), (path, *kind, *inputs, *outputs), rank, method);
+            let parts = self.parts(&mut stored, (name, i as u64), (*path, *kind, *inputs, *outputs), rank, method);
             let divisor = if method == Method::RankStabilised { (rank as f64).sqrt() } else { rank as f64 };
             let parts = Parts { scale: weight * alpha / divisor, ..parts };
             self.add(path, *kind, &parts);

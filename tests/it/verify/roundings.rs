@@ -1,7 +1,7 @@
 //! Merges by PEFT that are rounded otherwise than ours: after each of several adapters, and in another order of
 //! summands. The goldens come from `fixtures/generate/peft_roundings.py`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 /// The report on a merge of `case` against `adapters` of the same case, each with a weight.
-fn report(sandbox: &Sandbox, merged: &PathBuf, case: &str, adapters: &[(&str, f64)]) -> Value {
+fn report(sandbox: &Sandbox, merged: &Path, case: &str, adapters: &[(&str, f64)]) -> Value {
     let list: Vec<String> =
         adapters.iter().map(|(name, w)| format!("{}={w}", golden(case).join(name).display())).collect();
     verify(sandbox, merged, &golden(case).join("base"), &list.join(" --adapter "))
@@ -84,11 +84,11 @@ fn faults_beside_the_roundings() {
     };
     let three = [("one", 1.0), ("two", 1.0), ("three", 1.0)];
     for case in ["several-bf16", "several-f16"] {
-        let one_value = spoiled(case, "all.safetensors", &|i, value| *value += f64::from(u8::from(i == 77)));
+        let one_value = spoiled(case, "all.safetensors", &|i: usize, value: &mut f64| *value += f64::from(u8::from(i == 77)));
         assert_eq!(report(&sandbox, &one_value, case, &three)["verdict"], "partly", "{case}");
-        let row = spoiled(case, "all.safetensors", &|i, value| *value *= if i < 24 { 1.02 } else { 1.0 });
+        let row = spoiled(case, "all.safetensors", &|i: usize, value: &mut f64| *value *= if i < 24 { 1.02 } else { 1.0 });
         assert_eq!(report(&sandbox, &row, case, &three)["verdict"], "partly", "{case}");
     }
-    let one_value = spoiled("cancel-less", "one.safetensors", &|i, value| *value += f64::from(u8::from(i == 7)));
+    let one_value = spoiled("cancel-less", "one.safetensors", &|i: usize, value: &mut f64| *value += f64::from(u8::from(i == 7)));
     assert_eq!(report(&sandbox, &one_value, "cancel-less", &[("one", 1.0)])["verdict"], "partly");
 }

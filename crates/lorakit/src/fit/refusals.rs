@@ -92,14 +92,15 @@ fn what_modules_have_beside_their_factors() {
     assert_eq!(with(|module| module.magnitude = Some(zeros(&[6]))), "fits");
     assert_eq!(with(|module| module.bias = Some(zeros(&[6]))), "fits");
     assert_eq!(with(|module| module.base_weight = Some(zeros(&[6, 4]))), "fits");
-    for (what, change) in [
-        ("magnitudes of the inputs", (|module| module.magnitude = Some(zeros(&[4]))) as fn(&mut Module)),
+    let faults: [(&str, fn(&mut Module)); 6] = [
+        ("magnitudes of the inputs", |module| module.magnitude = Some(zeros(&[4]))),
         ("one magnitude", |module| module.magnitude = Some(zeros(&[1]))),
         ("a bias of the inputs", |module| module.bias = Some(zeros(&[4]))),
         ("a longer bias", |module| module.bias = Some(zeros(&[7]))),
         ("a weight with fewer rows", |module| module.base_weight = Some(zeros(&[5, 4]))),
         ("a wider weight", |module| module.base_weight = Some(zeros(&[6, 5]))),
-    ] {
+    ];
+    for (what, change) in faults {
         assert!(with(change).starts_with("Shape"), "{what}: {}", with(change));
     }
 }

@@ -110,8 +110,8 @@ impl Pair<'_> {
         let float = is_float(dtype);
         let mut m = Measured { once: true, twice: float, again: float, copy: true, ..Measured::default() };
         let (mut rounded, mut encoded) = (Vec::new(), Vec::new());
-        let mut turns = InTurn::new(dtype, self.in_turn());
         m.turns = self.in_turn().max(1);
+        let mut turns = InTurn::new(dtype, m.turns);
         let rounds_delta = compute.dora.is_none()
             && !compute.terms.is_empty()
             && compute.replaced.is_empty()
