@@ -59,8 +59,10 @@ fn oblong_experts() {
             for (shape, transposed) in [([EXPERTS, 12, 20], false), ([EXPERTS, 20, 12], true)] {
                 let mut pair = Pair::new();
                 let weight = pair.base_tensor(name, Dtype::BF16, &shape);
-                let a = pair.adapter_tensor("model.layers.0.mlp.experts.lora_A.weight", &[RANK * EXPERTS, 20]);
-                let b = pair.adapter_tensor("model.layers.0.mlp.experts.lora_B.weight", &[12, RANK * EXPERTS]);
+                let a =
+                    pair.adapter_tensor("model.layers.0.mlp.experts.lora_A.weight", &[RANK * EXPERTS, 20]);
+                let b =
+                    pair.adapter_tensor("model.layers.0.mlp.experts.lora_B.weight", &[12, RANK * EXPERTS]);
                 let mut config = lora(RANK, 6);
                 config["target_parameters"] = json!(["mlp.experts.down_proj"]);
                 config["peft_version"] = json!(version);

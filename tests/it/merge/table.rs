@@ -113,9 +113,15 @@ impl Case {
             }
         }
         let case = Case { sandbox: Sandbox::new(), wanted: base.clone(), base };
-        case.write("base", "model.safetensors", &case.base, "config.json", &json!({
-            "model_type": family.model_type, "tie_word_embeddings": false,
-        }));
+        case.write(
+            "base",
+            "model.safetensors",
+            &case.base,
+            "config.json",
+            &json!({
+                "model_type": family.model_type, "tie_word_embeddings": false,
+            }),
+        );
         case
     }
 
@@ -127,7 +133,15 @@ impl Case {
     }
 
     /// Writes an adapter and adds it to what is wanted, at `weight`.
-    fn adapter(&mut self, name: &str, family: &Family, method: Method, lie: bool, patterns: bool, weight: f64) {
+    fn adapter(
+        &mut self,
+        name: &str,
+        family: &Family,
+        method: Method,
+        lie: bool,
+        patterns: bool,
+        weight: f64,
+    ) {
         let (rank, alpha) = (4, 6.0);
         let mut config = json!({
             "peft_type": "LORA", "peft_version": "0.21.2", "r": rank, "lora_alpha": alpha, "fan_in_fan_out": lie,
@@ -137,7 +151,8 @@ impl Case {
         if patterns {
             // A path, the end of one, and an expression; the first that matches counts.
             config["rank_pattern"] = json!({ "q_proj": 3, "attn.c_proj": 2, "square": 3 });
-            config["alpha_pattern"] = json!({ "q_proj": 5, r"h\.\d\..*c_proj": 7, "c_proj": 11, "^encoder.proj": 2, "proj": 9 });
+            config["alpha_pattern"] =
+                json!({ "q_proj": 5, r"h\.\d\..*c_proj": 7, "c_proj": 11, "^encoder.proj": 2, "proj": 9 });
         }
         let mut stored = Weights::new();
         for (i, (path, kind, inputs, outputs)) in family.layers.iter().enumerate() {
@@ -151,7 +166,8 @@ impl Case {
                 "proj" => (rank, 2.0),
                 _ => (rank, alpha),
             };
-            let parts = self.parts(&mut stored, (name, i as u64), (*path, *kind, *inputs, *outputs), rank, method);
+            let parts =
+                self.parts(&mut stored, (name, i as u64), (*path, *kind, *inputs, *outputs), rank, method);
             let divisor = if method == Method::RankStabilised { (rank as f64).sqrt() } else { rank as f64 };
             let parts = Parts { scale: weight * alpha / divisor, ..parts };
             self.add(path, *kind, &parts);
@@ -160,7 +176,14 @@ impl Case {
     }
 
     /// Makes the tensors of one layer, and stores them under PEFT's names.
-    fn parts(&self, stored: &mut Weights, (name, i): (&str, u64), layer: Layer, rank: usize, method: Method) -> Parts {
+    fn parts(
+        &self,
+        stored: &mut Weights,
+        (name, i): (&str, u64),
+        layer: Layer,
+        rank: usize,
+        method: Method,
+    ) -> Parts {
         let (path, kind, inputs, outputs) = layer;
         let seed = i * 10 + name.len() as u64 * 1000;
         let (_, cols) = kind.shape(inputs, outputs);
@@ -231,7 +254,8 @@ fn every_method_on_every_layer() {
         for method in [Method::Plain, Method::RankStabilised, Method::Dora, Method::Bias] {
             // The configuration may say of the layers what is not true: PEFT corrects it, by the layer's class.
             for (lie, patterns) in [(false, false), (true, false), (false, true)] {
-                let what = format!("{} {method:?} fan_in_fan_out {lie} patterns {patterns}", family.model_type);
+                let what =
+                    format!("{} {method:?} fan_in_fan_out {lie} patterns {patterns}", family.model_type);
                 let mut case = Case::new(family);
                 case.adapter("one", family, method, lie, patterns, 1.0);
                 case.assert_merged(&what, "one");

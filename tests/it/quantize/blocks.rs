@@ -32,7 +32,8 @@ fn blocks_run_over_the_ends_of_rows() {
             for (block, nested) in [(64, false), (64, true), (128, true)] {
                 let what = format!("{name} {rows} x {cols}, blocks of {block}, nested {nested}");
                 let double = if nested { "--double-quant" } else { "" };
-                let line = format!("quantize model -o out --force --type {name} --block-size {block} {double}");
+                let line =
+                    format!("quantize model -o out --force --type {name} --block-size {block} {double}");
                 sandbox.run(&line, &[]).ok();
                 let file = fs::read(sandbox.path("out/model.safetensors")).unwrap();
                 let file = SafeTensors::deserialize(&file).unwrap();

@@ -84,11 +84,17 @@ fn faults_beside_the_roundings() {
     };
     let three = [("one", 1.0), ("two", 1.0), ("three", 1.0)];
     for case in ["several-bf16", "several-f16"] {
-        let one_value = spoiled(case, "all.safetensors", &|i: usize, value: &mut f64| *value += f64::from(u8::from(i == 77)));
+        let one_value = spoiled(case, "all.safetensors", &|i: usize, value: &mut f64| {
+            *value += f64::from(u8::from(i == 77))
+        });
         assert_eq!(report(&sandbox, &one_value, case, &three)["verdict"], "partly", "{case}");
-        let row = spoiled(case, "all.safetensors", &|i: usize, value: &mut f64| *value *= if i < 24 { 1.02 } else { 1.0 });
+        let row = spoiled(case, "all.safetensors", &|i: usize, value: &mut f64| {
+            *value *= if i < 24 { 1.02 } else { 1.0 }
+        });
         assert_eq!(report(&sandbox, &row, case, &three)["verdict"], "partly", "{case}");
     }
-    let one_value = spoiled("cancel-less", "one.safetensors", &|i: usize, value: &mut f64| *value += f64::from(u8::from(i == 7)));
+    let one_value = spoiled("cancel-less", "one.safetensors", &|i: usize, value: &mut f64| {
+        *value += f64::from(u8::from(i == 7))
+    });
     assert_eq!(report(&sandbox, &one_value, "cancel-less", &[("one", 1.0)])["verdict"], "partly");
 }

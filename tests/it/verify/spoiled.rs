@@ -16,9 +16,15 @@ fn many_values_by_a_few_steps() {
     let sandbox = Sandbox::new();
     let (base, adapter) = (peft("bases/llama-bf16"), peft("adapters/plain"));
     let name = adapter.display().to_string();
-    for (every, steps, holds) in
-        [(1, 1, true), (3, 1, true), (3, 2, false), (3, 3, false), (10, 3, false), (100, 4, false), (50, 8, false)]
-    {
+    for (every, steps, holds) in [
+        (1, 1, true),
+        (3, 1, true),
+        (3, 2, false),
+        (3, 3, false),
+        (10, 3, false),
+        (100, 4, false),
+        (50, 8, false),
+    ] {
         let out = format!("merged-{every}-{steps}");
         let merged = sandbox.merge(&base, &adapter, &out, "");
         edit_file(&merged.join("model.safetensors"), |weights: &mut Weights| {

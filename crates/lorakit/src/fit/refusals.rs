@@ -73,7 +73,8 @@ fn factors_of_every_kind_of_layer() {
         assert!(fits || found.starts_with("Shape"), "{path} {kind:?} {a:?} {b:?}: {found}");
     }
     // A convolution whose matrix is oblong, with factors the wrong way round.
-    let tensors = vec![TensorInfo { name: "model.c.weight".into(), dtype: DType::F32, shape: vec![6, 2, 2, 1] }];
+    let tensors =
+        vec![TensorInfo { name: "model.c.weight".into(), dtype: DType::F32, shape: vec![6, 2, 2, 1] }];
     let mut adapter = Adapter::of("peft", Path::new("made"));
     adapter.modules.push(module("model.c", Linear, &[2, 6], &[4, 2]));
     let error = fit(&Resolver::new(&tensors, None), &adapter, FitOptions::default()).unwrap_err();
@@ -111,9 +112,14 @@ fn saved_tensors_and_token_rows() {
         said(|adapter| adapter.saved.push(Saved { name: name.into(), tensor: zeros(shape) }))
     };
     let embedding = format!("{EMBEDDING}.weight");
-    for (shape, fits) in
-        [(&[9, 4][..], true), (&[12, 4], true), (&[8, 4], false), (&[9, 5], false), (&[12, 5], false), (&[36], false)]
-    {
+    for (shape, fits) in [
+        (&[9, 4][..], true),
+        (&[12, 4], true),
+        (&[8, 4], false),
+        (&[9, 5], false),
+        (&[12, 5], false),
+        (&[36], false),
+    ] {
         assert_eq!(saved(&embedding, shape) == "fits", fits, "{shape:?}: {}", saved(&embedding, shape));
     }
     assert!(saved("model.other.weight", &[9, 4]).starts_with("Unmatched"), "nothing lists it");
@@ -123,9 +129,14 @@ fn saved_tensors_and_token_rows() {
             adapter.token_rows.push(TokenRows { path: EMBEDDING.into(), tensor, rows: tokens.to_vec() });
         })
     };
-    for (tokens, width, fits) in
-        [(&[0, 8][..], 4, true), (&[8, 0], 4, true), (&[9], 4, false), (&[3, 9, 4], 4, false), (&[1], 5, false), (&[1], 3, false)]
-    {
+    for (tokens, width, fits) in [
+        (&[0, 8][..], 4, true),
+        (&[8, 0], 4, true),
+        (&[9], 4, false),
+        (&[3, 9, 4], 4, false),
+        (&[1], 5, false),
+        (&[1], 3, false),
+    ] {
         assert_eq!(rows(tokens, width) == "fits", fits, "{tokens:?} {width}: {}", rows(tokens, width));
     }
 }

@@ -111,7 +111,11 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
         return Err(of(&before.path, Problem::OtherKind));
     }
     let explained = |part, error, bound| {
-        if error <= bound { Ok(error) } else { Err(of(&before.path, Problem::OtherDelta { part, error, bound })) }
+        if error <= bound {
+            Ok(error)
+        } else {
+            Err(of(&before.path, Problem::OtherDelta { part, error, bound }))
+        }
     };
     // A bias belongs to `B`, and is scaled with it.
     let scales = (before.scale(before.rank()), after.scale(after.rank()));

@@ -340,7 +340,9 @@ impl Panel<'_> {
         let (row, col) = (self.rows.start + at / cols, at % cols);
         let of_term = |term: &LoadedTerm| {
             let b = &term.b[(row - term.rows.start) * term.rank..][..term.rank];
-            let a = |k: usize| term.a[(col / kernel::LANES * term.rank + k) * kernel::LANES + col % kernel::LANES];
+            let a = |k: usize| {
+                term.a[(col / kernel::LANES * term.rank + k) * kernel::LANES + col % kernel::LANES]
+            };
             term.scale.abs() * b.iter().enumerate().map(|(k, b)| (b * a(k)).abs()).sum::<f32>()
         };
         self.prepared.terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum()

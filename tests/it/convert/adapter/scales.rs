@@ -10,8 +10,14 @@ use crate::support::Sandbox;
 use crate::weights::{Tensor, Weights, noise, read_file, write_file};
 
 const MODULES: [(&str, &str); 2] = [
-    ("unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q", "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"),
-    ("unet.up_blocks.1.attentions.2.transformer_blocks.0.attn2.to_k", "lora_unet_up_blocks_1_attentions_2_transformer_blocks_0_attn2_to_k"),
+    (
+        "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+        "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q",
+    ),
+    (
+        "unet.up_blocks.1.attentions.2.transformer_blocks.0.attn2.to_k",
+        "lora_unet_up_blocks_1_attentions_2_transformer_blocks_0_attn2_to_k",
+    ),
 ];
 
 #[test]

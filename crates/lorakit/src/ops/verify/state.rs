@@ -82,7 +82,8 @@ impl State {
         // Deltas below a step are rounded away in part, even if all is well.
         let usual = m.usual();
         // What noise alone leaves of `M - W - f D`.
-        let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * (m.rounding * m.turns as f64).sqrt() };
+        let noise =
+            if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * (m.rounding * m.turns as f64).sqrt() };
         let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
         if quantised {
             return if !explained {

@@ -301,7 +301,11 @@ mod tests {
         let swallowed = [(State::Scaled(0.5), 0.0), (State::Scaled(0.45), 0.05)];
         assert_eq!(uneven(&swallowed), Verdict::WrongScale(0.5, Proof::Fit));
         // About 1 on the whole, and 1 nowhere.
-        let around = [State::Scaled(0.97), State::Scaled(1.03)].map(|state| Seen { state, uneven: 0.1, uncertainty: 0.0 });
+        let around = [State::Scaled(0.97), State::Scaled(1.03)].map(|state| Seen {
+            state,
+            uneven: 0.1,
+            uncertainty: 0.0,
+        });
         let sums = Measured { values: 100, delta: 1.0, along: 1.0, moved: 1.0, ..Measured::default() };
         assert_eq!(Verdict::of(&around, &sums), Verdict::WrongScales(0.97, 1.03));
         let other = [(State::Scaled(0.5), 0.0), (State::Scaled(0.2), 1.0)];

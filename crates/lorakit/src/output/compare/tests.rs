@@ -13,7 +13,9 @@ const SHAPES: [(&[usize], usize); 2] = [(&[4, 24], 24), (&[16, 4], 4)];
 
 /// Numbers that look random.
 fn values(seed: usize, count: usize, size: f32) -> Vec<f32> {
-    (0..count).map(|i| (((i + 1) * (2 * seed + 7919) * 104_729 % 2003) as f32 / 2003.0 - 0.5) * size).collect()
+    (0..count)
+        .map(|i| (((i + 1) * (2 * seed + 7919) * 104_729 % 2003) as f32 / 2003.0 - 0.5) * size)
+        .collect()
 }
 
 fn tensor(name: &str, dtype: DType, shape: &[usize], values: &[f32]) -> TensorRef {
@@ -106,20 +108,27 @@ fn what_rounding_does_not_explain_is_refused() {
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         let before = module(DType::F32, 1.0, Scaling::Alpha(8.0));
         let good = stored(&before, dtype);
-        let part = |part: &Option<TensorRef>| Some(changed(part.as_ref().unwrap(), |i, v| if i == 7 { v + 0.1 } else { v }));
+        let part = |part: &Option<TensorRef>| {
+            Some(changed(part.as_ref().unwrap(), |i, v| if i == 7 { v + 0.1 } else { v }))
+        };
         let faults = [
             ("delta", Module { scaling: Scaling::Alpha(4.0), bias: None, ..good.clone() }),
             ("delta", Module { scaling: Scaling::Alpha(9.0), bias: None, ..good.clone() }),
             ("delta", Module { scaling: Scaling::RankStabilised(8.0), bias: None, ..good.clone() }),
             ("delta", Module { a: changed(&good.a, |_, v| -v), ..good.clone() }),
-            ("delta", Module { b: changed(&good.b, |i, v| if i % 4 == 0 { 0.0 } else { v }), ..good.clone() }),
+            (
+                "delta",
+                Module { b: changed(&good.b, |i, v| if i % 4 == 0 { 0.0 } else { v }), ..good.clone() },
+            ),
             ("bias", Module { scaling: Scaling::Alpha(4.0), ..good.clone() }),
             ("bias", Module { bias: part(&good.bias), ..good.clone() }),
             ("magnitude", Module { magnitude: part(&good.magnitude), ..good.clone() }),
             ("weight", Module { base_weight: part(&good.base_weight), ..good.clone() }),
         ];
         for (i, (part, fault)) in faults.into_iter().enumerate() {
-            let bare = |m: &Module| if fault.bias.is_none() { Module { bias: None, ..m.clone() } } else { m.clone() };
+            let bare = |m: &Module| {
+                if fault.bias.is_none() { Module { bias: None, ..m.clone() } } else { m.clone() }
+            };
             let error = compared(&bare(&before), &fault).expect_err(&format!("{dtype} {i} {part}"));
             assert_eq!(error.kind(), ErrorKind::Verification);
             let text = error.to_string();
