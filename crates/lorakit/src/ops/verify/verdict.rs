@@ -164,7 +164,7 @@ impl Verdict {
             Verdict::ExactOnce
         } else if rules.iter().all(|r| r.1) {
             Verdict::ExactTwice
-        } else if rules.iter().any(|rule| *rule == (false, false)) {
+        } else if rules.contains(&(false, false)) {
             Verdict::ExactInTurn
         } else {
             Verdict::ExactMixed
