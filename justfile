@@ -31,6 +31,10 @@ bench:
 bench-many:
     cargo run --release -p lorakit-benches -- many --stop
 
+# Plant faults, one at a time, and see that a test fails at each: all, or those whose names begin so
+mutants *NAMES:
+    python3 tests/mutants/run.py {{NAMES}}
+
 # Run what takes too long for CI, before an issue is called resolved
 full *PARTS:
     bash tests/full.sh {{PARTS}}

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What takes too long for CI: damaged files by the thousand, every verb on 200,000 tensors, and peers that need torch.
+# What takes too long for CI: damaged files by the thousand, every verb on 200,000 tensors, peers that need torch,
+# and planted faults.
 # Needs what `.ci/run` installs, and 6 GB in /dev/shm. Arguments choose parts: `tests/full.sh mutation peft`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,7 +26,11 @@ peft() {
     target/peft/bin/python tests/peers/tied_families.py target/debug/lorakit
 }
 
-for part in "${@:-mutation many peft}"; do
+mutants() {
+    python3 tests/mutants/run.py
+}
+
+for part in "${@:-mutation many peft mutants}"; do
     for name in $part; do
         echo "== $name"
         "$name"

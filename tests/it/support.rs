@@ -1,6 +1,7 @@
 //! A sandbox to run the command in.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -81,6 +82,16 @@ pub(crate) fn unset(command: &mut Command) -> &mut Command {
         .filter(|name| name.to_string_lossy().starts_with("LORAKIT_"))
         .for_each(|name| _ = command.env_remove(name));
     command
+}
+
+/// Says that the running test cannot run here, and why. Where `CI` is set, as `.ci/run` sets it, that is a failure.
+#[track_caller]
+pub(crate) fn skipped(why: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    assert!(std::env::var_os("CI").is_none(), "skipped, which CI must not do: {why}");
+    // Not by a macro: what these print is only shown of tests that fail.
+    _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
 }
 
 /// A finished command.

@@ -63,7 +63,7 @@ fn peak_memory_is_bounded_and_does_not_grow_with_layers() {
         let model = merge.plan.output_bytes();
         let predicted = merge.plan.peak_memory(THREADS);
         assert!(peak <= predicted, "{layers} layers: {peak} bytes, predicted {predicted}");
-        assert!(peak * 2 < model, "{layers} layers: {peak} bytes for a model of {model}");
+        assert!(predicted * 2 < model, "{layers} layers: {predicted} bytes for a model of {model}");
         predicted
     };
     // Predictions are compared, since they are never exceeded and actual use depends on how the threads interleave.

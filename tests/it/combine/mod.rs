@@ -1,5 +1,6 @@
 //! `lorakit combine`: one adapter stays what it is, refusals, reports.
 
+mod bias;
 mod refusals;
 mod reports;
 mod strength;

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::Signal;
 
 use super::{finish, large, signal, start, start_after, wait_for_staging};
-use crate::support::{Sandbox, entries};
+use crate::support::{Sandbox, entries, skipped};
 
 /// A small separate file system, if this user may mount one.
 struct Small {
@@ -22,7 +22,7 @@ impl Small {
         mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(&path).stderr(Stdio::null());
         let mounted = mount.status().is_ok_and(|status| status.success());
         if !mounted {
-            eprintln!("skipped: no right to mount a tmpfs here");
+            skipped("no right to mount a tmpfs here");
         }
         mounted.then_some(Small { path })
     }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{finish, large, signal, staged, start, start_after, wait_for_staging};
-use crate::support::{Run, Sandbox, unset};
+use crate::support::{Run, Sandbox, skipped, unset};
 
 const CODES: [(Signal, i32); 3] = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
 
@@ -96,8 +96,7 @@ fn interrupted_twice(sandbox: &Sandbox) -> Option<(Run, Vec<String>)> {
         strace.args(["merge", "base", "adapter", "-o", "out", "-t", "1"]).current_dir(sandbox.root());
         strace.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let Ok(mut child) = unset(&mut strace).spawn() else {
-            assert!(std::env::var_os("CI").is_none(), "CI has strace");
-            eprintln!("skipped: no strace here");
+            skipped("no strace here");
             return None;
         };
         wait_for_staging(&mut child, sandbox.root());

@@ -1,5 +1,6 @@
 //! `lorakit quantize`, and `lorakit merge --quantize`.
 
+mod blocks;
 mod errors;
 mod float8;
 mod gate;

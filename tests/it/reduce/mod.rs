@@ -1,5 +1,6 @@
 //! `lorakit reduce`: every kind of adapter, truthful configurations, reports, refusals.
 
+mod budget;
 mod packed;
 
 use crate::support::{Sandbox, TIMES, edit_json, entries, fixtures, peft, read_json};

@@ -1,6 +1,8 @@
 //! `lorakit verify`: merges of PEFT and of our own, and planted faults, each found and named.
 
 mod faults;
+mod roundings;
+mod spoiled;
 
 use std::path::Path;
 

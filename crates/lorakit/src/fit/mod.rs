@@ -253,4 +253,6 @@ fn report(base: &Resolver<'_>, adapter: &Adapter, misfits: Vec<Misfit>, total: u
 }
 
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
 mod tests;

@@ -1,9 +1,11 @@
 //! Proof that a written adapter changes a model in the same way as the one it was made from.
 
 use lorakit_linalg::{difference_norm, product_norm};
+use ndarray::Array2;
 use serde::Serialize;
 
 use super::Problem;
+use super::rounding::{Rounding, norm as frobenius, of_product};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::arch::names::pairs;
@@ -23,7 +25,7 @@ pub struct ModuleError {
 /// Compares two unpacked adapters module by module.
 ///
 /// # Errors
-/// `Verification` if one has a delta that the other lacks; if values cannot be read; `Interrupted`.
+/// `Verification` if one has a delta that the other lacks, or one that is further off than rounding explains; if values cannot be read; `Interrupted`.
 pub(crate) fn compare(
     before: &Adapter,
     after: &Adapter,
@@ -144,21 +146,29 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     if (before.kind == ModuleKind::Embedding) != (after.kind == ModuleKind::Embedding) {
         return Err(of(&before.path, Problem::OtherKind));
     }
+    let explained = |part, error, bound| {
+        if error <= bound {
+            Ok(error)
+        } else {
+            Err(of(&before.path, Problem::OtherDelta { part, error, bound }))
+        }
+    };
     // A bias belongs to `B`, and is scaled with it.
     let scales = (before.scale(before.rank()), after.scale(after.rank()));
     let parts = [
-        (&before.magnitude, &after.magnitude, (1.0, 1.0), true),
+        ("magnitude", &before.magnitude, &after.magnitude, (1.0, 1.0), true),
         // A bias on one side only may be a full delta on the other.
-        (&before.bias, &after.bias, scales, false),
-        (&before.base_weight, &after.base_weight, (1.0, 1.0), true),
+        ("bias", &before.bias, &after.bias, scales, false),
+        ("weight", &before.base_weight, &after.base_weight, (1.0, 1.0), true),
     ];
     let mut worst = 0f64;
-    for (x, y, scales, both) in parts {
+    for (part, x, y, scales, both) in parts {
         match (x, y) {
             (None, None) => {}
             (None, _) | (_, None) if !both => {}
             (Some(x), Some(y)) => {
-                worst = worst.max(relative(&x.finite_values()?, &y.finite_values()?, scales))
+                let (error, bound) = relative(x, y, scales)?;
+                worst = worst.max(explained(part, error, bound)?);
             }
             _ => return Err(of(&before.path, Problem::OtherParts)),
         }
@@ -179,17 +189,34 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
     let place = |e: lorakit_linalg::Error| of_linalg(&e, &before.path);
     let whole = x.scale.abs() * product_norm(x.b.view(), x.a.view()).map_err(place)?;
     let off = difference_norm(x.term(), y.term()).map_err(place)?;
-    Ok(worst.max(if whole == 0.0 { off } else { off / whole }))
+    let rounded = |x: &Array2<f64>, y: &Array2<f64>, dtype| {
+        let rounding = if x == y { Rounding::none() } else { Rounding::of(dtype) };
+        let norm = frobenius(y);
+        (norm, rounding.error(norm, y.len()))
+    };
+    let (b, a) = (rounded(&x.b, &y.b, after.b.info().dtype), rounded(&x.a, &y.a, after.a.info().dtype));
+    let (unit, bound) = (if whole == 0.0 { 1.0 } else { whole }, of_product(y.scale, b, a));
+    Ok(worst.max(explained("delta", off / unit, bound / unit)?))
 }
 
-/// `||y - x|| / ||x||`, each times its scale.
-fn relative(before: &[f32], after: &[f32], scales: (f64, f64)) -> f64 {
+/// `||y - x|| / ||x||`, each times its scale, and what rounding explains of it.
+fn relative(before: &TensorRef, after: &TensorRef, scales: (f64, f64)) -> Result<(f64, f64)> {
+    let dtype = after.info().dtype;
+    let (before, after) = (before.finite_values()?, after.finite_values()?);
     if before.len() != after.len() {
-        return f64::INFINITY;
+        return Ok((f64::INFINITY, 0.0));
     }
     let square = |v: f64| v * v;
-    let scaled = before.iter().zip(after).map(|(x, y)| (scales.0 * f64::from(*x), scales.1 * f64::from(*y)));
+    let scaled = before.iter().zip(&after).map(|(x, y)| (scales.0 * f64::from(*x), scales.1 * f64::from(*y)));
     let off: f64 = scaled.clone().map(|(x, y)| square(x - y)).sum();
-    let whole: f64 = scaled.map(|(x, _)| square(x)).sum();
-    if whole == 0.0 { off.sqrt() } else { (off / whole).sqrt() }
+    let whole: f64 = scaled.map(|(x, _)| square(x)).sum::<f64>().sqrt();
+    let same = scales.0 == scales.1 && before == after;
+    let rounding = if same { Rounding::none() } else { Rounding::of(dtype) };
+    let stored = after.iter().map(|y| square(scales.1 * f64::from(*y))).sum::<f64>().sqrt();
+    let bound = rounding.error(stored, after.len()).max(scales.1.abs() * rounding.error(0.0, after.len()));
+    let unit = if whole == 0.0 { 1.0 } else { whole };
+    Ok((off.sqrt() / unit, bound / unit))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@
 
 mod compare;
 mod problem;
+mod rounding;
 
 use std::path::Path;
 

@@ -28,6 +28,10 @@ problems! {
         OtherKind = Verification, "is an embedding on one side only";
         /// A part of a module was not written, or was made up.
         OtherParts = Verification, "has magnitudes, a bias or a weight on one side only";
+        /// A delta or another part of a module is further from what was meant than its dtype's rounding explains.
+        OtherDelta { part: &'static str, error: f64, bound: f64 } = Verification,
+            "was not written as it was meant: its {part} is off by {error:.1e}, and rounding explains {bound:.1e} at \
+             most";
         /// Factors were written in another shape.
         OtherShape = Verification, "has factors of another shape in the output";
     }

@@ -321,6 +321,39 @@ pub(crate) struct Panel<'a> {
     pub(crate) delta: &'a [f32],
     /// The sum, in f32.
     pub(crate) sum: &'a [f32],
+    prepared: &'a Prepared<'a>,
+}
+
+impl Panel<'_> {
+    /// Calls `each` with what one term after another adds to the panel, and the values it falls on.
+    pub(crate) fn each_term(&self, mut each: impl FnMut(Range<usize>, &[f32])) {
+        let cols = self.prepared.compute.cols;
+        let mut delta = Vec::new();
+        for term in &self.prepared.terms {
+            let (start, end) = (self.rows.start.max(term.rows.start), self.rows.end.min(term.rows.end));
+            if start < end {
+                delta.clear();
+                delta.resize((end - start) * cols, 0.0);
+                add_terms(std::slice::from_ref(term), &(start..end), cols, &mut delta);
+                each((start - self.rows.start) * cols..(end - self.rows.start) * cols, &delta);
+            }
+        }
+    }
+
+    /// The sum of the magnitudes of all products of factors that make up the delta of value `at` of the panel. An
+    /// order of summands makes a difference relative to this, however small their sum is.
+    pub(crate) fn summands(&self, at: usize) -> f32 {
+        let cols = self.prepared.compute.cols;
+        let (row, col) = (self.rows.start + at / cols, at % cols);
+        let of_term = |term: &LoadedTerm| {
+            let b = &term.b[(row - term.rows.start) * term.rank..][..term.rank];
+            let a = |k: usize| {
+                term.a[(col / kernel::LANES * term.rank + k) * kernel::LANES + col % kernel::LANES]
+            };
+            term.scale.abs() * b.iter().enumerate().map(|(k, b)| (b * a(k)).abs()).sum::<f32>()
+        };
+        self.prepared.terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum()
+    }
 }
 
 impl Compute {
@@ -339,7 +372,7 @@ impl Compute {
         for rows in prepared.pieces(0..compute.rows) {
             prepared.sum(&rows, &mut scratch, &mut [])?;
             let Scratch { before, delta, sum, .. } = &scratch;
-            each(Panel { rows, before, delta, sum })?;
+            each(Panel { rows, before, delta, sum, prepared: &prepared })?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ mod errors;
 mod gguf;
 mod mlx;
 mod reports;
+mod scales;
 mod torchtune;
 
 use std::path::Path;

@@ -1,11 +1,11 @@
 //! Sums over all values of one tensor: what the merged model holds against base and adapters.
 
-use lorakit_quant::{codec, encoder};
+use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
 
 use super::pair::{Pair, Rows, is_float};
 use crate::Result;
-use crate::plan::Stretch;
+use crate::plan::{Panel, Stretch};
 
 /// Sums over the values of a tensor, with `W` the base's, `D` what the adapters add, `S = W + D` in f32 and `M` the
 /// merged model's.
@@ -39,6 +39,13 @@ pub(super) struct Measured {
     pub(super) once: bool,
     /// Whether every stored byte is that of the sum of the base and the rounded delta, rounded.
     pub(super) twice: bool,
+    /// Whether every stored byte is that of the base with one delta after another added, rounded after each, as PEFT
+    /// merges several adapters; or the same of rounded deltas.
+    pub(super) in_turn: bool,
+    /// Number of adapters whose deltas are added in turn to most values; at least 1.
+    pub(super) turns: usize,
+    /// `<T - W, D>`, with `T` what comes of adding them in turn.
+    pub(super) in_turn_along: f64,
     /// Whether every stored byte is that of the sum rounded once, with the delta added again and rounded again.
     pub(super) again: bool,
     /// Whether every stored byte is that of the base.
@@ -64,6 +71,11 @@ impl Measured {
     /// The factor of `D` that is left where the sum is stored.
     pub(super) fn usual(&self) -> f64 {
         self.rounded_along / self.delta
+    }
+
+    /// The same where several adapters were added in turn.
+    pub(super) fn usual_in_turn(&self) -> f64 {
+        self.in_turn_along / self.delta
     }
 
     /// The cosine between `M - W` and `D`.
@@ -98,13 +110,16 @@ impl Pair<'_> {
         let float = is_float(dtype);
         let mut m = Measured { once: true, twice: float, again: float, copy: true, ..Measured::default() };
         let (mut rounded, mut encoded) = (Vec::new(), Vec::new());
+        m.turns = self.in_turn().max(1);
+        let mut turns = InTurn::new(dtype, m.turns);
         let rounds_delta = compute.dora.is_none()
             && !compute.terms.is_empty()
             && compute.replaced.is_empty()
             && self.base.is_none();
         let exact = encoder(dtype).zip(codec(dtype)).filter(|_| float || is_quick(dtype));
         self.for_each(stretch, |rows| {
-            let Rows { base, delta, sum, found, bytes } = rows;
+            let Rows { base, delta, sum, found, bytes, panel } = rows;
+            turns.add(panel, bytes);
             rounded.clear();
             rounded.extend_from_slice(sum);
             if let Some((encoder, decoder)) = exact {
@@ -135,8 +150,15 @@ impl Pair<'_> {
             }
             m.values += sum.len() as u64;
             let values = found.iter().zip(base).zip(delta).zip(sum.iter().zip(&rounded));
-            for (((&found, &w), &d), (&s, &r)) in values {
-                let steps = (found - r).abs() / step(dtype, w.abs().max(d.abs()).max(s.abs()));
+            for (at, (((&found, &w), &d), (&s, &r))) in values.enumerate() {
+                let size = w.abs().max(d.abs()).max(s.abs());
+                let mut steps = (found - r).abs() / step(dtype, size);
+                if steps > 1.0 && turns.many() {
+                    steps = (found - r).abs() / (turns.room() * step(dtype, turns.sizes[at]));
+                }
+                if steps > 1.0 && dtype == DType::F32 {
+                    steps = steps.min((found - r).abs() / step(dtype, size.max(panel.summands(at))));
+                }
                 m.off += u64::from(!found.is_finite() || steps > 1.0);
                 m.far += u64::from(steps > FAR);
                 m.bad += u64::from(!found.is_finite());
@@ -150,9 +172,77 @@ impl Pair<'_> {
                 m.error += (x - s) * (x - s);
                 m.rounded_along += (r - w) * d;
                 m.rounding += (r - s) * (r - s);
+                m.in_turn_along += (turns.values.get(at).map_or(r, |t| f64::from(*t)) - w) * d;
             }
         })?;
+        m.in_turn = turns.many() && (turns.once || turns.twice);
         Ok(m)
+    }
+}
+
+/// What comes of adding the deltas of several adapters one after the other, each sum rounded to the stored dtype, for
+/// one panel at a time.
+struct InTurn {
+    turns: usize,
+    rounding: Option<(&'static dyn Encoder, &'static dyn Codec)>,
+    /// What it comes to, rounded after each.
+    values: Vec<f32>,
+    /// The same of rounded deltas.
+    of_rounded: Vec<f32>,
+    /// The magnitudes of all summands: none of the sums on the way is larger.
+    sizes: Vec<f32>,
+    encoded: Vec<u8>,
+    /// Whether every stored byte so far is that of `values`, and of `of_rounded`.
+    once: bool,
+    twice: bool,
+}
+
+impl InTurn {
+    fn new(dtype: DType, turns: usize) -> Self {
+        let rounding = encoder(dtype).zip(codec(dtype)).filter(|_| is_float(dtype) && turns > 1);
+        let (values, of_rounded, sizes, encoded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        InTurn { turns, rounding, values, of_rounded, sizes, encoded, once: true, twice: true }
+    }
+
+    /// Whether there is anything to add in turn.
+    fn many(&self) -> bool {
+        self.rounding.is_some()
+    }
+
+    /// How many steps apart two orders of so many roundings may end.
+    fn room(&self) -> f32 {
+        (self.turns as f32 + 1.0) / 2.0
+    }
+
+    fn add(&mut self, panel: &Panel<'_>, bytes: &[u8]) {
+        let Some((encoder, decoder)) = self.rounding else { return };
+        let InTurn { values, of_rounded, sizes, encoded, .. } = self;
+        for sums in [&mut *values, &mut *of_rounded] {
+            sums.clear();
+            sums.extend_from_slice(panel.before);
+        }
+        sizes.clear();
+        sizes.extend(panel.before.iter().map(|w| w.abs()));
+        let mut round = |values: &mut [f32]| {
+            encoded.resize(bytes.len() / panel.sum.len().max(1) * values.len(), 0);
+            encoder.encode(values, encoded);
+            decoder.decode(encoded, values);
+        };
+        panel.each_term(|place, delta| {
+            sizes[place.clone()].iter_mut().zip(delta).for_each(|(size, d)| *size += d.abs());
+            let mut halfway = delta.to_vec();
+            round(&mut halfway);
+            for (sums, delta) in [(&mut *values, delta), (&mut *of_rounded, &halfway)] {
+                let sums = &mut sums[place.clone()];
+                sums.iter_mut().zip(delta).for_each(|(sum, d)| *sum += d);
+                round(sums);
+            }
+        });
+        encoded.resize(bytes.len(), 0);
+        encoder.encode(values, encoded);
+        self.once &= *bytes == *encoded;
+        encoder.encode(of_rounded, encoded);
+        self.twice &= *bytes == *encoded;
     }
 }
 

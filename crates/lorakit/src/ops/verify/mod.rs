@@ -169,10 +169,13 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let mut scale = (all.delta > 0.0).then(|| all.scale());
     let mut verdict = Verdict::of(&seen, &all);
     if let Some((factor, proof)) = proof.filter(|_| !tensors.iter().any(|t| t.state == State::Extra)) {
-        verdict = Verdict::WrongScale(factor, proof);
+        // Every value is the sum, rounded otherwise than by one of the rules.
+        let holds = verdict::is_one(factor, proof);
+        verdict = if holds { Verdict::WithinRounding } else { Verdict::WrongScale(factor, proof) };
+        let state = if holds { State::Near } else { State::Scaled(factor) };
         scale = Some(factor);
         for tensor in tensors.iter_mut().filter(|t| t.touched && !t.state.holds()) {
-            (tensor.state, tensor.scale) = (State::Scaled(factor), scale);
+            (tensor.state, tensor.scale) = (state, scale);
         }
     }
     let left_out = sums.strengths.iter().map(|strength| strength.left_out.len()).sum();

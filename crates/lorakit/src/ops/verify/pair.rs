@@ -19,6 +19,8 @@ pub(super) struct Rows<'a> {
     /// The merged model's values, and their bytes.
     pub(super) found: &'a [f32],
     pub(super) bytes: &'a [u8],
+    /// What they were computed from.
+    pub(super) panel: &'a Panel<'a>,
 }
 
 /// One tensor of the merged model and what it should be.
@@ -66,6 +68,16 @@ impl<'a> Pair<'a> {
         Ok(Pair { name, compute, base, merged: found, touched, quantised })
     }
 
+    /// How many terms fall on a row where most do: the number of adapters there, whose sum PEFT rounds after each.
+    pub(super) fn in_turn(&self) -> usize {
+        if self.compute.dora.is_some() || self.base.is_some() {
+            return 1;
+        }
+        let terms = &self.compute.terms;
+        let starts = terms.iter().map(|term| term.rows.start);
+        starts.map(|row| terms.iter().filter(|term| term.rows.contains(&row)).count()).max().unwrap_or(0)
+    }
+
     /// Calls `each` with a few rows at a time, in order, and tells their bytes.
     ///
     /// # Errors
@@ -78,7 +90,7 @@ impl<'a> Pair<'a> {
         let decoder = codec(dtype).ok_or_else(|| merged.no_decoder())?;
         let (mut stored, mut old, mut difference) = (Vec::new(), Vec::new(), Vec::new());
         compute.for_each_panel(name, |panel| {
-            let Panel { rows, before, delta, sum } = panel;
+            let Panel { ref rows, before, delta, sum, .. } = panel;
             let range = (rows.start * compute.cols) as u64..(rows.end * compute.cols) as u64;
             let at = |element| {
                 dtype.byte_len(element).ok_or_else(|| {
@@ -88,7 +100,7 @@ impl<'a> Pair<'a> {
             let bytes = merged.read(at(range.start)?..at(range.end)?)?;
             stored.resize(sum.len(), 0.0);
             decoder.decode(&bytes, &mut stored);
-            let mut rows = Rows { base: before, delta, sum, found: &stored, bytes: &bytes };
+            let mut rows = Rows { base: before, delta, sum, found: &stored, bytes: &bytes, panel: &panel };
             if let Some(base) = base {
                 old.resize(sum.len(), 0.0);
                 base.decode(range, &mut old)?;

@@ -15,12 +15,14 @@ const QUANTISED: f64 = 0.3;
 pub enum State {
     /// No adapter touches it, and it is the base's.
     Kept,
-    /// The sum, byte for byte, by one rounding or quantisation, by PEFT's two, or by both where they agree.
+    /// The sum, byte for byte, by one rounding or quantisation, by PEFT's, or by several rules where they agree.
     Exact {
         /// The sum rounded once.
         once: bool,
         /// The base and the rounded delta, rounded (PEFT with `safe_merge=True`).
         twice: bool,
+        /// The deltas of several adapters added one after the other, and rounded after each (PEFT).
+        in_turn: bool,
     },
     /// Within a step of the sum.
     Near,
@@ -67,8 +69,8 @@ impl State {
 
     /// The state of a tensor that an adapter touches.
     pub(super) fn touched(m: &Measured, quantised: bool) -> Self {
-        if m.once || m.twice {
-            return State::Exact { once: m.once, twice: m.twice };
+        if m.once || m.twice || m.in_turn {
+            return State::Exact { once: m.once, twice: m.twice, in_turn: m.in_turn };
         }
         if m.copy {
             return State::Missing;
@@ -80,7 +82,8 @@ impl State {
         // Deltas below a step are rounded away in part, even if all is well.
         let usual = m.usual();
         // What noise alone leaves of `M - W - f D`.
-        let noise = if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * m.rounding.sqrt() };
+        let noise =
+            if quantised { QUANTISED * m.sum.sqrt() } else { 2.5 * (m.rounding * m.turns as f64).sqrt() };
         let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
         if quantised {
             return if !explained {
@@ -93,7 +96,8 @@ impl State {
                 State::Scaled(scale)
             };
         }
-        if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && (scale - usual).abs() <= NEAR + spread {
+        let off_by = (scale - usual).abs().min((scale - m.usual_in_turn()).abs());
+        if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && off_by <= NEAR + spread {
             return State::Near;
         }
         if explained && scale.abs() <= NEAR + spread {

@@ -21,6 +21,9 @@ pub enum Verdict {
     ExactTwice,
     /// The same, deltas rounded first in some tensors (PEFT with `safe_merge=False`, for embeddings and experts).
     ExactMixed,
+    /// The same, the deltas of several adapters added one after the other to some tensors, which were rounded after
+    /// each (PEFT).
+    ExactInTurn,
     /// Base and adapters within a step of the dtype.
     WithinRounding,
     /// Base and adapters as far as quantisation lets one tell; the scale of all deltas together.
@@ -69,7 +72,7 @@ impl Verdict {
     /// Whether the model is what base and adapters make.
     pub fn holds(self) -> bool {
         use Verdict::*;
-        matches!(self, ExactOnce | ExactTwice | ExactMixed | WithinRounding | Quantised(_))
+        matches!(self, ExactOnce | ExactTwice | ExactMixed | ExactInTurn | WithinRounding | Quantised(_))
     }
 
     /// Its name in JSON.
@@ -78,6 +81,7 @@ impl Verdict {
             Verdict::ExactOnce => "exact_once",
             Verdict::ExactTwice => "exact_twice",
             Verdict::ExactMixed => "exact_mixed",
+            Verdict::ExactInTurn => "exact_in_turn",
             Verdict::WithinRounding => "within_rounding",
             Verdict::Quantised(_) => "quantised",
             Verdict::Unclear => "unclear",
@@ -119,7 +123,7 @@ impl Verdict {
         match (missing, other, scales.len()) {
             (0, 0, 0) => Self::holding(&states, touched),
             (_, 0, 0) if held == 0 => Verdict::Missing,
-            (0, 0, _) if held == 0 && scales.iter().all(|(_, near)| *near) => {
+            (0, 0, _) if held == 0 && !is_one(scale, Proof::Fit) && scales.iter().all(|(_, near)| *near) => {
                 Verdict::WrongScale(scale, Proof::Fit)
             }
             (0, 0, _) if held == 0 => {
@@ -134,7 +138,7 @@ impl Verdict {
 
     fn holding(states: &[State], touched: &Measured) -> Self {
         let rules = states.iter().filter_map(|s| match s {
-            State::Exact { once, twice } => Some((*once, *twice)),
+            State::Exact { once, twice, .. } => Some((*once, *twice)),
             _ => None,
         });
         let rules: Vec<_> = rules.collect();
@@ -146,7 +150,7 @@ impl Verdict {
                 Verdict::Quantised(1.0)
             } else if spread > 0.5 {
                 Verdict::Unclear
-            } else if !is_off {
+            } else if !is_off || is_one(scale, Proof::Fit) {
                 Verdict::Quantised(scale)
             } else if scale.abs() <= spread {
                 Verdict::Missing
@@ -160,9 +164,25 @@ impl Verdict {
             Verdict::ExactOnce
         } else if rules.iter().all(|r| r.1) {
             Verdict::ExactTwice
+        } else if rules.contains(&(false, false)) {
+            Verdict::ExactInTurn
         } else {
             Verdict::ExactMixed
         }
+    }
+}
+
+/// A scale that every value agrees on, as it is printed.
+fn shown(scale: f64) -> f64 {
+    (scale * 1e4).round() / 1e4
+}
+
+/// Whether a scale is printed as 1, and so cannot be called wrong.
+pub(super) fn is_one(scale: f64, proof: Proof) -> bool {
+    match proof {
+        Proof::Fit => (scale - 1.0).abs() < 5e-4,
+        Proof::Values => shown(scale) == 1.0,
+        Proof::MergedTwice => false,
     }
 }
 
@@ -175,6 +195,9 @@ impl fmt::Display for Verdict {
             ),
             Verdict::ExactMixed => f.write_str(
                 "exact by PEFT's roundings (`safe_merge=False`): some deltas were rounded before they were added",
+            ),
+            Verdict::ExactInTurn => f.write_str(
+                "exact by PEFT's roundings of several adapters: they were added one after the other, rounded after each",
             ),
             Verdict::WithinRounding => f.write_str("within rounding: no further from the sum than a step"),
             Verdict::Quantised(scale) => {
@@ -189,7 +212,7 @@ impl fmt::Display for Verdict {
                 match proof {
                     Proof::Fit if twice => write!(f, "{scale:.3} times (merged twice?)"),
                     Proof::Fit => write!(f, "{scale:.3} times"),
-                    Proof::Values => write!(f, "{} times; every value agrees", (scale * 1e4).round() / 1e4),
+                    Proof::Values => write!(f, "{} times; every value agrees", shown(*scale)),
                     Proof::MergedTwice => f.write_str("2 times, and rounded after each (merged twice?)"),
                 }
             }
@@ -216,7 +239,7 @@ impl fmt::Display for Verdict {
 mod tests {
     use super::*;
 
-    const EXACT: State = State::Exact { once: true, twice: false };
+    const EXACT: State = State::Exact { once: true, twice: false, in_turn: false };
 
     fn verdict(states: &[State]) -> Verdict {
         uneven(&states.iter().map(|s| (*s, 0.0)).collect::<Vec<_>>())
@@ -233,12 +256,35 @@ mod tests {
 
     #[test]
     fn rules_of_rounding() {
-        let (twice, both) =
-            (State::Exact { once: false, twice: true }, State::Exact { once: true, twice: true });
+        let exact = |once, twice, in_turn| State::Exact { once, twice, in_turn };
+        let (twice, both, in_turn) =
+            (exact(false, true, false), exact(true, true, false), exact(false, false, true));
         assert_eq!(verdict(&[State::Kept, EXACT, both]), Verdict::ExactOnce);
         assert_eq!(verdict(&[twice, both]), Verdict::ExactTwice);
         assert_eq!(verdict(&[EXACT, twice]), Verdict::ExactMixed);
+        assert_eq!(verdict(&[EXACT, both, in_turn]), Verdict::ExactInTurn);
+        assert_eq!(verdict(&[in_turn, State::Near]), Verdict::WithinRounding);
         assert_eq!(verdict(&[EXACT, State::Near]), Verdict::WithinRounding);
+    }
+
+    /// Whatever is printed as 1 is not called wrong, and nothing else is right.
+    #[test]
+    fn a_scale_is_wrong_only_if_it_does_not_print_as_one() {
+        for (scale, proof, one) in [
+            (1.0, Proof::Values, true),
+            (1.00004, Proof::Values, true),
+            (0.99996, Proof::Values, true),
+            (1.0001, Proof::Values, false),
+            (1.0004, Proof::Fit, true),
+            (0.9991, Proof::Fit, false),
+            (1.02, Proof::Fit, false),
+            (-1.0, Proof::Values, false),
+            (2.0, Proof::MergedTwice, false),
+        ] {
+            assert_eq!(is_one(scale, proof), one, "{scale} {proof:?}");
+            let text = Verdict::WrongScale(scale, proof).to_string();
+            assert_eq!(text.contains(" 1 times") || text.contains(" 1.000 times"), one, "{text}");
+        }
     }
 
     #[test]
@@ -254,6 +300,14 @@ mod tests {
         assert_eq!(verdict(&[EXACT, State::Scaled(0.5)]), Verdict::Partly);
         let swallowed = [(State::Scaled(0.5), 0.0), (State::Scaled(0.45), 0.05)];
         assert_eq!(uneven(&swallowed), Verdict::WrongScale(0.5, Proof::Fit));
+        // About 1 on the whole, and 1 nowhere.
+        let around = [State::Scaled(0.97), State::Scaled(1.03)].map(|state| Seen {
+            state,
+            uneven: 0.1,
+            uncertainty: 0.0,
+        });
+        let sums = Measured { values: 100, delta: 1.0, along: 1.0, moved: 1.0, ..Measured::default() };
+        assert_eq!(Verdict::of(&around, &sums), Verdict::WrongScales(0.97, 1.03));
         let other = [(State::Scaled(0.5), 0.0), (State::Scaled(0.2), 1.0)];
         assert_eq!(uneven(&other), Verdict::WrongScales(0.2, 0.5));
         assert_eq!(verdict(&[State::Kept, State::Other]), Verdict::OtherAdapter(1.0));

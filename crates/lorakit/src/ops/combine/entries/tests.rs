@@ -81,6 +81,14 @@ fn mergekit_lets_weights_vote_and_divides_by_them() {
     assert_eq!(got, [4.5 / 1.25, 1.0, -3.0 / 1.25]);
     let got = mixed(recipe(Mix::DARE_TIES, 1.0, Style::Mergekit), &[1.0, 0.25], &[&x, &y]);
     assert_eq!(got, [4.5, 1.0, -3.0]);
+    // A negative weight turns the vote of its tensor: weighted 4 and -1; 1 and 1.5; -2 and 2, which is a tie.
+    let got = mixed(recipe(Mix::TIES, 1.0, Style::Mergekit), &[1.0, -0.5], &[&x, &y]);
+    assert_eq!(got, [4.0, 2.5 / 0.5, 2.0 / -0.5]);
+    let got = mixed(recipe(Mix::DARE_TIES, 1.0, Style::Mergekit), &[1.0, -0.5], &[&x, &y]);
+    assert_eq!(got, [4.0, 2.5, 2.0]);
+    // PEFT's votes have no weights, and so keep their signs: 6, -2, -6.
+    let got = mixed(recipe(Mix::TIES, 1.0, Style::Fixed), &[1.0, -0.5], &[&x, &y]);
+    assert_eq!(got, [(4.0 - 1.0) / 2.0, 1.5, (-2.0 + 2.0) / 2.0]);
 }
 
 #[test]
@@ -127,7 +135,7 @@ fn random_choices_are_the_same_everywhere() {
 }
 
 proptest! {
-    /// The length of runs affects memory only.
+    /// The length of runs affects memory only, to the last bit, which decides the sign of what cancels.
     #[test]
     fn runs_do_not_matter(
         x in prop::collection::vec(-4i8..4, 1..60), run in 1usize..20, density in 0.05f64..1.0, which in 0usize..5,
@@ -138,11 +146,11 @@ proptest! {
         let mix = [Mix::LINEAR, Mix::MAGNITUDE_PRUNE, Mix::TIES, Mix::DARE_LINEAR, Mix::DARE_TIES][which];
         let style = if mergekit { Style::Mergekit } else { Style::Fixed };
         let recipe = recipe(mix, density, style);
-        // No sum of small integers cancels at these weights: the last bit would decide its sign.
-        let weights = [0.618_033_9, 0.3];
-        let (whole, pieces) = (mixed(recipe, &weights, &[&x, &y]), mixed_in_runs(recipe, &weights, &[&x, &y], run));
-        for (whole, piece) in whole.iter().zip(&pieces) {
-            prop_assert!((whole - piece).abs() <= 1e-12, "{whole} {piece}");
+        // At the first weights no sum of small integers cancels, at the others many do.
+        for weights in [[0.618_033_9, 0.3], [0.7, 1.0], [0.7, -1.0]] {
+            let (whole, pieces) =
+                (mixed(recipe, &weights, &[&x, &y]), mixed_in_runs(recipe, &weights, &[&x, &y], run));
+            prop_assert_eq!(whole, pieces);
         }
     }
 

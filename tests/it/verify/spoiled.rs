@@ -1,0 +1,77 @@
+//! Merges that were spoiled in ways that hide: many values by a little, and tensors that no adapter touches.
+
+use std::fs;
+
+use safetensors::SafeTensors;
+
+use super::verify;
+use crate::support::{Sandbox, peft};
+use crate::weights::{Weights, edit_file};
+
+const TENSOR: &str = "model.layers.0.mlp.up_proj.weight";
+
+/// A share of the values moved by a few steps of the dtype: one step is what kernels differ by, three are not.
+#[test]
+fn many_values_by_a_few_steps() {
+    let sandbox = Sandbox::new();
+    let (base, adapter) = (peft("bases/llama-bf16"), peft("adapters/plain"));
+    let name = adapter.display().to_string();
+    for (every, steps, holds) in [
+        (1, 1, true),
+        (3, 1, true),
+        (3, 2, false),
+        (3, 3, false),
+        (10, 3, false),
+        (100, 4, false),
+        (50, 8, false),
+    ] {
+        let out = format!("merged-{every}-{steps}");
+        let merged = sandbox.merge(&base, &adapter, &out, "");
+        edit_file(&merged.join("model.safetensors"), |weights: &mut Weights| {
+            let words = weights.get_mut(TENSOR).unwrap().bytes.as_chunks_mut::<2>().0;
+            for (i, word) in words.iter_mut().step_by(every).enumerate() {
+                let bits = u16::from_le_bytes(*word);
+                // Up and down in turn, so that no scale explains it.
+                *word = if i % 2 == 0 { bits + steps } else { bits - steps }.to_le_bytes();
+            }
+        });
+        let report = verify(&sandbox, &merged, &base, &name);
+        assert_eq!(report["holds"], holds, "each {every}th by {steps}: {report}");
+    }
+}
+
+/// A tensor of a quantised model that no adapter touches is not the base's if its scales, or its codes, are not.
+#[test]
+fn untouched_tensors_of_a_quantised_model() {
+    let sandbox = Sandbox::new();
+    let (base, adapter) = (peft("bases/llama-bf16"), peft("adapters/attn-r4"));
+    let name = adapter.display().to_string();
+    let merged = sandbox.merge(&base, &adapter, "merged", "--quantize nf4");
+    assert_eq!(verify(&sandbox, &merged, &base, &name)["holds"], true);
+    let file = merged.join("model.safetensors");
+    let good = fs::read(&file).unwrap();
+    let untouched = "model.layers.0.mlp.up_proj.weight";
+    let faults: [(&str, fn(&mut [u8])); 3] = [
+        (".absmax", |bytes| {
+            let scales = bytes.as_chunks_mut::<4>().0;
+            scales.iter_mut().for_each(|b| *b = (f32::from_le_bytes(*b) * 2.0).to_le_bytes());
+        }),
+        (".absmax", |bytes| bytes.as_chunks_mut::<4>().0.reverse()),
+        ("", |bytes| bytes.reverse()),
+    ];
+    for (part, spoil) in faults {
+        let place = {
+            let opened = SafeTensors::deserialize(&good).unwrap();
+            let data = opened.tensor(&format!("{untouched}{part}")).unwrap().data();
+            let start = data.as_ptr() as usize - good.as_ptr() as usize;
+            start..start + data.len()
+        };
+        let mut bad = good.clone();
+        spoil(&mut bad[place]);
+        fs::write(&file, bad).unwrap();
+        let report = verify(&sandbox, &merged, &base, &name);
+        assert_eq!(report["holds"], false, "`{part}` {report}");
+        let state = report["tensors"].as_array().unwrap().iter().find(|t| t["name"] == untouched).unwrap();
+        assert_eq!(state["state"], "changed", "`{part}`");
+    }
+}
