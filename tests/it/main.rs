@@ -23,6 +23,7 @@ mod habits;
 mod help;
 mod inspect;
 mod lineage;
+mod matrix;
 mod merge;
 mod mutation;
 mod names;

@@ -32,5 +32,8 @@ def cases():
     masked["save-head"] = lora(target_modules=["query"], modules_to_save=["decoder"])
     masked["save-cls"] = lora(target_modules=["query"], modules_to_save=["cls"])
     found += grid("encoders", MASKED, masked)
+    for case in found:
+        if case.name == "encoders/bert-mlm/tokens":
+            case.unlike_live = "PEFT's layer for rows of a tied head leaves out the bias of the head"
     usual = [case for case in found if case.name.rsplit("/")[-1] in ("usual", "tokens", "bias-all")]
     return found + narrow(usual, "bfloat16")

@@ -12,7 +12,7 @@ WHERE = {
     "gpt-oss": ("mlp.experts", "gate_up_proj", "down_proj"),
     "mixtral": ("mlp.experts", "gate_up_proj", "down_proj"),
     "qwen3-moe": ("mlp.experts", "gate_up_proj", "down_proj"),
-    "granite-moe": ("block_sparse_moe", "input_linear.weight", "output_linear.weight"),
+    "granite-moe": ("block_sparse_moe.experts", "gate_up_proj", "down_proj"),
 }
 
 
