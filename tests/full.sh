@@ -23,6 +23,13 @@ peft() {
     target/peft/bin/python tests/peers/extract_peft.py target/debug/lorakit
 }
 
+# By hand, as it takes minutes more: every LoRA case of PEFT's test suite, merged by both.
+matrix() {
+    target/peft/bin/pip install --quiet --disable-pip-version-check attrs
+    cargo build --workspace
+    target/peft/bin/python tests/peers/peft_matrix.py target/debug/lorakit --json target/peft-matrix.json
+}
+
 for part in "${@:-mutation many peft}"; do
     for name in $part; do
         echo "== $name"

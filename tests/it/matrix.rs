@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use safetensors::tensor::Dtype;
 use serde_json::Value;
 
-use crate::near::assert_near;
 use crate::support::{Sandbox, fixtures, read_json};
-use crate::weights::read_folder;
+use crate::weights::{Tensor, Weights, read_folder};
 
 fn folder() -> PathBuf {
     fixtures().join("golden/peft-matrix")
@@ -43,6 +43,25 @@ fn cases() -> Vec<Case> {
     index.as_array().unwrap().iter().map(|entry| Case { entry: entry.clone() }).collect()
 }
 
+/// Asserts that `found` is the truth rounded once. The sum over the rank is made in f32: where the terms cancel, its
+/// error is a part of the tensor's usual values, not of the one that is left.
+fn assert_rounded_once(case: &str, base: &Weights, found: &Weights, wanted: &Weights) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "{case}");
+    for (name, want) in wanted {
+        let got = &found[name];
+        assert_eq!((got.dtype, &got.shape), (want.dtype, &want.shape), "{case}: {name}");
+        let (got, values) = (got.values(), want.values());
+        let usual = values.iter().map(|v| v.abs()).sum::<f64>() / values.len() as f64;
+        let before = base.get(name).filter(|b| b.shape == want.shape).map(Tensor::values);
+        for (i, (g, w)) in got.iter().zip(&values).enumerate() {
+            let larger = w.abs().max(before.as_ref().map_or(0.0, |b| b[i].abs()));
+            let step = if want.dtype == Dtype::F32 { 1e-6 * larger } else { want.ulp(larger) };
+            let allowed = step + 2e-6 * usual;
+            assert!((g - w).abs() <= allowed, "{case}: {name}[{i}] is {g}, wanted {w} (+- {allowed:e})");
+        }
+    }
+}
+
 #[test]
 fn merges_of_the_matrix_are_pefts_or_the_truth() {
     let (mut equal, mut near) = (0, 0);
@@ -66,11 +85,11 @@ fn merges_of_the_matrix_are_pefts_or_the_truth() {
             assert!(differing.is_empty() && found.len() == wanted.len(), "{name}: {:?}", differing.first());
             equal += 1;
         } else {
-            assert_near(name, &base, &found, &wanted);
+            assert_rounded_once(name, &base, &found, &wanted);
             near += 1;
         }
     }
-    assert_eq!((equal, near), (0, 0), "cases that equal PEFT bit for bit, and others");
+    assert!(equal >= 7 && near >= 26, "{equal} equal to PEFT bit for bit, {near} others");
 }
 
 #[test]
@@ -89,5 +108,5 @@ fn refusals_of_the_matrix_keep_their_kind() {
         assert!(sandbox.entries().is_empty(), "{}: nothing is written", case.text("name"));
         refused += 1;
     }
-    assert_eq!(refused, 0);
+    assert!(refused >= 3, "{refused} refused");
 }

@@ -1,6 +1,6 @@
 """What becomes of every LoRA case of PEFT's test suite? Run by hand: torch is not in CI, and it takes minutes.
 
-    pip install torch peft transformers safetensors
+    pip install torch peft transformers safetensors attrs
     python tests/peers/peft_matrix.py target/debug/lorakit [--only REGEX] [--json FILE] [--keep FOLDER]
 
 Rebuilds the cases with tiny random models, merges each with PEFT and with lorakit, and judges lorakit's tensors by

@@ -21,9 +21,48 @@ from . import judge, run
 FOLDER = pathlib.Path(__file__).parents[3] / "fixtures/golden/peft-matrix"
 LIMITS = 40, 400_000
 #: What CI repeats: each kind of layer and each way to say what is adapted, once.
-CASES: list[str] = []
+CASES = [
+    *(f"custom/mlp/{name}" for name in ("both/bfloat16", "rslora", "save", "bias-all", "bias-lora", "lora-bias")),
+    *(f"custom/mlp/{name}" for name in ("rank-anchored", "exclude", "parameter", "dora-lin0-lin1", "mica")),
+    "custom/mlp-no-bias/lora-bias",
+    "custom/deep/layers",
+    *(f"custom/emb-conv1d/{name}" for name in ("both", "tokens", "dora-emb-conv1d")),
+    "custom/embed-tokens/saved-True",
+    "custom/conv1d/conv",
+    "custom/conv1d-kernel1/conv",
+    *(f"custom/conv2d/{name}" for name in ("conv-lin", "lora-bias/float16", "dora-conv2d")),
+    "custom/conv2d-1x1/conv",
+    "custom/conv3d/conv",
+    "custom/parameters/both",
+    "initial/three/patterns-rslora",
+    "initial/wide/pissa-converted",
+    *(f"mixed/mlp/{name}" for name in ("partly", "dora-lora", "save-once", "save-both", "dora-dora")),
+    "mixed/emb-conv1d/tokens-different",
+    *(f"decoders/llama-tied/{name}/bfloat16" for name in ("usual", "embed", "tokens")),
+]
 #: What belongs here as well, once lorakit merges it as PEFT does.
-LATER: list[str] = []
+LATER = [
+    "custom/conv2d-groups/conv",
+    "custom/mlp/bias-all-save",
+    "custom/mlp/velora-random",
+    "custom/mlp/monteclora",
+    "custom/mlp/bd-both",
+    "custom/mha/mha",
+    "custom/mha/bias-all",
+    "mixed/mlp/lora-dora",
+    "mixed/simple/lora-loha",
+    "methods/mlp/AdaLora-lin0-lin1",
+    "methods/mlp/LoKr-lin0-decompose_factor=4-alpha=3",
+    "methods/mlp/IA3-lin0-lin1-feedforward_modules=lin0+lin1",
+    "tokens/pair/alone",
+    "initial/wide/pissa",
+    "experts/llama4/alpha-pattern-text/bfloat16",
+    "experts/granite-moe/both",
+    "decoders/llama-tied/grown-embed",
+    "decoders/llama-tied/grown-tokens",
+    "encoders/bert-mlm/embed",
+    "vision/resnet/convolution-save",
+]
 
 
 def written(name: str, case, program: str, work: pathlib.Path) -> dict | None:

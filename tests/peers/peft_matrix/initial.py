@@ -90,7 +90,7 @@ def initialisations():
             adapter = lora(**LINEAR, init_lora_weights=name, **options)
             yield Case(f"initial/wide/{name}{suffix}", WIDE, [adapter], exact=torch.float32)
             yield Case(f"initial/wide/{name}{suffix}-converted", WIDE, [adapter], finish=converted)
-    for name in ("orthogonal", "mica", "lora_ga", "loftq"):
+    for name in ("orthogonal", "mica", "lora_ga"):
         yield Case(f"initial/wide/{name}", WIDE, [lora(**LINEAR, init_lora_weights=name)], exact=torch.float32)
     for suffix, options in more.items():
         corda = Corda(**options)

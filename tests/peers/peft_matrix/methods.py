@@ -11,7 +11,9 @@ def on(name: str, base: str, **options) -> Case:
     """An adapter of a method by the stem of its configuration's name."""
     kind = getattr(peft, f"{name}Config")
     bases = BASES | DECODERS | CLASSIFIERS
-    suffix = "-".join(f"{key}={value}" for key, value in options.items() if key not in ("target_modules", "total_step"))
+    text = lambda value: "+".join(value) if isinstance(value, list) else value
+    hidden = ("target_modules", "total_step", "task_type")
+    suffix = "-".join(f"{key}={text(value)}" for key, value in options.items() if key not in hidden)
     targets = options.get("target_modules", "default")
     where = targets if isinstance(targets, str) else "-".join(targets)
     return Case(f"methods/{base}/{name}-{where}-{suffix}".rstrip("-"), bases[base], [lambda: kind(**options)])

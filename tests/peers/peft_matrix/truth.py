@@ -70,7 +70,8 @@ def values(model: nn.Module) -> dict[str, torch.Tensor]:
     """Every tensor of the base as the adapters leave it, by its name in the base."""
     marks = (".lora_", ".modules_to_save.", "trainable_tokens_", ".lora_magnitude_vector")
     state = {path_of(name): tensor for name, tensor in model.state_dict().items() if not any(m in name for m in marks)}
-    for name, layer in model.named_modules():
+    # What is wrapped before what wraps it: rows are replaced first, then a delta is added to all of them.
+    for name, layer in reversed([*model.named_modules()]):
         path = path_of(name)
         active = getattr(layer, "active_adapters", [])
         if isinstance(layer, (lora.LoraLayer, lora.ParamWrapper)):
