@@ -81,7 +81,8 @@ fn merges_of_the_matrix_are_pefts_or_the_truth() {
         }
         let found = read_folder(&sandbox.path("out"));
         if case.entry["equal"].as_bool().unwrap() {
-            let differing: Vec<_> = wanted.iter().filter(|(key, tensor)| found.get(*key) != Some(tensor)).collect();
+            let differing: Vec<_> =
+                wanted.iter().filter(|(key, tensor)| found.get(*key) != Some(tensor)).collect();
             assert!(differing.is_empty() && found.len() == wanted.len(), "{name}: {:?}", differing.first());
             equal += 1;
         } else {

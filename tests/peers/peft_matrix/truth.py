@@ -53,11 +53,11 @@ def experts(layer, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def changed(layer, weight: torch.Tensor, adapter: str) -> torch.Tensor:
     """A weight with one adapter."""
     variant = getattr(layer, "lora_variant", {}).get(adapter)
+    if variant is not None and "Dora" not in type(variant).__name__:
+        raise Unknown(type(variant).__name__)
     total = weight + product(layer, adapter)
     if variant is None:
         return total
-    if "Dora" not in type(variant).__name__:
-        raise Unknown(type(variant).__name__)
     magnitude = layer.lora_magnitude_vector[adapter].weight
     if adapter in layer.lora_embedding_A or getattr(layer, "fan_in_fan_out", False):
         return total * (magnitude.flatten() / total.norm(dim=0))
