@@ -30,7 +30,14 @@ mutants() {
     python3 tests/mutants/run.py
 }
 
-for part in "${@:-mutation many peft mutants}"; do
+# Every LoRA case of PEFT's test suite, merged by both.
+matrix() {
+    target/peft/bin/pip install --quiet --disable-pip-version-check attrs
+    cargo build --workspace
+    target/peft/bin/python tests/peers/peft_matrix.py target/debug/lorakit --json target/peft-matrix.json
+}
+
+for part in "${@:-mutation many peft matrix mutants}"; do
     for name in $part; do
         echo "== $name"
         "$name"

@@ -25,6 +25,7 @@ mod help;
 mod image;
 mod inspect;
 mod lineage;
+mod matrix;
 mod merge;
 mod mutation;
 mod names;

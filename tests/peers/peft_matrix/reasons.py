@@ -1,0 +1,24 @@
+"""Reasons for which lorakit may refuse what PEFT merges. Each was judged true; any other refusal fails the run."""
+
+import re
+
+#: Methods whose weights are not a base plus a delta that their files state exactly, or that are not read yet: they are
+#: refused by their names.
+METHODS = "BOFT|HRA|VERA|VBLORA|FOURIERFT|RANDLORA|SHIRA|MISS|C3A|ROAD|WAVEFT|DELORA|GRALORA|BEFT|LILY"
+#: A pattern of the message, and why the reason holds.
+REASONS = [
+    (
+        r"two DoRA adapters, whose order would matter",
+        "Each normalises what it finds. PEFT's merge depends on the order, and its live model computes something else.",
+    ),
+    (
+        r"initialised with `lora_ga`",
+        "Training began on a base that gradients had changed. No file holds them, and PEFT adds to the published base.",
+    ),
+    (rf"was trained with (?:{METHODS})\b", "The message names the method, and lorakit documents which ones it reads."),
+]
+
+
+def why(message: str) -> str | None:
+    """Why this refusal is right, if it is known to be."""
+    return next((reason for pattern, reason in REASONS if re.search(pattern, message)), None)
