@@ -86,9 +86,15 @@ impl Group<'_> {
         // Next to a `config.json` the folder would be opened as a model.
         let open = if self.has(CONFIG) || beside_model { file.clone() } else { self.folder.into() };
         let path = if beside_model { file.clone() } else { self.folder.into() };
-        let mut files = vec![file];
+        let parts = [".safetensors", ".bin"]
+            .into_iter()
+            .find_map(|ending| Some((name.strip_suffix(".index.json")?.strip_suffix(ending)?, ending)));
+        let mut files = parts.map_or_else(|| vec![file], |(stem, ending)| self.shards_of(stem, ending));
         files.extend(configured.then(|| self.join(ADAPTER_CONFIG)));
         self.push(path, open, files, true);
+        if let Some((stem, ending)) = parts {
+            self.take_shards(stem, ending);
+        }
         for name in format::file_names() {
             self.left.remove(name);
         }
@@ -232,7 +238,7 @@ mod tests {
             ("adapter_config.json a.safetensors b.safetensors", "f/a.safetensors, f/b.safetensors"),
             (
                 "adapter_config.json adapter_model.safetensors.index.json adapter_model-00001-of-00001.safetensors",
-                "f < f/adapter_model.safetensors.index.json",
+                "f",
             ),
             ("adapters.safetensors 0000100_adapters.safetensors", "f, f/0000100_adapters.safetensors"),
             ("config.json model.safetensors pytorch_model.bin", "f"),

@@ -52,7 +52,10 @@ mod tests {
             } else {
                 drop(std::fs::remove_file(&own));
             }
-            read(&path, None).unwrap().findings.iter().map(|f| f.code).collect::<Vec<_>>()
+            let findings = read(&path, None).unwrap().findings;
+            // The right file is another form of the adapter, which is a finding as well.
+            let own = findings.iter().map(|finding| finding.code).filter(|code| *code != "other-adapters");
+            own.collect::<Vec<_>>()
         };
         assert_eq!(codes("Qwen/Qwen2.5-7B", "self_attn.q_proj", true), ["torchtune-export"]);
         assert!(codes("Qwen/Qwen2.5-7B", "self_attn.v_proj", true).is_empty());
