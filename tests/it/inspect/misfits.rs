@@ -35,7 +35,7 @@ fn a_base_without_the_experts() {
       error    `model.layers.0.mlp.experts.gate_up_proj`: nearest in the base: model.layers.0.mlp.up_proj.weight
       error    `model.layers.1.mlp.experts.down_proj`: nearest in the base: model.layers.1.mlp.up_proj.weight
       error    `model.layers.1.mlp.experts.gate_up_proj`: nearest in the base: model.layers.1.mlp.up_proj.weight
-      note     expert parameters are nested: the innermost, `experts.base_layer`, is the first one that the model defines, usually gate_up_proj. `--base --json` lists the tensors each one changes
+      note     expert parameters are nested, and no name tells which is which: the innermost is taken to be the first one that the model's class defines, usually gate_up_proj, as PEFT nests them
     ");
 }
 
