@@ -102,7 +102,8 @@ fn write(folder: &Path, (file, weights): (&str, &Weights), (config, value): (&st
 fn verbs_agree_on_names_of_two_eras() {
     type Era<'a> = &'a dyn Fn(&str) -> String;
     let vit = |name: &str| {
-        name.replace("attention.q_proj", "attention.attention.query").replace("vit.layers", "vit.encoder.layer")
+        name.replace("attention.q_proj", "attention.attention.query")
+            .replace("vit.layers", "vit.encoder.layer")
     };
     let qwen = |name: &str| name.replace("model.visual", "visual").replace("language_model.", "");
     let same = |name: &str| name.to_string();
