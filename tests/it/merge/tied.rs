@@ -47,7 +47,12 @@ fn a_parameter_that_nothing_computes_with() {
     let sandbox = Sandbox::new();
     sandbox.copy(&golden("t5-shared/base"), "base");
     sandbox.copy(&golden("t5-shared/adapter"), "adapter");
-    insta::assert_snapshot!(sandbox.refused("merge base adapter -o out"), @"");
+    insta::assert_snapshot!(sandbox.refused("merge base adapter -o out"), @"
+    exit 1
+    error: `shared.weight`: is changed alone, and no layer computes with it: the model computes with `decoder.embed_tokens`, `encoder.embed_tokens`, `lm_head`, which have its values only as long as nothing changes one of them, so base and adapter compute what the base does
+
+    hint: `--tied share` keeps one tensor, which the change then reaches under every name, as in PEFT's own merge
+    ");
     let shared = sandbox.run("merge base adapter -o out --tied share", &[]).ok();
     assert!(
         shared.stderr.contains("`shared.weight`: input and output embedding stay one tensor"),
@@ -69,9 +74,14 @@ fn ties_of_an_unknown_class_are_refused() {
     let names = ["model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"];
     crate::weights::edit_file(&base.join("model.safetensors"), |weights| {
         let shared = weights.remove("model.shared.weight").unwrap();
-        names.map(|name| weights.insert(name.into(), shared.clone()));
+        weights.extend(names.map(|name| (name.to_string(), shared.clone())));
     });
-    insta::assert_snapshot!(sandbox.refused("merge base adapter -o out"), @"");
+    insta::assert_snapshot!(sandbox.refused("merge base adapter -o out"), @r#"
+    exit 1
+    error: `model.decoder.embed_tokens.weight`: is changed, and `config.json` ties the embeddings: which tensor has which values is not known for this class of models, so what the output side would become is not either
+
+    hint: if input and output are two tensors of the base, set `"tie_word_embeddings": false` in its `config.json`
+    "#);
     edit_json(&base.join("config.json"), |config| config["tie_word_embeddings"] = false.into());
     sandbox.run("merge base adapter -o out", &[]).ok();
 }
@@ -92,7 +102,8 @@ fn write(folder: &Path, (file, weights): (&str, &Weights), (config, value): (&st
 fn verbs_agree_on_names_of_two_eras() {
     type Era<'a> = &'a dyn Fn(&str) -> String;
     let vit = |name: &str| {
-        name.replace("attention.q_proj", "attention.attention.query").replace("vit.layers", "vit.encoder.layer")
+        name.replace("attention.q_proj", "attention.attention.query")
+            .replace("vit.layers", "vit.encoder.layer")
     };
     let qwen = |name: &str| name.replace("model.visual", "visual").replace("language_model.", "");
     let same = |name: &str| name.to_string();
@@ -139,7 +150,8 @@ fn verbs_agree_on_names_of_two_eras() {
             sandbox.run(&format!("extract {base} {merged}-merged -o x-{base}-{merged} --rank 2"), &[]).ok();
             let again = sandbox
                 .run(&format!("verify --base {base} --adapter x-{base}-{merged} {merged}-merged"), &[]);
-            assert!(!again.stdout.contains("missing") && !again.stdout.contains("other"), "{}", again.stdout);
+            let found = again.ok().stdout;
+            assert!(found.starts_with("exact") || found.starts_with("within rounding"), "{found}");
         }
     }
 }
