@@ -193,7 +193,11 @@ fn another_method() {
         "verify base --base base --adapter adapter",
     ] {
         let run = case.sandbox.run(line, &[]);
-        assert!(run.code != Some(0) && run.stderr.contains("was trained with VERA"), "{line}: {}", run.stderr);
+        assert!(
+            run.code != Some(0) && run.stderr.contains("was trained with VERA"),
+            "{line}: {}",
+            run.stderr
+        );
     }
     insta::assert_snapshot!(case.refused(), @"
     error: `adapter`: was trained with VERA, which is not among the methods that are understood

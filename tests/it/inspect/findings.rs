@@ -198,7 +198,8 @@ fn the_tensors_of_another_method() {
     let case = case();
     case.edit(|weights| {
         let vector = Tensor::new(Dtype::F32, &[128, 1], &[1.0; 128]);
-        *weights = [("base_model.model.model.layers.0.self_attn.k_proj.vera_lambda_b".to_string(), vector)].into();
+        *weights =
+            [("base_model.model.model.layers.0.self_attn.k_proj.vera_lambda_b".to_string(), vector)].into();
     });
     case.config(|config| *config = json!({ "peft_type": "VERA", "target_modules": ["k_proj"] }));
     insta::assert_snapshot!(case.findings(""), @"

@@ -50,7 +50,8 @@ fn merges_are_those_of_peft() {
     for case in cases {
         let sandbox = opened(&case);
         let found = merged(&sandbox, "adapter", "out");
-        let (base, wanted) = (read_folder(&golden(&case).join("base")), read_file(&golden(&case).join("merged.safetensors")));
+        let (base, wanted) =
+            (read_folder(&golden(&case).join("base")), read_file(&golden(&case).join("merged.safetensors")));
         // Every tensor of the base is one that PEFT's merge changes.
         assert!(wanted.keys().all(|name| base[name] != wanted[name]), "{case}");
         let off = apart(&found, &wanted);
@@ -99,7 +100,11 @@ fn factors_of_weights_are_for_merges() {
             "diff adapter adapter",
         ] {
             let run = sandbox.run(line, &[]);
-            assert!(run.code == Some(1) && run.stderr.contains("which only a merge can do"), "{line}: {}", run.stderr);
+            assert!(
+                run.code == Some(1) && run.stderr.contains("which only a merge can do"),
+                "{line}: {}",
+                run.stderr
+            );
         }
         sandbox.run("inspect adapter --base base", &[]).ok();
     }
@@ -138,7 +143,9 @@ fn attention_outputs_act_as_often_as_their_peft_has_them() {
     let run = sandbox.run("merge base adapter -o twice", &[]).ok();
     assert!(run.stderr.contains("PEFT 0.21.2 applies twice"), "{}", run.stderr);
     let (base, twice) = (read_folder(&sandbox.path("base")), read_folder(&sandbox.path("twice")));
-    edit_json(&sandbox.path("adapter/adapter_config.json"), |config| config["peft_version"] = json!("0.22.0"));
+    edit_json(&sandbox.path("adapter/adapter_config.json"), |config| {
+        config["peft_version"] = json!("0.22.0")
+    });
     let once = merged(&sandbox, "adapter", "once");
     for (name, times) in [("attn.out_proj.weight", 2.0), ("attn.in_proj_weight", 1.0)] {
         let values = |weights: &Weights| weights[name].values();
@@ -150,7 +157,9 @@ fn attention_outputs_act_as_often_as_their_peft_has_them() {
         }
     }
     // A combination or another format could not say how often it acts.
-    edit_json(&sandbox.path("adapter/adapter_config.json"), |config| config["peft_version"] = json!("0.21.2"));
+    edit_json(&sandbox.path("adapter/adapter_config.json"), |config| {
+        config["peft_version"] = json!("0.21.2")
+    });
     let run = sandbox.run("combine adapter adapter=0.5 -o out", &[]);
     assert!(run.code == Some(1) && run.stderr.contains("applied twice"), "{}", run.stderr);
     sandbox.run("convert adapter -o copy --to peft", &[]).ok();

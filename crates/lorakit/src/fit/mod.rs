@@ -101,7 +101,8 @@ pub(crate) fn fit(base: &Resolver<'_>, adapter: &Adapter, options: FitOptions) -
             Err(misfit) => misfits.push(misfit),
         }
     }
-    let parts = [adapter.modules.len(), adapter.saved.len(), adapter.token_rows.len(), adapter.multiplied.len()];
+    let parts =
+        [adapter.modules.len(), adapter.saved.len(), adapter.token_rows.len(), adapter.multiplied.len()];
     let total = parts.iter().sum();
     fitting.finish(base, edits, misfits, total)
 }

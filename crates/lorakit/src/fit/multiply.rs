@@ -12,11 +12,7 @@ use crate::plan;
 use crate::plan::Multiply;
 
 /// The weight that is multiplied, and the bias if factors are for outputs.
-pub(super) fn fit(
-    base: &Resolver<'_>,
-    adapter: &Adapter,
-    layer: &Multiplied,
-) -> Result<Vec<Edit>, Misfit> {
+pub(super) fn fit(base: &Resolver<'_>, adapter: &Adapter, layer: &Multiplied) -> Result<Vec<Edit>, Misfit> {
     let name = format!("{}.weight", layer.path);
     let index = match base.resolve(&name, |_| true) {
         Found::One(index) => index,
@@ -24,8 +20,8 @@ pub(super) fn fit(
         Found::Absent => return Err(unmatched(&name)),
     };
     let weight = &base.tensors[index];
-    let transposed =
-        weight.shape.len() == 2 && base.stored_transposed(&layer.path).unwrap_or(adapter.config.fan_in_fan_out);
+    let transposed = weight.shape.len() == 2
+        && base.stored_transposed(&layer.path).unwrap_or(adapter.config.fan_in_fan_out);
     let (how, factors) = match &layer.by {
         Multiplier::Outputs(factors) if transposed => (Multiply::Columns { each: 1 }, factors),
         Multiplier::Outputs(factors) => (Multiply::Rows, factors),

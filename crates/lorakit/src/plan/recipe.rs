@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{LowRank, Multiplied};
 use super::pack::{Packed, Part, little_endian};
+use super::{LowRank, Multiplied};
 use crate::TensorRef;
 
 /// One tensor of the output and how its bytes come about.

@@ -238,7 +238,17 @@ fn edit(
     };
     let original = group.base.filter(|_| undoes).and_then(|index| undo::original(base, index));
     let Group { multiplied, dora, terms, rows: replaced, .. } = group;
-    let compute = Compute { rows, cols, multiplied, dora, terms, replaced, rounding, original, ..Compute::cast(tensor) };
+    let compute = Compute {
+        rows,
+        cols,
+        multiplied,
+        dora,
+        terms,
+        replaced,
+        rounding,
+        original,
+        ..Compute::cast(tensor)
+    };
     Ok(OutputTensor { info, recipe: Recipe::Compute(Box::new(compute)) })
 }
 

@@ -8,7 +8,8 @@ use crate::tensor::Factor;
 use crate::{Finding, Severity, TensorRef};
 
 /// Components that mark what only training uses, and the variant: its trained model is the plain LoRA.
-const BUFFERS: &[(&str, &str)] = &[("lora_velora_embed", "VeLoRA"), ("lora_monteclora_sampler", "MonteCLoRA")];
+const BUFFERS: &[(&str, &str)] =
+    &[("lora_velora_embed", "VeLoRA"), ("lora_monteclora_sampler", "MonteCLoRA")];
 
 /// The variant in which a tensor of that name is used in training and nowhere else.
 pub(super) fn of_training(name: &str) -> Option<&'static str> {
@@ -56,7 +57,9 @@ impl Blocks {
         let leaf = path.rsplit('.').next().unwrap_or(path);
         let named = |list: &[String]| list.iter().any(|name| leaf.contains(name.as_str()));
         match (named(&self.of_a), named(&self.of_b)) {
-            (true, true) => Err(fault("shape", "is named for block-diagonal A and B, and PEFT has only one of them")),
+            (true, true) => {
+                Err(fault("shape", "is named for block-diagonal A and B, and PEFT has only one of them"))
+            }
             (true, false) => Ok((self.diagonal(&a)?, b)),
             (false, true) => Ok((a, self.diagonal(&b)?)),
             (false, false) => Ok((a, b)),
@@ -67,7 +70,10 @@ impl Blocks {
         let (rows, cols) = blocks.info().rows_cols();
         if blocks.info().shape.len() != 2 || !rows.is_multiple_of(self.count) {
             let shape = &blocks.info().shape;
-            return Err(fault("shape", format!("has a factor {shape:?}, which does not divide into {} blocks", self.count)));
+            return Err(fault(
+                "shape",
+                format!("has a factor {shape:?}, which does not divide into {} blocks", self.count),
+            ));
         }
         let high = rows / self.count;
         let block = |n: usize| {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::methods;
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
+use super::methods;
 use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind, carried};
 use crate::plan::{Container, Content, OutputTensor, SideFile};
 use crate::{Error, Result};

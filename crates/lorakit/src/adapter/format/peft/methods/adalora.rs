@@ -2,9 +2,9 @@
 //!
 //! PEFT divides by the rank that training began with, not by what pruning left of it, and adds 1e-5 in f32.
 
-use crate::adapter::format::assemble::{Outcome, fault};
 use super::interface::{Layer, Method};
 use crate::TensorRef;
+use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, Module, ModuleKind, Scaling};
 
 pub(super) struct AdaLora;
@@ -34,7 +34,10 @@ impl Method for AdaLora {
         let (&[rank, inputs], &[outputs, columns]) = (a.info().shape.as_slice(), b.info().shape.as_slice())
         else {
             let (a, b) = (&a.info().shape, &b.info().shape);
-            return Err(fault("shape", format!("has factors of shapes {a:?} and {b:?}, which are not matrices")));
+            return Err(fault(
+                "shape",
+                format!("has factors of shapes {a:?} and {b:?}, which are not matrices"),
+            ));
         };
         if columns != rank || e.info().elements() != rank as u64 {
             let e = &e.info().shape;

@@ -1,7 +1,7 @@
 //! A method that is in the table only under test: its deltas are `u v`, a row times a column.
 
-use crate::adapter::format::assemble::Outcome;
 use super::interface::{Layer, Method};
+use crate::adapter::format::assemble::Outcome;
 use crate::adapter::{Adapter, Module, ModuleKind, Scaling};
 
 pub(super) struct Dummy;

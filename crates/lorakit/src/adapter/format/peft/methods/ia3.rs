@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::adapter::format::assemble::{Outcome, fault};
 use super::interface::{Layer, Method, Settings};
+use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, Multiplied, Multiplier, NamePattern};
 
 pub(super) struct Ia3;
@@ -42,7 +42,10 @@ impl Method for Ia3 {
                 }
             }
             shape => {
-                return Err(fault("shape", format!("has factors of shape {shape:?}, which are not a vector")));
+                return Err(fault(
+                    "shape",
+                    format!("has factors of shape {shape:?}, which are not a vector"),
+                ));
             }
         };
         adapter.multiplied.push(Multiplied { path: layer.path.to_string(), method: self.name(), by });
@@ -61,7 +64,9 @@ fn feeds_forward(settings: &Settings<'_>, path: &str) -> Outcome<bool> {
             let pattern: NamePattern = format!("^(?:{expression})$").parse()?;
             Ok(pattern.matches(path))
         }
-        Some(Value::Array(names)) => Ok(names.iter().filter_map(Value::as_str).any(|name| path.ends_with(name))),
+        Some(Value::Array(names)) => {
+            Ok(names.iter().filter_map(Value::as_str).any(|name| path.ends_with(name)))
+        }
         _ => {
             let message = "has factors for a convolution, and no `feedforward_modules` says whether they are for its \
                            inputs or its outputs";

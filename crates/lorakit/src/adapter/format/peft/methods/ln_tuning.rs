@@ -1,7 +1,7 @@
 //! LN tuning (Zhao et al. 2023): whole layers, usually norms, which replace those of the base.
 
-use crate::adapter::format::assemble::Outcome;
 use super::interface::{Layer, Method};
+use crate::adapter::format::assemble::Outcome;
 use crate::adapter::{Adapter, Saved};
 
 pub(super) struct LnTuning;

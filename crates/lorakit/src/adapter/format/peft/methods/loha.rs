@@ -1,8 +1,8 @@
 //! LoHa (Hyeon-Woo et al. 2021): `(w1_a w1_b) * (w2_a w2_b) * alpha / r`, value by value.
 
+use super::interface::{Layer, Method};
 use crate::adapter::format::assemble::{Outcome, Stop, assemble, fault};
 use crate::adapter::format::spelling::Part;
-use super::interface::{Layer, Method};
 use crate::adapter::{Adapter, Module, Scaling};
 
 pub(super) struct LoHa;
@@ -48,7 +48,8 @@ pub(super) fn module(layer: &Layer<'_>, parts: &[(&str, Part)], held: Option<usi
     let rank = settings.ranks.get(layer.path).unwrap_or_else(|| settings.number("r", 8.0));
     let alpha = settings.alphas.get(layer.path).unwrap_or_else(|| settings.number("alpha", 8.0));
     if let Some(held) = held.filter(|held| *held as f64 != rank) {
-        let message = format!("has rank {held}, and the configuration says {rank}, by which its alpha is divided");
+        let message =
+            format!("has rank {held}, and the configuration says {rank}, by which its alpha is divided");
         return Err(fault("rank-mismatch", message));
     }
     let found = parts.iter().filter_map(|(mark, part)| Some((*part, layer.place(mark)?))).collect();

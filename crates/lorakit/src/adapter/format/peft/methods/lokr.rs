@@ -1,10 +1,10 @@
 //! LoKr (Yeh et al. 2023): the Kronecker product of `w1` and `w2`, each whole or in factors, times `alpha / r`.
 
-use crate::adapter::format::assemble::{Outcome, fault};
-use crate::adapter::format::spelling::Part;
 use super::interface::{Layer, Method};
 use super::loha::module;
 use crate::adapter::Adapter;
+use crate::adapter::format::assemble::{Outcome, fault};
+use crate::adapter::format::spelling::Part;
 
 pub(super) struct LoKr;
 

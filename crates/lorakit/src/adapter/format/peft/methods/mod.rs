@@ -119,7 +119,8 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
         }
     }
     if count > 0 {
-        let message = format!("is an adapter of the method {}: it is read as {}", method.name(), method.read_as());
+        let message =
+            format!("is an adapter of the method {}: it is read as {}", method.name(), method.read_as());
         adapter.findings.push(Finding::new(Severity::Note, "method", "", message));
     }
     adapter.sort();

@@ -3,9 +3,9 @@
 //! The rotation of a block is the Cayley transform `(I - Q) (I + Q)^-1` of a skew-symmetric matrix, or the first terms of
 //! its Neumann series.
 
-use crate::adapter::format::assemble::{Outcome, fault};
 use super::interface::{Layer, Method};
 use crate::TensorRef;
+use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, Multiplied, Multiplier};
 
 pub(super) struct Oft;
@@ -34,7 +34,9 @@ impl Method for Oft {
         let settings = layer.settings;
         let refuse = |message: &str| Err(fault("foreign-method", message));
         if settings.get("oft_block_size").is_none() {
-            return refuse("is an OFT of PEFT before 0.14, whose rotations are others; PEFT refuses it as well");
+            return refuse(
+                "is an OFT of PEFT before 0.14, whose rotations are others; PEFT refuses it as well",
+            );
         }
         let Some(neumann) = settings.get("use_cayley_neumann") else {
             return refuse("is an OFT whose configuration does not say `use_cayley_neumann`");
@@ -46,14 +48,16 @@ impl Method for Oft {
         let embedding = layer.place(LINEAR).is_none();
         let tensor = layer.need(if embedding { EMBEDDING } else { LINEAR })?;
         let &[blocks, elements] = tensor.info().shape.as_slice() else {
-            let message = format!("has rotations of shape {:?}, which are not rows of angles", tensor.info().shape);
+            let message =
+                format!("has rotations of shape {:?}, which are not rows of angles", tensor.info().shape);
             return Err(fault("shape", message));
         };
         let Some(size) = (2..=elements + 1).find(|size| size * (size - 1) / 2 >= elements) else {
             return Err(fault("shape", "has rotations of no size"));
         };
         if size * (size - 1) / 2 != elements {
-            let message = format!("has {elements} values for each block, which are not a skew-symmetric matrix");
+            let message =
+                format!("has {elements} values for each block, which are not a skew-symmetric matrix");
             return Err(fault("shape", message));
         }
         let eps = settings.number("eps", 6e-5) / (blocks as f64).sqrt();
@@ -141,7 +145,8 @@ fn transform(q: &[f64], n: usize) -> Vec<f64> {
     let part = |sign: f64| -> Vec<f64> { identity(n).iter().zip(q).map(|(i, q)| i + sign * q).collect() };
     let (mut left, mut right) = (part(-1.0), part(1.0));
     for column in 0..n {
-        let pivot = (column..n).max_by(|x, y| left[x * n + column].abs().total_cmp(&left[y * n + column].abs()));
+        let pivot =
+            (column..n).max_by(|x, y| left[x * n + column].abs().total_cmp(&left[y * n + column].abs()));
         let pivot = pivot.unwrap_or(column);
         for k in 0..n {
             left.swap(column * n + k, pivot * n + k);

@@ -84,8 +84,12 @@ fn hadamard_products_are_scaled_by_the_configuration() {
     let (q, k) = (of("q"), of("k"));
     let values: [(&[usize], &[f32]); 4] =
         [(&[2, 1], &[1.0, 2.0]), (&[1, 2], &[3.0, 4.0]), (&[2, 1], &[5.0, 6.0]), (&[1, 2], &[7.0, 8.0])];
-    let tensors: Vec<Given<'_>> =
-        q.iter().zip(values).chain(k.iter().zip(values)).map(|(name, (shape, v))| (name.as_str(), shape, v)).collect();
+    let tensors: Vec<Given<'_>> = q
+        .iter()
+        .zip(values)
+        .chain(k.iter().zip(values))
+        .map(|(name, (shape, v))| (name.as_str(), shape, v))
+        .collect();
     let adapter = opened(config.clone(), &tensors);
     adapter.check().unwrap();
     let product = [3.0 * 35.0, 4.0 * 40.0, 6.0 * 42.0, 8.0 * 48.0];
@@ -103,8 +107,7 @@ fn hadamard_products_are_scaled_by_the_configuration() {
 #[test]
 fn kronecker_products_are_scaled_even_if_both_parts_are_whole() {
     let config = json!({"peft_type": "LOKR", "r": 8, "alpha": 4, "target_modules": ["q"]});
-    let whole: &[Given<'_>] =
-        &[("q.lokr_w1", &[1, 2], &[1.0, 10.0]), ("q.lokr_w2", &[2, 1], &[3.0, 4.0])];
+    let whole: &[Given<'_>] = &[("q.lokr_w1", &[1, 2], &[1.0, 10.0]), ("q.lokr_w2", &[2, 1], &[3.0, 4.0])];
     near(&delta(&opened(config.clone(), whole).modules[0]), &[1.5, 15.0, 2.0, 20.0]);
     let one: &[Given<'_>] = &[("q.lokr_w1", &[1, 1], &[1.0]), ("q.lokr_w2", &[2, 1, 3], &[0.0; 6])];
     let found = faults(config, one);
@@ -164,7 +167,11 @@ fn what_multiplies_is_only_for_a_merge() {
     let config = json!({"peft_type": "IA3", "target_modules": ["k", "w"], "feedforward_modules": ["w"]});
     let adapter = opened(
         config.clone(),
-        &[("k.ia3_l", &[2, 1], &[1.0, 2.0]), ("w.ia3_l", &[1, 2], &[3.0, 4.0]), ("c.w.ia3_l", &[1, 2, 1, 1], &[3.0, 4.0])],
+        &[
+            ("k.ia3_l", &[2, 1], &[1.0, 2.0]),
+            ("w.ia3_l", &[1, 2], &[3.0, 4.0]),
+            ("c.w.ia3_l", &[1, 2, 1, 1], &[3.0, 4.0]),
+        ],
     );
     adapter.check_for_merge().unwrap();
     insta::assert_snapshot!(
@@ -224,14 +231,22 @@ fn every_method_has_marks_of_its_own_and_a_note() {
 fn the_dummy_is_read_scaled_and_written_as_a_lora() {
     let folder = Folder::new();
     let config = json!({"peft_type": "DUMMY", "strength": 2, "target_modules": ["q"]});
-    let tensors: &[Given<'_>] =
-        &[("base_model.model.q.dummy_u", &[2, 1], &[1.0, 2.0]), ("base_model.model.q.dummy_v", &[1, 2], &[3.0, 4.0])];
+    let tensors: &[Given<'_>] = &[
+        ("base_model.model.q.dummy_u", &[2, 1], &[1.0, 2.0]),
+        ("base_model.model.q.dummy_v", &[1, 2], &[3.0, 4.0]),
+    ];
     let from = folder.adapter("from", FILE, config, tensors);
     let adapter = read(&from, None).unwrap();
     near(&delta(&adapter.modules[0]), &[6.0, 8.0, 12.0, 16.0]);
-    assert!(adapter.findings.iter().any(|f| f.message.contains("of the method dummy: it is read as a LoRA of rank 1")));
+    assert!(
+        adapter
+            .findings
+            .iter()
+            .any(|f| f.message.contains("of the method dummy: it is read as a LoRA of rank 1"))
+    );
     let to = folder.convert(&from, "to", "peft", None).unwrap();
-    let written: Value = serde_json::from_slice(&std::fs::read(to.join("adapter_config.json")).unwrap()).unwrap();
+    let written: Value =
+        serde_json::from_slice(&std::fs::read(to.join("adapter_config.json")).unwrap()).unwrap();
     assert_eq!((&written["peft_type"], &written["r"]), (&json!("LORA"), &json!(1)));
     near(&delta(&read(&to, None).unwrap().modules[0]), &[6.0, 8.0, 12.0, 16.0]);
 }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::adapter::format::assemble::{Outcome, fault};
 use super::interface::{Layer, Method};
+use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, TokenRows};
 
 pub(super) struct TrainableTokens;
