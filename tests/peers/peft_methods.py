@@ -132,7 +132,7 @@ CASES = {
 }
 
 GOLDENS = ["adalora", "loha", "loha-effective", "lokr", "trainable-tokens", "ln-tuning-biases", "velora", "bdlora",
- X
+           "ia3-biases", "ia3-conv1d", "oft", "oft-cayley", "mha-biases"]
 
 
 def randomise(model, spread):
