@@ -90,7 +90,8 @@ fn same_additions(before: &Adapter, after: &Adapter) -> Result<()> {
         };
         match (mine.map(|i| &own[i]), other.map(|i| &others[i])) {
             (Some(x), Some(y)) => {
-                if relative(&x.1.finite_values()?, &y.1.finite_values()?, (x.2, y.2)) > ROUNDING {
+                let (error, bound) = relative(x.1, y.1, (x.2, y.2))?;
+                if error > bound {
                     return Err(of(&x.0, Problem::OtherValues));
                 }
             }
@@ -101,9 +102,6 @@ fn same_additions(before: &Adapter, after: &Adapter) -> Result<()> {
     }
     Ok(())
 }
-
-/// More than rounding to the coarsest dtype in use, bfloat16, makes of a tensor.
-const ROUNDING: f64 = 1e-2;
 
 /// Every tensor that is saved whole must be there, value for value, without NaN or infinity.
 fn same_tensors(before: &Adapter, after: &Adapter, progress: &dyn Progress) -> Result<()> {
