@@ -12,6 +12,18 @@ REASONS = [
         "Each normalises what it finds. PEFT's merge depends on the order, and its live model computes something else.",
     ),
     (
+        r"DoRA adapter after a plain LoRA",
+        "Measured: PEFT's merge normalises with the LoRA in the weight, its live model without it.",
+    ),
+    (
+        r"multiplied by one adapter \(IA3, OFT\) and changed by another",
+        "A product and a sum do not commute, and PEFT's mixed model applies them as its layers happen to be nested.",
+    ),
+    (
+        r"changed alone, and no layer computes with it",
+        "T5 and BART compute with the tied copies of `shared`: live the adapter does nothing, merged it changes them all.",
+    ),
+    (
         r"initialised with `lora_ga`",
         "Training began on a base that gradients had changed. No file holds them, and PEFT adds to the published base.",
     ),

@@ -75,8 +75,9 @@ def values(model: nn.Module) -> dict[str, torch.Tensor]:
         path = path_of(name)
         active = getattr(layer, "active_adapters", [])
         if isinstance(layer, (lora.LoraLayer, lora.ParamWrapper)):
-            if isinstance(layer, lora.MultiheadAttention):
-                raise Unknown("MultiheadAttention")
+            # Methods that build on LoRA's layers have rules of their own.
+            if isinstance(layer, lora.MultiheadAttention) or not type(layer).__module__.startswith("peft.tuners.lora."):
+                raise Unknown(type(layer).__name__)
             key = f"{path}.{getattr(layer, 'parameter_name', 'weight')}"
             for adapter in active:
                 if adapter in layer.lora_A or adapter in layer.lora_embedding_A:
