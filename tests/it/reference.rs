@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use safetensors::tensor::Dtype;
 use serde_json::Value;
 
 use crate::support::{Run, Sandbox, edit_json, fixtures, peft};
+use crate::weights::{Tensor, write_file};
 
 /// The section about stderr; the others are schemas, or shared by schemas.
 const ERRORS: &str = "errors";
@@ -19,6 +21,7 @@ const COMMANDS: &[&str] = &[
     "inspect tokens saved --norms",
     "inspect plain --spectrum --base base --for vllm --html page.html",
     "inspect dora --for llama.cpp",
+    "inspect deltas.safetensors",
     "inspect plain base --policy policy.toml",
     "inspect --recursive hub base plain --spectrum --fail-on warning --html listing.html",
     "merge base plain rslora=0.5 -o merged",
@@ -97,6 +100,8 @@ fn workshop() -> Sandbox {
     edit_json(&sandbox.path("hub/models--owner--name/snapshots/0123abc/adapter_config.json"), |config| {
         config["base_model_name_or_path"] = "/home/ann/llama".into();
     });
+    let delta = Tensor::new(Dtype::F32, &[2], &[0.5, 1.0]);
+    write_file(&sandbox.path("deltas.safetensors"), &[("norm.w_norm".into(), delta)].into());
     fs::write(sandbox.path("plain/README.md"), "---\nlicense: mit\n---\n").unwrap();
     fs::write(sandbox.path("policy.toml"), "formats = ['gguf']").unwrap();
     sandbox

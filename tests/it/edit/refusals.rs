@@ -154,8 +154,6 @@ fn inputs() {
     insta::assert_snapshot!(sandbox.refused("edit card -o out --license mit"), @"
     exit 1
     error: `card/README.md`: its front matter is not YAML: while parsing a flow sequence, expected ',' or ']' (line 2 of it)
-
-    hint: compare the file with the one in the repository of the adapter
     ");
 }
 

@@ -142,7 +142,12 @@ fn shared_names_are_not_guessed() {
     let sandbox = Sandbox::new();
     let mlp = ("transformer_blocks.3.ff.net.0.proj", 16, 4);
     adapter(&sandbox, "transformer.", &[mlp], PEFT);
-    insta::assert_snapshot!(sandbox.refused("convert a.safetensors -o k.safetensors --to kohya"), @"");
+    insta::assert_snapshot!(sandbox.refused("convert a.safetensors -o k.safetensors --to kohya"), @r"
+    exit 1
+    error: `a.safetensors`: holds modules that are layers of Flux.1 and of HunyuanVideo, whose names in kohya's format differ; nothing tells which is meant
+
+    hint: merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`
+    ");
     let kohya = |layers: &[Layer], prefix: &str| -> Vec<String> {
         adapter(&sandbox, prefix, layers, PEFT);
         sandbox.run("convert a.safetensors -o k.safetensors --to kohya --force", &[]).ok();

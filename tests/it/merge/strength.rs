@@ -56,7 +56,7 @@ const CASES: &[Case] = &[
     (
         "moe-params",
         "qwen3-moe-bf16",
-        r"--only experts\.base_layer",
+        r"--only experts\.gate_up_proj",
         &[("experts.lora", 0.0), ("q_proj", 0.0)],
     ),
     // Embeddings, each side of a tied pair.

@@ -13,14 +13,9 @@ use crate::adapter::Delta;
 use crate::plan::LowRank;
 use crate::tensor::Factor;
 
-/// The names that the parameter may have in the base; some are in no module of their own.
-pub(super) fn names(delta: &Delta) -> Vec<String> {
-    if delta.of_bias { vec![delta.name()] } else { vec![delta.name(), delta.path.clone()] }
-}
-
 /// The changes by a full delta.
 pub(super) fn fit_delta(base: &Resolver<'_>, fitting: &Fitting<'_>, delta: &Delta) -> Fit<Vec<Edit>> {
-    for name in names(delta) {
+    for name in image::names(delta) {
         match base.resolve(&name, |info| info.shape == delta.tensor.info().shape) {
             Found::One(index) => return Ok(vec![edit(base, index, delta, None)?]),
             Found::Several(names) => return Err(ambiguous(&name, &names)),

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use super::image::{self, Known};
+use super::known::{self, Known};
 use crate::TensorRef;
 use crate::adapter::Adapter;
 use crate::plan::{Axis, LowRank, Multiplied};
@@ -80,6 +80,6 @@ impl<'a> Fitting<'a> {
 
     /// The image models whose layers the adapter names.
     pub(super) fn image(&self) -> &Known {
-        self.image.get_or_init(|| image::of(self.adapter))
+        self.image.get_or_init(|| known::of(self.adapter))
     }
 }

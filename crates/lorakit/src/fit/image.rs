@@ -14,27 +14,10 @@ use super::problem::Reason;
 use super::resolver::Resolver;
 use crate::TensorRef;
 use crate::adapter::format::{place, place_delta, swap_halves, swapped_rows};
-use crate::adapter::{Adapter, Delta, Module};
-use crate::arch::diffusion::{self, DiffusionModel, Found, Layer, Named, Spelling};
+use crate::adapter::{Delta, Module};
+use crate::arch::diffusion::{self, Found, Layer, Spelling};
 use crate::plan::LowRank;
 use crate::tensor::Factor;
-
-/// The models whose layers an adapter names, and how it spells them. Models may share names; the base tells which is
-/// meant.
-pub(super) type Known = (Vec<&'static DiffusionModel>, Spelling);
-
-/// The models whose layers an adapter names.
-pub(super) fn of(adapter: &Adapter) -> Known {
-    let size = |m: &Module| Some((m.b.info().rows_cols().0, m.a.info().rows_cols().1));
-    let modules = adapter.modules.iter().map(|m| Named { name: diffusion::bare(&m.path), size: size(m) });
-    let deltas = adapter.deltas.iter().map(|delta| Named::from(diffusion::bare(&delta.path)));
-    let names: Vec<Named<'_>> = modules.chain(deltas).collect();
-    let known = diffusion::models_of(&names, Spelling::Diffusers);
-    if known.is_empty() {
-        return (diffusion::models_of(&names, Spelling::Original), Spelling::Original);
-    }
-    (known, Spelling::Diffusers)
-}
 
 /// The layers that an adapter may mean by `path`, and how it spells them.
 fn layers_of<'f>(
@@ -171,6 +154,11 @@ fn of_part(
     Ok(Edit { target: stored.name.clone(), base: Some(index), origin: path.to_string(), change })
 }
 
+/// The names that the parameter of a full delta may have; some are in no module of their own.
+pub(super) fn names(delta: &Delta) -> Vec<String> {
+    if delta.of_bias { vec![delta.name()] } else { vec![delta.name(), delta.path.clone()] }
+}
+
 /// The tensors to which a full delta is added that the base has under the names of another publication: each with its
 /// share of the delta and its first row there. Empty if it does not have them.
 ///
@@ -194,7 +182,7 @@ fn on_layer(base: &Resolver<'_>, delta: &Delta, (found, spelling): (Found<'_>, S
         let Ok(parts) = place_delta(delta, found) else { return Ok(Vec::new()) };
         let mut homes = Vec::new();
         for part in parts {
-            for name in super::delta::names(&part) {
+            for name in names(&part) {
                 if let Some(index) = in_diffusers(base, &name)? {
                     homes.push((index, part, None));
                     break;

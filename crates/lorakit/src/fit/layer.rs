@@ -4,7 +4,6 @@ use lorakit_tensor::TensorInfo;
 
 use super::edit::{Change, Edit, Fitting};
 use super::experts;
-use super::image;
 use super::index::Found;
 use super::misfit::{Misfit, ambiguous, check_rows, unmatched};
 use super::problem::Reason;
@@ -20,10 +19,8 @@ pub(super) fn fit_module(base: &Resolver<'_>, fitting: &Fitting<'_>, module: &Mo
     if let Some(edits) = experts::fit_experts(base, fitting, module)? {
         return Ok(edits);
     }
-    match find_weight(base, module) {
-        Ok((target, index)) => fit_weight(base, fitting.adapter, module, (target, index)),
-        Err(misfit) => image::fit_module(base, fitting, module)?.ok_or(misfit),
-    }
+    let found = find_weight(base, module)?;
+    fit_weight(base, fitting.adapter, module, found)
 }
 
 /// The changes to the weight, called `target` in the output, and to its bias.

@@ -9,6 +9,7 @@ mod edit;
 mod experts;
 mod image;
 mod index;
+mod known;
 mod layer;
 mod misfit;
 mod multiply;
@@ -57,7 +58,12 @@ impl Fitting<'_> {
         misfits: &mut Vec<Misfit>,
     ) {
         for module in modules {
-            match layer::fit_module(base, self, module) {
+            let found = layer::fit_module(base, self, module).or_else(|misfit| match misfit.grade() {
+                // The base may have the layer under the name of another publication.
+                0 => image::fit_module(base, self, module)?.ok_or(misfit),
+                _ => Err(misfit),
+            });
+            match found {
                 Ok(found) => edits.extend(found),
                 Err(misfit) => misfits.push(misfit),
             }

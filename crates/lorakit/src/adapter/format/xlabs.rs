@@ -110,7 +110,7 @@ mod tests {
         let all = [
             pair("double_blocks.4.processor.qkv_lora1", 6),
             pair("double_blocks.4.processor.proj_lora2", 2),
-            pair("double_blocks.11.processor.qkv_lora2", 3),
+            pair("double_blocks.11.processor.qkv_lora2", 6),
         ];
         let adapter = read(&folder.file("x.safetensors", &[], &all.concat()), None).unwrap();
         let block = |path: &str| format!("transformer.transformer_blocks.{path}");
@@ -123,9 +123,9 @@ mod tests {
                 (block("4.attn.to_k"), vec![2.0, 3.0]),
                 (block("4.attn.to_q"), vec![0.0, 1.0]),
                 (block("4.attn.to_v"), vec![4.0, 5.0]),
-                (block("11.attn.add_k_proj"), vec![1.0]),
-                (block("11.attn.add_q_proj"), vec![0.0]),
-                (block("11.attn.add_v_proj"), vec![2.0]),
+                (block("11.attn.add_k_proj"), vec![2.0, 3.0]),
+                (block("11.attn.add_q_proj"), vec![0.0, 1.0]),
+                (block("11.attn.add_v_proj"), vec![4.0, 5.0]),
             ]
         );
         assert!(adapter.format == "xlabs" && adapter.modules.iter().all(|m| m.scale(m.rank()) == 1.0));
