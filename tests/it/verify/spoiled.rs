@@ -51,7 +51,8 @@ fn untouched_tensors_of_a_quantised_model() {
     let file = merged.join("model.safetensors");
     let good = fs::read(&file).unwrap();
     let untouched = "model.layers.0.mlp.up_proj.weight";
-    let faults: [(&str, fn(&mut [u8])); 2] = [
+    type Fault = (&'static str, fn(&mut [u8]));
+    let faults: [Fault; 2] = [
         (".absmax", |bytes| {
             let scales = bytes.as_chunks_mut::<4>().0;
             scales.iter_mut().for_each(|b| *b = (f32::from_le_bytes(*b) * 2.0).to_le_bytes());

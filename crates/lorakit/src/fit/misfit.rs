@@ -43,7 +43,7 @@ pub(super) fn slices(misfits: &[Misfit]) -> Option<usize> {
     let parts = |misfit: &Misfit| match &misfit.reason {
         Reason::Weight { base, adapter } => match (base.as_slice(), adapter.as_slice()) {
             (&[rows, cols], &[own_rows, own_cols]) if own_rows > 0 && own_cols > 0 => {
-                let of = |whole: usize, own: usize| (whole % own == 0).then_some(whole / own);
+                let of = |whole: usize, own: usize| whole.is_multiple_of(own).then(|| whole / own);
                 let (rows, cols) = (of(rows, own_rows)?, of(cols, own_cols)?);
                 (rows == 1 || cols == 1).then_some(rows * cols)
             }

@@ -93,7 +93,8 @@ fn what_modules_have_beside_their_factors() {
     assert_eq!(with(|module| module.magnitude = Some(zeros(&[6]))), "fits");
     assert_eq!(with(|module| module.bias = Some(zeros(&[6]))), "fits");
     assert_eq!(with(|module| module.base_weight = Some(zeros(&[6, 4]))), "fits");
-    let faults: [(&str, fn(&mut Module)); 6] = [
+    type Fault = (&'static str, fn(&mut Module));
+    let faults: [Fault; 6] = [
         ("magnitudes of the inputs", |module| module.magnitude = Some(zeros(&[4]))),
         ("one magnitude", |module| module.magnitude = Some(zeros(&[1]))),
         ("a bias of the inputs", |module| module.bias = Some(zeros(&[4]))),

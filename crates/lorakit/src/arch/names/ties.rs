@@ -2,7 +2,7 @@
 //!
 //! `data/ties.json` is made by `fixtures/generate/tied_names.py` from `_tied_weights_keys` of every class.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
@@ -51,8 +51,8 @@ static DATA: LazyLock<Data> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../data/ties.json")).expect("built-in data is valid")
 });
 
-static CLASSES: LazyLock<HashMap<&str, Vec<Tie>>> = LazyLock::new(|| {
-    let mut classes = HashMap::new();
+static CLASSES: LazyLock<BTreeMap<&str, Vec<Tie>>> = LazyLock::new(|| {
+    let mut classes = BTreeMap::new();
     for group in &DATA.groups {
         let tie = |(name, source): (&'static String, &'static String)| Tie { name, source };
         let mut ties: Vec<Tie> = group.ties.iter().map(tie).collect();
