@@ -87,10 +87,10 @@ fn same_additions(before: &Adapter, after: &Adapter) -> Result<()> {
             Ok::<bool, Error>(tensor.values()?.iter().all(|v| *v == 0.0))
         };
         match (mine.map(|i| &own[i]), other.map(|i| &others[i])) {
-            (Some(x), Some(y)) => {
-                if relative(&x.1.finite_values()?, &y.1.finite_values()?, (x.2, y.2)) > ROUNDING {
-                    return Err(of(&x.0, Problem::OtherValues));
-                }
+            (Some(x), Some(y))
+                if relative(&x.1.finite_values()?, &y.1.finite_values()?, (x.2, y.2)) > ROUNDING =>
+            {
+                return Err(of(&x.0, Problem::OtherValues));
             }
             (Some(x), None) if !zero(x)? => return Err(of(&x.0, Problem::Lost)),
             (None, Some(y)) if !zero(y)? => return Err(of(&y.0, Problem::Added)),

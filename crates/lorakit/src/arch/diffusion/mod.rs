@@ -178,7 +178,7 @@ pub(crate) fn meant_by<'m>(
         paths.iter().map(name).collect()
     };
     match models {
-        [first, rest @ ..] if rest.iter().all(|model| kohya(*model) == kohya(*first)) => Ok(*first),
+        [first, rest @ ..] if rest.iter().all(|model| kohya(model) == kohya(first)) => Ok(*first),
         _ => {
             let ends =
                 |model: &&&DiffusionModel| paths.iter().any(|named| model.is_in_last_block(named.name));
