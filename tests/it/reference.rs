@@ -100,8 +100,13 @@ fn workshop() -> Sandbox {
     edit_json(&sandbox.path("hub/models--owner--name/snapshots/0123abc/adapter_config.json"), |config| {
         config["base_model_name_or_path"] = "/home/ann/llama".into();
     });
-    let delta = Tensor::new(Dtype::F32, &[2], &[0.5, 1.0]);
-    write_file(&sandbox.path("deltas.safetensors"), &[("norm.w_norm".into(), delta)].into());
+    let tensor = |name: &str, shape: &[usize]| (name.into(), Tensor::new(Dtype::F32, shape, &[0.5, 1.0]));
+    let tensors = [
+        tensor("a.lora_down.weight", &[1, 2]),
+        tensor("a.lora_up.weight", &[2, 1]),
+        tensor("b.w_norm", &[2]),
+    ];
+    write_file(&sandbox.path("deltas.safetensors"), &tensors.into());
     fs::write(sandbox.path("plain/README.md"), "---\nlicense: mit\n---\n").unwrap();
     fs::write(sandbox.path("policy.toml"), "formats = ['gguf']").unwrap();
     sandbox

@@ -12,6 +12,9 @@ use crate::arch::diffusion::{self, DiffusionModel, Found, Named, Spelling};
 use crate::tensor::{Factor, RowOrder};
 use crate::{Error, ErrorKind, Finding, Result, Severity, TensorRef};
 
+/// The header entry that names the model of a file.
+pub(super) const VERSION: &str = "ss_base_model_version";
+
 /// The model that has all these modules, by their names and sizes. `version` decides if several have them.
 ///
 /// # Errors

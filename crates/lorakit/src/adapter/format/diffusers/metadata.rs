@@ -13,6 +13,9 @@ use super::super::{Problem, most_common, ranks};
 /// The header entry.
 pub(super) const KEY: &str = "lora_adapter_metadata";
 
+/// The prefix of an original model's names.
+pub(super) const ORIGINAL: &str = "diffusion_model.";
+
 /// Components of pipelines.
 const COMPONENTS: &[&str] =
     &["unet", "transformer", "transformer_2", "text_encoder", "text_encoder_2", "text_encoder_3", "prior"];

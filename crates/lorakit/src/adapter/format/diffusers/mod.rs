@@ -13,17 +13,14 @@ use std::collections::BTreeMap;
 
 use lorakit_tensor::TensorSource;
 
-use super::layers::{add_as_named, add_layers, model_of, note_missing_alphas};
+use super::layers::{VERSION, add_as_named, add_layers, model_of, note_missing_alphas};
 use super::spelling::{self, Part, Parts};
 use super::{AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Files, carried};
 use crate::arch::diffusion::{self, Spelling};
 use crate::card::Loading;
 use crate::{Base, Result};
-use metadata::{Metadata, component};
-
-/// The prefix of an original model's names.
-const ORIGINAL: &str = "diffusion_model.";
+use metadata::{Metadata, ORIGINAL, component};
 
 /// diffusers' format.
 #[derive(Debug)]
@@ -74,7 +71,7 @@ impl AdapterFormat for Diffusers {
         for (name, parts) in &own {
             add_as_named(files, &mut adapter, (name, parts), metadata.of_module(name))?;
         }
-        let version = files.metadata().get("ss_base_model_version").map(String::as_str);
+        let version = files.metadata().get(VERSION).map(String::as_str);
         match model_of(files, &original, Spelling::Original, version) {
             Ok(model) => add_layers(files, &mut adapter, &original, (model, Spelling::Original))?,
             Err(_) => {

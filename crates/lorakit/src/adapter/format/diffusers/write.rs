@@ -1,10 +1,9 @@
 //! Writing a folder for diffusers.
 
-use super::super::kohya::VERSION;
+use super::super::layers::VERSION;
 use super::super::on_layers::by_layer;
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled};
-use super::ORIGINAL;
-use super::metadata::{self, component};
+use super::metadata::{self, ORIGINAL, component};
 use crate::adapter::{Adapter, Delta, Module, carried};
 use crate::arch::diffusion::{self, DiffusionModel, Named, Spelling};
 use crate::plan::{Container, OutputTensor};

@@ -8,11 +8,9 @@ mod hash;
 mod names;
 mod write;
 
-pub(super) use write::VERSION;
-
 use std::collections::BTreeMap;
 
-use super::layers::{add_as_named, add_layers, model_of, note_missing_alphas};
+use super::layers::{VERSION, add_as_named, add_layers, model_of, note_missing_alphas};
 use super::spelling::Part;
 use super::{AdapterFormat, Draft, DraftOptions, spelling};
 use crate::adapter::{Adapter, Files, carried};

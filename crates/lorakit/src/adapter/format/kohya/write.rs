@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::super::layers::unknown;
+use super::super::layers::{VERSION, unknown};
 use super::super::on_layers::by_layer;
 use super::super::{Can, Draft, DraftOptions, Mapped, Problem, Scaled, most_common, ranks};
 use super::hash;
@@ -15,9 +15,6 @@ use crate::arch::diffusion::{self, DiffusionModel, Named, Spelling};
 use crate::plan::{Container, OutputTensor, Recipe};
 use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
-
-/// The header entry that names the model of a file.
-pub(in super::super) const VERSION: &str = "ss_base_model_version";
 
 /// Writes a module for each layer of the original model, with its alpha. Nothing is multiplied, unless layers that
 /// the original model computes as one have different scales.
