@@ -19,11 +19,11 @@ many() {
 
 peft() {
     python3 -m venv target/peft
-    target/peft/bin/pip install --quiet --disable-pip-version-check torch peft transformers
+    target/peft/bin/pip install --quiet --disable-pip-version-check torch peft transformers diffusers attrs
     cargo build --workspace
-    target/peft/bin/python tests/peers/extract_peft.py target/debug/lorakit
-    target/peft/bin/python tests/peers/peft_methods.py target/debug/lorakit
-    target/peft/bin/python tests/peers/tied_families.py target/debug/lorakit
+    for peer in extract_peft peft_methods peft_loads tied_families diffusers_loads; do
+        target/peft/bin/python "tests/peers/$peer.py" target/debug/lorakit
+    done
 }
 
 mutants() {
@@ -32,8 +32,6 @@ mutants() {
 
 # Every LoRA case of PEFT's test suite, merged by both.
 matrix() {
-    target/peft/bin/pip install --quiet --disable-pip-version-check attrs
-    cargo build --workspace
     target/peft/bin/python tests/peers/peft_matrix.py target/debug/lorakit --json target/peft-matrix.json
 }
 
