@@ -6,7 +6,7 @@
 use super::Problem;
 use super::group::{Group, Groups};
 use crate::adapter::{Adapter, Module, ModuleKind, Strength};
-use crate::arch::names::{is_embedding, is_head, is_other_embedding, module_of};
+use crate::arch::names::{is_embedding, is_head, is_other_embedding, is_tied_on_request, module_of};
 use crate::fit::{Resolver, TiedSet};
 use crate::tensor::Factor;
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
@@ -128,12 +128,15 @@ impl Set<'_> {
                 return Err(Error::from(problem).tensor(&members[idle].name));
             }
         }
-        // The others keep the values that the tensor had.
+        // The others keep the values that the tensor had, or has in the copy that an adapter brings: PEFT loads that into
+        // the one tensor before any delta is added to a side.
+        let copy = changes.iter().flatten().find_map(Group::adapted_copy);
         let moved =
             members.iter().zip(&changes).any(|(m, change)| m.stored == Some(anchor) && change.is_some());
         for (member, _) in members.iter().zip(&changes).filter(|(_, change)| change.is_none()) {
-            if member.stored.is_none() && (moved || !self.keeps_config) {
-                groups.insert(&member.name, Group { base: Some(anchor), ..Group::default() });
+            if copy.is_some() || member.stored.is_none() && (moved || !self.keeps_config) {
+                let base = member.stored.or(Some(anchor));
+                groups.insert(&member.name, Group { base, replace: copy.clone(), ..Group::default() });
             }
         }
         *untied |= !self.keeps_config;
@@ -214,10 +217,13 @@ impl Set<'_> {
             && first.multiplied.is_none()
             && first.replace.is_none();
         let grown = match (&first.replace, first.base) {
-            (Some(new), Some(old)) => new.info().shape != self.base.tensor(old).info().shape,
+            (Some(new), Some(old)) => first.adapted_copy().is_none() && new.info().shape != self.base.tensor(old).info().shape,
             _ => false,
         };
-        let declared = adapters.iter().all(|(a, _)| a.config.ensure_weight_tying);
+        let heeded = self.set.members.iter().zip(changes).any(|(member, change)| {
+            change.is_some() && is_tied_on_request(module_of(&member.name))
+        });
+        let declared = heeded && adapters.iter().all(|(a, _)| a.config.ensure_weight_tying);
         Ok((grown || !without_head && (only_rows || declared)).then(|| (*first).clone()))
     }
 
