@@ -54,6 +54,10 @@ problems! {
             "is changed alone, and no layer computes with it: the model computes with {}, which have its values only as \
              long as nothing changes one of them, so base and adapter compute what the base does",
             others.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        /// Trained rows of an embedding, and another change of the output that is tied to it.
+        RowsBelow { embedding: String } = Unmergeable,
+            "is changed, and is one tensor with `{embedding}`, of which rows were trained: PEFT adds one change to the \
+             other in a model that it cannot save";
         /// A vocabulary that grew at one end only.
         HalfGrown { rows: usize, grown: String, wanted: usize } = Unmergeable / ResizedModel,
             "has {rows} rows, and the adapter brings {wanted} for `{grown}`: the vocabulary grew before training, and what \

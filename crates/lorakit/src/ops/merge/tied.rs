@@ -120,6 +120,7 @@ impl Set<'_> {
                 let message = "input and output embedding were trained as one tensor and stay one";
                 return Ok(Some(self.keep(groups, group, message)));
             }
+            self.refuse_rows_below(&changes)?;
             // If all others change, each is written by itself, and what this one holds is of no effect.
             let others = |idle: usize| changes.iter().enumerate().all(|(i, c)| i == idle || c.is_some());
             if let Some(idle) = self.set.idle().filter(|&idle| changes[idle].is_some() && !others(idle)) {
@@ -141,6 +142,25 @@ impl Set<'_> {
         }
         *untied |= !self.keeps_config;
         Ok(self.note(&changes))
+    }
+
+    /// Refuses trained rows of the embedding beside another change of the output. PEFT keeps the output's rows in step
+    /// and adds its delta to them, but can neither save that model nor load what it saves of a replaced output.
+    fn refuse_rows_below(&self, changes: &[Option<Group>]) -> Result<()> {
+        let members = || self.set.members.iter().zip(changes);
+        let trained = members().find(|(member, change)| {
+            !member.output && change.as_ref().is_some_and(|change| !change.rows.is_empty())
+        });
+        let otherwise = members().find(|(member, change)| {
+            member.output && change.as_ref().is_some_and(|change| change.rows.is_empty())
+        });
+        match (trained, otherwise) {
+            (Some((embedding, _)), Some((output, _))) => {
+                let problem = Problem::RowsBelow { embedding: module_of(&embedding.name).to_string() };
+                Err(Error::from(problem).tensor(&output.name))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Leaves one tensor, with these changes.
