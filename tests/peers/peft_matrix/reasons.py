@@ -28,6 +28,10 @@ REASONS = [
         "Training began on a base that gradients had changed. No file holds them, and PEFT adds to the published base.",
     ),
     (
+        r"rotates patches of a convolution",
+        "The image of the case is one patch. Of a larger one, PEFT's live model adds up rotated patches that overlap.",
+    ),
+    (
         r"takes the smallest singular components out of every weight",
         "PEFT takes them out by an SVD of the base when it loads the adapter. No file holds what is left.",
     ),
