@@ -237,12 +237,17 @@ impl Set<'_> {
             && first.multiplied.is_none()
             && first.replace.is_none();
         let grown = match (&first.replace, first.base) {
-            (Some(new), Some(old)) => first.adapted_copy().is_none() && new.info().shape != self.base.tensor(old).info().shape,
+            (Some(new), Some(old)) => {
+                first.adapted_copy().is_none() && new.info().shape != self.base.tensor(old).info().shape
+            }
             _ => false,
         };
-        let heeded = self.set.members.iter().zip(changes).any(|(member, change)| {
-            change.is_some() && is_tied_on_request(module_of(&member.name))
-        });
+        let heeded = self
+            .set
+            .members
+            .iter()
+            .zip(changes)
+            .any(|(member, change)| change.is_some() && is_tied_on_request(module_of(&member.name)));
         let declared = heeded && adapters.iter().all(|(a, _)| a.config.ensure_weight_tying);
         Ok((grown || !without_head && (only_rows || declared)).then(|| (*first).clone()))
     }
