@@ -44,7 +44,8 @@ fn cases() -> Vec<Case> {
 }
 
 /// Asserts that `found` is the truth rounded once. The sum over the rank is made in f32: where the terms cancel, its
-/// error is a part of the tensor's usual values, not of the one that is left.
+/// error is a part of the tensor's usual values, not of the one that is left. In eight of these cases it is more than
+/// `assert_near` allows, up to five times.
 fn assert_rounded_once(case: &str, base: &Weights, found: &Weights, wanted: &Weights) {
     assert_eq!(found.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "{case}");
     for (name, want) in wanted {
@@ -90,7 +91,7 @@ fn merges_of_the_matrix_are_pefts_or_the_truth() {
             near += 1;
         }
     }
-    assert!(equal >= 7 && near >= 26, "{equal} equal to PEFT bit for bit, {near} others");
+    assert!(equal >= 7 && near >= 29, "{equal} equal to PEFT bit for bit, {near} others");
 }
 
 #[test]
@@ -109,5 +110,5 @@ fn refusals_of_the_matrix_keep_their_kind() {
         assert!(sandbox.entries().is_empty(), "{}: nothing is written", case.text("name"));
         refused += 1;
     }
-    assert!(refused >= 3, "{refused} refused");
+    assert!(refused >= 4, "{refused} refused");
 }

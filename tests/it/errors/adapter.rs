@@ -159,7 +159,7 @@ fn options_that_no_sum_can_honour() {
         ("arrow_config", json!({ "top_k": 3 })),
         ("use_qalora", json!(true)),
         ("use_bdlora", json!(true)),
-        ("kasa_config", json!({})),
+        ("kasa_config", json!({ "beta": 0.0001, "gamma": 0.001 })),
     ] {
         let case = Case::of("llama-bf16", "attn-r4");
         case.config(|config| config[option] = value);

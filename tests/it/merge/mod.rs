@@ -11,3 +11,4 @@ mod table;
 mod tied;
 mod together;
 mod undo;
+mod vocabulary;

@@ -106,6 +106,8 @@ class Case:
     start: Callable = lambda model: None
     #: Adapters of different methods, which PEFT holds in a `PeftMixedModel`.
     mixed: bool = False
+    #: Parameters that no layer computes with, whose values are free where outputs agree.
+    idle: tuple[str, ...] = ()
     #: Why PEFT's merge computes something else than its live model, if it does.
     unlike_live: str = ""
 

@@ -43,6 +43,7 @@ def configs(embedding: str, head: str, attention: str, forward: str) -> dict:
         "tokens": lora(**USUAL, trainable_token_indices=[0, 1, 3]),
         "embed": lora(**TASK, target_modules=[embedding, attention]),
         "embed-only": lora(**TASK, target_modules=rf".*\.{embedding}"),
+        "embed-tied": lora(**TASK, target_modules=[embedding, attention], ensure_weight_tying=True),
         "embed-dora": lora(**TASK, target_modules=[embedding], use_dora=True),
         "head": lora(**TASK, target_modules=[head, attention]),
         "embed-head": lora(**TASK, target_modules=[embedding, head, attention]),
@@ -84,6 +85,8 @@ def cases():
             }.items():
                 adapter = lora(**TASK, **more)
                 found.append(Case(f"decoders/{name}/grown-{kind}", DECODERS[name], [adapter], prepare=grown))
+                if kind == "embed" and "llama" in name:
+                    found += narrow(found[-1:], "bfloat16")
         for saved in (True, False):
             if name in ("llama", "gpt2", "llama-tied"):
                 embedding, _, attention, _ = NAMES.get(name, LLAMA)

@@ -33,6 +33,9 @@ def cases():
     masked["save-cls"] = lora(target_modules=["query"], modules_to_save=["cls"])
     found += grid("encoders", MASKED, masked)
     for case in found:
+        if case.name.startswith("encoders/bert-mlm/"):
+            # The head adds `decoder.bias`. transformers before 5 makes one of both again, so lorakit writes one value.
+            case.idle = ("cls.predictions.bias",)
         if case.name == "encoders/bert-mlm/tokens":
             case.unlike_live = "PEFT's layer for rows of a tied head leaves out the bias of the head"
     usual = [case for case in found if case.name.rsplit("/")[-1] in ("usual", "tokens", "bias-all")]

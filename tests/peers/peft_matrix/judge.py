@@ -45,14 +45,14 @@ def rounding(wanted: torch.Tensor, base: torch.Tensor | None, dtype: torch.dtype
     return largest * torch.finfo(dtype).eps / 2 * 1.01 + 2e-6 * wanted.abs().mean() + 2e-6 * largest + tiny
 
 
-def compare(found: dict, wanted: dict, base: dict, untied: bool) -> tuple[list[str], float]:
+def compare(found: dict, wanted: dict, base: dict, untied: bool, idle: tuple = ()) -> tuple[list[str], float]:
     """What is wrong with the merged tensors, and how far they are off in units of what rounding explains."""
     wrong, worst = [], 0.0
     # The sides of a pair that are no longer tied have two names, of which the output may use others.
     absent = [] if untied else sorted(set(wanted) - set(found))
     extra = [] if untied else sorted(set(found) - set(wanted))
     wrong += [f"{name} is missing" for name in absent] + [f"{name} is unexpected" for name in extra]
-    for name in sorted(set(found) & set(wanted)):
+    for name in sorted((set(found) & set(wanted)) - set(idle)):
         one, other = found[name], wanted[name]
         if one.shape != other.shape:
             wrong.append(f"{name} is {list(one.shape)}, not {list(other.shape)}")
@@ -160,7 +160,7 @@ def judged(case: Case, base: pathlib.Path, folders: list, work: pathlib.Path, ro
     """The outcome of a merge that lorakit says has succeeded."""
     wanted, plain = reference(case, base, folders, work, row)
     found, before = tensors(work / "out"), tensors(base)
-    wrong, row["roundings"] = compare(found, tensors(work / "truth"), before, row["untied"])
+    wrong, row["roundings"] = compare(found, tensors(work / "truth"), before, row["untied"], case.idle)
     try:
         row["outputs"] = distance(case.base.outputs(case.base.load(work / "out", case.exact)), wanted, plain)
     except Exception as error:

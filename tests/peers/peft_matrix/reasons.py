@@ -27,6 +27,18 @@ REASONS = [
         r"initialised with `lora_ga`",
         "Training began on a base that gradients had changed. No file holds them, and PEFT adds to the published base.",
     ),
+    (
+        r"rotates patches of a convolution",
+        "The image of the case is one patch. Of a larger one, PEFT's live model adds up rotated patches that overlap.",
+    ),
+    (
+        r"takes the smallest singular components out of every weight",
+        "PEFT takes them out by an SVD of the base when it loads the adapter. No file holds what is left.",
+    ),
+    (
+        r"the vocabulary grew before training",
+        "PEFT saves only the end that has an adapter: the other one's new rows are what resizing made up.",
+    ),
     (rf"was trained with (?:{METHODS})\b", "The message names the method, and lorakit documents which ones it reads."),
 ]
 

@@ -76,6 +76,8 @@ pub enum Hint {
     MergeIntoBase,
     /// Keep one tensor, which the change then reaches under every name, as in PEFT's own merge.
     ShareTied,
+    /// Merge into the resized model that was trained, which was saved with all rows.
+    ResizedModel,
     /// Say `"tie_word_embeddings": false` in the configuration if input and output are two tensors.
     ConfigureTies,
     /// Nothing was written; this should not happen, please report it.
@@ -210,6 +212,7 @@ impl Hint {
         Hint::MergeOrNearestLora,
         Hint::MergeIntoBase,
         Hint::ShareTied,
+        Hint::ResizedModel,
         Hint::ConfigureTies,
         Hint::ReportThis,
         Hint::LowerRankOrMore,
@@ -374,6 +377,9 @@ impl fmt::Display for Hint {
             Hint::MergeOrNearestLora => "merge it into its base, which holds everything, or take the LoRA that is nearest to it",
             Hint::ShareTied => {
                 "keep one tensor, which the change then reaches under every name, as in PEFT's own merge"
+            }
+            Hint::ResizedModel => {
+                "only the resized model that was trained has them: if it was saved, merge into that one"
             }
             Hint::ConfigureTies => {
                 "if input and output are two tensors of the base, say so in its configuration (`tie_word_embeddings`)"

@@ -43,6 +43,11 @@ pub(crate) fn is_head(path: &str) -> bool {
     ENDS.iter().any(|(_, head)| *head == last(path))
 }
 
+/// Whether PEFT heeds `ensure_weight_tying` for the module at that path: it knows an embedding by these names only.
+pub(crate) fn is_tied_on_request(path: &str) -> bool {
+    matches!(last(path), "embed_tokens" | HEAD)
+}
+
 /// The path of the output of a model whose input embedding is at `embedding`. The output is always outside of the
 /// model proper; in multimodal models, transformers before 5 has it inside the language model.
 pub(crate) fn head_of(embedding: &str) -> String {
@@ -68,6 +73,14 @@ mod tests {
         ] {
             assert_eq!(head_of(embedding), head);
             assert!(is_head(head) && !is_embedding(head));
+        }
+    }
+
+    #[test]
+    fn names_for_which_peft_ties() {
+        assert!(is_tied_on_request("model.decoder.embed_tokens") && is_tied_on_request("lm_head"));
+        for path in ["transformer.wte", "word_embeddings", "gpt_neox.embed_in", "shared", "embed_out"] {
+            assert!(!is_tied_on_request(path), "{path}");
         }
     }
 }

@@ -19,7 +19,7 @@ mod pattern;
 mod spelling;
 mod ties;
 
-pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding};
+pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding, is_tied_on_request};
 pub(crate) use experts::{
     Projection, ROUTER, STACKS, as_parameter, expert_of, holds_experts, is_experts, listed, place_in_class,
     projection, single_names, single_words, stack_in, stack_of, stacks_of, usual_name,

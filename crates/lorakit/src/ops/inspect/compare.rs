@@ -9,6 +9,7 @@ use lorakit_tensor::{DType, Reader};
 use super::norm::norm_sq;
 use super::{FitReport, ModuleReport, go_on};
 use crate::adapter::Adapter;
+use crate::arch::names::{is_tied_on_request, module_of};
 use crate::fit::{self, Change, Edit, FitOptions, Resolver};
 use crate::plan::{Progress, Stretch, in_order};
 use crate::tensor::first_bad;
@@ -240,6 +241,7 @@ fn tied(base: &Model, view: &Resolver<'_>, adapter: &Adapter, edits: &[Edit]) ->
     let grown =
         |e: &Edit| matches!(&e.change, Change::Replace(t) if t.info().shape != view.tensors[embedding].shape);
     let stays = |e: &&Edit| matches!(e.change, Change::Rows(..)) || grown(e);
+    let declared = adapter.config.ensure_weight_tying && is_tied_on_request(module_of(embed));
     let untie = format!(
         "a merge writes two (`{embed}`, `{head}`) and sets tie_word_embeddings to false; `--tied share` keeps one, and \
          then the change reaches both sides"
@@ -249,7 +251,7 @@ fn tied(base: &Model, view: &Resolver<'_>, adapter: &Adapter, edits: &[Edit]) ->
         _ if view.head().is_some() => {
             format!("input and output embedding, and stores both: each keeps its own change, {untie}")
         }
-        (false, true) if adapter.config.ensure_weight_tying || input.iter().all(stays) => {
+        (false, true) if declared || input.iter().all(stays) => {
             "input and output embedding, and they were trained as one: a merge keeps one tensor".into()
         }
         (false, true) => format!("input and output embedding, and only the input side is adapted: {untie}"),

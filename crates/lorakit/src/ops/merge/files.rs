@@ -1,12 +1,13 @@
 //! The files that are taken along: configuration, tokenizer, templates, licences.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lorakit_tensor::{DType, Reader};
 use serde_json::Value;
 
 use super::tied::Untied;
+use super::vocabulary::Growth;
 use crate::adapter::Adapter;
 use crate::model::folder::{config_among, doubts, set_config, side_files_of, travelling};
 use crate::model::torch_name;
@@ -23,7 +24,7 @@ pub(super) fn side_files(
     notes: &mut Vec<Finding>,
 ) -> Result<Vec<SideFile>> {
     let mut files = travelling(base)?;
-    let grown = grown_vocabulary(base, tensors);
+    let grown = Growth::of(base, tensors).map(|growth| growth.rows);
     take_tokenizer(adapters, grown, base.reader(), &mut files, notes)?;
     if let Some(config) = config_among(&files, base)? {
         let mut json = config.clone();
@@ -37,17 +38,6 @@ pub(super) fn side_files(
     }
     notes.extend(doubts(&files, base.reader())?);
     Ok(side_files_of(files))
-}
-
-/// The number of rows of an embedding that has more of them than the base's.
-fn grown_vocabulary(base: &Model, tensors: &[OutputTensor]) -> Option<usize> {
-    let old: HashMap<&str, &[usize]> =
-        base.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice())).collect();
-    let vocabulary = base.config.as_ref().and_then(|c| c.number("vocab_size"));
-    tensors.iter().find_map(|t| match (*old.get(t.info.name.as_str())?, t.info.shape.as_slice()) {
-        ([v, d], [w, e]) if w > v && d == e && vocabulary.is_none_or(|n| n as usize == *v) => Some(*w),
-        _ => None,
-    })
 }
 
 /// A vocabulary that grew brings its own tokenizer; so does an adapter for a base that has none.

@@ -43,6 +43,12 @@ impl Group {
         }
     }
 
+    /// The values of the base that an adapter brings along with deltas for them.
+    pub(super) fn adapted_copy(&self) -> Option<TensorRef> {
+        let adapted = self.dora.is_some() || !self.terms.is_empty();
+        self.replace.clone().filter(|_| adapted)
+    }
+
     pub(super) fn only_replaces(&self) -> bool {
         self.multiplied.is_none() && self.dora.is_none() && self.terms.is_empty() && self.rows.is_empty()
     }

@@ -15,6 +15,7 @@ mod ruin;
 mod sum;
 mod tied;
 mod undo;
+mod vocabulary;
 
 use std::collections::HashSet;
 use std::path::PathBuf;

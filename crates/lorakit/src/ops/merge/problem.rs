@@ -17,6 +17,10 @@ problems! {
         /// Arrow, which chooses adapters for each token.
         Routed { option: String } = Unmergeable,
             "cannot be merged: it routes between adapters for each token (`{option}`)";
+        /// KaSA, which takes a part out of the weights before it adds to them.
+        Truncated { option: String } = Unmergeable,
+            "cannot be merged: KaSA first takes the smallest singular components out of every weight that it adapts, and \
+             what it adds is meant for what is left (`{option}`)";
         /// Layers that occur several times.
         Replicated = Unmergeable,
             "repeats layers of the base (`layer_replication`), which a merge cannot express yet";
@@ -50,6 +54,14 @@ problems! {
             "is changed alone, and no layer computes with it: the model computes with {}, which have its values only as \
              long as nothing changes one of them, so base and adapter compute what the base does",
             others.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        /// Trained rows of an embedding, and another change of the output that is tied to it.
+        RowsBelow { embedding: String } = Unmergeable,
+            "is changed, and is one tensor with `{embedding}`, of which rows were trained: PEFT adds one change to the \
+             other in a model that it cannot save";
+        /// A vocabulary that grew at one end only.
+        HalfGrown { rows: usize, grown: String, wanted: usize } = Unmergeable / ResizedModel,
+            "has {rows} rows, and the adapter brings {wanted} for `{grown}`: the vocabulary grew before training, and what \
+             the new tokens have here is not in the adapter";
         /// Two adapters whose magnitudes are for one tensor.
         TwoDora = Unmergeable, "is changed by two DoRA adapters, whose order would matter";
         /// A plain LoRA before DoRA: whether its delta is in the norm depends on when PEFT is asked.

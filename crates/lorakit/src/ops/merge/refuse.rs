@@ -23,6 +23,7 @@ pub(super) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> 
         match option.split(':').next().unwrap_or_default() {
             "alora_invocation_tokens" => Problem::Activated { option },
             "arrow_config" => Problem::Routed { option },
+            "kasa_config" => Problem::Truncated { option },
             _ => return Err(Error::from(ops::Problem::NotAProduct { option }).at(&adapter.path)),
         }
     } else if config.layer_replication {

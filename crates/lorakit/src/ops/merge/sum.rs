@@ -7,7 +7,7 @@ use lorakit_tensor::{DType, Reader, TensorInfo};
 
 use super::group::{Group, Groups};
 use super::tied::{self, Tied, Untied};
-use super::{Problem, refuse, undo};
+use super::{Problem, refuse, undo, vocabulary};
 use crate::adapter::{Adapter, Strength, Strengths, repeated};
 use crate::fit::{self, FitOptions, MoeLayout, Resolver};
 use crate::model::folder::adapter_in;
@@ -177,6 +177,7 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
         groups.iter().filter(|(_, group)| group.replace.is_some() && group.only_replaces()).count();
     let undoes = undo::undoes(&adapters, &strengths);
     let (tensors, added) = output_tensors(&base, groups, (sum.rounding, dtype, undoes), progress)?;
+    vocabulary::both_ends(&view, &base, &tensors)?;
     notes.extend(untied.notes.iter().cloned());
     if base.config.is_none() {
         let message =

@@ -6,7 +6,7 @@
 use super::Problem;
 use super::group::{Group, Groups};
 use crate::adapter::{Adapter, Module, ModuleKind, Strength};
-use crate::arch::names::{is_embedding, is_head, is_other_embedding, module_of};
+use crate::arch::names::{is_embedding, is_head, is_other_embedding, is_tied_on_request, module_of};
 use crate::fit::{Resolver, TiedSet};
 use crate::tensor::Factor;
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
@@ -120,6 +120,7 @@ impl Set<'_> {
                 let message = "input and output embedding were trained as one tensor and stay one";
                 return Ok(Some(self.keep(groups, group, message)));
             }
+            self.refuse_rows_below(&changes)?;
             // If all others change, each is written by itself, and what this one holds is of no effect.
             let others = |idle: usize| changes.iter().enumerate().all(|(i, c)| i == idle || c.is_some());
             if let Some(idle) = self.set.idle().filter(|&idle| changes[idle].is_some() && !others(idle)) {
@@ -128,16 +129,38 @@ impl Set<'_> {
                 return Err(Error::from(problem).tensor(&members[idle].name));
             }
         }
-        // The others keep the values that the tensor had.
+        // The others keep the values that the tensor had, or has in the copy that an adapter brings: PEFT loads that into
+        // the one tensor before any delta is added to a side.
+        let copy = changes.iter().flatten().find_map(Group::adapted_copy);
         let moved =
             members.iter().zip(&changes).any(|(m, change)| m.stored == Some(anchor) && change.is_some());
         for (member, _) in members.iter().zip(&changes).filter(|(_, change)| change.is_none()) {
-            if member.stored.is_none() && (moved || !self.keeps_config) {
-                groups.insert(&member.name, Group { base: Some(anchor), ..Group::default() });
+            if copy.is_some() || member.stored.is_none() && (moved || !self.keeps_config) {
+                let base = member.stored.or(Some(anchor));
+                groups.insert(&member.name, Group { base, replace: copy.clone(), ..Group::default() });
             }
         }
         *untied |= !self.keeps_config;
         Ok(self.note(&changes))
+    }
+
+    /// Refuses trained rows of the embedding beside another change of the output. PEFT keeps the output's rows in step
+    /// and adds its delta to them, but can neither save that model nor load what it saves of a replaced output.
+    fn refuse_rows_below(&self, changes: &[Option<Group>]) -> Result<()> {
+        let members = || self.set.members.iter().zip(changes);
+        let trained = members().find(|(member, change)| {
+            !member.output && change.as_ref().is_some_and(|change| !change.rows.is_empty())
+        });
+        let otherwise = members().find(|(member, change)| {
+            member.output && change.as_ref().is_some_and(|change| change.rows.is_empty())
+        });
+        match (trained, otherwise) {
+            (Some((embedding, _)), Some((output, _))) => {
+                let problem = Problem::RowsBelow { embedding: module_of(&embedding.name).to_string() };
+                Err(Error::from(problem).tensor(&output.name))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Leaves one tensor, with these changes.
@@ -214,10 +237,18 @@ impl Set<'_> {
             && first.multiplied.is_none()
             && first.replace.is_none();
         let grown = match (&first.replace, first.base) {
-            (Some(new), Some(old)) => new.info().shape != self.base.tensor(old).info().shape,
+            (Some(new), Some(old)) => {
+                first.adapted_copy().is_none() && new.info().shape != self.base.tensor(old).info().shape
+            }
             _ => false,
         };
-        let declared = adapters.iter().all(|(a, _)| a.config.ensure_weight_tying);
+        let heeded = self
+            .set
+            .members
+            .iter()
+            .zip(changes)
+            .any(|(member, change)| change.is_some() && is_tied_on_request(module_of(&member.name)));
+        let declared = heeded && adapters.iter().all(|(a, _)| a.config.ensure_weight_tying);
         Ok((grown || !without_head && (only_rows || declared)).then(|| (*first).clone()))
     }
 
