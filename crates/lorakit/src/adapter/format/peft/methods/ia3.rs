@@ -61,7 +61,11 @@ impl Method for Ia3 {
 fn feeds_forward(settings: &Settings<'_>, path: &str) -> Outcome<bool> {
     match settings.get("feedforward_modules") {
         Some(Value::String(expression)) => {
-            let pattern: NamePattern = format!("^(?:{expression})$").parse()?;
+            let whole = format!("^(?:{expression})$");
+            let Ok(pattern) = whole.parse::<NamePattern>() else {
+                let message = format!("`feedforward_modules` is `{expression}`, which is not a regular expression");
+                return Err(fault("foreign-method", message));
+            };
             Ok(pattern.matches(path))
         }
         Some(Value::Array(names)) => {
