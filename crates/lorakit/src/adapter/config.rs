@@ -190,14 +190,14 @@ impl Fields<'_> {
         }
     }
 
-    /// A whole number of at least `least` and at most `most`.
-    pub(crate) fn count(&self, name: &'static str, [least, most]: [u64; 2]) -> Result<Option<u64>> {
-        let fits = |n: &u64| (least..=most).contains(n);
+    /// A whole number from 1 to `most`; `needed` says so.
+    pub(crate) fn count(&self, name: &'static str, most: u64, needed: &'static str) -> Result<Option<u64>> {
+        let fits = |n: &u64| (1..=most).contains(n);
         match &self.0[name] {
             Value::Null => Ok(None),
             other => match other.as_u64().filter(fits) {
                 Some(n) => Ok(Some(n)),
-                None => Err(wrong(name, "a whole number that makes sense", other)),
+                None => Err(wrong(name, needed, other)),
             },
         }
     }

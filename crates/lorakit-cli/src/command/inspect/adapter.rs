@@ -93,7 +93,8 @@ fn hold(tensors: usize) -> String {
 fn method(report: &AdapterReport) -> String {
     if report.modules.is_empty() {
         let multiplied = report.methods.iter();
-        let multiplied = multiplied.map(|(method, n)| format!("{method}, multiplies {}", units::plural(*n, "weight")));
+        let multiplied =
+            multiplied.map(|(method, n)| format!("{method}, multiplies {}", units::plural(*n, "weight")));
         let methods: Vec<String> = multiplied.collect();
         return if methods.is_empty() { "no low-rank modules".into() } else { methods.join("; ") };
     }

@@ -1,7 +1,7 @@
 //! Variants of LoRA that PEFT saves in LoRA's own names.
 
-use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::config::Fields;
+use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, AdapterConfig};
 use crate::tensor::Factor;
 use crate::{Finding, Result, Severity, TensorRef};
@@ -46,7 +46,7 @@ impl Blocks {
         };
         config.raw.remove("use_bdlora");
         let fields = Fields(&field);
-        let count = fields.count("nblocks", [1, 65536])?.unwrap_or(1) as usize;
+        let count = fields.count("nblocks", 65536, "a whole number from 1 to 65536")?.unwrap_or(1) as usize;
         let (of_a, of_b) = (fields.list("target_modules_bd_a")?, fields.list("target_modules_bd_b")?);
         Ok(Some(Blocks { count, of_a, of_b }))
     }

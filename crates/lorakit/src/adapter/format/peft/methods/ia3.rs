@@ -1,10 +1,11 @@
 //! IA3 (Liu et al. 2022): a factor for each output of a layer, or for each input of a feed-forward layer.
 
+use fancy_regex::Regex;
 use serde_json::Value;
 
 use super::interface::{Layer, Method, Settings};
 use crate::adapter::format::assemble::{Outcome, fault};
-use crate::adapter::{Adapter, Multiplied, Multiplier, NamePattern};
+use crate::adapter::{Adapter, Multiplied, Multiplier};
 
 pub(super) struct Ia3;
 
@@ -62,11 +63,13 @@ fn feeds_forward(settings: &Settings<'_>, path: &str) -> Outcome<bool> {
     match settings.get("feedforward_modules") {
         Some(Value::String(expression)) => {
             let whole = format!("^(?:{expression})$");
-            let Ok(pattern) = whole.parse::<NamePattern>() else {
-                let message = format!("`feedforward_modules` is `{expression}`, which is not a regular expression");
-                return Err(fault("foreign-method", message));
-            };
-            Ok(pattern.matches(path))
+            let found = Regex::new(&whole).and_then(|regex| regex.is_match(path));
+            found.map_err(|_| {
+                let message = format!(
+                    "`feedforward_modules` is `{expression}`, a regular expression that cannot be matched"
+                );
+                fault("foreign-method", message)
+            })
         }
         Some(Value::Array(names)) => {
             Ok(names.iter().filter_map(Value::as_str).any(|name| path.ends_with(name)))

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::config::Fields;
+use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, Files, Patterns};
 use crate::{Result, TensorRef};
 
@@ -118,9 +118,14 @@ impl<'a> Settings<'a> {
         Ok(self.fields.number(name).map_err(|e| e.at(&self.path))?.unwrap_or(default))
     }
 
-    /// The whole number called `name`, from `least` to `most`.
-    pub(super) fn count(&self, name: &'static str, bounds: [u64; 2], default: u64) -> Outcome<u64> {
-        Ok(self.fields.count(name, bounds).map_err(|e| e.at(&self.path))?.unwrap_or(default))
+    /// The whole number called `name`, from 1 to `most`; `needed` says so.
+    pub(super) fn count(
+        &self,
+        name: &'static str,
+        (most, needed): (u64, &'static str),
+        default: u64,
+    ) -> Outcome<u64> {
+        Ok(self.fields.count(name, most, needed).map_err(|e| e.at(&self.path))?.unwrap_or(default))
     }
 
     pub(super) fn flag(&self, name: &'static str) -> Outcome<bool> {

@@ -8,7 +8,7 @@ use crate::adapter::{Adapter, Module, Scaling};
 pub(super) struct LoHa;
 
 /// Ranks that a configuration may state.
-const RANKS: [u64; 2] = [1, 65536];
+const RANKS: (u64, &str) = (65536, "a whole number from 1 to 65536");
 
 const PARTS: &[(&str, Part)] = &[
     ("hada_w1_a", Part::HadaW1A),

@@ -11,7 +11,7 @@ use crate::adapter::{Adapter, Multiplied, Multiplier};
 pub(super) struct Oft;
 
 /// Terms of the Neumann series that a configuration may ask for; PEFT takes 5.
-const TERMS: [u64; 2] = [1, 1000];
+const TERMS: (u64, &str) = (1000, "a whole number from 1 to 1000");
 const LINEAR: &str = "oft_R";
 const EMBEDDING: &str = "oft_embedding_R";
 
