@@ -75,7 +75,7 @@ fn integers_and_all_biases_are_those_of_peft() {
     );
     sandbox.run(&line, &[]).ok();
     let merged = sandbox.path("net-integers/model.safetensors");
-    for (count, is) in [(4i64, "something else"), (0, "the base's")] {
+    for (count, is) in [(4i64, "something else"), (0, "delta missing")] {
         edit_file(&merged, |weights| {
             weights.get_mut("norm.num_batches_tracked").unwrap().bytes = count.to_le_bytes().to_vec();
         });
