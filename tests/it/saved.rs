@@ -67,6 +67,23 @@ fn integers_and_all_biases_are_those_of_peft() {
     }
     let counter = &read_file(&sandbox.path("net-integers/model.safetensors"))["norm.num_batches_tracked"];
     assert_eq!(counter.bytes, 3i64.to_le_bytes());
+    // Integers hold if they are equal, in PEFT's merge as in ours.
+    let line = format!(
+        "verify net-integers --base {} --adapter {}",
+        golden("net").display(),
+        golden("net-integers").display()
+    );
+    sandbox.run(&line, &[]).ok();
+    let merged = sandbox.path("net-integers/model.safetensors");
+    for (count, is) in [(4i64, "something else"), (0, "delta missing")] {
+        edit_file(&merged, |weights| {
+            weights.get_mut("norm.num_batches_tracked").unwrap().bytes = count.to_le_bytes().to_vec();
+        });
+        let run = sandbox.run(&line, &[]);
+        assert_eq!(run.code, Some(1), "{}", run.stdout);
+        let row = run.stdout.lines().find(|line| line.contains("num_batches_tracked")).unwrap();
+        assert!(row.contains(is), "{row}");
+    }
     let report = sandbox.run("inspect --norms --json", &[&golden("net-integers")]).ok().stdout;
     assert!(!report.contains("\"dtype\",\n"), "{report}");
 }

@@ -111,7 +111,9 @@ fn summary(combine: &Combine, options: &CombineOptions, ui: &Ui) -> String {
     let mut text = String::new();
     if combine.modules.is_empty() {
         let left_out = combine.adapters.iter().any(|part| part.left_out > 0);
-        text += if left_out {
+        text += if combine.adapters.len() > 1 {
+            "no modules to combine: what is saved whole is taken over as it is\n"
+        } else if left_out {
             "one adapter at weight 1: the modules that are left stay as they are\n"
         } else {
             "one adapter at weight 1: it stays as it is\n"

@@ -161,10 +161,12 @@ pub fn is_local_path(name: &str) -> bool {
     name.starts_with(['/', '~', '.']) || name.contains('\\') || name.matches('/').count() > 1
 }
 
-struct Fields<'a>(&'a Value);
+/// The fields of an object, each of the type that it must have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields<'a>(pub(crate) &'a Value);
 
 impl Fields<'_> {
-    fn text(&self, name: &'static str) -> Result<Option<String>> {
+    pub(crate) fn text(&self, name: &'static str) -> Result<Option<String>> {
         match &self.0[name] {
             Value::Null => Ok(None),
             Value::String(s) => Ok(Some(s.clone())),
@@ -172,7 +174,7 @@ impl Fields<'_> {
         }
     }
 
-    fn flag(&self, name: &'static str) -> Result<bool> {
+    pub(crate) fn flag(&self, name: &'static str) -> Result<bool> {
         match &self.0[name] {
             Value::Null => Ok(false),
             Value::Bool(b) => Ok(*b),
@@ -180,7 +182,7 @@ impl Fields<'_> {
         }
     }
 
-    fn number(&self, name: &'static str) -> Result<Option<f64>> {
+    pub(crate) fn number(&self, name: &'static str) -> Result<Option<f64>> {
         match &self.0[name] {
             Value::Null => Ok(None),
             Value::Number(n) if n.as_f64().is_some_and(f64::is_finite) => Ok(n.as_f64()),
@@ -188,8 +190,20 @@ impl Fields<'_> {
         }
     }
 
+    /// A whole number from 1 to `most`; `needed` says so.
+    pub(crate) fn count(&self, name: &'static str, most: u64, needed: &'static str) -> Result<Option<u64>> {
+        let fits = |n: &u64| (1..=most).contains(n);
+        match &self.0[name] {
+            Value::Null => Ok(None),
+            other => match other.as_u64().filter(fits) {
+                Some(n) => Ok(Some(n)),
+                None => Err(wrong(name, needed, other)),
+            },
+        }
+    }
+
     /// A list of strings, or one string as a list of one.
-    fn list(&self, name: &'static str) -> Result<Vec<String>> {
+    pub(crate) fn list(&self, name: &'static str) -> Result<Vec<String>> {
         let text =
             |v: &Value| v.as_str().map(str::to_string).ok_or_else(|| wrong(name, "a list of names", v));
         match &self.0[name] {
@@ -200,7 +214,7 @@ impl Fields<'_> {
         }
     }
 
-    fn numbers(&self, name: &'static str) -> Result<Vec<(String, f64)>> {
+    pub(crate) fn numbers(&self, name: &'static str) -> Result<Vec<(String, f64)>> {
         match &self.0[name] {
             Value::Null => Ok(Vec::new()),
             Value::Object(map) => map

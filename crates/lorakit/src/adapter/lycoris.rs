@@ -9,6 +9,9 @@ use super::Problem;
 use crate::tensor::Inputs;
 use crate::{Result, TensorRef};
 
+/// The highest rank of a product that is read, as high as that of a LoRA may be. A small file could ask for any.
+const HIGHEST: usize = 65536;
+
 /// A matrix that is one of the inputs, or is computed from them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Matrix {
@@ -164,6 +167,9 @@ impl Product {
         let (rows, cols) = self.rows_cols(first, second);
         let inner = second.rank();
         let rank = first.rank() * second.rank();
+        if rank > HIGHEST {
+            return Err(Problem::TooHigh { rank, most: HIGHEST }.into());
+        }
         let mut a_shape = vec![rank, cols / kernel.iter().product::<usize>().max(1)];
         a_shape.extend(kernel);
         let mut b_shape = vec![rows, rank];

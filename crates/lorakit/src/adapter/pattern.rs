@@ -5,6 +5,7 @@
 //! 0.14 and later). Before that, a key had to follow a dot, and one matching key served both dictionaries.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use fancy_regex::Regex;
 
@@ -14,6 +15,7 @@ use crate::Result;
 /// An ordered list of patterns, each with a number.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {
+    field: &'static str,
     entries: Vec<(String, f64)>,
     keys: Keys,
 }
@@ -29,12 +31,21 @@ impl Patterns {
     pub(super) fn new(field: &'static str, pairs: &[(String, f64)]) -> Result<Self> {
         let keys = Keys::new(pairs.iter().map(|(key, _)| key.as_str()), Rule::Current)
             .map_err(|key| Problem::Pattern { field, key })?;
-        Ok(Patterns { entries: pairs.to_vec(), keys })
+        Ok(Patterns { field, entries: pairs.to_vec(), keys })
     }
 
     /// The number of the first key that matches module `path`.
     pub fn get(&self, path: &str) -> Option<f64> {
         self.keys.first(path).map(|index| self.entries[index].1)
+    }
+
+    /// Refuses what was matched so far if an expression took too long.
+    ///
+    /// # Errors
+    /// `ErrorKind::Config`.
+    pub(super) fn check(&self) -> Result<()> {
+        let Some(index) = self.keys.hopeless.get() else { return Ok(()) };
+        Err(Problem::Hopeless { field: self.field, key: self.entries[*index].0.clone() }.into())
     }
 
     /// The number that belongs to each key.
@@ -97,6 +108,8 @@ struct Keys {
     ends: HashMap<String, usize>,
     others: Vec<(usize, Regex)>,
     after_dot: bool,
+    /// The first expression whose matching was given up: it may take time without end. None is tried afterwards.
+    hopeless: Arc<OnceLock<usize>>,
 }
 
 impl Keys {
@@ -130,7 +143,14 @@ impl Keys {
         let found = ends.chain(self.whole.get(path)).min().copied();
         let before = |index: &usize| found.is_none_or(|found| *index < found);
         let mut others = self.others.iter().take_while(|(index, _)| before(index));
-        others.find(|(_, regex)| regex.is_match(path).unwrap_or(false)).map(|(index, _)| *index).or(found)
+        let is_match = |(index, regex): &&(usize, Regex)| {
+            self.hopeless.get().is_none()
+                && regex.is_match(path).unwrap_or_else(|_| {
+                    self.hopeless.get_or_init(|| *index);
+                    false
+                })
+        };
+        others.find(is_match).map(|(index, _)| *index).or(found)
     }
 }
 
@@ -195,6 +215,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn an_expression_without_end_is_refused() {
+        let p = patterns(&[(r"(?=(a|a)*$)(a|a)*b", 4.0)]);
+        assert!(p.check().is_ok());
+        assert_eq!(p.get(&"a".repeat(40)), None);
+        let error = p.check().unwrap_err().to_string();
+        assert!(error.ends_with("which takes too long to match"), "{error}");
     }
 
     #[test]

@@ -37,6 +37,9 @@ problems! {
         /// The key of a pattern cannot be compiled.
         Pattern { field: &'static str, key: String } = Config,
             "`{field}` has the key `{key}`, which is not a regular expression";
+        /// Matching the key of a pattern was given up.
+        Hopeless { field: &'static str, key: String } = Config,
+            "`{field}` has the key `{key}`, a regular expression which takes too long to match";
 
         /// A factor for modules without an expression or without a number.
         BlockWeight { text: String } = Usage, "`{text}` is not of the form REGEX=WEIGHT";
@@ -84,6 +87,9 @@ problems! {
         FactorShapes { message: String } = Shape / ExportAgain, "{message}";
         /// Factors whose singular values cannot be found.
         NoConvergence { message: String } = Unsupported, "{message}";
+        /// LoHa or LoKr of so high a rank that its factors would be many times as large as the file.
+        TooHigh { rank: usize, most: usize } = Unsupported,
+            "is a LoRA of rank {rank} once it is multiplied out, and at most {most} are read";
         /// LoHa or LoKr stands for a matrix whose size is beyond `usize`.
         Uncountable = Shape, "stands for matrices that are too large to count";
 

@@ -4,6 +4,7 @@
 //! wrapper. It says nothing of the other tensors (`check_target_module_exists` and `_inject_parameters` of 0.21).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use fancy_regex::Regex;
 use serde_json::{Map, Value};
@@ -28,7 +29,8 @@ pub(crate) struct Targets<'a> {
 /// Names for ends of paths, or an expression for whole paths.
 enum Names<'a> {
     Ends(HashSet<&'a str>),
-    Expression(Box<Regex>),
+    /// With a mark once a match was given up: it may take time without end, and is not tried again.
+    Expression(Box<Regex>, OnceLock<()>),
     /// An expression that Python may know.
     Unknown,
     AllLinear,
@@ -41,7 +43,7 @@ impl<'a> Names<'a> {
             Value::String(all) if all.eq_ignore_ascii_case("all-linear") => Some(Names::AllLinear),
             Value::String(text) => Some(
                 Regex::new(&format!("^(?:{text})$"))
-                    .map_or(Names::Unknown, |regex| Names::Expression(Box::new(regex))),
+                    .map_or(Names::Unknown, |regex| Names::Expression(Box::new(regex), OnceLock::new())),
             ),
             _ => None,
         }
@@ -53,7 +55,13 @@ impl<'a> Names<'a> {
                 let mut ends = path.match_indices('.').map(|(dot, _)| &path[dot + 1..]);
                 names.contains(path) || ends.any(|end| names.contains(end))
             }
-            Names::Expression(regex) => regex.is_match(path).unwrap_or(true),
+            Names::Expression(regex, given_up) => {
+                given_up.get().is_some()
+                    || regex.is_match(path).unwrap_or_else(|_| {
+                        given_up.get_or_init(|| ());
+                        true
+                    })
+            }
             Names::Unknown => true,
             Names::AllLinear => kind == ModuleKind::Linear && !is_head(path),
         }

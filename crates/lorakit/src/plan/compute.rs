@@ -340,8 +340,9 @@ impl Panel<'_> {
         }
     }
 
-    /// The sum of the magnitudes of all products of factors that make up the delta of value `at` of the panel. An
-    /// order of summands makes a difference relative to this, however small their sum is.
+    /// The sum of the magnitudes of all products that make up value `at` of the panel: of factors for a delta, of
+    /// weights and factors where the weight is multiplied. An order of summands makes a difference relative to this,
+    /// however small their sum is.
     pub(crate) fn summands(&self, at: usize) -> f32 {
         let cols = self.prepared.compute.cols;
         let (row, col) = (self.rows.start + at / cols, at % cols);
@@ -352,7 +353,11 @@ impl Panel<'_> {
             };
             term.scale.abs() * b.iter().enumerate().map(|(k, b)| (b * a(k)).abs()).sum::<f32>()
         };
-        self.prepared.terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum()
+        let of_terms: f32 =
+            self.prepared.terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum();
+        let weights = &self.before[at / cols * cols..][..cols];
+        let multiplied = self.prepared.multiplied.as_ref();
+        of_terms + multiplied.map_or(0.0, |factors| factors.summands(row, col, weights))
     }
 }
 

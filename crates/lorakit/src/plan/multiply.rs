@@ -72,6 +72,22 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
+    /// The sum of the magnitudes of all products that make up the value in column `col` of row `row`, whose weights
+    /// are `weights`.
+    pub(super) fn summands(&self, row: usize, col: usize, weights: &[f32]) -> f32 {
+        let value = |at: usize| self.values.get(at).copied().unwrap_or_default();
+        match self.how {
+            Multiply::Rows => (weights[col] * value(row)).abs(),
+            Multiply::Columns { each } => (weights[col] * value(col / each)).abs(),
+            Multiply::Blocks { size } => {
+                let (first, matrix) = (col / size * size, size * size);
+                let block = (col / size * matrix) % self.values.len().max(1);
+                let products = weights[first..].iter().take(size).enumerate();
+                products.map(|(k, w)| (w * value(block + k * size + col % size)).abs()).sum()
+            }
+        }
+    }
+
     /// Fills `out` with the products of `values`, which are the rows `rows`.
     pub(super) fn apply(&self, rows: &Range<usize>, cols: usize, values: &[f32], out: &mut [f32]) {
         let given = values.chunks_exact(cols.max(1)).zip(out.chunks_exact_mut(cols.max(1)));

@@ -92,7 +92,11 @@ fn hold(tensors: usize) -> String {
 
 fn method(report: &AdapterReport) -> String {
     if report.modules.is_empty() {
-        return "no low-rank modules".into();
+        let multiplied = report.methods.iter();
+        let multiplied =
+            multiplied.map(|(method, n)| format!("{method}, multiplies {}", units::plural(*n, "weight")));
+        let methods: Vec<String> = multiplied.collect();
+        return if methods.is_empty() { "no low-rank modules".into() } else { methods.join("; ") };
     }
     let methods: Vec<String> = match report.methods.len() {
         1 => report.methods.keys().map(ToString::to_string).collect(),

@@ -68,8 +68,13 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn has(&self, part: Part) -> bool {
+    pub(super) fn has(&self, part: Part) -> bool {
         self.parts.contains_key(&part)
+    }
+
+    /// An error about the module, with its name and its file.
+    pub(super) fn named<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|e| e.tensor(self.name).at(self.files.source.path()))
     }
 
     /// A part, if it is there.

@@ -27,7 +27,7 @@ impl Reader<'_> {
         })?;
         let inputs = [first.inputs, second.inputs].concat();
         let kernel = if first.kernel.is_empty() { self.known_kernel(x.1)? } else { first.kernel };
-        let (a, b) = Product::Hadamard.factors(first.pair, second.pair, &inputs, &kernel)?;
+        let (a, b) = self.named(Product::Hadamard.factors(first.pair, second.pair, &inputs, &kernel))?;
         let rank = first.rank;
         let scale = self.alpha(rank)?.unwrap_or(rank as f64) / rank as f64;
         self.finish(a, b, Scaling::Fixed(scale), Some("LoHa"))
@@ -59,7 +59,7 @@ impl Reader<'_> {
         let inputs = [first.inputs, second.inputs].concat();
         let cols = Product::Kronecker.rows_cols(first.pair, second.pair).1;
         let kernel = if second.kernel.is_empty() { self.known_kernel(cols)? } else { second.kernel };
-        let (a, b) = Product::Kronecker.factors(first.pair, second.pair, &inputs, &kernel)?;
+        let (a, b) = self.named(Product::Kronecker.factors(first.pair, second.pair, &inputs, &kernel))?;
         // Two whole matrices are not scaled: in that case, LyCORIS sets alpha to the rank.
         let scale = match first_rank.or(second_rank) {
             Some(rank) => self.alpha(rank)?.unwrap_or(rank as f64) / rank as f64,
@@ -75,6 +75,7 @@ impl Reader<'_> {
             let rank = side.rank;
             return Ok((side, Some(rank)));
         }
+        expect_one(!parts.iter().any(|part| self.has(*part)), what)?;
         let tensor = self.need(whole, what)?;
         let (rows, cols) = tensor.info().rows_cols();
         let kernel = tensor.info().shape[2..].to_vec();
@@ -110,6 +111,11 @@ fn tucker(wa: TensorRef, wb: TensorRef, core: TensorRef, at: usize) -> Outcome<S
 
 fn fit(holds: bool, x: &TensorRef, y: &TensorRef) -> Outcome<()> {
     expect(holds, || format!("has factors of shapes {:?} and {:?}", x.info().shape, y.info().shape))
+}
+
+/// Nobody can tell which of two counts.
+fn expect_one(holds: bool, what: &str) -> Outcome<()> {
+    if holds { Ok(()) } else { Err(fault("repeated-key", format!("has {what} whole and in factors"))) }
 }
 
 fn expect(holds: bool, message: impl Fn() -> String) -> Outcome<()> {

@@ -27,7 +27,7 @@ pub struct AdapterReport {
     pub file: PathBuf,
     /// Size of the tensor file in bytes.
     pub bytes: u64,
-    /// How many modules there are of each method, e.g. `DoRA`.
+    /// How many modules there are of each method, e.g. `DoRA`; with IA3 and OFT, which multiply weights.
     pub methods: BTreeMap<&'static str, usize>,
     /// How many modules have each rank.
     #[serde(serialize_with = "super::serialise::ranks")]
@@ -147,7 +147,7 @@ pub(super) fn report(
         format: adapter.format,
         file: adapter.file().unwrap_or(&adapter.path).to_path_buf(),
         bytes: adapter.files().iter().map(|f| f.len()).sum(),
-        methods: tally(modules.iter().map(|m| m.method)),
+        methods: tally(modules.iter().map(|m| m.method).chain(adapter.multiplied.iter().map(|m| m.method))),
         ranks: tally(modules.iter().map(|m| m.rank)),
         alphas: tally_floats(modules.iter().map(|m| m.alpha)),
         scales: tally_floats(modules.iter().map(|m| m.scale)),

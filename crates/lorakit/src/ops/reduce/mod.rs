@@ -276,7 +276,9 @@ fn overall(modules: &[Reduced]) -> (f64, f64) {
 /// Refuses what has no low-rank product to reduce.
 fn refuse(adapter: &Adapter) -> Result<()> {
     if adapter.modules.is_empty() {
-        return Err(Error::from(Problem::Nothing).at(&adapter.path));
+        let tensors = adapter.saved.len() + adapter.token_rows.len() + adapter.deltas.len();
+        let problem = if tensors == 0 { Problem::Nothing } else { Problem::OnlyWhole { tensors } };
+        return Err(Error::from(problem).at(&adapter.path));
     }
     // These change when and for which inputs the product is added, not what it is.
     let harmless = |option: &&String| {

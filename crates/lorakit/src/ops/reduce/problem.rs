@@ -2,11 +2,17 @@
 
 use lorakit_tensor::problems;
 
+use crate::error::one_or_many;
+
 problems! {
     /// What a reduction refuses.
     pub(crate) enum Problem {
         /// An adapter without low-rank factors.
         Nothing = Damaged, "holds no low-rank factors, so there is nothing to reduce";
+        /// An adapter that holds other parts only.
+        OnlyWhole { tensors: usize } = Inexpressible,
+            "holds no low-rank factors, only {} that {} no rank to reduce",
+            one_or_many(*tensors, "tensor"), if *tensors == 1 { "has" } else { "have" };
         /// A size of the output that even the lowest ranks exceed.
         Bytes { bytes: u64, least: u64 } = Usage / LowerRankOrMore,
             "does not fit into {bytes} bytes: rank 1 everywhere takes {least}";

@@ -203,8 +203,8 @@ fn proof(
     };
     let moved =
         |(verified, _): &(Verified, Measured)| matches!(verified.state, State::Scaled(_) | State::Other);
-    let quantised = pairs.iter().flatten().any(|pair| pair.touched && pair.quantised);
-    if quantised || !found.iter().all(perhaps) || !found.iter().any(moved) {
+    let no_sum = |pair: &Pair<'_>| pair.touched && (pair.quantised || !pair.is_decodable());
+    if pairs.iter().flatten().any(no_sum) || !found.iter().all(perhaps) || !found.iter().any(moved) {
         return Ok(None);
     }
     if found.iter().all(|(verified, m)| verified.state == State::Kept || m.again) {
@@ -231,9 +231,18 @@ fn compare(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<'_>) -> Res
     if as_it_was && compute.base.same_values(merged)? {
         return Ok((kept, Measured::default()));
     }
-    let unknown = |dtype| lorakit_quant::codec(dtype).is_none();
-    if !touched && (unknown(compute.base.info().dtype) || unknown(merged.info().dtype)) {
-        return Ok((of_state(State::Changed), Measured::default()));
+    if !pair.is_decodable() {
+        // Such as counters of normalisations, which are saved whole: they are equal, or they are not.
+        if !touched {
+            return Ok((of_state(State::Changed), Measured::default()));
+        }
+        let exact = State::Exact { once: true, twice: true, in_turn: false };
+        if !compute.edits() && compute.base.same_values(merged)? {
+            return Ok((Verified { state: exact, ..kept }, Measured::default()));
+        }
+        let of_base = pair.base.as_ref().map(|base| base.same_values(merged)).transpose()?;
+        let state = if of_base == Some(true) { State::Missing } else { State::Other };
+        return Ok((of_state(state), Measured::default()));
     }
     let m = pair.measure(stretch)?;
     let moves = m.delta > 0.0;

@@ -68,6 +68,12 @@ impl<'a> Pair<'a> {
         Ok(Pair { name, compute, base, merged: found, touched, quantised })
     }
 
+    /// Whether the values of all three are known.
+    pub(super) fn is_decodable(&self) -> bool {
+        let all = [Some(&self.compute.base), self.base.as_ref(), Some(&self.merged)];
+        all.into_iter().flatten().all(|tensor| codec(tensor.info().dtype).is_some())
+    }
+
     /// How many terms fall on a row where most do: the number of adapters there, whose sum PEFT rounds after each.
     pub(super) fn in_turn(&self) -> usize {
         if self.compute.dora.is_some() || self.base.is_some() {

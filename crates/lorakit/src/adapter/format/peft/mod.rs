@@ -78,9 +78,12 @@ impl AdapterFormat for Peft {
         }
         let json = files.config.as_ref().ok_or_else(|| files.no_adapter())?;
         let mut config = AdapterConfig::from_json(json).map_err(|e| e.at(&files.config_path()))?;
-        let blocks = Blocks::take(&mut config);
+        let blocks = Blocks::take(&mut config).map_err(|e| e.at(&files.config_path()))?;
         let adapter = Adapter { config, ..Adapter::empty(self.name(), files) };
         let mut adapter = assemble(adapter, &files.source, blocks.as_ref())?;
+        for patterns in [&adapter.config.rank_pattern, &adapter.config.alpha_pattern] {
+            patterns.check().map_err(|e| e.at(&files.config_path()))?;
+        }
         variants::as_trained(&mut adapter);
         adapter.findings.extend(exports::of_torchtune(&adapter));
         Ok(adapter)
@@ -131,9 +134,7 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Bloc
         let (module, part) = key::parse(&info.name);
         let parts = by_module.entry(module.clone()).or_default();
         if info.elements() == 0 {
-            let message =
-                format!("has no values (shape {:?}): it was saved without gathering its shards", info.shape);
-            fault("zero-size-tensor", message);
+            fault("zero-size-tensor", shapes::empty(&info.shape));
             parts.has_empty = true;
             continue;
         }

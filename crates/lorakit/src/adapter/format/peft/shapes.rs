@@ -1,5 +1,10 @@
 //! Factors that form no product, and why.
 
+/// What is wrong with a tensor without values.
+pub(super) fn empty(shape: &[usize]) -> String {
+    format!("has no values (shape {shape:?}): it was saved without gathering its shards")
+}
+
 /// What is wrong with factors that are not matrices.
 pub(super) fn flat(a: &[usize], b: &[usize]) -> String {
     let why = match (a, b) {

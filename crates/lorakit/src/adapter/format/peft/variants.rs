@@ -1,11 +1,10 @@
 //! Variants of LoRA that PEFT saves in LoRA's own names.
 
-use serde_json::Value;
-
+use crate::adapter::config::Fields;
 use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, AdapterConfig};
 use crate::tensor::Factor;
-use crate::{Finding, Severity, TensorRef};
+use crate::{Finding, Result, Severity, TensorRef};
 
 /// Components that mark what only training uses, and the variant: its trained model is the plain LoRA.
 const BUFFERS: &[(&str, &str)] =
@@ -38,15 +37,18 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// `None` if the configuration has no blocks. They are taken out of what is written, since modules are read whole.
-    pub(super) fn take(config: &mut AdapterConfig) -> Option<Self> {
-        let field = config.raw.get("use_bdlora").filter(|field| field.is_object())?.clone();
-        config.raw.remove("use_bdlora");
-        let names = |name: &str| -> Vec<String> {
-            let list = field[name].as_array().into_iter().flatten();
-            list.filter_map(Value::as_str).map(str::to_string).collect()
+    ///
+    /// # Errors
+    /// `ErrorKind::Config` for fields of the wrong type.
+    pub(super) fn take(config: &mut AdapterConfig) -> Result<Option<Self>> {
+        let Some(field) = config.raw.get("use_bdlora").filter(|field| field.is_object()).cloned() else {
+            return Ok(None);
         };
-        let count = field["nblocks"].as_u64().unwrap_or(1).max(1) as usize;
-        Some(Blocks { count, of_a: names("target_modules_bd_a"), of_b: names("target_modules_bd_b") })
+        config.raw.remove("use_bdlora");
+        let fields = Fields(&field);
+        let count = fields.count("nblocks", 65536, "a whole number from 1 to 65536")?.unwrap_or(1) as usize;
+        let (of_a, of_b) = (fields.list("target_modules_bd_a")?, fields.list("target_modules_bd_b")?);
+        Ok(Some(Blocks { count, of_a, of_b }))
     }
 
     /// The factors of the module at `path`, with zeros around the blocks of the one that is stored as blocks.

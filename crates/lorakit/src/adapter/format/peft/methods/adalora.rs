@@ -29,6 +29,10 @@ impl Method for AdaLora {
         &["lora_A", "lora_B", "lora_E", "ranknum"]
     }
 
+    fn prunes(&self) -> bool {
+        true
+    }
+
     fn read(&self, layer: &Layer<'_>, adapter: &mut Adapter) -> Outcome<()> {
         let [a, b, e] = [layer.need("lora_A")?, layer.need("lora_B")?, layer.need("lora_E")?];
         let (&[rank, inputs], &[outputs, columns]) = (a.info().shape.as_slice(), b.info().shape.as_slice())
@@ -52,11 +56,14 @@ impl Method for AdaLora {
         }
         let started = match layer.get("ranknum") {
             Some(tensor) => tensor.values()?.first().copied().unwrap_or(rank as f32),
-            None => layer.settings.number("init_r", DEFAULT_RANK) as f32,
+            None => layer.settings.number("init_r", DEFAULT_RANK)? as f32,
         };
-        let alpha = layer.settings.number("lora_alpha", DEFAULT_ALPHA);
+        let alpha = layer.settings.number("lora_alpha", DEFAULT_ALPHA)?;
         let alpha = if alpha > 0.0 { alpha } else { rank as f64 };
         let scale = alpha / f64::from(started + 1e-5);
+        if !scale.is_finite() {
+            return Err(fault("alpha", format!("has a scale of {scale}")));
+        }
         let a = TensorRef::computed(vec![a, e], vec![rank, inputs], move |given, row, out| {
             let factor = given[1][row];
             out.iter_mut().zip(&given[0][row * inputs..]).for_each(|(out, a)| *out = a * factor);

@@ -25,7 +25,7 @@ impl Method for Dummy {
 
     fn read(&self, layer: &Layer<'_>, adapter: &mut Adapter) -> Outcome<()> {
         let (u, v) = (layer.need("dummy_u")?, layer.need("dummy_v")?);
-        let scale = layer.settings.number("strength", 1.0);
+        let scale = layer.settings.number("strength", 1.0)?;
         let module = Module::new(layer.path, ModuleKind::Linear, v, u, Scaling::Fixed(scale));
         adapter.modules.push(Module { expanded: Some(self.name()), ..module });
         Ok(())

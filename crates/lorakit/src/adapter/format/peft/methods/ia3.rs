@@ -1,10 +1,11 @@
 //! IA3 (Liu et al. 2022): a factor for each output of a layer, or for each input of a feed-forward layer.
 
+use fancy_regex::Regex;
 use serde_json::Value;
 
 use super::interface::{Layer, Method, Settings};
 use crate::adapter::format::assemble::{Outcome, fault};
-use crate::adapter::{Adapter, Multiplied, Multiplier, NamePattern};
+use crate::adapter::{Adapter, Multiplied, Multiplier};
 
 pub(super) struct Ia3;
 
@@ -61,8 +62,14 @@ impl Method for Ia3 {
 fn feeds_forward(settings: &Settings<'_>, path: &str) -> Outcome<bool> {
     match settings.get("feedforward_modules") {
         Some(Value::String(expression)) => {
-            let pattern: NamePattern = format!("^(?:{expression})$").parse()?;
-            Ok(pattern.matches(path))
+            let whole = format!("^(?:{expression})$");
+            let found = Regex::new(&whole).and_then(|regex| regex.is_match(path));
+            found.map_err(|_| {
+                let message = format!(
+                    "`feedforward_modules` is `{expression}`, a regular expression that cannot be matched"
+                );
+                fault("foreign-method", message)
+            })
         }
         Some(Value::Array(names)) => {
             Ok(names.iter().filter_map(Value::as_str).any(|name| path.ends_with(name)))

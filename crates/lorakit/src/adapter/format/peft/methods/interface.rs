@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::adapter::config::Fields;
 use crate::adapter::format::assemble::{Outcome, fault};
 use crate::adapter::{Adapter, Files, Patterns};
 use crate::{Result, TensorRef};
@@ -33,6 +35,21 @@ pub(super) trait Method: Sync {
     /// method. All others become LoRAs.
     fn stays(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Whether `rank_pattern` and `alpha_pattern` give modules ranks and alphas of their own.
+    fn has_patterns(&self) -> bool {
+        false
+    }
+
+    /// Whether what follows a mark tells parameters of one layer apart.
+    fn has_parameters(&self) -> bool {
+        false
+    }
+
+    /// Whether training may leave a layer without values.
+    fn prunes(&self) -> bool {
+        false
     }
 
     /// Whether its modules are low-rank, so that `target_modules` names them.
@@ -73,36 +90,49 @@ impl Layer<'_> {
     }
 }
 
-/// The configuration as it is in the file.
+/// The configuration as it is in the file. A value of the wrong type is an error: a default in its place would give
+/// other deltas.
 pub(super) struct Settings<'a> {
-    raw: &'a Map<String, Value>,
+    fields: Fields<'a>,
+    path: PathBuf,
     pub(super) ranks: Patterns,
     pub(super) alphas: Patterns,
 }
 
 impl<'a> Settings<'a> {
     /// # Errors
-    /// `ErrorKind::Config` for a pattern that is not a regular expression.
-    pub(super) fn new(raw: &'a Map<String, Value>) -> Result<Self> {
-        let numbers = |name: &'static str| {
-            let object = raw.get(name).and_then(Value::as_object).into_iter().flatten();
-            let pairs: Vec<(String, f64)> =
-                object.filter_map(|(key, value)| Some((key.clone(), value.as_f64()?))).collect();
-            Patterns::new(name, &pairs)
+    /// `ErrorKind::Config` for a pattern that is not a regular expression, or has something else than a number.
+    pub(super) fn new(files: &Files, json: &'a Value, has_patterns: bool) -> Result<Self> {
+        let (fields, path) = (Fields(json), files.config_path());
+        let patterns = |name: &'static str| match has_patterns {
+            true => fields.numbers(name).and_then(|pairs| Patterns::new(name, &pairs)),
+            false => Ok(Patterns::default()),
         };
-        Ok(Settings { raw, ranks: numbers("rank_pattern")?, alphas: numbers("alpha_pattern")? })
+        let (ranks, alphas) = (patterns("rank_pattern"), patterns("alpha_pattern"));
+        let (ranks, alphas) = (ranks.map_err(|e| e.at(&path))?, alphas.map_err(|e| e.at(&path))?);
+        Ok(Settings { fields, path, ranks, alphas })
     }
 
     /// The number called `name`; `default`, which is PEFT's, if the file does not say.
-    pub(super) fn number(&self, name: &str, default: f64) -> f64 {
-        self.raw.get(name).and_then(Value::as_f64).unwrap_or(default)
+    pub(super) fn number(&self, name: &'static str, default: f64) -> Outcome<f64> {
+        Ok(self.fields.number(name).map_err(|e| e.at(&self.path))?.unwrap_or(default))
     }
 
-    pub(super) fn flag(&self, name: &str) -> bool {
-        self.raw.get(name).and_then(Value::as_bool).unwrap_or(false)
+    /// The whole number called `name`, from 1 to `most`; `needed` says so.
+    pub(super) fn count(
+        &self,
+        name: &'static str,
+        (most, needed): (u64, &'static str),
+        default: u64,
+    ) -> Outcome<u64> {
+        Ok(self.fields.count(name, most, needed).map_err(|e| e.at(&self.path))?.unwrap_or(default))
+    }
+
+    pub(super) fn flag(&self, name: &'static str) -> Outcome<bool> {
+        Ok(self.fields.flag(name).map_err(|e| e.at(&self.path))?)
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.raw.get(name).filter(|value| !value.is_null())
+        Some(&self.fields.0[name]).filter(|value| !value.is_null())
     }
 }

@@ -34,6 +34,10 @@ impl Method for LnTuning {
         Ok(())
     }
 
+    fn has_parameters(&self) -> bool {
+        true
+    }
+
     fn stays(&self) -> Option<&'static str> {
         Some(MARK)
     }

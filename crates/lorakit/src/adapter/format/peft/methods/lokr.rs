@@ -35,6 +35,10 @@ impl Method for LoKr {
         &["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"]
     }
 
+    fn has_patterns(&self) -> bool {
+        true
+    }
+
     fn read(&self, layer: &Layer<'_>, adapter: &mut Adapter) -> Outcome<()> {
         let rows = |mark: &str| layer.get(mark).and_then(|tensor| tensor.info().shape.first().copied());
         // `torch.kron` of a matrix and three dimensions pairs the wrong ones.

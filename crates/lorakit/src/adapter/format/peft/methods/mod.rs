@@ -21,11 +21,11 @@ mod oft;
 mod tests;
 mod trainable_tokens;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::whole;
+use super::{shapes, whole};
 use crate::adapter::format::assemble::Stop;
 use crate::adapter::key::{self, Part};
 use crate::adapter::{Adapter, AdapterConfig, Files, Saved};
@@ -78,21 +78,28 @@ pub(super) fn marks(component: &str) -> bool {
 /// # Errors
 /// `ErrorKind::Config`; if values that decide factors cannot be read.
 pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter>> {
-    let Some(raw) = files.config.as_ref().and_then(Value::as_object) else { return Ok(None) };
+    let Some(json) = &files.config else { return Ok(None) };
+    let Some(raw) = json.as_object() else { return Ok(None) };
     let Some(method) = of_type(raw) else { return Ok(None) };
     let at_config = |e: crate::Error| e.at(&files.config_path());
-    let settings = Settings::new(raw).map_err(at_config)?;
+    let settings = Settings::new(files, json, method.has_patterns())?;
     let config = config(raw, method).map_err(at_config)?;
     let mut adapter = Adapter { config, ..Adapter::empty(format, files) };
     let mut layers: BTreeMap<String, BTreeMap<(&'static str, String), usize>> = BTreeMap::new();
     let tensors = lorakit_tensor::TensorSource::tensors(&*files.source);
     let wholes = whole::Wholes::new(tensors, &adapter.config.modules_to_save);
-    let mut heads = Vec::new();
+    let (mut heads, mut spoiled) = (Vec::new(), BTreeSet::new());
     for (index, info) in tensors.iter().enumerate() {
         let mut fault = |code, message: String| {
             adapter.findings.push(Finding::new(Severity::Error, code, &info.name, message));
         };
-        let Some((path, mark, rest)) = split(&info.name, method.marks()) else {
+        let marked = split(&info.name, method.marks());
+        if info.elements() == 0 && !(marked.is_some() && method.prunes()) {
+            fault("zero-size-tensor", shapes::empty(&info.shape));
+            spoiled.extend(marked.map(|(path, ..)| path));
+            continue;
+        }
+        let Some((path, mark, rest)) = marked else {
             match key::parse(&info.name) {
                 (_, Part::Saved(_) | Part::BaseLayer(_) | Part::Trained(_)) => match wholes.name(index) {
                     Some(name) => {
@@ -111,12 +118,15 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
             continue;
         };
         let parts = layers.entry(path.clone()).or_default();
-        if parts.insert((mark, rest), index).is_some() {
+        let one = !method.has_parameters();
+        let is_second = one && parts.keys().any(|(other, _)| *other == mark);
+        if parts.insert((mark, rest), index).is_some() || is_second {
             fault("repeated-key", format!("is a second tensor for the same part of `{path}`"));
         }
     }
     adapter.findings.extend(whole::value_head(&heads));
     let count = layers.len();
+    layers.retain(|path, _| !spoiled.contains(path));
     for (path, parts) in layers {
         let layer = Layer { path: &path, parts: &parts, files, settings: &settings };
         match method.read(&layer, &mut adapter) {
@@ -126,6 +136,9 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
             }
             Err(Stop::Error(error)) => return Err(error),
         }
+    }
+    for patterns in [&settings.ranks, &settings.alphas] {
+        patterns.check().map_err(at_config)?;
     }
     if count > 0 {
         let message =

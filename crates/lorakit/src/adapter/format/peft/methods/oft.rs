@@ -10,6 +10,8 @@ use crate::adapter::{Adapter, Multiplied, Multiplier};
 
 pub(super) struct Oft;
 
+/// Terms of the Neumann series that a configuration may ask for; PEFT takes 5.
+const TERMS: (u64, &str) = (1000, "a whole number from 1 to 1000");
 const LINEAR: &str = "oft_R";
 const EMBEDDING: &str = "oft_embedding_R";
 
@@ -38,14 +40,17 @@ impl Method for Oft {
                 "is an OFT of PEFT before 0.14, whose rotations are others; PEFT refuses it as well",
             );
         }
-        let Some(neumann) = settings.get("use_cayley_neumann") else {
+        if settings.get("use_cayley_neumann").is_none() {
             return refuse("is an OFT whose configuration does not say `use_cayley_neumann`");
-        };
-        let neumann = neumann.as_bool().unwrap_or(true);
+        }
+        let neumann = settings.flag("use_cayley_neumann")?;
         if neumann && adapter.config.peft_version.is_none() {
             return refuse("is an OFT with the Neumann series of PEFT before 0.18, which were others");
         }
         let embedding = layer.place(LINEAR).is_none();
+        if !embedding && layer.place(EMBEDDING).is_some() {
+            return Err(fault("repeated-key", format!("has `{LINEAR}` and `{EMBEDDING}`")));
+        }
         let tensor = layer.need(if embedding { EMBEDDING } else { LINEAR })?;
         let &[blocks, elements] = tensor.info().shape.as_slice() else {
             let message =
@@ -60,11 +65,12 @@ impl Method for Oft {
                 format!("has {elements} values for each block, which are not a skew-symmetric matrix");
             return Err(fault("shape", message));
         }
-        let eps = settings.number("eps", 6e-5) / (blocks as f64).sqrt();
+        let eps = settings.number("eps", 6e-5)? / (blocks as f64).sqrt();
+        let terms = settings.count("num_cayley_neumann_terms", TERMS, 5)? as usize;
         let cayley = Cayley {
             size,
-            terms: neumann.then(|| settings.number("num_cayley_neumann_terms", 5.0) as usize),
-            most: settings.flag("coft").then_some(eps),
+            terms: neumann.then_some(terms),
+            most: settings.flag("coft")?.then_some(eps),
             turned: !embedding,
         };
         let shape = vec![blocks, size, size];
@@ -72,7 +78,7 @@ impl Method for Oft {
             let angles = &given[0][block * elements..][..elements];
             out.iter_mut().zip(cayley.rotation(angles)).for_each(|(out, value)| *out = value as f32);
         })?;
-        let by = if settings.flag("block_share") {
+        let by = if settings.flag("block_share")? {
             Multiplier::SharedBlock(rotations)
         } else {
             Multiplier::Blocks(rotations)

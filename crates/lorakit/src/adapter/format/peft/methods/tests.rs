@@ -186,6 +186,118 @@ fn what_multiplies_is_only_for_a_merge() {
     assert_eq!(faults(unknown, &[("c.ia3_l", &[1, 2, 1, 1], &[3.0, 4.0])]).len(), 1);
 }
 
+/// A default in place of a value that cannot be read would give other deltas, and nobody could tell.
+#[test]
+fn values_that_decide_are_of_their_type() {
+    let loha = json!({"peft_type": "LOHA", "r": 2, "alpha": 4});
+    let ada = json!({"peft_type": "ADALORA", "init_r": 2, "lora_alpha": 4});
+    let oft =
+        json!({"peft_type": "OFT", "peft_version": "0.18", "oft_block_size": 2, "use_cayley_neumann": true});
+    let tensors: [Vec<Given<'_>>; 3] = [
+        ["q.hada_w1_a", "q.hada_w1_b", "q.hada_w2_a", "q.hada_w2_b"]
+            .map(|name| (name, &[2, 2][..], &[1.0; 4][..]))
+            .into(),
+        vec![
+            ("q.lora_A", &[2, 1], &[1.0; 2]),
+            ("q.lora_B", &[1, 2], &[1.0; 2]),
+            ("q.lora_E", &[2, 1], &[1.0; 2]),
+        ],
+        vec![("q.oft_R.weight", &[1, 1], &[1.0])],
+    ];
+    let folder = Folder::new();
+    let mut at = 0;
+    let mut error = |config: &Value, tensors: &[Given<'_>]| {
+        at += 1;
+        let found = read(&folder.adapter(&at.to_string(), FILE, config.clone(), tensors), None);
+        found.err().map(|e| e.to_string().split_once("json`: ").unwrap().1.to_string())
+    };
+    let cases = [
+        (&loha, 0, "alpha", json!("8"), "`alpha` is \"8\"; it must be a finite number"),
+        (&loha, 0, "r", json!(0), "`r` is 0; it must be a whole number from 1 to 65536"),
+        (
+            &loha,
+            0,
+            "alpha_pattern",
+            json!({"q": "8"}),
+            "`alpha_pattern` is \"8\"; it must be positive numbers",
+        ),
+        (&loha, 0, "rank_pattern", json!([2]), "`rank_pattern` is [2]; it must be an object of numbers"),
+        (&ada, 1, "init_r", json!("2"), "`init_r` is \"2\"; it must be a finite number"),
+        (
+            &oft,
+            2,
+            "use_cayley_neumann",
+            json!("false"),
+            "`use_cayley_neumann` is \"false\"; it must be true or false",
+        ),
+        (
+            &oft,
+            2,
+            "num_cayley_neumann_terms",
+            json!(1_000_000_000_000u64),
+            "`num_cayley_neumann_terms` is 1000000000000; it must be a whole number from 1 to 1000",
+        ),
+    ];
+    for (config, given, name, value, expected) in cases {
+        assert_eq!(error(config, &tensors[given]), None);
+        let mut wrong = config.clone();
+        wrong[name] = value;
+        assert_eq!(error(&wrong, &tensors[given]).as_deref(), Some(expected));
+    }
+}
+
+/// Neither is read as if the other were not there, and an empty tensor is not read as nothing.
+#[test]
+fn parts_that_are_there_twice_or_empty_are_faults() {
+    let ada = json!({"peft_type": "ADALORA", "init_r": 2, "lora_alpha": 4});
+    let one: &[Given<'_>] =
+        &[("q.lora_A", &[1, 1], &[1.0]), ("q.lora_B", &[1, 1], &[1.0]), ("q.lora_E", &[1, 1], &[1.0])];
+    let twice = [one, &[("q.lora_A.weight", &[1, 1], &[2.0])]].concat();
+    assert_eq!(
+        faults(ada.clone(), &twice),
+        ["`q.lora_A.weight`: is a second tensor for the same part of `q`"]
+    );
+    let saved = [one, &[("head.weight", &[0, 1], &[])]].concat();
+    let empty = "has no values (shape [0, 1]): it was saved without gathering its shards";
+    assert_eq!(faults(ada.clone(), &saved), [format!("`head.weight`: {empty}")]);
+    let pruned: &[Given<'_>] =
+        &[("q.lora_A", &[0, 1], &[]), ("q.lora_B", &[1, 0], &[]), ("q.lora_E", &[0, 1], &[])];
+    assert!(faults(ada, pruned).is_empty());
+    let lokr = json!({"peft_type": "LOKR", "r": 1, "alpha": 1});
+    let part: &[Given<'_>] = &[("q.lokr_w1", &[1, 1], &[1.0]), ("q.lokr_w2", &[0, 1], &[])];
+    assert_eq!(faults(lokr.clone(), part), [format!("`q.lokr_w2`: {empty}")]);
+    let both: &[Given<'_>] = &[
+        ("q.lokr_w1", &[1, 1], &[1.0]),
+        ("q.lokr_w1_a", &[1, 1], &[1.0]),
+        ("q.lokr_w1_b", &[1, 1], &[1.0]),
+        ("q.lokr_w2", &[1, 1], &[1.0]),
+    ];
+    assert_eq!(faults(lokr, both), ["`q`: has lokr_w1 whole and in factors"]);
+    let oft =
+        json!({"peft_type": "OFT", "peft_version": "0.18", "oft_block_size": 2, "use_cayley_neumann": true});
+    let both: &[Given<'_>] = &[("q.oft_R", &[1, 1], &[1.0]), ("q.oft_embedding_R", &[1, 1], &[1.0])];
+    assert_eq!(faults(oft, both), ["`q`: has `oft_R` and `oft_embedding_R`"]);
+    let tokens = json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [-1]});
+    let found = faults(tokens, &[("e.trainable_tokens_delta", &[1, 1], &[1.0])]);
+    assert_eq!(found, ["`e`: holds token rows, and `token_indices` is not a list of their numbers"]);
+}
+
+/// A few kilobytes could stand for factors of gigabytes.
+#[test]
+fn products_of_endless_rank_are_refused() {
+    let config = json!({"peft_type": "LOHA", "r": 257, "alpha": 4});
+    let (down, up) = (vec![0.0; 257], [1usize, 257]);
+    let tensors: Vec<Given<'_>> =
+        [("q.hada_w1_a", &up), ("q.hada_w1_b", &[257, 1]), ("q.hada_w2_a", &up), ("q.hada_w2_b", &[257, 1])]
+            .into_iter()
+            .map(|(name, shape)| (name, &shape[..], &down[..]))
+            .collect();
+    let folder = Folder::new();
+    let error = read(&folder.adapter("a", FILE, config, &tensors), None).unwrap_err().to_string();
+    let expected = "`q`: is a LoRA of rank 66049 once it is multiplied out, and at most 65536 are read";
+    assert!(error.ends_with(expected), "{error}");
+}
+
 /// By hand for blocks of two: with an angle a, Q = [0 a; -a 0], and the transform is a rotation.
 #[test]
 fn rotations_follow_from_angles() {

@@ -38,8 +38,12 @@ impl Method for TrainableTokens {
                 adapter.token_rows.push(TokenRows { path: layer.path.to_string(), tensor, rows });
                 Ok(())
             }
-            rows => {
-                let listed = rows.map_or(0, |rows| rows.len());
+            None => {
+                let message = "holds token rows, and `token_indices` is not a list of their numbers";
+                Err(fault("token-count", message))
+            }
+            Some(rows) => {
+                let listed = rows.len();
                 let message = format!("holds {held} token rows, and the configuration lists {listed}");
                 Err(fault("token-count", message))
             }
