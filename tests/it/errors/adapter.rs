@@ -110,6 +110,21 @@ fn a_configuration_with_a_key_twice() {
     ");
 }
 
+/// Layers that training repeats are not in the base, and a merge would change those that are there twice.
+#[test]
+fn layers_that_are_repeated() {
+    let case = Case::new();
+    case.config(|config| config["layer_replication"] = json!([[0, 2], [1, 2]]));
+    insta::assert_snapshot!(case.refused(), @"
+    error: `adapter`: repeats layers of the base (`layer_replication`), which a merge cannot express yet
+
+    hint: serve it beside the base with the library that trained it
+    ");
+    let case = Case::new();
+    case.config(|config| config["layer_replication"] = json!([]));
+    case.sandbox.run(&case.arguments, &[]).ok();
+}
+
 #[test]
 fn a_configuration_of_another_type() {
     let case = Case::new();

@@ -116,6 +116,23 @@ fn a_tensor_that_the_index_leaves_out() {
     ");
 }
 
+/// A tensor that only the index knows: weights are lost.
+#[test]
+fn a_tensor_that_only_the_index_lists() {
+    let case = Case::new();
+    let weights = read_file(&case.model());
+    fs::remove_file(case.model()).unwrap();
+    write_sharded(&case.base, &weights);
+    edit_json(&case.base.join("model.safetensors.index.json"), |index| {
+        index["weight_map"]["model.lost.weight"] = json!("model-00002-of-00002.safetensors");
+    });
+    insta::assert_snapshot!(case.refused(), @"
+    error: `base/model.safetensors.index.json`: tensor `model.lost.weight`: the index says it is in `model-00002-of-00002.safetensors`, but no shard holds it
+
+    hint: the file is damaged, or was made by a broken tool; fetch or export it again
+    ");
+}
+
 /// Replaces the base's file with an index that names one shard for everything.
 fn index_to(case: &Case, shard: &str) {
     let names = read_file(&case.model());

@@ -40,9 +40,9 @@ fn many_values_by_a_few_steps() {
     }
 }
 
-/// A tensor of a quantised model that no adapter touches is not the base's if its scales, or its codes, are not.
+/// A tensor of a quantised model is not the base's, or the sum, if its scales, or its codes, are not.
 #[test]
-fn untouched_tensors_of_a_quantised_model() {
+fn tensors_of_a_quantised_model() {
     let sandbox = Sandbox::new();
     let (base, adapter) = (peft("bases/llama-bf16"), peft("adapters/attn-r4"));
     let name = adapter.display().to_string();
@@ -50,19 +50,27 @@ fn untouched_tensors_of_a_quantised_model() {
     assert_eq!(verify(&sandbox, &merged, &base, &name)["holds"], true);
     let file = merged.join("model.safetensors");
     let good = fs::read(&file).unwrap();
-    let untouched = "model.layers.0.mlp.up_proj.weight";
     type Fault = (&'static str, fn(&mut [u8]));
-    let faults: [Fault; 2] = [
+    let faults: [Fault; 4] = [
         (".absmax", |bytes| {
             let scales = bytes.as_chunks_mut::<4>().0;
             scales.iter_mut().for_each(|b| *b = (f32::from_le_bytes(*b) * 2.0).to_le_bytes());
         }),
+        // Scales that are like the right ones: the error stays below what two bits may have.
+        (".absmax", |bytes| bytes.as_chunks_mut::<4>().0.reverse()),
+        (".absmax", |bytes| bytes.as_chunks_mut::<4>().0.rotate_left(1)),
         ("", |bytes| bytes.reverse()),
     ];
-    for (part, spoil) in faults {
+    let tensors = [
+        ("model.layers.0.mlp.up_proj.weight", "changed"),
+        ("model.layers.0.self_attn.q_proj.weight", "other"),
+    ];
+    for ((part, spoil), (tensor, wanted)) in
+        faults.iter().flat_map(|fault| tensors.map(|tensor| (fault, tensor)))
+    {
         let place = {
             let opened = SafeTensors::deserialize(&good).unwrap();
-            let data = opened.tensor(&format!("{untouched}{part}")).unwrap().data();
+            let data = opened.tensor(&format!("{tensor}{part}")).unwrap().data();
             let start = data.as_ptr() as usize - good.as_ptr() as usize;
             start..start + data.len()
         };
@@ -71,7 +79,7 @@ fn untouched_tensors_of_a_quantised_model() {
         fs::write(&file, bad).unwrap();
         let report = verify(&sandbox, &merged, &base, &name);
         assert_eq!(report["holds"], false, "`{part}` {report}");
-        let state = report["tensors"].as_array().unwrap().iter().find(|t| t["name"] == untouched).unwrap();
-        assert_eq!(state["state"], "changed", "`{part}`");
+        let state = report["tensors"].as_array().unwrap().iter().find(|t| t["name"] == tensor).unwrap();
+        assert_eq!(state["state"], wanted, "{tensor}{part}");
     }
 }

@@ -132,6 +132,9 @@ mod tests {
         assert_eq!(index.resolve("transformer.h.0.c.weight", |_| true), Found::One(2));
         assert_eq!(index.resolve("model.layers.0.k.weight", |_| true), Found::One(1));
         assert_eq!(index.resolve("model.layers.0.v.weight", |_| true), Found::Absent);
+        // One component could be anywhere.
+        assert_eq!(index.resolve("k.weight", |_| true), Found::Absent);
+        assert_eq!(index.resolve("0.k.weight", |_| true), Found::One(1));
     }
 
     #[test]

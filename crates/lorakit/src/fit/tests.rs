@@ -135,3 +135,25 @@ fn one_extra_prefix_is_left_out_and_said() {
         assert_eq!(found(path, inputs).unwrap_err().kind(), ErrorKind::Unmatched, "{path}");
     }
 }
+
+/// Without a prefix, no two modules may have one home, and no other prefix may lead to another.
+#[test]
+fn an_extra_prefix_is_kept_where_homes_would_be_shared_or_unclear() {
+    let tensors = base(&[("model.layers.0.q.weight", &[5, 4])]);
+    let mut both = adapter("x.layers.0.q", 1, 4, 5);
+    both.modules.extend(adapter("x.model.layers.0.q", 1, 4, 5).modules);
+    assert_eq!(targets(&tensors, None, &both).unwrap_err().kind(), ErrorKind::Unmatched);
+    let tensors = base(&[("inner.q.weight", &[5, 4]), ("q.weight", &[5, 4])]);
+    let unclear = adapter("outer.inner.q", 1, 4, 5);
+    assert_eq!(targets(&tensors, None, &unclear).unwrap_err().kind(), ErrorKind::Unmatched);
+    assert_eq!(targets(&tensors[..1], None, &unclear).unwrap(), ["inner.q.weight"]);
+}
+
+/// Two embeddings, and no class that tells which of them the output shares.
+#[test]
+fn of_two_embeddings_neither_is_the_tied_one() {
+    let tied = ModelConfig { json: json!({ "tie_word_embeddings": true }) };
+    let tensors = base(&[("a.embed_tokens.weight", &[5, 4]), ("b.embed_tokens.weight", &[5, 4])]);
+    assert!(Resolver::new(&tensors, Some(&tied)).ties_unknown());
+    assert!(!Resolver::new(&tensors[..1], Some(&tied)).ties_unknown());
+}

@@ -29,6 +29,10 @@ pub(super) struct Measured {
     pub(super) rounded_along: f64,
     /// `<R - S, R - S>`.
     pub(super) rounding: f64,
+    /// What a factor for each [`RUN`] of values would explain of `<M - S, M - S>`.
+    pub(super) scaled_runs: f64,
+    /// Number of these runs.
+    pub(super) runs: u64,
     /// Values further than a step of the stored dtype from the rounded sum.
     pub(super) off: u64,
     /// Values many steps from the rounded sum, which no order of summands explains.
@@ -149,6 +153,10 @@ impl Pair<'_> {
                 (m.copy, m.once, m.twice, m.again) = (false, false, false, false);
             }
             m.values += sum.len() as u64;
+            for (found, sum) in found.chunks(RUN).zip(sum.chunks(RUN)) {
+                m.scaled_runs += scaled(found, sum);
+                m.runs += 1;
+            }
             let values = found.iter().zip(base).zip(delta).zip(sum.iter().zip(&rounded));
             for (at, (((&found, &w), &d), (&s, &r))) in values.enumerate() {
                 let size = w.abs().max(d.abs()).max(s.abs());
@@ -246,6 +254,19 @@ impl InTurn {
     }
 }
 
+/// Values that have one scale in nearly every block format.
+const RUN: usize = 32;
+
+/// What a factor explains of the distance between `found` and `sum`, squared.
+fn scaled(found: &[f32], sum: &[f32]) -> f64 {
+    let finite = found.iter().zip(sum).filter(|(x, _)| x.is_finite());
+    let (along, square) = finite.fold((0f64, 0f64), |(along, square), (x, s)| {
+        let (x, s) = (f64::from(*x), f64::from(*s));
+        (along + (x - s) * s, square + s * s)
+    });
+    if square > 0.0 { along * along / square } else { 0.0 }
+}
+
 /// Steps beyond which a value is not the sum, whatever the order of the summands.
 const FAR: f32 = 8.0;
 
@@ -297,6 +318,8 @@ mod tests {
         // The recipe: the base replaced by `new`; the merged model went half the way.
         let m = measure(&base, &new, &tensor("w", &[2, 2], &[1.25, 2.0, 3.5, 3.75]));
         assert_eq!((m.scale(), m.residual(), m.values, m.off), (0.5, 0.0, 4, 3));
+        // <M - S, S> = -0.4375, <S, S> = 34.5.
+        assert!((m.scaled_runs - 0.4375 * 0.4375 / 34.5).abs() < 1e-12 && m.runs == 1, "{m:?}");
         assert_eq!((m.once, m.twice, m.copy), (false, false, false));
         let m = measure(&base, &new, &new);
         assert_eq!((m.scale(), m.off, m.once, m.copy), (1.0, 0, true, false));

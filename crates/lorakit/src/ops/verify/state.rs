@@ -9,6 +9,9 @@ pub(super) const NEAR: f64 = 0.02;
 /// The same for quantised tensors, and the largest error they have, relative to the norm (two bits: a quarter).
 pub(super) const NEAR_QUANTISED: f64 = 0.05;
 const QUANTISED: f64 = 0.3;
+/// The largest share of that error that a factor for each run of values explains, if their scales are right. Formats that
+/// clip, or store scales in few bits, come to a tenth; four bits with the scales of other blocks to nine tenths.
+const SCALES: f64 = 0.25;
 
 /// What a tensor of the merged model is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,7 +92,7 @@ impl State {
             return if !explained {
                 State::Other
             } else if (scale - usual).abs() <= NEAR_QUANTISED + spread {
-                State::Quantised
+                if has_own_scales(m) { State::Quantised } else { State::Other }
             } else if scale.abs() <= NEAR_QUANTISED + spread {
                 State::Missing
             } else {
@@ -114,8 +117,16 @@ impl State {
         match quantised {
             _ if m.once => State::Kept,
             _ if m.bad > 0 => State::Changed,
-            true if m.error.sqrt() <= QUANTISED * m.sum.sqrt() => State::Quantised,
+            true if m.error.sqrt() <= QUANTISED * m.sum.sqrt() && has_own_scales(m) => State::Quantised,
             _ => State::Changed,
         }
     }
+}
+
+/// Whether what quantisation left is noise, and not blocks with the scales of others.
+fn has_own_scales(m: &Measured) -> bool {
+    // Noise alone: one value of each run, and four standard errors.
+    let runs = m.runs as f64;
+    let noise = (runs + 4.0 * (2.0 * runs).sqrt()) / m.values.max(1) as f64;
+    m.scaled_runs <= (SCALES + noise) * m.error
 }

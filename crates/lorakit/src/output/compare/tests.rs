@@ -6,7 +6,7 @@ use lorakit_tensor::DType;
 
 use super::*;
 use crate::ErrorKind;
-use crate::adapter::{Adapter, Scaling};
+use crate::adapter::{Adapter, Delta, Scaling};
 use crate::plan::Silent;
 
 const SHAPES: [(&[usize], usize); 2] = [(&[4, 24], 24), (&[16, 4], 4)];
@@ -143,4 +143,55 @@ fn what_rounding_does_not_explain_is_refused() {
     let before = module(DType::BF16, 1.0, Scaling::Alpha(8.0));
     assert_eq!(compared(&before, &before).unwrap(), 0.0);
     assert!(compared(&before, &Module { scaling: Scaling::Alpha(8.0001), ..before.clone() }).is_err());
+}
+
+fn holding(modules: &[&Module], deltas: &[&TensorRef]) -> Adapter {
+    let mut adapter = Adapter::of("peft", Path::new("made"));
+    adapter.modules = modules.iter().map(|module| (*module).clone()).collect();
+    let delta = |tensor: &&TensorRef| Delta {
+        path: "blocks.0.norm".into(),
+        of_bias: false,
+        tensor: (*tensor).clone(),
+        strength: 1.0,
+    };
+    adapter.deltas = deltas.iter().map(delta).collect();
+    adapter
+}
+
+/// A module that is lost or added is an error, unless it does nothing.
+#[test]
+fn modules_are_neither_lost_nor_added() {
+    let plain = |path: &str, size: f32| Module {
+        path: path.into(),
+        bias: None,
+        ..module(DType::F32, size, Scaling::Alpha(8.0))
+    };
+    let one = plain("layers.0.q_proj", 1.0);
+    for (size, passes) in [(1.0, false), (1e-3, false), (0.0, true)] {
+        let two = plain("layers.1.q_proj", size);
+        let (fewer, more) = (holding(&[&one], &[]), holding(&[&one, &two], &[]));
+        assert_eq!(compare(&more, &fewer, &Silent).is_ok(), passes, "lost: {size}");
+        assert_eq!(compare(&fewer, &more, &Silent).is_ok(), passes, "added: {size}");
+    }
+}
+
+/// A full delta must be there, up to the rounding of its dtype.
+#[test]
+fn full_deltas_are_kept() {
+    let delta = tensor("delta", DType::F32, &[40], &values(6, 40, 0.1));
+    let rounded = tensor("delta", DType::F16, &[40], &delta.values().unwrap());
+    let other = changed(&delta, |i, v| if i == 7 { v + 1e-3 } else { v });
+    let zero = changed(&delta, |_, _| 0.0);
+    for (before, after, passes) in [
+        (&[&delta][..], &[&delta][..], true),
+        (&[&delta], &[&rounded], true),
+        (&[&delta], &[&other], false),
+        (&[&delta], &[], false),
+        (&[], &[&delta], false),
+        (&[&zero], &[], true),
+        (&[], &[&zero], true),
+    ] {
+        let found = compare(&holding(&[], before), &holding(&[], after), &Silent);
+        assert_eq!(found.is_ok(), passes, "{} {}: {found:?}", before.len(), after.len());
+    }
 }
