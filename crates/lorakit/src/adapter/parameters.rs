@@ -56,8 +56,7 @@ impl<'a> Parameters<'a> {
     pub(crate) fn of(&self, path: &str) -> Vec<&'a str> {
         let mut found = self.of_any.clone();
         if !self.of_path.is_empty() {
-            let ends = std::iter::once(path).chain(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]));
-            found.extend(ends.filter_map(|end| self.of_path.get(end)).flatten());
+            found.extend(names::ends(path).filter_map(|end| self.of_path.get(end)).flatten());
             found.sort_unstable_by_key(|(place, _)| *place);
         }
         found.into_iter().map(|(_, leaf)| leaf).collect()

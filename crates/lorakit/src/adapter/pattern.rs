@@ -11,6 +11,7 @@ use fancy_regex::Regex;
 
 use super::Problem;
 use crate::Result;
+use crate::arch::names::after_dots;
 
 /// An ordered list of patterns, each with a number.
 #[derive(Debug, Clone, Default)]
@@ -138,7 +139,7 @@ impl Keys {
     /// The first key that matches.
     fn first(&self, path: &str) -> Option<usize> {
         let whole = (!self.after_dot).then_some(path);
-        let ends = path.match_indices('.').map(|(dot, _)| &path[dot + 1..]).chain(whole);
+        let ends = after_dots(path).chain(whole);
         let ends = ends.filter_map(|end| self.ends.get(end));
         let found = ends.chain(self.whole.get(path)).min().copied();
         let before = |index: &usize| found.is_none_or(|found| *index < found);

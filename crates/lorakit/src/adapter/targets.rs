@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::parameters::{Parameters, layer_of};
 use super::{Adapter, AdapterConfig, Module, ModuleKind};
-use crate::arch::names::{is_head, place_in_class};
+use crate::arch::names::{ends, is_head, place_in_class};
 
 /// What a configuration names.
 pub(crate) struct Targets<'a> {
@@ -51,10 +51,7 @@ impl<'a> Names<'a> {
 
     fn name(&self, path: &str, kind: ModuleKind) -> bool {
         match self {
-            Names::Ends(names) => {
-                let mut ends = path.match_indices('.').map(|(dot, _)| &path[dot + 1..]);
-                names.contains(path) || ends.any(|end| names.contains(end))
-            }
+            Names::Ends(names) => ends(path).any(|end| names.contains(end)),
             Names::Expression(regex, given_up) => {
                 given_up.get().is_some()
                     || regex.is_match(path).unwrap_or_else(|_| {

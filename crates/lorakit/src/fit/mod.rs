@@ -33,7 +33,7 @@ pub(crate) use resolver::Resolver;
 pub(crate) use tied::{Member, TiedSet};
 
 use crate::adapter::{Adapter, Module};
-use crate::arch::names::module_of;
+use crate::arch::names::{ends, module_of};
 use crate::{Error, Finding, Result, TensorRef};
 
 /// The most parts for which the nearest name of the base is looked up, since each takes a look at all names.
@@ -190,8 +190,7 @@ fn fit_saved(
 fn named_layer(base: &Resolver<'_>, listed: &HashSet<&str>, name: &str, tensor: &TensorRef) -> Option<usize> {
     let (module, param) = name.rsplit_once('.')?;
     let (layer, _) = module.rsplit_once('.')?;
-    let is_listed = layer.match_indices('.').map(|(dot, _)| &layer[dot + 1..]).chain([layer]);
-    if !is_listed.into_iter().any(|end| listed.contains(end)) {
+    if !ends(layer).any(|end| listed.contains(end)) {
         return None;
     }
     let name = format!("{layer}.{param}");

@@ -28,7 +28,7 @@ pub(crate) use layout::{
     is_attention_output, is_stored_transposed, is_transposed_in_peft, stacks_transposed, usual_order,
 };
 pub(crate) use pairs::pairs;
-pub(crate) use path::{last, module_of};
+pub(crate) use path::{after_dots, ends, ends_in, last, module_of};
 pub use pattern::NamePattern;
 pub(crate) use spelling::{
     bare, is_in_language_model, meaning, names_another_part, renamed_component, unwrapped,
