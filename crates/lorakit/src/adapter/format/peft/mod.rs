@@ -117,12 +117,10 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Bloc
     let mut findings = Vec::new();
     let mut unread: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut by_module: BTreeMap<String, Parts> = BTreeMap::new();
-    let mut saved = Vec::new();
     let shared: Arc<dyn TensorSource> = source.clone();
     let tensor = |index: usize| TensorRef::new(Arc::clone(&shared), index);
 
-    let wholes = whole::Wholes::new(source.tensors(), &adapter.config.modules_to_save);
-    let mut heads = Vec::new();
+    let mut wholes = whole::Wholes::new(source.tensors(), &adapter.config.modules_to_save);
     for (index, info) in source.tensors().iter().enumerate() {
         let mut fault = |code, message: String| {
             findings.push(Finding::new(Severity::Error, code, &info.name, message));
@@ -147,21 +145,14 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Bloc
             Part::Magnitude => &mut parts.magnitude,
             Part::TokenRows => &mut parts.token_rows,
             Part::BaseLayer(param) if param == "weight" => &mut parts.base_weight,
-            Part::BaseLayer(_) | Part::Saved(_) | Part::Trained(_) => {
-                match wholes.name(index) {
-                    Some(name) => saved.push(Saved { name: name.to_string(), tensor: tensor(index) }),
-                    None if wholes.is_repeated(index) => fault("repeated-key", whole::repeated()),
-                    None => {}
-                }
-                continue;
-            }
-            Part::Original(_) => continue,
-            Part::ValueHead => {
-                heads.push(info.name.as_str());
-                continue;
-            }
             Part::Foreign(method) => {
                 fault("foreign-method", format!("belongs to {method}, which is not a plain LoRA"));
+                continue;
+            }
+            whole => {
+                if let Err((code, message)) = wholes.take(index, (&module, &whole), || tensor(index)) {
+                    fault(code, message);
+                }
                 continue;
             }
         };
@@ -170,7 +161,8 @@ fn assemble(mut adapter: Adapter, source: &Arc<Checkpoint>, blocks: Option<&Bloc
         }
     }
 
-    findings.extend(whole::value_head(&heads));
+    let (saved, head) = wholes.finish();
+    findings.extend(head);
     (adapter.saved, adapter.findings) = (saved, findings);
     let names = adapter.config.target_parameters.clone();
     let parameters = Parameters::new(&names);

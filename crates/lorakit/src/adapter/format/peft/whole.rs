@@ -9,34 +9,36 @@ use std::collections::{HashMap, HashSet};
 
 use lorakit_tensor::TensorInfo;
 
-use crate::adapter::AdapterConfig;
+use crate::adapter::format::assemble::Fault;
 use crate::adapter::key::{self, Part};
-use crate::arch::names::is_head;
-use crate::{Finding, Severity};
+use crate::adapter::{AdapterConfig, Saved};
+use crate::arch::names::{ends_in, is_head};
+use crate::{Finding, Severity, TensorRef};
 
 /// The name in PEFT's files of an adapter that was not given one.
 const DEFAULT: &str = ".default";
 
-/// The names in the model of all whole parameters in a file.
-pub(super) struct Wholes {
-    /// For each tensor that counts, by its place in the file.
+/// The whole parameters of a file.
+pub(super) struct Wholes<'t> {
+    tensors: &'t [TensorInfo],
+    /// The name in the model of each tensor that counts, by its place in the file.
     names: HashMap<usize, String>,
     repeated: HashSet<usize>,
+    /// What was taken so far.
+    saved: Vec<Saved>,
+    heads: Vec<&'t str>,
 }
 
-impl Wholes {
+impl<'t> Wholes<'t> {
     /// `listed` is `modules_to_save`.
-    pub(super) fn new(tensors: &[TensorInfo], listed: &[String]) -> Self {
-        let join = |module: &str, param: &str| {
-            if module.is_empty() { param.to_string() } else { format!("{module}.{param}") }
-        };
+    pub(super) fn new(tensors: &'t [TensorInfo], listed: &[String]) -> Self {
         let parsed = |info: &TensorInfo| {
             let (module, part) = key::parse(&info.name);
             match part {
                 // In the layer's own name, an adapter's name may have been left.
                 Part::Saved(param) => {
                     let path = module.strip_suffix(DEFAULT);
-                    match path.filter(|path| listed.iter().any(|name| ends_at_dot(path, name))) {
+                    match path.filter(|path| listed.iter().any(|name| ends_in(path, name))) {
                         Some(path) => (path.to_string(), Part::Trained(param)),
                         None => (module, Part::Saved(param)),
                     }
@@ -59,7 +61,8 @@ impl Wholes {
         }
         let mut taken: HashSet<String> = own.values().cloned().collect();
         let by_own_name = taken.clone();
-        let mut wholes = Wholes { names: own, repeated: HashSet::new() };
+        let (repeated, saved, heads) = (HashSet::new(), Vec::new(), Vec::new());
+        let mut wholes = Wholes { tensors, names: own, repeated, saved, heads };
         for (index, module, param) in trained {
             let bare = key::without_adapter_name(&tensors[index].name).map(|module| join(&module, &param));
             let name = bare.filter(|name| untrained.contains(name)).unwrap_or_else(|| join(&module, &param));
@@ -75,26 +78,55 @@ impl Wholes {
         wholes
     }
 
-    /// The name in the model of the parameter at this place of the file, if it counts.
-    pub(super) fn name(&self, index: usize) -> Option<&str> {
-        self.names.get(&index).map(String::as_str)
+    /// Takes the tensor at `index`, which is `part` of `module`. Returns whether it is a whole parameter, or a copy of
+    /// one, and no part of a method.
+    ///
+    /// # Errors
+    /// The fault of a second trained copy.
+    pub(super) fn take(
+        &mut self,
+        index: usize,
+        (module, part): (&str, &Part),
+        tensor: impl FnOnce() -> TensorRef,
+    ) -> std::result::Result<bool, Fault> {
+        match part {
+            Part::Saved(_) | Part::Trained(_) | Part::BaseLayer(_) => {
+                let name = match part {
+                    Part::BaseLayer(param) if param == "weight" => Some(join(module, param)),
+                    _ => self.names.get(&index).cloned(),
+                };
+                match name {
+                    Some(name) => self.saved.push(Saved { name, tensor: tensor() }),
+                    None if self.repeated.contains(&index) => return Err(repeated()),
+                    None => {}
+                }
+            }
+            Part::Original(_) => {}
+            Part::ValueHead => self.heads.push(&self.tensors[index].name),
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
-    /// Whether it is a second trained copy of one parameter.
-    pub(super) fn is_repeated(&self, index: usize) -> bool {
-        self.repeated.contains(&index)
+    /// What was taken, and what there is to say of it.
+    pub(super) fn finish(self) -> (Vec<Saved>, Option<Finding>) {
+        (self.saved, value_head(&self.heads))
     }
+}
+
+fn join(module: &str, param: &str) -> String {
+    if module.is_empty() { param.to_string() } else { format!("{module}.{param}") }
 }
 
 /// The fault of a second trained copy.
-pub(super) fn repeated() -> String {
-    "is a second trained copy of the same parameter: the file holds several adapters, which PEFT saves in a folder \
-     each"
-        .into()
+fn repeated() -> Fault {
+    let message = "is a second trained copy of the same parameter: the file holds several adapters, which PEFT saves in a \
+                   folder each";
+    ("repeated-key", message.into())
 }
 
 /// Warns of a value head, which PEFT does not read either.
-pub(super) fn value_head(tensors: &[&str]) -> Option<Finding> {
+fn value_head(tensors: &[&str]) -> Option<Finding> {
     let first = tensors.first()?;
     let message = format!(
         "holds a value head, `{}` ({} {}): it is no part of the model that is adapted, and is not read",
@@ -109,15 +141,10 @@ pub(super) fn value_head(tensors: &[&str]) -> Option<Finding> {
 /// one of them and, once the vocabulary has grown, saves both.
 pub(super) fn token_indices<'c>(config: &'c AdapterConfig, path: &str) -> &'c [usize] {
     let indices = &config.token_indices;
-    let named = indices.iter().find(|(suffix, _)| !suffix.is_empty() && ends_at_dot(path, suffix));
+    let named = indices.iter().find(|(suffix, _)| !suffix.is_empty() && ends_in(path, suffix));
     let any = || indices.iter().find(|(suffix, _)| suffix.is_empty());
     let tied = || if is_head(path) && indices.len() == 1 { indices.first() } else { None };
     named.or_else(any).or_else(tied).map_or(&[], |(_, rows)| rows)
-}
-
-/// Whether `path` is `name`, or ends in it after a dot.
-fn ends_at_dot(path: &str, name: &str) -> bool {
-    path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 #[cfg(test)]
@@ -131,9 +158,9 @@ mod tests {
         let tensors: Vec<TensorInfo> = tensors.iter().map(info).collect();
         let listed: Vec<String> = listed.iter().map(|name| name.to_string()).collect();
         let wholes = Wholes::new(&tensors, &listed);
-        let name = |index| match wholes.is_repeated(index) {
+        let name = |index| match wholes.repeated.contains(&index) {
             true => Some("repeated".to_string()),
-            false => wholes.name(index).map(str::to_string),
+            false => wholes.names.get(&index).cloned(),
         };
         (0..tensors.len()).map(name).collect()
     }

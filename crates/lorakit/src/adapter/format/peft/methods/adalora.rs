@@ -2,6 +2,7 @@
 //!
 //! PEFT divides by the rank that training began with, not by what pruning left of it, and adds 1e-5 in f32.
 
+use super::super::shapes;
 use super::interface::{Layer, Method};
 use crate::TensorRef;
 use crate::adapter::format::assemble::{Outcome, fault};
@@ -37,11 +38,7 @@ impl Method for AdaLora {
         let [a, b, e] = [layer.need("lora_A")?, layer.need("lora_B")?, layer.need("lora_E")?];
         let (&[rank, inputs], &[outputs, columns]) = (a.info().shape.as_slice(), b.info().shape.as_slice())
         else {
-            let (a, b) = (&a.info().shape, &b.info().shape);
-            return Err(fault(
-                "shape",
-                format!("has factors of shapes {a:?} and {b:?}, which are not matrices"),
-            ));
+            return Err(fault("shape", shapes::flat(&a.info().shape, &b.info().shape)));
         };
         if columns != rank || e.info().elements() != rank as u64 {
             let e = &e.info().shape;

@@ -27,8 +27,8 @@ use serde_json::{Map, Value};
 
 use super::{shapes, whole};
 use crate::adapter::format::assemble::Stop;
-use crate::adapter::key::{self, Part};
-use crate::adapter::{Adapter, AdapterConfig, Files, Saved};
+use crate::adapter::key;
+use crate::adapter::{Adapter, AdapterConfig, Files};
 use crate::{Finding, Result, Severity};
 use interface::{Layer, Method, Settings};
 
@@ -87,8 +87,8 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
     let mut adapter = Adapter { config, ..Adapter::empty(format, files) };
     let mut layers: BTreeMap<String, BTreeMap<(&'static str, String), usize>> = BTreeMap::new();
     let tensors = lorakit_tensor::TensorSource::tensors(&*files.source);
-    let wholes = whole::Wholes::new(tensors, &adapter.config.modules_to_save);
-    let (mut heads, mut spoiled) = (Vec::new(), BTreeSet::new());
+    let mut wholes = whole::Wholes::new(tensors, &adapter.config.modules_to_save);
+    let mut spoiled = BTreeSet::new();
     for (index, info) in tensors.iter().enumerate() {
         let mut fault = |code, message: String| {
             adapter.findings.push(Finding::new(Severity::Error, code, &info.name, message));
@@ -100,20 +100,14 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
             continue;
         }
         let Some((path, mark, rest)) = marked else {
-            match key::parse(&info.name) {
-                (_, Part::Saved(_) | Part::BaseLayer(_) | Part::Trained(_)) => match wholes.name(index) {
-                    Some(name) => {
-                        adapter.saved.push(Saved { name: name.to_string(), tensor: files.tensor(index) });
-                    }
-                    None if wholes.is_repeated(index) => fault("repeated-key", whole::repeated()),
-                    None => {}
-                },
-                (_, Part::Original(_)) => {}
-                (_, Part::ValueHead) => heads.push(info.name.as_str()),
-                _ => fault(
+            let (module, part) = key::parse(&info.name);
+            match wholes.take(index, (&module, &part), || files.tensor(index)) {
+                Ok(true) => {}
+                Ok(false) => fault(
                     "foreign-method",
                     format!("does not belong to {}, which the configuration names", method.name()),
                 ),
+                Err((code, message)) => fault(code, message),
             }
             continue;
         };
@@ -124,7 +118,9 @@ pub(super) fn read(files: &Files, format: &'static str) -> Result<Option<Adapter
             fault("repeated-key", format!("is a second tensor for the same part of `{path}`"));
         }
     }
-    adapter.findings.extend(whole::value_head(&heads));
+    let (saved, head) = wholes.finish();
+    adapter.saved = saved;
+    adapter.findings.extend(head);
     let count = layers.len();
     layers.retain(|path, _| !spoiled.contains(path));
     for (path, parts) in layers {

@@ -43,6 +43,32 @@ fn near(found: &[f64], expected: &[f64]) {
 }
 
 #[test]
+fn whole_layers_beside_factors_replace_those_of_the_base() {
+    let one: &[f32] = &[1.0];
+    for (config, mark) in [
+        (json!({"peft_type": "IA3"}), "ia3_l"),
+        (
+            json!({"peft_type": "TRAINABLE_TOKENS", "token_indices": [0]}),
+            "token_adapter.trainable_tokens_delta",
+        ),
+    ] {
+        let factor = format!("base_model.model.q.{mark}");
+        let tensors: &[Given<'_>] = &[
+            (&factor, &[1, 1], one),
+            ("base_model.model.q.base_layer.weight", &[1, 1], one),
+            ("base_model.model.q.base_layer.bias", &[1], one),
+            ("base_model.model.head.modules_to_save.weight", &[1, 1], one),
+            ("base_model.model.head.original_module.weight", &[1, 1], one),
+        ];
+        let adapter = opened(config.clone(), tensors);
+        let mut saved: Vec<&str> = adapter.saved.iter().map(|saved| saved.name.as_str()).collect();
+        saved.sort_unstable();
+        assert_eq!(saved, ["head.weight", "q.bias", "q.weight"], "{config}");
+        assert_eq!(faults(config, tensors), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn singular_values_are_multiplied_in_and_the_rank_is_that_of_the_start() {
     let config = json!({"peft_type": "ADALORA", "init_r": 4, "r": 8, "lora_alpha": 8, "target_modules": ["q"],
         "rank_pattern": {"layers.0.q.lora_E": [true, true, false, false]}});
