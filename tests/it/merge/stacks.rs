@@ -8,6 +8,7 @@ use crate::weights::Matrix;
 
 const EXPERTS: usize = 3;
 const RANK: usize = 2;
+const DOWN: &str = "model.layers.0.mlp.experts.down_proj";
 
 /// `B_e A_e` of every expert, of a `B` that is packed rank-major, as PEFT writes it.
 fn deltas(a: &Matrix, b: &Matrix) -> Vec<Matrix> {
@@ -18,12 +19,31 @@ fn deltas(a: &Matrix, b: &Matrix) -> Vec<Matrix> {
     (0..EXPERTS).map(one).collect()
 }
 
+/// Merges an adapter of `inputs` and `outputs` into a stack of that shape; its deltas are transposed or not.
+fn assert_merged(
+    shape: [usize; 3],
+    (inputs, outputs): (usize, usize),
+    (version, family): (Option<&str>, &str),
+    transposed: bool,
+) {
+    let mut pair = Pair::new();
+    let weight = pair.base_tensor(DOWN, Dtype::BF16, &shape);
+    let a = pair.adapter_tensor("model.layers.0.mlp.experts.lora_A.weight", &[RANK * EXPERTS, inputs]);
+    let b = pair.adapter_tensor("model.layers.0.mlp.experts.lora_B.weight", &[outputs, RANK * EXPERTS]);
+    let mut config = lora(RANK, 6);
+    config["target_parameters"] = json!(["mlp.experts.down_proj"]);
+    config["peft_version"] = json!(version);
+    let found = pair.merge(json!({ "model_type": family }), config, "");
+    let delta = deltas(&a, &b).into_iter();
+    let delta = delta.flat_map(|d| if transposed { d.transposed() } else { d }.values).collect();
+    pair.assert(&found, DOWN, &weight.plus(3.0, &Matrix { values: delta, ..weight }));
+}
+
 /// Square experts show no orientation. PEFT before 0.19, which wrote no version for most of that time, took all stacks
 /// for `[E, in, out]`; since then the class of the model decides.
 #[test]
 fn square_experts() {
     const SIDE: usize = 16;
-    let name = "model.layers.0.mlp.experts.down_proj";
     for (version, family, transposed) in [
         (None, "qwen3_moe", true),
         (None, "gpt_oss", true),
@@ -36,40 +56,17 @@ fn square_experts() {
         (Some("0.21.2"), "llama4_text", false),
         (Some("1.0.0"), "qwen3_moe", false),
     ] {
-        let mut pair = Pair::new();
-        let weight = pair.base_tensor(name, Dtype::BF16, &[EXPERTS, SIDE, SIDE]);
-        let a = pair.adapter_tensor("model.layers.0.mlp.experts.lora_A.weight", &[RANK * EXPERTS, SIDE]);
-        let b = pair.adapter_tensor("model.layers.0.mlp.experts.lora_B.weight", &[SIDE, RANK * EXPERTS]);
-        let mut config = lora(RANK, 6);
-        config["target_parameters"] = json!(["mlp.experts.down_proj"]);
-        config["peft_version"] = json!(version);
-        let found = pair.merge(json!({ "model_type": family }), config, "");
-        let delta = deltas(&a, &b).into_iter();
-        let delta = delta.flat_map(|d| if transposed { d.transposed() } else { d }.values).collect();
-        pair.assert(&found, name, &weight.plus(3.0, &Matrix { values: delta, ..weight }));
+        assert_merged([EXPERTS, SIDE, SIDE], (SIDE, SIDE), (version, family), transposed);
     }
 }
 
 /// Shapes that show an orientation decide, whatever the version and the family.
 #[test]
 fn oblong_experts() {
-    let name = "model.layers.0.mlp.experts.down_proj";
     for version in ["0.18.1", "0.21.2"] {
         for family in ["qwen3_moe", "gpt_oss"] {
             for (shape, transposed) in [([EXPERTS, 12, 20], false), ([EXPERTS, 20, 12], true)] {
-                let mut pair = Pair::new();
-                let weight = pair.base_tensor(name, Dtype::BF16, &shape);
-                let a =
-                    pair.adapter_tensor("model.layers.0.mlp.experts.lora_A.weight", &[RANK * EXPERTS, 20]);
-                let b =
-                    pair.adapter_tensor("model.layers.0.mlp.experts.lora_B.weight", &[12, RANK * EXPERTS]);
-                let mut config = lora(RANK, 6);
-                config["target_parameters"] = json!(["mlp.experts.down_proj"]);
-                config["peft_version"] = json!(version);
-                let found = pair.merge(json!({ "model_type": family }), config, "");
-                let delta = deltas(&a, &b).into_iter();
-                let delta = delta.flat_map(|d| if transposed { d.transposed() } else { d }.values).collect();
-                pair.assert(&found, name, &weight.plus(3.0, &Matrix { values: delta, ..weight }));
+                assert_merged(shape, (20, 12), (Some(version), family), transposed);
             }
         }
     }

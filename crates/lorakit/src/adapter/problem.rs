@@ -5,7 +5,7 @@ use lorakit_tensor::problems;
 use crate::error::one_or_many;
 
 /// The configuration file next to the tensors: PEFT's, MLX's, torchtune's.
-pub(crate) const CONFIG: &str = "adapter_config.json";
+pub(crate) use crate::plan::ADAPTER_CONFIG as CONFIG;
 
 problems! {
     /// What can be wrong with an adapter.

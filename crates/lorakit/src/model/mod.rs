@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource};
 
-use crate::plan::SideFile;
+use crate::plan::{ADAPTER_CONFIG, SideFile};
 use crate::{Error, Result, TensorRef};
 use packed::Packing;
 
@@ -60,7 +60,7 @@ impl Model {
     pub fn open(path: &Path, reader: &Reader) -> Result<Self> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
         let config_path = folder.join("config.json");
-        let is_adapter = reader.has(&folder.join("adapter_config.json"))? && !reader.has(&config_path)?;
+        let is_adapter = reader.has(&folder.join(ADAPTER_CONFIG))? && !reader.has(&config_path)?;
         if is_adapter {
             return Err(Error::from(Problem::Adapter).at(path));
         }

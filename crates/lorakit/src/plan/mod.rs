@@ -59,7 +59,7 @@ pub use residue::Residue;
 pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use run::Report;
 use shards::Limits;
-pub(crate) use side::{CONFIGURATION, TOKENIZER};
+pub(crate) use side::{ADAPTER_CONFIG, CONFIGURATION, TOKENIZER};
 pub use side::{Content, PROVENANCE_FILE, SideFile};
 pub use target::Target;
 pub(crate) use threads::{in_order, pool};

@@ -23,6 +23,9 @@ pub(crate) const TOKENIZER: &[&str] = &[
     "chat_template.json",
 ];
 
+/// The file that makes a folder that of an adapter.
+pub(crate) const ADAPTER_CONFIG: &str = "adapter_config.json";
+
 /// The file next to the tensors of a folder that says where they came from.
 pub const PROVENANCE_FILE: &str = "lorakit.json";
 

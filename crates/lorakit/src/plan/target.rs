@@ -8,7 +8,7 @@ use lorakit_tensor::format::safetensors;
 use lorakit_tensor::publish::{self, Existing};
 use serde_json::Value;
 
-use super::{CONFIGURATION, Container, PROVENANCE_FILE, Plan, Problem, TOKENIZER};
+use super::{ADAPTER_CONFIG, CONFIGURATION, Container, PROVENANCE_FILE, Plan, Problem, TOKENIZER};
 use crate::card::{CARD_FILE, Card, MAX_CARD_BYTES};
 use crate::{Error, Result};
 
@@ -98,7 +98,7 @@ impl Plan {
             Container::Safetensors { stem, .. } => safetensors::is_file_of(stem, text),
             Container::Gguf(_) => false,
         };
-        let companion = ["adapter_config.json", PROVENANCE_FILE].contains(&text)
+        let companion = [ADAPTER_CONFIG, PROVENANCE_FILE].contains(&text)
             || CONFIGURATION.contains(&text)
             || TOKENIZER.contains(&text);
         tensors || companion || ours.contains(name)

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 pub(crate) use doubts::doubts;
 
-use crate::plan::{CONFIGURATION, Content, SideFile, TOKENIZER};
+use crate::plan::{ADAPTER_CONFIG, CONFIGURATION, Content, SideFile, TOKENIZER};
 use crate::{Finding, Model, Result, Severity};
 
 /// Endings of files that hold weights or describe how they are split.
@@ -33,7 +33,6 @@ const WEIGHTS: &[&str] = &[
 ];
 /// Folders of a model repository that hold other copies of the weights, or files that do not concern the output.
 const FOREIGN_FOLDERS: &[&str] = &["original", "onnx", "runs", "logs", "openvino", "coreml", "flax", "metal"];
-const ADAPTER_CONFIG: &str = "adapter_config.json";
 /// How the names of an adapter's tensor files begin, and of their shards and indexes.
 const ADAPTER_STEMS: &[&str] = &["adapter_model.", "adapter_model-", "adapters.", "pytorch_lora_weights."];
 /// Files that describe how weights are quantised, left out when they no longer are.
@@ -147,8 +146,7 @@ fn collect(
             if path.is_symlink() {
                 continue;
             }
-            let model =
-                reader.has(&path.join("config.json"))? || reader.has(&path.join("adapter_config.json"))?;
+            let model = reader.has(&path.join("config.json"))? || reader.has(&path.join(ADAPTER_CONFIG))?;
             let foreign = FOREIGN_FOLDERS.iter().any(|folder| name == *folder);
             if !foreign && !model && prefix.as_os_str().is_empty() {
                 collect(&path, &inside, reader, files)?;

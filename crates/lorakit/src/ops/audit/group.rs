@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::adapter::format;
+use crate::plan::ADAPTER_CONFIG;
 
 /// An adapter or a model, by the names of its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +21,6 @@ pub(super) struct Candidate {
     pub(super) adapter: bool,
 }
 
-const ADAPTER_CONFIG: &str = "adapter_config.json";
 const CONFIG: &str = "config.json";
 /// Tensor files of a model, by the preference of transformers, each with the beginning and ending of its shards.
 const MODELS: &[(&str, &str, &str)] = &[

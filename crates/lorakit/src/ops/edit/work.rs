@@ -14,7 +14,7 @@ use crate::adapter::{Adapter, Files, carried};
 use crate::{Finding, Result, Severity, TensorRef};
 
 /// The place of [`Work::config`].
-pub(super) const CONFIG: &str = "adapter_config.json";
+pub(super) use crate::plan::ADAPTER_CONFIG as CONFIG;
 
 /// The files of an adapter, and what has been edited in them.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::ModuleReport;
 use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
-use crate::arch::names::{is_embedding, is_head};
+use crate::arch::names::{after_dots, ends, ends_in, is_embedding, is_head};
 use crate::{Finding, Severity};
 
 /// The code of the warning that the configuration contradicts the ranks of factors.
@@ -234,17 +234,14 @@ fn may_be_excluded(adapter: &Adapter, target: &str) -> bool {
     let excluded = &adapter.config.exclude_modules;
     // Which modules an expression excludes, only the base tells.
     let expression = adapter.config.raw.get("exclude_modules").is_some_and(serde_json::Value::is_string);
-    let ends = |path: &str, end: &str| {
-        path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    expression || excluded.iter().any(|name| ends(target, name) || ends(name, target))
+    expression || excluded.iter().any(|name| ends_in(target, name) || ends_in(name, target))
 }
 
 /// Those of `names` that no module's path ends in, and that no tensor's name contains.
 fn absent<'a>(adapter: &Adapter, names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
     let paths: Vec<String> = adapter.modules.iter().map(|m| m.path.replace(".base_layer", "")).collect();
-    let ends: HashSet<&str> = paths.iter().flat_map(|path| after_dots(path).chain([path.as_str()])).collect();
-    let names: Vec<&str> = names.filter(|name| !ends.contains(name)).collect();
+    let of_paths: HashSet<&str> = paths.iter().flat_map(|path| ends(path)).collect();
+    let names: Vec<&str> = names.filter(|name| !of_paths.contains(name)).collect();
     let mut left: HashSet<&str> = names.iter().copied().collect();
     let lengths: BTreeSet<usize> = names.iter().map(|name| name.matches('.').count()).collect();
     for tensor in adapter.tensors().iter().take_while(|_| !lengths.is_empty()) {
@@ -256,11 +253,6 @@ fn absent<'a>(adapter: &Adapter, names: impl Iterator<Item = &'a str>) -> impl I
         }
     }
     names.into_iter().filter(move |name| left.contains(name))
-}
-
-/// The rest of `name` after each of its dots.
-fn after_dots(name: &str) -> impl Iterator<Item = &str> {
-    name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
 }
 
 /// Whole parameters.

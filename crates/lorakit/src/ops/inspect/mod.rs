@@ -43,7 +43,7 @@ pub use target::{Runtime, TargetReport, Verdict};
 
 use crate::adapter::{ALPHA_IS_RANK, Adapter, OTHER_ADAPTERS, format};
 use crate::ops::Problem;
-use crate::plan::Progress;
+use crate::plan::{ADAPTER_CONFIG, Progress};
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
 
 /// What to look at.
@@ -168,7 +168,7 @@ pub(crate) fn is_adapter(path: &Path, reader: &Reader) -> Result<bool> {
 
 /// Files of adapters.
 const OF_ADAPTERS: &[&str] = &[
-    "adapter_config.json",
+    ADAPTER_CONFIG,
     "adapter_model.safetensors",
     "adapter_model.bin",
     "adapter_model.safetensors.index.json",

@@ -13,7 +13,7 @@ use super::Problem;
 use super::config::{self, CONFIG_KEY};
 use crate::adapter::{Adapter, Module, ModuleKind, carried};
 use crate::arch::names::{is_head, projection, usual_name};
-use crate::plan::{Container, Content, OutputTensor, SideFile};
+use crate::plan::{ADAPTER_CONFIG, Container, Content, OutputTensor, SideFile};
 use crate::tensor::Factor;
 use crate::{Base, Error, Result, TensorRef};
 
@@ -75,7 +75,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         stem: Some("adapters"),
         container: Container::Safetensors { stem: "adapters", metadata, max_shard: u64::MAX },
         tensors,
-        side_files: vec![SideFile { name: "adapter_config.json".into(), content: Content::Bytes(text) }],
+        side_files: vec![SideFile { name: ADAPTER_CONFIG.into(), content: Content::Bytes(text) }],
         mapped: adapter.modules.iter().map(|module| mapped(module, common)).collect(),
     })
 }

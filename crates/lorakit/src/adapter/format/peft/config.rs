@@ -11,7 +11,7 @@ use super::super::{DraftOptions, Problem, most_common};
 use super::methods;
 use crate::adapter::targets::{Targets, unnamed};
 use crate::adapter::{Adapter, AdapterConfig, Module, ModuleKind};
-use crate::arch::names::{ROUTER, last, renamed_component};
+use crate::arch::names::{ROUTER, after_dots, ends, last, renamed_component};
 use crate::{Error, Result};
 
 /// The first version of PEFT that reads packed experts as they are written here; it is noted where nothing else tells.
@@ -175,13 +175,13 @@ fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> 
     let keys: Vec<String> = modules.iter().map(Module::key).collect();
     let mut rank_pattern = Map::new();
     let mut alpha_pattern = Map::new();
-    let mut ends: HashMap<&str, usize> = HashMap::new();
-    for end in keys.iter().flat_map(|key| ends_of(key)) {
-        *ends.entry(end).or_default() += 1;
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for end in keys.iter().flat_map(|key| ends(key)) {
+        *counts.entry(end).or_default() += 1;
     }
     for (module, path) in modules.iter().zip(&keys) {
         // The path without its first component means the same to every PEFT, unless another path ends with it too.
-        let end = ends_of(path).nth(1).filter(|end| ends.get(end) == Some(&1));
+        let end = after_dots(path).next().filter(|end| counts.get(end) == Some(&1));
         let key = end.map_or_else(|| format!("^{}", expression(path)), expression);
         if rank(module) != r {
             rank_pattern.insert(key.clone(), module.rank_of_one().into());
@@ -196,11 +196,6 @@ fn set_ranks(config: &mut Map<String, Value>, modules: &[Module]) -> Result<()> 
     config.insert("rank_pattern".into(), rank_pattern.into());
     config.insert("alpha_pattern".into(), alpha_pattern.into());
     Ok(())
-}
-
-/// The path, and the rest of it after each dot.
-fn ends_of(path: &str) -> impl Iterator<Item = &str> {
-    std::iter::once(path).chain(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]))
 }
 
 /// The number without its rounding error: 15.999999999999998 becomes 16.

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::adapter::parameters::path_in_file;
 use crate::adapter::{Adapter, Experts, Module, ModuleKind, carried};
 use crate::arch::names;
-use crate::plan::{Container, Content, OutputTensor, SideFile};
+use crate::plan::{ADAPTER_CONFIG, Container, Content, OutputTensor, SideFile};
 
 /// Every part has a place in PEFT's files, so only the dtype may change.
 pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {
@@ -59,7 +59,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     metadata.insert("format".into(), "pt".into());
     let config = config::of(adapter, options)?;
     let text = json::pretty(&config);
-    let side_file = SideFile { name: "adapter_config.json".into(), content: Content::Bytes(text) };
+    let side_file = SideFile { name: ADAPTER_CONFIG.into(), content: Content::Bytes(text) };
     Ok(Draft {
         stem: Some("adapter_model"),
         container: Container::Safetensors { stem: "adapter_model", metadata, max_shard: u64::MAX },

@@ -14,7 +14,7 @@ use super::names::own_name;
 use super::rows::{Fused, Rows, gathered, layer};
 use crate::adapter::fuse::split;
 use crate::adapter::{Adapter, Module, carried};
-use crate::plan::{Container, Content, OutputTensor, SideFile};
+use crate::plan::{ADAPTER_CONFIG, Container, Content, OutputTensor, SideFile};
 use crate::tensor::Factor;
 use crate::{Error, Result, TensorRef};
 
@@ -50,7 +50,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         stem: Some("adapter_model"),
         container: Container::Safetensors { stem: "adapter_model", metadata, max_shard: u64::MAX },
         tensors,
-        side_files: vec![SideFile { name: "adapter_config.json".into(), content: Content::Bytes(text) }],
+        side_files: vec![SideFile { name: ADAPTER_CONFIG.into(), content: Content::Bytes(text) }],
         mapped,
     })
 }

@@ -6,7 +6,7 @@ use fancy_regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::adapter::{Adapter, AdapterConfig};
-use crate::arch::names::module_of;
+use crate::arch::names::{after_dots, ends, module_of};
 use crate::ops::edit::prefix::{Prefixes, paths};
 use crate::ops::edit::problem::{Problem, modules as modules_of};
 use crate::ops::edit::work::Work;
@@ -56,11 +56,7 @@ pub(super) fn rename_config(work: &mut Work<'_>, prefixes: &Prefixes) -> Result<
 impl<'a> Names<'a> {
     fn of(read: &'a Adapter, prefixes: &'a Prefixes) -> Self {
         let paths: HashSet<&str> = paths(read).into_iter().collect();
-        let ends = |path: &&'a str| {
-            let path = *path;
-            path.match_indices('.').map(move |(dot, _)| &path[dot + 1..])
-        };
-        let ends = paths.iter().flat_map(ends).collect();
+        let ends = paths.iter().flat_map(|path| after_dots(path)).collect();
         Names { prefixes, paths, ends }
     }
 
@@ -210,10 +206,7 @@ impl Targets {
 
     fn name(&self, path: &str) -> bool {
         match self {
-            Targets::Names(names) => {
-                let mut ends = path.match_indices('.').map(|(dot, _)| &path[dot + 1..]);
-                names.contains(path) || ends.any(|end| names.contains(end))
-            }
+            Targets::Names(names) => ends(path).any(|end| names.contains(end)),
             Targets::Expression(regex) => regex.is_match(path).unwrap_or(false),
         }
     }
@@ -227,7 +220,7 @@ mod tests {
     fn names<'a>(paths: &[&'a str], prefixes: &'a Prefixes) -> Names<'a> {
         let mut ends = HashSet::new();
         for path in paths {
-            ends.extend(path.match_indices('.').map(|(dot, _)| &path[dot + 1..]));
+            ends.extend(after_dots(path));
         }
         Names { prefixes, paths: paths.iter().copied().collect(), ends }
     }
