@@ -318,8 +318,8 @@ mod tests {
         // The recipe: the base replaced by `new`; the merged model went half the way.
         let m = measure(&base, &new, &tensor("w", &[2, 2], &[1.25, 2.0, 3.5, 3.75]));
         assert_eq!((m.scale(), m.residual(), m.values, m.off), (0.5, 0.0, 4, 3));
-        // <M - S, S> = -0.4375, <S, S> = 34.5.
-        assert!((m.scaled_runs - 0.4375 * 0.4375 / 34.5).abs() < 1e-12 && m.runs == 1, "{m:?}");
+        // <M - S, S> = -1.5, <S, S> = 34.5.
+        assert!((m.scaled_runs - 1.5 * 1.5 / 34.5).abs() < 1e-12 && m.runs == 1, "{m:?}");
         assert_eq!((m.once, m.twice, m.copy), (false, false, false));
         let m = measure(&base, &new, &new);
         assert_eq!((m.scale(), m.off, m.once, m.copy), (1.0, 0, true, false));
