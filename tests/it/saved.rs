@@ -67,6 +67,11 @@ fn integers_and_all_biases_are_those_of_peft() {
     }
     let counter = &read_file(&sandbox.path("net-integers/model.safetensors"))["norm.num_batches_tracked"];
     assert_eq!(counter.bytes, 3i64.to_le_bytes());
+    // Another dtype is for weights; counters stay integers.
+    let half = sandbox.merge(&golden("net"), &golden("net-integers"), "half", "--dtype f16");
+    let half = read_file(&half.join("model.safetensors"));
+    assert_eq!(half["norm.num_batches_tracked"], *counter);
+    assert!(half.values().any(|tensor| tensor.dtype == Dtype::F16));
     // Integers hold if they are equal, in PEFT's merge as in ours.
     let line = format!(
         "verify net-integers --base {} --adapter {}",

@@ -272,3 +272,31 @@ fn dora_of_half_strength() {
     hint: serve it beside the base with the library that trained it
     ");
 }
+
+/// A magnitude of a row without a norm: what it is divided by is zero, also where codes could hold no NaN.
+#[test]
+fn dora_on_a_row_of_zeros() {
+    for options in ["", " --quantize nf4", " --quantize int8"] {
+        let mut case = Case::of("llama-bf16", "dora");
+        case.arguments += options;
+        edit_file(&case.model(), |weights| {
+            let row = &mut weights.get_mut("model.layers.0.self_attn.q_proj.weight").unwrap().bytes[..256];
+            row.fill(0);
+        });
+        case.edit(|weights| replace(weights, Q_B, |values| values[..8].fill(0.0)));
+        let refused = case.refused();
+        assert!(refused.contains("q_proj.weight`: comes to NaN at row 0, column 0"), "{options}: {refused}");
+    }
+}
+
+#[test]
+fn token_rows_of_another_number() {
+    for tokens in [json!([3, 5]), json!([3, 5, 7, 9])] {
+        let case = Case::of("llama-bf16", "token-indices");
+        let listed = tokens.as_array().unwrap().len();
+        case.config(|config| config["trainable_token_indices"]["embed_tokens"] = tokens);
+        let wanted =
+            format!("`model.embed_tokens`: holds 3 token rows, and the configuration lists {listed}");
+        assert!(case.refused().contains(&wanted), "{}", case.refused());
+    }
+}

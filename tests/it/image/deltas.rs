@@ -209,3 +209,21 @@ fn what_does_not_fit_is_refused() {
     hint: merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`
     ");
 }
+
+/// Shift and scale of the last layer trade places between diffusers and the published file, in a full delta too.
+#[test]
+fn halves_that_are_swapped() {
+    let sandbox = Sandbox::new();
+    let names = ["final_layer.adaLN_modulation.1.weight", "double_blocks.0.img_attn.proj.weight"];
+    let base = file(&sandbox, "flux.safetensors", [tensor(names[0], &[8, 4]), tensor(names[1], &[4, 4])]);
+    let deltas = ["transformer.norm_out.linear.diff", "transformer.transformer_blocks.0.attn.to_out.0.diff"];
+    let adapter = file(&sandbox, "a.safetensors", [tensor(deltas[0], &[8, 4]), tensor(deltas[1], &[4, 4])]);
+    let halves = values(deltas[0], 32);
+    assert_eq!(
+        added(&sandbox, &base, &adapter, ""),
+        [
+            (names[1].to_string(), values(deltas[1], 16)),
+            (names[0].to_string(), [&halves[16..], &halves[..16]].concat()),
+        ]
+    );
+}

@@ -68,6 +68,32 @@ fn kohya_into_flux_as_published_and_as_in_diffusers() {
     );
 }
 
+/// A bias of `B` of one of three layers is added to its third of the fused bias; weights of modules reach every part.
+#[test]
+fn biases_and_weights_reach_their_parts() {
+    let sandbox = Sandbox::new();
+    let (fused, k) = ("double_blocks.0.img_attn.qkv", "transformer.transformer_blocks.0.attn.to_k");
+    let base = file(
+        &sandbox,
+        "flux.safetensors",
+        [tensor(&format!("{fused}.weight"), &[12, 4]), tensor(&format!("{fused}.bias"), &[12])],
+    );
+    let bias = tensor(&format!("{k}.lora_B.bias"), &[4]);
+    let values = bias.1.values();
+    let adapter = file(&sandbox, "a.safetensors", factors(k, 4, 4, PEFT).into_iter().chain([bias]));
+    let added_bias = added(&sandbox, &base, &adapter, "").remove(0);
+    assert_eq!(added_bias, (format!("{fused}.bias"), [vec![0.0; 4], values, vec![0.0; 4]].concat()));
+
+    let qkv = "lora_unet_double_blocks_0_img_attn_qkv";
+    let adapter = file(&sandbox, "kohya.safetensors", factors(qkv, 12, 4, KOHYA));
+    let parts = ["q", "k", "v"].map(|part| format!("transformer_blocks.0.attn.to_{part}.weight"));
+    let base = file(&sandbox, "diffusers.safetensors", parts.map(|name| tensor(&name, &[4, 4])));
+    let whole = added(&sandbox, &base, &adapter, "");
+    let half = |(name, values): (String, Vec<f64>)| (name, values.iter().map(|v| v * 0.5).collect());
+    let halves: Vec<(String, Vec<f64>)> = whole.into_iter().map(half).collect();
+    assert_eq!(added(&sandbox, &base, &adapter, "--weight .*=0.5"), halves);
+}
+
 /// Separate layers of diffusers, each with its place in the rows of the fused one; shift and scale trade places.
 #[test]
 fn diffusers_into_flux_as_published() {

@@ -190,3 +190,84 @@ fn one_extra_prefix() {
         );
     }
 }
+
+/// A T5 whose file holds its values under the name that the adapter changes: the others keep them.
+#[test]
+fn parameters_that_are_not_stored_keep_the_values_of_the_one_that_changes() {
+    let sandbox = Sandbox::new();
+    let base = sandbox.copy(&golden("t5-shared/base"), "base");
+    let adapter = sandbox.copy(&golden("t5-shared/adapter"), "adapter");
+    crate::weights::edit_file(&base.join("model.safetensors"), |weights| {
+        let shared = weights.remove("shared.weight").unwrap();
+        weights.insert("encoder.embed_tokens.weight".into(), shared);
+    });
+    crate::weights::edit_file(&adapter.join("adapter_model.safetensors"), |weights| {
+        *weights = std::mem::take(weights)
+            .into_iter()
+            .map(|(name, tensor)| (name.replace("model.shared.", "model.encoder.embed_tokens."), tensor))
+            .collect();
+    });
+    edit_json(&adapter.join("adapter_config.json"), |config| {
+        config["target_modules"] = json!(["q", "encoder.embed_tokens"]);
+    });
+    sandbox.run("merge base adapter -o out", &[]).ok();
+    let (base, out) = (read_folder(&base), read_folder(&sandbox.path("out")));
+    let old = &base["encoder.embed_tokens.weight"];
+    assert!(out["encoder.embed_tokens.weight"] != *old);
+    for name in ["shared.weight", "decoder.embed_tokens.weight", "lm_head.weight"] {
+        assert!(out.get(name) == Some(old), "{name}");
+    }
+}
+
+/// Both sides of a tied pair stay one tensor only if they were trained as one: the same factors, scales, rows.
+#[test]
+fn sides_that_were_not_trained_as_one_become_two() {
+    let (embed, head) = ("base_model.model.model.embed_tokens", "base_model.model.lm_head");
+    let named = |path: &str, part: &str, shape: &[usize], values: &[f64]| {
+        (format!("{path}.{part}"), Tensor::new(Dtype::F32, shape, values))
+    };
+    let (a, b) = (noise(1, 16, 0.5), noise(2, 8, 0.5));
+    let turned = |values: &[f64], cols: usize| -> Vec<f64> {
+        (0..cols).flat_map(|j| values.iter().skip(j).step_by(cols).copied()).collect()
+    };
+    let mirrored: Weights = [
+        named(embed, "lora_embedding_A", &[2, 8], &a),
+        named(embed, "lora_embedding_B", &[4, 2], &b),
+        named(head, "lora_A.weight", &[2, 4], &turned(&b, 2)),
+        named(head, "lora_B.weight", &[8, 2], &turned(&a, 8)),
+    ]
+    .into();
+    let mut dora = mirrored.clone();
+    dora.extend([
+        named(embed, "lora_magnitude_vector", &[4], &[1.0; 4]),
+        named(head, "lora_magnitude_vector", &[8], &[1.0; 8]),
+    ]);
+    let rows =
+        |path: &str| named(path, "token_adapter.trainable_tokens_delta", &[1, 4], &[1.0, 2.0, 3.0, 4.0]);
+    let rows: Weights = [rows(embed), rows(head)].into();
+    let tokens = |embed: usize, head: usize| json!({ "embed_tokens": [embed], "lm_head": [head] });
+    for (what, weights, field, value, one) in [
+        ("as one", &mirrored, "bias", json!("none"), true),
+        ("other scales", &mirrored, "alpha_pattern", json!({ "lm_head": 8 }), false),
+        ("magnitudes", &dora, "use_dora", json!(true), false),
+        ("the same row", &rows, "trainable_token_indices", tokens(3, 3), true),
+        ("another row", &rows, "trainable_token_indices", tokens(3, 5), false),
+    ] {
+        let sandbox = Sandbox::new();
+        let base: Weights = [tensor("model.embed_tokens.weight", &[8, 4])].into();
+        let tied = json!({ "model_type": "llama", "tie_word_embeddings": true });
+        write(&sandbox.path("base"), ("model.safetensors", &base), ("config.json", &tied));
+        let mut config = lora(2, 4);
+        config[field] = value;
+        write(
+            &sandbox.path("adapter"),
+            ("adapter_model.safetensors", weights),
+            ("adapter_config.json", &config),
+        );
+        sandbox.run("merge base adapter -o out", &[]).ok();
+        let names: Vec<String> = read_folder(&sandbox.path("out")).into_keys().collect();
+        assert_eq!(names.len(), if one { 1 } else { 2 }, "{what}: {names:?}");
+        let config = read_json(&sandbox.path("out/config.json"));
+        assert_eq!(config["tie_word_embeddings"], one, "{what}");
+    }
+}

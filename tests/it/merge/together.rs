@@ -69,6 +69,18 @@ fn a_plain_adapter_before_dora() {
     sandbox.run("merge base plain=0 dora -o out", &[]).ok();
 }
 
+/// Each would set the norm of what the other left.
+#[test]
+fn two_dora_on_one_tensor() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&peft("bases/llama-bf16"), "base");
+    for name in ["one", "two"] {
+        sandbox.copy(&peft("adapters/dora"), name);
+    }
+    let refused = sandbox.refused("merge base one two -o out");
+    assert!(refused.contains("is changed by two DoRA adapters, whose order would matter"), "{refused}");
+}
+
 fn delta_exists(weights: &crate::weights::Weights, name: &str) -> bool {
     weights.contains_key(&format!("base_model.model.{}", name.replace(".weight", ".lora_A.weight")))
 }

@@ -51,7 +51,7 @@ fn tensors_of_a_quantised_model() {
     let file = merged.join("model.safetensors");
     let good = fs::read(&file).unwrap();
     type Fault = (&'static str, fn(&mut [u8]));
-    let faults: [Fault; 4] = [
+    let faults: [Fault; 5] = [
         (".absmax", |bytes| {
             let scales = bytes.as_chunks_mut::<4>().0;
             scales.iter_mut().for_each(|b| *b = (f32::from_le_bytes(*b) * 2.0).to_le_bytes());
@@ -59,6 +59,7 @@ fn tensors_of_a_quantised_model() {
         // Scales that are like the right ones: the error stays below what two bits may have.
         (".absmax", |bytes| bytes.as_chunks_mut::<4>().0.reverse()),
         (".absmax", |bytes| bytes.as_chunks_mut::<4>().0.rotate_left(1)),
+        (".absmax", |bytes| bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes())),
         ("", |bytes| bytes.reverse()),
     ];
     let tensors = [

@@ -173,6 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_the_names_that_peft_compares() {
+        use crate::adapter::{ModuleKind, Scaling};
+        let factor = || crate::tensor::tests::tensor("f", &[1, 1], &[1.0]);
+        let key = |path: &str, parameter: Option<&str>| {
+            let module = Module::new(path, ModuleKind::Linear, factor(), factor(), Scaling::Fixed(1.0));
+            Module { parameter: parameter.map(str::to_string), ..module }.key()
+        };
+        assert_eq!(key("h.0.mlp.up", None), "h.0.mlp.up");
+        assert_eq!(key("h.0.attn.base_layer.out_proj", None), "h.0.attn");
+        assert_eq!(key("h.0.gate", Some("weight")), "h.0.gate.weight");
+        assert_eq!(key("h.0.experts.down_proj", Some("down_proj")), "h.0.experts.down_proj");
+    }
+
+    #[test]
     fn the_first_parameter_of_a_class_is_the_innermost() {
         let of = |targets: &[&str], path: &str| {
             let targets: Vec<String> = targets.iter().map(|t| t.to_string()).collect();

@@ -8,7 +8,7 @@ use lorakit_tensor::{DType, TensorInfo};
 use serde_json::json;
 
 use super::{FitOptions, Resolver, fit};
-use crate::adapter::{Adapter, Module, ModuleKind, Saved, Scaling, TokenRows};
+use crate::adapter::{Adapter, Module, ModuleKind, Multiplied, Multiplier, Saved, Scaling, TokenRows};
 use crate::model::ModelConfig;
 use crate::tensor::tests::tensor;
 use crate::{ErrorKind, TensorRef};
@@ -152,5 +152,43 @@ fn a_head_that_is_not_stored() {
         adapter.modules.push(module("lm_head", ModuleKind::Linear, &[2, 4], &[9, 2]));
         let found = fit(&Resolver::new(&tensors, Some(&config)), &adapter, FitOptions::default());
         assert_eq!(found.is_ok(), fits, "{found:?}");
+    }
+}
+
+#[test]
+fn factors_of_weights() {
+    use Multiplier::{Blocks, Inputs, Outputs, SharedBlock};
+    type By = fn(TensorRef) -> Multiplier;
+    let conv1d = "h.0.attn.c_attn";
+    for (path, by, shape, fits) in [
+        (LINEAR, Outputs as By, &[6, 1][..], true),
+        (LINEAR, Outputs, &[4, 1], false),
+        (LINEAR, Inputs, &[1, 4], true),
+        (LINEAR, Inputs, &[1, 6], false),
+        (LINEAR, Blocks, &[2, 2, 2], true),
+        (LINEAR, Blocks, &[1, 2, 2], false),
+        (LINEAR, SharedBlock, &[1, 2, 2], true),
+        (LINEAR, SharedBlock, &[1, 3, 3], false),
+        (CONV, Outputs, &[6, 1], true),
+        // A factor for each input, and not for each value of a kernel.
+        (CONV, Inputs, &[1, 2], true),
+        (CONV, Inputs, &[1, 6], false),
+        (CONV, Blocks, &[3, 2, 2], false),
+        (conv1d, Outputs, &[12, 1], true),
+        (conv1d, Outputs, &[4, 1], false),
+        (conv1d, Inputs, &[1, 4], true),
+        (conv1d, Inputs, &[1, 12], false),
+        // Its columns are outputs, and rotations are of inputs.
+        (conv1d, Blocks, &[6, 2, 2], false),
+        (conv1d, SharedBlock, &[1, 2, 2], false),
+    ] {
+        let mut tensors = base();
+        let model_type = if path == conv1d { "gpt2" } else { "llama" };
+        tensors.push(TensorInfo { name: format!("{conv1d}.weight"), dtype: DType::F32, shape: vec![4, 12] });
+        let config = ModelConfig { json: json!({ "model_type": model_type }) };
+        let mut adapter = Adapter::of("peft", Path::new("made"));
+        adapter.multiplied.push(Multiplied { path: path.into(), method: "IA3", by: by(zeros(shape)) });
+        let found = fit(&Resolver::new(&tensors, Some(&config)), &adapter, FitOptions::default());
+        assert_eq!(found.is_ok(), fits, "{path} {shape:?}: {found:?}");
     }
 }

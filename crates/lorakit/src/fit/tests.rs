@@ -157,3 +157,23 @@ fn of_two_embeddings_neither_is_the_tied_one() {
     assert!(Resolver::new(&tensors, Some(&tied)).ties_unknown());
     assert!(!Resolver::new(&tensors[..1], Some(&tied)).ties_unknown());
 }
+
+/// Factors of one expert among all change its rows, and a saved bias of one its row.
+#[test]
+fn parts_of_one_expert_reach_no_other() {
+    let name = "model.layers.0.mlp.experts.down_proj";
+    let tensors = base(&[(name, &[3, 4, 2]), (&format!("{name}_bias"), &[3, 4])]);
+    let resolver = Resolver::new(&tensors, None);
+    let mut one = packed("model.layers.0.mlp.experts", "down_proj", 1, 2, 4);
+    one.modules[0].experts = Some(Experts::One { expert: 1, of: 3 });
+    let edits = fit(&resolver, &one, FitOptions::default()).unwrap();
+    let Change::LowRank { terms, .. } = &edits[0].change else { panic!("{edits:?}") };
+    assert_eq!(terms.iter().map(|term| term.rows.clone()).collect::<Vec<_>>(), [4..8]);
+
+    let mut bias = Adapter::of("peft", Path::new("made"));
+    let tensor = tensor("bias", &[4], &[1.0; 4]);
+    bias.saved
+        .push(crate::adapter::Saved { name: "model.layers.0.mlp.experts.down_projs.2.bias".into(), tensor });
+    let edits = fit(&resolver, &bias, FitOptions::default()).unwrap();
+    assert!(matches!(&edits[0].change, Change::Rows(_, rows) if *rows == [2]), "{edits:?}");
+}

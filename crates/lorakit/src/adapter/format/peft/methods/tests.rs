@@ -139,6 +139,11 @@ fn kronecker_products_are_scaled_even_if_both_parts_are_whole() {
     let found = faults(config, one);
     assert_eq!(found.len(), 1);
     assert!(found[0].contains("one-dimensional convolution"), "{found:?}");
+    // Either part shows the rank.
+    let first = ("q.lokr_w1_a", &[1, 1][..], &[1.0][..]);
+    let tensors = [first, ("q.lokr_w1_b", &[1, 2], &[1.0, 10.0]), ("q.lokr_w2", &[2, 1], &[3.0, 4.0])];
+    let wrong = "`q`: has rank 1, and the configuration says 8, by which its alpha is divided";
+    assert_eq!(faults(config, &tensors), [wrong]);
 }
 
 #[test]
