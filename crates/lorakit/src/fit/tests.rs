@@ -165,7 +165,9 @@ fn parts_of_one_expert_reach_no_other() {
     let tensors = base(&[(name, &[3, 4, 2]), (&format!("{name}_bias"), &[3, 4])]);
     let resolver = Resolver::new(&tensors, None);
     let mut one = packed("model.layers.0.mlp.experts", "down_proj", 1, 2, 4);
-    one.modules[0].experts = Some(Experts::One { expert: 1, of: 3 });
+    let module = &mut one.modules[0];
+    module.path = format!("{}.1", module.path);
+    module.experts = Some(Experts::One { expert: 1, of: 3 });
     let edits = fit(&resolver, &one, FitOptions::default()).unwrap();
     let Change::LowRank { terms, .. } = &edits[0].change else { panic!("{edits:?}") };
     assert_eq!(terms.iter().map(|term| term.rows.clone()).collect::<Vec<_>>(), [4..8]);
