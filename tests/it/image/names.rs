@@ -84,14 +84,17 @@ fn biases_and_weights_reach_their_parts() {
     let added_bias = added(&sandbox, &base, &adapter, "").remove(0);
     assert_eq!(added_bias, (format!("{fused}.bias"), [vec![0.0; 4], values, vec![0.0; 4]].concat()));
 
-    let qkv = "lora_unet_double_blocks_0_img_attn_qkv";
-    let adapter = file(&sandbox, "kohya.safetensors", factors(qkv, 12, 4, KOHYA));
     let parts = ["q", "k", "v"].map(|part| format!("transformer_blocks.0.attn.to_{part}.weight"));
     let base = file(&sandbox, "diffusers.safetensors", parts.map(|name| tensor(&name, &[4, 4])));
-    let whole = added(&sandbox, &base, &adapter, "");
-    let half = |(name, values): (String, Vec<f64>)| (name, values.iter().map(|v| v * 0.5).collect());
-    let halves: Vec<(String, Vec<f64>)> = whole.into_iter().map(half).collect();
-    assert_eq!(added(&sandbox, &base, &adapter, "--weight .*=0.5"), halves);
+    let kohya = factors("lora_unet_double_blocks_0_img_attn_qkv", 12, 4, KOHYA);
+    let published = factors(&format!("diffusion_model.{fused}"), 12, 4, PEFT);
+    for (name, layer) in [("kohya.safetensors", kohya), ("published.safetensors", published)] {
+        let adapter = file(&sandbox, name, layer);
+        let whole = added(&sandbox, &base, &adapter, "");
+        let half = |(name, values): (String, Vec<f64>)| (name, values.iter().map(|v| v * 0.5).collect());
+        let halves: Vec<(String, Vec<f64>)> = whole.into_iter().map(half).collect();
+        assert_eq!(added(&sandbox, &base, &adapter, "--weight .*=0.5"), halves);
+    }
 }
 
 /// Separate layers of diffusers, each with its place in the rows of the fused one; shift and scale trade places.

@@ -269,5 +269,21 @@ fn sides_that_were_not_trained_as_one_become_two() {
         assert_eq!(names.len(), if one { 1 } else { 2 }, "{what}: {names:?}");
         let config = read_json(&sandbox.path("out/config.json"));
         assert_eq!(config["tie_word_embeddings"], one, "{what}");
+        if what == "other scales" {
+            // Kept as one tensor, it has both deltas: alpha 4 of the embedding, and 8 of the head.
+            sandbox.run("merge base adapter -o shared --tied share", &[]).ok();
+            let untied = read_folder(&sandbox.path("out"));
+            let [base, embed, head] = [
+                &base["model.embed_tokens.weight"],
+                &untied["model.embed_tokens.weight"],
+                &untied["lm_head.weight"],
+            ]
+            .map(Tensor::values);
+            let shared = read_folder(&sandbox.path("shared"))["model.embed_tokens.weight"].values();
+            for (at, value) in shared.iter().enumerate() {
+                let sum = embed[at] + head[at] - base[at];
+                assert!((value - sum).abs() < 1e-5, "{at}: {value}, not {sum}");
+            }
+        }
     }
 }
