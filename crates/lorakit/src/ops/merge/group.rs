@@ -63,8 +63,8 @@ impl Group {
         if self.initial.iter().any(overlaps) {
             return Err(Problem::TwoInitial.into());
         }
-        if let Some(index) = self.base.filter(|index| undo::original(base, *index).is_none()) {
-            return Err(Problem::InitialOfQuantised { dtype: base.tensors()[index].dtype }.into());
+        if self.base.is_some_and(|index| undo::original(base, index).is_none()) {
+            return Err(Problem::InitialOfQuantised.into());
         }
         self.initial.push(initial);
         Ok(())

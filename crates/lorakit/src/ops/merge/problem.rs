@@ -54,8 +54,8 @@ problems! {
         InitialOfReplaced = Unmergeable / ConvertMutated,
             "is replaced by one adapter, and another takes its initial product out of it (OLoRA): PEFT does not load both";
         /// OLoRA on a tensor whose values are rounded in blocks.
-        InitialOfQuantised { dtype: DType } = Unmergeable / UnquantizedModel,
-            "is stored as {dtype}: PEFT takes the initial product of OLoRA out of the decoded weight, and quantises what is \
+        InitialOfQuantised = Unmergeable / ConvertMutated,
+            "is not stored as F32, F16 or BF16, and OLoRA takes a part out of it: of quantised weights, PEFT quantises what is \
              left again";
         /// OLoRA on one of several parameters that are one tensor.
         InitialOfTied { others: Vec<String> } = Unmergeable / ConvertMutated,
