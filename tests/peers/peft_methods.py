@@ -128,7 +128,7 @@ CASES = {
     "mha": Case(Attention, lambda: peft.LoraConfig(r=2, lora_alpha=4, target_modules=["attn"]), sequence),
     "mha-biases": Case(Attention, lambda: peft.LoraConfig(r=2, lora_alpha=4, target_modules=["attn", "out"], bias="all"), sequence),
     "pissa": Case(llama, lambda: peft.LoraConfig(r=2, target_modules=QV, init_lora_weights="pissa"), refused="pissa"),
-    "olora": Case(llama, lambda: peft.LoraConfig(r=2, target_modules=QV, init_lora_weights="olora"), refused="olora"),
+    "olora": Case(llama, lambda: peft.LoraConfig(r=2, target_modules=QV, init_lora_weights="olora")),
 }
 
 GOLDENS = ["adalora", "loha", "loha-effective", "lokr", "trainable-tokens", "ln-tuning-biases", "velora", "bdlora",

@@ -4,6 +4,7 @@ mod experts;
 mod features;
 mod made;
 mod methods;
+mod olora;
 mod output;
 mod stacks;
 mod strength;

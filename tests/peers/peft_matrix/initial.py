@@ -81,6 +81,22 @@ def scales():
         yield Case(f"initial/three/{name}", THREE, [lora(**options)])
 
 
+def olora():
+    """OLoRA beside whatever PEFT can do with it: DoRA, a plain LoRA before or after it, wrapped parameters. What PEFT
+    leaves of a 16-bit base is rounded, which no truth in more bits knows: `fixtures/generate/peft_olora.py` has those."""
+    start = {"init_lora_weights": "olora", "lora_alpha": 12}
+    plain = lora(**LINEAR, lora_alpha=4)
+    for name, adapters in {
+        "usual": [lora(**LINEAR, **start)],
+        "full": [lora(**LINEAR | {"r": 48}, **start)],
+        "dora": [lora(**LINEAR, **start, use_dora=True)],
+        "before": [lora(**LINEAR, **start), plain],
+        "after": [plain, lora(**LINEAR, **start)],
+        "parameter": [lora(r=8, target_modules=[], target_parameters=["linear.weight"], **start)],
+    }.items():
+        yield Case(f"initial/wide/olora-{name}", WIDE, adapters, exact=torch.float32)
+
+
 def initialisations():
     more = {"": {}, "-rank": {"rank_pattern": {"linear": 32}}, "-alpha": {"alpha_pattern": {"linear": 5}}}
     more["-rslora"] = {"use_rslora": True}
@@ -90,6 +106,7 @@ def initialisations():
             adapter = lora(**LINEAR, init_lora_weights=name, **options)
             yield Case(f"initial/wide/{name}{suffix}", WIDE, [adapter], exact=torch.float32)
             yield Case(f"initial/wide/{name}{suffix}-converted", WIDE, [adapter], finish=converted)
+    yield from olora()
     for name in ("orthogonal", "mica", "lora_ga"):
         yield Case(f"initial/wide/{name}", WIDE, [lora(**LINEAR, init_lora_weights=name)], exact=torch.float32)
     for suffix, options in more.items():

@@ -139,6 +139,18 @@ impl AdapterConfig {
         ["pissa", "olora", "corda", "lora_ga", "loftq"].iter().any(|name| self.init.starts_with(name))
     }
 
+    /// Whether PEFT takes a part of every weight out of it when it loads the adapter, by a QR decomposition of the weight
+    /// (OLoRA): one of those that [change the base](Self::mutates_base), and one that can be repeated exactly.
+    pub fn is_olora(&self) -> bool {
+        self.init == "olora"
+    }
+
+    /// Whether PEFT repeats the initialisation, with rank and scale of the configuration, whenever it loads the adapter:
+    /// other ranks or scales then belong to another base.
+    pub fn repeats_initialisation(&self) -> bool {
+        self.is_olora() || self.init.starts_with("pissa")
+    }
+
     /// Whether packed experts have the columns of one expert side by side.
     pub(crate) fn has_expert_major(&self) -> bool {
         self.moe_b_layout.as_deref() == Some("expert_major")

@@ -60,6 +60,6 @@ fn edit(base: &Resolver<'_>, index: usize, delta: &Delta, rows: Option<Range<usi
             (0..count).map(row).collect()
         }
     };
-    let change = Change::LowRank { terms, dora: None, peft_rounds_delta: false };
+    let change = Change::LowRank { terms, dora: None, peft_rounds_delta: false, initial: None };
     Ok(Edit { target: stored.name.clone(), base: Some(index), origin: delta.name(), change })
 }

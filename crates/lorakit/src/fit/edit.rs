@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use super::known::{self, Known};
 use crate::TensorRef;
 use crate::adapter::Adapter;
-use crate::plan::{Axis, LowRank, Multiplied};
+use crate::plan::{Axis, Initial, LowRank, Multiplied};
 
 /// One change to one tensor of the base.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub(crate) enum Change {
         dora: Option<(TensorRef, Axis)>,
         /// Whether PEFT rounds the delta to the weight's dtype first, as for embeddings and expert parameters.
         peft_rounds_delta: bool,
+        /// What the initialisation took out of the weight before.
+        initial: Option<Initial>,
     },
     /// The values are replaced before anything is added.
     Replace(TensorRef),
@@ -63,6 +65,8 @@ crate::choice::choices! { MoeLayout {
 pub(crate) struct FitOptions {
     /// How stacked experts are packed in `B`.
     pub moe_layout: MoeLayout,
+    /// Whether the base is the published one, out of which an initialisation takes something first.
+    pub initial: bool,
 }
 
 /// The context that all modules of an adapter share while they are fitted.

@@ -151,7 +151,7 @@ impl<'a> Factors<'a> {
 }
 
 fn edit(base: &Resolver<'_>, index: usize, module: &Module, terms: Vec<LowRank>) -> Edit {
-    let change = Change::LowRank { terms, dora: None, peft_rounds_delta: true };
+    let change = Change::LowRank { terms, dora: None, peft_rounds_delta: true, initial: None };
     let origin = module.path.clone();
     Edit { target: base.tensors[index].name.clone(), base: Some(index), origin, change }
 }

@@ -150,7 +150,7 @@ fn of_part(
     let piece = (Factor::matrix(vector.clone(), range.len(), 1), range.start, 0);
     let whole = TensorRef::assembled(vec![piece], 1, vec![total]).map_err(|_| misfit())?;
     let term = LowRank { rows: 0..1, b: Factor::one(), a: Factor::matrix(whole, 1, total), scale };
-    let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false };
+    let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false, initial: None };
     Ok(Edit { target: stored.name.clone(), base: Some(index), origin: path.to_string(), change })
 }
 

@@ -134,7 +134,7 @@ pub(super) fn low_rank(
         }
     };
     let terms = vec![LowRank { rows: 0..rows, b, a, scale: module.scale(r) * module.strength }];
-    Ok(Change::LowRank { terms, dora, peft_rounds_delta: embedding })
+    Ok(Change::LowRank { terms, dora, peft_rounds_delta: embedding, initial: None })
 }
 
 /// `bias + scale * lora_bias`.
@@ -154,7 +154,7 @@ fn fit_bias(base: &Resolver<'_>, module: &Module, bias: &TensorRef, weight: &str
     let a = Factor::matrix(bias.clone(), 1, n);
     let term =
         LowRank { rows: 0..1, b: Factor::one(), a, scale: module.scale(module.rank()) * module.strength };
-    let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false };
+    let change = Change::LowRank { terms: vec![term], dora: None, peft_rounds_delta: false, initial: None };
     Ok(Edit { target, base: Some(index), origin: module.path.clone(), change })
 }
 

@@ -9,6 +9,7 @@ mod edit;
 mod experts;
 mod image;
 mod index;
+mod initial;
 mod known;
 mod layer;
 mod misfit;
@@ -63,7 +64,7 @@ impl Fitting<'_> {
                 0 => image::fit_module(base, self, module)?.ok_or(misfit),
                 _ => Err(misfit),
             });
-            match found {
+            match found.and_then(|found| initial::with(base, self, module, found)) {
                 Ok(found) => edits.extend(found),
                 Err(misfit) => misfits.push(misfit),
             }

@@ -76,6 +76,12 @@ problems! {
         RotatedKernel { base: Vec<usize> } = Unmergeable,
             "rotates patches of a convolution, base {base:?}, which no kernel can do: PEFT's merge computes something \
              else than its live model";
+        /// OLoRA on a layer whose weight PEFT cannot decompose.
+        InitialOf { layer: &'static str } = Unmergeable,
+            "is initialised with OLoRA, which PEFT cannot do to {layer}";
+        /// OLoRA on a weight that the base has in several tensors.
+        InitialInParts { count: usize } = Unmergeable,
+            "is initialised with OLoRA, which decomposes a weight as a whole, and the base has it in {count} tensors";
         /// Magnitudes belong to stacked experts.
         ExpertDora = Unmergeable, "uses DoRA on expert parameters, which PEFT does not define";
     }

@@ -9,6 +9,7 @@ use super::*;
 use crate::ErrorKind;
 use crate::adapter::{Experts, ModuleKind, Scaling};
 use crate::model::ModelConfig;
+use crate::plan::Initial;
 use crate::tensor::tests::tensor;
 
 fn base(tensors: &[(&str, &[usize])]) -> Vec<TensorInfo> {
@@ -178,4 +179,73 @@ fn parts_of_one_expert_reach_no_other() {
         .push(crate::adapter::Saved { name: "model.layers.0.mlp.experts.down_projs.2.bias".into(), tensor });
     let edits = fit(&resolver, &bias, FitOptions::default()).unwrap();
     assert!(matches!(&edits[0].change, Change::Rows(_, rows) if *rows == [2]), "{edits:?}");
+}
+
+/// What OLoRA takes out of the weight of the one module of `adapter`.
+fn taken(tensors: &[TensorInfo], config: Option<&ModelConfig>, adapter: &Adapter) -> Result<Vec<Initial>> {
+    let options = FitOptions { initial: true, ..FitOptions::default() };
+    let edits = fit(&Resolver::new(tensors, config), adapter, options)?;
+    let initial = |edit: Edit| match edit.change {
+        Change::LowRank { initial, .. } => initial,
+        _ => None,
+    };
+    Ok(edits.into_iter().filter_map(initial).collect())
+}
+
+fn olora(mut adapter: Adapter) -> Adapter {
+    adapter.config.init = "olora".into();
+    adapter
+}
+
+#[test]
+fn olora_takes_out_of_the_weights_that_peft_decomposes() {
+    let initial = |rows| Initial { rows, rank: 2, scale: 1.0 };
+    let linear = olora(adapter("a.proj", 2, 6, 4));
+    let tensors = base(&[("a.proj.weight", &[4, 6])]);
+    assert_eq!(taken(&tensors, None, &linear).unwrap(), [initial(0..4)]);
+    // On a residual base, and by another initialisation, nothing.
+    let edits = fit(&Resolver::new(&tensors, None), &linear, FitOptions::default()).unwrap();
+    assert!(matches!(&edits[0].change, Change::LowRank { initial: None, .. }), "{edits:?}");
+    assert_eq!(taken(&tensors, None, &adapter("a.proj", 2, 6, 4)).unwrap(), []);
+
+    // One expert of a stack is a weight of its own.
+    let expert = olora(adapter("layers.0.mlp.experts.1.down_proj", 2, 3, 4));
+    let stack = base(&[("layers.0.mlp.experts.down_proj", &[3, 4, 3])]);
+    assert_eq!(taken(&stack, None, &expert).unwrap(), [initial(4..8)]);
+
+    // A copy of the weight in the adapter is loaded after the initialisation.
+    let mut copied = linear.clone();
+    copied.modules[0].base_weight = Some(tensor("w", &[4, 6], &[1.0; 24]));
+    assert_eq!(taken(&tensors, None, &copied).unwrap(), []);
+
+    // Factors of an embedding begin with zero. `A` is (rank, rows), `B` is (columns, rank).
+    let mut embedding = olora(adapter("a.proj", 2, 4, 6));
+    embedding.modules[0].kind = ModuleKind::Embedding;
+    assert_eq!(taken(&tensors, None, &embedding).unwrap(), []);
+}
+
+#[test]
+fn layers_that_olora_does_not_know_are_refused() {
+    let told = |tensors: &[TensorInfo], adapter: &Adapter, config: Option<&ModelConfig>, why: &str| {
+        let error = taken(tensors, config, adapter).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unmergeable, "{error}");
+        assert!(error.detail_lines()[0].contains(why), "{why}: {:?}", error.detail_lines());
+    };
+    let stack = base(&[("layers.0.mlp.experts.down_proj", &[2, 4, 3])]);
+    told(&stack, &olora(packed("layers.0.mlp.experts", "down_proj", 2, 3, 4)), None, "stacked experts");
+
+    let mut convolution = olora(adapter("a.conv", 2, 6, 4));
+    convolution.modules[0].a = tensor("a", &[2, 3, 2, 1], &[1.0; 12]);
+    convolution.modules[0].b = tensor("b", &[4, 2, 1, 1], &[1.0; 8]);
+    told(&base(&[("a.conv.weight", &[4, 3, 2, 1])]), &convolution, None, "a convolution");
+
+    let turned = base(&[("a.proj.weight", &[6, 4])]);
+    told(&turned, &olora(adapter("a.proj", 2, 6, 4)), None, "stored as (in, out)");
+
+    let attention = base(&[("a.attn.in_proj_weight", &[12, 4])]);
+    told(&attention, &olora(adapter("a.attn", 2, 4, 12)), None, "MultiheadAttention");
+
+    let mut bias = olora(adapter("a.proj", 2, 6, 4));
+    bias.modules[0].bias = Some(tensor("bias", &[4], &[1.0; 4]));
+    told(&base(&[("a.proj.weight", &[4, 6]), ("a.proj.bias", &[4])]), &bias, None, "lora_bias");
 }

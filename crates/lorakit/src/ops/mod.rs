@@ -47,7 +47,8 @@ use std::path::PathBuf;
 pub(crate) use experts::expert_notes;
 use problem::Problem;
 
-use crate::Result;
+use crate::adapter::Adapter;
+use crate::{Error, Result};
 
 /// Refuses weights that are not numbers, or beyond the range of f32: no file could be to blame for what they make of it.
 fn refuse_weights(adapters: &[(PathBuf, f64)]) -> Result<()> {
@@ -56,4 +57,13 @@ fn refuse_weights(adapters: &[(PathBuf, f64)]) -> Result<()> {
         None => Ok(()),
         Some((adapter, weight)) => Err(Problem::Weight { adapter: adapter.clone(), weight: *weight }.into()),
     }
+}
+
+/// Refuses to give an adapter other factors whose initialisation PEFT repeats.
+fn refuse_repeated(adapter: &Adapter) -> Result<()> {
+    if !adapter.config.repeats_initialisation() {
+        return Ok(());
+    }
+    let problem = Problem::Repeated { init: adapter.config.init.clone() };
+    Err(Error::from(problem).at(&adapter.path))
 }

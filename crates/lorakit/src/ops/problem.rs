@@ -45,6 +45,10 @@ problems! {
         /// An option of an adapter that changes what its factors mean.
         NotAProduct { option: String } = Unmergeable,
             "uses `{option}`, so its delta is not the product of its factors";
+        /// An initialisation that depends on ranks and scales, which would become others.
+        Repeated { init: String } = MutatedBase,
+            "was initialised with `{init}`, which PEFT repeats with its rank and scale whenever it loads the adapter: with \
+             other factors, it would take something else out of the base than was taken out before training";
         /// A tensor with another number of dimensions.
         NotAMatrix = File(Corrupt), "is not a matrix";
         /// A folder without a file.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lorakit_quant::{all_finite, fp8};
+use lorakit_quant::{all_finite, codec, encoder, fp8};
 use lorakit_tensor::{DType, Origin};
 
 use super::largest::Largest;
@@ -20,6 +20,8 @@ use crate::{Error, Result};
 pub(super) struct Prepared<'a> {
     compute: &'a Compute,
     store: Store<'a>,
+    /// What initialisations took out of the base, with negative scales.
+    initial: Vec<LoadedTerm>,
     multiplied: Option<Loaded>,
     terms: Vec<LoadedTerm>,
     dora_terms: Vec<LoadedTerm>,
@@ -32,7 +34,11 @@ pub(super) struct Prepared<'a> {
 /// Working memory of one thread.
 #[derive(Default)]
 pub(super) struct Scratch {
+    /// The base, without what initialisations took out of it.
     before: Vec<f32>,
+    /// The base, if initialisations took something out of it; its encoded rest.
+    whole: Vec<f32>,
+    rest: Vec<u8>,
     delta: Vec<f32>,
     sum: Vec<f32>,
     pub(super) bytes: Vec<u8>,
@@ -53,16 +59,19 @@ impl Scratch {
         } else {
             values.max(rows * cols) * size_of::<f32>()
         };
-        (3 * piece * size_of::<f32>() + encoded.max(values)) as u64
+        let pieces = if compute.initial.is_empty() { 3 } else { 5 };
+        (pieces * piece * size_of::<f32>() + encoded.max(values)) as u64
     }
 }
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(compute: &'a Compute, name: &'a str, out_dtype: DType) -> Result<Self> {
         let load = |terms: &[LowRank]| terms.iter().map(LowRank::load).collect::<Result<Vec<_>>>();
+        let initial = compute.initial.iter().map(|initial| initial.load(&compute.base, compute.cols));
         let mut prepared = Prepared {
             compute,
             store: Store::new(compute, out_dtype, name)?,
+            initial: initial.collect::<Result<_>>()?,
             multiplied: compute.multiplied.as_ref().map(Multiplied::load).transpose()?,
             terms: load(&compute.terms)?,
             dora_terms: Vec::new(),
@@ -119,9 +128,32 @@ impl<'a> Prepared<'a> {
             let times = self.compute.times;
             scratch.before.iter_mut().for_each(|v| *v = (f64::from(*v) * times) as f32);
         }
+        self.take_out(rows, scratch)?;
         scratch.delta.clear();
         scratch.delta.resize(n, 0.0);
         add_terms(terms, rows, cols, &mut scratch.delta);
+        Ok(())
+    }
+
+    /// Takes out of `scratch.before` what initialisations took out of the base, and rounds what is left to the dtype of
+    /// the base, as PEFT does; the base goes to `scratch.whole`.
+    fn take_out(&self, rows: &Range<usize>, scratch: &mut Scratch) -> Result<()> {
+        if self.initial.is_empty() {
+            return Ok(());
+        }
+        let Scratch { before, whole, rest, .. } = scratch;
+        whole.clone_from(before);
+        add_terms(&self.initial, rows, self.compute.cols, before);
+        let base = &self.compute.base;
+        let dtype = base.info().dtype;
+        if dtype == DType::F32 || !all_finite(before) {
+            return Ok(());
+        }
+        let encoder = encoder(dtype).ok_or_else(|| Error::from(Problem::NoEncoder { dtype }))?;
+        let decoder = codec(dtype).ok_or_else(|| base.no_decoder())?;
+        rest.resize(dtype.byte_len(before.len() as u64).unwrap_or(0) as usize, 0);
+        encoder.encode(before, rest);
+        decoder.decode(rest, before);
         Ok(())
     }
 
@@ -177,7 +209,7 @@ impl<'a> Prepared<'a> {
         let cols = self.compute.cols;
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
         self.add_deltas(first, rows, scratch)?;
-        let Scratch { before, delta, sum, .. } = scratch;
+        let Scratch { before, whole, delta, sum, .. } = scratch;
         if compute.rounding == Rounding::DeltaFirst && compute.dora.is_none() {
             self.store.round(delta, room);
         }
@@ -215,8 +247,9 @@ impl<'a> Prepared<'a> {
         if (compute.dora.is_some() || compute.plus != 0.0) && !all_finite(sum) {
             return Err(self.no_number(rows, sum));
         }
-        if compute.dora.is_some() || self.multiplied.is_some() || !self.replaced.is_empty() {
-            delta.iter_mut().zip(&*sum).zip(&*before).for_each(|((d, v), w)| *d = v - w);
+        let old = if self.initial.is_empty() { before } else { whole };
+        if self.delta_is_difference() {
+            delta.iter_mut().zip(&*sum).zip(&*old).for_each(|((d, v), w)| *d = v - w);
         }
         Ok(())
     }
@@ -225,7 +258,8 @@ impl<'a> Prepared<'a> {
         let compute = self.compute;
         let cols = self.compute.cols;
         self.sum(rows, scratch, out)?;
-        let Scratch { before, delta, sum, scales, .. } = &mut *scratch;
+        let Scratch { before, whole, delta, sum, scales, .. } = &mut *scratch;
+        let before = if self.initial.is_empty() { before } else { whole };
         self.store.put(rows, cols, sum, out, scales);
         let retention = if compute.edits() {
             let mut retention = kernel::retained(before, sum, delta);
@@ -244,6 +278,12 @@ impl<'a> Prepared<'a> {
             return Err(self.not_storable(rows, scratch, out)?);
         }
         Ok(retention)
+    }
+
+    /// Whether what is added is only known as a difference.
+    fn delta_is_difference(&self) -> bool {
+        let added = self.initial.is_empty() && self.multiplied.is_none() && self.replaced.is_empty();
+        self.compute.dora.is_some() || !added
     }
 
     fn scale_rows(&self, rows: &Range<usize>, sum: &mut [f32]) {
@@ -317,7 +357,9 @@ pub(crate) struct Panel<'a> {
     pub(crate) rows: Range<usize>,
     /// The base.
     pub(crate) before: &'a [f32],
-    /// What is added; with DoRA and replaced rows, the difference.
+    /// The base without what initialisations took out of it: what is added to.
+    pub(crate) left: &'a [f32],
+    /// What is added; with DoRA, initialisations and replaced rows, the difference.
     pub(crate) delta: &'a [f32],
     /// The sum, in f32.
     pub(crate) sum: &'a [f32],
@@ -353,8 +395,14 @@ impl Panel<'_> {
             };
             term.scale.abs() * b.iter().enumerate().map(|(k, b)| (b * a(k)).abs()).sum::<f32>()
         };
-        let of_terms: f32 =
-            self.prepared.terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum();
+        let of_terms: f32 = self
+            .prepared
+            .terms
+            .iter()
+            .chain(&self.prepared.initial)
+            .filter(|term| term.rows.contains(&row))
+            .map(of_term)
+            .sum();
         let weights = &self.before[at / cols * cols..][..cols];
         let multiplied = self.prepared.multiplied.as_ref();
         of_terms + multiplied.map_or(0.0, |factors| factors.summands(row, col, weights))
@@ -376,8 +424,9 @@ impl Compute {
         let mut scratch = Scratch::default();
         for rows in prepared.pieces(0..compute.rows) {
             prepared.sum(&rows, &mut scratch, &mut [])?;
-            let Scratch { before, delta, sum, .. } = &scratch;
-            each(Panel { rows, before, delta, sum, prepared: &prepared })?;
+            let Scratch { before: left, whole, delta, sum, .. } = &scratch;
+            let before = if prepared.initial.is_empty() { left } else { whole };
+            each(Panel { rows, before, left, delta, sum, prepared: &prepared })?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod compute;
 mod copy;
 mod digest;
 mod float8;
+mod initial;
 mod job;
 mod kernel;
 mod largest;
@@ -65,6 +66,8 @@ pub use target::Target;
 pub(crate) use threads::{in_order, pool};
 
 // The tests of this crate make plans by hand; these items are not part of its interface.
+#[doc(hidden)]
+pub use initial::Initial;
 #[doc(hidden)]
 pub use low_rank::LowRank;
 #[doc(hidden)]

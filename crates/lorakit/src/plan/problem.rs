@@ -39,6 +39,18 @@ problems! {
         DroppedRows = Unsupported,
             "is changed by DoRA with norms over columns, of which the output's format drops values";
 
+        /// The columns that an initialisation began with do not tell what it took out of a weight.
+        DependentColumns { rank: usize, column: usize, share: f64 } = Unmergeable,
+            "has a column {column} that all but depends on those before it ({share:.0e} of it is its own): what OLoRA's \
+             initialisation takes out by the first {rank} columns is then decided by the rounding of PEFT's QR \
+             decomposition";
+        /// Columns of which no basis is found.
+        NoBasis { reason: String } = NonFinite,
+            "has first columns that cannot be decomposed, as OLoRA's initialisation does: {reason}";
+        /// The parts of a weight that an initialisation changed are apart in the output.
+        ScatteredInitial = Unsupported,
+            "is one weight to OLoRA's initialisation, and in the output's format its rows are not together";
+
         /// The deltas make a value infinite or NaN.
         LargeDeltas { value: f32, shape: Vec<usize>, element: u64 } = NonFinite / LowerWeights,
             "comes to {value} {} when the deltas are added, which are too large for it", place(shape, *element);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::pack::{Packed, Part, little_endian};
-use super::{LowRank, Multiplied};
+use super::{Initial, LowRank, Multiplied};
 use crate::TensorRef;
 
 /// One tensor of the output and how its bytes come about.
@@ -46,6 +46,8 @@ pub struct Compute {
     pub rows: usize,
     /// Columns of the matrix.
     pub cols: usize,
+    /// What initialisations took out of the base before anything else.
+    pub initial: Vec<Initial>,
     /// What the base is multiplied by, before anything is added.
     pub multiplied: Option<Multiplied>,
     /// DoRA, applied before the plain terms.
@@ -124,6 +126,7 @@ impl Compute {
             base,
             rows,
             cols,
+            initial: Vec::new(),
             multiplied: None,
             dora: None,
             terms: Vec::new(),
@@ -139,7 +142,8 @@ impl Compute {
 
     /// Whether values change at all, apart from the dtype.
     pub fn edits(&self) -> bool {
-        self.multiplied.is_some()
+        !self.initial.is_empty()
+            || self.multiplied.is_some()
             || self.dora.is_some()
             || !self.terms.is_empty()
             || !self.replaced.is_empty()
@@ -169,7 +173,9 @@ impl Compute {
             Some(packed) if packed.packing.nested() => 4 * packed.packing.scales(self.rows, self.cols) as u64,
             _ => 0,
         };
-        self.all_terms().map(LowRank::loaded_bytes).sum::<u64>() + norms + multiplied + replaced + scales
+        let initial: u64 = self.initial.iter().map(|initial| initial.loaded_bytes(self.cols)).sum();
+        let terms: u64 = self.all_terms().map(LowRank::loaded_bytes).sum();
+        initial + terms + norms + multiplied + replaced + scales
     }
 }
 
@@ -258,6 +264,12 @@ impl fmt::Display for OutputTensor {
             }
             Ok(())
         };
+        for initial in compute.initial.iter().take(3) {
+            write!(f, " - {:.4}*Q*Q'*W (r {})", initial.scale, initial.rank)?;
+        }
+        if compute.initial.len() > 3 {
+            write!(f, " - {} more", compute.initial.len() - 3)?;
+        }
         if let Some(multiplied) = &compute.multiplied {
             write!(f, " times {} factors", multiplied.factors.info().elements())?;
         }

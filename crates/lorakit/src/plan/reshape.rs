@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use lorakit_tensor::{DType, TensorInfo};
 
-use super::{Axis, Compute, LowRank, Multiplied, OutputTensor, Problem, Recipe, ReplacedRows};
+use super::{Axis, Compute, Initial, LowRank, Multiplied, OutputTensor, Problem, Recipe, ReplacedRows};
 use crate::tensor::RowOrder;
 use crate::{Error, Result, TensorRef};
 
@@ -133,6 +133,9 @@ impl OutputTensor {
             });
             (all.rounding, all.plus) = (compute.rounding, compute.plus);
             all.original = compute.original.or(all.original);
+            let initial = compute.initial.into_iter();
+            all.initial
+                .extend(initial.map(|one| Initial { rows: one.rows.start + at..one.rows.end + at, ..one }));
             all.terms.extend(compute.terms.into_iter().map(shifted));
             all.replaced.extend(replaced);
         }
@@ -168,7 +171,7 @@ pub(crate) fn seen_as(compute: Compute, rows: usize, cols: usize) -> Result<Comp
     if !compute.edits() {
         return Ok(Compute { rows, cols, ..compute });
     }
-    if compute.rows != 1 || cols != 1 || compute.dora.is_some() {
+    if compute.rows != 1 || cols != 1 || compute.dora.is_some() || !compute.initial.is_empty() {
         let (stored_rows, stored_cols) = (rows, cols);
         let Compute { rows, cols, .. } = compute;
         return Err(Problem::OtherMatrix { rows, cols, stored_rows, stored_cols }.into());
@@ -219,12 +222,22 @@ fn moved(compute: Compute, order: &RowOrder) -> Result<Compute> {
     let replaced = compute.replaced.into_iter().map(|replaced| moved_rows(replaced, compute.cols, order));
     Ok(Compute {
         rows: order.len(),
+        initial: moved_initial(compute.initial, order)?,
         multiplied,
         dora,
         terms: moved_terms(compute.terms, order),
         replaced: replaced.collect::<Result<_>>()?,
         ..compute
     })
+}
+
+/// What initialisations took out of each weight: rows may change places within it.
+fn moved_initial(initial: Vec<Initial>, order: &RowOrder) -> Result<Vec<Initial>> {
+    let moved = |one: Initial| match order.targets(&one.rows).as_slice() {
+        [(rows, within)] if within.len() == one.rows.len() => Ok(Initial { rows: rows.clone(), ..one }),
+        _ => Err(Problem::ScatteredInitial.into()),
+    };
+    initial.into_iter().map(moved).collect()
 }
 
 fn moved_terms(terms: Vec<LowRank>, order: &RowOrder) -> Vec<LowRank> {

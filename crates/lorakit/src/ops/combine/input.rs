@@ -70,6 +70,7 @@ pub(super) fn refuse(adapters: &[(Adapter, f64)]) -> Result<()> {
             let problem = Problem::Mutated { init: adapter.config.init.to_string() };
             return Err(Error::from(problem).at(&adapter.path));
         }
+        ops::refuse_repeated(adapter)?;
     }
     Ok(())
 }

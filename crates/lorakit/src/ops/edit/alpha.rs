@@ -7,6 +7,7 @@ use super::place::Place;
 use super::problem::Problem;
 use super::work::Work;
 use crate::adapter::{Adapter, Module};
+use crate::ops::refuse_repeated;
 use crate::{Error, Result};
 
 /// The scale of a module, and the rank by which its alpha is divided.
@@ -25,6 +26,7 @@ pub(super) fn move_scale(work: &mut Work<'_>, place: &dyn Place, alpha: Alpha) -
     if let Some(method) = read.modules.iter().find_map(|module| module.expanded) {
         return Err(Error::from(Problem::Expanded { method }).at(&read.path));
     }
+    refuse_repeated(read)?;
     let scales = scales(read)?;
     let mut all = read.modules.iter().map(of_module);
     let first = all.next();

@@ -7,6 +7,8 @@ use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
 use crate::arch::names::{after_dots, ends, ends_in, is_embedding, is_head};
 use crate::{Finding, Severity};
 
+/// The code of the finding that the initialisation changed the base.
+pub(super) const MUTATED_BASE: &str = "mutated-base";
 /// The code of the warning that the configuration contradicts the ranks of factors.
 pub(super) const OTHER_RANK: &str = "rank-mismatch";
 
@@ -79,12 +81,21 @@ fn method(adapter: &Adapter) -> Vec<Finding> {
         add(Severity::Error, "unmergeable", "repeats layers of the base (`layer_replication`)".into());
     }
     if config.mutates_base() {
-        let message = format!(
-            "was initialised with `{}`, which changed the base weights: it fits the residual model that training \
-             saved, not the published one",
-            config.init
-        );
-        add(Severity::Error, "mutated-base", message);
+        let init = &config.init;
+        let (severity, message) = if config.is_olora() {
+            let message = format!(
+                "was initialised with `{init}`: PEFT takes its initial product out of the published model when it loads \
+                 it, and so does a merge; whatever only adds it to that model gets a wrong result"
+            );
+            (Severity::Warning, message)
+        } else {
+            let message = format!(
+                "was initialised with `{init}`, which changed the base weights: it fits the residual model that training \
+                 saved, not the published one"
+            );
+            (Severity::Error, message)
+        };
+        add(severity, MUTATED_BASE, message);
     }
     if config.use_dora && !adapter.modules.is_empty() && adapter.modules.iter().all(|m| m.magnitude.is_none())
     {

@@ -141,9 +141,16 @@ pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
     // A leaked path is the business of whoever publishes the adapter, not of whoever merges it.
     let doubtful = |f: &Finding| match f.severity {
         Severity::Warning => f.code != "local-path",
-        _ => [ALPHA_IS_RANK, OTHER_ADAPTERS].contains(&f.code),
+        _ => [ALPHA_IS_RANK, audit::MUTATED_BASE, OTHER_ADAPTERS].contains(&f.code),
     };
-    findings.into_iter().filter(doubtful).collect()
+    // On the base that training left, nothing is wrong with it.
+    let doubt = |f: Finding| Finding { severity: f.severity.min(Severity::Warning), ..f };
+    findings.into_iter().filter(doubtful).map(doubt).collect()
+}
+
+/// The same for operations that take an initialisation into account which changed the base, or refuse it.
+pub(crate) fn doubts_of_sum(adapter: &Adapter) -> impl Iterator<Item = Finding> {
+    doubts(adapter).into_iter().filter(|doubt| doubt.code != audit::MUTATED_BASE)
 }
 
 /// Warns of ranks that the configuration gives otherwise than the factors: for operations on factors alone.

@@ -118,6 +118,10 @@ pub(super) fn report(
         let faults = if faults == 1 { "a fault".into() } else { format!("{faults} faults") };
         case.refuse("faulty", format!("it has {faults}: see the findings"), None);
     }
+    if adapter.config.is_olora() && runtime.0.id != peft::PEFT.id {
+        let reason = "it was initialised with OLoRA, whose initial product only PEFT takes out of the base";
+        case.merge("mutated-base", reason.into());
+    }
     (runtime.0.ask)(&mut case);
     case.verdicts.sort_by_key(|verdict| std::cmp::Reverse(verdict.severity));
     TargetReport { runtime, verdicts: case.verdicts }

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
-use super::Problem;
+use super::{Problem, undo};
 use crate::adapter::Adapter;
 use crate::fit::{Change, Edit};
-use crate::plan::{Dora, LowRank, Multiplied, Progress, ReplacedRows, go_on};
+use crate::plan::{Dora, Initial, LowRank, Multiplied, Progress, ReplacedRows, go_on};
 use crate::{Error, Model, Result, TensorRef};
 
 /// Everything that happens to one output tensor.
@@ -18,6 +18,8 @@ pub(super) struct Group {
     pub replace: Option<TensorRef>,
     /// The adapters that replace values here.
     pub replaced_by: Vec<PathBuf>,
+    /// What the initialisation of an adapter took out of it, weight by weight.
+    pub initial: Vec<Initial>,
     /// What the one adapter that multiplies it multiplies it by.
     pub multiplied: Option<Multiplied>,
     /// DoRA of the one adapter that has it.
@@ -50,7 +52,22 @@ impl Group {
     }
 
     pub(super) fn only_replaces(&self) -> bool {
-        self.multiplied.is_none() && self.dora.is_none() && self.terms.is_empty() && self.rows.is_empty()
+        let changed = !self.initial.is_empty() || self.multiplied.is_some() || self.dora.is_some();
+        !changed && self.terms.is_empty() && self.rows.is_empty()
+    }
+
+    /// Takes what an initialisation took out of it into account.
+    fn take_initial(&mut self, base: &Model, initial: Initial) -> Result<()> {
+        let overlaps =
+            |other: &Initial| initial.rows.start < other.rows.end && other.rows.start < initial.rows.end;
+        if self.initial.iter().any(overlaps) {
+            return Err(Problem::TwoInitial.into());
+        }
+        if self.base.is_some_and(|index| undo::original(base, index).is_none()) {
+            return Err(Problem::InitialOfQuantised.into());
+        }
+        self.initial.push(initial);
+        Ok(())
     }
 
     /// Whether it is multiplied and changed in another way as well.
@@ -99,7 +116,11 @@ impl Groups {
                     group.replace = Some(tensor);
                     group.replaced_by.push(adapter.path.clone());
                 }
-                Change::LowRank { mut terms, dora, peft_rounds_delta } => {
+                Change::LowRank { mut terms, dora, peft_rounds_delta, initial } => {
+                    if let Some(initial) = initial.filter(|initial| initial.scale != 0.0) {
+                        let take = group.take_initial(base, initial);
+                        take.map_err(|error| error.tensor(&edit.target).at(&adapter.path))?;
+                    }
                     group.peft_rounds_delta |= peft_rounds_delta;
                     terms.iter_mut().for_each(|term| term.scale *= weight);
                     match dora {
@@ -137,6 +158,10 @@ impl Groups {
                     group.rows.push(ReplacedRows { tensor, rows });
                     group.replaced_by.push(adapter.path.clone());
                 }
+            }
+            if !group.initial.is_empty() && group.replace.is_some() {
+                let error = Error::from(Problem::InitialOfReplaced);
+                return Err(error.tensor(&edit.target).at(&adapter.path));
             }
             if group.is_mixed() {
                 return Err(Error::from(Problem::Mixed).tensor(&edit.target).at(&adapter.path));

@@ -28,6 +28,39 @@ problems! {
         Mutated { init: String } = MutatedBase,
             "was initialised with `{init}`, which changed the base weights that it was trained on: added to the \
              published model it gives a wrong result";
+        /// PiSSA.
+        Pissa { init: String } = MutatedBase,
+            "was initialised with `{init}`: whenever PEFT loads it, it takes the leading singular vectors out of every weight, \
+             by a full SVD of each; that takes hours for a large model, and is only as exact as the singular values are \
+             apart, so it is not repeated here, and added to the published model the adapter gives a wrong result";
+        /// PiSSA by a randomised SVD.
+        RandomPissa { init: String } = MutatedBase,
+            "was initialised with `{init}`: whenever PEFT loads it, it takes singular vectors out of every weight that it \
+             finds by a random search, so it never loads the same model twice, and nothing can repeat that; added to the \
+             published model it gives a wrong result";
+        /// OLoRA at another strength.
+        WeightedInitial { weight: f64 } = Unmergeable / ConvertMutated,
+            "was initialised with OLoRA and has weight {weight}: PEFT takes the initial product out of the base whole, \
+             whatever the weight, so at none but 1 is it between the base and what was trained";
+        /// OLoRA to be taken out of a model.
+        UndoneInitial { weight: f64 } = Unmergeable / OriginalBase,
+            "was initialised with OLoRA and has weight {weight}: what was taken out of the base was computed from the base, \
+             and is not in it; nothing can take it out of a model again";
+        /// Two adapters of OLoRA on one tensor.
+        TwoInitial = Unmergeable / ConvertMutated,
+            "is changed by two OLoRA adapters: PEFT takes the second one's initial product out of what the first one's left, \
+             and trained it on the base";
+        /// OLoRA on a tensor that another adapter replaces.
+        InitialOfReplaced = Unmergeable / ConvertMutated,
+            "is replaced by one adapter, and another takes its initial product out of it (OLoRA): PEFT does not load both";
+        /// OLoRA on a tensor whose values are rounded in blocks.
+        InitialOfQuantised = Unmergeable / ConvertMutated,
+            "is not stored as F32, F16 or BF16, and OLoRA takes a part out of it: of quantised weights, PEFT quantises what is \
+             left again";
+        /// OLoRA on one of several parameters that are one tensor.
+        InitialOfTied { others: Vec<String> } = Unmergeable / ConvertMutated,
+            "is one tensor with {}, and PEFT takes the initial product of OLoRA out of all of them, but trains one",
+            others.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         /// DoRA at another strength.
         WeightedDora { weight: f64 } = Unmergeable,
             "is a DoRA adapter with weight {weight}; DoRA has no strength other than 1";

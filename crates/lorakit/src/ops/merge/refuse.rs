@@ -9,7 +9,7 @@ use lorakit_tensor::DType;
 use super::Problem;
 use super::group::{Group, Groups};
 use crate::adapter::key::is_unmerged;
-use crate::adapter::{Adapter, Module, Strength, module_of_parameter};
+use crate::adapter::{Adapter, Module, ModuleKind, Strength, module_of_parameter};
 use crate::ops;
 use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
@@ -28,8 +28,13 @@ pub(super) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> 
         }
     } else if config.layer_replication {
         Problem::Replicated
-    } else if config.mutates_base() && !residual_base {
-        Problem::Mutated { init: config.init.to_string() }
+    } else if config.mutates_base() && !config.is_olora() && !residual_base {
+        let init = config.init.to_string();
+        match config.init.as_str() {
+            pissa if pissa.starts_with("pissa_niter") => Problem::RandomPissa { init },
+            pissa if pissa.starts_with("pissa") => Problem::Pissa { init },
+            _ => Problem::Mutated { init },
+        }
     } else {
         return Ok(());
     };
@@ -46,13 +51,29 @@ pub(super) fn unmerged(base: &Model) -> Result<()> {
 
 /// Refuses weights for parts that have no strength: DoRA at any but 1, and what replaces tensors at a negative one,
 /// which is meant to take an adapter out again.
-pub(super) fn strength(adapter: &Adapter, weight: f64, own: &Strength) -> Result<()> {
+pub(super) fn strength(adapter: &Adapter, weight: f64, own: &Strength, residual_base: bool) -> Result<()> {
     let of_module = |module: &Module| weight * module.strength;
     let dora = adapter.modules.iter().filter(|module| module.magnitude.is_some());
     if let Some(module) = dora.clone().find(|module| of_module(module) != 1.0) {
         let weight = of_module(module);
         let problem =
             if weight < 0.0 { Problem::UndoneDora { weight } } else { Problem::WeightedDora { weight } };
+        let error = Error::from(problem).at(&adapter.path);
+        return Err(if module.strength == 1.0 { error } else { error.tensor(&module.path) });
+    }
+    // Out of embeddings nothing is taken.
+    let initialised = |module: &&Module| module.kind == ModuleKind::Linear && module.base_weight.is_none();
+    let mut initialised = adapter.modules.iter().filter(initialised);
+    if adapter.config.is_olora()
+        && !residual_base
+        && let Some(module) = initialised.find(|module| of_module(module) != 1.0)
+    {
+        let weight = of_module(module);
+        let problem = if weight < 0.0 {
+            Problem::UndoneInitial { weight }
+        } else {
+            Problem::WeightedInitial { weight }
+        };
         let error = Error::from(problem).at(&adapter.path);
         return Err(if module.strength == 1.0 { error } else { error.tensor(&module.path) });
     }

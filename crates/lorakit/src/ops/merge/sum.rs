@@ -140,19 +140,20 @@ pub(crate) fn sums(sum: &Sum, form: &Form<'_>, reader: &Reader, progress: &dyn P
         let adapter = Adapter::open(path, reader, Some(&known))?;
         refuse::unmergeable(&adapter, sum.residual_base)?;
         adapter.check_for_merge()?;
-        notes.extend(inspect::doubts(&adapter));
+        notes.extend(inspect::doubts_of_sum(&adapter));
         adapters.push((adapter, *weight));
     }
     let strengths = sum.strengths.apply(adapters.iter_mut().map(|(adapter, _)| adapter))?;
     for ((adapter, weight), strength) in adapters.iter().zip(&strengths) {
-        refuse::strength(adapter, *weight, strength)?;
+        refuse::strength(adapter, *weight, strength, sum.residual_base)?;
     }
     // Values are read only once every adapter is known to fit.
     let view = Resolver::new(base.tensors(), base.config.as_ref());
+    let options = FitOptions { moe_layout: sum.moe_layout, initial: !sum.residual_base };
     let mut groups = Groups::default();
     for (adapter, weight) in &adapters {
         go_on(progress, "anything was written")?;
-        let (edits, note) = fit::fit_and_say(&view, adapter, FitOptions { moe_layout: sum.moe_layout })
+        let (edits, note) = fit::fit_and_say(&view, adapter, options)
             .map_err(|misfit| refuse::packed(&base).unwrap_or(misfit))?;
         notes.extend(note);
         if edits.is_empty() {
@@ -242,10 +243,11 @@ fn edit(
         _ => Rounding::Once,
     };
     let original = group.base.filter(|_| undoes).and_then(|index| undo::original(base, index));
-    let Group { multiplied, dora, terms, rows: replaced, .. } = group;
+    let Group { initial, multiplied, dora, terms, rows: replaced, .. } = group;
     let compute = Compute {
         rows,
         cols,
+        initial,
         multiplied,
         dora,
         terms,

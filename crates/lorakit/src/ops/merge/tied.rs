@@ -105,6 +105,13 @@ impl Set<'_> {
         if changes.iter().all(Option::is_none) {
             return Ok(None);
         }
+        let initial =
+            |change: &Option<Group>| change.as_ref().is_some_and(|change| !change.initial.is_empty());
+        if let Some(changed) = changes.iter().position(initial) {
+            let others = members.iter().enumerate().filter(|(place, _)| *place != changed);
+            let others = others.map(|(_, member)| member.name.clone()).collect();
+            return Err(Error::from(Problem::InitialOfTied { others }).tensor(&members[changed].name));
+        }
         let anchor = self.set.anchor();
         let one = members.iter().filter(|member| member.stored.is_some()).count() == 1;
         if one {

@@ -41,7 +41,7 @@ use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, format};
 use crate::lineage::{Lineage, Step, percent};
 use crate::ops::truncate::{Truncated, overall_error, truncate};
-use crate::ops::{self, inspect};
+use crate::ops::{self, inspect, refuse_repeated};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable_or_own};
 use crate::plan::{Progress, go_on, in_order, pool};
@@ -190,6 +190,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     let read = format::read(&files, base.as_ref())?;
     read.check()?;
     refuse(&read)?;
+    refuse_repeated(&read)?;
     let from = read.format;
     let packed = read.modules.iter().any(Module::is_packed);
     let to = writable_or_own(options.to.as_deref(), from)?;

@@ -119,6 +119,7 @@ impl Pair<'_> {
         let rounds_delta = compute.dora.is_none()
             && !compute.terms.is_empty()
             && compute.replaced.is_empty()
+            && compute.initial.is_empty()
             && self.base.is_none();
         let exact = encoder(dtype).zip(codec(dtype)).filter(|_| float || is_quick(dtype));
         self.for_each(stretch, |rows| {
@@ -159,7 +160,8 @@ impl Pair<'_> {
             }
             let values = found.iter().zip(base).zip(delta).zip(sum.iter().zip(&rounded));
             for (at, (((&found, &w), &d), (&s, &r))) in values.enumerate() {
-                let size = w.abs().max(d.abs()).max(s.abs());
+                let left = panel.left.get(at).map_or(0.0, |left| left.abs());
+                let size = w.abs().max(d.abs()).max(s.abs()).max(left);
                 let mut steps = (found - r).abs() / step(dtype, size);
                 if steps > 1.0 && turns.many() {
                     steps = (found - r).abs() / (turns.room() * step(dtype, turns.sizes[at]));
@@ -227,10 +229,10 @@ impl InTurn {
         let InTurn { values, of_rounded, sizes, encoded, .. } = self;
         for sums in [&mut *values, &mut *of_rounded] {
             sums.clear();
-            sums.extend_from_slice(panel.before);
+            sums.extend_from_slice(panel.left);
         }
         sizes.clear();
-        sizes.extend(panel.before.iter().map(|w| w.abs()));
+        sizes.extend(panel.left.iter().map(|w| w.abs()));
         let mut round = |values: &mut [f32]| {
             encoded.resize(bytes.len() / panel.sum.len().max(1) * values.len(), 0);
             encoder.encode(values, encoded);

@@ -29,7 +29,7 @@ use crate::fit::{self, FitOptions, Resolver};
 use crate::lineage::{Lineage, Role, Step};
 use crate::ops::Problem;
 pub use crate::ops::approximate::{Approximated, overall_error};
-use crate::ops::{approximate, inspect};
+use crate::ops::{approximate, inspect, refuse_repeated};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, writable};
 use crate::plan::{Progress, go_on, pool};
@@ -220,6 +220,9 @@ fn approximate(
 ) -> Result<Vec<Approximated>> {
     let mut done = Vec::new();
     let shelf = Shelf::beside(&options.output);
+    if options.approximate.is_some() || options.dora_to_lora.is_some() {
+        refuse_repeated(adapter)?;
+    }
     if let Some(rank) = options.approximate {
         done.extend(approximate::truncate(adapter, rank, Module::exceeds_rank, (&shelf, progress))?);
     }
