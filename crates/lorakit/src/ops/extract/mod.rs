@@ -27,10 +27,12 @@
 //! # Ok::<(), lorakit::Error>(())
 //! ```
 
+mod bulk;
 mod changed;
 mod compute;
 mod config;
 mod difference;
+mod noise;
 mod notes;
 mod options;
 mod pair;
