@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::{
-    AdapterDiff, AdapterSide, Change, ChangedTensors, Diff, FieldDiff, KindDiff, ModelDiff, ModelSide, ModuleDiff,
-    ModuleSide, State, Sums, TensorDiff,
+    AdapterDiff, AdapterSide, Change, ChangedTensors, Diff, FieldDiff, KindDiff, ModelDiff, ModelSide,
+    ModuleDiff, ModuleSide, State, Sums, TensorDiff,
 };
 use crate::report;
 

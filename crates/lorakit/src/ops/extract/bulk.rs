@@ -7,14 +7,14 @@ use super::noise::{Flipped, Rounded};
 use crate::Result;
 use crate::ops::panels::largest;
 
-/// Room above the largest singular value of noise with the same steps: from one draw to the next it varies by 1 or 2 %.
-const ROUNDED: f64 = 1.06;
+/// Room above the largest singular value of noise with the same steps, as a share of it: from one draw to the next it varies by some per cent.
+const ROUNDED: f64 = 0.05;
 /// Room above that of the difference with random signs. Swallowed changes leave errors that are not quite independent.
-const FLIPPED: f64 = 1.08;
+const FLIPPED: f64 = 0.08;
 /// Room above the same for errors of which only the signs are drawn.
-const SEEN: f64 = 1.02;
+const SEEN: f64 = 0.04;
 /// A triplet this close to the threshold may be one large error, which another draw did not have.
-const DOUBTFUL: f64 = 1.1;
+const DOUBTFUL: f64 = 1.12;
 /// More energy than one rounding leaves, by this factor, comes from several.
 const REPEATED: f64 = 1.25;
 /// Less energy than one rounding leaves, by this factor, shows that it swallowed changes below half a step.
@@ -43,7 +43,8 @@ impl<'a> Bulk<'a> {
     /// # Errors
     /// As [`largest`].
     pub(super) fn of(difference: &'a Difference, sums: &'a Measured, path: &'a str) -> Result<Self> {
-        let edge = difference.step().map(|step| largest(&Rounded { of: difference, step }, path)).transpose()?;
+        let edge =
+            difference.step().map(|step| largest(&Rounded { of: difference, step }, path)).transpose()?;
         Ok(Bulk { difference, sums, path, edge })
     }
 
@@ -70,7 +71,7 @@ impl<'a> Bulk<'a> {
     pub(super) fn excess(&self, s: &[f64], kept: usize) -> f64 {
         let ((rows, cols), kept_f) = (self.dim(), kept as f64);
         let left = (rows - kept_f) * (cols - kept_f) / (rows * cols);
-        let (rest, noise) = (self.rest(s, kept), self.sums.rounding.unwrap_or(0.0) * left);
+        let (rest, noise) = (self.rest(s, kept), self.sums.noise * left);
         if rest > RESOLVED * self.sums.delta && noise > 0.0 { rest / noise } else { 1.0 }
     }
 
@@ -101,23 +102,37 @@ impl<'a> Bulk<'a> {
         let free = ((rows - taken).sqrt() + (cols - taken).sqrt()) / (rows.sqrt() + cols.sqrt());
         let excess = self.excess(s, kept);
         let repeated = if excess < REPEATED { 1.0 } else { excess.min(self.sums.slack) };
-        ROUNDED * free * repeated.sqrt()
+        self.with(ROUNDED) * free * repeated.sqrt()
     }
 
-    /// The largest singular value of what is left of `kept` triplets, with random signs. What is left has fewer rows and
-    /// columns of freedom than the signs spread it over.
-    fn edge_without(&self, svd: &Svd, kept: usize) -> Result<f64> {
+    /// 1 and some room. The largest singular value of smaller matrices varies more (Tracy and Widom).
+    fn with(&self, room: f64) -> f64 {
+        let (rows, cols) = self.dim();
+        1.0 + room * (256.0 / rows.min(cols).max(1.0)).powf(2.0 / 3.0).max(1.0)
+    }
+
+    /// The largest singular value of what is left of `kept` triplets, with random signs.
+    fn without(&self, svd: &Svd, kept: usize) -> Result<f64> {
+        largest(&Flipped::new(self.difference, svd, kept), self.path)
+    }
+
+    /// How much larger it is without random signs: what is left has fewer rows and columns of freedom than the signs
+    /// spread it over.
+    fn gathered(&self, kept: usize) -> f64 {
         let ((rows, cols), taken) = (self.dim(), kept as f64);
         let (free_rows, free_cols) = ((rows - taken).sqrt(), (cols - taken).sqrt());
         let spread = free_rows * free_cols * (1.0 / rows.sqrt() + 1.0 / cols.sqrt());
-        let found = largest(&Flipped::new(self.difference, svd, kept), self.path)?;
-        Ok(if spread > 0.0 { found * (free_rows + free_cols) / spread } else { found })
+        if spread > 0.0 { (free_rows + free_cols) / spread } else { 1.0 }
     }
 
     /// Drops triplets near the threshold, from the last, until one stands out of what is left without it.
     fn confirmed(&self, svd: &Svd, mut kept: usize, edge: f64) -> Result<usize> {
         let doubtful = |kept| svd.s[kept - 1] < DOUBTFUL * edge * self.by_rounding(&svd.s, kept);
-        while kept > 0 && doubtful(kept) && svd.s[kept - 1] < SEEN * self.edge_without(svd, kept - 1)? {
+        while kept > 0 && doubtful(kept) {
+            let left = self.without(svd, kept - 1)? * self.gathered(kept - 1);
+            if svd.s[kept - 1] > self.with(SEEN) * left {
+                break;
+            }
             kept -= 1;
         }
         Ok(kept)
@@ -126,9 +141,12 @@ impl<'a> Bulk<'a> {
     /// As many as stand out of what is left, from `kept` on.
     fn flipped(&self, svd: &Svd, mut kept: usize) -> Result<usize> {
         for _ in 0..DRAWS {
-            let (edge, rest) = (self.edge_without(svd, kept)?, self.rest(&svd.s, kept));
+            let (edge, rest) = (self.without(svd, kept)?, self.rest(&svd.s, kept));
             let resolved = (RESOLVED * self.sums.delta).sqrt();
-            let threshold = |after| FLIPPED * edge * (self.rest(&svd.s, after) / rest).sqrt();
+            let threshold = |after| {
+                let energy = self.rest(&svd.s, after) / rest;
+                self.with(FLIPPED) * edge * self.gathered(after) * energy.sqrt()
+            };
             let more = self.last(&svd.s, |after| threshold(after).max(resolved));
             if more <= kept || more == svd.s.len() {
                 return Ok(more.max(kept));

@@ -40,6 +40,8 @@ pub(super) struct Measured {
     /// The energy that rounding these rows of `T` to its dtype is expected to have put into `D`; `None` for quantised
     /// tensors.
     pub(super) rounding: Option<f64>,
+    /// The same, without what it cannot have put into values that did not move: see [`Step::reach`].
+    pub(super) noise: f64,
     /// How much more than that may be there, after earlier roundings.
     pub(super) slack: f64,
 }
@@ -96,21 +98,29 @@ impl Difference {
         self.for_each_pair(|rows, old, new| {
             // Sums by row: one running sum of that many squares would be off by more than a good fit leaves.
             for (old, new) in old.chunks(cols).zip(new.chunks(cols)) {
-                let (mut base, mut delta, mut variance, mut moved) = (0.0, 0.0, 0.0, 0);
+                let (mut base, mut delta, mut moved) = (0.0, 0.0, 0);
                 for (&w, &t) in old.iter().zip(new) {
                     let (w64, d) = (f64::from(w), f64::from(t) - f64::from(w));
                     base += w64 * w64;
                     delta += d * d;
                     moved += u64::from(d != 0.0);
-                    variance += step.map_or(0.0, |step| step.size(t).powi(2) / 12.0);
                 }
                 m.base += base;
                 m.delta += delta;
                 m.moved += moved;
-                if moved > 0 {
-                    m.rows += 1;
-                    rounding += variance;
+                if moved == 0 {
+                    continue;
                 }
+                m.rows += 1;
+                let Some(step) = step else { continue };
+                let typical = (delta / cols as f64).sqrt();
+                let (mut variance, mut noise) = (0.0, 0.0);
+                for (&w, &t) in old.iter().zip(new) {
+                    variance += step.size(t).powi(2);
+                    noise += step.reach(w, t, typical).powi(2);
+                }
+                rounding += variance / 12.0;
+                m.noise += noise / 12.0;
             }
             if m.delta.is_finite() { Ok(()) } else { Err(self.not_finite(rows.start, old, new)) }
         })?;
@@ -214,8 +224,15 @@ impl Step {
         }
     }
 
+    /// The range of errors from rounding to `t`. A change that left a value `w` as it was is an error itself, and in a
+    /// row where changes are `typical`, it is no larger than these.
+    pub(super) fn reach(self, w: f32, t: f32, typical: f64) -> f64 {
+        let size = self.size(t);
+        if w == t { size.min(12f64.sqrt() * typical) } else { size }
+    }
+
     /// The step at `value`.
-    pub(super) fn size(self, value: f32) -> f64 {
+    fn size(self, value: f32) -> f64 {
         let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
         let biased = 1023 + i64::from(exponent.max(self.least) - self.bits);
         f64::from_bits((biased as u64) << 52)
@@ -234,6 +251,9 @@ mod tests {
         assert_eq!(size(DType::F16, -4.0), Some(4.0 / 1024.0));
         assert_eq!(size(DType::F16, 0.0), Some(2f64.powi(-24)));
         assert_eq!(size(DType::Q8_0, 1.0), None);
+        let step = Step::of(DType::BF16).unwrap();
+        assert_eq!((step.reach(1.0, 1.5, 1e-9), step.reach(1.5, 1.5, 1.0)), (1.0 / 128.0, 1.0 / 128.0));
+        assert_eq!(step.reach(1.5, 1.5, 1e-3), 12f64.sqrt() * 1e-3);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::ops::panels::{EachPanel, PANEL, Panels};
 /// Key of the random words, which no other use of the generator has.
 const KEY: [u32; 2] = [0x6e6f_6973, 0x6500_0001];
 
-/// Errors uniform over one step at each value of a tuned weight; none in rows that are those of the base.
+/// Errors uniform over what rounding can have done to each value of a tuned weight; none in rows that are the base's.
 #[derive(Debug)]
 pub(super) struct Rounded<'a> {
     pub(super) of: &'a Difference,
@@ -73,9 +73,13 @@ impl Panels for Rounded<'_> {
                     errors.fill(0.0);
                     continue;
                 }
+                let square: f64 =
+                    old.iter().zip(new).map(|(w, t)| (f64::from(*t) - f64::from(*w)).powi(2)).sum();
+                let typical = (square / width as f64).sqrt();
                 for_each_sixteen(row, cols, |at, bytes| {
-                    for ((error, value), byte) in errors[at.clone()].iter_mut().zip(&new[at]).zip(bytes) {
-                        *error = (f64::from(byte) - 127.5) / 256.0 * self.step.size(*value);
+                    let pairs = old[at.clone()].iter().zip(&new[at.clone()]);
+                    for ((error, (&w, &t)), byte) in errors[at].iter_mut().zip(pairs).zip(bytes) {
+                        *error = (f64::from(byte) - 127.5) / 256.0 * self.step.reach(w, t, typical);
                     }
                 });
             }
