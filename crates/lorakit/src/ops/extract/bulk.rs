@@ -8,11 +8,11 @@ use crate::Result;
 use crate::ops::panels::largest;
 
 /// Room above the largest singular value of noise with the same steps, as a share of it: from one draw to the next it varies by some per cent.
-const ROUNDED: f64 = 0.05;
+const ROUNDED: f64 = 0.06;
 /// Room above that of the difference with random signs. Swallowed changes leave errors that are not quite independent.
 const FLIPPED: f64 = 0.08;
 /// Room above the same for errors of which only the signs are drawn.
-const SEEN: f64 = 0.04;
+const SEEN: f64 = 0.05;
 /// A triplet this close to the threshold may be one large error, which another draw did not have.
 const DOUBTFUL: f64 = 1.12;
 /// More energy than one rounding leaves, by this factor, comes from several.

@@ -6,7 +6,7 @@ use super::*;
 const SHAPES: [(&str, &[usize]); 4] = [
     ("l.0.mlp.up_proj", &[320, 160]),
     ("l.0.mlp.down_proj", &[160, 320]),
-    ("l.0.self_attn.q_proj", &[200, 200]),
+    ("l.0.self_attn.q_proj", &[240, 240]),
     ("l.0.conv", &[160, 20, 3, 3]),
 ];
 
