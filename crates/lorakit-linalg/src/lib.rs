@@ -4,7 +4,7 @@
 //! that product is in its factors, at a cost of `O((m + n) r²)`: a spectrum ([`product_singular_values`]), the best
 //! truncation ([`product_svd`]), a norm ([`product_norm`]), a distance ([`difference_norm`]), a sum ([`stack`]), how
 //! several relate to one another ([`Coordinates`]). A matrix without factors, such as the difference of two models,
-//! streams through [`randomized_svd`]. [`rank`] and [`water_filling`] say how many triplets to keep.
+//! streams through [`randomized_svd`] and [`spectral_norm`]. [`rank`] and [`water_filling`] say how many triplets to keep.
 //!
 //! ```
 //! use lorakit_linalg::{difference_norm, product_svd, rank};
@@ -52,6 +52,7 @@ mod coordinates;
 mod dense;
 mod entry;
 mod error;
+mod krylov;
 mod problem;
 mod product;
 mod randomized;
@@ -67,6 +68,7 @@ pub use coordinates::{Coordinates, Mixed};
 pub use dense::{Qr, Svd, from_f32, singular_values, svd, thin_qr};
 pub use entry::Entry;
 pub use error::{Error, ErrorKind, Result};
+pub use krylov::spectral_norm;
 pub use product::{
     Decomposed, Term, difference_norm, distance_to, inner_product, product_norm, product_singular_values,
     product_svd, residual_norm, stack, truncated_product_svd,

@@ -102,13 +102,19 @@ fn orthonormal(a: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
     thin_qr(a).map(|qr| qr.q)
 }
 
-fn forward<O: LinearOperator>(op: &O, x: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, O::Error> {
+pub(crate) fn forward<O: LinearOperator>(
+    op: &O,
+    x: ArrayView2<'_, f64>,
+) -> std::result::Result<Array2<f64>, O::Error> {
     let y = op.apply(x)?;
     check(&y, op.rows(), x.ncols())?;
     Ok(y)
 }
 
-fn backward<O: LinearOperator>(op: &O, y: ArrayView2<'_, f64>) -> std::result::Result<Array2<f64>, O::Error> {
+pub(crate) fn backward<O: LinearOperator>(
+    op: &O,
+    y: ArrayView2<'_, f64>,
+) -> std::result::Result<Array2<f64>, O::Error> {
     let x = op.apply_transposed(y)?;
     check(&x, op.cols(), y.ncols())?;
     Ok(x)

@@ -36,10 +36,8 @@ fn a_base_needs_no_tokenizer() {
         let run = sandbox.run(line, &[]);
         assert_eq!(run.code, Some(0), "{line}\n{}{}", run.stdout, run.stderr);
     }
-    assert_eq!(
-        sandbox.run("diff base.gguf tuned.gguf", &[]).ok().stdout.lines().next(),
-        Some("28 of 38 tensors differ by 49.1 % of ||A||")
-    );
+    let run = sandbox.run("diff base.gguf tuned.gguf", &[]).ok();
+    assert!(run.stdout.starts_with("28 of 38 tensors differ ("), "{}", run.stdout);
 }
 
 #[test]

@@ -49,10 +49,7 @@ fn the_rank_of_a_real_adapter_is_found() {
     let ranks: Vec<u64> =
         report["changes"].as_array().unwrap().iter().map(|c| c["rank"].as_u64().unwrap()).collect();
     assert_eq!(ranks.len(), 28);
-    assert!(
-        ranks.iter().all(|rank| (8..=10).contains(rank))
-            && ranks.iter().filter(|rank| **rank == 8).count() > 20
-    );
+    assert!(ranks.iter().all(|rank| *rank == 8), "{ranks:?}");
     let (residual, rounding) = (&report["residual"], &report["rounding"]);
     assert!(residual.as_f64().unwrap() < 1.05 * rounding.as_f64().unwrap(), "{residual} {rounding}");
     let line = format!("verify --adapter out --base {}", base.display());

@@ -9,6 +9,7 @@ use lorakit_tensor::Format;
 
 use super::{and_more, cell, differ, fields, four, holds_non_finite, non_finite, relative, tally, tensors};
 use crate::command::inspect::text::number;
+use crate::command::reduce::percent;
 use crate::names;
 use crate::table::{print_table, table};
 use crate::ui::Ui;
@@ -40,7 +41,14 @@ pub(super) fn headline(found: &ModelDiff) -> String {
     if found.kinds.is_empty() {
         return format!("no tensor in common: {}", tally(states()));
     }
-    let change = cell(found.total.distance(), relative);
+    let share = match found.changed.tensors {
+        0 => String::new(),
+        _ => format!(" ({} of all values)", percent(found.changed.differing)),
+    };
+    let by = found.changed.mean.map_or(String::new(), |mean| {
+        let whose = if found.changed.tensors == 1 { "by" } else { "on average by" };
+        format!(", {whose} {} of ||A||", relative(mean))
+    });
     let added = found.deltas.map_or(String::new(), |deltas| {
         let (cosine, ratio) = (cell(deltas.cosine(), four), cell(deltas.ratio(), number));
         format!("; cosine of A - W and B - W {cosine}, norms 1 : {ratio}")
@@ -50,7 +58,7 @@ pub(super) fn headline(found: &ModelDiff) -> String {
         0 => String::new(),
         n => format!(", not counting NaN or infinite values in {n} of them"),
     };
-    format!("{differing} of {all} {} by {change} of ||A||{without}{added}", differ(differing))
+    format!("{differing} of {all} {}{share}{by}{without}{added}", differ(differing))
 }
 
 /// The dtypes of these tensors, as words of a sentence.

@@ -14,7 +14,7 @@ pub struct KindDiff {
     pub tensors: usize,
     /// Those that differ.
     pub differing: usize,
-    /// `||B - A|| / ||A||`, averaged over the tensors.
+    /// `||B - A|| / ||A||`, averaged over the tensors that differ; 0 if none does.
     pub mean: f64,
     /// The largest.
     pub max: f64,
@@ -47,15 +47,17 @@ pub(super) fn by_kind(tensors: &[TensorDiff]) -> Vec<KindDiff> {
         let group = &mut kinds[place];
         let distance = change.whole.distance().unwrap_or(f64::INFINITY);
         group.tensors += 1;
-        group.differing += usize::from(tensor.state.differs());
-        group.mean += distance;
-        group.max = group.max.max(distance);
+        if tensor.state.differs() {
+            group.differing += 1;
+            group.mean += distance;
+            group.max = group.max.max(distance);
+        }
         group.whole += change.whole;
         if let Some(deltas) = change.deltas {
             *group.deltas.get_or_insert_default() += deltas;
         }
     }
-    kinds.iter_mut().for_each(|group| group.mean /= group.tensors as f64);
+    kinds.iter_mut().for_each(|group| group.mean /= group.differing.max(1) as f64);
     kinds.sort_by(|a, b| b.mean.total_cmp(&a.mean));
     kinds
 }

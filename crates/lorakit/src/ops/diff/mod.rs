@@ -17,6 +17,7 @@
 //! ```
 
 mod adapters;
+mod changed;
 mod config;
 mod delta;
 mod kinds;
@@ -33,6 +34,7 @@ use std::path::PathBuf;
 use lorakit_tensor::{ReadMode, Reader};
 
 pub use adapters::{AdapterDiff, AdapterSide};
+pub use changed::ChangedTensors;
 pub use config::FieldDiff;
 pub use kinds::KindDiff;
 pub use models::{ModelDiff, ModelSide};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lorakit_tensor::{Format, Reader};
 
 use super::tensor::is_base_of;
-use super::{DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds};
+use super::{ChangedTensors, DiffOptions, FieldDiff, KindDiff, Sums, TensorDiff, config, go_on, kinds};
 use crate::arch::names::pairs;
 use crate::fit::Resolver;
 use crate::ops::Problem;
@@ -29,6 +29,8 @@ pub struct ModelDiff {
     pub kinds: Vec<KindDiff>,
     /// Scalar fields of `config.json` that differ.
     pub config: Vec<FieldDiff>,
+    /// Of the tensors that differ.
+    pub changed: ChangedTensors,
     /// Of all values of the tensors that could be measured.
     pub total: Sums,
     /// Of what A and B add to the base, all tensors together; `None` without a base.
@@ -107,6 +109,7 @@ pub(super) fn diff(options: &DiffOptions, reader: &Reader, progress: &dyn Progre
         base: options.base.clone(),
         lacking,
         kinds: kinds::by_kind(&tensors),
+        changed: ChangedTensors::of(&tensors),
         tensors,
         config,
         total,

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::{
-    AdapterDiff, AdapterSide, Change, Diff, FieldDiff, KindDiff, ModelDiff, ModelSide, ModuleDiff,
-    ModuleSide, State, Sums, TensorDiff,
+    AdapterDiff, AdapterSide, Change, ChangedTensors, Diff, FieldDiff, KindDiff, ModelDiff, ModelSide,
+    ModuleDiff, ModuleSide, State, Sums, TensorDiff,
 };
 use crate::report;
 
@@ -52,6 +52,8 @@ pub enum Compared<'d> {
         base: Option<&'d Path>,
         /// Number of tensors that A and B have in the same shape but the base lacks.
         base_lacks: Option<usize>,
+        /// Of the tensors that differ.
+        changed: &'d ChangedTensors,
         /// Of all values of the tensors that could be measured.
         values: &'d Sums,
         /// Of what A and B add to the base.
@@ -102,6 +104,7 @@ fn of_models(found: &ModelDiff) -> Compared<'_> {
         b: &found.b,
         base: found.base.as_deref(),
         base_lacks: found.base.as_ref().map(|_| found.lacking),
+        changed: &found.changed,
         values: &found.total,
         deltas: found.deltas.as_ref(),
         configuration: &found.config,

@@ -13,10 +13,12 @@ pub struct Changed {
     pub norm: f64,
     /// `||T - W|| / ||W||`; `None` for a new tensor.
     pub relative: Option<f64>,
+    /// Share of the values that differ; `None` for a new tensor.
+    pub moved: Option<f64>,
     /// `||T - W - B A|| / ||T - W||`, with the factors as they are stored.
     pub residual: f64,
-    /// The norm that rounding `T` to its dtype is expected to have, if errors are independent of the values; `None` if
-    /// it is quantised.
+    /// The norm that rounding `T` to its dtype is expected to have in the rows that differ, if errors are independent of
+    /// the values; `None` if it is quantised.
     pub rounding: Option<f64>,
     /// Share of the values of a merge, in the dtype of `T`, that are those of `T`; `None` for quantised tensors.
     pub identical: Option<f64>,

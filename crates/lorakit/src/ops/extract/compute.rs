@@ -4,9 +4,11 @@ use lorakit_linalg::Svd;
 use lorakit_quant::codec;
 use ndarray::Array2;
 
+use super::bulk::Bulk;
 use super::difference::{Difference, Measured};
 use super::pair::{Pair, Part, Role};
-use super::{Became, Changed, ExtractOptions};
+use super::rule::for_energy;
+use super::{Became, Changed, ExtractOptions, Rule};
 use crate::adapter::factors::Factors;
 use crate::adapter::{Module, Scaling};
 use crate::ops::panels::{Panels, Told, leading};
@@ -88,8 +90,7 @@ impl<'a> Job<'a> {
         if sums.delta == 0.0 {
             return Ok(None);
         }
-        let told = Told { matrix: &difference, stretch, bytes: self.bytes() };
-        let svd = decompose(&told, &sums, &part.path, options)?;
+        let svd = decompose(&difference, &sums, (&part.path, stretch, self.bytes()), options)?;
         let mut module = None;
         let rank = svd.s.len();
         // Both in the orientation of the stored weight, as they are stored.
@@ -109,6 +110,7 @@ impl<'a> Job<'a> {
             shape: difference.dim(),
             norm,
             relative: Some(norm / sums.base.sqrt()),
+            moved: Some(sums.moved as f64 / part.values().max(1) as f64),
             residual: compared.residual / norm,
             rounding: sums.rounding.map(f64::sqrt),
             identical: compared.same,
@@ -152,6 +154,7 @@ fn whole<'a>(
         shape,
         norm,
         relative: base.map(|_| norm / sums.base.sqrt()),
+        moved: base.map(|_| sums.moved as f64 / tuned.info().elements().max(1) as f64),
         residual: if wanted { 0.0 } else { 1.0 },
         rounding: Some(0.0),
         identical: None,
@@ -159,14 +162,29 @@ fn whole<'a>(
     Ok(Some(Done { tensor: name, changed, sums, module: None }))
 }
 
-/// As many leading triplets as the rule wants.
-fn decompose(difference: &dyn Panels, sums: &Measured, path: &str, options: &ExtractOptions) -> Result<Svd> {
+/// As many leading triplets as the rule wants, or all there may be.
+fn decompose(
+    difference: &Difference,
+    sums: &Measured,
+    (path, stretch, bytes): (&str, &Stretch<'_>, u64),
+    options: &ExtractOptions,
+) -> Result<Svd> {
+    let told = Told { matrix: difference, stretch, bytes };
+    let bulk = match options.rule {
+        Rule::Auto => Some(Bulk::of(difference, sums, path)?),
+        _ => None,
+    };
     let (rows, cols) = difference.dim();
     let most = rows.min(cols).min(options.max_rank.unwrap_or(usize::MAX));
     let mut count = options.rule.first().min(most);
     loop {
-        let svd = leading(difference, count, OVERSAMPLING.max(count / 2), path)?;
-        match options.rule.choose(&svd.s, sums, (rows, cols)) {
+        let svd = leading(&told, count, OVERSAMPLING.max(count / 2), path)?;
+        let rank = match (options.rule, &bulk) {
+            (_, Some(bulk)) => bulk.rank(&svd)?,
+            (Rule::Energy(share), _) => for_energy(&svd.s, share, sums.delta),
+            _ => Some(count),
+        };
+        match rank {
             Some(rank) => return Ok(svd.truncated(rank)),
             None if count == most => return Ok(svd),
             None => count = count.saturating_mul(4).min(most),

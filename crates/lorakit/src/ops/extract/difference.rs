@@ -33,10 +33,17 @@ pub(super) struct Measured {
     pub(super) delta: f64,
     /// `||W||`, squared.
     pub(super) base: f64,
-    /// The energy that rounding `T` to its dtype is expected to have put into `D`; `None` for quantised tensors.
+    /// Number of values that differ.
+    pub(super) moved: u64,
+    /// Number of rows in which a value differs.
+    pub(super) rows: usize,
+    /// The energy that rounding these rows of `T` to its dtype is expected to have put into `D`; `None` for quantised
+    /// tensors.
     pub(super) rounding: Option<f64>,
-    /// The same, with room for earlier roundings.
-    pub(super) noise: Option<f64>,
+    /// The same, without what it cannot have put into values that did not move: see [`Step::reach`].
+    pub(super) noise: f64,
+    /// How much more than that may be there, after earlier roundings.
+    pub(super) slack: f64,
 }
 
 /// How close factors come.
@@ -61,7 +68,10 @@ impl Difference {
     }
 
     /// Calls `each` with the base's and the tuned values of consecutive rows.
-    fn for_each_pair(&self, mut each: impl FnMut(Range<usize>, &[f32], &[f32]) -> Result<()>) -> Result<()> {
+    pub(super) fn for_each_pair(
+        &self,
+        mut each: impl FnMut(Range<usize>, &[f32], &[f32]) -> Result<()>,
+    ) -> Result<()> {
         let (height, cols) = self.dim();
         let (mut old, mut new) = (vec![0f32; PANEL.min(height) * cols], vec![0f32; PANEL.min(height) * cols]);
         for start in (0..height).step_by(PANEL) {
@@ -88,16 +98,29 @@ impl Difference {
         self.for_each_pair(|rows, old, new| {
             // Sums by row: one running sum of that many squares would be off by more than a good fit leaves.
             for (old, new) in old.chunks(cols).zip(new.chunks(cols)) {
-                let (mut base, mut delta, mut variance) = (0.0, 0.0, 0.0);
+                let (mut base, mut delta, mut moved) = (0.0, 0.0, 0);
                 for (&w, &t) in old.iter().zip(new) {
                     let (w64, d) = (f64::from(w), f64::from(t) - f64::from(w));
                     base += w64 * w64;
                     delta += d * d;
-                    variance += step.map_or(0.0, |step| step.variance(t));
+                    moved += u64::from(d != 0.0);
                 }
                 m.base += base;
                 m.delta += delta;
-                rounding += variance;
+                m.moved += moved;
+                if moved == 0 {
+                    continue;
+                }
+                m.rows += 1;
+                let Some(step) = step else { continue };
+                let typical = (delta / cols as f64).sqrt();
+                let (mut variance, mut noise) = (0.0, 0.0);
+                for (&w, &t) in old.iter().zip(new) {
+                    variance += step.size(t).powi(2);
+                    noise += step.reach(w, t, typical).powi(2);
+                }
+                rounding += variance / 12.0;
+                m.noise += noise / 12.0;
             }
             if m.delta.is_finite() { Ok(()) } else { Err(self.not_finite(rows.start, old, new)) }
         })?;
@@ -109,11 +132,14 @@ impl Difference {
             }
         }
         m.rounding = step.map(|_| rounding);
-        m.noise = step.map(|step| rounding * step.slack);
+        // A base of blocks may be further from what was tuned than any rounding of `T`.
+        let floats = Step::of(self.base.info().dtype).is_some();
+        m.slack = step.filter(|_| floats).map_or(f64::INFINITY, |step| step.slack);
         Ok(m)
     }
 
-    fn step(&self) -> Option<Step> {
+    /// The steps of `T`; `None` if it is quantised.
+    pub(super) fn step(&self) -> Option<Step> {
         Step::of(self.tuned.info().dtype).filter(|_| !self.packed)
     }
 
@@ -180,11 +206,11 @@ impl Panels for Difference {
 
 /// The distance between neighbouring values of a float dtype.
 #[derive(Debug, Clone, Copy)]
-struct Step {
+pub(super) struct Step {
     bits: i32,
     least: i32,
-    /// How much more than one rounding a tuned weight may have seen: for sixteen bits, that of the base or the delta;
-    /// for F32, also those of the sums and products before.
+    /// How much more than the energy of one rounding a tuned weight may have seen: for sixteen bits, that of the base
+    /// or the delta; for F32, also those of the sums and products before.
     slack: f64,
 }
 
@@ -198,12 +224,18 @@ impl Step {
         }
     }
 
-    /// The variance of an error that is uniform over one step at `value`.
-    fn variance(self, value: f32) -> f64 {
+    /// The range of errors from rounding to `t`. A change that left a value `w` as it was is an error itself, and in a
+    /// row where changes are `typical`, it is no larger than these.
+    pub(super) fn reach(self, w: f32, t: f32, typical: f64) -> f64 {
+        let size = self.size(t);
+        if w == t { size.min(12f64.sqrt() * typical) } else { size }
+    }
+
+    /// The step at `value`.
+    fn size(self, value: f32) -> f64 {
         let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
         let biased = 1023 + i64::from(exponent.max(self.least) - self.bits);
-        let step = f64::from_bits((biased as u64) << 52);
-        step * step / 12.0
+        f64::from_bits((biased as u64) << 52)
     }
 }
 
@@ -213,12 +245,15 @@ mod tests {
     use crate::tensor::tests::tensor;
 
     #[test]
-    fn rounding_is_uniform_over_a_step() {
-        let variance = |dtype, value| Step::of(dtype).map(|step| step.variance(value));
-        assert_eq!(variance(DType::BF16, 1.5), Some((1.0f64 / 128.0).powi(2) / 12.0));
-        assert_eq!(variance(DType::F16, -4.0), Some((4.0f64 / 1024.0).powi(2) / 12.0));
-        assert_eq!(variance(DType::F16, 0.0), Some(2f64.powi(-48) / 12.0));
-        assert_eq!(variance(DType::Q8_0, 1.0), None);
+    fn steps() {
+        let size = |dtype, value| Step::of(dtype).map(|step| step.size(value));
+        assert_eq!(size(DType::BF16, 1.5), Some(1.0 / 128.0));
+        assert_eq!(size(DType::F16, -4.0), Some(4.0 / 1024.0));
+        assert_eq!(size(DType::F16, 0.0), Some(2f64.powi(-24)));
+        assert_eq!(size(DType::Q8_0, 1.0), None);
+        let step = Step::of(DType::BF16).unwrap();
+        assert_eq!((step.reach(1.0, 1.5, 1e-9), step.reach(1.5, 1.5, 1.0)), (1.0 / 128.0, 1.0 / 128.0));
+        assert_eq!(step.reach(1.5, 1.5, 1e-3), 12f64.sqrt() * 1e-3);
     }
 
     #[test]
@@ -226,7 +261,7 @@ mod tests {
         let (base, tuned) = (tensor("w", &[2, 2], &[1.0, 2.0, 3.0, 4.0]), [1.0, 3.0, 3.0, 6.0]);
         let difference = Difference::new(base, tensor("w", &[2, 2], &tuned), false);
         let m = difference.measure().unwrap();
-        assert_eq!((m.delta, m.base), (5.0, 30.0));
+        assert_eq!((m.delta, m.base, m.moved, m.rows), (5.0, 30.0, 2, 2));
         let (b, a) = (ndarray::arr2(&[[1.0], [1.0]]), ndarray::arr2(&[[0.0, 1.0]]));
         let compared = difference.compare(b.view(), a.view()).unwrap();
         assert_eq!((compared.residual, compared.same), (1.0, Some(0.75)));

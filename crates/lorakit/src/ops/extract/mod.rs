@@ -7,8 +7,8 @@
 //!  tuned T ─┘                  └─ norms, biases, embeddings ─► saved whole ─────────────────┘
 //! ```
 //!
-//! A weight is passed over once for its norm, six times for its leading triplets (Halko, Martinsson and Tropp, 2011)
-//! and once for what the stored factors leave. Neither it nor the difference is ever in memory as a whole.
+//! A weight is passed over once for its norm, six times for its leading triplets (Halko, Martinsson and Tropp, 2011),
+//! six times for the largest singular value of noise ([`Rule::Auto`]) and once for what the stored factors leave. Neither it nor the difference is ever in memory as a whole.
 //!
 //! ```
 //! use lorakit::ops::extract::{self, ExtractOptions};
@@ -27,10 +27,12 @@
 //! # Ok::<(), lorakit::Error>(())
 //! ```
 
+mod bulk;
 mod changed;
 mod compute;
 mod config;
 mod difference;
+mod noise;
 mod notes;
 mod options;
 mod pair;

@@ -1,6 +1,7 @@
 //! What a user should know besides the numbers.
 
 use super::Problem;
+use super::bulk::SWALLOWED;
 use super::compute::Done;
 use super::problem::counted;
 use super::{Became, Changed, ExtractOptions, NamePattern, Rule};
@@ -27,6 +28,14 @@ pub(super) fn nothing(changes: &[Changed], options: &ExtractOptions) -> Error {
     Error::from(problem).at(&options.tuned)
 }
 
+/// Whether rounding left few values of a change, and less noise than it leaves of a larger one. Rows of which nothing
+/// moved are taken for rows that did not change.
+fn is_swallowed(done: &Done<'_>) -> bool {
+    let (c, sums) = (&done.changed, &done.sums);
+    let few = (sums.moved as f64) < 0.5 * (sums.rows * c.shape.1) as f64;
+    few && c.rounding.is_some_and(|rounding| (c.norm * c.residual).powi(2) < SWALLOWED * rounding * rounding)
+}
+
 /// Notes and warnings on what was computed.
 pub(super) fn of(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions) -> Vec<Finding> {
     let mut notes = Vec::new();
@@ -50,6 +59,15 @@ pub(super) fn of(done: &[Done<'_>], adapter: &Adapter, options: &ExtractOptions)
             counted(count(Became::Noise), "layer")
         );
         say(Severity::Note, "noise", "", message);
+    }
+    let swallowed = done.iter().filter(|d| is_swallowed(d)).count();
+    if options.rule == Rule::Auto && swallowed > 0 {
+        let message = format!(
+            "rounding to the tuned model's dtype swallowed much of the change of {}, where fewer than half of the values \
+             moved: the rank found there may not be the one it had",
+            counted(swallowed, "module")
+        );
+        say(Severity::Note, "swallowed", "", message);
     }
     if count(Became::LeftOut) > 0 {
         let lost: f64 = changed().filter(|c| c.became == Became::LeftOut).map(|c| c.norm * c.norm).sum();

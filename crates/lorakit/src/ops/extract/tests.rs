@@ -8,6 +8,8 @@ use lorakit_tensor::{DType, Reader, TensorInfo};
 use ndarray::Array2;
 use proptest::prelude::*;
 
+mod ranks;
+
 use super::*;
 use crate::ErrorKind;
 use crate::adapter::ModuleKind;
