@@ -321,21 +321,24 @@ pub(crate) struct Panel<'a> {
     pub(crate) delta: &'a [f32],
     /// The sum, in f32.
     pub(crate) sum: &'a [f32],
+    /// What a reader gets of the sum once it is packed; empty if it is not.
+    pub(crate) packed: &'a [f32],
     prepared: &'a Prepared<'a>,
 }
 
 impl Panel<'_> {
-    /// Calls `each` with what one term after another adds to the panel, and the values it falls on.
-    pub(crate) fn each_term(&self, mut each: impl FnMut(Range<usize>, &[f32])) {
+    /// Calls `each` with what one term after another adds to the panel: its place among the terms, the values it falls
+    /// on, and what it adds to them.
+    pub(crate) fn each_term(&self, mut each: impl FnMut(usize, Range<usize>, &[f32])) {
         let cols = self.prepared.compute.cols;
         let mut delta = Vec::new();
-        for term in &self.prepared.terms {
+        for (index, term) in self.prepared.terms.iter().enumerate() {
             let (start, end) = (self.rows.start.max(term.rows.start), self.rows.end.min(term.rows.end));
             if start < end {
                 delta.clear();
                 delta.resize((end - start) * cols, 0.0);
                 add_terms(std::slice::from_ref(term), &(start..end), cols, &mut delta);
-                each((start - self.rows.start) * cols..(end - self.rows.start) * cols, &delta);
+                each(index, (start - self.rows.start) * cols..(end - self.rows.start) * cols, &delta);
             }
         }
     }
@@ -371,13 +374,21 @@ impl Compute {
         name: &str,
         mut each: impl FnMut(Panel<'_>) -> Result<()>,
     ) -> Result<()> {
-        let compute = Compute { rounding: Rounding::Once, packing: None, ..self.clone() };
+        let compute = Compute { rounding: Rounding::Once, ..self.clone() };
         let prepared = Prepared::new(&compute, name, DType::F32)?;
-        let mut scratch = Scratch::default();
+        let (mut scratch, mut packed) = (Scratch::default(), Vec::new());
+        prepared.find_largest(&mut scratch)?;
         for rows in prepared.pieces(0..compute.rows) {
             prepared.sum(&rows, &mut scratch, &mut [])?;
-            let Scratch { before, delta, sum, .. } = &scratch;
-            each(Panel { rows, before, delta, sum, prepared: &prepared })?;
+            let Scratch { before, delta, sum, bytes, scales } = &mut scratch;
+            packed.clear();
+            if compute.packing.is_some() {
+                packed.extend_from_slice(sum);
+                bytes.resize(prepared.store.bytes(sum.len()), 0);
+                scales.clear();
+                prepared.store.put(&rows, compute.cols, &mut packed, bytes, scales);
+            }
+            each(Panel { rows, before, delta, sum, packed: &packed, prepared: &prepared })?;
         }
         Ok(())
     }

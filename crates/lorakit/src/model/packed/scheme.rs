@@ -5,6 +5,8 @@ use std::fmt;
 use lorakit_quant::bnb::FourBit;
 use lorakit_tensor::{Checkpoint, Result, TensorInfo};
 
+use crate::plan::{Fp8, Packer};
+
 /// How the weights of a checkpoint are packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packing {
@@ -44,6 +46,24 @@ impl Packing {
     /// Whether tensor `index` of the view is packed.
     pub fn contains(&self, index: usize) -> bool {
         self.tensors.binary_search(&index).is_ok()
+    }
+}
+
+impl Scheme {
+    /// What packs weights this way; `None` if nothing here does.
+    pub(crate) fn packer(self) -> Option<Packer> {
+        Some(match self {
+            Scheme::FourBit { quant_type, block_size, nested } => {
+                Packer::FourBit { kind: quant_type, block: block_size, nested }
+            }
+            Scheme::Int8 => Packer::Int8,
+            Scheme::Fp8Tensor => Packer::Fp8(Fp8::Tensor),
+            Scheme::Fp8Row => Packer::Fp8(Fp8::Row),
+            Scheme::Fp8Block(128, 128) => Packer::Fp8(Fp8::Tile),
+            Scheme::Fp8Block(..) => return None,
+            Scheme::Mxfp8 => Packer::Fp8(Fp8::Group),
+            Scheme::Mxfp4 => Packer::Mxfp4,
+        })
     }
 }
 
