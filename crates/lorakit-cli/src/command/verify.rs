@@ -17,6 +17,8 @@ use crate::units;
 
 /// Tensors in the table without `--verbose`.
 const WORST: usize = 8;
+/// Tensors whose faults are told in words.
+const TOLD: usize = 3;
 
 pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let sum = Sum::new(&args.base, args.adapters.clone())
@@ -90,7 +92,8 @@ fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {
     }
     let more = if ui.verbose { 0 } else { worst.len().saturating_sub(WORST) };
     worst.truncate(worst.len() - more);
-    for Verified { name, fault, .. } in worst.iter().filter(|tensor| !tensor.state.holds()) {
+    let told = worst.iter().filter(|tensor| !matches!(tensor.state, State::Missing | State::Scaled(_)));
+    for Verified { name, fault, .. } in told.take(TOLD) {
         if let Some(fault) = fault {
             let _ = writeln!(text, "  `{name}` {fault}");
         }

@@ -347,7 +347,8 @@ impl Panel<'_> {
     /// weights and factors where the weight is multiplied. An order of summands makes a difference relative to this,
     /// however small their sum is.
     pub(crate) fn summands(&self, at: usize) -> f32 {
-        let cols = self.prepared.compute.cols;
+        let Prepared { compute, terms, dora_terms, multiplied, .. } = self.prepared;
+        let cols = compute.cols;
         let (row, col) = (self.rows.start + at / cols, at % cols);
         let of_term = |term: &LoadedTerm| {
             let b = &term.b[(row - term.rows.start) * term.rank..][..term.rank];
@@ -356,11 +357,23 @@ impl Panel<'_> {
             };
             term.scale.abs() * b.iter().enumerate().map(|(k, b)| (b * a(k)).abs()).sum::<f32>()
         };
-        let of_terms: f32 =
-            self.prepared.terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum();
+        let of_terms = |terms: &[LoadedTerm]| -> f32 {
+            terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum()
+        };
         let weights = &self.before[at / cols * cols..][..cols];
-        let multiplied = self.prepared.multiplied.as_ref();
-        of_terms + multiplied.map_or(0.0, |factors| factors.summands(row, col, weights))
+        let of_dora = compute.dora.as_ref().map(|dora| {
+            // The norm of the weights alone: deltas change it little.
+            let factor = match dora.axis {
+                Axis::Column => self.prepared.column_factor[col],
+                Axis::Row => {
+                    let square: f64 = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
+                    self.prepared.magnitude[row] / square.sqrt() as f32
+                }
+            };
+            factor.abs() * (weights[col].abs() + of_terms(dora_terms))
+        });
+        let of_multiplied = multiplied.as_ref().map(|factors| factors.summands(row, col, weights));
+        of_terms(terms) + of_dora.unwrap_or(0.0) + of_multiplied.unwrap_or(0.0)
     }
 }
 

@@ -6,8 +6,8 @@
 
 use lorakit_tensor::DType;
 
-use super::measure::step;
 use super::pair::{Pair, Rows};
+use super::step::step;
 use crate::Result;
 use crate::plan::Stretch;
 
@@ -20,6 +20,9 @@ const NARROW: f64 = 0.01;
 /// The most digits after the point, and the most decimals of as many digits on each side of the middle.
 const DIGITS: i32 = 9;
 const MANY: usize = 10;
+/// The largest number whose root, and the largest divisor whose quotients, are tried.
+const ROOTS: u32 = 1024;
+const QUOTIENTS: u32 = 12;
 
 /// The factors from `least` to `most`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -92,8 +95,24 @@ impl Factors {
 
     /// Whether those left are near enough to each other to be one number, and it is not 0.
     pub(super) fn is_narrow(self) -> bool {
+        self.is_within(NARROW)
+    }
+
+    /// Whether they differ by at most this share of the largest, and have one sign.
+    pub(super) fn is_within(self, share: f64) -> bool {
         let Factors { least, most } = self;
-        !self.is_empty() && least * most > 0.0 && most - least <= NARROW * least.abs().max(most.abs())
+        !self.is_empty() && least * most > 0.0 && most - least <= share * least.abs().max(most.abs())
+    }
+
+    /// Those left that settings differ by: the square root of a rank (rsLoRA) or its inverse, and quotients of small
+    /// numbers (ranks, alphas).
+    pub(super) fn of_settings(self) -> impl Iterator<Item = f64> {
+        let roots = (2..=ROOTS).flat_map(|n: u32| [f64::from(n).sqrt(), 1.0 / f64::from(n).sqrt()]);
+        let quotients = (3..=QUOTIENTS).flat_map(|n| (1..8 * n).map(move |m| f64::from(m) / f64::from(n)));
+        roots
+            .chain(quotients)
+            .flat_map(|factor| [factor, -factor])
+            .filter(move |factor| self.contains(*factor))
     }
 
     /// The decimals that are left, those with the fewest digits first, and of these the ones in the middle.
@@ -141,6 +160,15 @@ mod tests {
         let all: Vec<f64> = Factors { least: 1.012, most: 1.038 }.decimals().take(4).collect();
         assert_eq!(all, [1.02, 1.03, 1.025, 1.024]);
         assert_eq!(shortest(2.0, 1.5), None);
+    }
+
+    #[test]
+    fn factors_of_settings() {
+        let found = |least, most| Factors { least, most }.of_settings().next();
+        assert_eq!(found(2.82, 2.829), Some(8f64.sqrt()));
+        assert_eq!(found(-0.334, -0.3331), Some(-1.0 / 3.0));
+        assert_eq!(found(0.6666, 0.6667), Some(2.0 / 3.0));
+        assert_eq!(found(1.00001, 1.00002), None);
     }
 
     #[test]

@@ -6,6 +6,9 @@ use super::verdict::{Proof, Verdict};
 
 /// The residual, relative to the norm of the weights, above which they are another model's.
 const UNLIKE: f64 = 0.5;
+/// The distance, relative to the norm of the weights, at which they are not a change of the base's (of independent ones it
+/// is 1.4).
+const UNRELATED: f64 = 1.2;
 /// The largest share of a delta, taken away by rounding, that excuses another scale.
 const UNEVEN: f64 = 0.1;
 
@@ -59,8 +62,8 @@ impl Verdict {
         let (missing, other) = (count(|s| *s == State::Missing), count(|s| *s == State::Other));
         // Differences are left where no adapter reaches, or are as large as the weights if adapters reach everywhere.
         let unlike = other > 0 && kept == 0 && touched.residual() > UNLIKE * UNLIKE * touched.base;
-        // What another adapter reaches are matrices, and it leaves them much as they were.
-        let beside = |seen: &Seen| seen.state != State::Changed || seen.is_matrix && seen.apart < UNLIKE;
+        // What another adapter reaches are matrices, and what it leaves is related to them.
+        let beside = |seen: &Seen| seen.state != State::Changed || seen.is_matrix && seen.apart < UNRELATED;
         let reaches_further = other > 0 && held == 0 && kept > 0 && tensors.iter().all(beside);
         let everywhere = other > 0 && held == 0 && changed > 0;
         if count(|s| matches!(s, State::Reshaped)) > 0
@@ -88,11 +91,9 @@ impl Verdict {
             (0, 0, _) if held == 0 && !is_one(scale, Proof::Fit) && scales.iter().all(|(_, near)| *near) => {
                 Verdict::WrongScale(scale, Proof::Fit)
             }
-            (_, 0, _) if held == 0 => {
-                // One that is missing was added 0 times.
-                let none = (missing > 0).then_some(0.0);
-                let all = scales.iter().map(|(scale, _)| *scale).chain(none);
-                let (least, most) = all.fold((f64::MAX, f64::MIN), |(a, b), f| (a.min(f), b.max(f)));
+            (0, 0, _) if held == 0 => {
+                let (least, most) =
+                    scales.iter().fold((f64::MAX, f64::MIN), |(a, b), (f, _)| (a.min(*f), b.max(*f)));
                 Verdict::WrongScales(least, most)
             }
             _ => Verdict::Partly,
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!(verdict(&[EXACT, State::Absent]), Verdict::Incomplete);
         assert_eq!(verdict(&[EXACT, State::Other, State::Absent]), Verdict::Partly);
         assert_eq!(verdict(&[State::Missing, State::Other]), Verdict::OtherAdapter(1.0));
-        assert_eq!(verdict(&[State::Scaled(0.5), State::Missing]), Verdict::WrongScales(0.0, 0.5));
+        assert_eq!(verdict(&[State::Scaled(0.5), State::Missing]), Verdict::Partly);
         assert_eq!(verdict(&[State::NonFinite, State::Missing]), Verdict::NonFinite);
     }
 
@@ -240,7 +241,7 @@ mod tests {
         assert_eq!(of(&[State::Missing, EXACT]), "partly");
     }
 
-    /// An adapter that reaches further leaves vectors alone, and is small; another base is neither.
+    /// An adapter that reaches further leaves vectors alone, and the weights related; another base does neither.
     #[test]
     fn another_adapter_reaches_further() {
         let seen = |is_matrix, apart| {
@@ -251,7 +252,7 @@ mod tests {
         };
         assert_eq!(seen(true, 0.1), Verdict::OtherAdapter(1.0));
         assert_eq!(seen(false, 0.1), Verdict::OtherBase);
-        assert_eq!(seen(true, 0.9), Verdict::OtherBase);
+        assert_eq!(seen(true, 1.4), Verdict::OtherBase);
     }
 
     /// What cannot be compared is neither right nor wrong, unless something else is wrong.

@@ -4,6 +4,7 @@ use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 
 use super::pair::{Pair, Rows, is_float};
+use super::step::step;
 use super::turns::InTurn;
 use crate::Result;
 use crate::plan::Stretch;
@@ -38,7 +39,9 @@ pub(super) struct Measured {
     pub(super) off: u64,
     /// Values many steps from the rounded sum, which no order of summands explains.
     pub(super) far: u64,
-    /// Rows with such a value.
+    /// Values that are not the rounded sum, by however little.
+    pub(super) differing: u64,
+    /// Rows with a value further than a step from it.
     pub(super) rows_off: u64,
     /// Number of rows.
     pub(super) rows: u64,
@@ -105,6 +108,12 @@ impl Measured {
         let noise = f64::from(step(dtype, 1.0)) * norm.sqrt();
         (self.bad == 0 && left <= noise && (factor - 1.0).abs() * self.sum.sqrt() > 2.0 * left)
             .then_some(factor)
+    }
+
+    /// Whether values are off and few others differ at all: kernels that differ do so in many values, and seldom by
+    /// more than a step.
+    pub(super) fn is_alone(&self) -> bool {
+        self.off * CROWD > self.differing
     }
 
     /// The share of the delta that rounding the sum takes away or adds.
@@ -184,11 +193,12 @@ impl Pair<'_> {
                 for at in start..start + cols {
                     let (found, w, d, s, r) = (found[at], base[at], delta[at], sum[at], rounded[at]);
                     if found != r {
+                        m.differing += 1;
                         let steps = turns.steps(
                             dtype,
                             at,
                             (found - r).abs(),
-                            w.abs().max(d.abs()).max(s.abs()),
+                            w.abs().max(d.abs()).max(s.abs()).max(r.abs()),
                             panel,
                         );
                         m.off += u64::from(!found.is_finite() || steps > 1.0);
@@ -231,6 +241,9 @@ fn scaled(found: &[f32], sum: &[f32]) -> f64 {
     if square > 0.0 { along * along / square } else { 0.0 }
 }
 
+/// Values that differ for each one that is off, if another order of summands is the reason.
+const CROWD: u64 = 10;
+
 /// Steps beyond which a value is not the sum, whatever the order of the summands.
 const FAR: f32 = 8.0;
 
@@ -240,32 +253,12 @@ fn is_quick(dtype: DType) -> bool {
     matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_NL | IQ4_XS)
 }
 
-/// The distance between neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands
-/// shows, sixteen times that.
-pub(super) fn step(dtype: DType, value: f32) -> f32 {
-    let (bits, least) = match dtype {
-        DType::F16 => (10, -14),
-        DType::BF16 => (7, -126),
-        _ => (23 - 4, -126),
-    };
-    let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
-    2f32.powi(exponent.max(least) - bits)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::TensorRef;
     use crate::plan::{Compute, Silent};
     use crate::tensor::tests::tensor;
-
-    #[test]
-    fn steps_are_those_of_the_dtype() {
-        assert_eq!(step(DType::BF16, 1.5), 1.0 / 128.0);
-        assert_eq!(step(DType::F16, 4.0), 4.0 / 1024.0);
-        assert_eq!(step(DType::F16, 0.0), 2f32.powi(-24));
-        assert_eq!(step(DType::F32, 1.0), f32::EPSILON * 16.0);
-    }
 
     fn measure(base: &TensorRef, new: &TensorRef, merged: &TensorRef) -> Measured {
         let (base, merged) = (Some(base.clone()), merged.clone());

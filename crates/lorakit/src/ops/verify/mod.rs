@@ -23,10 +23,12 @@ mod fault;
 mod joint;
 mod judge;
 mod measure;
+mod mistaken;
 mod pair;
 mod question;
 mod report;
 mod state;
+mod step;
 mod turns;
 mod verdict;
 mod weights;
@@ -152,7 +154,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
             scale = proved.factor.or(scale);
             weights = Some(proved.weights).filter(|_| !verdict.holds());
         }
-        pool.install(|| fault::name(&mut found, &pairs, progress))?;
+        pool.install(|| mistaken::name(&mut found, &pairs, progress))?;
     }
     reader.check_unchanged()?;
     let left_out = sums.strengths.iter().map(|strength| strength.left_out.len()).sum();

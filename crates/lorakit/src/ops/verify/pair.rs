@@ -3,7 +3,6 @@
 use lorakit_quant::codec;
 use lorakit_tensor::DType;
 
-use super::question::is_touched;
 use crate::ops::Problem;
 use crate::ops::merge::Sums;
 use crate::plan::{Compute, OutputTensor, Packed, Panel, Recipe, Stretch};
@@ -45,6 +44,20 @@ pub(super) fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
+/// Whether an adapter touches a tensor of the sum.
+pub(super) fn is_touched(sums: &Sums, tensor: &OutputTensor) -> bool {
+    let name = &tensor.info.name;
+    let of_base = |from: &TensorRef| {
+        sums.base.find(name).is_some_and(|i| std::ptr::eq(sums.base.tensor(i).info(), from.info()))
+    };
+    let unchanged = match &tensor.recipe {
+        Recipe::Copy(from) => of_base(from),
+        Recipe::Compute(compute) => !compute.edits() && of_base(&compute.base),
+        Recipe::Bytes(_) | Recipe::Part { .. } => false,
+    };
+    !unchanged || sums.silent.contains(name)
+}
+
 impl<'a> Pair<'a> {
     /// The sum `tensor` next to tensor `index` of the merged model.
     ///
@@ -67,14 +80,10 @@ impl<'a> Pair<'a> {
         let base = replaced.filter(|base| base.info().shape == tensor.info.shape);
         let quantised = !is_float(found.info().dtype) && found.info().dtype != DType::F64
             || merged.packing.as_ref().is_some_and(|packing| packing.contains(index));
-        let found_info = found.info();
-        compute.packing = merged
-            .packing
-            .as_ref()
-            .filter(|packing| packing.contains(index))
-            .and_then(|packing| packing.scheme.packer())
-            .filter(|packer| compute.cols.is_multiple_of(packer.cols_together()))
-            .map(|packing| Packed { packing, shape: found_info.shape.clone(), dtype: found_info.dtype });
+        let packer = merged.packing.as_ref().and_then(|p| p.packer(index, [compute.rows, compute.cols]));
+        let seen = found.info();
+        compute.packing =
+            packer.map(|packing| Packed { packing, shape: seen.shape.clone(), dtype: seen.dtype });
         Ok(Pair { name, compute, base, merged: found, touched, quantised })
     }
 

@@ -4,11 +4,11 @@ use lorakit_tensor::Reader;
 
 use super::VerifyOptions;
 use super::compare::{Compared, compare};
-use super::pair::Pair;
+use super::pair::{Pair, is_touched};
 use crate::arch::names;
 use crate::fit::Resolver;
 use crate::ops::merge::{self, Form, Sum, Sums, Tied};
-use crate::plan::{OutputTensor, Progress, Recipe, Stretch, go_on, in_order};
+use crate::plan::{OutputTensor, Progress, Stretch, go_on, in_order};
 use crate::{Model, Result};
 
 /// The merged model, and how to find what it should be.
@@ -101,18 +101,4 @@ impl Question<'_> {
         }
         Ok(false)
     }
-}
-
-/// Whether an adapter touches a tensor of the sum.
-pub(super) fn is_touched(sums: &Sums, tensor: &OutputTensor) -> bool {
-    let name = &tensor.info.name;
-    let of_base = |from: &crate::TensorRef| {
-        sums.base.find(name).is_some_and(|i| std::ptr::eq(sums.base.tensor(i).info(), from.info()))
-    };
-    let unchanged = match &tensor.recipe {
-        Recipe::Copy(from) => of_base(from),
-        Recipe::Compute(compute) => !compute.edits() && of_base(&compute.base),
-        Recipe::Bytes(_) | Recipe::Part { .. } => false,
-    };
-    !unchanged || sums.silent.contains(name)
 }

@@ -110,7 +110,7 @@ impl State {
             };
         }
         let off_by = (scale - usual).abs().min((scale - m.usual_in_turn()).abs());
-        if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && off_by <= NEAR + spread {
+        if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && !m.is_alone() && off_by <= NEAR + spread {
             return State::Near;
         }
         if explained && scale.abs() <= NEAR + spread {

@@ -3,8 +3,8 @@
 use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
 
-use super::measure::step;
 use super::pair::is_float;
+use super::step::step;
 use crate::plan::Panel;
 
 /// What comes of adding the deltas of several adapters one after the other, each sum rounded to the stored dtype, for
@@ -58,7 +58,7 @@ impl InTurn {
         if steps > 1.0 && self.many() {
             steps = apart / (self.room() * step(dtype, self.sizes[at]));
         }
-        if steps > 1.0 && dtype == DType::F32 {
+        if steps > 1.0 {
             steps = steps.min(apart / step(dtype, size.max(panel.summands(at))));
         }
         steps

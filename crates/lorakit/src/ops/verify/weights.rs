@@ -10,6 +10,7 @@ use super::Verified;
 use super::compare::Compared;
 use super::factors::Factors;
 use super::joint::fit;
+use super::measure::Measured;
 use super::pair::Pair;
 use super::question::Question;
 use super::state::State;
@@ -21,7 +22,9 @@ use crate::{ErrorKind, Result};
 /// Decimals that are tried.
 const TRIED: usize = 12;
 /// A fitted scale of quantised tensors is known to this share of it at best.
-const FITTED: f64 = 0.01;
+const FITTED: f64 = 0.02;
+/// A range of fitted scales wider than this share of them is not searched.
+const WIDE: f64 = 0.2;
 /// How far from the fitted weights the shortest decimals may be, one attempt after the other.
 const ROUNDED: [f64; 4] = [0.03, 0.01, 1e-3, 1e-5];
 
@@ -46,9 +49,9 @@ impl Proved {
 
     /// Says what it says about a tensor.
     pub(super) fn explains(&self, tensor: &mut Verified) {
-        let Some(factor) = self.factor.filter(|_| tensor.touched) else { return };
-        tensor.state = if factor == 1.0 { State::Near } else { State::Scaled(factor) };
-        tensor.scale = Some(factor);
+        let Some(scale) = self.factor.or(tensor.scale).filter(|_| tensor.touched) else { return };
+        tensor.state = if scale == 1.0 { State::Near } else { State::Scaled(scale) };
+        tensor.scale = Some(scale);
         tensor.fault = None;
     }
 }
@@ -95,7 +98,11 @@ pub(super) fn find(
         return Ok(Some(Proved { factor: Some(2.0), weights: twice, proof: Proof::MergedTwice }));
     }
     let factors = of_all(pairs, found, question)?;
-    if factors.is_narrow() {
+    let quantised = pairs.iter().flatten().any(|pair| pair.touched && pair.quantised);
+    if quantised && factors.contains(1.0) {
+        return Ok(None);
+    }
+    if factors.is_narrow() || quantised && factors.is_within(WIDE) {
         if factors.contains(1.0) {
             // Every value is the sum, rounded otherwise than by one of the rules.
             return Ok(Some(Proved { factor: Some(1.0), weights, proof: Proof::Steps }));
@@ -132,11 +139,11 @@ fn of_factors(question: &Question<'_>, factors: Factors, weights: &[f64]) -> Res
         factors.times(unit).decimals().take(TRIED).map(|weight| (weight / unit, vec![weight; weights.len()]));
     let by_factor =
         factors.decimals().take(TRIED).map(|f| (f, weights.iter().map(|weight| weight * f).collect()));
-    let mut nearly = None;
+    let of_settings = factors.of_settings().map(|f| (f, weights.iter().map(|weight| weight * f).collect()));
     // For weights that are 1 they are the same.
-    for (factor, weights) in
-        by_weight.filter(|_| common.is_some()).chain(by_factor.filter(|_| common != Some(1.0)))
-    {
+    let decimals = by_weight.filter(|_| common.is_some()).chain(by_factor.filter(|_| common != Some(1.0)));
+    let mut nearly = None;
+    for (factor, weights) in decimals.chain(of_settings) {
         let proved = |proof| Proved { factor: Some(factor), weights: weights.clone(), proof };
         match agreement(question, &weights)? {
             Agreement::Values => return Ok(Some(proved(Proof::Values))),
@@ -151,12 +158,13 @@ fn of_factors(question: &Question<'_>, factors: Factors, weights: &[f64]) -> Res
 fn of_all(pairs: &[Option<Pair<'_>>], found: &[Compared], question: &Question<'_>) -> Result<Factors> {
     let mut common = found.iter().filter_map(|compared| compared.factors).fold(Factors::ALL, Factors::and);
     let touched = || pairs.iter().zip(found).filter_map(|(pair, found)| Some((pair.as_ref()?, found)));
-    for (_, compared) in
-        touched().filter(|(pair, found)| pair.touched && pair.quantised && found.sums.delta > 0.0)
-    {
-        let m = &compared.sums;
-        let by = (4.0 * m.uncertainty()).max(FITTED * m.scale().abs());
-        common = common.and(Factors::around(m.scale() - m.usual() + 1.0, by));
+    let mut quantised = Measured::default();
+    let packed = touched().filter(|(pair, found)| pair.touched && pair.quantised && found.sums.delta > 0.0);
+    packed.for_each(|(_, found)| quantised.add(&found.sums));
+    if quantised.delta > 0.0 {
+        let scale = quantised.scale() - quantised.usual() + 1.0;
+        let by = (4.0 * quantised.uncertainty()).max(FITTED * scale.abs());
+        common = common.and(Factors::around(scale, by));
     }
     if common.is_empty() {
         return Ok(common);
