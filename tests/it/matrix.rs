@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::Dtype;
 use serde_json::Value;
 
-use crate::support::{Sandbox, fixtures, read_json};
-use crate::weights::{Tensor, Weights, read_folder};
+use crate::support::{Sandbox, entries, fixtures, read_json};
+use crate::weights::{Tensor, Weights, read_folder, write_file};
 
 fn folder() -> PathBuf {
     fixtures().join("golden/peft-matrix")
@@ -111,4 +111,34 @@ fn refusals_of_the_matrix_keep_their_kind() {
         refused += 1;
     }
     assert!(refused >= 4, "{refused} refused");
+}
+
+/// No merge of the matrix is accused: PEFT's where ours are equal to them, else the truth rounded once.
+#[test]
+fn verify_knows_the_merges_of_the_matrix() {
+    let mut held = 0;
+    for case in cases().iter().filter(|case| case.entry.get("refused").is_none()) {
+        let name = case.text("name");
+        let sandbox = Sandbox::new();
+        let mut merged = read_folder(&case.base());
+        merged.extend(read_folder(&case.folder()));
+        for dropped in case.entry["dropped"].as_array().unwrap() {
+            merged.remove(dropped.as_str().unwrap()).unwrap();
+        }
+        let folder = sandbox.copy(&case.base(), "merged");
+        for file in entries(&folder).iter().filter(|file| !file.ends_with(".json")) {
+            std::fs::remove_file(folder.join(file)).unwrap();
+        }
+        write_file(&folder.join("model.safetensors"), &merged);
+        let inputs = case.inputs();
+        let adapters: String =
+            inputs[1..].iter().map(|adapter| format!(" --adapter {}", adapter.display())).collect();
+        let line = format!("verify --json merged{adapters} --base");
+        let run = sandbox.run(&line, &[&inputs[0]]);
+        let report: Value =
+            serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{name}: {}", run.stderr));
+        assert_eq!(report["holds"], true, "{name}: {report}");
+        held += 1;
+    }
+    assert!(held >= 36, "{held} merges");
 }

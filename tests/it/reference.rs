@@ -54,6 +54,7 @@ const COMMANDS: &[&str] = &[
     "edit plain -o edited-dry --base-model org/model --dry-run",
     "verify tuned --base base --adapter saved",
     "verify base --base base --adapter plain",
+    "verify merged --base base --adapter plain=0.5",
     "diff plain doubled",
     "diff plain attn",
     "diff saved extracted",

@@ -47,6 +47,8 @@ pub(crate) enum Failure {
     },
     /// The report was printed; it says what is not as it should be.
     Differs(&'static str),
+    /// The report was printed; it says that the question cannot be answered.
+    Unjudged(&'static str),
     /// A signal ended the command early.
     Stopped(Stopped),
     /// Standard output could not be written.
@@ -104,9 +106,11 @@ impl Failure {
         match self {
             Failure::Lorakit(error) => exit::of(error.kind()),
             Failure::Usage { .. } => exit::USAGE,
-            Failure::Refused { .. } | Failure::Audit { .. } | Failure::Gate { .. } | Failure::Differs(_) => {
-                exit::BAD_INPUT
-            }
+            Failure::Refused { .. }
+            | Failure::Audit { .. }
+            | Failure::Gate { .. }
+            | Failure::Differs(_)
+            | Failure::Unjudged(_) => exit::BAD_INPUT,
             Failure::Stopped(_) => exit::of(ErrorKind::Interrupted),
             // The reader of our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
@@ -131,7 +135,7 @@ impl Failure {
             Failure::Gate { refused, of, .. } => {
                 format!("{refused} of {of} adapters and models must not be used")
             }
-            Failure::Differs(what) => (*what).into(),
+            Failure::Differs(what) | Failure::Unjudged(what) => (*what).into(),
             Failure::Stopped(Stopped::Clean) => "interrupted".into(),
             Failure::Stopped(Stopped::Left(_)) => "interrupted, and ended without cleaning up".into(),
             Failure::Stopped(Stopped::Published) => "interrupted after the output was complete".into(),
@@ -177,6 +181,7 @@ impl Failure {
             | Failure::Audit { .. }
             | Failure::Gate { .. }
             | Failure::Differs(_)
+            | Failure::Unjudged(_)
             | Failure::Output(_) => None,
         }
     }
@@ -187,6 +192,7 @@ impl Failure {
             Failure::Usage { .. } => ErrorKind::Usage.name(),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Gate { .. } => "Audit",
             Failure::Differs(_) => "Differs",
+            Failure::Unjudged(_) => "Unjudged",
             Failure::Stopped(_) => ErrorKind::Interrupted.name(),
             Failure::Output(_) => "Io",
         }

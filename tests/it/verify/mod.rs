@@ -1,6 +1,7 @@
 //! `lorakit verify`: merges of PEFT and of our own, and planted faults, each found and named.
 
 mod faults;
+mod planted;
 mod roundings;
 mod spoiled;
 

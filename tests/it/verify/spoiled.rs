@@ -66,9 +66,10 @@ fn tensors_of_a_quantised_model() {
         ("model.layers.0.mlp.up_proj.weight", "changed"),
         ("model.layers.0.self_attn.q_proj.weight", "other"),
     ];
-    for ((part, spoil), (tensor, wanted)) in
-        faults.iter().flat_map(|fault| tensors.map(|tensor| (fault, tensor)))
+    for (at, (part, spoil), (tensor, wanted)) in
+        faults.iter().enumerate().flat_map(|(at, fault)| tensors.map(|tensor| (at, fault, tensor)))
     {
+        let wanted = if at == 3 { "non_finite" } else { wanted };
         let place = {
             let opened = SafeTensors::deserialize(&good).unwrap();
             let data = opened.tensor(&format!("{tensor}{part}")).unwrap().data();

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lorakit::ops::merge::Sum;
-use lorakit::ops::verify::{self, State, Verification, Verified, VerifyOptions};
+use lorakit::ops::verify::{self, Outcome, State, Verification, Verified, VerifyOptions};
 
 use super::inspect::text::number;
 use super::reduce::percent;
@@ -17,6 +17,8 @@ use crate::units;
 
 /// Tensors in the table without `--verbose`.
 const WORST: usize = 8;
+/// Tensors whose faults are told in words.
+const TOLD: usize = 3;
 
 pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let sum = Sum::new(&args.base, args.adapters.clone())
@@ -34,16 +36,18 @@ pub(crate) fn run(args: &args::Verify, common: &Common, ui: &Ui) -> Result<(), F
         ui.notes(&found.notes);
         ui.result(&summary(&found, args, ui))?;
     }
-    if found.verdict.holds() {
-        Ok(())
-    } else {
-        Err(Failure::Differs("the model is not the base plus the adapters"))
+    match found.verdict.outcome() {
+        Outcome::Holds => Ok(()),
+        Outcome::Differs => Err(Failure::Differs("the model is not the base plus the adapters")),
+        Outcome::Unjudged => {
+            Err(Failure::Unjudged("whether the model is the base plus the adapters cannot be judged"))
+        }
     }
 }
 
 fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {
     let mut text = String::new();
-    let verdict = found.verdict.to_string();
+    let verdict = found.message();
     let (word, rest) = verdict.split_once(':').unwrap_or((&verdict, ""));
     let word = if found.verdict.holds() { ui::good(word) } else { word.to_string() };
     let colon = if rest.is_empty() { "" } else { ":" };
@@ -88,10 +92,17 @@ fn summary(found: &Verification, args: &args::Verify, ui: &Ui) -> String {
     }
     let more = if ui.verbose { 0 } else { worst.len().saturating_sub(WORST) };
     worst.truncate(worst.len() - more);
+    let told = worst.iter().filter(|tensor| !matches!(tensor.state, State::Missing | State::Scaled(_)));
+    for Verified { name, fault, .. } in told.take(TOLD) {
+        if let Some(fault) = fault {
+            let _ = writeln!(text, "  `{name}` {fault}");
+        }
+    }
     let mut rows =
         table(&[if more > 0 { "tensor (worst first)" } else { "tensor" }, "is", "scale", "off", "error"]);
     for tensor in worst {
-        let measured = !matches!(tensor.state, State::Absent | State::Extra | State::Reshaped);
+        let unmeasured = [State::Absent, State::Extra, State::Reshaped, State::Unjudged];
+        let measured = !unmeasured.contains(&tensor.state);
         let cell = |text: String| if measured { text } else { "-".into() };
         rows.add_row([
             tensor.name.clone(),
@@ -117,6 +128,8 @@ fn describe(state: State) -> &'static str {
         State::Missing => "base: delta missing",
         State::Other => "something else",
         State::Changed => "not the base's",
+        State::NonFinite => "not finite",
+        State::Unjudged => "cannot be judged",
         State::Reshaped => "of another shape",
         State::Absent => "not there",
         State::Extra => "not in the base",

@@ -363,21 +363,24 @@ pub(crate) struct Panel<'a> {
     pub(crate) delta: &'a [f32],
     /// The sum, in f32.
     pub(crate) sum: &'a [f32],
+    /// What a reader gets of the sum once it is packed; empty if it is not.
+    pub(crate) packed: &'a [f32],
     prepared: &'a Prepared<'a>,
 }
 
 impl Panel<'_> {
-    /// Calls `each` with what one term after another adds to the panel, and the values it falls on.
-    pub(crate) fn each_term(&self, mut each: impl FnMut(Range<usize>, &[f32])) {
+    /// Calls `each` with what one term after another adds to the panel: its place among the terms, the values it falls
+    /// on, and what it adds to them.
+    pub(crate) fn each_term(&self, mut each: impl FnMut(usize, Range<usize>, &[f32])) {
         let cols = self.prepared.compute.cols;
         let mut delta = Vec::new();
-        for term in &self.prepared.terms {
+        for (index, term) in self.prepared.terms.iter().enumerate() {
             let (start, end) = (self.rows.start.max(term.rows.start), self.rows.end.min(term.rows.end));
             if start < end {
                 delta.clear();
                 delta.resize((end - start) * cols, 0.0);
                 add_terms(std::slice::from_ref(term), &(start..end), cols, &mut delta);
-                each((start - self.rows.start) * cols..(end - self.rows.start) * cols, &delta);
+                each(index, (start - self.rows.start) * cols..(end - self.rows.start) * cols, &delta);
             }
         }
     }
@@ -386,7 +389,8 @@ impl Panel<'_> {
     /// weights and factors where the weight is multiplied. An order of summands makes a difference relative to this,
     /// however small their sum is.
     pub(crate) fn summands(&self, at: usize) -> f32 {
-        let cols = self.prepared.compute.cols;
+        let Prepared { compute, initial, terms, dora_terms, multiplied, .. } = self.prepared;
+        let cols = compute.cols;
         let (row, col) = (self.rows.start + at / cols, at % cols);
         let of_term = |term: &LoadedTerm| {
             let b = &term.b[(row - term.rows.start) * term.rank..][..term.rank];
@@ -395,17 +399,23 @@ impl Panel<'_> {
             };
             term.scale.abs() * b.iter().enumerate().map(|(k, b)| (b * a(k)).abs()).sum::<f32>()
         };
-        let of_terms: f32 = self
-            .prepared
-            .terms
-            .iter()
-            .chain(&self.prepared.initial)
-            .filter(|term| term.rows.contains(&row))
-            .map(of_term)
-            .sum();
+        let of_terms = |terms: &[LoadedTerm]| -> f32 {
+            terms.iter().filter(|term| term.rows.contains(&row)).map(of_term).sum()
+        };
         let weights = &self.before[at / cols * cols..][..cols];
-        let multiplied = self.prepared.multiplied.as_ref();
-        of_terms + multiplied.map_or(0.0, |factors| factors.summands(row, col, weights))
+        let of_dora = compute.dora.as_ref().map(|dora| {
+            // The norm of the weights alone: deltas change it little.
+            let factor = match dora.axis {
+                Axis::Column => self.prepared.column_factor[col],
+                Axis::Row => {
+                    let square: f64 = weights.iter().map(|w| f64::from(*w).powi(2)).sum();
+                    self.prepared.magnitude[row] / square.sqrt() as f32
+                }
+            };
+            factor.abs() * (weights[col].abs() + of_terms(dora_terms))
+        });
+        let of_multiplied = multiplied.as_ref().map(|factors| factors.summands(row, col, weights));
+        of_terms(terms) + of_terms(initial) + of_dora.unwrap_or(0.0) + of_multiplied.unwrap_or(0.0)
     }
 }
 
@@ -419,14 +429,22 @@ impl Compute {
         name: &str,
         mut each: impl FnMut(Panel<'_>) -> Result<()>,
     ) -> Result<()> {
-        let compute = Compute { rounding: Rounding::Once, packing: None, ..self.clone() };
+        let compute = Compute { rounding: Rounding::Once, ..self.clone() };
         let prepared = Prepared::new(&compute, name, DType::F32)?;
-        let mut scratch = Scratch::default();
+        let (mut scratch, mut packed) = (Scratch::default(), Vec::new());
+        prepared.find_largest(&mut scratch)?;
         for rows in prepared.pieces(0..compute.rows) {
             prepared.sum(&rows, &mut scratch, &mut [])?;
-            let Scratch { before: left, whole, delta, sum, .. } = &scratch;
-            let before = if prepared.initial.is_empty() { left } else { whole };
-            each(Panel { rows, before, left, delta, sum, prepared: &prepared })?;
+            let Scratch { before: left, whole, delta, sum, bytes, scales, .. } = &mut scratch;
+            let before = if prepared.initial.is_empty() { &*left } else { &*whole };
+            packed.clear();
+            if compute.packing.is_some() {
+                packed.extend_from_slice(sum);
+                bytes.resize(prepared.store.bytes(sum.len()), 0);
+                scales.clear();
+                prepared.store.put(&rows, compute.cols, &mut packed, bytes, scales);
+            }
+            each(Panel { rows, before, left, delta, sum, packed: &packed, prepared: &prepared })?;
         }
         Ok(())
     }

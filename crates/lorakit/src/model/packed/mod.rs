@@ -131,8 +131,9 @@ pub(crate) fn view(
     }
     packed.sort_by_key(|p| p.codes);
     let Some(scheme) = most_frequent(&packed) else { return Ok(None) };
+    let schemes = packed.iter().map(|packed| packed.scheme).collect();
     let (view, tensors) = PackedView::new(Arc::clone(checkpoint), packed)?;
-    Ok(Some((Arc::new(view), Packing { scheme, tensors })))
+    Ok(Some((Arc::new(view), Packing { scheme, tensors, schemes })))
 }
 
 /// The scheme of most tensors; ties go to the first.

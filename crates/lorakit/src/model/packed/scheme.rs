@@ -5,6 +5,8 @@ use std::fmt;
 use lorakit_quant::bnb::FourBit;
 use lorakit_tensor::{Checkpoint, Result, TensorInfo};
 
+use crate::plan::{Fp8, Packer};
+
 /// How the weights of a checkpoint are packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packing {
@@ -12,6 +14,8 @@ pub struct Packing {
     pub scheme: Scheme,
     /// Positions of the packed tensors in the view, ascending.
     pub tensors: Vec<usize>,
+    /// The scheme of each of them.
+    pub(super) schemes: Vec<Scheme>,
 }
 
 /// A way to pack weights.
@@ -44,6 +48,35 @@ impl Packing {
     /// Whether tensor `index` of the view is packed.
     pub fn contains(&self, index: usize) -> bool {
         self.tensors.binary_search(&index).is_ok()
+    }
+
+    /// What packs tensor `index` of the view, a matrix of this size, the same way; `None` if nothing here does.
+    pub(crate) fn packer(&self, index: usize, [rows, cols]: [usize; 2]) -> Option<Packer> {
+        const TILE: usize = 128;
+        let scheme = *self.schemes.get(self.tensors.binary_search(&index).ok()?)?;
+        let in_tiles =
+            |scheme: &Scheme| matches!(scheme, Scheme::Fp8Block(TILE, _) | Scheme::Fp8Block(_, TILE));
+        Some(match scheme {
+            Scheme::FourBit { quant_type, block_size, nested } => {
+                Packer::FourBit { kind: quant_type, block: block_size, nested }
+            }
+            Scheme::Int8 => Packer::Int8,
+            // A matrix no larger than a tile has a single scale.
+            Scheme::Fp8Tensor if rows.max(cols) <= TILE && self.schemes.iter().any(in_tiles) => {
+                Packer::Fp8(Fp8::Tile)
+            }
+            Scheme::Fp8Tensor => Packer::Fp8(Fp8::Tensor),
+            Scheme::Fp8Row => Packer::Fp8(Fp8::Row),
+            Scheme::Fp8Block(height, width) if height == TILE.min(rows) && width == TILE.min(cols) => {
+                Packer::Fp8(Fp8::Tile)
+            }
+            Scheme::Fp8Block(..) => return None,
+            Scheme::Mxfp8 if cols.is_multiple_of(Packer::Fp8(Fp8::Group).cols_together()) => {
+                Packer::Fp8(Fp8::Group)
+            }
+            Scheme::Mxfp8 => return None,
+            Scheme::Mxfp4 => Packer::Mxfp4,
+        })
     }
 }
 

@@ -4,14 +4,12 @@
 //! not the one that was merged with. But each value bounds the true one: `W + f D` rounds to `M` only if it is within
 //! half a step of it. The range that all values agree on is narrow, and a proof.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
 use lorakit_tensor::DType;
 
-use super::measure::step;
 use super::pair::{Pair, Rows};
+use super::step::step;
 use crate::Result;
-use crate::plan::{Progress, Stretch, in_order};
+use crate::plan::Stretch;
 
 /// Share of half a step, and of the summands' magnitude, that is added to half a step: sums in f32 depend on their
 /// order.
@@ -19,6 +17,12 @@ const ROOM: f64 = 1.0 / 64.0;
 const ORDER: f64 = 1.0 / 1_048_576.0;
 /// Factors no further apart than this, relative to their magnitude, are not told apart.
 const NARROW: f64 = 0.01;
+/// The most digits after the point, and the most decimals of as many digits on each side of the middle.
+const DIGITS: i32 = 9;
+const MANY: usize = 10;
+/// The largest number whose root, and the largest divisor whose quotients, are tried.
+const ROOTS: u32 = 1024;
+const QUOTIENTS: u32 = 12;
 
 /// The factors from `least` to `most`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +33,7 @@ pub(super) struct Factors {
 
 impl Factors {
     pub(super) const ALL: Self = Factors { least: f64::NEG_INFINITY, most: f64::INFINITY };
+    const NONE: Self = Factors { least: f64::INFINITY, most: f64::NEG_INFINITY };
 
     /// The factors for which every value of `pair` is a rounded `W + f D`, or `W` and `f D` rounded first.
     ///
@@ -48,26 +53,6 @@ impl Factors {
         Ok(factors)
     }
 
-    /// The factors for which that is true of all tensors that adapters touch.
-    ///
-    /// # Errors
-    /// As [`Pair::for_each`], and [`crate::ErrorKind::Interrupted`].
-    pub(super) fn of_all(pairs: &[Option<Pair<'_>>], progress: &dyn Progress) -> Result<Self> {
-        // If two tensors disagree, the others need not be read.
-        let disagree = AtomicBool::new(false);
-        let one = |pair: &Pair<'_>| {
-            crate::plan::go_on(progress, "every tensor was compared")?;
-            let stretch = Stretch::new(progress, pair.merged.info().byte_len());
-            let factors = if disagree.load(Relaxed) { Self::ALL } else { Self::of(pair, &stretch)? };
-            stretch.finish();
-            disagree.fetch_or(factors.is_empty(), Relaxed);
-            Ok(factors)
-        };
-        let touched = || pairs.iter().flatten().filter(|pair| pair.touched);
-        progress.begin(touched().map(|pair| pair.merged.info().byte_len()).sum());
-        Ok(in_order(touched(), one)?.into_iter().fold(Self::ALL, Self::and))
-    }
-
     fn of_value(dtype: DType, w: f32, d: f32, x: f32) -> Self {
         let moved = f64::from(x) - f64::from(w);
         let half = |value: f32| f64::from(step(dtype, value)) / 2.0;
@@ -75,10 +60,11 @@ impl Factors {
         let reach = half(x) * (1.0 + ROOM) + 2.0 * half(moved as f32) + f64::from(largest) * ORDER;
         let d = f64::from(d);
         match (moved - reach, moved + reach) {
-            _ if !x.is_finite() => Factors { least: f64::INFINITY, most: f64::NEG_INFINITY },
+            _ if !x.is_finite() => Self::NONE,
             (least, most) if d > 0.0 => Factors { least: least / d, most: most / d },
             (least, most) if d < 0.0 => Factors { least: most / d, most: least / d },
-            _ => Self::ALL,
+            (least, most) if least <= 0.0 && most >= 0.0 => Self::ALL,
+            _ => Self::NONE,
         }
     }
 
@@ -92,27 +78,55 @@ impl Factors {
         self.least > self.most
     }
 
-    /// The one factor that is left, if those left are near enough to each other: the simplest fraction among them.
-    /// `None` also if nothing needs to have been added.
-    pub(super) fn only(self) -> Option<f64> {
-        let Factors { least, most } = self;
-        match !self.is_empty() && least * most > 0.0 && most - least <= NARROW * least.abs().max(most.abs()) {
-            true if least > 0.0 => Some(simplest(least, most)),
-            true => Some(-simplest(-most, -least)),
-            false => None,
-        }
+    /// Those within `by` of `factor`.
+    pub(super) fn around(factor: f64, by: f64) -> Self {
+        Factors { least: factor - by, most: factor + by }
     }
-}
 
-/// The fraction with the smallest denominator from `least` to `most`, both positive and in order: the start that their
-/// continued fractions share.
-fn simplest(least: f64, most: f64) -> f64 {
-    let whole = least.ceil();
-    if whole <= most {
-        whole
-    } else {
-        let below = least.floor();
-        below + 1.0 / simplest(1.0 / (most - below), 1.0 / (least - below))
+    /// Each multiplied by `by`, which is not negative.
+    pub(super) fn times(self, by: f64) -> Self {
+        Factors { least: self.least * by, most: self.most * by }
+    }
+
+    /// Whether `factor` is left.
+    pub(super) fn contains(self, factor: f64) -> bool {
+        self.least <= factor && factor <= self.most
+    }
+
+    /// Whether those left are near enough to each other to be one number, and it is not 0.
+    pub(super) fn is_narrow(self) -> bool {
+        self.is_within(NARROW)
+    }
+
+    /// Whether they differ by at most this share of the largest, and have one sign.
+    pub(super) fn is_within(self, share: f64) -> bool {
+        let Factors { least, most } = self;
+        !self.is_empty() && least * most > 0.0 && most - least <= share * least.abs().max(most.abs())
+    }
+
+    /// Those left that settings differ by: the square root of a rank (rsLoRA) or its inverse, and quotients of small
+    /// numbers (ranks, alphas).
+    pub(super) fn of_settings(self) -> impl Iterator<Item = f64> {
+        let roots = (2..=ROOTS).flat_map(|n: u32| [f64::from(n).sqrt(), 1.0 / f64::from(n).sqrt()]);
+        let quotients = (3..=QUOTIENTS).flat_map(|n| (1..8 * n).map(move |m| f64::from(m) / f64::from(n)));
+        roots
+            .chain(quotients)
+            .flat_map(|factor| [factor, -factor])
+            .filter(move |factor| self.contains(*factor))
+    }
+
+    /// The decimals that are left, those with the fewest digits first, and of these the ones in the middle.
+    pub(super) fn decimals(self) -> impl Iterator<Item = f64> {
+        let middle = f64::midpoint(self.least, self.most);
+        (0..=DIGITS).flat_map(move |digits| {
+            let unit = 10f64.powi(digits);
+            let (first, last) = ((self.least * unit).ceil(), (self.most * unit).floor());
+            let from = (middle * unit).round().clamp(first, last.max(first));
+            let nearest = (0..MANY)
+                .flat_map(move |i| if i == 0 { vec![from] } else { vec![from - i as f64, from + i as f64] });
+            let in_range = nearest.filter(move |n| first <= *n && *n <= last && *n != 0.0);
+            in_range.filter(move |n| digits == 0 || n % 10.0 != 0.0).map(move |n| n / unit)
+        })
     }
 }
 
@@ -127,14 +141,41 @@ mod tests {
     }
 
     #[test]
-    fn simplest_fractions() {
-        assert_eq!(simplest(1.9, 2.1), 2.0);
-        assert_eq!(simplest(0.69, 0.704), 0.7);
-        assert_eq!(simplest(1.428, 1.429), 1.0 + 1.0 / (2.0 + 1.0 / 3.0));
-        assert_eq!(Factors { least: -0.501, most: -0.499 }.only(), Some(-0.5));
-        assert_eq!(Factors { least: -0.1, most: 0.1 }.only(), None);
-        assert_eq!(Factors { least: 1.5, most: 2.0 }.only(), None);
-        assert_eq!(Factors { least: 2.0, most: 1.5 }.only(), None);
+    fn shortest_decimals() {
+        let shortest = |least, most| Factors { least, most }.decimals().next();
+        for (least, most, wanted) in [
+            (1.9, 2.1, 2.0),
+            (0.69, 0.704, 0.7),
+            (1.0476, 1.0533, 1.05),
+            (1.0199, 1.0238, 1.02),
+            (0.3288, 0.3301, 0.33),
+            (0.331, 0.335, 0.333),
+            (0.33329, 0.33337, 0.3333),
+            (-0.501, -0.499, -0.5),
+            (1.00001, 1.00001, 1.00001),
+            (99.9, 100.2, 100.0),
+        ] {
+            assert_eq!(shortest(least, most), Some(wanted), "{least} {most}");
+        }
+        let all: Vec<f64> = Factors { least: 1.012, most: 1.038 }.decimals().take(4).collect();
+        assert_eq!(all, [1.02, 1.03, 1.025, 1.024]);
+        assert_eq!(shortest(2.0, 1.5), None);
+    }
+
+    #[test]
+    fn factors_of_settings() {
+        let found = |least, most| Factors { least, most }.of_settings().next();
+        assert_eq!(found(2.82, 2.829), Some(8f64.sqrt()));
+        assert_eq!(found(-0.334, -0.3331), Some(-1.0 / 3.0));
+        assert_eq!(found(0.6666, 0.6667), Some(2.0 / 3.0));
+        assert_eq!(found(1.00001, 1.00002), None);
+    }
+
+    #[test]
+    fn factors_that_are_one_number() {
+        let is_narrow = |least, most| Factors { least, most }.is_narrow();
+        assert!(is_narrow(-0.501, -0.499) && is_narrow(0.995, 1.004));
+        assert!(!is_narrow(-0.1, 0.1) && !is_narrow(1.5, 2.0) && !is_narrow(2.0, 1.5));
     }
 
     proptest! {

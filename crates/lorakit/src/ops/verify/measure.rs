@@ -1,11 +1,13 @@
 //! Sums over all values of one tensor: what the merged model holds against base and adapters.
 
-use lorakit_quant::{Codec, Encoder, codec, encoder};
+use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 
 use super::pair::{Pair, Rows, is_float};
+use super::step::step;
+use super::turns::InTurn;
 use crate::Result;
-use crate::plan::{Panel, Stretch};
+use crate::plan::Stretch;
 
 /// Sums over the values of a tensor, with `W` the base's, `D` what the adapters add, `S = W + D` in f32 and `M` the
 /// merged model's.
@@ -37,9 +39,19 @@ pub(super) struct Measured {
     pub(super) off: u64,
     /// Values many steps from the rounded sum, which no order of summands explains.
     pub(super) far: u64,
+    /// Values that are not the rounded sum, by however little.
+    pub(super) differing: u64,
+    /// Rows with a value further than a step from it.
+    pub(super) rows_off: u64,
+    /// Number of rows.
+    pub(super) rows: u64,
     /// Values that are NaN or infinite; they are left out of all sums.
     pub(super) bad: u64,
-    /// Whether every stored byte is that of the sum rounded once.
+    /// `<M, S>`.
+    pub(super) with_sum: f64,
+    /// Values that are the base's although they have a delta.
+    pub(super) same: u64,
+    /// Whether every stored byte is that of the sum rounded once; of a packed tensor, whether every value is.
     pub(super) once: bool,
     /// Whether every stored byte is that of the sum of the base and the rounded delta, rounded.
     pub(super) twice: bool,
@@ -85,6 +97,23 @@ impl Measured {
     /// The cosine between `M - W` and `D`.
     pub(super) fn cosine(&self) -> f64 {
         self.along / (self.moved * self.delta).sqrt()
+    }
+
+    /// The factor of the sum that comes nearest to `M`, if rounding to `dtype` explains what is left and not the factor.
+    pub(super) fn times_sum(&self, dtype: DType) -> Option<f64> {
+        let factor = self.with_sum / self.sum;
+        let norm = self.error + 2.0 * self.with_sum - self.sum;
+        let left = (norm - factor * self.with_sum).max(0.0).sqrt();
+        // The errors of rounding twice are below a step, and a factor must show in most values.
+        let noise = f64::from(step(dtype, 1.0)) * norm.sqrt();
+        (self.bad == 0 && left <= noise && (factor - 1.0).abs() * self.sum.sqrt() > 2.0 * left)
+            .then_some(factor)
+    }
+
+    /// Whether values are off and few others differ at all: kernels that differ do so in many values, and seldom by
+    /// more than a step.
+    pub(super) fn is_alone(&self) -> bool {
+        self.off * CROWD > self.differing
     }
 
     /// The share of the delta that rounding the sum takes away or adds.
@@ -133,9 +162,10 @@ impl Pair<'_> {
                     encoder.encode(base, &mut encoded);
                     m.copy = *bytes == *encoded;
                 }
-                encoder.encode(sum, &mut encoded);
+                encoder.encode(if panel.packed.is_empty() { sum } else { panel.packed }, &mut encoded);
                 m.once &= *bytes == *encoded;
                 decoder.decode(&encoded, &mut rounded);
+                m.twice &= panel.packed.is_empty();
                 if m.twice {
                     // The same rule as in a merge that follows PEFT's `safe_merge=True`.
                     let mut halfway = delta.to_vec();
@@ -158,101 +188,44 @@ impl Pair<'_> {
                 m.scaled_runs += scaled(found, sum);
                 m.runs += 1;
             }
-            let values = found.iter().zip(base).zip(delta).zip(sum.iter().zip(&rounded));
-            for (at, (((&found, &w), &d), (&s, &r))) in values.enumerate() {
-                let left = panel.left.get(at).map_or(0.0, |left| left.abs());
-                let size = w.abs().max(d.abs()).max(s.abs()).max(left);
-                let mut steps = (found - r).abs() / step(dtype, size);
-                if steps > 1.0 && turns.many() {
-                    steps = (found - r).abs() / (turns.room() * step(dtype, turns.sizes[at]));
+            let cols = compute.cols.max(1);
+            for start in (0..sum.len()).step_by(cols) {
+                let off = m.off;
+                for at in start..start + cols {
+                    let (found, w, d, s, r) = (found[at], base[at], delta[at], sum[at], rounded[at]);
+                    if found != r {
+                        m.differing += 1;
+                        let steps = turns.steps(
+                            dtype,
+                            at,
+                            (found - r).abs(),
+                            w.abs().max(d.abs()).max(s.abs()).max(r.abs()).max(panel.left[at].abs()),
+                            panel,
+                        );
+                        m.off += u64::from(!found.is_finite() || steps > 1.0);
+                        m.far += u64::from(steps > FAR);
+                    }
+                    m.bad += u64::from(!found.is_finite());
+                    m.same += u64::from(found == w && d != 0.0);
+                    let x = if found.is_finite() { f64::from(found) } else { f64::from(s) };
+                    let (w, d, s, r) = (f64::from(w), f64::from(d), f64::from(s), f64::from(r));
+                    m.delta += d * d;
+                    m.along += (x - w) * d;
+                    m.moved += (x - w) * (x - w);
+                    m.base += w * w;
+                    m.sum += s * s;
+                    m.with_sum += x * s;
+                    m.error += (x - s) * (x - s);
+                    m.rounded_along += (r - w) * d;
+                    m.rounding += (r - s) * (r - s);
+                    m.in_turn_along += (f64::from(turns.value(at).unwrap_or(rounded[at])) - w) * d;
                 }
-                if steps > 1.0 && dtype == DType::F32 {
-                    steps = steps.min((found - r).abs() / step(dtype, size.max(panel.summands(at))));
-                }
-                m.off += u64::from(!found.is_finite() || steps > 1.0);
-                m.far += u64::from(steps > FAR);
-                m.bad += u64::from(!found.is_finite());
-                let x = if found.is_finite() { f64::from(found) } else { f64::from(s) };
-                let (w, d, s, r) = (f64::from(w), f64::from(d), f64::from(s), f64::from(r));
-                m.delta += d * d;
-                m.along += (x - w) * d;
-                m.moved += (x - w) * (x - w);
-                m.base += w * w;
-                m.sum += s * s;
-                m.error += (x - s) * (x - s);
-                m.rounded_along += (r - w) * d;
-                m.rounding += (r - s) * (r - s);
-                m.in_turn_along += (turns.values.get(at).map_or(r, |t| f64::from(*t)) - w) * d;
+                m.rows += 1;
+                m.rows_off += u64::from(m.off > off);
             }
         })?;
-        m.in_turn = turns.many() && (turns.once || turns.twice);
+        m.in_turn = turns.are_exact();
         Ok(m)
-    }
-}
-
-/// What comes of adding the deltas of several adapters one after the other, each sum rounded to the stored dtype, for
-/// one panel at a time.
-struct InTurn {
-    turns: usize,
-    rounding: Option<(&'static dyn Encoder, &'static dyn Codec)>,
-    /// What it comes to, rounded after each.
-    values: Vec<f32>,
-    /// The same of rounded deltas.
-    of_rounded: Vec<f32>,
-    /// The magnitudes of all summands: none of the sums on the way is larger.
-    sizes: Vec<f32>,
-    encoded: Vec<u8>,
-    /// Whether every stored byte so far is that of `values`, and of `of_rounded`.
-    once: bool,
-    twice: bool,
-}
-
-impl InTurn {
-    fn new(dtype: DType, turns: usize) -> Self {
-        let rounding = encoder(dtype).zip(codec(dtype)).filter(|_| is_float(dtype) && turns > 1);
-        let (values, of_rounded, sizes, encoded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        InTurn { turns, rounding, values, of_rounded, sizes, encoded, once: true, twice: true }
-    }
-
-    /// Whether there is anything to add in turn.
-    fn many(&self) -> bool {
-        self.rounding.is_some()
-    }
-
-    /// How many steps apart two orders of so many roundings may end.
-    fn room(&self) -> f32 {
-        (self.turns as f32 + 1.0) / 2.0
-    }
-
-    fn add(&mut self, panel: &Panel<'_>, bytes: &[u8]) {
-        let Some((encoder, decoder)) = self.rounding else { return };
-        let InTurn { values, of_rounded, sizes, encoded, .. } = self;
-        for sums in [&mut *values, &mut *of_rounded] {
-            sums.clear();
-            sums.extend_from_slice(panel.left);
-        }
-        sizes.clear();
-        sizes.extend(panel.left.iter().map(|w| w.abs()));
-        let mut round = |values: &mut [f32]| {
-            encoded.resize(bytes.len() / panel.sum.len().max(1) * values.len(), 0);
-            encoder.encode(values, encoded);
-            decoder.decode(encoded, values);
-        };
-        panel.each_term(|place, delta| {
-            sizes[place.clone()].iter_mut().zip(delta).for_each(|(size, d)| *size += d.abs());
-            let mut halfway = delta.to_vec();
-            round(&mut halfway);
-            for (sums, delta) in [(&mut *values, delta), (&mut *of_rounded, &halfway)] {
-                let sums = &mut sums[place.clone()];
-                sums.iter_mut().zip(delta).for_each(|(sum, d)| *sum += d);
-                round(sums);
-            }
-        });
-        encoded.resize(bytes.len(), 0);
-        encoder.encode(values, encoded);
-        self.once &= *bytes == *encoded;
-        encoder.encode(of_rounded, encoded);
-        self.twice &= *bytes == *encoded;
     }
 }
 
@@ -269,6 +242,9 @@ fn scaled(found: &[f32], sum: &[f32]) -> f64 {
     if square > 0.0 { along * along / square } else { 0.0 }
 }
 
+/// Values that differ for each one that is off, if another order of summands is the reason.
+const CROWD: u64 = 10;
+
 /// Steps beyond which a value is not the sum, whatever the order of the summands.
 const FAR: f32 = 8.0;
 
@@ -278,32 +254,12 @@ fn is_quick(dtype: DType) -> bool {
     matches!(dtype, Q4_0 | Q4_1 | Q5_0 | Q5_1 | Q8_0 | Q2_K | Q3_K | Q4_K | Q5_K | Q6_K | IQ4_NL | IQ4_XS)
 }
 
-/// The distance between neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands
-/// shows, sixteen times that.
-pub(super) fn step(dtype: DType, value: f32) -> f32 {
-    let (bits, least) = match dtype {
-        DType::F16 => (10, -14),
-        DType::BF16 => (7, -126),
-        _ => (23 - 4, -126),
-    };
-    let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
-    2f32.powi(exponent.max(least) - bits)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::TensorRef;
     use crate::plan::{Compute, Silent};
     use crate::tensor::tests::tensor;
-
-    #[test]
-    fn steps_are_those_of_the_dtype() {
-        assert_eq!(step(DType::BF16, 1.5), 1.0 / 128.0);
-        assert_eq!(step(DType::F16, 4.0), 4.0 / 1024.0);
-        assert_eq!(step(DType::F16, 0.0), 2f32.powi(-24));
-        assert_eq!(step(DType::F32, 1.0), f32::EPSILON * 16.0);
-    }
 
     fn measure(base: &TensorRef, new: &TensorRef, merged: &TensorRef) -> Measured {
         let (base, merged) = (Some(base.clone()), merged.clone());

@@ -5,7 +5,7 @@ use lorakit_tensor::DType;
 
 use crate::ops::Problem;
 use crate::ops::merge::Sums;
-use crate::plan::{Compute, OutputTensor, Panel, Recipe, Stretch};
+use crate::plan::{Compute, OutputTensor, Packed, Panel, Recipe, Stretch};
 use crate::{Error, Model, Result, TensorRef};
 
 /// Rows of a tensor: what it should be made of, and what the merged model holds.
@@ -24,6 +24,7 @@ pub(super) struct Rows<'a> {
 }
 
 /// One tensor of the merged model and what it should be.
+#[derive(Clone)]
 pub(super) struct Pair<'a> {
     pub(super) name: &'a str,
     /// What base and adapters make.
@@ -43,6 +44,20 @@ pub(super) fn is_float(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
 }
 
+/// Whether an adapter touches a tensor of the sum.
+pub(super) fn is_touched(sums: &Sums, tensor: &OutputTensor) -> bool {
+    let name = &tensor.info.name;
+    let of_base = |from: &TensorRef| {
+        sums.base.find(name).is_some_and(|i| std::ptr::eq(sums.base.tensor(i).info(), from.info()))
+    };
+    let unchanged = match &tensor.recipe {
+        Recipe::Copy(from) => of_base(from),
+        Recipe::Compute(compute) => !compute.edits() && of_base(&compute.base),
+        Recipe::Bytes(_) | Recipe::Part { .. } => false,
+    };
+    !unchanged || sums.silent.contains(name)
+}
+
 impl<'a> Pair<'a> {
     /// The sum `tensor` next to tensor `index` of the merged model.
     ///
@@ -51,7 +66,7 @@ impl<'a> Pair<'a> {
     pub(super) fn new(sums: &Sums, tensor: &'a OutputTensor, merged: &Model, index: usize) -> Result<Self> {
         let name = &tensor.info.name;
         let found = merged.tensor(index);
-        let compute = match &tensor.recipe {
+        let mut compute = match &tensor.recipe {
             Recipe::Copy(from) => Compute::cast(from.clone()),
             Recipe::Compute(compute) => (**compute).clone(),
             Recipe::Bytes(_) | Recipe::Part { .. } => {
@@ -60,18 +75,43 @@ impl<'a> Pair<'a> {
         };
         let base = sums.base.find(name).map(|i| sums.base.tensor(i));
         let replaced = base.filter(|base| !std::ptr::eq(base.info(), compute.base.info()));
-        let touched = compute.edits() || replaced.is_some() || sums.silent.contains(name);
+        let touched = is_touched(sums, tensor);
         // A replacement may have more rows than the base; then nothing is left of the base's.
         let base = replaced.filter(|base| base.info().shape == tensor.info.shape);
         let quantised = !is_float(found.info().dtype) && found.info().dtype != DType::F64
             || merged.packing.as_ref().is_some_and(|packing| packing.contains(index));
+        let packer = merged.packing.as_ref().and_then(|p| p.packer(index, [compute.rows, compute.cols]));
+        let seen = found.info();
+        compute.packing =
+            packer.map(|packing| Packed { packing, shape: seen.shape.clone(), dtype: seen.dtype });
         Ok(Pair { name, compute, base, merged: found, touched, quantised })
+    }
+
+    /// Whether the merged model has the shape of the sum.
+    pub(super) fn has_shape(&self, tensor: &OutputTensor) -> bool {
+        self.merged.info().shape == tensor.info.shape
+    }
+
+    /// Whether the sum is a stored tensor as it is.
+    pub(super) fn is_as_it_was(&self) -> bool {
+        !self.compute.edits() && self.base.is_none()
     }
 
     /// Whether the values of all three are known.
     pub(super) fn is_decodable(&self) -> bool {
         let all = [Some(&self.compute.base), self.base.as_ref(), Some(&self.merged)];
         all.into_iter().flatten().all(|tensor| codec(tensor.info().dtype).is_some())
+    }
+
+    /// Whether both are values of one dtype, so that other bytes are other values.
+    pub(super) fn is_comparable(&self) -> bool {
+        let (dtype, of_merged) = (self.compute.base.info().dtype, self.merged.info().dtype);
+        dtype == of_merged && dtype.byte_len(1).is_some()
+    }
+
+    /// The same sum next to the tensor of another pair.
+    pub(super) fn with_merged(&self, other: &Pair<'_>) -> Self {
+        Pair { merged: other.merged.clone(), ..self.clone() }
     }
 
     /// How many terms fall on a row where most do: the number of adapters there, whose sum PEFT rounds after each.

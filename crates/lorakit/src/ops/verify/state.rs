@@ -12,6 +12,8 @@ const QUANTISED: f64 = 0.3;
 /// The largest share of that error that a factor for each run of values explains, if their scales are right. Formats that
 /// clip, or store scales in few bits, come to a tenth; four bits with the scales of other blocks to nine tenths.
 const SCALES: f64 = 0.25;
+/// The share of values that independent rounding leaves as they are at most.
+const HIDDEN: f64 = 0.1;
 
 /// What a tensor of the merged model is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +41,10 @@ pub enum State {
     Other,
     /// No adapter touches it, and it is not the base's.
     Changed,
+    /// It holds NaN or infinity, which base and adapters do not.
+    NonFinite,
+    /// Its values, or those of the base, cannot be read, or its quantisation hides what is asked for.
+    Unjudged,
     /// Of another shape.
     Reshaped,
     /// In base or adapters and not in the merged model.
@@ -64,6 +70,8 @@ impl State {
             State::Missing => "missing",
             State::Other => "other",
             State::Changed => "changed",
+            State::NonFinite => "non_finite",
+            State::Unjudged => "unjudged",
             State::Reshaped => "reshaped",
             State::Absent => "absent",
             State::Extra => "extra",
@@ -72,14 +80,14 @@ impl State {
 
     /// The state of a tensor that an adapter touches.
     pub(super) fn touched(m: &Measured, quantised: bool) -> Self {
+        if m.bad > 0 {
+            return State::NonFinite;
+        }
         if m.once || m.twice || m.in_turn {
             return State::Exact { once: m.once, twice: m.twice, in_turn: m.in_turn };
         }
         if m.copy {
             return State::Missing;
-        }
-        if m.bad > 0 {
-            return State::Other;
         }
         let (scale, spread) = (m.scale(), 4.0 * m.uncertainty());
         // Deltas below a step are rounded away in part, even if all is well.
@@ -93,6 +101,8 @@ impl State {
                 State::Other
             } else if (scale - usual).abs() <= NEAR_QUANTISED + spread {
                 if has_own_scales(m) { State::Quantised } else { State::Other }
+            } else if hides(m) {
+                State::Unjudged
             } else if scale.abs() <= NEAR_QUANTISED + spread {
                 State::Missing
             } else {
@@ -100,7 +110,7 @@ impl State {
             };
         }
         let off_by = (scale - usual).abs().min((scale - m.usual_in_turn()).abs());
-        if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && off_by <= NEAR + spread {
+        if m.far == 0 && m.off as f64 <= OFF * m.values as f64 && !m.is_alone() && off_by <= NEAR + spread {
             return State::Near;
         }
         if explained && scale.abs() <= NEAR + spread {
@@ -115,12 +125,18 @@ impl State {
     /// The state of a tensor that no adapter touches.
     pub(super) fn untouched(m: &Measured, quantised: bool) -> Self {
         match quantised {
+            _ if m.bad > 0 => State::NonFinite,
             _ if m.once => State::Kept,
-            _ if m.bad > 0 => State::Changed,
             true if m.error.sqrt() <= QUANTISED * m.sum.sqrt() && has_own_scales(m) => State::Quantised,
             _ => State::Changed,
         }
     }
+}
+
+/// Whether the base's values lie where the merged model's can, so that deltas below half a step leave no trace, and how
+/// the rounding went is not known.
+fn hides(m: &Measured) -> bool {
+    m.rounding == 0.0 && m.same as f64 > HIDDEN * m.values as f64 && m.same < m.values
 }
 
 /// Whether what quantisation left is noise, and not blocks with the scales of others.

@@ -1,17 +1,12 @@
-//! From what each tensor is to what the model is.
+//! What a model is, in words.
 
 use std::fmt;
 
-use super::measure::Measured;
-use super::state::{NEAR, NEAR_QUANTISED, State};
+use super::Verified;
+use super::state::{NEAR, State};
 
-/// The residual, relative to the norm of the weights, above which they are another model's.
-const UNLIKE: f64 = 0.5;
 /// A cosine above this is worth reporting.
 const LIKE: f64 = 0.5;
-/// The largest share of a delta, taken away by rounding, that excuses another scale.
-const UNEVEN: f64 = 0.1;
-
 /// What the merged model is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
@@ -38,23 +33,42 @@ pub enum Verdict {
     Partly,
     /// The base and the adapters, with another number in each touched tensor: the least and the largest.
     WrongScales(f64, f64),
+    /// The base and the adapters, some of them with other weights.
+    WrongWeights(Proof),
     /// The base, and something else in the touched tensors; the cosine between that and the deltas.
     OtherAdapter(f64),
     /// Not the base.
     OtherBase,
     /// Tensors that no adapter touches are not the base's.
     Changed,
+    /// Some tensors hold NaN or infinity.
+    NonFinite,
+    /// Some tensors are not there; the others are what they should be.
+    Incomplete,
+    /// Some tensors cannot be compared; the others are what they should be.
+    Unjudged,
 }
 
-/// A tensor, for the verdict on all.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
-    /// What it is.
-    pub(super) state: State,
-    /// The share of its delta that rounding takes or adds.
-    pub(super) uneven: f64,
-    /// The standard error of its scale.
-    pub(super) uncertainty: f64,
+/// What a verification comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model is what base and adapters make.
+    Holds,
+    /// It is something else.
+    Differs,
+    /// It may be that or not.
+    Unjudged,
+}
+
+impl Outcome {
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Holds => "holds",
+            Outcome::Differs => "differs",
+            Outcome::Unjudged => "unjudged",
+        }
+    }
 }
 
 /// How a wrong scale is known.
@@ -62,8 +76,10 @@ pub(super) struct Seen {
 pub enum Proof {
     /// It fits best, and about alike in all tensors.
     Fit,
-    /// With it, every value is the sum, rounded.
+    /// With it, every value is the sum, rounded: that was computed.
     Values,
+    /// With it, every value is within a step of the sum: that was computed.
+    Steps,
     /// Every byte is what two merges, one on top of the other, leave.
     MergedTwice,
 }
@@ -73,6 +89,31 @@ impl Verdict {
     pub fn holds(self) -> bool {
         use Verdict::*;
         matches!(self, ExactOnce | ExactTwice | ExactMixed | ExactInTurn | WithinRounding | Quantised(_))
+    }
+
+    /// Whether it is about some tensors only.
+    pub(super) fn is_of_some(self) -> bool {
+        use Verdict::*;
+        matches!(self, Partly | Changed | NonFinite | Incomplete | Unjudged)
+    }
+
+    /// Whether a tensor is what it is about.
+    pub(super) fn blames(self, tensor: &Verified) -> bool {
+        match self {
+            Verdict::NonFinite => tensor.state == State::NonFinite,
+            Verdict::Incomplete => tensor.state == State::Absent,
+            Verdict::Unjudged => tensor.state == State::Unjudged,
+            _ => !tensor.state.holds(),
+        }
+    }
+
+    /// What it comes to.
+    pub fn outcome(self) -> Outcome {
+        match self {
+            verdict if verdict.holds() => Outcome::Holds,
+            Verdict::Unclear | Verdict::Unjudged => Outcome::Unjudged,
+            _ => Outcome::Differs,
+        }
     }
 
     /// Its name in JSON.
@@ -89,100 +130,28 @@ impl Verdict {
             Verdict::Missing => "adapter_missing",
             Verdict::Partly => "partly",
             Verdict::WrongScales(..) => "wrong_scales",
+            Verdict::WrongWeights(_) => "wrong_weights",
             Verdict::OtherAdapter(_) => "other_adapter",
             Verdict::OtherBase => "other_base",
             Verdict::Changed => "changed",
-        }
-    }
-
-    /// The verdict on all tensors; `touched` are the sums of those with a delta, all together.
-    pub(super) fn of(tensors: &[Seen], touched: &Measured) -> Self {
-        let states: Vec<State> = tensors.iter().map(|seen| seen.state).collect();
-        let count = |wanted: fn(&State) -> bool| states.iter().filter(|s| wanted(s)).count();
-        let kept = count(|s| matches!(s, State::Kept));
-        let changed = count(|s| matches!(s, State::Changed));
-        let held = count(|s| s.holds()) - kept;
-        let (missing, other) = (count(|s| *s == State::Missing), count(|s| *s == State::Other));
-        // Differences are left where no adapter reaches, or are as large as the weights if adapters reach everywhere.
-        let unlike = other > 0 && kept == 0 && touched.residual() > UNLIKE * UNLIKE * touched.base;
-        let everywhere = other > 0 && held == 0 && changed > 0;
-        if count(|s| matches!(s, State::Reshaped)) > 0 || changed > kept || unlike || everywhere {
-            return Verdict::OtherBase;
-        }
-        if changed + count(|s| matches!(s, State::Absent | State::Extra)) > 0 {
-            return Verdict::Changed;
-        }
-        let scale = touched.scale();
-        let near = |f: f64, seen: &Seen| {
-            let apart = (NEAR_QUANTISED / 2.0 + 2.0 * seen.uneven.min(UNEVEN)) * scale.abs();
-            (f - scale).abs() <= apart + 4.0 * (touched.uncertainty() + seen.uncertainty)
-        };
-        let scaled =
-            |seen: &Seen| if let State::Scaled(f) = seen.state { Some((f, near(f, seen))) } else { None };
-        let scales: Vec<(f64, bool)> = tensors.iter().filter_map(scaled).collect();
-        match (missing, other, scales.len()) {
-            (0, 0, 0) => Self::holding(&states, touched),
-            (_, 0, 0) if held == 0 => Verdict::Missing,
-            (0, 0, _) if held == 0 && !is_one(scale, Proof::Fit) && scales.iter().all(|(_, near)| *near) => {
-                Verdict::WrongScale(scale, Proof::Fit)
-            }
-            (0, 0, _) if held == 0 => {
-                let (least, most) =
-                    scales.iter().fold((f64::MAX, f64::MIN), |(a, b), (f, _)| (a.min(*f), b.max(*f)));
-                Verdict::WrongScales(least, most)
-            }
-            (0, _, _) if held == 0 => Verdict::OtherAdapter(touched.cosine()),
-            _ => Verdict::Partly,
-        }
-    }
-
-    fn holding(states: &[State], touched: &Measured) -> Self {
-        let rules = states.iter().filter_map(|s| match s {
-            State::Exact { once, twice, .. } => Some((*once, *twice)),
-            _ => None,
-        });
-        let rules: Vec<_> = rules.collect();
-        if states.contains(&State::Quantised) {
-            let (scale, spread) = (touched.scale(), 4.0 * touched.uncertainty());
-            let has_delta = touched.delta > 0.0;
-            let is_off = (scale - touched.usual()).abs() > NEAR_QUANTISED + spread;
-            return if !has_delta {
-                Verdict::Quantised(1.0)
-            } else if spread > 0.5 {
-                Verdict::Unclear
-            } else if !is_off || is_one(scale, Proof::Fit) {
-                Verdict::Quantised(scale)
-            } else if scale.abs() <= spread {
-                Verdict::Missing
-            } else {
-                Verdict::WrongScale(scale, Proof::Fit)
-            };
-        }
-        if states.contains(&State::Near) {
-            Verdict::WithinRounding
-        } else if rules.iter().all(|r| r.0) {
-            Verdict::ExactOnce
-        } else if rules.iter().all(|r| r.1) {
-            Verdict::ExactTwice
-        } else if rules.contains(&(false, false)) {
-            Verdict::ExactInTurn
-        } else {
-            Verdict::ExactMixed
+            Verdict::NonFinite => "non_finite",
+            Verdict::Incomplete => "incomplete",
+            Verdict::Unjudged => "cannot_be_judged",
         }
     }
 }
 
-/// A scale that every value agrees on, as it is printed.
-fn shown(scale: f64) -> f64 {
-    (scale * 1e4).round() / 1e4
+/// A number as it is printed: without what the last digits of f64 add to a decimal.
+pub(super) fn shown(number: f64) -> f64 {
+    (number * 1e9).round() / 1e9
 }
 
-/// Whether a scale is printed as 1, and so cannot be called wrong.
-pub(super) fn is_one(scale: f64, proof: Proof) -> bool {
+/// How well values agree, for the end of a sentence.
+pub(super) fn agreement(proof: Proof) -> &'static str {
     match proof {
-        Proof::Fit => (scale - 1.0).abs() < 5e-4,
-        Proof::Values => shown(scale) == 1.0,
-        Proof::MergedTwice => false,
+        Proof::Values => "; every value agrees",
+        Proof::Steps => "; every value agrees within a step",
+        Proof::Fit | Proof::MergedTwice => "",
     }
 }
 
@@ -204,7 +173,7 @@ impl fmt::Display for Verdict {
                 write!(f, "within quantisation: the fitted scale of all deltas is {scale:.3}")
             }
             Verdict::Unclear => {
-                f.write_str("unclear: quantisation left more noise than the adapters add, over all tensors")
+                f.write_str("cannot be judged: quantisation left more noise than the adapters add, over all tensors")
             }
             Verdict::WrongScale(scale, proof) => {
                 f.write_str("wrong scale: the adapters were added ")?;
@@ -212,7 +181,7 @@ impl fmt::Display for Verdict {
                 match proof {
                     Proof::Fit if twice => write!(f, "{scale:.3} times (merged twice?)"),
                     Proof::Fit => write!(f, "{scale:.3} times"),
-                    Proof::Values => write!(f, "{} times; every value agrees", shown(*scale)),
+                    Proof::Values | Proof::Steps => write!(f, "{} times{}", shown(*scale), agreement(*proof)),
                     Proof::MergedTwice => f.write_str("2 times, and rounded after each (merged twice?)"),
                 }
             }
@@ -220,6 +189,9 @@ impl fmt::Display for Verdict {
             Verdict::Partly => f.write_str("in part: some tensors are not the sum"),
             Verdict::WrongScales(least, most) => {
                 write!(f, "wrong scales: the adapters were added {least:.3} to {most:.3} times, by tensor")
+            }
+            Verdict::WrongWeights(proof) => {
+                write!(f, "wrong weights: the adapters were added with other weights{}", agreement(*proof))
             }
             Verdict::OtherAdapter(cosine) if *cosine > LIKE => {
                 write!(f, "other adapter: what was added is like these deltas, and is not them (cosine {cosine:.3})")
@@ -231,89 +203,9 @@ impl fmt::Display for Verdict {
             Verdict::Changed => {
                 f.write_str("changed: some tensors that no adapter touches are not those of the base")
             }
+            Verdict::NonFinite => f.write_str("NaN or infinity, which base and adapters do not have"),
+            Verdict::Incomplete => f.write_str("incomplete: some tensors are not there"),
+            Verdict::Unjudged => f.write_str("cannot be judged: the values of some tensors cannot be compared"),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EXACT: State = State::Exact { once: true, twice: false, in_turn: false };
-
-    fn verdict(states: &[State]) -> Verdict {
-        uneven(&states.iter().map(|s| (*s, 0.0)).collect::<Vec<_>>())
-    }
-
-    fn uneven(tensors: &[(State, f64)]) -> Verdict {
-        let seen = |(state, uneven): &(State, f64)| Seen { state: *state, uneven: *uneven, uncertainty: 0.0 };
-        let tensors: Vec<Seen> = tensors.iter().map(seen).collect();
-        Verdict::of(
-            &tensors,
-            &Measured { values: 100, delta: 1.0, along: 0.5, moved: 0.25, ..Measured::default() },
-        )
-    }
-
-    #[test]
-    fn rules_of_rounding() {
-        let exact = |once, twice, in_turn| State::Exact { once, twice, in_turn };
-        let (twice, both, in_turn) =
-            (exact(false, true, false), exact(true, true, false), exact(false, false, true));
-        assert_eq!(verdict(&[State::Kept, EXACT, both]), Verdict::ExactOnce);
-        assert_eq!(verdict(&[twice, both]), Verdict::ExactTwice);
-        assert_eq!(verdict(&[EXACT, twice]), Verdict::ExactMixed);
-        assert_eq!(verdict(&[EXACT, both, in_turn]), Verdict::ExactInTurn);
-        assert_eq!(verdict(&[in_turn, State::Near]), Verdict::WithinRounding);
-        assert_eq!(verdict(&[EXACT, State::Near]), Verdict::WithinRounding);
-    }
-
-    /// Whatever is printed as 1 is not called wrong, and nothing else is right.
-    #[test]
-    fn a_scale_is_wrong_only_if_it_does_not_print_as_one() {
-        for (scale, proof, one) in [
-            (1.0, Proof::Values, true),
-            (1.00004, Proof::Values, true),
-            (0.99996, Proof::Values, true),
-            (1.0001, Proof::Values, false),
-            (1.0004, Proof::Fit, true),
-            (0.9991, Proof::Fit, false),
-            (1.02, Proof::Fit, false),
-            (-1.0, Proof::Values, false),
-            (2.0, Proof::MergedTwice, false),
-        ] {
-            assert_eq!(is_one(scale, proof), one, "{scale} {proof:?}");
-            let text = Verdict::WrongScale(scale, proof).to_string();
-            assert_eq!(text.contains(" 1 times") || text.contains(" 1.000 times"), one, "{text}");
-        }
-    }
-
-    #[test]
-    fn one_fault_in_all_is_named_and_faults_in_some_are_not() {
-        assert_eq!(verdict(&[State::Kept, State::Missing]), Verdict::Missing);
-        assert_eq!(verdict(&[EXACT, State::Missing]), Verdict::Partly);
-        assert_eq!(
-            verdict(&[State::Scaled(0.5), State::Scaled(0.501)]),
-            Verdict::WrongScale(0.5, Proof::Fit)
-        );
-        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(2.0)]), Verdict::WrongScales(0.5, 2.0));
-        assert_eq!(verdict(&[State::Scaled(0.5), State::Scaled(0.45)]), Verdict::WrongScales(0.45, 0.5));
-        assert_eq!(verdict(&[EXACT, State::Scaled(0.5)]), Verdict::Partly);
-        let swallowed = [(State::Scaled(0.5), 0.0), (State::Scaled(0.45), 0.05)];
-        assert_eq!(uneven(&swallowed), Verdict::WrongScale(0.5, Proof::Fit));
-        // About 1 on the whole, and 1 nowhere.
-        let around = [State::Scaled(0.97), State::Scaled(1.03)].map(|state| Seen {
-            state,
-            uneven: 0.1,
-            uncertainty: 0.0,
-        });
-        let sums = Measured { values: 100, delta: 1.0, along: 1.0, moved: 1.0, ..Measured::default() };
-        assert_eq!(Verdict::of(&around, &sums), Verdict::WrongScales(0.97, 1.03));
-        let other = [(State::Scaled(0.5), 0.0), (State::Scaled(0.2), 1.0)];
-        assert_eq!(uneven(&other), Verdict::WrongScales(0.2, 0.5));
-        assert_eq!(verdict(&[State::Kept, State::Other]), Verdict::OtherAdapter(1.0));
-        assert_eq!(verdict(&[State::Scaled(0.5), State::Other]), Verdict::OtherAdapter(1.0));
-        assert_eq!(verdict(&[State::Kept, State::Changed, State::Changed]), Verdict::OtherBase);
-        assert_eq!(verdict(&[EXACT, State::Kept, State::Kept, State::Changed]), Verdict::Changed);
-        assert_eq!(verdict(&[EXACT, State::Absent]), Verdict::Changed);
     }
 }
