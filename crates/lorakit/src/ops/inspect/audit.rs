@@ -10,6 +10,9 @@ use crate::{Finding, Severity};
 /// The code of the warning that the configuration contradicts the ranks of factors.
 pub(super) const OTHER_RANK: &str = "rank-mismatch";
 
+/// Scales above this are told; alphas of twice the rank give 2, and rsLoRA at rank 256 gives 32.
+const LARGE_SCALE: f64 = 64.0;
+
 /// The findings of reading the adapter, and those of comparing its tensors with its configuration.
 pub(super) fn headers(adapter: &Adapter, modules: &[ModuleReport]) -> Vec<Finding> {
     let mut findings = tensors(adapter);
@@ -140,6 +143,7 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         );
         findings.push(about(Severity::Warning, "rank-too-large", &large, message));
     }
+    findings.extend(scales(adapter, reports));
     // Modules of other methods have the scales of their own methods.
     let of_lora = adapter.modules.iter().any(|module| module.expanded.is_none());
     if !of_lora || adapter.format != "peft" {
@@ -161,6 +165,20 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Scales that no recipe gives.
+fn scales(adapter: &Adapter, reports: &[ModuleReport]) -> Option<Finding> {
+    let pairs = adapter.modules.iter().zip(reports);
+    let large: Vec<_> =
+        pairs.filter(|(m, r)| m.expanded.is_none() && r.scale.is_finite() && r.scale.abs() > LARGE_SCALE).collect();
+    let (_, report) = large.first()?;
+    let message = format!(
+        "its scale is {} (alpha {}, rank {}), and training usually has 0.1 to 16: if alpha or the rank is wrong, the \
+         adapter is too strong by the same factor",
+        report.scale, report.alpha, report.rank
+    );
+    Some(about(Severity::Warning, "large-scale", &large, message))
 }
 
 /// A finding about some modules, in the words of the first.
@@ -281,6 +299,7 @@ fn saved(adapter: &Adapter) -> Vec<Finding> {
         );
         findings.push(whole(Severity::Note, "modules-to-save", message));
     }
+    findings.extend(saved_unnamed(adapter));
     if !adapter.deltas.is_empty() {
         let (n, share) =
             (adapter.deltas.len(), share(adapter.deltas.iter().map(|d| d.tensor.info().byte_len()).sum()));
@@ -298,6 +317,40 @@ fn saved(adapter: &Adapter) -> Vec<Finding> {
         findings.push(whole(Severity::Warning, "saved-missing", message));
     }
     findings
+}
+
+/// Parameters saved whole that nothing in the configuration asks for. PEFT saves both embeddings by itself if their size
+/// changed, never one of them.
+fn saved_unnamed(adapter: &Adapter) -> Option<Finding> {
+    let config = &adapter.config;
+    let by_bias = config.raw.get("bias").is_some_and(|bias| bias != "none");
+    let named = |name: &str| {
+        let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
+        let listed = || config.modules_to_save.iter().chain(&config.target_modules);
+        listed().any(|entry| name.contains(entry.as_str()))
+            || (by_bias && name.ends_with("bias"))
+            || config.modules_to_save.is_empty() && is_classifier(config.task_type.as_deref(), path)
+    };
+    let path = |name: &str| name.rsplit_once('.').map_or(name.to_string(), |(path, _)| path.to_string());
+    let has = |is: fn(&str) -> bool| adapter.saved.iter().any(|saved| is(&path(&saved.name)));
+    let both = has(is_embedding) && has(is_head);
+    let of_peft = |name: &str| both && (is_embedding(&path(name)) || is_head(&path(name)));
+    let mut unnamed = adapter.saved.iter().filter(|s| !named(&s.name) && !of_peft(&s.name));
+    let first = unnamed.next().filter(|_| adapter.format == "peft")?;
+    let more = match unnamed.count() {
+        0 => String::new(),
+        n => format!(" (and {n} more)"),
+    };
+    let message = format!(
+        "is saved whole{more}, and `modules_to_save` does not name it: PEFT loads it in place of the base's all the same"
+    );
+    Some(Finding::new(Severity::Warning, "saved-unnamed", &first.name, message))
+}
+
+/// Whether PEFT saves the layer at `path` for a task by itself.
+fn is_classifier(task: Option<&str>, path: &str) -> bool {
+    let by_itself = matches!(task, Some("SEQ_CLS" | "TOKEN_CLS"));
+    by_itself && ["classifier", "score"].iter().any(|name| after_dots(path).any(|rest| rest.starts_with(name)))
 }
 
 /// Which embeddings the adapter changes: `(input, output)`.

@@ -11,7 +11,7 @@ use super::{DTypeCount, count_dtypes};
 use crate::adapter::key::is_unmerged;
 use crate::lineage::{self, Ancestry};
 use crate::plan::PROVENANCE_KEY;
-use crate::{Finding, Model, ModelConfig, Result, Severity};
+use crate::{FileType, Finding, Model, ModelConfig, Result, Severity};
 
 /// A model, described.
 #[derive(Debug, Clone, Serialize)]
@@ -43,7 +43,8 @@ pub struct ModelReport {
     pub bytes: u64,
     /// Whether input and output embedding are one tensor, if that is known.
     pub tied: Option<bool>,
-    /// How it is quantised, e.g. `bitsandbytes, 4 bits (nf4)` or `Q4_K`.
+    /// How it is quantised, e.g. `bitsandbytes, 4 bits (nf4)`; for a GGUF the mix, e.g. `Q4_K_M`, or the type of
+    /// most of its quantised values.
     pub quantization: Option<String>,
     /// What holds the tokenizer.
     pub tokenizer: Option<String>,
@@ -161,14 +162,23 @@ fn describe_gguf(report: &mut ModelReport, metadata: &Metadata, model: &Model) {
     report.name = text("general.name");
     let has = |name: &str| model.tensors().iter().any(|t| t.name == name);
     report.tied = has("token_embd.weight").then(|| !has("output.weight"));
-    let blocks = report.dtypes.iter().find(|c| c.dtype.block().elements > 1);
-    report.quantization = blocks.map(|c| c.dtype.name().to_string());
+    report.quantization = quantization(report, metadata);
     if text("general.type").as_deref() == Some("adapter") {
         let message =
             "is an adapter in GGUF; its tensors are counted, and `lorakit inspect` audits PEFT adapters only";
         report.findings.push(Finding::new(Severity::Note, "gguf-adapter", "", message));
     }
     report.architecture = Some(architecture).filter(|a| !a.is_empty());
+}
+
+/// The mix that the header names, if its type is in the file; else the type that most quantised values have.
+fn quantization(report: &ModelReport, metadata: &Metadata) -> Option<String> {
+    let blocks = || report.dtypes.iter().filter(|count| count.dtype.block().elements > 1);
+    let most = blocks().max_by_key(|count| count.parameters)?;
+    let id = metadata.get("general.file_type").and_then(Value::as_u64);
+    let mix = FileType::ALL.iter().find(|mix| Some(u64::from(mix.id())) == id);
+    let mix = mix.filter(|mix| blocks().any(|count| count.dtype == mix.dtype()));
+    Some(mix.map_or(most.dtype.name(), |mix| mix.name()).to_string())
 }
 
 fn tokenizer(model: &Model) -> Option<String> {
