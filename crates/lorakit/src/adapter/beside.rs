@@ -115,7 +115,8 @@ struct Pickles {
 impl Pickles {
     fn enter(&mut self, name: &str) {
         self.names.push(format!("`{name}`"));
-        self.foreign |= !is_of_adapter(name) && !is_checkpoint(name) && !STATE.iter().any(|word| name.starts_with(word));
+        self.foreign |=
+            !is_of_adapter(name) && !is_checkpoint(name) && !STATE.iter().any(|word| name.starts_with(word));
     }
 
     /// What trainers write is worth knowing; anything else is not needed.

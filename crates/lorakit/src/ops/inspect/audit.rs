@@ -170,8 +170,9 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
 /// Scales that no recipe gives.
 fn scales(adapter: &Adapter, reports: &[ModuleReport]) -> Option<Finding> {
     let pairs = adapter.modules.iter().zip(reports);
-    let large: Vec<_> =
-        pairs.filter(|(m, r)| m.expanded.is_none() && r.scale.is_finite() && r.scale.abs() > LARGE_SCALE).collect();
+    let large: Vec<_> = pairs
+        .filter(|(m, r)| m.expanded.is_none() && r.scale.is_finite() && r.scale.abs() > LARGE_SCALE)
+        .collect();
     let (_, report) = large.first()?;
     let message = format!(
         "its scale is {} (alpha {}, rank {}), and training usually has 0.1 to 16: if alpha or the rank is wrong, the \
@@ -326,8 +327,7 @@ fn saved_unnamed(adapter: &Adapter) -> Option<Finding> {
     let by_bias = config.raw.get("bias").is_some_and(|bias| bias != "none");
     let named = |name: &str| {
         let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
-        let listed = || config.modules_to_save.iter().chain(&config.target_modules);
-        listed().any(|entry| name.contains(entry.as_str()))
+        config.modules_to_save.iter().any(|entry| name.contains(entry.as_str()))
             || (by_bias && name.ends_with("bias"))
             || config.modules_to_save.is_empty() && is_classifier(config.task_type.as_deref(), path)
     };
@@ -336,7 +336,10 @@ fn saved_unnamed(adapter: &Adapter) -> Option<Finding> {
     let both = has(is_embedding) && has(is_head);
     let of_peft = |name: &str| both && (is_embedding(&path(name)) || is_head(&path(name)));
     let mut unnamed = adapter.saved.iter().filter(|s| !named(&s.name) && !of_peft(&s.name));
-    let first = unnamed.next().filter(|_| adapter.format == "peft")?;
+    // Other methods save what they are made of under the names of the model.
+    let method = config.raw.get("peft_type").and_then(|method| method.as_str());
+    let of_lora = adapter.format == "peft" && method.is_none_or(|method| method == "LORA");
+    let first = unnamed.next().filter(|_| of_lora)?;
     let more = match unnamed.count() {
         0 => String::new(),
         n => format!(" (and {n} more)"),
@@ -350,7 +353,8 @@ fn saved_unnamed(adapter: &Adapter) -> Option<Finding> {
 /// Whether PEFT saves the layer at `path` for a task by itself.
 fn is_classifier(task: Option<&str>, path: &str) -> bool {
     let by_itself = matches!(task, Some("SEQ_CLS" | "TOKEN_CLS"));
-    by_itself && ["classifier", "score"].iter().any(|name| after_dots(path).any(|rest| rest.starts_with(name)))
+    by_itself
+        && ["classifier", "score"].iter().any(|name| after_dots(path).any(|rest| rest.starts_with(name)))
 }
 
 /// Which embeddings the adapter changes: `(input, output)`.

@@ -174,7 +174,8 @@ fn describe_gguf(report: &mut ModelReport, metadata: &Metadata, model: &Model) {
 /// The mix that the header names, if its type is in the file; else the type that most quantised values have.
 fn quantization(report: &ModelReport, metadata: &Metadata) -> Option<String> {
     let blocks = || report.dtypes.iter().filter(|count| count.dtype.block().elements > 1);
-    let most = blocks().max_by_key(|count| count.parameters)?;
+    // Of equal ones, that of more bytes.
+    let most = blocks().rev().max_by_key(|count| count.parameters)?;
     let id = metadata.get("general.file_type").and_then(Value::as_u64);
     let mix = FileType::ALL.iter().find(|mix| Some(u64::from(mix.id())) == id);
     let mix = mix.filter(|mix| blocks().any(|count| count.dtype == mix.dtype()));

@@ -69,7 +69,8 @@ fn cosine(adapter: &Adapter, x: usize, y: usize) -> Result<f64> {
 /// One finding for each copy; for a layer that is copied with several modules, one.
 fn told(adapter: &Adapter, copies: &BTreeMap<usize, usize>) -> Vec<Finding> {
     let path = |module: usize| adapter.modules[module].path.as_str();
-    let layer = |module: usize| grid::place(path(module)).map(|p| (format!("{}.{}", p.stem, p.layer), p.suffix));
+    let layer =
+        |module: usize| grid::place(path(module)).map(|p| (format!("{}.{}", p.stem, p.layer), p.suffix));
     // The layer of which each copy is one at the same place in another layer.
     let pair = |(copy, original): (&usize, &usize)| {
         let ((to, at), (from, of)) = (layer(*copy)?, layer(*original)?);

@@ -51,7 +51,8 @@ pub(super) fn read(
         .flat_map(|(module, found)| [(&module.a, &found.a), (&module.b, &found.b)])
         .map(|(tensor, state)| ((tensor.info().name.as_str(), tensor.info().elements()), state))
         .collect();
-    let key = |tensor: &TensorRef| read.get(&(tensor.info().name.as_str(), tensor.info().elements())).copied();
+    let key =
+        |tensor: &TensorRef| read.get(&(tensor.info().name.as_str(), tensor.info().elements())).copied();
     let tensors = adapter.numbers();
     let others: Vec<&TensorRef> = tensors.iter().filter(|tensor| key(tensor).is_none()).collect();
     progress.begin(others.iter().map(|tensor| tensor.info().byte_len()).sum());
@@ -80,8 +81,7 @@ pub(super) fn read(
         }
     }
     let is_zero = |tensor: &TensorRef| zero.contains(&tensor.info().name);
-    let untrained: Vec<&Module> =
-        adapter.modules.iter().filter(|m| is_zero(&m.b) || is_zero(&m.a)).collect();
+    let untrained: Vec<&Module> = adapter.modules.iter().filter(|m| is_zero(&m.b) || is_zero(&m.a)).collect();
     findings.extend(untrained_finding(&untrained, adapter.modules.len()));
     if adapter.modules.iter().any(|m| m.magnitude.is_some()) {
         let message = "DoRA: norms are those of scale * B * A; the magnitudes change the weight further";

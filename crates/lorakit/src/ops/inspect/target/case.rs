@@ -62,6 +62,11 @@ impl Case<'_> {
         format!("`lorakit convert {} -o {output} --to {format}{base}`", quoted(&self.adapter.path))
     }
 
+    /// The command that moves the scale into the factors, which then is 1 by any rule.
+    pub(super) fn folded(&self) -> String {
+        format!("`lorakit edit {} -o adapter-folded --fold-alpha`", quoted(&self.adapter.path))
+    }
+
     /// The command that gives all modules one rank and one scale.
     pub(super) fn uniform(&self) -> String {
         format!("`lorakit convert {} -o adapter-uniform --to peft --uniform`", quoted(&self.adapter.path))

@@ -1,6 +1,6 @@
 //! SGLang: `sglang/srt/lora/lora_config.py`, `lora_manager.py` (`validate_new_adapter`), `lora.py`, `utils.py`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::Case;
 use super::program::Program;
@@ -40,8 +40,9 @@ fn configuration(case: &mut Case<'_>) {
     let text = raw.get("target_modules").and_then(|targets| targets.as_str());
     let expression = text.filter(|text| !["all", "all-linear"].contains(text));
     if config.use_rslora {
-        let fix = case.uniform();
-        let reason = "SGLang overlooks `use_rslora`: its scale is alpha / r, so the adapter is too weak by sqrt(r)";
+        let fix = case.folded();
+        let reason =
+            "SGLang overlooks `use_rslora`: its scale is alpha / r, so the adapter is too weak by sqrt(r)";
         case.refuse("rslora", reason.into(), Some(fix));
     }
     if !missing.is_empty() {
@@ -50,7 +51,9 @@ fn configuration(case: &mut Case<'_>) {
         case.refuse("configuration", format!("SGLang needs {keys} in `adapter_config.json`"), Some(fix));
     }
     if expression.is_some() {
-        let fix = case.convert("peft");
+        let ends = adapter.modules.iter().filter_map(|module| module.path.rsplit('.').next());
+        let names: Vec<String> = ends.collect::<BTreeSet<_>>().iter().map(|name| format!("\"{name}\"")).collect();
+        let fix = format!("write `[{}]` there", names.join(", "));
         let reason = "`target_modules` is an expression, and SGLang takes a list of names, `all` or `all-linear`";
         case.refuse("targets", reason.into(), Some(fix));
     }
