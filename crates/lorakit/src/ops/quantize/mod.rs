@@ -267,3 +267,18 @@ pub(crate) fn require_name(output: &Path, gguf: bool) -> Result<()> {
     };
     Err(Error::from(problem).at(output))
 }
+
+#[cfg(test)]
+mod tests {
+    use lorakit_tensor::DType;
+
+    use super::*;
+
+    #[test]
+    fn each_dtype_is_counted() {
+        let info = |dtype, rows| TensorInfo { name: String::new(), dtype, shape: vec![rows, 256] };
+        let mixed = [info(DType::Q8_0, 1), info(DType::Q4_K, 9), info(DType::Q4_K, 9)];
+        assert_eq!(each_dtype(mixed.iter()), "Q4_K (2), Q8_0 (1)");
+        assert_eq!(each_dtype(mixed[1..].iter()), "Q4_K");
+    }
+}

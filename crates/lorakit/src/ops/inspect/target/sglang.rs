@@ -52,9 +52,11 @@ fn configuration(case: &mut Case<'_>) {
     }
     if expression.is_some() {
         let ends = adapter.modules.iter().filter_map(|module| module.path.rsplit('.').next());
-        let names: Vec<String> = ends.collect::<BTreeSet<_>>().iter().map(|name| format!("\"{name}\"")).collect();
+        let names: Vec<String> =
+            ends.collect::<BTreeSet<_>>().iter().map(|name| format!("\"{name}\"")).collect();
         let fix = format!("write `[{}]` there", names.join(", "));
-        let reason = "`target_modules` is an expression, and SGLang takes a list of names, `all` or `all-linear`";
+        let reason =
+            "`target_modules` is an expression, and SGLang takes a list of names, `all` or `all-linear`";
         case.refuse("targets", reason.into(), Some(fix));
     }
     if adapter.folder().join("added_tokens.json").is_file() {

@@ -136,7 +136,7 @@ fn kronecker_products_are_scaled_even_if_both_parts_are_whole() {
     let whole: &[Given<'_>] = &[("q.lokr_w1", &[1, 2], &[1.0, 10.0]), ("q.lokr_w2", &[2, 1], &[3.0, 4.0])];
     near(&delta(&opened(config.clone(), whole).modules[0]), &[1.5, 15.0, 2.0, 20.0]);
     let one: &[Given<'_>] = &[("q.lokr_w1", &[1, 1], &[1.0]), ("q.lokr_w2", &[2, 1, 3], &[0.0; 6])];
-    let found = faults(config, one);
+    let found = faults(config.clone(), one);
     assert_eq!(found.len(), 1);
     assert!(found[0].contains("one-dimensional convolution"), "{found:?}");
     // Either part shows the rank.
