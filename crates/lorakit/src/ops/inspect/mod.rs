@@ -24,6 +24,7 @@ mod kinds;
 mod model;
 mod norm;
 mod report;
+mod saved;
 mod serialise;
 mod spectrum;
 mod target;
