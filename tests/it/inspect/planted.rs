@@ -41,6 +41,9 @@ fn those(weights: &Weights, part: &str) -> Vec<String> {
     weights.keys().filter(|name| name.contains(part)).cloned().collect()
 }
 
+/// Scales [`noise`], which is uniform over a width of 1, to a root mean square of 1.
+const UNIT: f64 = 3.464;
+
 fn rms(values: &[f64]) -> f64 {
     (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt()
 }
@@ -49,7 +52,7 @@ fn rms(values: &[f64]) -> f64 {
 fn spike(weights: &mut Weights, times: f64) {
     let b = name(3, DOWN, 'B');
     let (rows, rank) = (weights[&b].shape[0], weights[&b].shape[1]);
-    let values = noise(5, 4 * rank, times * rms(&weights[&b].values()) * (rows as f64 / 4.0).sqrt());
+    let values = noise(5, 4 * rank, UNIT * times * rms(&weights[&b].values()) * (rows as f64 / 4.0).sqrt());
     change(weights, &b, |i, v| match [5, 77, 300, 501].iter().position(|row| *row == i / rank) {
         Some(place) => v + values[place * rank + i % rank],
         None => v,
@@ -104,7 +107,7 @@ const PLANTED: &[(&str, Edit, Configure, &[&str])] = &[
         |w| {
             for (seed, name) in those(w, "layers.3.").iter().enumerate() {
                 let values = w[name].values();
-                let new = noise(seed as u64, values.len(), rms(&values));
+                let new = noise(seed as u64, values.len(), UNIT * rms(&values));
                 change(w, name, |i, _| new[i]);
             }
         },
