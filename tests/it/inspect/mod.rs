@@ -5,6 +5,7 @@ mod html;
 mod json;
 mod misfits;
 mod models;
+mod planted;
 mod policy;
 mod recursive;
 mod reports;

@@ -98,8 +98,8 @@ fn one_of_everything() {
       models/tiny               safetensors  -                       -        -  1.71 MB
       patterns                  peft         llama-bf16           4-12  0.125-8   124 kB
       run                       peft         llama-bf16              8        2   122 kB
-      run/checkpoint-500        peft         llama-bf16              4        1  15.4 kB
-      run/checkpoint-1000       peft         llama-bf16              4        1  15.4 kB
+      run/checkpoint-500        peft         llama-bf16              4        1  15.4 kB  1 note
+      run/checkpoint-1000       peft         llama-bf16              4        1  15.4 kB  1 note
       tiny-lora.gguf            gguf         lorakit/tiny-orders     8        2   161 kB  1 note
 
     14 adapters, 4 models, 4.06 MB; 6 with errors
@@ -108,8 +108,10 @@ fn one_of_everything() {
     assert_snapshot!(sandbox.run("inspect -r zoo/run -v", &[]).ok().stdout, @"
       path             format  base        rank  scale     size  findings
       .                peft    llama-bf16     8      2   122 kB
-      checkpoint-500   peft    llama-bf16     4      1  15.4 kB
-      checkpoint-1000  peft    llama-bf16     4      1  15.4 kB
+      checkpoint-500   peft    llama-bf16     4      1  15.4 kB  note: pickles-beside
+        `optimizer.pt`, `rng_state_0.pth`, `scheduler.pt`, `training_args.bin` beside the adapter are pickles: to unpickle may run code (`torch.load` without `weights_only`, `pickle.load`)
+      checkpoint-1000  peft    llama-bf16     4      1  15.4 kB  note: pickles-beside
+        `optimizer.pt`, `rng_state_0.pth`, `scheduler.pt`, `training_args.bin` beside the adapter are pickles: to unpickle may run code (`torch.load` without `weights_only`, `pickle.load`)
 
     3 adapters, 153 kB
     headers only: `--norms` also reads the values (NaN, untrained factors)
@@ -132,8 +134,8 @@ fn what_is_asked_for() {
       run                       peft    llama-bf16              8        2   122 kB
       tiny-lora.gguf            gguf    lorakit/tiny-orders     8        2   161 kB  1 note
       bin                       peft    llama-bf16              4        1  18.3 kB
-      run/checkpoint-500        peft    llama-bf16              4        1  15.4 kB
-      run/checkpoint-1000       peft    llama-bf16              4        1  15.4 kB
+      run/checkpoint-500        peft    llama-bf16              4        1  15.4 kB  1 note
+      run/checkpoint-1000       peft    llama-bf16              4        1  15.4 kB  1 note
 
     9 of 18 match: 9 adapters, 992 kB
     headers only: `--norms` also reads the values (NaN, untrained factors)
@@ -156,8 +158,8 @@ fn what_is_asked_for() {
     assert_snapshot!(listed("--filter path=run* --spectrum"), @"
       path                 format  base        rank  scale     size   norm  eff. rank  findings
       run                  peft    llama-bf16     8      2   122 kB  56.59      7.847
-      run/checkpoint-500   peft    llama-bf16     4      1  15.4 kB   8.39      3.959
-      run/checkpoint-1000  peft    llama-bf16     4      1  15.4 kB   8.39      3.959
+      run/checkpoint-500   peft    llama-bf16     4      1  15.4 kB   8.39      3.959  1 note
+      run/checkpoint-1000  peft    llama-bf16     4      1  15.4 kB   8.39      3.959  1 note
 
     3 of 18 match: 3 adapters, 153 kB
     ");

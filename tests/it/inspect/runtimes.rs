@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::{Run, Sandbox, edit_json, peft, read_json};
 use crate::weights::{Tensor, edit_file};
 
-const RUNTIMES: [&str; 7] = ["vllm", "tgi", "llama.cpp", "ollama", "peft", "mlx", "diffusers"];
+const RUNTIMES: [&str; 8] = ["vllm", "sglang", "tgi", "llama.cpp", "ollama", "peft", "mlx", "diffusers"];
 
 /// A sandbox with a golden adapter in `adapter` and its base in `base`.
 fn sandbox(case: &str) -> Sandbox {
@@ -97,6 +97,29 @@ fn names_that_no_module_matches() {
             renamed.map(|(name, tensor)| (name.replace(".weight", ".default.weight"), tensor)).collect();
     });
     insta::assert_snapshot!("for_leaked_names", section(&sandbox.run("inspect adapter --for vllm", &[])));
+}
+
+/// What SGLang reads from the configuration, and what it stacks.
+#[test]
+fn what_only_sglang_refuses() {
+    let sandbox = sandbox("plain");
+    std::fs::write(sandbox.path("adapter/added_tokens.json"), "{}").unwrap();
+    edit_json(&sandbox.path("adapter/adapter_config.json"), |config| {
+        config["target_modules"] = r".*\.(q|k|v|o|gate|up|down)_proj".into();
+        config.as_object_mut().unwrap().remove("lora_alpha");
+    });
+    edit_file(&sandbox.path("adapter/adapter_model.safetensors"), |weights| {
+        weights.retain(|name, _| !name.contains("layers.1.self_attn.v_proj"));
+    });
+    insta::assert_snapshot!(section(&sandbox.run("inspect adapter --for sglang", &[])), @r#"
+    for SGLang: SGLang does not take it as it is
+      error    SGLang needs `lora_alpha` in `adapter_config.json`
+               -> `lorakit convert adapter -o adapter-peft --to peft`
+      error    `target_modules` is an expression, and SGLang takes a list of names, `all` or `all-linear`
+               -> write `["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]` there
+      warning  `added_tokens.json` is beside it: SGLang refuses adapters that add tokens to the base's vocabulary
+      warning  `model.layers.1.self_attn` has no `v_proj`: SGLang stacks q, k and v, and does without k only
+    "#);
 }
 
 #[test]

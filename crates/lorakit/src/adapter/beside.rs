@@ -11,6 +11,16 @@ use crate::{Finding, Result, Severity};
 /// The code of the finding that there are other adapters.
 pub(crate) const OTHER_ADAPTERS: &str = "other-adapters";
 
+/// The code of the finding that programs lie beside it.
+pub(crate) const CODE: &str = "code-beside";
+/// The code of the finding that pickles lie beside it.
+pub(crate) const PICKLES: &str = "pickles-beside";
+
+/// Endings of files that are programs.
+const PROGRAMS: &[&str] =
+    &[".py", ".pyc", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".jar"];
+/// Endings of files that are read by unpickling them, which may run code that they bring.
+const PICKLED: &[&str] = &[".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill"];
 /// Endings of files that hold tensors.
 const TENSORS: &[&str] =
     &[".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".npz", ".h5", ".msgpack"];
@@ -34,10 +44,18 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
     }
     entries.sort();
     let read: Vec<_> = files.source.files().iter().filter_map(|file| file.path().file_name()).collect();
-    let (mut values, mut adapters) = (Vec::new(), Vec::new());
+    let (mut values, mut adapters, mut programs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut pickles = Pickles::default();
     for path in &entries {
         let Some(name) = path.file_name() else { continue };
         let text = name.to_string_lossy();
+        if !path.is_dir() && !read.contains(&name) {
+            let ends_in = |endings: &[&str]| endings.iter().any(|ending| text.ends_with(ending));
+            programs.extend(ends_in(PROGRAMS).then(|| format!("`{text}`")));
+            if ends_in(PICKLED) {
+                pickles.enter(&text);
+            }
+        }
         if path.is_dir() {
             if holds_adapter(path) && !is_checkpoint(&text) {
                 adapters.push(format!("`{text}/`"));
@@ -74,7 +92,43 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
         );
         findings.push(Finding::new(Severity::Note, OTHER_ADAPTERS, "", message));
     }
+    if !programs.is_empty() {
+        let message = format!(
+            "{} beside the adapter: an adapter needs no code, and what loads this folder with `trust_remote_code` may \
+             run it",
+            programs.join(", ")
+        );
+        findings.push(Finding::new(Severity::Warning, CODE, "", message));
+    }
+    findings.extend(pickles.finding());
     Ok(findings)
+}
+
+/// Files that are read by unpickling them.
+#[derive(Default)]
+struct Pickles {
+    names: Vec<String>,
+    /// Whether one is not what trainers or PEFT write.
+    foreign: bool,
+}
+
+impl Pickles {
+    fn enter(&mut self, name: &str) {
+        self.names.push(format!("`{name}`"));
+        self.foreign |=
+            !is_of_adapter(name) && !is_checkpoint(name) && !STATE.iter().any(|word| name.starts_with(word));
+    }
+
+    /// What trainers write is worth knowing; anything else is not needed.
+    fn finding(self) -> Option<Finding> {
+        let severity = if self.foreign { Severity::Warning } else { Severity::Note };
+        let are = if self.names.len() == 1 { "is a pickle" } else { "are pickles" };
+        let message = format!(
+            "{} beside the adapter {are}: to unpickle may run code (`torch.load` without `weights_only`, `pickle.load`)",
+            self.names.join(", ")
+        );
+        (!self.names.is_empty()).then(|| Finding::new(severity, PICKLES, "", message))
+    }
 }
 
 /// Whether that is what trainers leave after every few hundred steps: `checkpoint-500`, MLX's

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use lorakit_tensor::{Checkpoint, Storage, TensorInfo, TensorSource};
 
-pub(crate) use beside::OTHER_ADAPTERS;
+pub(crate) use beside::{CODE, OTHER_ADAPTERS, PICKLES};
 pub use config::{AdapterConfig, is_local_path};
 pub(crate) use files::Files;
 pub use format::Mapped;

@@ -3,7 +3,7 @@
 use lorakit_tensor::problem::excerpt;
 
 /// Every name that a finding of an adapter or a model may have, and what it means. Those of the second group need
-/// values.
+/// values, those of the third the base.
 pub(super) const CODES: &[(&str, &str)] = &[
     ("alpha", "a module's alpha is not one finite number"),
     ("alpha-is-rank", "the file has no alphas, so the scale is 1"),
@@ -12,6 +12,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("applied-twice", "a delta acts twice in the PEFT that trained it"),
     ("base-copies", "the file brings weights of the base along"),
     ("card", "the front matter of `README.md` cannot be read"),
+    ("code-beside", "there are programs or scripts beside the adapter"),
     ("embeddings", "input or output embeddings are changed, which may be tied"),
     ("empty", "there are no factors and no saved tensors"),
     ("experts", "parameters of experts are nested"),
@@ -20,6 +21,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("full-delta", "parameters have deltas that are stored whole, without factors"),
     ("gguf-adapter", "a GGUF file calls itself an adapter, and has no factors"),
     ("ignored-norm", "a GGUF adapter holds a norm, which llama.cpp ignores"),
+    ("large-scale", "the scale of a module is above 64"),
     ("lineage", "the record of where it came from cannot be used"),
     ("local-path", "the base is named by a path on the machine that trained it"),
     ("metadata", "the metadata of a GGUF adapter are not those of one"),
@@ -34,6 +36,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("no-base-model", "the configuration names no base"),
     ("old-pattern-rule", "versions of PEFT read `rank_pattern` or `alpha_pattern` differently"),
     ("other-adapters", "there are other adapters beside it, which are not read"),
+    ("pickles-beside", "there are pickles beside the adapter, which may hold code"),
     ("rank-mismatch", "the factors have another rank than the configuration says"),
     ("rank-missing", "the configuration has no `r`"),
     ("rank-too-large", "the rank is higher than the matrix can have"),
@@ -41,6 +44,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("row-order", "the order of some rows is known only with the base"),
     ("rslora", "the scale is alpha / sqrt(r)"),
     ("saved-missing", "`modules_to_save` names what the file does not have"),
+    ("saved-unnamed", "a parameter is saved whole that the configuration does not name"),
     ("shape", "shapes of tensors disagree"),
     ("target-without-tensors", "`target_modules` names what the file does not have"),
     ("token-conflict", "a module has trained token rows and low-rank factors"),
@@ -57,10 +61,18 @@ pub(super) const CODES: &[(&str, &str)] = &[
     ("zero-size-tensor", "a tensor is empty"),
     ("zero3-remnants", "most tensors are empty: DeepSpeed did not gather its shards"),
     // These need values.
+    ("collapsed-rank", "a module uses one direction of its rank, and its kind does not"),
+    ("copied-module", "a module, or a layer, has the delta of another"),
     ("dora", "norms are of the product alone, without the magnitudes"),
     ("dtype", "a tensor cannot be decoded"),
+    ("few-rows", "a few output rows of a module have most of its energy"),
+    ("flat-spectrum", "a module, or a layer, is as flat as noise, and its kind is not"),
     ("non-finite", "a tensor holds NaN or infinity"),
+    ("stronger-than-kind", "the delta of a module has ten times the norm of its kind"),
+    ("unbalanced-factors", "the values of a module's factors differ by many orders of magnitude"),
     ("untrained", "a module has an all-zero factor"),
+    // This needs the base.
+    ("delta-above-weight", "the delta of a module is larger than the weight that it is added to"),
 ];
 
 /// The stable name that `text` is.
@@ -99,7 +111,7 @@ mod tests {
             {
                 let text = fs::read_to_string(&entry).unwrap();
                 let code = text.split("\nmod tests {").next().unwrap();
-                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|(?:ROW_ORDER|OTHER_RANK|OTHER_ADAPTERS|ALPHA_IS_RANK): &str = "([a-z-]+)""#;
+                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|(?:ROW_ORDER|OTHER_RANK|OTHER_ADAPTERS|ALPHA_IS_RANK|CODE|PICKLES): &str = "([a-z-]+)""#;
                 for found_here in fancy_regex::Regex::new(pattern).unwrap().captures_iter(code) {
                     let captures = found_here.unwrap();
                     let name = captures.get(1).or(captures.get(2)).unwrap().as_str();

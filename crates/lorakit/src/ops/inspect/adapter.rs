@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     DTypeCount, FitReport, Grid, InspectOptions, ModuleReport, SavedReport, TargetReport, TokenRowsReport,
-    audit, compare, count_dtypes, go_on, grid, spectrum, target, values,
+    audit, compare, count_dtypes, go_on, grid, target, values,
 };
 use crate::adapter::{Adapter, Module, Scaling};
 use crate::lineage::{self, Ancestry};
@@ -99,10 +99,7 @@ pub(super) fn report(
     let mut findings = audit::headers(adapter, &modules);
     let norms = options.norms || options.spectrum || options.base.is_some();
     if norms {
-        findings.extend(values::read(adapter, &mut modules, progress)?);
-    }
-    if options.spectrum {
-        spectrum::read(adapter, &mut modules, progress)?;
+        findings.extend(values::read(adapter, &mut modules, options.spectrum, progress)?);
     }
     let mut fit = None;
     let mut layers = None;

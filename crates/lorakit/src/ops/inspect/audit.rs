@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::ModuleReport;
+use super::{ModuleReport, saved};
 use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
 use crate::arch::names::{after_dots, ends, ends_in, is_embedding, is_head};
 use crate::{Finding, Severity};
@@ -12,13 +12,16 @@ pub(super) const MUTATED_BASE: &str = "mutated-base";
 /// The code of the warning that the configuration contradicts the ranks of factors.
 pub(super) const OTHER_RANK: &str = "rank-mismatch";
 
+/// Scales above this are told; alphas of twice the rank give 2, and rsLoRA at rank 256 gives 32.
+const LARGE_SCALE: f64 = 64.0;
+
 /// The findings of reading the adapter, and those of comparing its tensors with its configuration.
 pub(super) fn headers(adapter: &Adapter, modules: &[ModuleReport]) -> Vec<Finding> {
     let mut findings = tensors(adapter);
     findings.extend(method(adapter));
     findings.extend(ranks(adapter, modules));
     findings.extend(configuration(adapter));
-    findings.extend(saved(adapter));
+    findings.extend(saved::findings(adapter));
     findings
 }
 
@@ -151,6 +154,7 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         );
         findings.push(about(Severity::Warning, "rank-too-large", &large, message));
     }
+    findings.extend(scales(adapter, reports));
     // Modules of other methods have the scales of their own methods.
     let of_lora = adapter.modules.iter().any(|module| module.expanded.is_none());
     if !of_lora || adapter.format != "peft" {
@@ -172,6 +176,21 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Scales that no recipe gives.
+fn scales(adapter: &Adapter, reports: &[ModuleReport]) -> Option<Finding> {
+    let pairs = adapter.modules.iter().zip(reports);
+    let large: Vec<_> = pairs
+        .filter(|(m, r)| m.expanded.is_none() && r.scale.is_finite() && r.scale.abs() > LARGE_SCALE)
+        .collect();
+    let (_, report) = large.first()?;
+    let message = format!(
+        "its scale is {} (alpha {}, rank {}), and training usually has 0.1 to 16: if alpha or the rank is wrong, the \
+         adapter is too strong by the same factor",
+        report.scale, report.alpha, report.rank
+    );
+    Some(about(Severity::Warning, "large-scale", &large, message))
 }
 
 /// A finding about some modules, in the words of the first.
@@ -264,51 +283,6 @@ fn absent<'a>(adapter: &Adapter, names: impl Iterator<Item = &'a str>) -> impl I
         }
     }
     names.into_iter().filter(move |name| left.contains(name))
-}
-
-/// Whole parameters.
-fn saved(adapter: &Adapter) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let listed = &adapter.config.modules_to_save;
-    let total: u64 = adapter.tensors().iter().map(|t| t.info().byte_len()).sum::<u64>().max(1);
-    let share = |bytes: u64| bytes as f64 / total as f64 * 100.0;
-    let copies: Vec<u64> =
-        adapter.modules.iter().filter_map(|m| Some(m.base_weight.as_ref()?.info().byte_len())).collect();
-    if !copies.is_empty() {
-        let message = format!(
-            "brings the base weight of {} of its modules along ({:.0} % of the file), as PEFT does for adapted \
-             embeddings",
-            copies.len(),
-            share(copies.iter().sum())
-        );
-        findings.push(whole(Severity::Note, "base-copies", message));
-    }
-    if !adapter.saved.is_empty() {
-        let share = share(adapter.saved.iter().map(|s| s.tensor.info().byte_len()).sum());
-        let n = adapter.saved.len();
-        let message = format!(
-            "{n} whole {} saved ({share:.0} % of the file): merging replaces the base's, and weights do not scale them",
-            if n == 1 { "parameter is" } else { "parameters are" }
-        );
-        findings.push(whole(Severity::Note, "modules-to-save", message));
-    }
-    if !adapter.deltas.is_empty() {
-        let (n, share) =
-            (adapter.deltas.len(), share(adapter.deltas.iter().map(|d| d.tensor.info().byte_len()).sum()));
-        let are = if n == 1 { "tensor is a full delta" } else { "tensors are full deltas" };
-        let message =
-            format!("{n} {are} ({share:.0} % of the file): merging adds them as they are, times the weight");
-        findings.push(whole(Severity::Note, "full-delta", message));
-    }
-    // Most are a path, or the last name of one; others may be any part of a name.
-    let known: HashSet<&str> =
-        adapter.saved.iter().filter_map(|s| s.name.rsplit_once('.')).map(|(path, _)| path).collect();
-    let there = |name: &str| known.contains(name) || adapter.saved.iter().any(|s| s.name.contains(name));
-    for name in listed.iter().filter(|name| !there(name)) {
-        let message = format!("`modules_to_save` names `{name}`, and the file does not have it");
-        findings.push(whole(Severity::Warning, "saved-missing", message));
-    }
-    findings
 }
 
 /// Which embeddings the adapter changes: `(input, output)`.

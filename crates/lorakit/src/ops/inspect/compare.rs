@@ -15,6 +15,11 @@ use crate::plan::{Progress, Stretch, in_order};
 use crate::tensor::first_bad;
 use crate::{ErrorKind, Finding, Model, Result, Severity, TensorRef};
 
+/// The norm of a delta relative to its weight above which it is told.
+const ABOVE: f64 = 1.0;
+/// Matrices with fewer rows or columns are not asked for [`ABOVE`].
+const NARROW: usize = 192;
+
 /// The outcome of [`with_base`].
 pub(super) struct Compared {
     pub fit: FitReport,
@@ -206,6 +211,7 @@ fn read_targets(
         let known = square > 0.0 && square.is_finite() && !opaque.contains(&i);
         report.relative = report.norm.filter(|_| known).map(|norm| norm / square.sqrt());
     }
+    findings.extend(above(reports));
     if let Some(dtype) = dtype {
         let message = format!(
             "{} modules change tensors stored as {dtype}, which cannot be decoded: no relative norms for them",
@@ -214,6 +220,31 @@ fn read_targets(
         findings.push(Finding::new(Severity::Warning, "base-dtype", "", message));
     }
     Ok(findings)
+}
+
+/// Deltas larger than what they are added to. In narrow matrices, a rank of 8 is a large part of all directions, and
+/// trained deltas are that large.
+fn above(reports: &[ModuleReport]) -> Option<Finding> {
+    let narrow = |report: &ModuleReport| {
+        let inputs = report.a.iter().skip(1).product::<usize>();
+        inputs.min(report.b.first().copied().unwrap_or(0)) < NARROW
+    };
+    let above = |report: &&ModuleReport| report.relative > Some(ABOVE) && !narrow(report);
+    let strongest = reports
+        .iter()
+        .filter(above)
+        .max_by(|x, y| x.relative.unwrap_or_default().total_cmp(&y.relative.unwrap_or_default()))?;
+    let more = match reports.iter().filter(above).count() - 1 {
+        0 => String::new(),
+        n => format!(", as are those of {n} more"),
+    };
+    let message = format!(
+        "its delta is larger than the weight that it is added to, {:.0} % of its norm{more}; a few percent are usual: the \
+         scale ({}) may be wrong, or the base is another one",
+        strongest.relative.unwrap_or_default() * 100.0,
+        strongest.scale
+    );
+    Some(Finding::new(Severity::Warning, "delta-above-weight", &strongest.path, message))
 }
 
 /// The rows of its target that a low-rank edit of a weight reaches, and their width; `None` for biases.

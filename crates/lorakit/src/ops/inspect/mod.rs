@@ -20,14 +20,18 @@ mod adapter;
 mod audit;
 mod compare;
 mod grid;
+mod kinds;
 mod model;
 mod norm;
 mod report;
+mod saved;
 mod serialise;
 mod spectrum;
 mod target;
 #[cfg(test)]
 mod tests;
+mod traits;
+mod twins;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -41,7 +45,7 @@ pub use report::{FitReport, ModuleReport, SavedReport, Spectrum, TokenRowsReport
 pub use spectrum::uniform_rank;
 pub use target::{Runtime, TargetReport, Verdict};
 
-use crate::adapter::{ALPHA_IS_RANK, Adapter, OTHER_ADAPTERS, format};
+use crate::adapter::{ALPHA_IS_RANK, Adapter, CODE, OTHER_ADAPTERS, PICKLES, format};
 use crate::ops::Problem;
 use crate::plan::{ADAPTER_CONFIG, Progress};
 use crate::{Base, Error, ErrorKind, Finding, Result, Severity};
@@ -138,9 +142,10 @@ fn go_on(progress: &dyn Progress) -> Result<()> {
 /// What headers and configuration make doubtful, for operations that go on regardless.
 pub(crate) fn doubts(adapter: &Adapter) -> Vec<Finding> {
     let findings = audit::headers(adapter, &adapter::describe(&adapter.modules));
-    // A leaked path is the business of whoever publishes the adapter, not of whoever merges it.
+    // A leaked path and what lies in its folder are the business of whoever publishes or loads the adapter, not of
+    // whoever merges it.
     let doubtful = |f: &Finding| match f.severity {
-        Severity::Warning => f.code != "local-path",
+        Severity::Warning => !["local-path", CODE, PICKLES].contains(&f.code),
         _ => [ALPHA_IS_RANK, audit::MUTATED_BASE, OTHER_ADAPTERS].contains(&f.code),
     };
     // On the base that training left, nothing is wrong with it.
@@ -212,7 +217,7 @@ fn has_weights(folder: &Path) -> bool {
 }
 
 /// Dtypes by bytes, most first.
-fn count_dtypes<'a>(tensors: impl IntoIterator<Item = &'a TensorInfo>) -> Vec<DTypeCount> {
+pub(crate) fn count_dtypes<'a>(tensors: impl IntoIterator<Item = &'a TensorInfo>) -> Vec<DTypeCount> {
     let mut counts: Vec<DTypeCount> = Vec::new();
     for tensor in tensors {
         let (parameters, bytes) = (tensor.elements(), tensor.byte_len());

@@ -11,7 +11,7 @@ use super::{DTypeCount, count_dtypes};
 use crate::adapter::key::is_unmerged;
 use crate::lineage::{self, Ancestry};
 use crate::plan::PROVENANCE_KEY;
-use crate::{Finding, Model, ModelConfig, Result, Severity};
+use crate::{FileType, Finding, Model, ModelConfig, Result, Severity};
 
 /// A model, described.
 #[derive(Debug, Clone, Serialize)]
@@ -43,7 +43,8 @@ pub struct ModelReport {
     pub bytes: u64,
     /// Whether input and output embedding are one tensor, if that is known.
     pub tied: Option<bool>,
-    /// How it is quantised, e.g. `bitsandbytes, 4 bits (nf4)` or `Q4_K`.
+    /// How it is quantised, e.g. `bitsandbytes, 4 bits (nf4)`; for a GGUF the mix, e.g. `Q4_K_M`, or the type of
+    /// most of its quantised values.
     pub quantization: Option<String>,
     /// What holds the tokenizer.
     pub tokenizer: Option<String>,
@@ -161,14 +162,24 @@ fn describe_gguf(report: &mut ModelReport, metadata: &Metadata, model: &Model) {
     report.name = text("general.name");
     let has = |name: &str| model.tensors().iter().any(|t| t.name == name);
     report.tied = has("token_embd.weight").then(|| !has("output.weight"));
-    let blocks = report.dtypes.iter().find(|c| c.dtype.block().elements > 1);
-    report.quantization = blocks.map(|c| c.dtype.name().to_string());
+    let mix = metadata.get("general.file_type").and_then(Value::as_u64);
+    report.quantization = quantization(&report.dtypes, mix);
     if text("general.type").as_deref() == Some("adapter") {
         let message =
             "is an adapter in GGUF; its tensors are counted, and `lorakit inspect` audits PEFT adapters only";
         report.findings.push(Finding::new(Severity::Note, "gguf-adapter", "", message));
     }
     report.architecture = Some(architecture).filter(|a| !a.is_empty());
+}
+
+/// The mix that the header names, if its type is in the file; else the type that most quantised values have.
+fn quantization(dtypes: &[DTypeCount], file_type: Option<u64>) -> Option<String> {
+    let blocks = || dtypes.iter().filter(|count| count.dtype.block().elements > 1);
+    // Of equal ones, that of more bytes.
+    let most = blocks().rev().max_by_key(|count| count.parameters)?;
+    let mix = FileType::ALL.iter().find(|mix| Some(u64::from(mix.id())) == file_type);
+    let mix = mix.filter(|mix| blocks().any(|count| count.dtype == mix.dtype()));
+    Some(mix.map_or(most.dtype.name(), |mix| mix.name()).to_string())
 }
 
 fn tokenizer(model: &Model) -> Option<String> {
@@ -193,4 +204,24 @@ fn findings(model: &Model) -> Vec<Finding> {
         findings.push(Finding::new(Severity::Error, "zero-size-tensor", "", message));
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use lorakit_tensor::DType;
+
+    use super::*;
+
+    #[test]
+    fn the_mix_and_the_count_of_values_decide() {
+        let count = |dtype, parameters, bytes| DTypeCount { dtype, tensors: 1, parameters, bytes };
+        // A large embedding in 8 bits has the most bytes.
+        let dtypes = [count(DType::Q8_0, 100, 106), count(DType::Q4_K, 170, 96), count(DType::F32, 9, 36)];
+        let named = |id| quantization(&dtypes, id);
+        assert_eq!(named(Some(15)).as_deref(), Some("Q4_K_M"));
+        assert_eq!(named(None).as_deref(), Some("Q4_K"));
+        // A mix whose type is not in the file is not believed.
+        assert_eq!(named(Some(10)).as_deref(), Some("Q4_K"));
+        assert_eq!(quantization(&dtypes[2..], Some(0)), None);
+    }
 }

@@ -1,18 +1,14 @@
 //! The singular values of each module's delta: how much of its rank an adapter uses.
 
-use lorakit_linalg::{product_singular_values, rank};
+use lorakit_linalg::rank;
 
-use super::{ModuleReport, Spectrum, go_on};
-use crate::adapter::factors::{Factors, of_linalg};
-use crate::adapter::{Adapter, Module};
-use crate::plan::{Progress, in_order};
-use crate::{ErrorKind, Result};
+use super::{ModuleReport, Spectrum};
 
 /// Directions weaker than this, relative to the strongest, do nothing that 16-bit weights could hold.
 const DEAD: f64 = 1e-4;
 
 impl Spectrum {
-    fn new(values: Vec<f64>) -> Self {
+    pub(super) fn new(values: Vec<f64>) -> Self {
         let most = values.first().copied().unwrap_or(0.0);
         Spectrum {
             effective: rank::effective(&values),
@@ -23,34 +19,6 @@ impl Spectrum {
             values,
         }
     }
-}
-
-/// Enters the spectrum of every module in `reports`, except for packed experts and factors that are not finite.
-///
-/// # Errors
-/// If factors cannot be read, or a decomposition does not converge; [`ErrorKind::Interrupted`].
-pub(super) fn read(adapter: &Adapter, reports: &mut [ModuleReport], progress: &dyn Progress) -> Result<()> {
-    progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
-    in_order(adapter.modules.iter().zip(reports), |(module, report)| {
-        go_on(progress)?;
-        report.spectrum = of_module(module)?;
-        progress.advance(module.factor_bytes());
-        Ok(())
-    })?;
-    Ok(())
-}
-
-fn of_module(module: &Module) -> Result<Option<Spectrum>> {
-    if module.is_packed() {
-        return Ok(None);
-    }
-    let factors = match Factors::load(module) {
-        Err(error) if error.kind() == ErrorKind::NonFinite => return Ok(None),
-        other => other?,
-    };
-    let values = product_singular_values(factors.b.view(), factors.a.view());
-    let values = values.map_err(|e| of_linalg(&e, &module.path))?;
-    Ok(Some(Spectrum::new(values.into_iter().map(|v| v * factors.scale.abs()).collect())))
 }
 
 /// The lowest rank that, for all modules alike, keeps `share` of the energy of all together; `None` without spectra.

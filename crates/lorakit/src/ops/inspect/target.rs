@@ -12,6 +12,7 @@ mod mlx;
 mod ollama;
 mod peft;
 mod program;
+mod sglang;
 #[cfg(test)]
 mod tests;
 mod tgi;
@@ -32,6 +33,7 @@ pub struct Runtime(&'static Program);
 /// Every runtime.
 const RUNTIMES: &[Runtime] = &[
     Runtime(&vllm::VLLM),
+    Runtime(&sglang::SGLANG),
     Runtime(&llama_cpp::LLAMA_CPP),
     Runtime(&ollama::OLLAMA),
     Runtime(&tgi::TGI),

@@ -32,7 +32,7 @@ fn adapter(json: &Value, tensors: &[Tensor]) -> tempfile::TempDir {
     folder("adapter_config.json", json, "adapter_model.safetensors", tensors)
 }
 
-/// `A (2, 3)` and `B (4, 2)` of `layers.LAYER.q_proj`.
+/// `A (2, 3)` and `B (4, 2)` of `layers.LAYER.q_proj`, with one value each.
 fn factors(layer: usize, a: f32, b: f32) -> [Tensor; 2] {
     let name = |half| format!("base_model.model.model.layers.{layer}.q_proj.lora_{half}.weight");
     [(name("A"), vec![2, 3], vec![a; 6]), (name("B"), vec![4, 2], vec![b; 8])]
@@ -56,7 +56,10 @@ fn codes(findings: &[Finding]) -> Vec<(Severity, &str)> {
 
 #[test]
 fn a_clean_adapter_has_no_findings_and_known_norms() {
-    let folder = adapter(&config(), &[factors(0, 1.0, 0.5), factors(1, 1.0, 0.5)].concat());
+    let mut tensors = [factors(0, 1.0, 0.5), factors(1, 1.0, 0.5)].concat();
+    // Another direction: equal modules are copies.
+    tensors[0].2[0] = -3.0;
+    let folder = adapter(&config(), &tensors);
     let report = look(folder.path(), true, None);
     assert_eq!(codes(&report.findings), []);
     let module = &report.modules[1];
@@ -133,6 +136,23 @@ fn a_base_gives_relative_norms_and_misfits_are_findings() {
     let report = look(adapter.path(), false, Some(other.path().into()));
     assert_eq!(codes(&report.findings), [(Severity::Error, "unmatched")]);
     assert!(report.fit.unwrap().misfit.is_some() && report.modules[0].norm.is_some());
+}
+
+#[test]
+fn a_wide_delta_above_its_weight_is_told() {
+    let name = |half| format!("base_model.model.model.layers.0.q_proj.lora_{half}.weight");
+    let varied = |count: usize| (0..count).map(|i| (i % 7) as f32 - 3.0).collect::<Vec<f32>>();
+    for (side, above) in [(192, true), (191, false)] {
+        let tensors =
+            [(name("A"), vec![2, side], varied(2 * side)), (name("B"), vec![side, 2], varied(2 * side))];
+        let adapter = adapter(&config(), &tensors);
+        let weight = ("model.layers.0.q_proj.weight".to_string(), vec![side, side], vec![1.0; side * side]);
+        let base = folder("config.json", &json!({ "model_type": "llama" }), "model.safetensors", &[weight]);
+        let report = look(adapter.path(), false, Some(base.path().into()));
+        assert!(report.modules[0].relative.unwrap() > 1.0);
+        let expected = [(Severity::Warning, "delta-above-weight")];
+        assert_eq!(codes(&report.findings), if above { &expected[..] } else { &[] }, "{side}");
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use lorakit_tensor::{ReadMode, Reader};
+use lorakit_tensor::{ReadMode, Reader, TensorInfo};
 
 pub use crate::model::packed::PackedType;
 pub use imatrix::Imatrix;
@@ -45,6 +45,7 @@ pub(crate) use recorded::recorded;
 
 use crate::lineage::{Lineage, Role, Step};
 use crate::model::folder::{adapter_in, config_among, doubts, set_config, side_files_of, travelling};
+use crate::ops::inspect::count_dtypes;
 use crate::ops::{MAX_SHARD, Problem as VerbProblem};
 use crate::plan::{Container, OutputTensor, Packer, Plan, Progress, Report, Target, go_on};
 use crate::{Error, Finding, Model, Result};
@@ -228,17 +229,29 @@ fn step(options: &QuantizeOptions, reader: &Reader, progress: &dyn Progress) -> 
 
 /// Refuses a model whose weights are quantised: what was lost then cannot be recovered, and errors add up.
 fn refuse_quantized(model: &Model, accepted: bool) -> Result<()> {
-    let blocks = model.tensors().iter().filter(|t| t.dtype.block().elements > 1).count();
+    let blocks = || model.tensors().iter().filter(|t| t.dtype.block().elements > 1);
     let packed = model.packing.as_ref().map_or(0, |packing| packing.tensors.len());
-    if accepted || blocks + packed == 0 {
+    let quantized = blocks().count() + packed;
+    if accepted || quantized == 0 {
         return Ok(());
     }
-    let how = match (&model.packing, model.tensors().iter().find(|t| t.dtype.block().elements > 1)) {
-        (Some(packing), _) => packing.scheme.to_string(),
-        (None, first) => first.map_or_else(String::new, |t| t.dtype.to_string()),
+    let how = match &model.packing {
+        Some(packing) => packing.scheme.to_string(),
+        None => each_dtype(blocks()),
     };
-    let problem = Problem::Twice { quantized: blocks + packed, of: model.tensors().len(), how };
+    let problem = Problem::Twice { quantized, of: model.tensors().len(), how };
     Err(Error::from(problem).at(&model.path))
+}
+
+/// `Q8_0`; of several dtypes each with its number of tensors, most bytes first.
+fn each_dtype<'t>(tensors: impl Iterator<Item = &'t TensorInfo>) -> String {
+    match count_dtypes(tensors).as_slice() {
+        [one] => one.dtype.to_string(),
+        many => {
+            let each = many.iter().map(|count| format!("{} ({})", count.dtype, count.tensors));
+            each.collect::<Vec<_>>().join(", ")
+        }
+    }
 }
 
 /// GGUF models are files, packed ones folders.
@@ -253,4 +266,19 @@ pub(crate) fn require_name(output: &Path, gguf: bool) -> Result<()> {
         _ => return Ok(()),
     };
     Err(Error::from(problem).at(output))
+}
+
+#[cfg(test)]
+mod tests {
+    use lorakit_tensor::DType;
+
+    use super::*;
+
+    #[test]
+    fn each_dtype_is_counted() {
+        let info = |dtype, rows| TensorInfo { name: String::new(), dtype, shape: vec![rows, 256] };
+        let mixed = [info(DType::Q8_0, 1), info(DType::Q4_K, 9), info(DType::Q4_K, 9)];
+        assert_eq!(each_dtype(mixed.iter()), "Q4_K (2), Q8_0 (1)");
+        assert_eq!(each_dtype(mixed[1..].iter()), "Q4_K");
+    }
 }

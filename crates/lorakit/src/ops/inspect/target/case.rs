@@ -62,6 +62,16 @@ impl Case<'_> {
         format!("`lorakit convert {} -o {output} --to {format}{base}`", quoted(&self.adapter.path))
     }
 
+    /// The command that moves the scale into the factors, which then is 1 by any rule.
+    pub(super) fn folded(&self) -> String {
+        format!("`lorakit edit {} -o adapter-folded --fold-alpha`", quoted(&self.adapter.path))
+    }
+
+    /// The command that gives all modules one rank and one scale.
+    pub(super) fn uniform(&self) -> String {
+        format!("`lorakit convert {} -o adapter-uniform --to peft --uniform`", quoted(&self.adapter.path))
+    }
+
     /// Refuses an adapter that is not in `format`; if `format` cannot hold it, says why.
     pub(super) fn needs(&mut self, format: &'static str, reason: &str) {
         if self.adapter.format == format {
@@ -156,8 +166,7 @@ impl Case<'_> {
                  ignores rank_pattern and alpha_pattern",
                 adapter.modules.len()
             );
-            let path = quoted(&self.adapter.path);
-            let fix = format!("`lorakit convert {path} -o adapter-uniform --to peft --uniform`");
+            let fix = self.uniform();
             self.refuse("patterns", reason, Some(fix));
         }
         const PREFIX: &str = "base_model.model.";
