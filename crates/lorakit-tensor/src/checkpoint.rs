@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::ErrorKind;
 use crate::checksum::Checksum;
 use crate::file_problem::Problem;
+use crate::format::gguf::SplitName;
 use crate::format::{Stored, gguf, safetensors, torch};
 use crate::sniff::{self, Format};
 use crate::{Error, Extent, Reader, Result, Storage, TensorInfo, TensorSource};
@@ -59,20 +60,13 @@ impl Checkpoint {
         if ends_with(name, ".index.json") {
             return Self::open_sharded(&found, reader);
         }
-        let mut checkpoint = Self::single(&found, reader)?;
+        let mut checkpoint = Self::empty(&found);
+        let part = checkpoint.add(reader.open(&found)?)?;
         if checkpoint.format == Format::Gguf
-            && let Some(split) = gguf::parse_split_name(name)
-            && split.count > 1
+            && let Some(split) = part_of(name, part).map_err(|e| e.at(&found))?
         {
             checkpoint = Self::open_split(&found, &split, reader)?;
         }
-        Ok(checkpoint)
-    }
-
-    fn single(path: &Path, reader: &Reader) -> Result<Self> {
-        let storage = reader.open(path)?;
-        let mut checkpoint = Self::empty(path);
-        checkpoint.add(storage)?;
         Ok(checkpoint)
     }
 
@@ -107,18 +101,32 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn open_split(path: &Path, split: &gguf::SplitName, reader: &Reader) -> Result<Self> {
+    fn open_split(path: &Path, split: &SplitName, reader: &Reader) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut checkpoint = Self::empty(path);
+        let mut stated = None;
         for number in 1..=split.count {
             let part = folder.join(gguf::split_name(&split.stem, number, split.count));
             if !reader.has(&part)? {
                 let problem = Problem::MissingPart { sibling: file_name(path), count: split.count };
                 return Err(Error::from(problem).at(&part));
             }
-            checkpoint.add(reader.open(&part)?)?;
+            let Some(header) = checkpoint.add(reader.open(&part)?)? else {
+                let problem = Problem::PartByName { index: number, count: split.count };
+                return Err(Error::from(problem).at(&part));
+            };
+            if (header.number, header.count) != (number as u64, split.count as u64) {
+                return Err(misnamed(header).at(&part));
+            }
+            stated = stated.or(header.tensors);
         }
-        Ok(checkpoint)
+        match (checkpoint.tensors.len() as u64, stated) {
+            (found, Some(stated)) if found != stated => {
+                let problem = Problem::PartTensors { count: split.count, found, stated };
+                Err(Error::from(problem).at(path))
+            }
+            _ => Ok(checkpoint),
+        }
     }
 
     fn empty(path: &Path) -> Self {
@@ -134,8 +142,9 @@ impl Checkpoint {
         }
     }
 
-    /// Parses one more file. The metadata of the first file are those of the checkpoint.
-    fn add(&mut self, storage: Storage) -> Result<()> {
+    /// Parses one more file, and says which part of a split model it is by its header. The metadata of the first file,
+    /// without what they say of its place among others, are those of the checkpoint.
+    fn add(&mut self, storage: Storage) -> Result<Option<gguf::Part>> {
         let extension =
             storage.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         let head = storage.read(0, storage.len().min(64) as usize)?;
@@ -147,6 +156,7 @@ impl Checkpoint {
         drop(head);
         self.format = format;
         let first = self.files.is_empty();
+        let mut part = None;
         let stored: Vec<Stored> = match format {
             Format::Safetensors => {
                 let header = safetensors::read_header(&storage)?;
@@ -156,7 +166,8 @@ impl Checkpoint {
                 header.tensors
             }
             Format::Gguf => {
-                let header = gguf::read_header(&storage)?;
+                let mut header = gguf::read_header(&storage)?;
+                part = gguf::take_part(&mut header.metadata).map_err(|e| e.at(storage.path()))?;
                 if first {
                     self.gguf = Some(header.metadata);
                 }
@@ -173,7 +184,7 @@ impl Checkpoint {
             self.places.push(Place { file, offset, transposed, checksum });
         }
         self.files.push(storage);
-        Ok(())
+        Ok(part)
     }
 
     /// The file or index that was opened.
@@ -291,7 +302,7 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
         match ending(suffix).as_slice() {
             [] => {}
             [one] => return Ok(folder.join(one)),
-            [first, ..] if gguf::parse_split_name(first).is_some_and(|s| s.index == 1) => {
+            [first, others @ ..] if others.iter().all(|other| are_parts(first, other)) => {
                 return Ok(folder.join(first));
             }
             many => {
@@ -301,6 +312,32 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
         }
     }
     first(ADAPTERS)?.ok_or_else(|| Error::from(Problem::NoCheckpoint).at(folder))
+}
+
+/// Whether two names are those of parts of one model.
+fn are_parts(one: &OsStr, other: &OsStr) -> bool {
+    let split = |name| gguf::parse_split_name(name).map(|split| (split.stem, split.count));
+    split(one).is_some() && split(one) == split(other)
+}
+
+/// What the name of a file says of the other parts of its model, if its header says that there are any. The two must
+/// agree: a part that was renamed looks like a whole model that lacks tensors.
+fn part_of(name: &OsStr, header: Option<gguf::Part>) -> Result<Option<SplitName>> {
+    match (gguf::parse_split_name(name).filter(|split| split.count > 1), header) {
+        (Some(split), Some(header))
+            if (split.index as u64, split.count as u64) == (header.number, header.count) =>
+        {
+            Ok(Some(split))
+        }
+        (_, Some(header)) => Err(misnamed(header)),
+        (Some(SplitName { index, count, .. }), None) => Err(Problem::PartByName { index, count }.into()),
+        (None, None) => Ok(None),
+    }
+}
+
+fn misnamed(header: gguf::Part) -> Error {
+    let gguf::Part { number, count, .. } = header;
+    Problem::PartName { number, count }.into()
 }
 
 fn ends_with(name: &OsStr, suffix: &str) -> bool {

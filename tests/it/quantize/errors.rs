@@ -18,6 +18,15 @@ fn rows_that_do_not_divide() {
     assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q4_K_M --no-fallback"));
 }
 
+/// Who gave the type decides what is to do.
+#[test]
+fn a_given_type_that_does_not_fit() {
+    let sandbox = sandbox();
+    let refused = |options: &str| sandbox.refused(&format!("quantize model -o out.gguf {options}"));
+    assert_snapshot!(refused("--type Q4_K_M --output-tensor-type Q6_K"), @"");
+    assert_snapshot!(refused("--type Q8_0 --token-embedding-type Q6_K"), @"");
+}
+
 #[test]
 fn an_unknown_type() {
     let sandbox = sandbox();
