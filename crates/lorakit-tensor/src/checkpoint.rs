@@ -61,13 +61,10 @@ impl Checkpoint {
             return Self::open_sharded(&found, reader);
         }
         let mut checkpoint = Self::empty(&found);
-        let part = checkpoint.add(reader.open(&found)?)?;
-        if checkpoint.format == Format::Gguf
-            && let Some(split) = part_of(name, part).map_err(|e| e.at(&found))?
-        {
-            checkpoint = Self::open_split(&found, &split, reader)?;
+        match checkpoint.add(reader.open(&found)?)? {
+            Some((split, _)) => Self::open_split(&found, &split, reader),
+            None => Ok(checkpoint),
         }
-        Ok(checkpoint)
     }
 
     fn open_sharded(index_path: &Path, reader: &Reader) -> Result<Self> {
@@ -111,14 +108,8 @@ impl Checkpoint {
                 let problem = Problem::MissingPart { sibling: file_name(path), count: split.count };
                 return Err(Error::from(problem).at(&part));
             }
-            let Some(header) = checkpoint.add(reader.open(&part)?)? else {
-                let problem = Problem::PartByName { index: number, count: split.count };
-                return Err(Error::from(problem).at(&part));
-            };
-            if (header.number, header.count) != (number as u64, split.count as u64) {
-                return Err(misnamed(header).at(&part));
-            }
-            stated = stated.or(header.tensors);
+            let of_part = checkpoint.add(reader.open(&part)?)?;
+            stated = stated.or(of_part.and_then(|(_, header)| header.tensors));
         }
         match (checkpoint.tensors.len() as u64, stated) {
             (found, Some(stated)) if found != stated => {
@@ -142,9 +133,9 @@ impl Checkpoint {
         }
     }
 
-    /// Parses one more file, and says which part of a split model it is by its header. The metadata of the first file,
-    /// without what they say of its place among others, are those of the checkpoint.
-    fn add(&mut self, storage: Storage) -> Result<Option<gguf::Part>> {
+    /// Parses one more file, and says which part of a split model it is, by its name and by its header. The metadata of
+    /// the first file, without what they say of its place among others, are those of the checkpoint.
+    fn add(&mut self, storage: Storage) -> Result<Option<(SplitName, gguf::Part)>> {
         let extension =
             storage.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         let head = storage.read(0, storage.len().min(64) as usize)?;
@@ -167,7 +158,9 @@ impl Checkpoint {
             }
             Format::Gguf => {
                 let mut header = gguf::read_header(&storage)?;
-                part = gguf::take_part(&mut header.metadata).map_err(|e| e.at(storage.path()))?;
+                let name = storage.path().file_name().unwrap_or_default();
+                let stated = gguf::take_part(&mut header.metadata);
+                part = stated.and_then(|header| part_of(name, header)).map_err(|e| e.at(storage.path()))?;
                 if first {
                     self.gguf = Some(header.metadata);
                 }
@@ -320,24 +313,19 @@ fn are_parts(one: &OsStr, other: &OsStr) -> bool {
     split(one).is_some() && split(one) == split(other)
 }
 
-/// What the name of a file says of the other parts of its model, if its header says that there are any. The two must
-/// agree: a part that was renamed looks like a whole model that lacks tensors.
-fn part_of(name: &OsStr, header: Option<gguf::Part>) -> Result<Option<SplitName>> {
+/// Which part of a model a file is, if its header says that there are others. Its name must say the same: a part that
+/// was renamed looks like a whole model that lacks tensors.
+fn part_of(name: &OsStr, header: Option<gguf::Part>) -> Result<Option<(SplitName, gguf::Part)>> {
     match (gguf::parse_split_name(name).filter(|split| split.count > 1), header) {
         (Some(split), Some(header))
             if (split.index as u64, split.count as u64) == (header.number, header.count) =>
         {
-            Ok(Some(split))
+            Ok(Some((split, header)))
         }
-        (_, Some(header)) => Err(misnamed(header)),
+        (_, Some(gguf::Part { number, count, .. })) => Err(Problem::PartName { number, count }.into()),
         (Some(SplitName { index, count, .. }), None) => Err(Problem::PartByName { index, count }.into()),
         (None, None) => Ok(None),
     }
-}
-
-fn misnamed(header: gguf::Part) -> Error {
-    let gguf::Part { number, count, .. } = header;
-    Problem::PartName { number, count }.into()
 }
 
 fn ends_with(name: &OsStr, suffix: &str) -> bool {

@@ -78,7 +78,7 @@ fn renamed_joined_and_foreign_parts_are_refused_by_every_verb() {
         ("5f70bf18a086007016e948b04aed3b82", "is part 1 of 2 of a model by its header"),
         ("joined.gguf", "is two files in one: another GGUF file begins at byte"),
         ("swapped/tiny-00001-of-00002.gguf", "swapped/tiny-00002-of-00002.gguf`: is part 1 of 2"),
-        ("few/tiny-00001-of-00002.gguf", "the 2 parts hold 19 tensors, and their headers say 21"),
+        ("few/tiny-00001-of-00002.gguf", "the 2 parts hold 20 tensors, and their headers say 21"),
         ("named/tiny-00001-of-00002.gguf", "is part 1 of 2 by its name, and a whole model by its header"),
     ] {
         for line in [
@@ -103,6 +103,14 @@ fn renamed_joined_and_foreign_parts_are_refused_by_every_verb() {
 fn what_is_said_of_a_part() {
     let (sandbox, _) = sandbox();
     fs::rename(sandbox.path("parts").join(BOTH), sandbox.path("renamed.gguf")).unwrap();
-    insta::assert_snapshot!(sandbox.refused("quantize renamed.gguf -o out.gguf --type Q8_0"), @"");
-    insta::assert_snapshot!(sandbox.refused("quantize parts -o out.gguf --type Q8_0"), @"");
+    insta::assert_snapshot!(sandbox.refused("quantize renamed.gguf -o out.gguf --type Q8_0"), @"
+    exit 1
+    error: `renamed.gguf`: is part 1 of 2 of a model by its header (`split.no`, `split.count`), and its name says otherwise; the parts must lie together as `NAME-00001-of-00002.gguf` and so on, or be joined by `llama-gguf-split --merge`
+    ");
+    insta::assert_snapshot!(sandbox.refused("quantize parts -o out.gguf --type Q8_0"), @"
+    exit 1
+    error: `parts/tiny-00001-of-00002.gguf`: is missing; `tiny-00002-of-00002.gguf` is one of 2 parts
+
+    hint: the download is incomplete; fetch the missing file into the same folder
+    ");
 }

@@ -114,7 +114,9 @@ fn additional_chat_templates() {
     let sandbox = sandbox("llama");
     let folder = sandbox.path("model/additional_chat_templates");
     fs::create_dir(&folder).unwrap();
-    for (name, text) in [("tool_use.jinja", "{{ 'tools' }}"), ("rag.jinja", "{{ 'rag' }}"), ("notes.txt", "no")] {
+    for (name, text) in
+        [("tool_use.jinja", "{{ 'tools' }}"), ("rag.jinja", "{{ 'rag' }}"), ("notes.txt", "no")]
+    {
         fs::write(folder.join(name), text).unwrap();
     }
     let default = fs::read_to_string(sandbox.path("model/chat_template.jinja")).unwrap();
@@ -128,7 +130,9 @@ fn additional_chat_templates() {
     assert_eq!(text("chat_template"), Some(default.as_str()));
 
     // A template in the configuration of the tokenizer comes before all of them.
-    edit(&sandbox.path("model"), "tokenizer_config.json", |json| json["chat_template"] = json!("{{ 'own' }}"));
+    edit(&sandbox.path("model"), "tokenizer_config.json", |json| {
+        json["chat_template"] = json!("{{ 'own' }}")
+    });
     convert(&sandbox, "--force").ok();
     let file = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
     let metadata = file.gguf().unwrap();

@@ -71,8 +71,14 @@ fn an_untied_model_without_its_head() {
     change_weights(&sandbox.path("model"), |weights| {
         weights.remove("lm_head.weight").unwrap();
     });
-    insta::assert_snapshot!(sandbox.refused("convert model -o out.gguf --to gguf"), @"");
-    insta::assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q8_0"), @"");
+    insta::assert_snapshot!(sandbox.refused("convert model -o out.gguf --to gguf"), @r#"
+    exit 1
+    error: `model`: has no output matrix (`lm_head.weight`), and by its `config.json` the embeddings do not serve as one; if they do, it must say `"tie_word_embeddings": true`
+    "#);
+    insta::assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q8_0"), @r#"
+    exit 1
+    error: `model`: has no output matrix (`lm_head.weight`), and by its `config.json` the embeddings do not serve as one; if they do, it must say `"tie_word_embeddings": true`
+    "#);
     edit_json(&sandbox.path("model/config.json"), |config| config["tie_word_embeddings"] = json!(true));
     sandbox.run("convert model -o out.gguf --to gguf", &[]).ok();
 }
@@ -99,7 +105,13 @@ fn a_matrix_of_which_f16_keeps_nothing() {
     // 1e-9 in BF16.
     bytes[from..to].chunks_exact_mut(2).for_each(|value| value.copy_from_slice(&[0x89, 0x30]));
     fs::write(&file, bytes).unwrap();
-    insta::assert_snapshot!(sandbox.refused("convert model -o out.gguf --to gguf --dtype f16"), @"");
-    insta::assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q8_0"), @"");
+    insta::assert_snapshot!(sandbox.refused("convert model -o out.gguf --to gguf --dtype f16"), @"
+    exit 1
+    error: `model/model.safetensors`: `model.layers.0.mlp.down_proj.weight`: would be all zeros: its values are below the smallest that F16 can hold; BF16 and F32 hold them
+    ");
+    insta::assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q8_0"), @"
+    exit 1
+    error: `model/model.safetensors`: `model.layers.0.mlp.down_proj.weight`: would be all zeros: its values are below the smallest that Q8_0 can hold; BF16 and F32 hold them
+    ");
     sandbox.run("convert model -o out.gguf --to gguf --dtype bf16", &[]).ok();
 }

@@ -6,11 +6,14 @@
 use std::fs;
 use std::path::Path;
 
-use lorakit_tensor::format::gguf::{Metadata, Value, layout};
-use lorakit_tensor::{DType, TensorInfo};
+use lorakit_tensor::format::gguf::{Array, Metadata, Value, layout};
+use lorakit_tensor::{Checkpoint, DType, Reader, TensorInfo, TensorSource};
+use safetensors::Dtype;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::support::{Sandbox, fixtures};
+use crate::weights::{Tensor, read_folder, write_file};
 
 const COLUMNS: usize = 256;
 
@@ -105,22 +108,100 @@ fn files_equal_llama_quantize() {
     }
 }
 
-/// Ternary mixes weigh no errors but those of the token embedding, which no importance matrix knows.
+/// Of these types, few weigh errors: of ternary mixes, those of the token embedding, which no importance matrix knows, and
+/// of the output.
 #[test]
-fn a_matrix_that_no_type_uses_is_still_of_this_model() {
+fn a_matrix_that_few_types_use_is_still_of_this_model() {
     let sandbox = sandbox("blk.0.attn_q.weight");
-    for mix in ["TQ1_0", "TQ2_0", "NVFP4", "Q8_0"] {
+    let quantize = |mix: &str| {
         let options = "--imatrix imatrix.gguf -o out.gguf --force";
-        let run = sandbox.run(&format!("quantize moe.gguf --type {mix} {options}"), &[]).ok();
-        let said = format!("{}{}", run.stdout, run.stderr);
-        assert!(said.contains("changes nothing: no tensor that it knows becomes a type"), "{mix}: {said}");
+        sandbox.run(&format!("quantize moe.gguf --type {mix} {options}"), &[]).ok().stderr
+    };
+    for mix in ["TQ1_0", "TQ2_0"] {
+        assert!(quantize(mix).contains("has no entry for `token_embd.weight`, 1 of 2 tensors"), "{mix}");
     }
+    assert_eq!(quantize("NVFP4"), "");
+    assert!(quantize("Q8_0").contains("changes nothing: no tensor that it knows becomes a type"));
+    assert!(quantize("NVFP4 --pure").contains("changes nothing: no tensor that it knows becomes a type"));
 }
 
 /// The tool stops at such a tensor: the result would be garbage.
 #[test]
 fn two_bits_need_importances_for_every_tensor() {
     let sandbox = sandbox("blk.0.attn_other.weight");
-    insta::assert_snapshot!(sandbox.refused("quantize moe.gguf --type Q2_K_S --imatrix imatrix.gguf -o out.gguf"), @"");
+    insta::assert_snapshot!(sandbox.refused("quantize moe.gguf --type Q2_K_S --imatrix imatrix.gguf -o out.gguf"), @"
+exit 1
+error: `imatrix.gguf`: has no entry for `blk.0.attn_other.weight`, 1 of the 2 tensors whose importances Q2_K_S cannot do without
+
+hint: name an importance matrix of this model with `--imatrix`; llama.cpp makes one: `llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`
+");
     sandbox.run("quantize moe.gguf --type Q2_K --imatrix imatrix.gguf -o out.gguf", &[]).ok();
+}
+
+/// A merge that leaves the experts as they are encodes them as quantising alone does.
+#[test]
+fn a_merge_leaves_untouched_experts_to_their_importances() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&fixtures().join("golden/convert/qwen3moe"), "model");
+    sandbox.run("convert model -o model.gguf --to gguf", &[]).ok();
+    let base = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
+    fs::write(sandbox.path("imatrix.gguf"), imatrix(base.tensors())).unwrap();
+    adapter_of_queries(&sandbox.path("model"), &sandbox.path("adapter"));
+    let options = "--imatrix imatrix.gguf --lineage never";
+    sandbox.run(&format!("quantize model.gguf --type Q4_0 -o alone.gguf {options}"), &[]).ok();
+    for source in ["model", "model.gguf"] {
+        let line = format!("merge {source} adapter -o merged.gguf --quantize Q4_0 --force {options}");
+        sandbox.run(&line, &[]).ok();
+        let [alone, merged] = ["alone.gguf", "merged.gguf"]
+            .map(|name| Checkpoint::open(&sandbox.path(name), &Reader::default()).unwrap());
+        let mut same = 0;
+        for (index, info) in alone.tensors().iter().enumerate().filter(|(_, t)| t.name.contains("_exps")) {
+            let other = merged.find(&info.name).unwrap();
+            assert_eq!(info.dtype, DType::Q4_0);
+            let all = 0..info.byte_len();
+            assert!(alone.read(index, all.clone()).unwrap() == merged.read(other, all).unwrap(), "{}", info.name);
+            same += 1;
+        }
+        assert!(same >= 3, "{same}");
+    }
+}
+
+/// Importances for every stack, in the GGUF form, other for each expert.
+fn imatrix(tensors: &[TensorInfo]) -> Vec<u8> {
+    let mut metadata = Metadata::default();
+    metadata.set("imatrix.datasets", Value::Array(Array::String(vec!["d.txt".into()])));
+    metadata.set("imatrix.chunk_count", Value::U32(1));
+    metadata.set("imatrix.chunk_size", Value::U32(64));
+    let stacks = tensors.iter().filter(|tensor| tensor.shape.len() == 3);
+    let of = |name: String, shape: &[usize]| TensorInfo { name, dtype: DType::F32, shape: shape.to_vec() };
+    let infos: Vec<TensorInfo> = stacks
+        .flat_map(|stack| {
+            let (experts, columns) = (stack.shape[0], stack.shape[2]);
+            let sums = of(format!("{}.in_sum2", stack.name), &[experts, columns]);
+            [sums, of(format!("{}.counts", stack.name), &[experts, 1])]
+        })
+        .collect();
+    let layout = layout(&metadata, &infos).unwrap();
+    let mut file = layout.header;
+    for (info, offset) in infos.iter().zip(layout.offsets) {
+        file.resize(offset as usize, 0);
+        for i in 0..info.elements() {
+            file.extend(((1 + i * 7919 % 100) as f32).to_le_bytes());
+        }
+    }
+    file.resize(layout.len as usize, 0);
+    file
+}
+
+/// A PEFT adapter of rank 1 of the first layer's queries.
+fn adapter_of_queries(model: &Path, folder: &Path) {
+    const QUERIES: &str = "model.layers.0.self_attn.q_proj";
+    let shape = read_folder(model)[&format!("{QUERIES}.weight")].shape.clone();
+    let factor = |shape: [usize; 2]| Tensor::new(Dtype::F32, &shape, &vec![0.25; shape[0] * shape[1]]);
+    let name = |part: &str| format!("base_model.model.{QUERIES}.{part}.weight");
+    fs::create_dir(folder).unwrap();
+    let factors = [(name("lora_A"), factor([1, shape[1]])), (name("lora_B"), factor([shape[0], 1]))];
+    write_file(&folder.join("adapter_model.safetensors"), &factors.into());
+    let config = json!({"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q_proj"]});
+    fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
 }

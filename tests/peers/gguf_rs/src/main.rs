@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use gguf_rs::get_gguf_container_array_size;
 use lorakit_tensor::format::gguf::{Array, Header, Value, read_header};
-use lorakit_tensor::{DType, ReadMode, Storage};
+use lorakit_tensor::{DType, ReadMode, Reader};
 use serde_json::Value as Json;
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn differences(file: &str) -> Vec<String> {
-    let ours = match Storage::open(Path::new(file), ReadMode::Positioned).and_then(|s| read_header(&s)) {
+    let ours = match Reader::new(ReadMode::Positioned).open(Path::new(file)).and_then(|s| read_header(&s)) {
         Ok(header) => header,
         Err(error) => return vec![format!("lorakit: {error}")],
     };

@@ -70,7 +70,8 @@ fn read(storage: &Storage) -> Result<Header> {
 /// Refuses files that were joined end to end, of which only the first would be read.
 fn refuse_joined(storage: &Storage, data_end: u64, alignment: u64) -> Result<()> {
     for at in [data_end, data_end.next_multiple_of(alignment)] {
-        if at.saturating_add(MAGIC.len() as u64) <= storage.len() && *storage.read(at, MAGIC.len())? == *MAGIC {
+        if at.saturating_add(MAGIC.len() as u64) <= storage.len() && *storage.read(at, MAGIC.len())? == *MAGIC
+        {
             return Err(Problem::Joined { at }.into());
         }
     }

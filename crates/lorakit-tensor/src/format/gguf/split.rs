@@ -37,7 +37,9 @@ pub(crate) fn take_part(metadata: &mut Metadata) -> Result<Option<Part>> {
     let (number, count, tensors) = (take(NUMBER)?, take(COUNT)?, take(TENSORS)?);
     match (number, count) {
         (_, None | Some(0 | 1)) => Ok(None),
-        (Some(number), Some(count)) if number < count => Ok(Some(Part { number: number + 1, count, tensors })),
+        (Some(number), Some(count)) if number < count => {
+            Ok(Some(Part { number: number + 1, count, tensors }))
+        }
         (number, Some(count)) => Err(Problem::SplitNumber { number, count }.into()),
     }
 }

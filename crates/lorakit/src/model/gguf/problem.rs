@@ -65,9 +65,9 @@ problems! {
         NoConfig = Unsupported,
             "has no `config.json`, which says what kind of model it is; the source must be a Hugging Face folder";
         /// The output matrix is missing, and the embeddings do not serve as one.
-        NoHead = File(Incomplete),
-            "has no output matrix (`lm_head.weight`), and by its `config.json` the embeddings do not serve as one \
-             (`tie_word_embeddings`)";
+        NoHead = Unsupported,
+            "has no output matrix (`lm_head.weight`), and by its `config.json` the embeddings do not serve as one; if \
+             they do, it must say `\"tie_word_embeddings\": true`";
         /// A Hugging Face tensor has no place in GGUF files of the family.
         NoPlace { family: &'static str } = Unsupported,
             "has no name in GGUF files of the family `{family}`";

@@ -31,10 +31,10 @@ pub(crate) use unheld::unheld;
 
 use super::Problem;
 use super::read::Keys;
-use files::Files;
 use crate::model::{ModelConfig, natural_dtype};
 use crate::plan::OutputTensor;
 use crate::{Error, Model, Result};
+use files::Files;
 
 /// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which have Hugging Face names,
 /// converted to GGUF's names and row order. `pre` names the pre-tokenizer if it cannot be detected.
@@ -73,14 +73,8 @@ pub(crate) fn forth(
     let content = |name: &str| read(&model.folder().join(name), model.reader());
     let names = |folder: &str| names_in(&model.folder().join(folder));
     let files = Files { content: &content, names: &names };
-    let sources = MetadataSources {
-        name: &folder_name(model.folder()),
-        config,
-        files,
-        tensors: &tensors,
-        dtype,
-        pre,
-    };
+    let sources =
+        MetadataSources { name: &folder_name(model.folder()), config, files, tensors: &tensors, dtype, pre };
     Ok((metadata(&sources).map_err(place)?, tensors))
 }
 

@@ -40,8 +40,14 @@ pub(crate) fn unheld(config: &ModelConfig) -> Result<Vec<Finding>> {
         }
     }
     let scaling = ["rope_scaling.rope_type", "rope_scaling.type", "rope_parameters.rope_type"];
-    if let Some(dynamic) = scaling.into_iter().find_map(|name| params.get(name).filter(|kind| *kind == "dynamic")) {
-        lost.push(("rope_scaling", dynamic.to_string(), "positions beyond the trained context were not scaled".into()));
+    if let Some(dynamic) =
+        scaling.into_iter().find_map(|name| params.get(name).filter(|kind| *kind == "dynamic"))
+    {
+        lost.push((
+            "rope_scaling",
+            dynamic.to_string(),
+            "positions beyond the trained context were not scaled".into(),
+        ));
     }
     let warning = |(name, said, usual): (&str, String, String)| {
         let message = format!(
@@ -60,6 +66,7 @@ fn means(said: &Value, fixed: &Value) -> bool {
 
 /// Whether a list has 0 for each `every`th layer and 1 for the others.
 fn is_every(layers: &Value, every: u64) -> bool {
-    let usual = |(layer, rotated): (u64, &Value)| rotated.as_u64() == Some(u64::from(!layer.is_multiple_of(every)));
+    let usual =
+        |(layer, rotated): (u64, &Value)| rotated.as_u64() == Some(u64::from(!layer.is_multiple_of(every)));
     layers.as_array().is_some_and(|layers| (1..).zip(layers).all(usual))
 }

@@ -103,7 +103,10 @@ fn checks_what_a_model_needs() {
 
     let error = imatrix.check(&unknown, []).expect_err("no tensor in common");
     assert_eq!(error.kind(), ErrorKind::Imatrix);
-    assert!(error.to_string().contains("knows none of the model's 1 tensors, such as `blk.1.attn_q.weight`"), "{error}");
+    assert!(
+        error.to_string().contains("knows none of the model's 1 tensors, such as `blk.1.attn_q.weight`"),
+        "{error}"
+    );
 
     let other = [tensor("output.weight", &[8, 512]), tensor("blk.0.ffn_down_exps.weight", &[4, 8, 256])];
     let error = imatrix.check(&known, known.iter().chain(&other)).expect_err("other lengths");
