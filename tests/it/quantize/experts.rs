@@ -159,7 +159,11 @@ fn a_merge_leaves_untouched_experts_to_their_importances() {
             let other = merged.find(&info.name).unwrap();
             assert_eq!(info.dtype, DType::Q4_0);
             let all = 0..info.byte_len();
-            assert!(alone.read(index, all.clone()).unwrap() == merged.read(other, all).unwrap(), "{}", info.name);
+            assert!(
+                alone.read(index, all.clone()).unwrap() == merged.read(other, all).unwrap(),
+                "{}",
+                info.name
+            );
             same += 1;
         }
         assert!(same >= 3, "{same}");
