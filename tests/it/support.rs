@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Once;
 
 pub(crate) use lorakit_oracle::{entries, read_json};
 use serde_json::Value;
@@ -50,7 +51,25 @@ impl Sandbox {
     /// Runs the command with arguments separated by spaces, followed by more as they are.
     pub(crate) fn run(&self, line: &str, more: &[&Path]) -> Run {
         let output = self.command().args(line.split_whitespace()).args(more).output().unwrap();
+        if output.status.success() {
+            self.read_by_gguf_rs(line);
+        }
         Run::new(self, &output)
+    }
+
+    /// Has the GGUF file that `line` wrote read by the crate gguf-rs, which must find in it what lorakit does: see
+    /// `tests/peers/gguf_rs`. `GGUF_RS_READS` says where that program is.
+    #[track_caller]
+    fn read_by_gguf_rs(&self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let output = words.windows(2).find(|pair| ["-o", "--output"].contains(&pair[0])).map(|pair| pair[1]);
+        let Some(file) = output.map(|name| self.path(name)).filter(|file| is_gguf(file)) else { return };
+        let Some(program) = std::env::var_os("GGUF_RS_READS") else {
+            static SAID: Once = Once::new();
+            return SAID.call_once(|| skipped("gguf-rs reads no GGUF files: GGUF_RS_READS is not set"));
+        };
+        let read = Command::new(program).arg(&file).output().unwrap();
+        assert!(read.status.success(), "{line}: {}", String::from_utf8_lossy(&read.stderr));
     }
 
     /// `lorakit merge BASE ADAPTER -o OUT`, which must succeed; returns the path of OUT.
@@ -73,6 +92,11 @@ impl Sandbox {
     pub(crate) fn entries(&self) -> Vec<String> {
         entries(self.root())
     }
+}
+
+/// Whether there is such a file, and it is GGUF by its name.
+fn is_gguf(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "gguf") && file.is_file()
 }
 
 /// Takes away what lorakit reads from the environment: whoever runs the tests may have set it.

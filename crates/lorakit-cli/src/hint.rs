@@ -105,6 +105,13 @@ fn typed(hint: Hint) -> Option<&'static str> {
         Hint::StartFromFloats => {
             "start from the 16-bit model; if there is none, `--requantize` accepts the loss"
         }
+        Hint::AnotherGivenType => {
+            "give `--output-tensor-type` or `--token-embedding-type` a type that fits, or leave it out: then the mix \
+             decides"
+        }
+        Hint::OtherTypeByName => {
+            "give such tensors a type whose blocks divide their rows: `--tensor-type REGEX=Q8_0`"
+        }
         Hint::TypeOfItsOwn => {
             "give such tensors a type of their own (`--tensor-type REGEX=Q8_0`), or leave out `--no-fallback`"
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::ErrorKind;
 use crate::checksum::Checksum;
 use crate::file_problem::Problem;
+use crate::format::gguf::SplitName;
 use crate::format::{Stored, gguf, safetensors, torch};
 use crate::sniff::{self, Format};
 use crate::{Error, Extent, Reader, Result, Storage, TensorInfo, TensorSource};
@@ -59,21 +60,11 @@ impl Checkpoint {
         if ends_with(name, ".index.json") {
             return Self::open_sharded(&found, reader);
         }
-        let mut checkpoint = Self::single(&found, reader)?;
-        if checkpoint.format == Format::Gguf
-            && let Some(split) = gguf::parse_split_name(name)
-            && split.count > 1
-        {
-            checkpoint = Self::open_split(&found, &split, reader)?;
+        let mut checkpoint = Self::empty(&found);
+        match checkpoint.add(reader.open(&found)?)? {
+            Some((split, _)) => Self::open_split(&found, &split, reader),
+            None => Ok(checkpoint),
         }
-        Ok(checkpoint)
-    }
-
-    fn single(path: &Path, reader: &Reader) -> Result<Self> {
-        let storage = reader.open(path)?;
-        let mut checkpoint = Self::empty(path);
-        checkpoint.add(storage)?;
-        Ok(checkpoint)
     }
 
     fn open_sharded(index_path: &Path, reader: &Reader) -> Result<Self> {
@@ -107,18 +98,26 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn open_split(path: &Path, split: &gguf::SplitName, reader: &Reader) -> Result<Self> {
+    fn open_split(path: &Path, split: &SplitName, reader: &Reader) -> Result<Self> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let mut checkpoint = Self::empty(path);
+        let mut stated = None;
         for number in 1..=split.count {
             let part = folder.join(gguf::split_name(&split.stem, number, split.count));
             if !reader.has(&part)? {
                 let problem = Problem::MissingPart { sibling: file_name(path), count: split.count };
                 return Err(Error::from(problem).at(&part));
             }
-            checkpoint.add(reader.open(&part)?)?;
+            let of_part = checkpoint.add(reader.open(&part)?)?;
+            stated = stated.or(of_part.and_then(|(_, header)| header.tensors));
         }
-        Ok(checkpoint)
+        match (checkpoint.tensors.len() as u64, stated) {
+            (found, Some(stated)) if found != stated => {
+                let problem = Problem::PartTensors { count: split.count, found, stated };
+                Err(Error::from(problem).at(path))
+            }
+            _ => Ok(checkpoint),
+        }
     }
 
     fn empty(path: &Path) -> Self {
@@ -134,8 +133,9 @@ impl Checkpoint {
         }
     }
 
-    /// Parses one more file. The metadata of the first file are those of the checkpoint.
-    fn add(&mut self, storage: Storage) -> Result<()> {
+    /// Parses one more file, and says which part of a split model it is, by its name and by its header. The metadata of
+    /// the first file, without what they say of its place among others, are those of the checkpoint.
+    fn add(&mut self, storage: Storage) -> Result<Option<(SplitName, gguf::Part)>> {
         let extension =
             storage.path().extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
         let head = storage.read(0, storage.len().min(64) as usize)?;
@@ -147,6 +147,7 @@ impl Checkpoint {
         drop(head);
         self.format = format;
         let first = self.files.is_empty();
+        let mut part = None;
         let stored: Vec<Stored> = match format {
             Format::Safetensors => {
                 let header = safetensors::read_header(&storage)?;
@@ -156,7 +157,10 @@ impl Checkpoint {
                 header.tensors
             }
             Format::Gguf => {
-                let header = gguf::read_header(&storage)?;
+                let mut header = gguf::read_header(&storage)?;
+                let name = storage.path().file_name().unwrap_or_default();
+                let stated = gguf::take_part(&mut header.metadata);
+                part = stated.and_then(|header| part_of(name, header)).map_err(|e| e.at(storage.path()))?;
                 if first {
                     self.gguf = Some(header.metadata);
                 }
@@ -173,7 +177,7 @@ impl Checkpoint {
             self.places.push(Place { file, offset, transposed, checksum });
         }
         self.files.push(storage);
-        Ok(())
+        Ok(part)
     }
 
     /// The file or index that was opened.
@@ -291,7 +295,7 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
         match ending(suffix).as_slice() {
             [] => {}
             [one] => return Ok(folder.join(one)),
-            [first, ..] if gguf::parse_split_name(first).is_some_and(|s| s.index == 1) => {
+            [first, others @ ..] if others.iter().all(|other| are_parts(first, other)) => {
                 return Ok(folder.join(first));
             }
             many => {
@@ -301,6 +305,27 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
         }
     }
     first(ADAPTERS)?.ok_or_else(|| Error::from(Problem::NoCheckpoint).at(folder))
+}
+
+/// Whether two names are those of parts of one model.
+fn are_parts(one: &OsStr, other: &OsStr) -> bool {
+    let split = |name| gguf::parse_split_name(name).map(|split| (split.stem, split.count));
+    split(one).is_some() && split(one) == split(other)
+}
+
+/// Which part of a model a file is, if its header says that there are others. Its name must say the same: a part that
+/// was renamed looks like a whole model that lacks tensors.
+fn part_of(name: &OsStr, header: Option<gguf::Part>) -> Result<Option<(SplitName, gguf::Part)>> {
+    match (gguf::parse_split_name(name).filter(|split| split.count > 1), header) {
+        (Some(split), Some(header))
+            if (split.index as u64, split.count as u64) == (header.number, header.count) =>
+        {
+            Ok(Some((split, header)))
+        }
+        (_, Some(gguf::Part { number, count, .. })) => Err(Problem::PartName { number, count }.into()),
+        (Some(SplitName { index, count, .. }), None) => Err(Problem::PartByName { index, count }.into()),
+        (None, None) => Ok(None),
+    }
 }
 
 fn ends_with(name: &OsStr, suffix: &str) -> bool {

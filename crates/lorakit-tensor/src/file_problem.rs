@@ -81,6 +81,18 @@ problems! {
         /// A part of a split file is not there.
         MissingPart { sibling: String, count: usize } = MissingShard,
             "is missing; `{sibling}` is one of {count} parts";
+        /// The header says that the file is a part, and its name says something else.
+        PartName { number: u64, count: u64 } = Unsupported,
+            "is part {number} of {count} of a model by its header (`split.no`, `split.count`), and its name says \
+             otherwise; the parts must lie together as `NAME-00001-of-{count:05}.gguf` and so on, or be joined by \
+             `llama-gguf-split --merge`";
+        /// The name says that the file is a part, and the header that it is whole.
+        PartByName { index: usize, count: usize } = Unsupported,
+            "is part {index} of {count} by its name, and a whole model by its header, which has no `split.count`; \
+             rename it if it is whole";
+        /// The parts do not hold as many tensors as their headers say.
+        PartTensors { count: usize, found: u64, stated: u64 } = Corrupt,
+            "the {count} parts hold {found} tensors, and their headers say {stated} (`split.tensors.count`)";
         /// Shards have different formats.
         MixedFormats { found: &'static str, others: &'static str } = Corrupt,
             "is a {found} file among {others} shards";

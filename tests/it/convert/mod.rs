@@ -6,7 +6,9 @@ mod experts;
 mod gguf;
 mod merged;
 mod refusals;
+mod split;
 mod to_gguf;
+mod unheld;
 mod unknown_tokenizer;
 mod weights;
 

@@ -102,6 +102,42 @@ fn the_cut_of_text_may_be_named() {
     let file = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
     let pre = file.gguf().unwrap().get("tokenizer.ggml.pre").and_then(GgufValue::as_str);
     assert_eq!(pre, Some("viking"));
+    // llama.cpp does not load a file with another name.
+    let run = convert(&sandbox, "--force --pre vikings");
+    assert!(run.stderr.contains("llama.cpp knows no pre-tokenizer `vikings`; the known ones are a.x-4.0, "));
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+}
+
+/// The reference makes a list of `chat_template.jinja`, as the default, and of the files beside it.
+#[test]
+fn additional_chat_templates() {
+    let sandbox = sandbox("llama");
+    let folder = sandbox.path("model/additional_chat_templates");
+    fs::create_dir(&folder).unwrap();
+    for (name, text) in
+        [("tool_use.jinja", "{{ 'tools' }}"), ("rag.jinja", "{{ 'rag' }}"), ("notes.txt", "no")]
+    {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let default = fs::read_to_string(sandbox.path("model/chat_template.jinja")).unwrap();
+    convert(&sandbox, "").ok();
+    let file = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
+    let key = |name: &str| file.gguf().unwrap().get(&format!("tokenizer.{name}"));
+    let text = |name: &str| key(name).and_then(GgufValue::as_str);
+    assert_eq!(key("chat_templates").and_then(GgufValue::as_strings).unwrap(), ["rag", "tool_use"]);
+    assert_eq!(text("chat_template.rag"), Some("{{ 'rag' }}"));
+    assert_eq!(text("chat_template.tool_use"), Some("{{ 'tools' }}"));
+    assert_eq!(text("chat_template"), Some(default.as_str()));
+
+    // A template in the configuration of the tokenizer comes before all of them.
+    edit(&sandbox.path("model"), "tokenizer_config.json", |json| {
+        json["chat_template"] = json!("{{ 'own' }}")
+    });
+    convert(&sandbox, "--force").ok();
+    let file = Checkpoint::open(&sandbox.path("model.gguf"), &Reader::default()).unwrap();
+    let metadata = file.gguf().unwrap();
+    assert_eq!(metadata.get("tokenizer.chat_template").and_then(GgufValue::as_str), Some("{{ 'own' }}"));
+    assert!(metadata.get("tokenizer.chat_templates").is_none());
 }
 
 #[test]

@@ -18,6 +18,26 @@ fn rows_that_do_not_divide() {
     assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q4_K_M --no-fallback"));
 }
 
+/// Who gave the type decides what is to do.
+#[test]
+fn a_given_type_that_does_not_fit() {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&fixtures().join("golden/convert/llama"), "model");
+    let refused = |options: &str| sandbox.refused(&format!("quantize model -o out.gguf {options}"));
+    assert_snapshot!(refused("--type Q4_K_M --output-tensor-type Q6_K"), @"
+    exit 1
+    error: `output.weight` has rows of 32 values, which are not whole Q6_K blocks of 256; the type that fits is Q8_0
+
+    hint: give `--output-tensor-type` or `--token-embedding-type` a type that fits, or leave it out: then the mix decides
+    ");
+    assert_snapshot!(refused("--type Q8_0 --token-embedding-type Q6_K"), @"
+    exit 1
+    error: `token_embd.weight` has rows of 32 values, which are not whole Q6_K blocks of 256; the type that fits is Q8_0
+
+    hint: give `--output-tensor-type` or `--token-embedding-type` a type that fits, or leave it out: then the mix decides
+    ");
+}
+
 #[test]
 fn an_unknown_type() {
     let sandbox = sandbox();

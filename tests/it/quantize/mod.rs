@@ -2,6 +2,7 @@
 
 mod blocks;
 mod errors;
+mod experts;
 mod float8;
 mod gate;
 mod llama_quantize;

@@ -84,7 +84,7 @@ fn one(
         let fits = fallback(dtype, columns(tensor));
         return match fits {
             Some(fitting) if fitting == dtype => Ok(Choice { dtype, reason }),
-            _ => Err(misfit(tensor, dtype, fits)),
+            _ => Err(misfit(tensor, dtype, fits, true)),
         };
     }
 
@@ -99,7 +99,7 @@ fn one(
         Some(dtype) if !options.no_fallback => {
             Ok(Choice { dtype, reason: Reason::Fallback { columns: columns(tensor), wanted } })
         }
-        fitting => Err(misfit(tensor, wanted, fitting)),
+        fitting => Err(misfit(tensor, wanted, fitting, false)),
     }
 }
 
@@ -107,6 +107,6 @@ fn columns(tensor: &TensorInfo) -> usize {
     tensor.shape.last().copied().unwrap_or(1)
 }
 
-fn misfit(tensor: &TensorInfo, wanted: DType, fallback: Option<DType>) -> MixError {
-    MixError::Fallback { tensor: tensor.name.clone(), columns: columns(tensor), wanted, fallback }
+fn misfit(tensor: &TensorInfo, wanted: DType, fallback: Option<DType>, given: bool) -> MixError {
+    MixError::Fallback { tensor: tensor.name.clone(), columns: columns(tensor), wanted, fallback, given }
 }

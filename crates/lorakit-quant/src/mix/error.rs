@@ -43,6 +43,8 @@ pub enum MixError {
         wanted: DType,
         /// The type that would fit; `None` if there is no rule for it.
         fallback: Option<DType>,
+        /// Whether the type was given for this tensor alone, by an option.
+        given: bool,
     },
     /// In a model with experts, a rule needs the layer of a tensor, but its name holds none.
     Layer {
@@ -79,7 +81,7 @@ impl fmt::Display for MixError {
                 f,
                 "{dtype} can be read, but not written yet; the nearest types that can be written are {a} and {b}"
             ),
-            MixError::Fallback { tensor, columns, wanted, fallback } => {
+            MixError::Fallback { tensor, columns, wanted, fallback, .. } => {
                 let block = wanted.block().elements;
                 write!(
                     f,

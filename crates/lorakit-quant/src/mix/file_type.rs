@@ -4,6 +4,8 @@ use std::fmt;
 
 use lorakit_tensor::DType;
 
+use super::role::Role;
+
 /// One row per mix: `Variant [aliases] id default-type needs-importance bits "about"`.
 macro_rules! file_types {
     ($($variant:ident [$($alias:literal),*] $id:literal $dtype:ident $needs:literal $bits:literal $about:literal;)*)
@@ -41,6 +43,12 @@ macro_rules! file_types {
             /// Whether the tool refuses to write this mix without an importance matrix.
             pub const fn needs_importance(self) -> bool {
                 match self { $(FileType::$variant => $needs,)* }
+            }
+
+            /// Whether the tool refuses to write a tensor of this mix as `dtype` without importances for it.
+            pub fn needs_importance_of(self, tensor: &str, dtype: DType) -> bool {
+                let looked_up = matches!(Role::of(tensor), Role::TokenEmbedding | Role::Output);
+                self == FileType::Q2_K_S && dtype == DType::Q2_K && !looked_up
             }
 
             /// Bits per weight of Llama-3.1-8B in this mix.

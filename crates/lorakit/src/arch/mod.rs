@@ -68,6 +68,9 @@ pub(crate) struct Architecture {
     gguf: String,
     hf: Vec<HfClass>,
     config: Map<String, Value>,
+    /// Each layer of this number does not rotate positions.
+    #[serde(default)]
+    unrotated_every: Option<u64>,
     /// Metadata of GGUF files, in the order of llama.cpp's converter.
     keys: Vec<Entry>,
     /// Kinds of tokenizers, in the order in which they are tried.
@@ -126,6 +129,9 @@ pub(crate) struct HfClass {
     /// Entries of `config.json` that a GGUF file holds as integers, and their keys there, without the family's prefix.
     #[serde(default)]
     pub(crate) entries: Map<String, Value>,
+    /// Entries of `config.json` that change what the model computes unless they are null, and have no key in GGUF files.
+    #[serde(default)]
+    pub(crate) unsaid: Vec<String>,
     /// The defaults of transformers for entries that `config.json` lacks: a value, or the name of another entry;
     /// `a/b` divides one entry by another.
     #[serde(default)]
@@ -252,6 +258,11 @@ impl Architecture {
     /// Whether GGUF models of the family can be turned into Hugging Face folders.
     pub(crate) fn is_reversible(&self) -> bool {
         !self.one_way
+    }
+
+    /// If the layers of every such number, counted from 1, do not rotate positions: that number.
+    pub(crate) fn unrotated_every(&self) -> Option<u64> {
+        self.unrotated_every
     }
 
     /// Entries of `config.json` that the family fixes.

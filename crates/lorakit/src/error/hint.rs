@@ -62,6 +62,10 @@ pub enum Hint {
     StartFromFloats,
     /// Give such tensors a type of their own, or allow another type where none fits.
     TypeOfItsOwn,
+    /// Give the option a type that fits.
+    AnotherGivenType,
+    /// Give tensors that nothing else fits a type by their names.
+    OtherTypeByName,
     /// Make one of this model with llama.cpp: `llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`.
     MakeImportances,
     /// Name the base model: its folder, or one that holds its `config.json`.
@@ -205,6 +209,8 @@ impl Hint {
         Hint::FinerType,
         Hint::StartFromFloats,
         Hint::TypeOfItsOwn,
+        Hint::AnotherGivenType,
+        Hint::OtherTypeByName,
         Hint::MakeImportances,
         Hint::NameBase,
         Hint::NameBaseForCopies,
@@ -365,6 +371,8 @@ impl fmt::Display for Hint {
              give just the touched tensors one"
             }
             Hint::StartFromFloats => "start from the 16-bit model, or accept the loss of quantising twice",
+            Hint::AnotherGivenType => "give that tensor a type whose blocks divide its rows, or leave the choice to the mix",
+            Hint::OtherTypeByName => "give such tensors a type of their own, whose blocks divide their rows",
             Hint::TypeOfItsOwn => "give such tensors a type of their own, or allow another type where none fits",
             Hint::MakeImportances => {
                 "make one of this model with llama.cpp: `llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`"

@@ -1,6 +1,7 @@
 //! Producing rows of a computed tensor.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lorakit_quant::{all_finite, codec, encoder, fp8};
 use lorakit_tensor::{DType, Origin};
@@ -29,6 +30,10 @@ pub(super) struct Prepared<'a> {
     column_factor: Vec<f32>,
     /// Replacement values by target row, sorted by row.
     replaced: Vec<(usize, Vec<f32>)>,
+    /// Whether a value other than zero was computed.
+    given: AtomicBool,
+    /// Whether a value other than zero was stored.
+    held: AtomicBool,
 }
 
 /// Working memory of one thread.
@@ -78,6 +83,8 @@ impl<'a> Prepared<'a> {
             magnitude: Vec::new(),
             column_factor: Vec::new(),
             replaced: Vec::new(),
+            given: AtomicBool::new(false),
+            held: AtomicBool::new(false),
         };
         if let Some(dora) = &compute.dora {
             prepared.dora_terms = load(&dora.terms)?;
@@ -183,6 +190,17 @@ impl<'a> Prepared<'a> {
         Ok(retention)
     }
 
+    /// Refuses a tensor of which nothing is left but zeros: its values are below what the stored type can hold. For
+    /// after the last row.
+    pub(super) fn check_held(&self) -> Result<()> {
+        if self.held.load(Ordering::Relaxed) || !self.given.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let stored_as = self.store.description();
+        let base = &self.compute.base;
+        Err(Error::from(Problem::Vanishes { stored_as }).tensor(&base.info().name).at(base.path()))
+    }
+
     /// The largest magnitude of the output, if it was needed.
     pub(super) fn largest(&self) -> f32 {
         self.store.largest().map_or(0.0, Largest::so_far)
@@ -260,7 +278,9 @@ impl<'a> Prepared<'a> {
         self.sum(rows, scratch, out)?;
         let Scratch { before, whole, delta, sum, scales, .. } = &mut *scratch;
         let before = if self.initial.is_empty() { before } else { whole };
+        note(&self.given, sum);
         self.store.put(rows, cols, sum, out, scales);
+        note(&self.held, sum);
         let retention = if compute.edits() {
             let mut retention = kernel::retained(before, sum, delta);
             if !retention.is_finite() && all_finite(sum) {
@@ -348,6 +368,13 @@ impl<'a> Prepared<'a> {
     fn comes_to(&self, element: u64, problem: impl FnOnce(Vec<usize>, u64) -> Problem) -> Error {
         let Origin { path, info, element } = self.compute.base.origin(element);
         Error::from(problem(info.shape.clone(), element)).tensor(&info.name).at(path)
+    }
+}
+
+/// Sets `seen` if one of `values` is not zero; in all but odd tensors that is known at the first value.
+fn note(seen: &AtomicBool, values: &[f32]) {
+    if !seen.load(Ordering::Relaxed) && values.iter().any(|v| *v != 0.0) {
+        seen.store(true, Ordering::Relaxed);
     }
 }
 

@@ -89,6 +89,9 @@ impl<'p> Job<'p> {
             return Ok(None);
         }
         let prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(prepared) = &prepared {
+            prepared.check_held()?;
+        }
         let Some(packed) = &self.compute.packing else { return Ok(None) };
         let scales = std::mem::take(&mut *self.scales.lock().unwrap_or_else(PoisonError::into_inner));
         let mut late = None;

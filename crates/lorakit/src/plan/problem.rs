@@ -63,6 +63,9 @@ problems! {
         /// A value of the sum is beyond the range of the stored type.
         LargeSum { value: f32, shape: Vec<usize>, element: u64, stored_as: String } = NonFinite,
             "comes to {value:e} {}, which {stored_as} cannot hold", place(shape, *element);
+        /// Every value is below the smallest of the stored type.
+        Vanishes { stored_as: String } = Unsupported,
+            "would be all zeros: its values are below the smallest that {stored_as} can hold; BF16 and F32 hold them";
         /// Given bytes hold a NaN or an infinity.
         GivenNonFinite { dtype: DType } = NonFinite, "would hold NaN or infinity ({dtype})";
 

@@ -39,6 +39,19 @@ impl OutputTensor {
         }
     }
 
+    /// The same tensor, if its values are computed, as the matrix of all its rows: what the last dimension holds is
+    /// encoded together, whatever is stacked above it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) if an adapter changes it as another matrix.
+    pub(crate) fn row_by_row(self) -> Result<Self> {
+        let Recipe::Compute(compute) = self.recipe else { return Ok(self) };
+        let cols = self.info.shape.last().copied().unwrap_or(1);
+        let rows = (self.info.elements() as usize).checked_div(cols).unwrap_or(0);
+        let compute = seen_as(*compute, rows, cols).map_err(|e| e.tensor(&self.info.name))?;
+        Ok(OutputTensor { info: self.info, recipe: Recipe::Compute(Box::new(compute)) })
+    }
+
     /// The same tensor with `value` added to each of its values, in f32.
     ///
     /// # Errors

@@ -30,6 +30,7 @@ mod writer;
 mod tests;
 
 pub use reader::{Header, read_header};
+pub(crate) use split::{Part, take_part};
 pub use split::{SplitName, parse_split_name, split_name};
 pub use value::{Array, Metadata, Value};
 pub use writer::{Layout, layout};

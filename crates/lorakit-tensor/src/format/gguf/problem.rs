@@ -80,6 +80,18 @@ problems! {
         Misplaced { offset: u64, expected: u64 } = Corrupt,
             "begins at data byte {offset}, expected {expected}";
 
+        /// A key about the parts of a model has a value that is no number of parts.
+        SplitKey { key: &'static str, found: &'static str, value: String } = Corrupt,
+            "`{key}` is {value} of type {found}; it must be a number of parts or tensors";
+        /// A part that is none of the parts.
+        SplitNumber { number: Option<u64>, count: u64 } = Corrupt,
+            "is one of {count} parts, and {}", number.map_or("no `split.no` says which".to_string(),
+            |number| format!("has `split.no` {number}; it must be below {count}"));
+        /// Another file begins where this one ends.
+        Joined { at: u64 } = Corrupt,
+            "is two files in one: another GGUF file begins at byte {at}. Parts of a model must stay files of their own, \
+             or be joined by `llama-gguf-split --merge`";
+
         /// An alignment that llama.cpp does not survive.
         SmallAlignment { alignment: u64 } = Unsupported,
             "`general.alignment` is {alignment}; llama.cpp needs {MIN_ALIGNMENT} or more";

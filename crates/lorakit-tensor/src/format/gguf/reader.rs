@@ -53,6 +53,7 @@ fn read(storage: &Storage) -> Result<Header> {
     let mut tensors = read_infos(&mut cursor, tensor_count, alignment)?;
     let data_start = cursor.position().next_multiple_of(alignment);
 
+    let mut data_end = data_start;
     for Stored { info, offset, .. } in &mut tensors {
         let end = data_start.saturating_add(*offset).saturating_add(info.byte_len());
         if end > storage.len() {
@@ -60,8 +61,21 @@ fn read(storage: &Storage) -> Result<Header> {
             return Err(Error::from(problem).tensor(&info.name));
         }
         *offset += data_start;
+        data_end = end;
     }
+    refuse_joined(storage, data_end, alignment)?;
     Ok(Header { version, alignment, metadata, tensors, data_start })
+}
+
+/// Refuses files that were joined end to end, of which only the first would be read.
+fn refuse_joined(storage: &Storage, data_end: u64, alignment: u64) -> Result<()> {
+    for at in [data_end, data_end.next_multiple_of(alignment)] {
+        if at.saturating_add(MAGIC.len() as u64) <= storage.len() && *storage.read(at, MAGIC.len())? == *MAGIC
+        {
+            return Err(Problem::Joined { at }.into());
+        }
+    }
+    Ok(())
 }
 
 fn read_version(cursor: &mut Cursor<'_>, file_len: u64) -> Result<u32> {
@@ -273,6 +287,20 @@ mod tests {
         refused(&one("w", &[32], 77), unsupported, "tensor `w`: has ggml type 77, which is not a known");
         let message = "tensor `w`: is cut short: this tensor ends at byte 324, and the file has 320";
         refused(&one("w", &[65], 0), ErrorKind::Truncated, message);
+    }
+
+    #[test]
+    fn refuses_a_second_file_behind_the_first() {
+        let tail = |bytes: &[u8]| [file(3, &[], &[info("w", &[62], 0, 0)]), bytes.to_vec()].concat();
+        assert!(header_of(&tail(b"GG")).is_ok());
+        // The file has room for 256 bytes of data, and the tensor takes 248.
+        let mut unpadded = tail(b"");
+        let end = unpadded.len() - 8;
+        unpadded.truncate(end);
+        unpadded.extend(file(3, &[], &[]));
+        for joined in [unpadded, tail(&file(3, &[], &[]))] {
+            refused(&joined, ErrorKind::Corrupt, "another GGUF file begins at byte");
+        }
     }
 
     #[test]

@@ -64,6 +64,10 @@ problems! {
         /// A model without a configuration should be written as GGUF.
         NoConfig = Unsupported,
             "has no `config.json`, which says what kind of model it is; the source must be a Hugging Face folder";
+        /// The output matrix is missing, and the embeddings do not serve as one.
+        NoHead = Unsupported,
+            "has no output matrix (`lm_head.weight`), and by its `config.json` the embeddings do not serve as one; if \
+             they do, it must say `\"tie_word_embeddings\": true`";
         /// A Hugging Face tensor has no place in GGUF files of the family.
         NoPlace { family: &'static str } = Unsupported,
             "has no name in GGUF files of the family `{family}`";

@@ -26,6 +26,9 @@ problems! {
         LongToken { id: usize, bytes: usize, limit: usize } = File(Limit),
             "token {id} has {bytes} bytes; at most {limit} are read";
 
+        /// A rule is asked for that llama.cpp does not have.
+        NoRule { name: String, known: Vec<&'static str> } = Usage,
+            "llama.cpp knows no pre-tokenizer `{name}`; the known ones are {}", known.join(", ");
         /// The folder has no tokenizer of a kind that the family knows.
         NoTokenizer { needed: Vec<&'static str> } = Unsupported,
             "has no tokenizer that a GGUF file can hold; it must have {}", needed.join(", or ");

@@ -6,7 +6,7 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 use super::{Convert, count_dtypes};
 use crate::lineage::{Lineage, Role, Step};
-use crate::model::gguf::write::{forth, with_dtype};
+use crate::model::gguf::write::{forth, unheld, with_dtype};
 use crate::ops::Problem;
 use crate::plan::{Container, OutputTensor, Plan, Progress, Target, go_on};
 use crate::{Error, Model, Result};
@@ -86,7 +86,7 @@ pub fn hf_to_gguf(options: &ToGgufOptions, progress: &dyn Progress) -> Result<Co
     let mut step = Step::new("convert", options.lineage).card(options.card).plain().with("to", "gguf");
     step = step.with("dtype", dtype.name()).with("pre", &options.pre);
     step.model(Role::Model, &model);
-    let mut notes = Vec::new();
+    let mut notes = model.config.as_ref().map(unheld).transpose()?.unwrap_or_default();
     let reader = model.reader();
     let papers = step.finish(&mut notes).of_model();
     let plan = Plan::with_papers(target, options.replace, reader, container, tensors, Vec::new(), papers)?;

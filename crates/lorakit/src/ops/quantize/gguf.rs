@@ -34,6 +34,9 @@ pub(crate) fn of_hugging_face(
     notes: &mut Vec<Finding>,
 ) -> Result<GgufModel> {
     let (metadata, tensors) = write::model(model, tensors, pre)?;
+    if let (false, Some(config)) = (model.is_gguf(), &model.config) {
+        notes.extend(write::unheld(config)?);
+    }
     with_types(metadata, tensors, mix, imatrix, notes)
 }
 
@@ -44,10 +47,19 @@ fn with_types(
     imatrix: Option<&Imatrix>,
     notes: &mut Vec<Finding>,
 ) -> Result<GgufModel> {
-    let (tensors, chosen) = mix::apply(mix, &metadata, imatrix, tensors, notes)?;
+    let (mut tensors, chosen) = mix::apply(mix, &metadata, imatrix, tensors, notes)?;
+    if mix.file_type.is_some() {
+        tensors.iter_mut().for_each(|tensor| drop_ones(&mut tensor.info.shape));
+    }
     let metadata = match mix.file_type {
         Some(file_type) => metadata::metadata(&metadata, file_type, imatrix),
         None => metadata,
     };
     Ok((metadata, tensors, chosen))
+}
+
+/// ggml does not count outer dimensions of 1, so the tool does not write them.
+fn drop_ones(shape: &mut Vec<usize>) {
+    let ones = shape.iter().take_while(|&&size| size == 1).count();
+    shape.drain(..ones.min(shape.len().saturating_sub(1)));
 }

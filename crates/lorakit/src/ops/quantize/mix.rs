@@ -1,16 +1,17 @@
 //! GGUF tensors in a mix: a type for each, the importance of its columns, their order in the file.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lorakit_quant::encoder;
-use lorakit_quant::mix::{Facts, FileType, MixOptions, Reason, choose, file_order};
+use lorakit_quant::mix::{Facts, FileType, MixError, MixOptions, Reason, choose, file_order};
 use lorakit_tensor::format::gguf::Metadata;
 use lorakit_tensor::{DType, TensorInfo};
 
 use super::Problem;
 use super::imatrix::{Coverage, Imatrix};
 use crate::plan::{Chosen, Importance, OutputTensor, Recipe};
-use crate::{Finding, Result, Severity};
+use crate::{Error, Finding, Result, Severity};
 
 /// How the types of a GGUF file are chosen.
 #[derive(Debug, Clone)]
@@ -45,7 +46,7 @@ pub(crate) fn apply(
     let mut choices: Vec<(DType, String, bool)> = match mix.file_type {
         None => infos.iter().map(|info| (info.dtype, "kept".to_string(), false)).collect(),
         Some(file_type) => choose(file_type, &Facts::read(metadata), &mix.options, &infos)
-            .map_err(|error| Problem::Unfit { reason: error.to_string() })?
+            .map_err(unfit)?
             .into_iter()
             .map(|c| (c.dtype, c.reason.to_string(), matches!(c.reason, Reason::Fallback { .. })))
             .collect(),
@@ -56,18 +57,20 @@ pub(crate) fn apply(
         }
     }
     if let Some(imatrix) = imatrix {
-        let weighed = infos
-            .iter()
-            .zip(&choices)
-            .filter(|(info, (dtype, ..))| *dtype != info.dtype && uses_importance(*dtype))
-            .map(|(info, _)| info);
-        notes.extend(uncovered(imatrix, &imatrix.check(weighed)?));
+        let encoded = infos.iter().zip(&choices).filter(|(info, (dtype, ..))| *dtype != info.dtype);
+        let weighed = encoded.filter(|(_, (dtype, ..))| uses_importance(*dtype));
+        let coverage = imatrix.check(&infos, weighed.clone().map(|(info, _)| info))?;
+        if let Some(mix) = mix.file_type {
+            let needing = weighed.filter(|(info, (dtype, ..))| mix.needs_importance_of(&info.name, *dtype));
+            require(imatrix, mix, &coverage, needing.map(|(info, _)| info.name.as_str()))?;
+        }
+        notes.extend(uncovered(imatrix, &coverage));
     }
     let mut written = Vec::with_capacity(tensors.len());
     let mut rows = Vec::with_capacity(tensors.len());
     for (tensor, (dtype, why, fallback)) in tensors.into_iter().zip(choices) {
         let from = tensor.source_dtype().unwrap_or(tensor.info.dtype);
-        let tensor = with_importance(tensor.with_dtype(dtype), imatrix);
+        let tensor = with_importance(tensor.with_dtype(dtype), imatrix)?;
         rows.push(Chosen {
             name: tensor.info.name.clone(),
             from: from.name(),
@@ -79,6 +82,16 @@ pub(crate) fn apply(
     }
     notes.extend(fallbacks(&rows));
     Ok((written, rows))
+}
+
+/// What to do differs with who chose the type that does not fit.
+fn unfit(error: MixError) -> Problem {
+    let reason = error.to_string();
+    match error {
+        MixError::Fallback { given: true, .. } => Problem::UnfitGiven { reason },
+        MixError::Fallback { fallback: None, .. } => Problem::UnfitAtAll { reason },
+        _ => Problem::Unfit { reason },
+    }
 }
 
 /// `items` in another order: the one at `order[n]` becomes number `n`.
@@ -105,25 +118,47 @@ fn uses_importance(dtype: DType) -> bool {
     encoder(dtype).is_some_and(|encoder| encoder.uses_importance())
 }
 
-fn with_importance(mut tensor: OutputTensor, imatrix: Option<&Imatrix>) -> OutputTensor {
-    let (Some(imatrix), Recipe::Compute(compute)) = (imatrix, &mut tensor.recipe) else { return tensor };
-    if uses_importance(tensor.info.dtype) {
-        compute.importance = imatrix.of(&tensor.info).map(|(values, matrices)| Importance {
-            values: Arc::from(values),
-            rows_each: compute.rows / matrices.max(1),
-        });
+/// A stack of experts has importances for each of them, and so for runs of its rows.
+fn with_importance(tensor: OutputTensor, imatrix: Option<&Imatrix>) -> Result<OutputTensor> {
+    let Some(imatrix) = imatrix.filter(|_| uses_importance(tensor.info.dtype)) else { return Ok(tensor) };
+    let Some((values, matrices)) = imatrix.of(&tensor.info) else { return Ok(tensor) };
+    let mut tensor = tensor.row_by_row()?;
+    if let Recipe::Compute(compute) = &mut tensor.recipe {
+        let rows_each = compute.rows / matrices.max(1);
+        compute.importance = Some(Importance { values: Arc::from(values), rows_each });
     }
-    tensor
+    Ok(tensor)
 }
 
-/// One note for all tensors that the importance matrix lacks.
+/// Refuses a mix that would be garbage without the importances of tensors that `imatrix` lacks.
+fn require<'a>(
+    imatrix: &Imatrix,
+    mix: FileType,
+    coverage: &Coverage,
+    needing: impl Iterator<Item = &'a str>,
+) -> Result<()> {
+    let missing: HashSet<&str> = coverage.missing.iter().map(String::as_str).collect();
+    let (lacked, covered): (Vec<&str>, Vec<&str>) = needing.partition(|name| missing.contains(name));
+    let Some(first) = lacked.first() else { return Ok(()) };
+    let of = lacked.len() + covered.len();
+    let problem =
+        Problem::LacksImportances { mix: mix.to_string(), first: first.to_string(), count: lacked.len(), of };
+    Err(Error::from(problem).at(imatrix.path()))
+}
+
+/// One note for all tensors that the importance matrix lacks, or for a matrix that has no effect.
 fn uncovered(imatrix: &Imatrix, coverage: &Coverage) -> Option<Finding> {
-    let first = coverage.missing.first()?;
-    let message = format!(
-        "has no entry for `{first}`, {} of {} tensors in all; they are quantised without it",
-        coverage.missing.len(),
-        coverage.missing.len() + coverage.covered.len()
-    );
+    let message = match coverage.missing.first() {
+        _ if coverage.covered.is_empty() => {
+            "changes nothing: no tensor that it knows becomes a type that weighs errors".to_string()
+        }
+        None => return None,
+        Some(first) => format!(
+            "has no entry for `{first}`, {} of {} tensors in all; they are quantised without it",
+            coverage.missing.len(),
+            coverage.missing.len() + coverage.covered.len()
+        ),
+    };
     let subject = imatrix.path().display().to_string();
     Some(Finding::new(Severity::Note, "imatrix-coverage", &subject, message))
 }

@@ -13,8 +13,15 @@ problems! {
         /// A mix that needs importances.
         NeedsImportances { mix: String } = Imatrix,
             "{mix} keeps too little to do without an importance matrix";
+        /// A mix that needs importances of tensors that the matrix does not know.
+        LacksImportances { mix: String, first: String, count: usize, of: usize } = Imatrix,
+            "has no entry for `{first}`, {count} of the {of} tensors whose importances {mix} cannot do without";
         /// A tensor that fits no type of the mix.
         Unfit { reason: String } = Mix, "{reason}";
+        /// A tensor that does not fit the type that an option gives it.
+        UnfitGiven { reason: String } = Mix / AnotherGivenType, "{reason}";
+        /// A tensor whose type has no other to fall back to.
+        UnfitAtAll { reason: String } = Mix / OtherTypeByName, "{reason}";
         /// An importance that is not a mean of squares.
         Importance { column: usize, value: f32 } = Imatrix,
             "value {column} is {value}; an importance is finite and not negative";
@@ -23,8 +30,8 @@ problems! {
             "was made for a different model: {tensors} of its tensors have other lengths";
         /// Importances for none of the tensors.
         OtherNames { tensors: usize, missing: String, known: String } = Imatrix,
-            "was made for a different model: it knows none of the {tensors} tensors that could use it, such as \
-             `{missing}`, but `{known}`";
+            "was made for a different model: it knows none of the model's {tensors} tensors, such as `{missing}`, \
+             but `{known}`";
         /// The older format announces no entries.
         NoEntries { entries: i32 } = File(Corrupt), "is not an importance matrix: it announces {entries} entries";
         /// The older format announces more than can fit.

@@ -10,13 +10,21 @@ use crate::{Error, Result};
 /// The files may come from a folder on disk, may be rebuilt from a GGUF model, or may be changed by a merge.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Result<Option<Vec<u8>>>;
 
+/// The names of the files in a folder inside the model's, in order.
+pub(crate) type Names<'a> = &'a dyn Fn(&str) -> Result<Vec<String>>;
+
 /// Typed access to files.
 #[derive(Clone, Copy)]
-pub(in crate::model) struct Files<'a>(pub(in crate::model) Lookup<'a>);
+pub(crate) struct Files<'a> {
+    /// What a file holds.
+    pub(in crate::model) content: Lookup<'a>,
+    /// What a folder holds.
+    pub(in crate::model) names: Names<'a>,
+}
 
 impl Files<'_> {
     pub(in crate::model) fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        (self.0)(name)
+        (self.content)(name)
     }
 
     /// # Errors

@@ -4,7 +4,7 @@ use lorakit_quant::mix::FileType;
 use lorakit_tensor::DType;
 use lorakit_tensor::format::gguf::{Metadata, Value as GgufValue};
 
-use super::files::{Files, Lookup};
+use super::files::Files;
 use super::general;
 use super::rope::Rope;
 use crate::arch::{Entry, KeyRule, KeyType, Named, common};
@@ -22,7 +22,7 @@ pub(crate) struct MetadataSources<'a> {
     /// `config.json`.
     pub(crate) config: &'a ModelConfig,
     /// The other files of the folder: tokenizer, chat template, `generation_config.json`, `README.md`.
-    pub(crate) files: Lookup<'a>,
+    pub(crate) files: Files<'a>,
     /// The tensors of the file, as [`gguf_tensors`](super::gguf_tensors) returned them.
     pub(crate) tensors: &'a [OutputTensor],
     /// The dtype of most matrices, for `general.file_type`.
@@ -38,7 +38,7 @@ pub(crate) struct MetadataSources<'a> {
 /// sense, and if the sizes of embeddings and vocabulary differ.
 pub(crate) fn metadata(sources: &MetadataSources<'_>) -> Result<Metadata> {
     let params = Params::new(sources.config)?;
-    let files = Files(sources.files);
+    let files = sources.files;
     let mut metadata = Metadata::default();
     metadata.set("general.architecture", GgufValue::String(params.architecture.gguf().into()));
     for (key, value) in super::rope::early_keys(&params)? {

@@ -17,6 +17,7 @@ mod metadata;
 mod name;
 mod rope;
 mod tensors;
+mod unheld;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -26,12 +27,14 @@ use lorakit_tensor::{DType, MAX_SIDE_BYTES, Reader};
 
 pub(crate) use metadata::{MetadataSources, metadata};
 pub use tensors::{gguf_tensors, with_dtype};
+pub(crate) use unheld::unheld;
 
 use super::Problem;
 use super::read::Keys;
 use crate::model::{ModelConfig, natural_dtype};
 use crate::plan::OutputTensor;
 use crate::{Error, Model, Result};
+use files::Files;
 
 /// The metadata of the GGUF file that holds `model`, and its tensors: `tensors`, which have Hugging Face names,
 /// converted to GGUF's names and row order. `pre` names the pre-tokenizer if it cannot be detected.
@@ -63,15 +66,15 @@ pub(crate) fn forth(
     let place = |e: Error| e.at(&model.path);
     let config = config_of(model)?;
     let tensors = gguf_tensors(config, tensors).map_err(place)?;
-    let files = |name: &str| read(&model.folder().join(name), model.reader());
-    let sources = MetadataSources {
-        name: &folder_name(model.folder()),
-        config,
-        files: &files,
-        tensors: &tensors,
-        dtype,
-        pre,
-    };
+    // Without this tensor, llama.cpp takes the embeddings in its place.
+    if !config.tied() && !tensors.iter().any(|tensor| tensor.info.name == "output.weight") {
+        return Err(place(Problem::NoHead.into()));
+    }
+    let content = |name: &str| read(&model.folder().join(name), model.reader());
+    let names = |folder: &str| names_in(&model.folder().join(folder));
+    let files = Files { content: &content, names: &names };
+    let sources =
+        MetadataSources { name: &folder_name(model.folder()), config, files, tensors: &tensors, dtype, pre };
     Ok((metadata(&sources).map_err(place)?, tensors))
 }
 
@@ -118,6 +121,21 @@ pub(crate) fn folder_name(folder: &Path) -> String {
 /// If it cannot be read.
 pub(crate) fn read(path: &Path, reader: &Reader) -> Result<Option<Vec<u8>>> {
     Ok(if reader.has(path)? { Some(reader.bytes(path, MAX_SIDE_BYTES)?) } else { None })
+}
+
+/// The names of the files in a folder, in order; none if there is no such folder.
+fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let failed = |e| Error::from(lorakit_tensor::Error::io("list", folder, e));
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    names.sort();
+    Ok(names)
 }
 
 #[cfg(test)]

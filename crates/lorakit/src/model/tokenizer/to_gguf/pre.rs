@@ -16,6 +16,9 @@ use crate::{Error, Result};
 
 /// Lines of `digest name origin`.
 const DIGESTS: &str = include_str!("data/pre.txt");
+/// Every name that llama.cpp gives a rule for byte-level BPE: `src/llama-vocab.cpp` of llama-cpp-python 0.3.36. It
+/// refuses to load a file with another.
+const NAMES: &str = include_str!("data/pre_names.txt");
 /// The text to encode.
 const TEXT: &str = include_str!("data/reference.txt");
 
@@ -25,7 +28,10 @@ const TEXT: &str = include_str!("data/reference.txt");
 /// `Unsupported` if the rule cannot be found.
 pub(in crate::model) fn name(given: Option<&str>, tokenizer: &Tokenizer, json: &Value) -> Result<String> {
     if let Some(given) = given {
-        return Ok(given.to_string());
+        return match NAMES.lines().any(|name| name == given) {
+            true => Ok(given.to_string()),
+            false => Err(Problem::NoRule { name: given.to_string(), known: NAMES.lines().collect() }.into()),
+        };
     }
     let encoded = tokenizer.encode(TEXT, true).map_err(unreadable)?;
     let digest = digest(encoded.get_ids());
@@ -56,6 +62,19 @@ pub(super) fn unreadable(error: tokenizers::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rules_that_are_found_have_names_that_are_known() {
+        // Those of WordPiece, which has no rule.
+        let other = |name: &str| name.starts_with("bert-bge") || name == "jina-v2-en";
+        for line in DIGESTS.lines() {
+            let name = line.split(' ').nth(1).expect("a name");
+            assert!(other(name) || NAMES.lines().any(|known| known == name), "{name}");
+        }
+        let mut sorted: Vec<&str> = NAMES.lines().collect();
+        sorted.sort_unstable();
+        assert!(sorted.iter().eq(&NAMES.lines().collect::<Vec<_>>()));
+    }
 
     #[test]
     fn the_digest_is_that_of_a_python_list() {

@@ -1,7 +1,7 @@
 //! Special tokens, the tokens that are added to a text, and the chat template.
 
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::vocab::{Sources, Vocab};
 use crate::Result;
@@ -261,8 +261,27 @@ fn template(sources: &Sources<'_>, config: &Map<String, Value>) -> Result<Option
         return Ok(Some(template.clone()).filter(|template| template.is_string() || template.is_array()));
     }
     if let Some(template) = sources.files.text("chat_template.jinja")? {
-        return Ok(Some(template.into()));
+        let more = additional(sources)?;
+        if more.is_empty() {
+            return Ok(Some(template.into()));
+        }
+        let default = json!({ "name": "default", "template": template });
+        return Ok(Some(std::iter::once(default).chain(more).collect()));
     }
     let json = sources.files.json("chat_template.json")?;
     Ok(json.map(|json| json["chat_template"].clone()).filter(Value::is_string))
+}
+
+/// The templates beside `chat_template.jinja`, by the names of their files.
+fn additional(sources: &Sources<'_>) -> Result<Vec<Value>> {
+    const FOLDER: &str = "additional_chat_templates";
+    let mut templates = Vec::new();
+    for file in (sources.files.names)(FOLDER)? {
+        if let Some(name) = file.strip_suffix(".jinja")
+            && let Some(template) = sources.files.text(&format!("{FOLDER}/{file}"))?
+        {
+            templates.push(json!({ "name": name, "template": template }));
+        }
+    }
+    Ok(templates)
 }

@@ -89,19 +89,23 @@ impl Imatrix {
         Some((self.get(&tensor.name, columns, matrices)?, matrices))
     }
 
-    /// Checks whether this is the importance matrix of the model that `tensors` belong to. Pass those that will be
-    /// encoded in a type that uses importance.
+    /// Checks whether this is the importance matrix of the model of `tensors`, and what it knows of those that will be
+    /// encoded in a type that uses importance, `weighed`.
     ///
     /// A token embedding of another length counts as missing: it is looked up, not multiplied, so there are no
     /// activations to measure.
     ///
     /// # Errors
     /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) with a line for each tensor of another length;
-    /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if no tensor is known.
-    pub fn check<'a>(&self, tensors: impl IntoIterator<Item = &'a TensorInfo>) -> Result<Coverage> {
+    /// [`ErrorKind::Imatrix`](crate::ErrorKind::Imatrix) if no tensor of the model is known.
+    pub fn check<'a>(
+        &self,
+        tensors: &[TensorInfo],
+        weighed: impl IntoIterator<Item = &'a TensorInfo>,
+    ) -> Result<Coverage> {
         let mut coverage = Coverage::default();
         let mut wrong = Vec::new();
-        for tensor in tensors {
+        for tensor in weighed {
             let (columns, matrices) = columns_and_matrices(&tensor.shape);
             let found = self.content.importance.get(&tensor.name).map(Vec::len);
             let list = match found {
@@ -122,11 +126,13 @@ impl Imatrix {
             let problem = Problem::OtherLengths { tensors: wrong.len() };
             return Err(Error::from(problem).at(&self.path).details(wrong));
         }
-        if let (true, Some(missing)) = (coverage.covered.is_empty(), coverage.missing.first()) {
+        let is_known = |tensor: &TensorInfo| self.content.importance.contains_key(&tensor.name);
+        let matrix = tensors.iter().find(|tensor| tensor.shape.len() > 1 && !is_embedding(&tensor.name));
+        if let Some(missing) = matrix.or(tensors.first()).filter(|_| !tensors.iter().any(is_known)) {
             let known = self.content.importance.keys().next().map_or("", String::as_str);
             let problem = Problem::OtherNames {
-                tensors: coverage.missing.len(),
-                missing: missing.clone(),
+                tensors: tensors.len(),
+                missing: missing.name.clone(),
                 known: known.escape_debug().to_string(),
             };
             return Err(Error::from(problem).at(&self.path));

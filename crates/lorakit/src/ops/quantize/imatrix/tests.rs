@@ -96,17 +96,20 @@ fn checks_what_a_model_needs() {
     let known = [tensor("output.weight", &[8, 256]), tensor("blk.0.ffn_down_exps.weight", &[3, 8, 256])];
     let unknown = [tensor("blk.1.attn_q.weight", &[8, 256])];
 
-    let coverage = imatrix.check(known.iter().chain(&unknown)).expect("it fits");
+    let coverage = imatrix.check(&known, known.iter().chain(&unknown)).expect("it fits");
     assert_eq!(coverage.covered, ["output.weight", "blk.0.ffn_down_exps.weight"]);
     assert_eq!(coverage.missing, ["blk.1.attn_q.weight"]);
-    assert_eq!(imatrix.check([]).expect("nothing is asked"), Coverage::default());
+    assert_eq!(imatrix.check(&known, []).expect("nothing is asked"), Coverage::default());
 
-    let error = imatrix.check(&unknown).expect_err("no tensor in common");
+    let error = imatrix.check(&unknown, []).expect_err("no tensor in common");
     assert_eq!(error.kind(), ErrorKind::Imatrix);
-    assert!(error.to_string().contains("knows none of the 1 tensors that could use it"), "{error}");
+    assert!(
+        error.to_string().contains("knows none of the model's 1 tensors, such as `blk.1.attn_q.weight`"),
+        "{error}"
+    );
 
     let other = [tensor("output.weight", &[8, 512]), tensor("blk.0.ffn_down_exps.weight", &[4, 8, 256])];
-    let error = imatrix.check(known.iter().chain(&other)).expect_err("other lengths");
+    let error = imatrix.check(&known, known.iter().chain(&other)).expect_err("other lengths");
     assert_eq!(error.kind(), ErrorKind::Imatrix);
     assert_eq!(
         error.detail_lines(),
@@ -121,9 +124,10 @@ fn checks_what_a_model_needs() {
 fn a_token_embedding_of_another_length_is_missing() {
     let imatrix = open_bytes(&legacy(b"token_embd.weight", 1, &[1.0; 3], b"")).expect("a file");
     let embedding = tensor("token_embd.weight", &[8, 256]);
-    assert_eq!(imatrix.check([&embedding]).expect_err("it knows nothing else").kind(), ErrorKind::Imatrix);
+    let all = [embedding.clone()];
+    assert_eq!(imatrix.check(&all, [&embedding]).expect("it is of the model").missing, ["token_embd.weight"]);
     let fitting = tensor("token_embd.weight", &[8, 3]);
-    let coverage = imatrix.check([&fitting, &embedding]).expect("one fits");
+    let coverage = imatrix.check(&all, [&fitting, &embedding]).expect("one fits");
     assert_eq!((coverage.covered.len(), coverage.missing.len()), (1, 1));
 }
 
