@@ -57,15 +57,32 @@ pub(crate) fn truncate_decomposed<T: Entry>(
     (dtype, shelf): (DType, &Shelf),
     rank: impl FnOnce(&[f64]) -> usize,
 ) -> Result<Truncated> {
+    truncate_as(like, scale, product, (|_| [dtype; 2], shelf), rank)
+}
+
+/// As [`truncate_decomposed`], with the dtypes of `A` and `B` for the rank that was chosen. Where one of them is
+/// quantised, the factors are those that lose least to that.
+///
+/// # Errors
+/// As [`truncate`].
+pub(crate) fn truncate_as<T: Entry>(
+    like: &Module,
+    scale: f64,
+    product: Decomposed<'_, T>,
+    (dtypes, shelf): (impl Fn(usize) -> [DType; 2], &Shelf),
+    rank: impl FnOnce(&[f64]) -> usize,
+) -> Result<Truncated> {
     let place = |e: lorakit_linalg::Error| of_linalg(&e, &like.path);
     let (svd, all) = product.truncated_svd(|s| rank(s).max(1)).map_err(place)?;
     drop(product);
     let square = |s: &[f64]| s.iter().map(|s| s * s).sum::<f64>();
     let (kept, tail) = all.split_at(svd.s.len().min(all.len()));
     let (whole, tail) = (square(kept) + square(tail), square(tail));
-    let (b, a) = svd.balanced_factors();
+    let dtypes = dtypes(svd.s.len());
+    let quantised = dtypes.iter().any(|dtype| dtype.block().elements > 1);
+    let (b, a) = if quantised { svd.even_factors() } else { svd.balanced_factors() };
     drop(svd);
-    let module = like.with_factors(scale, &b, &a, dtype, shelf)?;
+    let module = like.with_factors_as(scale, &b, &a, dtypes, shelf)?;
     let stored = Factors::load(&module)?;
     let meant = (1.0, b.view(), a.view());
     // The tail is orthogonal to what is kept, and to what rounding changes in it, except for products of two roundings.
