@@ -266,7 +266,9 @@ mod tests {
         let values: Vec<f32> = (0..64).map(|i| i as f32 - 31.0).collect();
         let made = |shape| TensorRef::in_memory("w", Path::new("a"), DType::Q8_0, shape, &values);
         let read = made(vec![2, 32]).unwrap().values().unwrap();
-        assert!(read.iter().zip(&values).all(|(read, value)| (read - value).abs() <= 0.5 * 32.0 / 127.0 + 0.02));
+        assert!(
+            read.iter().zip(&values).all(|(read, value)| (read - value).abs() <= 0.5 * 32.0 / 127.0 + 0.02)
+        );
         assert!(made(vec![32, 2]).is_err());
     }
 }

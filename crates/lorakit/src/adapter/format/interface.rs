@@ -60,6 +60,11 @@ pub(crate) trait AdapterFormat: Sync {
         false
     }
 
+    /// Whether a file has one alpha for all modules, so that other alphas are multiplied into factors.
+    fn one_alpha(&self) -> bool {
+        false
+    }
+
     /// The quantised dtypes that its factors may have, the finest first.
     fn blocks(&self) -> &'static [DType] {
         &[]

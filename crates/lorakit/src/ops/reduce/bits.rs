@@ -221,8 +221,9 @@ mod tests {
             vec![way(10, 9.0), way(30, 3.0), way(40, 1.0)],
             vec![way(10, 9.0), way(20, 1.0), way(60, 0.0)],
         ]);
-        let lost =
-            |budget| offers.spend(budget).map(|(ways, _)| ways.iter().map(|way| way.lost).collect::<Vec<_>>());
+        let lost = |budget| {
+            offers.spend(budget).map(|(ways, _)| ways.iter().map(|way| way.lost).collect::<Vec<_>>())
+        };
         assert_eq!(lost(19), None);
         assert_eq!(lost(20).unwrap(), [9.0, 9.0]);
         assert_eq!(lost(35).unwrap(), [9.0, 1.0]);

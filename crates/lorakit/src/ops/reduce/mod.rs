@@ -255,7 +255,13 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         } else {
             None
         };
-        let work = Work { options, to: &destination, shelf: Shelf::beside(&options.output), progress };
+        let work = Work {
+            options,
+            to: &destination,
+            alpha: size::alpha(&adapter, to),
+            shelf: Shelf::beside(&options.output),
+            progress,
+        };
         let whole = adapter.modules.clone();
         let mut modules = work.reduce(&mut adapter.modules, traded.as_ref().map(|traded| &traded.choice))?;
         if let Some((floats, lost)) = traded.as_ref().and_then(|traded| traded.floats.as_ref()) {

@@ -5,7 +5,9 @@ use lorakit_tensor::DType;
 use super::Problem;
 use super::bits::{Asked, Measured, Offers, Way, is_quantised, keeps, stored, ways};
 use super::rule::{Weighed, spend};
+use crate::adapter::format::{AdapterFormat, most_common};
 use crate::adapter::{Adapter, Module, Scaling};
+use crate::ops::truncate::scale_of;
 use crate::output::{AdapterOutput, Destination};
 use crate::plan::{Content, Progress, go_on};
 use crate::{Base, Result, TensorRef};
@@ -220,6 +222,7 @@ pub(super) fn with_ranks(adapter: &Adapter, choice: &Choice, to: &Destination<'_
     let zeros = |like: &TensorRef, dtype: DType, shape: Vec<usize>| {
         TensorRef::of_zeros(&like.info().name, like.path(), dtype, shape)
     };
+    let alpha = alpha(adapter, to.format);
     let sized = |((module, &rank), &asked): ((&Module, &usize), &Asked)| {
         if keeps(module, rank, (asked, to.dtype)) {
             return Ok(module.clone());
@@ -231,7 +234,7 @@ pub(super) fn with_ranks(adapter: &Adapter, choice: &Choice, to: &Destination<'_
         Ok(Module {
             a: zeros(&module.a, dtype_a, a)?,
             b: zeros(&module.b, dtype_b, b)?,
-            scaling: Scaling::Fixed(module.scale(module.rank())),
+            scaling: Scaling::Fixed(alpha.map_or(module.scale(module.rank()), |alpha| scale_of(alpha, rank))),
             config_rank: None,
             ..module.clone()
         })
@@ -240,6 +243,14 @@ pub(super) fn with_ranks(adapter: &Adapter, choice: &Choice, to: &Destination<'_
     let modules = adapter.modules.iter().zip(&choice.ranks).zip(&choice.asked);
     placed.modules = modules.map(sized).collect::<Result<_>>()?;
     Ok(placed)
+}
+
+/// The alpha that most modules have, if a file of that format has one for all: reduced modules of any rank get it, so no
+/// factor is multiplied afterwards, and rounded again.
+pub(super) fn alpha(adapter: &Adapter, to: &dyn AdapterFormat) -> Option<f64> {
+    let alphas = adapter.modules.iter().map(|module| module.scale(module.rank()) * module.rank() as f64);
+    let usable = alphas.map(|alpha| f64::from(alpha as f32)).filter(|alpha| alpha.is_normal());
+    to.one_alpha().then(|| most_common(usable)).flatten()
 }
 
 /// Rows and columns of the delta.

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::TensorRef;
+use crate::adapter::factors::Factors;
 use crate::adapter::{ModuleKind, Scaling};
 use crate::plan::Silent;
 
@@ -41,7 +42,7 @@ fn reduce_module(module: &mut Module, options: &ReduceOptions) -> Result<Reduced
         reader: Reader::default(),
         papers: crate::lineage::Papers::default(),
     };
-    let work = Work { options, to: &to, shelf: Shelf::beside(output), progress: &Silent };
+    let work = Work { options, to: &to, alpha: None, shelf: Shelf::beside(output), progress: &Silent };
     work.reduce_module(module, None, options.dtype)
 }
 

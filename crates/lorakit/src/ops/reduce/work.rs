@@ -17,6 +17,8 @@ use crate::tensor::Shelf;
 pub(super) struct Work<'a> {
     pub(super) options: &'a ReduceOptions,
     pub(super) to: &'a Destination<'a>,
+    /// The alpha that all modules get, if the file has one for all.
+    pub(super) alpha: Option<f64>,
     pub(super) shelf: Shelf,
     pub(super) progress: &'a dyn Progress,
 }
@@ -37,7 +39,12 @@ impl Work<'_> {
     }
 
     /// Gives the module its new factors; one that keeps its rank keeps its bytes, unless they become blocks.
-    pub(super) fn reduce_module(&self, module: &mut Module, fixed: Option<usize>, asked: Asked) -> Result<Reduced> {
+    pub(super) fn reduce_module(
+        &self,
+        module: &mut Module,
+        fixed: Option<usize>,
+        asked: Asked,
+    ) -> Result<Reduced> {
         let factors = Factors::load(module)?;
         let rank_before = module.rank();
         let shape = size::shape(module);
@@ -53,7 +60,7 @@ impl Work<'_> {
         let product = Decomposed::of(factors.b.view(), factors.a.view()).map_err(place)?;
         let dtypes = |rank| stored(self.to.format, like, rank, asked);
         let Truncated { module: small, energy, error, norm } =
-            truncate_as(like, factors.scale, product, (dtypes, &self.shelf), rank)?;
+            truncate_as(like, factors.scale, product, (dtypes, &self.shelf), self.alpha, rank)?;
         let path = module.path.clone();
         if keeps {
             let [a, b] = asked.map_or([module.a.info().dtype, module.b.info().dtype], |dtype| [dtype; 2]);

@@ -62,6 +62,10 @@ impl AdapterFormat for Gguf {
         read::adapter(self.name(), files, base)
     }
 
+    fn one_alpha(&self) -> bool {
+        true
+    }
+
     fn blocks(&self) -> &'static [DType] {
         stack::BLOCKS
     }

@@ -90,8 +90,7 @@ impl<'a> Group<'a> {
     fn single(&self, one: &Placed<'_>, facts: &Facts<'_>, times: f64) -> Result<Factors> {
         let module = one.module;
         let own = [module.a.info().dtype, module.b.info().dtype];
-        let single =
-            Module { a: single_values(&module.a)?, b: single_values(&module.b)?, ..module.clone() };
+        let single = Module { a: single_values(&module.a)?, b: single_values(&module.b)?, ..module.clone() };
         let (a, b) = matrices(&single);
         let a = if module.kind == ModuleKind::Embedding { a.transposed() } else { a };
         let order = one.found.rule.permutation(b.rows, facts.heads);
