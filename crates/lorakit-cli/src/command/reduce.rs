@@ -119,7 +119,7 @@ fn alternatives(alternatives: &[Alternative]) -> String {
         "mixed" => "mixed dtypes".into(),
         dtype => dtype.to_string(),
     };
-    let _ = writeln!(text, "at this size, {taken} lose least:\n");
+    let _ = writeln!(text, "at this size, least is lost with {taken}:\n");
     let mut rows = table(&["dtype", "rank", "error", "size"]);
     for alternative in alternatives {
         rows.add_row([

@@ -249,7 +249,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     notes.extend(said_of(&adapter, packed && (apart || !to.packs_experts())));
     let pool = pool(options.threads)?;
     let (modules, traded) = pool.install(|| -> Result<_> {
-        let traded = if options.rule.is_global() {
+        let mut traded = if options.rule.is_global() {
             let job = Job { adapter: &adapter, base: base.as_ref(), to: &destination, progress };
             Some(budget::spent(job, options, trades)?)
         } else {
@@ -264,12 +264,13 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         };
         let whole = adapter.modules.clone();
         let mut modules = work.reduce(&mut adapter.modules, traded.as_ref().map(|traded| &traded.choice))?;
-        if let Some((floats, lost)) = traded.as_ref().and_then(|traded| traded.floats.as_ref()) {
+        if let Some((floats, place, lost)) = traded.as_mut().and_then(|traded| traded.floats.take()) {
             // Losses to blocks were estimated. They are known now, and those of rank alone were certain.
             let found: f64 = modules.iter().map(|m| (m.error * m.norm).powi(2)).sum();
-            if found > *lost {
+            if found > lost {
                 adapter.modules = whole;
-                modules = work.reduce(&mut adapter.modules, Some(floats))?;
+                modules = work.reduce(&mut adapter.modules, Some(&floats))?;
+                traded.iter_mut().for_each(|traded| traded.take(place));
             }
         }
         Ok((modules, traded))

@@ -93,14 +93,21 @@ pub struct Alternative {
 pub(super) struct Traded {
     pub(super) choice: Choice,
     pub(super) level: f64,
-    /// The best without quantised dtypes, and its squared error.
-    pub(super) floats: Option<(Choice, f64)>,
+    /// The best without quantised dtypes, if that is another: its place among the alternatives, and its squared error.
+    pub(super) floats: Option<(Choice, usize, f64)>,
     pub(super) alternatives: Vec<Alternative>,
 }
 
 impl From<(Choice, f64)> for Traded {
     fn from((choice, level): (Choice, f64)) -> Self {
         Traded { choice, level, floats: None, alternatives: Vec::new() }
+    }
+}
+
+impl Traded {
+    /// Takes the alternative at `place` instead.
+    pub(super) fn take(&mut self, place: usize) {
+        self.alternatives.iter_mut().enumerate().for_each(|(i, one)| one.chosen = i == place);
     }
 }
 
@@ -145,7 +152,7 @@ pub(super) fn trade(
     };
     let best = nearest(&found, |_| true).ok_or(Problem::Bytes { bytes, least })?;
     let floats = nearest(&found, |choice| !choice.is_quantised()).filter(|floats| *floats != best);
-    let floats = floats.map(|floats| (found[floats].choice.clone(), found[floats].lost));
+    let floats = floats.map(|floats| (found[floats].choice.clone(), floats, found[floats].lost));
     found[best].alternative.chosen = true;
     let Found { choice, level, .. } = found[best].clone();
     // A mixture of one kind is that kind.
