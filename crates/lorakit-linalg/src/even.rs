@@ -57,6 +57,7 @@ fn turn(matrix: &mut Array2<f64>, (i, j): (usize, usize), (c, s): (f64, f64)) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 
