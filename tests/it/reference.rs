@@ -44,6 +44,7 @@ const COMMANDS: &[&str] = &[
     "convert plain -o mlx --to mlx --dry-run",
     "reduce plain -o reduced --rank 2",
     "reduce plain -o reduced-dry --budget 5000 --dry-run",
+    "reduce plain -o traded.gguf --to gguf --base base --target-size 30kB",
     "combine plain rslora -o combined",
     "combine plain attn -o combined-dry --method cat --dry-run",
     "combine plain=2 -o doubled --method cat",

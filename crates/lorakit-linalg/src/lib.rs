@@ -52,6 +52,7 @@ mod coordinates;
 mod dense;
 mod entry;
 mod error;
+mod even;
 mod krylov;
 mod problem;
 mod product;

@@ -1,5 +1,6 @@
 //! `lorakit reduce`: every kind of adapter, truthful configurations, reports, refusals.
 
+mod bits;
 mod budget;
 mod packed;
 

@@ -12,6 +12,7 @@ use crate::units;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lorakit convert adapter/ -o adapter.gguf --to gguf --base model/
+  lorakit convert adapter/ -o adapter.gguf --to gguf --base model/ --dtype q8_0
   lorakit convert adapter.safetensors -o adapter/ --to diffusers
   lorakit convert mlx-adapter/ -o adapter/ --to peft --dry-run
   lorakit convert model.gguf -o model/ --to hf
@@ -39,7 +40,7 @@ pub(crate) struct Convert {
     /// Adapters: the rank for `--dora-to-lora`
     #[arg(long, value_name = "N", value_parser = rank, requires = "dora_to_lora")]
     pub(crate) rank: Option<usize>,
-    /// Dtype of the tensors; `keep` writes quantised models as bf16
+    /// Dtype of the tensors; `keep` writes quantised models as bf16; q8_0 is for GGUF, q4_0 for adapters in GGUF
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = converted())]
     pub(crate) dtype: DtypeOrKeep,
     /// Maximum size of a shard

@@ -35,7 +35,7 @@ pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 use output::output_path;
 pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
-pub(crate) use values::is_gguf_file;
+pub(crate) use values::{Stored, is_gguf_file};
 use values::{level, switch, threads};
 pub(crate) use verify::Verify;
 
@@ -232,7 +232,7 @@ impl Command {
             Command::Inspect(args) => args.paths.iter_mut().chain(&mut args.base).collect(),
             Command::Convert(args) => [&mut args.source].into_iter().chain(&mut args.base).collect(),
             Command::Quantize(args) => args.model.iter_mut().collect(),
-            Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.written.base).collect(),
+            Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
             Command::Edit(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
             Command::Combine(args) => {
                 args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.base).collect()

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use lorakit::ops::reduce::{KohyaEdition, KohyaRule};
 
-use super::output::{Output, WrittenAs};
-use super::values::{choice, rank, share};
+use super::formats::{self, Format};
+use super::output::Output;
+use super::values::{Stored, choice, rank, share, stored};
 use crate::units;
 
 #[derive(Debug, Args)]
@@ -17,6 +18,7 @@ use crate::units;
   lorakit reduce adapter/ -o small/ --energy 0.99              # of each module
   lorakit reduce adapter/ -o small/ --max-error 0.05 --rank 32 # of each module, and never above 32
   lorakit reduce adapter/ -o small/ --target-size 20MB         # ranks where they keep most
+  lorakit reduce adapter/ -o small.gguf --to gguf --base model/ --target-size 2MB # ranks and dtypes
   lorakit reduce lora.safetensors -o small.safetensors --kohya sv_fro=0.9"
 )]
 pub(crate) struct Reduce {
@@ -46,8 +48,15 @@ pub(crate) struct Reduce {
     #[arg(long, value_name = "EDITION", default_value = "current", requires = "kohya",
           value_parser = choice::<KohyaEdition>())]
     pub(crate) kohya_edition: KohyaEdition,
-    #[command(flatten)]
-    pub(crate) written: WrittenAs,
+    /// Format of the output [default: the input's format, or peft]
+    #[arg(long, value_name = "FORMAT", value_parser = formats::of_adapters())]
+    pub(crate) to: Option<Format>,
+    /// The base model, if the format needs it: a folder or file
+    #[arg(long, value_name = "BASE")]
+    pub(crate) base: Option<PathBuf>,
+    /// Dtype of the factors (q8_0 and q4_0 in GGUF); `auto` keeps it, and with --target-size in GGUF trades it for rank
+    #[arg(long, value_name = "DTYPE", default_value = "auto", ignore_case = true, value_parser = stored())]
+    pub(crate) dtype: Stored,
 }
 
 pub(super) fn kohya_rule(text: &str) -> Result<KohyaRule, String> {

@@ -36,9 +36,33 @@ pub(super) fn float_or_keep() -> impl TypedValueParser<Value = DtypeOrKeep> {
     one_of(kept().collect())
 }
 
-/// A float dtype, `keep`, or the one quantised type that llama.cpp's converter writes.
+/// The quantised types of factors.
+const BLOCKS: &[(&str, DType)] = &[("q8_0", DType::Q8_0), ("q4_0", DType::Q4_0)];
+
+/// A float dtype, `keep`, or a quantised type: the one that llama.cpp's converter writes, and for adapters a smaller one.
 pub(super) fn converted() -> impl TypedValueParser<Value = DtypeOrKeep> {
-    one_of(kept().chain([(PossibleValue::new("q8_0"), Some(DType::Q8_0))]).collect())
+    let blocks = BLOCKS.iter().map(|(name, dtype)| (PossibleValue::new(*name), Some(*dtype)));
+    one_of(kept().chain(blocks).collect())
+}
+
+/// How `reduce` stores factors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// Whichever dtypes lose least at a size, where there is a choice; else each as it is.
+    Auto,
+    /// Each as it is.
+    Keep,
+    /// All as this dtype.
+    As(DType),
+}
+
+/// How `reduce` stores factors.
+pub(super) fn stored() -> impl TypedValueParser<Value = Stored> {
+    let own = [("auto", Stored::Auto), ("keep", Stored::Keep)];
+    let own = own.map(|(name, stored)| (PossibleValue::new(name), stored));
+    let floats = floats().map(|(value, dtype)| (value, Stored::As(dtype)));
+    let blocks = BLOCKS.iter().map(|(name, dtype)| (PossibleValue::new(*name), Stored::As(*dtype)));
+    one_of(own.into_iter().chain(floats).chain(blocks).collect())
 }
 
 fn kept() -> impl Iterator<Item = (PossibleValue, DtypeOrKeep)> {

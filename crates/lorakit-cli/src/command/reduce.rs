@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use lorakit::ops::reduce::{self, Reduce, ReduceOptions, Reduced, Rule};
+use lorakit::ops::reduce::{self, Alternative, Reduce, ReduceOptions, Reduced, Rule};
 
 use super::inspect::text::number;
 use super::planned::{self, computed};
-use crate::args::{self, Common};
+use crate::args::{self, Common, Stored};
 use crate::error::Failure;
 use crate::names;
 use crate::progress::Bar;
@@ -46,11 +46,16 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
             "`lorakit reduce ADAPTER -o OUT --energy 0.99` keeps that share of each module's energy",
         )
     })?;
+    let dtype = match args.dtype {
+        Stored::As(dtype) => Some(dtype),
+        Stored::Auto | Stored::Keep => None,
+    };
     Ok(ReduceOptions::new(&args.adapter, &args.output.output, chosen)
-        .with_to(args.written.to.map(|to| to.name().into()))
+        .with_to(args.to.map(|to| to.name().into()))
         .with_replace(args.output.force)
-        .with_dtype(args.written.dtype)
-        .with_base(args.written.base.clone())
+        .with_dtype(dtype)
+        .with_trade_dtypes(args.dtype == Stored::Auto)
+        .with_base(args.base.clone())
         .with_max_rank(args.rank.filter(|_| rule.is_some()))
         .with_threads(common.threads)
         .with_lineage(args.output.lineage)
@@ -80,6 +85,7 @@ fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
         percent(energy),
         percent(error)
     );
+    text += &alternatives(&reduce.alternatives);
     let mut worst: Vec<&Reduced> = reduce.modules.iter().collect();
     if !ui.verbose {
         worst.sort_by(|a, b| b.error.total_cmp(&a.error));
@@ -104,10 +110,37 @@ fn summary(reduce: &Reduce, args: &args::Reduce, ui: &Ui) -> String {
     text
 }
 
+/// What the dtypes could do with the size: a line for what was taken, a row for each.
+fn alternatives(alternatives: &[Alternative]) -> String {
+    let mut text = String::new();
+    let Some(chosen) = alternatives.iter().find(|alternative| alternative.chosen) else { return text };
+    let taken = match chosen.dtype {
+        "keep" => "the present dtypes".into(),
+        "mixed" => "mixed dtypes".into(),
+        dtype => dtype.to_string(),
+    };
+    let _ = writeln!(text, "at this size, least is lost with {taken}:\n");
+    let mut rows = table(&["dtype", "rank", "error", "size"]);
+    for alternative in alternatives {
+        rows.add_row([
+            alternative.dtype.into(),
+            span(alternative.ranks.0, alternative.ranks.1),
+            percent(alternative.error),
+            units::size(alternative.bytes),
+        ]);
+    }
+    print_first(&mut text, &rows, 0);
+    text
+}
+
 /// `16`, or `1-16`.
 pub(super) fn ranks<T>(modules: &[T], rank: impl Fn(&T) -> usize) -> String {
     let least = modules.iter().map(&rank).min().unwrap_or(0);
     let most = modules.iter().map(&rank).max().unwrap_or(0);
+    span(least, most)
+}
+
+fn span(least: usize, most: usize) -> String {
     if least == most { most.to_string() } else { format!("{least}-{most}") }
 }
 

@@ -62,7 +62,7 @@ impl Module {
     /// stays the same.
     ///
     /// # Errors
-    /// `ErrorKind::Unsupported` for a dtype to which single values cannot be encoded.
+    /// `ErrorKind::Unsupported` for a dtype to which their rows cannot be encoded.
     pub(crate) fn with_factors(
         &self,
         scale: f64,
@@ -71,17 +71,34 @@ impl Module {
         dtype: DType,
         shelf: &Shelf,
     ) -> Result<Module> {
-        let tensor = |like: &TensorRef, matrix: &Array2<f64>, shape: Vec<usize>| {
+        self.with_factors_as(scale, b, a, [dtype; 2], shelf)
+    }
+
+    /// As [`Self::with_factors`], with the dtypes of `a` and `b`.
+    ///
+    /// # Errors
+    /// As [`Self::with_factors`].
+    pub(crate) fn with_factors_as(
+        &self,
+        scale: f64,
+        b: &Array2<f64>,
+        a: &Array2<f64>,
+        [dtype_a, dtype_b]: [DType; 2],
+        shelf: &Shelf,
+    ) -> Result<Module> {
+        let tensor = |like: &TensorRef, matrix: &Array2<f64>, dtype, shape: Vec<usize>| {
             let values: Vec<f32> = matrix.iter().map(|&v| v as f32).collect();
             shelf.tensor(&like.info().name, like.path(), dtype, shape, &values)
         };
         let (shape_b, shape_a) = self.shapes_at(a.nrows());
-        Ok(self.with_tensors(scale, tensor(&self.b, b, shape_b)?, tensor(&self.a, a, shape_a)?))
+        let (b, a) = (tensor(&self.b, b, dtype_b, shape_b)?, tensor(&self.a, a, dtype_a, shape_a)?);
+        Ok(self.with_tensors(scale, b, a))
     }
 
     /// The module with other factors, `b (out, k)` and `a (k, in)`; all else stays the same.
     pub(crate) fn with_tensors(&self, scale: f64, b: TensorRef, a: TensorRef) -> Module {
-        Module { a, b, scaling: Scaling::Fixed(scale), config_rank: None, ..self.clone() }
+        let scaling = Scaling::Fixed(scale);
+        Module { a, b, scaling, config_rank: None, blocks: [None; 2], ..self.clone() }
     }
 
     /// The shapes of `b` and `a` for another rank.

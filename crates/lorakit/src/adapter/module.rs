@@ -1,5 +1,7 @@
 //! The parts of an adapter: low-rank modules, parameters saved whole, token rows.
 
+use lorakit_tensor::DType;
+
 use crate::TensorRef;
 
 /// One low-rank module.
@@ -33,6 +35,8 @@ pub struct Module {
     pub parameter: Option<String>,
     /// Which experts it adapts, if the parameter holds those of a whole layer.
     pub experts: Option<Experts>,
+    /// The quantised dtypes of `a` and `b` in the file that they were read from, where they are seen as F32.
+    pub(crate) blocks: [Option<DType>; 2],
 }
 
 /// Which of the experts that one parameter holds.
@@ -181,6 +185,7 @@ impl Module {
             expanded: None,
             parameter: None,
             experts: None,
+            blocks: [None; 2],
         }
     }
 

@@ -5,7 +5,7 @@ use ndarray::Array2;
 use serde::Serialize;
 
 use super::Problem;
-use super::rounding::{Rounding, norm as frobenius, of_product};
+use super::rounding::{Rounding, norm as frobenius, of_blocks, of_product};
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::adapter::{Adapter, Module, ModuleKind};
 use crate::arch::names::pairs;
@@ -192,7 +192,21 @@ fn distance(before: &Module, after: &Module) -> Result<f64> {
         let norm = frobenius(y);
         (norm, rounding.error(norm, y.len()))
     };
-    let (b, a) = (rounded(&x.b, &y.b, after.b.info().dtype), rounded(&x.a, &y.a, after.a.info().dtype));
+    let [blocks_a, blocks_b] = after.blocks;
+    let b = match blocks_b {
+        // One scale for the whole file is multiplied into B.
+        Some(dtype) => (frobenius(&y.b), of_blocks(dtype, &(&x.b * (x.scale / y.scale)), y.b.dim())),
+        None => rounded(&x.b, &y.b, after.b.info().dtype),
+    };
+    let a = match blocks_a {
+        // A file with blocks holds an embedding's A transposed.
+        Some(dtype) if after.kind == ModuleKind::Embedding => {
+            let (rows, cols) = y.a.dim();
+            (frobenius(&y.a), of_blocks(dtype, &x.a.t().to_owned(), (cols, rows)))
+        }
+        Some(dtype) => (frobenius(&y.a), of_blocks(dtype, &x.a, y.a.dim())),
+        None => rounded(&x.a, &y.a, after.a.info().dtype),
+    };
     let (unit, bound) = (if whole == 0.0 { 1.0 } else { whole }, of_product(y.scale, b, a));
     Ok(worst.max(explained("delta", off / unit, bound / unit)?))
 }

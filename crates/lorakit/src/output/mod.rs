@@ -100,6 +100,17 @@ pub(crate) fn writable_or_own(to: Option<&str>, own: &str) -> Result<&'static dy
     }
 }
 
+/// Refuses quantised factors in a format that has none.
+///
+/// # Errors
+/// `Usage` if there are none.
+pub(crate) fn check_dtype(format: &'static dyn AdapterFormat, dtype: Option<DType>) -> Result<()> {
+    match dtype.filter(|dtype| dtype.block().elements > 1 && !format.blocks().contains(dtype)) {
+        Some(dtype) => Err(Problem::NoBlocks { dtype, format: format.name() }.into()),
+        None => Ok(()),
+    }
+}
+
 impl AdapterOutput {
     /// Lays out `adapter`.
     ///

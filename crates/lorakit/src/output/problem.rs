@@ -1,6 +1,6 @@
 //! What can be wrong with an adapter that is written.
 
-use lorakit_tensor::problems;
+use lorakit_tensor::{DType, problems};
 
 problems! {
     /// What can be wrong with an adapter that is written.
@@ -8,6 +8,11 @@ problems! {
         /// The format is not known, or only read.
         Format { name: String, known: Vec<&'static str> } = Usage / WrittenFormat,
             "cannot write the adapter format `{name}`; the known ones are {}", known.join(", ");
+
+        /// Blocks are asked for in a format that has none.
+        NoBlocks { dtype: DType, format: &'static str } = Usage,
+            "adapters of the format `{format}` are not stored as {dtype}, which is a type of GGUF files; they hold f32, f16 \
+             or bf16";
 
         /// A module or tensor was not written.
         Lost = Verification, "is not in the output";

@@ -1,6 +1,8 @@
 //! How far what is written may be from what was meant: as far as rounding to the stored dtype explains.
 
+use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
+use ndarray::Array2;
 
 /// The largest error of a scale that is written as an f32, and of values that are multiplied in f32 on their way,
 /// relative to them.
@@ -16,7 +18,7 @@ pub(super) struct Rounding {
 }
 
 impl Rounding {
-    /// That of `dtype`. Blocks are never encoded here, only copied.
+    /// That of `dtype`, which has no blocks: see [`of_blocks`].
     pub(super) fn of(dtype: DType) -> Self {
         let (digits, least) = match dtype {
             DType::F16 => (11, -25),
@@ -39,6 +41,27 @@ impl Rounding {
     }
 }
 
+/// The norm of the error of `meant` in blocks of `dtype`: what the codec makes of it, and a little for steps that the
+/// rounding of scales and products tips. `stored` is the size of the stored matrix, which may be padded with zeros.
+pub(super) fn of_blocks(dtype: DType, meant: &Array2<f64>, stored: (usize, usize)) -> f64 {
+    let (rows, cols) = stored;
+    let (Some(encoder), Some(decoder), Some(size)) =
+        (encoder(dtype), codec(dtype), dtype.byte_len(cols as u64))
+    else {
+        return 0.0;
+    };
+    let (mut bytes, mut values, mut read) = (vec![0; size as usize], vec![0.0; cols], vec![0.0; cols]);
+    let mut off = 0.0;
+    for row in meant.rows().into_iter().take(rows) {
+        values.iter_mut().zip(&row).for_each(|(value, meant)| *value = *meant as f32);
+        encoder.encode(&values, &mut bytes);
+        decoder.decode(&bytes, &mut read);
+        let squares = values.iter().zip(&read).map(|(meant, read)| f64::from(meant - read).powi(2));
+        off += squares.sum::<f64>();
+    }
+    1.01 * off.sqrt() + COMPUTED * norm(meant)
+}
+
 /// The norm of a factor and the largest norm of its error.
 pub(super) type Rounded = (f64, f64);
 
@@ -54,7 +77,6 @@ pub(super) fn norm<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use lorakit_quant::{codec, encoder};
     use proptest::prelude::*;
 
     use super::*;
@@ -76,6 +98,17 @@ mod tests {
                 prop_assert!(off <= Rounding::of(dtype).error(f64::from(value.abs()), 1), "{dtype} {value}");
             }
         }
+    }
+
+    #[test]
+    fn blocks_explain_what_their_codec_does() {
+        let meant = Array2::from_shape_fn((3, 40), |(i, j)| ((7 * i + 13 * j) % 29) as f64 / 29.0 - 0.5);
+        let whole = norm(&meant);
+        // Half a step of 127, or of 8, of the largest value; evenly spread, the root of a third of that.
+        let (fine, coarse) =
+            (of_blocks(DType::Q8_0, &meant, (3, 64)), of_blocks(DType::Q4_0, &meant, (3, 64)));
+        assert!(fine > 0.001 * whole && fine < 0.006 * whole, "{fine} of {whole}");
+        assert!(coarse > 0.02 * whole && coarse < 0.12 * whole, "{coarse} of {whole}");
     }
 
     #[test]

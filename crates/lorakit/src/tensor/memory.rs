@@ -65,7 +65,7 @@ impl Shelf {
     /// Returns `values` as a tensor of that dtype and shape, called `name`, computed from the file `path`.
     ///
     /// # Errors
-    /// `Unsupported` for a dtype without an encoder of single values; `NonFinite` for values that are not finite or
+    /// `Unsupported` for a dtype whose blocks the rows do not fill, or without an encoder; `NonFinite` for values that are not finite or
     /// that the dtype cannot hold.
     pub(crate) fn tensor(
         &self,
@@ -135,7 +135,7 @@ impl TensorRef {
     /// # Errors
     /// As [`Shelf::tensor`].
     pub(crate) fn of_zeros(name: &str, path: &Path, dtype: DType, shape: Vec<usize>) -> Result<Self> {
-        single_values(name, dtype)?;
+        encoder_of_rows(name, dtype, &shape)?;
         Ok(waiting(TensorInfo { name: name.to_string(), dtype, shape }, Bytes::Zero, path))
     }
 }
@@ -151,7 +151,7 @@ fn encoded(
     shape: Vec<usize>,
     values: &[f32],
 ) -> Result<(TensorInfo, Vec<u8>)> {
-    let encoder = single_values(name, dtype)?;
+    let encoder = encoder_of_rows(name, dtype, &shape)?;
     let mut bytes = vec![0; dtype.byte_len(values.len() as u64).unwrap_or(0) as usize];
     encoder.encode(values, &mut bytes);
     if codec(dtype).is_some_and(|codec| !codec.all_finite(&bytes)) {
@@ -162,9 +162,10 @@ fn encoded(
     Ok((info, bytes))
 }
 
-/// The encoder of a dtype that holds values one by one.
-fn single_values(name: &str, dtype: DType) -> Result<&'static dyn Encoder> {
-    let encoder = encoder(dtype).filter(|_| dtype.block().elements == 1);
+/// The encoder of a dtype of which each row is a whole number of blocks.
+fn encoder_of_rows(name: &str, dtype: DType, shape: &[usize]) -> Result<&'static dyn Encoder> {
+    let row = shape.last().copied().unwrap_or(1);
+    let encoder = encoder(dtype).filter(|_| row.is_multiple_of(dtype.block().elements));
     encoder.ok_or_else(|| Error::from(Problem::NoSingleValues { dtype }).tensor(name))
 }
 
@@ -255,6 +256,19 @@ mod tests {
     fn zeros_are_zeros() {
         let zeros = TensorRef::of_zeros("z", Path::new("from"), DType::BF16, vec![2, 2]).unwrap();
         assert_eq!(zeros.values().unwrap(), [0.0; 4]);
-        assert!(TensorRef::of_zeros("z", Path::new("from"), DType::Q8_0, vec![32]).is_err());
+        let blocks = |shape| TensorRef::of_zeros("z", Path::new("from"), DType::Q8_0, shape);
+        assert!(blocks(vec![32, 2]).is_err(), "rows of two values are no blocks");
+        assert_eq!(blocks(vec![2, 32]).unwrap().values().unwrap(), [0.0; 64]);
+    }
+
+    #[test]
+    fn rows_of_whole_blocks_are_encoded() {
+        let values: Vec<f32> = (0..64).map(|i| i as f32 - 31.0).collect();
+        let made = |shape| TensorRef::in_memory("w", Path::new("a"), DType::Q8_0, shape, &values);
+        let read = made(vec![2, 32]).unwrap().values().unwrap();
+        assert!(
+            read.iter().zip(&values).all(|(read, value)| (read - value).abs() <= 0.5 * 32.0 / 127.0 + 0.02)
+        );
+        assert!(made(vec![32, 2]).is_err());
     }
 }

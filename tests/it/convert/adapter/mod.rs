@@ -3,6 +3,7 @@
 mod errors;
 mod gguf;
 mod mlx;
+mod quantised;
 mod reports;
 mod scales;
 mod torchtune;

@@ -19,9 +19,9 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
         return Err(Failure::usage_at(&args.source, message, FORMATS));
     }
-    if args.dtype == Some(DType::Q8_0) && args.to != Format::GGUF {
+    if let Some(dtype @ (DType::Q8_0 | DType::Q4_0)) = args.dtype.filter(|_| args.to != Format::GGUF) {
         return Err(Failure::usage(
-            "Q8_0 is a type of GGUF files; adapters hold f32, f16 or bf16",
+            &format!("{dtype} is a type of GGUF files; adapters hold f32, f16 or bf16"),
             KEEP_DTYPE,
         ));
     }

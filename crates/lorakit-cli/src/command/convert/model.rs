@@ -25,6 +25,14 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
         return Err(Failure::usage_at(&args.source, &message, "leave it out"));
     }
     let dtype = args.dtype;
+    if dtype == Some(DType::Q4_0) {
+        let message = "is a model, and `--dtype q4_0` is for the factors of adapters";
+        return Err(Failure::usage_at(
+            &args.source,
+            message,
+            "`lorakit quantize MODEL -o OUT.gguf --type Q4_0`",
+        ));
+    }
     let planning = Bar::new(ui, "planning");
     let convert = match args.to {
         Format::HF if dtype == Some(DType::Q8_0) => {

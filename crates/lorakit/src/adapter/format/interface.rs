@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use lorakit_tensor::DType;
+
 use super::{Draft, DraftOptions};
-use crate::adapter::{Adapter, Files};
+use crate::adapter::{Adapter, Files, Module};
 use crate::card::Loading;
 use crate::plan::DataDigest;
 use crate::{Base, Result};
@@ -56,6 +58,22 @@ pub(crate) trait AdapterFormat: Sync {
     /// separate module when [`Self::write`] is called.
     fn packs_experts(&self) -> bool {
         false
+    }
+
+    /// Whether a file has one alpha for all modules, so that other alphas are multiplied into factors.
+    fn one_alpha(&self) -> bool {
+        false
+    }
+
+    /// The quantised dtypes that its factors may have, the finest first.
+    fn blocks(&self) -> &'static [DType] {
+        &[]
+    }
+
+    /// The dtypes of `A` and `B` if `module` is computed anew with that rank and `asked` for: rows that are not whole
+    /// blocks get another. Where the file has a factor in another layout than the module, no blocks survive.
+    fn stored_as(&self, _module: &Module, _rank: usize, asked: DType) -> [DType; 2] {
+        [asked; 2]
     }
 
     /// Makes files of this format from `adapter`.

@@ -23,32 +23,37 @@
 //! # Ok::<(), lorakit::Error>(())
 //! ```
 
+mod bits;
+mod budget;
 pub(crate) mod problem;
 mod report;
 mod rule;
 mod size;
+mod work;
 
 use std::path::PathBuf;
 
-use lorakit_linalg::product_singular_values;
 pub use lorakit_linalg::rank::{KohyaEdition, KohyaRule};
 use lorakit_tensor::{DType, ReadMode, Reader};
 
 pub use report::ReduceReport;
 pub use rule::Rule;
+pub use size::Alternative;
 
-use crate::adapter::factors::{Factors, of_linalg};
-use crate::adapter::{Adapter, Module, format};
+use crate::adapter::format::{self, AdapterFormat};
+use crate::adapter::{Adapter, Module};
 use crate::lineage::{Lineage, Step, percent};
-use crate::ops::truncate::{Truncated, overall_error, truncate};
+use crate::ops::truncate::overall_error;
 use crate::ops::{self, inspect, refuse_repeated};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
-use crate::output::{Destination, writable_or_own};
-use crate::plan::{Progress, go_on, in_order, pool};
+use crate::output::{Destination, check_dtype, writable_or_own};
+use crate::plan::{Progress, go_on, pool};
 use crate::tensor::Shelf;
 use crate::{Base, Error, Finding, Result, Severity};
+use bits::is_quantised;
 pub(crate) use problem::Problem;
-use rule::{Weighed, spend};
+use size::{Choice, Job};
+use work::Work;
 
 /// What to reduce, and how far.
 #[derive(Debug, Clone)]
@@ -64,6 +69,9 @@ pub struct ReduceOptions {
     pub replace: bool,
     /// Dtype of the factors; each module keeps its own by default.
     pub dtype: Option<DType>,
+    /// With [`Rule::Size`] and a format that has quantised dtypes: choose dtypes as well as ranks, each where it loses
+    /// least. Elsewhere it has no effect, and neither beside a dtype.
+    pub trade_dtypes: bool,
     /// The model that the adapter belongs to.
     pub base: Option<PathBuf>,
     /// How ranks are chosen.
@@ -89,6 +97,7 @@ impl ReduceOptions {
             to: None,
             replace: false,
             dtype: None,
+            trade_dtypes: false,
             base: None,
             rule,
             max_rank: None,
@@ -104,6 +113,7 @@ crate::ops::setters! { ReduceOptions {
     with_to: to: Option<String>,
     with_replace: replace: bool,
     with_dtype: dtype: Option<DType>,
+    with_trade_dtypes: trade_dtypes: bool,
     with_base: base: Option<PathBuf>,
     with_max_rank: max_rank: Option<usize>,
     with_lineage: lineage: Lineage,
@@ -111,6 +121,14 @@ crate::ops::setters! { ReduceOptions {
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
+
+impl ReduceOptions {
+    /// Whether dtypes are chosen for a format.
+    fn trades(&self, to: &dyn AdapterFormat) -> bool {
+        let by_size = matches!(self.rule, Rule::Size(_));
+        self.trade_dtypes && self.dtype.is_none() && by_size && !to.blocks().is_empty()
+    }
+}
 
 /// A reduction that is computed and not yet written.
 #[derive(Debug)]
@@ -125,6 +143,8 @@ pub struct Reduce {
     pub bytes: u64,
     /// With one budget for all modules: the energy per parameter (or byte) of the best omitted triplet.
     pub level: Option<f64>,
+    /// Where dtypes were chosen as well: what each could do with the size, and which was taken.
+    pub alternatives: Vec<Alternative>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
 }
@@ -139,6 +159,8 @@ pub struct Reduced {
     pub rank_before: usize,
     /// The rank after.
     pub rank: usize,
+    /// The dtypes of `A` and `B` after.
+    pub dtypes: (DType, DType),
     /// Rows and columns of the delta.
     pub shape: (usize, usize),
     /// Share of the energy that is kept, 0 to 1.
@@ -195,7 +217,10 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     let packed = read.modules.iter().any(Module::is_packed);
     let to = writable_or_own(options.to.as_deref(), from)?;
     let mut step = options.rule.recorded(Step::new("reduce", options.lineage).card(options.card));
-    step = step.with("max_rank", options.max_rank).with("dtype", options.dtype.map(DType::name));
+    check_dtype(to, options.dtype)?;
+    let trades = options.trades(to);
+    let dtype = if trades { Some("auto") } else { options.dtype.map(DType::name) };
+    step = step.with("max_rank", options.max_rank).with("dtype", dtype);
     step = step.with("to", to.name());
     step.base(base.as_ref());
     step.adapter(&read, None, reader, progress)?;
@@ -210,7 +235,8 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         format: to,
         output: &options.output,
         replace: options.replace,
-        dtype: options.dtype,
+        // Blocks are encoded when they are computed, since that is a part of the error.
+        dtype: options.dtype.filter(|dtype| !is_quantised([*dtype; 2])),
         reader: reader.clone(),
         papers,
     };
@@ -218,31 +244,40 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     put_figures(&mut destination, "99.99 %", "99.99 %");
     go_on(progress, "anything was written")?;
     // The refusals of the format and the destination come first, before anything is computed.
-    let ones = vec![1; adapter.modules.len()];
-    AdapterOutput::new(size::with_ranks(&adapter, &ones, options.dtype)?, base.clone(), &destination)?;
+    let ones = Choice::same(vec![1; adapter.modules.len()], options.dtype);
+    AdapterOutput::new(size::with_ranks(&adapter, &ones, &destination)?, base.clone(), &destination)?;
     notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
     notes.extend(said_of(&adapter, packed && (apart || !to.packs_experts())));
     let pool = pool(options.threads)?;
-    let (modules, level) = pool.install(|| -> Result<_> {
-        let chosen = if options.rule.is_global() {
-            Some(of_budget(&adapter, base.as_ref(), &destination, options, progress)?)
+    let (modules, traded) = pool.install(|| -> Result<_> {
+        let mut traded = if options.rule.is_global() {
+            let job = Job { adapter: &adapter, base: base.as_ref(), to: &destination, progress };
+            Some(budget::spent(job, options, trades)?)
         } else {
             None
         };
-        let shelf = Shelf::beside(&options.output);
-        let (ranks, level) = chosen.map_or((None, None), |(ranks, level)| (Some(ranks), Some(level)));
-        let reduce = |(i, module): (usize, &mut Module)| {
-            go_on(progress, "anything was written")?;
-            let fixed = ranks.as_ref().and_then(|ranks| ranks.get(i)).copied();
-            let bytes = module.factor_bytes();
-            let reduced = reduce_module(module, options, fixed, &shelf)?;
-            progress.advance(bytes);
-            Ok(reduced)
+        let work = Work {
+            options,
+            to: &destination,
+            alpha: size::alpha(&adapter, to),
+            shelf: Shelf::beside(&options.output),
+            progress,
         };
-        progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
-        let modules = in_order(adapter.modules.iter_mut().enumerate(), reduce)?;
-        Ok((modules, level))
+        let whole = adapter.modules.clone();
+        let mut modules = work.reduce(&mut adapter.modules, traded.as_ref().map(|traded| &traded.choice))?;
+        if let Some((floats, place, lost)) = traded.as_mut().and_then(|traded| traded.floats.take()) {
+            // Losses to blocks were estimated. They are known now, and those of rank alone were certain.
+            let found: f64 = modules.iter().map(|m| (m.error * m.norm).powi(2)).sum();
+            if found > lost {
+                adapter.modules = whole;
+                modules = work.reduce(&mut adapter.modules, Some(&floats))?;
+                traded.iter_mut().for_each(|traded| traded.take(place));
+            }
+        }
+        Ok((modules, traded))
     })?;
+    let level = traded.as_ref().map(|traded| traded.level);
+    let alternatives = traded.map_or_else(Vec::new, |traded| traded.alternatives);
     forget_old(&mut adapter);
     notes.extend(misses(options, &modules));
     notes.extend(ops::expert_notes(&adapter, to.name()));
@@ -254,7 +289,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     let (energy, error) = overall(&modules);
     put_figures(&mut destination, &percent(energy), &percent(error));
     let output = AdapterOutput::new(adapter, base, &destination)?;
-    Ok(Reduce { output, from, modules, bytes, level, notes })
+    Ok(Reduce { output, from, modules, bytes, level, alternatives, notes })
 }
 
 /// Puts energy and error into the model card.
@@ -305,69 +340,6 @@ fn said_of(adapter: &Adapter, packed: bool) -> Vec<Finding> {
         notes.push(note("experts-unpacked", message));
     }
     notes
-}
-
-/// Gives the module its new factors; one that keeps its rank keeps its bytes.
-fn reduce_module(
-    module: &mut Module,
-    options: &ReduceOptions,
-    fixed: Option<usize>,
-    shelf: &Shelf,
-) -> Result<Reduced> {
-    let factors = Factors::load(module)?;
-    let rank_before = module.rank();
-    let shape = size::shape(module);
-    let dtype = options.dtype.unwrap_or_else(|| module.dtype());
-    let mut keeps = false;
-    let rank = |s: &[f64]| {
-        let rank = fixed.or_else(|| options.rule.of_module(s, shape)).unwrap_or(rank_before);
-        let rank = rank.min(options.max_rank.unwrap_or(usize::MAX));
-        keeps = rank >= rank_before;
-        rank
-    };
-    let Truncated { module: small, energy, error, norm } = truncate(module, &factors, (dtype, shelf), rank)?;
-    let path = module.path.clone();
-    if keeps {
-        return Ok(Reduced { path, rank_before, rank: rank_before, shape, energy: 1.0, error: 0.0, norm });
-    }
-    *module = small;
-    Ok(Reduced { path, rank_before, rank: module.rank(), shape, energy, error, norm })
-}
-
-/// Ranks from one budget for all modules, and the level of the water.
-fn of_budget(
-    adapter: &Adapter,
-    base: Option<&Base>,
-    to: &Destination<'_>,
-    options: &ReduceOptions,
-    progress: &dyn Progress,
-) -> Result<(Vec<usize>, f64)> {
-    let spectrum = |module: &Module| {
-        go_on(progress, "anything was written")?;
-        let Factors { scale, b, a } = Factors::load(module)?;
-        let s = product_singular_values(b.view(), a.view()).map_err(|e| of_linalg(&e, &module.path))?;
-        let limit = options.max_rank.unwrap_or(usize::MAX);
-        progress.advance(module.factor_bytes());
-        Ok(s.into_iter().take(limit).map(|s| s * scale.abs()).collect::<Vec<f64>>())
-    };
-    progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
-    let spectra = in_order(&adapter.modules, spectrum)?;
-    let weigh = |cost: &dyn Fn(&Module) -> u64| -> Vec<Weighed> {
-        let modules = adapter.modules.iter().zip(&spectra);
-        modules.map(|(module, s)| Weighed { s: s.clone(), cost: cost(module) }).collect()
-    };
-    let chosen = match options.rule {
-        Rule::Parameters(budget) => {
-            let cost = |module: &Module| {
-                let (rows, cols) = size::shape(module);
-                (rows + cols) as u64
-            };
-            spend(&weigh(&cost), budget, "parameters")
-        }
-        Rule::Size(bytes) => size::fit(adapter, base, to, &weigh, bytes, progress),
-        _ => Ok((Vec::new(), 0.0)),
-    };
-    chosen.map_err(|e| e.at(&options.source))
 }
 
 /// Drops what kohya's header says about the old factors; its writer fills in what is true of the new ones.

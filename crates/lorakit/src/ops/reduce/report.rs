@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{AdapterReport, Reduce, Reduced};
+use super::{AdapterReport, Alternative, Reduce, Reduced};
 use crate::Finding;
 use crate::plan::WriteReport;
 
@@ -27,6 +27,9 @@ pub struct ReduceReport<'r> {
     pub bytes_before: u64,
     /// See [`Reduce::level`].
     pub level: Option<f64>,
+    /// See [`Reduce::alternatives`].
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub alternatives: &'r [Alternative],
     /// Things worth telling the user.
     pub findings: &'r [Finding],
     /// What was written.
@@ -54,6 +57,7 @@ impl Reduce {
             parameters,
             bytes_before: self.bytes,
             level: self.level,
+            alternatives: &self.alternatives,
             findings: &self.notes,
             written: None,
         }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::TensorRef;
+use crate::adapter::factors::Factors;
 use crate::adapter::{ModuleKind, Scaling};
 use crate::plan::Silent;
 
@@ -19,6 +20,7 @@ fn options(name: &str, rule: Rule) -> ReduceOptions {
         to: None,
         replace: false,
         dtype: None,
+        trade_dtypes: false,
         base: None,
         rule,
         max_rank: None,
@@ -29,8 +31,19 @@ fn options(name: &str, rule: Rule) -> ReduceOptions {
     }
 }
 
-fn shelf() -> Shelf {
-    Shelf::beside(std::path::Path::new("made"))
+/// As `Work::reduce_module`, for a GGUF adapter.
+fn reduce_module(module: &mut Module, options: &ReduceOptions) -> Result<Reduced> {
+    let output = Path::new("made");
+    let to = Destination {
+        format: format::by_name("gguf").unwrap(),
+        output,
+        replace: false,
+        dtype: options.dtype.filter(|dtype| !is_quantised([*dtype; 2])),
+        reader: Reader::default(),
+        papers: crate::lineage::Papers::default(),
+    };
+    let work = Work { options, to: &to, alpha: None, shelf: Shelf::beside(output), progress: &Silent };
+    work.reduce_module(module, None, options.dtype)
 }
 
 fn module(rows: usize, cols: usize, rank: usize, seed: u64) -> Module {
@@ -57,7 +70,7 @@ proptest! {
     fn the_error_is_the_tail(rows in 1usize..20, cols in 1usize..20, rank in 1usize..9, to in 1usize..9, seed: u64) {
         let before = module(rows, cols, rank, seed);
         let mut after = before.clone();
-        let reduced = reduce_module(&mut after, &options("", Rule::Rank(to)), None, &shelf()).unwrap();
+        let reduced = reduce_module(&mut after, &options("", Rule::Rank(to))).unwrap();
         let whole = delta(&before);
         let s = lorakit_linalg::singular_values(whole.view()).unwrap();
         let tail = s.iter().skip(to).map(|s| s * s).sum::<f64>().sqrt();
@@ -73,7 +86,7 @@ proptest! {
     fn rules_keep_what_they_promise(seed: u64, share in 0.05f64..0.99) {
         let before = module(16, 12, 8, seed);
         for rule in [Rule::Energy(share), Rule::MaxError((1.0 - share).sqrt())] {
-            let reduced = reduce_module(&mut before.clone(), &options("", rule), None, &shelf()).unwrap();
+            let reduced = reduce_module(&mut before.clone(), &options("", rule)).unwrap();
             prop_assert!(reduced.energy >= share - 1e-9, "{:?} {}", rule, reduced.energy);
             prop_assert!(reduced.error <= (1.0 - share).sqrt() + 1e-6);
         }
@@ -85,7 +98,7 @@ fn rounding_to_sixteen_bits_is_part_of_the_error() {
     let before = module(60, 50, 6, 1);
     let mut after = before.clone();
     let options = ReduceOptions { dtype: Some(DType::BF16), ..options("", Rule::Rank(5)) };
-    let reduced = reduce_module(&mut after, &options, None, &shelf()).unwrap();
+    let reduced = reduce_module(&mut after, &options).unwrap();
     let whole = delta(&before);
     let off = norm(&(delta(&after) - &whole)) / norm(&whole);
     assert!((reduced.error / off - 1.0).abs() < 1e-4, "{} {off}", reduced.error);
@@ -96,9 +109,34 @@ fn rounding_to_sixteen_bits_is_part_of_the_error() {
 fn modules_that_keep_their_rank_keep_their_bytes() {
     let before = module(20, 10, 4, 3);
     let mut after = before.clone();
-    let reduced = reduce_module(&mut after, &options("", Rule::Rank(4)), None, &shelf()).unwrap();
+    let reduced = reduce_module(&mut after, &options("", Rule::Rank(4))).unwrap();
     assert!(after.a.same_values(&before.a).unwrap() && after.b.same_values(&before.b).unwrap());
     assert_eq!((reduced.energy, reduced.error, after.scaling), (1.0, 0.0, before.scaling));
+}
+
+/// The error that is told is that of the blocks, also where the rank stays; rows that are no blocks become F16.
+#[test]
+fn rounding_to_blocks_is_part_of_the_error() {
+    for (dtype, least, most) in [(DType::Q8_0, 1e-3, 0.01), (DType::Q4_0, 0.03, 0.15)] {
+        for (rank, to, dtypes) in
+            [(40, 32, (dtype, dtype)), (32, 32, (dtype, dtype)), (40, 31, (dtype, DType::F16))]
+        {
+            let before = module(90, 64, rank, 5);
+            let mut after = before.clone();
+            let options = ReduceOptions { dtype: Some(dtype), ..options("", Rule::Rank(to)) };
+            let reduced = reduce_module(&mut after, &options).unwrap();
+            assert_eq!((reduced.dtypes, after.rank()), (dtypes, to));
+            let whole = delta(&before);
+            let off = norm(&(delta(&after) - &whole)) / norm(&whole);
+            assert!((reduced.error / off - 1.0).abs() < 1e-2, "{} {off}", reduced.error);
+            let tail = (1.0 - reduced.energy).sqrt();
+            let rounded = (off * off - tail * tail).sqrt();
+            assert!(rounded > least && rounded < most, "{dtype} {rank} {to} {rounded}");
+        }
+    }
+    let mut narrow = module(20, 10, 4, 1);
+    let options = ReduceOptions { dtype: Some(DType::Q4_0), ..options("", Rule::Rank(2)) };
+    assert_eq!(reduce_module(&mut narrow, &options).unwrap().dtypes, (DType::F16, DType::F16));
 }
 
 #[test]

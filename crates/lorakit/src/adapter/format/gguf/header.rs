@@ -115,6 +115,7 @@ pub(super) fn metadata(adapter: &Adapter, architecture: &str, alpha: f32, dtype:
     }
     let file_type = match dtype {
         DType::F16 => 1,
+        DType::Q4_0 => 2,
         DType::Q8_0 => 7,
         DType::BF16 => 32,
         _ => 0,

@@ -8,6 +8,9 @@
 //! adapter.lora.alpha               one for the file; scale = alpha / r, or 1 if it is 0 or absent
 //! ```
 //!
+//! Factors are F32, F16, BF16, or blocks of Q8_0 or Q4_0, which `ggml_mul_mat` and `ggml_get_rows` read like those of a
+//! model. The rows of B are as long as the rank, so most ranks leave B without whole blocks, and F16.
+//!
 //! There is no place for biases, magnitudes or tensors that are saved whole. An adapter holds neither the heads that
 //! order the rows of q and k nor the Hugging Face spelling of names: only its base tells them.
 
@@ -20,8 +23,10 @@ mod stack;
 mod tests;
 mod write;
 
+use lorakit_tensor::DType;
+
 use super::{AdapterFormat, Draft, DraftOptions};
-use crate::adapter::{Adapter, Files};
+use crate::adapter::{Adapter, Files, Module, ModuleKind};
 use crate::{Base, Result};
 use names::HALVES;
 use problem::Problem;
@@ -55,6 +60,20 @@ impl AdapterFormat for Gguf {
 
     fn read(&self, files: &Files, base: Option<&Base>) -> Result<Adapter> {
         read::adapter(self.name(), files, base)
+    }
+
+    fn one_alpha(&self) -> bool {
+        true
+    }
+
+    fn blocks(&self) -> &'static [DType] {
+        stack::BLOCKS
+    }
+
+    fn stored_as(&self, module: &Module, rank: usize, asked: DType) -> [DType; 2] {
+        // An embedding's A is transposed in the file, which would cut its blocks.
+        let row_of_a = if module.kind == ModuleKind::Embedding { 1 } else { module.a.info().rows_cols().1 };
+        [stack::fitting(asked, row_of_a), stack::fitting(asked, rank)]
     }
 
     fn write(&self, adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Draft> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lorakit_tensor::TensorSource;
+use lorakit_tensor::{DType, TensorSource};
 
 use super::Problem;
 use super::header::{self, Header};
@@ -58,8 +58,8 @@ fn heads_of(base: &Base, family: &'static Architecture) -> Result<Heads> {
 }
 
 /// The halves of each target; any other tensor becomes a finding.
-fn pair(adapter: &mut Adapter, files: &Files) -> BTreeMap<String, [Option<TensorRef>; 2]> {
-    let mut pairs: BTreeMap<String, [Option<TensorRef>; 2]> = BTreeMap::new();
+fn pair(adapter: &mut Adapter, files: &Files) -> BTreeMap<String, [Option<Half>; 2]> {
+    let mut pairs: BTreeMap<String, [Option<Half>; 2]> = BTreeMap::new();
     for (index, info) in files.source.tensors().iter().enumerate() {
         let mut fault = |code, message: String| {
             adapter.findings.push(Finding::new(Severity::Error, code, &info.name, message));
@@ -73,12 +73,29 @@ fn pair(adapter: &mut Adapter, files: &Files) -> BTreeMap<String, [Option<Tensor
             }
             continue;
         };
-        match single_values(files.tensor(index)) {
-            Ok(tensor) => pairs.entry(target.to_string()).or_default()[half] = Some(tensor),
+        match Half::of(files.tensor(index)) {
+            Ok(read) => pairs.entry(target.to_string()).or_default()[half] = Some(read),
             Err(error) => fault("undecodable", error.to_string()),
         }
     }
     pairs
+}
+
+/// One factor, with single values: views would cut blocks.
+struct Half {
+    tensor: TensorRef,
+    /// Its dtype in the file, if that has blocks.
+    blocks: Option<DType>,
+}
+
+impl Half {
+    fn of(tensor: TensorRef) -> Result<Self> {
+        let dtype = tensor.info().dtype;
+        if dtype.block().elements == 1 {
+            return Ok(Half { tensor, blocks: None });
+        }
+        Ok(Half { tensor: tensor.decoded(1.0)?, blocks: Some(dtype) })
+    }
 }
 
 struct Reader {
@@ -94,7 +111,7 @@ impl Reader {
     }
 
     /// Adds the modules of one target, or a finding that explains why there are none.
-    fn add(&self, adapter: &mut Adapter, target: &str, halves: &[Option<TensorRef>; 2]) {
+    fn add(&self, adapter: &mut Adapter, target: &str, halves: &[Option<Half>; 2]) {
         let modules = match halves {
             [Some(a), Some(b)] => self.modules(adapter, target, a, b),
             [Some(_), None] => Err(("missing-half", "has lora_a, but lora_b is missing".into())),
@@ -112,8 +129,8 @@ impl Reader {
         &self,
         adapter: &Adapter,
         target: &str,
-        a: &TensorRef,
-        b: &TensorRef,
+        Half { tensor: a, blocks: a_blocks }: &Half,
+        Half { tensor: b, blocks: b_blocks }: &Half,
     ) -> std::result::Result<Vec<Module>, (&'static str, String)> {
         let unknown = || {
             let message =
@@ -162,7 +179,9 @@ impl Reader {
                 let tensor = |view: Factor| view.to_tensor(vec![view.rows, view.cols]).map_err(broken);
                 let kind = if embedding { ModuleKind::Embedding } else { ModuleKind::Linear };
                 let (config_rank, scaling) = self.scaling(adapter, &path, rank);
-                Ok(Module { config_rank, ..Module::new(path, kind, tensor(own_a)?, tensor(own_b)?, scaling) })
+                let blocks = [*a_blocks, *b_blocks];
+                let module = Module::new(path, kind, tensor(own_a)?, tensor(own_b)?, scaling);
+                Ok(Module { config_rank, blocks, ..module })
             })
             .collect()
     }
@@ -190,9 +209,4 @@ fn dimensions(tensor: &TensorRef, stacked: bool) -> Option<[usize; 3]> {
 
 fn tensor_cols(tensor: &TensorRef) -> usize {
     tensor.info().shape.last().copied().unwrap_or(1)
-}
-
-/// The tensor itself, or its values as F32 if its dtype has blocks, since views would cut them.
-fn single_values(tensor: TensorRef) -> Result<TensorRef> {
-    if tensor.info().dtype.block().elements == 1 { Ok(tensor) } else { tensor.decoded(1.0) }
 }

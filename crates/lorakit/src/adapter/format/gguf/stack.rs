@@ -22,6 +22,21 @@ pub(super) struct Group<'a> {
 pub(super) struct Factors {
     a: TensorRef,
     b: Scaled,
+    /// The dtypes that they have in the adapter.
+    own: [DType; 2],
+}
+
+/// The quantised dtypes of factors, the finest first.
+pub(super) const BLOCKS: &[DType] = &[DType::Q8_0, DType::Q4_0];
+
+/// `asked`, or F16 for rows of `cols` values that are not whole blocks of it, as `convert_lora_to_gguf.py` does.
+pub(super) fn fitting(asked: DType, cols: usize) -> DType {
+    if BLOCKS.contains(&asked) && !cols.is_multiple_of(asked.block().elements) { DType::F16 } else { asked }
+}
+
+/// `tensor` with single values, which views do not cut. Blocks that are encoded again come out as they were.
+fn single_values(tensor: &TensorRef) -> Result<TensorRef> {
+    if tensor.info().dtype.block().elements == 1 { Ok(tensor.clone()) } else { tensor.decoded(1.0) }
 }
 
 impl<'a> Group<'a> {
@@ -74,7 +89,9 @@ impl<'a> Group<'a> {
 
     fn single(&self, one: &Placed<'_>, facts: &Facts<'_>, times: f64) -> Result<Factors> {
         let module = one.module;
-        let (a, b) = matrices(module);
+        let own = [module.a.info().dtype, module.b.info().dtype];
+        let single = Module { a: single_values(&module.a)?, b: single_values(&module.b)?, ..module.clone() };
+        let (a, b) = matrices(&single);
         let a = if module.kind == ModuleKind::Embedding { a.transposed() } else { a };
         let order = one.found.rule.permutation(b.rows, facts.heads);
         let b = match order.map_err(|e| e.tensor(&module.path))? {
@@ -87,6 +104,7 @@ impl<'a> Group<'a> {
         Ok(Factors {
             a: a.to_tensor(vec![a.rows, a.cols])?,
             b: Scaled { tensor: b.to_tensor(vec![b.rows, b.cols])?, times },
+            own,
         })
     }
 
@@ -111,7 +129,12 @@ impl<'a> Group<'a> {
         // A number that all experts share is multiplied in after stacking.
         let common = times.iter().all(|t| *t == times[0]).then_some(times[0]);
         let (mut a, mut b) = (Vec::new(), Vec::new());
-        let decoded = [|m: &Module| m.a.info().dtype, |m: &Module| m.b.info().dtype].map(|dtype| {
+        let dtypes = [|m: &Module| m.a.info().dtype, |m: &Module| m.b.info().dtype];
+        let own = dtypes.map(|dtype| {
+            let own = dtype(first.module);
+            if self.members.iter().any(|m| dtype(m.module) != own) { DType::F32 } else { own }
+        });
+        let decoded = dtypes.map(|dtype| {
             let own = dtype(first.module);
             own.block().elements > 1 || self.members.iter().any(|m| dtype(m.module) != own)
         });
@@ -133,6 +156,7 @@ impl<'a> Group<'a> {
                 tensor: TensorRef::assembled(b, rank, vec![experts, outputs, rank])?,
                 times: common.unwrap_or(1.0),
             },
+            own,
         })
     }
 }
@@ -141,14 +165,16 @@ impl Factors {
     /// The tensors `{name}.lora_a` and `{name}.lora_b`, and the changes that their dtype required.
     pub(super) fn outputs(self, name: &str, asked: Option<DType>) -> ([OutputTensor; 2], Vec<String>) {
         let mut notes = Vec::new();
-        let mut output = |factor: Scaled, half: &str, short: &str| {
-            let info = factor.tensor.info();
-            let dtype = match asked.unwrap_or(info.dtype) {
-                DType::Q8_0 if !info.shape.last().is_some_and(|cols| cols.is_multiple_of(Q8_0_BLOCK)) => {
-                    notes.push(format!("{short} as F16: its rows are not whole blocks of Q8_0"));
+        let mut output = |factor: Scaled, own: DType, half: &str, short: &str| {
+            let cols = factor.tensor.info().shape.last().copied().unwrap_or(1);
+            let wanted = asked.unwrap_or(own);
+            let dtype = match fitting(wanted, cols) {
+                DType::F16 if wanted != DType::F16 => {
+                    notes.push(format!("{short} as F16: its rows are not whole blocks of {wanted}"));
                     DType::F16
                 }
-                dtype @ (DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0) => dtype,
+                dtype @ (DType::F32 | DType::F16 | DType::BF16) => dtype,
+                dtype if BLOCKS.contains(&dtype) => dtype,
                 other => {
                     notes.push(format!("{short} as F32: llama.cpp does not compute with {other}"));
                     DType::F32
@@ -158,12 +184,11 @@ impl Factors {
             factor.output(&format!("{name}{half}"), kept.then_some(dtype))
         };
         let [half_a, half_b] = HALVES;
-        let tensors = [output(Scaled::plain(self.a), half_a, "A"), output(self.b, half_b, "B")];
+        let [own_a, own_b] = self.own;
+        let tensors = [output(Scaled::plain(self.a), own_a, half_a, "A"), output(self.b, own_b, half_b, "B")];
         (tensors, notes)
     }
 }
-
-const Q8_0_BLOCK: usize = DType::Q8_0.block().elements;
 
 /// The factors as matrices.
 fn matrices(module: &Module) -> (Factor, Factor) {

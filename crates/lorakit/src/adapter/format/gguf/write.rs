@@ -41,7 +41,8 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
             done.insert(&member.module.path, Mapped { module, name: group.name.clone(), how });
         }
     }
-    let metadata = header::metadata(adapter, facts.family.gguf(), alpha, common_dtype(&tensors));
+    let dtype = options.dtype.unwrap_or_else(|| common_dtype(&tensors));
+    let metadata = header::metadata(adapter, facts.family.gguf(), alpha, dtype);
     Ok(Draft {
         stem: None,
         container: Container::Gguf(metadata),

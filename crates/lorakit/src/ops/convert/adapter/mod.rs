@@ -31,7 +31,7 @@ use crate::ops::Problem;
 pub use crate::ops::approximate::{Approximated, overall_error};
 use crate::ops::{approximate, inspect, refuse_repeated};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
-use crate::output::{Destination, writable};
+use crate::output::{Destination, check_dtype, writable};
 use crate::plan::{Progress, go_on, pool};
 use crate::tensor::Shelf;
 use crate::{Base, Error, Finding, Model, Result, Severity};
@@ -148,6 +148,7 @@ pub fn formats() -> Vec<FormatInfo> {
 /// turns up.
 pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<AdapterConvert> {
     let format = writable(&options.to)?;
+    check_dtype(format, options.dtype)?;
     let reader = &Reader::new(options.mode);
     let base = options.base.as_deref().map(|base| Base::open(base, reader)).transpose()?;
     let files = format::open(&options.source, reader)?;
