@@ -1,0 +1,1 @@
+//! Rows of a file become tokens, and which of them are trained.

@@ -1,0 +1,19 @@
+//! Fine-tuning LoRA adapters on a CPU.
+//!
+//! The frozen base stays packed: its blocks are decoded inside the matrix product, in the forward pass (`Y = X Wᵀ`)
+//! and in the backward pass (`dX = dY W`), and no gradient of it exists. Gradients of the rest are written by hand.
+//!
+//! ```text
+//!   data      rows of a file, chat templates, which tokens are trained, packing
+//!   model     layers of a language model forward and backward, adapters on its linears
+//!   kernel    matrix products with frozen and with plain matrices, threads
+//! ```
+//!
+//! Every sum has one order, which depends on shapes only: any number of threads and any instruction set give the same
+//! bytes.
+
+#![deny(missing_docs)]
+
+pub mod data;
+pub mod kernel;
+pub mod model;
