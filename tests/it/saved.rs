@@ -86,7 +86,7 @@ fn integers_and_all_biases_are_those_of_peft() {
         });
         let run = sandbox.run(&line, &[]);
         assert_eq!(run.code, Some(1), "{}", run.stdout);
-        let row = run.stdout.lines().find(|line| line.contains("num_batches_tracked")).unwrap();
+        let row = run.stdout.lines().find(|line| line.starts_with("  norm.num_batches_tracked")).unwrap();
         assert!(row.contains(is), "{row}");
     }
     let report = sandbox.run("inspect --norms --json", &[&golden("net-integers")]).ok().stdout;

@@ -85,7 +85,7 @@ problems! {
         PartName { number: u64, count: u64 } = Unsupported,
             "is part {number} of {count} of a model by its header (`split.no`, `split.count`), and its name says \
              otherwise; the parts must lie together as `NAME-00001-of-{count:05}.gguf` and so on, or be joined by \
-             `llama-gguf-split --merge`";
+             `llama-gguf-split`";
         /// The name says that the file is a part, and the header that it is whole.
         PartByName { index: usize, count: usize } = Unsupported,
             "is part {index} of {count} by its name, and a whole model by its header, which has no `split.count`; \

@@ -105,7 +105,7 @@ fn what_is_said_of_a_part() {
     fs::rename(sandbox.path("parts").join(BOTH), sandbox.path("renamed.gguf")).unwrap();
     insta::assert_snapshot!(sandbox.refused("quantize renamed.gguf -o out.gguf --type Q8_0"), @"
     exit 1
-    error: `renamed.gguf`: is part 1 of 2 of a model by its header (`split.no`, `split.count`), and its name says otherwise; the parts must lie together as `NAME-00001-of-00002.gguf` and so on, or be joined by `llama-gguf-split --merge`
+    error: `renamed.gguf`: is part 1 of 2 of a model by its header (`split.no`, `split.count`), and its name says otherwise; the parts must lie together as `NAME-00001-of-00002.gguf` and so on, or be joined by `llama-gguf-split`
     ");
     insta::assert_snapshot!(sandbox.refused("quantize parts -o out.gguf --type Q8_0"), @"
     exit 1

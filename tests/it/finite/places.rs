@@ -232,7 +232,7 @@ fn comparisons() {
     let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
     let states = report["tensors"].as_array().unwrap();
     let of = |name: &str| states.iter().find(|t| t["name"] == name).unwrap()["state"].clone();
-    assert_eq!((of(TOUCHED), of(LINEAR)), ("other".into(), "kept".into()));
+    assert_eq!((of(TOUCHED), of(LINEAR)), ("non_finite".into(), "kept".into()));
     let found = super::report(&sandbox, "diff base merged");
     let tensors = found["tensors"].as_array().unwrap();
     let counts = &tensors.iter().find(|t| t["name"] == TOUCHED).unwrap()["non_finite"];

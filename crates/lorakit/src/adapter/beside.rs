@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lorakit_tensor::Error as FileError;
 
+use super::Adapter;
 use super::files::Files;
 use crate::model::folder::is_of_adapter;
 use crate::{Finding, Result, Severity};
@@ -128,6 +129,15 @@ impl Pickles {
             self.names.join(", ")
         );
         (!self.names.is_empty()).then(|| Finding::new(severity, PICKLES, "", message))
+    }
+}
+
+impl Adapter {
+    /// The findings of reading that are no faults, for operations that go on regardless: without what else lies in the
+    /// folder, which is the business of whoever publishes or loads it.
+    pub(crate) fn notes(&self) -> impl Iterator<Item = Finding> {
+        let told = |f: &&Finding| f.severity != Severity::Error && ![CODE, PICKLES].contains(&f.code);
+        self.findings.iter().filter(told).cloned()
     }
 }
 

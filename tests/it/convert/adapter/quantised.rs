@@ -15,7 +15,7 @@ use crate::weights::{Tensor, Weights, write_file};
 
 /// The formula of `wide` in `fixtures/generate/lora_to_gguf.py`.
 fn wide(seed: u64, shape: &[usize; 2]) -> Tensor {
-    let value = |i: u64| ((i + seed) * 2_654_435_761 % (1 << 32) >> 8) as f64 / f64::from(1 << 24) - 0.5;
+    let value = |i: u64| (((i + seed) * 2_654_435_761 % (1 << 32)) >> 8) as f64 / f64::from(1 << 24) - 0.5;
     let count = (shape[0] * shape[1]) as u64;
     Tensor::new(Dtype::F32, shape, &(0..count).map(value).collect::<Vec<_>>())
 }

@@ -90,7 +90,7 @@ problems! {
         /// Another file begins where this one ends.
         Joined { at: u64 } = Corrupt,
             "is two files in one: another GGUF file begins at byte {at}. Parts of a model must stay files of their own, \
-             or be joined by `llama-gguf-split --merge`";
+             or be joined by `llama-gguf-split`";
 
         /// An alignment that llama.cpp does not survive.
         SmallAlignment { alignment: u64 } = Unsupported,

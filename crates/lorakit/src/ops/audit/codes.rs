@@ -111,7 +111,7 @@ mod tests {
             {
                 let text = fs::read_to_string(&entry).unwrap();
                 let code = text.split("\nmod tests {").next().unwrap();
-                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|(?:ROW_ORDER|OTHER_RANK|OTHER_ADAPTERS|ALPHA_IS_RANK|CODE|PICKLES): &str = "([a-z-]+)""#;
+                let pattern = r#"(?:Severity::\w+|severity|\bfault\(|Err\(\()[,\s]*"([a-z0-9-]+)"|(?:ROW_ORDER|OTHER_RANK|OTHER_ADAPTERS|ALPHA_IS_RANK|MUTATED_BASE|CODE|PICKLES): &str = "([a-z-]+)""#;
                 for found_here in fancy_regex::Regex::new(pattern).unwrap().captures_iter(code) {
                     let captures = found_here.unwrap();
                     let name = captures.get(1).or(captures.get(2)).unwrap().as_str();

@@ -124,7 +124,7 @@ pub fn compute(options: &EditOptions, progress: &dyn Progress) -> Result<Edit> {
     step.base(base.as_ref());
     step.adapter(&read, None, reader, progress)?;
     let mut notes = std::mem::take(&mut work.notes);
-    notes.extend(read.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
+    notes.extend(read.notes());
     // The card is a file like others: only what was asked for is edited in it.
     let papers = Papers { sheet: None, ..step.finish(&mut notes) };
     let shelf = Shelf::beside(&options.output);

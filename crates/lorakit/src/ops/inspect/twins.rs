@@ -31,7 +31,7 @@ pub(super) fn findings(
     traits: &[Option<Traits>],
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
-    let mut shapes: BTreeMap<(usize, usize, usize), Vec<(usize, [f64; 3])>> = BTreeMap::new();
+    let mut shapes = BTreeMap::<_, Vec<(usize, [f64; 3])>>::new();
     for (module, traits) in traits.iter().enumerate() {
         if let Some(traits) = traits.as_ref().filter(|traits| traits.norm > 0.0) {
             shapes.entry(traits.shape).or_default().push((module, marks(traits)));

@@ -9,7 +9,6 @@ use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView1};
 
-use super::size::shape;
 use crate::adapter::Module;
 use crate::adapter::format::AdapterFormat;
 
@@ -19,6 +18,11 @@ pub(super) type Asked = Option<DType>;
 /// The dtypes of `A` and `B` if `module` gets that rank.
 pub(super) fn stored(format: &dyn AdapterFormat, module: &Module, rank: usize, asked: Asked) -> [DType; 2] {
     asked.map_or([module.dtype(); 2], |dtype| format.stored_as(module, rank, dtype))
+}
+
+/// Rows and columns of the delta.
+pub(super) fn shape(module: &Module) -> (usize, usize) {
+    (module.b.info().rows_cols().0, module.a.info().rows_cols().1)
 }
 
 /// Whether factors in `dtypes` are computed anew to lose least to quantisation.

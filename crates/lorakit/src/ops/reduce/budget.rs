@@ -3,10 +3,11 @@
 use lorakit_linalg::product_singular_values;
 use lorakit_tensor::DType;
 
-use super::bits::{Asked, Measured, is_quantised};
+use super::bits::{self, Asked, Measured, is_quantised};
+use super::options::ReduceOptions;
+use super::rule::Rule;
 use super::rule::{Weighed, spend};
 use super::size::{self, Choice, Job, Traded};
-use super::{ReduceOptions, Rule};
 use crate::Result;
 use crate::adapter::Module;
 use crate::adapter::factors::{Factors, of_linalg};
@@ -47,7 +48,7 @@ pub(super) fn spent(job: Job<'_>, options: &ReduceOptions, trades: bool) -> Resu
         Rule::Size(bytes) => size::fit(job, &weigh, bytes).map(Traded::from),
         Rule::Parameters(budget) => {
             let cost = |module: &Module| {
-                let (rows, cols) = size::shape(module);
+                let (rows, cols) = bits::shape(module);
                 (rows + cols) as u64
             };
             spend(&weigh(&cost), budget, "parameters")

@@ -25,24 +25,26 @@
 
 mod bits;
 mod budget;
+mod options;
 pub(crate) mod problem;
+mod reduced;
 mod report;
 mod rule;
 mod size;
 mod work;
 
-use std::path::PathBuf;
-
 pub use lorakit_linalg::rank::{KohyaEdition, KohyaRule};
-use lorakit_tensor::{DType, ReadMode, Reader};
+use lorakit_tensor::{DType, Reader};
 
+pub use options::ReduceOptions;
+pub use reduced::Reduced;
 pub use report::ReduceReport;
 pub use rule::Rule;
 pub use size::Alternative;
 
-use crate::adapter::format::{self, AdapterFormat};
+use crate::adapter::format;
 use crate::adapter::{Adapter, Module};
-use crate::lineage::{Lineage, Step, percent};
+use crate::lineage::{Step, percent};
 use crate::ops::truncate::overall_error;
 use crate::ops::{self, inspect, refuse_repeated};
 pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
@@ -54,81 +56,6 @@ use bits::is_quantised;
 pub(crate) use problem::Problem;
 use size::{Choice, Job};
 use work::Work;
-
-/// What to reduce, and how far.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct ReduceOptions {
-    /// The adapter: a folder or file.
-    pub source: PathBuf,
-    /// The output folder or file.
-    pub output: PathBuf,
-    /// Name of the format to write; by default the source's, or PEFT's if that is only read.
-    pub to: Option<String>,
-    /// Replace an output that exists.
-    pub replace: bool,
-    /// Dtype of the factors; each module keeps its own by default.
-    pub dtype: Option<DType>,
-    /// With [`Rule::Size`] and a format that has quantised dtypes: choose dtypes as well as ranks, each where it loses
-    /// least. Elsewhere it has no effect, and neither beside a dtype.
-    pub trade_dtypes: bool,
-    /// The model that the adapter belongs to.
-    pub base: Option<PathBuf>,
-    /// How ranks are chosen.
-    pub rule: Rule,
-    /// The highest rank of a module, whatever the rule says.
-    pub max_rank: Option<usize>,
-    /// When the output says where it came from.
-    pub lineage: Lineage,
-    /// Whether an output folder gets a model card.
-    pub card: bool,
-    /// Threads; 0 for one on each core.
-    pub threads: usize,
-    /// How inputs are read.
-    pub mode: ReadMode,
-}
-
-impl ReduceOptions {
-    /// Default options for an adapter, an output and how ranks are chosen.
-    pub fn new(source: impl Into<PathBuf>, output: impl Into<PathBuf>, rule: Rule) -> Self {
-        ReduceOptions {
-            source: source.into(),
-            output: output.into(),
-            to: None,
-            replace: false,
-            dtype: None,
-            trade_dtypes: false,
-            base: None,
-            rule,
-            max_rank: None,
-            lineage: Lineage::default(),
-            card: true,
-            threads: 0,
-            mode: ReadMode::default(),
-        }
-    }
-}
-
-crate::ops::setters! { ReduceOptions {
-    with_to: to: Option<String>,
-    with_replace: replace: bool,
-    with_dtype: dtype: Option<DType>,
-    with_trade_dtypes: trade_dtypes: bool,
-    with_base: base: Option<PathBuf>,
-    with_max_rank: max_rank: Option<usize>,
-    with_lineage: lineage: Lineage,
-    with_card: card: bool,
-    with_threads: threads: usize,
-    with_mode: mode: ReadMode,
-} }
-
-impl ReduceOptions {
-    /// Whether dtypes are chosen for a format.
-    fn trades(&self, to: &dyn AdapterFormat) -> bool {
-        let by_size = matches!(self.rule, Rule::Size(_));
-        self.trade_dtypes && self.dtype.is_none() && by_size && !to.blocks().is_empty()
-    }
-}
 
 /// A reduction that is computed and not yet written.
 #[derive(Debug)]
@@ -147,35 +74,6 @@ pub struct Reduce {
     pub alternatives: Vec<Alternative>,
     /// Things worth telling the user.
     pub notes: Vec<Finding>,
-}
-
-/// What became of one module.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Reduced {
-    /// Its path.
-    #[serde(rename = "module")]
-    pub path: String,
-    /// The rank before.
-    pub rank_before: usize,
-    /// The rank after.
-    pub rank: usize,
-    /// The dtypes of `A` and `B` after.
-    pub dtypes: (DType, DType),
-    /// Rows and columns of the delta.
-    pub shape: (usize, usize),
-    /// Share of the energy that is kept, 0 to 1.
-    pub energy: f64,
-    /// `||D' - D|| / ||D||`, Frobenius, rounding to the stored dtype included.
-    pub error: f64,
-    /// `||D||`.
-    pub norm: f64,
-}
-
-impl Reduced {
-    /// Parameters of factors of that rank.
-    fn parameters(&self, rank: usize) -> u64 {
-        (rank * (self.shape.0 + self.shape.1)) as u64
-    }
 }
 
 impl Reduce {
@@ -246,7 +144,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     // The refusals of the format and the destination come first, before anything is computed.
     let ones = Choice::same(vec![1; adapter.modules.len()], options.dtype);
     AdapterOutput::new(size::with_ranks(&adapter, &ones, &destination)?, base.clone(), &destination)?;
-    notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
+    notes.extend(adapter.notes());
     notes.extend(said_of(&adapter, packed && (apart || !to.packs_experts())));
     let pool = pool(options.threads)?;
     let (modules, traded) = pool.install(|| -> Result<_> {

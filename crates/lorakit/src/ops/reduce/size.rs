@@ -3,7 +3,7 @@
 use lorakit_tensor::DType;
 
 use super::Problem;
-use super::bits::{Asked, Measured, Offers, Way, is_quantised, keeps, stored, ways};
+use super::bits::{Asked, Measured, Offers, Way, is_quantised, keeps, shape, stored, ways};
 use super::rule::{Weighed, spend};
 use crate::adapter::format::{AdapterFormat, most_common};
 use crate::adapter::{Adapter, Module, Scaling};
@@ -258,11 +258,6 @@ pub(super) fn alpha(adapter: &Adapter, to: &dyn AdapterFormat) -> Option<f64> {
     let alphas = adapter.modules.iter().map(|module| module.scale(module.rank()) * module.rank() as f64);
     let usable = alphas.map(|alpha| f64::from(alpha as f32)).filter(|alpha| alpha.is_normal());
     to.one_alpha().then(|| most_common(usable)).flatten()
-}
-
-/// Rows and columns of the delta.
-pub(super) fn shape(module: &Module) -> (usize, usize) {
-    (module.b.info().rows_cols().0, module.a.info().rows_cols().1)
 }
 
 #[cfg(test)]

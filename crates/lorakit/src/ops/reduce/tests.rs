@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use lorakit_linalg::random::gaussian;
+use lorakit_tensor::ReadMode;
 use ndarray::Array2;
 use proptest::prelude::*;
 
@@ -10,6 +11,7 @@ use super::*;
 use crate::TensorRef;
 use crate::adapter::factors::Factors;
 use crate::adapter::{ModuleKind, Scaling};
+use crate::lineage::Lineage;
 use crate::plan::Silent;
 
 fn options(name: &str, rule: Rule) -> ReduceOptions {

@@ -3,8 +3,9 @@
 use lorakit_linalg::Decomposed;
 
 use super::bits::{self, Asked, stored};
-use super::size::{self, Choice};
-use super::{ReduceOptions, Reduced};
+use super::options::ReduceOptions;
+use super::reduced::Reduced;
+use super::size::Choice;
 use crate::Result;
 use crate::adapter::Module;
 use crate::adapter::factors::{Factors, of_linalg};
@@ -47,7 +48,7 @@ impl Work<'_> {
     ) -> Result<Reduced> {
         let factors = Factors::load(module)?;
         let rank_before = module.rank();
-        let shape = size::shape(module);
+        let shape = bits::shape(module);
         let mut keeps = false;
         let like = &*module;
         let rank = |s: &[f64]| {

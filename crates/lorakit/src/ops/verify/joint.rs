@@ -30,6 +30,7 @@ pub(super) fn fit(
     let plain = |pair: &Pair<'_>| {
         pair.compute.dora.is_none()
             && pair.compute.multiplied.is_none()
+            && pair.compute.initial.is_empty()
             && pair.compute.replaced.is_empty()
             && pair.base.is_none()
     };
@@ -46,7 +47,8 @@ pub(super) fn fit(
             .enumerate()
             .filter(|(i, _)| *i != at)
             .for_each(|(_, adapter)| adapter.1 = 0.0);
-        counts.push(terms(&question.sums(&sum)?));
+        let Some(sums) = question.perhaps_sums(&sum)? else { return Ok(None) };
+        counts.push(terms(&sums));
     }
     let all = terms(sums);
     let summed = |i: usize| counts.iter().map(|counts| counts.get(i)).sum::<Option<usize>>();

@@ -9,7 +9,7 @@ use crate::arch::names;
 use crate::fit::Resolver;
 use crate::ops::merge::{self, Form, Sum, Sums, Tied};
 use crate::plan::{OutputTensor, Progress, Stretch, go_on, in_order};
-use crate::{Model, Result};
+use crate::{ErrorKind, Model, Result};
 
 /// The merged model, and how to find what it should be.
 pub(super) struct Question<'q> {
@@ -49,6 +49,17 @@ impl Question<'_> {
         }
         let share = sum.clone().with_tied(Tied::Share);
         merge::sums(&share, &Form::default(), self.reader, self.progress)
+    }
+
+    /// The same at weights that nobody asked for: `None` if such a merge is refused, so that it was not made.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Interrupted`].
+    pub(super) fn perhaps_sums(&self, sum: &Sum) -> Result<Option<Sums>> {
+        match self.sums(sum) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Err(error),
+            sums => Ok(sums.ok()),
+        }
     }
 
     /// Finds the counterpart of every tensor.

@@ -15,9 +15,9 @@ use super::pair::Pair;
 use super::question::Question;
 use super::state::State;
 use super::verdict::{Proof, Verdict};
+use crate::Result;
 use crate::ops::merge::Sums;
 use crate::plan::{OutputTensor, Stretch, in_order};
-use crate::{ErrorKind, Result};
 
 /// Decimals that are tried.
 const TRIED: usize = 12;
@@ -192,12 +192,7 @@ fn of_all(pairs: &[Option<Pair<'_>>], found: &[Compared], question: &Question<'_
 fn agreement(question: &Question<'_>, weights: &[f64]) -> Result<Agreement> {
     let mut sum = question.options.sum.clone();
     sum.adapters.iter_mut().zip(weights).for_each(|((_, weight), new)| *weight = *new);
-    let sums = match question.sums(&sum) {
-        Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-        // Such a merge is refused, so it was not made.
-        Err(_) => return Ok(Agreement::No),
-        Ok(sums) => sums,
-    };
+    let Some(sums) = question.perhaps_sums(&sum)? else { return Ok(Agreement::No) };
     let paired = question.pairs(&sums)?;
     let disagree = AtomicBool::new(false);
     let one = |(tensor, pair): (&OutputTensor, &Option<Pair<'_>>)| {

@@ -34,7 +34,7 @@ pub use crate::output::{AdapterOutput, AdapterReport, ModuleError};
 use crate::output::{Destination, check_dtype, writable};
 use crate::plan::{Progress, go_on, pool};
 use crate::tensor::Shelf;
-use crate::{Base, Error, Finding, Model, Result, Severity};
+use crate::{Base, Error, Finding, Model, Result};
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -173,7 +173,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
     go_on(progress, "anything was written")?;
     let written =
         if options.uniform { adapter.clone().unpacked(base.as_ref())?.uniform()? } else { adapter.clone() };
-    notes.extend(adapter.findings.iter().filter(|f| f.severity != Severity::Error).cloned());
+    notes.extend(adapter.notes());
     notes.extend(doubts);
     notes.extend(crate::ops::expert_notes(&written, format.name()));
     let destination = Destination {
