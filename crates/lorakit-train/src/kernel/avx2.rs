@@ -153,12 +153,23 @@ fn transpose(from: &[f32], stride: usize, rows: usize, lanes: usize, to: &mut [f
 fn transpose_square(rows: [__m256; 8]) -> [__m256; 8] {
     let [r0, r1, r2, r3, r4, r5, r6, r7] = rows;
     let pairs = |a, b| (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
-    let ((a0, a1), (a2, a3), (a4, a5), (a6, a7)) = (pairs(r0, r1), pairs(r2, r3), pairs(r4, r5), pairs(r6, r7));
+    let ((a0, a1), (a2, a3), (a4, a5), (a6, a7)) =
+        (pairs(r0, r1), pairs(r2, r3), pairs(r4, r5), pairs(r6, r7));
     let quads = |a, b| (_mm256_shuffle_ps::<0x44>(a, b), _mm256_shuffle_ps::<0xee>(a, b));
-    let ((b0, b1), (b2, b3), (b4, b5), (b6, b7)) = (quads(a0, a2), quads(a1, a3), quads(a4, a6), quads(a5, a7));
+    let ((b0, b1), (b2, b3), (b4, b5), (b6, b7)) =
+        (quads(a0, a2), quads(a1, a3), quads(a4, a6), quads(a5, a7));
     let low = |a, b| _mm256_permute2f128_ps::<0x20>(a, b);
     let high = |a, b| _mm256_permute2f128_ps::<0x31>(a, b);
-    [low(b0, b4), low(b1, b5), low(b2, b6), low(b3, b7), high(b0, b4), high(b1, b5), high(b2, b6), high(b3, b7)]
+    [
+        low(b0, b4),
+        low(b1, b5),
+        low(b2, b6),
+        low(b3, b7),
+        high(b0, b4),
+        high(b1, b5),
+        high(b2, b6),
+        high(b3, b7),
+    ]
 }
 
 /// Decodes blocks of 64 values with a table of 16; the first value of a byte is in its upper half. `false` if the
@@ -180,7 +191,9 @@ pub(super) fn decode_four_bit(
                 let bytes = unsafe { _mm_loadu_si128(codes.as_ptr().add(16 * half).cast()) };
                 let low = _mm_and_si128(bytes, _mm_set1_epi8(15));
                 let high = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
-                for (quarter, codes) in [_mm_unpacklo_epi8(high, low), _mm_unpackhi_epi8(high, low)].into_iter().enumerate() {
+                for (quarter, codes) in
+                    [_mm_unpacklo_epi8(high, low), _mm_unpackhi_epi8(high, low)].into_iter().enumerate()
+                {
                     for (eighth, codes) in [codes, _mm_srli_si128::<8>(codes)].into_iter().enumerate() {
                         let codes = _mm256_cvtepu8_epi32(codes);
                         let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(codes));

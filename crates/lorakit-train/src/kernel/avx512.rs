@@ -60,7 +60,8 @@ fn prefetch(place: *mut f32) {
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn add_pair(a: __m512, b: __m512, sums: __m512) -> __m512 {
     // SAFETY: both types are 64 bytes of which all are valid.
-    let [a, b] = unsafe { [std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)] };
+    let [a, b] =
+        unsafe { [std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)] };
     _mm512_dpbf16_ps(sums, a, b)
 }
 

@@ -32,7 +32,14 @@ pub(super) struct Shape {
 }
 
 /// Adds `left · right` to `sums`, which are `(rows, cols)`.
-pub(super) fn add(kernel: &Kernel, threads: usize, left: Left<'_>, right: Right<'_>, shape: Shape, sums: &mut [f32]) {
+pub(super) fn add(
+    kernel: &Kernel,
+    threads: usize,
+    left: Left<'_>,
+    right: Right<'_>,
+    shape: Shape,
+    sums: &mut [f32],
+) {
     assert_eq!(left.values.len(), shape.rows * shape.inner, "the left matrix");
     assert_eq!(sums.len(), shape.rows * shape.cols, "the sums");
     if sums.is_empty() || shape.inner == 0 {
@@ -85,7 +92,12 @@ struct Part<'a> {
 }
 
 /// Deals the sums out, row by row.
-fn deal<'a>(sums: &'a mut [f32], width: usize, rows: &[Range<usize>], cols: &[Range<usize>]) -> Vec<Part<'a>> {
+fn deal<'a>(
+    sums: &'a mut [f32],
+    width: usize,
+    rows: &[Range<usize>],
+    cols: &[Range<usize>],
+) -> Vec<Part<'a>> {
     let mut lines = sums.chunks_exact_mut(width);
     let mut parts = Vec::with_capacity(rows.len() * cols.len());
     for rows in rows {
@@ -121,7 +133,8 @@ fn run(kernel: &Kernel, left: Left<'_>, right: Right<'_>, shape: Shape, part: Pa
             pack::right(kernel, right, columns.clone(), inner.clone(), &mut panels, &mut raw);
             let at = first - cols.start;
             for (sums, left) in sums.chunks_mut(kernel.rows).zip(lefts.chunks(lanes * kernel.rows)) {
-                for (panel, at) in panels.chunks(lanes * kernel.cols).zip((at..at + columns.len()).step_by(kernel.cols))
+                for (panel, at) in
+                    panels.chunks(lanes * kernel.cols).zip((at..at + columns.len()).step_by(kernel.cols))
                 {
                     let width = kernel.cols.min(cols.len() - at);
                     if width == kernel.cols {

@@ -76,7 +76,8 @@ impl<B: AsRef<[u8]>> FourBitMatrix<B> {
     ) -> Option<FourBitMatrix<B>> {
         let values = rows.checked_mul(cols)?;
         let even = block > 0 && block.is_multiple_of(2);
-        let fits = even && codes.as_ref().len() == values.div_ceil(2) && scales.len() == values.div_ceil(block);
+        let fits =
+            even && codes.as_ref().len() == values.div_ceil(2) && scales.len() == values.div_ceil(block);
         fits.then_some(FourBitMatrix { kind, codes, scales, block, rows, cols })
     }
 
@@ -164,7 +165,8 @@ mod tests {
     #[test]
     fn ranges_decode_like_the_whole() {
         for (rows, cols) in [(5, 64), (3, 320), (7, 100), (2, 2368)] {
-            let values: Vec<f32> = (0..rows * cols).map(|i| ((i * 37 % 1009) as f32 - 500.0) / 77.0).collect();
+            let values: Vec<f32> =
+                (0..rows * cols).map(|i| ((i * 37 % 1009) as f32 - 500.0) / 77.0).collect();
             for (kind, double) in FourBit::ALL.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
                 let matrix = FourBitMatrix::encode(kind, &values, cols, double);
                 let mut scales = vec![0.0; matrix.scales.len()];

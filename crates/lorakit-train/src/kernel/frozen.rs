@@ -122,7 +122,9 @@ mod tests {
     /// Every range of every row decodes to what the codec makes of the whole.
     #[test]
     fn ranges_decode_like_the_whole() {
-        for dtype in [DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4_K, DType::Q6_K] {
+        for dtype in
+            [DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4_K, DType::Q6_K]
+        {
             let (rows, cols) = (3, 512);
             let values: Vec<f32> = (0..rows * cols).map(|i| ((i * 37 % 101) as f32 - 50.0) / 32.0).collect();
             let mut bytes = vec![0; dtype.byte_len(values.len() as u64).expect("whole blocks") as usize];

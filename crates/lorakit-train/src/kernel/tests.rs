@@ -102,7 +102,8 @@ fn every_kernel_decodes_every_base() {
 #[test]
 fn outer_products_add_tokens_in_order() {
     for (tokens, out, inputs) in SHAPES {
-        let (dy, x, before) = (random(tokens * out, 9), random(tokens * inputs, 10), random(out * inputs, 11));
+        let (dy, x, before) =
+            (random(tokens * out, 9), random(tokens * inputs, 10), random(out * inputs, 11));
         let mut expected = before.clone();
         reference::add_outer(&dy, &x, &mut expected, out, inputs);
         for kernel in kernels(Compute::F32) {
