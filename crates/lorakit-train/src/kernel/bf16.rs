@@ -47,7 +47,7 @@ pub(super) fn multiply_add(a: f32, b: f32, sum: f32) -> f32 {
     if result.abs() == SMALLEST { round_up_to_smallest(a, b, sum, result) } else { flush(result) }
 }
 
-/// `result` is the smallest normal number. It may be so only because the steps below it are those of denormals: the
+/// `result` is the smallest normal number, and zero is returned where `vdpbf16ps` flushes it. It may be so only because the steps below it are those of denormals: the
 /// number with as many digits that is nearest to the exact sum may be smaller.
 ///
 /// The sum in f64 is exact wherever that matters: a product of 16 digits of at least 2⁻¹⁵¹ is a multiple of 2⁻¹⁶⁶, and a
@@ -84,5 +84,46 @@ pub(super) fn pair_neighbours(values: &[f32], pairs: &mut [f32]) {
 pub(super) fn pair_rows(even: &[f32], odd: &[f32], pairs: &mut [f32]) {
     for ((pair_of, even), odd) in pairs.iter_mut().zip(even).zip(odd) {
         *pair_of = pair(*even, *odd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a Sapphire Rapids core gives. Between the smallest normal number and the number of 24 digits below it, it
+    /// rounds first and flushes then.
+    #[test]
+    fn tiny_sums_are_those_of_the_instruction() {
+        let power = |n: i32| 2f32.powi(n);
+        for (a, expected) in [
+            (power(-75), 0.0),
+            (1.5 * power(-76), 0.0),
+            (1.007_812_5 * power(-76), 0.0),
+            (power(-76), SMALLEST),
+            (power(-77), SMALLEST),
+        ] {
+            for sign in [1.0, -1.0] {
+                let (a, b) = (round(a), round(-sign * power(-75)));
+                let even = add_pair(f32::from_bits(a), f32::from_bits(b), sign * SMALLEST);
+                assert_eq!(even.to_bits(), (sign * expected).to_bits());
+                let odd = add_pair(f32::from_bits(a << 16), f32::from_bits(b << 16), sign * SMALLEST);
+                assert_eq!(odd, sign * expected);
+            }
+        }
+        let zero = pair(0.0, 0.0);
+        assert_eq!(add_pair(zero, zero, flush(power(-130))).to_bits(), 0);
+        assert_eq!(add_pair(zero, zero, -0.0).to_bits(), 0);
+    }
+
+    #[test]
+    fn operands_are_rounded_to_even_and_denormals_are_zeros() {
+        let bits = [1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), f32::MAX, 1e-39, -1e-39].map(round);
+        assert_eq!(bits, [0x3f80, 0x3f82, 0x7f80, 0, 0x8000]);
+        assert_eq!(round(f32::from_bits(0x7f80_0001)), 0x7fc0);
+        assert_eq!((even(pair(1.0, 2.0)), odd(pair(1.0, 2.0))), (1.0, 2.0));
+        let mut pairs = [0.0; 2];
+        pair_neighbours(&[1.0, 2.0, 3.0], &mut pairs);
+        assert_eq!(pairs.map(f32::to_bits), [0x4000_3f80, 0x0000_4040]);
     }
 }

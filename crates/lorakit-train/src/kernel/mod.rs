@@ -10,6 +10,7 @@
 //!   frozen, four_bit   weights, and how their values are decoded
 //!   driver             blocks of the inner dimension, threads over tiles of sums
 //!   pack               operands in the order in which tiles read them
+//!   math               elementary functions and sums, the same bits everywhere
 //!   path               which kernels this machine has
 //!   avx512 avx2 neon portable
 //! ```
@@ -36,6 +37,8 @@ mod avx512;
 mod neon;
 #[cfg(test)]
 mod tests;
+
+pub mod math;
 
 pub use four_bit::{FourBitMatrix, Scales};
 pub use frozen::{FloatMatrix, FrozenMatrix, PackedMatrix, PlainMatrix};
