@@ -15,6 +15,7 @@ use lorakit_train::kernel::{
     Compute, FloatMatrix, FourBitMatrix, FrozenMatrix, Kernel, PlainMatrix, add_outer_on, kernels, times_on,
     times_transposed_on,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 /// `(out, in)` of linears of models from 135M to 8B.
 const SHAPES: [(usize, usize); 4] = [(1536, 576), (4864, 896), (8192, 2048), (4096, 4096)];
@@ -95,11 +96,8 @@ fn share(rate: f64, peak: f64) -> String {
 }
 
 /// The CPU time of this thread, in seconds.
-#[allow(unsafe_code, reason = "no other clock has it")]
 fn cpu_time() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a `timespec` to write to.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 

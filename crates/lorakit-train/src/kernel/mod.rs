@@ -66,12 +66,19 @@ pub struct Products {
     pub threads: usize,
 }
 
+impl Products {
+    /// How many threads pay for so many multiplications: beginning one costs some tens of microseconds.
+    fn threads_for(self, multiplications: usize) -> usize {
+        self.threads.min(1 + multiplications / (1 << 22))
+    }
+}
+
 /// `Y += X Wᵀ`: `x` is `(n, in)`, `y` is `(n, out)`. The chain of each sum begins with what is in `y`.
 ///
 /// # Panics
 /// If the sizes of `x` and `y` are not those of as many tokens.
 pub fn times_transposed(products: Products, x: &[f32], w: &dyn FrozenMatrix, y: &mut [f32]) {
-    times_transposed_on(path::fastest(products.compute), products.threads, x, w, y);
+    times_transposed_on(path::fastest(products.compute), products.threads_for(x.len() * w.rows()), x, w, y);
 }
 
 /// `dX += dY W`: `dy` is `(n, out)`, `dx` is `(n, in)`. The chain of each sum begins with what is in `dx`.
@@ -79,7 +86,7 @@ pub fn times_transposed(products: Products, x: &[f32], w: &dyn FrozenMatrix, y: 
 /// # Panics
 /// If the sizes of `dy` and `dx` are not those of as many tokens.
 pub fn times(products: Products, dy: &[f32], w: &dyn FrozenMatrix, dx: &mut [f32]) {
-    times_on(path::fastest(products.compute), products.threads, dy, w, dx);
+    times_on(path::fastest(products.compute), products.threads_for(dy.len() * w.cols()), dy, w, dx);
 }
 
 /// `dW += dYᵀ X`: `dy` is `(n, out)`, `x` is `(n, in)`, `dw` is `(out, in)`. Tokens are added in order, always in f32.
@@ -87,7 +94,15 @@ pub fn times(products: Products, dy: &[f32], w: &dyn FrozenMatrix, dx: &mut [f32
 /// # Panics
 /// If the sizes of `dy` and `x` are not those of as many tokens, or `dw` is not `out · inputs` values.
 pub fn add_outer(products: Products, dy: &[f32], x: &[f32], dw: &mut [f32], out: usize, inputs: usize) {
-    add_outer_on(path::fastest(Compute::F32), products.threads, dy, x, dw, out, inputs);
+    add_outer_on(
+        path::fastest(Compute::F32),
+        products.threads_for(dy.len() * inputs),
+        dy,
+        x,
+        dw,
+        out,
+        inputs,
+    );
 }
 
 /// [`times_transposed`] on a certain kernel.

@@ -129,8 +129,22 @@ fn rows_to_panels(
                 &*paired
             }
         };
-        for (line, panel) in line.chunks(kernel.cols).zip(to.chunks_exact_mut(size)) {
-            panel[lane * kernel.cols..][..line.len()].copy_from_slice(line);
+        match kernel.cols {
+            8 => deal::<8>(line, &mut to[lane * 8..], size),
+            16 => deal::<16>(line, &mut to[lane * 16..], size),
+            32 => deal::<32>(line, &mut to[lane * 32..], size),
+            cols => unreachable!("panels of {cols} columns"),
         }
+    }
+}
+
+/// Deals a line out to panels of `N` columns, which are `size` values apart.
+fn deal<const N: usize>(line: &[f32], to: &mut [f32], size: usize) {
+    let (whole, rest) = line.as_chunks::<N>();
+    for (i, columns) in whole.iter().enumerate() {
+        to[i * size..][..N].copy_from_slice(columns);
+    }
+    if !rest.is_empty() {
+        to[whole.len() * size..][..rest.len()].copy_from_slice(rest);
     }
 }
