@@ -208,6 +208,20 @@ mod tests {
         assert!(sin_cos(f64::INFINITY).0.is_nan());
     }
 
+    /// A digest of many results, which every machine must find.
+    #[test]
+    fn bits_are_the_same_on_every_machine() {
+        let mut powers: Vec<f32> = (-8_700..8_700).map(|i| i as f32 / 99.0).collect();
+        let sum = exp_of_differences(&mut powers, 0.5);
+        let doubles =
+            (1..5000).map(|i| f64::from(i) * 0.37).flat_map(|x| [ln(x), sin_cos(x).0, sin_cos(x).1]);
+        let bits = powers.iter().chain([&sum]).map(|power| u64::from(power.to_bits()));
+        let digest = bits
+            .chain(doubles.map(f64::to_bits))
+            .fold(0xcbf2_9ce4_8422_2325u64, |digest, bits| (digest ^ bits).wrapping_mul(0x0100_0000_01b3));
+        assert_eq!(digest, 0xa553_9d0b_8570_3f71);
+    }
+
     /// The order of a sum is what the documentation says, whatever the vectors.
     #[test]
     fn sums_have_one_order() {
