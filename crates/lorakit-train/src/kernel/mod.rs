@@ -1,16 +1,51 @@
 //! Matrix products. Matrices are row-major slices; a weight `W` is `(out, in)`, rows of `X` and `Y` are tokens.
 //!
-//! What each value is, is defined by the loops of this module and not by how fast they are done: with
+//! What each value is, is defined by plain loops (`reference.rs`) and not by how fast they are done: with
 //! [`Compute::F32`], one chain of fused multiply-adds over the inner dimension, in order, from what is there (or zero).
 //! With [`Compute::Bf16`], operands are rounded to bf16 (to nearest even), and pairs `2 j`, `2 j + 1` of the inner
 //! dimension are added as `vdpbf16ps` does: the odd one first, then the even one, each a fused multiply-add, with
-//! denormal operands and results as zeros.
+//! denormal operands and results as zeros. A last one without a partner is paired with zero.
+//!
+//! ```text
+//!   frozen, four_bit   weights, and how their values are decoded
+//!   driver             blocks of the inner dimension, threads over tiles of sums
+//!   pack               operands in the order in which tiles read them
+//!   math               elementary functions and sums, the same bits everywhere
+//!   path               which kernels this machine has
+//!   avx512 avx2 neon portable
+//! ```
+//!
+//! A panel of the weight is decoded once for all tokens and stays in a cache. A tile of sums is loaded, gets all
+//! products of a block, and is stored: so the chain of a sum goes on from block to block.
 
+mod bf16;
+mod driver;
+mod four_bit;
 mod frozen;
+mod pack;
+mod path;
+mod portable;
+#[cfg(test)]
 mod reference;
+#[macro_use]
+mod tile;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(test)]
+mod tests;
 
-pub use frozen::{FloatMatrix, FrozenMatrix};
-pub use reference::{add_outer, times, times_transposed};
+pub mod math;
+
+pub use four_bit::{FourBitMatrix, Scales};
+pub use frozen::{FloatMatrix, FrozenMatrix, PackedMatrix, PlainMatrix};
+#[doc(hidden)]
+pub use path::{Kernel, kernels};
+
+use driver::{Left, Right, Shape};
 
 /// The type of the operands of products with frozen weights. Sums are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,4 +64,81 @@ pub struct Products {
     pub compute: Compute,
     /// Number of threads; it changes no byte.
     pub threads: usize,
+}
+
+impl Products {
+    /// How many threads pay for so many multiplications: beginning one costs some tens of microseconds.
+    fn threads_for(self, multiplications: usize) -> usize {
+        self.threads.min(1 + multiplications / (1 << 22))
+    }
+}
+
+/// `Y += X Wᵀ`: `x` is `(n, in)`, `y` is `(n, out)`. The chain of each sum begins with what is in `y`.
+///
+/// # Panics
+/// If the sizes of `x` and `y` are not those of as many tokens.
+pub fn times_transposed(products: Products, x: &[f32], w: &dyn FrozenMatrix, y: &mut [f32]) {
+    times_transposed_on(path::fastest(products.compute), products.threads_for(x.len() * w.rows()), x, w, y);
+}
+
+/// `dX += dY W`: `dy` is `(n, out)`, `dx` is `(n, in)`. The chain of each sum begins with what is in `dx`.
+///
+/// # Panics
+/// If the sizes of `dy` and `dx` are not those of as many tokens.
+pub fn times(products: Products, dy: &[f32], w: &dyn FrozenMatrix, dx: &mut [f32]) {
+    times_on(path::fastest(products.compute), products.threads_for(dy.len() * w.cols()), dy, w, dx);
+}
+
+/// `dW += dYᵀ X`: `dy` is `(n, out)`, `x` is `(n, in)`, `dw` is `(out, in)`. Tokens are added in order, always in f32.
+///
+/// # Panics
+/// If the sizes of `dy` and `x` are not those of as many tokens, or `dw` is not `out · inputs` values.
+pub fn add_outer(products: Products, dy: &[f32], x: &[f32], dw: &mut [f32], out: usize, inputs: usize) {
+    add_outer_on(
+        path::fastest(Compute::F32),
+        products.threads_for(dy.len() * inputs),
+        dy,
+        x,
+        dw,
+        out,
+        inputs,
+    );
+}
+
+/// [`times_transposed`] on a certain kernel.
+#[doc(hidden)]
+pub fn times_transposed_on(kernel: &Kernel, threads: usize, x: &[f32], w: &dyn FrozenMatrix, y: &mut [f32]) {
+    let shape = Shape { rows: tokens(x, w.cols()), inner: w.cols(), cols: w.rows() };
+    let left = Left { values: x, transposed: false };
+    driver::add(kernel, threads, left, Right { weight: w, transposed: true }, shape, y);
+}
+
+/// [`times`] on a certain kernel.
+#[doc(hidden)]
+pub fn times_on(kernel: &Kernel, threads: usize, dy: &[f32], w: &dyn FrozenMatrix, dx: &mut [f32]) {
+    let shape = Shape { rows: tokens(dy, w.rows()), inner: w.rows(), cols: w.cols() };
+    let left = Left { values: dy, transposed: false };
+    driver::add(kernel, threads, left, Right { weight: w, transposed: false }, shape, dx);
+}
+
+/// [`add_outer`] on a certain kernel, of [`Compute::F32`].
+#[doc(hidden)]
+pub fn add_outer_on(
+    kernel: &Kernel,
+    threads: usize,
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut [f32],
+    out: usize,
+    inputs: usize,
+) {
+    let x = PlainMatrix { values: x, cols: inputs };
+    let shape = Shape { rows: out, inner: x.rows(), cols: inputs };
+    let left = Left { values: dy, transposed: true };
+    driver::add(kernel, threads, left, Right { weight: &x, transposed: false }, shape, dw);
+}
+
+/// How many rows of `width` values there are.
+fn tokens(values: &[f32], width: usize) -> usize {
+    values.len().checked_div(width).unwrap_or(0)
 }

@@ -1,38 +1,51 @@
 //! The products as plain loops: what they are.
 
-use super::{Compute, FrozenMatrix, Products};
+use super::bf16;
+use super::{Compute, FrozenMatrix};
 
-/// `Y += X Wᵀ`: `x` is `(n, in)`, `y` is `(n, out)`. The chain of each sum begins with what is in `y`.
-pub fn times_transposed(products: Products, x: &[f32], w: &dyn FrozenMatrix, y: &mut [f32]) {
-    assert_eq!(products.compute, Compute::F32);
+/// `Y += X Wᵀ`.
+pub(super) fn times_transposed(compute: Compute, x: &[f32], w: &dyn FrozenMatrix, y: &mut [f32]) {
     let (out, inputs) = (w.rows(), w.cols());
     let mut row = vec![0.0; inputs];
     for j in 0..out {
         w.decode(j, 0..inputs, &mut row);
         for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(out)) {
-            y[j] = x.iter().zip(&row).fold(y[j], |sum, (x, w)| x.mul_add(*w, sum));
+            y[j] = add(compute, y[j], x, &row);
         }
     }
 }
 
-/// `dX += dY W`: `dy` is `(n, out)`, `dx` is `(n, in)`. The chain of each sum begins with what is in `dx`.
-pub fn times(products: Products, dy: &[f32], w: &dyn FrozenMatrix, dx: &mut [f32]) {
-    assert_eq!(products.compute, Compute::F32);
+/// `dX += dY W`.
+pub(super) fn times(compute: Compute, dy: &[f32], w: &dyn FrozenMatrix, dx: &mut [f32]) {
     let (out, inputs) = (w.rows(), w.cols());
-    let mut row = vec![0.0; inputs];
-    for j in 0..out {
-        w.decode(j, 0..inputs, &mut row);
+    let mut rows = vec![0.0; out * inputs];
+    for (j, row) in rows.chunks_exact_mut(inputs).enumerate() {
+        w.decode(j, 0..inputs, row);
+    }
+    for k in 0..inputs {
+        let column: Vec<f32> = rows.iter().skip(k).step_by(inputs).copied().collect();
         for (dy, dx) in dy.chunks_exact(out).zip(dx.chunks_exact_mut(inputs)) {
-            dx.iter_mut().zip(&row).for_each(|(sum, w)| *sum = dy[j].mul_add(*w, *sum));
+            dx[k] = add(compute, dx[k], dy, &column);
         }
     }
 }
 
-/// `dW += dYᵀ X`: `dy` is `(n, out)`, `x` is `(n, in)`, `dw` is `(out, in)`. Tokens are added in order, always in f32.
-pub fn add_outer(_: Products, dy: &[f32], x: &[f32], dw: &mut [f32], out: usize, inputs: usize) {
+/// `dW += dYᵀ X`.
+pub(super) fn add_outer(dy: &[f32], x: &[f32], dw: &mut [f32], out: usize, inputs: usize) {
     for (dy, x) in dy.chunks_exact(out).zip(x.chunks_exact(inputs)) {
         for (dy, dw) in dy.iter().zip(dw.chunks_exact_mut(inputs)) {
             dw.iter_mut().zip(x).for_each(|(sum, x)| *sum = dy.mul_add(*x, *sum));
         }
+    }
+}
+
+/// One sum.
+fn add(compute: Compute, sum: f32, a: &[f32], b: &[f32]) -> f32 {
+    match compute {
+        Compute::F32 => a.iter().zip(b).fold(sum, |sum, (a, b)| a.mul_add(*b, sum)),
+        Compute::Bf16 => a.chunks(2).zip(b.chunks(2)).fold(bf16::flush(sum), |sum, (a, b)| {
+            let pair = |of: &[f32]| bf16::pair(of[0], of.get(1).copied().unwrap_or(0.0));
+            bf16::add_pair(pair(a), pair(b), sum)
+        }),
     }
 }

@@ -1,0 +1,150 @@
+//! Operands in the order in which kernels read them: `[tile][lane][row]` and `[panel][lane][column]`.
+
+use std::ops::Range;
+
+use super::Compute;
+use super::driver::{Left, Right, Shape, lanes};
+use super::path::{Kernel, SLACK, TRANSPOSED};
+
+/// Packs rows `rows` of the left matrix, places `inner`.
+pub(super) fn left(
+    kernel: &Kernel,
+    left: Left<'_>,
+    shape: Shape,
+    rows: Range<usize>,
+    inner: Range<usize>,
+    to: &mut Vec<f32>,
+    raw: &mut Vec<f32>,
+) {
+    let lanes = lanes(kernel, inner.len());
+    let size = lanes * kernel.rows;
+    let tiles = rows.len().div_ceil(kernel.rows);
+    to.resize(tiles * size + SLACK, 0.0);
+    for tile in 0..tiles {
+        let first = rows.start + tile * kernel.rows;
+        let count = kernel.rows.min(rows.end - first);
+        let to = &mut to[tile * size..];
+        if left.transposed {
+            assert_eq!(kernel.compute, Compute::F32);
+            let lines = left.values.chunks_exact(shape.rows).skip(inner.start);
+            for (to, line) in to.chunks_exact_mut(kernel.rows).zip(lines.take(lanes)) {
+                to[..count].copy_from_slice(&line[first..first + count]);
+            }
+            continue;
+        }
+        let from = &left.values[first * shape.inner + inner.start..];
+        match kernel.compute {
+            Compute::F32 => (kernel.transpose)(from, shape.inner, count, lanes, to, kernel.rows),
+            Compute::Bf16 => {
+                raw.resize(raw.len().max(count * lanes), 0.0);
+                for (from, raw) in from.chunks(shape.inner).zip(raw.chunks_exact_mut(lanes)).take(count) {
+                    (kernel.pair_neighbours)(&from[..inner.len()], raw);
+                }
+                (kernel.transpose)(raw, lanes, count, lanes, to, kernel.rows);
+            }
+        }
+    }
+    to.truncate(tiles * size);
+}
+
+/// Decodes and packs columns `cols` of the right matrix, places `inner`.
+pub(super) fn right(
+    kernel: &Kernel,
+    right: Right<'_>,
+    cols: Range<usize>,
+    inner: Range<usize>,
+    to: &mut Vec<f32>,
+    raw: &mut Vec<f32>,
+) {
+    let size = lanes(kernel, inner.len()) * kernel.cols;
+    let panels = cols.len().div_ceil(kernel.cols);
+    to.resize(panels * size + SLACK, 0.0);
+    if right.transposed {
+        for (panel, first) in cols.clone().step_by(kernel.cols).enumerate() {
+            let rows = first..cols.end.min(first + kernel.cols);
+            rows_to_panel(kernel, right, rows, inner.clone(), &mut to[panel * size..], raw);
+        }
+    } else {
+        rows_to_panels(kernel, right, cols, inner, &mut to[..panels * size], raw);
+    }
+    to.truncate(panels * size);
+}
+
+/// Rows of the weight become columns of one panel.
+fn rows_to_panel(
+    kernel: &Kernel,
+    right: Right<'_>,
+    rows: Range<usize>,
+    inner: Range<usize>,
+    to: &mut [f32],
+    raw: &mut Vec<f32>,
+) {
+    let (len, lanes) = (inner.len(), lanes(kernel, inner.len()));
+    raw.resize(raw.len().max(TRANSPOSED * len + len), 0.0);
+    let (decoded, raw) = raw.split_at_mut(len);
+    for first in rows.clone().step_by(TRANSPOSED) {
+        let count = TRANSPOSED.min(rows.end - first);
+        for (row, raw) in (first..first + count).zip(raw.chunks_exact_mut(lanes)) {
+            match kernel.compute {
+                Compute::F32 => right.weight.decode(row, inner.clone(), raw),
+                Compute::Bf16 => {
+                    right.weight.decode(row, inner.clone(), decoded);
+                    (kernel.pair_neighbours)(decoded, raw);
+                }
+            }
+        }
+        (kernel.transpose)(raw, lanes, count, lanes, &mut to[first - rows.start..], kernel.cols);
+    }
+}
+
+/// Rows of the weight become lanes, or halves of lanes, of several panels.
+fn rows_to_panels(
+    kernel: &Kernel,
+    right: Right<'_>,
+    cols: Range<usize>,
+    inner: Range<usize>,
+    to: &mut [f32],
+    raw: &mut Vec<f32>,
+) {
+    let width = cols.len();
+    let size = lanes(kernel, inner.len()) * kernel.cols;
+    raw.resize(raw.len().max(3 * width), 0.0);
+    let (even, raw) = raw.split_at_mut(width);
+    let (odd, raw) = raw.split_at_mut(width);
+    let paired = &mut raw[..width];
+    let step = match kernel.compute {
+        Compute::F32 => 1,
+        Compute::Bf16 => 2,
+    };
+    for (lane, row) in inner.clone().step_by(step).enumerate() {
+        right.weight.decode(row, cols.clone(), even);
+        let line = match kernel.compute {
+            Compute::F32 => &*even,
+            Compute::Bf16 => {
+                match row + 1 < inner.end {
+                    true => right.weight.decode(row + 1, cols.clone(), odd),
+                    false => odd.fill(0.0),
+                }
+                (kernel.pair_rows)(even, odd, paired);
+                &*paired
+            }
+        };
+        match kernel.cols {
+            8 => deal::<8>(line, &mut to[lane * 8..], size),
+            16 => deal::<16>(line, &mut to[lane * 16..], size),
+            32 => deal::<32>(line, &mut to[lane * 32..], size),
+            cols => unreachable!("panels of {cols} columns"),
+        }
+    }
+}
+
+/// Deals a line out to panels of `N` columns, which are `size` values apart.
+fn deal<const N: usize>(line: &[f32], to: &mut [f32], size: usize) {
+    let (whole, rest) = line.as_chunks::<N>();
+    for (i, columns) in whole.iter().enumerate() {
+        to[i * size..][..N].copy_from_slice(columns);
+    }
+    if !rest.is_empty() {
+        to[whole.len() * size..][..rest.len()].copy_from_slice(rest);
+    }
+}
