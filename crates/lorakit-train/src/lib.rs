@@ -15,5 +15,6 @@
 #![deny(missing_docs)]
 
 pub mod data;
+mod error;
 pub mod kernel;
 pub mod model;

@@ -4,7 +4,8 @@
 //!   pass        whole passes: losses, gradients, logits
 //!   layer       attention and MLP around the residual stream, and what is kept for the backward pass
 //!   norm  rope  attention  mlp  lora  head      operations, each with its gradient
-//!   batch  shape  parallel  real  math          documents, sizes, threads, numbers, elementary functions
+//!   batch  config  shape                        documents, and what a model is
+//!   parallel  real  math                        threads, numbers, elementary functions
 //! ```
 //!
 //! Operations are generic over [`Real`]: training computes in f32, and tests compare gradients with finite differences
@@ -12,6 +13,7 @@
 
 mod attention;
 mod batch;
+mod config;
 mod head;
 mod layer;
 mod lora;
@@ -20,11 +22,14 @@ mod mlp;
 mod norm;
 mod parallel;
 mod pass;
+mod problem;
 mod real;
 mod rope;
 mod shape;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use batch::Batch;
 pub use layer::Layer;

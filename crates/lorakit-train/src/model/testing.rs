@@ -1,4 +1,6 @@
-//! Finite differences.
+//! Finite differences and goldens.
+
+use std::path::PathBuf;
 
 /// Numbers between -1 and 1.
 pub(super) fn noise(count: usize, seed: u64) -> Vec<f64> {
@@ -24,4 +26,12 @@ pub(super) fn agrees(x: &[f64], gradient: &[f64], f: impl Fn(&[f64]) -> f64) {
         moved[at] = x[at];
         assert!((found - expected).abs() < 1e-6 * largest, "at {at}: {found} is not {expected}");
     }
+}
+
+pub(super) fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/train").join(name)
+}
+
+pub(super) fn golden_json(name: &str) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(golden(&format!("{name}.json"))).unwrap()).unwrap()
 }
