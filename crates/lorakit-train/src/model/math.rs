@@ -77,12 +77,12 @@ pub(super) fn ln(x: f64) -> f64 {
 }
 
 /// `base` to the power of `exponent`, for a positive base.
-pub(super) fn pow(base: f64, exponent: f64) -> f64 {
+pub(crate) fn pow(base: f64, exponent: f64) -> f64 {
     exp(exponent * ln(base))
 }
 
 /// Sine and cosine of `x`, which is less than 2^20.
-pub(super) fn sin_cos(x: f64) -> (f64, f64) {
+pub(crate) fn sin_cos(x: f64) -> (f64, f64) {
     let quarter = (x * FRAC_2_PI).round_ties_even();
     let r = quarter.mul_add(-PI_2_REST, quarter.mul_add(-FRAC_PI_2, x));
     let minus = -(r * r);

@@ -27,9 +27,11 @@ mod real;
 mod rope;
 mod shape;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use math::{pow, sin_cos};
 
 pub use batch::Batch;
 pub use layer::Layer;

@@ -32,6 +32,6 @@ pub(super) fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/golden/train").join(name)
 }
 
-pub(super) fn golden_json(name: &str) -> serde_json::Value {
+pub(crate) fn golden_json(name: &str) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(golden(&format!("{name}.json"))).unwrap()).unwrap()
 }
