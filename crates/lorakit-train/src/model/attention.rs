@@ -5,10 +5,10 @@ mod tile;
 
 use std::ops::Range;
 
-use self::tile::{Padded, SIDE, add_product, masked_exp, scores_gradient};
+use self::tile::{Padded, SIDE, add_product, masked_exp, row_products, scores_gradient};
 use super::math::ln;
 use super::parallel;
-use super::real::{Real, dot, sum};
+use super::real::{Real, sum};
 
 /// The heads of a layer. `q` and the output are `(tokens, heads, dim)`, `k` and `v` `(tokens, kv_heads, dim)`.
 #[derive(Debug, Clone, Copy)]
@@ -167,8 +167,7 @@ fn unit_backward<R: Real>(
         for tile in 0..q.tiles() {
             let rows = SIDE.min(document.len() - tile * SIDE);
             let lse = |row: usize| kept.lse[(document.start + tile * SIDE + row) * heads.heads + head];
-            let delta = |row: usize| dot(o.row(tile * SIDE + row), d_o.row(tile * SIDE + row));
-            let deltas: Vec<R> = (0..rows).map(delta).collect();
+            let deltas = row_products(o.tile(tile), d_o.tile(tile), o.width);
             for keys in heads.key_tiles(tile) {
                 let mut p = [R::ZERO; SIDE * SIDE];
                 let mut dp = [R::ZERO; SIDE * SIDE];
@@ -187,8 +186,8 @@ fn unit_backward<R: Real>(
                     let seen =
                         heads.lowest(at).saturating_sub(keys * SIDE)..(at + 1).saturating_sub(keys * SIDE);
                     let seen = if row < rows { seen } else { 0..0 };
-                    let (lse, delta) = if row < rows { (lse(row), deltas[row]) } else { (R::ZERO, R::ZERO) };
-                    scores_gradient(p, dp, seen, lse, delta);
+                    let lse = if row < rows { lse(row) } else { R::ZERO };
+                    scores_gradient(p, dp, seen, lse, deltas[row]);
                 }
                 add_product((&p, 1, SIDE), (d_o.tile(tile), d_o.width), SIDE, dv.tile_mut(keys), d_o.width);
                 add_product((&dp, 1, SIDE), (q.tile(tile), q.width), SIDE, dk.tile_mut(keys), q.width);

@@ -4,7 +4,7 @@ use multiversion::multiversion;
 
 use super::math::ln;
 use super::parallel;
-use super::real::{Real, sum};
+use super::real::{Real, highest, sum};
 use crate::kernel::{FrozenMatrix, Products};
 
 /// Rows whose logits exist at the same time.
@@ -82,13 +82,16 @@ fn chunk<R: Real>(
 /// Logits become their gradient times `factor`; returns the loss.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn row<R: Real>(logits: &mut [R], token: usize, factor: R) -> f64 {
-    let higher = |top: R, value: &R| if *value > top { *value } else { top };
-    let top = logits.iter().fold(logits[0], higher);
+    let top = highest(logits);
     let chosen = logits[token] - top;
-    logits.iter_mut().for_each(|value| *value = (*value - top).exp());
+    for value in logits.iter_mut() {
+        *value = (*value - top).exp();
+    }
     let whole = sum(logits);
     let rate = factor / whole;
-    logits.iter_mut().for_each(|value| *value = *value * rate);
+    for value in logits.iter_mut() {
+        *value = *value * rate;
+    }
     logits[token] = logits[token] - factor;
     ln(whole.to_f64()) - chosen.to_f64()
 }

@@ -211,9 +211,13 @@ pub(super) fn dot<R: Real>(a: &[R], b: &[R]) -> R {
     let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let rest = a.remainder().iter().zip(b.remainder());
     for (a, b) in a.zip(b) {
-        (0..LANES).for_each(|l| lanes[l] = a[l].mul_add(b[l], lanes[l]));
+        for l in 0..LANES {
+            lanes[l] = a[l].mul_add(b[l], lanes[l]);
+        }
     }
-    lanes.iter_mut().zip(rest).for_each(|(lane, (a, b))| *lane = a.mul_add(*b, *lane));
+    for (lane, (a, b)) in lanes.iter_mut().zip(rest) {
+        *lane = a.mul_add(*b, *lane);
+    }
     tree(lanes)
 }
 
@@ -224,10 +228,30 @@ pub(super) fn sum<R: Real>(values: &[R]) -> R {
     let chunks = values.chunks_exact(LANES);
     let rest = chunks.remainder();
     for values in chunks {
-        (0..LANES).for_each(|l| lanes[l] += values[l]);
+        for l in 0..LANES {
+            lanes[l] += values[l];
+        }
     }
     lanes.iter_mut().zip(rest).for_each(|(lane, value)| *lane += *value);
     tree(lanes)
+}
+
+/// The largest of `values`; of lanes first, as in [`sum`]. NaN is not seen.
+#[inline(always)]
+pub(super) fn highest<R: Real>(values: &[R]) -> R {
+    let mut lanes = [values[0]; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for values in chunks {
+        for l in 0..LANES {
+            lanes[l] = if values[l] > lanes[l] { values[l] } else { lanes[l] };
+        }
+    }
+    let mut highest = values[0];
+    for value in lanes.iter().chain(rest) {
+        highest = if *value > highest { *value } else { highest };
+    }
+    highest
 }
 
 #[inline(always)]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::real::dot;
 use crate::model::testing::{agrees, noise};
 
 const HEADS: Heads = Heads { heads: 4, kv_heads: 2, dim: 6, window: None, scale: 0.7 };

@@ -4,12 +4,14 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
-use crate::model::real::Real;
+use crate::model::real::{Real, dot};
 
 /// Queries and keys of a tile.
 pub(super) const SIDE: usize = 32;
-/// Rows that are computed together.
-const ROWS: usize = 4;
+/// Products that are added while a sum is in a register.
+const STEPS: usize = 4;
+/// Sums of a row that are in registers at the same time.
+const LANES: usize = 16;
 
 /// One head in one document as a matrix, padded with zeros to whole tiles.
 pub(super) struct Padded<R> {
@@ -76,7 +78,7 @@ impl<R: Real> Padded<R> {
         &mut self.values[at * SIDE * self.width..][..SIDE * self.width]
     }
 
-    pub(super) fn row(&self, at: usize) -> &[R] {
+    fn row(&self, at: usize) -> &[R] {
         &self.values[at * self.width..][..self.width]
     }
 
@@ -85,8 +87,8 @@ impl<R: Real> Padded<R> {
     }
 }
 
-/// `C += A B` for `C (SIDE, width)`, a multiple of `SIDE` wide; each entry is one chain over `inner`, in order. `A` comes
-/// with the distances between its rows and between its columns, `B` with that between its rows.
+/// `C += A B` for `C (SIDE, width)`; each entry is one chain over `inner`, in order. `A` comes with the distances between
+/// its rows and between its columns, `B` with that between its rows.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn add_product<R: Real>(
     a: (&[R], usize, usize),
@@ -96,35 +98,83 @@ pub(super) fn add_product<R: Real>(
     width: usize,
 ) {
     let ((a, down, across), (b, stride)) = (a, b);
-    for rows in (0..SIDE).step_by(ROWS) {
-        for cols in (0..width).step_by(SIDE) {
-            let mut sums = [[R::ZERO; SIDE]; ROWS];
-            for (row, sums) in sums.iter_mut().enumerate() {
-                sums.copy_from_slice(&c[(rows + row) * width + cols..][..SIDE]);
-            }
-            for k in 0..inner {
-                let b = &b[k * stride + cols..][..SIDE];
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let a = a[(rows + row) * down + k * across];
-                    (0..SIDE).for_each(|col| sums[col] = a.mul_add(b[col], sums[col]));
-                }
-            }
-            for (row, sums) in sums.iter().enumerate() {
-                c[(rows + row) * width + cols..][..SIDE].copy_from_slice(sums);
-            }
+    let (blocks, _) = c.as_chunks_mut::<LANES>();
+    for (pair, c) in blocks.chunks_exact_mut(2 * width / LANES).enumerate() {
+        let (c, d) = c.split_at_mut(width / LANES);
+        let (of_c, of_d) = (&a[2 * pair * down..], &a[(2 * pair + 1) * down..]);
+        let mut k = 0;
+        while k + STEPS <= inner {
+            add_steps::<R, STEPS>(
+                [c, d],
+                [&of_c[k * across..], &of_d[k * across..]],
+                across,
+                &b[k * stride..],
+                stride,
+            );
+            k += STEPS;
+        }
+        while k < inner {
+            add_steps::<R, 1>(
+                [c, d],
+                [&of_c[k * across..], &of_d[k * across..]],
+                across,
+                &b[k * stride..],
+                stride,
+            );
+            k += 1;
         }
     }
+}
+
+/// Adds the next `N` products to all sums of two rows. A block of sums is in registers meanwhile.
+#[inline(always)]
+fn add_steps<R: Real, const N: usize>(
+    [c, d]: [&mut [[R; LANES]]; 2],
+    [of_c, of_d]: [&[R]; 2],
+    across: usize,
+    b: &[R],
+    stride: usize,
+) {
+    let mut rows: [&[[R; LANES]]; N] = [&[]; N];
+    let (mut c_factors, mut d_factors) = ([R::ZERO; N], [R::ZERO; N]);
+    for step in 0..N {
+        rows[step] = &b[step * stride..].as_chunks().0[..c.len()];
+        c_factors[step] = of_c[step * across];
+        d_factors[step] = of_d[step * across];
+    }
+    for (at, (c, d)) in c.iter_mut().zip(d).enumerate() {
+        let (mut c_sums, mut d_sums) = (*c, *d);
+        for step in 0..N {
+            let b = rows[step][at];
+            for lane in 0..LANES {
+                c_sums[lane] = c_factors[step].mul_add(b[lane], c_sums[lane]);
+                d_sums[lane] = d_factors[step].mul_add(b[lane], d_sums[lane]);
+            }
+        }
+        (*c, *d) = (c_sums, d_sums);
+    }
+}
+
+/// The products of each row of `a` with that of `b`, which are tiles.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+pub(super) fn row_products<R: Real>(a: &[R], b: &[R], width: usize) -> [R; SIDE] {
+    let mut products = [R::ZERO; SIDE];
+    for (row, product) in products.iter_mut().enumerate() {
+        *product = dot(&a[row * width..][..width], &b[row * width..][..width]);
+    }
+    products
 }
 
 /// Scores become `exp(score - highest)`, and 0 outside `seen`; returns `highest`, which is at least `top`.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 pub(super) fn masked_exp<R: Real>(scores: &mut [R], seen: Range<usize>, top: R) -> R {
-    let inside = |at: usize| at >= seen.start && at < seen.end;
-    let higher = |top: R, (at, score): (usize, &R)| if inside(at) && *score > top { *score } else { top };
-    let highest = scores.iter().enumerate().fold(top, higher);
+    let mut highest = top;
+    for score in scores.iter().take(seen.end).skip(seen.start) {
+        highest = if *score > highest { *score } else { highest };
+    }
     for (at, score) in scores.iter_mut().enumerate() {
         let p = (*score - highest).exp();
-        *score = if inside(at) { p } else { R::ZERO };
+        *score = if at >= seen.start && at < seen.end { p } else { R::ZERO };
     }
     highest
 }
