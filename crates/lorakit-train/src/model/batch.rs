@@ -10,9 +10,9 @@ use crate::kernel::Products;
 /// Documents, one after another. None sees another, and each begins at position 0; there are no pad tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Batch<'a> {
-    /// The tokens of all documents; each is less than the vocabulary.
+    /// The tokens of all documents; each must be less than the vocabulary.
     pub tokens: &'a [u32],
-    /// The lengths of the documents.
+    /// The lengths of the documents, which add up to the number of tokens.
     pub lengths: &'a [usize],
     /// How much the loss of predicting each token counts: 0 if it is not trained. That of a document's first token,
     /// which nothing predicts, is not used.

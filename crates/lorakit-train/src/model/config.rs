@@ -11,6 +11,9 @@ use super::mlp::Activation;
 use super::problem::Problem;
 use super::shape::{LayerShape, Shape};
 
+/// No model has as many layers; a file that says so would only exhaust memory.
+const MOST_LAYERS: usize = 1 << 16;
+
 /// A family of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Family {
@@ -105,6 +108,10 @@ fn multiple(key: &'static str, found: usize, of: usize) -> Result<()> {
 
 fn layers(keys: &Keys, family: Family) -> Result<Vec<LayerShape>> {
     let count = keys.size("num_hidden_layers")?;
+    if count > MOST_LAYERS {
+        let (key, found) = ("num_hidden_layers".to_string(), count.to_string());
+        return Err(Problem::Value { key, found, expected: "at most 65536" }.into());
+    }
     let window = keys.optional_size("sliding_window")?;
     let windows = keys.flag("use_sliding_window")?.unwrap_or(false);
     let window = match family {

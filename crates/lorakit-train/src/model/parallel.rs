@@ -37,6 +37,9 @@ pub(super) fn rows<T: Send>(
     width: usize,
     work: impl Fn(usize, &mut [T]) + Sync,
 ) {
+    if out.is_empty() {
+        return;
+    }
     let count = out.len() / width.max(1);
     let each = count.div_ceil(threads.max(1)).max(LEAST / width.max(1)).max(1);
     if each >= count {

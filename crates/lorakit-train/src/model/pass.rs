@@ -29,6 +29,9 @@ pub struct Model {
 impl Model {
     /// Adds the weighted losses of `batch` to `loss`, token by token, and their gradients times `scale` to `gradients`.
     /// `scale` is 1 over the weight of a whole step, so that passes over parts of it add up.
+    ///
+    /// # Panics
+    /// If the sizes of the batch, the adapter and the model do not fit, or a token is not in the vocabulary.
     pub fn train<R: Real>(
         &self,
         adapter: &Adapter<R>,
@@ -72,8 +75,8 @@ impl Model {
         rows: Range<usize>,
         products: Products,
     ) -> Vec<R> {
-        let documents = std::slice::from_ref(&(0..tokens.len())).to_vec();
-        let h = self.hidden(adapter, tokens, &documents, products);
+        let document = 0..tokens.len();
+        let h = self.hidden(adapter, tokens, std::slice::from_ref(&document), products);
         let mut logits = vec![R::ZERO; rows.len() * self.shape.vocabulary];
         let h = &h[rows.start * self.shape.hidden..rows.end * self.shape.hidden];
         R::times_transposed(products, h, &*self.head, &mut logits);

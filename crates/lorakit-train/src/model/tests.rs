@@ -231,6 +231,20 @@ fn layers_below_the_first_trained_one_make_no_difference() {
 }
 
 #[test]
+fn documents_without_tokens_change_nothing() {
+    let golden = Golden::open("qwen2");
+    let adapter = golden.adapter::<f32>(false);
+    let run = |batch: &Batch| {
+        let (mut gradients, mut loss) = (adapter.zeros(), 0.0);
+        golden.model.train(&adapter, batch, (1.0, PRODUCTS), &mut gradients, &mut loss);
+        (gradients, loss)
+    };
+    let lengths = [&[0][..], &golden.lengths[..1], &[0, 0], &golden.lengths[1..]].concat();
+    assert!(run(&Batch { lengths: &lengths, ..golden.batch() }) == run(&golden.batch()));
+    assert!(run(&Batch { tokens: &[], lengths: &[], weights: &[] }) == (adapter.zeros(), 0.0));
+}
+
+#[test]
 fn logits_are_those_that_the_loss_has() {
     let golden = Golden::open("gemma3");
     let adapter = golden.adapter::<f64>(false);
