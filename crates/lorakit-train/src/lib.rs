@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   data      rows of a file, chat templates, which tokens are trained, packing
+//!   optimise  AdamW, clipping, learning rates
 //!   model     layers of a language model forward and backward, adapters on its linears
 //!   kernel    matrix products with frozen and with plain matrices, threads
 //! ```
@@ -15,5 +16,7 @@
 #![deny(missing_docs)]
 
 pub mod data;
+mod error;
 pub mod kernel;
 pub mod model;
+pub mod optimise;

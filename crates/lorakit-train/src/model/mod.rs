@@ -1,1 +1,44 @@
-//! A language model, forward and backward.
+//! A decoder forward and backward, with adapters on its linears.
+//!
+//! ```text
+//!   pass        whole passes: losses, gradients, logits
+//!   layer       attention and MLP around the residual stream, and what is kept for the backward pass
+//!   norm  rope  attention  mlp  lora  head      operations, each with its gradient
+//!   batch  config  shape                        documents, and what a model is
+//!   parallel  real  math                        threads, numbers, elementary functions
+//! ```
+//!
+//! Operations are generic over [`Real`]: training computes in f32, and tests compare gradients with finite differences
+//! in f64.
+
+mod attention;
+mod batch;
+mod config;
+mod head;
+mod layer;
+mod lora;
+mod math;
+mod mlp;
+mod norm;
+mod parallel;
+mod pass;
+mod problem;
+mod real;
+mod rope;
+mod shape;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use math::{pow, sin_cos};
+
+pub use batch::Batch;
+pub use layer::Layer;
+pub use lora::{Adapter, Linear, Lora};
+pub use mlp::Activation;
+pub use norm::Norm;
+pub use pass::Model;
+pub use real::Real;
+pub use rope::{Rope, Scaling};
+pub use shape::{LayerShape, Shape, Slot};

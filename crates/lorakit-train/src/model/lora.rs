@@ -1,0 +1,150 @@
+//! A frozen linear with its adapter: `y = x Wᵀ + b + (s x Aᵀ) Bᵀ`.
+
+use super::real::{Real, cast};
+use super::shape::Shape;
+#[cfg(doc)]
+use super::shape::Slot;
+use crate::kernel::{FrozenMatrix, Products};
+
+/// A frozen linear.
+pub struct Linear {
+    /// `(out, in)`.
+    pub weight: Box<dyn FrozenMatrix>,
+    /// One for each output.
+    pub bias: Option<Vec<f32>>,
+}
+
+/// The factors of one linear, or their gradients.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora<R> {
+    /// `s`: alpha / r, or alpha / sqrt(r) with rsLoRA.
+    pub scale: f64,
+    /// `(r, in)`.
+    pub a: Vec<R>,
+    /// `(out, r)`.
+    pub b: Vec<R>,
+}
+
+/// The factors of a model, or their gradients. For each layer, those of its linears in the order of [`Slot::ALL`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter<R> {
+    /// None where a linear is not trained.
+    pub layers: Vec<[Option<Lora<R>>; 7]>,
+}
+
+impl<R: Real> Adapter<R> {
+    /// An adapter that trains nothing: the base alone.
+    pub fn none(shape: &Shape) -> Self {
+        Self { layers: shape.layers.iter().map(|_| Default::default()).collect() }
+    }
+
+    /// Gradients of zero for the factors of this adapter.
+    pub fn zeros(&self) -> Self {
+        let zeros = |lora: &Lora<R>| Lora {
+            scale: lora.scale,
+            a: vec![R::ZERO; lora.a.len()],
+            b: vec![R::ZERO; lora.b.len()],
+        };
+        let layer = |layer: &[Option<Lora<R>>; 7]| layer.each_ref().map(|lora| lora.as_ref().map(zeros));
+        Self { layers: self.layers.iter().map(layer).collect() }
+    }
+
+    /// All factors in one order: layer by layer, linear by linear, A before B.
+    pub fn factors(&self) -> impl Iterator<Item = &Vec<R>> {
+        self.layers.iter().flatten().flatten().flat_map(|lora| [&lora.a, &lora.b])
+    }
+
+    /// The factors of [`Self::factors`], to be changed.
+    pub fn factors_mut(&mut self) -> impl Iterator<Item = &mut Vec<R>> {
+        self.layers.iter_mut().flatten().flatten().flat_map(|lora| [&mut lora.a, &mut lora.b])
+    }
+
+    /// The lowest layer with a factor.
+    pub(super) fn lowest(&self) -> Option<usize> {
+        self.layers.iter().position(|layer| layer.iter().any(Option::is_some))
+    }
+}
+
+/// The linear of one slot in one layer, with its factors.
+pub(super) struct Adapted<'a, R> {
+    pub(super) linear: &'a Linear,
+    pub(super) lora: Option<&'a Lora<R>>,
+    pub(super) products: Products,
+}
+
+impl<R: Real> Adapted<'_, R> {
+    /// The outputs, and `u = s x Aᵀ` for the backward pass (empty without factors).
+    pub(super) fn forward(&self, x: &[R]) -> (Vec<R>, Vec<R>) {
+        let (out, inputs) = (self.linear.weight.rows(), self.linear.weight.cols());
+        let tokens = x.len() / inputs;
+        let mut y = match &self.linear.bias {
+            Some(bias) => cast(bias).repeat(tokens),
+            None => vec![R::ZERO; tokens * out],
+        };
+        R::times_transposed(self.products, x, &*self.linear.weight, &mut y);
+        let Some(lora) = self.lora else { return (y, Vec::new()) };
+        let rank = lora.a.len() / inputs;
+        let mut u = vec![R::ZERO; tokens * rank];
+        R::times_plain_transposed(self.products, x, &lora.a, inputs, &mut u);
+        scale(&mut u, lora.scale);
+        R::times_plain_transposed(self.products, &u, &lora.b, rank, &mut y);
+        (y, u)
+    }
+
+    /// Adds the gradients of the factors to `gradient`, and that of `x` to `dx` where anyone needs it:
+    /// `du = s dy B`, `dA += duᵀ x`, `dB += dyᵀ u`, `dx += dy W + du A`.
+    pub(super) fn backward(
+        &self,
+        dy: &[R],
+        (x, u): (&[R], &[R]),
+        gradient: Option<&mut Lora<R>>,
+        mut dx: Option<&mut [R]>,
+    ) {
+        let (out, inputs) = (self.linear.weight.rows(), self.linear.weight.cols());
+        if let Some(dx) = dx.as_deref_mut() {
+            R::times(self.products, dy, &*self.linear.weight, dx);
+        }
+        let (Some(lora), Some(gradient)) = (self.lora, gradient) else { return };
+        let rank = lora.a.len() / inputs;
+        let mut du = vec![R::ZERO; u.len()];
+        R::times_plain(self.products, dy, &lora.b, rank, &mut du);
+        scale(&mut du, lora.scale);
+        R::add_outer(self.products, &du, x, &mut gradient.a, rank, inputs);
+        R::add_outer(self.products, dy, u, &mut gradient.b, out, rank);
+        if let Some(dx) = dx {
+            R::times_plain(self.products, &du, &lora.a, inputs, dx);
+        }
+    }
+}
+
+fn scale<R: Real>(values: &mut [R], by: f64) {
+    values.iter_mut().for_each(|value| *value = *value * R::of(by));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::{Compute, FloatMatrix};
+    use crate::model::real::dot;
+    use crate::model::testing::{agrees, noise};
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let (out, inputs, rank, tokens) = (5, 7, 2, 3);
+        let values = noise(out * inputs, 1).iter().map(|v| *v as f32).collect();
+        let weight = Box::new(FloatMatrix { values, cols: inputs });
+        let linear = Linear { weight, bias: Some(vec![0.5; out]) };
+        let lora = Lora { scale: 1.5, a: noise(rank * inputs, 2), b: noise(out * rank, 3) };
+        let (x, dy) = (noise(tokens * inputs, 4), noise(tokens * out, 5));
+        let products = Products { compute: Compute::F32, threads: 1 };
+        let run =
+            |lora: &Lora<f64>, x: &[f64]| Adapted { linear: &linear, lora: Some(lora), products }.forward(x);
+        let mut gradient = Lora { scale: 1.5, a: vec![0.0; rank * inputs], b: vec![0.0; out * rank] };
+        let mut dx = vec![0.0; x.len()];
+        let adapted = Adapted { linear: &linear, lora: Some(&lora), products };
+        adapted.backward(&dy, (&x, &run(&lora, &x).1), Some(&mut gradient), Some(&mut dx));
+        agrees(&x, &dx, |x| dot(&run(&lora, x).0, &dy));
+        agrees(&lora.a, &gradient.a, |a| dot(&run(&Lora { a: a.to_vec(), ..lora.clone() }, &x).0, &dy));
+        agrees(&lora.b, &gradient.b, |b| dot(&run(&Lora { b: b.to_vec(), ..lora.clone() }, &x).0, &dy));
+    }
+}

@@ -1,0 +1,265 @@
+//! The numbers that a model computes with: f32, and f64 for the tests of its gradients.
+
+use std::fmt::Debug;
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+use super::math;
+use crate::kernel::{self, FrozenMatrix, Products};
+
+/// Lanes of every sum over a row. Sums do not depend on how wide the machine's vectors are.
+const LANES: usize = 16;
+
+/// A floating-point number, and the products of matrices of it. See [`crate::kernel`] for shapes.
+pub trait Real:
+    Copy
+    + Debug
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + 'static
+{
+    /// Zero.
+    const ZERO: Self;
+    /// One.
+    const ONE: Self;
+
+    /// `value`, rounded.
+    fn of(value: f64) -> Self;
+    /// The value in f64.
+    fn to_f64(self) -> f64;
+    /// `self * factor + term`, rounded once.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// The square root.
+    fn sqrt(self) -> Self;
+    /// `e` to the power of this.
+    fn exp(self) -> Self;
+
+    /// `Y += X Wᵀ`.
+    fn times_transposed(products: Products, x: &[Self], w: &dyn FrozenMatrix, y: &mut [Self]);
+    /// `dX += dY W`.
+    fn times(products: Products, dy: &[Self], w: &dyn FrozenMatrix, dx: &mut [Self]);
+    /// `Y += X Wᵀ` with a trained `w (out, inputs)`, with operands of this type whatever frozen weights use.
+    fn times_plain_transposed(products: Products, x: &[Self], w: &[Self], inputs: usize, y: &mut [Self]);
+    /// `dX += dY W` with a trained `w (out, inputs)`.
+    fn times_plain(products: Products, dy: &[Self], w: &[Self], inputs: usize, dx: &mut [Self]);
+    /// `dW += dYᵀ X`, over tokens in order.
+    fn add_outer(products: Products, dy: &[Self], x: &[Self], dw: &mut [Self], out: usize, inputs: usize);
+}
+
+/// A trained matrix, for the products.
+struct Plain<'a> {
+    values: &'a [f32],
+    cols: usize,
+}
+
+impl FrozenMatrix for Plain<'_> {
+    fn rows(&self) -> usize {
+        self.values.len() / self.cols
+    }
+
+    fn cols(&self) -> usize {
+        self.cols
+    }
+
+    fn decode(&self, row: usize, cols: std::ops::Range<usize>, out: &mut [f32]) {
+        out.copy_from_slice(&self.values[row * self.cols..][cols]);
+    }
+}
+
+impl Real for f32 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value as Self
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self.into()
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn exp(self) -> Self {
+        math::exp_f32(self)
+    }
+
+    fn times_transposed(products: Products, x: &[Self], w: &dyn FrozenMatrix, y: &mut [Self]) {
+        kernel::times_transposed(products, x, w, y);
+    }
+
+    fn times(products: Products, dy: &[Self], w: &dyn FrozenMatrix, dx: &mut [Self]) {
+        kernel::times(products, dy, w, dx);
+    }
+
+    fn times_plain_transposed(products: Products, x: &[Self], w: &[Self], inputs: usize, y: &mut [Self]) {
+        let products = Products { compute: kernel::Compute::F32, ..products };
+        kernel::times_transposed(products, x, &Plain { values: w, cols: inputs }, y);
+    }
+
+    fn times_plain(products: Products, dy: &[Self], w: &[Self], inputs: usize, dx: &mut [Self]) {
+        let products = Products { compute: kernel::Compute::F32, ..products };
+        kernel::times(products, dy, &Plain { values: w, cols: inputs }, dx);
+    }
+
+    fn add_outer(products: Products, dy: &[Self], x: &[Self], dw: &mut [Self], out: usize, inputs: usize) {
+        kernel::add_outer(products, dy, x, dw, out, inputs);
+    }
+}
+
+impl Real for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+
+    #[inline(always)]
+    fn of(value: f64) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
+    }
+
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        self.sqrt()
+    }
+
+    #[inline(always)]
+    fn exp(self) -> Self {
+        math::exp(self)
+    }
+
+    fn times_transposed(products: Products, x: &[Self], w: &dyn FrozenMatrix, y: &mut [Self]) {
+        Self::times_plain_transposed(products, x, &decoded(w), w.cols(), y);
+    }
+
+    fn times(products: Products, dy: &[Self], w: &dyn FrozenMatrix, dx: &mut [Self]) {
+        Self::times_plain(products, dy, &decoded(w), w.cols(), dx);
+    }
+
+    fn times_plain_transposed(_: Products, x: &[Self], w: &[Self], inputs: usize, y: &mut [Self]) {
+        let out = w.len() / inputs;
+        for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(out)) {
+            for (y, w) in y.iter_mut().zip(w.chunks_exact(inputs)) {
+                *y = x.iter().zip(w).fold(*y, |sum, (x, w)| x.mul_add(*w, sum));
+            }
+        }
+    }
+
+    fn times_plain(_: Products, dy: &[Self], w: &[Self], inputs: usize, dx: &mut [Self]) {
+        let out = w.len() / inputs;
+        for (dy, dx) in dy.chunks_exact(out).zip(dx.chunks_exact_mut(inputs)) {
+            for (dy, w) in dy.iter().zip(w.chunks_exact(inputs)) {
+                dx.iter_mut().zip(w).for_each(|(sum, w)| *sum = dy.mul_add(*w, *sum));
+            }
+        }
+    }
+
+    fn add_outer(_: Products, dy: &[Self], x: &[Self], dw: &mut [Self], out: usize, inputs: usize) {
+        for (dy, x) in dy.chunks_exact(out).zip(x.chunks_exact(inputs)) {
+            for (dy, dw) in dy.iter().zip(dw.chunks_exact_mut(inputs)) {
+                dw.iter_mut().zip(x).for_each(|(sum, x)| *sum = dy.mul_add(*x, *sum));
+            }
+        }
+    }
+}
+
+fn decoded(w: &dyn FrozenMatrix) -> Vec<f64> {
+    let mut row = vec![0.0; w.cols()];
+    let mut values = Vec::with_capacity(w.rows() * w.cols());
+    for j in 0..w.rows() {
+        w.decode(j, 0..w.cols(), &mut row);
+        values.extend(row.iter().map(|value| f64::from(*value)));
+    }
+    values
+}
+
+/// `values` in another type.
+pub(super) fn cast<R: Real>(values: &[f32]) -> Vec<R> {
+    values.iter().map(|value| R::of(f64::from(*value))).collect()
+}
+
+/// The sum of `a[i] b[i]`: lane `i mod 16` takes its products in order, then lanes are added as a tree.
+#[inline(always)]
+pub(super) fn dot<R: Real>(a: &[R], b: &[R]) -> R {
+    let mut lanes = [R::ZERO; LANES];
+    let (a, b) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest = a.remainder().iter().zip(b.remainder());
+    for (a, b) in a.zip(b) {
+        for l in 0..LANES {
+            lanes[l] = a[l].mul_add(b[l], lanes[l]);
+        }
+    }
+    for (lane, (a, b)) in lanes.iter_mut().zip(rest) {
+        *lane = a.mul_add(*b, *lane);
+    }
+    tree(lanes)
+}
+
+/// The sum of `values`, in the order of [`dot`].
+#[inline(always)]
+pub(super) fn sum<R: Real>(values: &[R]) -> R {
+    let mut lanes = [R::ZERO; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for values in chunks {
+        for l in 0..LANES {
+            lanes[l] += values[l];
+        }
+    }
+    lanes.iter_mut().zip(rest).for_each(|(lane, value)| *lane += *value);
+    tree(lanes)
+}
+
+/// The largest of `values`; of lanes first, as in [`sum`]. NaN is not seen.
+#[inline(always)]
+pub(super) fn highest<R: Real>(values: &[R]) -> R {
+    let mut lanes = [values[0]; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for values in chunks {
+        for l in 0..LANES {
+            lanes[l] = if values[l] > lanes[l] { values[l] } else { lanes[l] };
+        }
+    }
+    let mut highest = values[0];
+    for value in lanes.iter().chain(rest) {
+        highest = if *value > highest { *value } else { highest };
+    }
+    highest
+}
+
+#[inline(always)]
+fn tree<R: Real>(mut lanes: [R; LANES]) -> R {
+    let mut half = LANES / 2;
+    while half > 0 {
+        (0..half).for_each(|l| lanes[l] = lanes[l] + lanes[l + half]);
+        half /= 2;
+    }
+    lanes[0]
+}
