@@ -4,6 +4,8 @@
 //! and in the backward pass (`dX = dY W`), and no gradient of it exists. Gradients of the rest are written by hand.
 //!
 //! ```text
+//!   run       steps, checkpoints and resuming, validation, the estimate
+//!   settings  keys, their YAML
 //!   data      rows of a file, chat templates, which tokens are trained, packing
 //!   optimise  AdamW, clipping, learning rates
 //!   model     layers of a language model forward and backward, adapters on its linears
@@ -20,3 +22,7 @@ mod error;
 pub mod kernel;
 pub mod model;
 pub mod optimise;
+pub mod run;
+pub mod settings;
+
+pub use error::{Error, ErrorKind, Result};
