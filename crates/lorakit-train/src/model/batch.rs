@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::head::Target;
+use super::how::Dropout;
 use super::real::Real;
 use super::shape::Shape;
 use crate::kernel::Products;
@@ -49,11 +50,12 @@ pub(super) struct Context<'a, R> {
     /// Of each of the model's rotary positions.
     pub(super) tables: Vec<Vec<R>>,
     pub(super) products: Products,
+    pub(super) dropout: Option<Dropout>,
 }
 
 impl<'a, R: Real> Context<'a, R> {
     pub(super) fn new(shape: &'a Shape, documents: &'a [Range<usize>], products: Products) -> Self {
         let tables = shape.ropes.iter().map(|rope| rope.table(shape.head_dim, documents)).collect();
-        Self { shape, documents, tables, products }
+        Self { shape, documents, tables, products, dropout: None }
     }
 }

@@ -59,6 +59,8 @@ impl<R: Real> Pass<'_, R> {
             linear: &self.layer.linears[at],
             lora: self.loras[at].as_ref(),
             products: self.context.products,
+            dropout: self.context.dropout,
+            place: (self.index, slot),
         }
     }
 
