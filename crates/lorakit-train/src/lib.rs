@@ -20,3 +20,5 @@ mod error;
 pub mod kernel;
 pub mod model;
 pub mod optimise;
+
+pub use error::{Error, ErrorKind, Result};

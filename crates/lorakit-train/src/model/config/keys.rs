@@ -1,8 +1,8 @@
 //! Values of a JSON object by their keys. `null` is an absent value, as in transformers.
 
-use lorakit_tensor::Result;
 use serde_json::{Map, Value};
 
+use crate::Result;
 use crate::model::problem::Problem;
 
 /// The most of anything that a size counts.
