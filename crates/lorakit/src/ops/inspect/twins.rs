@@ -46,7 +46,10 @@ pub(super) fn findings(
             for (y, other) in near {
                 let (first, second) = (*x.min(y), *x.max(y));
                 let alike = own.iter().zip(other).all(|(a, b)| (a - b).abs() < ALIKE);
-                if alike && !copies.contains_key(&second) && cosine(adapter, first, second)?.abs() > SAME {
+                if alike
+                    && !copies.contains_key(&second)
+                    && cosine(adapter, traits, first, second)?.abs() > SAME
+                {
                     go_on(progress)?;
                     let original = copies.get(&first).copied().unwrap_or(first);
                     copies.insert(second, original);
@@ -58,12 +61,13 @@ pub(super) fn findings(
 }
 
 /// The cosine between the deltas of two modules.
-fn cosine(adapter: &Adapter, x: usize, y: usize) -> Result<f64> {
+fn cosine(adapter: &Adapter, traits: &[Option<Traits>], x: usize, y: usize) -> Result<f64> {
+    let norm = |module: usize| traits[module].as_ref().map_or(0.0, |traits| traits.norm);
+    let norms = norm(x) * norm(y);
     let (x, y) = (&adapter.modules[x], &adapter.modules[y]);
-    let fail = |e: lorakit_linalg::Error| of_linalg(&e, &y.path);
     let (p, q) = (Factors::load(x)?, Factors::load(y)?);
-    let product = |a: &Factors, b: &Factors| inner_product(a.term(), b.term()).map_err(fail);
-    Ok(product(&p, &q)? / (product(&p, &p)? * product(&q, &q)?).sqrt())
+    let product = inner_product(p.term(), q.term()).map_err(|e| of_linalg(&e, &y.path))?;
+    Ok(product / norms)
 }
 
 /// One finding for each copy; for a layer that is copied with several modules, one.
