@@ -232,10 +232,10 @@ impl Command {
             Command::Inspect(args) => args.paths.iter_mut().chain(&mut args.base).collect(),
             Command::Convert(args) => [&mut args.source].into_iter().chain(&mut args.base).collect(),
             Command::Quantize(args) => args.model.iter_mut().collect(),
-            Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
+            Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.format.base).collect(),
             Command::Edit(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
             Command::Combine(args) => {
-                args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.base).collect()
+                args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.format.base).collect()
             }
             Command::Extract(args) => vec![&mut args.base, &mut args.tuned],
             Command::Verify(args) => [&mut args.merged, &mut args.base]

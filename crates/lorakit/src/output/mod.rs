@@ -17,6 +17,7 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 pub use compare::ModuleError;
 pub(crate) use problem::Problem;
+pub(crate) use rounding::errors_of_rows;
 
 use crate::adapter::format::{self, AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Mapped, Module, ROW_ORDER};

@@ -9,6 +9,7 @@ mod mosaic;
 mod problem;
 mod retyped;
 mod row_order;
+mod step;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,6 +24,7 @@ pub use factor::Factor;
 pub(crate) use memory::Shelf;
 pub(crate) use problem::{Problem, place};
 pub use row_order::RowOrder;
+pub(crate) use step::step;
 
 use crate::{Error, Result};
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A weight is passed over once for its norm, six times for its leading triplets (Halko, Martinsson and Tropp, 2011),
-//! six times for the largest singular value of noise ([`Rule::Auto`]) and once for what the stored factors leave. Neither it nor the difference is ever in memory as a whole.
+//! six times for the largest singular value of noise ([`Rule::Auto`]) and once for what the stored factors leave. Neither
+//! it nor the difference is ever in memory as a whole.
 //!
 //! ```
 //! use lorakit::ops::extract::{self, ExtractOptions};
