@@ -170,6 +170,12 @@ fn typed(hint: Hint) -> Option<&'static str> {
             "name a folder, or the file's format: `--to gguf --base BASE`, `--to kohya`"
         }
         Hint::NamePreTokenizer => "`--pre NAME` names the rule of llama.cpp that it follows",
+        Hint::CheckData => "`lorakit train --check-data` shows what rows become, and what is trained of them",
+        Hint::AllowUnmaskedEnds => {
+            "use a chat template whose generation tags enclose the end of turn (`--chat-template FILE`); \
+             `--allow-unmasked-eot` trains without it"
+        }
+        Hint::NameTemplate => "`--chat-template FILE` names the template that the model was trained with",
         Hint::NameGgufFile => "name a file that ends in `.gguf`: `-o NAME.gguf`",
         Hint::NameSafetensorsFile => "name a file that ends in `.safetensors`: `-o adapter.safetensors`",
         Hint::NameFolder => "name a folder as the output: `-o OUT/`",

@@ -43,7 +43,7 @@ pub mod math;
 pub use four_bit::{FourBitMatrix, Scales};
 pub use frozen::{FloatMatrix, FrozenMatrix, PackedMatrix, PlainMatrix};
 #[doc(hidden)]
-pub use path::{Kernel, kernels};
+pub use path::{Kernel, NAMES, force, kernels};
 
 use driver::{Left, Right, Shape};
 

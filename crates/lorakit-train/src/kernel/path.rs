@@ -1,5 +1,7 @@
 //! The kernels of this machine.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::{Compute, portable};
 
 /// Adds the product of a tile of the left matrix and a panel of the right one to a tile of sums.
@@ -58,7 +60,22 @@ pub fn kernels(compute: Compute) -> Vec<&'static Kernel> {
     found
 }
 
-/// The fastest kernel of this machine.
+/// The names of all kernels, on all machines.
+pub const NAMES: [&str; 5] = ["avx512", "avx512bf16", "avx2", "neon", "portable"];
+
+/// One more than the place in [`NAMES`] of the only kernel to use; 0 if the fastest is used.
+static FORCED: AtomicUsize = AtomicUsize::new(0);
+
+/// Lets this process use only the kernel of that name, for types of operands that it has and where the machine has it; the
+/// fastest again if none is given. It changes no byte: tests show that with it.
+pub fn force(name: Option<&str>) {
+    let place = name.and_then(|name| NAMES.iter().position(|known| *known == name));
+    FORCED.store(place.map_or(0, |place| place + 1), Ordering::Relaxed);
+}
+
+/// The fastest kernel of this machine, or the one that is forced.
 pub(super) fn fastest(compute: Compute) -> &'static Kernel {
-    kernels(compute)[0]
+    let kernels = kernels(compute);
+    let forced = FORCED.load(Ordering::Relaxed).checked_sub(1).map(|place| NAMES[place]);
+    kernels.iter().find(|kernel| Some(kernel.name) == forced).unwrap_or(&kernels[0])
 }

@@ -124,6 +124,12 @@ pub enum Hint {
     NameFolderOrFormat,
     /// Name the rule of llama.cpp by which the tokenizer cuts text.
     NamePreTokenizer,
+    /// The report on the data shows what its rows become, and what is trained of them.
+    CheckData,
+    /// Use a chat template whose generation tags enclose the end of turn, or allow to train without it.
+    AllowUnmaskedEnds,
+    /// Name a chat template.
+    NameTemplate,
     /// The format of adapters must be one that is written.
     WrittenFormat,
     /// Name a file that ends in `.gguf` as the output.
@@ -240,6 +246,9 @@ impl Hint {
         Hint::LeaveItOut,
         Hint::NameFolderOrFormat,
         Hint::NamePreTokenizer,
+        Hint::CheckData,
+        Hint::AllowUnmaskedEnds,
+        Hint::NameTemplate,
         Hint::WrittenFormat,
         Hint::NameGgufFile,
         Hint::NameSafetensorsFile,
@@ -297,6 +306,7 @@ impl Hint {
             ErrorKind::Inexpressible => Hint::MergeIntoBase,
             ErrorKind::Unchanged => Hint::SeeWhatDiffers,
             ErrorKind::Verification => Hint::ReportThis,
+            ErrorKind::Data => Hint::CheckData,
             ErrorKind::Interrupted => Hint::RunAgain,
             ErrorKind::Usage | ErrorKind::Unsupported => return None,
         })
@@ -415,6 +425,11 @@ impl fmt::Display for Hint {
             Hint::LeaveItOut => "leave it out",
             Hint::NameFolderOrFormat => "name a folder as the output, or the format of the file",
             Hint::NamePreTokenizer => "name the rule of llama.cpp by which the tokenizer cuts text",
+            Hint::CheckData => "the report on the data shows what its rows become, and what is trained of them",
+            Hint::AllowUnmaskedEnds => {
+                "use a chat template whose generation tags enclose the end of turn, or allow to train without it"
+            }
+            Hint::NameTemplate => "name a file with the chat template that the model was trained with",
             Hint::WrittenFormat => "choose a format that is written",
             Hint::NameGgufFile => "name a file that ends in `.gguf` as the output",
             Hint::NameSafetensorsFile => "name a file that ends in `.safetensors` as the output",

@@ -48,6 +48,8 @@ pub enum ErrorKind {
     Unchanged,
     /// An output does not hold what was meant to be written.
     Verification,
+    /// Rows of training data, or what a chat template makes of them, cannot be trained on.
+    Data,
     /// The request is outside what this version does.
     Unsupported,
     /// The caller asked to stop.
@@ -80,6 +82,7 @@ impl ErrorKind {
             ErrorKind::Inexpressible => "Inexpressible",
             ErrorKind::Unchanged => "Unchanged",
             ErrorKind::Verification => "Verification",
+            ErrorKind::Data => "Data",
             ErrorKind::Unsupported => "Unsupported",
             ErrorKind::Interrupted => "Interrupted",
         }

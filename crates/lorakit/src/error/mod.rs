@@ -42,6 +42,7 @@ pub struct Error(Box<Repr>);
 struct Repr {
     inside: Inside,
     path: Option<PathBuf>,
+    line: Option<u64>,
     tensor: Option<String>,
     details: Vec<String>,
 }
@@ -62,6 +63,13 @@ impl Error {
             Inside::File(error) => self.0.inside = Inside::File(error.at(path)),
             Inside::Room(_) => _ = self.0.path.get_or_insert_with(|| path.to_path_buf()),
         }
+        self
+    }
+
+    /// Names the line of the file, which counts from 1, unless an inner layer did so already.
+    #[must_use]
+    pub fn line(mut self, line: u64) -> Self {
+        self.0.line.get_or_insert(line);
         self
     }
 
@@ -123,7 +131,7 @@ impl Error {
 
 impl From<Inside> for Error {
     fn from(inside: Inside) -> Self {
-        Error(Box::new(Repr { inside, path: None, tensor: None, details: Vec::new() }))
+        Error(Box::new(Repr { inside, path: None, line: None, tensor: None, details: Vec::new() }))
     }
 }
 
@@ -169,8 +177,10 @@ impl fmt::Display for Error {
             Inside::File(error) => return fmt::Display::fmt(error, f),
             Inside::Room(problem) => problem,
         };
-        if let Some(path) = &self.0.path {
-            write!(f, "`{}`: ", path.display())?;
+        match (&self.0.path, self.0.line) {
+            (Some(path), Some(line)) => write!(f, "`{}:{line}`: ", path.display())?,
+            (Some(path), None) => write!(f, "`{}`: ", path.display())?,
+            (None, _) => {}
         }
         if let Some(tensor) = &self.0.tensor {
             write!(f, "`{}`: ", tensor.escape_debug())?;
@@ -188,7 +198,7 @@ impl StdError for Error {
     }
 }
 
-/// Serialises as an object of kind, message, path, tensor, details, causes and hints.
+/// Serialises as an object of kind, message, path, line, tensor, details, causes and hints.
 impl Serialize for Error {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         #[derive(Serialize)]
@@ -196,6 +206,8 @@ impl Serialize for Error {
             kind: &'static str,
             message: String,
             path: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            line: Option<u64>,
             tensor: Option<&'e str>,
             details: &'e [String],
             causes: Vec<String>,
@@ -206,6 +218,7 @@ impl Serialize for Error {
             kind: self.kind().name(),
             message: self.to_string(),
             path: self.path().map(|path| path.display().to_string()),
+            line: self.0.line,
             tensor: self.tensor_name(),
             details: self.detail_lines(),
             causes: causes.map(ToString::to_string).collect(),

@@ -1,0 +1,132 @@
+//! Which documents an epoch has and in which order, packing, validation. Numbers are drawn by counters, so that each
+//! depends on the seed and on what it is for, not on how many were drawn before.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::problem::Problem;
+use super::{Data, Document};
+use crate::Result;
+
+/// What numbers are drawn for.
+const OF_PHASE: u64 = 1;
+const OF_ORDER: u64 = 2;
+const OF_VALIDATION: u64 = 3;
+
+/// A number that looks random, from a seed and a counter: the finaliser of SplitMix64 (Steele, Lea, Flood 2014) over
+/// each part.
+fn draw(seed: u64, counter: [u64; 4]) -> u64 {
+    counter.into_iter().fold(mix(seed), |state, part| mix(state ^ part))
+}
+
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+/// The documents of an epoch, which counts from 0, in the order in which they are trained.
+///
+/// A source with the weight 0.25 has a quarter of its documents in each epoch, and all of them once in four; with the
+/// weight 2, each twice.
+pub fn epoch(data: &Data, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<(u64, usize)> = Vec::new();
+    for (source, weight) in data.sources.iter().map(|source| source.weight).enumerate() {
+        let documents = data.documents.iter().enumerate().filter(|(_, document)| document.source == source);
+        let mut drawn: Vec<(u64, usize)> =
+            documents.map(|(at, _)| (draw(seed, [OF_PHASE, source as u64, at as u64, 0]), at)).collect();
+        drawn.sort_unstable();
+        let count = drawn.len() as f64;
+        for (rank, (_, document)) in drawn.into_iter().enumerate() {
+            // Documents fall due at even distances, so that epochs have equally many.
+            let phase = (rank as f64 + 0.5) / count;
+            let due = |epoch: u64| (epoch as f64 * weight + phase).floor();
+            let times = (due(epoch + 1) - due(epoch)) as u64;
+            let copy = |copy| (draw(seed, [OF_ORDER, epoch, document as u64, copy]), document);
+            order.extend((0..times).map(copy));
+        }
+    }
+    order.sort_unstable();
+    order.into_iter().map(|(_, document)| document).collect()
+}
+
+/// Packs documents into as few sequences of at most `capacity` tokens as best-fit decreasing finds (Johnson 1973), in
+/// O(n log n). Each sequence lists places in `lengths`, ascending; sequences are in the order of their first places, so
+/// that what was shuffled stays shuffled. A document longer than the capacity is alone.
+pub fn pack(lengths: &[usize], capacity: usize) -> Vec<Vec<usize>> {
+    let mut decreasing: Vec<usize> = (0..lengths.len()).collect();
+    decreasing.sort_by_key(|at| std::cmp::Reverse(lengths[*at]));
+    let mut packed: Vec<Vec<usize>> = Vec::new();
+    // Room that is left, and the sequence that has it.
+    let mut room: BTreeSet<(usize, usize)> = BTreeSet::new();
+    for document in decreasing {
+        let length = lengths[document];
+        match room.range((length, 0)..).next().copied() {
+            Some((left, sequence)) => {
+                room.remove(&(left, sequence));
+                room.insert((left - length, sequence));
+                packed[sequence].push(document);
+            }
+            None => {
+                room.insert((capacity.saturating_sub(length), packed.len()));
+                packed.push(vec![document]);
+            }
+        }
+    }
+    packed.iter_mut().for_each(|sequence| sequence.sort_unstable());
+    packed.sort_unstable();
+    packed
+}
+
+/// Takes a share of the rows out of `data`, for validation. Which rows depends on the seed; rows that are equal stay
+/// together, so that none is on both sides.
+///
+/// # Errors
+///
+/// The share does not lie between 0 and 1, or one side would be empty.
+pub fn hold_out(data: &mut Data, share: f64, seed: u64) -> Result<Data> {
+    if !(share > 0.0 && share < 1.0) {
+        return Err(Problem::Share { found: share }.into());
+    }
+    // Documents of equal rows, in the order of the draw.
+    let mut groups: Vec<(u64, usize, Vec<usize>)> = Vec::new();
+    let mut known: HashMap<Vec<&[u32]>, usize> = HashMap::new();
+    let place = |document: &Document| (document.source, document.line);
+    let mut start = 0;
+    let rows: Vec<&[Document]> = data.documents.chunk_by(|a, b| place(a) == place(b)).collect();
+    for row in &rows {
+        let documents = start..start + row.len();
+        start += row.len();
+        let content = row.iter().map(|document| &document.tokens[..]).collect();
+        let group = *known.entry(content).or_insert_with(|| {
+            let counter = [OF_VALIDATION, row[0].source as u64, row[0].line, 0];
+            groups.push((draw(seed, counter), 0, Vec::new()));
+            groups.len() - 1
+        });
+        groups[group].1 += 1;
+        groups[group].2.extend(documents);
+    }
+    let wanted = ((rows.len() as f64 * share).round() as usize).max(1);
+    groups.sort_unstable();
+    let (mut taken, mut held) = (0, BTreeSet::new());
+    for (_, rows, documents) in groups {
+        if taken >= wanted {
+            break;
+        }
+        taken += rows;
+        held.extend(documents);
+    }
+    if held.len() == data.documents.len() {
+        return Err(Problem::ShareOfFew { rows: rows.len(), share }.into());
+    }
+    let (mut kept, mut out) = (Vec::new(), Vec::new());
+    for (at, document) in std::mem::take(&mut data.documents).into_iter().enumerate() {
+        if held.contains(&at) { out.push(document) } else { kept.push(document) }
+    }
+    let mut validation = Data { documents: out, sources: data.sources.clone(), report: data.report.clone() };
+    data.documents = kept;
+    for part in [data, &mut validation] {
+        part.report.count(&part.documents);
+    }
+    Ok(validation)
+}

@@ -1,0 +1,146 @@
+//! What can be wrong with rows, with what a template makes of them, and with a tokenizer.
+
+use lorakit_tensor::problems;
+
+problems! {
+    /// What can be wrong with rows, with what a template makes of them, and with a tokenizer.
+    pub(crate) enum Problem {
+        /// A folder has no file of the part that is asked for.
+        NoPart { part: String } = Data,
+            "has no `{part}.jsonl`; nor is there `{part}` as json, csv or tsv, or compressed as gz or zst";
+        /// A folder has several.
+        SeveralParts { found: Vec<String> } = Data,
+            "has several files of rows: {}; name the one that is meant", found.join(", ");
+        /// There is nothing to train on.
+        NoRows = Data, "has no rows";
+        /// Not one file of rows was named.
+        NoSources = Usage, "no file of rows is named";
+        /// A weight of a file is not one.
+        SourceWeight { found: f64 } = Usage,
+            "the weight of a file is {found}; it must be a number greater than 0, such as 0.25 for a quarter of its rows in each epoch";
+        /// Windows must hold a token and the one that it predicts.
+        SeqLen { found: usize } = Usage, "`seq_len` is {found}; it must be at least 2";
+        /// A share of rows is not one.
+        Share { found: f64 } = Usage, "the share of rows for validation is {found}; it must lie between 0 and 1";
+        /// A share leaves nothing on one side.
+        ShareOfFew { rows: usize, share: f64 } = Data,
+            "{rows} rows cannot be divided so that {share} of them are for validation and some are left for training";
+
+        /// A row is not JSON.
+        Json { column: usize, reason: String } = Data, "column {column}: {}; each line must be a JSON object", reason.escape_debug();
+        /// A row is another JSON value.
+        NotAnObject = Data, "the row is not a JSON object";
+        /// A row is not complete.
+        OpenRow = Data, "the row is not complete: in JSONL each row is one line; several lines are read in an array, `[...]`";
+        /// A row is too long.
+        LongRow { limit: u64 } = Data, "the row is longer than {limit} bytes";
+        /// An array is too long.
+        LongArray { limit: u64 } = Data, "is a JSON array of more than {limit} bytes; write one row on each line instead";
+        /// Something else stands between rows.
+        Array { expected: &'static str } = Data, "the array of rows has something else where {expected} must be";
+        /// Two columns have one name.
+        RepeatedColumn { name: String } = Data, "two columns are called `{}`", name.escape_debug();
+        /// A row of a table has too many cells, or too few.
+        Cells { found: u64, expected: u64 } = Data, "the row has {found} cells; the first line names {expected} columns";
+        /// A table is damaged.
+        Table { reason: String } = Data, "the table cannot be read: {}", reason.escape_debug();
+        /// A row is not text.
+        NotUtf8 = Data, "the row is not UTF-8";
+
+        /// The fields are not those of a known format.
+        UnknownFormat { fields: Vec<String> } = Data,
+            "the row has the fields {}; it must have `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `text`, or `input_ids`",
+            fields.join(", ").escape_debug();
+        /// The fields are those of several formats.
+        SeveralFormats { formats: Vec<&'static str> } = Data,
+            "the row could be read as {}; set `format` to the one that is meant", formats.join(" or as ");
+        /// Rows of one file have different formats.
+        OtherFormat { found: &'static str, format: &'static str } = Data,
+            "the row is in the format {found}, the rows before it are in the format {format}; a file must have one format";
+        /// A field is missing.
+        NoField { field: &'static str, format: &'static str, fields: &'static str } = Data,
+            "the row has no `{field}`; rows of this file are in the format {format}, which needs {fields}";
+        /// A field is of another kind.
+        Field { field: String, found: &'static str, expected: &'static str } = Data,
+            "`{}` is {found}; it must be {expected}", field.escape_debug();
+        /// A list of messages is empty.
+        NoMessages { field: String } = Data, "`{}` is empty", field.escape_debug();
+        /// A message has no role.
+        NoRole { message: String } = Data, "`{message}` does not say whose it is: it has no `role`";
+        /// A sender of ShareGPT is unknown.
+        From { field: String, found: String } = Data,
+            "`{field}` is \"{}\"; the known ones are human, gpt, system, function_call, observation", found.escape_debug();
+        /// A message says nothing.
+        NoContent { message: String } = Data, "`{message}` has no `content`, and no `tool_calls`";
+        /// A message has pictures or sound.
+        Part { field: String, found: String } = Data,
+            "`{field}` is of the type {}; only text is trained", found.escape_debug();
+        /// A call has no name.
+        NoName { call: String } = Data, "`{call}` has no `name` of a function";
+        /// A message that the model does not write is to be trained.
+        TrainedRole { message: String, role: String } = Data,
+            "`{message}` is to be trained, but its role is {}; only messages of the assistant can be", role.escape_debug();
+        /// Parts of a message are to be trained.
+        TrainDetail { message: String } = Data, "`{message}` has `train_detail`, which is not read; messages are trained whole, or not at all";
+        /// Everything is to be trained, but for a message.
+        MaskedMessage = Data, "a message says how much it counts, and `train_on` is `all`; it must be `auto` or `last-turn`";
+        /// A weight is not one.
+        Weight { field: String, found: String } = Data, "`{field}` is {}; it must be a number from 0 on", found.escape_debug();
+        /// A column of tokens has another length.
+        Lengths { field: &'static str, found: usize, expected: usize } = Data,
+            "`{field}` has {found} values, `input_ids` has {expected}";
+        /// A number is not an id.
+        Id { at: usize, found: i64 } = Data, "`input_ids[{at}]` is {found}, which is not the id of a token";
+        /// A token is beyond the embeddings.
+        Beyond { token: u32, vocabulary: usize } = Data,
+            "the row has the token {token}; the model knows {vocabulary} tokens";
+        /// A label is not the token itself.
+        Label { at: usize, found: i64, expected: i64 } = Data,
+            "`labels[{at}]` is {found}; it must be {expected}, the token itself, or -100 where nothing is trained";
+        /// A text has characters that mark places here.
+        PrivateUse = Data, "a text has one of the characters U+F0000 to U+F0003, which are for private use and mark places here";
+        /// A row has more tokens than are trained at once.
+        TooLong { tokens: usize, limit: usize } = Data,
+            "the row has {tokens} tokens, `seq_len` is {limit}, and `too_long` is `error`";
+
+        /// There is no template.
+        NoTemplate = Data / NameTemplate, "rows are conversations, and the model has no chat template";
+        /// Templates have names, and the usual one is missing.
+        NoDefaultTemplate { found: Vec<String> } = Data / NameTemplate,
+            "none of the chat templates is called `default`; there are {}", found.join(", ").escape_debug();
+        /// A template is not a program, or refuses.
+        Template { line: usize, reason: String } = Data,
+            "the chat template fails at its line {line}: {}", reason.escape_debug();
+        /// A day is not a date.
+        Day { found: String } = Usage, "`{}` is not a day; it must be like 2026-11-30", found.escape_debug();
+        /// It cannot be found what is trained.
+        NoMask = Data / NameTemplate,
+            "the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text";
+        /// Two tokens begin a text.
+        TwoBos { token: String } = Data,
+            "the text begins with `{}` twice; the chat template, or the row, must write it once at most", token.escape_debug();
+
+        /// There is no tokenizer.
+        NoTokenizer = Data, "has no `tokenizer.json`";
+        /// The library that reads tokenizers refuses it.
+        Tokenizer { reason: String } = Data, "the tokenizer: {}", reason.escape_debug();
+        /// A file of the tokenizer is not JSON.
+        NotJson { reason: String } = Data, "is not JSON: {}", reason.escape_debug();
+        /// A special token is not in the vocabulary.
+        NoToken { name: &'static str, token: String } = Data,
+            "`{name}` is `{}`, which is not a token of the tokenizer", token.escape_debug();
+
+        /// An end of turn is outside the mask.
+        UnmaskedEnds { rows: usize, of: usize, token: String } = Data / AllowUnmaskedEnds,
+            "the end of turn, `{}`, is not trained in {rows} of {of} rows, of which this is the first; a model trained so does not stop", token.escape_debug();
+        /// Nothing ends an answer.
+        NoEnds { rows: usize, of: usize } = Data / AllowUnmaskedEnds,
+            "no special token ends an answer in {rows} of {of} rows, of which this is the first; a model trained so does not stop";
+        /// Most rows have nothing to train.
+        NothingTrained { rows: usize, of: usize } = Data,
+            "nothing is trained in {rows} of {of} rows, of which this is the first; at most a tenth of them is dropped";
+        /// All rows are too long.
+        AllDropped { rows: usize, limit: usize } = Data,
+            "all {rows} rows are longer than `seq_len`, which is {limit}, and `too_long` is `drop`";
+    }
+}
