@@ -30,6 +30,8 @@ pub(crate) fn model() -> Model {
         FloatMatrix { values, cols: inputs }
     };
     let norm = || Norm { weight: vec![1.0; shape.hidden], plus_one: false };
+    // Logits that can say that they are sure.
+    let last = Norm { weight: vec![3.0; shape.hidden], plus_one: false };
     let layer = |at: usize| Layer {
         linears: Slot::ALL.map(|slot| Linear {
             weight: Box::new(matrix((10 * at + slot as usize) as u64, shape.size(slot))),
@@ -42,7 +44,7 @@ pub(crate) fn model() -> Model {
     };
     let embedding: Arc<dyn FrozenMatrix> = Arc::new(matrix(99, (shape.vocabulary, shape.hidden)));
     let layers = (0..shape.layers.len()).map(layer).collect();
-    Model { embedding: embedding.clone(), layers, norm: norm(), head: embedding, shape }
+    Model { embedding: embedding.clone(), layers, norm: last, head: embedding, shape }
 }
 
 /// Fresh factors of rank 4 on every linear.
