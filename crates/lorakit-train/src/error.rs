@@ -1,4 +1,5 @@
-//! Errors of training.
+//! Errors of training are those of `lorakit`.
 
-pub(crate) use lorakit_tensor::ErrorKind;
-pub(crate) use lorakit_tensor::problem::{Hint, Problem};
+pub use lorakit::{Error, ErrorKind, Hint, Result};
+
+pub(crate) use lorakit::problem::Problem;

@@ -63,6 +63,12 @@ pub use lorakit_tensor::{DType, ErrorKind as FileErrorKind, ReadMode, Reader};
 pub use model::{Base, Model, ModelConfig};
 pub use tensor::TensorRef;
 
+/// How rooms of other crates of this workspace declare what can go wrong; not part of the public interface.
+#[doc(hidden)]
+pub mod problem {
+    pub use crate::error::Problem;
+}
+
 /// Parts of the engine that the tests of this crate take apart; not part of its interface.
 #[doc(hidden)]
 pub mod inside {

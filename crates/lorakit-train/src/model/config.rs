@@ -4,12 +4,13 @@
 mod keys;
 mod ropes;
 
-use lorakit_tensor::{Result, json};
+use lorakit_tensor::json;
 
 use self::keys::Keys;
 use super::mlp::Activation;
 use super::problem::Problem;
 use super::shape::{LayerShape, Shape};
+use crate::Result;
 
 /// No model has as many layers; a file that says so would only exhaust memory.
 const MOST_LAYERS: usize = 1 << 16;

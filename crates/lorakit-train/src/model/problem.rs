@@ -6,17 +6,17 @@ problems! {
     /// What a configuration may say that is not computed here.
     pub(crate) enum Problem {
         /// The configuration is not an object.
-        NotAnObject = Corrupt, "the configuration is not a JSON object";
+        NotAnObject = File(Corrupt), "the configuration is not a JSON object";
         /// A key is missing.
-        NoKey { key: &'static str } = Corrupt, "the configuration has no `{key}`";
+        NoKey { key: &'static str } = File(Corrupt), "the configuration has no `{key}`";
         /// A value is of another kind.
-        Value { key: String, found: String, expected: &'static str } = Corrupt,
+        Value { key: String, found: String, expected: &'static str } = File(Corrupt),
             "`{key}` is {}; it must be {expected}", found.escape_debug();
         /// Two sizes do not fit.
-        NotAMultiple { key: &'static str, found: usize, of: usize } = Corrupt,
+        NotAMultiple { key: &'static str, found: usize, of: usize } = File(Corrupt),
             "`{key}` is {found}; it must be a multiple of {of}";
         /// The list has a length of its own.
-        Layers { key: &'static str, found: usize, layers: usize } = Corrupt,
+        Layers { key: &'static str, found: usize, layers: usize } = File(Corrupt),
             "`{key}` lists {found} layers; the model has {layers}";
 
         /// A family that is not trained.

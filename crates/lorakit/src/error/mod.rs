@@ -23,7 +23,8 @@ pub(crate) fn one_or_many(count: usize, noun: &str) -> String {
 }
 
 /// A problem of a room, a variant of the room's enum: see [`problems`](lorakit_tensor::problems).
-pub(crate) trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
+/// Shared by the crates of this workspace; not part of the public interface.
+pub trait Problem: fmt::Debug + fmt::Display + Send + Sync + 'static {
     /// The kind of error, to branch on.
     fn kind(&self) -> ErrorKind;
 

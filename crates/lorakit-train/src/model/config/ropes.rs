@@ -1,9 +1,8 @@
 //! Rotary positions: `rope_parameters`, or `rope_theta` and `rope_scaling` of older files.
 
-use lorakit_tensor::Result;
-
 use super::Family;
 use super::keys::Keys;
+use crate::Result;
 use crate::model::math::ln;
 use crate::model::problem::Problem;
 use crate::model::rope::{Rope, Scaling};
