@@ -6,6 +6,8 @@
 //! ```text
 //!   run       steps, checkpoints and resuming, validation, the estimate
 //!   settings  keys, their YAML
+//!   adapter   adapters in and out: fresh, of any format, as a PEFT folder
+//!   base      models in: folders, bitsandbytes, GGUF
 //!   data      rows of a file, chat templates, which tokens are trained, packing
 //!   optimise  AdamW, clipping, learning rates
 //!   model     layers of a language model forward and backward, adapters on its linears
@@ -17,6 +19,8 @@
 
 #![deny(missing_docs)]
 
+pub mod adapter;
+pub mod base;
 pub mod data;
 mod error;
 pub mod kernel;

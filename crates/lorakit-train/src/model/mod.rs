@@ -22,7 +22,7 @@ mod math;
 pub mod memory;
 mod mlp;
 mod norm;
-mod parallel;
+pub(crate) mod parallel;
 mod pass;
 mod problem;
 mod real;

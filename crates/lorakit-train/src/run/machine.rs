@@ -19,9 +19,8 @@ pub(crate) fn usual_compute() -> Compute {
 fn has_fast_bf16() -> bool {
     let cpu = raw_cpuid::CpuId::new();
     let family = cpu.get_vendor_info().zip(cpu.get_feature_info());
-    let known = family.is_some_and(|(vendor, features)| {
-        FAST_BF16.contains(&(vendor.as_str(), features.family_id()))
-    });
+    let known =
+        family.is_some_and(|(vendor, features)| FAST_BF16.contains(&(vendor.as_str(), features.family_id())));
     known && std::arch::is_x86_feature_detected!("avx512bf16")
 }
 
@@ -41,12 +40,14 @@ pub(crate) fn usual_threads() -> usize {
 pub(crate) fn available_memory() -> Option<u64> {
     let machine = field("/proc/meminfo", "MemAvailable:").map(|kib| kib << 10);
     let group = groups().into_iter().filter_map(|folder| {
-        let read = |name: &str| fs::read_to_string(format!("{folder}/{name}")).ok()?.trim().parse::<u64>().ok();
+        let read =
+            |name: &str| fs::read_to_string(format!("{folder}/{name}")).ok()?.trim().parse::<u64>().ok();
         let limit = read("memory.max").or_else(|| read("memory.limit_in_bytes"))?;
         let used = read("memory.current").or_else(|| read("memory.usage_in_bytes"))?;
         // Pages of files count as used, and go when they are in the way.
         let stat = format!("{folder}/memory.stat");
-        let files = field(&stat, "inactive_file").or_else(|| field(&stat, "total_inactive_file")).unwrap_or(0);
+        let files =
+            field(&stat, "inactive_file").or_else(|| field(&stat, "total_inactive_file")).unwrap_or(0);
         Some(limit.saturating_sub(used.saturating_sub(files)))
     });
     machine.into_iter().chain(group).min()
@@ -56,7 +57,8 @@ pub(crate) fn available_memory() -> Option<u64> {
 fn groups() -> Vec<String> {
     let mut folders = Vec::new();
     for line in fs::read_to_string("/proc/self/cgroup").unwrap_or_default().lines() {
-        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':')) else {
+        let Some((controllers, path)) = line.split_once(':').and_then(|(_, rest)| rest.split_once(':'))
+        else {
             continue;
         };
         let root = match controllers {

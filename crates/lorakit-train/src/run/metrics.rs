@@ -71,6 +71,9 @@ impl Metrics {
 
     fn line(&mut self, line: Value) -> Result<()> {
         let line = format!("{line}\n");
-        Ok(self.file.write_all(line.as_bytes()).map_err(|e| lorakit_tensor::Error::io("write", &self.path, e))?)
+        Ok(self
+            .file
+            .write_all(line.as_bytes())
+            .map_err(|e| lorakit_tensor::Error::io("write", &self.path, e))?)
     }
 }

@@ -17,6 +17,9 @@ pub trait Observer {
     /// The validation rows were predicted.
     fn evaluated(&mut self, _: &Evaluated) {}
 
+    /// The run is over.
+    fn finished(&mut self, _: &Summary) {}
+
     /// A checkpoint is complete, or the best adapter, or the adapter that the run ends with.
     fn saved(&mut self, _: &Path) {}
 

@@ -37,6 +37,9 @@ pub(crate) trait Writes {
         replace: bool,
         beside: Vec<(&'static str, Vec<u8>)>,
     ) -> Result<()>;
+
+    /// Reads the adapter in a folder again, and compares what it computes with what was trained.
+    fn check(&self, folder: &Path, adapter: &Adapter<f32>) -> Result<()>;
 }
 
 /// The folder of a run.
@@ -56,28 +59,28 @@ pub(crate) struct Output<'a> {
 /// If the output holds something that may not be there.
 pub(crate) fn checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
     let output = &settings.output;
-    let names = names(output)?;
-    let fail = |problem: Problem| Err(Error::from(problem).at(output));
+    let (names, latest) = (names(output)?, checkpoints(output)?.pop().map(|(_, path)| path));
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let refused = |first: Option<&String>| match (first, &latest) {
+        (None, _) => Ok(()),
+        (_, Some(latest)) => Err(Error::from(Problem::HasRun { checkpoint: name(latest) }).at(output)),
+        (Some(first), None) => Err(Error::from(Problem::NotEmpty { first: first.clone() }).at(output)),
+    };
     match &settings.resume {
-        Some(Resume::From(path)) if path.join(state::STATE).is_file() => {
-            let own = same_folder(path.parent(), output);
-            match names.first().filter(|_| !own) {
-                Some(first) => fail(Problem::NotEmpty { first: first.clone() }),
-                None => Ok(Some(path.clone())),
-            }
+        None => refused(names.first()).map(|()| None),
+        Some(Resume::Auto) if latest.is_some() => Ok(latest),
+        Some(Resume::Auto) => {
+            // What a run has before its first checkpoint.
+            let known = |name: &&String| ![METRICS, SETTINGS].contains(&name.as_str());
+            refused(names.iter().find(known)).map(|()| None)
         }
-        Some(Resume::From(path)) => Err(Error::from(Problem::NoCheckpoint).at(path)),
-        Some(Resume::Auto) => match checkpoints(output)?.pop() {
-            Some((_, path)) => Ok(Some(path)),
-            None => match names.into_iter().find(|name| ![METRICS, SETTINGS].contains(&name.as_str())) {
-                Some(first) => fail(Problem::NothingToResume { first }),
-                None => Ok(None),
-            },
-        },
-        None => match names.into_iter().next() {
-            Some(first) => fail(Problem::NotEmpty { first }),
-            None => Ok(None),
-        },
+        Some(Resume::From(path)) if !path.join(state::STATE).is_file() => {
+            Err(Error::from(Problem::NoCheckpoint).at(path))
+        }
+        Some(Resume::From(path)) => {
+            let own = same_folder(path.parent(), output);
+            refused(names.first().filter(|_| !own)).map(|()| Some(path.clone()))
+        }
     }
 }
 
@@ -189,6 +192,6 @@ impl<'a> Output<'a> {
         }
         fs::remove_dir(&last).map_err(failed)?;
         let _ = File::open(&self.path).and_then(|folder| folder.sync_all());
-        Ok(())
+        self.writes.check(&self.path, adapter)
     }
 }

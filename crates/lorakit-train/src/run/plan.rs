@@ -16,8 +16,6 @@ pub(crate) struct Plan<'a> {
     pub(crate) batch: usize,
     /// The most tokens of a bin; none if batches are counted in rows.
     pub(crate) capacity: Option<usize>,
-    /// Of the run.
-    pub(crate) seed: u64,
     pub(crate) order: &'a Order<'a>,
 }
 
@@ -25,7 +23,7 @@ impl<'a> Plan<'a> {
     pub(crate) fn new(settings: &Settings, lengths: Vec<usize>, order: &'a Order<'a>) -> Self {
         let batch = settings.batch_size.saturating_mul(settings.grad_accum);
         let capacity = settings.packing.then_some(settings.seq_len);
-        Self { lengths, batch, capacity, seed: settings.seed, order }
+        Self { lengths, batch, capacity, order }
     }
 
     /// The steps of an epoch, each with its rows. The last may have fewer; none goes on into the next epoch.
@@ -35,9 +33,7 @@ impl<'a> Plan<'a> {
             return rows.chunks(self.batch).map(<[usize]>::to_vec).collect();
         };
         let lengths: Vec<usize> = rows.iter().map(|row| self.lengths[*row]).collect();
-        let mut bins = data::pack(&lengths, capacity);
-        // They come out sorted by how full they are.
-        shuffle(&mut bins, self.seed ^ epoch.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let bins = data::pack(&lengths, capacity);
         let step = |bins: &[Vec<usize>]| bins.iter().flatten().map(|at| rows[*at]).collect();
         bins.chunks(self.batch).map(step).collect()
     }
@@ -67,18 +63,6 @@ pub(crate) fn schedule(settings: &Settings, steps: u64) -> Schedule {
     Schedule { decay, warmup, total: steps, end: settings.lr_end }
 }
 
-/// Fisher and Yates with SplitMix64: the same order on every machine.
-pub(crate) fn shuffle<T>(items: &mut [T], seed: u64) {
-    let mut state = seed;
-    for at in (1..items.len()).rev() {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let mixed = u128::from(mixed ^ mixed >> 31);
-        items.swap(at, (mixed * (at as u128 + 1) >> 64) as usize);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,16 +85,11 @@ mod tests {
     fn every_row_is_in_a_bin_that_holds_it() {
         let lengths: Vec<usize> = (0..50).map(|at| 1 + at * 7 % 16).collect();
         let order = |_: u64| (0..50).rev().collect();
-        let plan = |epoch| {
-            Plan::new(&settings("batch_size: 1\nseq_len: 16\n"), lengths.clone(), &order).epoch(epoch)
-        };
-        let bins = plan(0);
+        let bins = Plan::new(&settings("batch_size: 1\nseq_len: 16\n"), lengths.clone(), &order).epoch(0);
         let mut seen: Vec<usize> = bins.iter().flatten().copied().collect();
         seen.sort_unstable();
         assert_eq!(seen, (0..50).collect::<Vec<_>>());
         assert!(bins.iter().all(|bin| bin.iter().map(|row| lengths[*row]).sum::<usize>() <= 16));
-        assert_eq!(bins, plan(0));
-        assert_ne!(bins, plan(1), "the order of bins changes from epoch to epoch");
     }
 
     #[test]
@@ -120,7 +99,10 @@ mod tests {
             let settings = settings(&format!("packing: false\nbatch_size: 4\n{yaml}"));
             Plan::new(&settings, vec![3; 10], &order).steps(&settings)
         };
-        assert_eq!(["epochs: 2\n", "epochs: 1.5\n", "epochs: 0.1\n", "max_steps: 7\n"].map(steps), [6, 5, 1, 7]);
+        assert_eq!(
+            ["epochs: 2\n", "epochs: 1.5\n", "epochs: 0.1\n", "max_steps: 7\n"].map(steps),
+            [6, 5, 1, 7]
+        );
     }
 
     #[test]

@@ -7,12 +7,11 @@ use lorakit_tensor::problems;
 problems! {
     /// What can stop a run.
     pub(crate) enum Problem {
-        /// The output holds something, and the run shall not go on.
-        NotEmpty { first: String } = Usage,
-            "holds `{first}`; name an empty folder, or set `resume: auto` to go on with the run in it";
-        /// The output holds something that no run wrote, and no checkpoint.
-        NothingToResume { first: String } = Usage,
-            "holds `{first}` and no checkpoint, so there is no run in it to go on with; name an empty folder";
+        /// The output holds something that is not a run.
+        NotEmpty { first: String } = Usage, "holds `{first}`, and no checkpoint of a run; name an empty folder";
+        /// The output holds a run, and it shall not go on.
+        HasRun { checkpoint: String } = Usage,
+            "holds a run that got as far as `{checkpoint}`; set `resume: auto` to go on with it, or name an empty folder";
         /// Another process trains into the output.
         Busy = Usage, "another run is writing to it; wait until it has ended, or name another output";
         /// The path is not a checkpoint.
@@ -36,14 +35,9 @@ problems! {
         Complete { steps: u64 } = Usage,
             "all {steps} steps of this run are done; to train on, begin anew with `adapter` set to its output";
 
-        /// No row to train on.
-        NoRows = Usage, "there is no row to train on";
-        /// All rows were kept for validation.
-        AllHeld { rows: usize } = Usage,
-            "`val` takes all {rows} rows, and none is left to train on; give fewer, or files of their own";
         /// A token that the base does not have.
-        Token { token: u32, row: usize, vocabulary: usize } = Usage,
-            "row {row} has the token {token}, and the base has {vocabulary}; the tokenizer is of another model";
+        Token { token: u32, line: u64, vocabulary: usize } = Data,
+            "line {line} has the token {token}, and the base has {vocabulary}; the tokenizer is of another model";
         /// A loss that is not a number.
         Loss { step: u64, kept: Option<PathBuf> } = NonFinite,
             "the loss of step {step} is not a finite number, so the run has ended; {}", last(kept.as_ref());
@@ -53,6 +47,12 @@ problems! {
         /// A validation loss that is not a number.
         Validation { step: u64, kept: Option<PathBuf> } = NonFinite,
             "the validation loss after step {step} is not a finite number, so the run has ended; {}", last(kept.as_ref());
+
+        /// What was saved computes something else.
+        Reloaded { off: f64 } = Verification,
+            "the adapter that was saved does not compute what was trained: its logits are off by {off:e}";
+        /// What was saved changes nothing.
+        NoEffect = Verification, "the adapter that was saved changes no logit, so nothing was learned; raise `lr` or `max_steps`";
 
         /// It does not fit.
         Memory { sum: String, limit: String, advice: String } = Usage,

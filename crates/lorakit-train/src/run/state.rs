@@ -172,7 +172,8 @@ impl State {
             "supervised_tokens": self.supervised,
             "unevaluated": self.unevaluated,
             "before": self.before,
-            "best": self.best.map(|(step, loss)| json!({"step": step, "loss": loss})),
+            // The bits too: a decimal is not always read as the number that it was written for.
+            "best": self.best.map(|(step, loss)| json!({"step": step, "loss": loss, "bits": loss.to_bits()})),
             "since_best": self.worse,
             "wall_s": self.wall_s,
             "compute": origin.compute_name(),
@@ -223,7 +224,7 @@ impl State {
         self.worse = count("since_best")?;
         self.unevaluated = saved["unevaluated"] == true;
         self.before = saved["before"].as_f64();
-        self.best = saved["best"]["step"].as_u64().zip(saved["best"]["loss"].as_f64());
+        self.best = saved["best"]["step"].as_u64().zip(saved["best"]["bits"].as_u64().map(f64::from_bits));
         self.wall_s = saved["wall_s"].as_f64().unwrap_or(0.0);
         self.optimiser.steps = self.step;
         let path = folder.join(OPTIMISER);
@@ -241,7 +242,8 @@ impl State {
             let Some(index) = tensors.find(&name) else { return Err(Problem::NoTensor { name }.into()) };
             let info = &tensors.tensors()[index];
             if info.dtype != DType::F32 || info.shape != [to.len()] {
-                let (found, expected) = (format!("{:?} {:?}", info.dtype, info.shape), format!("F32 [{}]", to.len()));
+                let (found, expected) =
+                    (format!("{:?} {:?}", info.dtype, info.shape), format!("F32 [{}]", to.len()));
                 return Err(Problem::Tensor { name, found, expected }.into());
             }
             let bytes = tensors.read(index, 0..info.byte_len())?;

@@ -29,7 +29,7 @@ mod value;
 mod yaml;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use field::{
     Bytes, ComputeChoice, Course, Held, Kind, Layers, Quant, RecomputeChoice, Resume, Source, Stored,
@@ -41,7 +41,7 @@ pub use value::Value;
 use self::keys::{FOREIGN, NOT_NOW};
 use self::problem::Problem;
 use self::yaml::{Member, Tree};
-use crate::error::Result;
+use crate::{Error, Result};
 
 /// The settings of a run. What each means stands in [`KEYS`], under the same name.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -118,18 +118,28 @@ impl Settings {
     /// The settings of a file. A key may stand in its group or have its whole name.
     ///
     /// # Errors
-    /// `Usage` with the line: not YAML, a key that is not known, is repeated, or has a value that it cannot have.
+    /// `Usage`; beside the path of the file, the error tells the line: not YAML, a key that is not known, is repeated, or has a value that it cannot have.
     pub fn from_yaml(yaml: &str) -> Result<Self> {
         let mut settings = Self::new();
-        let mut lines: Vec<(String, usize)> = Vec::new();
+        let mut lines: Vec<(String, u64)> = Vec::new();
         for member in flattened(yaml::read(yaml)?)? {
             if let Some((_, first)) = lines.iter().find(|(key, _)| *key == member.key) {
-                return Err(Problem::Twice { line: Some(member.line), key: member.key, first: *first }.into());
+                let problem = Problem::Twice { key: member.key, first: *first };
+                return Err(Error::from(problem).line(member.line));
             }
-            settings.put(&member.key, &member.value.into(), Some(member.line))?;
+            settings.put(&member.key, &member.value.into()).map_err(|error| error.line(member.line))?;
             lines.push((member.key, member.line));
         }
         Ok(settings)
+    }
+
+    /// The settings of the file at `path`.
+    ///
+    /// # Errors
+    /// If it cannot be read, and as [`Self::from_yaml`], with the path.
+    pub fn open(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
+        Self::from_yaml(&text).map_err(|error| error.at(path))
     }
 
     /// Sets a key as a flag does: `text` is a word, or a list or map as YAML has them in one line. The key may be one of
@@ -150,7 +160,7 @@ impl Settings {
             }
             return Ok(());
         }
-        self.put(name, &value, None)
+        self.put(name, &value)
     }
 
     /// Sets a key as in `lora.r=32`.
@@ -162,11 +172,11 @@ impl Settings {
         self.set(name.trim(), text)
     }
 
-    fn put(&mut self, name: &str, value: &Value, line: Option<usize>) -> Result<()> {
-        let Some(key) = key(name) else { return Err(unknown(name, line).into()) };
+    fn put(&mut self, name: &str, value: &Value) -> Result<()> {
+        let Some(key) = key(name) else { return Err(unknown(name).into()) };
         if !(key.set)(self, value) {
             let (key, found, expected) = (name.to_string(), value.flow(), key.expected());
-            return Err(Problem::Value { line, key, found, expected }.into());
+            return Err(Problem::Value { key, found, expected }.into());
         }
         Ok(())
     }
@@ -196,6 +206,11 @@ impl Settings {
         (key.get)(self).flow()
     }
 
+    /// The value of a key as JSON.
+    pub(crate) fn json(&self, key: &Key) -> serde_json::Value {
+        (key.get)(self).json()
+    }
+
     /// All settings as YAML, which reads back as the same settings.
     pub fn print(&self) -> String {
         let (mut yaml, mut group) = (String::new(), "");
@@ -219,7 +234,7 @@ impl Settings {
 }
 
 /// The members of groups with their whole names.
-fn flattened(members: Vec<Member>) -> std::result::Result<Vec<Member>, Problem> {
+fn flattened(members: Vec<Member>) -> Result<Vec<Member>> {
     let mut flat = Vec::new();
     for member in members {
         let Some(example) = KEYS.iter().find(|key| in_group(key, &member.key)) else {
@@ -228,7 +243,7 @@ fn flattened(members: Vec<Member>) -> std::result::Result<Vec<Member>, Problem> 
         };
         let Tree::Map(inner) = member.value else {
             let example = format!("{}: {}", example.name, example.default);
-            return Err(Problem::Group { line: Some(member.line), key: member.key, example });
+            return Err(Error::from(Problem::Group { key: member.key, example }).line(member.line));
         };
         let whole = |inner: Member| Member { key: format!("{}.{}", member.key, inner.key), ..inner };
         flat.extend(inner.into_iter().map(whole));
@@ -241,23 +256,23 @@ fn in_group(key: &Key, group: &str) -> bool {
 }
 
 /// What is wrong with a key that is not in the table.
-fn unknown(name: &str, line: Option<usize>) -> Problem {
+fn unknown(name: &str) -> Problem {
     if let Some(example) = KEYS.iter().find(|key| in_group(key, name)) {
         let example = format!("{}={}", example.name, example.default);
-        return Problem::Group { line, key: name.to_string(), example };
+        return Problem::Group { key: name.to_string(), example };
     }
     let find = |table: &[(&str, &'static str)]| {
         table.iter().find(|(known, _)| *known == name).map(|(_, about)| about.to_string())
     };
     let key = name.to_string();
     if let Some(ours) = find(FOREIGN) {
-        return Problem::Foreign { line, key, ours };
+        return Problem::Foreign { key, ours };
     }
     if let Some(why) = find(NOT_NOW) {
-        return Problem::NotNow { line, key, why };
+        return Problem::NotNow { key, why };
     }
     let known = KEYS.iter().map(|key| (key.name, key.name)).chain(FOREIGN.iter().copied());
     let near = known.map(|(known, ours)| (strsim::damerau_levenshtein(known, name), known.len(), ours)).min();
     let nearest = near.filter(|(distance, length, _)| *distance <= 1 + length / 3);
-    Problem::Unknown { line, key, nearest: nearest.map(|(.., ours)| ours.to_string()) }
+    Problem::Unknown { key, nearest: nearest.map(|(.., ours)| ours.to_string()) }
 }

@@ -8,38 +8,38 @@ problems! {
         /// The file is far too long to be one of settings.
         TooLong { bytes: usize, most: usize } = Usage, "has {bytes} bytes; at most {most} are read";
         /// The parser stumbled.
-        NotYaml { line: usize, reason: String } = Usage, "line {line}: this is not YAML: {reason}";
+        NotYaml { reason: String } = Usage, "this is not YAML: {reason}";
         /// Lists in lists in lists.
-        TooDeep { line: usize, most: usize } = Usage,
-            "line {line}: lists and maps lie in each other more than {most} deep";
+        TooDeep { most: usize } = Usage,
+            "lists and maps lie in each other more than {most} deep";
         /// More than one document.
-        Documents { line: usize } = Usage, "line {line}: a second document begins; settings are one map of keys";
+        Documents = Usage, "a second document begins; settings are one map of keys";
         /// The file is a text or a list.
-        NotAMap { line: usize } = Usage, "line {line}: settings are a map of keys, as in `model: base/`";
+        NotAMap = Usage, "settings are a map of keys, as in `model: base/`";
         /// A key is a list or a map.
-        KeyIsNoText { line: usize } = Usage, "line {line}: a key must be a word";
+        KeyIsNoText = Usage, "a key must be a word";
         /// `*name`.
-        Alias { line: usize } = Usage, "line {line}: `*` points to another value; write the value itself";
+        Alias = Usage, "`*` points to another value; write the value itself";
         /// A key stands twice.
-        Twice { line: Option<usize>, key: String, first: usize } = Usage,
-            "{}`{}` is set twice; line {first} sets it first", place(*line), key.escape_debug();
+        Twice { key: String, first: u64 } = Usage,
+            "`{}` is set twice; line {first} sets it first", key.escape_debug();
 
         /// No such key.
-        Unknown { line: Option<usize>, key: String, nearest: Option<String> } = Usage,
-            "{}there is no key `{}`{}", place(*line), key.escape_debug(),
+        Unknown { key: String, nearest: Option<String> } = Usage,
+            "there is no key `{}`{}", key.escape_debug(),
             nearest.as_ref().map_or(String::new(), |nearest| format!("; the nearest is `{nearest}`"));
         /// Another trainer's name of a key.
-        Foreign { line: Option<usize>, key: String, ours: String } = Usage,
-            "{}`{}` is called `{ours}` here", place(*line), key.escape_debug();
+        Foreign { key: String, ours: String } = Usage,
+            "`{}` is called `{ours}` here", key.escape_debug();
         /// A key that other trainers have, and this one has not.
-        NotNow { line: Option<usize>, key: String, why: String } = Usage,
-            "{}`{}` is known, but not there yet: {why}", place(*line), key.escape_debug();
+        NotNow { key: String, why: String } = Usage,
+            "`{}` is known, but not there yet: {why}", key.escape_debug();
         /// A key with keys of its own.
-        Group { line: Option<usize>, key: String, example: String } = Usage,
-            "{}`{key}` is a group of keys; set one of them, as in `{example}`", place(*line);
+        Group { key: String, example: String } = Usage,
+            "`{key}` is a group of keys; set one of them, as in `{example}`";
         /// A value of the wrong kind.
-        Value { line: Option<usize>, key: String, found: String, expected: String } = Usage,
-            "{}`{key}` is {}; it must be {expected}", place(*line), found.escape_debug();
+        Value { key: String, found: String, expected: String } = Usage,
+            "`{key}` is {}; it must be {expected}", found.escape_debug();
         /// Not `key=value`.
         NoPair { text: String } = Usage, "`{}` is not of the form KEY=VALUE, as in `lora.r=32`", text.escape_debug();
 
@@ -50,6 +50,18 @@ problems! {
     }
 }
 
-fn place(line: Option<usize>) -> String {
-    line.map_or(String::new(), |line| format!("line {line}: "))
+#[cfg(test)]
+mod tests {
+    use super::Problem;
+
+    #[test]
+    fn messages_are_fragments_that_name_no_flag() {
+        for problem in Problem::samples() {
+            let text = problem.to_string();
+            assert!(
+                !text.is_empty() && !text.contains("--") && !text.ends_with('.'),
+                "{problem:?}: {text:?}"
+            );
+        }
+    }
 }

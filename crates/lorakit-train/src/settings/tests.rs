@@ -11,7 +11,7 @@ fn read(yaml: &str) -> Settings {
 }
 
 fn wrong(yaml: &str) -> String {
-    Settings::from_yaml(yaml).unwrap_err().to_string()
+    Settings::from_yaml(yaml).unwrap_err().at("run.yaml".as_ref()).to_string()
 }
 
 #[test]
@@ -58,7 +58,68 @@ fn what_is_printed_reads_back_as_the_same_settings() {
         settings.template_kwargs.0.iter().map(|(_, value)| value.json().to_string()).collect::<Vec<_>>(),
         ["false", "\"true\"", "[1,2.5,null,{\"a\":\"b\"}]"]
     );
-    assert_snapshot!(read(LEAST).print(), @"");
+    assert_snapshot!(read(LEAST).print(), @"
+    # Files
+    model: base/
+    data: rows.jsonl
+    output: out/
+    val: null
+    adapter: null
+    resume: null
+    dtype: f32
+
+    # Data
+    seq_len: 1024
+    too_long: truncate
+    packing: true
+    train_on: auto
+    chat_template: null
+    template_kwargs: {}
+    allow_unmasked_eot: false
+
+    # Adapter
+    lora:
+      r: 16
+      alpha: 32
+      dropout: 0
+      target: all-linear
+      layers: all
+      rslora: false
+      plus_ratio: 1
+
+    # Steps
+    batch_size: 8
+    grad_accum: 1
+    epochs: 3
+    max_steps: null
+    lr: 2.0e-4
+    schedule: cosine
+    lr_end: 0.1
+    warmup_ratio: 0.03
+    warmup_steps: null
+    weight_decay: 0
+    betas: [0.9, 0.999]
+    eps: 1.0e-8
+    max_grad_norm: 1
+    seed: 42
+
+    # Validation and checkpoints
+    eval_every: null
+    save_every: null
+    log_every: 10
+    keep: 2
+    early_stop: null
+    best: true
+
+    # Machine
+    quant: auto
+    double_quant: true
+    compute: auto
+    recompute: auto
+    memory_limit: null
+    cache_frozen: true
+    threads: null
+    ");
 }
 
 #[test]
@@ -80,10 +141,10 @@ fn flags_set_what_a_file_sets() {
     assert_eq!(settings.lora.target, ["q_proj", "v_proj"]);
     assert_eq!(settings.data[0].weight, 2.0);
     assert_eq!(settings.template_kwargs.0, [("enable_thinking".to_string(), Value::plain("true"))]);
-    assert_snapshot!(settings.set("lora.r", "0").unwrap_err(), @"");
-    assert_snapshot!(settings.set_pair("lora.r").unwrap_err(), @"");
-    assert_snapshot!(settings.set("lora", "16").unwrap_err(), @"");
-    assert_snapshot!(settings.set("learning_rate", "1").unwrap_err(), @"");
+    assert_snapshot!(settings.set("lora.r", "0").unwrap_err(), @"`lora.r` is 0; it must be a whole number above 0");
+    assert_snapshot!(settings.set_pair("lora.r").unwrap_err(), @"`lora.r` is not of the form KEY=VALUE, as in `lora.r=32`");
+    assert_snapshot!(settings.set("lora", "16").unwrap_err(), @"`lora` is a group of keys; set one of them, as in `lora.r=16`");
+    assert_snapshot!(settings.set("learning_rate", "1").unwrap_err(), @"`learning_rate` is called `lr` here");
 }
 
 #[test]
@@ -120,9 +181,39 @@ fn mistakes_are_said_with_their_line() {
         "model: a: b\n",
     ];
     let all: Vec<String> = cases.iter().map(|yaml| wrong(yaml)).collect();
-    assert_snapshot!(all.join("\n"), @"");
-    assert_snapshot!(wrong(&format!("model: {}", "[".repeat(100_000))), @"");
-    assert_snapshot!(wrong(&" ".repeat(2 << 20)), @"");
+    assert_snapshot!(all.join("\n"), @"
+    `run.yaml:2`: there is no key `lerning_rate`; the nearest is `lr`
+    `run.yaml:2`: there is no key `lora.rnak`; the nearest is `lora.r`
+    `run.yaml:1`: there is no key `zzzzzzzz`
+    `run.yaml:4`: `learning_rate` is called `lr` here
+    `run.yaml:2`: `lora.rank` is called `lora.r` here
+    `run.yaml:2`: `lora.dora` is known, but not there yet: DoRA is not trained
+    `run.yaml:1`: `optim` is known, but not there yet: the optimiser is AdamW in f32; 8-bit and other optimisers are not there
+    `run.yaml:1`: `lora` is a group of keys; set one of them, as in `lora.r: 16`
+    `run.yaml:2`: `lr` is set twice; line 1 sets it first
+    `run.yaml:3`: `lora.r` is set twice; line 2 sets it first
+    `run.yaml:1`: `lr` is fast; it must be a number above 0
+    `run.yaml:1`: `lr` is .inf; it must be a number above 0
+    `run.yaml:1`: `epochs` is -1; it must be a number above 0
+    `run.yaml:1`: `packing` is 1; it must be true or false
+    `run.yaml:1`: `quant` is int8; it must be one of auto, nf4, keep, f32, f16, bf16
+    `run.yaml:1`: `betas` is [0.9]; it must be two numbers from 0 to below 1, as in `[0.9, 0.999]`
+    `run.yaml:1`: `seq_len` is 1024.5; it must be a whole number above 1
+    `run.yaml:1`: `data` is [{path: a, wieght: 2}]; it must be a path, a list of paths, or a list of `{path: FILE, weight: NUMBER}`
+    `run.yaml:1`: `val` is 1.5; it must be a path, a list of paths, or a share such as 0.05
+    `run.yaml:1`: `lora.layers` is last; it must be `all`, `last:8`, `4-11`, or a list of numbers of layers
+    `run.yaml:1`: `lora.target` is []; it must be a name or a list of names
+    `run.yaml:1`: `memory_limit` is much; it must be a size, as in 300M or 2G
+    `run.yaml:1`: `model` is null; it must be a path
+    `run.yaml:2`: `*` points to another value; write the value itself
+    `run.yaml:1`: settings are a map of keys, as in `model: base/`
+    `run.yaml:3`: a second document begins; settings are one map of keys
+    `run.yaml:2`: this is not YAML: while parsing a flow sequence, expected ',' or ']'
+    `run.yaml:1`: a key must be a word
+    `run.yaml:1`: this is not YAML: mapping values are not allowed in this context
+    ");
+    assert_snapshot!(wrong(&format!("model: {}", "[".repeat(100_000))), @"`run.yaml:1`: this is not YAML: recursion limit exceeded");
+    assert_snapshot!(wrong(&" ".repeat(2 << 20)), @"`run.yaml`: has 2097152 bytes; at most 1048576 are read");
 }
 
 #[test]
@@ -137,7 +228,12 @@ fn contradictions_are_said() {
         "model: a\ndata: b\n".to_string(),
         format!("{LEAST}early_stop: 3\n"),
     ];
-    assert_snapshot!(cases.map(|yaml| finished(&yaml)).join("\n"), @"");
+    assert_snapshot!(cases.map(|yaml| finished(&yaml)).join("\n"), @"
+    `model` is not set, as in `model: base/`
+    `data` is not set, as in `data: rows.jsonl`
+    `output` is not set, as in `output: adapter/`
+    `early_stop` is set, and `val` is not; it needs it
+    ");
 }
 
 #[test]

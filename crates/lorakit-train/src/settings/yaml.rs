@@ -6,6 +6,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 
 use super::problem::Problem;
 use super::value::Value;
+use crate::{Error, Result};
 
 /// The most bytes that are read.
 const MAX_BYTES: usize = 1 << 20;
@@ -16,7 +17,7 @@ const MAX_DEPTH: usize = 16;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Member {
     pub(super) key: String,
-    pub(super) line: usize,
+    pub(super) line: u64,
     pub(super) value: Tree,
 }
 
@@ -44,11 +45,11 @@ impl From<Tree> for Value {
 ///
 /// # Errors
 /// If it is not one map in YAML, or a key stands twice in a map.
-pub(super) fn read(yaml: &str) -> Result<Vec<Member>, Problem> {
+pub(super) fn read(yaml: &str) -> Result<Vec<Member>> {
     match document(yaml)? {
         None => Ok(Vec::new()),
         Some((Tree::Map(members), _)) => Ok(members),
-        Some((Tree::Other(_), line)) => Err(Problem::NotAMap { line }),
+        Some((Tree::Other(_), line)) => Err(Error::from(Problem::NotAMap).line(line)),
     }
 }
 
@@ -56,13 +57,13 @@ pub(super) fn read(yaml: &str) -> Result<Vec<Member>, Problem> {
 ///
 /// # Errors
 /// If it is not YAML.
-pub(super) fn value(yaml: &str) -> Result<Value, Problem> {
+pub(super) fn value(yaml: &str) -> Result<Value> {
     Ok(document(yaml)?.map_or(Value::Null, |(tree, _)| tree.into()))
 }
 
-fn document(yaml: &str) -> Result<Option<(Tree, usize)>, Problem> {
+fn document(yaml: &str) -> Result<Option<(Tree, u64)>> {
     if yaml.len() > MAX_BYTES {
-        return Err(Problem::TooLong { bytes: yaml.len(), most: MAX_BYTES });
+        return Err(Problem::TooLong { bytes: yaml.len(), most: MAX_BYTES }.into());
     }
     let mut events = Events { parser: Parser::new_from_str(yaml), depth: 0 };
     let mut found = None;
@@ -71,7 +72,7 @@ fn document(yaml: &str) -> Result<Option<(Tree, usize)>, Problem> {
         match event {
             Event::StreamEnd => return Ok(found),
             Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
-            _ if found.is_some() => return Err(Problem::Documents { line }),
+            _ if found.is_some() => return Err(Error::from(Problem::Documents).line(line)),
             event => found = Some((events.tree(event, line)?, line)),
         }
     }
@@ -84,15 +85,15 @@ struct Events<'y> {
 
 impl<'y> Events<'y> {
     /// The next event and its line. Comments and anchors have none.
-    fn next(&mut self) -> Result<(Event<'y>, usize), Problem> {
-        let line = |span: Span| span.start.line();
+    fn next(&mut self) -> Result<(Event<'y>, u64)> {
+        let line = |span: Span| span.start.line() as u64;
         loop {
             match self.parser.next_event() {
                 Some(Ok((Event::Nothing, _))) => {}
                 Some(Ok((event, span))) => return Ok((event, line(span))),
                 Some(Err(error)) => {
                     let reason = error.info().to_string();
-                    return Err(Problem::NotYaml { line: error.marker().line(), reason });
+                    return Err(Error::from(Problem::NotYaml { reason }).line(error.marker().line() as u64));
                 }
                 None => return Ok((Event::StreamEnd, 0)),
             }
@@ -100,9 +101,9 @@ impl<'y> Events<'y> {
     }
 
     /// The value that begins with `event`.
-    fn tree(&mut self, event: Event<'y>, line: usize) -> Result<Tree, Problem> {
+    fn tree(&mut self, event: Event<'y>, line: u64) -> Result<Tree> {
         if self.depth == MAX_DEPTH {
-            return Err(Problem::TooDeep { line, most: MAX_DEPTH });
+            return Err(Error::from(Problem::TooDeep { most: MAX_DEPTH }).line(line));
         }
         self.depth += 1;
         let tree = match event {
@@ -120,13 +121,13 @@ impl<'y> Events<'y> {
                 }
             }
             Event::MappingStart(..) => Tree::Map(self.members()?),
-            _ => return Err(Problem::Alias { line }),
+            _ => return Err(Error::from(Problem::Alias).line(line)),
         };
         self.depth -= 1;
         Ok(tree)
     }
 
-    fn members(&mut self) -> Result<Vec<Member>, Problem> {
+    fn members(&mut self) -> Result<Vec<Member>> {
         let mut members: Vec<Member> = Vec::new();
         loop {
             let (event, line) = self.next()?;
@@ -134,10 +135,10 @@ impl<'y> Events<'y> {
                 return Ok(members);
             }
             let Tree::Other(Value::Scalar { text: key, .. }) = self.tree(event, line)? else {
-                return Err(Problem::KeyIsNoText { line });
+                return Err(Error::from(Problem::KeyIsNoText).line(line));
             };
             if let Some(first) = members.iter().find(|member| member.key == key) {
-                return Err(Problem::Twice { line: Some(line), key, first: first.line });
+                return Err(Error::from(Problem::Twice { key, first: first.line }).line(line));
             }
             let (event, at) = self.next()?;
             members.push(Member { key, line, value: self.tree(event, at)? });

@@ -188,8 +188,8 @@ impl TensorRef {
     /// Refuses NaN and infinity among `values`, which were decoded from value `first` on.
     ///
     /// # Errors
-    /// `NonFinite` with the file, the tensor and the place.
-    pub(crate) fn refuse_non_finite(&self, first: u64, values: &[f32]) -> Result<()> {
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) with the file, the tensor and the place.
+    pub fn refuse_non_finite(&self, first: u64, values: &[f32]) -> Result<()> {
         match first_bad(values) {
             None => Ok(()),
             Some((at, value)) => Err(self.holds(first + at, value)),

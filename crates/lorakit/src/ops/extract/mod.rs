@@ -136,6 +136,7 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
         dtype: None,
         reader: reader.clone(),
         papers: step.finish(&mut notes),
+        beside: Vec::new(),
     };
     go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;

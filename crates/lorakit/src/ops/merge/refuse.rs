@@ -15,7 +15,7 @@ use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
-pub(super) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> {
+pub(in crate::ops) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> {
     let config = &adapter.config;
     let problem = if config.peft_type.is_empty() {
         Problem::NoMethod

@@ -28,6 +28,7 @@ fn reduce_module(module: &mut Module, options: &ReduceOptions) -> Result<Reduced
         dtype: options.dtype.filter(|dtype| !is_quantised([*dtype; 2])),
         reader: Reader::default(),
         papers: crate::lineage::Papers::default(),
+        beside: Vec::new(),
     };
     let work = Work { options, to: &to, alpha: None, shelf: Shelf::beside(output), progress: &Silent };
     work.reduce_module(module, None, options.dtype)
