@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use anstyle::{AnsiColor, Style};
-use lorakit_train::data::{Data, Example, Place, Report, Rows};
-use lorakit_train::run::{self, Checked};
+use lorakit_train::data::{Example, Place, Report, Rows};
+use lorakit_train::run;
 use lorakit_train::settings::Settings;
 use serde_json::{Value, json};
 
@@ -23,28 +23,28 @@ const BAR: usize = 30;
 
 pub(super) fn run(settings: &Settings, ui: &Ui) -> Result<(), Failure> {
     let checked = run::check_data(settings)?;
+    let validation = checked.validation.as_ref();
     if ui.json {
-        let validation = checked.validation.as_ref().map(|data| object(data));
-        ui.json(SCHEMA, json!({ "dry_run": true, "data": object(&checked.train), "validation": validation }))?;
+        let data = json!({ "training": object(&checked.training), "validation": validation.map(object) });
+        ui.json(SCHEMA, json!({ "dry_run": true, "data": data }))?;
     } else {
-        let mut text = of(&checked.train, "training");
-        if let Some(validation) = &checked.validation {
+        let mut text = of(&checked.training, "training");
+        if let Some(validation) = validation {
             text.push('\n');
             text += &of(validation, "validation");
         }
-        for example in &checked.train.report.examples {
+        for example in &checked.training.examples {
             text.push('\n');
-            text += &shown(example, &checked.train);
+            text += &shown(example, &checked.training);
         }
         ui.result(&text)?;
     }
     // What a run would refuse.
-    Ok(run::verdict(&checked, settings)?)
+    Ok(checked.verdict()?)
 }
 
 /// The report of some rows.
-fn of(data: &Data, what: &str) -> String {
-    let Data { report, .. } = data;
+fn of(report: &Report, what: &str) -> String {
     let mut text = String::new();
     let share = 100.0 * report.supervised as f64 / report.tokens.max(1) as f64;
     let _ = writeln!(
@@ -57,7 +57,7 @@ fn of(data: &Data, what: &str) -> String {
     let mut files = table(&["file", "format", "rows", "documents", "weight"]);
     for source in &report.sources {
         files.add_row([
-            names::path(&source.path).to_string(),
+            names::path(&source.path),
             source.format.name().to_string(),
             source.rows.to_string(),
             source.documents.to_string(),
@@ -88,7 +88,7 @@ fn of(data: &Data, what: &str) -> String {
         (&report.straddling, "in which a token is half prompt, half answer"),
     ];
     for (rows, about) in notes.into_iter().filter(|(rows, _)| rows.count > 0) {
-        let _ = writeln!(text, "{} {about}, first {}", units::plural(rows.count, "row"), first(rows, data));
+        let _ = writeln!(text, "{} {about}, first {}", units::plural(rows.count, "row"), first(rows, report));
     }
     if let Some(leaked) = report.leaked {
         let _ = writeln!(text, "{} of the validation are also trained", units::plural(leaked, "document"));
@@ -133,19 +133,19 @@ fn lengths(text: &mut String, report: &Report) {
     }
 }
 
-fn first(rows: &Rows, data: &Data) -> String {
-    rows.first.map_or(String::new(), |place| where_(place, data))
+fn first(rows: &Rows, report: &Report) -> String {
+    rows.first.map_or(String::new(), |place| place_of(place, report))
 }
 
 /// `rows.jsonl:12`.
-fn where_(place: Place, data: &Data) -> String {
-    let path = data.sources.get(place.source).map(|source| names::path(&source.path).to_string());
+fn place_of(place: Place, report: &Report) -> String {
+    let path = report.sources.get(place.source).map(|source| names::path(&source.path));
     format!("`{}:{}`", path.unwrap_or_default(), place.line)
 }
 
 /// An example: trained text in colour and between brackets, so that it is seen without colour too.
-fn shown(example: &Example, data: &Data) -> String {
-    let mut text = format!("{}: trained text is between {TRAINED}⟦ ⟧{TRAINED:#}\n", where_(example.place, data));
+fn shown(example: &Example, report: &Report) -> String {
+    let mut text = format!("{}: trained text is between {TRAINED}⟦ ⟧{TRAINED:#}\n", place_of(example.place, report));
     for span in &example.spans {
         let own = names::shown_lines(&span.text);
         if span.trained {
@@ -158,13 +158,12 @@ fn shown(example: &Example, data: &Data) -> String {
     text
 }
 
-fn object(data: &Data) -> Value {
-    let report = &data.report;
+fn object(report: &Report) -> Value {
     let rows = |rows: &Rows| {
         json!({
             "count": rows.count,
             "first": rows.first.map(|place| json!({
-                "file": data.sources.get(place.source).map(|source| &source.path), "line": place.line,
+                "file": report.sources.get(place.source).map(|source| &source.path), "line": place.line,
             })),
         })
     };
@@ -200,7 +199,7 @@ fn object(data: &Data) -> Value {
             "empty_trained": report.thinking.empty_trained, "empty_masked": report.thinking.empty_masked,
         },
         "examples": report.examples.iter().map(|example| json!({
-            "file": data.sources.get(example.place.source).map(|source| &source.path),
+            "file": report.sources.get(example.place.source).map(|source| &source.path),
             "line": example.place.line,
             "spans": example.spans.iter().map(|span| json!({
                 "text": span.text, "trained": span.trained, "weight": span.weight, "tokens": span.tokens,

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use lorakit_train::run::{self, Outcome, Summary};
+use lorakit_train::run::{self, Observer as _, Outcome, Summary};
 use lorakit_train::settings::Settings;
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
     }
     let mut watch = Watch::new(ui);
     if args.fixed.estimate {
-        let estimate = run::estimate(&settings, &mut watch)?;
+        let estimate = run::estimate(&settings, watch.progress())?;
         watch.finish();
         return match ui.json {
             true => ui.json(SCHEMA, serde_json::json!({ "dry_run": true, "estimate": estimate::object(&estimate) })),
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
     let summary = run::train(&settings, &mut watch)?;
     let estimate = watch.finish();
     if summary.outcome == Outcome::Interrupted {
-        let saved = summary.saved.as_deref().map(|path| names::path(path).to_string());
+        let saved = summary.saved.as_deref().map(|path| names::path(path));
         return Err(Stopped::Saved { step: summary.steps, at: saved }.into());
     }
     if ui.json {
@@ -73,7 +73,7 @@ fn settings(args: &args::Train, common: &Common) -> Result<Settings, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Settings, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| lorakit::Error::from(lorakit_tensor::Error::io(path, error)))?;
+    let text = fs::read_to_string(path).map_err(|error| lorakit::Error::from(lorakit_tensor::Error::io("read", path, error)))?;
     Ok(Settings::from_yaml(&text).map_err(|error| error.at(path))?)
 }
 
