@@ -29,4 +29,4 @@ pub mod optimise;
 pub mod run;
 pub mod settings;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};

@@ -28,7 +28,7 @@ pub struct Written {
     pub dropout: f64,
     /// What the record says: see [`step`].
     pub step: Step,
-    /// More files for the folder: settings, the state of the optimiser.
+    /// More files for the folder: settings, the state of the optimiser, a template instead of the base's.
     pub beside: Vec<SideFile>,
 }
 
@@ -61,6 +61,7 @@ pub fn write(
 ) -> Result<AdapterReport> {
     let saved = saved(adapter, base, written)?;
     let mut beside = base.text.beside();
+    beside.retain(|file| written.beside.iter().all(|own| own.name != file.name));
     beside.extend(written.beside.iter().cloned());
     let options = SaveOptions::new(&written.output, "peft")
         .with_replace(written.replace)

@@ -21,9 +21,11 @@ pub struct TextFiles {
 }
 
 impl TextFiles {
+    /// Those of an opened model.
+    ///
     /// # Errors
     /// If the tokenizer of a GGUF file is of an unknown kind.
-    pub(super) fn of(files: &Files) -> Result<Self> {
+    pub fn of(files: &Files) -> Result<Self> {
         let rebuilt = if files.is_gguf() { Some(files.rebuilt_files()?) } else { None };
         Ok(TextFiles { folder: files.folder().to_path_buf(), rebuilt })
     }

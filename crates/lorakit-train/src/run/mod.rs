@@ -1,6 +1,7 @@
 //! Runs: steps, validation, checkpoints, and going on where a run was interrupted.
 //!
 //! ```text
+//!   open       from settings to base, rows and factors
 //!   train      the loop
 //!   plan       which rows each step trains on
 //!   state      what a run must know to go on as if nothing had happened
@@ -19,6 +20,7 @@ mod frozen;
 mod machine;
 mod metrics;
 mod observe;
+mod open;
 mod output;
 mod plan;
 mod problem;
@@ -31,3 +33,4 @@ mod train;
 
 pub use estimate::Estimate;
 pub use observe::{Evaluated, Nobody, Observer, Outcome, Step, Summary};
+pub use open::{check_data, estimate, text, train};

@@ -15,7 +15,7 @@ use super::output::{self, Writes};
 use super::problem::Problem;
 use super::train::{Job, Ready, digest};
 use crate::adapter::{self, Fresh, Targets, Written};
-use crate::base::{self, Base};
+use crate::base::{self, Base, TextFiles};
 use crate::data::{self, Data, Report, Template, Text};
 use crate::error::{Error, Result};
 use crate::kernel::{Compute, Products};
@@ -63,7 +63,8 @@ pub fn check_data(settings: &Settings) -> Result<(Report, Option<Report>)> {
 /// # Errors
 /// If the model has no tokenizer, or a file is damaged.
 pub fn text(settings: &Settings, files: &lorakit::Model) -> Result<Text> {
-    let mut text = base::text(files)?;
+    let of_model = TextFiles::of(files)?;
+    let mut text = Text::of(files.folder(), &|name| of_model.read(name))?;
     if let Some(path) = &settings.chat_template {
         let source = fs::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
         text.template = Some(Template::new(&source).map_err(|error| error.at(path))?);
@@ -147,7 +148,10 @@ impl<'a> Opened<'a> {
         let step = step(settings, &base, parent.as_ref(), progress)?;
         let mut beside = vec![file("run.yaml", settings.print().into_bytes())];
         if let Some(path) = &settings.chat_template {
-            beside.push(SideFile { name: "chat_template.jinja".into(), content: Content::CopyOf(path.clone()) });
+            beside.push(SideFile {
+                name: "chat_template.jinja".into(),
+                content: Content::CopyOf(path.clone()),
+            });
         }
         Ok(Self { settings, base, rows, held, adapter, step, beside, threads })
     }
@@ -189,7 +193,9 @@ fn fresh(settings: &Settings, base: &Base) -> Result<Adapter<f32>> {
     let layers = match &lora.layers {
         Layers::All => adapter::Layers::All,
         Layers::Last(count) => adapter::Layers::Last(*count),
-        Layers::These(layers) => adapter::Layers::Ranges(layers.iter().map(|layer| (*layer, *layer)).collect()),
+        Layers::These(layers) => {
+            adapter::Layers::Ranges(layers.iter().map(|layer| (*layer, *layer)).collect())
+        }
     };
     let wanted = Fresh {
         targets: Targets::of(&lora.target),
@@ -228,7 +234,12 @@ impl Writes for Opened<'_> {
             rslora: lora.rslora && self.settings.adapter.is_none(),
             dropout: lora.dropout,
             step: self.step.clone(),
-            beside: self.beside.iter().cloned().chain(beside.into_iter().map(|(name, bytes)| file(name, bytes))).collect(),
+            beside: self
+                .beside
+                .iter()
+                .cloned()
+                .chain(beside.into_iter().map(|(name, bytes)| file(name, bytes)))
+                .collect(),
         };
         // A signal to stop must not keep the state from being saved.
         adapter::write(adapter, &self.base, &written, self.threads, &lorakit::plan::Silent)?;

@@ -56,8 +56,9 @@ pub(crate) fn digest(rows: &[Document]) -> String {
     let mut hash = blake3::Hasher::new();
     for row in rows {
         hash.update(&(row.tokens.len() as u64).to_le_bytes());
-        row.tokens.iter().for_each(|token| drop(hash.update(&token.to_le_bytes())));
-        row.weights.iter().for_each(|weight| drop(hash.update(&weight.to_le_bytes())));
+        let tokens = row.tokens.iter().flat_map(|token| token.to_le_bytes());
+        let weights = row.weights.iter().flat_map(|weight| weight.to_le_bytes());
+        hash.update(&tokens.chain(weights).collect::<Vec<u8>>());
     }
     hash.finalize().to_hex().to_string()
 }
