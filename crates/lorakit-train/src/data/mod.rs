@@ -20,6 +20,8 @@ mod problem;
 mod report;
 mod template;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 mod text;
 
@@ -31,7 +33,7 @@ use self::container::Row;
 use self::document::{Built, Maker};
 pub use self::format::Format;
 pub use self::mask::Method;
-pub use self::order::{epoch, hold_out, pack};
+pub use self::order::{Gathered, epoch, gather, hold_out, pack};
 use self::problem::Problem;
 pub use self::report::{Example, Lengths, OfSource, Place, Report, Rows, Span, Thinking};
 pub use self::template::Template;

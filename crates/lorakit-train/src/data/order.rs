@@ -78,6 +78,28 @@ pub fn pack(lengths: &[usize], capacity: usize) -> Vec<Vec<usize>> {
     packed
 }
 
+/// Documents one after another, as [`Batch`](crate::model::Batch) takes them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Gathered {
+    /// The tokens of all documents.
+    pub tokens: Vec<u32>,
+    /// The length of each document.
+    pub lengths: Vec<usize>,
+    /// How much each token counts.
+    pub weights: Vec<f32>,
+}
+
+/// Puts the documents of a sequence one after another.
+pub fn gather(documents: &[Document], sequence: &[usize]) -> Gathered {
+    let mut gathered = Gathered::default();
+    for document in sequence.iter().map(|at| &documents[*at]) {
+        gathered.tokens.extend(&document.tokens);
+        gathered.lengths.push(document.tokens.len());
+        gathered.weights.extend(&document.weights);
+    }
+    gathered
+}
+
 /// Takes a share of the rows out of `data`, for validation. Which rows depends on the seed; rows that are equal stay
 /// together, so that none is on both sides.
 ///

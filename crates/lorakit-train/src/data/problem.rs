@@ -144,3 +144,24 @@ problems! {
             "all {rows} rows are longer than `seq_len`, which is {limit}, and `too_long` is `drop`";
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Problem;
+    use crate::error::Problem as _;
+
+    #[test]
+    fn every_message() {
+        let line = |problem: Problem| {
+            let text = problem.to_string();
+            assert!(
+                !text.is_empty() && !text.contains("--") && !text.ends_with('.'),
+                "{problem:?}: {text:?}"
+            );
+            let hint = problem.hint().map_or(String::new(), |hint| format!(" ({hint:?})"));
+            format!("{}{hint}: {text}", problem.kind().name())
+        };
+        let lines: Vec<String> = Problem::samples().into_iter().map(line).collect();
+        insta::assert_snapshot!(lines.join("\n"), @"");
+    }
+}

@@ -294,7 +294,7 @@ impl Thinking {
 }
 
 impl Example {
-    fn of(document: &Document, text: &Text) -> Self {
+    pub(super) fn of(document: &Document, text: &Text) -> Self {
         let pairs: Vec<(u32, f32)> =
             document.tokens.iter().copied().zip(document.weights.iter().copied()).collect();
         let decoded = |end: usize| text.tokenizer.decode(&document.tokens[..end], false).unwrap_or_default();

@@ -33,4 +33,4 @@ mod train;
 
 pub use estimate::Estimate;
 pub use observe::{Evaluated, Nobody, Observer, Outcome, Step, Summary};
-pub use open::{check_data, estimate, text, train};
+pub use open::{Checked, check_data, estimate, text, train};

@@ -44,18 +44,41 @@ pub fn estimate(settings: &Settings, progress: &dyn Progress) -> Result<Estimate
     Opened::new(settings, progress)?.with_job(|job| Ok(Ready::new(job)?.estimate))
 }
 
-/// What becomes of the rows: of the data, and of those for validation. The base's weights are not read, and nothing is
-/// refused for what the reports say.
+/// What becomes of rows.
+#[derive(Debug)]
+pub struct Checked {
+    /// Of the data.
+    pub training: Report,
+    /// Of the rows for validation.
+    pub validation: Option<Report>,
+    refusal: Option<Error>,
+}
+
+impl Checked {
+    /// Whether a run would take the rows.
+    ///
+    /// # Errors
+    /// What it would refuse them for.
+    pub fn verdict(self) -> Result<()> {
+        self.refusal.map_or(Ok(()), Err)
+    }
+}
+
+/// What becomes of the rows: of the data, and of those for validation. The base's weights are not read, and what a run
+/// would refuse is in the result.
 ///
 /// # Errors
 /// If a file cannot be read, or a row cannot be understood.
-pub fn check_data(settings: &Settings) -> Result<(Report, Option<Report>)> {
+pub fn check_data(settings: &Settings) -> Result<Checked> {
     let text = text(settings, &Base::files(&settings.model)?)?;
     let (mut rows, held) = read_rows(settings, &text, true)?;
     if let Some(held) = &held {
         rows.report.leaked = Some(rows.leaked(held));
     }
-    Ok((rows.report, held.map(|held| held.report)))
+    let options = options(settings, "train", true);
+    let both = [&rows].into_iter().chain(&held);
+    let refusal = both.map(|data| data.report.verdict(&data.sources, &options)).find_map(Result::err);
+    Ok(Checked { training: rows.report, validation: held.map(|held| held.report), refusal })
 }
 
 /// The tokenizer and the template of a model, with what the settings say of them.
@@ -75,8 +98,9 @@ pub fn text(settings: &Settings, files: &lorakit::Model) -> Result<Text> {
     Ok(text)
 }
 
-fn read_rows(settings: &Settings, text: &Text, inspect: bool) -> Result<(Data, Option<Data>)> {
-    let options = |part: &str| data::Options {
+/// How rows become documents; a folder means its file of that part.
+fn options(settings: &Settings, part: &str, inspect: bool) -> data::Options {
+    data::Options {
         seq_len: settings.seq_len,
         too_long: match settings.too_long {
             TooLong::Truncate => data::TooLong::Truncate,
@@ -93,16 +117,19 @@ fn read_rows(settings: &Settings, text: &Text, inspect: bool) -> Result<(Data, O
         allow_unmasked_eot: settings.allow_unmasked_eot,
         part: part.to_string(),
         inspect,
-    };
+    }
+}
+
+fn read_rows(settings: &Settings, text: &Text, inspect: bool) -> Result<(Data, Option<Data>)> {
     let source = |path: &Path, weight| data::Source { path: path.to_path_buf(), weight };
     let sources: Vec<_> = settings.data.iter().map(|of| source(&of.path, of.weight)).collect();
-    let mut rows = data::read(&sources, text, &options("train"))?;
+    let mut rows = data::read(&sources, text, &options(settings, "train", inspect))?;
     let held = match &settings.val {
         None => None,
         Some(Held::Share(share)) => Some(data::hold_out(&mut rows, *share, settings.seed)?),
         Some(Held::Files(paths)) => {
             let sources: Vec<_> = paths.iter().map(|path| source(path, 1.0)).collect();
-            Some(data::read(&sources, text, &options("valid"))?)
+            Some(data::read(&sources, text, &options(settings, "valid", inspect))?)
         }
     };
     Ok((rows, held))
