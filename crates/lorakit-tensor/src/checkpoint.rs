@@ -47,6 +47,8 @@ const MODELS: &[&str] = &[
 ];
 /// Names that are tried if nothing else is a checkpoint: an adapter may lie in the folder of its base.
 const ADAPTERS: &[&str] = &["adapter_model.safetensors", "adapter_model.bin"];
+/// What training leaves beside an adapter, and what is never one itself.
+const STATES: &[&str] = &["optimizer.safetensors"];
 
 impl Checkpoint {
     /// Opens a file, an index file, or the checkpoint inside a folder. The content of a file decides its format.
@@ -288,7 +290,7 @@ fn find_in_folder(folder: &Path, reader: &Reader) -> Result<PathBuf> {
         let entry = entry.map_err(|e| Error::io("list", folder, e))?;
         names.push(entry.file_name());
     }
-    names.retain(|name| !ADAPTERS.iter().any(|adapter| name == adapter));
+    names.retain(|name| !ADAPTERS.iter().chain(STATES).any(|other| name == other));
     names.sort();
     let ending = |suffix: &str| -> Vec<&OsString> { names.iter().filter(|n| ends_with(n, suffix)).collect() };
     for suffix in [".safetensors.index.json", ".safetensors", ".gguf"] {

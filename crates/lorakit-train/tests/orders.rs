@@ -7,7 +7,7 @@ use lorakit_train::adapter;
 use lorakit_train::base::{Base, Quant};
 use lorakit_train::kernel::{Compute, Products};
 use lorakit_train::model::Adapter;
-use lorakit_train::run::{self, Nobody, Outcome};
+use lorakit_train::run::{self, Nobody, Observer, Outcome, Step};
 use lorakit_train::settings::Settings;
 use serde_json::Value;
 
@@ -61,4 +61,72 @@ fn orders_are_answered_as_json() {
     let bytes: Vec<u8> = trained.factors().flatten().flat_map(|value| value.to_le_bytes()).collect();
     assert!(right >= 50, "{right} of 60 are answered");
     assert_eq!(blake3::hash(&bytes).to_hex().as_str(), "");
+}
+
+/// Stops a run after so many steps.
+struct Until(u64, u64);
+
+impl Observer for Until {
+    fn step(&mut self, step: &Step) {
+        self.1 = step.step;
+    }
+
+    fn stops(&self) -> bool {
+        self.1 >= self.0
+    }
+}
+
+#[test]
+fn a_run_goes_on_and_its_adapter_is_refined() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = |output: &str, more: &str| {
+        let yaml = format!(
+            "model: {:?}\ndata: {:?}\noutput: {:?}\ncompute: f32\nbatch_size: 2\nseq_len: 128\nmax_steps: 6\nlr: 5e-3\nval: 0.02\n\
+             eval_every: 2\nsave_every: 2\nlora: {{dropout: 0.1, layers: last:2}}\n{more}",
+            fixture("tiny-orders"),
+            fixture("tiny-json/train.jsonl"),
+            folder.path().join(output),
+        );
+        let mut settings = Settings::from_yaml(&yaml).unwrap();
+        settings.finish().unwrap();
+        settings
+    };
+    let file = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
+    let estimate = run::estimate(&short("whole", ""), &Silent).unwrap();
+    assert!(!folder.path().join("whole").exists(), "an estimate writes nothing");
+    assert_eq!((estimate.steps, estimate.held), (6, 8));
+    assert!(estimate.tok_s > 0.0 && estimate.trained > 0);
+    let checked = run::check_data(&short("whole", "")).unwrap();
+    assert_eq!(
+        checked.training.documents + checked.validation.as_ref().map_or(0, |report| report.documents),
+        400
+    );
+    checked.verdict().unwrap();
+
+    let whole = run::train(&short("whole", ""), &mut Nobody).unwrap();
+    assert_eq!((whole.outcome, whole.steps), (Outcome::Finished, 6));
+    let stopped = run::train(&short("stopped", ""), &mut Until(3, 0)).unwrap();
+    assert_eq!(
+        (stopped.outcome, stopped.saved),
+        (Outcome::Interrupted, Some(folder.path().join("stopped/checkpoint-3")))
+    );
+    let resumed = run::train(&short("stopped", "resume: auto\n"), &mut Nobody).unwrap();
+    assert_eq!((resumed.outcome, resumed.best), (Outcome::Finished, whole.best));
+    for name in
+        ["adapter_model.safetensors", "best/adapter_model.safetensors", "checkpoint-6/optimizer.safetensors"]
+    {
+        assert!(file(&format!("whole/{name}")) == file(&format!("stopped/{name}")), "{name}");
+    }
+    for name in ["tokenizer.json", "chat_template.jinja"] {
+        let expected = std::fs::read(fixture("tiny-orders").join(name)).unwrap();
+        assert!(
+            file(&format!("whole/{name}")) == expected && file(&format!("whole/best/{name}")) == expected,
+            "{name}"
+        );
+    }
+
+    let more = format!("adapter: {:?}\ndtype: bf16\n", folder.path().join("whole"));
+    let refined = run::train(&short("refined", &more), &mut Nobody).unwrap();
+    assert_eq!(refined.before, whole.best.map(|(_, loss)| loss).filter(|_| whole.best.unwrap().0 == 6));
+    assert!(refined.best.unwrap().1 < whole.best.unwrap().1, "{refined:?} after {whole:?}");
 }

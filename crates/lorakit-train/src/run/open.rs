@@ -29,11 +29,11 @@ const TESTED: usize = 64;
 ///
 /// # Errors
 /// Everything that base, rows, adapter and output may be refused for; loss or gradients that are not finite;
-/// [`Interrupted`](lorakit::ErrorKind::Interrupted) if the observer stops before the first step. Interrupted later, a run
-/// is no error: its state is saved, and the summary says so.
+/// [`Interrupted`](lorakit::ErrorKind::Interrupted) if the observer's progress is cancelled while files are read. A run that
+/// is interrupted later is no error: its state is saved, and the summary says so.
 pub fn train(settings: &Settings, observer: &mut dyn Observer) -> Result<Summary> {
-    let opened = Opened::new(settings, observer.progress())?;
-    opened.with_job(|job| Ready::new(job)?.run(observer))
+    let (opened, adapter) = Opened::new(settings, observer.progress())?;
+    opened.with_job(adapter, |job| Ready::new(job)?.run(observer))
 }
 
 /// What [`train`] would take. Nothing is written.
@@ -41,7 +41,8 @@ pub fn train(settings: &Settings, observer: &mut dyn Observer) -> Result<Summary
 /// # Errors
 /// As [`train`], as far as it can be told before the first step.
 pub fn estimate(settings: &Settings, progress: &dyn Progress) -> Result<Estimate> {
-    Opened::new(settings, progress)?.with_job(|job| Ok(Ready::new(job)?.estimate))
+    let (opened, adapter) = Opened::new(settings, progress)?;
+    opened.with_job(adapter, |job| Ok(Ready::new(job)?.estimate))
 }
 
 /// What becomes of rows.
@@ -141,7 +142,6 @@ struct Opened<'a> {
     base: Base,
     rows: Data,
     held: Option<Data>,
-    adapter: Adapter<f32>,
     step: Step,
     /// Files for every folder that is written, instead of the base's own or beside them.
     beside: Vec<SideFile>,
@@ -149,8 +149,8 @@ struct Opened<'a> {
 }
 
 impl<'a> Opened<'a> {
-    /// What is soon refused comes first; the base's weights come last.
-    fn new(settings: &'a Settings, progress: &dyn Progress) -> Result<Self> {
+    /// What is soon refused comes first; the base's weights come last. The factors are those of the first step.
+    fn new(settings: &'a Settings, progress: &dyn Progress) -> Result<(Self, Adapter<f32>)> {
         output::checkpoint(settings)?;
         let files = Base::files(&settings.model)?;
         let text = text(settings, &files)?;
@@ -180,16 +180,16 @@ impl<'a> Opened<'a> {
                 content: Content::CopyOf(path.clone()),
             });
         }
-        Ok(Self { settings, base, rows, held, adapter, step, beside, threads })
+        Ok((Self { settings, base, rows, held, step, beside, threads }, adapter))
     }
 
-    fn with_job<T>(&self, work: impl FnOnce(Job) -> Result<T>) -> Result<T> {
+    fn with_job<T>(&self, adapter: Adapter<f32>, work: impl FnOnce(Job) -> Result<T>) -> Result<T> {
         let held = self.held.as_ref().map_or(&[][..], |held| &held.documents);
         let order = |epoch: u64| data::epoch(&self.rows, self.settings.seed, epoch);
         let job = Job {
             settings: self.settings,
             model: &self.base.model,
-            adapter: self.adapter.clone(),
+            adapter,
             rows: &self.rows.documents,
             held,
             order: &order,

@@ -84,6 +84,11 @@ pub(crate) fn checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
     }
 }
 
+/// Whether the output holds the adapter that a run ended with.
+pub(crate) fn is_finished(settings: &Settings) -> bool {
+    settings.output.join(CONFIG).is_file()
+}
+
 fn same_folder(folder: Option<&Path>, output: &Path) -> bool {
     let folder = folder.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     folder.is_some_and(|folder| fs::canonicalize(folder).ok() == fs::canonicalize(output).ok())

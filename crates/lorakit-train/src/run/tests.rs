@@ -316,6 +316,10 @@ fn outputs_and_checkpoints_that_do_not_serve_are_refused() {
     fs::write(other.join("notes.txt"), "mine").unwrap();
     let error = tiny.run(&settings(&other, &elsewhere), &mut Nobody).unwrap_err();
     found.push(error.to_string().replace(&*other.to_string_lossy(), "other"));
+    let expected = saved(&output);
+    fs::remove_file(output.join("adapter_config.json")).unwrap();
+    tiny.run(&settings(&output, &format!("{yaml}resume: auto\n")), &mut Nobody).unwrap();
+    assert!(saved(&output) == expected, "a run that was killed while it wrote its adapter");
     let state = output.join("checkpoint-2/trainer_state.json");
     let text = fs::read_to_string(&state).unwrap();
     for (from, to) in [("\"format\": 1", "\"format\": 2"), ("\"step\": 2", "\"step\": -2"), ("{", "")] {

@@ -128,7 +128,8 @@ impl<'a> Ready<'a> {
             State::new(std::mem::replace(&mut job.adapter, Adapter { layers: Vec::new() }), optimiser);
         if let Some(from) = &from {
             state = state.resumed(from, &origin)?;
-            if state.step >= steps && !state.unevaluated {
+            // A run that was killed while it wrote its adapter still has to write it.
+            if state.step >= steps && !state.unevaluated && output::is_finished(settings) {
                 return Err(Error::from(Problem::Complete { steps }).at(from));
             }
         }
@@ -426,9 +427,11 @@ impl Run<'_> {
         if self.state.step == 0 {
             return Ok(());
         }
-        let mut state = self.state.clone();
-        state.wall_s += self.begin.elapsed().as_secs_f64();
-        if let Some(path) = self.output.save(&state, &self.origin)? {
+        let before = self.state.wall_s;
+        self.state.wall_s += self.begin.elapsed().as_secs_f64();
+        let saved = self.output.save(&self.state, &self.origin);
+        self.state.wall_s = before;
+        if let Some(path) = saved? {
             observer.saved(&path);
         }
         Ok(())
