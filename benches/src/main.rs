@@ -8,6 +8,7 @@
 //! cargo run --release -p lorakit-benches -- combine
 //! cargo run --release -p lorakit-benches -- many
 //! cargo run --release -p lorakit-benches -- audit
+//! cargo run --release -p lorakit-benches -- train
 //! ```
 //!
 //! Times are ratios to what the machine can do at best at that moment, since absolute times mean little elsewhere.
@@ -21,6 +22,7 @@ mod measure;
 mod merge;
 mod reduce;
 mod shape;
+mod train;
 
 use std::path::PathBuf;
 
@@ -42,6 +44,7 @@ enum Bench {
     Many(Many),
     Merge(Merge),
     Reduce(Reduce),
+    Train(train::Args),
 }
 
 /// Encode bell-shaped values as every quantised type, on one core
@@ -182,5 +185,6 @@ fn main() -> std::io::Result<()> {
         Bench::Many(args) => many::run(&args),
         Bench::Merge(args) => merge::run(&args),
         Bench::Reduce(args) => reduce::run(&args),
+        Bench::Train(args) => train::run(&args),
     }
 }

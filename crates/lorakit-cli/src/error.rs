@@ -8,7 +8,7 @@ use lorakit::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::args::Command;
-use crate::{exit, hint};
+use crate::{exit, hint, interrupt};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -64,6 +64,10 @@ pub(crate) enum Stopped {
     Left(Vec<String>),
     /// The output: it was complete already.
     Published,
+    /// The state of a run, after these steps; none if it had done nothing yet.
+    Saved { step: u64, at: Option<String> },
+    /// What a run had saved before.
+    Unsaved,
 }
 
 impl Stopped {
@@ -71,6 +75,8 @@ impl Stopped {
     pub(crate) fn now(left: Vec<String>) -> Self {
         if !left.is_empty() {
             Stopped::Left(left)
+        } else if interrupt::waits() {
+            Stopped::Unsaved
         } else if lorakit_tensor::publish::has_published() {
             Stopped::Published
         } else {
@@ -139,6 +145,11 @@ impl Failure {
             Failure::Stopped(Stopped::Clean) => "interrupted".into(),
             Failure::Stopped(Stopped::Left(_)) => "interrupted, and ended without cleaning up".into(),
             Failure::Stopped(Stopped::Published) => "interrupted after the output was complete".into(),
+            Failure::Stopped(Stopped::Saved { step, at: Some(path) }) => {
+                format!("interrupted after step {step}; the state is in `{path}`")
+            }
+            Failure::Stopped(Stopped::Saved { at: None, .. }) => "interrupted before the first step was done".into(),
+            Failure::Stopped(Stopped::Unsaved) => "interrupted, and ended without saving the state".into(),
             Failure::Output(_) => "cannot write to standard output".into(),
         }
     }

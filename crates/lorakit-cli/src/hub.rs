@@ -16,7 +16,6 @@ use std::sync::RwLock;
 
 use lorakit::{Finding, Severity};
 
-use crate::args::Command;
 
 /// Files that hold weights.
 const WEIGHTS: &[&str] = &["safetensors", "gguf", "bin", "pt", "pth", "ckpt", "npz"];
@@ -53,10 +52,10 @@ struct Id {
 
 /// Replaces ids among the inputs by the folders of their snapshots, where there is no such path but the cache has it.
 /// Says which snapshots they are.
-pub(crate) fn resolve(command: &mut Command) -> Vec<Finding> {
+pub(crate) fn resolve(paths: Vec<&mut PathBuf>) -> Vec<Finding> {
     let mut notes: Vec<Finding> = Vec::new();
     let mut inputs = Inputs { found: Vec::new(), absent: Vec::new() };
-    for path in command.inputs() {
+    for path in paths {
         let Some(found) = find(path) else {
             inputs.absent.extend(path.symlink_metadata().is_err().then(|| path.clone()));
             continue;

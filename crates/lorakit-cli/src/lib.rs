@@ -66,7 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let ui = Ui::new(&cli.common);
-    ui.notes(&hub::resolve(&mut cli.command));
+    ui.notes(&hub::resolve(cli.command.inputs()));
     match args::check(&matches, &cli.command).and_then(|()| dispatch(&cli, &ui)) {
         Ok(()) => exit::OK,
         Err(failure) => {
@@ -112,6 +112,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Extract(args) => command::extract::run(args, &cli.common, ui),
         Command::Verify(args) => command::verify::run(args, &cli.common, ui),
         Command::Diff(args) => command::diff::run(args, &cli.common, ui),
+        Command::Train(args) => command::train::run(args, &cli.common, ui),
         Command::Env => command::env::run(&cli.common, ui),
         Command::Completions { shell } => command::about::completions(*shell, ui),
         Command::Man { verb, dir } => command::man::run(verb.as_deref(), dir.as_deref(), ui),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -63,6 +64,79 @@ impl Bar {
         self.bar.finish_and_clear();
         IS_SHOWN.store(false, Ordering::Relaxed);
     }
+}
+
+/// A line for a run in steps, whose figures come with each.
+pub(crate) struct Foot {
+    bar: ProgressBar,
+    figures: Arc<Mutex<String>>,
+}
+
+impl Foot {
+    pub(crate) fn new(ui: &Ui) -> Self {
+        if !ui.progress {
+            return Self::unseen();
+        }
+        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(8));
+        let figures = Arc::new(Mutex::new(String::new()));
+        let drawn = Arc::clone(&figures);
+        let draw = move |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            if IS_SHOWN.load(Ordering::Relaxed)
+                && let (Some(width), Ok(figures)) = (width::of_messages(), drawn.lock())
+            {
+                let _ = out.write_str(&step_line(state.pos(), state.len().unwrap_or(0), &figures, width));
+            }
+        };
+        if let Ok(style) = ProgressStyle::with_template("{line}") {
+            bar.set_style(style.with_key("line", draw));
+        }
+        IS_SHOWN.store(true, Ordering::Relaxed);
+        bar.enable_steady_tick(TICK);
+        Foot { bar, figures }
+    }
+
+    /// Shows nothing.
+    pub(crate) fn unseen() -> Self {
+        Foot { bar: ProgressBar::hidden(), figures: Arc::default() }
+    }
+
+    /// Says how far a run is.
+    pub(crate) fn show(&self, step: u64, steps: u64, figures: String) {
+        if let Ok(mut shown) = self.figures.lock() {
+            *shown = figures;
+        }
+        self.bar.set_length(steps);
+        self.bar.set_position(step);
+    }
+
+    /// Prints a line that stays, on stderr.
+    pub(crate) fn above(&self, line: &str) {
+        self.bar.suspend(|| crate::ui::note(line));
+    }
+
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+        IS_SHOWN.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Foot {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// A line of at most `width` columns. What gives way is the bar, then figures from behind.
+fn step_line(step: u64, steps: u64, figures: &str, width: usize) -> String {
+    let counted = format!("{step}/{steps}");
+    let room = width.saturating_sub(counted.len() + figures.len() + 4).min(LONGEST);
+    if room >= SHORTEST && steps > 0 {
+        let full = (step.min(steps) as f64 / steps as f64 * room as f64) as usize;
+        let head = if full < room { ">" } else { "" };
+        let spaces = " ".repeat(room - full - head.len());
+        return format!("{counted} [{}{head}{spaces}] {figures}", "=".repeat(full));
+    }
+    shortened(&format!("{counted} {figures}"), width)
 }
 
 /// The text that erases the bar, for a thread that must not wait for the drawing ones; they draw nothing from now on.
@@ -185,6 +259,14 @@ mod tests {
         approximating [==================] 16.1 GB/16.1 GB finishing
         approxi… ... 3 s
         ");
+    }
+
+    #[test]
+    fn the_line_of_a_step_loses_its_bar_then_its_end() {
+        let figures = "loss 0.5123 lr 1.90e-4 norm 0.72 310 tok/s 412 MB eta 6 min";
+        let lines = [100, 80, 60, 30].map(|width| super::step_line(120, 800, figures, width));
+        assert!(lines.iter().zip([100, 80, 60, 30]).all(|(line, width)| width::columns(line) <= width));
+        insta::assert_snapshot!(lines.join("\n"), @"");
     }
 
     #[test]

@@ -155,6 +155,11 @@ pub(crate) fn usage(text: &str) {
     message(text);
 }
 
+/// Prints a line on stderr while a run goes on.
+pub(crate) fn note(line: &str) {
+    message(&format!("{line}\n"));
+}
+
 /// Prints lines on stderr that a terminal can hold.
 fn message(text: &str) {
     stderr(&width::fit(&hub::as_typed(text), width::of_messages()));

@@ -12,7 +12,8 @@ use crate::randomized::{LinearOperator, backward, forward};
 /// `steps` blocks of `block` vectors, at the cost of `2 · steps` passes.
 ///
 /// The spectrum of noise crowds at its end, where subspace iteration is slow. For Gaussian matrices of up to 2048 rows,
-/// three blocks of 24 come within 5 %, and four of sixteen within 2 %, where subspace iteration with 48 vectors and six passes comes within 6 %.
+/// three blocks of 24 come within 5 %, and four of sixteen within 2 %, where subspace iteration with 48 vectors and six
+/// passes comes within 6 %.
 /// Results depend on `seed` as those of [`randomized_svd`](crate::randomized_svd).
 ///
 /// # Errors

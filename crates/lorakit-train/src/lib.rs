@@ -4,6 +4,10 @@
 //! and in the backward pass (`dX = dY W`), and no gradient of it exists. Gradients of the rest are written by hand.
 //!
 //! ```text
+//!   run       steps, checkpoints and resuming, validation, the estimate
+//!   settings  keys, their YAML
+//!   adapter   adapters in and out: fresh, of any format, as a PEFT folder
+//!   base      models in: folders, bitsandbytes, GGUF
 //!   data      rows of a file, chat templates, which tokens are trained, packing
 //!   optimise  AdamW, clipping, learning rates
 //!   model     layers of a language model forward and backward, adapters on its linears
@@ -15,10 +19,14 @@
 
 #![deny(missing_docs)]
 
+pub mod adapter;
+pub mod base;
 pub mod data;
 mod error;
 pub mod kernel;
 pub mod model;
 pub mod optimise;
+pub mod run;
+pub mod settings;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Hint, Result};

@@ -50,6 +50,20 @@ pub(super) struct Gguf {
 }
 
 impl Gguf {
+    /// The model in two parts: the metadata are in the first.
+    pub(super) fn parts(&self) -> [Gguf; 2] {
+        let mut parts = [self.clone(), self.clone()];
+        parts[0].weights.truncate(9);
+        parts[1].weights.drain(..9);
+        parts[1].metadata.clear();
+        for (number, part) in parts.iter_mut().enumerate() {
+            part.set("split.no", Value::U16(number as u16));
+            part.set("split.count", Value::U16(2));
+            part.set("split.tensors.count", Value::I32(self.weights.len() as i32));
+        }
+        parts
+    }
+
     /// A model with tied embeddings; most of it is Q8_0.
     pub(super) fn llama() -> Self {
         let mut gguf = Gguf { metadata: metadata(), weights: Vec::new() };

@@ -3,27 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use lorakit_tensor::format::gguf::Value;
-
 use super::gguf::Gguf;
 use crate::support::Sandbox;
 
-/// The adapter of the sandbox: made of the difference between two models.
+/// What names a model in two parts.
 const BOTH: &str = "tiny-00001-of-00002.gguf";
-
-/// The parts of a model.
-fn parts(whole: &Gguf) -> [Gguf; 2] {
-    let mut parts = [whole.clone(), whole.clone()];
-    parts[0].weights.truncate(9);
-    parts[1].weights.drain(..9);
-    parts[1].metadata.clear();
-    for (number, part) in parts.iter_mut().enumerate() {
-        part.set("split.no", Value::U16(number as u16));
-        part.set("split.count", Value::U16(2));
-        part.set("split.tensors.count", Value::I32(whole.weights.len() as i32));
-    }
-    parts
-}
 
 fn write(parts: &[Gguf; 2], folder: &Path) {
     fs::create_dir_all(folder).unwrap();
@@ -35,7 +19,7 @@ fn write(parts: &[Gguf; 2], folder: &Path) {
 /// Parts as they should be in `parts/`, and the same model in one file.
 fn sandbox() -> (Sandbox, [Gguf; 2]) {
     let (sandbox, whole) = (Sandbox::new(), Gguf::untied());
-    let parts = parts(&whole);
+    let parts = whole.parts();
     write(&parts, &sandbox.path("parts"));
     whole.write(&sandbox.path("whole.gguf"));
     (sandbox, parts)

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use lorakit_tensor::format::gguf::Value;
 use safetensors::tensor::Dtype;
 
 use super::gguf::Gguf;
@@ -64,14 +63,7 @@ fn shards() {
 fn a_split_model() {
     let whole = Gguf::untied();
     let sandbox = Sandbox::new();
-    let mut parts = [whole.clone(), whole.clone()];
-    parts[0].weights.truncate(9);
-    parts[1].weights.drain(..9);
-    parts[1].metadata.clear();
-    for (number, part) in parts.iter_mut().enumerate() {
-        part.set("split.no", Value::U16(number as u16));
-        part.set("split.count", Value::U16(2));
-        part.set("split.tensors.count", Value::I32(whole.weights.len() as i32));
+    for (number, part) in whole.parts().iter().enumerate() {
         part.write(&sandbox.path(&format!("tiny-{:05}-of-00002.gguf", number + 1)));
     }
     whole.write(&sandbox.path("model.gguf"));

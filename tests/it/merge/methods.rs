@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::support::{Sandbox, copy_folder, edit_json, fixtures};
+use crate::support::{Sandbox, copy_folder, edit_json, entries, fixtures};
 use crate::weights::{Weights, read_file, read_folder, write_file};
 
 fn golden(case: &str) -> PathBuf {
@@ -41,11 +41,7 @@ fn merged(sandbox: &Sandbox, adapter: &str, out: &str) -> Weights {
 
 #[test]
 fn merges_are_those_of_peft() {
-    let mut cases: Vec<String> = fs::read_dir(golden(""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    cases.sort();
+    let cases = entries(&golden(""));
     assert!(cases.len() >= 13, "{cases:?}");
     for case in cases {
         let sandbox = opened(&case);

@@ -1,13 +1,12 @@
 //! OLoRA, whose initialisation PEFT repeats whenever it loads an adapter, against PEFT's own merges
 //! (`fixtures/generate/peft_olora.py`).
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use safetensors::tensor::Dtype;
 use serde_json::json;
 
-use crate::support::{Sandbox, copy_folder, edit_json, fixtures, peft};
+use crate::support::{Sandbox, copy_folder, edit_json, entries, fixtures, peft};
 use crate::weights::{Weights, edit_file, read_file, read_folder};
 
 fn golden(case: &str) -> PathBuf {
@@ -43,11 +42,7 @@ fn apart(found: &Weights, wanted: &Weights) -> (usize, usize, f64) {
 
 #[test]
 fn merges_are_those_of_peft() {
-    let mut cases: Vec<String> = fs::read_dir(golden(""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    cases.sort();
+    let cases = entries(&golden(""));
     assert_eq!(cases.len(), 6, "{cases:?}");
     for case in cases {
         let (sandbox, adapters) = opened(&case);

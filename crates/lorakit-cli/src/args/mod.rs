@@ -14,6 +14,7 @@ mod output;
 mod quantize;
 mod reduce;
 mod strength;
+mod train;
 mod values;
 mod verify;
 
@@ -35,6 +36,7 @@ pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 use output::output_path;
 pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
+pub(crate) use train::Train;
 pub(crate) use values::{Stored, is_gguf_file};
 use values::{level, switch, threads};
 pub(crate) use verify::Verify;
@@ -136,6 +138,9 @@ pub(crate) enum Command {
     /// Compare two adapters, or two models: what changed, by how much, in which direction
     #[command(alias = "compare")]
     Diff(Diff),
+    /// Fine-tune an adapter on a CPU, on a base that stays in four bits
+    #[command(aliases = ["finetune", "fine-tune", "sft"])]
+    Train(Train),
     /// Print what a bug report needs: version, processor, limits, variables
     Env,
     /// Print a completion script for a shell
@@ -215,6 +220,7 @@ impl Command {
             Command::Inspect(_)
             | Command::Verify(_)
             | Command::Diff(_)
+            | Command::Train(_)
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }
@@ -232,10 +238,10 @@ impl Command {
             Command::Inspect(args) => args.paths.iter_mut().chain(&mut args.base).collect(),
             Command::Convert(args) => [&mut args.source].into_iter().chain(&mut args.base).collect(),
             Command::Quantize(args) => args.model.iter_mut().collect(),
-            Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
+            Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.format.base).collect(),
             Command::Edit(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
             Command::Combine(args) => {
-                args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.base).collect()
+                args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.format.base).collect()
             }
             Command::Extract(args) => vec![&mut args.base, &mut args.tuned],
             Command::Verify(args) => [&mut args.merged, &mut args.base]
@@ -243,7 +249,12 @@ impl Command {
                 .chain(args.adapters.iter_mut().map(|(path, _)| path))
                 .collect(),
             Command::Diff(args) => [&mut args.a, &mut args.b].into_iter().chain(&mut args.base).collect(),
-            Command::Env | Command::Completions { .. } | Command::Man { .. } | Command::Version => Vec::new(),
+            // A run names its inputs in a file as well.
+            Command::Train(_)
+            | Command::Env
+            | Command::Completions { .. }
+            | Command::Man { .. }
+            | Command::Version => Vec::new(),
         }
     }
 }

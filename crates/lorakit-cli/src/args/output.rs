@@ -33,15 +33,22 @@ pub(crate) struct Output {
     pub(crate) no_card: bool,
 }
 
-/// What adapters are written as.
+/// The format that adapters are written in, and what it may need.
 #[derive(Debug, Args)]
-pub(crate) struct WrittenAs {
+pub(crate) struct WrittenIn {
     /// Format of the output [default: the input's format, or peft]
     #[arg(long, value_name = "FORMAT", value_parser = formats::of_adapters())]
     pub(crate) to: Option<Format>,
     /// The base model, if the format needs it: a folder or file
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
+}
+
+/// What adapters are written as.
+#[derive(Debug, Args)]
+pub(crate) struct WrittenAs {
+    #[command(flatten)]
+    pub(crate) format: WrittenIn,
     /// Dtype of the factors
     #[arg(long, value_name = "DTYPE", default_value = "keep", ignore_case = true, value_parser = float_or_keep())]
     pub(crate) dtype: DtypeOrKeep,

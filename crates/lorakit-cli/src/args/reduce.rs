@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args};
 use lorakit::ops::reduce::{KohyaEdition, KohyaRule};
 
-use super::formats::{self, Format};
-use super::output::Output;
+use super::output::{Output, WrittenIn};
 use super::values::{Stored, choice, rank, share, stored};
 use crate::units;
 
@@ -48,12 +47,8 @@ pub(crate) struct Reduce {
     #[arg(long, value_name = "EDITION", default_value = "current", requires = "kohya",
           value_parser = choice::<KohyaEdition>())]
     pub(crate) kohya_edition: KohyaEdition,
-    /// Format of the output [default: the input's format, or peft]
-    #[arg(long, value_name = "FORMAT", value_parser = formats::of_adapters())]
-    pub(crate) to: Option<Format>,
-    /// The base model, if the format needs it: a folder or file
-    #[arg(long, value_name = "BASE")]
-    pub(crate) base: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) format: WrittenIn,
     /// Dtype of the factors (q8_0 and q4_0 in GGUF); `auto` keeps it, and with --target-size in GGUF trades it for rank
     #[arg(long, value_name = "DTYPE", default_value = "auto", ignore_case = true, value_parser = stored())]
     pub(crate) dtype: Stored,

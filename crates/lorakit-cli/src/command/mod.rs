@@ -20,6 +20,7 @@ mod planned;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
 mod strength;
+pub(crate) mod train;
 pub(crate) mod verify;
 
 /// Refuses an output that exists; an empty folder counts as absent.

@@ -51,11 +51,11 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
         Stored::Auto | Stored::Keep => None,
     };
     Ok(ReduceOptions::new(&args.adapter, &args.output.output, chosen)
-        .with_to(args.to.map(|to| to.name().into()))
+        .with_to(args.format.to.map(|to| to.name().into()))
         .with_replace(args.output.force)
         .with_dtype(dtype)
         .with_trade_dtypes(args.dtype == Stored::Auto)
-        .with_base(args.base.clone())
+        .with_base(args.format.base.clone())
         .with_max_rank(args.rank.filter(|_| rule.is_some()))
         .with_threads(common.threads)
         .with_lineage(args.output.lineage)

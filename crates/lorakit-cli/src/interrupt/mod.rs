@@ -5,7 +5,7 @@
 //!
 //! | | it ends the process |
 //! |---|---|
-//! | the run has not ended by itself | after [`GRACE`], and removes what is staged |
+//! | the run has not ended by itself | after [`GRACE`], and removes what is staged; never if the run saves its state |
 //! | a second Ctrl-C or SIGTERM | immediately, and says what is left |
 //! | a fault in a mapped file (SIGBUS) | immediately, removes what is staged and names the file |
 
@@ -13,7 +13,7 @@ mod handler;
 
 use std::io::{self, PipeReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, Builder};
 use std::time::{Duration, Instant};
@@ -34,6 +34,8 @@ const ONE: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(50);
 /// How long a second signal waits for the run to remove what it is removing.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// Said when a run begins to save its state.
+const SAVING: &str = "\nfinishing this pass and saving; once more ends it at once, and loses what is not saved\n";
 /// How long a terminal or pipe that takes no output may delay the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,20 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 static SPEAKER: AtomicU8 = AtomicU8::new(0);
 const COMMAND: u8 = 1;
 const WATCHER: u8 = 2;
+
+/// Whether the run saves its state when it is asked to stop, which takes as long as it takes.
+static SAVES: AtomicBool = AtomicBool::new(false);
+
+/// A run begins that saves its state when it is asked to stop: it is not ended before it has. A second signal still ends
+/// it at once.
+pub(crate) fn wait_for_the_run() {
+    SAVES.store(true, Ordering::Relaxed);
+}
+
+/// Whether the run saves its state when it is asked to stop.
+pub(crate) fn waits() -> bool {
+    SAVES.load(Ordering::Relaxed)
+}
 
 /// Installs the handlers and starts the thread; called once per process. If the thread cannot be started, signals do
 /// what they do by default, and the next run sweeps up what is left. `json`: how to say what happened.
@@ -105,12 +121,18 @@ fn watch_for(mut pipe: PipeReader, json: bool) {
                 // Not in a file of ours: the previous handler is in charge again.
                 None => handler::let_go(),
             },
-            (Some(Caught::Stop(_)), None) => stopping = Some(Stopping(now)),
+            (Some(Caught::Stop(_)), None) => {
+                stopping = Some(Stopping(now));
+                if waits() && !json {
+                    // The run may hold the lock of the terminal.
+                    let _ = io::stderr().write_all(SAVING.as_bytes());
+                }
+            }
             (Some(Caught::Stop(signal)), Some(stopping)) if stopping.is_urged(signal, now) => {
                 end_at_once(json)
             }
             (_, Some(stopping)) => {
-                if stopping.is_overdue(now) {
+                if stopping.is_overdue(now) && !waits() {
                     clean_up_and_end(json, |left| Stopped::now(left).into());
                 }
             }

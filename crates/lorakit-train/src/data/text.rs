@@ -88,32 +88,52 @@ impl Text {
     ///
     /// There is no `tokenizer.json`, or one of the files is damaged.
     pub fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("tokenizer.json");
-        if !path.exists() {
-            return Err(Error::from(Problem::NoTokenizer).at(folder));
-        }
-        let tokenizer = Tokenizer::from_file(&path).map_err(|error| unreadable(&error).at(&path))?;
-        let about = json(&folder.join("tokenizer_config.json"))?.unwrap_or_default();
+        Self::of(folder, &|name| read(&folder.join(name)))
+    }
+
+    /// As [`Self::open`], from files that `read` finds by their names in a folder; errors name `place`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn of(place: &Path, read: &dyn Fn(&str) -> Result<Option<Vec<u8>>>) -> Result<Self> {
+        let at = |name: &str| place.join(name);
+        let text = |name: &str| -> Result<Option<String>> {
+            let bytes = read(name)?;
+            let text =
+                bytes.map(|bytes| String::from_utf8(bytes).map_err(|error| not_json(&error).at(&at(name))));
+            text.transpose()
+        };
+        let json = |name: &str| -> Result<Value> {
+            let value = text(name)?
+                .map(|text| serde_json::from_str(&text).map_err(|error| not_json(&error).at(&at(name))));
+            Ok(value.transpose()?.unwrap_or_default())
+        };
+        let Some(tokenizer) = read("tokenizer.json")? else {
+            return Err(Error::from(Problem::NoTokenizer).at(place));
+        };
+        let tokenizer = Tokenizer::from_bytes(&tokenizer)
+            .map_err(|error| unreadable(&error).at(&at("tokenizer.json")))?;
+        let about = json("tokenizer_config.json")?;
         let mut ends = Vec::new();
         for name in ["generation_config.json", "config.json"] {
-            let config = json(&folder.join(name))?.unwrap_or_default();
+            let config = json(name)?;
             ends.extend(ids(&config["eos_token_id"]));
             ends.extend(ids(&config["text_config"]["eos_token_id"]));
         }
         let mut sources = Vec::new();
-        let path = folder.join("chat_template.jinja");
-        if let Some(source) = read(&path)? {
+        if let Some(source) = text("chat_template.jinja")? {
             sources.push(("default".to_string(), source));
-            let tools = folder.join("additional_chat_templates/tool_use.jinja");
-            sources.extend(read(&tools)?.map(|source| ("tool_use".to_string(), source)));
+            let tools = text("additional_chat_templates/tool_use.jinja")?;
+            sources.extend(tools.map(|source| ("tool_use".to_string(), source)));
         } else {
             sources = named(&about["chat_template"]);
         }
         let template = match sources.is_empty() {
             true => None,
-            false => Some(Template::named(sources).map_err(|error| error.at(folder))?),
+            false => Some(Template::named(sources).map_err(|error| error.at(place))?),
         };
-        Self::new(tokenizer, template, &special(&about), ends).map_err(|error| error.at(folder))
+        Self::new(tokenizer, template, &special(&about), ends).map_err(|error| error.at(place))
     }
 
     /// The tokens of `text`, and nothing else.
@@ -181,19 +201,17 @@ fn unreadable(error: &tokenizers::Error) -> Error {
     Problem::Tokenizer { reason: error.to_string() }.into()
 }
 
-/// The text of a file, if there is one.
-fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+/// The content of a file, if there is one.
+fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(lorakit_tensor::Error::io("read", path, error).into()),
     }
 }
 
-fn json(path: &Path) -> Result<Option<Value>> {
-    let Some(text) = read(path)? else { return Ok(None) };
-    let value = serde_json::from_str(&text);
-    value.map(Some).map_err(|error| Error::from(Problem::NotJson { reason: error.to_string() }).at(path))
+fn not_json(error: &impl ToString) -> Error {
+    Problem::NotJson { reason: error.to_string() }.into()
 }
 
 /// One id or several.

@@ -11,6 +11,7 @@
 //!   driver             blocks of the inner dimension, threads over tiles of sums
 //!   pack               operands in the order in which tiles read them
 //!   math               elementary functions and sums, the same bits everywhere
+//!   tiles              single tiles, for attention
 //!   path               which kernels this machine has
 //!   avx512 avx2 neon portable
 //! ```
@@ -37,13 +38,14 @@ mod avx512;
 mod neon;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tiles;
 
 pub mod math;
 
 pub use four_bit::{FourBitMatrix, Scales};
 pub use frozen::{FloatMatrix, FrozenMatrix, PackedMatrix, PlainMatrix};
 #[doc(hidden)]
-pub use path::{Kernel, kernels};
+pub use path::{Kernel, force, kernels};
 
 use driver::{Left, Right, Shape};
 

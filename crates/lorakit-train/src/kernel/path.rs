@@ -1,5 +1,8 @@
 //! The kernels of this machine.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::{Compute, portable};
 
 /// Adds the product of a tile of the left matrix and a panel of the right one to a tile of sums.
@@ -58,7 +61,36 @@ pub fn kernels(compute: Compute) -> Vec<&'static Kernel> {
     found
 }
 
-/// The fastest kernel of this machine.
+/// Which kernel is used, counted from 1; 0 is the fastest.
+static FORCED: AtomicUsize = AtomicUsize::new(0);
+
+/// Makes the whole process use the kernels called `name`, or the fastest ones again. Since all give the same bits, that
+/// changes times only. `false` if this machine cannot run them.
+pub fn force(name: Option<&str>) -> bool {
+    let at = name.map_or(Some(0), |name| NAMES.iter().position(|known| *known == name).map(|at| at + 1));
+    let known =
+        |at: usize| at == 0 || kernels(Compute::F32).iter().any(|kernel| kernel.name == NAMES[at - 1]);
+    let found = at.filter(|at| known(*at));
+    if let Some(at) = found {
+        FORCED.store(at, Ordering::Relaxed);
+    }
+    found.is_some()
+}
+
+/// The names of instruction sets, the fastest first.
+const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+
+/// The fastest kernel of this machine, or the one that was forced. Where the forced instruction set has no kernel for
+/// bf16, that is the portable one.
 pub(super) fn fastest(compute: Compute) -> &'static Kernel {
-    kernels(compute)[0]
+    static FOUND: [OnceLock<[&Kernel; 1 + NAMES.len()]>; 2] = [OnceLock::new(), OnceLock::new()];
+    let found = FOUND[compute as usize].get_or_init(|| {
+        let kernels = kernels(compute);
+        let named = |name: &str| kernels.iter().find(|kernel| kernel.name.starts_with(name));
+        std::array::from_fn(|at| match at.checked_sub(1) {
+            None => kernels[0],
+            Some(at) => named(NAMES[at]).unwrap_or(&kernels[kernels.len() - 1]),
+        })
+    });
+    found[FORCED.load(Ordering::Relaxed)]
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
+use super::attention::Places;
 use super::head::Target;
+use super::how::Dropout;
 use super::real::Real;
 use super::shape::Shape;
 use crate::kernel::Products;
@@ -45,15 +47,17 @@ impl Batch<'_> {
 /// What all layers of a pass share.
 pub(super) struct Context<'a, R> {
     pub(super) shape: &'a Shape,
-    pub(super) documents: &'a [Range<usize>],
+    /// Who attends to whom.
+    pub(super) places: Places,
     /// Of each of the model's rotary positions.
     pub(super) tables: Vec<Vec<R>>,
     pub(super) products: Products,
+    pub(super) dropout: Option<Dropout>,
 }
 
 impl<'a, R: Real> Context<'a, R> {
-    pub(super) fn new(shape: &'a Shape, documents: &'a [Range<usize>], products: Products) -> Self {
+    pub(super) fn new(shape: &'a Shape, documents: &[Range<usize>], products: Products) -> Self {
         let tables = shape.ropes.iter().map(|rope| rope.table(shape.head_dim, documents)).collect();
-        Self { shape, documents, tables, products }
+        Self { shape, places: Places::all(documents), tables, products, dropout: None }
     }
 }

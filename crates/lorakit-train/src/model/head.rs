@@ -8,7 +8,7 @@ use super::real::{Real, highest, sum};
 use crate::kernel::{FrozenMatrix, Products};
 
 /// Rows whose logits exist at the same time.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 /// A row of the last hidden state, the token that follows it, and how much its loss counts.
 #[derive(Debug, Clone, Copy, PartialEq)]

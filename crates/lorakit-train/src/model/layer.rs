@@ -59,6 +59,8 @@ impl<R: Real> Pass<'_, R> {
             linear: &self.layer.linears[at],
             lora: self.loras[at].as_ref(),
             products: self.context.products,
+            dropout: self.context.dropout,
+            place: (self.index, slot),
         }
     }
 
@@ -116,8 +118,8 @@ impl<R: Real> Pass<'_, R> {
         let query_key_rates = query_key_norm.map(|(of_q, of_k)| (self.rates(of_q, &q), self.rates(of_k, &k)));
         let [q_norm, k_norm] = self.norms(&query_key_rates);
         let (queries, keys) = (self.prepared(&q, q_norm), self.prepared(&k, k_norm));
-        let documents = self.context.documents;
-        let (o, lse) = attention::forward(&self.heads(), documents, (&queries, &keys, &v), threads);
+        let places = &self.context.places;
+        let (o, lse) = attention::forward(&self.heads(), places, (&queries, &keys, &v), threads);
         let (attended, u_o) = self.adapted(Slot::Output).forward(&o);
         let after_norms = layer.after_norms.as_ref();
         let (middle, after_attention) = self.added(&x, attended, after_norms.map(|norms| &norms.0));
@@ -190,7 +192,7 @@ impl<R: Real> Pass<'_, R> {
         let [q_norm, k_norm] = self.norms(&saved.query_key_rates);
         let (queries, keys) = (self.prepared(&saved.q, q_norm), self.prepared(&saved.k, k_norm));
         let kept = Kept { q: &queries, k: &keys, v: &saved.v, o: &saved.o, lse: &saved.lse, d_o: &d_o };
-        let (dq, dk, dv) = attention::backward(&self.heads(), self.context.documents, &kept, threads);
+        let (dq, dk, dv) = attention::backward(&self.heads(), &self.context.places, &kept, threads);
         let dq = self.unprepared(dq, &saved.q, q_norm);
         let dk = self.unprepared(dk, &saved.k, k_norm);
 

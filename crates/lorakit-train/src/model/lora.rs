@@ -1,9 +1,8 @@
 //! A frozen linear with its adapter: `y = x Wᵀ + b + (s x Aᵀ) Bᵀ`.
 
+use super::how::Dropout;
 use super::real::{Real, cast};
-use super::shape::Shape;
-#[cfg(doc)]
-use super::shape::Slot;
+use super::shape::{Shape, Slot};
 use crate::kernel::{FrozenMatrix, Products};
 
 /// A frozen linear.
@@ -70,6 +69,9 @@ pub(super) struct Adapted<'a, R> {
     pub(super) linear: &'a Linear,
     pub(super) lora: Option<&'a Lora<R>>,
     pub(super) products: Products,
+    pub(super) dropout: Option<Dropout>,
+    /// Its layer and slot.
+    pub(super) place: (usize, Slot),
 }
 
 impl<R: Real> Adapted<'_, R> {
@@ -85,7 +87,8 @@ impl<R: Real> Adapted<'_, R> {
         let Some(lora) = self.lora else { return (y, Vec::new()) };
         let rank = lora.a.len() / inputs;
         let mut u = vec![R::ZERO; tokens * rank];
-        R::times_plain_transposed(self.products, x, &lora.a, inputs, &mut u);
+        let dropped = self.dropped(x);
+        R::times_plain_transposed(self.products, dropped.as_deref().unwrap_or(x), &lora.a, inputs, &mut u);
         scale(&mut u, lora.scale);
         R::times_plain_transposed(self.products, &u, &lora.b, rank, &mut y);
         (y, u)
@@ -109,11 +112,21 @@ impl<R: Real> Adapted<'_, R> {
         let mut du = vec![R::ZERO; u.len()];
         R::times_plain(self.products, dy, &lora.b, rank, &mut du);
         scale(&mut du, lora.scale);
-        R::add_outer(self.products, &du, x, &mut gradient.a, rank, inputs);
+        let dropped = self.dropped(x);
+        R::add_outer(self.products, &du, dropped.as_deref().unwrap_or(x), &mut gradient.a, rank, inputs);
         R::add_outer(self.products, dy, u, &mut gradient.b, out, rank);
-        if let Some(dx) = dx {
-            R::times_plain(self.products, &du, &lora.a, inputs, dx);
+        let Some(dx) = dx else { return };
+        if self.dropout.is_none() {
+            return R::times_plain(self.products, &du, &lora.a, inputs, dx);
         }
+        let mut through = vec![R::ZERO; dx.len()];
+        R::times_plain(self.products, &du, &lora.a, inputs, &mut through);
+        let through = self.dropped(&through).unwrap_or(through);
+        dx.iter_mut().zip(through).for_each(|(dx, through)| *dx += through);
+    }
+
+    fn dropped(&self, x: &[R]) -> Option<Vec<R>> {
+        self.dropout.map(|dropout| dropout.apply(self.place, self.linear.weight.cols(), x))
     }
 }
 
@@ -137,14 +150,20 @@ mod tests {
         let lora = Lora { scale: 1.5, a: noise(rank * inputs, 2), b: noise(out * rank, 3) };
         let (x, dy) = (noise(tokens * inputs, 4), noise(tokens * out, 5));
         let products = Products { compute: Compute::F32, threads: 1 };
-        let run =
-            |lora: &Lora<f64>, x: &[f64]| Adapted { linear: &linear, lora: Some(lora), products }.forward(x);
-        let mut gradient = Lora { scale: 1.5, a: vec![0.0; rank * inputs], b: vec![0.0; out * rank] };
-        let mut dx = vec![0.0; x.len()];
-        let adapted = Adapted { linear: &linear, lora: Some(&lora), products };
-        adapted.backward(&dy, (&x, &run(&lora, &x).1), Some(&mut gradient), Some(&mut dx));
-        agrees(&x, &dx, |x| dot(&run(&lora, x).0, &dy));
-        agrees(&lora.a, &gradient.a, |a| dot(&run(&Lora { a: a.to_vec(), ..lora.clone() }, &x).0, &dy));
-        agrees(&lora.b, &gradient.b, |b| dot(&run(&Lora { b: b.to_vec(), ..lora.clone() }, &x).0, &dy));
+        let some = Dropout { rate: 0.3, seed: 6, step: 7, place: 8 };
+        for dropout in [None, Some(some)] {
+            let run = |lora: &Lora<f64>, x: &[f64]| {
+                Adapted { linear: &linear, lora: Some(lora), products, dropout, place: (3, Slot::Up) }
+                    .forward(x)
+            };
+            let mut gradient = Lora { scale: 1.5, a: vec![0.0; rank * inputs], b: vec![0.0; out * rank] };
+            let mut dx = vec![0.0; x.len()];
+            let adapted =
+                Adapted { linear: &linear, lora: Some(&lora), products, dropout, place: (3, Slot::Up) };
+            adapted.backward(&dy, (&x, &run(&lora, &x).1), Some(&mut gradient), Some(&mut dx));
+            agrees(&x, &dx, |x| dot(&run(&lora, x).0, &dy));
+            agrees(&lora.a, &gradient.a, |a| dot(&run(&Lora { a: a.to_vec(), ..lora.clone() }, &x).0, &dy));
+            agrees(&lora.b, &gradient.b, |b| dot(&run(&Lora { b: b.to_vec(), ..lora.clone() }, &x).0, &dy));
+        }
     }
 }

@@ -4,7 +4,7 @@
 //!   pass        whole passes: losses, gradients, logits
 //!   layer       attention and MLP around the residual stream, and what is kept for the backward pass
 //!   norm  rope  attention  mlp  lora  head      operations, each with its gradient
-//!   batch  config  shape                        documents, and what a model is
+//!   batch  config  shape  how  memory           documents, what a model is, and how a pass is done
 //!   parallel  real  math                        threads, numbers, elementary functions
 //! ```
 //!
@@ -15,12 +15,14 @@ mod attention;
 mod batch;
 mod config;
 mod head;
+mod how;
 mod layer;
 mod lora;
 mod math;
+pub mod memory;
 mod mlp;
 mod norm;
-mod parallel;
+pub(crate) mod parallel;
 mod pass;
 mod problem;
 mod real;
@@ -34,6 +36,7 @@ mod tests;
 pub(crate) use math::{pow, sin_cos};
 
 pub use batch::Batch;
+pub use how::{Dropout, How, Recompute};
 pub use layer::Layer;
 pub use lora::{Adapter, Linear, Lora};
 pub use mlp::Activation;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const LEAST: usize = 1 << 14;
 
 /// The results of `work` on `0..count`, in order.
-pub(super) fn map<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
+pub(crate) fn map<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     if threads <= 1 || count <= 1 {
         return (0..count).map(work).collect();
     }

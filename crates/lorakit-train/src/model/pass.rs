@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::batch::{Batch, Context};
 use super::head;
+use super::how::{How, Recompute};
 use super::layer::{Layer, Pass, Saved};
 use super::lora::Adapter;
 use super::norm::Norm;
-use super::real::Real;
+use super::real::{Real, cast};
 use super::shape::Shape;
 use crate::kernel::{FrozenMatrix, Products};
 
@@ -26,39 +27,69 @@ pub struct Model {
     pub head: Arc<dyn FrozenMatrix>,
 }
 
+/// What is kept of a layer for its backward pass.
+enum Kept<R> {
+    Saved(Saved<R>),
+    Input(Vec<R>),
+}
+
 impl Model {
     /// Adds the weighted losses of `batch` to `loss`, token by token, and their gradients times `scale` to `gradients`.
     /// `scale` is 1 over the weight of a whole step, so that passes over parts of it add up.
     ///
     /// # Panics
-    /// If the sizes of the batch, the adapter and the model do not fit, or a token is not in the vocabulary.
+    /// If the sizes of the batch, the adapter, the states and the model do not fit, or a token is not in the vocabulary.
     pub fn train<R: Real>(
         &self,
         adapter: &Adapter<R>,
         batch: &Batch,
-        (scale, products): (f64, Products),
+        scale: f64,
+        how: &How,
         gradients: &mut Adapter<R>,
         loss: &mut f64,
     ) {
-        let (documents, targets) = (batch.documents(), batch.targets());
-        let context = Context::new(&self.shape, &documents, products);
+        let (documents, targets, products) = (batch.documents(), batch.targets(), how.products);
+        let mut context = Context::new(&self.shape, &documents, products);
+        context.dropout = how.dropout;
         let lowest = adapter.lowest().unwrap_or(self.layers.len());
-        let mut saved = Vec::new();
-        let x = self.run(adapter, batch.tokens, &context, |at, kept| {
-            if at >= lowest {
-                saved.push(kept);
-            }
-        });
+        let mut x = match how.states {
+            Some(states) => cast(states),
+            None => self.run(adapter, self.embedded(batch.tokens), 0..lowest, &context),
+        };
+        assert_eq!(x.len(), batch.tokens.len() * self.shape.hidden, "the states");
+        let mut kept = Vec::new();
+        for index in lowest..self.layers.len() {
+            let pass = self.pass(adapter, index, &context);
+            let input = (how.recompute == Recompute::Layers).then(|| x.clone());
+            let (next, saved) = pass.forward(x);
+            kept.push(match input {
+                Some(input) => Kept::Input(input),
+                None => Kept::Saved(saved),
+            });
+            x = next;
+        }
         let rates = self.norm.rates(&x, self.shape.norm_epsilon, products.threads);
         let h = self.norm.forward(&x, &rates, products.threads);
         let dh = head::loss_and_gradient(products, &*self.head, &h, &targets, scale, loss);
         let mut d = vec![R::ZERO; x.len()];
         self.norm.backward(&dh, &x, &rates, &mut d, products.threads);
         for index in (lowest..self.layers.len()).rev() {
-            let Some(saved) = saved.pop() else { return };
+            let Some(kept) = kept.pop() else { return };
             let pass = self.pass(adapter, index, &context);
+            let saved = match kept {
+                Kept::Input(input) => pass.forward(input).1,
+                Kept::Saved(saved) => saved,
+            };
             d = pass.backward(d, saved, &mut gradients.layers[index], index > lowest);
         }
+    }
+
+    /// What enters layer `layer`, in which no layer below it has factors: `(tokens, hidden)`.
+    pub fn states(&self, tokens: &[u32], lengths: &[usize], layer: usize, products: Products) -> Vec<f32> {
+        let batch = Batch { tokens, lengths, weights: &[] };
+        let documents = batch.documents();
+        let context = Context::new(&self.shape, &documents, products);
+        self.run(&Adapter::none(&self.shape), self.embedded(tokens), 0..layer, &context)
     }
 
     /// Adds the weighted losses of `batch` to `loss`.
@@ -83,6 +114,30 @@ impl Model {
         logits
     }
 
+    /// The tokens that follow `prompt`, each the likeliest and of several the lowest: at most `most`, up to one of
+    /// `stop`, which is not among them. Each takes a pass over all that is before it.
+    pub fn greedy<R: Real>(
+        &self,
+        adapter: &Adapter<R>,
+        prompt: &[u32],
+        stop: &[u32],
+        most: usize,
+        products: Products,
+    ) -> Vec<u32> {
+        let mut tokens = prompt.to_vec();
+        while !tokens.is_empty() && tokens.len() < prompt.len() + most {
+            let last = tokens.len() - 1;
+            let logits = self.logits(adapter, &tokens, last..last + 1, products);
+            let best =
+                (1..logits.len()).fold(0, |best, at| if logits[at] > logits[best] { at } else { best });
+            if stop.contains(&(best as u32)) {
+                break;
+            }
+            tokens.push(best as u32);
+        }
+        tokens.split_off(prompt.len())
+    }
+
     /// The normalised last hidden state.
     fn hidden<R: Real>(
         &self,
@@ -92,7 +147,7 @@ impl Model {
         products: Products,
     ) -> Vec<R> {
         let context = Context::new(&self.shape, documents, products);
-        let x = self.run(adapter, tokens, &context, |_, _| ());
+        let x = self.run(adapter, self.embedded(tokens), 0..self.layers.len(), &context);
         self.norm.forward(
             &x,
             &self.norm.rates(&x, self.shape.norm_epsilon, products.threads),
@@ -100,20 +155,15 @@ impl Model {
         )
     }
 
+    /// What leaves the last of `layers`, given what enters the first.
     fn run<R: Real>(
         &self,
         adapter: &Adapter<R>,
-        tokens: &[u32],
+        x: Vec<R>,
+        layers: Range<usize>,
         context: &Context<R>,
-        mut keep: impl FnMut(usize, Saved<R>),
     ) -> Vec<R> {
-        let mut x = self.embedded(tokens);
-        for index in 0..self.layers.len() {
-            let (next, saved) = self.pass(adapter, index, context).forward(x);
-            keep(index, saved);
-            x = next;
-        }
-        x
+        layers.fold(x, |x, index| self.pass(adapter, index, context).forward(x).0)
     }
 
     fn pass<'a, R: Real>(

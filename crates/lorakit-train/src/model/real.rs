@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use super::math;
-use crate::kernel::{self, FrozenMatrix, Products};
+use crate::kernel::{self, FrozenMatrix, Products, tiles};
 
 /// Lanes of every sum over a row. Sums do not depend on how wide the machine's vectors are.
 const LANES: usize = 16;
@@ -51,6 +51,15 @@ pub trait Real:
     fn times_plain(products: Products, dy: &[Self], w: &[Self], inputs: usize, dx: &mut [Self]);
     /// `dW += dYᵀ X`, over tokens in order.
     fn add_outer(products: Products, dy: &[Self], x: &[Self], dw: &mut [Self], out: usize, inputs: usize);
+
+    /// Rows and columns of a tile.
+    fn tile() -> (usize, usize);
+    /// Adds the product of `left (lanes, rows)` and `right (lanes, columns)` to a tile of `sums (at most rows, columns)`.
+    fn add_tile(lanes: usize, left: &[Self], right: &[Self], sums: &mut [Self]);
+    /// Turns `rows` rows of `lanes` values, `stride` apart, into columns of `to (lanes, width)`. Up to
+    /// [`BEHIND`](crate::kernel::tiles::BEHIND) values behind each row of `to` are undefined afterwards, unless a later
+    /// row holds them.
+    fn transpose(from: &[Self], stride: usize, rows: usize, lanes: usize, to: &mut [Self], width: usize);
 }
 
 /// A trained matrix, for the products.
@@ -123,6 +132,18 @@ impl Real for f32 {
     fn add_outer(products: Products, dy: &[Self], x: &[Self], dw: &mut [Self], out: usize, inputs: usize) {
         kernel::add_outer(products, dy, x, dw, out, inputs);
     }
+
+    fn tile() -> (usize, usize) {
+        tiles::size()
+    }
+
+    fn add_tile(lanes: usize, left: &[Self], right: &[Self], sums: &mut [Self]) {
+        tiles::add(lanes, left, right, sums);
+    }
+
+    fn transpose(from: &[Self], stride: usize, rows: usize, lanes: usize, to: &mut [Self], width: usize) {
+        tiles::transpose(from, stride, rows, lanes, to, width);
+    }
 }
 
 impl Real for f64 {
@@ -185,6 +206,24 @@ impl Real for f64 {
             for (dy, dw) in dy.iter().zip(dw.chunks_exact_mut(inputs)) {
                 dw.iter_mut().zip(x).for_each(|(sum, x)| *sum = dy.mul_add(*x, *sum));
             }
+        }
+    }
+
+    fn tile() -> (usize, usize) {
+        (4, 8)
+    }
+
+    fn add_tile(lanes: usize, left: &[Self], right: &[Self], sums: &mut [Self]) {
+        for (row, sums) in sums.chunks_exact_mut(8).enumerate() {
+            for (left, right) in left.chunks_exact(4).zip(right.chunks_exact(8)).take(lanes) {
+                sums.iter_mut().zip(right).for_each(|(sum, right)| *sum = left[row].mul_add(*right, *sum));
+            }
+        }
+    }
+
+    fn transpose(from: &[Self], stride: usize, rows: usize, lanes: usize, to: &mut [Self], width: usize) {
+        for (lane, row) in (0..lanes).flat_map(|lane| (0..rows).map(move |row| (lane, row))) {
+            to[lane * width + row] = from[row * stride + lane];
         }
     }
 }

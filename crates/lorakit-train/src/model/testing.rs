@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// Numbers between -1 and 1.
-pub(super) fn noise(count: usize, seed: u64) -> Vec<f64> {
+pub(crate) fn noise(count: usize, seed: u64) -> Vec<f64> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let next = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -83,7 +83,14 @@ impl Golden {
     fn train<R: Real>(&self, adapter: &Adapter<R>, products: Products) -> (f64, Adapter<R>) {
         let weight = self.batch().weight();
         let (mut gradients, mut loss) = (adapter.zeros(), 0.0);
-        self.model.train(adapter, &self.batch(), (1.0 / weight, products), &mut gradients, &mut loss);
+        self.model.train(
+            adapter,
+            &self.batch(),
+            1.0 / weight,
+            &How::new(products),
+            &mut gradients,
+            &mut loss,
+        );
         (loss / weight, gradients)
     }
 }
@@ -208,7 +215,14 @@ fn parts_of_a_step_add_up_to_the_same_bits() {
                 lengths: &[*length],
                 weights: &golden.weights[part],
             };
-            golden.model.train(&adapter, &batch, (1.0 / weight, PRODUCTS), &mut gradients, &mut loss);
+            golden.model.train(
+                &adapter,
+                &batch,
+                1.0 / weight,
+                &How::new(PRODUCTS),
+                &mut gradients,
+                &mut loss,
+            );
             golden.model.loss(&adapter, &batch, PRODUCTS, &mut evaluated);
         }
         assert!(gradients == expected, "{name}: gradients");
@@ -236,7 +250,7 @@ fn documents_without_tokens_change_nothing() {
     let adapter = golden.adapter::<f32>(false);
     let run = |batch: &Batch| {
         let (mut gradients, mut loss) = (adapter.zeros(), 0.0);
-        golden.model.train(&adapter, batch, (1.0, PRODUCTS), &mut gradients, &mut loss);
+        golden.model.train(&adapter, batch, 1.0, &How::new(PRODUCTS), &mut gradients, &mut loss);
         (gradients, loss)
     };
     let lengths = [&[0][..], &golden.lengths[..1], &[0, 0], &golden.lengths[1..]].concat();

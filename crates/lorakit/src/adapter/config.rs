@@ -125,6 +125,13 @@ impl AdapterConfig {
         })
     }
 
+    /// The same with the rate of dropout that training had, for a file that is written.
+    #[must_use]
+    pub fn with_dropout(mut self, rate: f64) -> Self {
+        self.raw.insert("lora_dropout".into(), rate.into());
+        self
+    }
+
     /// The rank and the scaling that it gives the module at `path`. PEFT's default alpha is 8.
     pub fn of_module(&self, path: &str) -> (Option<f64>, Scaling) {
         let rank = self.rank_pattern.get(path).or(self.r.map(|r| r as f64));

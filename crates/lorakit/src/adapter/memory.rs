@@ -13,8 +13,8 @@ impl Adapter {
     pub const IN_MEMORY: &'static str = "memory";
 
     /// Makes an adapter in memory, which [`save`](crate::ops::convert::save) writes in any format. Messages call it
-    /// `name`. Each module has its own scale, so `config` need not give ranks and alphas; its other fields, such as the
-    /// base and the task, go into the file. Tensors come from [`TensorRef::of_values`].
+    /// `name`. Each module has its own scale, so `config` need not give ranks and alphas, and if it does they are written
+    /// as far as they are true; its other fields, such as the base and the task, go into the file. Tensors come from [`TensorRef::of_values`].
     ///
     /// # Errors
     /// [`ErrorKind::Usage`](crate::ErrorKind::Usage) for two modules with the same path, and for factors whose shapes
@@ -82,6 +82,13 @@ impl AdapterConfig {
                 .map(|(k, l)| (k.to_string(), l.as_slice().into())),
         );
         said.extend(flags.iter().filter(|(_, flag)| *flag).map(|(k, flag)| (k.to_string(), (*flag).into())));
+        if let (Some(r), Some(alpha)) = (self.r, self.alpha) {
+            said.insert("r".into(), r.into());
+            // Many readers expect a whole number where it is one.
+            let whole = alpha.fract() == 0.0 && alpha.abs() < 1e15;
+            said.insert("lora_alpha".into(), if whole { (alpha as i64).into() } else { alpha.into() });
+            said.insert("use_rslora".into(), self.use_rslora.into());
+        }
         let init = match self.init.as_str() {
             "" => None,
             "true" => Some(Value::from(true)),

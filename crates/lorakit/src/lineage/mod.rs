@@ -19,10 +19,18 @@ pub mod weights;
 
 pub(crate) use papers::Papers;
 pub use read::read;
-pub use record::{Ancestry, Options, Parent, Record, Role, VERSION};
+pub use record::{Ancestry, Options, Parent, Record, Role, TrainedAs, VERSION};
 pub(crate) use sheet::{Sheet, percent};
 pub use step::Step;
 pub(crate) use step::{digest_of, sha256};
+
+use crate::Model;
+
+/// What a model is called: its id if it lies in the hub's local cache, what its configuration says if that is a name and
+/// not a path, else the name of its folder or file.
+pub fn name_of(model: &Model) -> String {
+    identity::Identity::of_model(model).name
+}
 
 /// When an output says where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

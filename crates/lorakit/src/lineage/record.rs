@@ -45,12 +45,32 @@ pub struct Parent {
     /// The [digest of its weights](crate::lineage::weights), `sha256:...`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
+    /// The form in which a base was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trained_as: Option<TrainedAs>,
     /// The SHA-256 of each tensor file of an adapter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sha256: Vec<String>,
     /// Where it came from in turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lineage: Option<Ancestry>,
+}
+
+/// The form that the weights of a base had while an adapter was trained on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TrainedAs {
+    /// How its linear layers were stored: `nf4`, `bf16`, ...; `keep` for what its files hold.
+    pub quant: String,
+    /// The [digest](crate::lineage::weights) that the weights have in that form.
+    pub weights: String,
+}
+
+impl TrainedAs {
+    /// The form `quant`, whose weights have this digest.
+    pub fn new(quant: impl Into<String>, weights: impl Into<String>) -> Self {
+        TrainedAs { quant: quant.into(), weights: weights.into() }
+    }
 }
 
 /// What a parent was to a step.

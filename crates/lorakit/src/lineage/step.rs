@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::read::{self, MAX_BYTES};
 use super::sheet::{Input, card_of_gguf};
 use super::weights::{self, hex};
-use super::{Lineage, Options, Papers, Parent, Record, Role, Sheet};
+use super::{Lineage, Options, Papers, Parent, Record, Role, Sheet, TrainedAs};
 use crate::adapter::Adapter;
 use crate::card::Card;
 use crate::plan::{Hash, Progress, Provenance, go_on, in_order};
@@ -106,8 +106,24 @@ impl Step {
 
     /// Adds a model whose weights are digested while the output is written.
     pub fn model(&mut self, role: Role, model: &Model) {
+        if let Some(parent) = self.read_model(role, model).filter(|_| self.is_recorded()) {
+            self.sources.push(Source { parent, checkpoint: Arc::clone(model.checkpoint()) });
+        }
+    }
+
+    /// Adds the base that an adapter was trained on. Whoever trained it has read its weights, whose digest is `weights`,
+    /// so nothing is read again.
+    pub fn trained_on(&mut self, base: &Model, weights: &str, form: TrainedAs) {
+        if let Some(parent) = self.read_model(Role::Base, base).filter(|_| self.is_recorded()) {
+            let parent = &mut self.record.parents[parent];
+            (parent.weights, parent.trained_as) = (Some(weights.to_string()), Some(form));
+        }
+    }
+
+    /// Adds a model without its digest; returns its position among the parents.
+    fn read_model(&mut self, role: Role, model: &Model) -> Option<usize> {
         if self.is_idle() {
-            return;
+            return None;
         }
         let mut input = Input::of_path(&model.path);
         if self.card {
@@ -122,8 +138,7 @@ impl Step {
         let made_here = input.card.as_ref().is_some_and(Card::has_section);
         if !self.is_recorded() {
             let input = input.of_config(model.config.as_ref(), made_here);
-            self.push(Parent::new(role, Identity::of_model(model)), input);
-            return;
+            return Some(self.push(Parent::new(role, Identity::of_model(model)), input));
         }
         let (ancestry, notes) = read::read(model.checkpoint(), model.reader());
         self.notes.extend(notes);
@@ -131,8 +146,7 @@ impl Step {
         let made_here = made_here || ancestry.is_some();
         let identity = if made_here { Identity::of_path(&model.path) } else { Identity::of_model(model) };
         let parent = Parent { lineage: ancestry, ..Parent::new(role, identity) };
-        let parent = self.push(parent, input.of_config(model.config.as_ref(), made_here));
-        self.sources.push(Source { parent, checkpoint: Arc::clone(model.checkpoint()) });
+        Some(self.push(parent, input.of_config(model.config.as_ref(), made_here)))
     }
 
     /// Adds a base that was consulted only for its configuration.
@@ -229,6 +243,7 @@ impl Parent {
             revision: identity.revision,
             base_model: None,
             weights: None,
+            trained_as: None,
             sha256: Vec::new(),
             lineage: None,
         }

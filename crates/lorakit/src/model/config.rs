@@ -12,6 +12,11 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The text of the file, in one line.
+    pub fn text_of_file(&self) -> String {
+        self.json.to_string()
+    }
+
     /// The configuration of the language model: `text_config` of multimodal models, else the top level.
     fn text(&self) -> &Value {
         ["text_config", "llm_config"]
@@ -44,6 +49,11 @@ impl ModelConfig {
     /// A number of the language model's configuration, e.g. `hidden_size`.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.entry(name)?.as_u64()
+    }
+
+    /// Whether a switch of the language model's configuration, e.g. `attention_bias`, is on.
+    pub fn flag(&self, name: &str) -> bool {
+        self.entry(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
     /// Whether input and output embedding are one tensor. If the file does not say, the default of the family decides.

@@ -86,17 +86,34 @@ impl Model {
         Self::open(path, reader)?.into_hf(dtype)
     }
 
+    /// Opens a model to compute with it: as [`Self::open_as_hf`], and also GGUF files of families that cannot be turned
+    /// into a Hugging Face folder. The norms of a GGUF file keep the 1 that its family may add to them.
+    ///
+    /// # Errors
+    /// As [`Self::open_as_hf`].
+    pub fn open_to_compute(path: &Path, reader: &Reader) -> Result<Self> {
+        let mut model = Self::open(path, reader)?;
+        if !model.is_gguf() {
+            return model.into_hf(None);
+        }
+        model.seen_as(gguf::read::view(&model.checkpoint, None, true)?);
+        Ok(model)
+    }
+
     /// The opened model, seen in the same way as by [`Self::open_as_hf`].
     pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
         if self.is_gguf() {
-            let view = gguf::read::view(&self.checkpoint, dtype)?;
-            (self.source, self.config, self.dtype) = (view.source, Some(view.config), Some(view.dtype));
+            self.seen_as(gguf::read::view(&self.checkpoint, dtype, false)?);
         } else if let Some((source, packing)) =
             packed::view(&self.checkpoint, self.config.as_ref()).map_err(|e| e.at(&self.path))?
         {
             (self.source, self.packing) = (source, Some(packing));
         }
         Ok(self)
+    }
+
+    fn seen_as(&mut self, view: gguf::read::View) {
+        (self.source, self.config, self.dtype) = (view.source, Some(view.config), Some(view.dtype));
     }
 
     /// The name without ending of the tensor file that its library looks for in a folder: diffusers has another one
@@ -107,7 +124,7 @@ impl Model {
     }
 
     /// Whether it is stored as GGUF.
-    pub(crate) fn is_gguf(&self) -> bool {
+    pub fn is_gguf(&self) -> bool {
         self.checkpoint.format() == Format::Gguf
     }
 
@@ -188,7 +205,7 @@ impl Model {
     }
 
     /// The reader through which its files were opened.
-    pub(crate) fn reader(&self) -> &Reader {
+    pub fn reader(&self) -> &Reader {
         &self.reader
     }
 }

@@ -37,6 +37,7 @@ pub mod inspect;
 pub mod merge;
 mod panels;
 pub(crate) mod problem;
+pub mod products;
 pub mod quantize;
 pub mod reduce;
 mod truncate;

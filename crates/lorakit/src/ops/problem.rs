@@ -49,6 +49,10 @@ problems! {
         Repeated { init: String } = MutatedBase,
             "was initialised with `{init}`, which PEFT repeats with its rank and scale whenever it loads the adapter: with \
              other factors, it would take something else out of the base than was taken out before training";
+        /// Parts of an adapter that are more than a product.
+        NotProducts { count: usize, total: usize } = Unsupported / MergeOrNearestLora,
+            "{count} of {total} parts of the adapter are not products of factors on whole weights, and only these are \
+             trained";
         /// A tensor with another number of dimensions.
         NotAMatrix = File(Corrupt), "is not a matrix";
         /// A folder without a file.
@@ -70,5 +74,25 @@ problems! {
         /// Rows that the blocks of the merged model's dtype do not fill.
         RowsNotFilled { columns: usize, dtype: DType } = Shape,
             "has rows of {columns} values, which blocks of {dtype} do not fill";
+    }
+}
+
+problems! {
+    /// Why a part of an adapter is no product on a whole weight: a line among the details of a [`Problem`].
+    pub(crate) enum Foreign {
+        /// Magnitudes.
+        Dora = Unsupported, "uses DoRA";
+        /// An initialisation that is taken out of the base first.
+        Initial = Unsupported, "was initialised with a part of the weight";
+        /// A part of a weight, or several products on it.
+        Part { weight: String } = Unsupported, "changes a part of `{weight}`";
+        /// A second module for the same weight.
+        Second { weight: String } = Unsupported, "changes `{weight}`, which another part changes too";
+        /// A parameter that is saved whole.
+        Whole = Unsupported, "is saved whole";
+        /// A weight that is multiplied.
+        Multiplied = Unsupported, "multiplies its weight";
+        /// Token rows.
+        TokenRows = Unsupported, "replaces rows of tokens";
     }
 }

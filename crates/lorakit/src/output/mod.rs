@@ -17,11 +17,12 @@ use lorakit_tensor::{DType, ReadMode, Reader};
 
 pub use compare::ModuleError;
 pub(crate) use problem::Problem;
+pub(crate) use rounding::errors_of_rows;
 
 use crate::adapter::format::{self, AdapterFormat, Draft, DraftOptions};
 use crate::adapter::{Adapter, Mapped, Module, ROW_ORDER};
 use crate::lineage::Papers;
-use crate::plan::{self, DataDigest, Plan, Progress, Report, Unchecked, pool};
+use crate::plan::{self, DataDigest, Plan, Progress, Report, SideFile, Unchecked, pool};
 use crate::{Base, Error, Result};
 
 /// Where and how an adapter is written.
@@ -39,6 +40,8 @@ pub(crate) struct Destination<'a> {
     pub(crate) reader: Reader,
     /// What the output says about itself.
     pub(crate) papers: Papers,
+    /// Files that an output folder gets besides those of its format.
+    pub(crate) beside: Vec<SideFile>,
 }
 
 /// An adapter that is laid out as files and not yet written.
@@ -165,13 +168,15 @@ impl AdapterOutput {
         to: &Destination<'_>,
     ) -> Result<Self> {
         let target = draft.target(to.output)?;
+        let mut side_files = draft.side_files;
+        side_files.extend(to.beside.iter().cloned());
         let plan = Plan::with_papers(
             target,
             to.replace,
             &to.reader,
             draft.container,
             draft.tensors,
-            draft.side_files,
+            side_files,
             papers,
         )?;
         let plan = plan.with_data_digests(digests);

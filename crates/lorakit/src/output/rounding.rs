@@ -2,7 +2,7 @@
 
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView1};
 
 /// The largest error of a scale that is written as an f32, and of values that are multiplied in f32 on their way,
 /// relative to them.
@@ -45,21 +45,26 @@ impl Rounding {
 /// rounding of scales and products tips. `stored` is the size of the stored matrix, which may be padded with zeros.
 pub(super) fn of_blocks(dtype: DType, meant: &Array2<f64>, stored: (usize, usize)) -> f64 {
     let (rows, cols) = stored;
-    let (Some(encoder), Some(decoder), Some(size)) =
-        (encoder(dtype), codec(dtype), dtype.byte_len(cols as u64))
-    else {
-        return 0.0;
-    };
-    let (mut bytes, mut values, mut read) = (vec![0; size as usize], vec![0.0; cols], vec![0.0; cols]);
-    let mut off = 0.0;
-    for row in meant.rows().into_iter().take(rows) {
+    let Some(errors) = errors_of_rows(dtype, meant, cols) else { return 0.0 };
+    let off: f64 = errors.iter().take(rows).map(|(_, off)| off).sum();
+    1.01 * off.sqrt() + COMPUTED * norm(meant)
+}
+
+/// For each row of `meant` in `dtype`, padded with zeros to `cols` values: the sum of its squares, and of the squares of
+/// the errors that the codec makes. `None` for a dtype that has no codec.
+pub(crate) fn errors_of_rows(dtype: DType, meant: &Array2<f64>, cols: usize) -> Option<Vec<(f64, f64)>> {
+    let (encoder, decoder) = (encoder(dtype)?, codec(dtype)?);
+    let size = dtype.byte_len(cols as u64)? as usize;
+    let (mut bytes, mut values, mut read) = (vec![0; size], vec![0f32; cols], vec![0f32; cols]);
+    let square = |value: f32| f64::from(value) * f64::from(value);
+    let of_row = |row: ArrayView1<'_, f64>| {
         values.iter_mut().zip(&row).for_each(|(value, meant)| *value = *meant as f32);
         encoder.encode(&values, &mut bytes);
         decoder.decode(&bytes, &mut read);
-        let squares = values.iter().zip(&read).map(|(meant, read)| f64::from(meant - read).powi(2));
-        off += squares.sum::<f64>();
-    }
-    1.01 * off.sqrt() + COMPUTED * norm(meant)
+        let whole = values.iter().map(|value| square(*value)).sum();
+        (whole, values.iter().zip(&read).map(|(meant, read)| square(meant - read)).sum())
+    };
+    Some(meant.rows().into_iter().map(of_row).collect())
 }
 
 /// The norm of a factor and the largest norm of its error.

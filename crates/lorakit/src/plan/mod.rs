@@ -60,8 +60,8 @@ pub use residue::Residue;
 pub use retention::{Retention, TensorRetention, by_type, overall};
 pub use run::Report;
 use shards::Limits;
-pub(crate) use side::{ADAPTER_CONFIG, CONFIGURATION, TOKENIZER};
-pub use side::{Content, PROVENANCE_FILE, SideFile};
+pub(crate) use side::{ADAPTER_CONFIG, CONFIGURATION};
+pub use side::{Content, PROVENANCE_FILE, SideFile, TOKENIZER};
 pub use target::Target;
 pub(crate) use threads::{in_order, pool};
 

@@ -10,8 +10,8 @@ use crate::Result;
 /// Files that make up the configuration of a model.
 pub(crate) const CONFIGURATION: &[&str] =
     &["config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"];
-/// Files that make up a tokenizer.
-pub(crate) const TOKENIZER: &[&str] = &[
+/// Files that make up a tokenizer, and its chat templates.
+pub const TOKENIZER: &[&str] = &[
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

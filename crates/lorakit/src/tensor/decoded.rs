@@ -19,6 +19,15 @@ struct Decoded {
 }
 
 impl TensorRef {
+    /// The tensor with single values, which views do not cut: itself, or as F32 if its dtype has blocks. Blocks that are
+    /// encoded again come out as they were.
+    ///
+    /// # Errors
+    /// As [`Self::decoded`].
+    pub(crate) fn single_values(&self) -> Result<Self> {
+        if self.info().dtype.block().elements == 1 { Ok(self.clone()) } else { self.decoded(1.0) }
+    }
+
     /// The tensor as F32, with each value multiplied by `times` and rounded once; the tensor itself if nothing changes.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod mosaic;
 mod problem;
 mod retyped;
 mod row_order;
+mod step;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,6 +24,7 @@ pub use factor::Factor;
 pub(crate) use memory::Shelf;
 pub(crate) use problem::{Problem, place};
 pub use row_order::RowOrder;
+pub(crate) use step::step;
 
 use crate::{Error, Result};
 
@@ -186,8 +188,8 @@ impl TensorRef {
     /// Refuses NaN and infinity among `values`, which were decoded from value `first` on.
     ///
     /// # Errors
-    /// `NonFinite` with the file, the tensor and the place.
-    pub(crate) fn refuse_non_finite(&self, first: u64, values: &[f32]) -> Result<()> {
+    /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite) with the file, the tensor and the place.
+    pub fn refuse_non_finite(&self, first: u64, values: &[f32]) -> Result<()> {
         match first_bad(values) {
             None => Ok(()),
             Some((at, value)) => Err(self.holds(first + at, value)),

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use crate::Result;
 use crate::model::problem::Problem;
 
-/// The most of anything that a size counts.
-const MOST: u64 = 1 << 32;
+/// The most of anything that a size counts: products of two sizes are still numbers.
+const MOST: u64 = 1 << 31;
 
 #[derive(Clone, Copy)]
 pub(super) struct Keys<'a> {

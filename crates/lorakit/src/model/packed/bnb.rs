@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::kind::{PackedType, PackingKind, USUAL_BLOCK};
 use super::result::PackedModel;
-use super::scheme::{Packed, Scheme, Weight};
+use super::scheme::{FourBitParts, NestedScales, Packed, Scheme, Weight};
 use super::stored::{Stored, values};
 use super::{Problem, write};
 use crate::Result;
@@ -78,18 +78,7 @@ const MAX_QUANT_STATE: u64 = 1 << 16;
 /// An `NF4` or `FP4` weight.
 struct FourBitWeight {
     info: TensorInfo,
-    quant_type: FourBit,
-    block_size: u64,
-    codes: usize,
-    absmax: usize,
-    nested: Option<NestedScales>,
-}
-
-/// The data that turn the codes in `absmax` into scales.
-struct NestedScales {
-    offset: f32,
-    absmax: usize,
-    map: [f32; 256],
+    parts: FourBitParts,
 }
 
 /// Every tensor that has a `quant_state`.
@@ -138,10 +127,11 @@ fn four_bit_weight(stored: &Stored<'_>, name: &str, state: usize) -> Result<Pack
             let map = stored.need_values(&format!("{name}.nested_quant_map"), state, DType::F32, 256)?;
             sidecars.extend([absmax, map]);
             let values = values(stored.checkpoint, map, DType::F32, 0..256)?;
-            Some(NestedScales { offset, absmax, map: std::array::from_fn(|i| values[i]) })
+            Some(NestedScales { offset, scales: absmax, map: std::array::from_fn(|i| values[i]) })
         }
     };
-    let weight = FourBitWeight { info, quant_type, block_size: block_size as u64, codes, absmax, nested };
+    let parts = FourBitParts { kind: quant_type, block: block_size, codes, scales: absmax, nested };
+    let weight = FourBitWeight { info, parts };
     Ok(Packed { weight: Box::new(weight), scheme, codes, sidecars })
 }
 
@@ -149,16 +139,16 @@ impl FourBitWeight {
     /// The scales of blocks `start..end`.
     fn scales(&self, stored: &Checkpoint, start: u64, end: u64) -> TensorResult<Vec<f32>> {
         const BLOCK: u64 = double_quant::BLOCK as u64;
-        let Some(NestedScales { offset, absmax, map }) = &self.nested else {
-            return values(stored, self.absmax, DType::F32, start..end);
+        let Some(NestedScales { offset, scales, map }) = &self.parts.nested else {
+            return values(stored, self.parts.scales, DType::F32, start..end);
         };
         let first = start / BLOCK;
-        let codes = stored.read(self.absmax, first * BLOCK..end)?;
-        let nested = values(stored, *absmax, DType::F32, first..end.div_ceil(BLOCK))?;
-        let mut scales = vec![0.0; (end - start) as usize];
+        let codes = stored.read(self.parts.scales, first * BLOCK..end)?;
+        let nested = values(stored, *scales, DType::F32, first..end.div_ceil(BLOCK))?;
+        let mut decoded = vec![0.0; (end - start) as usize];
         let skip = (start - first * BLOCK) as usize;
-        double_quant::decode(&codes, &nested, map, *offset, skip, &mut scales);
-        Ok(scales)
+        double_quant::decode(&codes, &nested, map, *offset, skip, &mut decoded);
+        Ok(decoded)
     }
 }
 
@@ -168,13 +158,17 @@ impl Weight for FourBitWeight {
     }
 
     fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> TensorResult<()> {
-        let end = first + values.len() as u64;
-        let block = first / self.block_size;
-        let codes = stored.read(self.codes, block * self.block_size / 2..end.div_ceil(2))?;
-        let scales = self.scales(stored, block, end.div_ceil(self.block_size))?;
-        let skip = (first - block * self.block_size) as usize;
-        self.quant_type.decode(&codes, &scales, self.block_size as usize, skip, values);
+        let (end, size) = (first + values.len() as u64, self.parts.block as u64);
+        let block = first / size;
+        let codes = stored.read(self.parts.codes, block * size / 2..end.div_ceil(2))?;
+        let scales = self.scales(stored, block, end.div_ceil(size))?;
+        let skip = (first - block * size) as usize;
+        self.parts.kind.decode(&codes, &scales, self.parts.block, skip, values);
         Ok(())
+    }
+
+    fn four_bit(&self) -> Option<&FourBitParts> {
+        Some(&self.parts)
     }
 }
 

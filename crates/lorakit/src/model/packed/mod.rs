@@ -45,7 +45,7 @@ use kind::PackingKind;
 pub(crate) use problem::Problem;
 pub(crate) use result::PackedModel;
 use scheme::Packed;
-pub use scheme::{Packing, Scheme};
+pub use scheme::{FourBitParts, NestedScales, Packing, Scheme};
 use stored::Stored;
 use view::PackedView;
 
@@ -132,8 +132,9 @@ pub(crate) fn view(
     packed.sort_by_key(|p| p.codes);
     let Some(scheme) = most_frequent(&packed) else { return Ok(None) };
     let schemes = packed.iter().map(|packed| packed.scheme).collect();
+    let four_bit = packed.iter().map(|packed| packed.weight.four_bit().cloned()).collect();
     let (view, tensors) = PackedView::new(Arc::clone(checkpoint), packed)?;
-    Ok(Some((Arc::new(view), Packing { scheme, tensors, schemes })))
+    Ok(Some((Arc::new(view), Packing { scheme, tensors, schemes, four_bit })))
 }
 
 /// The scheme of most tensors; ties go to the first.

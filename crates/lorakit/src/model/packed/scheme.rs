@@ -8,7 +8,7 @@ use lorakit_tensor::{Checkpoint, Result, TensorInfo};
 use crate::plan::{Fp8, Packer};
 
 /// How the weights of a checkpoint are packed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Packing {
     /// The scheme of most packed tensors.
     pub scheme: Scheme,
@@ -16,6 +16,34 @@ pub struct Packing {
     pub tensors: Vec<usize>,
     /// The scheme of each of them.
     pub(super) schemes: Vec<Scheme>,
+    /// The parts of each of them, if it has 4-bit codes.
+    pub(super) four_bit: Vec<Option<FourBitParts>>,
+}
+
+/// The stored tensors of a weight in 4-bit codes of bitsandbytes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FourBitParts {
+    /// The type of the codes.
+    pub kind: FourBit,
+    /// Number of values that share a scale.
+    pub block: usize,
+    /// Position of the codes among the stored tensors.
+    pub codes: usize,
+    /// Position of the scales, or of their codes.
+    pub scales: usize,
+    /// What turns codes of scales into scales.
+    pub nested: Option<NestedScales>,
+}
+
+/// The data that turn codes of scales into scales.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NestedScales {
+    /// The mean of the scales.
+    pub offset: f32,
+    /// Position of the scales of the codes among the stored tensors.
+    pub scales: usize,
+    /// The value of each code.
+    pub map: [f32; 256],
 }
 
 /// A way to pack weights.
@@ -48,6 +76,11 @@ impl Packing {
     /// Whether tensor `index` of the view is packed.
     pub fn contains(&self, index: usize) -> bool {
         self.tensors.binary_search(&index).is_ok()
+    }
+
+    /// The parts of tensor `index` of the view, if it has 4-bit codes of bitsandbytes.
+    pub fn four_bit(&self, index: usize) -> Option<&FourBitParts> {
+        self.four_bit.get(self.tensors.binary_search(&index).ok()?)?.as_ref()
     }
 
     /// What packs tensor `index` of the view, a matrix of this size, the same way; `None` if nothing here does.
@@ -107,6 +140,11 @@ pub(super) trait Weight: Send + Sync {
 
     /// Decodes values from `first` on; the caller rounds them to the dtype, once.
     fn decode(&self, stored: &Checkpoint, first: u64, values: &mut [f32]) -> Result<()>;
+
+    /// Its parts, if it has 4-bit codes of bitsandbytes.
+    fn four_bit(&self) -> Option<&FourBitParts> {
+        None
+    }
 }
 
 /// One packed tensor: the tensor that the view shows, and the stored tensors of which it consists.

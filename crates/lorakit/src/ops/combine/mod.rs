@@ -273,6 +273,7 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
         dtype: options.dtype,
         reader: reader.clone(),
         papers: step.finish(&mut notes),
+        beside: Vec::new(),
     };
     let strengths = options.strengths.apply(adapters.iter_mut().map(|(adapter, _)| adapter))?;
     let whole = strengths.iter().all(|strength| strength.left_out.is_empty());

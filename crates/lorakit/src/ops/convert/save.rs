@@ -43,7 +43,7 @@ use crate::adapter::Adapter;
 use crate::lineage::{Lineage, Step};
 pub use crate::output::{AdapterOutput, AdapterReport};
 use crate::output::{Destination, writable};
-use crate::plan::{Progress, go_on};
+use crate::plan::{Progress, SideFile, go_on};
 use crate::{Base, Finding, Result};
 
 /// Where to write an adapter, and how.
@@ -63,6 +63,8 @@ pub struct SaveOptions {
     /// What the output says about how it was made; by default a step `save`. The format, the dtype and the base are
     /// added to it, and so is the adapter if it was opened from a file.
     pub step: Step,
+    /// Files that an output folder gets besides those of its format: a tokenizer, say.
+    pub beside: Vec<SideFile>,
     /// How the base, and what was written, are read.
     pub mode: ReadMode,
 }
@@ -77,6 +79,7 @@ impl SaveOptions {
             dtype: None,
             base: None,
             step: Step::new("save", Lineage::default()),
+            beside: Vec::new(),
             mode: ReadMode::default(),
         }
     }
@@ -87,6 +90,7 @@ crate::ops::setters! { SaveOptions {
     with_dtype: dtype: Option<DType>,
     with_base: base: Option<PathBuf>,
     with_step: step: Step,
+    with_beside: beside: Vec<SideFile>,
     with_mode: mode: ReadMode,
 } }
 
@@ -141,6 +145,7 @@ pub fn plan(adapter: &Adapter, options: &SaveOptions, progress: &dyn Progress) -
         dtype: options.dtype,
         reader,
         papers,
+        beside: options.beside.clone(),
     };
     Ok(Save { output: AdapterOutput::new(adapter, base, &destination)?, notes })
 }

@@ -129,6 +129,7 @@ pub(super) fn output(
         dtype: None,
         reader: work.files.reader.clone(),
         papers,
+        beside: Vec::new(),
     };
     let redraft = Redraft { draft, header, hashed: work.hashed };
     let rounding = rounding.filter(|rounding| rounding.tensors > 0);

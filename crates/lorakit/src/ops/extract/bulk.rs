@@ -7,7 +7,8 @@ use super::noise::{Flipped, Rounded};
 use crate::Result;
 use crate::ops::panels::largest;
 
-/// Room above the largest singular value of noise with the same steps, as a share of it: from one draw to the next it varies by some per cent.
+/// Room above the largest singular value of noise with the same steps, as a share of it: from one draw to the next it
+/// varies by some per cent.
 const ROUNDED: f64 = 0.06;
 /// Room above that of the difference with random signs. Swallowed changes leave errors that are not quite independent.
 const FLIPPED: f64 = 0.08;

@@ -10,6 +10,7 @@ use ndarray::{Array2, ArrayView2, Axis};
 use super::Problem;
 use crate::ops::Problem as VerbProblem;
 use crate::ops::panels::{EachPanel, PANEL, Panels};
+use crate::tensor::step;
 use crate::{Error, Result, TensorRef};
 
 /// `D = T - W`: rows of the tuned tensor `T` less the same rows of the base's `W`.
@@ -67,11 +68,27 @@ impl Difference {
         Difference { rows, cols, ..self }
     }
 
-    /// Calls `each` with the base's and the tuned values of consecutive rows.
-    pub(super) fn for_each_pair(
+    /// Calls `each` with consecutive rows of the matrix of this size that `make` makes of the base's and the tuned values.
+    pub(super) fn for_each_made(
         &self,
-        mut each: impl FnMut(Range<usize>, &[f32], &[f32]) -> Result<()>,
+        each: &mut EachPanel<'_>,
+        mut make: impl FnMut(&Range<usize>, &[f32], &[f32], &mut [f64]),
     ) -> Result<()> {
+        let (height, cols) = self.dim();
+        let mut panel = vec![0f64; PANEL.min(height) * cols];
+        self.for_each_pair(|rows, old, new| {
+            let panel = &mut panel[..old.len()];
+            make(&rows, old, new, panel);
+            let panel = ArrayView2::from_shape((rows.len(), cols), panel);
+            each(
+                rows,
+                panel.map_err(|_| Error::from(VerbProblem::NotAMatrix).tensor(&self.tuned.info().name))?,
+            )
+        })
+    }
+
+    /// Calls `each` with the base's and the tuned values of consecutive rows.
+    fn for_each_pair(&self, mut each: impl FnMut(Range<usize>, &[f32], &[f32]) -> Result<()>) -> Result<()> {
         let (height, cols) = self.dim();
         let (mut old, mut new) = (vec![0f32; PANEL.min(height) * cols], vec![0f32; PANEL.min(height) * cols]);
         for start in (0..height).step_by(PANEL) {
@@ -189,17 +206,9 @@ impl Panels for Difference {
     }
 
     fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()> {
-        let (height, cols) = self.dim();
-        let mut panel = vec![0f64; PANEL.min(height) * cols];
-        self.for_each_pair(|rows, old, new| {
-            let panel = &mut panel[..old.len()];
+        self.for_each_made(each, |_, old, new, panel| {
             let values = panel.iter_mut().zip(old.iter().zip(new));
             values.for_each(|(d, (&w, &t))| *d = f64::from(t) - f64::from(w));
-            let panel = ArrayView2::from_shape((rows.len(), cols), panel);
-            each(
-                rows,
-                panel.map_err(|_| Error::from(VerbProblem::NotAMatrix).tensor(&self.tuned.info().name))?,
-            )
         })
     }
 }
@@ -207,8 +216,7 @@ impl Panels for Difference {
 /// The distance between neighbouring values of a float dtype.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
-    bits: i32,
-    least: i32,
+    dtype: DType,
     /// How much more than the energy of one rounding a tuned weight may have seen: for sixteen bits, that of the base
     /// or the delta; for F32, also those of the sums and products before.
     slack: f64,
@@ -216,12 +224,12 @@ pub(super) struct Step {
 
 impl Step {
     fn of(dtype: DType) -> Option<Self> {
-        match dtype {
-            DType::F16 => Some(Step { bits: 10, least: -14, slack: 2.0 }),
-            DType::BF16 => Some(Step { bits: 7, least: -126, slack: 2.0 }),
-            DType::F32 => Some(Step { bits: 23, least: -126, slack: 16.0 }),
-            _ => None,
-        }
+        let slack = match dtype {
+            DType::F16 | DType::BF16 => 2.0,
+            DType::F32 => 16.0,
+            _ => return None,
+        };
+        Some(Step { dtype, slack })
     }
 
     /// The range of errors from rounding to `t`. A change that left a value `w` as it was is an error itself, and in a
@@ -233,9 +241,7 @@ impl Step {
 
     /// The step at `value`.
     fn size(self, value: f32) -> f64 {
-        let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
-        let biased = 1023 + i64::from(exponent.max(self.least) - self.bits);
-        f64::from_bits((biased as u64) << 52)
+        step(self.dtype, value)
     }
 }
 

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A weight is passed over once for its norm, six times for its leading triplets (Halko, Martinsson and Tropp, 2011),
-//! six times for the largest singular value of noise ([`Rule::Auto`]) and once for what the stored factors leave. Neither it nor the difference is ever in memory as a whole.
+//! six times for the largest singular value of noise ([`Rule::Auto`]) and once for what the stored factors leave. Neither
+//! it nor the difference is ever in memory as a whole.
 //!
 //! ```
 //! use lorakit::ops::extract::{self, ExtractOptions};
@@ -135,6 +136,7 @@ pub fn compute(options: &ExtractOptions, progress: &dyn Progress) -> Result<Extr
         dtype: None,
         reader: reader.clone(),
         papers: step.finish(&mut notes),
+        beside: Vec::new(),
     };
     go_on(progress, "anything was written")?;
     let pairs = pairs(&base, &tuned, options)?;

@@ -11,12 +11,11 @@ use std::ops::Range;
 
 use lorakit_linalg::random::philox4x32;
 use lorakit_linalg::{Svd, product};
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, Axis};
 
 use super::difference::{Difference, Step};
 use crate::Result;
-use crate::ops::Problem;
-use crate::ops::panels::{EachPanel, PANEL, Panels};
+use crate::ops::panels::{EachPanel, Panels};
 
 /// Key of the random words, which no other use of the generator has.
 const KEY: [u32; 2] = [0x6e6f_6973, 0x6500_0001];
@@ -62,11 +61,9 @@ impl Panels for Rounded<'_> {
     }
 
     fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()> {
-        let (height, cols) = self.dim();
-        let mut panel = vec![0f64; PANEL.min(height) * cols];
-        self.of.for_each_pair(|rows, old, new| {
-            let panel = &mut panel[..old.len()];
-            let width = cols.max(1);
+        let cols = self.of.cols;
+        let width = cols.max(1);
+        self.of.for_each_made(each, |rows, old, new, panel| {
             let pairs = old.chunks(width).zip(new.chunks(width));
             for ((row, errors), (old, new)) in rows.clone().zip(panel.chunks_mut(width)).zip(pairs) {
                 if old == new {
@@ -83,7 +80,6 @@ impl Panels for Rounded<'_> {
                     }
                 });
             }
-            hand(self.of, rows, panel, each)
         })
     }
 }
@@ -94,10 +90,8 @@ impl Panels for Flipped<'_> {
     }
 
     fn for_each_panel(&self, each: &mut EachPanel<'_>) -> Result<()> {
-        let (height, cols) = self.dim();
-        let mut panel = vec![0f64; PANEL.min(height) * cols];
-        self.of.for_each_pair(|rows, old, new| {
-            let panel = &mut panel[..old.len()];
+        let cols = self.of.cols;
+        self.of.for_each_made(each, |rows, old, new, panel| {
             let kept = product(self.left.slice_axis(Axis(0), rows.clone().into()), self.right.view());
             let values = old.iter().zip(new).zip(&kept);
             for (to, ((&w, &t), kept)) in panel.iter_mut().zip(values) {
@@ -110,12 +104,6 @@ impl Panels for Flipped<'_> {
                     }
                 });
             }
-            hand(self.of, rows, panel, each)
         })
     }
-}
-
-fn hand(of: &Difference, rows: Range<usize>, panel: &[f64], each: &mut EachPanel<'_>) -> Result<()> {
-    let view = ArrayView2::from_shape((rows.len(), of.dim().1), panel);
-    each(rows, view.map_err(|_| crate::Error::from(Problem::NotAMatrix).tensor(&of.tuned.info().name))?)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, module_of_parameter};
 use crate::arch::names::{after_dots, is_embedding, is_head};
 use crate::{Finding, Severity};
 
@@ -58,15 +58,14 @@ fn saved_unnamed(adapter: &Adapter) -> Option<Finding> {
     let config = &adapter.config;
     let by_bias = config.raw.get("bias").is_some_and(|bias| bias != "none");
     let named = |name: &str| {
-        let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
+        let by_task = || is_classifier(config.task_type.as_deref(), module_of_parameter(name));
         config.modules_to_save.iter().any(|entry| name.contains(entry.as_str()))
             || (by_bias && name.ends_with("bias"))
-            || config.modules_to_save.is_empty() && is_classifier(config.task_type.as_deref(), path)
+            || config.modules_to_save.is_empty() && by_task()
     };
-    let path = |name: &str| name.rsplit_once('.').map_or(name.to_string(), |(path, _)| path.to_string());
-    let has = |is: fn(&str) -> bool| adapter.saved.iter().any(|saved| is(&path(&saved.name)));
+    let has = |is: fn(&str) -> bool| adapter.saved.iter().any(|saved| is(module_of_parameter(&saved.name)));
     let both = has(is_embedding) && has(is_head);
-    let of_peft = |name: &str| both && (is_embedding(&path(name)) || is_head(&path(name)));
+    let of_peft = |name: &str| both && [is_embedding, is_head].iter().any(|is| is(module_of_parameter(name)));
     let mut unnamed = adapter.saved.iter().filter(|s| !named(&s.name) && !of_peft(&s.name));
     // Other methods save what they are made of under the names of the model.
     let method = config.raw.get("peft_type").and_then(|method| method.as_str());

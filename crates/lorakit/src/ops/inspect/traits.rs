@@ -1,6 +1,8 @@
 //! What the values of one module show, computed once for norms, spectra and the findings on strength.
 
+use lorakit_linalg::random::philox4x32;
 use lorakit_linalg::{from_f32, product_singular_values, rank};
+use ndarray::Array1;
 
 /// Numbers about `scale * B * A`.
 #[derive(Debug, Clone)]
@@ -18,7 +20,13 @@ pub(super) struct Traits {
     pub half: usize,
     /// The root mean square of `A` divided by that of `B`.
     pub balance: f64,
+    /// `|u^T B A v|` in units of its norm, for some pairs of vectors of signs: what copies have in common whatever their
+    /// scale, and other matrices of the shape have not. Each is about 1.
+    pub seen: [f64; VIEWS],
 }
+
+/// Pairs of vectors that a delta is seen through.
+pub(super) const VIEWS: usize = 6;
 
 impl Traits {
     /// From the values of `A (r, in)` and `B (out, r)`, finite.
@@ -34,6 +42,11 @@ impl Traits {
         let square = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>();
         let balance = ((square(a) / a.len() as f64) / (square(b) / b.len() as f64)).sqrt();
         let (a, b) = (from_f32(r, inputs, a)?, from_f32(outputs, r, b)?);
+        let seen = std::array::from_fn(|view| {
+            let from = Array1::from_shape_fn(inputs, |input| sign(input, view));
+            let to = Array1::from_shape_fn(outputs, |output| sign(output, VIEWS + view));
+            (to.dot(&b).dot(&a.dot(&from)) * scale).abs()
+        });
         let values: Vec<f64> =
             product_singular_values(b.view(), a.view())?.into_iter().map(|v| v * scale).collect();
         // The energy of row `i` of `B A` is `b_i (A A^T) b_i^T`.
@@ -49,8 +62,10 @@ impl Traits {
             sum += **e;
             before < total / 2.0
         });
+        let norm = values.iter().map(|v| v * v).sum::<f64>().sqrt();
         Ok(Traits {
-            norm: values.iter().map(|v| v * v).sum::<f64>().sqrt(),
+            norm,
+            seen: seen.map(|seen: f64| seen / norm),
             shape: (outputs, r, inputs),
             half: half.count(),
             rows: if squares > 0.0 { total * total / squares } else { 0.0 },
@@ -81,6 +96,12 @@ impl Traits {
         let (outputs, r, inputs) = self.shape;
         0.14 * r as f64 * (1.0 / outputs as f64 + 1.0 / inputs as f64)
     }
+}
+
+/// One of the random signs that a place has.
+fn sign(place: usize, which: usize) -> f64 {
+    let [bits, ..] = philox4x32([place as u32, (place >> 32) as u32, 0, 0], [0; 2]);
+    if (bits >> which) & 1 == 0 { 1.0 } else { -1.0 }
 }
 
 #[cfg(test)]

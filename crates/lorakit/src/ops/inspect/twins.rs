@@ -4,23 +4,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use lorakit_linalg::inner_product;
 
-use super::traits::Traits;
+use super::traits::{Traits, VIEWS};
 use super::{go_on, grid};
 use crate::adapter::Adapter;
 use crate::adapter::factors::{Factors, of_linalg};
 use crate::plan::Progress;
 use crate::{Finding, Result, Severity};
 
-/// How much shares that do not depend on the scale may differ between copies that were rounded.
-const ALIKE: f64 = 2e-3;
+/// How much what is seen of two deltas may differ between copies that were rounded.
+const ALIKE: f64 = 0.05;
 /// The cosine above which two deltas are one.
 const SAME: f64 = 0.999;
-
-/// What two copies have in common whatever their scale: shares of the first two directions, and of rows.
-fn marks(traits: &Traits) -> [f64; 3] {
-    let share = |at: usize| traits.values.get(at).map_or(0.0, |value| value / traits.norm);
-    [traits.rows / traits.shape.0 as f64, share(0), share(1)]
-}
 
 /// The findings on copies. Only modules that look alike are read again.
 ///
@@ -31,10 +25,10 @@ pub(super) fn findings(
     traits: &[Option<Traits>],
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
-    let mut shapes = BTreeMap::<_, Vec<(usize, [f64; 3])>>::new();
+    let mut shapes = BTreeMap::<_, Vec<(usize, [f64; VIEWS])>>::new();
     for (module, traits) in traits.iter().enumerate() {
         if let Some(traits) = traits.as_ref().filter(|traits| traits.norm > 0.0) {
-            shapes.entry(traits.shape).or_default().push((module, marks(traits)));
+            shapes.entry(traits.shape).or_default().push((module, traits.seen));
         }
     }
     // For each copy, the first module that it is one of.
@@ -42,11 +36,18 @@ pub(super) fn findings(
     for (_, mut modules) in shapes {
         modules.sort_by(|(_, x), (_, y)| x[0].total_cmp(&y[0]));
         for (i, (x, own)) in modules.iter().enumerate() {
+            // Its own copies are those of its original, which have been found.
+            if copies.contains_key(x) {
+                continue;
+            }
             let near = modules[i + 1..].iter().take_while(|(_, other)| other[0] - own[0] < ALIKE);
             for (y, other) in near {
                 let (first, second) = (*x.min(y), *x.max(y));
                 let alike = own.iter().zip(other).all(|(a, b)| (a - b).abs() < ALIKE);
-                if alike && !copies.contains_key(&second) && cosine(adapter, first, second)?.abs() > SAME {
+                if alike
+                    && !copies.contains_key(&second)
+                    && cosine(adapter, traits, first, second)?.abs() > SAME
+                {
                     go_on(progress)?;
                     let original = copies.get(&first).copied().unwrap_or(first);
                     copies.insert(second, original);
@@ -58,12 +59,13 @@ pub(super) fn findings(
 }
 
 /// The cosine between the deltas of two modules.
-fn cosine(adapter: &Adapter, x: usize, y: usize) -> Result<f64> {
+fn cosine(adapter: &Adapter, traits: &[Option<Traits>], x: usize, y: usize) -> Result<f64> {
+    let norm = |module: usize| traits[module].as_ref().map_or(0.0, |traits| traits.norm);
+    let norms = norm(x) * norm(y);
     let (x, y) = (&adapter.modules[x], &adapter.modules[y]);
-    let fail = |e: lorakit_linalg::Error| of_linalg(&e, &y.path);
     let (p, q) = (Factors::load(x)?, Factors::load(y)?);
-    let product = |a: &Factors, b: &Factors| inner_product(a.term(), b.term()).map_err(fail);
-    Ok(product(&p, &q)? / (product(&p, &p)? * product(&q, &q)?).sqrt())
+    let product = inner_product(p.term(), q.term()).map_err(|e| of_linalg(&e, &y.path))?;
+    Ok(product / norms)
 }
 
 /// One finding for each copy; for a layer that is copied with several modules, one.

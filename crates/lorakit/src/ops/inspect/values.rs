@@ -35,7 +35,7 @@ pub(super) fn read(
     spectra: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Finding>> {
-    let expert_major = adapter.config.moe_b_layout.as_deref() == Some("expert_major");
+    let expert_major = adapter.config.has_expert_major();
     progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
     let factors = in_order(adapter.modules.iter().zip(&mut *reports), |(module, report)| {
         go_on(progress)?;

@@ -38,6 +38,7 @@ use crate::plan::{Plan, Progress, Report, go_on, overall};
 use crate::{Finding, Result, Severity};
 use output::Output;
 pub(crate) use problem::Problem;
+pub(super) use refuse::unmergeable as refuse_unmergeable;
 
 /// A merge that is planned: everything that could be refused has been.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::plan::{Progress, TensorRetention, by_type, go_on, in_order, overall};
 use crate::{Error, Finding, Model, Result, Severity, TensorRef};
 
 /// Refuses methods and options for which `W + scale * B * A` is not what was trained.
-pub(super) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> {
+pub(in crate::ops) fn unmergeable(adapter: &Adapter, residual_base: bool) -> Result<()> {
     let config = &adapter.config;
     let problem = if config.peft_type.is_empty() {
         Problem::NoMethod
@@ -53,13 +53,17 @@ pub(super) fn unmerged(base: &Model) -> Result<()> {
 /// which is meant to take an adapter out again.
 pub(super) fn strength(adapter: &Adapter, weight: f64, own: &Strength, residual_base: bool) -> Result<()> {
     let of_module = |module: &Module| weight * module.strength;
+    // A weight that was given to the module alone is not the adapter's fault.
+    let told = |problem: Problem, module: &Module| {
+        let error = Error::from(problem).at(&adapter.path);
+        if module.strength == 1.0 { error } else { error.tensor(&module.path) }
+    };
     let dora = adapter.modules.iter().filter(|module| module.magnitude.is_some());
     if let Some(module) = dora.clone().find(|module| of_module(module) != 1.0) {
         let weight = of_module(module);
         let problem =
             if weight < 0.0 { Problem::UndoneDora { weight } } else { Problem::WeightedDora { weight } };
-        let error = Error::from(problem).at(&adapter.path);
-        return Err(if module.strength == 1.0 { error } else { error.tensor(&module.path) });
+        return Err(told(problem, module));
     }
     // Out of embeddings nothing is taken.
     let initialised = |module: &&Module| module.kind == ModuleKind::Linear && module.base_weight.is_none();
@@ -74,8 +78,7 @@ pub(super) fn strength(adapter: &Adapter, weight: f64, own: &Strength, residual_
         } else {
             Problem::WeightedInitial { weight }
         };
-        let error = Error::from(problem).at(&adapter.path);
-        return Err(if module.strength == 1.0 { error } else { error.tensor(&module.path) });
+        return Err(told(problem, module));
     }
     let of_path = |path: &str| weight * own.of(path);
     if let Some(layer) = adapter.multiplied.iter().find(|layer| of_path(&layer.path) != 1.0) {

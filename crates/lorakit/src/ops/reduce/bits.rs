@@ -5,12 +5,12 @@
 //! ([`lorakit_linalg::Svd::even_factors`]). `ε` is measured on the factors that are there. Each module thus has a
 //! list of sizes and losses, and one budget takes, of all modules, the steps that gain most per byte.
 
-use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
-use ndarray::{Array2, ArrayView1};
+use ndarray::Array2;
 
 use crate::adapter::Module;
 use crate::adapter::format::AdapterFormat;
+use crate::output::errors_of_rows;
 
 /// A dtype for the factors of a module; `None` keeps the present one.
 pub(super) type Asked = Option<DType>;
@@ -63,19 +63,9 @@ impl Measured {
 /// `ε²` of `dtype`: the mean over the rows of `a` of their squared error, relative to them.
 fn noise(dtype: DType, a: &Array2<f64>) -> f64 {
     let cols = a.ncols().next_multiple_of(dtype.block().elements);
-    let size = dtype.byte_len(cols as u64);
-    let (Some(encoder), Some(decoder), Some(size)) = (encoder(dtype), codec(dtype), size) else { return 0.0 };
-    let (mut bytes, mut values, mut read) = (vec![0; size as usize], vec![0f32; cols], vec![0f32; cols]);
-    let mut of_row = |row: ArrayView1<'_, f64>| {
-        values.iter_mut().zip(row).for_each(|(value, meant)| *value = *meant as f32);
-        encoder.encode(&values, &mut bytes);
-        decoder.decode(&bytes, &mut read);
-        let square = |value: f32| f64::from(value) * f64::from(value);
-        let whole: f64 = values.iter().map(|value| square(*value)).sum();
-        let off: f64 = values.iter().zip(&read).map(|(value, read)| square(value - read)).sum();
-        (whole > 0.0).then(|| off / whole)
-    };
-    let shares: Vec<f64> = a.rows().into_iter().filter_map(&mut of_row).collect();
+    let Some(errors) = errors_of_rows(dtype, a, cols) else { return 0.0 };
+    let shares: Vec<f64> =
+        errors.iter().filter(|(whole, _)| *whole > 0.0).map(|(whole, off)| off / whole).collect();
     shares.iter().sum::<f64>() / shares.len().max(1) as f64
 }
 

@@ -137,6 +137,7 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
         dtype: options.dtype.filter(|dtype| !is_quantised([*dtype; 2])),
         reader: reader.clone(),
         papers,
+        beside: Vec::new(),
     };
     // As long as any: the size of the card counts.
     put_figures(&mut destination, "99.99 %", "99.99 %");

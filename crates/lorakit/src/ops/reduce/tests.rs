@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use lorakit_linalg::random::gaussian;
-use lorakit_tensor::ReadMode;
 use ndarray::Array2;
 use proptest::prelude::*;
 
@@ -11,26 +10,12 @@ use super::*;
 use crate::TensorRef;
 use crate::adapter::factors::Factors;
 use crate::adapter::{ModuleKind, Scaling};
-use crate::lineage::Lineage;
 use crate::plan::Silent;
 
 fn options(name: &str, rule: Rule) -> ReduceOptions {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
-    ReduceOptions {
-        source: fixtures.join(name),
-        output: std::env::temp_dir().join(format!("lorakit-reduce-{}", std::process::id())),
-        to: None,
-        replace: false,
-        dtype: None,
-        trade_dtypes: false,
-        base: None,
-        rule,
-        max_rank: None,
-        lineage: Lineage::default(),
-        card: false,
-        threads: 2,
-        mode: ReadMode::Mapped,
-    }
+    let output = std::env::temp_dir().join(format!("lorakit-reduce-{}", std::process::id()));
+    ReduceOptions::new(fixtures.join(name), output, rule).with_card(false).with_threads(2)
 }
 
 /// As `Work::reduce_module`, for a GGUF adapter.
@@ -43,6 +28,7 @@ fn reduce_module(module: &mut Module, options: &ReduceOptions) -> Result<Reduced
         dtype: options.dtype.filter(|dtype| !is_quantised([*dtype; 2])),
         reader: Reader::default(),
         papers: crate::lineage::Papers::default(),
+        beside: Vec::new(),
     };
     let work = Work { options, to: &to, alpha: None, shelf: Shelf::beside(output), progress: &Silent };
     work.reduce_module(module, None, options.dtype)

@@ -5,13 +5,8 @@ use lorakit_tensor::DType;
 /// The distance between neighbouring values of `dtype` at `value`. For F32, where the order of a product's summands
 /// shows, sixteen times that.
 pub(super) fn step(dtype: DType, value: f32) -> f32 {
-    let (bits, least) = match dtype {
-        DType::F16 => (10, -14),
-        DType::BF16 => (7, -126),
-        _ => (23 - 4, -126),
-    };
-    let exponent = ((value.to_bits() >> 23) & 0xff) as i32 - 127;
-    2f32.powi(exponent.max(least) - bits)
+    let step = crate::tensor::step(dtype, value) as f32;
+    if matches!(dtype, DType::F16 | DType::BF16) { step } else { 16.0 * step }
 }
 
 #[cfg(test)]

@@ -91,10 +91,8 @@ struct Half {
 impl Half {
     fn of(tensor: TensorRef) -> Result<Self> {
         let dtype = tensor.info().dtype;
-        if dtype.block().elements == 1 {
-            return Ok(Half { tensor, blocks: None });
-        }
-        Ok(Half { tensor: tensor.decoded(1.0)?, blocks: Some(dtype) })
+        let blocks = Some(dtype).filter(|dtype| dtype.block().elements > 1);
+        Ok(Half { tensor: tensor.single_values()?, blocks })
     }
 }
 

@@ -34,11 +34,6 @@ pub(super) fn fitting(asked: DType, cols: usize) -> DType {
     if BLOCKS.contains(&asked) && !cols.is_multiple_of(asked.block().elements) { DType::F16 } else { asked }
 }
 
-/// `tensor` with single values, which views do not cut. Blocks that are encoded again come out as they were.
-fn single_values(tensor: &TensorRef) -> Result<TensorRef> {
-    if tensor.info().dtype.block().elements == 1 { Ok(tensor.clone()) } else { tensor.decoded(1.0) }
-}
-
 impl<'a> Group<'a> {
     /// Makes one group per GGUF tensor, in the order of `placed`.
     pub(super) fn of(placed: Vec<Placed<'a>>) -> Vec<Self> {
@@ -90,7 +85,7 @@ impl<'a> Group<'a> {
     fn single(&self, one: &Placed<'_>, facts: &Facts<'_>, times: f64) -> Result<Factors> {
         let module = one.module;
         let own = [module.a.info().dtype, module.b.info().dtype];
-        let single = Module { a: single_values(&module.a)?, b: single_values(&module.b)?, ..module.clone() };
+        let single = Module { a: module.a.single_values()?, b: module.b.single_values()?, ..module.clone() };
         let (a, b) = matrices(&single);
         let a = if module.kind == ModuleKind::Embedding { a.transposed() } else { a };
         let order = one.found.rule.permutation(b.rows, facts.heads);

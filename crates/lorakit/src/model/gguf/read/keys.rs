@@ -17,6 +17,17 @@ impl<'a> Keys<'a> {
     /// `Unsupported` if the family is unknown.
     pub(in crate::model) fn new(metadata: &'a Metadata) -> Result<Self> {
         let name = text(metadata, "general.architecture")?.ok_or_else(|| missing("general.architecture"))?;
+        let architecture = arch::by_gguf(name).ok_or_else(|| {
+            let known = arch::architectures().iter().map(Architecture::gguf).collect();
+            Problem::UnknownFamily { family: name.escape_debug().to_string(), known }
+        })?;
+        Ok(Keys { metadata, architecture })
+    }
+
+    /// # Errors
+    /// `Unsupported` if the family is unknown, or its models cannot be turned into Hugging Face folders.
+    pub(in crate::model) fn reversible(metadata: &'a Metadata) -> Result<Self> {
+        let name = text(metadata, "general.architecture")?.ok_or_else(|| missing("general.architecture"))?;
         let reversible = |architecture: &&Architecture| architecture.is_reversible();
         let architecture = arch::by_gguf(name).filter(reversible).ok_or_else(|| {
             let known = arch::architectures().iter().filter(reversible);

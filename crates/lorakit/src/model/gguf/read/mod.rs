@@ -4,6 +4,7 @@ mod base;
 mod config;
 mod files;
 pub(in crate::model) mod keys;
+mod known;
 mod rope;
 pub(in crate::model) mod tensors;
 mod view;
@@ -31,15 +32,16 @@ pub(in crate::model) struct View {
     pub(in crate::model) dtype: DType,
 }
 
-/// Views `gguf` as a Hugging Face checkpoint. The tokenizer is not read.
-pub(in crate::model) fn view(gguf: &Arc<Checkpoint>, dtype: Option<DType>) -> Result<View> {
+/// Views `gguf` as a Hugging Face checkpoint; if it is only `computed` with, also one of a family that has no such
+/// checkpoints, whose norms keep what GGUF files add to them. The tokenizer is not read.
+pub(in crate::model) fn view(gguf: &Arc<Checkpoint>, dtype: Option<DType>, computed: bool) -> Result<View> {
     let place = |e: Error| e.at(gguf.path());
     let metadata = metadata(gguf)?;
     let adapter = metadata.get("general.type").and_then(|v| v.as_str()) == Some("adapter");
     if adapter {
         return Err(place(Problem::Adapter.into()));
     }
-    let keys = keys::Keys::new(metadata).map_err(place)?;
+    let keys = if computed { Keys::new(metadata) } else { Keys::reversible(metadata) }.map_err(place)?;
     let mapped = tensors::hf_tensors(keys.architecture, metadata, gguf.tensors()).map_err(place)?;
     let source = Arc::new(view::HfView::new(Arc::clone(gguf), mapped));
     let dtype = dtype.unwrap_or_else(|| natural_dtype(source.tensors()));

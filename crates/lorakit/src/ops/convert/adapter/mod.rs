@@ -183,6 +183,7 @@ pub fn compute(options: &AdapterOptions, progress: &dyn Progress) -> Result<Adap
         dtype: options.dtype,
         reader: reader.clone(),
         papers,
+        beside: Vec::new(),
     };
     let output = AdapterOutput::written_as(&written, adapter, base, &destination)?;
     Ok(AdapterConvert { output, from, approximated, notes })

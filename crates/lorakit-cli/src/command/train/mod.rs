@@ -1,0 +1,171 @@
+//! `lorakit train`.
+
+mod check;
+mod estimate;
+mod watch;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use lorakit_train::run::{self, Observer as _, Outcome, Summary};
+use lorakit_train::settings::Settings;
+use serde::Serialize;
+
+use self::watch::Watch;
+use crate::args::{self, Common};
+use crate::error::{Failure, Stopped};
+use crate::ui::Ui;
+use crate::{hub, interrupt, names, units};
+
+const SCHEMA: &str = "lorakit.train/1";
+
+pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    let mut settings = settings(args, common)?;
+    ui.notes(&hub::resolve([&mut settings.model].into_iter().chain(&mut settings.adapter).collect()));
+    if args.fixed.print_config {
+        return ui.raw(settings.print().as_bytes());
+    }
+    if args.fixed.check_data {
+        return check::run(&settings, ui);
+    }
+    let mut watch = Watch::new(ui);
+    if args.fixed.estimate {
+        let estimate = run::estimate(&settings, watch.progress())?;
+        watch.finish();
+        return match ui.json {
+            true => ui.json(SCHEMA, serde_json::json!({ "dry_run": true, "estimate": estimate::object(&estimate) })),
+            false => ui.result(&estimate::text(&estimate)),
+        };
+    }
+    interrupt::wait_for_the_run();
+    let summary = run::train(&settings, &mut watch)?;
+    let estimate = watch.finish();
+    if summary.outcome == Outcome::Interrupted {
+        let saved = summary.saved.as_deref().map(|path| names::path(path));
+        return Err(Stopped::Saved { step: summary.steps, at: saved }.into());
+    }
+    if ui.json {
+        let estimate = estimate.as_ref().map(estimate::object);
+        return ui.json(SCHEMA, Report { estimate, ..Report::new(&summary) });
+    }
+    ui.result(&text(&summary, &settings))
+}
+
+/// What the file says, then what is typed.
+fn settings(args: &args::Train, common: &Common) -> Result<Settings, Failure> {
+    let mut settings = match &args.fixed.config {
+        Some(path) => from_file(path)?,
+        None => Settings::new(),
+    };
+    for pair in &args.fixed.pairs {
+        settings.set_pair(pair)?;
+    }
+    for (key, text) in &args.keys {
+        settings.set(key, text)?;
+    }
+    if common.threads > 0 {
+        settings.threads = Some(common.threads);
+    }
+    settings.finish()?;
+    Ok(settings)
+}
+
+fn from_file(path: &Path) -> Result<Settings, Failure> {
+    let text = fs::read_to_string(path).map_err(|error| lorakit::Error::from(lorakit_tensor::Error::io("read", path, error)))?;
+    Ok(Settings::from_yaml(&text).map_err(|error| error.at(path))?)
+}
+
+/// A finished run as an object.
+#[derive(Serialize)]
+struct Report<'s> {
+    outcome: &'static str,
+    steps: u64,
+    loss: Option<f64>,
+    before: Option<f64>,
+    best: Option<Best>,
+    tokens: u64,
+    output: Option<&'s Path>,
+    best_at: Option<&'s Path>,
+    seconds: f64,
+    peak_bytes: Option<u64>,
+    estimate: Option<serde_json::Value>,
+}
+
+/// The best validation.
+#[derive(Serialize)]
+struct Best {
+    step: u64,
+    loss: f64,
+}
+
+impl<'s> Report<'s> {
+    fn new(summary: &'s Summary) -> Self {
+        Report {
+            outcome: word(summary.outcome),
+            steps: summary.steps,
+            loss: summary.loss,
+            before: summary.before,
+            best: summary.best.map(|(step, loss)| Best { step, loss }),
+            tokens: summary.tokens,
+            output: summary.saved.as_deref(),
+            best_at: summary.best_at.as_deref(),
+            seconds: summary.wall_s,
+            peak_bytes: summary.peak,
+            estimate: None,
+        }
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Finished => "finished",
+        Outcome::StoppedEarly => "stopped-early",
+        Outcome::Interrupted => "interrupted",
+    }
+}
+
+/// What a run did, for people.
+fn text(summary: &Summary, settings: &Settings) -> String {
+    let mut text = String::new();
+    let steps = units::plural(usize::try_from(summary.steps).unwrap_or(usize::MAX), "step");
+    let time = units::duration(Duration::from_secs_f64(summary.wall_s));
+    let speed = summary.tokens as f64 / summary.wall_s.max(1e-9);
+    let early = match summary.outcome {
+        Outcome::StoppedEarly => " (stopped early: the validation loss did not fall any more)",
+        _ => "",
+    };
+    let _ = writeln!(
+        text,
+        "trained {steps}, {} tokens in {time}, {speed:.0} tokens/s{early}",
+        units::count(summary.tokens)
+    );
+    if let Some(loss) = summary.loss {
+        let _ = writeln!(text, "  loss of the last step  {loss:.4}");
+    }
+    if let (Some(before), Some((step, best))) = (summary.before, summary.best) {
+        let _ = writeln!(text, "  validation loss        {before:.4} before, {best:.4} at best (step {step})");
+        if best >= before {
+            let _ = writeln!(text, "  no validation was better than the adapter that the run began with");
+        }
+    }
+    if let Some(peak) = summary.peak {
+        let _ = writeln!(text, "  memory                 {} at most", units::size(peak));
+    }
+    if let Some(path) = &summary.saved {
+        let _ = writeln!(text, "wrote `{}`", names::path(path));
+    }
+    if let Some(path) = &summary.best_at {
+        let _ = writeln!(text, "the best adapter is in `{}`", names::path(path));
+    }
+    if let Some(path) = summary.best_at.as_ref().or(summary.saved.as_ref()) {
+        let _ = writeln!(
+            text,
+            "next: lorakit merge {} {} -o merged/",
+            names::path(&settings.model),
+            names::path(path)
+        );
+    }
+    text
+}

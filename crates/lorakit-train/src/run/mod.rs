@@ -1,0 +1,36 @@
+//! Runs: steps, validation, checkpoints, and going on where a run was interrupted.
+//!
+//! ```text
+//!   open       from settings to base, rows and factors
+//!   train      the loop
+//!   plan       which rows each step trains on
+//!   state      what a run must know to go on as if nothing had happened
+//!   output     the folder of a run;   metrics    its metrics.jsonl
+//!   frozen     what enters the lowest trained layer, on disk
+//!   estimate   memory and time, before anything begins
+//!   machine    memory, threads, processor
+//!   observe    what a run tells whoever watches it
+//! ```
+//!
+//! A step depends on the settings, the rows, the base and the steps before it, and on nothing else: not on threads, on
+//! memory, or on whether the run was interrupted.
+
+mod estimate;
+mod frozen;
+mod machine;
+mod metrics;
+mod observe;
+mod open;
+mod output;
+mod plan;
+mod problem;
+mod state;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod train;
+
+pub use estimate::Estimate;
+pub use observe::{Evaluated, Nobody, Observer, Outcome, Step, Summary};
+pub use open::{Checked, check_data, estimate, text, train};

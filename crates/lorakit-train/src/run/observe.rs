@@ -1,0 +1,119 @@
+//! What a run tells whoever watches it.
+
+use std::path::{Path, PathBuf};
+
+use lorakit::plan::{Progress, Silent};
+
+use super::estimate::Estimate;
+
+/// Watches a run, and may end it. Nothing here prints.
+pub trait Observer {
+    /// Everything is open, and nothing has begun.
+    fn begins(&mut self, _: &Estimate) {}
+
+    /// A step is done.
+    fn step(&mut self, _: &Step) {}
+
+    /// The validation rows were predicted.
+    fn evaluated(&mut self, _: &Evaluated) {}
+
+    /// The run is over.
+    fn finished(&mut self, _: &Summary) {}
+
+    /// A checkpoint is complete, or the best adapter, or the adapter that the run ends with.
+    fn saved(&mut self, _: &Path) {}
+
+    /// Whether to end: the pass that is under way is completed, the state is saved.
+    fn stops(&self) -> bool {
+        false
+    }
+
+    /// Who is told how far files are read.
+    fn progress(&self) -> &dyn Progress {
+        &Silent
+    }
+}
+
+/// Nobody watches.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nobody;
+
+impl Observer for Nobody {}
+
+/// A step that is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Which one, from 1.
+    pub step: u64,
+    /// How many the run has.
+    pub steps: u64,
+    /// Epochs done, with the share of the one under way.
+    pub epoch: f64,
+    /// The mean over the step's trained tokens, in nats, before the step.
+    pub loss: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// The norm of the gradients before they were clipped.
+    pub grad_norm: f64,
+    /// All tokens so far.
+    pub tokens: u64,
+    /// Those that were predicted.
+    pub supervised_tokens: u64,
+    /// Tokens a second in this step.
+    pub tok_s: f64,
+    /// Bytes of memory that the process has now.
+    pub rss: Option<u64>,
+    /// Seconds since the run began, those before it was interrupted included.
+    pub wall_s: f64,
+    /// Seconds that are left, at the pace so far.
+    pub left_s: f64,
+    /// Whether it is one of those that `log_every` shows.
+    pub shown: bool,
+}
+
+/// The loss on validation rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluated {
+    /// After this step; 0 is the adapter that the run began with.
+    pub step: u64,
+    /// The mean over trained tokens, in nats.
+    pub loss: f64,
+    /// Whether it is the best so far.
+    pub best: bool,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// The validation loss did not get better any more.
+    StoppedEarly,
+    /// The observer said so; the state is saved.
+    Interrupted,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Steps done.
+    pub steps: u64,
+    /// The loss of the last step.
+    pub loss: Option<f64>,
+    /// The best validation loss, and the step after which it was found.
+    pub best: Option<(u64, f64)>,
+    /// The validation loss of the adapter that the run began with.
+    pub before: Option<f64>,
+    /// All tokens.
+    pub tokens: u64,
+    /// The folder of the adapter, or of the checkpoint if the run was interrupted; none if nothing was saved.
+    pub saved: Option<PathBuf>,
+    /// The folder of the best adapter.
+    pub best_at: Option<PathBuf>,
+    /// Seconds in all.
+    pub wall_s: f64,
+    /// The most bytes of memory that the process had.
+    pub peak: Option<u64>,
+}

@@ -1,0 +1,489 @@
+//! The loop: passes, steps, validation, checkpoints.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::estimate::{self, Estimate, Need, Room};
+use super::frozen::Frozen;
+use super::machine;
+use super::metrics::Metrics;
+use super::observe::{Evaluated, Observer, Outcome, Step, Summary};
+use super::output::{self, Output, Writes};
+use super::plan::{self, Order, Plan};
+use super::problem::Problem;
+use super::state::{self, Origin, State};
+use crate::data::Document;
+use crate::error::{Error, Result};
+use crate::kernel::Products;
+use crate::model::{Adapter, Batch, Dropout, How, Model};
+use crate::optimise::{self, AdamW, Schedule};
+use crate::settings::{ComputeChoice, Settings};
+
+/// Tokens of a pass without gradients.
+const FORWARD: usize = 512;
+
+/// What is trained, on what, and who writes it.
+pub(crate) struct Job<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) model: &'a Model,
+    /// With the factors of the first step.
+    pub(crate) adapter: Adapter<f32>,
+    pub(crate) rows: &'a [Document],
+    /// Rows for validation.
+    pub(crate) held: &'a [Document],
+    pub(crate) order: &'a Order<'a>,
+    /// Of base and rows, by what they are of.
+    pub(crate) digests: Vec<(&'static str, String)>,
+    pub(crate) writes: &'a dyn Writes,
+}
+
+/// A job whose first pass could begin.
+pub(crate) struct Ready<'a> {
+    job: Job<'a>,
+    plan: Plan<'a>,
+    schedule: Schedule,
+    products: Products,
+    pub(crate) room: Room,
+    origin: Origin,
+    state: State,
+    /// The checkpoint at which it goes on.
+    from: Option<PathBuf>,
+    pub(crate) estimate: Estimate,
+}
+
+/// A digest of rows as they are trained on: their tokens and weights, in order.
+pub(crate) fn digest(rows: &[Document]) -> String {
+    let mut hash = blake3::Hasher::new();
+    for row in rows {
+        hash.update(&(row.tokens.len() as u64).to_le_bytes());
+        let tokens = row.tokens.iter().flat_map(|token| token.to_le_bytes());
+        let weights = row.weights.iter().flat_map(|weight| weight.to_le_bytes());
+        hash.update(&tokens.chain(weights).collect::<Vec<u8>>());
+    }
+    hash.finalize().to_hex().to_string()
+}
+
+fn supervised(row: &Document) -> u64 {
+    row.weights.iter().skip(1).filter(|weight| **weight != 0.0).count() as u64
+}
+
+fn tokens(rows: &[Document]) -> u64 {
+    rows.iter().map(|row| row.tokens.len() as u64).sum()
+}
+
+impl<'a> Ready<'a> {
+    /// Decides how the job is done, and reads the checkpoint at which it goes on. Nothing is written.
+    ///
+    /// # Errors
+    /// If the output is in use, the checkpoint is of another run or damaged, or the memory does not suffice.
+    pub(crate) fn new(mut job: Job<'a>) -> Result<Self> {
+        let settings = job.settings;
+        let from = output::checkpoint(settings)?;
+        let vocabulary = job.model.shape.vocabulary;
+        for row in job.rows.iter().chain(job.held) {
+            if let Some(token) = row.tokens.iter().find(|token| **token as usize >= vocabulary) {
+                return Err(Problem::Token { token: *token, line: row.line, vocabulary }.into());
+            }
+        }
+        let began = from.as_deref().map(state::computes).transpose()?;
+        let compute = match settings.compute {
+            ComputeChoice::F32 => crate::kernel::Compute::F32,
+            ComputeChoice::Bf16 => crate::kernel::Compute::Bf16,
+            ComputeChoice::Auto => began.map_or_else(machine::usual_compute, |(compute, _)| compute),
+        };
+        let threads = settings.threads.unwrap_or_else(machine::usual_threads);
+        let products = Products { compute, threads };
+        let plan = Plan::new(settings, job.rows.iter().map(|row| row.tokens.len()).collect(), job.order);
+        let (first, steps) = (plan.epoch(0), plan.steps(settings));
+        let of_step = |rows: &Vec<usize>| rows.iter().map(|row| plan.lengths[*row]).sum::<usize>();
+        let need = Need {
+            model: job.model,
+            adapter: &job.adapter,
+            longest: plan.lengths.iter().copied().max().unwrap_or(0),
+            step: first.iter().map(of_step).max().unwrap_or(0),
+        };
+        let limit = settings.memory_limit.map(|limit| limit.0);
+        let room = need.room(settings.recompute, began.map(|(_, halves)| halves), limit)?;
+        let trained = need.values();
+        let halves = estimate::is_halves(room.recompute);
+        let origin = Origin::new(settings, (compute, halves), steps, std::mem::take(&mut job.digests));
+        let optimiser = AdamW::new(
+            optimise::Settings {
+                betas: settings.betas,
+                epsilon: settings.eps,
+                weight_decay: settings.weight_decay,
+                max_norm: settings.max_grad_norm,
+                rate_of_b: settings.lora.plus_ratio,
+            },
+            &job.adapter,
+        );
+        let tok_s = match first.first() {
+            Some(rows) => {
+                let rows: Vec<&Document> = rows.iter().map(|row| &job.rows[*row]).collect();
+                estimate::speed(job.model, &job.adapter, &rows, products, room.recompute)
+            }
+            None => 0.0,
+        };
+        let mut state =
+            State::new(std::mem::replace(&mut job.adapter, Adapter { layers: Vec::new() }), optimiser);
+        if let Some(from) = &from {
+            state = state.resumed(from, &origin)?;
+            if state.step >= steps && !state.unevaluated {
+                return Err(Error::from(Problem::Complete { steps }).at(from));
+            }
+        }
+        let of_epoch: u64 = first.iter().map(|rows| of_step(rows) as u64).sum();
+        let left = (steps - state.step.min(steps)) as f64;
+        let per_step = of_epoch as f64 / first.len().max(1) as f64;
+        let evaluations = left / settings.eval_every.unwrap_or(first.len() as u64).max(1) as f64 + 1.0;
+        let forward = evaluations * tokens(job.held) as f64 / 3.0;
+        let estimate = Estimate {
+            rows: job.rows.len(),
+            held: job.held.len(),
+            tokens: of_epoch,
+            supervised: first.iter().flatten().map(|row| supervised(&job.rows[*row])).sum(),
+            trained,
+            steps,
+            resumed: from.as_ref().map(|_| state.step),
+            compute,
+            threads,
+            recompute: room.recompute,
+            pass: room.pass,
+            cached: settings.cache_frozen && steps > first.len() as u64 && lowest(&state.adapter) > 0,
+            tok_s,
+            seconds: (left * per_step + forward) / tok_s.max(1e-9),
+            peak: room.peak,
+            // The state of the optimiser is read while its place is already there.
+            peak_resumed: room.peak.map(|peak| peak + 4 * trained),
+            limit: room.limit,
+        };
+        let schedule = plan::schedule(settings, steps);
+        Ok(Self { job, plan, schedule, products, room, origin, state, from, estimate })
+    }
+
+    /// Trains.
+    ///
+    /// # Errors
+    /// If a loss or a gradient is not finite, or something cannot be written.
+    pub(crate) fn run(self, observer: &mut dyn Observer) -> Result<Summary> {
+        let Self { job, plan, schedule, products, room, origin, state, from, estimate } = self;
+        observer.begins(&estimate);
+        let output = Output::begin(job.settings, from.as_deref(), job.writes)?;
+        let metrics = Metrics::open(output.folder(), state.step)?;
+        let lowest = lowest(&state.adapter);
+        let frozen =
+            estimate.cached.then(|| Frozen::new(job.model, lowest, job.rows, output.folder())).flatten();
+        let gradients = state.adapter.zeros();
+        let (begin, begin_step) = (Instant::now(), state.step);
+        let mut run = Run {
+            job: &job,
+            schedule,
+            products,
+            room,
+            origin,
+            state,
+            output,
+            metrics,
+            frozen,
+            gradients,
+            begin,
+            begin_step,
+            loss: None,
+        };
+        let outcome = run.steps(&plan, observer)?;
+        let summary = run.end(outcome, observer)?;
+        Ok(summary)
+    }
+}
+
+fn lowest(adapter: &Adapter<f32>) -> usize {
+    adapter.layers.iter().position(|layer| layer.iter().any(Option::is_some)).unwrap_or(0)
+}
+
+/// A run that is under way.
+struct Run<'a> {
+    job: &'a Job<'a>,
+    schedule: Schedule,
+    products: Products,
+    room: Room,
+    origin: Origin,
+    state: State,
+    output: Output<'a>,
+    metrics: Metrics,
+    frozen: Option<Frozen>,
+    gradients: Adapter<f32>,
+    begin: Instant,
+    /// The step at which this process began.
+    begin_step: u64,
+    /// Of the last step.
+    loss: Option<f64>,
+}
+
+/// Whether to go on.
+enum Next {
+    Go,
+    End(Outcome),
+}
+
+impl Run<'_> {
+    fn steps(&mut self, plan: &Plan, observer: &mut dyn Observer) -> Result<Outcome> {
+        if self.state.step == 0 && !self.job.held.is_empty() {
+            match self.evaluate(observer)? {
+                Some(loss) => self.state.before = Some(loss),
+                None => return Ok(Outcome::Interrupted),
+            }
+        }
+        if self.state.unevaluated
+            && let Next::End(outcome) = self.validate(observer)?
+        {
+            return Ok(outcome);
+        }
+        loop {
+            let steps = plan.epoch(self.state.epoch);
+            for rows in steps.iter().skip(self.state.place as usize) {
+                if self.state.step >= self.origin.steps {
+                    return Ok(Outcome::Finished);
+                }
+                if let Next::End(outcome) = self.step(rows, steps.len() as u64, observer)? {
+                    return Ok(outcome);
+                }
+            }
+            if steps.is_empty() {
+                // A weight below 1 may leave an epoch without rows.
+                self.state.epoch += 1;
+            }
+            if self.state.step >= self.origin.steps {
+                return Ok(Outcome::Finished);
+            }
+        }
+    }
+
+    /// One step of an epoch that has `of` of them, and what is due after it.
+    fn step(&mut self, rows: &[usize], of: u64, observer: &mut dyn Observer) -> Result<Next> {
+        let (begin, settings) = (Instant::now(), self.job.settings);
+        let Some((loss, weight)) = self.gradients_of(rows, observer) else {
+            self.save(observer)?;
+            return Ok(Next::End(Outcome::Interrupted));
+        };
+        let step = self.state.step + 1;
+        let kept = || self.output.latest().cloned();
+        if !loss.is_finite() {
+            return Err(Problem::Loss { step, kept: kept() }.into());
+        }
+        let lr = settings.lr * self.schedule.at(self.state.step);
+        let Some(grad_norm) = self.state.optimiser.step(&mut self.state.adapter, &self.gradients, lr) else {
+            return Err(Problem::Gradient { step, kept: kept() }.into());
+        };
+        let tokens: u64 = rows.iter().map(|row| self.job.rows[*row].tokens.len() as u64).sum();
+        let state = &mut self.state;
+        state.step = step;
+        state.place += 1;
+        state.tokens += tokens;
+        state.supervised += rows.iter().map(|row| supervised(&self.job.rows[*row])).sum::<u64>();
+        let ends_epoch = state.place == of;
+        let epoch = state.epoch as f64 + state.place as f64 / of as f64;
+        if ends_epoch {
+            (state.epoch, state.place) = (state.epoch + 1, 0);
+        }
+        let loss = if weight > 0.0 { loss / weight } else { 0.0 };
+        self.loss = Some(loss);
+        let elapsed = self.begin.elapsed().as_secs_f64();
+        let pace = elapsed / (step - self.begin_step) as f64;
+        let done = Step {
+            step,
+            steps: self.origin.steps,
+            epoch,
+            loss,
+            lr,
+            grad_norm,
+            tokens: self.state.tokens,
+            supervised_tokens: self.state.supervised,
+            tok_s: tokens as f64 / begin.elapsed().as_secs_f64().max(1e-9),
+            rss: machine::memory_now(),
+            wall_s: self.state.wall_s + elapsed,
+            left_s: pace * (self.origin.steps - step) as f64,
+            shown: step.is_multiple_of(settings.log_every) || step == self.origin.steps,
+        };
+        self.metrics.step(&done)?;
+        observer.step(&done);
+
+        let last = step == self.origin.steps;
+        let due = |every: Option<u64>| last || every.map_or(ends_epoch, |every| step.is_multiple_of(every));
+        if due(settings.eval_every) && !self.job.held.is_empty() {
+            self.state.unevaluated = true;
+            if let Next::End(outcome) = self.validate(observer)? {
+                return Ok(Next::End(outcome));
+            }
+        }
+        if due(settings.save_every) {
+            self.save(observer)?;
+        }
+        Ok(Next::Go)
+    }
+
+    /// The weighted loss of a step, and its weight; the gradients are those of their quotient. None if the run shall end.
+    fn gradients_of(&mut self, rows: &[usize], observer: &dyn Observer) -> Option<(f64, f64)> {
+        let settings = self.job.settings;
+        self.gradients.factors_mut().for_each(|factor| factor.fill(0.0));
+        let weight = self.weight(rows);
+        let (mut loss, mut place) = (0.0, 0);
+        for rows in passes(rows, self.job.rows, self.room.pass) {
+            if observer.stops() {
+                return None;
+            }
+            let (tokens, lengths, weights) = joined(rows, self.job.rows);
+            let states = self
+                .frozen
+                .as_mut()
+                .map(|frozen| frozen.states(self.job.model, self.job.rows, rows, self.products));
+            if matches!(states, Some(None)) {
+                self.frozen = None;
+            }
+            let states = states.flatten();
+            let rate = settings.lora.dropout;
+            let how = How {
+                products: self.products,
+                recompute: self.room.recompute,
+                dropout: (rate > 0.0).then_some(Dropout {
+                    rate,
+                    seed: settings.seed,
+                    step: self.state.step,
+                    place,
+                }),
+                states: states.as_deref(),
+            };
+            let batch = Batch { tokens: &tokens, lengths: &lengths, weights: &weights };
+            if weight > 0.0 {
+                self.job.model.train(
+                    &self.state.adapter,
+                    &batch,
+                    1.0 / weight,
+                    &how,
+                    &mut self.gradients,
+                    &mut loss,
+                );
+            }
+            place += tokens.len() as u64;
+        }
+        if observer.stops() { None } else { Some((loss, weight)) }
+    }
+
+    /// What the losses of rows count, together.
+    fn weight(&self, rows: &[usize]) -> f64 {
+        let weights = rows.iter().flat_map(|row| self.job.rows[*row].weights.iter().skip(1));
+        weights.map(|weight| f64::from(*weight)).sum()
+    }
+
+    /// The mean loss on the rows for validation. None if the run shall end.
+    fn evaluate(&mut self, observer: &mut dyn Observer) -> Result<Option<f64>> {
+        let held = self.job.held;
+        let all: Vec<usize> = (0..held.len()).collect();
+        let (mut loss, mut weight) = (0.0, 0.0);
+        for rows in passes(&all, held, FORWARD.min(self.room.pass)) {
+            if observer.stops() {
+                return Ok(None);
+            }
+            let (tokens, lengths, weights) = joined(rows, held);
+            let batch = Batch { tokens: &tokens, lengths: &lengths, weights: &weights };
+            self.job.model.loss(&self.state.adapter, &batch, self.products, &mut loss);
+            weight += batch.weight();
+        }
+        let (loss, step) = (loss / weight, self.state.step);
+        if !loss.is_finite() {
+            return Err(Problem::Validation { step, kept: self.output.latest().cloned() }.into());
+        }
+        let best = step > 0 && self.state.best.is_none_or(|(_, best)| loss < best);
+        let evaluated = Evaluated { step, loss, best };
+        let epoch = self.state.epoch as f64;
+        self.metrics.evaluated(&evaluated, epoch, self.state.wall_s + self.begin.elapsed().as_secs_f64())?;
+        observer.evaluated(&evaluated);
+        Ok(Some(loss))
+    }
+
+    /// Validates after a step: the best adapter is kept, and the run may end.
+    fn validate(&mut self, observer: &mut dyn Observer) -> Result<Next> {
+        let settings = self.job.settings;
+        let Some(loss) = self.evaluate(observer)? else {
+            self.save(observer)?;
+            return Ok(Next::End(Outcome::Interrupted));
+        };
+        self.state.unevaluated = false;
+        if self.state.best.is_none_or(|(_, best)| loss < best) {
+            self.state.best = Some((self.state.step, loss));
+            self.state.worse = 0;
+            if settings.best {
+                let path = self.output.save_best(&self.state.adapter)?;
+                observer.saved(&path);
+            }
+        } else {
+            self.state.worse += 1;
+        }
+        let ends = settings.early_stop.is_some_and(|patience| self.state.worse >= patience);
+        Ok(if ends { Next::End(Outcome::StoppedEarly) } else { Next::Go })
+    }
+
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<()> {
+        if self.state.step == 0 {
+            return Ok(());
+        }
+        let mut state = self.state.clone();
+        state.wall_s += self.begin.elapsed().as_secs_f64();
+        if let Some(path) = self.output.save(&state, &self.origin)? {
+            observer.saved(&path);
+        }
+        Ok(())
+    }
+
+    fn end(self, outcome: Outcome, observer: &mut dyn Observer) -> Result<Summary> {
+        if outcome != Outcome::Interrupted {
+            self.output.finish(&self.state.adapter)?;
+            observer.saved(self.output.folder());
+        }
+        let saved = match outcome {
+            Outcome::Interrupted => self.output.latest().cloned(),
+            _ => Some(self.output.folder().to_path_buf()),
+        };
+        let summary = Summary {
+            outcome,
+            steps: self.state.step,
+            loss: self.loss,
+            best: self.state.best,
+            before: self.state.before,
+            tokens: self.state.tokens,
+            saved,
+            best_at: self.output.best().filter(|_| self.state.best.is_some()),
+            wall_s: self.state.wall_s + self.begin.elapsed().as_secs_f64(),
+            peak: machine::memory_peak(),
+        };
+        observer.finished(&summary);
+        Ok(summary)
+    }
+}
+
+/// Rows in passes of at most `most` tokens, in order. A row is never split, so how they are split changes no sum.
+fn passes<'r>(rows: &'r [usize], of: &[Document], most: usize) -> Vec<&'r [usize]> {
+    let mut passes = Vec::new();
+    let (mut begin, mut tokens) = (0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        let length = of[*row].tokens.len();
+        if at > begin && tokens + length > most {
+            passes.push(&rows[begin..at]);
+            (begin, tokens) = (at, 0);
+        }
+        tokens += length;
+    }
+    if begin < rows.len() {
+        passes.push(&rows[begin..]);
+    }
+    passes
+}
+
+/// Tokens, lengths and weights of rows, one after another.
+fn joined(rows: &[usize], of: &[Document]) -> (Vec<u32>, Vec<usize>, Vec<f32>) {
+    let rows = rows.iter().map(|row| &of[*row]);
+    (
+        rows.clone().flat_map(|row| &row.tokens).copied().collect(),
+        rows.clone().map(|row| row.tokens.len()).collect(),
+        rows.flat_map(|row| &row.weights).copied().collect(),
+    )
+}

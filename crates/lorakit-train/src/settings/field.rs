@@ -1,0 +1,484 @@
+//! How each type of setting is read and written.
+
+use std::path::PathBuf;
+
+use super::value::{self, Value};
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A path.
+    Path,
+    /// A text.
+    Text,
+    /// A whole number.
+    Count,
+    /// A number.
+    Number,
+    /// Two numbers in a list.
+    Pair,
+    /// `true` or `false`.
+    Switch,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Bytes, as in `300M`.
+    Size,
+    /// A text or a list of texts.
+    Texts,
+    /// A path, a list of paths, or a list of `{path, weight}`.
+    Sources,
+    /// A path, a list of paths, or a share.
+    Held,
+    /// `all`, `last:N`, `FIRST-LAST` or a list of numbers.
+    Layers,
+    /// A map.
+    Map,
+}
+
+impl Kind {
+    /// What a value must be, as the end of a sentence.
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Path => "a path".into(),
+            Self::Text => "a text".into(),
+            Self::Count => "a whole number".into(),
+            Self::Number => "a number".into(),
+            Self::Pair => "two numbers, as in `[0.9, 0.999]`".into(),
+            Self::Switch => "true or false".into(),
+            Self::Choice(names) => format!("one of {}", names.join(", ")),
+            Self::Size => "a size, as in 300M or 2G".into(),
+            Self::Texts => "a name or a list of names".into(),
+            Self::Sources => "a path, a list of paths, or a list of `{path: FILE, weight: NUMBER}`".into(),
+            Self::Held => "a path, a list of paths, or a share such as 0.05".into(),
+            Self::Layers => "`all`, `last:8`, `4-11`, or a list of numbers of layers".into(),
+            Self::Map => "a map, as in `{enable_thinking: false}`".into(),
+        }
+    }
+}
+
+/// A type of setting.
+pub(super) trait Field: Sized {
+    const KIND: Kind;
+    fn read(value: &Value) -> Option<Self>;
+    fn write(&self) -> Value;
+}
+
+impl Field for PathBuf {
+    const KIND: Kind = Kind::Path;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_text().filter(|text| !text.is_empty()).map(Self::from)
+    }
+
+    fn write(&self) -> Value {
+        if self.as_os_str().is_empty() { Value::Null } else { Value::text(self.to_string_lossy()) }
+    }
+}
+
+impl Field for u64 {
+    const KIND: Kind = Kind::Count;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_count()
+    }
+
+    fn write(&self) -> Value {
+        Value::plain(self)
+    }
+}
+
+impl Field for usize {
+    const KIND: Kind = Kind::Count;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_count()?.try_into().ok()
+    }
+
+    fn write(&self) -> Value {
+        Value::plain(self)
+    }
+}
+
+impl Field for f64 {
+    const KIND: Kind = Kind::Number;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_number()
+    }
+
+    fn write(&self) -> Value {
+        value::number(*self)
+    }
+}
+
+impl Field for (f64, f64) {
+    const KIND: Kind = Kind::Pair;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::List(items) => match items.as_slice() {
+                [first, second] => Some((first.as_number()?, second.as_number()?)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::List(vec![value::number(self.0), value::number(self.1)])
+    }
+}
+
+impl Field for bool {
+    const KIND: Kind = Kind::Switch;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_switch()
+    }
+
+    fn write(&self) -> Value {
+        Value::plain(self)
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    const KIND: Kind = T::KIND;
+
+    fn read(value: &Value) -> Option<Self> {
+        if *value == Value::Null { Some(None) } else { T::read(value).map(Some) }
+    }
+
+    fn write(&self) -> Value {
+        self.as_ref().map_or(Value::Null, Field::write)
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes(pub u64);
+
+impl Field for Bytes {
+    const KIND: Kind = Kind::Size;
+
+    fn read(value: &Value) -> Option<Self> {
+        lorakit::units::parse_size(value.as_text()?).ok().map(Self)
+    }
+
+    fn write(&self) -> Value {
+        Value::plain(self.0)
+    }
+}
+
+impl Field for Vec<String> {
+    const KIND: Kind = Kind::Texts;
+
+    fn read(value: &Value) -> Option<Self> {
+        let texts: Self = match value {
+            Value::List(items) => {
+                items.iter().map(|item| item.as_text().map(str::to_string)).collect::<Option<_>>()?
+            }
+            value => value.as_text()?.split(',').map(|text| text.trim().to_string()).collect(),
+        };
+        (!texts.is_empty() && texts.iter().all(|text| !text.is_empty())).then_some(texts)
+    }
+
+    fn write(&self) -> Value {
+        match self.as_slice() {
+            [text] if !text.contains(',') => Value::text(text),
+            texts => Value::List(texts.iter().map(Value::text).collect()),
+        }
+    }
+}
+
+/// A file of rows, and how often each of them is seen in an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Source {
+    /// The file.
+    pub path: PathBuf,
+    /// 0.25: another quarter of the rows in each epoch; 2: all of them twice.
+    pub weight: f64,
+}
+
+impl Field for Vec<Source> {
+    const KIND: Kind = Kind::Sources;
+
+    fn read(value: &Value) -> Option<Self> {
+        let one = |value: &Value| match value {
+            Value::Map(members) => {
+                let (mut path, mut weight) = (None, 1.0);
+                for (key, value) in members {
+                    match key.as_str() {
+                        "path" => path = PathBuf::read(value),
+                        "weight" => weight = value.as_number().filter(|weight| *weight > 0.0)?,
+                        _ => return None,
+                    }
+                }
+                path.map(|path| Source { path, weight })
+            }
+            value => PathBuf::read(value).map(|path| Source { path, weight: 1.0 }),
+        };
+        match value {
+            Value::List(items) if items.is_empty() => None,
+            Value::List(items) => items.iter().map(one).collect(),
+            value => one(value).map(|source| vec![source]),
+        }
+    }
+
+    fn write(&self) -> Value {
+        let one = |source: &Source| match source.weight {
+            1.0 => source.path.write(),
+            weight => Value::Map(vec![
+                ("path".into(), source.path.write()),
+                ("weight".into(), value::number(weight)),
+            ]),
+        };
+        match self.as_slice() {
+            [] => Value::Null,
+            [source] if source.weight == 1.0 => one(source),
+            sources => Value::List(sources.iter().map(one).collect()),
+        }
+    }
+}
+
+/// Where rows for validation come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Held {
+    /// Files of their own.
+    Files(Vec<PathBuf>),
+    /// A share of the rows of the data, which are not trained on.
+    Share(f64),
+}
+
+impl Field for Held {
+    const KIND: Kind = Kind::Held;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::List(items) if !items.is_empty() => {
+                items.iter().map(PathBuf::read).collect::<Option<_>>().map(Self::Files)
+            }
+            value => match value.as_number() {
+                Some(share) => (share > 0.0 && share < 1.0).then_some(Self::Share(share)),
+                None => PathBuf::read(value).map(|path| Self::Files(vec![path])),
+            },
+        }
+    }
+
+    fn write(&self) -> Value {
+        match self {
+            Self::Share(share) => value::number(*share),
+            Self::Files(paths) => match paths.as_slice() {
+                [path] => path.write(),
+                paths => Value::List(paths.iter().map(Field::write).collect()),
+            },
+        }
+    }
+}
+
+/// Which layers get factors.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Layers {
+    /// All of them.
+    #[default]
+    All,
+    /// So many at the top; nothing below them has a backward pass.
+    Last(usize),
+    /// These, which count from 0.
+    These(Vec<usize>),
+}
+
+impl Field for Layers {
+    const KIND: Kind = Kind::Layers;
+
+    fn read(value: &Value) -> Option<Self> {
+        if let Value::List(items) = value {
+            let these = items.iter().map(usize::read).collect::<Option<Vec<_>>>()?;
+            return (!these.is_empty()).then_some(Self::These(these));
+        }
+        let text = value.as_text()?;
+        if text == "all" {
+            return Some(Self::All);
+        }
+        if let Some(count) = text.strip_prefix("last:") {
+            return count.trim().parse().ok().filter(|count| *count > 0).map(Self::Last);
+        }
+        match text.split_once('-') {
+            Some((first, last)) => {
+                let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+                (first <= last && last < 1 << 16).then(|| Self::These((first..=last).collect()))
+            }
+            None => text.parse().ok().map(|layer| Self::These(vec![layer])),
+        }
+    }
+
+    fn write(&self) -> Value {
+        match self {
+            Self::All => Value::text("all"),
+            Self::Last(count) => Value::plain(format!("last:{count}")),
+            Self::These(layers) => Value::List(layers.iter().map(Field::write).collect()),
+        }
+    }
+}
+
+/// The variables of a chat template, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Variables(pub Vec<(String, Value)>);
+
+impl Field for Variables {
+    const KIND: Kind = Kind::Map;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Map(members) => Some(Self(members.clone())),
+            Value::Null => Some(Self::default()),
+            _ => None,
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Map(self.0.clone())
+    }
+}
+
+/// Where to go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    /// At the latest checkpoint of the output; at the beginning if there is none.
+    Auto,
+    /// At this checkpoint.
+    From(PathBuf),
+}
+
+impl Field for Resume {
+    const KIND: Kind = Kind::Text;
+
+    fn read(value: &Value) -> Option<Self> {
+        match value.as_text()? {
+            "auto" => Some(Self::Auto),
+            _ => PathBuf::read(value).map(Self::From),
+        }
+    }
+
+    fn write(&self) -> Value {
+        match self {
+            Self::Auto => Value::text("auto"),
+            Self::From(path) => path.write(),
+        }
+    }
+}
+
+/// Declares a type that is one of a few words.
+macro_rules! choices {
+    ($($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)? })*) => { $(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub enum $name { $($(#[$doc])* $variant),* }
+
+        impl Field for $name {
+            const KIND: Kind = Kind::Choice(&[$($word),*]);
+
+            fn read(value: &Value) -> Option<Self> {
+                match value.as_text()? {
+                    $($word => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            fn write(&self) -> Value {
+                Value::plain(match self { $(Self::$variant => $word),* })
+            }
+        }
+    )* };
+}
+
+choices! {
+    /// How the frozen base is held in memory.
+    pub enum Quant {
+        /// GGUF and packed folders as they are, others in NF4.
+        #[default]
+        Auto = "auto",
+        /// 4 bits, with a scale for each 64 weights.
+        Nf4 = "nf4",
+        /// As it is in its file.
+        Keep = "keep",
+        /// 32 bits.
+        F32 = "f32",
+        /// 16 bits, IEEE.
+        F16 = "f16",
+        /// 16 bits, Google's.
+        Bf16 = "bf16",
+    }
+
+    /// The operands of products with the frozen base.
+    pub enum ComputeChoice {
+        /// bf16 on the processors of a list, where it is about twice as fast; else f32.
+        #[default]
+        Auto = "auto",
+        /// f32.
+        F32 = "f32",
+        /// bf16.
+        Bf16 = "bf16",
+    }
+
+    /// What becomes of a row of more than `seq_len` tokens.
+    pub enum TooLong {
+        /// Its end is left out.
+        #[default]
+        Truncate = "truncate",
+        /// It is left out.
+        Drop = "drop",
+        /// Nothing is trained.
+        Error = "error",
+        /// It becomes several rows; only plain text is split.
+        Split = "split",
+    }
+
+    /// Which tokens of a row are trained.
+    pub enum TrainOn {
+        /// Answers; in plain text everything.
+        #[default]
+        Auto = "auto",
+        /// Everything.
+        All = "all",
+        /// The last answer.
+        LastTurn = "last-turn",
+    }
+
+    /// How the learning rate moves.
+    pub enum Course {
+        /// Up in the warm-up, then down along half a cosine.
+        #[default]
+        Cosine = "cosine",
+        /// Up in the warm-up, then down in a straight line.
+        Linear = "linear",
+        /// The same in every step.
+        Constant = "constant",
+        /// Up in the warm-up, then the same.
+        ConstantWithWarmup = "constant-with-warmup",
+    }
+
+    /// What is computed again in the backward pass, to save memory.
+    pub enum RecomputeChoice {
+        /// As little as fits into the memory.
+        #[default]
+        Auto = "auto",
+        /// Nothing.
+        Nothing = "nothing",
+        /// Nothing; what is kept is rounded to bf16.
+        Halves = "halves",
+        /// As `halves`, and two products of the MLP.
+        Mlp = "mlp",
+        /// Whole layers.
+        Layers = "layers",
+    }
+
+    /// How factors are written.
+    pub enum Stored {
+        /// As they are.
+        #[default]
+        F32 = "f32",
+        /// Rounded to bf16. Checkpoints hold the f32 factors too.
+        Bf16 = "bf16",
+    }
+}
