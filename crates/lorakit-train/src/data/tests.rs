@@ -99,7 +99,20 @@ fn every_format_becomes_documents() {
             format!("{format}, {method}: {}", shown(&data, &text))
         })
         .collect();
-    assert_snapshot!(all.join("\n"), @"");
+    assert_snapshot!(all.join("\n"), @r"
+    messages, prefix rendering: <|im_start|>system⏎S<|im_end|>⏎<|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]
+    messages, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎a<|im_end|>⏎<|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎1.5[c<|im_end|>⏎]
+    sharegpt, prefix rendering: <|im_start|>system⏎S<|im_end|>⏎<|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]
+    messages, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]
+    alpaca, prefix rendering: <|im_start|>system⏎S<|im_end|>⏎<|im_start|>user⏎q<|im_end|>⏎<|im_start|>assistant⏎[a<|im_end|>⏎]<|im_start|>user⏎Add⏎1 2<|im_end|>⏎<|im_start|>assistant⏎[3<|im_end|>⏎]
+    alpaca, prefix rendering: <|im_start|>user⏎Add<|im_end|>⏎<|im_start|>assistant⏎[3<|im_end|>⏎]
+    completion, given by the row: Q: 1⏎A:0.25[ 2<|im_end|>]
+    completion, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎a<|im_end|>⏎<|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎[c<|im_end|>⏎]
+    text, everything: O[nce upon<|im_end|>]
+    text, everything: E[nded<|im_end|>]
+    tokens, given by the row: <|im_start|>F[G<|im_end|>]
+    tokens, given by the row: F[G<|im_end|>]
+    ");
     let refused = read_as(
         "rows.jsonl",
         json!({"conversations": [{"from": "function_call", "value": call.to_string()}]}).to_string(),
@@ -165,7 +178,10 @@ fn folders_name_their_parts() {
     assert_eq!(open("valid").unwrap(), "valid.json");
     fs::write(folder.path().join("train.csv.gz"), "").unwrap();
     let errors = [open("train").unwrap_err(), open("test").unwrap_err()];
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r"
+    has several files of rows: train.jsonl, train.csv.gz; name the one that is meant
+    has no `test.jsonl`; nor is there `test` as json, csv or tsv, or compressed as gz or zst
+    ");
 }
 
 #[test]
@@ -217,6 +233,8 @@ fn errors_name_file_and_line() {
         ("r.jsonl", rows(&[json!({"conversations": [{"from": "alien", "value": "Hi"}]})])),
         ("r.jsonl", rows(&[json!({"instruction": "a", "output": 3})])),
         ("r.jsonl", rows(&[json!({"instruction": "a", "output": "b", "history": [["c"]]})])),
+        ("r.jsonl", rows(&[json!({"instruction": "a", "output": "b", "history": 3})])),
+        ("r.jsonl", rows(&[json!({"text": "a", "weight": 0})])),
         ("r.jsonl", rows(&[json!({"prompt": "a", "completion": ["b"]})])),
         ("r.jsonl", rows(&[json!({"input_ids": [1, 2], "labels": [2]})])),
         ("r.jsonl", rows(&[json!({"input_ids": [1, 2], "labels": [2, -100]})])),
@@ -228,7 +246,56 @@ fn errors_name_file_and_line() {
         ("r.jsonl", chat(json!({"role": "assistant", "content": "a", "train": false}))),
     ];
     let found: Vec<String> = cases.into_iter().map(|(name, content)| error(name, content, &plain)).collect();
-    assert_snapshot!(found.join("\n"), @"");
+    assert_snapshot!(found.join("\n"), @r#"
+    `r.jsonl`: has no rows
+    `r.jsonl`: has no rows
+    `r.jsonl:3`: column 15: expected value; each line must be a JSON object
+    `r.jsonl:2`: the row is not a JSON object
+    `r.jsonl:2`: the row is not complete: in JSONL each row is one line; several lines are read in an array, `[...]`
+    `r.json:3`: the array of rows has something else where `,` or `]` must be
+    `r.json:2`: the array of rows has something else where the end of the file must be
+    `r.json:2`: the row is not complete: in JSONL each row is one line; several lines are read in an array, `[...]`
+    `r.json:2`: the row is not a JSON object
+    `r.json`: has no rows
+    `r.csv:3`: the row has another number of cells, 1, than the first line has columns, 2
+    `r.csv:1`: two columns are called `text`
+    `r.csv:2`: `weight` is high; it must be a number from 0 on
+    `r.jsonl:1`: the row has the fields question, answer; it must have `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `text`, or `input_ids`
+    `r.jsonl:1`: the row could be read as alpaca or as text; set `format` to the one that is meant
+    `r.jsonl:2`: the row is in the format tokens, the rows before it are in the format text; a file must have one format
+    `r.jsonl:41`: the row has no `text`; rows of this file are in the format text, which needs `text`
+    `r.jsonl:1`: `messages` is a number; it must be a list of messages
+    `r.jsonl:1`: `messages` is empty
+    `r.jsonl:1`: `messages[0]` is a text; it must be an object
+    `r.jsonl:1`: `messages[0]` does not say whose it is: it has no `role`
+    `r.jsonl:1`: `messages[0].role` is a number; it must be a text
+    `r.jsonl:1`: `messages[0]` has no `content`, and no `tool_calls`
+    `r.jsonl:1`: `messages[0].content` is a number; it must be a text or a list of parts
+    `r.jsonl:1`: `messages[0].content[0]` is of the type image; only text is trained
+    `r.jsonl:1`: `messages[0]` is to be trained, but its role is user; only messages of the assistant can be
+    `r.jsonl:1`: `messages[0].train` is a text; it must be true or false
+    `r.jsonl:1`: `messages[0].weight` is -1; it must be a number from 0 on
+    `r.jsonl:1`: `messages[0]` has `train_detail`, which is not read; messages are trained whole, or not at all
+    `r.jsonl:1`: `messages[0].tool_calls[0].function.arguments` is a text; it must be an object, or a JSON text of one
+    `r.jsonl:1`: `messages[0].tool_calls[0]` has no `name` of a function
+    `r.jsonl:1`: `messages[0].tool_calls[0].function` is a text; it must be an object
+    `r.jsonl:1`: a text has one of the characters U+F0000 to U+F0003, which are for private use and mark places here
+    `r.jsonl:1`: `tools` is a text; it must be a list, or a JSON text of one
+    `r.jsonl:1`: `conversations[0].from` is "alien"; the known ones are human, gpt, system, function_call, observation
+    `r.jsonl:1`: `output` is a number; it must be a text
+    `r.jsonl:1`: `history[0]` is a list; it must be a pair of texts
+    `r.jsonl:1`: `history` is a number; it must be a list of pairs
+    `r.jsonl:1`: none of 1 rows is left: they, or their answers, have the weight 0
+    `r.jsonl:1`: `prompt` is a text; it must be a list of messages
+    `r.jsonl:1`: `labels` has the length 1, `input_ids` has 2
+    `r.jsonl:1`: `labels[0]` is 2; it must be 1, the token itself, or -100 where nothing is trained
+    `r.jsonl:1`: `input_ids[1]` is -2, which is not the id of a token
+    `r.jsonl:1`: the row has the token 9000; the model knows 512 tokens
+    `r.jsonl:1`: `input_ids` is a text; it must be a list of integers
+    `r.jsonl:1`: the text begins with `<|im_start|>` twice; the chat template, or the row, must write it once at most
+    `r.jsonl:1`: nothing is trained in 1 of 1 rows, of which this is the first; at most a tenth of them is dropped
+    `r.jsonl:1`: none of 1 rows is left: they, or their answers, have the weight 0
+    "#);
     let latin = error("r.csv", b"text\n\xE4\n", &plain);
     let bytes = error("r.jsonl", b"{\"text\": \"\xE4\"}\n", &plain);
     let cut = error("r.jsonl.gz", b"\x1F\x8B\x08\x00\x00", &plain);
@@ -239,7 +306,15 @@ fn errors_name_file_and_line() {
     let masked = chat(json!({"role": "assistant", "content": "a", "train": false}));
     let all = error("r.jsonl", masked, &Options { train_on: TrainOn::All, ..Options::default() });
     let seq_len = error("r.jsonl", HI, &Options { seq_len: 1, ..Options::default() });
-    assert_snapshot!([latin, bytes, cut, too_long, dropped, all, seq_len].join("\n"), @"");
+    assert_snapshot!([latin, bytes, cut, too_long, dropped, all, seq_len].join("\n"), @r"
+    `r.csv:2`: the row is not UTF-8
+    `r.jsonl:1`: column 11: invalid unicode code point; each line must be a JSON object
+    `r.jsonl.gz`: cannot read it
+    `r.jsonl:1`: the row has 19 tokens, `seq_len` is 8, and `too_long` is `error`
+    `r.jsonl:1`: none of 1 rows is left: they are longer than `seq_len`, which is 8, and `too_long` is `drop`
+    `r.jsonl:1`: a message says how much it counts, and `train_on` is `all`; it must be `auto` or `last-turn`
+    `seq_len` is 1; it must be at least 2
+    ");
 }
 
 #[test]
@@ -255,7 +330,14 @@ fn options_decide_what_is_trained_and_what_is_too_long() {
         with(Options { seq_len: 30, ..long() }),
         with(Options { seq_len: 30, too_long: TooLong::Split, ..long() }),
     ];
-    assert_snapshot!(cases.join("\n"), @"");
+    assert_snapshot!(cases.join("\n"), @r"
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎[b<|im_end|>⏎]<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant⏎[d<|im_end|>⏎]
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎b<|im_end|>⏎<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant⏎[d<|im_end|>⏎]
+    <|im_start|>[user⏎a<|im_end|>⏎<|im_start|>assistant⏎b<|im_end|>⏎<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant⏎d<|im_end|>⏎]
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎[b<|im_end|>⏎]<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎[b<|im_end|>⏎]<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant
+    ant⏎[d<|im_end|>⏎]
+    ");
 
     let long_text = json!({"text": "The quick brown fox jumps over the lazy dog."}).to_string();
     let windows = |too_long| {
@@ -279,7 +361,10 @@ fn formats_that_are_given_are_not_guessed() {
     let given = |format| {
         shown(&read_as("r.jsonl", &row, &text, &Options { format: Some(format), ..long() }).unwrap(), &text)
     };
-    assert_snapshot!([given(Format::Text), given(Format::Alpaca)].join("\n"), @"");
+    assert_snapshot!([given(Format::Text), given(Format::Alpaca)].join("\n"), @r"
+    a[<|im_end|>]
+    <|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎[c<|im_end|>⏎]
+    ");
 }
 
 fn chatml(source: &str) -> Text {
@@ -300,7 +385,14 @@ fn ends_of_turn_must_be_trained() {
     let outside = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}";
     let none = "{% for m in messages %}### {{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}### assistant:{% endif %}";
     let found = [verdict(outside, false), verdict(outside, true), verdict(none, false), verdict(none, true)];
-    assert_snapshot!(found.join("\n"), @"");
+    assert_snapshot!(found.join("\n"), @r"
+    :1`: the end of turn, `<|im_end|>`, is not trained in 2 of 2 rows, of which this is the first; a model trained so does not stop
+    <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo]<|im_end|>⏎
+    <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo]<|im_end|>⏎
+    :1`: no special token ends an answer in 2 of 2 rows, of which this is the first; a model trained so does not stop
+    ### user: Hi⏎### assistant:[ Yo⏎]
+    ### user: Hi⏎### assistant:[ Yo⏎]
+    ");
     let options = Options { inspect: true, ..long() };
     let report = read_as("r.jsonl", HI, &chatml(outside), &options).unwrap().report;
     assert_eq!((report.unmasked_ends.count, report.missing_ends.count, report.stops), (1, 0, true));
@@ -326,7 +418,16 @@ fn templates_that_cannot_be_used_are_refused() {
     let day = Template::new("a").unwrap().dated("tomorrow").unwrap_err().to_string();
     let found =
         [refused(rejects), refused(twice), refused(hides), refused(endless), none, broken, unnamed, day];
-    assert_snapshot!(found.join("\n"), @"");
+    assert_snapshot!(found.join("\n"), @r"
+    :1`: the chat template fails at its line 1: Only users may speak
+    :1`: the text begins with `<|im_start|>` twice; the chat template, or the row, must write it once at most
+    :1`: the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text
+    :1`: the chat template fails at its line 1: engine ran out of fuel
+    rows are conversations, and the model has no chat template
+    the chat template fails at its line 1: syntax error: unexpected end of block
+    none of the chat templates is called `default`; there are rag
+    `tomorrow` is not a day; it must be like 2026-11-30
+    ");
 }
 
 #[test]
@@ -359,7 +460,7 @@ fn the_report_counts() {
     );
     assert_eq!(report.duplicates.first, Some(Place { source: 0, line: 2 }));
     assert_eq!((report.bos.count, report.straddling.count), (3, 0));
-    assert_eq!(report.end_of_turn.as_deref(), Some("<|im_end|>"));
+    assert_eq!(report.ends_of_turn, ["<|im_end|>"]);
     assert!(report.stops && !report.template_thinks && !report.dated);
     assert_eq!(report.lengths.sorted.len(), 3);
     assert_eq!(report.lengths.quantile(0.0), report.lengths.sorted[0]);
@@ -433,7 +534,10 @@ fn validation_has_rows_that_training_has_not() {
     let few = |share| {
         hold_out(&mut read_as("r.jsonl", HI, &text, &long()).unwrap(), share, 3).unwrap_err().to_string()
     };
-    assert_snapshot!([few(0.5), few(1.0)].join("\n"), @"");
+    assert_snapshot!([few(0.5), few(1.0)].join("\n"), @r"
+    validation takes 0.5 of the rows, which leaves one side without any: there are 1
+    the share of rows for validation is 1; it must lie between 0 and 1
+    ");
 }
 
 #[test]
@@ -487,8 +591,8 @@ proptest! {
             prop_assert!(!trained.contains(|c| ('а'..='я').contains(&c)), "{name}: {trained}");
             prop_assert!(!rest.contains(|c| ('α'..='ω').contains(&c)), "{name}: {rest}");
             for span in example.spans.iter().filter(|span| span.trained) {
-                let end = data.report.end_of_turn.as_deref().unwrap();
-                prop_assert!(span.text.contains(end), "{name}: {}", span.text);
+                let ends = &data.report.ends_of_turn;
+                prop_assert!(ends.iter().any(|end| span.text.contains(end)), "{name}: {}", span.text);
             }
         }
         prop_assert!(used >= golden.templates().count() / 2);
