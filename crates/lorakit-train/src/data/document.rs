@@ -1,5 +1,7 @@
 //! A row as tokens, each with how much it counts.
 
+use serde_json::Value;
+
 use super::container::Row;
 use super::format::{self, Conversation, Example, Format};
 use super::mask::{Masked, Masker, Method, Span};
@@ -33,6 +35,8 @@ pub(super) struct Built {
     pub(super) empty_answer: bool,
     /// A token stands half in the prompt and half in the answer.
     pub(super) straddles: bool,
+    /// The row offers tools, and the template does not write them.
+    pub(super) unwritten_tools: bool,
     pub(super) thinking: Thinking,
 }
 
@@ -117,6 +121,9 @@ impl<'a> Maker<'a> {
         built.bos = self.text.bos.as_ref().is_some_and(|(bos, _)| encoded.tokens.first() == Some(bos));
         built.straddles = straddles(&encoded, &spans);
         built.thinking = Thinking::of(&text, &spans);
+        let tools = conversation.tools.as_ref().and_then(Value::as_array).into_iter().flatten();
+        let mut names = tools.filter_map(|tool| tool["function"]["name"].as_str().or(tool["name"].as_str()));
+        built.unwritten_tools = names.any(|name| !text.contains(name));
         built.empty_answer = conversation.messages.iter().any(|message| {
             message["role"] == "assistant"
                 && message["content"].as_str().is_none_or(|content| content.trim().is_empty())
@@ -213,6 +220,7 @@ impl Built {
             bos: false,
             empty_answer: false,
             straddles: false,
+            unwritten_tools: false,
             thinking: Thinking::default(),
         }
     }

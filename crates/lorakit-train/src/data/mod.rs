@@ -181,11 +181,15 @@ pub fn read(sources: &[Source], text: &Text, options: &Options) -> Result<Data> 
 fn read_file(maker: &mut Maker<'_>, at: usize, source: &Source, data: &mut Data) -> Result<()> {
     let mut rows = container::rows(&source.path)?;
     let mut next: Vec<Row> = rows.by_ref().take(FIRST).collect::<Result<_>>()?;
-    let format = match maker.options.format {
-        Some(format) => format,
-        None => Format::detect(&next)
-            .map_err(|(line, problem)| Error::from(problem).at(&source.path).line(line))?,
+    let detected = || {
+        let format = Format::detect(&next);
+        format.map_err(|(line, problem)| Error::from(problem).at(&source.path).line(line))
     };
+    let format = match maker.options.format {
+        Some(format) => Some(format).filter(|_| !next.is_empty()),
+        None => detected()?,
+    };
+    let format = format.ok_or_else(|| Error::from(Problem::NoRows).at(&source.path))?;
     maker.prepare(format)?;
     let mut of_source =
         OfSource { path: source.path.clone(), weight: source.weight, format, rows: 0, documents: 0 };

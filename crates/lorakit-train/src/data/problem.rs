@@ -24,7 +24,7 @@ problems! {
         Share { found: f64 } = Usage, "the share of rows for validation is {found}; it must lie between 0 and 1";
         /// A share leaves nothing on one side.
         ShareOfFew { rows: usize, share: f64 } = Data,
-            "{rows} rows cannot be divided so that {share} of them are for validation and some are left for training";
+            "validation takes {share} of the rows, which leaves one side without any: there are {rows}";
 
         /// A row is not JSON.
         Json { column: usize, reason: String } = Data, "column {column}: {}; each line must be a JSON object", reason.escape_debug();
@@ -41,7 +41,7 @@ problems! {
         /// Two columns have one name.
         RepeatedColumn { name: String } = Data, "two columns are called `{}`", name.escape_debug();
         /// A row of a table has too many cells, or too few.
-        Cells { found: u64, expected: u64 } = Data, "the row has {found} cells; the first line names {expected} columns";
+        Cells { found: u64, expected: u64 } = Data, "the row has another number of cells, {found}, than the first line has columns, {expected}";
         /// A table is damaged.
         Table { reason: String } = Data, "the table cannot be read: {}", reason.escape_debug();
         /// A row is not text.
@@ -88,7 +88,7 @@ problems! {
         Weight { field: String, found: String } = Data, "`{field}` is {}; it must be a number from 0 on", found.escape_debug();
         /// A column of tokens has another length.
         Lengths { field: &'static str, found: usize, expected: usize } = Data,
-            "`{field}` has {found} values, `input_ids` has {expected}";
+            "`{field}` has the length {found}, `input_ids` has {expected}";
         /// A number is not an id.
         Id { at: usize, found: i64 } = Data, "`input_ids[{at}]` is {found}, which is not the id of a token";
         /// A token is beyond the embeddings.
@@ -116,6 +116,9 @@ problems! {
         /// It cannot be found what is trained.
         NoMask = Data / NameTemplate,
             "the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text";
+        /// A template drops calls.
+        NoCalls = Data / NameTemplate,
+            "the assistant calls a function, and the chat template does not write the call";
         /// Two tokens begin a text.
         TwoBos { token: String } = Data,
             "the text begins with `{}` twice; the chat template, or the row, must write it once at most", token.escape_debug();
@@ -141,7 +144,9 @@ problems! {
             "nothing is trained in {rows} of {of} rows, of which this is the first; at most a tenth of them is dropped";
         /// All rows are too long.
         AllDropped { rows: usize, limit: usize } = Data,
-            "all {rows} rows are longer than `seq_len`, which is {limit}, and `too_long` is `drop`";
+            "none of {rows} rows is left: they are longer than `seq_len`, which is {limit}, and `too_long` is `drop`";
+        /// All rows have the weight 0.
+        AllWeightless { rows: usize } = Data, "none of {rows} rows is left: they have the weight 0";
     }
 }
 

@@ -48,15 +48,17 @@ pub struct Report {
     pub empty_answers: Rows,
     /// Rows in which a token stands half in the prompt and half in the answer: at a prompt that ends with a space.
     pub straddling: Rows,
+    /// Rows that offer tools which the template does not write.
+    pub unwritten_tools: Rows,
     /// Texts that begin with the token that begins texts. None begins with two: that is an error.
     pub bos: Rows,
     /// How it was found what is trained, and in how many rows.
     pub methods: BTreeMap<Method, usize>,
     /// Blocks of thoughts.
     pub thinking: Thinking,
-    /// What the template writes after an answer.
-    pub end_of_turn: Option<String>,
-    /// Whether the model stops there, as far as its configuration says.
+    /// What the template writes after an answer; several if that depends on what follows.
+    pub ends_of_turn: Vec<String>,
+    /// Whether the model stops at the first of them, as far as its configuration says.
     pub stops: bool,
     /// Whether the template knows thoughts.
     pub template_thinks: bool,
@@ -167,6 +169,7 @@ impl Report {
         self.missing_ends.add(place, counts && built.end == End::Missing);
         self.empty_answers.add(place, built.empty_answer);
         self.straddling.add(place, built.straddles);
+        self.unwritten_tools.add(place, built.unwritten_tools);
         self.bos.add(place, built.bos);
         *self.methods.entry(built.method).or_default() += 1;
         self.thinking.rows += usize::from(built.thinking != Thinking::default());
@@ -200,8 +203,8 @@ impl Report {
         let shown = shown.into_iter().take(EXAMPLES).filter_map(|at| documents.get(at));
         self.examples = shown.map(|document| Example::of(document, maker.text)).collect();
         if let (Some(masker), Some(template)) = (maker.masker(), &maker.text.template) {
-            self.end_of_turn = masker.manner.ends.first().cloned();
-            self.stops = self.end_of_turn.as_ref().is_some_and(|end| mask::stops(end, maker.text));
+            self.ends_of_turn.clone_from(&masker.manner.ends);
+            self.stops = self.ends_of_turn.first().is_some_and(|end| mask::stops(end, maker.text));
             self.template_thinks = template.says("<think>");
             self.dated = template.depends_on_the_day();
         }
@@ -231,13 +234,13 @@ impl Report {
             return at(&self.dropped, problem);
         }
         if self.documents == 0 {
-            return at(&self.weightless, Problem::NoRows);
+            return at(&self.weightless, Problem::AllWeightless { rows: self.weightless.count });
         }
         if options.allow_unmasked_eot {
             return Ok(());
         }
         if self.unmasked_ends.count > 0 {
-            let token = self.end_of_turn.clone().unwrap_or_default();
+            let token = self.ends_of_turn.join("`, `");
             let problem = Problem::UnmaskedEnds { rows: self.unmasked_ends.count, of, token };
             return at(&self.unmasked_ends, problem);
         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use tokenizers::{AddedToken, Tokenizer};
 
 use super::format::Conversation;
+use super::mask::Masker;
 use super::template::Template;
 use super::text::Text;
 
@@ -41,6 +42,12 @@ impl Golden {
 
     pub(super) fn templates(&self) -> impl Iterator<Item = &str> {
         self.0["templates"].as_object().unwrap().keys().map(String::as_str)
+    }
+
+    /// Whether tags of the template enclose what the prompt gives.
+    pub(super) fn within_tags(&self, template: &str) -> bool {
+        let text = self.text(template, Map::new());
+        Masker::new(&text).unwrap().manner.prompt_within_tags
     }
 
     /// The tokenizer that the goldens were made with, and a template.

@@ -99,7 +99,20 @@ fn every_format_becomes_documents() {
             format!("{format}, {method}: {}", shown(&data, &text))
         })
         .collect();
-    assert_snapshot!(all.join("\n"), @"");
+    assert_snapshot!(all.join("\n"), @r"
+    messages, prefix rendering: <|im_start|>system⏎S<|im_end|>⏎<|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]
+    messages, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎a<|im_end|>⏎<|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎1.5[c<|im_end|>⏎]
+    sharegpt, prefix rendering: <|im_start|>system⏎S<|im_end|>⏎<|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]
+    messages, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]
+    alpaca, prefix rendering: <|im_start|>system⏎S<|im_end|>⏎<|im_start|>user⏎q<|im_end|>⏎<|im_start|>assistant⏎[a<|im_end|>⏎]<|im_start|>user⏎Add⏎1 2<|im_end|>⏎<|im_start|>assistant⏎[3<|im_end|>⏎]
+    alpaca, prefix rendering: <|im_start|>user⏎Add<|im_end|>⏎<|im_start|>assistant⏎[3<|im_end|>⏎]
+    completion, given by the row: Q: 1⏎A:0.25[ 2<|im_end|>]
+    completion, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎a<|im_end|>⏎<|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎[c<|im_end|>⏎]
+    text, everything: O[nce upon<|im_end|>]
+    text, everything: E[nded<|im_end|>]
+    tokens, given by the row: <|im_start|>F[G<|im_end|>]
+    tokens, given by the row: F[G<|im_end|>]
+    ");
     let refused = read_as(
         "rows.jsonl",
         json!({"conversations": [{"from": "function_call", "value": call.to_string()}]}).to_string(),
@@ -165,7 +178,10 @@ fn folders_name_their_parts() {
     assert_eq!(open("valid").unwrap(), "valid.json");
     fs::write(folder.path().join("train.csv.gz"), "").unwrap();
     let errors = [open("train").unwrap_err(), open("test").unwrap_err()];
-    assert_snapshot!(errors.join("\n"), @"");
+    assert_snapshot!(errors.join("\n"), @r"
+    has several files of rows: train.jsonl, train.csv.gz; name the one that is meant
+    has no `test.jsonl`; nor is there `test` as json, csv or tsv, or compressed as gz or zst
+    ");
 }
 
 #[test]
@@ -217,6 +233,8 @@ fn errors_name_file_and_line() {
         ("r.jsonl", rows(&[json!({"conversations": [{"from": "alien", "value": "Hi"}]})])),
         ("r.jsonl", rows(&[json!({"instruction": "a", "output": 3})])),
         ("r.jsonl", rows(&[json!({"instruction": "a", "output": "b", "history": [["c"]]})])),
+        ("r.jsonl", rows(&[json!({"instruction": "a", "output": "b", "history": 3})])),
+        ("r.jsonl", rows(&[json!({"text": "a", "weight": 0})])),
         ("r.jsonl", rows(&[json!({"prompt": "a", "completion": ["b"]})])),
         ("r.jsonl", rows(&[json!({"input_ids": [1, 2], "labels": [2]})])),
         ("r.jsonl", rows(&[json!({"input_ids": [1, 2], "labels": [2, -100]})])),
@@ -255,7 +273,14 @@ fn options_decide_what_is_trained_and_what_is_too_long() {
         with(Options { seq_len: 30, ..long() }),
         with(Options { seq_len: 30, too_long: TooLong::Split, ..long() }),
     ];
-    assert_snapshot!(cases.join("\n"), @"");
+    assert_snapshot!(cases.join("\n"), @r"
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎[b<|im_end|>⏎]<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant⏎[d<|im_end|>⏎]
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎b<|im_end|>⏎<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant⏎[d<|im_end|>⏎]
+    <|im_start|>[user⏎a<|im_end|>⏎<|im_start|>assistant⏎b<|im_end|>⏎<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant⏎d<|im_end|>⏎]
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎[b<|im_end|>⏎]<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant
+    <|im_start|>user⏎a<|im_end|>⏎<|im_start|>assistant⏎[b<|im_end|>⏎]<|im_start|>user⏎c<|im_end|>⏎<|im_start|>assistant
+    ant⏎[d<|im_end|>⏎]
+    ");
 
     let long_text = json!({"text": "The quick brown fox jumps over the lazy dog."}).to_string();
     let windows = |too_long| {
@@ -279,7 +304,10 @@ fn formats_that_are_given_are_not_guessed() {
     let given = |format| {
         shown(&read_as("r.jsonl", &row, &text, &Options { format: Some(format), ..long() }).unwrap(), &text)
     };
-    assert_snapshot!([given(Format::Text), given(Format::Alpaca)].join("\n"), @"");
+    assert_snapshot!([given(Format::Text), given(Format::Alpaca)].join("\n"), @r"
+    a[<|im_end|>]
+    <|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎[c<|im_end|>⏎]
+    ");
 }
 
 fn chatml(source: &str) -> Text {
@@ -300,7 +328,14 @@ fn ends_of_turn_must_be_trained() {
     let outside = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}";
     let none = "{% for m in messages %}### {{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}### assistant:{% endif %}";
     let found = [verdict(outside, false), verdict(outside, true), verdict(none, false), verdict(none, true)];
-    assert_snapshot!(found.join("\n"), @"");
+    assert_snapshot!(found.join("\n"), @r"
+    :1`: the end of turn, `<|im_end|>`, is not trained in 2 of 2 rows, of which this is the first; a model trained so does not stop
+    <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo]<|im_end|>⏎
+    <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo]<|im_end|>⏎
+    :1`: no special token ends an answer in 2 of 2 rows, of which this is the first; a model trained so does not stop
+    ### user: Hi⏎### assistant:[ Yo⏎]
+    ### user: Hi⏎### assistant:[ Yo⏎]
+    ");
     let options = Options { inspect: true, ..long() };
     let report = read_as("r.jsonl", HI, &chatml(outside), &options).unwrap().report;
     assert_eq!((report.unmasked_ends.count, report.missing_ends.count, report.stops), (1, 0, true));
@@ -326,7 +361,16 @@ fn templates_that_cannot_be_used_are_refused() {
     let day = Template::new("a").unwrap().dated("tomorrow").unwrap_err().to_string();
     let found =
         [refused(rejects), refused(twice), refused(hides), refused(endless), none, broken, unnamed, day];
-    assert_snapshot!(found.join("\n"), @"");
+    assert_snapshot!(found.join("\n"), @r"
+    :1`: the chat template fails at its line 1: Only users may speak
+    :1`: the text begins with `<|im_start|>` twice; the chat template, or the row, must write it once at most
+    :1`: the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text
+    :1`: the chat template fails at its line 1: engine ran out of fuel
+    rows are conversations, and the model has no chat template
+    the chat template fails at its line 1: syntax error: unexpected end of block
+    none of the chat templates is called `default`; there are rag
+    `tomorrow` is not a day; it must be like 2026-11-30
+    ");
 }
 
 #[test]
@@ -359,7 +403,7 @@ fn the_report_counts() {
     );
     assert_eq!(report.duplicates.first, Some(Place { source: 0, line: 2 }));
     assert_eq!((report.bos.count, report.straddling.count), (3, 0));
-    assert_eq!(report.end_of_turn.as_deref(), Some("<|im_end|>"));
+    assert_eq!(report.ends_of_turn, ["<|im_end|>"]);
     assert!(report.stops && !report.template_thinks && !report.dated);
     assert_eq!(report.lengths.sorted.len(), 3);
     assert_eq!(report.lengths.quantile(0.0), report.lengths.sorted[0]);
@@ -487,8 +531,8 @@ proptest! {
             prop_assert!(!trained.contains(|c| ('а'..='я').contains(&c)), "{name}: {trained}");
             prop_assert!(!rest.contains(|c| ('α'..='ω').contains(&c)), "{name}: {rest}");
             for span in example.spans.iter().filter(|span| span.trained) {
-                let end = data.report.end_of_turn.as_deref().unwrap();
-                prop_assert!(span.text.contains(end), "{name}: {}", span.text);
+                let ends = &data.report.ends_of_turn;
+                prop_assert!(ends.iter().any(|end| span.text.contains(end)), "{name}: {}", span.text);
             }
         }
         prop_assert!(used >= golden.templates().count() / 2);
@@ -528,5 +572,34 @@ proptest! {
         let mut rooms: Vec<usize> = packed.iter().map(|sequence| sequence.iter().map(|at| lengths[*at]).sum()).collect();
         rooms.sort_unstable();
         prop_assert!(rooms.len() < 2 || rooms[0] + rooms[1] > capacity);
+    }
+}
+
+#[test]
+fn zz_real() {
+    let text = tiny();
+    for name in ["orders-train", "tiny-json-train", "tiny-json-heldout", "orders-heldout"] {
+        let start = std::time::Instant::now();
+        let data =
+            read(&[source(Path::new(&format!("/work/shared/models/{name}.jsonl")))], &text, &long()).unwrap();
+        let r = &data.report;
+        println!(
+            "REAL {name} {:?} rows {} tokens {} sup {} dup {:?} q50 {} max {} {:?} ends {:?} stops {} hist {:?}\nREAL {:?}",
+            start.elapsed(),
+            r.rows,
+            r.tokens,
+            r.supervised,
+            r.duplicates,
+            r.lengths.quantile(0.5),
+            r.lengths.quantile(1.0),
+            r.methods,
+            r.ends_of_turn,
+            r.stops,
+            r.lengths.histogram(6),
+            r.examples[0]
+        );
+        let lengths: Vec<usize> = data.documents.iter().map(|d| d.tokens.len()).collect();
+        let packed = pack(&lengths, 1024);
+        println!("REAL packed {} of {}", packed.len(), lengths.iter().sum::<usize>().div_ceil(1024));
     }
 }

@@ -84,13 +84,11 @@ pub(super) fn alpaca(fields: &Map<String, Value>) -> Result<Conversation> {
     }
     let history = fields.get("history").filter(|value| !value.is_null() && value.as_str() != Some(""));
     if let Some(value) = history {
-        let expected = "a list of pairs of texts";
-        let pairs = parsed(value).ok_or_else(|| wrong("history", value, expected))?;
-        for pair in pairs.as_array().into_iter().flatten() {
-            let [Value::String(question), Value::String(answer)] =
-                pair.as_array().map_or(&[][..], |pair| pair)
-            else {
-                return Err(wrong("history", value, expected).into());
+        let pairs = parsed(value).ok_or_else(|| wrong("history", value, "a list of pairs"))?;
+        for (at, pair) in pairs.as_array().into_iter().flatten().enumerate() {
+            let texts = pair.as_array().map_or(&[][..], |pair| pair);
+            let [Value::String(question), Value::String(answer)] = texts else {
+                return Err(wrong(format!("history[{at}]"), pair, "a pair of texts").into());
             };
             all.push(json!({"role": "user", "content": question}));
             all.push(json!({"role": "assistant", "content": answer}));

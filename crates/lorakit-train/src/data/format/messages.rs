@@ -10,9 +10,11 @@ use crate::data::problem::Problem;
 /// What lists of messages are called.
 const LISTS: [&str; 2] = ["messages", "conversations"];
 
-/// The list of messages of a row, whatever they look like.
+/// The list of messages of a row, whatever they look like: it may be no list.
 pub(super) fn list(fields: &Map<String, Value>) -> Option<(&'static str, Value)> {
-    LISTS.into_iter().find_map(|name| Some((name, parsed(fields.get(name)?)?)))
+    let value = |name| fields.get(name).filter(|value| !value.is_null());
+    let list = |value: &Value| parsed(value).unwrap_or_else(|| value.clone());
+    LISTS.into_iter().find_map(|name| Some((name, list(value(name)?))))
 }
 
 /// Whether the first message says `from`.

@@ -71,12 +71,12 @@ impl Format {
         }
     }
 
-    /// The format of a file, from its first rows.
+    /// The format of a file, from its first rows; none if there are no rows.
     ///
     /// # Errors
     ///
-    /// A row is of no known format, or of several, or rows are of different ones.
-    pub(super) fn detect(rows: &[Row]) -> std::result::Result<Self, (u64, Problem)> {
+    /// A row is of no known format, or of several, or rows are of different ones: its line, and that.
+    pub(super) fn detect(rows: &[Row]) -> std::result::Result<Option<Self>, (u64, Problem)> {
         let mut format = None;
         for row in rows {
             let fits: Vec<Self> = Self::ALL.into_iter().filter(|format| format.fits(&row.fields)).collect();
@@ -100,7 +100,7 @@ impl Format {
             };
             format = Some(found);
         }
-        format.ok_or((1, Problem::NoRows))
+        Ok(format)
     }
 }
 

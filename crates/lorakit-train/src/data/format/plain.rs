@@ -25,7 +25,10 @@ pub(super) fn number(field: &str, value: &Value) -> Result<f32> {
     };
     match number {
         Some(number) if number.is_finite() && number >= 0.0 => Ok(number),
-        _ => Err(Problem::Weight { field: field.to_string(), found: value.to_string() }.into()),
+        _ => {
+            let found = value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            Err(Problem::Weight { field: field.to_string(), found }.into())
+        }
     }
 }
 

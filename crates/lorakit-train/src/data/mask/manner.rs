@@ -8,18 +8,32 @@ use crate::data::template::{self, Context, Rendered, Template};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::data) struct Manner {
     /// What it writes where the model answers: `<|im_start|>assistant\n`.
-    pub(in crate::data) header: Option<String>,
+    header: Option<String>,
     /// What it writes after an answer: `<|im_end|>`. Several, if that depends on what follows.
     pub(in crate::data) ends: Vec<String>,
-    /// Whether the prompt gives something that generation tags enclose.
-    pub(super) prompt_within_tags: bool,
+    /// Whether the prompt may give something that generation tags enclose, besides the header.
+    pub(in crate::data) prompt_within_tags: bool,
     /// Whether arguments of calls must be texts: it adds them to texts.
     pub(super) arguments_as_text: bool,
 }
 
 const ANSWER: &str = "Lorem ipsum dolor";
+const THINK: &str = "<think>";
 
 impl Manner {
+    /// What may stand before an answer: the header, and the header without what it says of thoughts, which templates
+    /// leave out where an answer has its own.
+    pub(super) fn headers(&self) -> impl Iterator<Item = &str> {
+        let whole = self.header.as_deref();
+        let without = whole.and_then(|header| header.split_once(THINK)).map(|(before, _)| before);
+        [whole, without].into_iter().flatten().filter(|header| !header.is_empty())
+    }
+
+    /// The length of the header with which `text` begins.
+    pub(super) fn header_length(&self, text: &str) -> usize {
+        self.headers().find(|header| text.starts_with(header)).map_or(0, str::len)
+    }
+
     pub(super) fn of(template: &Template, variables: &Map<String, Value>, special: &[String]) -> Self {
         let render = |messages: &[Value], prompt| -> Option<Rendered> {
             template.render(Context { messages, tools: None, prompt, variables }).ok()
@@ -40,6 +54,8 @@ impl Manner {
             }
             _ => false,
         };
+        let prompt_within_tags =
+            prompt_within_tags || header.as_ref().is_some_and(|header| header.contains(THINK));
         let tail = |rendered: Option<Rendered>| {
             let text = rendered?.text;
             text.split_once(ANSWER).map(|(_, tail)| tail.to_string())

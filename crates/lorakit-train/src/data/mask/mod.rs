@@ -120,6 +120,9 @@ impl<'a> Masker<'a> {
         };
         let scene = Scene { masker: self, messages, tools: conversation.tools.as_ref(), variables };
         let rendered = scene.render(&scene.messages, false)?;
+        if calls(&scene.messages).any(|name| !rendered.text.contains(name)) {
+            return Err(Problem::NoCalls.into());
+        }
         if train_on == TrainOn::All {
             let range = 0..rendered.text.len();
             let spans = vec![Span { range, weight: 1.0 }];
@@ -195,6 +198,9 @@ impl Scene<'_> {
         };
         let span = |(range, weight): (&Range<usize>, f32)| Span { range: range.clone(), weight };
         let mut spans: Vec<Span> = rendered.generated.iter().zip(each).map(span).collect();
+        for span in &mut spans {
+            span.range.start += self.masker.manner.header_length(&rendered.text[span.range.clone()]);
+        }
         if self.masker.manner.prompt_within_tags {
             self.leave_out_prompts(&rendered.text, &turns, &mut spans);
         }
@@ -245,6 +251,13 @@ fn weights(conversation: &Conversation, train_on: TrainOn) -> Result<Vec<f32>> {
         }
     }
     Ok(weights)
+}
+
+/// The names of the functions that the assistant calls.
+fn calls(messages: &[Value]) -> impl Iterator<Item = &str> {
+    let assistant = messages.iter().filter(|message| message["role"] == "assistant");
+    let calls = assistant.flat_map(|message| message["tool_calls"].as_array().into_iter().flatten());
+    calls.filter_map(|call| call["function"]["name"].as_str().or(call["name"].as_str()))
 }
 
 /// Whether a text in `value` has characters that mark places here.

@@ -12,7 +12,8 @@ impl Scene<'_> {
             if !text.starts_with(&start) {
                 return None;
             }
-            let start = start.len();
+            // Some templates ask without a header where they write one, as after the result of a call.
+            let start = start.len() + self.masker.manner.header_length(&text[start.len()..]);
             let end = if turn + 1 == self.messages.len() {
                 text.len()
             } else {

@@ -5,12 +5,10 @@ use std::ops::Range;
 use serde_json::Value;
 
 use super::{Scene, Span, json};
+use crate::data::template::THOUGHTS;
 
 /// What encloses the number of a mark: private-use characters.
 pub(super) const MARKS: [char; 2] = ['\u{F0002}', '\u{F0003}'];
-
-/// Fields of an answer in which models think.
-const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
 
 /// What the marks stand for, in order.
 #[derive(Default)]
@@ -40,7 +38,11 @@ impl Scene<'_> {
             if before > first || after < last {
                 return None;
             }
-            let start = first - self.after_header(&text[before..first]).len();
+            let start = match self.after_header(&text[before..first]) {
+                Some(after) => first - after.len(),
+                None if is_plain(&self.messages[turn]) => first,
+                None => return None,
+            };
             let mut end = last + self.up_to_end(&text[last..after]).len();
             if turn + 1 == self.messages.len() && self.masker.is_special(&text[end..]) {
                 end = text.len();
@@ -51,13 +53,11 @@ impl Scene<'_> {
     }
 
     /// What follows the header of the answer in `text`, which ends where its words begin. A header may end with an empty
-    /// think block, which the template leaves out where there are thoughts.
-    fn after_header<'t>(&self, text: &'t str) -> &'t str {
-        let Some(header) = &self.masker.manner.header else { return "" };
-        let without = header.split("<think>").next().unwrap_or(header);
-        let headers = [header.as_str(), without].into_iter().filter(|header| !header.is_empty());
-        let ends = headers.filter_map(|header| text.rfind(header).map(|at| at + header.len()));
-        &text[ends.max().unwrap_or(text.len())..]
+    /// think block, which the template leaves out where there are thoughts. None if there is no header.
+    fn after_header<'t>(&self, text: &'t str) -> Option<&'t str> {
+        let ends = self.masker.manner.headers();
+        let ends = ends.filter_map(|header| text.rfind(header).map(|at| at + header.len()));
+        ends.max().map(|end| &text[end..])
     }
 
     /// What precedes the end of the answer in `text`, with that and the white space after it; nothing if the answer has
@@ -68,6 +68,13 @@ impl Scene<'_> {
         let space = text[end..].len() - text[end..].trim_start().len();
         &text[..if end == 0 { 0 } else { end + space }]
     }
+}
+
+/// Whether a message has nothing but words, before which the template writes nothing that belongs to them.
+fn is_plain(message: &Value) -> bool {
+    let thinks = |name| message.get(name).is_some();
+    let words = message["content"].as_str().is_some_and(|content| !content.contains("<think>"));
+    words && message.get("tool_calls").is_none() && !THOUGHTS.into_iter().any(thinks)
 }
 
 impl Marks {

@@ -55,35 +55,61 @@ fn what_the_prompt_gives_is_not_trained() {
         let spans: Vec<&str> = masked.spans.iter().map(|span| &masked.text[span.range.clone()]).collect();
         all.push(format!("{name}, {}: {spans:?}", masked.method));
     }
-    insta::assert_snapshot!(all.join("\n"), @"");
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    qwen3, sentinel probe: ["Hello<|im_end|>\n", "Bye.<|im_end|>\n"]
+    qwen3_training, generation tags: ["Hello<|im_end|>\n", "Bye.<|im_end|>\n"]
+    smollm3_like, generation tags: ["Hello<|im_end|>\n", "Bye.<|im_end|>\n"]
+    "#);
 }
 
 #[test]
 fn stock_templates_train_what_their_training_variants_do() {
     let golden = Golden::read();
     let mut wrong = String::new();
-    let mut count = 0;
-    for case in golden.cases().filter(|case| !case.prompt() && case.expected["text"].is_string()) {
-        let Some(trained) = case.trained() else { continue };
-        let text = golden.text(case.template, case.variables());
-        let masker = Masker::new(&text).unwrap();
-        if masker.manner.prompt_within_tags || case.name == "thinking-off" {
+    let mut methods = std::collections::BTreeMap::new();
+    let mut refused = Vec::new();
+    for case in golden.cases().filter(|case| !case.prompt() && case.trained().is_some()) {
+        // What the prompt gives has a test of its own.
+        if case.name == "thinking-off" {
             continue;
         }
-        let found = match masker.mask(&case.conversation(), TrainOn::Auto) {
-            Ok(found) => found,
-            Err(error) => {
-                let _ = writeln!(wrong, "{case}: {error}");
-                continue;
-            }
+        let mask = |template: &str| {
+            let text = golden.text(template, case.variables());
+            let masked = Masker::new(&text).unwrap().mask(&case.conversation(), TrainOn::Auto)?;
+            Ok::<_, crate::Error>((
+                ranges(&of_tokens(&text.encode(&masked.text)?, &masked.spans)),
+                masked.method,
+            ))
         };
-        let encoded = text.encode(&found.text).unwrap();
-        let ours = ranges(&of_tokens(&encoded, &found.spans));
-        count += 1;
-        if ours != trained {
-            let ours: Vec<&str> = found.spans.iter().map(|span| &found.text[span.range.clone()]).collect();
-            let _ = writeln!(wrong, "{case} {:?}: {ours:?} {trained:?}", found.method);
+        let variant = format!("{}_training", case.template);
+        let is_variant = golden.templates().any(|name| name == variant);
+        // Tags around the header, which the prompt gives, differ from the golden.
+        let expected = match is_variant {
+            true => match mask(&variant) {
+                Ok((expected, _)) => expected,
+                Err(error) => {
+                    refused.push(format!("{case}: {error}"));
+                    continue;
+                }
+            },
+            false if golden.within_tags(case.template) => continue,
+            false => case.trained().unwrap(),
+        };
+        match mask(case.template) {
+            Ok((found, method)) if found == expected => *methods.entry(method).or_insert(0) += 1,
+            Err(error) => refused.push(format!("{case}: {error}")),
+            Ok(found) => {
+                let _ = writeln!(wrong, "{case}: {found:?}\n    {expected:?}");
+            }
         }
     }
-    assert!(wrong.is_empty(), "{count} cases\n{wrong}");
+    assert!(wrong.is_empty(), "{methods:?}\n{wrong}");
+    insta::assert_snapshot!(format!("{methods:?}\n{}", refused.join("\n")), @r"
+    {Tags: 38, Prefix: 35, Probe: 14}
+    deepseek_r1_distill calls: the assistant calls a function, and the chat template does not write the call
+    llama3 calls: the assistant calls a function, and the chat template does not write the call
+    llama3_training calls: the assistant calls a function, and the chat template does not write the call
+    phi3 calls: the assistant calls a function, and the chat template does not write the call
+    phi3_training calls: the assistant calls a function, and the chat template does not write the call
+    ");
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use jiff::ZonedDateTime;
 use jiff::civil::{Date, DateTime};
 use jiff::fmt::strtime::BrokenDownTime;
-use minijinja::value::Rest;
+use minijinja::value::{Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, ErrorKind, Value};
 use serde_json::{Map, Value as Json};
 
@@ -20,7 +20,10 @@ use crate::Result;
 pub(super) const MARKS: [char; 2] = ['\u{F0000}', '\u{F0001}'];
 
 /// More than any template that ends needs for a conversation: loops may be nested, and templates are strangers' code.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 10_000_000;
+
+/// What templates call the thoughts of a message.
+pub(super) const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
@@ -99,7 +102,8 @@ impl Template {
 
     fn compile(&mut self) -> Result<()> {
         for (name, source) in &self.sources {
-            let (source, tags) = rewrite::rewrite(source);
+            // Jinja reads all line ends as one.
+            let (source, tags) = rewrite::rewrite(&source.replace("\r\n", "\n").replace('\r', "\n"));
             self.tags |= tags;
             self.environment.add_template_owned(name.clone(), source).map_err(|error| broken(&error))?;
         }
@@ -132,7 +136,8 @@ impl Template {
         let mut variables = context.variables.clone();
         let tools = context.tools.cloned().unwrap_or_default();
         // What a conversation has wins over what the user gives templates.
-        variables.insert("messages".into(), context.messages.into());
+        let messages = context.messages.iter().map(with_thoughts).collect();
+        variables.insert("messages".into(), messages);
         variables.insert("tools".into(), tools);
         variables.entry("documents").or_insert(Json::Null);
         variables.insert("add_generation_prompt".into(), context.prompt.into());
@@ -140,6 +145,18 @@ impl Template {
         let text = template.render(Value::from_serialize(&variables)).map_err(|error| broken(&error))?;
         Ok(Rendered::new(&text))
     }
+}
+
+/// `message` with its thoughts under each name by which templates know them, as transformers gives them.
+fn with_thoughts(message: &Json) -> Json {
+    let mut message = message.clone();
+    let thoughts =
+        THOUGHTS.iter().find_map(|name| message.get(name)).filter(|thoughts| !thoughts.is_null()).cloned();
+    if let (Some(thoughts), Some(fields)) = (thoughts, message.as_object_mut()) {
+        fields.entry("thinking").or_insert_with(|| thoughts.clone());
+        fields.insert("reasoning_content".into(), thoughts);
+    }
+    message
 }
 
 impl Rendered {
@@ -188,7 +205,20 @@ fn environment(now: Option<DateTime>) -> Environment<'static> {
     });
     let [open, close] = MARKS;
     environment.add_filter(rewrite::FILTER, move |text: String| format!("{open}{text}{close}"));
+    environment.add_filter("string", |value: &Value| {
+        let mut text = String::new();
+        python::print(&mut text, value)
+            .map(|()| text)
+            .map_err(|_| minijinja::Error::from(ErrorKind::WriteFailure))
+    });
     environment.add_filter("tojson", |value: Value, options| python::tojson(&value, options));
+    // In Python `none` cannot be iterated, and texts and objects are sequences.
+    environment.add_test("iterable", |value: &Value| {
+        value.is_undefined() || value.as_str().is_some() || (!value.is_none() && value.try_iter().is_ok())
+    });
+    environment.add_test("sequence", |value: &Value| {
+        matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String)
+    });
     environment.add_function(
         "raise_exception",
         |message: String, _: Rest<Value>| -> std::result::Result<Value, _> {
