@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lorakit::lineage::{self, Lineage, Record, Role};
+use lorakit::ops::merge::{self, MergeOptions, Sum};
 use lorakit::plan::{Content, SideFile, Silent};
 use lorakit::{DType, Reader};
 use lorakit_tensor::Checkpoint;
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::*;
 use crate::Error;
 use crate::base::{Base, Quant};
+use crate::data::Text;
 use crate::kernel::{Compute, Products};
 use crate::model::{Adapter, Shape, Slot};
 
@@ -185,9 +187,83 @@ fn what_is_written_is_what_was_trained() {
         assert_eq!((form.quant.as_str(), &form.weights), ("nf4", &base.trained_on));
     }
     let config = std::fs::read_to_string(output.join("adapter_config.json")).unwrap();
-    insta::assert_snapshot!(config, @"");
+    insta::assert_snapshot!(config, @r#"
+    {
+      "base_model_name_or_path": "tiny-orders",
+      "bias": "none",
+      "fan_in_fan_out": false,
+      "inference_mode": true,
+      "init_lora_weights": true,
+      "lora_alpha": 9,
+      "lora_dropout": 0.05,
+      "modules_to_save": null,
+      "peft_type": "LORA",
+      "r": 6,
+      "target_modules": [
+        "model.layers.0.mlp.down_proj",
+        "model.layers.0.mlp.gate_proj",
+        "model.layers.0.mlp.up_proj",
+        "model.layers.0.self_attn.k_proj",
+        "model.layers.0.self_attn.o_proj",
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.0.self_attn.v_proj",
+        "model.layers.2.mlp.down_proj",
+        "model.layers.2.mlp.gate_proj",
+        "model.layers.2.mlp.up_proj",
+        "model.layers.2.self_attn.k_proj",
+        "model.layers.2.self_attn.o_proj",
+        "model.layers.2.self_attn.q_proj",
+        "model.layers.2.self_attn.v_proj",
+        "model.layers.3.mlp.down_proj",
+        "model.layers.3.mlp.gate_proj",
+        "model.layers.3.mlp.up_proj",
+        "model.layers.3.self_attn.k_proj",
+        "model.layers.3.self_attn.o_proj",
+        "model.layers.3.self_attn.q_proj",
+        "model.layers.3.self_attn.v_proj"
+      ],
+      "task_type": "CAUSAL_LM",
+      "use_rslora": false
+    }
+    "#);
     let card = std::fs::read_to_string(output.join("README.md")).unwrap();
-    insta::assert_snapshot!(card, @"");
+    insta::assert_snapshot!(card, @r#"
+    ---
+    base_model_relation: adapter
+    library_name: peft
+    tags:
+    - lora
+    - lorakit
+    ---
+
+    <!-- lorakit: begin. This section is written by lorakit and replaced by its next run. -->
+    # LoRA adapter for `tiny-orders`
+
+    Made with [lorakit](https://github.com/lorakit/lorakit): trained on `tiny-orders` as nf4 (lr 0.0002).
+
+    | | |
+    |---|---|
+    | Base model | `tiny-orders` |
+    | Rank | 6 |
+    | Scale (alpha / rank) | 1.5 |
+    | Modules | 21 |
+    | Values in factors | 43,776 |
+    | Size | 93.2 kB |
+    | Stored as | F16 |
+
+    To load it:
+
+    ```python
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = "tiny-orders"
+    adapter = "."  # this folder, or the repository that holds it
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapter)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    ```
+    <!-- lorakit: end -->
+    "#);
 }
 
 #[test]
@@ -262,6 +338,45 @@ fn only_products_on_linears_are_trained() {
     ");
     let missing = read(&fixture("golden"), &base("tiny-orders", Quant::Keep)).err().expect("it is refused");
     assert_eq!(missing.kind(), lorakit::ErrorKind::NoAdapter);
+}
+
+/// What an adapter learned is for the form of the base that it was trained on.
+#[test]
+fn a_merge_says_that_the_base_has_another_form() {
+    let temporary = tempfile::tempdir().unwrap();
+    let notes = |quant: Quant, name: &str| {
+        let output = temporary.path().join(name);
+        let base = base("tiny-orders", quant);
+        write(&trained(&base, &usual()), &base, &written(&output, &base, DType::BF16), 1, &Silent).unwrap();
+        let sum = Sum::new(fixture("tiny-orders"), [(output, 1.0)]);
+        let merge = merge::plan(&MergeOptions::new(sum, temporary.path().join("merged")), &Silent).unwrap();
+        let notes = merge.notes.iter().filter(|note| note.code == "other-form");
+        notes.map(|note| note.message.clone()).collect::<String>()
+    };
+    insta::assert_snapshot!(notes(Quant::Nf4 { double: true }, "nf4"), @"was trained on `tiny-orders` as nf4, and this base is stored as bf16: it makes up for the rounding of the one, and the merged model has that of the other");
+    assert_eq!(notes(Quant::Keep, "keep"), "");
+    assert_eq!(notes(Quant::Bf16, "bf16"), "");
+}
+
+/// `tiny-json-lora` was trained on the weights in bf16.
+#[test]
+fn orders_are_answered_as_by_the_peer() {
+    let answered = |quant: Quant| {
+        let base = base("tiny-orders", quant);
+        let (_, adapter) = read(&fixture("tiny-json-lora"), &base).unwrap();
+        let text = Text::of(base.opened().folder(), &|name| base.text.read(name)).unwrap();
+        let rows = std::fs::read_to_string(fixture("tiny-json/heldout.jsonl")).unwrap();
+        let right = |row: &&str| {
+            let row: serde_json::Value = serde_json::from_str(row).unwrap();
+            let messages = row["messages"].as_array().unwrap();
+            let prompt = text.prompt(&messages[..1], None).unwrap();
+            let answer = base.model.greedy(&adapter, &prompt, &text.ends, 80, PRODUCTS);
+            text.tokenizer.decode(&answer, true).unwrap() == messages[1]["content"].as_str().unwrap()
+        };
+        (rows.lines().filter(right).count(), rows.lines().count())
+    };
+    assert_eq!(answered(Quant::Bf16), (60, 60));
+    assert_eq!(answered(Quant::Nf4 { double: true }), (43, 60));
 }
 
 /// Ranks and alphas that differ from module to module.

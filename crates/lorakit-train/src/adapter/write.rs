@@ -39,7 +39,7 @@ pub struct Written {
 /// If the adapter cannot be read; [`Interrupted`](lorakit::ErrorKind::Interrupted).
 pub fn step(base: &Base, parent: Option<&Opened>, wanted: Lineage, progress: &dyn Progress) -> Result<Step> {
     let mut step = Step::new("train", wanted);
-    step.trained_on(base.opened(), &base.weights, TrainedAs::new(base.quant.name(), &base.trained_on));
+    step.trained_on(base.opened(), &base.weights, TrainedAs::new(base.form(), &base.trained_on));
     if let Some(parent) = parent {
         step.adapter(parent, None, &Reader::default(), progress)?;
     }

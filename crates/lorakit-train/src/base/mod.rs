@@ -112,6 +112,14 @@ impl Base {
         Ok(Base { model, quant, weights, trained_on, bytes, text, files, prefix, linears })
     }
 
+    /// The form of its linears in a word, for a record: `nf4`, `bf16`, `q4_k`.
+    pub fn form(&self) -> String {
+        match self.quant {
+            Quant::Keep => lorakit::lineage::form_of(&self.files),
+            quant => quant.name().to_string(),
+        }
+    }
+
     /// The opened files.
     pub fn opened(&self) -> &Files {
         &self.files

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::*;
+use crate::data::Text;
 use crate::kernel::{Compute, Products};
 use crate::model::Adapter;
 
@@ -239,6 +240,21 @@ fn blocks_stay_as_they_are_in_the_file() {
         told(&refused(&folder.path().join("q8_0.gguf"), Quant::Nf4 { double: true }), folder.path()),
         @"Requantized: `TEMP/q8_0.gguf`: `model.layers.0.self_attn.q_proj.weight`: is stored as Q8_0; quantising it again would lose twice: train on it as it is (`keep`), or on the model from which it was made"
     );
+}
+
+/// The tokenizer, the template and the ends of a GGUF file are those of the folder it was made from.
+#[test]
+fn text_is_the_same_from_a_gguf_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |path: &Path| {
+        let base = open(path, Quant::Keep);
+        let text = Text::of(base.opened().folder(), &|name| base.text.read(name)).unwrap();
+        let messages = [json!({"role": "user", "content": "Quito wants 4 kettles, price 785."})];
+        (text.prompt(&messages, None).unwrap(), text.ends.clone(), text.bos.clone(), base.text.beside().len())
+    };
+    let (of_folder, of_file) = (text(&fixture("tiny-orders")), text(&gguf(&folder, "bf16")));
+    assert_eq!((&of_folder.0, &of_folder.1, &of_folder.2), (&of_file.0, &of_file.1, &of_file.2));
+    assert_eq!((of_folder.3, of_file.3), (3, 3));
 }
 
 #[test]

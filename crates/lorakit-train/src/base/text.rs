@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lorakit::Model as Files;
 use lorakit::plan::{Content, SideFile, TOKENIZER};
@@ -17,7 +18,7 @@ pub struct TextFiles {
     /// The folder of the model.
     folder: PathBuf,
     /// All files of a folder that were rebuilt.
-    rebuilt: Option<Vec<SideFile>>,
+    rebuilt: Option<Arc<[SideFile]>>,
 }
 
 impl TextFiles {

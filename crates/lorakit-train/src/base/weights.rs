@@ -84,7 +84,8 @@ fn cast(tensor: &TensorRef, dtype: DType) -> Result<Loaded> {
         let mut values = Vec::with_capacity(rows * cols);
         let mut hasher = blake3::Hasher::new();
         for_each_values(tensor, |_, panel| {
-            panel.iter().for_each(|value| _ = hasher.update(&value.to_le_bytes()));
+            let bytes: Vec<u8> = panel.iter().flat_map(|value| value.to_le_bytes()).collect();
+            hasher.update(&bytes);
             values.extend_from_slice(panel);
             Ok(())
         })?;

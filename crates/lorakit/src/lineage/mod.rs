@@ -9,6 +9,7 @@
 //! A record contains the records of its parents in full, so the chain survives the deletion of an intermediate output.
 //! It says nothing about the machine: the same inputs and options give the same bytes, wherever they are.
 
+mod form;
 mod identity;
 mod papers;
 mod read;
@@ -17,6 +18,7 @@ mod sheet;
 mod step;
 pub mod weights;
 
+pub use form::form_of;
 pub(crate) use papers::Papers;
 pub use read::read;
 pub use record::{Ancestry, Options, Parent, Record, Role, TrainedAs, VERSION};

@@ -60,7 +60,7 @@ pub struct Parent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TrainedAs {
-    /// How its linear layers were stored: `nf4`, `bf16`, ...; `keep` for what its files hold.
+    /// How its linear layers were stored, as [`form_of`](crate::lineage::form_of) says it: `nf4`, `bf16`, `q4_k`.
     pub quant: String,
     /// The [digest](crate::lineage::weights) that the weights have in that form.
     pub weights: String,

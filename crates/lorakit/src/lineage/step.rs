@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::form::trained_on;
 use super::identity::Identity;
 use super::read::{self, MAX_BYTES};
 use super::sheet::{Input, card_of_gguf};
@@ -147,6 +148,18 @@ impl Step {
         let identity = if made_here { Identity::of_path(&model.path) } else { Identity::of_model(model) };
         let parent = Parent { lineage: ancestry, ..Parent::new(role, identity) };
         Some(self.push(parent, input.of_config(model.config.as_ref(), made_here)))
+    }
+
+    /// The adapters whose record says that they were trained on another form of a base than `form`: their names, and the
+    /// base with the form.
+    pub(crate) fn trained_on_other(&self, form: &str) -> Vec<(String, Parent)> {
+        let adapters = self.record.parents.iter().filter(|parent| parent.role == Role::Adapter);
+        let trained = adapters.filter_map(|parent| {
+            let base = trained_on(parent.lineage.as_ref()?)?;
+            let other = base.trained_as.as_ref().is_some_and(|trained| trained.quant != form);
+            other.then(|| (parent.name.clone(), base))
+        });
+        trained.collect()
     }
 
     /// Adds a base that was consulted only for its configuration.

@@ -18,7 +18,7 @@ pub(crate) use problem::Problem;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lorakit_tensor::{Checkpoint, DType, Format, Reader, TensorInfo, TensorSource};
 
@@ -39,6 +39,8 @@ pub struct Model {
     source: Arc<dyn TensorSource>,
     /// The dtype that weights of a GGUF file get in a Hugging Face folder.
     dtype: Option<DType>,
+    /// The files that were rebuilt, once they are asked for.
+    rebuilt: OnceLock<Arc<[SideFile]>>,
 }
 
 impl Model {
@@ -73,7 +75,8 @@ impl Model {
         let source: Arc<dyn TensorSource> = checkpoint.clone();
         let reader = reader.clone();
         let path = path.to_path_buf();
-        Ok(Model { path, config, packing: None, reader, checkpoint, source, dtype: None })
+        let rebuilt = OnceLock::new();
+        Ok(Model { path, config, packing: None, reader, checkpoint, source, dtype: None, rebuilt })
     }
 
     /// Opens a folder or file. A GGUF file is seen as the Hugging Face checkpoint from which it was made, whose weights
@@ -129,13 +132,17 @@ impl Model {
     }
 
     /// The files of a model folder, rebuilt from GGUF metadata: configuration and tokenizer; empty for other formats.
-    /// Only writing such a folder needs the tokenizer, whose rules must be known.
+    /// Only what writes such a folder or trains needs the tokenizer, whose rules must be known; it is rebuilt once.
     ///
     /// # Errors
     /// [`ErrorKind::File`](crate::ErrorKind::File) with `Unsupported` inside for an unknown tokenizer.
-    pub fn rebuilt_files(&self) -> Result<Vec<SideFile>> {
-        let Some(dtype) = self.dtype else { return Ok(Vec::new()) };
-        gguf::read::files(&self.checkpoint, dtype)
+    pub fn rebuilt_files(&self) -> Result<Arc<[SideFile]>> {
+        if let Some(rebuilt) = self.rebuilt.get() {
+            return Ok(Arc::clone(rebuilt));
+        }
+        let Some(dtype) = self.dtype else { return Ok(Arc::new([])) };
+        let rebuilt = gguf::read::files(&self.checkpoint, dtype)?;
+        Ok(Arc::clone(self.rebuilt.get_or_init(|| rebuilt.into())))
     }
 
     /// The opened files.

@@ -56,7 +56,7 @@ pub(crate) fn adapter_in(model: &Model) -> Option<Finding> {
 pub(crate) fn travelling(model: &Model) -> Result<BTreeMap<PathBuf, Content>> {
     let mut files = BTreeMap::new();
     if model.is_gguf() {
-        files.extend(model.rebuilt_files()?.into_iter().map(|file| (file.name, file.content)));
+        files.extend(model.rebuilt_files()?.iter().map(|file| (file.name.clone(), file.content.clone())));
     } else if model.path.is_dir() {
         collect(&model.path, Path::new(""), model.reader(), &mut files)?;
     } else {

@@ -78,6 +78,11 @@ impl Packing {
         self.tensors.binary_search(&index).is_ok()
     }
 
+    /// How tensor `index` of the view is packed, if it is.
+    pub fn scheme_of(&self, index: usize) -> Option<Scheme> {
+        self.schemes.get(self.tensors.binary_search(&index).ok()?).copied()
+    }
+
     /// The parts of tensor `index` of the view, if it has 4-bit codes of bitsandbytes.
     pub fn four_bit(&self, index: usize) -> Option<&FourBitParts> {
         self.four_bit.get(self.tensors.binary_search(&index).ok()?)?.as_ref()
@@ -110,6 +115,19 @@ impl Packing {
             Scheme::Mxfp8 => return None,
             Scheme::Mxfp4 => Packer::Mxfp4,
         })
+    }
+}
+
+impl Scheme {
+    /// Its name in one word: `nf4`, `int8`, `fp8`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::FourBit { quant_type, .. } => quant_type.name(),
+            Scheme::Int8 => "int8",
+            Scheme::Fp8Tensor | Scheme::Fp8Row | Scheme::Fp8Block(..) => "fp8",
+            Scheme::Mxfp8 => "mxfp8",
+            Scheme::Mxfp4 => "mxfp4",
+        }
     }
 }
 

@@ -137,7 +137,7 @@ pub fn gguf_to_hf(options: &ConvertOptions, progress: &dyn Progress) -> Result<C
     }
     let metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
     let container = Container::Safetensors { stem: "model", metadata, max_shard: options.max_shard };
-    let side_files = model.rebuilt_files()?;
+    let side_files = model.rebuilt_files()?.to_vec();
     let target = Target::Folder(options.output.clone());
     let mut step = Step::new("convert", options.lineage)
         .card(options.card)

@@ -33,9 +33,9 @@ pub use undo::ResidueReport;
 use super::MAX_SHARD;
 use super::quantize::{Chosen, Quantization, recorded};
 pub use crate::adapter::{BlockWeight, NamePattern, Strength, Strengths};
-use crate::lineage::{Role, Step};
+use crate::lineage::{self, Role, Step};
 use crate::plan::{Plan, Progress, Report, go_on, overall};
-use crate::{Finding, Result, Severity};
+use crate::{Finding, Model, Result, Severity};
 use output::Output;
 pub(crate) use problem::Problem;
 pub(super) use refuse::unmergeable as refuse_unmergeable;
@@ -104,6 +104,7 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     for (adapter, weight) in &adapters {
         step.adapter(adapter, Some(*weight), reader, progress)?;
     }
+    notes.extend(other_forms(&step, &base));
     let recognised = undo::recognise(&base, &adapters, &step, &mut notes, progress)?;
     let whole = recognised.iter().flatten().all(|recognised| recognised.whole);
     let undoes = whole && undo::undoes(&adapters, &strengths);
@@ -136,6 +137,21 @@ pub fn plan(options: &MergeOptions, progress: &dyn Progress) -> Result<Merge> {
     let min_retention = options.min_retention;
     let adapters = adapters.collect();
     Ok(Merge { plan, adapters, edited, replaced, added, chosen, notes, undoes, min_retention })
+}
+
+/// A note for each adapter that was trained on another form of the base.
+fn other_forms(step: &Step, base: &Model) -> Vec<Finding> {
+    let form = lineage::form_of(base);
+    let note = |(adapter, parent): (String, lineage::Parent)| {
+        let trained = parent.trained_as.map(|trained| trained.quant).unwrap_or_default();
+        let message = format!(
+            "was trained on `{}` as {trained}, and this base is stored as {form}: it makes up for the rounding of the one, \
+             and the merged model has that of the other",
+            parent.name.escape_debug(),
+        );
+        Finding::new(Severity::Note, "other-form", &adapter, message)
+    };
+    step.trained_on_other(&form).into_iter().map(note).collect()
 }
 
 /// What the output says about how it was made, before its inputs are opened.
