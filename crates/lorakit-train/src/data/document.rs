@@ -145,10 +145,9 @@ impl<'a> Maker<'a> {
         let after = text[span.range.end..].trim_start();
         let follows = masker.ends.iter().any(|end| after.starts_with(end.as_str()));
         let within = |(start, end): (usize, usize)| start < span.range.end && end > span.range.start;
-        let last = encoded
-            .places
-            .iter()
-            .rposition(|place| within(*place) && !text[place.0..place.1].trim().is_empty());
+        let last = encoded.places.iter().rposition(|place| {
+            within(*place) && text.get(place.0..place.1).is_none_or(|own| !own.trim().is_empty())
+        });
         let last = last.map(|at| encoded.tokens[at]);
         let added = self.text.tokenizer.get_added_vocabulary();
         let stops = |id: u32| {

@@ -146,7 +146,7 @@ problems! {
         AllDropped { rows: usize, limit: usize } = Data,
             "none of {rows} rows is left: they are longer than `seq_len`, which is {limit}, and `too_long` is `drop`";
         /// All rows have the weight 0.
-        AllWeightless { rows: usize } = Data, "none of {rows} rows is left: they have the weight 0";
+        AllWeightless { rows: usize } = Data, "none of {rows} rows is left: they, or their answers, have the weight 0";
     }
 }
 

@@ -246,7 +246,56 @@ fn errors_name_file_and_line() {
         ("r.jsonl", chat(json!({"role": "assistant", "content": "a", "train": false}))),
     ];
     let found: Vec<String> = cases.into_iter().map(|(name, content)| error(name, content, &plain)).collect();
-    assert_snapshot!(found.join("\n"), @"");
+    assert_snapshot!(found.join("\n"), @r#"
+    `r.jsonl`: has no rows
+    `r.jsonl`: has no rows
+    `r.jsonl:3`: column 15: expected value; each line must be a JSON object
+    `r.jsonl:2`: the row is not a JSON object
+    `r.jsonl:2`: the row is not complete: in JSONL each row is one line; several lines are read in an array, `[...]`
+    `r.json:3`: the array of rows has something else where `,` or `]` must be
+    `r.json:2`: the array of rows has something else where the end of the file must be
+    `r.json:2`: the row is not complete: in JSONL each row is one line; several lines are read in an array, `[...]`
+    `r.json:2`: the row is not a JSON object
+    `r.json`: has no rows
+    `r.csv:3`: the row has another number of cells, 1, than the first line has columns, 2
+    `r.csv:1`: two columns are called `text`
+    `r.csv:2`: `weight` is high; it must be a number from 0 on
+    `r.jsonl:1`: the row has the fields question, answer; it must have `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `text`, or `input_ids`
+    `r.jsonl:1`: the row could be read as alpaca or as text; set `format` to the one that is meant
+    `r.jsonl:2`: the row is in the format tokens, the rows before it are in the format text; a file must have one format
+    `r.jsonl:41`: the row has no `text`; rows of this file are in the format text, which needs `text`
+    `r.jsonl:1`: `messages` is a number; it must be a list of messages
+    `r.jsonl:1`: `messages` is empty
+    `r.jsonl:1`: `messages[0]` is a text; it must be an object
+    `r.jsonl:1`: `messages[0]` does not say whose it is: it has no `role`
+    `r.jsonl:1`: `messages[0].role` is a number; it must be a text
+    `r.jsonl:1`: `messages[0]` has no `content`, and no `tool_calls`
+    `r.jsonl:1`: `messages[0].content` is a number; it must be a text or a list of parts
+    `r.jsonl:1`: `messages[0].content[0]` is of the type image; only text is trained
+    `r.jsonl:1`: `messages[0]` is to be trained, but its role is user; only messages of the assistant can be
+    `r.jsonl:1`: `messages[0].train` is a text; it must be true or false
+    `r.jsonl:1`: `messages[0].weight` is -1; it must be a number from 0 on
+    `r.jsonl:1`: `messages[0]` has `train_detail`, which is not read; messages are trained whole, or not at all
+    `r.jsonl:1`: `messages[0].tool_calls[0].function.arguments` is a text; it must be an object, or a JSON text of one
+    `r.jsonl:1`: `messages[0].tool_calls[0]` has no `name` of a function
+    `r.jsonl:1`: `messages[0].tool_calls[0].function` is a text; it must be an object
+    `r.jsonl:1`: a text has one of the characters U+F0000 to U+F0003, which are for private use and mark places here
+    `r.jsonl:1`: `tools` is a text; it must be a list, or a JSON text of one
+    `r.jsonl:1`: `conversations[0].from` is "alien"; the known ones are human, gpt, system, function_call, observation
+    `r.jsonl:1`: `output` is a number; it must be a text
+    `r.jsonl:1`: `history[0]` is a list; it must be a pair of texts
+    `r.jsonl:1`: `history` is a number; it must be a list of pairs
+    `r.jsonl:1`: none of 1 rows is left: they, or their answers, have the weight 0
+    `r.jsonl:1`: `prompt` is a text; it must be a list of messages
+    `r.jsonl:1`: `labels` has the length 1, `input_ids` has 2
+    `r.jsonl:1`: `labels[0]` is 2; it must be 1, the token itself, or -100 where nothing is trained
+    `r.jsonl:1`: `input_ids[1]` is -2, which is not the id of a token
+    `r.jsonl:1`: the row has the token 9000; the model knows 512 tokens
+    `r.jsonl:1`: `input_ids` is a text; it must be a list of integers
+    `r.jsonl:1`: the text begins with `<|im_start|>` twice; the chat template, or the row, must write it once at most
+    `r.jsonl:1`: nothing is trained in 1 of 1 rows, of which this is the first; at most a tenth of them is dropped
+    `r.jsonl:1`: none of 1 rows is left: they, or their answers, have the weight 0
+    "#);
     let latin = error("r.csv", b"text\n\xE4\n", &plain);
     let bytes = error("r.jsonl", b"{\"text\": \"\xE4\"}\n", &plain);
     let cut = error("r.jsonl.gz", b"\x1F\x8B\x08\x00\x00", &plain);
@@ -257,7 +306,15 @@ fn errors_name_file_and_line() {
     let masked = chat(json!({"role": "assistant", "content": "a", "train": false}));
     let all = error("r.jsonl", masked, &Options { train_on: TrainOn::All, ..Options::default() });
     let seq_len = error("r.jsonl", HI, &Options { seq_len: 1, ..Options::default() });
-    assert_snapshot!([latin, bytes, cut, too_long, dropped, all, seq_len].join("\n"), @"");
+    assert_snapshot!([latin, bytes, cut, too_long, dropped, all, seq_len].join("\n"), @r"
+    `r.csv:2`: the row is not UTF-8
+    `r.jsonl:1`: column 11: invalid unicode code point; each line must be a JSON object
+    `r.jsonl.gz`: cannot read it
+    `r.jsonl:1`: the row has 19 tokens, `seq_len` is 8, and `too_long` is `error`
+    `r.jsonl:1`: none of 1 rows is left: they are longer than `seq_len`, which is 8, and `too_long` is `drop`
+    `r.jsonl:1`: a message says how much it counts, and `train_on` is `all`; it must be `auto` or `last-turn`
+    `seq_len` is 1; it must be at least 2
+    ");
 }
 
 #[test]
@@ -477,7 +534,10 @@ fn validation_has_rows_that_training_has_not() {
     let few = |share| {
         hold_out(&mut read_as("r.jsonl", HI, &text, &long()).unwrap(), share, 3).unwrap_err().to_string()
     };
-    assert_snapshot!([few(0.5), few(1.0)].join("\n"), @"");
+    assert_snapshot!([few(0.5), few(1.0)].join("\n"), @r"
+    validation takes 0.5 of the rows, which leaves one side without any: there are 1
+    the share of rows for validation is 1; it must lie between 0 and 1
+    ");
 }
 
 #[test]
@@ -572,34 +632,5 @@ proptest! {
         let mut rooms: Vec<usize> = packed.iter().map(|sequence| sequence.iter().map(|at| lengths[*at]).sum()).collect();
         rooms.sort_unstable();
         prop_assert!(rooms.len() < 2 || rooms[0] + rooms[1] > capacity);
-    }
-}
-
-#[test]
-fn zz_real() {
-    let text = tiny();
-    for name in ["orders-train", "tiny-json-train", "tiny-json-heldout", "orders-heldout"] {
-        let start = std::time::Instant::now();
-        let data =
-            read(&[source(Path::new(&format!("/work/shared/models/{name}.jsonl")))], &text, &long()).unwrap();
-        let r = &data.report;
-        println!(
-            "REAL {name} {:?} rows {} tokens {} sup {} dup {:?} q50 {} max {} {:?} ends {:?} stops {} hist {:?}\nREAL {:?}",
-            start.elapsed(),
-            r.rows,
-            r.tokens,
-            r.supervised,
-            r.duplicates,
-            r.lengths.quantile(0.5),
-            r.lengths.quantile(1.0),
-            r.methods,
-            r.ends_of_turn,
-            r.stops,
-            r.lengths.histogram(6),
-            r.examples[0]
-        );
-        let lengths: Vec<usize> = data.documents.iter().map(|d| d.tokens.len()).collect();
-        let packed = pack(&lengths, 1024);
-        println!("REAL packed {} of {}", packed.len(), lengths.iter().sum::<usize>().div_ceil(1024));
     }
 }

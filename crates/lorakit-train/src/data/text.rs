@@ -250,3 +250,106 @@ fn special(about: &Value) -> Map<String, Value> {
     }
     tokens
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::data::testing::fixtures;
+
+    fn tokenizer() -> Value {
+        let text = fs::read(fixtures().join("tiny-orders/tokenizer.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    fn folder(files: &[(&str, Value)]) -> TempDir {
+        let folder = TempDir::new().unwrap();
+        for (name, content) in files {
+            fs::write(folder.path().join(name), content.to_string()).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn folders_say_what_is_special() {
+        let about = json!({
+            "bos_token": {"content": "<|im_start|>", "lstrip": false},
+            "eos_token": "<|im_end|>",
+            "pad_token": null,
+            "extra_special_tokens": {"image_token": "<|endoftext|>"},
+            "chat_template": [
+                {"name": "default", "template": "{{ bos_token }}D{{ image_token }}{{ mode }}"},
+                {"name": "tool_use", "template": "T{{ tools | length }}"},
+            ],
+        });
+        let folder = folder(&[
+            ("tokenizer.json", tokenizer()),
+            ("tokenizer_config.json", about),
+            ("generation_config.json", json!({"eos_token_id": [0, 2]})),
+            ("config.json", json!({"text_config": {"eos_token_id": 5}})),
+        ]);
+        let mut text = Text::open(folder.path()).unwrap();
+        assert_eq!(
+            (text.bos.clone(), text.eos, text.ends.clone()),
+            (Some((1, "<|im_start|>".into())), Some(2), vec![0, 2, 5])
+        );
+        text.variables.insert("mode".into(), "M".into());
+        let messages = [json!({"role": "user", "content": "a"})];
+        let prompt = |tools| {
+            let tokens = text.prompt(&messages, tools).unwrap();
+            text.tokenizer.decode(&tokens, false).unwrap()
+        };
+        assert_eq!(prompt(None), "<|im_start|>D<|endoftext|>M");
+        assert_eq!(prompt(Some(&json!([1, 2]))), "T2");
+    }
+
+    #[test]
+    fn plain_texts_begin_as_the_tokenizer_says() {
+        let mut json = tokenizer();
+        let special = json!({"SpecialToken": {"id": "<|im_start|>", "type_id": 0}});
+        let sequence = json!({"Sequence": {"id": "A", "type_id": 0}});
+        json["post_processor"] = json!({"type": "Sequence", "processors": [
+            {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+            {
+                "type": "TemplateProcessing",
+                "single": [special, sequence],
+                "pair": [special, sequence],
+                "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]}},
+            },
+        ]});
+        let folder = folder(&[("tokenizer.json", json)]);
+        let text = Text::open(folder.path()).unwrap();
+        let (plain, own) = (text.encode_plain(" a\n b").unwrap(), text.encode(" a\n b").unwrap());
+        assert_eq!((plain.tokens[0], &plain.tokens[1..]), (1, &own.tokens[..]));
+        // White space belongs to tokens: what is trained is decided by their places.
+        let mut end = 0;
+        for (from, to) in own.places {
+            assert_eq!(from, end);
+            end = to;
+        }
+        assert_eq!(end, 5);
+    }
+
+    #[test]
+    fn damaged_folders_are_refused() {
+        let refused = |files: &[(&str, Value)]| {
+            let error = Text::open(folder(files).path()).unwrap_err().to_string();
+            error
+                .rsplit_once('/')
+                .map_or(error.clone(), |(_, rest)| rest.split_once("`: ").unwrap().1.to_string())
+        };
+        let open = folder(&[("tokenizer.json", tokenizer())]);
+        fs::write(open.path().join("config.json"), "{").unwrap();
+        let open = Text::open(open.path()).unwrap_err().to_string();
+        let eos = ("tokenizer_config.json", json!({"eos_token": "</s>"}));
+        let found = [
+            refused(&[]),
+            refused(&[("tokenizer.json", json!({"model": 1}))]),
+            refused(&[("tokenizer.json", tokenizer()), eos]),
+            open.rsplit_once('/').unwrap().1.to_string(),
+        ];
+        insta::assert_snapshot!(found.join("\n"), @"");
+    }
+}
