@@ -148,7 +148,9 @@ impl Failure {
             Failure::Stopped(Stopped::Saved { step, at: Some(path) }) => {
                 format!("interrupted after step {step}; the state is in `{path}`")
             }
-            Failure::Stopped(Stopped::Saved { at: None, .. }) => "interrupted before the first step was done".into(),
+            Failure::Stopped(Stopped::Saved { at: None, .. }) => {
+                "interrupted before the first step was done".into()
+            }
             Failure::Stopped(Stopped::Unsaved) => "interrupted, and ended without saving the state".into(),
             Failure::Output(_) => "cannot write to standard output".into(),
         }

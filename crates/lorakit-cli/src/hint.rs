@@ -23,7 +23,9 @@ pub(crate) fn of_stopped(stopped: &Stopped) -> &'static str {
         Stopped::Left(_) => "the next run with the same output removes it",
         Stopped::Saved { at: Some(_), .. } => "the same command with `--resume` goes on there, bit for bit",
         Stopped::Saved { at: None, .. } => "nothing was saved; run the same command again",
-        Stopped::Unsaved => "the same command with `--resume` goes on at the latest checkpoint, if there is one",
+        Stopped::Unsaved => {
+            "the same command with `--resume` goes on at the latest checkpoint, if there is one"
+        }
         Stopped::Published => "only the report is missing; `lorakit inspect` shows what was written",
     }
 }

@@ -16,7 +16,6 @@ use std::sync::RwLock;
 
 use lorakit::{Finding, Severity};
 
-
 /// Files that hold weights.
 const WEIGHTS: &[&str] = &["safetensors", "gguf", "bin", "pt", "pth", "ckpt", "npz"];
 

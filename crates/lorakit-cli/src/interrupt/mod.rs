@@ -35,7 +35,8 @@ const TICK: Duration = Duration::from_millis(50);
 /// How long a second signal waits for the run to remove what it is removing.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Said when a run begins to save its state.
-const SAVING: &str = "\nfinishing this pass and saving; once more ends it at once, and loses what is not saved\n";
+const SAVING: &str =
+    "\nfinishing this pass and saving; once more ends it at once, and loses what is not saved\n";
 /// How long a terminal or pipe that takes no output may delay the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 

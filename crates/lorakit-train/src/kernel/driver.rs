@@ -23,47 +23,75 @@ pub(super) struct Right<'a> {
     pub(super) transposed: bool,
 }
 
-/// Rows, inner dimension and columns of a product.
+impl Right<'_> {
+    /// Columns of the product.
+    fn cols(&self) -> usize {
+        if self.transposed { self.weight.rows() } else { self.weight.cols() }
+    }
+
+    /// Places of the inner dimension that are stored together.
+    fn granule(&self) -> usize {
+        if self.transposed { self.weight.granule() } else { 64 }
+    }
+
+    /// Columns whose panels are decoded together.
+    fn group(&self, kernel: &Kernel) -> usize {
+        let columns = if self.transposed { 1 } else { self.weight.granule() };
+        columns.max(128).next_multiple_of(kernel.cols)
+    }
+}
+
+/// Rows and inner dimension of a product.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
     pub(super) rows: usize,
     pub(super) inner: usize,
-    pub(super) cols: usize,
 }
 
-/// Adds `left · right` to `sums`, which are `(rows, cols)`.
+/// What a left matrix is multiplied by, and what the product `(rows, cols)` is added to.
+pub(super) struct Target<'a, 'b> {
+    pub(super) right: Right<'b>,
+    pub(super) sums: &'a mut [f32],
+}
+
+/// Adds the products of `left`, which is packed once, to the sums of all targets.
 pub(super) fn add(
     kernel: &Kernel,
     threads: usize,
     left: Left<'_>,
-    right: Right<'_>,
     shape: Shape,
-    sums: &mut [f32],
+    targets: &mut [Target<'_, '_>],
 ) {
     assert_eq!(left.values.len(), shape.rows * shape.inner, "the left matrix");
-    assert_eq!(sums.len(), shape.rows * shape.cols, "the sums");
-    if sums.is_empty() || shape.inner == 0 {
+    for target in &*targets {
+        assert_eq!(target.sums.len(), shape.rows * target.right.cols(), "the sums");
+    }
+    if shape.rows == 0 || shape.inner == 0 {
         return;
     }
-    let group = group(kernel, right);
-    let (down, across) = grid(threads, shape.rows.div_ceil(kernel.rows), shape.cols.div_ceil(group));
-    let (rows, cols) = (split(shape.rows, kernel.rows, down), split(shape.cols, group, across));
-    let mut parts = deal(sums, shape.cols, &rows, &cols);
+    let groups: Vec<usize> =
+        targets.iter().map(|target| target.right.cols().div_ceil(target.right.group(kernel))).collect();
+    let tiles = shape.rows.div_ceil(kernel.rows);
+    let (down, across) = grid(threads, tiles, groups.iter().sum::<usize>().max(1));
+    let rows = split(shape.rows, kernel.rows, down);
+    let mut parts: Vec<Part> = Vec::with_capacity(rows.len() * across);
+    for rows in &rows {
+        parts.extend((0..across).map(|_| Part { rows: rows.clone(), pieces: Vec::new() }));
+    }
+    for target in targets {
+        let right = target.right;
+        let cols = split(right.cols(), right.group(kernel), across);
+        deal(right, target.sums, &rows, &cols, &mut parts, across);
+    }
     let last = parts.pop();
     std::thread::scope(|scope| {
         for part in parts {
-            scope.spawn(move || run(kernel, left, right, shape, part));
+            scope.spawn(move || run(kernel, left, shape, part));
         }
         if let Some(part) = last {
-            run(kernel, left, right, shape, part);
+            run(kernel, left, shape, part);
         }
     });
-}
-
-/// Columns whose panels are decoded together.
-fn group(kernel: &Kernel, right: Right<'_>) -> usize {
-    let columns = if right.transposed { 1 } else { right.weight.granule() };
-    columns.max(128).next_multiple_of(kernel.cols)
 }
 
 /// How many parts the rows and the columns are split into, of as many as there are `rows` and `cols` of. Every part of
@@ -84,63 +112,71 @@ fn split(len: usize, piece: usize, parts: usize) -> Vec<Range<usize>> {
     (0..parts).map(|part| end(part)..end(part + 1)).filter(|range| !range.is_empty()).collect()
 }
 
-/// A part of the sums.
-struct Part<'a> {
+/// What a thread computes: some of the rows of several products.
+struct Part<'a, 'b> {
     rows: Range<usize>,
+    pieces: Vec<Piece<'a, 'b>>,
+}
+
+/// Some of the columns of one product.
+struct Piece<'a, 'b> {
+    right: Right<'b>,
     cols: Range<usize>,
     sums: Vec<&'a mut [f32]>,
 }
 
-/// Deals the sums out, row by row.
-fn deal<'a>(
+/// Deals the sums of one product out, row by row: to `across` parts for each range of rows.
+fn deal<'a, 'b>(
+    right: Right<'b>,
     sums: &'a mut [f32],
-    width: usize,
     rows: &[Range<usize>],
     cols: &[Range<usize>],
-) -> Vec<Part<'a>> {
-    let mut lines = sums.chunks_exact_mut(width);
-    let mut parts = Vec::with_capacity(rows.len() * cols.len());
-    for rows in rows {
-        let first = parts.len();
-        parts.extend(cols.iter().map(|cols| Part {
-            rows: rows.clone(),
-            cols: cols.clone(),
-            sums: Vec::with_capacity(rows.len()),
-        }));
+    parts: &mut [Part<'a, 'b>],
+    across: usize,
+) {
+    if sums.is_empty() {
+        return;
+    }
+    let mut lines = sums.chunks_exact_mut(right.cols());
+    for (rows, parts) in rows.iter().zip(parts.chunks_mut(across)) {
+        let mut pieces: Vec<_> = cols
+            .iter()
+            .map(|cols| Piece { right, cols: cols.clone(), sums: Vec::with_capacity(rows.len()) })
+            .collect();
         for mut line in lines.by_ref().take(rows.len()) {
-            for part in &mut parts[first..] {
-                let (here, rest) = line.split_at_mut(part.cols.len());
-                part.sums.push(here);
+            for piece in &mut pieces {
+                let (here, rest) = line.split_at_mut(piece.cols.len());
+                piece.sums.push(here);
                 line = rest;
             }
         }
+        parts.iter_mut().zip(pieces).for_each(|(part, piece)| part.pieces.push(piece));
     }
-    parts
 }
 
 /// Computes one part.
-fn run(kernel: &Kernel, left: Left<'_>, right: Right<'_>, shape: Shape, part: Part<'_>) {
-    let Part { rows, cols, mut sums } = part;
-    let group = group(kernel, right);
-    let aligned = if right.transposed { right.weight.granule() } else { 64 };
+fn run(kernel: &Kernel, left: Left<'_>, shape: Shape, mut part: Part<'_, '_>) {
+    let aligned = part.pieces.iter().map(|piece| piece.right.granule()).max().unwrap_or(64);
     let (mut lefts, mut panels, mut raw) = (Vec::new(), Vec::new(), Vec::new());
     let mut edge = vec![0.0; kernel.rows * kernel.cols];
     for inner in blocks(shape.inner, kernel.block, aligned) {
         let lanes = lanes(kernel, inner.len());
-        pack::left(kernel, left, shape, rows.clone(), inner.clone(), &mut lefts, &mut raw);
-        for first in cols.clone().step_by(group) {
-            let columns = first..cols.end.min(first + group);
-            pack::right(kernel, right, columns.clone(), inner.clone(), &mut panels, &mut raw);
-            let at = first - cols.start;
-            for (sums, left) in sums.chunks_mut(kernel.rows).zip(lefts.chunks(lanes * kernel.rows)) {
-                for (panel, at) in
-                    panels.chunks(lanes * kernel.cols).zip((at..at + columns.len()).step_by(kernel.cols))
-                {
-                    let width = kernel.cols.min(cols.len() - at);
-                    if width == kernel.cols {
-                        (kernel.tile)(lanes, left, panel, sums, at);
-                    } else {
-                        at_edge(kernel, lanes, left, panel, sums, at, &mut edge);
+        pack::left(kernel, left, shape, part.rows.clone(), inner.clone(), &mut lefts, &mut raw);
+        for Piece { right, cols, sums } in &mut part.pieces {
+            for first in cols.clone().step_by(right.group(kernel)) {
+                let columns = first..cols.end.min(first + right.group(kernel));
+                pack::right(kernel, *right, columns.clone(), inner.clone(), &mut panels, &mut raw);
+                let at = first - cols.start;
+                for (sums, left) in sums.chunks_mut(kernel.rows).zip(lefts.chunks(lanes * kernel.rows)) {
+                    for (panel, at) in
+                        panels.chunks(lanes * kernel.cols).zip((at..at + columns.len()).step_by(kernel.cols))
+                    {
+                        let width = kernel.cols.min(cols.len() - at);
+                        if width == kernel.cols {
+                            (kernel.tile)(lanes, left, panel, sums, at);
+                        } else {
+                            at_edge(kernel, lanes, left, panel, sums, at, &mut edge);
+                        }
                     }
                 }
             }

@@ -45,9 +45,9 @@ pub mod math;
 pub use four_bit::{FourBitMatrix, Scales};
 pub use frozen::{FloatMatrix, FrozenMatrix, PackedMatrix, PlainMatrix};
 #[doc(hidden)]
-pub use path::{Kernel, force, kernels};
+pub use path::{Kernel, NAMES, force, kernels};
 
-use driver::{Left, Right, Shape};
+use driver::{Left, Right, Shape, Target};
 
 /// The type of the operands of products with frozen weights. Sums are always f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,6 +83,44 @@ pub fn times_transposed(products: Products, x: &[f32], w: &dyn FrozenMatrix, y: 
     times_transposed_on(path::fastest(products.compute), products.threads_for(x.len() * w.rows()), x, w, y);
 }
 
+/// [`times_transposed`] of the same `x` with several weights.
+///
+/// # Panics
+/// If the sizes of `x` and of any `y` are not those of as many tokens.
+pub fn times_transposed_each(products: Products, x: &[f32], each: &mut [(&dyn FrozenMatrix, &mut [f32])]) {
+    add_each(products, x, each, true);
+}
+
+/// [`times`] of the same `dy` with several weights.
+///
+/// # Panics
+/// If the sizes of `dy` and of any `dx` are not those of as many tokens.
+pub fn times_each(products: Products, dy: &[f32], each: &mut [(&dyn FrozenMatrix, &mut [f32])]) {
+    add_each(products, dy, each, false);
+}
+
+fn add_each(
+    products: Products,
+    values: &[f32],
+    each: &mut [(&dyn FrozenMatrix, &mut [f32])],
+    transposed: bool,
+) {
+    let sizes = |weight: &dyn FrozenMatrix| match transposed {
+        true => (weight.cols(), weight.rows()),
+        false => (weight.rows(), weight.cols()),
+    };
+    let Some(inner) = each.first().map(|(weight, _)| sizes(*weight).0) else { return };
+    let work = values.len() * each.iter().map(|(weight, _)| sizes(*weight).1).sum::<usize>();
+    let mut targets = Vec::with_capacity(each.len());
+    for (weight, sums) in each {
+        assert_eq!(sizes(*weight).0, inner, "the inner dimension");
+        targets.push(Target { right: Right { weight: *weight, transposed }, sums });
+    }
+    let shape = Shape { rows: tokens(values, inner), inner };
+    let left = Left { values, transposed: false };
+    driver::add(path::fastest(products.compute), products.threads_for(work), left, shape, &mut targets);
+}
+
 /// `dX += dY W`: `dy` is `(n, out)`, `dx` is `(n, in)`. The chain of each sum begins with what is in `dx`.
 ///
 /// # Panics
@@ -110,17 +148,19 @@ pub fn add_outer(products: Products, dy: &[f32], x: &[f32], dw: &mut [f32], out:
 /// [`times_transposed`] on a certain kernel.
 #[doc(hidden)]
 pub fn times_transposed_on(kernel: &Kernel, threads: usize, x: &[f32], w: &dyn FrozenMatrix, y: &mut [f32]) {
-    let shape = Shape { rows: tokens(x, w.cols()), inner: w.cols(), cols: w.rows() };
+    let shape = Shape { rows: tokens(x, w.cols()), inner: w.cols() };
     let left = Left { values: x, transposed: false };
-    driver::add(kernel, threads, left, Right { weight: w, transposed: true }, shape, y);
+    let right = Right { weight: w, transposed: true };
+    driver::add(kernel, threads, left, shape, &mut [Target { right, sums: y }]);
 }
 
 /// [`times`] on a certain kernel.
 #[doc(hidden)]
 pub fn times_on(kernel: &Kernel, threads: usize, dy: &[f32], w: &dyn FrozenMatrix, dx: &mut [f32]) {
-    let shape = Shape { rows: tokens(dy, w.rows()), inner: w.rows(), cols: w.cols() };
+    let shape = Shape { rows: tokens(dy, w.rows()), inner: w.rows() };
     let left = Left { values: dy, transposed: false };
-    driver::add(kernel, threads, left, Right { weight: w, transposed: false }, shape, dx);
+    let right = Right { weight: w, transposed: false };
+    driver::add(kernel, threads, left, shape, &mut [Target { right, sums: dx }]);
 }
 
 /// [`add_outer`] on a certain kernel, of [`Compute::F32`].
@@ -135,9 +175,10 @@ pub fn add_outer_on(
     inputs: usize,
 ) {
     let x = PlainMatrix { values: x, cols: inputs };
-    let shape = Shape { rows: out, inner: x.rows(), cols: inputs };
+    let shape = Shape { rows: out, inner: x.rows() };
     let left = Left { values: dy, transposed: true };
-    driver::add(kernel, threads, left, Right { weight: &x, transposed: false }, shape, dw);
+    let right = Right { weight: &x, transposed: false };
+    driver::add(kernel, threads, left, shape, &mut [Target { right, sums: dw }]);
 }
 
 /// How many rows of `width` values there are.

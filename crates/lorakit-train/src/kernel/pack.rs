@@ -26,9 +26,19 @@ pub(super) fn left(
         let to = &mut to[tile * size..];
         if left.transposed {
             assert_eq!(kernel.compute, Compute::F32);
-            let lines = left.values.chunks_exact(shape.rows).skip(inner.start);
-            for (to, line) in to.chunks_exact_mut(kernel.rows).zip(lines.take(lanes)) {
-                to[..count].copy_from_slice(&line[first..first + count]);
+            let lines = &left.values[inner.start * shape.rows + first..];
+            match (count == kernel.rows, count) {
+                (true, 4) => gather::<4>(lines, shape.rows, lanes, to),
+                (true, 6) => gather::<6>(lines, shape.rows, lanes, to),
+                (true, 8) => gather::<8>(lines, shape.rows, lanes, to),
+                (true, 12) => gather::<12>(lines, shape.rows, lanes, to),
+                _ => {
+                    for (to, line) in
+                        to.chunks_exact_mut(kernel.rows).zip(lines.chunks(shape.rows)).take(lanes)
+                    {
+                        to[..count].copy_from_slice(&line[..count]);
+                    }
+                }
             }
             continue;
         }
@@ -45,6 +55,13 @@ pub(super) fn left(
         }
     }
     to.truncate(tiles * size);
+}
+
+/// Copies the first `N` values of each line, which are `stride` values apart.
+fn gather<const N: usize>(lines: &[f32], stride: usize, count: usize, to: &mut [f32]) {
+    for (to, line) in to.as_chunks_mut::<N>().0.iter_mut().zip(lines.chunks(stride)).take(count) {
+        to.copy_from_slice(&line[..N]);
+    }
 }
 
 /// Decodes and packs columns `cols` of the right matrix, places `inner`.

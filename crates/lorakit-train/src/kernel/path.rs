@@ -64,8 +64,8 @@ pub fn kernels(compute: Compute) -> Vec<&'static Kernel> {
 /// Which kernel is used, counted from 1; 0 is the fastest.
 static FORCED: AtomicUsize = AtomicUsize::new(0);
 
-/// Makes the whole process use the kernels called `name`, or the fastest ones again. Since all give the same bits, that
-/// changes times only. `false` if this machine cannot run them.
+/// Makes the whole process use the kernels called `name`, or the fastest ones again: between passes, not during one. Since
+/// all give the same bits, that changes times only. `false` if this machine cannot run them.
 pub fn force(name: Option<&str>) -> bool {
     let at = name.map_or(Some(0), |name| NAMES.iter().position(|known| *known == name).map(|at| at + 1));
     let known =
@@ -78,7 +78,7 @@ pub fn force(name: Option<&str>) -> bool {
 }
 
 /// The names of instruction sets, the fastest first.
-const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
+pub const NAMES: [&str; 4] = ["avx512", "avx2", "neon", "portable"];
 
 /// The fastest kernel of this machine, or the one that was forced. Where the forced instruction set has no kernel for
 /// bf16, that is the portable one.

@@ -44,6 +44,16 @@ pub enum Recompute {
     Layers,
 }
 
+impl Recompute {
+    /// All of them, the largest memory first.
+    pub const LEVELS: [Self; 4] = [Self::Nothing, Self::Halves, Self::Mlp, Self::Layers];
+
+    /// Whether bf16 is kept.
+    pub fn halves(self) -> bool {
+        matches!(self, Self::Halves | Self::Mlp)
+    }
+}
+
 /// Zeros in the inputs of adapters; what is left is divided by `1 - rate`.
 ///
 /// Whether a value is dropped depends on the seed, the step, the token's place in the step, the linear and the column:
@@ -61,13 +71,21 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// The inputs `x (tokens, width)` of the adapter of a linear, some of them dropped.
-    pub(super) fn apply<R: Real>(&self, (layer, slot): (usize, Slot), width: usize, x: &[R]) -> Vec<R> {
+    /// The inputs `x (rows, width)` of the adapter of a linear, some of them dropped. The rows are those of the tokens
+    /// `rows`, or of all.
+    pub(super) fn apply<R: Real>(
+        &self,
+        (layer, slot): (usize, Slot),
+        rows: Option<&[usize]>,
+        width: usize,
+        x: &[R],
+    ) -> Vec<R> {
         let keep = R::of(1.0 / (1.0 - self.rate));
         let bound = (self.rate * 4_294_967_296.0) as u32;
         let step = mixed(mixed(self.seed) ^ self.step);
         let mut left = x.to_vec();
         for (row, left) in left.chunks_exact_mut(width).enumerate() {
+            let row = rows.map_or(row, |rows| rows[row]);
             let place = mixed(step ^ self.place.wrapping_add(row as u64));
             drop_some(mixed(place ^ (layer * Slot::ALL.len() + slot as usize) as u64), bound, keep, left);
         }
@@ -93,5 +111,33 @@ fn drop_some<R: Real>(key: u64, bound: u32, keep: R, values: &mut [R]) {
         let bits = (bits ^ bits >> 13).wrapping_mul(0xc2b2_ae35);
         let bits = bits ^ bits >> 16;
         *value = if bits < bound { R::ZERO } else { *value * keep };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_inputs_have_their_share() {
+        let how = Dropout { rate: 0.25, seed: 1, step: 2, place: 3 };
+        let x = vec![1.0f64; 400 * 100];
+        let dropped = how.apply((4, Slot::Up), None, 100, &x);
+        let zeros = dropped.iter().filter(|value| **value == 0.0).count();
+        assert!((9_600..10_400).contains(&zeros), "{zeros} of 40000");
+        assert!(dropped.iter().all(|value| *value == 0.0 || (*value - 4.0 / 3.0).abs() < 1e-12));
+        let others = [
+            Dropout { seed: 5, ..how }.apply((4, Slot::Up), None, 100, &x),
+            Dropout { step: 5, ..how }.apply((4, Slot::Up), None, 100, &x),
+            how.apply((5, Slot::Up), None, 100, &x),
+            how.apply((4, Slot::Gate), None, 100, &x),
+        ];
+        for other in others {
+            let same = other.iter().zip(&dropped).filter(|(a, b)| a == b).count();
+            assert!((24_200..25_800).contains(&same), "{same} of 40000 are the same");
+        }
+        let later = Dropout { place: 13, ..how }.apply((4, Slot::Up), None, 100, &x);
+        assert_eq!(later[..390 * 100], dropped[10 * 100..]);
+        assert_eq!(how.apply((4, Slot::Up), Some(&[7, 9]), 100, &x[..200])[100..], dropped[900..1000]);
     }
 }

@@ -1,11 +1,15 @@
 //! One layer: attention and MLP, each on a norm of the residual stream and added to it.
 
-use super::attention::{self, Heads, Kept};
-use super::batch::Context;
-use super::lora::{Adapted, Linear, Lora};
+mod backward;
+
+use super::attention::{self, Heads};
+use super::batch::{Context, Queries};
+use super::how::Recompute;
+use super::lora::{self, Adapted, Linear, Lora};
 use super::norm::Norm;
 use super::real::Real;
 use super::shape::Slot;
+use super::stored::Stored;
 use super::{mlp, rope};
 
 /// The frozen weights of a layer.
@@ -25,23 +29,37 @@ pub struct Layer {
 /// What a layer keeps for its backward pass. Outputs of norms, rotated heads and activations are computed again.
 pub(super) struct Saved<R> {
     /// Input, its rates, and what follows attention, with its rates.
-    x: Vec<R>,
+    x: Stored<R>,
     rates: Vec<R>,
-    middle: Vec<R>,
+    middle: Stored<R>,
     middle_rates: Vec<R>,
-    /// Of each linear.
-    u: [Vec<R>; 7],
+    /// `u` of queries, keys, values, the output of attention and that of the MLP.
+    u: [Stored<R>; 5],
     /// Before norm and rotation.
-    q: Vec<R>,
-    k: Vec<R>,
-    v: Vec<R>,
+    q: Stored<R>,
+    k: Stored<R>,
+    v: Stored<R>,
     query_key_rates: Option<(Vec<R>, Vec<R>)>,
-    o: Vec<R>,
+    o: Stored<R>,
     lse: Vec<R>,
-    gate: Vec<R>,
-    up: Vec<R>,
+    /// None if it is computed again.
+    inside: Option<Inside<R>>,
     /// Outputs of attention and MLP with their rates, where they are normalised.
-    after: Option<[(Vec<R>, Vec<R>); 2]>,
+    after: Option<[(Stored<R>, Vec<R>); 2]>,
+}
+
+/// Gate and up, each with its `u`.
+struct Inside<R> {
+    gate: Stored<R>,
+    up: Stored<R>,
+    u: [Stored<R>; 2],
+}
+
+impl<R: Real> Inside<R> {
+    fn of([(gate, u_gate), (up, u_up)]: [(Vec<R>, Vec<R>); 2], halves: bool) -> Self {
+        let stored = |values| Stored::of(values, halves);
+        Self { gate: stored(gate), up: stored(up), u: [stored(u_gate), stored(u_up)] }
+    }
 }
 
 /// A layer of a model in one pass.
@@ -53,15 +71,25 @@ pub(super) struct Pass<'a, R> {
 }
 
 impl<R: Real> Pass<'_, R> {
+    fn queries(&self) -> &Queries<R> {
+        self.context.queries(self.index)
+    }
+
     fn adapted(&self, slot: Slot) -> Adapted<'_, R> {
         let at = slot as usize;
+        let all = matches!(slot, Slot::Key | Slot::Value);
         Adapted {
             linear: &self.layer.linears[at],
             lora: self.loras[at].as_ref(),
             products: self.context.products,
             dropout: self.context.dropout,
             place: (self.index, slot),
+            rows: self.queries().rows.as_deref().filter(|_| !all),
         }
+    }
+
+    fn forward_of<const N: usize>(&self, slots: [Slot; N], x: &[R]) -> [(Vec<R>, Vec<R>); N] {
+        lora::forward(slots.map(|slot| self.adapted(slot)), x)
     }
 
     fn heads(&self) -> Heads {
@@ -80,20 +108,20 @@ impl<R: Real> Pass<'_, R> {
     }
 
     /// Queries or keys as attention takes them: normalised and rotated.
-    fn prepared(&self, raw: &[R], norm: Option<(&Norm, &[R])>) -> Vec<R> {
+    fn prepared(&self, raw: &[R], norm: Option<(&Norm, &[R])>, of: &Queries<R>) -> Vec<R> {
         let threads = self.context.products.threads;
         let mut x = match norm {
             Some((norm, rates)) => norm.forward(raw, rates, threads),
             None => raw.to_vec(),
         };
-        self.rotate(&mut x, false);
+        self.rotate(&mut x, of, false);
         x
     }
 
-    fn rotate(&self, x: &mut [R], back: bool) {
+    fn rotate(&self, x: &mut [R], of: &Queries<R>, back: bool) {
         if let Some(at) = self.context.shape.layers[self.index].rope {
-            let (table, dim) = (&self.context.tables[at], self.context.shape.head_dim);
-            rope::rotate(x, table, dim, back, self.context.products.threads);
+            let dim = self.context.shape.head_dim;
+            rope::rotate(x, &of.tables[at], dim, back, self.context.products.threads);
         }
     }
 
@@ -105,37 +133,63 @@ impl<R: Real> Pass<'_, R> {
         }
     }
 
-    /// The residual stream after this layer.
-    pub(super) fn forward(&self, x: Vec<R>) -> (Vec<R>, Saved<R>) {
-        let (layer, threads) = (self.layer, self.context.products.threads);
+    /// The residual stream after this layer, at its queries, and what `recompute` keeps: all of it in f32 for
+    /// [`Recompute::Layers`], because that is asked for when it is needed.
+    ///
+    /// Where halves are kept, the MLP takes its rounded input already, so that its inside can be computed again from
+    /// what is kept.
+    pub(super) fn forward(&self, x: Vec<R>, recompute: Recompute) -> (Vec<R>, Saved<R>) {
+        let (layer, threads, queries) = (self.layer, self.context.products.threads, self.queries());
+        let hidden = self.context.shape.hidden;
+        let halves = recompute.halves();
+        let stored = |values| Stored::of(values, halves);
         let rates = self.rates(&layer.attention_norm, &x);
         let h = layer.attention_norm.forward(&x, &rates, threads);
-        let (q, u_q) = self.adapted(Slot::Query).forward(&h);
-        let (k, u_k) = self.adapted(Slot::Key).forward(&h);
-        let (v, u_v) = self.adapted(Slot::Value).forward(&h);
+        let [(q, u_q), (k, u_k), (v, u_v)] = match queries.rows {
+            None => self.forward_of([Slot::Query, Slot::Key, Slot::Value], &h),
+            Some(_) => {
+                let [q] = self.forward_of([Slot::Query], &queries.of(&h, hidden));
+                let [k, v] = self.forward_of([Slot::Key, Slot::Value], &h);
+                [q, k, v]
+            }
+        };
         drop(h);
         let query_key_norm = layer.query_key_norm.as_ref();
         let query_key_rates = query_key_norm.map(|(of_q, of_k)| (self.rates(of_q, &q), self.rates(of_k, &k)));
         let [q_norm, k_norm] = self.norms(&query_key_rates);
-        let (queries, keys) = (self.prepared(&q, q_norm), self.prepared(&k, k_norm));
-        let places = &self.context.places;
-        let (o, lse) = attention::forward(&self.heads(), places, (&queries, &keys, &v), threads);
-        let (attended, u_o) = self.adapted(Slot::Output).forward(&o);
+        let turned = (self.prepared(&q, q_norm, queries), self.prepared(&k, k_norm, &self.context.all));
+        let (o, lse) =
+            attention::forward(&self.heads(), &queries.places, (&turned.0, &turned.1, &v), threads);
+        let [(attended, u_o)] = self.forward_of([Slot::Output], &o);
+        drop(turned);
         let after_norms = layer.after_norms.as_ref();
-        let (middle, after_attention) = self.added(&x, attended, after_norms.map(|norms| &norms.0));
+        let (middle, after_attention) =
+            self.added(&queries.of(&x, hidden), attended, after_norms.map(|norms| &norms.0));
+        let (x, q, k, v, o) = (stored(x), stored(q), stored(k), stored(v), stored(o));
 
-        let middle_rates = self.rates(&layer.mlp_norm, &middle);
-        let h = layer.mlp_norm.forward(&middle, &middle_rates, threads);
-        let (gate, u_gate) = self.adapted(Slot::Gate).forward(&h);
-        let (up, u_up) = self.adapted(Slot::Up).forward(&h);
-        let product = mlp::forward(self.context.shape.activation, &gate, &up, threads);
-        let (down, u_down) = self.adapted(Slot::Down).forward(&product);
+        let seen = halves.then(|| Stored::of(middle.clone(), true));
+        let seen_middle = seen.as_ref().map(Stored::get);
+        let seen_middle = seen_middle.as_deref().unwrap_or(&middle);
+        let middle_rates = self.rates(&layer.mlp_norm, seen_middle);
+        let inside = self.inside(seen_middle, &middle_rates);
+        let product = mlp::forward(self.context.shape.activation, &inside[0].0, &inside[1].0, threads);
+        let inside = (recompute != Recompute::Mlp).then(|| Inside::of(inside, halves));
+        let [(down, u_down)] = self.forward_of([Slot::Down], &product);
+        drop(product);
         let (out, after_mlp) = self.added(&middle, down, after_norms.map(|norms| &norms.1));
-        let u = [u_q, u_k, u_v, u_o, u_gate, u_up, u_down];
-        let after = after_attention.zip(after_mlp).map(|(attention, mlp)| [attention, mlp]);
+        let after = after_attention.zip(after_mlp);
+        let after = after.map(|pair| <[_; 2]>::from(pair).map(|(branch, rates)| (stored(branch), rates)));
+        let middle = seen.unwrap_or(Stored::Whole(middle));
+        let u = [u_q, u_k, u_v, u_o, u_down].map(stored);
         let saved =
-            Saved { x, rates, middle, middle_rates, u, q, k, v, query_key_rates, o, lse, gate, up, after };
+            Saved { x, rates, middle, middle_rates, u, q, k, v, query_key_rates, o, lse, inside, after };
         (out, saved)
+    }
+
+    /// Gate and up, each with its `u`.
+    fn inside(&self, middle: &[R], rates: &[R]) -> [(Vec<R>, Vec<R>); 2] {
+        let h = self.layer.mlp_norm.forward(middle, rates, self.context.products.threads);
+        self.forward_of([Slot::Gate, Slot::Up], &h)
     }
 
     /// `x` and `branch`, or its norm, and what is kept of the latter.
@@ -145,85 +199,5 @@ impl<R: Real> Pass<'_, R> {
         let rates = self.rates(norm, &branch);
         let normed = norm.forward(&branch, &rates, self.context.products.threads);
         (plus(&normed), Some((branch, rates)))
-    }
-
-    /// Adds the gradients of the factors to `gradients`; returns that of the input if anyone `below` needs it.
-    pub(super) fn backward(
-        &self,
-        mut d: Vec<R>,
-        saved: Saved<R>,
-        gradients: &mut [Option<Lora<R>>; 7],
-        below: bool,
-    ) -> Vec<R> {
-        let (layer, threads) = (self.layer, self.context.products.threads);
-        let [to_q, to_k, to_v, to_o, to_gate, to_up, to_down] = gradients.each_mut().map(Option::as_mut);
-        let [u_q, u_k, u_v, u_o, u_gate, u_up, u_down] = &saved.u;
-        let (after_attention, after_mlp) = match (&layer.after_norms, &saved.after) {
-            (Some(norms), Some([attention, mlp])) => (Some((&norms.0, attention)), Some((&norms.1, mlp))),
-            _ => (None, None),
-        };
-
-        let act = self.context.shape.activation;
-        let (mut gate, mut up) = (saved.gate, saved.up);
-        let product = mlp::forward(act, &gate, &up, threads);
-        let mut d_product = vec![R::ZERO; product.len()];
-        let d_down = self.through(after_mlp, &d);
-        self.adapted(Slot::Down).backward(
-            d_down.as_ref().unwrap_or(&d),
-            (&product, u_down),
-            to_down,
-            Some(&mut d_product),
-        );
-        mlp::backward(act, &d_product, &mut gate, &mut up, threads);
-        let h = layer.mlp_norm.forward(&saved.middle, &saved.middle_rates, threads);
-        let mut dh = vec![R::ZERO; h.len()];
-        self.adapted(Slot::Gate).backward(&gate, (&h, u_gate), to_gate, Some(&mut dh));
-        self.adapted(Slot::Up).backward(&up, (&h, u_up), to_up, Some(&mut dh));
-        layer.mlp_norm.backward(&dh, &saved.middle, &saved.middle_rates, &mut d, threads);
-
-        let mut d_o = vec![R::ZERO; saved.o.len()];
-        let d_attended = self.through(after_attention, &d);
-        self.adapted(Slot::Output).backward(
-            d_attended.as_ref().unwrap_or(&d),
-            (&saved.o, u_o),
-            to_o,
-            Some(&mut d_o),
-        );
-        let [q_norm, k_norm] = self.norms(&saved.query_key_rates);
-        let (queries, keys) = (self.prepared(&saved.q, q_norm), self.prepared(&saved.k, k_norm));
-        let kept = Kept { q: &queries, k: &keys, v: &saved.v, o: &saved.o, lse: &saved.lse, d_o: &d_o };
-        let (dq, dk, dv) = attention::backward(&self.heads(), &self.context.places, &kept, threads);
-        let dq = self.unprepared(dq, &saved.q, q_norm);
-        let dk = self.unprepared(dk, &saved.k, k_norm);
-
-        let h = layer.attention_norm.forward(&saved.x, &saved.rates, threads);
-        let mut dh = vec![R::ZERO; if below { h.len() } else { 0 }];
-        let mut to_input = |slot, d: &[R], u: &[R], to| {
-            self.adapted(slot).backward(d, (&h, u), to, below.then_some(dh.as_mut_slice()));
-        };
-        to_input(Slot::Query, &dq, u_q, to_q);
-        to_input(Slot::Key, &dk, u_k, to_k);
-        to_input(Slot::Value, &dv, u_v, to_v);
-        if below {
-            layer.attention_norm.backward(&dh, &saved.x, &saved.rates, &mut d, threads);
-        }
-        d
-    }
-
-    /// The gradient of a branch, given that of its norm; none if it has no norm.
-    fn through(&self, after: Option<(&Norm, &(Vec<R>, Vec<R>))>, d: &[R]) -> Option<Vec<R>> {
-        let (norm, (branch, rates)) = after?;
-        let mut through = vec![R::ZERO; d.len()];
-        norm.backward(d, branch, rates, &mut through, self.context.products.threads);
-        Some(through)
-    }
-
-    /// The gradient of raw queries or keys, given that of prepared ones.
-    fn unprepared(&self, mut d: Vec<R>, raw: &[R], norm: Option<(&Norm, &[R])>) -> Vec<R> {
-        self.rotate(&mut d, true);
-        let Some((norm, rates)) = norm else { return d };
-        let mut through = vec![R::ZERO; d.len()];
-        norm.backward(&d, raw, rates, &mut through, self.context.products.threads);
-        through
     }
 }

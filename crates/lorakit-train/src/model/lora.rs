@@ -65,6 +65,7 @@ impl<R: Real> Adapter<R> {
 }
 
 /// The linear of one slot in one layer, with its factors.
+#[derive(Clone, Copy)]
 pub(super) struct Adapted<'a, R> {
     pub(super) linear: &'a Linear,
     pub(super) lora: Option<&'a Lora<R>>,
@@ -72,28 +73,45 @@ pub(super) struct Adapted<'a, R> {
     pub(super) dropout: Option<Dropout>,
     /// Its layer and slot.
     pub(super) place: (usize, Slot),
+    /// Tokens of the rows of its inputs, if those are not all.
+    pub(super) rows: Option<&'a [usize]>,
+}
+
+/// The outputs of linears that share their inputs, each with `u = s x Aᵀ` for the backward pass (empty without factors).
+pub(super) fn forward<R: Real, const N: usize>(each: [Adapted<'_, R>; N], x: &[R]) -> [(Vec<R>, Vec<R>); N] {
+    let Some(Adapted { products, linear, dropout, .. }) = each.first().copied() else {
+        return std::array::from_fn(|_| Default::default());
+    };
+    let inputs = linear.weight.cols();
+    let tokens = x.len() / inputs;
+    let mut found = each.map(|adapted| {
+        let y = match &adapted.linear.bias {
+            Some(bias) => cast(bias).repeat(tokens),
+            None => vec![R::ZERO; tokens * adapted.linear.weight.rows()],
+        };
+        let rank = adapted.lora.map_or(0, |lora| lora.a.len() / inputs);
+        (y, vec![R::ZERO; tokens * rank])
+    });
+    let (mut frozen, mut plain) = (Vec::with_capacity(N), Vec::with_capacity(N));
+    for (adapted, (y, u)) in each.iter().zip(&mut found) {
+        frozen.push((&*adapted.linear.weight, y.as_mut_slice()));
+        if let Some(lora) = adapted.lora.filter(|_| dropout.is_none()) {
+            plain.push((lora.a.as_slice(), u.as_mut_slice()));
+        }
+    }
+    R::times_transposed_each(products, x, &mut frozen, &mut plain, inputs);
+    for (adapted, (y, u)) in each.iter().zip(&mut found) {
+        let Some(lora) = adapted.lora else { continue };
+        if let Some(dropped) = adapted.dropped(x) {
+            R::times_plain_transposed(products, &dropped, &lora.a, inputs, u);
+        }
+        scale(u, lora.scale);
+        R::times_plain_transposed(products, u, &lora.b, lora.a.len() / inputs, y);
+    }
+    found
 }
 
 impl<R: Real> Adapted<'_, R> {
-    /// The outputs, and `u = s x Aᵀ` for the backward pass (empty without factors).
-    pub(super) fn forward(&self, x: &[R]) -> (Vec<R>, Vec<R>) {
-        let (out, inputs) = (self.linear.weight.rows(), self.linear.weight.cols());
-        let tokens = x.len() / inputs;
-        let mut y = match &self.linear.bias {
-            Some(bias) => cast(bias).repeat(tokens),
-            None => vec![R::ZERO; tokens * out],
-        };
-        R::times_transposed(self.products, x, &*self.linear.weight, &mut y);
-        let Some(lora) = self.lora else { return (y, Vec::new()) };
-        let rank = lora.a.len() / inputs;
-        let mut u = vec![R::ZERO; tokens * rank];
-        let dropped = self.dropped(x);
-        R::times_plain_transposed(self.products, dropped.as_deref().unwrap_or(x), &lora.a, inputs, &mut u);
-        scale(&mut u, lora.scale);
-        R::times_plain_transposed(self.products, &u, &lora.b, rank, &mut y);
-        (y, u)
-    }
-
     /// Adds the gradients of the factors to `gradient`, and that of `x` to `dx` where anyone needs it:
     /// `du = s dy B`, `dA += duᵀ x`, `dB += dyᵀ u`, `dx += dy W + du A`.
     pub(super) fn backward(
@@ -104,17 +122,21 @@ impl<R: Real> Adapted<'_, R> {
         mut dx: Option<&mut [R]>,
     ) {
         let (out, inputs) = (self.linear.weight.rows(), self.linear.weight.cols());
-        if let Some(dx) = dx.as_deref_mut() {
-            R::times(self.products, dy, &*self.linear.weight, dx);
-        }
-        let (Some(lora), Some(gradient)) = (self.lora, gradient) else { return };
+        let frozen = dx.as_deref_mut().map(|dx| (&*self.linear.weight, dx));
+        let (Some(lora), Some(gradient)) = (self.lora, gradient) else {
+            return R::times_each(self.products, dy, frozen, None);
+        };
         let rank = lora.a.len() / inputs;
         let mut du = vec![R::ZERO; u.len()];
-        R::times_plain(self.products, dy, &lora.b, rank, &mut du);
+        R::times_each(self.products, dy, frozen, Some((&lora.b, rank, &mut du)));
         scale(&mut du, lora.scale);
         let dropped = self.dropped(x);
-        R::add_outer(self.products, &du, dropped.as_deref().unwrap_or(x), &mut gradient.a, rank, inputs);
-        R::add_outer(self.products, dy, u, &mut gradient.b, out, rank);
+        let x = dropped.as_deref().unwrap_or(x);
+        R::add_outer(self.products, &du, x, &mut gradient.a, rank, inputs);
+        // The other way round, because there are fewer columns in u than in dy.
+        let mut turned = transposed(&gradient.b, rank);
+        R::add_outer(self.products, u, dy, &mut turned, rank, out);
+        gradient.b = transposed(&turned, out);
         let Some(dx) = dx else { return };
         if self.dropout.is_none() {
             return R::times_plain(self.products, &du, &lora.a, inputs, dx);
@@ -126,8 +148,14 @@ impl<R: Real> Adapted<'_, R> {
     }
 
     fn dropped(&self, x: &[R]) -> Option<Vec<R>> {
-        self.dropout.map(|dropout| dropout.apply(self.place, self.linear.weight.cols(), x))
+        let width = self.linear.weight.cols();
+        self.dropout.map(|dropout| dropout.apply(self.place, self.rows, width, x))
     }
+}
+
+/// A matrix with `cols` columns, transposed.
+fn transposed<R: Real>(values: &[R], cols: usize) -> Vec<R> {
+    (0..cols).flat_map(|col| values.iter().skip(col).step_by(cols.max(1))).copied().collect()
 }
 
 fn scale<R: Real>(values: &mut [R], by: f64) {
@@ -152,14 +180,14 @@ mod tests {
         let products = Products { compute: Compute::F32, threads: 1 };
         let some = Dropout { rate: 0.3, seed: 6, step: 7, place: 8 };
         for dropout in [None, Some(some)] {
+            let (place, rows): (_, Option<&[usize]>) = ((3, Slot::Up), Some(&[2, 5, 9]));
+            let adapted = Adapted { linear: &linear, lora: Some(&lora), products, dropout, place, rows };
             let run = |lora: &Lora<f64>, x: &[f64]| {
-                Adapted { linear: &linear, lora: Some(lora), products, dropout, place: (3, Slot::Up) }
-                    .forward(x)
+                let [found] = forward([Adapted { lora: Some(lora), ..adapted }], x);
+                found
             };
             let mut gradient = Lora { scale: 1.5, a: vec![0.0; rank * inputs], b: vec![0.0; out * rank] };
             let mut dx = vec![0.0; x.len()];
-            let adapted =
-                Adapted { linear: &linear, lora: Some(&lora), products, dropout, place: (3, Slot::Up) };
             adapted.backward(&dy, (&x, &run(&lora, &x).1), Some(&mut gradient), Some(&mut dx));
             agrees(&x, &dx, |x| dot(&run(&lora, x).0, &dy));
             agrees(&lora.a, &gradient.a, |a| dot(&run(&Lora { a: a.to_vec(), ..lora.clone() }, &x).0, &dy));

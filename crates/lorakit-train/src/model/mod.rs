@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   pass        whole passes: losses, gradients, logits
-//!   layer       attention and MLP around the residual stream, and what is kept for the backward pass
+//!   layer       attention and MLP around the residual stream, and what is kept for the backward pass (stored)
 //!   norm  rope  attention  mlp  lora  head      operations, each with its gradient
 //!   batch  config  shape  how  memory           documents, what a model is, and how a pass is done
 //!   parallel  real  math                        threads, numbers, elementary functions
@@ -28,6 +28,7 @@ mod problem;
 mod real;
 mod rope;
 mod shape;
+mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

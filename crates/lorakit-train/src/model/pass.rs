@@ -48,8 +48,9 @@ impl Model {
         gradients: &mut Adapter<R>,
         loss: &mut f64,
     ) {
-        let (documents, targets, products) = (batch.documents(), batch.targets(), how.products);
-        let mut context = Context::new(&self.shape, &documents, products);
+        let (rows, targets) = batch.targets();
+        let products = how.products;
+        let mut context = Context::new(&self.shape, &batch.documents(), Some(rows), products);
         context.dropout = how.dropout;
         let lowest = adapter.lowest().unwrap_or(self.layers.len());
         let mut x = match how.states {
@@ -60,13 +61,14 @@ impl Model {
         let mut kept = Vec::new();
         for index in lowest..self.layers.len() {
             let pass = self.pass(adapter, index, &context);
-            let input = (how.recompute == Recompute::Layers).then(|| x.clone());
-            let (next, saved) = pass.forward(x);
-            kept.push(match input {
-                Some(input) => Kept::Input(input),
-                None => Kept::Saved(saved),
-            });
-            x = next;
+            if how.recompute == Recompute::Layers {
+                kept.push(Kept::Input(x.clone()));
+                x = pass.forward(x, how.recompute).0;
+            } else {
+                let (next, saved) = pass.forward(x, how.recompute);
+                kept.push(Kept::Saved(saved));
+                x = next;
+            }
         }
         let rates = self.norm.rates(&x, self.shape.norm_epsilon, products.threads);
         let h = self.norm.forward(&x, &rates, products.threads);
@@ -77,7 +79,7 @@ impl Model {
             let Some(kept) = kept.pop() else { return };
             let pass = self.pass(adapter, index, &context);
             let saved = match kept {
-                Kept::Input(input) => pass.forward(input).1,
+                Kept::Input(input) => pass.forward(input, how.recompute).1,
                 Kept::Saved(saved) => saved,
             };
             d = pass.backward(d, saved, &mut gradients.layers[index], index > lowest);
@@ -87,15 +89,15 @@ impl Model {
     /// What enters layer `layer`, in which no layer below it has factors: `(tokens, hidden)`.
     pub fn states(&self, tokens: &[u32], lengths: &[usize], layer: usize, products: Products) -> Vec<f32> {
         let batch = Batch { tokens, lengths, weights: &[] };
-        let documents = batch.documents();
-        let context = Context::new(&self.shape, &documents, products);
+        let context = Context::new(&self.shape, &batch.documents(), None, products);
         self.run(&Adapter::none(&self.shape), self.embedded(tokens), 0..layer, &context)
     }
 
     /// Adds the weighted losses of `batch` to `loss`.
     pub fn loss<R: Real>(&self, adapter: &Adapter<R>, batch: &Batch, products: Products, loss: &mut f64) {
-        let h = self.hidden(adapter, batch.tokens, &batch.documents(), products);
-        head::loss(products, &*self.head, &h, &batch.targets(), loss);
+        let (rows, targets) = batch.targets();
+        let h = self.hidden(adapter, batch.tokens, &batch.documents(), rows, products);
+        head::loss(products, &*self.head, &h, &targets, loss);
     }
 
     /// The logits that follow the tokens `rows` of one document.
@@ -107,10 +109,9 @@ impl Model {
         products: Products,
     ) -> Vec<R> {
         let document = 0..tokens.len();
-        let h = self.hidden(adapter, tokens, std::slice::from_ref(&document), products);
         let mut logits = vec![R::ZERO; rows.len() * self.shape.vocabulary];
-        let h = &h[rows.start * self.shape.hidden..rows.end * self.shape.hidden];
-        R::times_transposed(products, h, &*self.head, &mut logits);
+        let h = self.hidden(adapter, tokens, std::slice::from_ref(&document), rows.collect(), products);
+        R::times_transposed(products, &h, &*self.head, &mut logits);
         logits
     }
 
@@ -138,15 +139,16 @@ impl Model {
         tokens.split_off(prompt.len())
     }
 
-    /// The normalised last hidden state.
+    /// The normalised last hidden state of the tokens `rows`.
     fn hidden<R: Real>(
         &self,
         adapter: &Adapter<R>,
         tokens: &[u32],
         documents: &[Range<usize>],
+        rows: Vec<usize>,
         products: Products,
     ) -> Vec<R> {
-        let context = Context::new(&self.shape, documents, products);
+        let context = Context::new(&self.shape, documents, Some(rows), products);
         let x = self.run(adapter, self.embedded(tokens), 0..self.layers.len(), &context);
         self.norm.forward(
             &x,
@@ -163,7 +165,7 @@ impl Model {
         layers: Range<usize>,
         context: &Context<R>,
     ) -> Vec<R> {
-        layers.fold(x, |x, index| self.pass(adapter, index, context).forward(x).0)
+        layers.fold(x, |x, index| self.pass(adapter, index, context).forward(x, Recompute::Nothing).0)
     }
 
     fn pass<'a, R: Real>(

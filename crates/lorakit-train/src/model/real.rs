@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
 use super::math;
-use crate::kernel::{self, FrozenMatrix, Products, tiles};
+use crate::kernel::{self, Compute, FrozenMatrix, PlainMatrix, Products, tiles};
 
 /// Lanes of every sum over a row. Sums do not depend on how wide the machine's vectors are.
 const LANES: usize = 16;
@@ -52,6 +52,37 @@ pub trait Real:
     /// `dW += dYᵀ X`, over tokens in order.
     fn add_outer(products: Products, dy: &[Self], x: &[Self], dw: &mut [Self], out: usize, inputs: usize);
 
+    /// `Y += X Wᵀ` with several weights, which share `X`: frozen ones, and trained ones as in
+    /// [`Self::times_plain_transposed`].
+    fn times_transposed_each(
+        products: Products,
+        x: &[Self],
+        frozen: &mut [(&dyn FrozenMatrix, &mut [Self])],
+        plain: &mut [(&[Self], &mut [Self])],
+        inputs: usize,
+    ) {
+        for (w, y) in frozen {
+            Self::times_transposed(products, x, *w, y);
+        }
+        for (w, y) in plain {
+            Self::times_plain_transposed(products, x, w, inputs, y);
+        }
+    }
+    /// `dX += dY W` with a frozen weight, and with the trained `w (out, inputs)`, where they are given.
+    fn times_each(
+        products: Products,
+        dy: &[Self],
+        frozen: Option<(&dyn FrozenMatrix, &mut [Self])>,
+        plain: Option<(&[Self], usize, &mut [Self])>,
+    ) {
+        if let Some((w, dx)) = frozen {
+            Self::times(products, dy, w, dx);
+        }
+        if let Some((w, inputs, dx)) = plain {
+            Self::times_plain(products, dy, w, inputs, dx);
+        }
+    }
+
     /// Rows and columns of a tile.
     fn tile() -> (usize, usize);
     /// Adds the product of `left (lanes, rows)` and `right (lanes, columns)` to a tile of `sums (at most rows, columns)`.
@@ -60,26 +91,6 @@ pub trait Real:
     /// [`BEHIND`](crate::kernel::tiles::BEHIND) values behind each row of `to` are undefined afterwards, unless a later
     /// row holds them.
     fn transpose(from: &[Self], stride: usize, rows: usize, lanes: usize, to: &mut [Self], width: usize);
-}
-
-/// A trained matrix, for the products.
-struct Plain<'a> {
-    values: &'a [f32],
-    cols: usize,
-}
-
-impl FrozenMatrix for Plain<'_> {
-    fn rows(&self) -> usize {
-        self.values.len() / self.cols
-    }
-
-    fn cols(&self) -> usize {
-        self.cols
-    }
-
-    fn decode(&self, row: usize, cols: std::ops::Range<usize>, out: &mut [f32]) {
-        out.copy_from_slice(&self.values[row * self.cols..][cols]);
-    }
 }
 
 impl Real for f32 {
@@ -120,17 +131,60 @@ impl Real for f32 {
     }
 
     fn times_plain_transposed(products: Products, x: &[Self], w: &[Self], inputs: usize, y: &mut [Self]) {
-        let products = Products { compute: kernel::Compute::F32, ..products };
-        kernel::times_transposed(products, x, &Plain { values: w, cols: inputs }, y);
+        let products = Products { compute: Compute::F32, ..products };
+        kernel::times_transposed(products, x, &PlainMatrix { values: w, cols: inputs }, y);
     }
 
     fn times_plain(products: Products, dy: &[Self], w: &[Self], inputs: usize, dx: &mut [Self]) {
-        let products = Products { compute: kernel::Compute::F32, ..products };
-        kernel::times(products, dy, &Plain { values: w, cols: inputs }, dx);
+        let products = Products { compute: Compute::F32, ..products };
+        kernel::times(products, dy, &PlainMatrix { values: w, cols: inputs }, dx);
     }
 
     fn add_outer(products: Products, dy: &[Self], x: &[Self], dw: &mut [Self], out: usize, inputs: usize) {
         kernel::add_outer(products, dy, x, dw, out, inputs);
+    }
+
+    fn times_transposed_each(
+        products: Products,
+        x: &[Self],
+        frozen: &mut [(&dyn FrozenMatrix, &mut [Self])],
+        plain: &mut [(&[Self], &mut [Self])],
+        inputs: usize,
+    ) {
+        let plain = plain.iter_mut().map(|(w, y)| (PlainMatrix { values: w, cols: inputs }, &mut **y));
+        let mut plain: Vec<_> = plain.collect();
+        let plain = plain.iter_mut().map(|(w, y)| (&*w as &dyn FrozenMatrix, &mut **y));
+        let frozen = frozen.iter_mut().map(|(w, y)| (*w, &mut **y));
+        if products.compute == Compute::F32 {
+            let mut all: Vec<_> = frozen.chain(plain).collect();
+            return kernel::times_transposed_each(products, x, &mut all);
+        }
+        kernel::times_transposed_each(products, x, &mut frozen.collect::<Vec<_>>());
+        let products = Products { compute: Compute::F32, ..products };
+        kernel::times_transposed_each(products, x, &mut plain.collect::<Vec<_>>());
+    }
+
+    fn times_each(
+        products: Products,
+        dy: &[Self],
+        frozen: Option<(&dyn FrozenMatrix, &mut [Self])>,
+        plain: Option<(&[Self], usize, &mut [Self])>,
+    ) {
+        let f32_products = Products { compute: Compute::F32, ..products };
+        let plain = plain.map(|(values, cols, dx)| (PlainMatrix { values, cols }, dx));
+        match (frozen, plain) {
+            (Some((w, dx)), Some((plain, du))) if products.compute == Compute::F32 => {
+                kernel::times_each(products, dy, &mut [(w, dx), (&plain, du)]);
+            }
+            (frozen, plain) => {
+                if let Some((w, dx)) = frozen {
+                    kernel::times(products, dy, w, dx);
+                }
+                if let Some((plain, du)) = plain {
+                    kernel::times(f32_products, dy, &plain, du);
+                }
+            }
+        }
     }
 
     fn tile() -> (usize, usize) {

@@ -72,9 +72,10 @@ fn of(report: &Report, what: &str) -> String {
     for (method, rows) in &report.methods {
         let _ = writeln!(text, "what is trained: {} ({})", method.name(), units::plural(*rows, "row"));
     }
-    if let Some(end) = &report.end_of_turn {
+    if !report.ends_of_turn.is_empty() {
+        let ends: Vec<String> = report.ends_of_turn.iter().map(|end| format!("`{}`", names::shown(end))).collect();
         let stops = if report.stops { "which ends generation" } else { "which does not end generation" };
-        let _ = writeln!(text, "a turn ends with `{}`, {stops}", names::shown(end));
+        let _ = writeln!(text, "a turn ends with {}, {stops}", ends.join(" or "));
     }
     let notes = [
         (&report.too_long, "longer than `seq_len`"),
@@ -145,7 +146,8 @@ fn place_of(place: Place, report: &Report) -> String {
 
 /// An example: trained text in colour and between brackets, so that it is seen without colour too.
 fn shown(example: &Example, report: &Report) -> String {
-    let mut text = format!("{}: trained text is between {TRAINED}⟦ ⟧{TRAINED:#}\n", place_of(example.place, report));
+    let mut text =
+        format!("{}: trained text is between {TRAINED}⟦ ⟧{TRAINED:#}\n", place_of(example.place, report));
     for span in &example.spans {
         let own = names::shown_lines(&span.text);
         if span.trained {
@@ -182,7 +184,7 @@ fn object(report: &Report) -> Value {
             "mean": report.lengths.mean(),
         },
         "masks": report.methods.iter().map(|(method, rows)| json!({ "method": method.name(), "rows": rows })).collect::<Vec<_>>(),
-        "end_of_turn": report.end_of_turn,
+        "ends_of_turn": report.ends_of_turn,
         "stops": report.stops,
         "too_long": rows(&report.too_long),
         "dropped": rows(&report.dropped),

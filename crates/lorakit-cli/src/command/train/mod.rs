@@ -35,7 +35,10 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
         let estimate = run::estimate(&settings, watch.progress())?;
         watch.finish();
         return match ui.json {
-            true => ui.json(SCHEMA, serde_json::json!({ "dry_run": true, "estimate": estimate::object(&estimate) })),
+            true => ui.json(
+                SCHEMA,
+                serde_json::json!({ "dry_run": true, "estimate": estimate::object(&estimate) }),
+            ),
             false => ui.result(&estimate::text(&estimate)),
         };
     }
@@ -73,7 +76,8 @@ fn settings(args: &args::Train, common: &Common) -> Result<Settings, Failure> {
 }
 
 fn from_file(path: &Path) -> Result<Settings, Failure> {
-    let text = fs::read_to_string(path).map_err(|error| lorakit::Error::from(lorakit_tensor::Error::io("read", path, error)))?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| lorakit::Error::from(lorakit_tensor::Error::io("read", path, error)))?;
     Ok(Settings::from_yaml(&text).map_err(|error| error.at(path))?)
 }
 
@@ -145,7 +149,8 @@ fn text(summary: &Summary, settings: &Settings) -> String {
         let _ = writeln!(text, "  loss of the last step  {loss:.4}");
     }
     if let (Some(before), Some((step, best))) = (summary.before, summary.best) {
-        let _ = writeln!(text, "  validation loss        {before:.4} before, {best:.4} at best (step {step})");
+        let _ =
+            writeln!(text, "  validation loss        {before:.4} before, {best:.4} at best (step {step})");
         if best >= before {
             let _ = writeln!(text, "  no validation was better than the adapter that the run began with");
         }
