@@ -186,6 +186,42 @@ mod tests {
         noise
     }
 
+    /// What an importance matrix leaves is within the bounds, of any kind of importances.
+    #[test]
+    fn what_importances_leave() {
+        for dtype in [DType::Q5_0, DType::Q4_K, DType::Q6_K, DType::IQ4_XS] {
+            for kind in 0..2 {
+                let of_column = |x: f32| match kind {
+                    0 => (2.5 * x).exp(),
+                    _ => {
+                        if x > 0.97 {
+                            1e4
+                        } else {
+                            x * x
+                        }
+                    }
+                };
+                let importance: Vec<f32> = values(3, 1.0).into_iter().map(of_column).collect();
+                let encoder = lorakit_quant::encoder(dtype).unwrap();
+                let (mut all, mut own) = (0.0, 0.0);
+                for row in 0..16 {
+                    let sum = values(row, 1.0);
+                    let (mut found, mut rounded, mut bytes) = (sum.clone(), sum.clone(), Vec::new());
+                    Storing::new(dtype).unwrap().store(&mut rounded, &mut bytes);
+                    encoder.encode_weighted(&sum, &importance, &mut bytes);
+                    lorakit_quant::codec(dtype).unwrap().decode(&bytes, &mut found);
+                    let noise = noise(dtype, Encoding::Weighted, &found, &sum);
+                    assert_eq!(noise.off, 0, "{dtype} {kind} {row} {noise:?}");
+                    let error =
+                        |of: &[f32]| of.iter().zip(&sum).map(|(x, s)| f64::from(x - s).powi(2)).sum::<f64>();
+                    (all, own) = (all + error(&found), own + error(&rounded));
+                }
+                let times = (all / own).sqrt();
+                assert!(times != 1.0 && times < Encoding::Weighted.most_of_tensor(), "{dtype} {kind} {times}");
+            }
+        }
+    }
+
     /// A value, a run and a row that are something else are found wherever the sum itself is not.
     #[test]
     fn what_is_no_noise() {

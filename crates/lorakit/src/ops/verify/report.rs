@@ -41,8 +41,11 @@ impl Verification {
         self.finding() + &remark + &self.roundings()
     }
 
-    /// What sums were rounded to before they were stored, if they were.
+    /// What sums were rounded to before they were stored, if they were and nothing else is to be said.
     fn roundings(&self) -> String {
+        if self.verdict.is_of_some() {
+            return String::new();
+        }
         let mut dtypes: Vec<&str> = self.tensors.iter().filter_map(|tensor| tensor.through).collect();
         dtypes.sort_unstable();
         dtypes.dedup();

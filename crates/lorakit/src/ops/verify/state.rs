@@ -165,3 +165,46 @@ fn has_own_scales(m: &Measured) -> bool {
     let noise = (runs + 4.0 * (2.0 * runs).sqrt()) / m.values.max(1) as f64;
     m.noise.scaled_runs <= (SCALES + noise) * m.error
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where another encoder may have chosen otherwise, scales of blocks and of deltas must still be right.
+    #[test]
+    fn what_another_encoder_may_leave() {
+        // Half of the values' norm, as the type leaves of it.
+        let mut m = Measured {
+            values: 3200,
+            differing: 3200,
+            sum: 100.0,
+            delta: 1.0,
+            along: 1.0,
+            rounded_along: 1.0,
+            moved: 26.0,
+            error: 25.0,
+            rounding: 25.0,
+            encoding: Encoding::Unknown(0.5),
+            ..Measured::default()
+        };
+        m.noise.runs = 100;
+        assert_eq!(State::touched(&m, true), State::Quantised);
+        assert_eq!(State::untouched(&m, true), State::Quantised);
+        m.noise.scaled_runs = 12.0;
+        assert_eq!(State::touched(&m, true), State::Other);
+        assert_eq!(State::untouched(&m, true), State::Changed);
+        m.noise.scaled_runs = 0.0;
+        m.along = -0.5;
+        assert_eq!(State::touched(&m, true), State::Scaled(-0.5));
+        // One place that is too far away.
+        m.along = 1.0;
+        m.off = 32;
+        assert_eq!(State::touched(&m, true), State::Other);
+        // An encoder that has no choice leaves no more than that.
+        (m.off, m.error) = (0, 26.0);
+        m.encoding = Encoding::Alike;
+        assert_eq!(State::untouched(&m, true), State::Changed);
+        m.differing = 30;
+        assert_eq!(State::untouched(&m, true), State::Quantised);
+    }
+}

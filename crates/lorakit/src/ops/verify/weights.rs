@@ -166,7 +166,9 @@ impl Tried<'_, '_> {
         let decimals =
             by_weight.filter(|_| common.is_some()).chain(by_factor.filter(|_| common != Some(1.0)));
         let mut nearly = None;
-        for (factor, weights) in of_rank.chain(decimals).chain(factors.of_settings().map(times)) {
+        // A wide range has hundreds of these.
+        let of_settings = factors.of_settings().filter(|_| factors.is_narrow()).map(times);
+        for (factor, weights) in of_rank.chain(decimals).chain(of_settings) {
             // That was the first thing tried.
             if factor == 1.0 {
                 continue;
