@@ -10,7 +10,7 @@ type List = &'static [(&'static str, f64)];
 const CASES: &[(List, List, &str, &str)] = &[
     (&[("json", 1.0)], &[("json", 1.0)], "within_rounding", ""),
     (&[("json", 0.75)], &[("json", 1.0)], "wrong_scale", "added 0.75 times"),
-    (&[("json", 2.0)], &[("json", 1.0)], "wrong_scale", "(merged twice?)"),
+    (&[("json", 2.0)], &[("json", 1.0)], "wrong_scale", "; merged twice?"),
     (&[("json", 1.01)], &[("json", 1.0)], "wrong_scale", "added 1.01 times"),
     (&[("json", 0.01)], &[("json", 1.0)], "wrong_scale", "added 0.01 times"),
     (&[("json", 0.001)], &[("json", 1.0)], "wrong_scale", "added 0.001 times"),

@@ -217,7 +217,10 @@ mod tests {
                     (all, own) = (all + error(&found), own + error(&rounded));
                 }
                 let times = (all / own).sqrt();
-                assert!(times != 1.0 && times < Encoding::Weighted.most_of_tensor(), "{dtype} {kind} {times}");
+                assert!(
+                    times != 1.0 && times < Encoding::Weighted.most_of_tensor(),
+                    "{dtype} {kind} {times}"
+                );
             }
         }
     }

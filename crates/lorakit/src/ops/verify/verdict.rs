@@ -181,10 +181,7 @@ impl fmt::Display for Verdict {
                 match proof {
                     Proof::Fit if twice => write!(f, "{scale:.3} times (merged twice?)"),
                     Proof::Fit => write!(f, "{scale:.3} times"),
-                    Proof::Values | Proof::Steps => {
-                        let twice = if *scale == 2.0 { " (merged twice?)" } else { "" };
-                        write!(f, "{} times{}{twice}", shown(*scale), agreement(*proof))
-                    }
+                    Proof::Values | Proof::Steps => write!(f, "{} times{}", shown(*scale), agreement(*proof)),
                     Proof::MergedTwice => f.write_str("2 times, and rounded after each (merged twice?)"),
                 }
             }

@@ -59,7 +59,11 @@ impl Proved {
 
     /// What the factor may come from.
     pub(super) fn remark(&self) -> Option<String> {
-        let (factor, rank) = (self.factor?, self.rank.filter(|rank| *rank > 1)?);
+        let factor = self.factor?;
+        if self.proof != Proof::MergedTwice && factor == 2.0 && self.weights.iter().all(|w| *w == 2.0) {
+            return Some("merged twice?".into());
+        }
+        let rank = self.rank.filter(|rank| *rank > 1)?;
         let root = (rank as f64).sqrt();
         match factor {
             f if f == root => Some(format!("rsLoRA's scale at rank {rank} is that much larger than LoRA's")),
