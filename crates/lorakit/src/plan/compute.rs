@@ -203,8 +203,11 @@ impl<'a> Prepared<'a> {
             return Ok(());
         }
         let stored_as = self.store.description();
-        let base = &self.compute.base;
-        Err(Error::from(Problem::Vanishes { stored_as }).tensor(&base.info().name).at(base.path()))
+        let Compute { base, importance, .. } = self.compute;
+        let unweighted = importance.as_ref().is_some_and(|of| of.values.iter().all(|value| *value == 0.0));
+        let problem =
+            if unweighted { Problem::Unweighted { stored_as } } else { Problem::Vanishes { stored_as } };
+        Err(Error::from(problem).tensor(&base.info().name).at(base.path()))
     }
 
     /// The largest magnitude of the output, if it was needed.
