@@ -48,8 +48,12 @@ fn of_command(hint: Hint, command: &Command) -> Option<&'static str> {
         (Hint::CheckBase, Command::Diff(_)) => {
             "`--base` is the model that both come from; leave it out to compare them with each other alone"
         }
-        (Hint::CheckBase | Hint::BaseOfAnotherSize, Command::Extract(_)) => {
+        (Hint::CheckBase, Command::Extract(_)) => {
             "`lorakit diff BASE TUNED` compares them; `--skip REGEX` leaves out what only one of them has"
+        }
+        (Hint::BaseOfAnotherSize, Command::Extract(_)) => {
+            "is this the base that training started from? `lorakit inspect` shows the sizes of a model; `--skip REGEX` leaves \
+             tensors of another shape out"
         }
         (Hint::MergeIntoBase | Hint::NameBaseForCopies | Hint::MergeOrNearestLora, Command::Extract(_)) => {
             "`--to peft` holds everything; `--skip REGEX` and `--embeddings skip` leave tensors as they are in the base"
@@ -147,7 +151,9 @@ fn typed(hint: Hint) -> Option<&'static str> {
         Hint::MergeIntoBase => {
             "merge it into its base, which holds everything: `lorakit merge BASE ADAPTER -o OUT`"
         }
-        Hint::LowerRankOrMore => "allow more, or take `--rank 1`",
+        Hint::AllowLeastOrSmallerDtype => {
+            "allow at least that: no rank is below 1; a smaller dtype takes less (`--dtype f16`; in GGUF q8_0 and q4_0)"
+        }
         Hint::KeepHalf => "`--density 0.5` keeps half of the entries",
         Hint::PeftHoldsIt => {
             "convert it to PEFT's format first, which has a place for everything: `lorakit convert ADAPTER -o OUT --to peft`"
@@ -182,6 +188,17 @@ fn typed(hint: Hint) -> Option<&'static str> {
         }
         Hint::NameTemplate => "`--chat-template FILE` names the template that the model was trained with",
         Hint::NameGgufFile => "name a file that ends in `.gguf`: `-o NAME.gguf`",
+        Hint::AnotherName => "choose a name without the numbers of parts: `-o NAME.gguf`",
+        Hint::OtherImportances => {
+            "an importance matrix of zeros measures nothing: make it again (`llama-imatrix -m MODEL.gguf -f TEXT.txt \
+             -o imatrix.gguf`), or leave `--imatrix` out"
+        }
+        Hint::BlocksInGguf => {
+            "write GGUF, which has that type: `-o NAME.gguf --to gguf --base BASE`; or leave `--dtype` out"
+        }
+        Hint::NameTuned => {
+            "they hold the same values: first the base, then the tuned model, as in `lorakit extract BASE TUNED`"
+        }
         Hint::NameSafetensorsFile => "name a file that ends in `.safetensors`: `-o adapter.safetensors`",
         Hint::NameFolder => "name a folder as the output: `-o OUT/`",
         Hint::OneFile => "name a folder as the output, or raise `--max-shard-size`",
@@ -208,6 +225,7 @@ fn about(hint: Hint, error: &Error) -> String {
         (Hint::FetchLfs, Some(name)) => {
             format!("fetch the file itself: `git lfs pull --include {}`", name.display())
         }
+        (Hint::NameOneFile, _) => format!("name one of the files: `{path}/NAME`"),
         // A folder without a name: `.` or `/`.
         (Hint::AnotherOutput, None) => "`-o ./merged` is a new folder in it".into(),
         _ => hint.to_string(),

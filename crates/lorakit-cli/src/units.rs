@@ -58,6 +58,8 @@ mod tests {
         assert_eq!(parse_size("5GB"), Ok(5_000_000_000));
         assert_eq!(parse_size("1.5 GiB"), Ok(1_610_612_736));
         assert!(parse_size("5XB").is_err() && parse_size("GB").is_err() && parse_size("-1").is_err());
+        assert!(parse_size("99999999999999999999GB").is_err() && parse_size("inf").is_err());
+        assert_eq!(parse_size("999999TB"), Ok(999_999_000_000_000_000));
         assert_eq!(size(2_471_645_608), "2.47 GB");
         assert_eq!(size(999_999), "1.00 MB");
         assert_eq!(size(512), "512 B");

@@ -26,6 +26,10 @@ pub enum ErrorKind {
     NoSpace,
     /// A path, a shard or a tensor does not exist.
     NotFound,
+    /// A folder holds several checkpoints, and nothing tells which is meant.
+    Several,
+    /// A part of a split model does not have the name of that part.
+    PartName,
     /// The content lacks a tensor or an entry that it needs.
     Incomplete,
     /// The output is there already; it could be replaced.
@@ -71,6 +75,8 @@ impl ErrorKind {
             ErrorKind::TooManyFiles => "TooManyFiles",
             ErrorKind::NoSpace => "NoSpace",
             ErrorKind::NotFound => "NotFound",
+            ErrorKind::Several => "Several",
+            ErrorKind::PartName => "PartName",
             ErrorKind::Incomplete => "Incomplete",
             ErrorKind::Exists => "Exists",
             ErrorKind::Occupied => "Occupied",

@@ -74,22 +74,21 @@ problems! {
         NoCheckpoint = NotFound,
             "is a folder without a checkpoint: no `*.safetensors`, `*.gguf` or `*.bin` file in it";
         /// A folder has more than one file that could be the checkpoint.
-        ManyCheckpoints { count: usize, suffix: &'static str, first: PathBuf } = NotFound,
-            "holds {count} `{suffix}` files and no index: name the one you mean (`{}`, ...)", first.display();
+        ManyCheckpoints { count: usize, suffix: &'static str, first: PathBuf } = Several,
+            "holds {count} `{suffix}` files (`{}`, ...) and no index", first.display();
         /// A shard of the index is not there.
         MissingShard { index: String } = MissingShard, "is missing; `{index}` names it";
         /// A part of a split file is not there.
         MissingPart { sibling: String, count: usize } = MissingShard,
             "is missing; `{sibling}` is one of {count} parts";
         /// The header says that the file is a part, and its name says something else.
-        PartName { number: u64, count: u64 } = Unsupported,
+        PartName { number: u64, count: u64 } = PartName,
             "is part {number} of {count} of a model by its header (`split.no`, `split.count`), and its name says \
-             otherwise; the parts must lie together as `NAME-00001-of-{count:05}.gguf` and so on, or be joined by \
-             `llama-gguf-split`";
+             otherwise; it must be `NAME-{number:05}-of-{count:05}.gguf`, beside parts with the same NAME";
         /// The name says that the file is a part, and the header that it is whole.
         PartByName { index: usize, count: usize } = Unsupported,
-            "is part {index} of {count} by its name, and a whole model by its header, which has no `split.count`; \
-             rename it if it is whole";
+            "is part {index} of {count} by its name, and a whole model by its header (no `split.count` above 1); rename \
+             it if it is whole";
         /// The parts do not hold as many tensors as their headers say.
         PartTensors { count: usize, found: u64, stated: u64 } = Corrupt,
             "the {count} parts hold {found} tensors, and their headers say {stated} (`split.tensors.count`)";

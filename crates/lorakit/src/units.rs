@@ -1,4 +1,7 @@
-//! Sizes, as people write them.
+//! Sizes and other numbers, as people write them.
+
+/// No size is so large: an exabyte.
+const LARGEST: f64 = 1e18;
 
 /// Reads `5GB`, `500MB`, `2GiB`, `1000000`.
 ///
@@ -28,8 +31,11 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: f64 = digits.parse().map_err(|_| "sizes look like 5GB, 500MB or 2GiB".to_string())?;
     let bytes = number * factor as f64;
-    if bytes < 1.0 || !bytes.is_finite() {
+    if bytes.is_nan() || bytes < 1.0 {
         return Err("a size must be at least one byte".into());
+    }
+    if bytes >= LARGEST {
+        return Err("a size must be below 1000000 TB".into());
     }
     Ok(bytes as u64)
 }
@@ -62,4 +68,27 @@ pub fn scaled(mut value: f64, units: &[&str]) -> String {
         _ => 0,
     };
     format!("{value:.decimals$} {}", units[unit])
+}
+
+/// Four significant digits.
+///
+/// ```
+/// use lorakit::units::number;
+///
+/// assert_eq!((number(-3.25), number(12.0), number(3.4e38)), ("-3.25".into(), "12".into(), "3.400e38".into()));
+/// ```
+pub fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        v if !(1e-4..1e6).contains(&v) => format!("{value:.3e}"),
+        v => {
+            let decimals = (3 - v.log10().floor() as i32).max(0) as usize;
+            let text = format!("{value:.decimals$}");
+            if text.contains('.') {
+                text.trim_end_matches('0').trim_end_matches('.').to_string()
+            } else {
+                text
+            }
+        }
+    }
 }

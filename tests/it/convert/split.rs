@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use lorakit_tensor::format::gguf::Value;
+
 use super::gguf::Gguf;
 use crate::support::Sandbox;
 
@@ -89,8 +91,39 @@ fn what_is_said_of_a_part() {
     fs::rename(sandbox.path("parts").join(BOTH), sandbox.path("renamed.gguf")).unwrap();
     insta::assert_snapshot!(sandbox.refused("quantize renamed.gguf -o out.gguf --type Q8_0"), @"
     exit 1
-    error: `renamed.gguf`: is part 1 of 2 of a model by its header (`split.no`, `split.count`), and its name says otherwise; the parts must lie together as `NAME-00001-of-00002.gguf` and so on, or be joined by `llama-gguf-split`
+    error: `renamed.gguf`: is part 1 of 2 of a model by its header (`split.no`, `split.count`), and its name says otherwise; it must be `NAME-00001-of-00002.gguf`, beside parts with the same NAME
+
+    hint: give it that name; or join the parts with llama.cpp: `llama-gguf-split --merge FIRST-PART OUT.gguf`
     ");
+    fs::create_dir(sandbox.path("named")).unwrap();
+    for (name, count) in [("none", None), ("zero", Some(0)), ("one", Some(1))] {
+        let mut whole = Gguf::untied();
+        if let Some(count) = count {
+            whole.set("split.count", Value::U16(count));
+        }
+        whole.write(&sandbox.path("named").join(format!("{name}-00001-of-00002.gguf")));
+        let line = format!("quantize named/{name}-00001-of-00002.gguf -o out.gguf --type Q8_0");
+        assert!(sandbox.refused(&line).contains("a whole model by its header (no `split.count` above 1)"));
+    }
+    insta::assert_snapshot!(sandbox.refused("inspect named"), @"
+    exit 1
+    error: `named`: holds 3 `.gguf` files (`none-00001-of-00002.gguf`, ...) and no index
+
+    hint: name one of the files: `named/NAME`
+    ");
+    for line in [
+        "quantize whole.gguf -o out-00001-of-00002.gguf --type F16 --requantize",
+        "quantize whole.gguf -o out-00002-of-00002.gguf --type F16 --requantize --dry-run",
+    ] {
+        let refused = sandbox.refused(line);
+        assert!(refused.contains("of 2 of a GGUF model, and the output is one whole file"), "{refused}");
+        assert!(
+            refused.contains("hint: choose a name without the numbers of parts: `-o NAME.gguf`"),
+            "{refused}"
+        );
+    }
+    sandbox.run("quantize whole.gguf -o out-00001-of-00001.gguf --type F16 --requantize", &[]).ok();
+    sandbox.run("inspect out-00001-of-00001.gguf", &[]).ok();
     insta::assert_snapshot!(sandbox.refused("quantize parts -o out.gguf --type Q8_0"), @"
     exit 1
     error: `parts/tiny-00001-of-00002.gguf`: is missing; `tiny-00002-of-00002.gguf` is one of 2 parts

@@ -84,7 +84,7 @@ fn a_weight_of_zero_on_blocks() {
 fn deltas_that_dwarf_the_weights() {
     let sandbox = sandbox();
     let run = sandbox.run("merge base adapter=1e30 -o out", &[]).ok();
-    assert_snapshot!(run.stderr, @"warning: `model.layers.1.mlp.down_proj.weight`: its delta is 2.4e30 times as large as the weights that it is added to (norms 1.88e31 and 7.85e0): nothing of the model is left in it, nor in 13 more with deltas above 10 times; is the adapter's weight the one that was meant?");
+    assert_snapshot!(run.stderr, @"warning: `model.layers.1.mlp.down_proj.weight`: its delta is 2.397e30 times as large as the weights that it is added to (norms 1.882e31 and 7.851): nothing of the model is left in it, nor in 13 more with deltas above 10 times; is the adapter's weight the one that was meant?");
     let huge = report(&sandbox, "merge base adapter=1e30 -o again");
     assert_eq!(findings(&huge), [("warning", "large-delta")]);
     let of_type = &huge["retention"]["BF16"];

@@ -229,6 +229,23 @@ fn what_lies_beside_it() {
     ");
 }
 
+/// Endings count whatever their case, and only Python is said to be run by loaders.
+#[test]
+fn programs_in_any_case() {
+    let case = Case::new("attn-r4");
+    for name in ["A.EXE", "run.Sh", "model.PY", "X.PKL", "MODEL.PT", "MORE.SAFETENSORS"] {
+        fs::write(case.sandbox.path("adapter").join(name), "x").unwrap();
+    }
+    insta::assert_snapshot!(case.findings(""), @"
+    4 warnings
+      warning  `MODEL.PT`, `MORE.SAFETENSORS` beside the adapter: not read, so if training changed what they hold, that is missing
+      warning  `model.PY` beside the adapter: an adapter needs no code, and what loads this folder with `trust_remote_code` may run it
+      warning  `A.EXE`, `run.Sh` beside the adapter: an adapter needs no programs; loaders leave them alone, so do the same
+      warning  `MODEL.PT`, `X.PKL` beside the adapter are pickles: to unpickle may run code (`torch.load` without `weights_only`, `pickle.load`)
+      headers only: `--norms` reads the values (NaN, untrained factors, strength)
+    ");
+}
+
 /// Adapters that were trained, and some with random factors, raise no finding on strength.
 #[test]
 fn healthy_adapters_are_not_suspected() {

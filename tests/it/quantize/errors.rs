@@ -143,6 +143,16 @@ fn importance_of_another_model() {
     fs::copy(fixtures().join("gguf/reference.gguf"), sandbox.path("imatrix.dat")).unwrap();
     assert_snapshot!(sandbox.refused(quantize));
     assert_snapshot!(sandbox.refused("quantize model -o out.gguf --type Q2_K_S"));
+    // llama-quantize writes zeros.
+    write(&file(&[entry("blk.0.attn_q.weight", &[0.0; 128])]));
+    assert_snapshot!(sandbox.refused(quantize), @"
+    exit 1
+    note: `imatrix.dat`: has no entry for `blk.0.attn_k.weight`, 27 of 28 tensors in all; they are quantised without it
+    note: `token_embd.weight`: falls back to Q8_0, with 1 of 38 tensors in all: rows of 128 are not whole Q6_K blocks of 256
+    error: `model/model.safetensors`: `model.layers.0.self_attn.q_proj.weight`: would be all zeros: all of its importances are zero, so no value matters to Q4_0
+
+    hint: an importance matrix of zeros measures nothing: make it again (`llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`), or leave `--imatrix` out
+    ");
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! `lorakit verify`: merges of PEFT and of our own, and planted faults, each found and named.
 
 mod faults;
+mod hidden;
+mod numbers;
 mod planted;
 mod roundings;
 mod spoiled;
+mod stored;
+mod tiny;
+mod unusual;
 
 use std::path::Path;
 
@@ -72,14 +77,14 @@ fn the_report_of_a_merge_that_holds() {
     insta::assert_snapshot!(sandbox.run("verify merged --base base --adapter adapter", &[]).ok().stdout);
 }
 
-/// An adapter that adds nothing is in its base and in nothing else.
+/// An adapter that adds nothing is in its base and in nothing else; a merge holds it at another weight.
 #[test]
 fn a_weight_of_zero() {
     let sandbox = Sandbox::new();
     let (base, merged) = (peft("bases/llama-bf16"), peft("merged/plain"));
     let adapter = format!("{}=0", peft("adapters/plain").display());
     assert_eq!(verify(&sandbox, &base, &base, &adapter)["verdict"], "exact_once");
-    assert_eq!(verify(&sandbox, &merged, &base, &adapter)["verdict"], "other_adapter");
+    assert_eq!(verify(&sandbox, &merged, &base, &adapter)["verdict"], "wrong_weights");
 }
 
 /// A GGUF file, quantised or not, and a GGUF base.

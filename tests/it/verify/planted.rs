@@ -1,23 +1,15 @@
 //! Faults that are planted one at a time in a merge, in bf16 and in f32: each is found and named, and merges by PEFT are
 //! not accused. The digests of these come from `fixtures/generate/peft_merges.py`.
 
-use std::path::{Path, PathBuf};
-
-use safetensors::tensor::Dtype;
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::tiny::{EMBEDDING, JSON, MODEL, NORM, Q, UP, adapters, base, change, faulty, merge};
 use super::verify;
-use crate::support::{Sandbox, edit_json, fixtures, read_json};
+use crate::support::{Sandbox, fixtures, read_json};
 use crate::weights::{Tensor, Weights, edit_file, noise, read_file};
 
-const MODEL: &str = "model.safetensors";
-const UP: &str = "model.layers.0.mlp.up_proj.weight";
-const Q: &str = "model.layers.1.self_attn.q_proj.weight";
 const K: &str = "model.layers.1.self_attn.k_proj.weight";
 const V: &str = "model.layers.1.self_attn.v_proj.weight";
-const NORM: &str = "model.layers.2.input_layernorm.weight";
-const EMBEDDING: &str = "model.embed_tokens.weight";
 
 /// What is wrong with a merge.
 enum Plant {
@@ -40,7 +32,6 @@ struct Fault {
     blamed: &'static [(&'static str, &'static str)],
 }
 
-const JSON: &[(&str, f64)] = &[("json", 1.0)];
 const BOTH: &[(&str, f64)] = &[("json", 1.0), ("upper", 1.0)];
 
 const fn scaled(name: &'static str, merged: &'static [(&'static str, f64)], says: &'static str) -> Fault {
@@ -133,14 +124,14 @@ const FAULTS: &[Fault] = &[
         "a value changed",
         |merged, _| change(merged, UP, |at, value| *value += if at == 391 { 0.1 } else { 0.0 }),
         "partly",
-        "has 1 among 49152 values that is not the sum",
+        "has 1 among 49152 values that is not the sum: first [3, 7]",
         &[(UP, "other")],
     ),
     spoiled(
         "a value changed by 6 %",
         |merged, _| change(merged, UP, |at, value| *value *= if at == 391 { 1.06 } else { 1.0 }),
         "partly",
-        "has 1 among 49152 values that is not the sum",
+        "has 1 among 49152 values that is not the sum: first [3, 7]",
         &[(UP, "other")],
     ),
     spoiled(
@@ -171,7 +162,7 @@ const FAULTS: &[Fault] = &[
             });
         },
         "changed",
-        "values in 23 of 512 rows that are not the base's",
+        "values in 23 of 512 rows (100 to 122) that are not the base's",
         &[(EMBEDDING, "changed")],
     ),
     spoiled(
@@ -206,6 +197,68 @@ const FAULTS: &[Fault] = &[
         &[(NORM, "non_finite")],
     ),
     spoiled(
+        "a tensor of zeros",
+        |merged, _| change(merged, UP, |_, value| *value = 0.0),
+        "partly",
+        "is all zeros",
+        &[(UP, "other")],
+    ),
+    spoiled(
+        "a square matrix transposed",
+        |merged, _| {
+            let matrix = merged[Q].matrix().transposed();
+            change(merged, Q, |at, value| *value = matrix.values[at]);
+        },
+        "partly",
+        "is the sum transposed",
+        &[(Q, "other")],
+    ),
+    spoiled(
+        "a matrix transposed",
+        |merged, _| {
+            let tensor = &merged[UP];
+            let turned = tensor.matrix().transposed();
+            let turned = Tensor::new(tensor.dtype, &[turned.rows, turned.cols], &turned.values);
+            merged.insert(UP.into(), turned);
+        },
+        "partly",
+        "has shape [128, 384], not [384, 128], as if transposed",
+        &[(UP, "reshaped")],
+    ),
+    spoiled(
+        "rows upside down",
+        |merged, _| {
+            let matrix = merged[Q].matrix();
+            change(merged, Q, |at, value| *value = matrix.at(127 - at / 128, at % 128));
+        },
+        "partly",
+        "has the rows of the sum in another order",
+        &[(Q, "other")],
+    ),
+    spoiled(
+        "a row too few",
+        |merged, _| {
+            let tensor = &merged[UP];
+            let few = Tensor::new(tensor.dtype, &[383, 128], &tensor.values()[..383 * 128]);
+            merged.insert(UP.into(), few);
+        },
+        "partly",
+        "has shape [383, 128], not [384, 128]",
+        &[(UP, "reshaped")],
+    ),
+    spoiled(
+        "a larger vocabulary",
+        |merged, _| {
+            let tensor = &merged[EMBEDDING];
+            let mut values = tensor.values();
+            values.resize(576 * 128, 0.0);
+            merged.insert(EMBEDDING.into(), Tensor::new(tensor.dtype, &[576, 128], &values));
+        },
+        "changed",
+        "has shape [576, 128], not [512, 128]",
+        &[(EMBEDDING, "reshaped")],
+    ),
+    spoiled(
         "a touched tensor deleted",
         |merged, _| drop(merged.remove(Q)),
         "incomplete",
@@ -220,49 +273,6 @@ const FAULTS: &[Fault] = &[
         &[(NORM, "absent")],
     ),
 ];
-
-fn change(weights: &mut Weights, name: &str, change: impl Fn(usize, &mut f64)) {
-    let tensor = weights.get_mut(name).unwrap();
-    let mut values = tensor.values();
-    values.iter_mut().enumerate().for_each(|(at, value)| change(at, value));
-    *tensor = Tensor::new(tensor.dtype, &tensor.shape.clone(), &values);
-}
-
-/// The base in a dtype.
-fn base(sandbox: &Sandbox, dtype: &str) -> PathBuf {
-    let base = sandbox.copy(&fixtures().join("tiny-orders"), "base");
-    if dtype == "f32" {
-        edit_json(&base.join("config.json"), |config| config["dtype"] = "float32".into());
-        edit_file(&base.join(MODEL), |weights| {
-            for tensor in weights.values_mut() {
-                *tensor = Tensor::new(Dtype::F32, &tensor.shape.clone(), &tensor.values());
-            }
-        });
-    }
-    base
-}
-
-fn adapters(list: &[(&str, f64)]) -> Vec<String> {
-    let path = |name: &str| fixtures().join(format!("tiny-{name}-lora")).display().to_string();
-    list.iter().map(|(name, weight)| format!("{}={weight}", path(name))).collect()
-}
-
-fn merge(sandbox: &Sandbox, base: &Path, list: &[(&str, f64)], out: &str, options: &str) -> PathBuf {
-    let list = adapters(list).join(" ");
-    sandbox.run(&format!("merge {} {list} -o {out} {options}", base.display()), &[]).ok();
-    sandbox.path(out)
-}
-
-/// The tensors that do not hold, with their states, and everything that is said of them.
-fn faulty(report: &Value) -> (Vec<(&str, &str)>, String) {
-    let tensors = report["tensors"].as_array().unwrap().iter();
-    let faulty: Vec<&Value> = tensors
-        .filter(|t| !["kept", "exact", "near", "quantised"].contains(&t["state"].as_str().unwrap()))
-        .collect();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned() + "\n";
-    let said = text(&report["message"]) + &faulty.iter().map(|t| text(&t["fault"])).collect::<String>();
-    (faulty.iter().map(|t| (t["name"].as_str().unwrap(), t["state"].as_str().unwrap())).collect(), said)
-}
 
 #[test]
 fn planted_faults_are_found_and_named() {
@@ -320,63 +330,4 @@ fn healthy_merges_are_not_accused() {
             assert_eq!(report["outcome"], "holds", "{name}");
         }
     }
-}
-
-/// Rounding to 16 bits hides a factor that is nearly 1, and to 32 it does not: what is called wrong is not printed as 1.
-#[test]
-fn a_scale_that_is_nearly_one() {
-    for (dtype, verdict) in [("bf16", "within_rounding"), ("f32", "wrong_scale")] {
-        let sandbox = Sandbox::new();
-        let base = base(&sandbox, dtype);
-        let merged = merge(&sandbox, &base, &[("json", 1.00001)], "merged", "");
-        let report = verify(&sandbox, &merged, &base, &adapters(JSON)[0]);
-        assert_eq!(report["verdict"], verdict, "{report}");
-        assert!(dtype == "bf16" || report["message"].as_str().unwrap().contains("1.00001 times"), "{report}");
-    }
-}
-
-/// Deltas below the steps of a packed base leave less than they are, or nothing: a merge is packed again and compared.
-#[test]
-fn packed_models_are_packed_again() {
-    let sandbox = Sandbox::new();
-    let plain = base(&sandbox, "bf16");
-    for kind in ["fp8", "int8", "nf4"] {
-        let packed = sandbox.path(kind);
-        sandbox.run(&format!("quantize --type {kind} --force -o {kind}"), &[&plain]).ok();
-        for base in [&plain, &packed] {
-            for weight in [0.01, 1.0] {
-                let options = format!("--quantize {kind} --force");
-                let merged = merge(&sandbox, base, &[("json", weight)], "merged", &options);
-                let report = verify(&sandbox, &merged, base, &adapters(&[("json", weight)])[0]);
-                assert_eq!(report["verdict"], "exact_once", "{kind} {weight}: {}", report["message"]);
-                let report = verify(&sandbox, &merged, base, &adapters(&[("json", 2.0 * weight)])[0]);
-                assert_eq!(report["holds"], false, "{kind} {weight}: {}", report["message"]);
-                let said = report["message"].as_str().unwrap();
-                assert!(
-                    weight < 1.0 || said.contains("added 0.5 times; every value agrees"),
-                    "{kind}: {said}"
-                );
-            }
-        }
-    }
-}
-
-/// What cannot be compared is neither right nor wrong.
-#[test]
-fn a_third_outcome() {
-    let sandbox = Sandbox::new();
-    let base = base(&sandbox, "bf16");
-    let merged = merge(&sandbox, &base, JSON, "merged", "");
-    // An integer in place of each float.
-    edit_file(&merged.join(MODEL), |weights| weights.get_mut(NORM).unwrap().dtype = Dtype::I16);
-    let line = format!("verify merged --base base --adapter {}", adapters(JSON)[0]);
-    let run = sandbox.run(&format!("{line} --json"), &[]);
-    let report: Value = serde_json::from_str(&run.stdout).unwrap();
-    let error: Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
-    assert_eq!((&report["verdict"], &report["outcome"]), (&"cannot_be_judged".into(), &"unjudged".into()));
-    assert_eq!((run.code, &error["error"]["kind"]), (Some(1), &"Unjudged".into()));
-    assert_eq!(faulty(&report).0, [(NORM, "unjudged")]);
-    let run = sandbox.run(&line, &[]);
-    assert!(run.stdout.starts_with("cannot be judged: ") && run.stdout.contains(NORM), "{}", run.stdout);
-    assert!(run.stderr.contains("cannot be judged"), "{}", run.stderr);
 }

@@ -1,13 +1,13 @@
 //! Options shared by commands that write.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PathBufValueParser, TypedValueParser};
 use lorakit::lineage::Lineage;
 
 use super::formats::{self, Format};
-use super::values::{DtypeOrKeep, choice, float_or_keep};
+use super::values::{DtypeOrKeep, choice, float_or_keep, is_gguf_file};
 
 /// Options of every command that writes.
 #[derive(Debug, Args)]
@@ -36,12 +36,20 @@ pub(crate) struct Output {
 /// The format that adapters are written in, and what it may need.
 #[derive(Debug, Args)]
 pub(crate) struct WrittenIn {
-    /// Format of the output [default: the input's format, or peft]
+    /// Format of the output [default: gguf for a name ending in `.gguf`, else the input's format, or peft]
     #[arg(long, value_name = "FORMAT", value_parser = formats::of_adapters())]
     pub(crate) to: Option<Format>,
     /// The base model, if the format needs it: a folder or file
     #[arg(long, value_name = "BASE")]
     pub(crate) base: Option<PathBuf>,
+}
+
+impl WrittenIn {
+    /// The name of the format of `output`, if the user or that name tells.
+    pub(crate) fn name(&self, output: &Path) -> Option<String> {
+        let own = is_gguf_file(output).then_some(Format::GGUF);
+        self.to.or(own).map(|to| to.name().into())
+    }
 }
 
 /// What adapters are written as.

@@ -20,7 +20,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "BASE")]
     pub(crate) base: PathBuf,
     /// The adapter that should be in it, with an optional weight (ADAPTER=0.7; 1 if none); may be repeated
-    #[arg(long = "adapter", required = true, value_name = "ADAPTER[=WEIGHT]", value_parser = weighted())]
+    #[arg(long = "adapter", required = true, value_name = "ADAPTER[=W]", value_parser = weighted())]
     pub(crate) adapters: Vec<(PathBuf, f64)>,
     #[command(flatten)]
     pub(crate) strength: Strength,

@@ -37,7 +37,7 @@ pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), 
 
 fn options(args: &args::Combine, common: &Common) -> CombineOptions {
     CombineOptions::new(args.adapters.clone(), args.output.output.clone())
-        .with_to(args.written.format.to.map(|to| to.name().into()))
+        .with_to(args.written.format.name(&args.output.output))
         .with_replace(args.output.force)
         .with_dtype(args.written.dtype)
         .with_base(args.written.format.base.clone())

@@ -51,7 +51,7 @@ fn options(args: &args::Reduce, common: &Common) -> Result<ReduceOptions, Failur
         Stored::Auto | Stored::Keep => None,
     };
     Ok(ReduceOptions::new(&args.adapter, &args.output.output, chosen)
-        .with_to(args.format.to.map(|to| to.name().into()))
+        .with_to(args.format.name(&args.output.output))
         .with_replace(args.output.force)
         .with_dtype(dtype)
         .with_trade_dtypes(args.dtype == Stored::Auto)
@@ -121,13 +121,22 @@ fn alternatives(alternatives: &[Alternative]) -> String {
     };
     let _ = writeln!(text, "at this size, least is lost with {taken}:\n");
     let mut rows = table(&["dtype", "rank", "error", "size"]);
+    let cells = |alternative: &Alternative| {
+        let ranks = span(alternative.ranks.0, alternative.ranks.1);
+        [ranks, percent(alternative.error), units::size(alternative.bytes)]
+    };
+    let mut known = vec![cells(chosen)];
     for alternative in alternatives {
-        rows.add_row([
-            alternative.dtype.into(),
-            span(alternative.ranks.0, alternative.ranks.1),
-            percent(alternative.error),
-            units::size(alternative.bytes),
-        ]);
+        let cells = cells(alternative);
+        // One that comes to the same is no alternative, such as the present dtype beside its own name.
+        if !alternative.chosen {
+            if known.contains(&cells) {
+                continue;
+            }
+            known.push(cells.clone());
+        }
+        let [ranks, error, size] = cells;
+        rows.add_row([alternative.dtype.into(), ranks, error, size]);
     }
     print_first(&mut text, &rows, 0);
     text

@@ -12,8 +12,8 @@ mod variables;
 
 use std::ffi::OsString;
 
-use clap::Error;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, Error};
 
 use crate::args;
 use line::{Line, Piece};
@@ -48,7 +48,7 @@ const VERBS: &[(&[&str], &str)] = &[
 pub(crate) fn explain(mut error: Error, args: &[OsString]) -> Error {
     match error.kind() {
         ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => {
-            let tips = of_line(&error, args);
+            let tips = signed(&error, args).map_or_else(|| of_line(&error, args), |told| vec![told]);
             if !tips.is_empty() {
                 error.remove(ContextKind::SuggestedArg);
                 tip(&mut error, tips);
@@ -65,6 +65,26 @@ pub(crate) fn explain(mut error: Error, args: &[OsString]) -> Error {
         _ => {}
     }
     error
+}
+
+/// How a value that begins with a minus is given to an option. Without it, clap takes the value for options, and would
+/// have it stand apart from that option.
+fn signed(error: &Error, args: &[OsString]) -> Option<String> {
+    let is_number = |text: &str| {
+        text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    text(error, ContextKind::InvalidArg).filter(|typed| is_number(typed))?;
+    let command = args::command();
+    let takes_values = |name: &str| {
+        let of_verbs = command.get_subcommands().flat_map(Command::get_arguments);
+        let mut all = command.get_arguments().chain(of_verbs);
+        all.any(|arg| arg.get_long() == Some(name) && arg.get_action().takes_values())
+    };
+    args.windows(2).find_map(|pair| {
+        let (option, value) = (pair[0].to_str()?, pair[1].to_str()?);
+        let is_option = option.strip_prefix("--").is_some_and(takes_values);
+        (is_option && is_number(value)).then(|| format!("`{option}={value}` gives the option that value"))
+    })
 }
 
 /// What can be said about a line that does not fit.

@@ -69,3 +69,22 @@ fn verbs_of_other_programs() {
         }
     }
 }
+
+/// Whatever the option then says of such a value.
+#[test]
+fn a_value_with_a_sign() {
+    for (line, told) in [
+        ("reduce a -o b --target-size -1kB", "`--target-size=-1kB` gives the option that value"),
+        ("reduce a -o b --energy -0.5", "`--energy=-0.5` gives the option that value"),
+        (
+            "merge b a -o c --max-shard-size -5GB --force",
+            "`--max-shard-size=-5GB` gives the option that value",
+        ),
+    ] {
+        let words: Vec<&str> = ["lorakit"].into_iter().chain(line.split(' ')).collect();
+        let answer = answer(&words);
+        assert!(answer.contains(told) && !answer.contains("use '--"), "{answer}");
+    }
+    let answer = answer(&["lorakit", "reduce", "a", "-o", "b", "--target-size=-1kB"]);
+    assert!(answer.contains("a size must be at least one byte"), "{answer}");
+}

@@ -17,9 +17,13 @@ pub(crate) const CODE: &str = "code-beside";
 /// The code of the finding that pickles lie beside it.
 pub(crate) const PICKLES: &str = "pickles-beside";
 
-/// Endings of files that are programs.
-const PROGRAMS: &[&str] =
-    &[".py", ".pyc", ".so", ".dll", ".dylib", ".exe", ".sh", ".bat", ".cmd", ".ps1", ".jar"];
+/// The ending of files that a loader runs if it is allowed to.
+const PYTHON: &str = ".py";
+/// Endings of other files that are programs, in small letters like the others.
+const PROGRAMS: &[&str] = &[
+    ".pyc", ".pyd", ".pyw", ".pyz", ".so", ".dll", ".dylib", ".exe", ".scr", ".msi", ".sh", ".bash", ".bat",
+    ".cmd", ".ps1", ".vbs", ".jar",
+];
 /// Endings of files that are read by unpickling them, which may run code that they bring.
 const PICKLED: &[&str] = &[".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".dill"];
 /// Endings of files that hold tensors.
@@ -45,13 +49,16 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
     }
     entries.sort();
     let read: Vec<_> = files.source.files().iter().filter_map(|file| file.path().file_name()).collect();
-    let (mut values, mut adapters, mut programs) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut values, mut adapters) = (Vec::new(), Vec::new());
+    let (mut scripts, mut programs) = (Vec::new(), Vec::new());
     let mut pickles = Pickles::default();
     for path in &entries {
         let Some(name) = path.file_name() else { continue };
         let text = name.to_string_lossy();
+        let lower = text.to_lowercase();
+        let ends_in = |endings: &[&str]| endings.iter().any(|ending| lower.ends_with(ending));
         if !path.is_dir() && !read.contains(&name) {
-            let ends_in = |endings: &[&str]| endings.iter().any(|ending| text.ends_with(ending));
+            scripts.extend(ends_in(&[PYTHON]).then(|| format!("`{text}`")));
             programs.extend(ends_in(PROGRAMS).then(|| format!("`{text}`")));
             if ends_in(PICKLED) {
                 pickles.enter(&text);
@@ -61,8 +68,8 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
             if holds_adapter(path) && !is_checkpoint(&text) {
                 adapters.push(format!("`{text}/`"));
             }
-        } else if TENSORS.iter().any(|ending| text.ends_with(ending)) && !read.contains(&name) {
-            if is_of_adapter(&text) || text.ends_with(".gguf") {
+        } else if ends_in(TENSORS) && !read.contains(&name) {
+            if is_of_adapter(&text) || lower.ends_with(".gguf") {
                 adapters.push(format!("`{text}`"));
             } else if !is_checkpoint(&text)
                 && !STATE.iter().any(|word| text.starts_with(word))
@@ -93,13 +100,14 @@ pub(super) fn unread(files: &Files) -> Result<Vec<Finding>> {
         );
         findings.push(Finding::new(Severity::Note, OTHER_ADAPTERS, "", message));
     }
-    if !programs.is_empty() {
-        let message = format!(
-            "{} beside the adapter: an adapter needs no code, and what loads this folder with `trust_remote_code` may \
-             run it",
-            programs.join(", ")
-        );
-        findings.push(Finding::new(Severity::Warning, CODE, "", message));
+    for (names, what) in [
+        (scripts, "an adapter needs no code, and what loads this folder with `trust_remote_code` may run it"),
+        (programs, "an adapter needs no programs; loaders leave them alone, so do the same"),
+    ] {
+        if !names.is_empty() {
+            let message = format!("{} beside the adapter: {what}", names.join(", "));
+            findings.push(Finding::new(Severity::Warning, CODE, "", message));
+        }
     }
     findings.extend(pickles.finding());
     Ok(findings)

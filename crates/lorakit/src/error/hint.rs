@@ -86,8 +86,10 @@ pub enum Hint {
     ConfigureTies,
     /// Nothing was written; this should not happen, please report it.
     ReportThis,
-    /// Allow more, or ask for rank 1.
-    LowerRankOrMore,
+    /// Allow at least that: no rank is below 1.
+    AllowLeast,
+    /// Allow at least that, since no rank is below 1; or store factors in a smaller dtype.
+    AllowLeastOrSmallerDtype,
     /// A density of 0.5 keeps half of the entries.
     KeepHalf,
     /// Convert it to PEFT's format first, which has a place for everything.
@@ -134,6 +136,20 @@ pub enum Hint {
     WrittenFormat,
     /// Name a file that ends in `.gguf` as the output.
     NameGgufFile,
+    /// Name one of the files instead of the folder.
+    NameOneFile,
+    /// Give the part its own name back; or join the parts with llama.cpp: `llama-gguf-split --merge FIRST OUT`.
+    NamePart,
+    /// Give the output a name without numbers of parts.
+    AnotherName,
+    /// Make the importance matrix again, or leave it out.
+    OtherImportances,
+    /// Write GGUF, which has that type, or leave the dtype out.
+    BlocksInGguf,
+    /// They hold the same values; one must be the model that training made of the other.
+    NameTuned,
+    /// Put the tokenizer of the base beside the weights.
+    AddTokenizer,
     /// Name a file that ends in `.safetensors` as the output.
     NameSafetensorsFile,
     /// Name a folder as the output.
@@ -227,7 +243,8 @@ impl Hint {
         Hint::ResizedModel,
         Hint::ConfigureTies,
         Hint::ReportThis,
-        Hint::LowerRankOrMore,
+        Hint::AllowLeast,
+        Hint::AllowLeastOrSmallerDtype,
         Hint::KeepHalf,
         Hint::PeftHoldsIt,
         Hint::MakePlain,
@@ -251,6 +268,13 @@ impl Hint {
         Hint::NameTemplate,
         Hint::WrittenFormat,
         Hint::NameGgufFile,
+        Hint::NameOneFile,
+        Hint::NamePart,
+        Hint::AnotherName,
+        Hint::OtherImportances,
+        Hint::BlocksInGguf,
+        Hint::NameTuned,
+        Hint::AddTokenizer,
         Hint::NameSafetensorsFile,
         Hint::NameFolder,
         Hint::OtherFourBit,
@@ -331,6 +355,8 @@ impl Hint {
             FileErrorKind::UnknownFormat => Hint::WhatIsIt,
             FileErrorKind::Incomplete => Hint::ConvertedPartly,
             FileErrorKind::NotFound => Hint::CheckPath,
+            FileErrorKind::Several => Hint::NameOneFile,
+            FileErrorKind::PartName => Hint::NamePart,
             FileErrorKind::Limit => Hint::NotWhatItSays,
             FileErrorKind::Corrupt => Hint::DamagedFile,
             _ => return None,
@@ -404,7 +430,10 @@ impl fmt::Display for Hint {
             }
             Hint::MergeIntoBase => "merge it into its base, which holds everything",
             Hint::ReportThis => "nothing was written; this should not happen, please report it",
-            Hint::LowerRankOrMore => "allow more, or ask for rank 1",
+            Hint::AllowLeast => "allow at least that: no rank is below 1",
+            Hint::AllowLeastOrSmallerDtype => {
+                "allow at least that, since no rank is below 1; or store factors in a smaller dtype"
+            }
             Hint::KeepHalf => "a density of 0.5 keeps half of the entries",
             Hint::PeftHoldsIt => "convert it to PEFT's format first, which has a place for everything",
             Hint::MakePlain => "convert it first, which makes plain factors of it",
@@ -432,6 +461,21 @@ impl fmt::Display for Hint {
             Hint::NameTemplate => "name a file with the chat template that the model was trained with",
             Hint::WrittenFormat => "choose a format that is written",
             Hint::NameGgufFile => "name a file that ends in `.gguf` as the output",
+            Hint::NameOneFile => "name one of the files instead of the folder",
+            Hint::NamePart => {
+                "give it that name; or join the parts with llama.cpp: `llama-gguf-split --merge FIRST-PART OUT.gguf`"
+            }
+            Hint::AnotherName => "choose a name without the numbers of parts",
+            Hint::OtherImportances => {
+                "an importance matrix of zeros measures nothing: make it again with llama.cpp \
+             (`llama-imatrix -m MODEL.gguf -f TEXT.txt -o imatrix.gguf`), or leave it out"
+            }
+            Hint::BlocksInGguf => "write GGUF, which has that type, or leave the dtype out",
+            Hint::NameTuned => "they hold the same values: name the model that training made as the tuned one",
+            Hint::AddTokenizer => {
+                "put the tokenizer of the model that it was made from beside the weights: `tokenizer.json` or \
+             `tokenizer.model`, and `tokenizer_config.json`"
+            }
             Hint::NameSafetensorsFile => "name a file that ends in `.safetensors` as the output",
             Hint::NameFolder => "name a folder as the output",
             Hint::OtherFourBit => "use `mxfp8` or `nf4` for transformers, or the GGUF type `MXFP4_MOE` for llama.cpp",

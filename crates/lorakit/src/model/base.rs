@@ -41,7 +41,7 @@ impl Base {
         };
         match opened {
             Ok(model) => Ok(Self::of(&model)),
-            Err(error) if reader.has(&path.join("config.json"))? && error.kind() == NO_CHECKPOINT => {
+            Err(error) if reader.has(&path.join("config.json"))? && NO_CHECKPOINT.contains(&error.kind()) => {
                 let config = ModelConfig { json: reader.json_object(&path.join("config.json"))? };
                 Ok(Base { path: path.to_path_buf(), config: Some(config), tensors: Vec::new() })
             }
@@ -111,4 +111,8 @@ impl Base {
     }
 }
 
-const NO_CHECKPOINT: ErrorKind = ErrorKind::File(lorakit_tensor::ErrorKind::NotFound);
+/// A folder has none, or nothing tells which.
+const NO_CHECKPOINT: [ErrorKind; 2] = [
+    ErrorKind::File(lorakit_tensor::ErrorKind::NotFound),
+    ErrorKind::File(lorakit_tensor::ErrorKind::Several),
+];

@@ -10,7 +10,7 @@ problems! {
             "cannot write the adapter format `{name}`; the known ones are {}", known.join(", ");
 
         /// Blocks are asked for in a format that has none.
-        NoBlocks { dtype: DType, format: &'static str } = Usage,
+        NoBlocks { dtype: DType, format: &'static str } = Usage / BlocksInGguf,
             "adapters of the format `{format}` are not stored as {dtype}, which is a type of GGUF files; they hold f32, f16 \
              or bf16";
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lorakit_quant::{all_finite, codec, encoder, fp8};
+use lorakit_quant::{Codec, Encoder, all_finite, codec, encoder, fp8};
 use lorakit_tensor::{DType, Origin};
 
 use super::largest::Largest;
@@ -30,11 +30,16 @@ pub(super) struct Prepared<'a> {
     column_factor: Vec<f32>,
     /// Replacement values by target row, sorted by row.
     replaced: Vec<(usize, Vec<f32>)>,
+    /// What sums are rounded to before anything else is done with them.
+    through: Option<Through>,
     /// Whether a value other than zero was computed.
     given: AtomicBool,
     /// Whether a value other than zero was stored.
     held: AtomicBool,
 }
+
+/// How values are rounded to a dtype.
+type Through = (&'static dyn Encoder, &'static dyn Codec);
 
 /// Working memory of one thread.
 #[derive(Default)]
@@ -83,6 +88,7 @@ impl<'a> Prepared<'a> {
             magnitude: Vec::new(),
             column_factor: Vec::new(),
             replaced: Vec::new(),
+            through: None,
             given: AtomicBool::new(false),
             held: AtomicBool::new(false),
         };
@@ -197,8 +203,11 @@ impl<'a> Prepared<'a> {
             return Ok(());
         }
         let stored_as = self.store.description();
-        let base = &self.compute.base;
-        Err(Error::from(Problem::Vanishes { stored_as }).tensor(&base.info().name).at(base.path()))
+        let Compute { base, importance, .. } = self.compute;
+        let unweighted = importance.as_ref().is_some_and(|of| of.values.iter().all(|value| *value == 0.0));
+        let problem =
+            if unweighted { Problem::Unweighted { stored_as } } else { Problem::Vanishes { stored_as } };
+        Err(Error::from(problem).tensor(&base.info().name).at(base.path()))
     }
 
     /// The largest magnitude of the output, if it was needed.
@@ -227,7 +236,7 @@ impl<'a> Prepared<'a> {
         let cols = self.compute.cols;
         let first = if compute.dora.is_some() { &self.dora_terms } else { &self.terms };
         self.add_deltas(first, rows, scratch)?;
-        let Scratch { before, whole, delta, sum, .. } = scratch;
+        let Scratch { before, whole, rest, delta, sum, .. } = scratch;
         if compute.rounding == Rounding::DeltaFirst && compute.dora.is_none() {
             self.store.round(delta, room);
         }
@@ -268,6 +277,11 @@ impl<'a> Prepared<'a> {
         let old = if self.initial.is_empty() { before } else { whole };
         if self.delta_is_difference() {
             delta.iter_mut().zip(&*sum).zip(&*old).for_each(|((d, v), w)| *d = v - w);
+        }
+        if let Some((encoder, decoder)) = self.through {
+            rest.resize(encoder.dtype().byte_len(sum.len() as u64).unwrap_or(0) as usize, 0);
+            encoder.encode(sum, rest);
+            decoder.decode(rest, sum);
         }
         Ok(())
     }
@@ -388,7 +402,7 @@ pub(crate) struct Panel<'a> {
     pub(crate) left: &'a [f32],
     /// What is added; with DoRA, initialisations and replaced rows, the difference.
     pub(crate) delta: &'a [f32],
-    /// The sum, in f32.
+    /// The sum, in f32, or rounded as was asked for.
     pub(crate) sum: &'a [f32],
     /// What a reader gets of the sum once it is packed; empty if it is not.
     pub(crate) packed: &'a [f32],
@@ -447,17 +461,20 @@ impl Panel<'_> {
 }
 
 impl Compute {
-    /// Calls `each` with one panel of rows after another, in order; sums are those of [`Rounding::Once`].
+    /// Calls `each` with one panel of rows after another, in order; sums are those of [`Rounding::Once`], rounded to
+    /// `through` before they are packed.
     ///
     /// # Errors
     /// As for a run, and what `each` returns.
     pub(crate) fn for_each_panel(
         &self,
         name: &str,
+        through: Option<DType>,
         mut each: impl FnMut(Panel<'_>) -> Result<()>,
     ) -> Result<()> {
         let compute = Compute { rounding: Rounding::Once, ..self.clone() };
-        let prepared = Prepared::new(&compute, name, DType::F32)?;
+        let mut prepared = Prepared::new(&compute, name, DType::F32)?;
+        prepared.through = through.and_then(|dtype| encoder(dtype).zip(codec(dtype)));
         let (mut scratch, mut packed) = (Scratch::default(), Vec::new());
         prepared.find_largest(&mut scratch)?;
         for rows in prepared.pieces(0..compute.rows) {

@@ -174,6 +174,12 @@ impl Plan {
             }
         }
         reader.check_output(target.path())?;
+        if let (Container::Gguf(_), Some(name)) = (&container, target.path().file_name())
+            && let Some(gguf::SplitName { index, count, .. }) = gguf::parse_split_name(name)
+            && count > 1
+        {
+            return Err(Error::from(Problem::PartOfName { index, count }).at(target.path()));
+        }
         prove_unique(&tensors)?;
         let files = match &mut container {
             Container::Safetensors { stem, metadata, max_shard } => {

@@ -9,6 +9,10 @@ problems! {
     pub(crate) enum Problem {
         /// Two tensors of the output have the same name.
         Twice = Conflict, "would be written twice";
+        /// The output would be taken for a part of a model.
+        PartOfName { index: usize, count: usize } = Usage / AnotherName,
+            "is the name of part {index} of {count} of a GGUF model, and the output is one whole file: nothing would read it \
+             by that name";
         /// The tensors do not fit into the one file that is asked for.
         Shards { count: usize } = Usage / OneFile, "needs {count} shards, but the output is a single file";
         /// The output is larger than the free space.
@@ -66,6 +70,9 @@ problems! {
         /// Every value is below the smallest of the stored type.
         Vanishes { stored_as: String } = Unsupported,
             "would be all zeros: its values are below the smallest that {stored_as} can hold; BF16 and F32 hold them";
+        /// Every importance is zero, so that every value is as good as another.
+        Unweighted { stored_as: String } = Imatrix / OtherImportances,
+            "would be all zeros: all of its importances are zero, so no value matters to {stored_as}";
         /// Given bytes hold a NaN or an infinity.
         GivenNonFinite { dtype: DType } = NonFinite, "would hold NaN or infinity ({dtype})";
 

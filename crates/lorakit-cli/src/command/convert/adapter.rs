@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
-use lorakit::DType;
 use lorakit::ops::convert::adapter::{self, AdapterConvert, AdapterOptions, Approximated, overall_error};
 
 use super::super::planned;
-use super::{FORMATS, KEEP_DTYPE, SCHEMA};
+use super::{FORMATS, SCHEMA};
 use crate::args::{self, Common, Format};
 use crate::error::Failure;
 use crate::names::{self, shown};
@@ -18,12 +17,6 @@ pub(super) fn run(args: &args::Convert, common: &Common, ui: &Ui) -> Result<(), 
     if args.to == Format::HF {
         let message = "is an adapter, and `--to hf` is a format of models; for PEFT it is `--to peft`";
         return Err(Failure::usage_at(&args.source, message, FORMATS));
-    }
-    if let Some(dtype @ (DType::Q8_0 | DType::Q4_0)) = args.dtype.filter(|_| args.to != Format::GGUF) {
-        return Err(Failure::usage(
-            &format!("{dtype} is a type of GGUF files; adapters hold f32, f16 or bf16"),
-            KEEP_DTYPE,
-        ));
     }
     if args.pre.is_some() {
         let message = "is an adapter, and `--pre` is an option for models";

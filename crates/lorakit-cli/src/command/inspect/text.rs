@@ -8,6 +8,8 @@ use lorakit::Finding;
 use lorakit::Severity;
 use lorakit::ops::inspect::{DTypeCount, TargetReport};
 
+pub(in crate::command) use lorakit::units::number;
+
 use crate::names::{self, shown};
 use crate::ui;
 use crate::units;
@@ -67,23 +69,6 @@ pub(super) fn dtypes(counts: &[DTypeCount]) -> String {
                 format!("{} ({} in {})", c.dtype, units::size(c.bytes), units::plural(c.tensors, "tensor"))
             });
             each.collect::<Vec<_>>().join(", ")
-        }
-    }
-}
-
-/// Four significant digits.
-pub(in crate::command) fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        v if !(1e-4..1e6).contains(&v) => format!("{value:.3e}"),
-        v => {
-            let decimals = (3 - v.log10().floor() as i32).max(0) as usize;
-            let text = format!("{value:.decimals$}");
-            if text.contains('.') {
-                text.trim_end_matches('0').trim_end_matches('.').to_string()
-            } else {
-                text
-            }
         }
     }
 }

@@ -6,10 +6,12 @@
 //! | which parameters of which class are one tensor | `ties.rs` |
 //! | which prefixes do wrappers add, what did versions of transformers rename | `spelling.rs` |
 //! | how are experts named: stacks, single experts, gate, up and down | `experts.rs` |
+//! | which tensors follow from the configuration | `buffers.rs` |
 //! | which families store weights as `(in, out)` | `layout.rs` |
 //! | which names of two lists mean the same thing | `pairs.rs` |
 //! | which names does a user's pattern match | `pattern.rs` |
 
+mod buffers;
 mod ends;
 mod experts;
 mod layout;
@@ -19,6 +21,7 @@ mod pattern;
 mod spelling;
 mod ties;
 
+pub(crate) use buffers::is_buffer;
 pub(crate) use ends::{HEAD, head_of, is_embedding, is_head, is_other_embedding, is_tied_on_request};
 pub(crate) use experts::{
     Projection, ROUTER, STACKS, as_parameter, expert_of, holds_experts, is_experts, listed, place_in_class,

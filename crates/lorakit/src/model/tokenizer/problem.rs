@@ -30,7 +30,7 @@ problems! {
         NoRule { name: String, known: Vec<&'static str> } = Usage,
             "llama.cpp knows no pre-tokenizer `{name}`; the known ones are {}", known.join(", ");
         /// The folder has no tokenizer of a kind that the family knows.
-        NoTokenizer { needed: Vec<&'static str> } = Unsupported,
+        NoTokenizer { needed: Vec<&'static str> } = Unsupported / AddTokenizer,
             "has no tokenizer that a GGUF file can hold; it must have {}", needed.join(", or ");
         /// The library that reads `tokenizer.json` refuses it.
         Unreadable { reason: String } = File(Corrupt), "`tokenizer.json`: {reason}";

@@ -1,5 +1,7 @@
 //! Which triplets of a difference stand out of the bulk that rounding left.
 
+use std::ops::Range;
+
 use lorakit_linalg::Svd;
 
 use super::difference::{Difference, Measured};
@@ -23,6 +25,9 @@ pub(super) const SWALLOWED: f64 = 0.75;
 /// The most that several roundings to the tuned model's dtype leave of a base that is quantised. More comes from the
 /// quantisation.
 const ROUNDINGS: f64 = 2.0;
+/// The share of the energy of one rounding of the base that shows that it was rounded after training started from it.
+/// Triplets that are kept take some of it, and a fine-tune without low rank hardly has just as much.
+const ROUNDED_BASE: Range<f64> = 0.3..1.25;
 /// The most draws until the rank stays the same.
 const DRAWS: usize = 6;
 /// The share of a matrix's energy below which a difference of sums of squares tells nothing.
@@ -45,7 +50,7 @@ impl<'a> Bulk<'a> {
     /// As [`largest`].
     pub(super) fn of(difference: &'a Difference, sums: &'a Measured, path: &'a str) -> Result<Self> {
         let edge =
-            difference.step().map(|step| largest(&Rounded { of: difference, step }, path)).transpose()?;
+            difference.step.map(|step| largest(&Rounded { of: difference, step }, path)).transpose()?;
         Ok(Bulk { difference, sums, path, edge })
     }
 
@@ -102,7 +107,12 @@ impl<'a> Bulk<'a> {
         let ((rows, cols), taken) = (self.dim(), kept as f64);
         let free = ((rows - taken).sqrt() + (cols - taken).sqrt()) / (rows.sqrt() + cols.sqrt());
         let excess = self.excess(s, kept);
-        let repeated = if excess < REPEATED { 1.0 } else { excess.min(self.sums.slack) };
+        let by_base = ROUNDED_BASE.contains(&(excess / self.sums.coarser));
+        let repeated = match excess {
+            ..REPEATED => 1.0,
+            _ if by_base => excess,
+            _ => excess.min(self.sums.slack),
+        };
         self.with(ROUNDED) * free * repeated.sqrt()
     }
 

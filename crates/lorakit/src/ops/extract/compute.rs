@@ -84,8 +84,9 @@ impl<'a> Job<'a> {
             return whole(name, base.as_ref(), tuned, wanted);
         };
         let Some(base) = base else { return whole(name, None, tuned, true) };
-        let difference =
-            Difference::new(base.clone(), tuned.clone(), *packed).of_rows(part.rows.clone(), part.cols);
+        let difference = Difference::new(base.clone(), tuned.clone(), *packed)
+            .of_rows(part.rows.clone(), part.cols)
+            .with_seen_steps()?;
         let sums = difference.measure()?;
         if sums.delta == 0.0 {
             return Ok(None);

@@ -4,13 +4,12 @@ use std::ops::Range;
 
 use lorakit_linalg::product;
 use lorakit_quant::{codec, encoder};
-use lorakit_tensor::DType;
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::Problem;
+use super::step::Step;
 use crate::ops::Problem as VerbProblem;
 use crate::ops::panels::{EachPanel, PANEL, Panels};
-use crate::tensor::step;
 use crate::{Error, Result, TensorRef};
 
 /// `D = T - W`: rows of the tuned tensor `T` less the same rows of the base's `W`.
@@ -20,8 +19,10 @@ pub(super) struct Difference {
     pub(super) base: TensorRef,
     /// `T`.
     pub(super) tuned: TensorRef,
-    /// Whether `T` is decoded from fewer bits than its dtype says.
-    pub(super) packed: bool,
+    /// The steps of `T`; `None` if it is quantised.
+    pub(super) step: Option<Step>,
+    /// The steps of `W`, likewise.
+    base_step: Option<Step>,
     /// The rows, and their width.
     pub(super) rows: Range<usize>,
     pub(super) cols: usize,
@@ -45,6 +46,9 @@ pub(super) struct Measured {
     pub(super) noise: f64,
     /// How much more than that may be there, after earlier roundings.
     pub(super) slack: f64,
+    /// How much more it is if the base was rounded to coarser steps than those of `T` after training started from it; 0
+    /// if it has no such steps.
+    pub(super) coarser: f64,
 }
 
 /// How close factors come.
@@ -57,10 +61,26 @@ pub(super) struct Compared {
 }
 
 impl Difference {
-    /// All rows.
+    /// All rows. With `packed`, `T` is decoded from fewer bits than its dtype says.
     pub(super) fn new(base: TensorRef, tuned: TensorRef, packed: bool) -> Self {
         let (rows, cols) = tuned.info().rows_cols();
-        Difference { base, tuned, packed, rows: 0..rows, cols }
+        let step = Step::of(tuned.info().dtype).filter(|_| !packed);
+        let base_step = Step::of(base.info().dtype);
+        Difference { base, tuned, step, base_step, rows: 0..rows, cols }
+    }
+
+    /// With the steps that the values have, which are coarser than those of their dtype if they were rounded to another
+    /// one before: a merge in BF16 is often stored as F16 or F32 afterwards.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub(super) fn with_seen_steps(self) -> Result<Self> {
+        let values = self.rows.start * self.cols..self.rows.end * self.cols;
+        let seen = |step: Option<Step>, tensor: &TensorRef| {
+            step.map(|step| step.seen(tensor, values.clone(), PANEL * self.cols)).transpose()
+        };
+        let (step, base_step) = (seen(self.step, &self.tuned)?, seen(self.base_step, &self.base)?);
+        Ok(Difference { step, base_step, ..self })
     }
 
     /// Some of the rows, which are `cols` wide.
@@ -108,7 +128,7 @@ impl Difference {
     /// [`ErrorKind::NonFinite`](crate::ErrorKind::NonFinite); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)
     /// for a dtype without a decoder; if a file cannot be read.
     pub(super) fn measure(&self) -> Result<Measured> {
-        let step = self.step();
+        let step = self.step;
         let cols = self.dim().1.max(1);
         let mut m = Measured::default();
         let mut rounding = 0.0;
@@ -150,14 +170,9 @@ impl Difference {
         }
         m.rounding = step.map(|_| rounding);
         // A base of blocks may be further from what was tuned than any rounding of `T`.
-        let floats = Step::of(self.base.info().dtype).is_some();
-        m.slack = step.filter(|_| floats).map_or(f64::INFINITY, |step| step.slack);
+        m.slack = step.filter(|_| self.base_step.is_some()).map_or(f64::INFINITY, Step::slack);
+        m.coarser = step.zip(self.base_step).map_or(0.0, |(step, base)| step.coarser(base));
         Ok(m)
-    }
-
-    /// The steps of `T`; `None` if it is quantised.
-    pub(super) fn step(&self) -> Option<Step> {
-        Step::of(self.tuned.info().dtype).filter(|_| !self.packed)
     }
 
     /// The error about values from row `start` on, whose difference has no norm.
@@ -175,7 +190,7 @@ impl Difference {
     /// If a file cannot be read.
     pub(super) fn compare(&self, b: ArrayView2<'_, f64>, a: ArrayView2<'_, f64>) -> Result<Compared> {
         let dtype = self.tuned.info().dtype;
-        let rounds = codec(dtype).zip(encoder(dtype)).filter(|_| self.step().is_some());
+        let rounds = codec(dtype).zip(encoder(dtype)).filter(|_| self.step.is_some());
         let (mut square, mut equal, mut count) = (0.0, 0u64, 0u64);
         let (mut bytes, mut rounded) = (Vec::new(), Vec::new());
         self.for_each_pair(|rows, old, new| {
@@ -213,53 +228,34 @@ impl Panels for Difference {
     }
 }
 
-/// The distance between neighbouring values of a float dtype.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
-    dtype: DType,
-    /// How much more than the energy of one rounding a tuned weight may have seen: for sixteen bits, that of the base
-    /// or the delta; for F32, also those of the sums and products before.
-    slack: f64,
-}
-
-impl Step {
-    fn of(dtype: DType) -> Option<Self> {
-        let slack = match dtype {
-            DType::F16 | DType::BF16 => 2.0,
-            DType::F32 => 16.0,
-            _ => return None,
-        };
-        Some(Step { dtype, slack })
-    }
-
-    /// The range of errors from rounding to `t`. A change that left a value `w` as it was is an error itself, and in a
-    /// row where changes are `typical`, it is no larger than these.
-    pub(super) fn reach(self, w: f32, t: f32, typical: f64) -> f64 {
-        let size = self.size(t);
-        if w == t { size.min(12f64.sqrt() * typical) } else { size }
-    }
-
-    /// The step at `value`.
-    fn size(self, value: f32) -> f64 {
-        step(self.dtype, value)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use lorakit_tensor::DType;
+
     use super::*;
     use crate::tensor::tests::tensor;
 
+    /// The dtype that values were rounded to last, and how much noise a base of other steps may add.
     #[test]
-    fn steps() {
-        let size = |dtype, value| Step::of(dtype).map(|step| step.size(value));
-        assert_eq!(size(DType::BF16, 1.5), Some(1.0 / 128.0));
-        assert_eq!(size(DType::F16, -4.0), Some(4.0 / 1024.0));
-        assert_eq!(size(DType::F16, 0.0), Some(2f64.powi(-24)));
-        assert_eq!(size(DType::Q8_0, 1.0), None);
-        let step = Step::of(DType::BF16).unwrap();
-        assert_eq!((step.reach(1.0, 1.5, 1e-9), step.reach(1.5, 1.5, 1.0)), (1.0 / 128.0, 1.0 / 128.0));
-        assert_eq!(step.reach(1.5, 1.5, 1e-3), 12f64.sqrt() * 1e-3);
+    fn steps_that_values_have() {
+        let values = |dtype: DType| -> Vec<f32> {
+            let exact = lorakit_linalg::random::gaussian(20, 10, 1);
+            let round = |v: f32| match dtype {
+                DType::BF16 => f32::from_bits(v.to_bits() & 0xffff_0000),
+                DType::F16 => half::f16::from_f32(v).to_f32(),
+                _ => v,
+            };
+            exact.iter().map(|v| round(*v as f32)).collect()
+        };
+        let [bfloat, half, float] = [DType::BF16, DType::F16, DType::F32].map(|dtype| {
+            let [base, tuned] = [values(DType::BF16), values(dtype)].map(|v| tensor("w", &[20, 10], &v));
+            let seen = Difference::new(base, tuned, false).with_seen_steps().unwrap();
+            assert_eq!(seen.step.unwrap().seen, dtype);
+            assert_eq!(seen.base_step.unwrap().seen, DType::BF16);
+            let sums = seen.measure().unwrap();
+            (sums.slack, sums.coarser)
+        });
+        assert_eq!((bfloat, half, float), ((2.0, 0.0), (2.0, 65.0), (16.0, 1.0 + 4f64.powi(16))));
     }
 
     #[test]

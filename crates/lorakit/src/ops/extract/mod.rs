@@ -40,6 +40,7 @@ mod pair;
 pub(crate) mod problem;
 mod report;
 mod rule;
+mod step;
 
 use std::collections::HashSet;
 

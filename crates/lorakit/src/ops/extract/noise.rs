@@ -13,7 +13,8 @@ use lorakit_linalg::random::philox4x32;
 use lorakit_linalg::{Svd, product};
 use ndarray::{Array2, Axis};
 
-use super::difference::{Difference, Step};
+use super::difference::Difference;
+use super::step::Step;
 use crate::Result;
 use crate::ops::panels::{EachPanel, Panels};
 

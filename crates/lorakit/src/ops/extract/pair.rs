@@ -7,7 +7,7 @@ use lorakit_tensor::TensorInfo;
 use super::Problem;
 use super::{Embeddings, ExtractOptions};
 use crate::adapter::{Experts, ModuleKind, format};
-use crate::arch::names::{self, is_embedding, is_other_embedding, module_of};
+use crate::arch::names::{self, is_buffer, is_embedding, is_other_embedding, module_of};
 use crate::fit::{self, Resolver};
 use crate::{Error, Model, Result, TensorRef};
 
@@ -57,9 +57,6 @@ impl Part {
         (self.rows.len() * self.cols) as u64
     }
 }
-
-/// Values that follow from the configuration, and are stored only by some versions of a library.
-const BUFFERS: &[&str] = &[".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".position_ids"];
 
 /// Pairs the tensors of both models by name, in the order of the base.
 ///
@@ -133,10 +130,6 @@ fn refuse(missing: Vec<String>, reshaped: Vec<String>) -> Result<()> {
         return Err(Error::from(Problem::Reshaped { tensors: reshaped.len() }).details(reshaped));
     }
     Ok(())
-}
-
-fn is_buffer(name: &str) -> bool {
-    BUFFERS.iter().any(|end| name.ends_with(end))
 }
 
 /// Whether a vocabulary has more rows than before.

@@ -8,7 +8,7 @@ problems! {
     /// What an extraction refuses.
     pub(crate) enum Problem {
         /// Two models that are the same.
-        Same = Unchanged, "is identical to the base, so there is nothing to extract";
+        Same = Unchanged / NameTuned, "is identical to the base, so there is nothing to extract";
         /// Changes that are all to be left out.
         NothingWanted { tensors: usize } = Unchanged,
             "differs from the base in {}, all of which are left out", counted(*tensors, "tensor");

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::{ModuleReport, saved};
+use super::{ModuleReport, imports, saved};
 use crate::adapter::{Adapter, Module, ModuleKind, is_local_path};
 use crate::arch::names::{after_dots, ends, ends_in, is_embedding, is_head};
+use crate::units::number;
 use crate::{Finding, Severity};
 
 /// The code of the finding that the initialisation changed the base.
@@ -22,6 +23,7 @@ pub(super) fn headers(adapter: &Adapter, modules: &[ModuleReport]) -> Vec<Findin
     findings.extend(ranks(adapter, modules));
     findings.extend(configuration(adapter));
     findings.extend(saved::findings(adapter));
+    findings.extend(imports::findings(adapter));
     findings
 }
 
@@ -155,6 +157,7 @@ fn ranks(adapter: &Adapter, reports: &[ModuleReport]) -> Vec<Finding> {
         findings.push(about(Severity::Warning, "rank-too-large", &large, message));
     }
     findings.extend(scales(adapter, reports));
+    findings.extend(negative(adapter, reports));
     // Modules of other methods have the scales of their own methods.
     let of_lora = adapter.modules.iter().any(|module| module.expanded.is_none());
     if !of_lora || adapter.format != "peft" {
@@ -188,9 +191,26 @@ fn scales(adapter: &Adapter, reports: &[ModuleReport]) -> Option<Finding> {
     let message = format!(
         "its scale is {} (alpha {}, rank {}), and training usually has 0.1 to 16: if alpha or the rank is wrong, the \
          adapter is too strong by the same factor",
-        report.scale, report.alpha, report.rank
+        number(report.scale),
+        number(report.alpha),
+        report.rank
     );
     Some(about(Severity::Warning, "large-scale", &large, message))
+}
+
+/// Scales that take away what was trained.
+fn negative(adapter: &Adapter, reports: &[ModuleReport]) -> Option<Finding> {
+    let pairs = adapter.modules.iter().zip(reports);
+    let negative: Vec<_> = pairs.filter(|(m, r)| m.expanded.is_none() && r.scale < 0.0).collect();
+    let (_, report) = negative.first()?;
+    let message = format!(
+        "its scale is {} (alpha {}, rank {}): the product of its factors is taken away instead of added, and training has \
+         no such scales",
+        number(report.scale),
+        number(report.alpha),
+        report.rank
+    );
+    Some(about(Severity::Warning, "negative-scale", &negative, message))
 }
 
 /// A finding about some modules, in the words of the first.

@@ -154,7 +154,7 @@ fn few_rows(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
     if !few && !fewest {
         return None;
     }
-    let (half, noun) = (traits.half, if traits.half == 1 { "row has" } else { "rows have" });
+    let (half, verb) = (traits.half, if traits.half == 1 { "has" } else { "have" });
     let expected = match usual {
         Some(usual) if few => {
             format!("of {}, the energy is spread over {:.0} rows", kinds.name(module), usual * all as f64)
@@ -162,7 +162,7 @@ fn few_rows(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
         _ => "training spreads the energy over most rows".to_string(),
     };
     let message = format!(
-        "{half} of its {all} output {noun} half the energy; {expected}: single outputs may have been changed on purpose"
+        "{half} of its {all} output rows {verb} half the energy; {expected}: single outputs may have been changed on purpose"
     );
     Some(Finding::new(Severity::Warning, "few-rows", kinds.path(module), message))
 }

@@ -20,6 +20,7 @@ mod adapter;
 mod audit;
 mod compare;
 mod grid;
+mod imports;
 mod kinds;
 mod model;
 mod norm;

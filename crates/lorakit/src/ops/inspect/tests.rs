@@ -182,3 +182,86 @@ fn content_tells_adapters_from_models() {
     let missing = inspect(&nothing.path().join("x"), &InspectOptions::default(), &Silent).unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::File(lorakit_tensor::ErrorKind::NotFound));
 }
+
+/// Copies that were scaled, negated, rounded or given other factors are found among many modules of their shape, and
+/// nothing else is.
+#[test]
+fn copies_among_many() {
+    use lorakit_linalg::random::gaussian;
+    use ndarray::Array2;
+
+    let (modules, rank, inputs, outputs) = (400, 4, 24, 32);
+    let pair = |seed: usize| (gaussian(rank, inputs, seed as u64), gaussian(outputs, rank, !seed as u64));
+    let rounded = |m: Array2<f64>| m.mapv(|v| f64::from(f32::from_bits((v as f32).to_bits() & 0xffff_0000)));
+    // A matrix and its inverse go between the factors of the last one.
+    let turn = Array2::from_shape_fn((rank, rank), |(i, j)| f64::from(u8::from(j >= i)));
+    let back = Array2::from_shape_fn((rank, rank), |(i, j)| match j.wrapping_sub(i) {
+        0 => 1.0,
+        1 => -1.0,
+        _ => 0.0,
+    });
+    let made = |(a, b): (Array2<f64>, Array2<f64>), layer: usize| match layer {
+        130 => (a, b * 3.0),
+        131 => (a * -1.0, b),
+        132 => (rounded(a), rounded(b * 0.01)),
+        133 => (turn.dot(&a), b.dot(&back)),
+        _ => (a, b),
+    };
+    let original = |layer: usize| if (130..134).contains(&layer) { 350 - (layer - 130) * 100 } else { layer };
+    let tensors: Vec<Tensor> = (0..modules)
+        .flat_map(|layer| {
+            let (a, b) = made(pair(original(layer)), layer);
+            let name =
+                |half| format!("base_model.model.model.layers.{layer}.self_attn.q_proj.lora_{half}.weight");
+            let values = |m: &Array2<f64>| m.iter().map(|v| *v as f32).collect();
+            [(name("A"), vec![rank, inputs], values(&a)), (name("B"), vec![outputs, rank], values(&b))]
+        })
+        .collect();
+    let json = json!({ "peft_type": "LORA", "r": rank, "lora_alpha": 4, "peft_version": "0.18.0",
+                       "base_model_name_or_path": "owner/name", "target_modules": ["q_proj"] });
+    let report = look(adapter(&json, &tensors).path(), true, None);
+    let copies = report.findings.iter().filter(|finding| finding.code == "copied-module");
+    let mut told: Vec<String> =
+        copies.map(|f| format!("{} {}", f.subject, f.message.split(": ").next().unwrap())).collect();
+    told.sort();
+    let path = |layer: usize| format!("model.layers.{layer}.self_attn.q_proj");
+    let mut expected: Vec<String> = (130..134)
+        .map(|layer| {
+            let (first, second) = (layer.min(original(layer)), layer.max(original(layer)));
+            format!("{} has the delta of `{}`", path(second), path(first))
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(told, expected);
+}
+
+/// What PEFT would import, and scales below zero.
+#[test]
+fn imports_and_signs() {
+    let found = |key: &str, value: Value| {
+        let mut json = config();
+        json[key] = value;
+        let report = look(adapter(&json, &factors(0, 1.0, 0.5)).path(), false, None);
+        let told = |f: &Finding| format!("{}: {}", f.code, f.message);
+        report.findings.iter().map(told).collect::<Vec<_>>().join("\n")
+    };
+    let mapping = |library: &str| json!({ "base_model_class": "Net", "parent_library": library });
+    for library in ["transformers", "transformers.models.llama.modeling_llama", "diffusers"] {
+        assert_eq!(found("auto_mapping", mapping(library)), "", "{library}");
+    }
+    for library in ["payload", "transformers_modules.payload", "transformers.evil/../x", "os"] {
+        let told = found("auto_mapping", mapping(library));
+        let expected = !library.starts_with("transformers.");
+        assert_eq!(told.starts_with("imports-code: `auto_mapping.parent_library` is `"), expected, "{told}");
+    }
+    assert_eq!(found("megatron_core", json!("megatron.core")), "");
+    assert!(
+        found("megatron_core", json!("payload")).starts_with("imports-code: `megatron_core` is `payload`")
+    );
+    assert_eq!(found("auto_mapping", json!(["payload"])), "");
+    let mut json = config();
+    (json["auto_mapping"], json["task_type"]) = (mapping("payload"), json!("CAUSAL_LM"));
+    assert_eq!(codes(&look(adapter(&json, &factors(0, 1.0, 0.5)).path(), false, None).findings), []);
+    insta::assert_snapshot!(found("lora_alpha", json!(-32)), @"negative-scale: its scale is -16 (alpha -32, rank 2): the product of its factors is taken away instead of added, and training has no such scales");
+    insta::assert_snapshot!(found("lora_alpha", json!(1e38)), @"large-scale: its scale is 5.000e37 (alpha 1.000e38, rank 2), and training usually has 0.1 to 16: if alpha or the rank is wrong, the adapter is too strong by the same factor");
+}

@@ -106,6 +106,8 @@ fn sign(place: usize, which: usize) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use lorakit_linalg::random::gaussian;
+
     use super::*;
 
     #[test]
@@ -123,17 +125,10 @@ mod tests {
     #[test]
     fn the_slope_of_noise_is_that_of_noise() {
         for (outputs, r, inputs) in [(64, 4, 64), (64, 8, 64), (192, 16, 576), (1536, 16, 576)] {
-            let mut state = 1u64;
-            let mut noise = |count: usize| -> Vec<f32> {
-                let mut next = || {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-                };
-                (0..count).map(|_| next()).collect()
+            let noise = |rows, cols, seed| -> Vec<f32> {
+                gaussian(rows, cols, seed).iter().map(|v| *v as f32).collect()
             };
-            let (a, b) = (noise(r * inputs), noise(outputs * r));
+            let (a, b) = (noise(r, inputs, 1), noise(outputs, r, 2));
             let traits = Traits::of(1.0, (r, inputs, &a), (outputs, &b)).unwrap();
             let ratio = traits.slope() / traits.slope_of_noise();
             assert!((0.4..1.5).contains(&ratio), "{outputs} {r} {inputs}: {ratio}");

@@ -1,6 +1,7 @@
 //! Merges that were written, but that nobody can have meant.
 
 use crate::plan::{Retention, TensorRetention, by_type, overall};
+use crate::units::number;
 use crate::{Finding, Severity};
 
 /// Deltas this many times as large as what they are added to leave nothing of the model. Deltas of adapters are between
@@ -30,9 +31,11 @@ pub(super) fn doubts(tensors: &[TensorRetention], is_matrix: impl Fn(&str) -> bo
             }
         };
         let message = format!(
-            "its delta is {:.1e} times as large as the weights that it is added to (norms {delta:.2e} and \
-             {weight:.2e}): {others}; is the adapter's weight the one that was meant?",
-            delta / weight
+            "its delta is {} times as large as the weights that it is added to (norms {} and {}): {others}; is the \
+             adapter's weight the one that was meant?",
+            number(delta / weight),
+            number(delta),
+            number(weight)
         );
         findings.push(Finding::new(Severity::Warning, "large-delta", &worst.name, message));
     }
@@ -71,7 +74,7 @@ mod tests {
         let large = [usual.clone(), tensor("k", 101.0, 101.0, 1.0), tensor("o", 1e9, 1e9, 1e5)];
         assert_eq!(found(&large), [("large-delta", "o".to_string())]);
         let message = doubts(&large, |_| true)[0].message.clone();
-        assert!(message.contains("1.0e2 times") && message.contains("nor in 1 more"), "{message}");
+        assert!(message.contains("is 100 times") && message.contains("nor in 1 more"), "{message}");
         // A bias of almost nothing may well be learned; one that dwarfs the model may not.
         assert_eq!(found(&[usual.clone(), tensor("bias", 1e-3, 1e-3, 1e-9)]), []);
         assert_eq!(found(&[usual, tensor("bias", 1e3, 1e3, 1e-9)]), [("large-delta", "bias".to_string())]);

@@ -17,7 +17,7 @@ use crate::plan::{go_on, in_order};
 pub(super) fn spent(job: Job<'_>, options: &ReduceOptions, trades: bool) -> Result<Traded> {
     let Job { adapter, to, progress, .. } = job;
     let max_rank = options.max_rank.unwrap_or(usize::MAX);
-    let quantised = options.dtype.filter(|dtype| is_quantised([*dtype; 2]));
+    let told = trades || options.dtype.is_some_and(|dtype| is_quantised([dtype; 2]));
     let mut dtypes: Vec<Asked> = vec![options.dtype];
     if trades {
         let own = adapter.modules.iter().map(Module::dtype);
@@ -28,11 +28,13 @@ pub(super) fn spent(job: Job<'_>, options: &ReduceOptions, trades: bool) -> Resu
         go_on(progress, "anything was written")?;
         let Factors { scale, b, a } = Factors::load(module)?;
         let s = product_singular_values(b.view(), a.view()).map_err(|e| of_linalg(&e, &module.path))?;
-        let s = s.into_iter().take(if trades { usize::MAX } else { max_rank }).map(|s| s * scale.abs());
+        // Where losses are told, triplets beyond the highest rank are among them.
+        let most = if told { usize::MAX } else { max_rank };
+        let s = s.into_iter().take(most).map(|s| s * scale.abs());
         progress.advance(module.factor_bytes());
         // Blocks leave the other factor in 16 bits where its rows are too short.
         let tried = [module.dtype(), DType::F16].into_iter().chain(to.format.blocks().iter().copied());
-        let tried = tried.filter(|_| trades || quantised.is_some());
+        let tried = tried.filter(|_| told);
         Ok(Measured::new(s.collect(), &a, tried))
     };
     progress.begin(adapter.modules.iter().map(Module::factor_bytes).sum());
@@ -42,9 +44,7 @@ pub(super) fn spent(job: Job<'_>, options: &ReduceOptions, trades: bool) -> Resu
         modules.map(|(module, Measured { s, .. })| Weighed { s: s.clone(), cost: cost(module) }).collect()
     };
     let chosen = match options.rule {
-        Rule::Size(bytes) if trades || quantised.is_some() => {
-            size::trade(job, &measured, &dtypes, (max_rank, bytes))
-        }
+        Rule::Size(bytes) if told => size::trade(job, &measured, &dtypes, (max_rank, bytes)),
         Rule::Size(bytes) => size::fit(job, &weigh, bytes).map(Traded::from),
         Rule::Parameters(budget) => {
             let cost = |module: &Module| {

@@ -147,6 +147,8 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     AdapterOutput::new(size::with_ranks(&adapter, &ones, &destination)?, base.clone(), &destination)?;
     notes.extend(adapter.notes());
     notes.extend(said_of(&adapter, packed && (apart || !to.packs_experts())));
+    let dtypes = |module: &Module| (module.a.info().dtype, module.b.info().dtype);
+    let before: Vec<_> = adapter.modules.iter().map(dtypes).collect();
     let pool = pool(options.threads)?;
     let (modules, traded) = pool.install(|| -> Result<_> {
         let mut traded = if options.rule.is_global() {
@@ -180,7 +182,9 @@ pub fn compute(options: &ReduceOptions, progress: &dyn Progress) -> Result<Reduc
     forget_old(&mut adapter);
     notes.extend(misses(options, &modules));
     notes.extend(ops::expert_notes(&adapter, to.name()));
-    if modules.iter().all(|module| module.rank == module.rank_before) {
+    let is_same =
+        |(module, dtypes): (&Reduced, &_)| module.rank == module.rank_before && module.dtypes == *dtypes;
+    if modules.iter().zip(&before).all(is_same) {
         let message = "every module keeps its rank; nothing was reduced";
         notes.push(Finding::new(Severity::Note, "nothing-reduced", "", message));
     }

@@ -127,6 +127,6 @@ mod tests {
         assert_eq!(spend(&modules, 49, "parameters").unwrap().0, [2, 1, 1]);
         assert_eq!(spend(&modules, 50, "parameters").unwrap().0, [2, 1, 2]);
         let error = spend(&modules, 29, "bytes").unwrap_err();
-        assert_eq!(error.to_string(), "does not fit into 29 bytes: rank 1 everywhere takes 30");
+        assert_eq!(error.to_string(), "does not fit into 29 bytes: rank 1 everywhere takes 30 bytes");
     }
 }

@@ -160,5 +160,5 @@ fn files_are_as_large_as_they_may_be() {
         assert!(total <= size && total > size * 97 / 100, "{total} of {size}");
     }
     let error = compute(&options(name, Rule::Size(1000)), &Silent).unwrap_err();
-    assert!(error.to_string().contains("does not fit into 1000 bytes: rank 1 everywhere takes"), "{error}");
+    assert!(error.to_string().contains("does not fit into 1.00 kB: rank 1 everywhere takes"), "{error}");
 }

@@ -1,12 +1,14 @@
 //! One tensor of the merged model against the sum.
 
+use lorakit_tensor::DType;
+
 use super::factors::Factors;
 use super::judge::Seen;
-use super::measure::Measured;
 use super::pair::Pair;
 use super::state::State;
+use super::sums::Measured;
 use super::{Verified, fault};
-use crate::plan::{OutputTensor, Stretch};
+use crate::plan::{OutputTensor, Silent, Stretch};
 use crate::{ErrorKind, Result};
 
 /// A share of the magnitude of a factor: deltas of a Near tensor that are off by less are those of other kernels.
@@ -22,11 +24,18 @@ pub(super) struct Compared {
     pub(super) sums: Measured,
     /// The factors of the delta that make the tensor, if they were needed.
     pub(super) factors: Option<Factors>,
+    /// What its sum was rounded to before it was stored, if that is not the stored dtype.
+    pub(super) through: Option<DType>,
 }
 
 impl Compared {
     pub(super) fn of(verified: Verified) -> Self {
-        Compared { verified, sums: Measured::default(), factors: None }
+        Compared { verified, sums: Measured::default(), factors: None, through: None }
+    }
+
+    /// A tensor that is the base's.
+    pub(super) fn kept(name: &str) -> Self {
+        Self::of(Verified { off: 0.0, error: 0.0, ..Verified::without(name, State::Kept) })
     }
 
     /// A tensor of the sum that the merged model does not have.
@@ -39,6 +48,7 @@ impl Compared {
         let Compared { verified, sums: m, .. } = self;
         Seen {
             state: verified.state,
+            touched: verified.touched,
             swallowed: self.is_swallowed(),
             is_matrix: m.rows > 1,
             apart: verified.error,
@@ -61,7 +71,8 @@ pub(super) fn compare(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<
     let Pair { name, compute, merged, touched, quantised, .. } = pair;
     let of_state = |state| Verified { touched: *touched, ..Verified::without(name, state) };
     if !pair.has_shape(tensor) {
-        return Ok(Compared::of(of_state(State::Reshaped)));
+        let fault = Some(fault::of_shapes(&merged.info().shape, &tensor.info.shape));
+        return Ok(Compared::of(Verified { fault, ..of_state(State::Reshaped) }));
     }
     let kept = Verified { off: 0.0, error: 0.0, ..of_state(State::Kept) };
     if pair.is_as_it_was() && compute.base.same_values(merged)? {
@@ -82,7 +93,7 @@ pub(super) fn compare(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<
         };
         return Ok(Compared::of(of_state(state)));
     }
-    let m = match pair.measure(stretch) {
+    let measured = match pair.measure(stretch) {
         // A merge copies such values as they are, and these are not those.
         Err(error) if !*touched && error.kind() == ErrorKind::NonFinite => {
             let state = if pair.is_comparable() { State::Changed } else { State::Unjudged };
@@ -90,16 +101,10 @@ pub(super) fn compare(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<
         }
         measured => measured?,
     };
+    let (state, m, through) = by_any_way(pair, measured)?;
+    let pair = &pair.rounded_to(through);
     let moves = m.delta > 0.0;
-    let mut state = if *touched && moves {
-        State::touched(&m, *quantised)
-    } else {
-        match State::untouched(&m, *quantised) {
-            // A delta of zeros: an adapter that was not trained, or at weight 0.
-            State::Changed if *touched => State::Other,
-            state => state,
-        }
-    };
+    let mut state = state;
     let mut factors = None;
     if *touched && moves && !*quantised && matches!(state, State::Near | State::Scaled(_) | State::Other) {
         let found = Factors::of(pair, stretch)?;
@@ -116,8 +121,57 @@ pub(super) fn compare(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<
         off: m.off as f64 / m.values.max(1) as f64,
         error: if m.error > 0.0 { (m.error / size).sqrt() } else { 0.0 },
         non_finite: m.bad,
+        through: through.map(DType::name),
         fault: fault::of_values(state, &m, pair),
         ..kept
     };
-    Ok(Compared { verified, sums: m, factors })
+    Ok(Compared { verified, sums: m, factors, through })
+}
+
+/// What a tensor is, by its sums.
+pub(super) fn state_of(pair: &Pair<'_>, m: &Measured) -> State {
+    if pair.touched && m.delta > 0.0 {
+        return State::touched(m, pair.quantised);
+    }
+    match State::untouched(m, pair.quantised) {
+        // A delta of zeros: an adapter that was not trained, or at weight 0.
+        State::Changed if pair.touched => State::Other,
+        state => state,
+    }
+}
+
+/// What a tensor is if its sum was stored at once, or else rounded to 16 bits first, as it is when a merge is cast or
+/// quantised later: with its sums, and what it was rounded to.
+fn by_any_way(pair: &Pair<'_>, m: Measured) -> Result<(State, Measured, Option<DType>)> {
+    let state = state_of(pair, &m);
+    let is_exact = |state: &State| matches!(state, State::Exact { .. } | State::Kept);
+    if is_exact(&state) || m.copy || state == State::NonFinite || state == State::Near {
+        return Ok((state, m, None));
+    }
+    let stored = pair.merged.info().dtype;
+    let of_base = pair.compute.base.info().dtype;
+    let mut ways: Vec<(DType, bool)> = [DType::BF16, DType::F16].into_iter().zip(m.fits).collect();
+    ways.retain(|(dtype, _)| *dtype != stored);
+    ways.sort_by_key(|(dtype, fits)| (!fits && !pair.quantised, *dtype != of_base));
+    let (mut best, mut told) = ((state, m, None), pair.quantised);
+    for (dtype, fits) in ways {
+        // F32 that holds the values of a narrower dtype alone holds them because they were rounded.
+        if !fits && !pair.quantised && stored == DType::F32 {
+            continue;
+        }
+        let m = pair.rounded_to(Some(dtype)).measure(&Stretch::new(&Silent, 0))?;
+        let state = state_of(pair, &m);
+        if is_exact(&state) || m.copy {
+            return Ok((state, m, Some(dtype)));
+        }
+        let better = match pair.quantised {
+            true => state.holds() && (!best.0.holds() || m.differing < best.1.differing),
+            false => state.holds() && !best.0.holds() || fits && !told && stored != DType::BF16,
+        };
+        if better {
+            told |= fits;
+            best = (state, m, Some(dtype));
+        }
+    }
+    Ok(best)
 }

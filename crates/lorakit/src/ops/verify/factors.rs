@@ -40,23 +40,27 @@ impl Factors {
     /// # Errors
     /// As [`Pair::for_each`].
     pub(super) fn of(pair: &Pair<'_>, stretch: &Stretch<'_>) -> Result<Self> {
-        let dtype = pair.merged.info().dtype;
+        let dtype = pair.grid();
         let mut factors = Self::ALL;
-        pair.for_each(stretch, |Rows { base, delta, found, .. }| {
-            for ((&w, &d), &x) in base.iter().zip(delta).zip(found) {
+        pair.for_each(stretch, |Rows { base, delta, found, panel, .. }| {
+            for (at, ((&w, &d), &x)) in base.iter().zip(delta).zip(found).enumerate() {
                 if factors.is_empty() {
                     break;
                 }
-                factors = factors.and(Self::of_value(dtype, w, d, x));
+                // Sixteen bits hide the order in which products were summed.
+                let summands = if dtype == DType::F32 { panel.summands(at) } else { 0.0 };
+                factors = factors.and(Self::of_value(dtype, w, d, x, summands));
             }
         })?;
         Ok(factors)
     }
 
-    fn of_value(dtype: DType, w: f32, d: f32, x: f32) -> Self {
+    fn of_value(dtype: DType, w: f32, d: f32, x: f32, summands: f32) -> Self {
         let moved = f64::from(x) - f64::from(w);
         let half = |value: f32| f64::from(step(dtype, value)) / 2.0;
-        let largest = w.abs().max(x.abs()).max(moved.abs() as f32);
+        // What was added may have been several times these deltas.
+        let times = if d == 0.0 { 1.0 } else { (moved / f64::from(d)).abs().clamp(1.0, 1e3) as f32 };
+        let largest = w.abs().max(x.abs()).max(moved.abs() as f32).max(times * summands);
         let reach = half(x) * (1.0 + ROOM) + 2.0 * half(moved as f32) + f64::from(largest) * ORDER;
         let d = f64::from(d);
         match (moved - reach, moved + reach) {
@@ -102,6 +106,12 @@ impl Factors {
     pub(super) fn is_within(self, share: f64) -> bool {
         let Factors { least, most } = self;
         !self.is_empty() && least * most > 0.0 && most - least <= share * least.abs().max(most.abs())
+    }
+
+    /// Those left by which rsLoRA and LoRA of this rank differ.
+    pub(super) fn of_rank(self, rank: usize) -> impl Iterator<Item = f64> {
+        let root = (rank as f64).sqrt();
+        [root, 1.0 / root].into_iter().filter(move |factor| rank > 1 && self.contains(*factor))
     }
 
     /// Those left that settings differ by: the square root of a rank (rsLoRA) or its inverse, and quotients of small
@@ -188,7 +198,7 @@ mod tests {
             let found = |merge: fn(f32, f32) -> f32| {
                 values.iter().fold(Factors::ALL, |all, &(w, d)| {
                     let w = bf16(w);
-                    all.and(Factors::of_value(DType::BF16, w, d, merge(w, factor * d)))
+                    all.and(Factors::of_value(DType::BF16, w, d, merge(w, factor * d), 0.0))
                 })
             };
             for merge in [|w, d| bf16(w + d), |w, d| bf16(w + bf16(d))] as [fn(f32, f32) -> f32; 2] {

@@ -11,13 +11,19 @@ const MOST: usize = 16;
 /// A pivot smaller than this, relative to the largest, is that of deltas that are not independent.
 const INDEPENDENT: f64 = 1e-9;
 
-/// `<D_i, D_j>` and `<M - W, D_i>`, with the deltas of each adapter.
+/// Weights, each with its standard error.
+pub(super) type Fitted = Vec<(f64, f64)>;
+
+/// `<D_i, D_j>` and `<M - W, D_i>`, with the deltas of each adapter; `<M - W, M - W>`, and the number of values.
+#[derive(Clone)]
 struct Normal {
     products: Vec<Vec<f64>>,
     along: Vec<f64>,
+    moved: f64,
+    values: f64,
 }
 
-/// The weights that fit best; `None` if deltas are not sums of terms, or not independent.
+/// The weights that fit best, as `sums` was planned with those `given`; `None` if deltas are not sums of terms, or not independent.
 ///
 /// # Errors
 /// As for comparing.
@@ -25,8 +31,8 @@ pub(super) fn fit(
     question: &Question<'_>,
     sums: &Sums,
     pairs: &[Option<Pair<'_>>],
-) -> Result<Option<Vec<f64>>> {
-    let given: Vec<f64> = question.options.sum.adapters.iter().map(|(_, weight)| *weight).collect();
+    given: &[f64],
+) -> Result<Option<Fitted>> {
     let plain = |pair: &Pair<'_>| {
         pair.compute.dora.is_none()
             && pair.compute.multiplied.is_none()
@@ -42,11 +48,8 @@ pub(super) fn fit(
     let mut counts = Vec::new();
     for at in 0..given.len() {
         let mut sum = question.options.sum.clone();
-        sum.adapters
-            .iter_mut()
-            .enumerate()
-            .filter(|(i, _)| *i != at)
-            .for_each(|(_, adapter)| adapter.1 = 0.0);
+        let alone = given.iter().enumerate().map(|(i, weight)| if i == at { *weight } else { 0.0 });
+        sum.adapters.iter_mut().zip(alone).for_each(|(adapter, weight)| adapter.1 = weight);
         let Some(sums) = question.perhaps_sums(&sum)? else { return Ok(None) };
         counts.push(terms(&sums));
     }
@@ -68,8 +71,9 @@ pub(super) fn fit(
     let parts = in_order(0..pairs.len(), one)?;
     let mut total = Normal::new(given.len());
     parts.iter().flatten().for_each(|part| total.add(part));
-    let factors = total.solve();
-    Ok(factors.map(|factors| factors.iter().zip(&given).map(|(factor, weight)| factor * weight).collect()))
+    let fitted = total.fitted();
+    let times = |(factor, error): (f64, f64), weight: &f64| (factor * weight, (error * weight).abs());
+    Ok(fitted.map(|fitted| fitted.into_iter().zip(given).map(|(f, weight)| times(f, weight)).collect()))
 }
 
 /// Number of terms of each tensor.
@@ -93,6 +97,8 @@ fn normal(pair: &Pair<'_>, owners: &[usize], adapters: usize) -> Result<Normal> 
         });
         let moved: Vec<f64> = found.iter().zip(base).map(|(x, w)| f64::from(*x) - f64::from(*w)).collect();
         let product = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        sums.moved += product(&moved, &moved);
+        sums.values += moved.len() as f64;
         for i in 0..adapters {
             sums.along[i] += product(&moved, &deltas[i]);
             for j in 0..adapters {
@@ -105,7 +111,8 @@ fn normal(pair: &Pair<'_>, owners: &[usize], adapters: usize) -> Result<Normal> 
 
 impl Normal {
     fn new(adapters: usize) -> Self {
-        Normal { products: vec![vec![0.0; adapters]; adapters], along: vec![0.0; adapters] }
+        let (products, along) = (vec![vec![0.0; adapters]; adapters], vec![0.0; adapters]);
+        Normal { products, along, moved: 0.0, values: 0.0 }
     }
 
     fn add(&mut self, other: &Self) {
@@ -113,6 +120,21 @@ impl Normal {
             sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         }
         self.along.iter_mut().zip(&other.along).for_each(|(sum, more)| *sum += more);
+        self.moved += other.moved;
+        self.values += other.values;
+    }
+
+    /// The factors that fit best, each with its standard error if what they leave is noise.
+    fn fitted(self) -> Option<Fitted> {
+        let factors = self.clone().solve()?;
+        let explained: f64 = factors.iter().zip(&self.along).map(|(factor, along)| factor * along).sum();
+        let noise = (self.moved - explained).max(0.0) / self.values.max(1.0);
+        let error = |at: usize| {
+            let mut unit = self.clone();
+            unit.along.iter_mut().enumerate().for_each(|(i, along)| *along = if i == at { 1.0 } else { 0.0 });
+            Some((noise * unit.solve()?[at].max(0.0)).sqrt())
+        };
+        (0..factors.len()).map(|at| Some((factors[at], error(at)?))).collect()
     }
 
     /// Solves `products * x = along` by elimination; the matrix is symmetric and not negative, so the diagonal serves.
@@ -150,9 +172,13 @@ mod tests {
         let products = vec![vec![4.0, 1.0, 0.0], vec![1.0, 3.0, -1.0], vec![0.0, -1.0, 2.0]];
         let wanted = [1.0, -0.5, 0.25];
         let along = products.iter().map(|row| row.iter().zip(wanted).map(|(p, x)| p * x).sum()).collect();
-        let found = Normal { products, along }.solve().unwrap();
-        assert!(found.iter().zip(wanted).all(|(x, y)| (x - y).abs() < 1e-12), "{found:?}");
-        let same = Normal { products: vec![vec![1.0, 1.0], vec![1.0, 1.0]], along: vec![1.0, 1.0] };
-        assert_eq!(same.solve(), None);
+        let normal = Normal { products, along, moved: 104.125, values: 100.0 };
+        // <M - W, M - W> less what the weights explain, 4.125, is 100: 1 for each value.
+        let found = normal.fitted().unwrap();
+        assert!(found.iter().zip(wanted).all(|((x, _), y)| (x - y).abs() < 1e-12), "{found:?}");
+        // The first of the diagonal of the inverse.
+        assert!((found[0].1 - (5.0f64 / 18.0).sqrt()).abs() < 1e-12, "{found:?}");
+        let (products, along) = (vec![vec![1.0, 1.0], vec![1.0, 1.0]], vec![1.0, 1.0]);
+        assert_eq!(Normal { products, along, moved: 1.0, values: 1.0 }.solve(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! From what each tensor is to what the model is.
 
-use super::measure::Measured;
 use super::state::{NEAR_QUANTISED, State};
+use super::sums::Measured;
 use super::verdict::{Proof, Verdict};
 
 /// The residual, relative to the norm of the weights, above which they are another model's.
@@ -17,6 +17,8 @@ const UNEVEN: f64 = 0.1;
 pub(super) struct Seen {
     /// What it is.
     pub(super) state: State,
+    /// Whether an adapter touches it.
+    pub(super) touched: bool,
     /// Whether it rounds to the base although an adapter touches it.
     pub(super) swallowed: bool,
     /// Whether it has rows and columns.
@@ -32,7 +34,15 @@ pub(super) struct Seen {
 impl Seen {
     /// Something that was not measured.
     pub(super) fn of(state: State) -> Self {
-        Seen { state, swallowed: false, is_matrix: false, apart: 1.0, uneven: 0.0, uncertainty: 0.0 }
+        Seen {
+            state,
+            touched: false,
+            swallowed: false,
+            is_matrix: false,
+            apart: 1.0,
+            uneven: 0.0,
+            uncertainty: 0.0,
+        }
     }
 }
 
@@ -66,9 +76,12 @@ impl Verdict {
         let beside = |seen: &Seen| seen.state != State::Changed || seen.is_matrix && seen.apart < UNRELATED;
         let reaches_further = other > 0 && held == 0 && kept > 0 && tensors.iter().all(beside);
         let everywhere = other > 0 && held == 0 && changed > 0;
-        if count(|s| matches!(s, State::Reshaped)) > 0
-            || (changed > kept || unlike || everywhere) && !reaches_further
-        {
+        let reshaped =
+            |touched| tensors.iter().filter(|s| s.state == State::Reshaped && s.touched == touched).count();
+        let alien = reshaped(false) + reshaped(true) > 0
+            && held + kept + missing + count(|s| matches!(s, State::Scaled(_))) == 0;
+        // Where tensors hold the sum, base and adapters are these, whatever happened to others.
+        if held == 0 && (alien || (changed > kept || unlike || everywhere) && !reaches_further) {
             return Verdict::OtherBase;
         }
         let scale = touched.scale();
@@ -82,10 +95,10 @@ impl Verdict {
         if other > 0 && held == 0 && (changed == 0 || reaches_further) {
             return Verdict::OtherAdapter(touched.cosine());
         }
-        if changed + count(|s| matches!(s, State::Extra)) > 0 {
+        if changed + reshaped(false) + count(|s| matches!(s, State::Extra)) > 0 {
             return Verdict::Changed;
         }
-        match (missing, other, scales.len()) {
+        match (missing, other + reshaped(true), scales.len()) {
             (0, 0, 0) => Self::holding(&states, touched),
             (_, 0, 0) if held == 0 => Verdict::Missing,
             (0, 0, _) if held == 0 && !is_one(scale, Proof::Fit) && scales.iter().all(|(_, near)| *near) => {
@@ -224,6 +237,22 @@ mod tests {
         assert_eq!(verdict(&[State::Missing, State::Other]), Verdict::OtherAdapter(1.0));
         assert_eq!(verdict(&[State::Scaled(0.5), State::Missing]), Verdict::Partly);
         assert_eq!(verdict(&[State::NonFinite, State::Missing]), Verdict::NonFinite);
+    }
+
+    /// Tensors that hold the sum say that base and adapters are these; then other shapes and values are faults.
+    #[test]
+    fn another_base_holds_no_sum() {
+        let of = |states: &[State], touched: State| {
+            let reshaped = Seen { touched: true, ..Seen::of(touched) };
+            let seen = states.iter().map(|state| Seen::of(*state)).chain([reshaped]);
+            Verdict::of(&seen.collect::<Vec<_>>(), &Measured::default())
+        };
+        assert_eq!(of(&[EXACT, State::Kept, State::Changed, State::Changed], EXACT), Verdict::Changed);
+        assert_eq!(of(&[State::Kept, State::Reshaped], EXACT), Verdict::Changed);
+        assert_eq!(of(&[State::Kept, EXACT], State::Reshaped), Verdict::Partly);
+        assert_eq!(of(&[State::Kept, State::Missing], State::Reshaped), Verdict::Partly);
+        assert_eq!(of(&[State::Reshaped, State::Other], State::Reshaped), Verdict::OtherBase);
+        assert_eq!(of(&[State::Changed, State::Kept, State::Changed], State::Missing), Verdict::OtherBase);
     }
 
     /// A sum that rounds to the base is no evidence of the adapter.

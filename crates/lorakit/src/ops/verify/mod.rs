@@ -24,11 +24,14 @@ mod joint;
 mod judge;
 mod measure;
 mod mistaken;
+mod noise;
 mod pair;
 mod question;
 mod report;
 mod state;
 mod step;
+mod storing;
+mod sums;
 mod turns;
 mod verdict;
 mod weights;
@@ -47,8 +50,8 @@ use crate::plan::{Progress, pool};
 use crate::{Finding, Model, Result};
 use compare::Compared;
 use judge::Seen;
-use measure::Measured;
 use question::{Paired, Question};
+use sums::Measured;
 
 /// What to compare.
 #[derive(Debug, Clone)]
@@ -85,6 +88,8 @@ pub struct Verification {
     pub scale: Option<f64>,
     /// The weights of the adapters that make this model, if they are not those given and were proved.
     pub weights: Option<Vec<f64>>,
+    /// What the number that was found may come from.
+    pub remark: Option<String>,
     /// Number of modules of all adapters that are left out.
     pub left_out: usize,
     /// Number of modules of all adapters with a weight of their own.
@@ -112,6 +117,8 @@ pub struct Verified {
     pub error: f64,
     /// Number of values that are NaN or infinite.
     pub non_finite: u64,
+    /// The dtype that its values were rounded to before they were stored in another, if they hold only so.
+    pub through: Option<&'static str>,
     /// What is wrong with it, in words; `None` if nothing is, or nothing is known beyond its state.
     pub fault: Option<String>,
 }
@@ -126,17 +133,21 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let view = Resolver::new(merged.tensors(), merged.config.as_ref());
     let question = Question { options, merged, view, reader, progress };
     let sums = question.sums(&options.sum)?;
-    let Paired { pairs, extra } = question.pairs(&sums)?;
+    let Paired { mut pairs, extra } = question.pairs(&sums)?;
     let pool = pool(options.threads)?;
     let mut found = pool.install(|| question.compare(&sums, &pairs))?;
+    for (pair, compared) in pairs.iter_mut().zip(&found) {
+        if let Some(pair) = pair {
+            pair.through = compared.through;
+        }
+    }
     let mut all = Measured::default();
     let touched = found.iter().filter(|compared| compared.verified.touched && compared.sums.delta > 0.0);
     touched.for_each(|compared| all.add(&compared.sums));
     let mut seen: Vec<Seen> = found.iter().map(Compared::seen).collect();
     for index in extra {
         question.go_on()?;
-        // A copy of a tied embedding adds nothing.
-        if !question.is_copy(index)? {
+        if !question.adds_nothing(index)? {
             let extra = Verified::without(&merged.tensors()[index].name, State::Extra);
             found.push(Compared::of(extra));
             seen.push(Seen::of(State::Extra));
@@ -144,7 +155,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     }
     let mut verdict = Verdict::of(&seen, &all);
     let mut scale = (all.delta > 0.0).then(|| all.scale());
-    let mut weights = None;
+    let (mut weights, mut remark) = (None, None);
     if !verdict.holds() {
         if let Some(proved) = pool.install(|| weights::find(&question, &sums, &pairs, &found))? {
             verdict = proved.verdict();
@@ -152,6 +163,7 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
                 proved.explains(&mut compared.verified);
             }
             scale = proved.factor.or(scale);
+            remark = proved.remark();
             weights = Some(proved.weights).filter(|_| !verdict.holds());
         }
         pool.install(|| mistaken::name(&mut found, &pairs, progress))?;
@@ -160,13 +172,23 @@ pub fn verify(options: &VerifyOptions, progress: &dyn Progress) -> Result<Verifi
     let left_out = sums.strengths.iter().map(|strength| strength.left_out.len()).sum();
     let weighted = sums.strengths.iter().map(|strength| strength.weighted.len()).sum();
     let tensors = found.into_iter().map(|compared| compared.verified).collect();
-    Ok(Verification { verdict, scale, weights, left_out, weighted, tensors, notes: sums.notes })
+    Ok(Verification { verdict, scale, weights, remark, left_out, weighted, tensors, notes: sums.notes })
 }
 
 impl Verified {
     fn without(name: &str, state: State) -> Self {
         let name = name.to_string();
         let (off, error) = (1.0, 1.0);
-        Verified { name, state, touched: false, scale: None, off, error, non_finite: 0, fault: None }
+        Verified {
+            name,
+            state,
+            touched: false,
+            scale: None,
+            off,
+            error,
+            non_finite: 0,
+            through: None,
+            fault: None,
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Pair<'a> {
     pub(super) touched: bool,
     /// Whether the merged model stores it in blocks or with scales.
     pub(super) quantised: bool,
+    /// What sums are rounded to before they are stored, if that is not the stored dtype.
+    pub(super) through: Option<DType>,
 }
 
 /// Whether values of this dtype are rounded one by one.
@@ -84,7 +86,7 @@ impl<'a> Pair<'a> {
         let seen = found.info();
         compute.packing =
             packer.map(|packing| Packed { packing, shape: seen.shape.clone(), dtype: seen.dtype });
-        Ok(Pair { name, compute, base, merged: found, touched, quantised })
+        Ok(Pair { name, compute, base, merged: found, touched, quantised, through: None })
     }
 
     /// Whether the merged model has the shape of the sum.
@@ -107,6 +109,16 @@ impl<'a> Pair<'a> {
     pub(super) fn is_comparable(&self) -> bool {
         let (dtype, of_merged) = (self.compute.base.info().dtype, self.merged.info().dtype);
         dtype == of_merged && dtype.byte_len(1).is_some()
+    }
+
+    /// The same with sums that are rounded to `through` before they are stored.
+    pub(super) fn rounded_to(&self, through: Option<DType>) -> Self {
+        Pair { through, ..self.clone() }
+    }
+
+    /// The dtype whose steps lie between the values of the sum.
+    pub(super) fn grid(&self) -> DType {
+        self.through.unwrap_or(self.merged.info().dtype)
     }
 
     /// The same sum next to the tensor of another pair.
@@ -135,7 +147,7 @@ impl<'a> Pair<'a> {
         let dtype = merged.info().dtype;
         let decoder = codec(dtype).ok_or_else(|| merged.no_decoder())?;
         let (mut stored, mut old, mut difference) = (Vec::new(), Vec::new(), Vec::new());
-        compute.for_each_panel(name, |panel| {
+        compute.for_each_panel(name, self.through, |panel| {
             let Panel { ref rows, before, delta, sum, .. } = panel;
             let range = (rows.start * compute.cols) as u64..(rows.end * compute.cols) as u64;
             let at = |element| {

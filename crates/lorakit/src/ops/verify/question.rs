@@ -90,6 +90,10 @@ impl Question<'_> {
             let stretch = Stretch::new(self.progress, tensor.info.byte_len());
             let found = match pair {
                 Some(pair) => compare(pair, tensor, &stretch)?,
+                // What follows from the configuration need not be stored.
+                None if names::is_buffer(&tensor.info.name) && !is_touched(sums, tensor) => {
+                    Compared::kept(&tensor.info.name)
+                }
                 None => Compared::absent(tensor, is_touched(sums, tensor)),
             };
             stretch.finish();
@@ -99,12 +103,15 @@ impl Question<'_> {
         in_order(sums.tensors.iter().zip(pairs), one)
     }
 
-    /// Whether tensor `index` of the merged model holds the same values as another one that models of this class tie it
-    /// to.
+    /// Whether tensor `index` of the merged model adds nothing: it follows from the configuration, or holds the same
+    /// values as another one that models of this class tie it to.
     ///
     /// # Errors
     /// If it cannot be read.
-    pub(super) fn is_copy(&self, index: usize) -> Result<bool> {
+    pub(super) fn adds_nothing(&self, index: usize) -> Result<bool> {
+        if names::is_buffer(&self.merged.tensors()[index].name) {
+            return Ok(true);
+        }
         for other in self.view.may_copy(index) {
             if self.merged.tensor(other).same_values(&self.merged.tensor(index))? {
                 return Ok(true);

@@ -37,6 +37,29 @@ const NAMED: usize = 3;
 impl Verification {
     /// The verdict in words, with the names of the first tensors at fault.
     pub fn message(&self) -> String {
+        let remark = self.remark.as_ref().map_or(String::new(), |remark| format!("; {remark}"));
+        self.finding() + &remark + &self.roundings()
+    }
+
+    /// What sums were rounded to before they were stored, if they were and nothing else is to be said.
+    fn roundings(&self) -> String {
+        if self.verdict.is_of_some() {
+            return String::new();
+        }
+        let mut dtypes: Vec<&str> = self.tensors.iter().filter_map(|tensor| tensor.through).collect();
+        dtypes.sort_unstable();
+        dtypes.dedup();
+        let few = self.tensors.iter().filter(|tensor| tensor.touched && tensor.through.is_none()).count() > 0;
+        match dtypes[..] {
+            [] => String::new(),
+            _ if few => {
+                format!("; some tensors were rounded to {} before they were stored", dtypes.join(" and "))
+            }
+            _ => format!("; rounded to {} before it was stored", dtypes.join(" and ")),
+        }
+    }
+
+    fn finding(&self) -> String {
         let list = |weights: &[f64]| {
             let weights: Vec<String> = weights.iter().map(|weight| shown(*weight).to_string()).collect();
             weights.join(" and ")
@@ -44,7 +67,11 @@ impl Verification {
         match (self.verdict, &self.weights) {
             (Verdict::WrongWeights(proof), Some(weights)) => {
                 let (weights, agreement) = (list(weights), agreement(proof));
-                format!("wrong weights: the adapters were added {weights} times, in this order{agreement}")
+                let (adapters, order) = match self.weights.as_deref() {
+                    Some([_]) => ("adapter was", ""),
+                    _ => ("adapters were", ", in this order"),
+                };
+                format!("wrong weights: the {adapters} added {weights} times{order}{agreement}")
             }
             (Verdict::WrongScale(factor, _), Some(weights))
                 if weights.iter().any(|w| shown(*w) != shown(factor)) =>

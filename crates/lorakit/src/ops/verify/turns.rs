@@ -1,17 +1,17 @@
 //! Deltas of several adapters, added one after the other and rounded after each, as PEFT merges them.
 
-use lorakit_quant::{Codec, Encoder, codec, encoder};
 use lorakit_tensor::DType;
 
 use super::pair::is_float;
 use super::step::step;
+use super::storing::Storing;
 use crate::plan::Panel;
 
-/// What comes of adding the deltas of several adapters one after the other, each sum rounded to the stored dtype, for
-/// one panel at a time.
+/// What comes of adding the deltas of several adapters one after the other, each sum rounded, for one panel at a time.
 pub(super) struct InTurn {
     turns: usize,
-    rounding: Option<(&'static dyn Encoder, &'static dyn Codec)>,
+    /// To what they are rounded, and as what the last is stored.
+    rounding: Option<(Storing, Storing)>,
     /// What it comes to, rounded after each.
     values: Vec<f32>,
     /// The same of rounded deltas.
@@ -25,20 +25,26 @@ pub(super) struct InTurn {
 }
 
 impl InTurn {
-    pub(super) fn new(dtype: DType, turns: usize) -> Self {
-        let rounding = encoder(dtype).zip(codec(dtype)).filter(|_| is_float(dtype) && turns > 1);
+    pub(super) fn new(grid: DType, stored: DType, turns: usize) -> Self {
+        let rounding = Storing::new(grid).zip(Storing::new(stored));
+        let rounding = rounding.filter(|_| is_float(grid) && turns > 1);
         let (values, of_rounded, sizes, encoded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         InTurn { turns, rounding, values, of_rounded, sizes, encoded, once: true, twice: true }
     }
 
     /// Whether there is anything to add in turn.
-    fn many(&self) -> bool {
+    pub(super) fn are_many(&self) -> bool {
         self.rounding.is_some()
     }
 
     /// Whether every stored byte so far is that of one way to add them in turn.
     pub(super) fn are_exact(&self) -> bool {
-        self.many() && (self.once || self.twice)
+        self.are_many() && (self.once || self.twice)
+    }
+
+    /// What all values of the panel come to as they are stored, if they are added in turn.
+    pub(super) fn stored(&self) -> Option<&[f32]> {
+        self.are_many().then_some(&self.values[..])
     }
 
     /// What value `at` of the panel comes to, if they are added in turn.
@@ -55,7 +61,7 @@ impl InTurn {
     /// large products cancel.
     pub(super) fn steps(&self, dtype: DType, at: usize, apart: f32, size: f32, panel: &Panel<'_>) -> f32 {
         let mut steps = apart / step(dtype, size);
-        if steps > 1.0 && self.many() {
+        if steps > 1.0 && self.are_many() {
             steps = apart / (self.room() * step(dtype, self.sizes[at]));
         }
         if steps > 1.0 {
@@ -65,33 +71,27 @@ impl InTurn {
     }
 
     pub(super) fn add(&mut self, panel: &Panel<'_>, bytes: &[u8]) {
-        let Some((encoder, decoder)) = self.rounding else { return };
-        let InTurn { values, of_rounded, sizes, encoded, .. } = self;
+        let InTurn { rounding, values, of_rounded, sizes, encoded, .. } = self;
+        let Some((rounding, storing)) = rounding else { return };
         for sums in [&mut *values, &mut *of_rounded] {
             sums.clear();
             sums.extend_from_slice(panel.left);
         }
         sizes.clear();
         sizes.extend(panel.left.iter().map(|w| w.abs()));
-        let mut round = |values: &mut [f32]| {
-            encoded.resize(bytes.len() / panel.sum.len().max(1) * values.len(), 0);
-            encoder.encode(values, encoded);
-            decoder.decode(encoded, values);
-        };
         panel.each_term(|_, place, delta| {
             sizes[place.clone()].iter_mut().zip(delta).for_each(|(size, d)| *size += d.abs());
             let mut halfway = delta.to_vec();
-            round(&mut halfway);
+            rounding.store(&mut halfway, encoded);
             for (sums, delta) in [(&mut *values, delta), (&mut *of_rounded, &halfway)] {
                 let sums = &mut sums[place.clone()];
                 sums.iter_mut().zip(delta).for_each(|(sum, d)| *sum += d);
-                round(sums);
+                rounding.store(sums, encoded);
             }
         });
-        encoded.resize(bytes.len(), 0);
-        encoder.encode(values, encoded);
-        self.once &= *bytes == *encoded;
-        encoder.encode(of_rounded, encoded);
-        self.twice &= *bytes == *encoded;
+        storing.store(values, encoded);
+        self.once &= *bytes == **encoded;
+        storing.store(of_rounded, encoded);
+        self.twice &= *bytes == **encoded;
     }
 }

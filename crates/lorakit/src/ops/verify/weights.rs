@@ -6,27 +6,35 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use lorakit_tensor::DType;
+
 use super::Verified;
-use super::compare::Compared;
+use super::compare::{Compared, state_of};
 use super::factors::Factors;
 use super::joint::fit;
-use super::measure::Measured;
 use super::pair::Pair;
 use super::question::Question;
-use super::state::State;
+use super::state::{State, is_alike};
+use super::sums::Measured;
 use super::verdict::{Proof, Verdict};
 use crate::Result;
-use crate::ops::merge::Sums;
-use crate::plan::{OutputTensor, Stretch, in_order};
+use crate::arch::names::is_buffer;
+use crate::ops::merge::{Sum, Sums};
+use crate::plan::{LowRank, OutputTensor, Stretch, in_order};
 
 /// Decimals that are tried.
 const TRIED: usize = 12;
 /// A fitted scale of quantised tensors is known to this share of it at best.
 const FITTED: f64 = 0.02;
-/// A range of fitted scales wider than this share of them is not searched.
-const WIDE: f64 = 0.2;
+/// A range of scales wider than this share of them is not searched. Of one that is not narrow, only numbers are taken with
+/// which every value agrees.
+const WIDE: f64 = 0.5;
 /// How far from the fitted weights the shortest decimals may be, one attempt after the other.
 const ROUNDED: [f64; 4] = [0.03, 0.01, 1e-3, 1e-5];
+/// Weights further than this from the fitted ones are not those, if not every value agrees: so many standard errors, and a
+/// share of the largest, for what another order of summands adds.
+const ERRORS: f64 = 4.0;
+const ORDER: f64 = 1e-5;
 
 /// What was proved.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +44,8 @@ pub(super) struct Proved {
     /// The weight of each adapter.
     pub(super) weights: Vec<f64>,
     pub(super) proof: Proof,
+    /// The rank of all factors, if they have one.
+    rank: Option<usize>,
 }
 
 impl Proved {
@@ -44,6 +54,23 @@ impl Proved {
             (Some(1.0), Proof::Steps) => Verdict::WithinRounding,
             (Some(factor), proof) => Verdict::WrongScale(factor, proof),
             (None, proof) => Verdict::WrongWeights(proof),
+        }
+    }
+
+    /// What the factor may come from.
+    pub(super) fn remark(&self) -> Option<String> {
+        let factor = self.factor?;
+        if self.proof != Proof::MergedTwice && factor == 2.0 && self.weights.iter().all(|w| *w == 2.0) {
+            return Some("merged twice?".into());
+        }
+        let rank = self.rank.filter(|rank| *rank > 1)?;
+        let root = (rank as f64).sqrt();
+        match factor {
+            f if f == root => Some(format!("rsLoRA's scale at rank {rank} is that much larger than LoRA's")),
+            f if f == 1.0 / root => {
+                Some(format!("LoRA's scale at rank {rank} is that much smaller than rsLoRA's"))
+            }
+            _ => None,
         }
     }
 
@@ -89,69 +116,155 @@ pub(super) fn find(
         return Ok(None);
     }
     let weights: Vec<f64> = question.options.sum.adapters.iter().map(|(_, weight)| *weight).collect();
-    if !found.iter().any(moved) && weights.len() < 2 {
+    let several = weights.len() > 1 || weights.contains(&0.0);
+    if !found.iter().any(moved) && !several {
         return Ok(None);
     }
+    let rank = rank(pairs);
     let again = |compared: &Compared| compared.verified.state == State::Kept || compared.sums.again;
     if found.iter().all(again) {
         let twice = weights.iter().map(|weight| 2.0 * weight).collect();
-        return Ok(Some(Proved { factor: Some(2.0), weights: twice, proof: Proof::MergedTwice }));
+        return Ok(Some(Proved { factor: Some(2.0), weights: twice, proof: Proof::MergedTwice, rank: None }));
     }
+    let tried = Tried { question, through: found.iter().map(|compared| compared.through).collect() };
     let factors = of_all(pairs, found, question)?;
     let quantised = pairs.iter().flatten().any(|pair| pair.touched && pair.quantised);
-    if quantised && factors.contains(1.0) {
-        return Ok(None);
+    if factors.is_narrow() && factors.contains(1.0) && !quantised {
+        // Every value is the sum, rounded otherwise than by one of the rules.
+        return Ok(Some(Proved { factor: Some(1.0), weights, proof: Proof::Steps, rank }));
     }
-    if factors.is_narrow() || quantised && factors.is_within(WIDE) {
-        if factors.contains(1.0) {
-            // Every value is the sum, rounded otherwise than by one of the rules.
-            return Ok(Some(Proved { factor: Some(1.0), weights, proof: Proof::Steps }));
-        }
-        return of_factors(question, factors, &weights);
+    if factors.is_within(WIDE)
+        && let Some(proved) = tried.factors(factors, &weights, rank)?
+    {
+        return Ok(Some(proved));
     }
-    if weights.len() < 2 {
-        return Ok(None);
-    }
-    let Some(fitted) = fit(question, sums, pairs)? else { return Ok(None) };
-    let mut tried = vec![weights.clone()];
-    for share in ROUNDED {
-        let round = |(fitted, weight): (&f64, &f64)| {
-            let by = share * fitted.abs().max(weight.abs());
-            let none = (fitted.abs() <= by).then_some(0.0);
-            none.or_else(|| Factors::around(*fitted, by).decimals().next())
-        };
-        let Some(rounded) = fitted.iter().zip(&weights).map(round).collect::<Option<Vec<f64>>>() else {
-            continue;
-        };
-        if !tried.contains(&rounded) && agreement(question, &rounded)? == Agreement::Values {
-            return Ok(Some(Proved { factor: None, weights: rounded, proof: Proof::Values }));
-        }
-        tried.push(rounded);
-    }
-    Ok(None)
+    if several { tried.weights(sums, pairs, weights) } else { Ok(None) }
 }
 
-/// Tries the shortest decimals in a range of factors, as weights or as factors of those given.
-fn of_factors(question: &Question<'_>, factors: Factors, weights: &[f64]) -> Result<Option<Proved>> {
-    let common = weights.iter().all(|weight| *weight == weights[0] && *weight > 0.0).then_some(weights[0]);
-    let unit = common.unwrap_or(1.0);
-    let by_weight =
-        factors.times(unit).decimals().take(TRIED).map(|weight| (weight / unit, vec![weight; weights.len()]));
-    let by_factor =
-        factors.decimals().take(TRIED).map(|f| (f, weights.iter().map(|weight| weight * f).collect()));
-    let of_settings = factors.of_settings().map(|f| (f, weights.iter().map(|weight| weight * f).collect()));
-    // For weights that are 1 they are the same.
-    let decimals = by_weight.filter(|_| common.is_some()).chain(by_factor.filter(|_| common != Some(1.0)));
-    let mut nearly = None;
-    for (factor, weights) in decimals.chain(of_settings) {
-        let proved = |proof| Proved { factor: Some(factor), weights: weights.clone(), proof };
-        match agreement(question, &weights)? {
-            Agreement::Values => return Ok(Some(proved(Proof::Values))),
-            Agreement::Steps if nearly.is_none() => nearly = Some(proved(Proof::Steps)),
-            _ => {}
+/// The rank of all factors, if they have one.
+fn rank(pairs: &[Option<Pair<'_>>]) -> Option<usize> {
+    let mut ranks = pairs.iter().flatten().flat_map(|pair| &pair.compute.terms).map(LowRank::rank);
+    let first = ranks.next()?;
+    ranks.all(|rank| rank == first).then_some(first)
+}
+
+/// Merges that are tried.
+struct Tried<'t, 'q> {
+    question: &'t Question<'q>,
+    /// What the sum of each tensor was rounded to before it was stored.
+    through: Vec<Option<DType>>,
+}
+
+impl Tried<'_, '_> {
+    /// Tries the shortest decimals in a range of factors, as weights or as factors of those given.
+    fn factors(&self, factors: Factors, weights: &[f64], rank: Option<usize>) -> Result<Option<Proved>> {
+        let common =
+            weights.iter().all(|weight| *weight == weights[0] && *weight > 0.0).then_some(weights[0]);
+        let unit = common.unwrap_or(1.0);
+        let times = |f: f64| (f, weights.iter().map(|weight| weight * f).collect::<Vec<f64>>());
+        let by_weight =
+            factors.times(unit).decimals().take(TRIED).map(|w| (w / unit, vec![w; weights.len()]));
+        let by_factor = factors.decimals().take(TRIED).map(times);
+        let of_rank = rank.into_iter().flat_map(|rank| factors.of_rank(rank)).map(times);
+        // For weights that are 1 they are the same.
+        let decimals =
+            by_weight.filter(|_| common.is_some()).chain(by_factor.filter(|_| common != Some(1.0)));
+        let mut nearly = None;
+        // A wide range has hundreds of these.
+        let of_settings = factors.of_settings().filter(|_| factors.is_narrow()).map(times);
+        for (factor, weights) in of_rank.chain(decimals).chain(of_settings) {
+            // That was the first thing tried.
+            if factor == 1.0 {
+                continue;
+            }
+            let proved = |proof| Proved { factor: Some(factor), weights: weights.clone(), proof, rank };
+            match self.agreement(&weights)? {
+                Agreement::Values => return Ok(Some(proved(Proof::Values))),
+                Agreement::Steps if nearly.is_none() && factors.is_narrow() => {
+                    nearly = Some(proved(Proof::Steps));
+                }
+                _ => {}
+            }
         }
+        Ok(nearly)
     }
-    Ok(nearly)
+
+    /// Tries the shortest decimals near the weights that fit best, all together.
+    fn weights(&self, sums: &Sums, pairs: &[Option<Pair<'_>>], weights: Vec<f64>) -> Result<Option<Proved>> {
+        // A weight of 0 leaves nothing that could be fitted.
+        let given: Vec<f64> = weights.iter().map(|w| if *w == 0.0 { 1.0 } else { *w }).collect();
+        let fitted = if given == weights {
+            fit(self.question, sums, pairs, &given)?
+        } else {
+            let Some(sums) = self.question.perhaps_sums(&self.sum(&given))? else { return Ok(None) };
+            let pairs = self.question.pairs(&sums)?.pairs;
+            fit(self.question, &sums, &pairs, &given)?
+        };
+        let Some(fitted) = fitted else { return Ok(None) };
+        let largest = fitted.iter().map(|(weight, _)| weight.abs()).fold(0.0, f64::max);
+        let (mut tried, mut nearly) = (vec![weights.clone()], None);
+        for share in ROUNDED {
+            let round = |((fitted, _), weight): (&(f64, f64), &f64)| {
+                let by = share * fitted.abs().max(weight.abs());
+                let none = (fitted.abs() <= by).then_some(0.0);
+                none.or_else(|| Factors::around(*fitted, by).decimals().next())
+            };
+            let Some(rounded) = fitted.iter().zip(&weights).map(round).collect::<Option<Vec<f64>>>() else {
+                continue;
+            };
+            if tried.contains(&rounded) {
+                continue;
+            }
+            let is_near = |((fitted, error), weight): (&(f64, f64), &f64)| {
+                (fitted - weight).abs() <= ERRORS * error + ORDER * largest
+            };
+            let near = fitted.iter().zip(&rounded).all(is_near);
+            let proved = |proof| Proved { factor: None, weights: rounded.clone(), proof, rank: None };
+            match self.agreement(&rounded)? {
+                Agreement::Values => return Ok(Some(proved(Proof::Values))),
+                Agreement::Steps if near && nearly.is_none() => nearly = Some(proved(Proof::Steps)),
+                _ => {}
+            }
+            tried.push(rounded);
+        }
+        Ok(nearly)
+    }
+
+    /// What was asked for, at these weights.
+    fn sum(&self, weights: &[f64]) -> Sum {
+        let mut sum = self.question.options.sum.clone();
+        sum.adapters.iter_mut().zip(weights).for_each(|((_, weight), new)| *weight = *new);
+        sum
+    }
+
+    /// How the merge at these weights fits the merged model, in the worst tensor.
+    fn agreement(&self, weights: &[f64]) -> Result<Agreement> {
+        let question = self.question;
+        let Some(sums) = question.perhaps_sums(&self.sum(weights))? else { return Ok(Agreement::No) };
+        let mut paired = question.pairs(&sums)?;
+        for (pair, through) in paired.pairs.iter_mut().zip(&self.through) {
+            if let Some(pair) = pair {
+                pair.through = *through;
+            }
+        }
+        let disagree = AtomicBool::new(false);
+        let one = |(tensor, pair): (&OutputTensor, &Option<Pair<'_>>)| {
+            question.go_on()?;
+            let stretch = Stretch::new(question.progress, tensor.info.byte_len());
+            let agreement = match pair {
+                _ if disagree.load(Relaxed) => Agreement::No,
+                Some(pair) => of_pair(pair, tensor, &stretch)?,
+                None if is_buffer(&tensor.info.name) => Agreement::Values,
+                None => Agreement::No,
+            };
+            stretch.finish();
+            disagree.fetch_or(agreement == Agreement::No, Relaxed);
+            Ok(agreement)
+        };
+        question.progress.begin(sums.tensors.iter().map(|tensor| tensor.info.byte_len()).sum());
+        let all = in_order(sums.tensors.iter().zip(&paired.pairs), one)?;
+        Ok(all.into_iter().min().unwrap_or(Agreement::No))
+    }
 }
 
 /// The factors that all tensors that adapters touch have in common. For quantised tensors, those near the fitted one.
@@ -188,30 +301,8 @@ fn of_all(pairs: &[Option<Pair<'_>>], found: &[Compared], question: &Question<'_
     Ok(in_order(rest(), one)?.into_iter().fold(common, Factors::and))
 }
 
-/// How the merge at these weights fits the merged model, in the worst tensor.
-fn agreement(question: &Question<'_>, weights: &[f64]) -> Result<Agreement> {
-    let mut sum = question.options.sum.clone();
-    sum.adapters.iter_mut().zip(weights).for_each(|((_, weight), new)| *weight = *new);
-    let Some(sums) = question.perhaps_sums(&sum)? else { return Ok(Agreement::No) };
-    let paired = question.pairs(&sums)?;
-    let disagree = AtomicBool::new(false);
-    let one = |(tensor, pair): (&OutputTensor, &Option<Pair<'_>>)| {
-        question.go_on()?;
-        let stretch = Stretch::new(question.progress, tensor.info.byte_len());
-        let agreement = match pair {
-            _ if disagree.load(Relaxed) => Agreement::No,
-            Some(pair) => of_pair(pair, tensor, &stretch)?,
-            None => Agreement::No,
-        };
-        stretch.finish();
-        disagree.fetch_or(agreement == Agreement::No, Relaxed);
-        Ok(agreement)
-    };
-    question.progress.begin(sums.tensors.iter().map(|tensor| tensor.info.byte_len()).sum());
-    let all = in_order(sums.tensors.iter().zip(&paired.pairs), one)?;
-    Ok(all.into_iter().min().unwrap_or(Agreement::No))
-}
-
+/// How a tensor agrees, rounded as it was found to be; where it is quantised, also if it was rounded to the base's dtype
+/// first.
 fn of_pair(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<'_>) -> Result<Agreement> {
     if !pair.has_shape(tensor) {
         return Ok(Agreement::No);
@@ -222,10 +313,21 @@ fn of_pair(pair: &Pair<'_>, tensor: &OutputTensor, stretch: &Stretch<'_>) -> Res
     if !pair.is_decodable() {
         return Ok(Agreement::No);
     }
-    let m = pair.measure(stretch)?;
-    Ok(match m.bad == 0 {
-        true if m.once || m.twice || m.in_turn => Agreement::Values,
-        true if m.off == 0 && !pair.quantised => Agreement::Steps,
-        _ => Agreement::No,
-    })
+    let of_base = Some(pair.compute.base.info().dtype);
+    let of_base =
+        of_base.filter(|dtype| matches!(dtype, DType::BF16 | DType::F16)).filter(|_| pair.quantised);
+    let mut best = Agreement::No;
+    for through in [Some(pair.through), of_base.map(Some)].into_iter().flatten() {
+        let pair = pair.rounded_to(through);
+        let m = pair.measure(stretch)?;
+        best = best.max(match state_of(&pair, &m) {
+            State::Exact { .. } | State::Kept => return Ok(Agreement::Values),
+            // In blocks, what holds may be other weights.
+            State::Quantised if is_alike(&m) => Agreement::Steps,
+            State::Near => Agreement::Steps,
+            _ if m.bad == 0 && m.off == 0 && !pair.quantised => Agreement::Steps,
+            _ => Agreement::No,
+        });
+    }
+    Ok(best)
 }

@@ -135,7 +135,7 @@ fn made(tensor: &OutputTensor) -> (Vec<f32>, Vec<f32>) {
         left.extend_from_slice(panel.left);
         Ok(())
     };
-    compute.for_each_panel("w", each).unwrap();
+    compute.for_each_panel("w", None, each).unwrap();
     (sums, left)
 }
 
@@ -189,7 +189,7 @@ fn the_rest_has_the_dtype_of_the_base() {
         rounded.extend(panel.sum.iter().map(|v| half::bf16::from_f32(*v)));
         Ok(())
     };
-    cast.for_each_panel("w", each).unwrap();
+    cast.for_each_panel("w", None, each).unwrap();
     let bytes: Vec<u8> = rounded.iter().flat_map(|v| v.to_le_bytes()).collect();
     let base = given(TensorInfo { dtype: DType::BF16, ..info.clone() }, bytes);
     let compute = Compute { base, ..*compute };

@@ -62,6 +62,19 @@ impl Folder {
         merge::plan(&options, &Silent).unwrap().run(1, &Silent).unwrap();
     }
 
+    /// Stores a model in another dtype.
+    fn recast(&self, name: &str, dtype: DType) {
+        let model = Model::open(&self.path(name), &Reader::default()).unwrap();
+        let tensors: Vec<(String, Vec<usize>, Vec<f32>)> = model
+            .refs()
+            .map(|t| (t.info().name.clone(), t.info().shape.clone(), t.values().unwrap().to_vec()))
+            .collect();
+        drop(model);
+        let given: Vec<Given<'_>> =
+            tensors.iter().map(|(name, shape, values)| (name.as_str(), &shape[..], values.clone())).collect();
+        self.model(name, dtype, &given);
+    }
+
     fn ranks(&self) -> Vec<usize> {
         let options = ExtractOptions { replace: true, ..self.options(Rule::Auto) };
         compute(&options, &Silent).unwrap().changes.iter().map(|change| change.became.rank()).collect()
@@ -88,6 +101,42 @@ fn in_every_dtype() {
         folder.base("base", float);
         assert_eq!(folder.ranks(), [r; 4], "rank {r}, rounded twice");
     }
+}
+
+/// A merge that was rounded, and then stored in a finer dtype; also beside a base that was, and in GGUF's way.
+#[test]
+fn stored_finer_than_it_was_rounded() {
+    let folder = Folder::new();
+    let (half, bfloat, float) = (DType::F16, DType::BF16, DType::F32);
+    folder.adapter_of(8, 0.05);
+    for (rounded, stored) in [(bfloat, half), (bfloat, float), (half, float)] {
+        folder.base("base", rounded);
+        folder.merge_to("base", rounded);
+        folder.recast("tuned", stored);
+        assert_eq!(folder.ranks(), [8; 4], "merge {rounded}, stored as {stored}");
+        folder.recast("base", float);
+        assert_eq!(folder.ranks(), [8; 4], "merge {rounded}, stored as {stored}, base as {float}");
+    }
+}
+
+/// A base that was rounded after training started from it, and a change of no low rank that is larger.
+#[test]
+fn a_base_that_was_rounded() {
+    let folder = Folder::new();
+    let (half, bfloat, float) = (DType::F16, DType::BF16, DType::F32);
+    folder.adapter_of(8, 0.05);
+    for (merged, rounded) in [(float, bfloat), (float, half), (half, bfloat)] {
+        folder.base("base", float);
+        folder.merge_to("base", merged);
+        folder.base("base", rounded);
+        assert_eq!(folder.ranks(), [8; 4], "merge {merged}, base {rounded}");
+    }
+    let (rows, cols, name) = (160, 120, "l.0.mlp.up_proj.weight");
+    let old = rounded(&uneven(rows, cols, 1));
+    let new = old.iter().zip(random(rows, cols, 2, 0.002)).map(|(w, d)| w + d).collect();
+    folder.model("base", bfloat, &[(name, &[rows, cols], old)]);
+    folder.model("tuned", float, &[(name, &[rows, cols], new)]);
+    assert_eq!(folder.ranks(), [120]);
 }
 
 /// A change that rounding swallowed for the most part is said to be one.
