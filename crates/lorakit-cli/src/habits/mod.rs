@@ -14,6 +14,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, Error};
+use lorakit_train::settings::Settings;
 
 use crate::args;
 use line::{Line, Piece};
@@ -48,7 +49,8 @@ const VERBS: &[(&[&str], &str)] = &[
 pub(crate) fn explain(mut error: Error, args: &[OsString]) -> Error {
     match error.kind() {
         ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => {
-            let tips = signed(&error, args).map_or_else(|| of_line(&error, args), |told| vec![told]);
+            let told = signed(&error, args).or_else(|| of_run(&error, args));
+            let tips = told.map_or_else(|| of_line(&error, args), |told| vec![told]);
             if !tips.is_empty() {
                 error.remove(ContextKind::SuggestedArg);
                 tip(&mut error, tips);
@@ -85,6 +87,14 @@ fn signed(error: &Error, args: &[OsString]) -> Option<String> {
         let is_option = option.strip_prefix("--").is_some_and(takes_values);
         (is_option && is_number(value)).then(|| format!("`{option}={value}` gives the option that value"))
     })
+}
+
+/// What is told of an option of `train` that is none here: what it is called, or why it is not there.
+fn of_run(error: &Error, args: &[OsString]) -> Option<String> {
+    let typed =
+        text(error, ContextKind::InvalidArg).filter(|_| args.get(1).is_some_and(|verb| verb == "train"))?;
+    let key = typed.strip_prefix("--")?.replace('-', "_");
+    Settings::new().set(&key, "").err().map(|told| told.to_string())
 }
 
 /// What can be said about a line that does not fit.

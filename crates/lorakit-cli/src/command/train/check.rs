@@ -73,7 +73,8 @@ fn of(report: &Report, what: &str) -> String {
         let _ = writeln!(text, "what is trained: {} ({})", method.name(), units::plural(*rows, "row"));
     }
     if !report.ends_of_turn.is_empty() {
-        let ends: Vec<String> = report.ends_of_turn.iter().map(|end| format!("`{}`", names::shown(end))).collect();
+        let ends: Vec<String> =
+            report.ends_of_turn.iter().map(|end| format!("`{}`", names::shown(end))).collect();
         let stops = if report.stops { "which ends generation" } else { "which does not end generation" };
         let _ = writeln!(text, "a turn ends with {}, {stops}", ends.join(" or "));
     }
