@@ -39,6 +39,7 @@ mod saved;
 mod smollm2;
 mod support;
 mod terminal;
+mod train;
 mod verify;
 mod width;
 

@@ -61,6 +61,9 @@ const COMMANDS: &[&str] = &[
     "diff saved extracted",
     "diff base tuned",
     "diff base tuned --base merged",
+    "train --model tiny --data rows --val 0.2 --max-steps 2 --lr 0.01 --packing false -o trained",
+    "train --model tiny --data rows -o never --estimate",
+    "train --model tiny --data rows --val rows -o never --check-data",
     "version",
     "env",
     "completions fish",
@@ -93,6 +96,11 @@ fn workshop() -> Sandbox {
     }
     sandbox.copy(&fixtures().join("tiny-orders"), "tiny");
     sandbox.copy(&fixtures().join("tiny-json-lora"), "tiny-lora");
+    let rows = fs::read_to_string(fixtures().join("tiny-json/train.jsonl")).unwrap();
+    let rows: Vec<&str> = rows.lines().take(9).collect();
+    fs::create_dir(sandbox.path("rows")).unwrap();
+    fs::write(sandbox.path("rows/train.jsonl"), format!("{0}\n{0}\n", rows.join("\n"))).unwrap();
+    fs::write(sandbox.path("rows/valid.jsonl"), rows[..2].join("\n")).unwrap();
     sandbox.copy(&peft("adapters/plain"), "hub/models--owner--name/snapshots/0123abc");
     fs::create_dir(sandbox.path("hub/other")).unwrap();
     for file in ["adapter_config.json", "adapter_model.safetensors"] {

@@ -1,0 +1,209 @@
+//! `lorakit train` as a user meets it: what it says, what it writes, how it stops and goes on.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::support::{Run, Sandbox, fixtures};
+
+/// A run of a few steps, with what differs between runs.
+const RUN: &str =
+    "train --model base --data train.jsonl --packing false --batch-size 4 --lr 5e-3 --compute f32 -t 2";
+
+fn workshop() -> Sandbox {
+    let sandbox = Sandbox::new();
+    sandbox.copy(&fixtures().join("tiny-orders"), "base");
+    let rows = fs::read_to_string(fixtures().join("tiny-json/train.jsonl")).unwrap();
+    let rows: Vec<&str> = rows.lines().take(40).collect();
+    fs::write(sandbox.path("train.jsonl"), rows.join("\n")).unwrap();
+    sandbox
+}
+
+fn bytes(sandbox: &Sandbox, folder: &str) -> Vec<u8> {
+    fs::read(sandbox.path(folder).join("adapter_model.safetensors")).unwrap()
+}
+
+#[test]
+fn what_would_be_trained() {
+    let sandbox = workshop();
+    let run = sandbox.run("train --model base --data train.jsonl -o out --val 0.1 --check-data", &[]).ok();
+    insta::assert_snapshot!(run.stdout);
+    assert_eq!(run.stderr, "");
+    assert!(!sandbox.path("out").exists());
+    let json = sandbox.run("train --model base --data train.jsonl -o out --check-data --json", &[]).ok();
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    let data = &json["data"]["training"];
+    assert_eq!((&data["documents"], &data["nothing_trained"]["count"]), (&json!(40), &json!(0)));
+    let spans = data["examples"][0]["spans"].as_array().unwrap();
+    let trained: Vec<&str> = spans
+        .iter()
+        .filter(|span| span["trained"] == true)
+        .map(|span| span["text"].as_str().unwrap())
+        .collect();
+    assert!(trained.len() == 1 && trained[0].starts_with("{\"name\"") && trained[0].contains("<|im_end|>"));
+}
+
+#[test]
+fn an_estimate_writes_nothing() {
+    let sandbox = workshop();
+    let run = sandbox.run(&format!("{RUN} --max-steps 7 -o out --estimate"), &[]).ok();
+    let labels: Vec<&str> = run.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(labels, ["rows", "factors", "steps", "arithmetic", "time", "memory"]);
+    assert!(!sandbox.path("out").exists());
+    let json = sandbox.run(&format!("{RUN} --max-steps 7 -o out --estimate --json"), &[]).ok();
+    let json: Value = serde_json::from_str(&json.stdout).unwrap();
+    let estimate = &json["estimate"];
+    assert_eq!(
+        (&estimate["steps"], &estimate["rows"], &estimate["threads"]),
+        (&json!(7), &json!(40), &json!(2))
+    );
+    assert!(estimate["peak_bytes"].as_u64().unwrap() > 1_000_000);
+}
+
+/// What the run leaves is an adapter that the other verbs take, and it says how to go on.
+#[test]
+fn an_adapter_that_can_be_merged() {
+    let sandbox = workshop();
+    let run = sandbox.run(&format!("{RUN} --max-steps 12 --val 0.1 --log-every 4 -o out"), &[]).ok();
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert!(lines[0].starts_with("trained 12 steps, "), "{}", run.stdout);
+    assert_eq!(lines.last(), Some(&"next: lorakit merge base out/best -o merged/"));
+    let steps = run.stderr.lines().filter(|line| line.starts_with("step ")).count();
+    assert_eq!(steps, 3, "{}", run.stderr);
+    let metrics = fs::read_to_string(sandbox.path("out/metrics.jsonl")).unwrap();
+    let metrics: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let losses: Vec<f64> = metrics.iter().filter_map(|row| row["loss"].as_f64()).collect();
+    assert_eq!(losses.len(), 12);
+    assert!(losses[11] < losses[0] - 2.0, "{losses:?}");
+    let verified = "verify merged --base base --adapter out/best";
+    sandbox.run("merge base out/best -o merged", &[]).ok();
+    sandbox.run(verified, &[]).ok();
+    sandbox.run("convert out/best -o out.gguf --to gguf --base base", &[]).ok();
+    let told = sandbox.run("inspect out/best --json", &[]).ok();
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(told["findings"].as_array().map(Vec::len), Some(0), "{told}");
+}
+
+/// A run that was stopped, and one that was killed, go on to the same bytes.
+#[test]
+fn stopped_and_killed_runs_go_on() {
+    let sandbox = workshop();
+    let line = |output: &str, more: &str| format!("{RUN} --max-steps 24 --save-every 3 -o {output} {more}");
+    sandbox.run(&line("whole", ""), &[]).ok();
+    for (output, signal, code) in [("stopped", Signal::INT, Some(130)), ("killed", Signal::KILL, None)] {
+        let mut child = sandbox
+            .command()
+            .args(line(output, "").split_whitespace())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let first = sandbox.path(output).join("checkpoint-3");
+        let begin = Instant::now();
+        while !first.exists() && begin.elapsed() < Duration::from_secs(120) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), code, "{output}");
+        assert!(!sandbox.path(output).join("adapter_config.json").exists(), "{output} had ended");
+        sandbox.run(&line(output, "--resume"), &[]).ok();
+        assert_eq!(bytes(&sandbox, output), bytes(&sandbox, "whole"), "{output}");
+    }
+}
+
+#[test]
+fn a_file_of_keys_and_what_is_typed() {
+    let sandbox = workshop();
+    let yaml = "model: base\ndata: train.jsonl\noutput: out\nlora:\n  r: 4\nlr: 1e-4\n";
+    fs::write(sandbox.path("run.yaml"), yaml).unwrap();
+    let run = sandbox.run("train -c run.yaml lora.r=8 --lr 2e-4 --print-config", &[]).ok();
+    for line in ["model: base", "  r: 8", "  alpha: 16", "lr: 2.0e-4"] {
+        assert!(run.stdout.lines().any(|found| found == line), "{line}\n{}", run.stdout);
+    }
+    fs::write(sandbox.path("printed.yaml"), &run.stdout).unwrap();
+    assert_eq!(sandbox.run("train -c printed.yaml --print-config", &[]).ok().stdout, run.stdout);
+}
+
+/// Each refusal with its exit code. Nothing is written.
+#[test]
+fn refusals() {
+    let sandbox = workshop();
+    let write = |name: &str, text: &str| fs::write(sandbox.path(name), text).unwrap();
+    write("unknown.yaml", "model: base\ndata: train.jsonl\noutput: out\nlora_rr: 4\n");
+    write("foreign.yaml", "model: base\nlearning_rate: 1e-4\n");
+    write("value.yaml", "model: base\nlr: fast\n");
+    write("broken.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n{\"messages\": 3}\n");
+    write("silent.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"only a question\"}]}\n");
+    fs::create_dir(sandbox.path("full")).unwrap();
+    write("full/notes.txt", "mine");
+    let run = "train --model base --data train.jsonl";
+    let lines = [
+        "train".to_string(),
+        "train --model base --data train.jsonl".into(),
+        "train -c missing.yaml".into(),
+        "train -c unknown.yaml".into(),
+        "train -c foreign.yaml".into(),
+        "train -c value.yaml".into(),
+        format!("{run} -o out --learning-rate 1e-4"),
+        format!("{run} -o out --use-dora true"),
+        format!("{run} -o out lora.dora=true"),
+        format!("{run} -o out lora.r"),
+        format!("{run} -o full"),
+        format!("{run} -o full --resume"),
+        format!("{run} -o out --lora-target q_porj"),
+        format!("{run} -o out --lora-layers last:9"),
+        format!("{run} -o out --memory-limit 1M"),
+        "train --model base --data broken.jsonl -o out".into(),
+        "train --model base --data silent.jsonl -o out".into(),
+        "train --model base --data absent.jsonl -o out".into(),
+        "train --model absent --data train.jsonl -o out".into(),
+    ];
+    let mut told = String::new();
+    for line in &lines {
+        told += &format!("$ lorakit {line}\n{}\n", sandbox.refused(line));
+    }
+    insta::assert_snapshot!(told);
+}
+
+/// A run that goes on must be the one that was begun.
+#[test]
+fn what_may_not_change_when_a_run_goes_on() {
+    let sandbox = workshop();
+    sandbox.run(&format!("{RUN} --max-steps 4 -o out"), &[]).ok();
+    let before = bytes(&sandbox, "out");
+    let rows = fs::read_to_string(sandbox.path("train.jsonl")).unwrap();
+    let mut told = String::new();
+    let mut refused = |line: &str| {
+        let Run { code, stderr, .. } = sandbox.run(line, &[]);
+        told += &format!("exit {}\n{stderr}\n", code.unwrap());
+    };
+    refused(&format!("{RUN} --max-steps 4 -o out"));
+    refused(&format!("{RUN} --max-steps 4 -o out --resume"));
+    refused(&format!("{RUN} --max-steps 8 -o out --resume"));
+    refused(&format!("{RUN} --max-steps 4 -o out --resume --seed 7"));
+    fs::write(sandbox.path("train.jsonl"), rows.lines().take(39).collect::<Vec<_>>().join("\n")).unwrap();
+    refused(&format!("{RUN} --max-steps 4 -o out --resume"));
+    assert_eq!(bytes(&sandbox, "out"), before);
+    insta::assert_snapshot!(told);
+}
+
+/// One object on stdout, with what the run did.
+#[test]
+fn json() {
+    let sandbox = workshop();
+    let output = Command::new(env!("CARGO_BIN_EXE_lorakit"))
+        .current_dir(sandbox.root())
+        .args(format!("{RUN} --max-steps 3 --val 0.1 -o out --json").split_whitespace())
+        .output()
+        .unwrap();
+    let run = Run::new(&sandbox, &output).ok();
+    assert_eq!(run.stderr, "");
+    let json: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&json["schema"], &json["outcome"]), (&json!("lorakit.train/1"), &json!("finished")));
+    assert_eq!((&json["steps"], &json["output"]), (&json!(3), &json!("out")));
+    assert!(json["best"]["loss"].as_f64().unwrap() < json["before"].as_f64().unwrap());
+}
