@@ -353,7 +353,7 @@ fn a_merge_says_that_the_base_has_another_form() {
         let notes = merge.notes.iter().filter(|note| note.code == "other-form");
         notes.map(|note| note.message.clone()).collect::<String>()
     };
-    insta::assert_snapshot!(notes(Quant::Nf4 { double: true }, "nf4"), @"was trained on `tiny-orders` as nf4, and this base is stored as bf16: it makes up for the rounding of the one, and the merged model has that of the other");
+    insta::assert_snapshot!(notes(Quant::Nf4 { double: true }, "nf4"), @"was trained on `tiny-orders` as nf4, and this base is stored as bf16: what it learned makes up for the rounding of that form, which the merged model does not have");
     assert_eq!(notes(Quant::Keep, "keep"), "");
     assert_eq!(notes(Quant::Bf16, "bf16"), "");
 }

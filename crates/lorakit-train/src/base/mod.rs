@@ -97,12 +97,11 @@ impl Base {
         let shape = Self::shape(&files)?;
         let layout = Layout::find(&files, &shape).map_err(|error| error.at(&files.path))?;
         let text = TextFiles::of(&files)?;
-        let total = |tensors: &[TensorInfo]| tensors.iter().map(TensorInfo::byte_len).sum();
-        progress.begin(total(files.tensors()));
         let read = Reading { files: &files, layout: &layout, shape: &shape, quant, progress };
         let (model, bytes, parts) = read.model(threads)?;
-        progress.begin(total(files.checkpoint().tensors()));
+        progress.begin(files.checkpoint().tensors().iter().map(TensorInfo::byte_len).sum());
         let weights = digests::digest(files.checkpoint().as_ref(), progress)?;
+        files.reader().check_unchanged()?;
         let trained_on = match quant {
             Quant::Keep => weights.clone(),
             _ => digest(parts),
@@ -158,6 +157,13 @@ enum Matrix {
     Linear(usize),
 }
 
+impl Matrix {
+    fn index(self) -> usize {
+        let (Matrix::End(index) | Matrix::Linear(index)) = self;
+        index
+    }
+}
+
 impl Reading<'_> {
     /// The model, the memory it takes, and what its weights are stored as.
     fn model(&self, threads: usize) -> Result<(Model, u64, Vec<(TensorInfo, Hash)>)> {
@@ -165,6 +171,8 @@ impl Reading<'_> {
         let mut tasks: Vec<Matrix> = ends.into_iter().flatten().map(Matrix::End).collect();
         let linears = self.layout.layers.iter().flat_map(|layer| layer.linears);
         tasks.extend(linears.map(|(weight, _)| Matrix::Linear(weight)));
+        let size = |task: &Matrix| self.files.tensors()[task.index()].byte_len();
+        self.progress.begin(tasks.iter().map(size).sum());
         let loaded = parallel::map(threads, tasks.len(), |at| self.matrix(tasks[at]));
         let (mut bytes, mut parts, mut matrices) = (0, Vec::new(), Vec::with_capacity(loaded.len()));
         for loaded in loaded {
@@ -192,7 +200,6 @@ impl Reading<'_> {
         if self.progress.cancelled() {
             return Err(Error::from(Problem::Stopped).at(&self.files.path));
         }
-        let (Matrix::End(index) | Matrix::Linear(index)) = matrix;
         let loaded = match matrix {
             Matrix::End(index) => {
                 let tensor = self.files.tensor(index);
@@ -200,7 +207,7 @@ impl Reading<'_> {
             }
             Matrix::Linear(index) => weights::linear(self.files, index, self.quant),
         };
-        self.progress.advance(self.files.tensors()[index].byte_len());
+        self.progress.advance(self.files.tensors()[matrix.index()].byte_len());
         loaded
     }
 
@@ -210,19 +217,9 @@ impl Reading<'_> {
         weights: [Box<dyn FrozenMatrix>; 7],
         vectors: &mut Vectors,
     ) -> Result<Layer> {
-        let mut biases = places.linears.map(|(_, bias)| bias).into_iter();
-        let mut failed = None;
-        let linears = weights.map(|weight| {
-            let bias = biases.next().flatten().map(|index| vectors.read(index));
-            let bias = bias.transpose().unwrap_or_else(|error| {
-                failed = Some(error);
-                None
-            });
-            Linear { weight, bias }
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
+        let biases = places.linears.iter().map(|(_, bias)| bias.map(|index| vectors.read(index)).transpose());
+        let mut biases = biases.collect::<Result<Vec<_>>>()?.into_iter();
+        let linears = weights.map(|weight| Linear { weight, bias: biases.next().flatten() });
         let mut norm = |index| self.norm(index, vectors);
         let mut both = |pair: Option<(usize, usize)>| -> Result<Option<(Norm, Norm)>> {
             pair.map(|(first, second)| Ok((norm(first)?, norm(second)?))).transpose()

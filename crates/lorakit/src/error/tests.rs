@@ -56,6 +56,7 @@ fn every_problem() {
         list("fit, of a part", crate::fit::Reason::samples()),
         list("output", crate::output::Problem::samples()),
         list("ops", ops::problem::Problem::samples()),
+        list("ops, of a part", ops::problem::Foreign::samples()),
         list("ops/audit", ops::audit::Problem::samples()),
         list("ops/combine", ops::combine::Problem::samples()),
         list("ops/edit", ops::edit::Problem::samples()),

@@ -99,14 +99,14 @@ impl Model {
         if !model.is_gguf() {
             return model.into_hf(None);
         }
-        model.seen_as(gguf::read::view(&model.checkpoint, None, true)?);
+        model.see_as_hf(None, true)?;
         Ok(model)
     }
 
     /// The opened model, seen in the same way as by [`Self::open_as_hf`].
     pub(crate) fn into_hf(mut self, dtype: Option<DType>) -> Result<Self> {
         if self.is_gguf() {
-            self.seen_as(gguf::read::view(&self.checkpoint, dtype, false)?);
+            self.see_as_hf(dtype, false)?;
         } else if let Some((source, packing)) =
             packed::view(&self.checkpoint, self.config.as_ref()).map_err(|e| e.at(&self.path))?
         {
@@ -115,8 +115,11 @@ impl Model {
         Ok(self)
     }
 
-    fn seen_as(&mut self, view: gguf::read::View) {
+    /// Sees a GGUF file as the Hugging Face checkpoint from which it was made.
+    fn see_as_hf(&mut self, dtype: Option<DType>, computed: bool) -> Result<()> {
+        let view = gguf::read::view(&self.checkpoint, dtype, computed)?;
         (self.source, self.config, self.dtype) = (view.source, Some(view.config), Some(view.dtype));
+        Ok(())
     }
 
     /// The name without ending of the tensor file that its library looks for in a folder: diffusers has another one

@@ -133,7 +133,13 @@ mod tests {
             let first = error.detail_lines().first().cloned().unwrap_or_default();
             format!("{}: {text}\n    {first}", error.kind().name())
         };
-        insta::assert_snapshot!(refused("dora"), @"");
-        insta::assert_snapshot!(refused("modules-to-save"), @"");
+        insta::assert_snapshot!(refused("dora"), @"
+        Unsupported: 14 of 14 parts of the adapter are not products of factors on whole weights, and only these are trained
+            model.layers.0.mlp.down_proj  uses DoRA
+        ");
+        insta::assert_snapshot!(refused("modules-to-save"), @"
+        Unsupported: 6 of 8 parts of the adapter are not products of factors on whole weights, and only these are trained
+            base_model.model.lm_head.weight  is saved whole
+        ");
     }
 }

@@ -145,8 +145,8 @@ fn other_forms(step: &Step, base: &Model) -> Vec<Finding> {
     let note = |(adapter, parent): (String, lineage::Parent)| {
         let trained = parent.trained_as.map(|trained| trained.quant).unwrap_or_default();
         let message = format!(
-            "was trained on `{}` as {trained}, and this base is stored as {form}: it makes up for the rounding of the one, \
-             and the merged model has that of the other",
+            "was trained on `{}` as {trained}, and this base is stored as {form}: what it learned makes up for the rounding \
+             of that form, which the merged model does not have",
             parent.name.escape_debug(),
         );
         Finding::new(Severity::Note, "other-form", &adapter, message)

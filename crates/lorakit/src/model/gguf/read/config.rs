@@ -67,7 +67,7 @@ pub(in crate::model) fn config(
     for (key, value) in keys.architecture.config() {
         set(key, value.clone());
     }
-    known::add(keys, &mut config)?;
+    known::add(keys, head_dim(keys)?, &mut config)?;
     let mut set = |key: &str, value: Value| config.insert(key.to_string(), value);
     for (flag, value) in flags(keys, tensors)? {
         set(flag, value.into());
@@ -104,7 +104,7 @@ pub(in crate::model) fn generation_config(ids: &SpecialIds) -> Value {
 }
 
 /// The number of rows in a head; keys and values must have the same number.
-pub(super) fn head_dim(keys: Keys<'_>) -> Result<u64> {
+fn head_dim(keys: Keys<'_>) -> Result<u64> {
     let (hidden, heads) =
         (keys.required_integer("embedding_length")?, keys.required_integer("attention.head_count")?);
     let head_dim = match keys.integer("attention.key_length")? {

@@ -2,7 +2,6 @@
 
 use serde_json::{Map, Value};
 
-use super::config::head_dim;
 use super::keys::Keys;
 use crate::Result;
 
@@ -13,11 +12,11 @@ const GEMMA3_LOCAL_THETA: f64 = 10_000.0;
 /// Gemma 3: the layers of the one size whose scores are scaled by the width of heads that it does not have.
 const GEMMA3_27B: u64 = 62;
 
-/// Adds to `config` what holds for every model of the family.
+/// Adds to `config` what holds for every model of the family; heads have `head_dim` values.
 ///
 /// # Errors
 /// If a key makes no sense (`Corrupt`).
-pub(super) fn add(keys: Keys<'_>, config: &mut Map<String, Value>) -> Result<()> {
+pub(super) fn add(keys: Keys<'_>, head_dim: u64, config: &mut Map<String, Value>) -> Result<()> {
     let mut set = |key: &str, value: Value| config.insert(key.to_string(), value);
     if let Some(every) = keys.architecture.unrotated_every() {
         set("no_rope_layer_interval", every.into());
@@ -26,7 +25,7 @@ pub(super) fn add(keys: Keys<'_>, config: &mut Map<String, Value>) -> Result<()>
         let (hidden, heads) =
             (keys.required_integer("embedding_length")?, keys.required_integer("attention.head_count")?);
         let large = keys.required_integer("block_count")? == GEMMA3_27B;
-        let scored = if large { hidden.checked_div(heads).unwrap_or(0) } else { head_dim(keys)? };
+        let scored = if large { hidden.checked_div(heads).unwrap_or(0) } else { head_dim };
         set("query_pre_attn_scalar", scored.into());
         let period = keys.integer("attention.sliding_window_pattern")?.unwrap_or(GEMMA3_PERIOD);
         set("sliding_window_pattern", period.into());
