@@ -74,11 +74,6 @@ pub(crate) struct Room {
     pub(crate) limit: Option<u64>,
 }
 
-/// Whether what is kept is rounded to bf16, so that gradients have other bits.
-pub(crate) fn is_halves(recompute: Recompute) -> bool {
-    matches!(recompute, Recompute::Halves | Recompute::Mlp)
-}
-
 /// What a pass must hold.
 pub(crate) struct Need<'a> {
     pub(crate) model: &'a Model,
@@ -113,16 +108,15 @@ impl Need<'_> {
         limit: Option<u64>,
         now: Option<u64>,
     ) -> Result<Room> {
-        let all = [Recompute::Nothing, Recompute::Halves, Recompute::Mlp, Recompute::Layers];
         let mut levels: Vec<Recompute> = match choice {
-            RecomputeChoice::Auto => all.to_vec(),
+            RecomputeChoice::Auto => Recompute::LEVELS.to_vec(),
             RecomputeChoice::Nothing => vec![Recompute::Nothing],
             RecomputeChoice::Halves => vec![Recompute::Halves],
             RecomputeChoice::Mlp => vec![Recompute::Mlp],
             RecomputeChoice::Layers => vec![Recompute::Layers],
         };
         if let Some(halves) = begun_with_halves.filter(|_| choice == RecomputeChoice::Auto) {
-            levels.retain(|level| is_halves(*level) == halves);
+            levels.retain(|level| level.halves() == halves);
         }
         let most = self.step.min(PASS).max(self.longest);
         let least = most.min(LEAST).max(self.longest);

@@ -105,7 +105,7 @@ impl<'a> Ready<'a> {
         let limit = settings.memory_limit.map(|limit| limit.0);
         let room = need.room(settings.recompute, began.map(|(_, halves)| halves), limit)?;
         let trained = need.values();
-        let halves = estimate::is_halves(room.recompute);
+        let halves = room.recompute.halves();
         let origin = Origin::new(settings, (compute, halves), steps, std::mem::take(&mut job.digests));
         let optimiser = AdamW::new(
             optimise::Settings {
