@@ -99,8 +99,8 @@ impl State {
         let noise = if quantised { of_encoding(m) } else { 2.5 * (m.rounding * m.turns as f64).sqrt() };
         let explained = m.residual().sqrt() <= noise + NEAR * scale.abs() * m.delta.sqrt();
         if quantised {
-            // What every program encodes alike needs no fit.
-            let is_usual = !m.encoding.is_free() || (scale - usual).abs() <= NEAR_QUANTISED + spread;
+            // Of deltas below the steps, codes that differ are few.
+            let is_usual = (scale - usual).abs() <= NEAR_QUANTISED + spread;
             return if is_encoded(m) && is_usual {
                 State::Quantised
             } else if hides(m) {
