@@ -1,5 +1,7 @@
 //! Training on one thread: products, steps and the decoding of a token, beside what the machine can do at best.
+#![allow(clippy::print_stdout, reason = "what it is for")]
 
+mod decode;
 mod measure;
 mod peaks;
 mod products;
@@ -7,7 +9,7 @@ mod step;
 
 use std::io;
 
-use lorakit_train::kernel::{Compute, kernels};
+use lorakit_train::kernel::{Compute, Products, kernels};
 use lorakit_train::model::Recompute;
 
 /// Products with frozen weights beside the peaks of instructions, and training steps beside their products
@@ -61,5 +63,9 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             }
         }
     }
-    step::run(args.layers, args.runs, &args.compute, &args.level)
+    let model = step::model(args.layers);
+    for compute in &args.compute {
+        decode::run(&model, Products { compute: *compute, threads: 1 });
+    }
+    step::run(&model, args.runs, &args.compute, &args.level)
 }

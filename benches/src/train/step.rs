@@ -95,31 +95,30 @@ fn products_only(model: &Model, products: Products, tokens: usize, trained: usiz
     layers.first().map_or(0.0, |first| first + inner) + one(&*model.head, trained, true)
 }
 
-pub(super) fn run(layers: usize, runs: usize, computes: &[Compute], levels: &[Recompute]) -> io::Result<()> {
+pub(super) fn run(model: &Model, runs: usize, computes: &[Compute], levels: &[Recompute]) -> io::Result<()> {
     let lengths = [256, 256];
     let tokens: Vec<u32> = numbers(512).iter().map(|value| ((value + 0.5) * 49151.0) as u32).collect();
     let weights = vec![1.0; tokens.len()];
     let batch = Batch { tokens: &tokens, lengths: &lengths, weights: &weights };
     let trained = tokens.len() - lengths.len();
-    let model = model(layers);
-    let adapter = adapter(&model);
+    let adapter = adapter(model);
     let mut gradients = adapter.zeros();
     let each = |seconds: f64| 1e3 * seconds / tokens.len() as f64;
     for compute in computes {
         let products = Products { compute: *compute, threads: 1 };
         for recompute in levels {
-            forget()?;
             let how = How { recompute: *recompute, ..How::new(products) };
-            let mut loss = 0.0;
-            let mut once = || {
+            let (mut loss, mut best, mut memory) = (0.0, (f64::MAX, f64::MAX), 0);
+            for _ in 0..runs {
+                forget()?;
                 let step = least(1, || {
-                    model.train(&adapter, &batch, 1.0 / trained as f64, &how, &mut gradients, &mut loss)
+                    model.train(&adapter, &batch, 1.0 / trained as f64, &how, &mut gradients, &mut loss);
                 });
-                (step, products_only(&model, products, tokens.len(), trained, 1))
-            };
-            let (step, frozen) = (0..runs)
-                .map(|_| once())
-                .fold((f64::MAX, f64::MAX), |best, found| (best.0.min(found.0), best.1.min(found.1)));
+                memory = memory.max(peak_memory());
+                let frozen = products_only(model, products, tokens.len(), trained, 1);
+                best = (step.min(best.0), frozen.min(best.1));
+            }
+            let (step, frozen) = best;
             println!(
                 "{compute:?} {recompute:?}: {:.3} ms a token ({:.0} a second), frozen products {:.3} ({:.0} %), the rest \
                  {:.3}; {:.0} MB at most",
@@ -128,7 +127,7 @@ pub(super) fn run(layers: usize, runs: usize, computes: &[Compute], levels: &[Re
                 each(frozen),
                 100.0 * frozen / step,
                 each(step - frozen),
-                peak_memory() as f64 / 1e6
+                memory as f64 / 1e6
             );
         }
     }

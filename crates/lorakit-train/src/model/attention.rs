@@ -47,7 +47,12 @@ impl Heads {
 
     /// How far behind a query the farthest key is that it sees.
     fn reach(&self) -> usize {
-        self.window.map_or(usize::MAX, |window| window - 1)
+        self.window.map_or(usize::MAX >> 1, |window| window.saturating_sub(1))
+    }
+
+    fn sees(&self, query: usize, key: usize) -> bool {
+        // A key that comes later is very far behind.
+        query.wrapping_sub(key) <= self.reach()
     }
 
     /// The key heads of all documents: what a thread computes alone, so that sums over query heads have one order.

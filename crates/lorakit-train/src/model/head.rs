@@ -7,8 +7,13 @@ use super::parallel;
 use super::real::{Real, highest, sum};
 use crate::kernel::{FrozenMatrix, Products};
 
-/// Rows whose logits exist at the same time.
-pub(super) const CHUNK: usize = 64;
+/// Logits that exist at the same time, about. Every few rows read the whole head again.
+const LOGITS: usize = 1 << 23;
+
+/// Rows whose logits exist at the same time; it changes no bit.
+pub(super) fn rows_at_once(vocabulary: usize) -> usize {
+    (LOGITS / vocabulary.max(1)).clamp(32, 512)
+}
 
 /// A row of the last hidden state, the token that follows it, and how much its loss counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,7 +31,7 @@ pub(super) fn loss<R: Real>(
     targets: &[Target],
     total: &mut f64,
 ) {
-    for targets in targets.chunks(CHUNK) {
+    for targets in targets.chunks(rows_at_once(head.rows())) {
         chunk(products, head, h, targets, 1.0, total);
     }
 }
@@ -42,7 +47,7 @@ pub(super) fn loss_and_gradient<R: Real>(
 ) -> Vec<R> {
     let hidden = head.cols();
     let mut dh = vec![R::ZERO; h.len()];
-    for targets in targets.chunks(CHUNK) {
+    for targets in targets.chunks(rows_at_once(head.rows())) {
         let d = chunk(products, head, h, targets, scale, total);
         let mut rows = vec![R::ZERO; targets.len() * hidden];
         R::times(products, &d, head, &mut rows);
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_gradient_is_that_of_finite_differences() {
-        let (vocabulary, hidden, tokens) = (37, 5, 150);
+        let (vocabulary, hidden, tokens) = (37, 5, 800); // more than are done at once
         let values = noise(vocabulary * hidden, 1).iter().map(|v| 3.0 * *v as f32).collect();
         let head = FloatMatrix { values, cols: hidden };
         let h = noise(tokens * hidden, 2);

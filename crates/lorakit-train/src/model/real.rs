@@ -263,21 +263,25 @@ impl Real for f64 {
         }
     }
 
+    /// As wide as tiles get.
     fn tile() -> (usize, usize) {
-        (4, 8)
+        (12, 32)
     }
 
     fn add_tile(lanes: usize, left: &[Self], right: &[Self], sums: &mut [Self]) {
-        for (row, sums) in sums.chunks_exact_mut(8).enumerate() {
-            for (left, right) in left.chunks_exact(4).zip(right.chunks_exact(8)).take(lanes) {
+        for (row, sums) in sums.chunks_exact_mut(32).enumerate() {
+            for (left, right) in left.chunks_exact(12).zip(right.chunks_exact(32)).take(lanes) {
                 sums.iter_mut().zip(right).for_each(|(sum, right)| *sum = left[row].mul_add(*right, *sum));
             }
         }
     }
 
+    /// NaN is what is undefined.
     fn transpose(from: &[Self], stride: usize, rows: usize, lanes: usize, to: &mut [Self], width: usize) {
-        for (lane, row) in (0..lanes).flat_map(|lane| (0..rows).map(move |row| (lane, row))) {
-            to[lane * width + row] = from[row * stride + lane];
+        for lane in 0..lanes {
+            for (row, to) in to[lane * width..].iter_mut().enumerate().take(tiles::BEHIND) {
+                *to = if row < rows { from[row * stride + lane] } else { Self::NAN };
+            }
         }
     }
 }

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::packed::{self, Head};
-use super::softmax::{self, Seen};
-use super::{BLOCK, Heads, Places, STRIP, Unit};
+use super::{BLOCK, Heads, Places, STRIP, Unit, softmax};
 use crate::kernel::tiles::BEHIND;
 use crate::model::parallel;
 use crate::model::real::{Real, dot};
@@ -128,12 +127,11 @@ fn seeing(heads: &Heads, unit: &Unit, at: usize) -> Range<usize> {
 /// Makes what queries (rows) do not see of keys (columns, from `key` on) zero.
 fn hide<R: Real>(heads: &Heads, unit: &Unit, queries: Range<usize>, key: usize, [p, ds]: [&mut [R]; 2]) {
     let (_, width) = R::tile();
-    let seen = Seen { reach: heads.reach() };
     let rows = p.chunks_exact_mut(width).zip(ds.chunks_exact_mut(width));
     for (query, (p, ds)) in unit.positions[queries].iter().zip(rows) {
-        if !(seen.sees(*query, key) && seen.sees(*query, key + width - 1)) {
+        if !(heads.sees(*query, key) && heads.sees(*query, key + width - 1)) {
             for (key, (p, ds)) in (key..).zip(p.iter_mut().zip(ds)) {
-                let sees = seen.sees(*query, key);
+                let sees = heads.sees(*query, key);
                 (*p, *ds) = if sees { (*p, *ds) } else { (R::ZERO, R::ZERO) };
             }
         }

@@ -3,8 +3,7 @@
 use std::ops::Range;
 
 use super::packed::{self, Head};
-use super::softmax::{self, Seen};
-use super::{BLOCK, Heads, Places, Unit};
+use super::{BLOCK, Heads, Places, Unit, softmax};
 use crate::model::math::ln;
 use crate::model::parallel;
 use crate::model::real::Real;
@@ -83,12 +82,11 @@ fn seen(heads: &Heads, unit: &Unit, at: usize) -> Range<usize> {
 fn hide<R: Real>(heads: &Heads, unit: &Unit, first: usize, key: usize, scores: &mut [R]) {
     let (_, width) = R::tile();
     let positions = &unit.positions[first..unit.positions.len().min(first + width)];
-    let seen = Seen { reach: heads.reach() };
     let (lowest, highest) = (positions[0], positions[positions.len() - 1]);
     for (key, scores) in (key..).zip(scores.chunks_exact_mut(width)) {
-        if !(seen.sees(lowest, key) && seen.sees(highest, key)) {
+        if !(heads.sees(lowest, key) && heads.sees(highest, key)) {
             for (score, query) in scores.iter_mut().zip(positions) {
-                *score = if seen.sees(*query, key) { *score } else { R::of(-1e30) };
+                *score = if heads.sees(*query, key) { *score } else { R::of(-1e30) };
             }
         }
     }

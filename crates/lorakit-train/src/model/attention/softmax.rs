@@ -4,23 +4,6 @@ use multiversion::multiversion;
 
 use crate::model::real::Real;
 
-/// Which scores of a panel count.
-///
-/// Row `r` is key `keys + r` and column `c` the query at `positions[c]`, or the other way round.
-#[derive(Clone, Copy)]
-pub(super) struct Seen {
-    /// How far behind a query the farthest key is that it sees.
-    pub(super) reach: usize,
-}
-
-impl Seen {
-    #[inline(always)]
-    pub(super) fn sees(self, query: usize, key: usize) -> bool {
-        // Wraps where the key is behind the query.
-        query.wrapping_sub(key) <= self.reach.min(usize::MAX >> 1)
-    }
-}
-
 /// Scores of keys (rows) and queries (columns) become `exp(score - highest)` of their column. Returns the highest score of
 /// each column and the sum of its powers, in the order of rows.
 pub(super) fn powers<R: Real>(panel: &mut [R], width: usize) -> ([R; 32], [R; 32]) {
