@@ -7,6 +7,7 @@ use super::format::{self, Conversation, Example, Format};
 use super::mask::{Masked, Masker, Method, Span};
 use super::problem::Problem;
 use super::report::{Place, Thinking};
+use super::template::THOUGHTS;
 use super::text::{Encoded, Text};
 use super::{Document, Options, TooLong, TrainOn};
 use crate::Result;
@@ -94,6 +95,9 @@ impl<'a> Maker<'a> {
                 return Err(Problem::Beyond { token: *token, vocabulary: self.text.vocabulary }.into());
             }
             *own *= weight;
+            if !own.is_finite() {
+                return Err(Problem::Weight { field: "weight".into(), found: weight.to_string() }.into());
+            }
         }
         built.weightless |= weight == 0.0;
         built.length = tokens.len();
@@ -121,17 +125,18 @@ impl<'a> Maker<'a> {
         built.bos = self.text.bos.as_ref().is_some_and(|(bos, _)| encoded.tokens.first() == Some(bos));
         built.straddles = straddles(&encoded, &spans);
         built.thinking = Thinking::of(&text, &spans);
+        let thoughts = conversation.messages.iter().filter(is_answer).filter_map(thoughts);
+        built.thinking.dropped = thoughts.filter(|thoughts| !text.contains(thoughts)).count();
         let tools = conversation.tools.as_ref().and_then(Value::as_array).into_iter().flatten();
         let mut names = tools.filter_map(|tool| tool["function"]["name"].as_str().or(tool["name"].as_str()));
         built.unwritten_tools = names.any(|name| !text.contains(name));
-        built.empty_answer = conversation.messages.iter().any(|message| {
-            message["role"] == "assistant"
-                && message["content"].as_str().is_none_or(|content| content.trim().is_empty())
+        built.empty_answer = conversation.messages.iter().filter(is_answer).any(|message| {
+            message["content"].as_str().is_none_or(|content| content.trim().is_empty())
                 && message["content"].as_array().is_none_or(Vec::is_empty)
                 && message.get("tool_calls").is_none()
         });
         let assistant = conversation.messages.iter().zip(&conversation.weights);
-        let mut assistant = assistant.filter(|(message, _)| message["role"] == "assistant").peekable();
+        let mut assistant = assistant.filter(|(message, _)| is_answer(message)).peekable();
         built.weightless = assistant.peek().is_some() && assistant.all(|(_, weight)| *weight == Some(0.0));
         if method != Method::Whole {
             let ends = spans.iter().map(|span| self.end(masker, &text, &encoded, span));
@@ -223,6 +228,17 @@ impl Built {
             thinking: Thinking::default(),
         }
     }
+}
+
+fn is_answer(message: &&Value) -> bool {
+    message["role"] == "assistant"
+}
+
+/// What a message thinks, in a field of its own or in a block of its content.
+fn thoughts(message: &Value) -> Option<&str> {
+    let field = THOUGHTS.iter().find_map(|name| message[*name].as_str());
+    let block = || message["content"].as_str()?.split_once("<think>")?.1.split_once("</think>");
+    field.or_else(|| Some(block()?.0)).map(str::trim).filter(|thoughts| !thoughts.is_empty())
 }
 
 /// The weight of each token: that of the span with which it shares a byte, as transformers decides it.

@@ -167,6 +167,62 @@ mod tests {
             format!("{}{hint}: {text}", problem.kind().name())
         };
         let lines: Vec<String> = Problem::samples().into_iter().map(line).collect();
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r#"
+    Data: has no `<part>.jsonl`; nor is there `<part>` as json, csv or tsv, or compressed as gz or zst
+    Data: has several files of rows: <found>, <found>; name the one that is meant
+    Data: has no rows
+    Usage: no file of rows is named
+    Usage: the weight of a file is 12; it must be a number greater than 0, such as 0.25 for a quarter of its rows in each epoch
+    Usage: `seq_len` is 12; it must be at least 2
+    Usage: the share of rows for validation is 12; it must lie between 0 and 1
+    Data: validation takes 12 of the rows, which leaves one side without any: there are 12
+    Data: column 12: <reason>; each line must be a JSON object
+    Data: the row is not a JSON object
+    Data: the row is not complete: in JSONL each row is one line; several lines are read in an array, `[...]`
+    Data: the row is longer than 12 bytes
+    Data: is a JSON array of more than 12 bytes; write one row on each line instead
+    Data: the array of rows has something else where <word> must be
+    Data: two columns are called `<name>`
+    Data: the row has another number of cells, 12, than the first line has columns, 12
+    Data: the table cannot be read: <reason>
+    Data: the row is not UTF-8
+    Data: the row has the fields <fields>, <fields>; it must have `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `text`, or `input_ids`
+    Data: the row could be read as <word> or as <word>; set `format` to the one that is meant
+    Data: the row is in the format <word>, the rows before it are in the format <word>; a file must have one format
+    Data: the row has no `<word>`; rows of this file are in the format <word>, which needs <word>
+    Data: `<field>` is <word>; it must be <word>
+    Data: `<field>` is empty
+    Data: `<message>` does not say whose it is: it has no `role`
+    Data: `<field>` is "<found>"; the known ones are human, gpt, system, function_call, observation
+    Data: `<message>` has no `content`, and no `tool_calls`
+    Data: `<field>` is of the type <found>; only text is trained
+    Data: `<call>` has no `name` of a function
+    Data: `<message>` is to be trained, but its role is <role>; only messages of the assistant can be
+    Data: `<message>` has `train_detail`, which is not read; messages are trained whole, or not at all
+    Data: a message says how much it counts, and `train_on` is `all`; it must be `auto` or `last-turn`
+    Data: `<field>` is <found>; it must be a number from 0 on
+    Data: `<word>` has the length 12, `input_ids` has 12
+    Data: `input_ids[12]` is 12, which is not the id of a token
+    Data: the row has the token 12; the model knows 12 tokens
+    Data: `labels[12]` is 12; it must be 12, the token itself, or -100 where nothing is trained
+    Data: a text has one of the characters U+F0000 to U+F0003, which are for private use and mark places here
+    Data: the row has 12 tokens, `seq_len` is 12, and `too_long` is `error`
+    Data (NameTemplate): rows are conversations, and the model has no chat template
+    Data (NameTemplate): none of the chat templates is called `default`; there are <found>, <found>
+    Data: the chat template fails at its line 12: <reason>
+    Usage: `<found>` is not a day; it must be like 2026-11-30
+    Data (NameTemplate): the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text
+    Data (NameTemplate): the assistant calls a function, and the chat template does not write the call
+    Data: the text begins with `<token>` twice; the chat template, or the row, must write it once at most
+    Data: has no `tokenizer.json`
+    Data: the tokenizer: <reason>
+    Data: is not JSON: <reason>
+    Data: `<word>` is `<token>`, which is not a token of the tokenizer
+    Data (AllowUnmaskedEnds): the end of turn, `<token>`, is not trained in 12 of 12 rows, of which this is the first; a model trained so does not stop
+    Data (AllowUnmaskedEnds): no special token ends an answer in 12 of 12 rows, of which this is the first; a model trained so does not stop
+    Data: nothing is trained in 12 of 12 rows, of which this is the first; at most a tenth of them is dropped
+    Data: none of 12 rows is left: they are longer than `seq_len`, which is 12, and `too_long` is `drop`
+    Data: none of 12 rows is left: they, or their answers, have the weight 0
+    "#);
     }
 }

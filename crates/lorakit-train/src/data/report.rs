@@ -108,10 +108,10 @@ pub struct Lengths {
     pub sorted: Vec<usize>,
 }
 
-/// Blocks of thoughts, `<think>...</think>`.
+/// Thoughts: blocks, `<think>...</think>`, of texts, and what became of those of rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Thinking {
-    /// Rows that have one.
+    /// Rows that have any.
     pub rows: usize,
     /// Blocks with thoughts.
     pub filled: usize,
@@ -119,6 +119,8 @@ pub struct Thinking {
     pub empty_trained: usize,
     /// Empty blocks that are not: the prompt gives them.
     pub empty_masked: usize,
+    /// Thoughts of rows that the template does not write.
+    pub dropped: usize,
 }
 
 /// A document, in parts.
@@ -176,6 +178,7 @@ impl Report {
         self.thinking.filled += built.thinking.filled;
         self.thinking.empty_trained += built.thinking.empty_trained;
         self.thinking.empty_masked += built.thinking.empty_masked;
+        self.thinking.dropped += built.thinking.dropped;
     }
 
     /// Counts documents.

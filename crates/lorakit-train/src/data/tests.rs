@@ -483,6 +483,35 @@ fn the_report_counts() {
 }
 
 #[test]
+fn thoughts_are_counted() {
+    let golden = Golden::read();
+    let thinking = |template: &str, variables: serde_json::Value, answer: serde_json::Value| {
+        let text = golden.text(template, variables.as_object().unwrap().clone());
+        let row = json!({"messages": [{"role": "user", "content": "1+1?"}, answer]}).to_string();
+        read_as("r.jsonl", row, &text, &long()).unwrap().report.thinking
+    };
+    let counts = |rows, filled, empty_trained, empty_masked, dropped| Thinking {
+        rows,
+        filled,
+        empty_trained,
+        empty_masked,
+        dropped,
+    };
+    let (on, off) = (json!({}), json!({"enable_thinking": false}));
+    let plain = json!({"role": "assistant", "content": "2"});
+    let block = json!({"role": "assistant", "content": "<think>\nOne and one.\n</think>\n\n2"});
+    let field = json!({"role": "assistant", "content": "2", "reasoning_content": "One and one."});
+    assert_eq!(thinking("qwen3", on.clone(), block.clone()), counts(1, 1, 0, 0, 0));
+    assert_eq!(thinking("qwen3", on.clone(), field.clone()), counts(1, 1, 0, 0, 0));
+    assert_eq!(thinking("qwen3", on.clone(), plain.clone()), counts(1, 0, 1, 0, 0));
+    assert_eq!(thinking("qwen3", off, plain.clone()), counts(1, 0, 0, 1, 0));
+    assert_eq!(thinking("gptoss", on.clone(), field.clone()), counts(0, 0, 0, 0, 0));
+    assert_eq!(thinking("qwen2_5", on.clone(), field), counts(1, 0, 0, 0, 1));
+    assert_eq!(thinking("deepseek_r1_distill", on.clone(), block), counts(1, 0, 0, 0, 1));
+    assert_eq!(thinking("qwen2_5", on, plain), counts(0, 0, 0, 0, 0));
+}
+
+#[test]
 fn epochs_see_rows_as_often_as_their_source_weighs() {
     let text = tiny();
     let folder = TempDir::new().unwrap();
@@ -596,6 +625,40 @@ proptest! {
             }
         }
         prop_assert!(used >= golden.templates().count() / 2);
+    }
+
+    #[test]
+    fn damaged_rows_are_read_or_refused(
+        kind in 0_usize..5,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        end in any::<prop::sample::Index>(),
+    ) {
+        let messages = json!({"messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f", "arguments": "{\"a\": 1}"}}], "train": true},
+            {"role": "assistant", "content": "b", "weight": 0.5},
+        ], "weight": 2, "tools": "[]"});
+        let rows = [
+            messages.to_string(),
+            json!({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]}).to_string(),
+            json!([{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]).to_string(),
+            "instruction,input,output\na,b,c\n".to_string(),
+            json!({"instruction": "a", "output": "b", "history": [["c", "d"]]}).to_string(),
+        ];
+        let mut bytes = rows[kind].clone().into_bytes();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(end.index(bytes.len() + 1));
+        let name = if kind == 3 { "r.csv" } else { "r.jsonl" };
+        // What matters is that nothing panics, and that what is read holds together.
+        if let Ok(data) = read_as(name, bytes, &tiny(), &Options { inspect: true, ..long() }) {
+            for document in &data.documents {
+                prop_assert!(document.tokens.len() >= 2 && document.tokens.len() == document.weights.len());
+                prop_assert!(document.weights[0] == 0.0 && document.weights.iter().all(|weight| weight.is_finite()));
+            }
+        }
     }
 
     #[test]

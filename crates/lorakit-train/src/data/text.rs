@@ -342,12 +342,17 @@ mod tests {
         fs::write(open.path().join("config.json"), "{").unwrap();
         let open = Text::open(open.path()).unwrap_err().to_string();
         let eos = ("tokenizer_config.json", json!({"eos_token": "</s>"}));
+        let damaged = refused(&[("tokenizer.json", json!({"model": 1}))]);
+        assert!(damaged.starts_with("the tokenizer: "), "{damaged}");
         let found = [
             refused(&[]),
-            refused(&[("tokenizer.json", json!({"model": 1}))]),
             refused(&[("tokenizer.json", tokenizer()), eos]),
             open.rsplit_once('/').unwrap().1.to_string(),
         ];
-        insta::assert_snapshot!(found.join("\n"), @"");
+        insta::assert_snapshot!(found.join("\n"), @r"
+    has no `tokenizer.json`
+    `eos_token` is `</s>`, which is not a token of the tokenizer
+    config.json`: is not JSON: EOF while parsing an object at line 1 column 1
+    ");
     }
 }
