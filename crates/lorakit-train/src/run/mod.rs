@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   open       from settings to base, rows and factors
+//!   ready      how a job is done, and where it goes on
 //!   train      the loop
 //!   plan       which rows each step trains on
 //!   state      what a run must know to go on as if nothing had happened
@@ -24,6 +25,7 @@ mod open;
 mod output;
 mod plan;
 mod problem;
+mod ready;
 mod state;
 #[cfg(test)]
 mod testing;

@@ -13,7 +13,7 @@ use super::machine;
 use super::observe::{Observer, Summary};
 use super::output::{self, Writes};
 use super::problem::Problem;
-use super::train::{Job, Ready, digest};
+use super::ready::{Job, Ready, digest};
 use crate::adapter::{self, Fresh, Targets, Written};
 use crate::base::{self, Base, TextFiles};
 use crate::data::{self, Data, Report, Template, Text};

@@ -9,7 +9,7 @@ use lorakit_tensor::publish::{self, Existing, Staged};
 
 use super::observe::{Observer, Summary};
 use super::output::Writes;
-use super::train::{self, Job, Ready};
+use super::ready::{self, Job, Ready};
 use crate::data::Document;
 use crate::error::Result;
 use crate::kernel::{FloatMatrix, FrozenMatrix};
@@ -166,8 +166,8 @@ impl Tiny {
             order: &order,
             digests: vec![
                 ("base", "b".into()),
-                ("data", train::digest(&self.rows)),
-                ("validation data", train::digest(&self.held)),
+                ("data", ready::digest(&self.rows)),
+                ("validation data", ready::digest(&self.held)),
             ],
             writes: &self.writes,
         };

@@ -1,8 +1,8 @@
 //! What a run is told: keys with their values, from a file and from flags.
 //!
 //! ```text
-//!   keys      the table of all keys, what others call them, what is not there yet
-//!   field     types of settings
+//!   keys      the table of all keys;   foreign    what others call them, and what is not there yet
+//!   field     types of settings;       choice     those that are one of a few words
 //!   value     values as they are written
 //!   yaml      a file as values with their lines
 //! ```
@@ -20,7 +20,9 @@
 //! # }
 //! ```
 
+mod choice;
 mod field;
+mod foreign;
 mod keys;
 mod problem;
 #[cfg(test)]
@@ -31,14 +33,12 @@ mod yaml;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-pub use field::{
-    Bytes, ComputeChoice, Course, Held, Kind, Layers, Quant, RecomputeChoice, Resume, Source, Stored,
-    TooLong, TrainOn, Variables,
-};
+pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Stored, TooLong, TrainOn};
+pub use field::{Bytes, Held, Kind, Layers, Resume, Source, Variables};
 pub use keys::{KEYS, Key, Section, key};
 pub use value::Value;
 
-use self::keys::{FOREIGN, NOT_NOW};
+use self::foreign::{FOREIGN, NOT_NOW};
 use self::problem::Problem;
 use self::yaml::{Member, Tree};
 use crate::{Error, Result};
