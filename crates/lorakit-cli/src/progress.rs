@@ -266,7 +266,12 @@ mod tests {
         let figures = "loss 0.5123 lr 1.90e-4 norm 0.72 310 tok/s 412 MB eta 6 min";
         let lines = [100, 80, 60, 30].map(|width| super::step_line(120, 800, figures, width));
         assert!(lines.iter().zip([100, 80, 60, 30]).all(|(line, width)| width::columns(line) <= width));
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @"
+        120/800 [====>                         ] loss 0.5123 lr 1.90e-4 norm 0.72 310 tok/s 412 MB eta 6 min
+        120/800 [=>        ] loss 0.5123 lr 1.90e-4 norm 0.72 310 tok/s 412 MB eta 6 min
+        120/800 loss 0.5123 lr 1.90e-4 norm 0.72 310 tok/s 412 MB e…
+        120/800 loss 0.5123 lr 1.90e-…
+        ");
     }
 
     #[test]

@@ -330,6 +330,7 @@ mod tests {
         diff a
         diff b
         diff base
+        train config
         man dir
         ");
     }
@@ -349,7 +350,7 @@ mod tests {
             "diff o/a o/b --base o/base",
             "edit o/adapter -o out --fold-alpha --base o/base",
         ];
-        let no_inputs = ["output", "html", "imatrix", "dir", "policy"];
+        let no_inputs = ["output", "html", "imatrix", "dir", "policy", "config"];
         for verb in Cli::command().get_subcommands() {
             let paths = verb.get_arguments().filter(|option| {
                 let parsed = option.get_value_parser().type_id();

@@ -18,6 +18,8 @@ use crate::{names, units};
 const TRAINED: Style = AnsiColor::Green.on_default().bold();
 /// Ranges of lengths that are shown.
 const RANGES: usize = 8;
+/// Rows that are trained on.
+const TRAINING: &str = "training";
 /// Columns of the longest bar.
 const BAR: usize = 30;
 
@@ -28,7 +30,7 @@ pub(super) fn run(settings: &Settings, ui: &Ui) -> Result<(), Failure> {
         let data = json!({ "training": object(&checked.training), "validation": validation.map(object) });
         ui.json(SCHEMA, json!({ "dry_run": true, "data": data }))?;
     } else {
-        let mut text = of(&checked.training, "training");
+        let mut text = of(&checked.training, TRAINING);
         if let Some(validation) = validation {
             text.push('\n');
             text += &of(validation, "validation");
@@ -54,21 +56,14 @@ fn of(report: &Report, what: &str) -> String {
         units::count(report.tokens),
         units::count(report.supervised),
     );
-    let mut files = table(&["file", "format", "rows", "documents", "weight"]);
-    for source in &report.sources {
-        files.add_row([
-            names::path(&source.path),
-            source.format.name().to_string(),
-            source.rows.to_string(),
-            source.documents.to_string(),
-            source.weight.to_string(),
-        ]);
+    // Rows that were held out stand in the files of the others.
+    let whole = report.sources.iter().map(|source| source.documents).sum::<usize>() == report.documents;
+    if whole || what == TRAINING {
+        text += &files(report);
+        text.push('\n');
+        lengths(&mut text, report);
+        text.push('\n');
     }
-    text.push('\n');
-    print_table(&mut text, &files);
-    text.push('\n');
-    lengths(&mut text, report);
-    text.push('\n');
     for (method, rows) in &report.methods {
         let _ = writeln!(text, "what is trained: {} ({})", method.name(), units::plural(*rows, "row"));
     }
@@ -111,6 +106,23 @@ fn of(report: &Report, what: &str) -> String {
     if report.dated {
         text += "the template writes the date of the day: tomorrow's tokens are others\n";
     }
+    text
+}
+
+/// What is in each file.
+fn files(report: &Report) -> String {
+    let mut files = table(&["file", "format", "rows", "documents", "weight"]);
+    for source in &report.sources {
+        files.add_row([
+            names::path(&source.path),
+            source.format.name().to_string(),
+            source.rows.to_string(),
+            source.documents.to_string(),
+            source.weight.to_string(),
+        ]);
+    }
+    let mut text = String::from("\n");
+    print_table(&mut text, &files);
     text
 }
 
