@@ -6,6 +6,8 @@
 //!
 //! A row is `{"messages": [{"role": "user", ...}, {"role": "assistant", ...}]}`; the base is held as training holds it.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program")]
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs, thread};

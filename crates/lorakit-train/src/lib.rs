@@ -18,6 +18,8 @@
 //! bytes.
 
 #![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::print_stdout, reason = "how far numbers are off is worth seeing"))]
+#![cfg_attr(test, allow(clippy::single_range_in_vec_init, reason = "lists of ranges may have one"))]
 
 pub mod adapter;
 pub mod base;

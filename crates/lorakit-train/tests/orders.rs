@@ -1,5 +1,10 @@
 //! A whole training: `tiny-orders` learns to answer orders as JSON.
-#![allow(clippy::print_stdout, reason = "how long it took")]
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it took"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -307,8 +307,9 @@ fn an_output_that_is_there_is_not_replaced() {
 fn only_products_on_linears_are_trained() {
     let refused = |base_name: &str, adapter: &str| {
         let base = base(&format!("golden/peft/bases/{base_name}"), Quant::Keep);
-        let error =
-            read(&fixture(&format!("golden/peft/adapters/{adapter}")), &base).err().expect("it is refused");
+        let error = read(&fixture(&format!("golden/peft/adapters/{adapter}")), &base)
+            .map(drop)
+            .expect_err("it is refused");
         let text = told(&error);
         text.lines().take(3).collect::<Vec<_>>().join("\n")
     };
@@ -336,7 +337,8 @@ fn only_products_on_linears_are_trained() {
         model.layers.0.mlp.down_proj  base [96, 160], adapter [128, 192]
         model.layers.0.mlp.gate_proj  base [160, 96], adapter [192, 128]
     ");
-    let missing = read(&fixture("golden"), &base("tiny-orders", Quant::Keep)).err().expect("it is refused");
+    let missing =
+        read(&fixture("golden"), &base("tiny-orders", Quant::Keep)).map(drop).expect_err("it is refused");
     assert_eq!(missing.kind(), lorakit::ErrorKind::NoAdapter);
 }
 

@@ -34,6 +34,9 @@ use crate::kernel::FrozenMatrix;
 use crate::model::{Layer, Linear, Model, Norm, Shape, Slot, parallel};
 use crate::{Error, Result};
 
+/// What weights are stored as, with the hashes of their bytes.
+type Parts = Vec<(TensorInfo, Hash)>;
+
 /// A model that adapters are trained on.
 pub struct Base {
     /// What computes.
@@ -135,7 +138,7 @@ impl Base {
     }
 }
 
-fn digest(parts: Vec<(TensorInfo, Hash)>) -> String {
+fn digest(parts: Parts) -> String {
     let (infos, hashes): (Vec<TensorInfo>, Vec<Hash>) = parts.into_iter().unzip();
     digests::of_hashes(&infos, &hashes)
 }
@@ -166,7 +169,7 @@ impl Matrix {
 
 impl Reading<'_> {
     /// The model, the memory it takes, and what its weights are stored as.
-    fn model(&self, threads: usize) -> Result<(Model, u64, Vec<(TensorInfo, Hash)>)> {
+    fn model(&self, threads: usize) -> Result<(Model, u64, Parts)> {
         let ends = [Some(self.layout.embedding), self.layout.head];
         let mut tasks: Vec<Matrix> = ends.into_iter().flatten().map(Matrix::End).collect();
         let linears = self.layout.layers.iter().flat_map(|layer| layer.linears);
@@ -244,7 +247,7 @@ impl Reading<'_> {
 /// Vectors that are read in f32, and what has been read so far.
 struct Vectors<'a> {
     files: &'a Files,
-    parts: Vec<(TensorInfo, Hash)>,
+    parts: Parts,
     bytes: u64,
 }
 

@@ -26,6 +26,9 @@ pub struct Layer {
     pub after_norms: Option<(Norm, Norm)>,
 }
 
+/// What is normalised, and the rates of its rows.
+type Normed<R> = (Vec<R>, Vec<R>);
+
 /// What a layer keeps for its backward pass. Outputs of norms, rotated heads and activations are computed again.
 pub(super) struct Saved<R> {
     /// Input, its rates, and what follows attention, with its rates.
@@ -193,7 +196,7 @@ impl<R: Real> Pass<'_, R> {
     }
 
     /// `x` and `branch`, or its norm, and what is kept of the latter.
-    fn added(&self, x: &[R], branch: Vec<R>, norm: Option<&Norm>) -> (Vec<R>, Option<(Vec<R>, Vec<R>)>) {
+    fn added(&self, x: &[R], branch: Vec<R>, norm: Option<&Norm>) -> (Vec<R>, Option<Normed<R>>) {
         let plus = |branch: &[R]| x.iter().zip(branch).map(|(x, branch)| *x + *branch).collect();
         let Some(norm) = norm else { return (plus(&branch), None) };
         let rates = self.rates(norm, &branch);

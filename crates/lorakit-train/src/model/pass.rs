@@ -29,7 +29,7 @@ pub struct Model {
 
 /// What is kept of a layer for its backward pass.
 enum Kept<R> {
-    Saved(Saved<R>),
+    Saved(Box<Saved<R>>),
     Input(Vec<R>),
 }
 
@@ -66,7 +66,7 @@ impl Model {
                 x = pass.forward(x, how.recompute).0;
             } else {
                 let (next, saved) = pass.forward(x, how.recompute);
-                kept.push(Kept::Saved(saved));
+                kept.push(Kept::Saved(Box::new(saved)));
                 x = next;
             }
         }
@@ -80,7 +80,7 @@ impl Model {
             let pass = self.pass(adapter, index, &context);
             let saved = match kept {
                 Kept::Input(input) => pass.forward(input, how.recompute).1,
-                Kept::Saved(saved) => saved,
+                Kept::Saved(saved) => *saved,
             };
             d = pass.backward(d, saved, &mut gradients.layers[index], index > lowest);
         }

@@ -355,7 +355,7 @@ pub(super) fn highest<R: Real>(values: &[R]) -> R {
 fn tree<R: Real>(mut lanes: [R; LANES]) -> R {
     let mut half = LANES / 2;
     while half > 0 {
-        (0..half).for_each(|l| lanes[l] = lanes[l] + lanes[l + half]);
+        (0..half).for_each(|l| lanes[l] += lanes[l + half]);
         half /= 2;
     }
     lanes[0]

@@ -46,7 +46,7 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
     let summary = run::train(&settings, &mut watch)?;
     let estimate = watch.finish();
     if summary.outcome == Outcome::Interrupted {
-        let saved = summary.saved.as_deref().map(|path| names::path(path));
+        let saved = summary.saved.as_deref().map(names::path);
         return Err(Stopped::Saved { step: summary.steps, at: saved }.into());
     }
     if ui.json {

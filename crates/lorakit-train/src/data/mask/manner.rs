@@ -1,5 +1,7 @@
 //! What is known of a template from the texts that it makes of small conversations.
 
+use std::slice::from_ref;
+
 use serde_json::{Map, Value, json};
 
 use crate::data::template::{self, Context, Rendered, Template};
@@ -40,8 +42,8 @@ impl Manner {
         };
         let user = json!({"role": "user", "content": "Sit amet"});
         let answer = json!({"role": "assistant", "content": ANSWER});
-        let asked = render(&[user.clone()], true);
-        let header = render(&[user.clone()], false)
+        let asked = render(from_ref(&user), true);
+        let header = render(from_ref(&user), false)
             .zip(asked.as_ref())
             .and_then(|(before, asked)| asked.text.strip_prefix(&before.text).map(str::to_string))
             .filter(|header| !header.is_empty());

@@ -10,6 +10,9 @@ use crate::model::real::Real;
 use crate::model::shape::Slot;
 use crate::model::stored::Stored;
 
+/// What was normalised, as it was kept, and the rates of its rows.
+type KeptNormed<R> = (Stored<R>, Vec<R>);
+
 impl<R: Real> Pass<'_, R> {
     /// Adds the gradients of the factors to `gradients`, given that of the output; returns that of the input if anyone
     /// `below` needs it.
@@ -98,7 +101,7 @@ impl<R: Real> Pass<'_, R> {
     }
 
     /// The gradient of a branch, given that of its norm; none if it has no norm.
-    fn through(&self, after: Option<(&Norm, &(Stored<R>, Vec<R>))>, d: &[R]) -> Option<Vec<R>> {
+    fn through(&self, after: Option<(&Norm, &KeptNormed<R>)>, d: &[R]) -> Option<Vec<R>> {
         let (norm, (branch, rates)) = after?;
         let mut through = vec![R::ZERO; d.len()];
         norm.backward(d, &branch.get(), rates, &mut through, self.context.products.threads);

@@ -49,7 +49,7 @@ pub(super) fn of_step(record: &Record) -> String {
             let quant = record.parents.iter().find_map(|parent| parent.trained_as.as_ref());
             let form = quant.map(|form| format!(" as {}", plain(&form.quant)));
             let start = record.parents.iter().any(|parent| parent.role == Role::Adapter);
-            let start = start.then(|| format!(", starting from {}", adapters())).unwrap_or_default();
+            let start = if start { format!(", starting from {}", adapters()) } else { String::new() };
             format!("trained on {}{}{start}", list(Role::Base), form.unwrap_or_default())
         }
         verb => {
