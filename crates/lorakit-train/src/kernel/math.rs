@@ -18,7 +18,7 @@ macro_rules! wide {
 }
 
 wide! {
-    /// The sum of all values: [`LANES`] chains, whose ends are added in pairs of halves.
+    /// The sum of all values: `LANES` chains, whose ends are added in pairs of halves.
     pub fn sum(values: &[f32]) -> f32 {
         sum_of(values, values, |sum, a, _| sum + a)
     }

@@ -88,7 +88,7 @@ pub trait Real:
     /// Adds the product of `left (lanes, rows)` and `right (lanes, columns)` to a tile of `sums (at most rows, columns)`.
     fn add_tile(lanes: usize, left: &[Self], right: &[Self], sums: &mut [Self]);
     /// Turns `rows` rows of `lanes` values, `stride` apart, into columns of `to (lanes, width)`. Up to
-    /// [`BEHIND`](crate::kernel::tiles::BEHIND) values behind each row of `to` are undefined afterwards, unless a later
+    /// `BEHIND` values behind each row of `to` are undefined afterwards, unless a later
     /// row holds them.
     fn transpose(from: &[Self], stride: usize, rows: usize, lanes: usize, to: &mut [Self], width: usize);
 }
