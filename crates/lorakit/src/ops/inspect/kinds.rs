@@ -49,38 +49,87 @@ pub(super) fn findings(
     findings
 }
 
+/// What modules of a kind have in common.
+#[derive(Clone, Copy)]
+enum Value {
+    Norm,
+    First,
+    Rows,
+    Slope,
+    Balance,
+}
+
+impl Value {
+    const ALL: [Self; 5] = [Self::Norm, Self::First, Self::Rows, Self::Slope, Self::Balance];
+
+    fn of(self, traits: &Traits) -> f64 {
+        match self {
+            Self::Norm => traits.norm,
+            Self::First => traits.first(),
+            Self::Rows => traits.rows / traits.shape.0 as f64,
+            Self::Slope => traits.slope() / traits.slope_of_noise(),
+            Self::Balance => traits.balance,
+        }
+    }
+}
+
 struct Kinds<'a> {
     modules: &'a [Module],
     reports: &'a [ModuleReport],
     traits: &'a [Option<Traits>],
-    /// The positions of the modules of each kind whose delta is not zero.
-    members: HashMap<(String, String), Vec<usize>>,
+    /// The kind of each module.
+    of: Vec<usize>,
+    kinds: Vec<Kind>,
+}
+
+/// The modules of a kind whose delta is not zero.
+#[derive(Default)]
+struct Kind {
+    members: Vec<usize>,
+    /// Of each [`Value`]; none if there are too few members.
+    medians: [Option<f64>; Value::ALL.len()],
 }
 
 impl<'a> Kinds<'a> {
     fn of(adapter: &'a Adapter, reports: &'a [ModuleReport], traits: &'a [Option<Traits>]) -> Self {
-        let mut members: HashMap<_, Vec<usize>> = HashMap::new();
-        for (place, report) in reports.iter().enumerate().filter(|(_, report)| report.norm > Some(0.0)) {
-            members.entry(kind(&report.path)).or_default().push(place);
+        let mut places = HashMap::new();
+        let mut kinds: Vec<Kind> = Vec::new();
+        let mut of = Vec::with_capacity(reports.len());
+        for (module, report) in reports.iter().enumerate() {
+            let place = *places.entry(kind(&report.path)).or_insert(kinds.len());
+            if place == kinds.len() {
+                kinds.push(Kind::default());
+            }
+            if report.norm > Some(0.0) {
+                kinds[place].members.push(module);
+            }
+            of.push(place);
         }
-        Kinds { modules: &adapter.modules, reports, traits, members }
+        let mut all = Kinds { modules: &adapter.modules, reports, traits, of, kinds };
+        for place in 0..all.kinds.len() {
+            all.kinds[place].medians = Value::ALL.map(|value| all.median(&all.kinds[place].members, value));
+        }
+        all
     }
 
     fn traits(&self, module: usize) -> Option<&Traits> {
         self.traits[module].as_ref().filter(|traits| traits.norm > 0.0)
     }
 
-    /// The median of `value` over the kind of a module, if there are enough of it.
-    fn median(&self, module: usize, value: impl Fn(usize) -> Option<f64>) -> Option<f64> {
-        let members = self.members.get(&kind(&self.reports[module].path))?;
-        let mut values: Vec<f64> = members.iter().filter_map(|member| value(*member)).collect();
+    fn median(&self, members: &[usize], value: Value) -> Option<f64> {
+        let of_member = |member: &usize| match value {
+            // That of what has no traits is known too.
+            Value::Norm => self.reports[*member].norm,
+            _ => self.traits(*member).map(|traits| value.of(traits)),
+        };
+        let mut values: Vec<f64> = members.iter().filter_map(of_member).collect();
         values.sort_by(f64::total_cmp);
         if values.len() < KIND { None } else { Some(values[values.len() / 2]) }
     }
 
-    /// [`Self::median`] of what the values of modules show.
-    fn usual(&self, module: usize, value: impl Fn(&Traits) -> f64) -> Option<f64> {
-        self.median(module, |member| self.traits(member).map(&value))
+    /// The median of `value` over the kind of a module, if there are enough of it.
+    fn usual(&self, module: usize, value: Value) -> Option<f64> {
+        self.kinds[self.of[module]].medians[value as usize]
     }
 
     fn path(&self, module: usize) -> &'a str {
@@ -89,7 +138,7 @@ impl<'a> Kinds<'a> {
 
     /// What a message calls the kind.
     fn name(&self, module: usize) -> String {
-        let count = self.members.get(&kind(self.path(module))).map_or(0, Vec::len);
+        let count = self.kinds[self.of[module]].members.len();
         format!("the {count} `{}`", self.reports[module].leaf)
     }
 }
@@ -111,7 +160,7 @@ fn gathered(mut findings: Vec<Finding>) -> Vec<Finding> {
 
 fn stronger(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
     let norm = kinds.reports[module].norm?;
-    let usual = kinds.median(module, |member| kinds.reports[member].norm)?;
+    let usual = kinds.usual(module, Value::Norm)?;
     if norm < STRONGER * usual {
         return None;
     }
@@ -126,7 +175,7 @@ fn stronger(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
 
 fn collapsed(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
     let traits = kinds.traits(module).filter(|traits| traits.directions() > 1)?;
-    let usual = kinds.usual(module, Traits::first)?;
+    let usual = kinds.usual(module, Value::First)?;
     if 1.0 - traits.first() >= COLLAPSED.0 || 1.0 - usual < COLLAPSED.1 {
         return None;
     }
@@ -147,10 +196,10 @@ fn few_rows(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
         return None;
     }
     let all = traits.shape.0;
-    let share = |traits: &Traits| traits.rows / traits.shape.0 as f64;
-    let usual = kinds.usual(module, share);
-    let few = usual.is_some_and(|usual| share(traits) < FEW_ROWS.0 * usual);
-    let fewest = all >= ROWS && share(traits) < FEW_ROWS.1;
+    let share = Value::Rows.of(traits);
+    let usual = kinds.usual(module, Value::Rows);
+    let few = usual.is_some_and(|usual| share < FEW_ROWS.0 * usual);
+    let fewest = all >= ROWS && share < FEW_ROWS.1;
     if !few && !fewest {
         return None;
     }
@@ -171,9 +220,8 @@ fn few_rows(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
 fn flat(kinds: &Kinds<'_>) -> Vec<Finding> {
     let is_flat = |module: &usize| {
         let traits = kinds.traits(*module).filter(|traits| traits.directions() >= FLAT_RANK)?;
-        let ratio = |traits: &Traits| traits.slope() / traits.slope_of_noise();
-        let usual = kinds.usual(*module, ratio)?;
-        (ratio(traits) < FLAT.0 && usual > FLAT.1).then_some(())
+        let usual = kinds.usual(*module, Value::Slope)?;
+        (Value::Slope.of(traits) < FLAT.0 && usual > FLAT.1).then_some(())
     };
     let flat: Vec<usize> = (0..kinds.reports.len()).filter(|module| is_flat(module).is_some()).collect();
     let mut layers: Vec<(String, Vec<usize>)> = Vec::new();
@@ -202,7 +250,7 @@ fn flat(kinds: &Kinds<'_>) -> Vec<Finding> {
 
 fn unbalanced(kinds: &Kinds<'_>, module: usize) -> Option<Finding> {
     let balance = kinds.traits(module)?.balance;
-    let usual = kinds.usual(module, |traits| traits.balance);
+    let usual = kinds.usual(module, Value::Balance);
     let off = |ratio: f64, most: f64| ratio > most || ratio < 1.0 / most;
     if !off(balance, BALANCE.0) && !usual.is_some_and(|usual| off(balance / usual, BALANCE.1)) {
         return None;
