@@ -52,6 +52,11 @@ fn help_of_diff() {
 }
 
 #[test]
+fn help_of_train() {
+    insta::assert_snapshot!(help("train --help"));
+}
+
+#[test]
 fn version() {
     assert_eq!(help("--version"), format!("lorakit {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -128,6 +128,36 @@ fn a_file_of_keys_and_what_is_typed() {
     assert_eq!(sandbox.run("train -c printed.yaml --print-config", &[]).ok().stdout, run.stdout);
 }
 
+/// Alpaca files have a column with the rendered text, so that their rows could be texts too.
+#[test]
+fn rows_of_which_the_format_must_be_said() {
+    let sandbox = workshop();
+    let table =
+        "instruction,input,output,text\nAdd,1 2,3,Add 1 2: 3\nName a colour,,red,Name a colour: red\n";
+    fs::write(sandbox.path("alpaca.csv"), table).unwrap();
+    let line = "train --model base --data alpaca.csv -o out --check-data";
+    insta::assert_snapshot!(sandbox.refused(line), @"
+    exit 1
+    error: `alpaca.csv:2`: the row could be read as alpaca or as text, and `format` does not say which is meant
+
+    hint: `--format NAME` says which is meant; one of several files says it for itself: `data: [{path: FILE, format: NAME}]`
+    ");
+    let formats = |line: &str| {
+        let json: Value = serde_json::from_str(&sandbox.run(line, &[]).ok().stdout).unwrap();
+        let files = json["data"]["training"]["files"].as_array().unwrap().clone();
+        files.iter().map(|file| file["format"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(formats(&format!("{line} --format alpaca --json")), ["alpaca"]);
+    let yaml = "data: [train.jsonl, {path: alpaca.csv, format: text}]\nformat: auto\n";
+    fs::write(sandbox.path("run.yaml"), yaml).unwrap();
+    let line = "train -c run.yaml --model base -o out";
+    assert_eq!(formats(&format!("{line} --check-data --json")), ["messages", "text"]);
+    let printed = sandbox.run(&format!("{line} --format messages --print-config"), &[]).ok().stdout;
+    for line in ["data: [train.jsonl, {path: alpaca.csv, format: text}]", "format: messages"] {
+        assert!(printed.lines().any(|found| found == line), "{line}\n{printed}");
+    }
+}
+
 /// Each refusal with its exit code. Nothing is written.
 #[test]
 fn refusals() {

@@ -182,6 +182,10 @@ fn typed(hint: Hint) -> Option<&'static str> {
         }
         Hint::NamePreTokenizer => "`--pre NAME` names the rule of llama.cpp that it follows",
         Hint::CheckData => "`lorakit train --check-data` shows what rows become, and what is trained of them",
+        Hint::NameFormatOfRows => {
+            "`--format NAME` says which is meant; one of several files says it for itself: \
+             `data: [{path: FILE, format: NAME}]`"
+        }
         Hint::AllowUnmaskedEnds => {
             "use a chat template whose generation tags enclose the end of turn (`--chat-template FILE`); \
              `--allow-unmasked-eot` trains without it"

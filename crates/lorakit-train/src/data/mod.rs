@@ -47,6 +47,15 @@ pub struct Source {
     pub path: PathBuf,
     /// How often an epoch has each of its rows: 0.25 is a quarter of the rows, 2 is each row twice.
     pub weight: f64,
+    /// What its rows mean, if that is not to be found out.
+    pub format: Option<Format>,
+}
+
+impl Source {
+    /// A file of which nothing more is said: each epoch has its rows once.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, weight: 1.0, format: None }
+    }
 }
 
 /// What is trained of a conversation.
@@ -84,7 +93,7 @@ pub struct Options {
     pub too_long: TooLong,
     /// What is trained of conversations.
     pub train_on: TrainOn,
-    /// The format of all files, if it is not to be found out.
+    /// The format of the files that do not have one of their own, if it is not to be found out.
     pub format: Option<Format>,
     /// Allows a chat template in which the end of turn is not trained.
     pub allow_unmasked_eot: bool,
@@ -167,7 +176,7 @@ pub fn read(sources: &[Source], text: &Text, options: &Options) -> Result<Data> 
             return Err(Error::from(Problem::SourceWeight { found: source.weight }).at(&source.path));
         }
         let path = container::file(&source.path, &options.part)?;
-        let source = Source { path, weight: source.weight };
+        let source = Source { path, ..source.clone() };
         read_file(&mut maker, at, &source, &mut data)?;
         data.sources.push(source);
     }
@@ -185,7 +194,7 @@ fn read_file(maker: &mut Maker<'_>, at: usize, source: &Source, data: &mut Data)
         let format = Format::detect(&next);
         format.map_err(|(line, problem)| Error::from(problem).at(&source.path).line(line))
     };
-    let format = match maker.options.format {
+    let format = match source.format.or(maker.options.format) {
         Some(format) => Some(format).filter(|_| !next.is_empty()),
         None => detected()?,
     };

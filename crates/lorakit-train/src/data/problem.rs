@@ -52,8 +52,8 @@ problems! {
             "the row has the fields {}; it must have `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `text`, or `input_ids`",
             fields.join(", ").escape_debug();
         /// The fields are those of several formats.
-        SeveralFormats { formats: Vec<&'static str> } = Data,
-            "the row could be read as {}; set `format` to the one that is meant", formats.join(" or as ");
+        SeveralFormats { formats: Vec<&'static str> } = Data / NameFormatOfRows,
+            "the row could be read as {}, and `format` does not say which is meant", formats.join(" or as ");
         /// Rows of one file have different formats.
         OtherFormat { found: &'static str, format: &'static str } = Data,
             "the row is in the format {found}, the rows before it are in the format {format}; a file must have one format";
@@ -187,7 +187,7 @@ mod tests {
     Data: the table cannot be read: <reason>
     Data: the row is not UTF-8
     Data: the row has the fields <fields>, <fields>; it must have `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `text`, or `input_ids`
-    Data: the row could be read as <word> or as <word>; set `format` to the one that is meant
+    Data (NameFormatOfRows): the row could be read as <word> or as <word>, and `format` does not say which is meant
     Data: the row is in the format <word>, the rows before it are in the format <word>; a file must have one format
     Data: the row has no `<word>`; rows of this file are in the format <word>, which needs <word>
     Data: `<field>` is <word>; it must be <word>

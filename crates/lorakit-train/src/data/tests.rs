@@ -25,7 +25,7 @@ fn long() -> Options {
 }
 
 fn source(path: &Path) -> Source {
-    Source { path: path.to_path_buf(), weight: 1.0 }
+    Source::new(path.to_path_buf())
 }
 
 /// Reads one file of that name with that content.
@@ -106,8 +106,8 @@ fn every_format_becomes_documents() {
     messages, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]
     alpaca, prefix rendering: <|im_start|>system⏎S<|im_end|>⏎<|im_start|>user⏎q<|im_end|>⏎<|im_start|>assistant⏎[a<|im_end|>⏎]<|im_start|>user⏎Add⏎1 2<|im_end|>⏎<|im_start|>assistant⏎[3<|im_end|>⏎]
     alpaca, prefix rendering: <|im_start|>user⏎Add<|im_end|>⏎<|im_start|>assistant⏎[3<|im_end|>⏎]
-    completion, given by the row: Q: 1⏎A:0.25[ 2<|im_end|>]
-    completion, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎a<|im_end|>⏎<|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎[c<|im_end|>⏎]
+    completions, given by the row: Q: 1⏎A:0.25[ 2<|im_end|>]
+    completions, prefix rendering: <|im_start|>user⏎Hi<|im_end|>⏎<|im_start|>assistant⏎a<|im_end|>⏎<|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎[c<|im_end|>⏎]
     text, everything: O[nce upon<|im_end|>]
     text, everything: E[nded<|im_end|>]
     tokens, given by the row: <|im_start|>F[G<|im_end|>]
@@ -261,7 +261,7 @@ fn errors_name_file_and_line() {
     `r.csv:1`: two columns are called `text`
     `r.csv:2`: `weight` is high; it must be a number from 0 on
     `r.jsonl:1`: the row has the fields question, answer; it must have `messages`, `conversations`, `instruction` and `output`, `prompt` and `completion`, `text`, or `input_ids`
-    `r.jsonl:1`: the row could be read as alpaca or as text; set `format` to the one that is meant
+    `r.jsonl:1`: the row could be read as alpaca or as text, and `format` does not say which is meant
     `r.jsonl:2`: the row is in the format tokens, the rows before it are in the format text; a file must have one format
     `r.jsonl:41`: the row has no `text`; rows of this file are in the format text, which needs `text`
     `r.jsonl:1`: `messages` is a number; it must be a list of messages
@@ -365,6 +365,20 @@ fn formats_that_are_given_are_not_guessed() {
     a[<|im_end|>]
     <|im_start|>user⏎b<|im_end|>⏎<|im_start|>assistant⏎[c<|im_end|>⏎]
     ");
+    // That of a file wins over that of all.
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("r.jsonl");
+    fs::write(&path, &row).unwrap();
+    let own = Source { format: Some(Format::Alpaca), ..source(&path) };
+    let options = Options { format: Some(Format::Text), ..long() };
+    let formats: Vec<Format> = read(&[own, source(&path)], &text, &options)
+        .unwrap()
+        .report
+        .sources
+        .iter()
+        .map(|of| of.format)
+        .collect();
+    assert_eq!(formats, [Format::Alpaca, Format::Text]);
 }
 
 fn chatml(source: &str) -> Text {
@@ -520,11 +534,8 @@ fn epochs_see_rows_as_often_as_their_source_weighs() {
         let rows: String = (0..10).map(|at| HI.replace("Hi", &format!("Hi {at}")) + "\n").collect();
         fs::write(path, rows).unwrap();
     }
-    let sources: Vec<Source> = paths
-        .iter()
-        .zip([1.0, 0.25, 2.0])
-        .map(|(path, weight)| Source { path: path.clone(), weight })
-        .collect();
+    let sources: Vec<Source> =
+        paths.iter().zip([1.0, 0.25, 2.0]).map(|(path, weight)| Source { weight, ..source(path) }).collect();
     let data = read(&sources, &text, &Options::default()).unwrap();
     let seen = |epochs: std::ops::Range<u64>| {
         let mut seen = [0; 30];
@@ -540,7 +551,7 @@ fn epochs_see_rows_as_often_as_their_source_weighs() {
     assert_ne!(epoch(&data, 7, 3), epoch(&data, 8, 3));
     assert_ne!(epoch(&data, 7, 3)[..5], epoch(&data, 7, 2)[..5]);
     let error =
-        |weight| read(&[Source { path: paths[0].clone(), weight }], &text, &long()).unwrap_err().to_string();
+        |weight| read(&[Source { weight, ..source(&paths[0]) }], &text, &long()).unwrap_err().to_string();
     assert!(error(0.0).ends_with("a.jsonl`: the weight of a file is 0; it must be a number greater than 0, such as 0.25 for a quarter of its rows in each epoch"));
     assert!(error(f64::NAN).contains("NaN"));
     assert_eq!(read(&[], &text, &long()).unwrap_err().to_string(), "no file of rows is named");

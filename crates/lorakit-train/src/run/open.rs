@@ -20,7 +20,7 @@ use crate::data::{self, Data, Report, Template, Text};
 use crate::error::{Error, Result};
 use crate::kernel::{Compute, Products};
 use crate::model::Adapter;
-use crate::settings::{Held, KEYS, Layers, Quant, Settings, Stored, TooLong, TrainOn};
+use crate::settings::{Held, KEYS, Layers, Quant, Settings, Stored};
 
 /// Tokens of the row with which a saved adapter is tested.
 const TESTED: usize = 64;
@@ -103,18 +103,9 @@ pub fn text(settings: &Settings, files: &lorakit::Model) -> Result<Text> {
 fn options(settings: &Settings, part: &str, inspect: bool) -> data::Options {
     data::Options {
         seq_len: settings.seq_len,
-        too_long: match settings.too_long {
-            TooLong::Truncate => data::TooLong::Truncate,
-            TooLong::Drop => data::TooLong::Drop,
-            TooLong::Error => data::TooLong::Error,
-            TooLong::Split => data::TooLong::Split,
-        },
-        train_on: match settings.train_on {
-            TrainOn::Auto => data::TrainOn::Auto,
-            TrainOn::All => data::TrainOn::All,
-            TrainOn::LastTurn => data::TrainOn::LastTurn,
-        },
-        format: None,
+        too_long: settings.too_long,
+        train_on: settings.train_on,
+        format: settings.format,
         allow_unmasked_eot: settings.allow_unmasked_eot,
         part: part.to_string(),
         inspect,
@@ -122,14 +113,12 @@ fn options(settings: &Settings, part: &str, inspect: bool) -> data::Options {
 }
 
 fn read_rows(settings: &Settings, text: &Text, inspect: bool) -> Result<(Data, Option<Data>)> {
-    let source = |path: &Path, weight| data::Source { path: path.to_path_buf(), weight };
-    let sources: Vec<_> = settings.data.iter().map(|of| source(&of.path, of.weight)).collect();
-    let mut rows = data::read(&sources, text, &options(settings, "train", inspect))?;
+    let mut rows = data::read(&settings.data, text, &options(settings, "train", inspect))?;
     let held = match &settings.val {
         None => None,
         Some(Held::Share(share)) => Some(data::hold_out(&mut rows, *share, settings.seed)?),
         Some(Held::Files(paths)) => {
-            let sources: Vec<_> = paths.iter().map(|path| source(path, 1.0)).collect();
+            let sources: Vec<_> = paths.iter().cloned().map(data::Source::new).collect();
             Some(data::read(&sources, text, &options(settings, "valid", inspect))?)
         }
     };

@@ -2,14 +2,11 @@
 
 use super::field::{Field, Kind};
 use super::value::Value;
+use crate::data::{Format, TooLong, TrainOn};
 
-/// Declares a type that is one of a few words.
-macro_rules! choices {
-    ($($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)? })*) => { $(
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-        pub enum $name { $($(#[$doc])* $variant),* }
-
+/// Reads and writes a type that is one of a few words.
+macro_rules! words {
+    ($name:ident { $($variant:ident = $word:literal),* $(,)? }) => {
         impl Field for $name {
             const KIND: Kind = Kind::Choice(&[$($word),*]);
 
@@ -24,7 +21,45 @@ macro_rules! choices {
                 Value::plain(match self { $(Self::$variant => $word),* })
             }
         }
+    };
+}
+
+/// Declares a type that is one of a few words.
+macro_rules! choices {
+    ($($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal),* $(,)? })*) => { $(
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub enum $name { $($(#[$doc])* $variant),* }
+
+        words! { $name { $($variant = $word),* } }
     )* };
+}
+
+words! { TooLong { Truncate = "truncate", Drop = "drop", Error = "error", Split = "split" } }
+words! { TrainOn { Auto = "auto", All = "all", LastTurn = "last-turn" } }
+
+/// `auto`, and the names of formats.
+const FORMATS: [&str; 1 + Format::ALL.len()] = {
+    let mut names = ["auto"; 1 + Format::ALL.len()];
+    let mut at = 0;
+    while at < Format::ALL.len() {
+        names[at + 1] = Format::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
+impl Field for Format {
+    const KIND: Kind = Kind::Choice(&FORMATS);
+    const NONE: Option<&'static str> = Some(FORMATS[0]);
+
+    fn read(value: &Value) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| value.as_text() == Some(format.name()))
+    }
+
+    fn write(&self) -> Value {
+        Value::plain(self.name())
+    }
 }
 
 choices! {
@@ -54,30 +89,6 @@ choices! {
         F32 = "f32",
         /// bf16.
         Bf16 = "bf16",
-    }
-
-    /// What becomes of a row of more than `seq_len` tokens.
-    pub enum TooLong {
-        /// Its end is left out.
-        #[default]
-        Truncate = "truncate",
-        /// It is left out.
-        Drop = "drop",
-        /// Nothing is trained.
-        Error = "error",
-        /// It becomes several rows; only plain text is split.
-        Split = "split",
-    }
-
-    /// Which tokens of a row are trained.
-    pub enum TrainOn {
-        /// Answers; in plain text everything.
-        #[default]
-        Auto = "auto",
-        /// Everything.
-        All = "all",
-        /// The last answer.
-        LastTurn = "last-turn",
     }
 
     /// How the learning rate moves.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::value::{self, Value};
+use crate::data::{Format, Source};
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum Kind {
     Size,
     /// A text or a list of texts.
     Texts,
-    /// A path, a list of paths, or a list of `{path, weight}`.
+    /// A path, a list of paths, or a list of `{path, weight, format}`.
     Sources,
     /// A path, a list of paths, or a share.
     Held,
@@ -49,7 +50,9 @@ impl Kind {
             Self::Choice(names) => format!("one of {}", names.join(", ")),
             Self::Size => "a size, as in 300M or 2G".into(),
             Self::Texts => "a name or a list of names".into(),
-            Self::Sources => "a path, a list of paths, or a list of `{path: FILE, weight: NUMBER}`".into(),
+            Self::Sources => {
+                "a path, a list of paths, or a list of `{path: FILE, weight: NUMBER, format: NAME}`".into()
+            }
             Self::Held => "a path, a list of paths, or a share such as 0.05".into(),
             Self::Layers => "`all`, `last:8`, `4-11`, or a list of numbers of layers".into(),
             Self::Map => "a map, as in `{enable_thinking: false}`".into(),
@@ -60,6 +63,8 @@ impl Kind {
 /// A type of setting.
 pub(super) trait Field: Sized {
     const KIND: Kind;
+    /// What stands for no value of this type, if not `null` alone.
+    const NONE: Option<&'static str> = None;
     fn read(value: &Value) -> Option<Self>;
     fn write(&self) -> Value;
 }
@@ -146,11 +151,15 @@ impl<T: Field> Field for Option<T> {
     const KIND: Kind = T::KIND;
 
     fn read(value: &Value) -> Option<Self> {
-        if *value == Value::Null { Some(None) } else { T::read(value).map(Some) }
+        let none = *value == Value::Null || T::NONE.is_some_and(|none| value.as_text() == Some(none));
+        if none { Some(None) } else { T::read(value).map(Some) }
     }
 
     fn write(&self) -> Value {
-        self.as_ref().map_or(Value::Null, Field::write)
+        match self {
+            Some(value) => value.write(),
+            None => T::NONE.map_or(Value::Null, Value::plain),
+        }
     }
 }
 
@@ -191,32 +200,24 @@ impl Field for Vec<String> {
     }
 }
 
-/// A file of rows, and how often each of them is seen in an epoch.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    /// 0.25: another quarter of the rows in each epoch; 2: all of them twice.
-    pub weight: f64,
-}
-
 impl Field for Vec<Source> {
     const KIND: Kind = Kind::Sources;
 
     fn read(value: &Value) -> Option<Self> {
         let one = |value: &Value| match value {
             Value::Map(members) => {
-                let (mut path, mut weight) = (None, 1.0);
+                let (mut path, mut weight, mut format) = (None, 1.0, None);
                 for (key, value) in members {
                     match key.as_str() {
                         "path" => path = PathBuf::read(value),
                         "weight" => weight = value.as_number().filter(|weight| *weight > 0.0)?,
+                        "format" => format = Option::<Format>::read(value)?,
                         _ => return None,
                     }
                 }
-                path.map(|path| Source { path, weight })
+                path.map(|path| Source { path, weight, format })
             }
-            value => PathBuf::read(value).map(|path| Source { path, weight: 1.0 }),
+            value => PathBuf::read(value).map(Source::new),
         };
         match value {
             Value::List(items) if items.is_empty() => None,
@@ -226,16 +227,21 @@ impl Field for Vec<Source> {
     }
 
     fn write(&self) -> Value {
-        let one = |source: &Source| match source.weight {
-            1.0 => source.path.write(),
-            weight => Value::Map(vec![
-                ("path".into(), source.path.write()),
-                ("weight".into(), value::number(weight)),
-            ]),
+        let is_plain = |source: &Source| source.weight == 1.0 && source.format.is_none();
+        let one = |source: &Source| {
+            if is_plain(source) {
+                return source.path.write();
+            }
+            let mut members = vec![("path".to_string(), source.path.write())];
+            if source.weight != 1.0 {
+                members.push(("weight".into(), value::number(source.weight)));
+            }
+            members.extend(source.format.map(|format| ("format".into(), format.write())));
+            Value::Map(members)
         };
         match self.as_slice() {
             [] => Value::Null,
-            [source] if source.weight == 1.0 => one(source),
+            [source] if is_plain(source) => one(source),
             sources => Value::List(sources.iter().map(one).collect()),
         }
     }

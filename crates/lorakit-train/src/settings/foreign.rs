@@ -19,6 +19,7 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
     ("lora_model_dir", "adapter"),
     ("resume_from_checkpoint", "resume"),
     ("auto_resume_from_checkpoints", "resume"),
+    ("formatting", "format"),
     ("max_length", "seq_len"),
     ("sequence_len", "seq_len"),
     ("cutoff_len", "seq_len"),

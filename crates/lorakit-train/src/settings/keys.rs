@@ -108,13 +108,14 @@ use std::path::PathBuf;
 
 use super::choice::*;
 use super::field::*;
+use crate::data::{Format, Source, TooLong, TrainOn};
 
 keys! {
     Files {
         "model" = "null", model: PathBuf, free,
             "The base: a folder of Hugging Face, or a GGUF file";
         "data" = "null", data: Vec<Source>, free,
-            "Rows: a file, a list of files, or a list of {path, weight}; a weight of 0.25 takes a quarter of the rows in each epoch";
+            "Rows: a file, a list of files, or a list of {path, weight, format}; a weight of 0.25 takes a quarter of the rows in each epoch";
         "output" = "null", output: PathBuf, free,
             "The folder for the adapter, its checkpoints and metrics.jsonl";
         "val" = "null", val: Option<Held>, free,
@@ -127,6 +128,8 @@ keys! {
             "How the factors are written";
     }
     Data {
+        "format" = "auto", format: Option<Format>, free,
+            "What rows mean; auto finds it out from their fields";
         "seq_len" = "1024", seq_len: usize, fixed, where "a whole number above 1" if |tokens| *tokens > 1,
             "The most tokens of a row, and of a bin when rows are packed";
         "too_long" = "truncate", too_long: TooLong, fixed,

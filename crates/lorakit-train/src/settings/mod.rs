@@ -33,14 +33,15 @@ mod yaml;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Stored, TooLong, TrainOn};
-pub use field::{Bytes, Held, Kind, Layers, Resume, Source, Variables};
+pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Stored};
+pub use field::{Bytes, Held, Kind, Layers, Resume, Variables};
 pub use keys::{KEYS, Key, Section, key};
 pub use value::Value;
 
 use self::foreign::{FOREIGN, NOT_NOW};
 use self::problem::Problem;
 use self::yaml::{Member, Tree};
+use crate::data::{Format, Source, TooLong, TrainOn};
 use crate::{Error, Result};
 
 /// The settings of a run. What each means stands in [`KEYS`], under the same name.
@@ -54,6 +55,7 @@ pub struct Settings {
     pub adapter: Option<PathBuf>,
     pub resume: Option<Resume>,
     pub dtype: Stored,
+    pub format: Option<Format>,
     pub seq_len: usize,
     pub too_long: TooLong,
     pub packing: bool,

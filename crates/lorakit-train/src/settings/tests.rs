@@ -38,7 +38,7 @@ fn names_of_others_lead_to_keys_and_are_none() {
 
 #[test]
 fn what_is_printed_reads_back_as_the_same_settings() {
-    let every = "model: 'a base: \"x\"/ü'\ndata: [{path: a.jsonl, weight: 0.25}, \"b c.jsonl\", '7']\noutput: out/\nval: [v.jsonl, w.jsonl]\n\
+    let every = "model: 'a base: \"x\"/ü'\ndata: [{path: a.jsonl, weight: 0.25}, \"b c.jsonl\", '7', {path: d.csv, format: alpaca}]\nformat: text\noutput: out/\nval: [v.jsonl, w.jsonl]\n\
                  adapter: old/\nresume: auto\ndtype: bf16\nseq_len: 512\ntoo_long: drop\npacking: false\ntrain_on: last-turn\n\
                  chat_template: t.jinja\ntemplate_kwargs: {enable_thinking: false, tone: 'true', n: [1, 2.5, null, {a: b}]}\n\
                  lora: {r: 4, alpha: 3.5, dropout: 0.05, target: [q_proj, v_proj], layers: last:2, rslora: true, plus_ratio: 16}\n\
@@ -54,6 +54,8 @@ fn what_is_printed_reads_back_as_the_same_settings() {
     assert_eq!((settings.lr, settings.seed, settings.memory_limit), (1e-5, 1000, Some(Bytes(300_000_000))));
     assert_eq!(settings.lora.layers, Layers::Last(2));
     assert_eq!(settings.data[2].path, PathBuf::from("7"));
+    assert_eq!((settings.data[3].format, settings.format), (Some(Format::Alpaca), Some(Format::Text)));
+    assert_eq!(read(&format!("{LEAST}format: \"auto\"\n")).format, None);
     assert_eq!(
         settings.template_kwargs.0.iter().map(|(_, value)| value.json().to_string()).collect::<Vec<_>>(),
         ["false", "\"true\"", "[1,2.5,null,{\"a\":\"b\"}]"]
@@ -69,6 +71,7 @@ fn what_is_printed_reads_back_as_the_same_settings() {
     dtype: f32
 
     # Data
+    format: auto
     seq_len: 1024
     too_long: truncate
     packing: true
@@ -165,6 +168,7 @@ fn mistakes_are_said_with_their_line() {
         "epochs: -1\n",
         "packing: 1\n",
         "quant: int8\n",
+        "format: jsonl\n",
         "betas: [0.9]\n",
         "seq_len: 1024.5\n",
         "data: [{path: a, wieght: 2}]\n",
@@ -197,9 +201,10 @@ fn mistakes_are_said_with_their_line() {
     `run.yaml:1`: `epochs` is -1; it must be a number above 0
     `run.yaml:1`: `packing` is 1; it must be true or false
     `run.yaml:1`: `quant` is int8; it must be one of auto, nf4, keep, f32, f16, bf16
+    `run.yaml:1`: `format` is jsonl; it must be one of auto, messages, sharegpt, alpaca, completions, text, tokens
     `run.yaml:1`: `betas` is [0.9]; it must be two numbers from 0 to below 1, as in `[0.9, 0.999]`
     `run.yaml:1`: `seq_len` is 1024.5; it must be a whole number above 1
-    `run.yaml:1`: `data` is [{path: a, wieght: 2}]; it must be a path, a list of paths, or a list of `{path: FILE, weight: NUMBER}`
+    `run.yaml:1`: `data` is [{path: a, wieght: 2}]; it must be a path, a list of paths, or a list of `{path: FILE, weight: NUMBER, format: NAME}`
     `run.yaml:1`: `val` is 1.5; it must be a path, a list of paths, or a share such as 0.05
     `run.yaml:1`: `lora.layers` is last; it must be `all`, `last:8`, `4-11`, or a list of numbers of layers
     `run.yaml:1`: `lora.target` is []; it must be a name or a list of names

@@ -128,6 +128,8 @@ pub enum Hint {
     NamePreTokenizer,
     /// The report on the data shows what its rows become, and what is trained of them.
     CheckData,
+    /// Say what rows mean.
+    NameFormatOfRows,
     /// Use a chat template whose generation tags enclose the end of turn, or allow to train without it.
     AllowUnmaskedEnds,
     /// Name a chat template.
@@ -264,6 +266,7 @@ impl Hint {
         Hint::NameFolderOrFormat,
         Hint::NamePreTokenizer,
         Hint::CheckData,
+        Hint::NameFormatOfRows,
         Hint::AllowUnmaskedEnds,
         Hint::NameTemplate,
         Hint::WrittenFormat,
@@ -455,6 +458,7 @@ impl fmt::Display for Hint {
             Hint::NameFolderOrFormat => "name a folder as the output, or the format of the file",
             Hint::NamePreTokenizer => "name the rule of llama.cpp by which the tokenizer cuts text",
             Hint::CheckData => "the report on the data shows what its rows become, and what is trained of them",
+            Hint::NameFormatOfRows => "say which of the formats is meant",
             Hint::AllowUnmaskedEnds => {
                 "use a chat template whose generation tags enclose the end of turn, or allow to train without it"
             }

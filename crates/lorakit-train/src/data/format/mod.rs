@@ -35,12 +35,12 @@ impl Format {
         [Self::Messages, Self::ShareGpt, Self::Alpaca, Self::Completion, Self::Text, Self::Tokens];
 
     /// Its name in settings.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Messages => "messages",
             Self::ShareGpt => "sharegpt",
             Self::Alpaca => "alpaca",
-            Self::Completion => "completion",
+            Self::Completion => "completions",
             Self::Text => "text",
             Self::Tokens => "tokens",
         }
