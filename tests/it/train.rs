@@ -231,6 +231,46 @@ fn what_may_not_change_when_a_run_goes_on() {
     insta::assert_snapshot!(told);
 }
 
+/// A template that writes the date: a run keeps the day on which it began, whenever it goes on.
+#[test]
+fn runs_that_go_on_another_day() {
+    let sandbox = workshop();
+    let template = fs::read_to_string(sandbox.path("base/chat_template.jinja")).unwrap();
+    let dated = "{{ '<|im_start|>system\n' ~ (date_string or strftime_now('%d %B %Y')) ~ '<|im_end|>\n' }}";
+    fs::write(sandbox.path("dated.jinja"), format!("{dated}{template}")).unwrap();
+    let run = format!("{RUN} --chat-template dated.jinja --max-steps 4 --save-every 2");
+    // Clocks 26 hours apart never show the same day.
+    let on = |clock: &str, more: &str| {
+        let line = format!("{run} {more}");
+        let output = sandbox.command().env("TZ", clock).args(line.split_whitespace()).output().unwrap();
+        Run::new(&sandbox, &output)
+    };
+    let [west, east] = ["WEST12", "EAST-14"];
+    on(west, "-o whole").ok();
+    on(east, "-o resumed --resume whole/checkpoint-2").ok();
+    assert!(bytes(&sandbox, "resumed") == bytes(&sandbox, "whole"));
+    on(east, "-o other").ok();
+    assert!(bytes(&sandbox, "other") != bytes(&sandbox, "whole"), "the day is among the tokens");
+    let settings = fs::read_to_string(sandbox.path("whole/run.yaml")).unwrap();
+    let day = settings.lines().find_map(|line| line.strip_prefix("template_day: ")).unwrap();
+    on(east, &format!("-o again --template-day {day}")).ok();
+    assert!(bytes(&sandbox, "again") == bytes(&sandbox, "whole"));
+    let refused = on(east, "-o moved --resume whole/checkpoint-2 --template-day 2001-02-03");
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""));
+    insta::assert_snapshot!(refused.stderr.replace(day, "[DAY]"), @"
+    error: `whole/checkpoint-2`: the run in this checkpoint was begun with something else: `template_day` was [DAY] and is 2001-02-03; the data has changed; give it back, or begin anew in another output
+    ");
+    let told = on(west, "-o none --check-data").ok().stdout;
+    let told = told.lines().find(|line| line.contains("date")).unwrap();
+    assert_eq!(
+        told,
+        "the template writes the date into 40 rows: that of the day on which a run begins, unless `template_day` says another"
+    );
+    // A variable of the template's own: the day does not matter.
+    on(west, "-o told template_kwargs.date_string=today").ok();
+    assert!(fs::read_to_string(sandbox.path("told/run.yaml")).unwrap().contains("template_day: null\n"));
+}
+
 /// One object on stdout, with what the run did.
 #[test]
 fn json() {

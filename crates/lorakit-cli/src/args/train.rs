@@ -125,6 +125,7 @@ fn placeholder(kind: Kind) -> String {
         Kind::Size => "SIZE".into(),
         Kind::Layers => "LAYERS".into(),
         Kind::Map => "MAP".into(),
+        Kind::Day => "DAY".into(),
         _ => "VALUE".into(),
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Built {
     pub(super) straddles: bool,
     /// The row offers tools, and the template does not write them.
     pub(super) unwritten_tools: bool,
+    /// The template asked for the date.
+    pub(super) dated: bool,
     pub(super) thinking: Thinking,
 }
 
@@ -117,10 +119,10 @@ impl<'a> Maker<'a> {
 
     fn chat(&self, conversation: &Conversation, place: Place) -> Result<Weighed> {
         let masker = self.masker.as_ref().ok_or(Problem::NoTemplate)?;
-        let Masked { text, spans, method } = masker.mask(conversation, self.options.train_on)?;
+        let Masked { text, spans, method, dated } = masker.mask(conversation, self.options.train_on)?;
         let encoded = self.text.encode(&text)?;
         self.text.check_front(&encoded.tokens)?;
-        let mut built = Built::new(place, method);
+        let mut built = Built { dated, ..Built::new(place, method) };
         let weights = weights(&encoded, &spans);
         built.bos = self.text.bos.as_ref().is_some_and(|(bos, _)| encoded.tokens.first() == Some(bos));
         built.straddles = straddles(&encoded, &spans);
@@ -225,6 +227,7 @@ impl Built {
             empty_answer: false,
             straddles: false,
             unwritten_tools: false,
+            dated: false,
             thinking: Thinking::default(),
         }
     }

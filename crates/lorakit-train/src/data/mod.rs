@@ -36,7 +36,7 @@ pub use self::mask::Method;
 pub use self::order::{Gathered, epoch, gather, hold_out, pack};
 use self::problem::Problem;
 pub use self::report::{Example, Lengths, OfSource, Place, Report, Rows, Span, Thinking};
-pub use self::template::Template;
+pub use self::template::{Day, Template};
 pub use self::text::Text;
 use crate::{Error, Result};
 

@@ -111,8 +111,6 @@ problems! {
         /// A template is not a program, or refuses.
         Template { line: usize, reason: String } = Data,
             "the chat template fails at its line {line}: {}", reason.escape_debug();
-        /// A day is not a date.
-        Day { found: String } = Usage, "`{}` is not a day; it must be like 2026-11-30", found.escape_debug();
         /// It cannot be found what is trained.
         NoMask = Data / NameTemplate,
             "the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text";
@@ -210,7 +208,6 @@ mod tests {
     Data (NameTemplate): rows are conversations, and the model has no chat template
     Data (NameTemplate): none of the chat templates is called `default`; there are <found>, <found>
     Data: the chat template fails at its line 12: <reason>
-    Usage: `<found>` is not a day; it must be like 2026-11-30
     Data (NameTemplate): the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text
     Data (NameTemplate): the assistant calls a function, and the chat template does not write the call
     Data: the text begins with `<token>` twice; the chat template, or the row, must write it once at most

@@ -50,6 +50,8 @@ pub struct Report {
     pub straddling: Rows,
     /// Rows that offer tools which the template does not write.
     pub unwritten_tools: Rows,
+    /// Rows into which the template writes the date, so that they have other tokens every day.
+    pub dated: Rows,
     /// Texts that begin with the token that begins texts. None begins with two: that is an error.
     pub bos: Rows,
     /// How it was found what is trained, and in how many rows.
@@ -62,8 +64,6 @@ pub struct Report {
     pub stops: bool,
     /// Whether the template knows thoughts.
     pub template_thinks: bool,
-    /// Whether the template writes the date of the day, so that tomorrow's tokens are others.
-    pub dated: bool,
     /// The first document, one from the middle, the last.
     pub examples: Vec<Example>,
 }
@@ -172,6 +172,7 @@ impl Report {
         self.empty_answers.add(place, built.empty_answer);
         self.straddling.add(place, built.straddles);
         self.unwritten_tools.add(place, built.unwritten_tools);
+        self.dated.add(place, built.dated);
         self.bos.add(place, built.bos);
         *self.methods.entry(built.method).or_default() += 1;
         self.thinking.rows += usize::from(built.thinking != Thinking::default());
@@ -209,7 +210,6 @@ impl Report {
             self.ends_of_turn.clone_from(&masker.manner.ends);
             self.stops = self.ends_of_turn.first().is_some_and(|end| mask::stops(end, maker.text));
             self.template_thinks = template.says("<think>");
-            self.dated = template.depends_on_the_day();
         }
     }
 

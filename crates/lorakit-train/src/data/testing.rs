@@ -8,7 +8,7 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use super::format::Conversation;
 use super::mask::Masker;
-use super::template::Template;
+use super::template::{Day, Template};
 use super::text::Text;
 
 pub(super) fn fixtures() -> PathBuf {
@@ -59,7 +59,8 @@ impl Golden {
         let special = bounds.values().map(|token| token.as_str().unwrap().to_string()).chain(list("special"));
         tokenizer.add_special_tokens(special.map(|token| AddedToken::from(token, true))).unwrap();
         tokenizer.add_tokens(list("added").into_iter().map(|token| AddedToken::from(token, false))).unwrap();
-        let template = Template::new(&source).unwrap().dated(self.0["day"].as_str().unwrap()).unwrap();
+        let mut template = Template::new(&source).unwrap();
+        template.set_day(Day::new(self.0["day"].as_str().unwrap()).unwrap());
         let mut text = Text::new(tokenizer, Some(template), bounds, Vec::new()).unwrap();
         text.variables.extend(variables);
         text

@@ -429,9 +429,7 @@ fn templates_that_cannot_be_used_are_refused() {
     let none = read_as("r.jsonl", HI, &text, &long()).unwrap_err().to_string();
     let broken = Template::new("{% if %}").unwrap_err().to_string();
     let unnamed = Template::named(vec![("rag".into(), "a".into())]).unwrap_err().to_string();
-    let day = Template::new("a").unwrap().dated("tomorrow").unwrap_err().to_string();
-    let found =
-        [refused(rejects), refused(twice), refused(hides), refused(endless), none, broken, unnamed, day];
+    let found = [refused(rejects), refused(twice), refused(hides), refused(endless), none, broken, unnamed];
     assert_snapshot!(found.join("\n"), @r"
     :1`: the chat template fails at its line 1: Only users may speak
     :1`: the text begins with `<|im_start|>` twice; the chat template, or the row, must write it once at most
@@ -440,8 +438,26 @@ fn templates_that_cannot_be_used_are_refused() {
     rows are conversations, and the model has no chat template
     the chat template fails at its line 1: syntax error: unexpected end of block
     none of the chat templates is called `default`; there are rag
-    `tomorrow` is not a day; it must be like 2026-11-30
     ");
+}
+
+#[test]
+fn rows_are_dated_if_the_template_asked_for_the_date() {
+    let source = "{% macro today() %}{{ strftime_now('%d %b %Y') }}{% endmacro %}{% for m in messages %}<|im_start|>{{ m.role }}\n\
+                  {% if m.role == 'user' %}{{ date_string or today() }}: {% endif %}{{ m.content }}<|im_end|>\n{% endfor %}\
+                  {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    let mut text = chatml(source);
+    text.template.as_mut().unwrap().set_day(Day::new("2026-11-30").unwrap());
+    let read = |text: &Text| {
+        let plain = json!({"text": "no template"});
+        assert_eq!(read_as("r.jsonl", plain.to_string(), text, &long()).unwrap().report.dated.count, 0);
+        let data = read_as("r.jsonl", format!("{HI}\n{HI}\n"), text, &long()).unwrap();
+        (data.report.dated.count, shown(&data, text).lines().next().unwrap().to_string())
+    };
+    assert_snapshot!(format!("{:?}", read(&text)), @r#"(2, "<|im_start|>user⏎30 Nov 2026: Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]")"#);
+    text.variables.insert("date_string".into(), "26 Jul 2024".into());
+    assert_snapshot!(format!("{:?}", read(&text)), @r#"(0, "<|im_start|>user⏎26 Jul 2024: Hi<|im_end|>⏎<|im_start|>assistant⏎[Yo<|im_end|>⏎]")"#);
+    assert!(Day::new("tomorrow").is_none() && Day::new("2026-11-31").is_none());
 }
 
 #[test]
@@ -475,7 +491,7 @@ fn the_report_counts() {
     assert_eq!(report.duplicates.first, Some(Place { source: 0, line: 2 }));
     assert_eq!((report.bos.count, report.straddling.count), (3, 0));
     assert_eq!(report.ends_of_turn, ["<|im_end|>"]);
-    assert!(report.stops && !report.template_thinks && !report.dated);
+    assert!(report.stops && !report.template_thinks && report.dated.count == 0);
     assert_eq!(report.lengths.sorted.len(), 3);
     assert_eq!(report.lengths.quantile(0.0), report.lengths.sorted[0]);
     assert_eq!(report.lengths.quantile(1.0), report.lengths.sorted[2]);

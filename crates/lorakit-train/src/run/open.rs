@@ -14,9 +14,10 @@ use super::observe::{Observer, Summary};
 use super::output::{self, Writes};
 use super::problem::Problem;
 use super::ready::{Job, Ready, digest};
+use super::state;
 use crate::adapter::{self, Fresh, Targets, Written};
 use crate::base::{self, Base, TextFiles};
-use crate::data::{self, Data, Report, Template, Text};
+use crate::data::{self, Data, Day, Report, Template, Text};
 use crate::error::{Error, Result};
 use crate::kernel::{Compute, Products};
 use crate::model::Adapter;
@@ -93,6 +94,9 @@ pub fn text(settings: &Settings, files: &lorakit::Model) -> Result<Text> {
         let source = fs::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
         text.template = Some(Template::new(&source).map_err(|error| error.at(path))?);
     }
+    if let (Some(template), Some(day)) = (&mut text.template, settings.template_day) {
+        template.set_day(day);
+    }
     for (name, value) in &settings.template_kwargs.0 {
         text.variables.insert(name.clone(), value.json());
     }
@@ -126,8 +130,9 @@ fn read_rows(settings: &Settings, text: &Text, inspect: bool) -> Result<(Data, O
 }
 
 /// Everything that a run reads.
-struct Opened<'a> {
-    settings: &'a Settings,
+struct Opened {
+    /// With the day on which the run began, if the template writes the date.
+    settings: Settings,
     base: Base,
     rows: Data,
     held: Option<Data>,
@@ -137,13 +142,18 @@ struct Opened<'a> {
     threads: usize,
 }
 
-impl<'a> Opened<'a> {
+impl Opened {
     /// What is soon refused comes first; the base's weights come last. The factors are those of the first step.
-    fn new(settings: &'a Settings, progress: &dyn Progress) -> Result<(Self, Adapter<f32>)> {
-        output::checkpoint(settings)?;
+    fn new(told: &Settings, progress: &dyn Progress) -> Result<(Self, Adapter<f32>)> {
+        let began = output::checkpoint(told)?.as_deref().map(state::day).transpose()?.flatten();
+        let mut settings = told.clone();
+        settings.template_day = told.template_day.or(began).or_else(|| Some(Day::today()));
         let files = Base::files(&settings.model)?;
-        let text = text(settings, &files)?;
-        let (rows, held) = read_rows(settings, &text, false)?;
+        let text = text(&settings, &files)?;
+        let (rows, held) = read_rows(&settings, &text, false)?;
+        if [&rows].into_iter().chain(&held).all(|data| data.report.dated.count == 0) {
+            settings.template_day = told.template_day;
+        }
         let quant = match settings.quant {
             Quant::Auto => match base::Quant::usual(&files) {
                 base::Quant::Nf4 { .. } => base::Quant::Nf4 { double: settings.double_quant },
@@ -159,9 +169,9 @@ impl<'a> Opened<'a> {
         let base = Base::of(files, quant, threads, progress)?;
         let (parent, adapter) = match &settings.adapter {
             Some(path) => adapter::read(path, &base).map(|(parent, adapter)| (Some(parent), adapter))?,
-            None => (None, fresh(settings, &base)?),
+            None => (None, fresh(&settings, &base)?),
         };
-        let step = step(settings, &base, parent.as_ref(), progress)?;
+        let step = step(&settings, &base, parent.as_ref(), progress)?;
         let mut beside = vec![file("run.yaml", settings.print().into_bytes())];
         if let Some(path) = &settings.chat_template {
             beside.push(SideFile {
@@ -176,7 +186,7 @@ impl<'a> Opened<'a> {
         let held = self.held.as_ref().map_or(&[][..], |held| &held.documents);
         let order = |epoch: u64| data::epoch(&self.rows, self.settings.seed, epoch);
         let job = Job {
-            settings: self.settings,
+            settings: &self.settings,
             model: &self.base.model,
             adapter,
             rows: &self.rows.documents,
@@ -234,7 +244,7 @@ fn step(settings: &Settings, base: &Base, parent: Option<&Parent>, progress: &dy
     Ok(step)
 }
 
-impl Writes for Opened<'_> {
+impl Writes for Opened {
     fn write(
         &self,
         folder: &Path,

@@ -8,6 +8,7 @@ use lorakit_tensor::{Checkpoint, DType, Reader, TensorInfo, TensorSource, json};
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
+use crate::data::Day;
 use crate::error::{Error, Result};
 use crate::kernel::Compute;
 use crate::model::{Adapter, Slot};
@@ -121,6 +122,11 @@ pub(crate) fn computes(folder: &Path) -> Result<(Compute, bool)> {
     let saved = read_state(folder)?;
     let compute = if saved["compute"] == "bf16" { Compute::Bf16 } else { Compute::F32 };
     Ok((compute, saved["halves"] == true))
+}
+
+/// The day on which the run in the checkpoint at `folder` began, if its chat template writes the date.
+pub(crate) fn day(folder: &Path) -> Result<Option<Day>> {
+    Ok(read_state(folder)?["settings"]["template_day"].as_str().and_then(Day::new))
 }
 
 fn read_state(folder: &Path) -> Result<Value> {

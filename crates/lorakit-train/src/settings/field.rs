@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::value::{self, Value};
-use crate::data::{Format, Source};
+use crate::data::{Day, Format, Source};
 
 /// What a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub enum Kind {
     Layers,
     /// A map.
     Map,
+    /// A day, as in 2026-11-30.
+    Day,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Self::Held => "a path, a list of paths, or a share such as 0.05".into(),
             Self::Layers => "`all`, `last:8`, `4-11`, or a list of numbers of layers".into(),
             Self::Map => "a map, as in `{enable_thinking: false}`".into(),
+            Self::Day => "a day, as in 2026-11-30".into(),
         }
     }
 }
@@ -344,6 +347,18 @@ impl Field for Variables {
 
     fn write(&self) -> Value {
         Value::Map(self.0.clone())
+    }
+}
+
+impl Field for Day {
+    const KIND: Kind = Kind::Day;
+
+    fn read(value: &Value) -> Option<Self> {
+        value.as_text().and_then(Self::new)
+    }
+
+    fn write(&self) -> Value {
+        Value::plain(self)
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
     ("mask_history", "train_on"),
     ("mask_prompt", "train_on"),
     ("chat_template_kwargs", "template_kwargs"),
+    ("date_string", "template_day"),
     ("r", "lora.r"),
     ("rank", "lora.r"),
     ("lora_r", "lora.r"),

@@ -108,7 +108,7 @@ use std::path::PathBuf;
 
 use super::choice::*;
 use super::field::*;
-use crate::data::{Format, Source, TooLong, TrainOn};
+use crate::data::{Day, Format, Source, TooLong, TrainOn};
 
 keys! {
     Files {
@@ -142,6 +142,8 @@ keys! {
             "A file with a chat template, instead of the model's own";
         "template_kwargs" = "{}", template_kwargs: Variables, fixed,
             "Variables of the chat template, as in {enable_thinking: false}; stored with the adapter";
+        "template_day" = "null", template_day: Option<Day>, fixed,
+            "The day that a chat template believes it is, as in 2026-11-30; that on which the run began if it is not set";
         "allow_unmasked_eot" = "false", allow_unmasked_eot: bool, free,
             "Train even if the end of a turn is not trained, so that the model may never stop";
     }

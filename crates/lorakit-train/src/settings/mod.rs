@@ -41,7 +41,7 @@ pub use value::Value;
 use self::foreign::{FOREIGN, NOT_NOW};
 use self::problem::Problem;
 use self::yaml::{Member, Tree};
-use crate::data::{Format, Source, TooLong, TrainOn};
+use crate::data::{Day, Format, Source, TooLong, TrainOn};
 use crate::{Error, Result};
 
 /// The settings of a run. What each means stands in [`KEYS`], under the same name.
@@ -62,6 +62,7 @@ pub struct Settings {
     pub train_on: TrainOn,
     pub chat_template: Option<PathBuf>,
     pub template_kwargs: Variables,
+    pub template_day: Option<Day>,
     pub allow_unmasked_eot: bool,
     pub lora: LoraSettings,
     pub batch_size: usize,

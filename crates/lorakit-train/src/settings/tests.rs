@@ -40,7 +40,7 @@ fn names_of_others_lead_to_keys_and_are_none() {
 fn what_is_printed_reads_back_as_the_same_settings() {
     let every = "model: 'a base: \"x\"/ü'\ndata: [{path: a.jsonl, weight: 0.25}, \"b c.jsonl\", '7', {path: d.csv, format: alpaca}]\nformat: text\noutput: out/\nval: [v.jsonl, w.jsonl]\n\
                  adapter: old/\nresume: auto\ndtype: bf16\nseq_len: 512\ntoo_long: drop\npacking: false\ntrain_on: last-turn\n\
-                 chat_template: t.jinja\ntemplate_kwargs: {enable_thinking: false, tone: 'true', n: [1, 2.5, null, {a: b}]}\n\
+                 chat_template: t.jinja\ntemplate_kwargs: {enable_thinking: false, tone: 'true', n: [1, 2.5, null, {a: b}]}\ntemplate_day: 2026-11-30\n\
                  lora: {r: 4, alpha: 3.5, dropout: 0.05, target: [q_proj, v_proj], layers: last:2, rslora: true, plus_ratio: 16}\n\
                  batch_size: 2\ngrad_accum: 3\nmax_steps: 70\nlr: 1e-5\nschedule: constant-with-warmup\nlr_end: 0\nwarmup_steps: 5\n\
                  weight_decay: 0.01\nbetas: [0.8, 0.95]\neps: 1e-6\nmax_grad_norm: null\nseed: 1_000\neval_every: 5\nsave_every: 6\n\
@@ -78,6 +78,7 @@ fn what_is_printed_reads_back_as_the_same_settings() {
     train_on: auto
     chat_template: null
     template_kwargs: {}
+    template_day: null
     allow_unmasked_eot: false
 
     # Adapter
@@ -169,6 +170,7 @@ fn mistakes_are_said_with_their_line() {
         "packing: 1\n",
         "quant: int8\n",
         "format: jsonl\n",
+        "template_day: tomorrow\n",
         "betas: [0.9]\n",
         "seq_len: 1024.5\n",
         "data: [{path: a, wieght: 2}]\n",
@@ -202,6 +204,7 @@ fn mistakes_are_said_with_their_line() {
     `run.yaml:1`: `packing` is 1; it must be true or false
     `run.yaml:1`: `quant` is int8; it must be one of auto, nf4, keep, f32, f16, bf16
     `run.yaml:1`: `format` is jsonl; it must be one of auto, messages, sharegpt, alpaca, completions, text, tokens
+    `run.yaml:1`: `template_day` is tomorrow; it must be a day, as in 2026-11-30
     `run.yaml:1`: `betas` is [0.9]; it must be two numbers from 0 to below 1, as in `[0.9, 0.999]`
     `run.yaml:1`: `seq_len` is 1024.5; it must be a whole number above 1
     `run.yaml:1`: `data` is [{path: a, wieght: 2}]; it must be a path, a list of paths, or a list of `{path: FILE, weight: NUMBER, format: NAME}`

@@ -83,6 +83,7 @@ fn of(report: &Report, what: &str) -> String {
         (&report.missing_ends, "with an answer that nothing ends"),
         (&report.empty_answers, "with an answer without words"),
         (&report.straddling, "in which a token is half prompt, half answer"),
+        (&report.unwritten_tools, "with tools that the template does not write"),
     ];
     for (rows, about) in notes.into_iter().filter(|(rows, _)| rows.count > 0) {
         let _ = writeln!(text, "{} {about}, first {}", units::plural(rows.count, "row"), first(rows, report));
@@ -103,8 +104,12 @@ fn of(report: &Report, what: &str) -> String {
     } else if report.template_thinks {
         text += "the template knows `<think>`, and no row has thoughts: after training the model may not think either\n";
     }
-    if report.dated {
-        text += "the template writes the date of the day: tomorrow's tokens are others\n";
+    if report.dated.count > 0 {
+        let rows = units::plural(report.dated.count, "row");
+        let _ = writeln!(
+            text,
+            "the template writes the date into {rows}: that of the day on which a run begins, unless `template_day` says another"
+        );
     }
     text
 }
@@ -208,6 +213,8 @@ fn object(report: &Report) -> Value {
         "missing_ends": rows(&report.missing_ends),
         "empty_answers": rows(&report.empty_answers),
         "straddling": rows(&report.straddling),
+        "unwritten_tools": rows(&report.unwritten_tools),
+        "dated": rows(&report.dated),
         "leaked": report.leaked,
         "think_blocks": {
             "rows": report.thinking.rows, "filled": report.thinking.filled,

@@ -72,6 +72,8 @@ pub(super) struct Masked {
     /// In order, without overlaps.
     pub(super) spans: Vec<Span>,
     pub(super) method: Method,
+    /// Whether the template asked for the date.
+    pub(super) dated: bool,
 }
 
 /// A template with all that is known of it.
@@ -126,7 +128,7 @@ impl<'a> Masker<'a> {
         if train_on == TrainOn::All {
             let range = 0..rendered.text.len();
             let spans = vec![Span { range, weight: 1.0 }];
-            return Ok(Masked { text: rendered.text, spans, method: Method::Whole });
+            return Ok(Masked { text: rendered.text, spans, method: Method::Whole, dated: rendered.dated });
         }
         let text = &rendered.text;
         let found = scene
@@ -139,7 +141,7 @@ impl<'a> Masker<'a> {
         if spans.windows(2).any(|pair| pair[0].range.end > pair[1].range.start) {
             return Err(Problem::NoMask.into());
         }
-        Ok(Masked { text: rendered.text, spans, method })
+        Ok(Masked { text: rendered.text, spans, method, dated: rendered.dated })
     }
 
     /// What is left of `text` after the special token that it begins with.

@@ -3,13 +3,14 @@
 mod python;
 mod rewrite;
 
+use std::fmt;
 use std::ops::Range;
 
 use jiff::ZonedDateTime;
 use jiff::civil::{Date, DateTime};
 use jiff::fmt::strtime::BrokenDownTime;
 use minijinja::value::{Rest, ValueKind};
-use minijinja::{AutoEscape, Environment, ErrorKind, Value};
+use minijinja::{AutoEscape, Environment, ErrorKind, State, Value};
 use serde_json::{Map, Value as Json};
 
 pub(super) use self::python::json;
@@ -28,6 +29,33 @@ pub(super) const THOUGHTS: [&str; 3] = ["reasoning_content", "thinking", "reason
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
+/// What templates call for the date.
+const NOW: &str = "strftime_now";
+/// The name under which a rendering notes that it asked for the date.
+const DATED: &str = "dated";
+
+/// A day, as in 2026-11-30.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day(Date);
+
+impl Day {
+    /// The day that `text` names, as in `2026-11-30`.
+    pub fn new(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self)
+    }
+
+    /// The day that it is here and now.
+    pub fn today() -> Self {
+        Self(ZonedDateTime::now().date())
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A chat template: a Jinja program that turns a conversation into text.
 ///
 /// It runs in the environment of transformers' `apply_chat_template`: blocks are trimmed, loops have `break` and
@@ -38,7 +66,6 @@ pub struct Template {
     environment: Environment<'static>,
     sources: Vec<(String, String)>,
     tags: bool,
-    date: Option<Date>,
 }
 
 /// What a template made of a conversation.
@@ -47,6 +74,8 @@ pub(super) struct Rendered {
     pub(super) text: String,
     /// What generation tags enclose, in bytes of the text.
     pub(super) generated: Vec<Range<usize>>,
+    /// Whether the template asked for the date.
+    pub(super) dated: bool,
 }
 
 /// The variables of a template.
@@ -81,23 +110,15 @@ impl Template {
             let found = sources.into_iter().map(|(name, _)| name).collect();
             return Err(Problem::NoDefaultTemplate { found }.into());
         }
-        let mut template = Self { environment: environment(None), sources, tags: false, date: None };
+        let mut template = Self { environment: environment(), sources, tags: false };
         template.compile()?;
         Ok(template)
     }
 
-    /// The day that the template believes it is: `2026-11-30`. Templates may print the date (`strftime_now`), and then
+    /// Makes the template believe that it is `day`, at midnight. Templates may print the date (`strftime_now`), and then
     /// rows become other tokens every day; a day that is given stays.
-    ///
-    /// # Errors
-    ///
-    /// It is not a date.
-    pub fn dated(mut self, day: &str) -> Result<Self> {
-        let date: Date = day.parse().map_err(|_| Problem::Day { found: day.to_string() })?;
-        self.environment = environment(Some(date.at(0, 0, 0, 0)));
-        self.date = Some(date);
-        self.compile()?;
-        Ok(self)
+    pub fn set_day(&mut self, day: Day) {
+        self.environment.add_function(NOW, now(Some(day.0.at(0, 0, 0, 0))));
     }
 
     fn compile(&mut self) -> Result<()> {
@@ -120,11 +141,6 @@ impl Template {
         self.sources.iter().any(|(_, source)| source.contains(word))
     }
 
-    /// Whether it asks for the date and is not told one.
-    pub fn depends_on_the_day(&self) -> bool {
-        self.date.is_none() && self.says("strftime_now")
-    }
-
     /// Whether it has generation tags.
     pub fn has_generation_tags(&self) -> bool {
         self.tags
@@ -142,8 +158,10 @@ impl Template {
         variables.entry("documents").or_insert(Json::Null);
         variables.insert("add_generation_prompt".into(), context.prompt.into());
         let template = self.environment.get_template(name).map_err(|error| broken(&error))?;
-        let text = template.render(Value::from_serialize(&variables)).map_err(|error| broken(&error))?;
-        Ok(Rendered::new(&text))
+        let captured = template.render_captured(Value::from_serialize(&variables));
+        let captured = captured.map_err(|error| broken(&error))?;
+        let dated = captured.state().get_temp(DATED).is_some();
+        Ok(Rendered { dated, ..Rendered::new(captured.output()) })
     }
 }
 
@@ -180,7 +198,7 @@ impl Rendered {
                 text.push(character);
             }
         }
-        Self { text, generated }
+        Self { text, generated, dated: false }
     }
 }
 
@@ -193,7 +211,7 @@ fn broken(error: &minijinja::Error) -> Problem {
     Problem::Template { line: error.line().unwrap_or_default(), reason }
 }
 
-fn environment(now: Option<DateTime>) -> Environment<'static> {
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
@@ -225,10 +243,16 @@ fn environment(now: Option<DateTime>) -> Environment<'static> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         },
     );
-    environment.add_function("strftime_now", move |format: String| {
-        let time = now.unwrap_or_else(|| ZonedDateTime::now().datetime());
+    environment.add_function(NOW, now(None));
+    environment
+}
+
+/// The function that templates call for the date; without `time`, it is what it is at each call.
+fn now(time: Option<DateTime>) -> impl Fn(&State, String) -> std::result::Result<String, minijinja::Error> {
+    move |state, format| {
+        state.set_temp(DATED, true.into());
+        let time = time.unwrap_or_else(|| ZonedDateTime::now().datetime());
         let text = BrokenDownTime::from(time).to_string(&format);
         text.map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))
-    });
-    environment
+    }
 }
