@@ -168,6 +168,15 @@ fn refusals() {
     write("value.yaml", "model: base\nlr: fast\n");
     write("broken.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n{\"messages\": 3}\n");
     write("silent.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"only a question\"}]}\n");
+    write("weightless.jsonl", "{\"prompt\": \"a\", \"completion\": \"b\", \"weight\": 0}\n");
+    let long = "kettle ".repeat(100);
+    write(
+        "long.jsonl",
+        &format!(
+            "{}\n",
+            json!({"messages": [{"role": "user", "content": long}, {"role": "assistant", "content": "1"}]})
+        ),
+    );
     fs::create_dir(sandbox.path("full")).unwrap();
     write("full/notes.txt", "mine");
     let run = "train --model base --data train.jsonl";
@@ -188,6 +197,11 @@ fn refusals() {
         format!("{run} -o out --lora-layers last:9"),
         "train --model base --data broken.jsonl -o out".into(),
         "train --model base --data silent.jsonl -o out".into(),
+        "train --model base --data silent.jsonl --val 0.5 -o out".into(),
+        format!("{run} --val silent.jsonl -o out"),
+        format!("{run} --val weightless.jsonl -o out"),
+        // What is cut off is the answer.
+        format!("{run} --val long.jsonl --seq-len 96 -o out"),
         "train --model base --data absent.jsonl -o out".into(),
         "train --model absent --data train.jsonl -o out".into(),
     ];

@@ -21,12 +21,17 @@ pub(super) struct Maker<'a> {
 }
 
 /// What became of a row.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Built {
-    pub(super) documents: Vec<Document>,
+    /// How many are left of it.
+    pub(super) documents: usize,
     pub(super) place: Place,
     /// Tokens of the whole row.
     pub(super) length: usize,
+    /// They are more than a document may have.
+    pub(super) too_long: bool,
+    /// Therefore nothing is left of it.
+    pub(super) dropped: bool,
     pub(super) method: Method,
     /// The row, or all that would be trained of it, has the weight 0.
     pub(super) weightless: bool,
@@ -81,7 +86,7 @@ impl<'a> Maker<'a> {
         self.masker.as_ref()
     }
 
-    pub(super) fn make(&self, format: Format, source: usize, row: &Row) -> Result<Built> {
+    pub(super) fn make(&self, format: Format, source: usize, row: &Row) -> Result<(Built, Vec<Document>)> {
         let (example, weight) = format::example(format, &row.fields)?;
         let place = Place { source, line: row.line };
         let Weighed { mut tokens, mut built } = match &example {
@@ -103,6 +108,8 @@ impl<'a> Maker<'a> {
         }
         built.weightless |= weight == 0.0;
         built.length = tokens.len();
+        built.too_long = built.length > self.options.seq_len;
+        built.dropped = built.too_long && self.options.too_long == TooLong::Drop;
         let windows = self.cut(format, &tokens)?;
         let document = |window: &[(u32, f32)]| {
             let (tokens, mut weights): (Vec<u32>, Vec<f32>) = window.iter().copied().unzip();
@@ -111,10 +118,10 @@ impl<'a> Maker<'a> {
             }
             Document { tokens, weights, source, line: row.line }
         };
-        let documents = windows.into_iter().map(document);
-        built.documents =
-            documents.filter(|document| document.weights.iter().any(|weight| *weight > 0.0)).collect();
-        Ok(built)
+        let trained = |document: &Document| document.weights.iter().any(|weight| *weight > 0.0);
+        let documents: Vec<Document> = windows.into_iter().map(document).filter(trained).collect();
+        built.documents = documents.len();
+        Ok((built, documents))
     }
 
     fn chat(&self, conversation: &Conversation, place: Place) -> Result<Weighed> {
@@ -217,9 +224,11 @@ impl<'a> Maker<'a> {
 impl Built {
     fn new(place: Place, method: Method) -> Self {
         Self {
-            documents: Vec::new(),
+            documents: 0,
             place,
             length: 0,
+            too_long: false,
+            dropped: false,
             method,
             weightless: false,
             end: End::Trained,

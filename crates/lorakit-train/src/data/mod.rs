@@ -131,7 +131,7 @@ pub struct Document {
 }
 
 /// Documents, and what became of the rows.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Data {
     /// In the order of the rows.
     pub documents: Vec<Document>,
@@ -139,9 +139,16 @@ pub struct Data {
     pub sources: Vec<Source>,
     /// What became of the rows.
     pub report: Report,
+    /// What became of each row. `documents` has those of each in turn, as many as it says.
+    rows: Vec<Built>,
 }
 
 impl Data {
+    /// Counts rows and documents anew.
+    fn count(&mut self, text: &Text) {
+        self.report.count(&self.rows, &self.documents, text);
+    }
+
     /// The documents of `validation` that are also here, token for token.
     pub fn leaked(&self, validation: &Data) -> usize {
         let known: std::collections::HashSet<&[u32]> =
@@ -170,7 +177,7 @@ pub fn read(sources: &[Source], text: &Text, options: &Options) -> Result<Data> 
         return Err(Problem::NoSources.into());
     }
     let mut maker = Maker::new(text, options);
-    let mut data = Data { documents: Vec::new(), sources: Vec::new(), report: Report::default() };
+    let mut data = Data::default();
     for (at, source) in sources.iter().enumerate() {
         if !(source.weight.is_finite() && source.weight > 0.0) {
             return Err(Error::from(Problem::SourceWeight { found: source.weight }).at(&source.path));
@@ -180,7 +187,8 @@ pub fn read(sources: &[Source], text: &Text, options: &Options) -> Result<Data> 
         read_file(&mut maker, at, &source, &mut data)?;
         data.sources.push(source);
     }
-    data.report.finish(&data.documents, &maker);
+    data.report.know(&maker);
+    data.count(text);
     if !options.inspect {
         data.report.verdict(&data.sources, options)?;
     }
@@ -200,24 +208,21 @@ fn read_file(maker: &mut Maker<'_>, at: usize, source: &Source, data: &mut Data)
     };
     let format = format.ok_or_else(|| Error::from(Problem::NoRows).at(&source.path))?;
     maker.prepare(format)?;
-    let mut of_source =
-        OfSource { path: source.path.clone(), weight: source.weight, format, rows: 0, documents: 0 };
+    let (path, weight) = (source.path.clone(), source.weight);
+    data.report.sources.push(OfSource { path, weight, format, rows: 0, documents: 0 });
     while !next.is_empty() {
         let make = |row: &Row| {
             let built = maker.make(format, at, row);
             built.map_err(|error| error.at(&source.path).line(row.line))
         };
         // An error is that of the first row that is wrong, however many cores there are.
-        let built: Vec<Result<Built>> = next.par_iter().map(make).collect();
+        let built: Vec<Result<(Built, Vec<Document>)>> = next.par_iter().map(make).collect();
         for built in built {
-            let built = built?;
-            of_source.rows += 1;
-            of_source.documents += built.documents.len();
-            data.report.add(&built, maker.options);
-            data.documents.extend(built.documents);
+            let (row, documents) = built?;
+            data.rows.push(row);
+            data.documents.extend(documents);
         }
         next = rows.by_ref().take(AT_ONCE).collect::<Result<_>>()?;
     }
-    data.report.sources.push(of_source);
     Ok(())
 }

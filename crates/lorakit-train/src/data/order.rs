@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::problem::Problem;
-use super::{Data, Document};
+use super::{Data, Document, Text};
 use crate::Result;
 
 /// What numbers are drawn for.
@@ -101,54 +101,56 @@ pub fn gather(documents: &[Document], sequence: &[usize]) -> Gathered {
 }
 
 /// Takes a share of the rows out of `data`, for validation. Which rows depends on the seed; rows that are equal stay
-/// together, so that none is on both sides.
+/// together, so that none is on both sides. Rows of which nothing is left are not drawn.
 ///
 /// # Errors
 ///
 /// The share does not lie between 0 and 1, or one side would be empty.
-pub fn hold_out(data: &mut Data, share: f64, seed: u64) -> Result<Data> {
+pub fn hold_out(data: &mut Data, text: &Text, share: f64, seed: u64) -> Result<Data> {
     if !(share > 0.0 && share < 1.0) {
         return Err(Problem::Share { found: share }.into());
     }
-    // Documents of equal rows, in the order of the draw.
-    let mut groups: Vec<(u64, usize, Vec<usize>)> = Vec::new();
+    // Equal rows, in the order of the draw.
+    let mut groups: Vec<(u64, Vec<usize>)> = Vec::new();
     let mut known: HashMap<Vec<&[u32]>, usize> = HashMap::new();
-    let place = |document: &Document| (document.source, document.line);
-    let mut start = 0;
-    let rows: Vec<&[Document]> = data.documents.chunk_by(|a, b| place(a) == place(b)).collect();
-    for row in &rows {
-        let documents = start..start + row.len();
-        start += row.len();
-        let content = row.iter().map(|document| &document.tokens[..]).collect();
+    let (mut rest, mut place) = (&data.documents[..], (0, 0));
+    for (at, row) in data.rows.iter().enumerate() {
+        let documents;
+        (documents, rest) = rest.split_at(row.documents);
+        place = if place.0 == row.place.source { (place.0, place.1 + 1) } else { (row.place.source, 1) };
+        if documents.is_empty() {
+            continue;
+        }
+        let content = documents.iter().map(|document| &document.tokens[..]).collect();
         let group = *known.entry(content).or_insert_with(|| {
-            let counter = [OF_VALIDATION, row[0].source as u64, row[0].line, 0];
-            groups.push((draw(seed, counter), 0, Vec::new()));
+            let counter = [OF_VALIDATION, place.0 as u64, place.1, 0];
+            groups.push((draw(seed, counter), Vec::new()));
             groups.len() - 1
         });
-        groups[group].1 += 1;
-        groups[group].2.extend(documents);
+        groups[group].1.push(at);
     }
-    let wanted = ((rows.len() as f64 * share).round() as usize).max(1);
+    let rows: usize = groups.iter().map(|(_, rows)| rows.len()).sum();
+    let wanted = ((rows as f64 * share).round() as usize).max(1);
     groups.sort_unstable();
-    let (mut taken, mut held) = (0, BTreeSet::new());
-    for (_, rows, documents) in groups {
-        if taken >= wanted {
+    let mut held = BTreeSet::new();
+    for (_, rows) in groups {
+        if held.len() >= wanted {
             break;
         }
-        taken += rows;
-        held.extend(documents);
+        held.extend(rows);
     }
-    if held.len() == data.documents.len() {
-        return Err(Problem::ShareOfFew { rows: rows.len(), share }.into());
+    if held.len() == rows {
+        return Err(Problem::ShareOfFew { rows, share }.into());
     }
-    let (mut kept, mut out) = (Vec::new(), Vec::new());
-    for (at, document) in std::mem::take(&mut data.documents).into_iter().enumerate() {
-        if held.contains(&at) { out.push(document) } else { kept.push(document) }
+    let mut validation =
+        Data { sources: data.sources.clone(), report: data.report.clone(), ..Data::default() };
+    let mut documents = std::mem::take(&mut data.documents).into_iter();
+    for (at, row) in std::mem::take(&mut data.rows).into_iter().enumerate() {
+        let side = if held.contains(&at) { &mut validation } else { &mut *data };
+        side.documents.extend(documents.by_ref().take(row.documents));
+        side.rows.push(row);
     }
-    let mut validation = Data { documents: out, sources: data.sources.clone(), report: data.report.clone() };
-    data.documents = kept;
-    for part in [data, &mut validation] {
-        part.report.count(&part.documents);
-    }
+    data.count(text);
+    validation.count(text);
     Ok(validation)
 }

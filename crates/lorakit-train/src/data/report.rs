@@ -7,7 +7,7 @@ use super::document::{Built, End, Maker};
 use super::mask::{self, Method};
 use super::problem::Problem;
 use super::text::Text;
-use super::{Document, Format, Options, Source, TooLong};
+use super::{Document, Format, Options, Source};
 use crate::{Error, Result};
 
 /// Examples that a report shows.
@@ -155,17 +155,33 @@ impl Rows {
 }
 
 impl Report {
-    /// Counts a row.
-    pub(super) fn add(&mut self, built: &Built, options: &Options) {
-        let place = built.place;
-        let long = built.length > options.seq_len;
-        let dropped = long && options.too_long == TooLong::Drop;
+    /// Counts rows and what is left of them; what was counted before is forgotten.
+    pub(super) fn count(&mut self, rows: &[Built], documents: &[Document], text: &Text) {
+        let known = std::mem::take(self);
+        self.sources = known.sources;
+        self.sources.iter_mut().for_each(|source| (source.rows, source.documents) = (0, 0));
+        self.ends_of_turn = known.ends_of_turn;
+        (self.stops, self.template_thinks) = (known.stops, known.template_thinks);
+        rows.iter().for_each(|row| self.count_row(row));
+        self.lengths.sorted.sort_unstable();
+        self.count_documents(documents);
+        let last = documents.len().saturating_sub(1);
+        let mut shown = vec![0, last / 2, last];
+        shown.dedup();
+        let shown = shown.into_iter().take(EXAMPLES).filter_map(|at| documents.get(at));
+        self.examples = shown.map(|document| Example::of(document, text)).collect();
+    }
+
+    fn count_row(&mut self, built: &Built) {
+        let (place, dropped) = (built.place, built.dropped);
         self.rows += 1;
+        self.sources[place.source].rows += 1;
+        self.sources[place.source].documents += built.documents;
         self.lengths.sorted.push(built.length);
-        self.too_long.add(place, long);
+        self.too_long.add(place, built.too_long);
         self.dropped.add(place, dropped);
         self.weightless.add(place, built.weightless && !dropped);
-        self.nothing_trained.add(place, built.documents.is_empty() && !dropped && !built.weightless);
+        self.nothing_trained.add(place, built.documents == 0 && !dropped && !built.weightless);
         let counts = !built.weightless && !dropped;
         self.unmasked_ends.add(place, counts && built.end == End::Unmasked);
         self.missing_ends.add(place, counts && built.end == End::Missing);
@@ -182,14 +198,12 @@ impl Report {
         self.thinking.dropped += built.thinking.dropped;
     }
 
-    /// Counts documents.
-    pub(super) fn count(&mut self, documents: &[Document]) {
+    fn count_documents(&mut self, documents: &[Document]) {
         let trained =
             |document: &Document| document.weights.iter().filter(|weight| **weight > 0.0).count() as u64;
         self.documents = documents.len();
         self.tokens = documents.iter().map(|document| document.tokens.len() as u64).sum();
         self.supervised = documents.iter().map(trained).sum();
-        self.duplicates = Rows::default();
         let mut known = HashSet::new();
         for document in documents {
             let place = Place { source: document.source, line: document.line };
@@ -197,15 +211,8 @@ impl Report {
         }
     }
 
-    /// What can be said once all rows are there.
-    pub(super) fn finish(&mut self, documents: &[Document], maker: &Maker<'_>) {
-        self.lengths.sorted.sort_unstable();
-        self.count(documents);
-        let last = documents.len().saturating_sub(1);
-        let mut shown = vec![0, last / 2, last];
-        shown.dedup();
-        let shown = shown.into_iter().take(EXAMPLES).filter_map(|at| documents.get(at));
-        self.examples = shown.map(|document| Example::of(document, maker.text)).collect();
+    /// What is known of the template.
+    pub(super) fn know(&mut self, maker: &Maker<'_>) {
         if let (Some(masker), Some(template)) = (maker.masker(), &maker.text.template) {
             self.ends_of_turn.clone_from(&masker.manner.ends);
             self.stops = self.ends_of_turn.first().is_some_and(|end| mask::stops(end, maker.text));

@@ -580,20 +580,54 @@ fn validation_has_rows_that_training_has_not() {
     let content: String = (0..40).map(row).collect();
     let read = || read_as("r.jsonl", &content, &text, &Options::default()).unwrap();
     let mut data = read();
-    let validation = hold_out(&mut data, 0.2, 3).unwrap();
+    let validation = hold_out(&mut data, &text, 0.2, 3).unwrap();
     assert_eq!((data.documents.len(), validation.documents.len()), (32, 8));
     assert_eq!((data.report.documents, validation.report.documents), (32, 8));
     assert_eq!(data.leaked(&validation), 0, "rows that are equal stay together");
     let mut again = read();
-    assert_eq!(hold_out(&mut again, 0.2, 3).unwrap().documents, validation.documents);
-    assert_ne!(hold_out(&mut read(), 0.2, 4).unwrap().documents, validation.documents);
+    assert_eq!(hold_out(&mut again, &text, 0.2, 3).unwrap().documents, validation.documents);
+    assert_ne!(hold_out(&mut read(), &text, 0.2, 4).unwrap().documents, validation.documents);
     let few = |share| {
-        hold_out(&mut read_as("r.jsonl", HI, &text, &long()).unwrap(), share, 3).unwrap_err().to_string()
+        hold_out(&mut read_as("r.jsonl", HI, &text, &long()).unwrap(), &text, share, 3)
+            .unwrap_err()
+            .to_string()
     };
     assert_snapshot!([few(0.5), few(1.0)].join("\n"), @r"
     validation takes 0.5 of the rows, which leaves one side without any: there are 1
     the share of rows for validation is 1; it must lie between 0 and 1
     ");
+}
+
+#[test]
+fn each_side_of_a_validation_has_its_own_report() {
+    let text = tiny();
+    let asked = rows(&[json!({"messages": [{"role": "user", "content": "Hi"}]})]);
+    let row =
+        |at: usize| HI.replace("Hi", &format!("Hi {at}")) + "\n" + if at % 10 == 9 { &asked } else { "" };
+    let content: String = (0..40).map(row).collect();
+    // An array may have all its rows on one line.
+    let array = format!("[{}]", content.trim_end().replace('\n', ","));
+    let options = Options { inspect: true, ..long() };
+    let mut drawn = Vec::new();
+    for (name, content) in [("r.jsonl", &content), ("r.json", &array)] {
+        let mut data = read_as(name, content, &text, &options).unwrap();
+        let held = hold_out(&mut data, &text, 0.25, 3).unwrap();
+        let counts = |data: &Data| {
+            let report = &data.report;
+            let (source, methods) = (&report.sources[0], report.methods.values().sum::<usize>());
+            assert_eq!((source.rows, source.documents), (report.rows, data.documents.len()));
+            assert_eq!((methods, report.lengths.sorted.len()), (report.rows, report.rows));
+            (report.rows, report.documents, report.nothing_trained.count, report.bos.count)
+        };
+        assert_eq!(counts(&data), (34, 30, 4, 34));
+        assert_eq!(counts(&held), (10, 10, 0, 10), "a row with nothing to measure is not drawn");
+        assert!(held.documents.iter().all(|document| document.weights.iter().any(|weight| *weight > 0.0)));
+        assert_eq!(held.report.ends_of_turn, ["<|im_end|>"]);
+        let first = held.report.examples[0].spans.iter().map(|span| span.text.as_str()).collect::<String>();
+        assert_eq!(first, text.tokenizer.decode(&held.documents[0].tokens, false).unwrap());
+        drawn.push(held.documents.into_iter().map(|document| document.tokens).collect::<Vec<_>>());
+    }
+    assert_eq!(drawn[0], drawn[1]);
 }
 
 #[test]

@@ -73,13 +73,10 @@ impl Checked {
 /// If a file cannot be read, or a row cannot be understood.
 pub fn check_data(settings: &Settings) -> Result<Checked> {
     let text = text(settings, &Base::files(&settings.model)?)?;
-    let (mut rows, held) = read_rows(settings, &text, true)?;
+    let (mut rows, held, refusal) = read_rows(settings, &text)?;
     if let Some(held) = &held {
         rows.report.leaked = Some(rows.leaked(held));
     }
-    let options = options(settings, "train", true);
-    let both = [&rows].into_iter().chain(&held);
-    let refusal = both.map(|data| data.report.verdict(&data.sources, &options)).find_map(Result::err);
     Ok(Checked { training: rows.report, validation: held.map(|held| held.report), refusal })
 }
 
@@ -104,7 +101,7 @@ pub fn text(settings: &Settings, files: &lorakit::Model) -> Result<Text> {
 }
 
 /// How rows become documents; a folder means its file of that part.
-fn options(settings: &Settings, part: &str, inspect: bool) -> data::Options {
+fn options(settings: &Settings, part: &str) -> data::Options {
     data::Options {
         seq_len: settings.seq_len,
         too_long: settings.too_long,
@@ -112,21 +109,28 @@ fn options(settings: &Settings, part: &str, inspect: bool) -> data::Options {
         format: settings.format,
         allow_unmasked_eot: settings.allow_unmasked_eot,
         part: part.to_string(),
-        inspect,
+        inspect: true,
     }
 }
 
-fn read_rows(settings: &Settings, text: &Text, inspect: bool) -> Result<(Data, Option<Data>)> {
-    let mut rows = data::read(&settings.data, text, &options(settings, "train", inspect))?;
+/// The rows, those for validation, and what a run refuses them for.
+fn read_rows(settings: &Settings, text: &Text) -> Result<(Data, Option<Data>, Option<Error>)> {
+    let (options, of_held) = (options(settings, "train"), options(settings, "valid"));
+    let refusal = |data: &Data| data.report.verdict(&data.sources, &options).err();
+    let mut rows = data::read(&settings.data, text, &options)?;
+    // The whole is judged: of what is held out, something is trained in every row.
+    let refused = refusal(&rows);
     let held = match &settings.val {
         None => None,
-        Some(Held::Share(share)) => Some(data::hold_out(&mut rows, *share, settings.seed)?),
+        Some(Held::Share(_)) if rows.documents.is_empty() => None,
+        Some(Held::Share(share)) => Some(data::hold_out(&mut rows, text, *share, settings.seed)?),
         Some(Held::Files(paths)) => {
             let sources: Vec<_> = paths.iter().cloned().map(data::Source::new).collect();
-            Some(data::read(&sources, text, &options(settings, "valid", inspect))?)
+            Some(data::read(&sources, text, &of_held)?)
         }
     };
-    Ok((rows, held))
+    let refused = refused.or_else(|| refusal(held.as_ref()?));
+    Ok((rows, held, refused))
 }
 
 /// Everything that a run reads.
@@ -150,7 +154,8 @@ impl Opened {
         settings.template_day = told.template_day.or(began).or_else(|| Some(Day::today()));
         let files = Base::files(&settings.model)?;
         let text = text(&settings, &files)?;
-        let (rows, held) = read_rows(&settings, &text, false)?;
+        let (rows, held, refusal) = read_rows(&settings, &text)?;
+        refusal.map_or(Ok(()), Err)?;
         if [&rows].into_iter().chain(&held).all(|data| data.report.dated.count == 0) {
             settings.template_day = told.template_day;
         }

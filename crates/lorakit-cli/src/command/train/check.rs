@@ -18,8 +18,6 @@ use crate::{names, units};
 const TRAINED: Style = AnsiColor::Green.on_default().bold();
 /// Ranges of lengths that are shown.
 const RANGES: usize = 8;
-/// Rows that are trained on.
-const TRAINING: &str = "training";
 /// Columns of the longest bar.
 const BAR: usize = 30;
 
@@ -30,7 +28,7 @@ pub(super) fn run(settings: &Settings, ui: &Ui) -> Result<(), Failure> {
         let data = json!({ "training": object(&checked.training), "validation": validation.map(object) });
         ui.json(SCHEMA, json!({ "dry_run": true, "data": data }))?;
     } else {
-        let mut text = of(&checked.training, TRAINING);
+        let mut text = of(&checked.training, "training");
         if let Some(validation) = validation {
             text.push('\n');
             text += &of(validation, "validation");
@@ -56,14 +54,10 @@ fn of(report: &Report, what: &str) -> String {
         units::count(report.tokens),
         units::count(report.supervised),
     );
-    // Rows that were held out stand in the files of the others.
-    let whole = report.sources.iter().map(|source| source.documents).sum::<usize>() == report.documents;
-    if whole || what == TRAINING {
-        text += &files(report);
-        text.push('\n');
-        lengths(&mut text, report);
-        text.push('\n');
-    }
+    text += &files(report);
+    text.push('\n');
+    lengths(&mut text, report);
+    text.push('\n');
     for (method, rows) in &report.methods {
         let _ = writeln!(text, "what is trained: {} ({})", method.name(), units::plural(*rows, "row"));
     }
