@@ -1,13 +1,12 @@
 //! Outputs that coincide with inputs, and outputs whose path is taken: for all verbs and all options that name paths.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lorakit_tensor::{Checkpoint, Reader, TensorSource};
 
-use crate::support::{Sandbox, fixtures, peft};
+use crate::support::{Sandbox, files, fixtures, peft};
 
 /// What a verb writes, and the options that name its inputs; each with a command that works.
 struct Verb {
@@ -95,19 +94,6 @@ fn importances(model: &Path) -> Vec<u8> {
         bytes.extend(1_f32.to_le_bytes().repeat(tensor.shape[1]));
     }
     bytes
-}
-
-/// Every file below `folder`, by its path: links are not followed.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => found.extend(files(&entry.path())),
-            kind if kind.is_file() => drop(found.insert(entry.path(), fs::read(entry.path()).unwrap())),
-            _ => {}
-        }
-    }
-    found
 }
 
 impl Verb {

@@ -1,5 +1,6 @@
 //! A sandbox to run the command in.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -169,6 +170,19 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
             fs::copy(source, target).unwrap();
         }
     }
+}
+
+/// Every file below `folder`, by its path: links are not followed.
+pub(crate) fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(files(&entry.path())),
+            kind if kind.is_file() => drop(found.insert(entry.path(), fs::read(entry.path()).unwrap())),
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Changes a JSON file.

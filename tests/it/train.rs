@@ -1,6 +1,7 @@
 //! `lorakit train` as a user meets it: what it says, what it writes, how it stops and goes on.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::{Run, Sandbox, fixtures};
+use crate::support::{Run, Sandbox, files, fixtures};
 
 /// A run of a few steps, with what differs between runs.
 const RUN: &str =
@@ -210,6 +211,62 @@ fn refusals() {
         told += &format!("$ lorakit {line}\n{}\n", sandbox.refused(line));
     }
     insta::assert_snapshot!(told);
+}
+
+/// An output never takes the place of what the run reads, also when it goes on.
+#[test]
+fn outputs_that_are_or_hold_inputs() {
+    let sandbox = workshop();
+    let path = |name: &str| sandbox.path(name);
+    sandbox.run(&format!("{RUN} --max-steps 2 --save-every 1 --val 0.1 -o out"), &[]).ok();
+    fs::create_dir(path("rows")).unwrap();
+    fs::copy(path("train.jsonl"), path("rows/train.jsonl")).unwrap();
+    symlink("base", path("link")).unwrap();
+    fs::create_dir(path("hidden")).unwrap();
+    for copy in ["out/rows.jsonl", "hidden/.rows.jsonl"] {
+        fs::copy(path("train.jsonl"), path(copy)).unwrap();
+    }
+    symlink("../train.jsonl", path("out/link.jsonl")).unwrap();
+    fs::create_dir(path("begun")).unwrap();
+    fs::hard_link(path("train.jsonl"), path("begun/metrics.jsonl")).unwrap();
+    let by_hand = "# mine\nmodel: base\ndata: train.jsonl\noutput: hand\nmax_steps: 1\n";
+    fs::create_dir(path("hand")).unwrap();
+    fs::write(path("hand/run.yaml"), by_hand).unwrap();
+    let before = files(sandbox.root());
+    let on = "train --data train.jsonl --max-steps 4 --resume";
+    let lines = [
+        "train --model base --data train.jsonl -o base".to_string(),
+        "train --model base --data train.jsonl -o link".into(),
+        "train --model base --data rows -o rows".into(),
+        "train --model base --data train.jsonl -o train.jsonl".into(),
+        "train --model base --data hidden/.rows.jsonl -o hidden".into(),
+        "train --model base --data train.jsonl -o begun --resume".into(),
+        "train --model base --data out/rows.jsonl -o out --resume".into(),
+        format!("{on} --model base --data out/link.jsonl -o out"),
+        format!("{on} --model base --val out/rows.jsonl -o out"),
+        format!("{on} --model base --adapter out/best -o out"),
+        format!("{on} --model base --chat-template out/chat_template.jinja -o out"),
+        format!("{on} --model out/checkpoint-1 -o out"),
+        "train -c hand/run.yaml".into(),
+        "train -c hand/run.yaml --resume".into(),
+    ];
+    let mut told = String::new();
+    for line in &lines {
+        told += &format!("$ lorakit {line}\n{}\n", sandbox.refused(line));
+    }
+    insta::assert_snapshot!(told);
+    assert!(files(sandbox.root()) == before);
+    // What a run wrote itself is no loss, and an output may lie in an input.
+    fs::remove_file(path("out/adapter_config.json")).unwrap();
+    sandbox.run("train -c out/run.yaml --resume --keep 3", &[]).ok();
+    sandbox.run(&format!("{RUN} --max-steps 2 -o base/adapter"), &[]).ok();
+    let mut after = files(sandbox.root());
+    after.retain(|path, _| {
+        !path.starts_with(sandbox.path("base/adapter")) && !path.starts_with(sandbox.path("out"))
+    });
+    let mut expected = before;
+    expected.retain(|path, _| !path.starts_with(sandbox.path("out")));
+    assert!(after == expected);
 }
 
 /// A run that does not fit is refused with its arithmetic, whose numbers depend on the machine.

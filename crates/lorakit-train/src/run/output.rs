@@ -10,6 +10,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use lorakit_tensor::Reader;
 use lorakit_tensor::publish::{Existing, Staged};
 use rustix::fs::{FlockOperation, flock};
 
@@ -17,7 +18,7 @@ use super::problem::Problem;
 use super::state::{self, Origin, State};
 use crate::error::{Error, Result};
 use crate::model::Adapter;
-use crate::settings::{Resume, Settings};
+use crate::settings::{Held, Resume, Settings};
 
 pub(crate) const METRICS: &str = "metrics.jsonl";
 const SETTINGS: &str = "run.yaml";
@@ -56,8 +57,9 @@ pub(crate) struct Output<'a> {
 /// The checkpoint at which a run shall go on, if there is one; looks, and changes nothing.
 ///
 /// # Errors
-/// If the output holds something that may not be there.
+/// If the output is an input, or holds one or something else that may not be there.
 pub(crate) fn checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
+    check_inputs(settings)?;
     let output = &settings.output;
     let (names, latest) = (names(output)?, checkpoints(output)?.pop().map(|(_, path)| path));
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -82,6 +84,21 @@ pub(crate) fn checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
             refused(names.first().filter(|_| !own)).map(|()| Some(path.clone()))
         }
     }
+}
+
+/// Refuses an output that would replace what the run reads: adapters, checkpoints and files come and go in it.
+fn check_inputs(settings: &Settings) -> Result<()> {
+    let inputs = Reader::default();
+    let held = match &settings.val {
+        Some(Held::Files(paths)) => paths.as_slice(),
+        _ => &[],
+    };
+    let rows = settings.data.iter().map(|source| &source.path).chain(held);
+    let others = [&settings.model].into_iter().chain(&settings.adapter).chain(&settings.chat_template);
+    rows.chain(others).for_each(|path| inputs.name(path));
+    inputs.check_output(&settings.output)?;
+    // Another name of the same file may lie elsewhere.
+    [METRICS, SETTINGS].iter().try_for_each(|name| Ok(inputs.check_output(&settings.output.join(name))?))
 }
 
 /// Whether the output holds the adapter that a run ended with.

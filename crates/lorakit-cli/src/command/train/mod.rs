@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use lorakit::Reader;
 use lorakit_train::run::{self, Observer as _, Outcome, Summary};
 use lorakit_train::settings::Settings;
 use serde::Serialize;
@@ -29,6 +30,9 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
     }
     if args.fixed.check_data {
         return check::run(&settings, ui);
+    }
+    if let Some(path) = &args.fixed.config {
+        check_config(path, &settings)?;
     }
     let mut watch = Watch::new(ui);
     if args.fixed.estimate {
@@ -59,7 +63,7 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
 /// What the file says, then what is typed.
 fn settings(args: &args::Train, common: &Common) -> Result<Settings, Failure> {
     let mut settings = match &args.fixed.config {
-        Some(path) => from_file(path)?,
+        Some(path) => Settings::open(path)?,
         None => Settings::new(),
     };
     for pair in &args.fixed.pairs {
@@ -75,10 +79,14 @@ fn settings(args: &args::Train, common: &Common) -> Result<Settings, Failure> {
     Ok(settings)
 }
 
-fn from_file(path: &Path) -> Result<Settings, Failure> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| lorakit::Error::from(lorakit_tensor::Error::io("read", path, error)))?;
-    Ok(Settings::from_yaml(&text).map_err(|error| error.at(path))?)
+/// Refuses an output that holds the file of settings, unless that is as runs write theirs: nothing in it would be lost.
+fn check_config(path: &Path, settings: &Settings) -> Result<(), Failure> {
+    if fs::read_to_string(path).is_ok_and(|text| Settings::open(path).is_ok_and(|own| own.print() == text)) {
+        return Ok(());
+    }
+    let reader = Reader::default();
+    reader.name(path);
+    Ok(reader.check_output(&settings.output).map_err(lorakit::Error::from)?)
 }
 
 /// A finished run as an object.
