@@ -280,6 +280,52 @@ fn more_memory_than_there_may_be() {
     );
 }
 
+/// A template of the user's own decides what is trained, and stays with every adapter of the run as it is.
+#[test]
+fn a_template_instead_of_the_base_s() {
+    let sandbox = workshop();
+    let source = "{# my own #}\r\n{% for m in messages %}<|im_start|>{{ m.role | upper }}: {{ m.content }}<|im_end|>\n{% endfor %}\
+                  {% if add_generation_prompt %}<|im_start|>ASSISTANT: {% endif %}";
+    fs::write(sandbox.path("own.jinja"), source).unwrap();
+    let own = format!("{RUN} --max-steps 2 --val 0.1 --chat-template own.jinja");
+    let shown = sandbox.run(&format!("{own} -o out --check-data"), &[]).ok().stdout;
+    assert!(shown.contains("<|im_start|>USER: Hedy Wirth") && shown.contains("ASSISTANT: ⟦{"), "{shown}");
+    sandbox.run(&format!("{own} -o out"), &[]).ok();
+    for folder in ["out", "out/best", "out/checkpoint-2"] {
+        let of = |name: &str| fs::read(sandbox.path(folder).join(name)).unwrap();
+        assert!(of("chat_template.jinja") == source.as_bytes(), "{folder}");
+        for name in ["tokenizer.json", "tokenizer_config.json"] {
+            assert!(of(name) == fs::read(sandbox.path("base").join(name)).unwrap(), "{folder}/{name}");
+        }
+    }
+    sandbox.run(&format!("{RUN} --max-steps 2 --val 0.1 -o plain"), &[]).ok();
+    assert!(bytes(&sandbox, "plain") != bytes(&sandbox, "out"));
+}
+
+/// What a folder and its GGUF files compute is the same, but for what quantising loses.
+#[test]
+fn a_gguf_file_as_the_base() {
+    let sandbox = workshop();
+    sandbox.run("convert base -o base.gguf --to gguf", &[]).ok();
+    sandbox.run("quantize base.gguf -o small.gguf --type Q8_0", &[]).ok();
+    let losses = |base: &str, quant: &str, output: &str| -> Vec<f64> {
+        let line = RUN.replace("--model base", &format!("--model {base} --quant {quant}"));
+        sandbox.run(&format!("{line} --max-steps 2 -o {output}"), &[]).ok();
+        let metrics = fs::read_to_string(sandbox.path(output).join("metrics.jsonl")).unwrap();
+        let losses =
+            metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64());
+        losses.map(Option::unwrap).collect()
+    };
+    let folder = losses("base", "bf16", "of-folder");
+    assert_eq!(folder.len(), 2);
+    assert_eq!(losses("base.gguf", "keep", "of-gguf"), folder);
+    let small = losses("small.gguf", "auto", "of-small");
+    let off = (small[0] / folder[0] - 1.0).abs();
+    assert!(0.0 < off && off < 5e-3, "{small:?}, {folder:?}");
+    sandbox.run("merge base.gguf of-gguf -o merged.gguf", &[]).ok();
+    sandbox.run("verify merged.gguf --base base.gguf --adapter of-gguf", &[]).ok();
+}
+
 /// A run that goes on must be the one that was begun.
 #[test]
 fn what_may_not_change_when_a_run_goes_on() {
@@ -297,6 +343,12 @@ fn what_may_not_change_when_a_run_goes_on() {
     refused(&format!("{RUN} --max-steps 8 -o out --resume"));
     refused(&format!("{RUN} --max-steps 4 -o out --resume --seed 7"));
     fs::write(sandbox.path("train.jsonl"), rows.lines().take(39).collect::<Vec<_>>().join("\n")).unwrap();
+    refused(&format!("{RUN} --max-steps 4 -o out --resume"));
+    fs::write(sandbox.path("train.jsonl"), rows).unwrap();
+    // The signs of some embeddings.
+    let mut weights = fs::read(sandbox.path("base/model.safetensors")).unwrap();
+    weights.iter_mut().rev().take(512).for_each(|byte| *byte ^= 0x80);
+    fs::write(sandbox.path("base/model.safetensors"), weights).unwrap();
     refused(&format!("{RUN} --max-steps 4 -o out --resume"));
     assert_eq!(bytes(&sandbox, "out"), before);
     insta::assert_snapshot!(told);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use insta::assert_snapshot;
 use tempfile::TempDir;
 
-use super::testing::{Tiny, saved, settings};
+use super::testing::{Tiny, adapter, model, saved, settings};
 use super::*;
 use crate::kernel;
 use crate::settings::Settings;
@@ -92,6 +92,26 @@ fn rows_are_learned_by_heart() {
     );
     assert_eq!(Settings::open(&output.join("run.yaml")).unwrap().max_steps, Some(150));
     assert_eq!(summary.saved.as_deref(), Some(&*output));
+}
+
+#[test]
+fn b_moves_as_much_faster_as_it_is_told() {
+    // A power of two, so that the products are exact; in the first step B is zero, and so is the gradient of A.
+    let factors = |steps: u64, ratio: u64| -> Vec<Vec<f32>> {
+        let yaml = format!(
+            "packing: false\nbatch_size: 8\nmax_steps: {steps}\nschedule: constant\nlora: {{plus_ratio: {ratio}}}\n"
+        );
+        let bytes = trained(&Tiny::new(), &yaml);
+        let mut values = bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let lengths = adapter(&model()).factors().map(Vec::len).collect::<Vec<_>>();
+        lengths.into_iter().map(|length| values.by_ref().take(length).collect()).collect()
+    };
+    for (at, (one, fast)) in factors(1, 1).into_iter().zip(factors(1, 16)).enumerate() {
+        let times = if at % 2 == 0 { 1.0 } else { 16.0 };
+        assert!(one.iter().any(|value| *value != 0.0), "factor {at}");
+        assert!(one.iter().zip(&fast).all(|(one, fast)| one * times == *fast), "factor {at}");
+    }
+    assert_ne!(factors(2, 1)[0], factors(2, 16)[0], "the gradient of A depends on B");
 }
 
 fn names(folder: &Path) -> Vec<String> {
