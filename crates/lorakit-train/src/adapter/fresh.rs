@@ -1,5 +1,7 @@
 //! Adapters at the beginning of a training: A random, B zero, so that they change nothing yet.
 
+use std::fmt;
+
 use super::problem::Problem;
 use super::random::uniform;
 use crate::Result;
@@ -120,19 +122,37 @@ impl Layers {
 
     /// Which of `count` layers are meant.
     fn of(&self, count: usize) -> Result<Vec<bool>> {
-        let beyond = |text: String| Problem::Beyond { text, layers: count };
+        let beyond = |layers: &Layers| Problem::Beyond { text: layers.to_string(), layers: count };
         match self {
             Layers::All => Ok(vec![true; count]),
-            Layers::Last(last) if *last == 0 || *last > count => Err(beyond(format!("last:{last}")).into()),
+            Layers::Last(last) if *last == 0 || *last > count => Err(beyond(self).into()),
             Layers::Last(last) => Ok((0..count).map(|layer| layer + last >= count).collect()),
             Layers::Ranges(ranges) => {
-                if let Some((first, last)) = ranges.iter().find(|(_, last)| *last >= count) {
-                    return Err(beyond(format!("{first}-{last}")).into());
+                if let Some(range) = ranges.iter().find(|(_, last)| *last >= count) {
+                    return Err(beyond(&Layers::Ranges(vec![*range])).into());
                 }
                 let within = |layer| ranges.iter().any(|(first, last)| (*first..=*last).contains(&layer));
                 Ok((0..count).map(within).collect())
             }
         }
+    }
+}
+
+impl fmt::Display for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = match self {
+            Layers::All => return f.write_str("all"),
+            Layers::Last(count) => return write!(f, "last:{count}"),
+            Layers::Ranges(ranges) => ranges,
+        };
+        for (at, (first, last)) in ranges.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            match first == last {
+                true => write!(f, "{comma}{first}")?,
+                false => write!(f, "{comma}{first}-{last}")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::data::{self, Data, Day, Report, Template, Text};
 use crate::error::{Error, Result};
 use crate::kernel::{Compute, Products};
 use crate::model::Adapter;
-use crate::settings::{Held, KEYS, Layers, Quant, Settings, Stored};
+use crate::settings::{Held, KEYS, Quant, Settings, Stored};
 
 /// Tokens of the row with which a saved adapter is tested.
 const TESTED: usize = 64;
@@ -221,16 +221,9 @@ fn file(name: &str, bytes: Vec<u8>) -> SideFile {
 
 fn fresh(settings: &Settings, base: &Base) -> Result<Adapter<f32>> {
     let lora = &settings.lora;
-    let layers = match &lora.layers {
-        Layers::All => adapter::Layers::All,
-        Layers::Last(count) => adapter::Layers::Last(*count),
-        Layers::These(layers) => {
-            adapter::Layers::Ranges(layers.iter().map(|layer| (*layer, *layer)).collect())
-        }
-    };
     let wanted = Fresh {
         targets: Targets::of(&lora.target),
-        layers,
+        layers: lora.layers.clone(),
         rank: lora.r,
         alpha: lora.alpha.unwrap_or(2.0 * lora.r as f64),
         rslora: lora.rslora,

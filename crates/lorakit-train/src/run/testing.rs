@@ -10,12 +10,13 @@ use lorakit_tensor::publish::{self, Existing, Staged};
 use super::observe::{Observer, Summary};
 use super::output::Writes;
 use super::ready::{self, Job, Ready};
+use crate::adapter::Layers;
 use crate::data::Document;
 use crate::error::Result;
 use crate::kernel::{FloatMatrix, FrozenMatrix};
 use crate::model::testing::noise;
 use crate::model::{Adapter, Layer, Linear, Lora, Model, Norm, Shape, Slot};
-use crate::settings::{Layers, Settings};
+use crate::settings::Settings;
 
 const CONFIG: &str = r#"{"model_type": "llama", "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48,
     "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3, "hidden_act": "silu",

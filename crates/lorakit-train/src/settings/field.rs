@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::value::{self, Value};
+use crate::adapter::Layers;
 use crate::data::{Day, Format, Source};
 
 /// What a key takes.
@@ -285,47 +286,26 @@ impl Field for Held {
     }
 }
 
-/// Which layers get factors.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Layers {
-    /// All of them.
-    #[default]
-    All,
-    /// So many at the top; nothing below them has a backward pass.
-    Last(usize),
-    /// These, which count from 0.
-    These(Vec<usize>),
-}
-
 impl Field for Layers {
     const KIND: Kind = Kind::Layers;
 
     fn read(value: &Value) -> Option<Self> {
         if let Value::List(items) = value {
-            let these = items.iter().map(usize::read).collect::<Option<Vec<_>>>()?;
-            return (!these.is_empty()).then_some(Self::These(these));
+            let one = |item: &Value| usize::read(item).map(|layer| (layer, layer));
+            let these = items.iter().map(one).collect::<Option<Vec<_>>>()?;
+            return (!these.is_empty()).then_some(Self::Ranges(these));
         }
-        let text = value.as_text()?;
-        if text == "all" {
-            return Some(Self::All);
-        }
-        if let Some(count) = text.strip_prefix("last:") {
-            return count.trim().parse().ok().filter(|count| *count > 0).map(Self::Last);
-        }
-        match text.split_once('-') {
-            Some((first, last)) => {
-                let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-                (first <= last && last < 1 << 16).then(|| Self::These((first..=last).collect()))
-            }
-            None => text.parse().ok().map(|layer| Self::These(vec![layer])),
-        }
+        Self::parse(value.as_text()?).ok().filter(|layers| *layers != Self::Last(0))
     }
 
     fn write(&self) -> Value {
         match self {
-            Self::All => Value::text("all"),
-            Self::Last(count) => Value::plain(format!("last:{count}")),
-            Self::These(layers) => Value::List(layers.iter().map(Field::write).collect()),
+            // As a text this would be a number.
+            Self::Ranges(ranges) if ranges.iter().all(|(first, last)| first == last) => {
+                Value::List(ranges.iter().map(|(layer, _)| layer.write()).collect())
+            }
+            Self::Ranges(ranges) if ranges.len() > 1 => Value::text(self.to_string()),
+            layers => Value::plain(layers),
         }
     }
 }

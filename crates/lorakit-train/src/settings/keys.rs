@@ -108,6 +108,7 @@ use std::path::PathBuf;
 
 use super::choice::*;
 use super::field::*;
+use crate::adapter::Layers;
 use crate::data::{Day, Format, Source, TooLong, TrainOn};
 
 keys! {

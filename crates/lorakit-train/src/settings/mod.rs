@@ -34,13 +34,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Stored};
-pub use field::{Bytes, Held, Kind, Layers, Resume, Variables};
+pub use field::{Bytes, Held, Kind, Resume, Variables};
 pub use keys::{KEYS, Key, Section, key};
 pub use value::Value;
 
 use self::foreign::{FOREIGN, NOT_NOW};
 use self::problem::Problem;
 use self::yaml::{Member, Tree};
+use crate::adapter::Layers;
 use crate::data::{Day, Format, Source, TooLong, TrainOn};
 use crate::{Error, Result};
 

@@ -141,7 +141,7 @@ fn flags_set_what_a_file_sets() {
     settings.set("template_kwargs.enable_thinking", "false").unwrap();
     settings.set("template_kwargs.enable_thinking", "true").unwrap();
     settings.finish().unwrap();
-    assert_eq!((settings.lora.r, settings.lora.layers.clone()), (8, Layers::These(vec![4, 5, 6])));
+    assert_eq!((settings.lora.r, settings.lora.layers.clone()), (8, Layers::Ranges(vec![(4, 6)])));
     assert_eq!(settings.lora.target, ["q_proj", "v_proj"]);
     assert_eq!(settings.data[0].weight, 2.0);
     assert_eq!(settings.template_kwargs.0, [("enable_thinking".to_string(), Value::plain("true"))]);

@@ -1,6 +1,6 @@
 //! Values as they stand in a file, and as they are written again.
 
-use std::fmt::Write as _;
+use lorakit::card::quoted;
 
 /// A value as it stands in a file of settings.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -79,7 +79,7 @@ impl Value {
         match self {
             Self::Null => out.push_str("null"),
             Self::Scalar { text, plain: true } => out.push_str(text),
-            Self::Scalar { text, plain: false } => quote(text, out),
+            Self::Scalar { text, plain: false } => out.push_str(&quoted(text)),
             Self::List(items) => {
                 out.push('[');
                 for (at, item) in items.iter().enumerate() {
@@ -130,29 +130,6 @@ fn is_plain(text: &str) -> bool {
     let first = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '.');
     let number = Value::Scalar { text: text.into(), plain: true }.as_number().is_some();
     first && text.chars().all(inside) && !reserved && !number && ![".inf", ".nan"].contains(&text)
-}
-
-fn quote(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            '\n' => out.push_str("\\n"),
-            '\t' => out.push_str("\\t"),
-            // What YAML does not allow as it is, and what it takes for the end of a line.
-            '\0'..' '
-            | '\u{7f}'..='\u{9f}'
-            | '\u{2028}'
-            | '\u{2029}'
-            | '\u{feff}'
-            | '\u{fffe}'
-            | '\u{ffff}' => {
-                let _ = write!(out, "\\u{:04X}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 /// A number as every version of YAML reads it: with a point before an exponent.

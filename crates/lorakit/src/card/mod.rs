@@ -29,6 +29,8 @@ pub use loading::Loading;
 pub(crate) use problem::Problem;
 use yaml::Map;
 pub use yaml::Value;
+#[doc(hidden)]
+pub use yaml::quoted;
 
 use crate::{Error, Finding, Result, Severity};
 

@@ -213,9 +213,11 @@ pub(super) fn written(key: &str, value: &Value, indent: &str, eol: &str) -> Stri
 
 /// A text as YAML 1.1 and 1.2 both read it: plain if that is safe, else in double quotes.
 fn scalar(text: &str) -> String {
-    if is_plain(text) {
-        return text.to_string();
-    }
+    if is_plain(text) { text.to_string() } else { quoted(text) }
+}
+
+/// A text in double quotes, as YAML 1.1 and 1.2 both read it.
+pub fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
