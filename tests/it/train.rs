@@ -93,7 +93,7 @@ fn an_adapter_that_can_be_merged() {
 #[test]
 fn stopped_and_killed_runs_go_on() {
     let sandbox = workshop();
-    let line = |output: &str, more: &str| format!("{RUN} --max-steps 24 --save-every 3 -o {output} {more}");
+    let line = |output: &str, more: &str| format!("{RUN} --max-steps 120 --save-every 3 -o {output} {more}");
     sandbox.run(&line("whole", ""), &[]).ok();
     for (output, signal, code) in [("stopped", Signal::INT, Some(130)), ("killed", Signal::KILL, None)] {
         let mut child = sandbox
@@ -380,9 +380,7 @@ fn runs_that_go_on_another_day() {
     assert!(bytes(&sandbox, "again") == bytes(&sandbox, "whole"));
     let refused = on(east, "-o moved --resume whole/checkpoint-2 --template-day 2001-02-03");
     assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""));
-    insta::assert_snapshot!(refused.stderr.replace(day, "[DAY]"), @"
-    error: `whole/checkpoint-2`: the run in this checkpoint was begun with something else: `template_day` was [DAY] and is 2001-02-03; the data has changed; give it back, or begin anew in another output
-    ");
+    insta::assert_snapshot!(refused.stderr.replace(day, "[DAY]"), @"error: `whole/checkpoint-2`: the run in this checkpoint was begun with something else: `template_day` was [DAY] and is 2001-02-03; the data has changed; give it back, or begin anew in another output");
     let told = on(west, "-o none --check-data").ok().stdout;
     let told = told.lines().find(|line| line.contains("date")).unwrap();
     assert_eq!(
