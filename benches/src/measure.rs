@@ -97,9 +97,18 @@ fn children_cpu() -> io::Result<f64> {
     Ok((ticks(16) + ticks(17)) * TICK)
 }
 
-/// CPU seconds of this thread, to the nanosecond.
+/// Seconds of CPU time that this thread has used.
 pub(crate) fn thread_cpu() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+    seconds(ClockId::ThreadCPUTime)
+}
+
+/// Seconds of CPU time that all threads of this process have used.
+pub(crate) fn process_cpu() -> f64 {
+    seconds(ClockId::ProcessCPUTime)
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 

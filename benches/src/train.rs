@@ -1,4 +1,4 @@
-//! Training on one thread: products, steps and the decoding of a token, beside what the machine can do at best.
+//! Training: products, steps and the decoding of a token, beside what the machine can do at best.
 #![allow(clippy::print_stdout, reason = "what it is for")]
 
 mod decode;
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// Only these levels of recomputation: a to d
     #[arg(long, value_delimiter = ',', value_parser = level, default_values = ["d", "c", "b", "a"])]
     level: Vec<Recompute>,
+    /// Steps with so many threads each
+    #[arg(long, value_delimiter = ',', default_values = ["1"])]
+    threads: Vec<usize>,
     /// Measure products of these kernels too
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     kernel: Vec<String>,
@@ -51,6 +54,12 @@ fn level(name: &str) -> Result<Recompute, String> {
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<()> {
+    let threads = args.threads.iter().copied().max().unwrap_or(1);
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .use_current_thread()
+        .build_global()
+        .map_err(io::Error::other)?;
     for compute in &args.compute {
         for (at, kernel) in kernels(*compute).into_iter().enumerate() {
             let named = args.kernel.iter().any(|name| name == kernel.name);
@@ -67,5 +76,5 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     for compute in &args.compute {
         decode::run(&model, Products { compute: *compute, threads: 1 });
     }
-    step::run(&model, args.runs, &args.compute, &args.level)
+    step::run(&model, args)
 }

@@ -1,6 +1,15 @@
-//! CPU time of one thread, best of several.
+//! CPU time, best of several.
 
-use crate::measure::thread_cpu;
+use std::time::Instant;
+
+use crate::measure::{process_cpu, thread_cpu};
+
+/// Seconds of CPU time, of all threads, and of the clock.
+pub(super) fn cost(run: impl FnOnce()) -> (f64, f64) {
+    let (cpu, wall) = (process_cpu(), Instant::now());
+    run();
+    (process_cpu() - cpu, wall.elapsed().as_secs_f64())
+}
 
 /// The least seconds that `run` takes of so many.
 pub(super) fn least(runs: usize, mut run: impl FnMut()) -> f64 {

@@ -7,15 +7,13 @@ use std::sync::Arc;
 use lorakit_quant::bnb::FourBit;
 use lorakit_quant::{codec, encoder};
 use lorakit_tensor::DType;
-use lorakit_train::kernel::{
-    Compute, FourBitMatrix, FrozenMatrix, PackedMatrix, Products, times, times_transposed,
-};
+use lorakit_train::kernel::{FourBitMatrix, FrozenMatrix, PackedMatrix, Products, times, times_transposed};
 use lorakit_train::model::{
-    Activation, Adapter, Batch, How, Layer, LayerShape, Linear, Lora, Model, Norm, Recompute, Rope, Scaling,
-    Shape, Slot,
+    Activation, Adapter, Batch, How, Layer, LayerShape, Linear, Lora, Model, Norm, Rope, Scaling, Shape, Slot,
 };
 
-use super::measure::{forget, least, numbers, peak_memory};
+use super::Args;
+use super::measure::{cost, forget, least, numbers, peak_memory};
 
 const RANK: usize = 16;
 
@@ -95,7 +93,7 @@ fn products_only(model: &Model, products: Products, tokens: usize, trained: usiz
     layers.first().map_or(0.0, |first| first + inner) + one(&*model.head, trained, true)
 }
 
-pub(super) fn run(model: &Model, runs: usize, computes: &[Compute], levels: &[Recompute]) -> io::Result<()> {
+pub(super) fn run(model: &Model, args: &Args) -> io::Result<()> {
     let lengths = [256, 256];
     let tokens: Vec<u32> = numbers(512).iter().map(|value| ((value + 0.5) * 49151.0) as u32).collect();
     let weights = vec![1.0; tokens.len()];
@@ -104,31 +102,32 @@ pub(super) fn run(model: &Model, runs: usize, computes: &[Compute], levels: &[Re
     let adapter = adapter(model);
     let mut gradients = adapter.zeros();
     let each = |seconds: f64| 1e3 * seconds / tokens.len() as f64;
-    for compute in computes {
-        let products = Products { compute: *compute, threads: 1 };
-        for recompute in levels {
-            let how = How { recompute: *recompute, ..How::new(products) };
-            let (mut loss, mut best, mut memory) = (0.0, (f64::MAX, f64::MAX), 0);
-            for _ in 0..runs {
-                forget()?;
-                let step = least(1, || {
-                    model.train(&adapter, &batch, 1.0 / trained as f64, &how, &mut gradients, &mut loss);
-                });
-                memory = memory.max(peak_memory());
-                let frozen = products_only(model, products, tokens.len(), trained, 1);
-                best = (step.min(best.0), frozen.min(best.1));
+    for compute in &args.compute {
+        for recompute in &args.level {
+            for threads in &args.threads {
+                let products = Products { compute: *compute, threads: *threads };
+                let how = How { recompute: *recompute, ..How::new(products) };
+                let (mut loss, mut best, mut memory) = (0.0, [f64::MAX; 3], 0);
+                for _ in 0..args.runs {
+                    forget()?;
+                    let (cpu, wall) = cost(|| {
+                        model.train(&adapter, &batch, 1.0 / trained as f64, &how, &mut gradients, &mut loss);
+                    });
+                    memory = memory.max(peak_memory());
+                    let one = Products { threads: 1, ..products };
+                    let frozen = products_only(model, one, tokens.len(), trained, 1);
+                    best = [cpu.min(best[0]), wall.min(best[1]), frozen.min(best[2])];
+                }
+                let [cpu, wall, frozen] = best.map(each);
+                println!(
+                    "{compute:?} {recompute:?}, {threads} threads: {:.0} tokens/s; CPU {cpu:.3} ms a token, of it frozen \
+                     products {frozen:.3} ({:.0} %), the rest {:.3}; {:.0} MB at most",
+                    1e3 / wall,
+                    100.0 * frozen / cpu,
+                    cpu - frozen,
+                    memory as f64 / 1e6
+                );
             }
-            let (step, frozen) = best;
-            println!(
-                "{compute:?} {recompute:?}: {:.3} ms a token ({:.0} a second), frozen products {:.3} ({:.0} %), the rest \
-                 {:.3}; {:.0} MB at most",
-                each(step),
-                1e3 / each(step),
-                each(frozen),
-                100.0 * frozen / step,
-                each(step - frozen),
-                memory as f64 / 1e6
-            );
         }
     }
     Ok(())

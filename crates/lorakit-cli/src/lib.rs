@@ -97,7 +97,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
     if let Some(output) = cli.command.new_output() {
         command::refuse_existing(output)?;
     }
-    if cli.common.threads > 0 {
+    if cli.common.threads > 0 && !matches!(cli.command, Command::Train(_)) {
         // What is done on all cores beside a run, such as digests. Without it they would be too many, not wrong.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(cli.common.threads).build_global();
     }

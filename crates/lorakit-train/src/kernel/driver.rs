@@ -84,9 +84,12 @@ pub(super) fn add(
         deal(right, target.sums, &rows, &cols, &mut parts, across);
     }
     let last = parts.pop();
-    std::thread::scope(|scope| {
+    if parts.is_empty() {
+        return last.into_iter().for_each(|part| run(kernel, left, shape, part));
+    }
+    rayon::scope(|scope| {
         for part in parts {
-            scope.spawn(move || run(kernel, left, shape, part));
+            scope.spawn(move |_| run(kernel, left, shape, part));
         }
         if let Some(part) = last {
             run(kernel, left, shape, part);
@@ -94,14 +97,22 @@ pub(super) fn add(
     });
 }
 
-/// How many parts the rows and the columns are split into, of as many as there are `rows` and `cols` of. Every part of
-/// the rows decodes the right matrix anew, and every part of the columns packs the left one.
+/// How many parts the rows and the columns are split into, of as many as there are tiles of `rows` and groups of `cols`.
+///
+/// Every part of the rows decodes the right matrix anew, which takes about as long as `DECODED` tiles of a group. Every
+/// part of the columns packs the left one, and its sums lie in the cache of whoever made their rows, which costs `SHARED`
+/// percent.
 fn grid(threads: usize, rows: usize, cols: usize) -> (usize, usize) {
+    const DECODED: usize = 2;
+    const SHARED: usize = 15;
     let threads = threads.clamp(1, rows * cols);
-    let work = |down: usize, across: usize| rows.div_ceil(down) * cols.div_ceil(across);
+    let cost = |down: usize, across: usize| {
+        let shared = if across > 1 { SHARED } else { 0 };
+        (rows.div_ceil(down) + DECODED) * cols.div_ceil(across) * (100 + shared)
+    };
     (1..=threads.min(rows))
         .map(|down| (down, (threads / down).min(cols)))
-        .min_by_key(|(down, across)| (work(*down, *across), *down))
+        .min_by_key(|(down, across)| (cost(*down, *across), *down))
         .unwrap_or((1, 1))
 }
 
@@ -172,7 +183,7 @@ fn run(kernel: &Kernel, left: Left<'_>, shape: Shape, mut part: Part<'_, '_>) {
                         panels.chunks(lanes * kernel.cols).zip((at..at + columns.len()).step_by(kernel.cols))
                     {
                         let width = kernel.cols.min(cols.len() - at);
-                        if width == kernel.cols {
+                        if [kernel.cols, kernel.cols / 2].contains(&width) {
                             (kernel.tile)(lanes, left, panel, sums, at);
                         } else {
                             at_edge(kernel, lanes, left, panel, sums, at, &mut edge);

@@ -13,6 +13,10 @@ pub trait FrozenMatrix: Send + Sync {
     /// Decodes the columns `cols` of row `row` into `out`. `cols` begins at a multiple of 64, and ends at one or at
     /// the end of the row.
     fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]);
+    /// All values, row-major, where they are stored as f32: then nothing needs to be decoded.
+    fn plain(&self) -> Option<&[f32]> {
+        None
+    }
     /// Columns that are stored together: ranges that begin at multiples of it decode fastest. A power of two.
     fn granule(&self) -> usize {
         64
@@ -40,6 +44,10 @@ impl FrozenMatrix for FloatMatrix {
     fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
         PlainMatrix { values: &self.values, cols: self.cols }.decode(row, cols, out);
     }
+
+    fn plain(&self) -> Option<&[f32]> {
+        Some(&self.values)
+    }
 }
 
 /// Values that belong to someone else: the factors of an adapter, say.
@@ -62,6 +70,10 @@ impl FrozenMatrix for PlainMatrix<'_> {
 
     fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
         out.copy_from_slice(&self.values[row * self.cols..][cols]);
+    }
+
+    fn plain(&self) -> Option<&[f32]> {
+        Some(self.values)
     }
 }
 

@@ -101,6 +101,19 @@ fn rows_to_panel(
     let (decoded, raw) = raw.split_at_mut(len);
     for first in rows.clone().step_by(TRANSPOSED) {
         let count = TRANSPOSED.min(rows.end - first);
+        let to = &mut to[first - rows.start..];
+        if let (Compute::F32, Some(values)) = (kernel.compute, right.weight.plain()) {
+            let stride = right.weight.cols();
+            (kernel.transpose)(
+                &values[first * stride + inner.start..],
+                stride,
+                count,
+                lanes,
+                to,
+                kernel.cols,
+            );
+            continue;
+        }
         for (row, raw) in (first..first + count).zip(raw.chunks_exact_mut(lanes)) {
             match kernel.compute {
                 Compute::F32 => right.weight.decode(row, inner.clone(), raw),
@@ -110,7 +123,7 @@ fn rows_to_panel(
                 }
             }
         }
-        (kernel.transpose)(raw, lanes, count, lanes, &mut to[first - rows.start..], kernel.cols);
+        (kernel.transpose)(raw, lanes, count, lanes, to, kernel.cols);
     }
 }
 
@@ -134,10 +147,14 @@ fn rows_to_panels(
         Compute::Bf16 => 2,
     };
     for (lane, row) in inner.clone().step_by(step).enumerate() {
-        right.weight.decode(row, cols.clone(), even);
-        let line = match kernel.compute {
-            Compute::F32 => &*even,
-            Compute::Bf16 => {
+        let line = match (kernel.compute, right.weight.plain()) {
+            (Compute::F32, Some(values)) => &values[row * right.weight.cols()..][cols.clone()],
+            (Compute::F32, None) => {
+                right.weight.decode(row, cols.clone(), even);
+                &*even
+            }
+            (Compute::Bf16, _) => {
+                right.weight.decode(row, cols.clone(), even);
                 match row + 1 < inner.end {
                     true => right.weight.decode(row + 1, cols.clone(), odd),
                     false => odd.fill(0.0),

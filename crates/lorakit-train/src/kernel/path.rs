@@ -8,7 +8,7 @@ use super::{Compute, portable};
 /// Adds the product of a tile of the left matrix and a panel of the right one to a tile of sums.
 ///
 /// `left` is `(lanes, ROWS)`, `right` is `(lanes, COLS)`, `sums` are at most `ROWS` rows, of which columns
-/// `at .. at + COLS` are meant.
+/// `at .. at + COLS` are meant, or half as many where the rows end there.
 pub(super) type Tile = fn(lanes: usize, left: &[f32], right: &[f32], sums: &mut [&mut [f32]], at: usize);
 
 /// Turns `rows` rows of `lanes` lanes, `stride` apart, into columns of `to`, which is `(lanes, width)`. Up to

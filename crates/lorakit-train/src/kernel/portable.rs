@@ -58,7 +58,8 @@ impl Lane for Bf16Lane {
 
 fn tile<L: Lane>(lanes: usize, left: &[f32], right: &[f32], sums: &mut [&mut [f32]], at: usize) {
     for (i, sums) in sums.iter_mut().enumerate() {
-        let sums = &mut sums[at..at + COLS];
+        let end = sums.len().min(at + COLS);
+        let sums = &mut sums[at..end];
         sums.iter_mut().for_each(|sum| *sum = L::begin(*sum));
         for (left, right) in left.chunks_exact(ROWS).zip(right.chunks_exact(COLS)).take(lanes) {
             sums.iter_mut().zip(right).for_each(|(sum, right)| *sum = L::add(left[i], *right, *sum));

@@ -1,6 +1,7 @@
 //! A tile of sums in registers.
 
-/// Declares `$name`, a [`super::path::Tile`] of `$rows` rows and two vectors of `$width` columns.
+/// Declares `$name`, a [`super::path::Tile`] of `$rows` rows and two vectors of `$width` columns, or one of them where
+/// the sums end.
 ///
 /// `$begin` turns what is there into a sum, and `$add` adds the products of a lane of each operand. Both are called
 /// where `$features` are enabled.
@@ -11,7 +12,7 @@ macro_rules! tile {
     ) => {
         fn $name(lanes: usize, left: &[f32], right: &[f32], sums: &mut [&mut [f32]], at: usize) {
             #[target_feature(enable = $features)]
-            fn rows<const M: usize>(
+            fn rows<const M: usize, const V: usize>(
                 lanes: usize,
                 left: &[f32],
                 right: &[f32],
@@ -22,37 +23,46 @@ macro_rules! tile {
                 let (mut left, mut right) = (left.as_ptr(), right.as_ptr());
                 let mut places = [std::ptr::null_mut::<f32>(); M];
                 for (place, sums) in places.iter_mut().zip(sums) {
-                    *place = sums[at..at + 2 * $width].as_mut_ptr();
+                    *place = sums[at..at + V * $width].as_mut_ptr();
                 }
-                let mut sums = [[$splat(0.0); 2]; M];
-                // SAFETY: the slice of each place was just checked to hold two vectors, and those of the operands to
+                let mut sums = [[$splat(0.0); V]; M];
+                // SAFETY: the slice of each place was just checked to hold `V` vectors, and those of the operands to
                 // hold `lanes` lanes of a tile and of a panel, by which the pointers advance as many times.
                 unsafe {
                     for i in 0..M {
-                        sums[i] = [$begin($load(places[i])), $begin($load(places[i].add($width)))];
-                        $prefetch(places[i].wrapping_add(2 * $width));
+                        for v in 0..V {
+                            sums[i][v] = $begin($load(places[i].add(v * $width)));
+                        }
+                        $prefetch(places[i].wrapping_add(V * $width));
                     }
                     for _ in 0..lanes {
-                        let columns = [$load(right), $load(right.add($width))];
+                        let mut columns = [$splat(0.0); V];
+                        for v in 0..V {
+                            columns[v] = $load(right.add(v * $width));
+                        }
                         for i in 0..M {
                             let row = $splat(*left.add(i));
-                            sums[i][0] = $add(row, columns[0], sums[i][0]);
-                            sums[i][1] = $add(row, columns[1], sums[i][1]);
+                            for v in 0..V {
+                                sums[i][v] = $add(row, columns[v], sums[i][v]);
+                            }
                         }
                         left = left.add($rows);
                         right = right.add(2 * $width);
                     }
                     for i in 0..M {
-                        $store(places[i], sums[i][0]);
-                        $store(places[i].add($width), sums[i][1]);
+                        for v in 0..V {
+                            $store(places[i].add(v * $width), sums[i][v]);
+                        }
                     }
                 }
             }
+            let whole = sums.first().is_some_and(|sums| sums.len() - at >= 2 * $width);
             // SAFETY: a kernel is found only on processors with these features.
             unsafe {
-                match sums.len() {
-                    $($count => rows::<$count>(lanes, left, right, sums, at),)*
-                    rows => unreachable!("a tile of {rows} rows"),
+                match (sums.len(), whole) {
+                    $(($count, true) => rows::<$count, 2>(lanes, left, right, sums, at),)*
+                    $(($count, false) => rows::<$count, 1>(lanes, left, right, sums, at),)*
+                    (rows, _) => unreachable!("a tile of {rows} rows"),
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::norm::Norm;
 use super::real::Real;
 use super::shape::Slot;
 use super::stored::Stored;
-use super::{mlp, rope};
+use super::{mlp, parallel, rope};
 
 /// The frozen weights of a layer.
 pub struct Layer {
@@ -197,10 +197,16 @@ impl<R: Real> Pass<'_, R> {
 
     /// `x` and `branch`, or its norm, and what is kept of the latter.
     fn added(&self, x: &[R], branch: Vec<R>, norm: Option<&Norm>) -> (Vec<R>, Option<Normed<R>>) {
-        let plus = |branch: &[R]| x.iter().zip(branch).map(|(x, branch)| *x + *branch).collect();
-        let Some(norm) = norm else { return (plus(&branch), None) };
+        let (threads, width) = (self.context.products.threads, self.context.shape.hidden);
+        let plus = |mut branch: Vec<R>| {
+            parallel::rows(threads, &mut branch, width, |first, branch| {
+                branch.iter_mut().zip(&x[first * width..]).for_each(|(branch, x)| *branch = *x + *branch);
+            });
+            branch
+        };
+        let Some(norm) = norm else { return (plus(branch), None) };
         let rates = self.rates(norm, &branch);
-        let normed = norm.forward(&branch, &rates, self.context.products.threads);
-        (plus(&normed), Some((branch, rates)))
+        let normed = norm.forward(&branch, &rates, threads);
+        (plus(normed), Some((branch, rates)))
     }
 }

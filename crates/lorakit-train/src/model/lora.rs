@@ -3,6 +3,7 @@
 use super::how::Dropout;
 use super::real::{Real, cast};
 use super::shape::{Shape, Slot};
+use crate::kernel::tiles::{AT_ONCE, BEHIND};
 use crate::kernel::{FrozenMatrix, Products};
 
 /// A frozen linear.
@@ -155,7 +156,15 @@ impl<R: Real> Adapted<'_, R> {
 
 /// A matrix with `cols` columns, transposed.
 fn transposed<R: Real>(values: &[R], cols: usize) -> Vec<R> {
-    (0..cols).flat_map(|col| values.iter().skip(col).step_by(cols.max(1))).copied().collect()
+    let rows = values.len().checked_div(cols).unwrap_or(0);
+    let mut turned = vec![R::ZERO; values.len() + BEHIND];
+    // The last ones first: what a row has too much behind it belongs to those before.
+    for first in (0..rows).step_by(AT_ONCE).rev() {
+        let count = AT_ONCE.min(rows - first);
+        R::transpose(&values[first * cols..], cols, count, cols, &mut turned[first..], rows);
+    }
+    turned.truncate(values.len());
+    turned
 }
 
 fn scale<R: Real>(values: &mut [R], by: f64) {

@@ -32,7 +32,7 @@ pub(super) fn forward<R: Real>(act: Activation, gate: &[R], up: &[R], threads: u
 /// The gradients of gate and up, each in its place, given that of their product.
 pub(super) fn backward<R: Real>(act: Activation, d: &[R], gate: &mut [R], up: &mut [R], threads: usize) {
     let mut pairs: Vec<_> = gate.chunks_mut(PIECE).zip(up.chunks_mut(PIECE)).collect();
-    parallel::rows(threads, &mut pairs, 1, |first, pairs| {
+    parallel::rows_of(threads, &mut pairs, 1, PIECE, |first, pairs| {
         for (at, (gate, up)) in pairs.iter_mut().enumerate() {
             gradients(act, &d[(first + at) * PIECE..], gate, up);
         }

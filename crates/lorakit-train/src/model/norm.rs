@@ -27,7 +27,7 @@ impl Norm {
     pub(super) fn rates<R: Real>(&self, x: &[R], epsilon: f64, threads: usize) -> Vec<R> {
         let width = self.weight.len();
         let mut rates = vec![R::ZERO; x.len() / width];
-        parallel::rows(threads, &mut rates, 1, |first, rates| {
+        parallel::rows_of(threads, &mut rates, 1, width, |first, rates| {
             rates_of(&x[first * width..], width, R::of(epsilon), rates);
         });
         rates

@@ -6,6 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Fewer values than this are not worth a thread.
 const LEAST: usize = 1 << 14;
 
+/// Does `work` on one of the threads that later pieces of it are shared with: then no piece wakes more threads than
+/// work.
+pub(super) fn among<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    if threads <= 1 { work() } else { rayon::scope(|_| work()) }
+}
+
 /// The results of `work` on `0..count`, in order.
 pub(crate) fn map<T: Send>(threads: usize, count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     if threads <= 1 || count <= 1 {
@@ -13,16 +19,16 @@ pub(crate) fn map<T: Send>(threads: usize, count: usize, work: impl Fn(usize) ->
     }
     let next = AtomicUsize::new(0);
     let done = Mutex::new(Vec::with_capacity(count));
-    std::thread::scope(|scope| {
-        let run = || {
-            while let at = next.fetch_add(1, Ordering::Relaxed)
-                && at < count
-            {
-                let result = work(at);
-                done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((at, result));
-            }
-        };
-        (1..threads.min(count)).for_each(|_| drop(scope.spawn(run)));
+    let run = || {
+        while let at = next.fetch_add(1, Ordering::Relaxed)
+            && at < count
+        {
+            let result = work(at);
+            done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((at, result));
+        }
+    };
+    rayon::scope(|scope| {
+        (1..threads.min(count)).for_each(|_| scope.spawn(|_| run()));
         run();
     });
     let mut done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -37,18 +43,29 @@ pub(super) fn rows<T: Send>(
     width: usize,
     work: impl Fn(usize, &mut [T]) + Sync,
 ) {
+    rows_of(threads, out, width, width, work);
+}
+
+/// As [`rows`], where a row takes as much work as `values` values.
+pub(super) fn rows_of<T: Send>(
+    threads: usize,
+    out: &mut [T],
+    width: usize,
+    values: usize,
+    work: impl Fn(usize, &mut [T]) + Sync,
+) {
     if out.is_empty() {
         return;
     }
     let count = out.len() / width.max(1);
-    let each = count.div_ceil(threads.max(1)).max(LEAST / width.max(1)).max(1);
+    let each = count.div_ceil(threads.max(1)).max(LEAST / values.max(1)).max(1);
     if each >= count {
         return work(0, out);
     }
-    std::thread::scope(|scope| {
+    rayon::scope(|scope| {
         for (at, part) in out.chunks_mut(each * width).enumerate() {
             let work = &work;
-            scope.spawn(move || work(at * each, part));
+            scope.spawn(move |_| work(at * each, part));
         }
     });
 }
@@ -58,10 +75,10 @@ pub(super) fn chunks<T: Send>(items: &mut [T], each: usize, work: impl Fn(&mut [
     if each >= items.len() {
         return work(items);
     }
-    std::thread::scope(|scope| {
+    rayon::scope(|scope| {
         for part in items.chunks_mut(each) {
             let work = &work;
-            scope.spawn(move || work(part));
+            scope.spawn(move |_| work(part));
         }
     });
 }

@@ -9,6 +9,7 @@ use super::how::{How, Recompute};
 use super::layer::{Layer, Pass, Saved};
 use super::lora::Adapter;
 use super::norm::Norm;
+use super::parallel;
 use super::real::{Real, cast};
 use super::shape::Shape;
 use crate::kernel::{FrozenMatrix, Products};
@@ -40,6 +41,18 @@ impl Model {
     /// # Panics
     /// If the sizes of the batch, the adapter, the states and the model do not fit, or a token is not in the vocabulary.
     pub fn train<R: Real>(
+        &self,
+        adapter: &Adapter<R>,
+        batch: &Batch,
+        scale: f64,
+        how: &How,
+        gradients: &mut Adapter<R>,
+        loss: &mut f64,
+    ) {
+        parallel::among(how.products.threads, || self.trained(adapter, batch, scale, how, gradients, loss));
+    }
+
+    fn trained<R: Real>(
         &self,
         adapter: &Adapter<R>,
         batch: &Batch,
@@ -90,7 +103,9 @@ impl Model {
     pub fn states(&self, tokens: &[u32], lengths: &[usize], layer: usize, products: Products) -> Vec<f32> {
         let batch = Batch { tokens, lengths, weights: &[] };
         let context = Context::new(&self.shape, &batch.documents(), None, products);
-        self.run(&Adapter::none(&self.shape), self.embedded(tokens), 0..layer, &context)
+        parallel::among(products.threads, || {
+            self.run(&Adapter::none(&self.shape), self.embedded(tokens), 0..layer, &context)
+        })
     }
 
     /// Adds the weighted losses of `batch` to `loss`.
@@ -148,13 +163,12 @@ impl Model {
         rows: Vec<usize>,
         products: Products,
     ) -> Vec<R> {
-        let context = Context::new(&self.shape, documents, Some(rows), products);
-        let x = self.run(adapter, self.embedded(tokens), 0..self.layers.len(), &context);
-        self.norm.forward(
-            &x,
-            &self.norm.rates(&x, self.shape.norm_epsilon, products.threads),
-            products.threads,
-        )
+        let (context, threads) =
+            (Context::new(&self.shape, documents, Some(rows), products), products.threads);
+        parallel::among(threads, || {
+            let x = self.run(adapter, self.embedded(tokens), 0..self.layers.len(), &context);
+            self.norm.forward(&x, &self.norm.rates(&x, self.shape.norm_epsilon, threads), threads)
+        })
     }
 
     /// What leaves the last of `layers`, given what enters the first.
