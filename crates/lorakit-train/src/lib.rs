@@ -4,6 +4,7 @@
 //! and in the backward pass (`dX = dY W`), and no gradient of it exists. Gradients of the rest are written by hand.
 //!
 //! ```text
+//!   eval      whether a fine-tune helped: paired figures, checks of answers, verdicts
 //!   run       steps, checkpoints and resuming, validation, the estimate
 //!   settings  keys, their YAML
 //!   adapter   adapters in and out: fresh, of any format, as a PEFT folder
@@ -25,6 +26,7 @@ pub mod adapter;
 pub mod base;
 pub mod data;
 mod error;
+pub mod eval;
 pub mod kernel;
 pub mod model;
 pub mod optimise;

@@ -151,6 +151,17 @@ impl Text {
         Ok(encoded)
     }
 
+    /// The tokens of a text that has no template, after what the tokenizer puts before every text.
+    ///
+    /// # Errors
+    ///
+    /// They begin with two tokens that begin a text.
+    pub fn plain(&self, text: &str) -> Result<Vec<u32>> {
+        let tokens = self.encode_plain(text)?.tokens;
+        self.check_front(&tokens)?;
+        Ok(tokens)
+    }
+
     /// The tokens after which the model answers `messages`, which are objects with `role` and `content`.
     ///
     /// # Errors

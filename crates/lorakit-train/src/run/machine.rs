@@ -31,7 +31,7 @@ fn has_fast_bf16() -> bool {
 }
 
 /// Threads that this process may use: its affinity and, on Linux, the quota of its control group decide.
-pub(crate) fn usual_threads() -> usize {
+pub fn usual_threads() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 

@@ -34,5 +34,6 @@ mod tests;
 mod train;
 
 pub use estimate::Estimate;
+pub use machine::usual_threads;
 pub use observe::{Evaluated, Nobody, Observer, Outcome, Step, Summary};
 pub use open::{Checked, check_data, estimate, text, train};
