@@ -57,6 +57,11 @@ fn help_of_train() {
 }
 
 #[test]
+fn help_of_eval() {
+    insta::assert_snapshot!(help("eval --help"));
+}
+
+#[test]
 fn version() {
     assert_eq!(help("--version"), format!("lorakit {}\n", env!("CARGO_PKG_VERSION")));
 }

@@ -16,6 +16,7 @@ mod determinism;
 mod diff;
 mod edit;
 mod errors;
+mod eval;
 mod extract;
 mod faults;
 mod finite;

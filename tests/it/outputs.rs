@@ -66,6 +66,11 @@ const VERBS: &[Verb] = &[
         inputs: &["adapter", "policy.toml"],
         ending: ".html",
     },
+    Verb {
+        line: "eval --model base --adapter adapter --data rows.jsonl --answers 0 --general none --html",
+        inputs: &["base", "adapter", "rows.jsonl"],
+        ending: ".html",
+    },
 ];
 
 /// A folder `work` with everything that the verbs read.
@@ -76,6 +81,7 @@ fn workshop() -> Sandbox {
     sandbox.copy(&fixtures().join("tiny-upper-lora"), "work/other");
     sandbox.run("merge work/base work/adapter -o work/tuned", &[]).ok();
     sandbox.run("convert work/base -o work/base.gguf --to gguf", &[]).ok();
+    fs::copy(fixtures().join("tiny-json/heldout.jsonl"), sandbox.path("work/rows.jsonl")).unwrap();
     fs::write(sandbox.path("work/policy.toml"), "formats = ['peft']").unwrap();
     fs::write(sandbox.path("work/imatrix.dat"), importances(&sandbox.path("work/base.gguf"))).unwrap();
     sandbox

@@ -64,6 +64,8 @@ const COMMANDS: &[&str] = &[
     "train --model tiny --data rows --val 0.2 --max-steps 2 --lr 0.01 --packing false -o trained",
     "train --model tiny --data rows -o never --estimate",
     "train --model tiny --data rows --val rows -o never --check-data",
+    "eval --model tiny --adapter tiny-lora --data rows --regression items --contains name --max-tokens 4 --html eval.html",
+    "eval --model tiny --adapter tiny-lora --data long --answers 0 --context 90 --scales 1 --null 2 --general none",
     "version",
     "env",
     "completions fish",
@@ -118,6 +120,12 @@ fn workshop() -> Sandbox {
     ];
     write_file(&sandbox.path("deltas.safetensors"), &tensors.into());
     fs::write(sandbox.path("plain/README.md"), "---\nlicense: mit\n---\n").unwrap();
+    let long = fs::read_to_string(fixtures().join("tiny-json/heldout.jsonl")).unwrap();
+    fs::write(sandbox.path("long"), long).unwrap();
+    let items = [("{", false), ("", true)].map(|(text, must)| {
+        format!(r#"{{"prompt": "a", "checks": {{"not_contains": "{text}"}}, "must": {must}}}"#)
+    });
+    fs::write(sandbox.path("items"), items.join("\n")).unwrap();
     fs::write(sandbox.path("policy.toml"), "formats = ['gguf']").unwrap();
     sandbox
 }

@@ -113,6 +113,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Verify(args) => command::verify::run(args, &cli.common, ui),
         Command::Diff(args) => command::diff::run(args, &cli.common, ui),
         Command::Train(args) => command::train::run(args, &cli.common, ui),
+        Command::Eval(args) => command::eval::run(args, &cli.common, ui),
         Command::Env => command::env::run(&cli.common, ui),
         Command::Completions { shell } => command::about::completions(*shell, ui),
         Command::Man { verb, dir } => command::man::run(verb.as_deref(), dir.as_deref(), ui),

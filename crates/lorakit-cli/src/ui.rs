@@ -196,3 +196,8 @@ pub(crate) fn severity(severity: Severity) -> String {
 pub(crate) fn good(word: &str) -> String {
     format!("{GREEN}{word}{GREEN:#}")
 }
+
+/// A word that says that something went wrong.
+pub(crate) fn bad(word: &str) -> String {
+    format!("{RED}{word}{RED:#}")
+}

@@ -5,6 +5,7 @@ mod convert;
 mod diff;
 mod edit;
 mod effect;
+mod eval;
 mod extract;
 mod formats;
 mod inspect;
@@ -29,6 +30,7 @@ pub(crate) use convert::Convert;
 pub(crate) use diff::Diff;
 pub(crate) use edit::Edit;
 pub(crate) use effect::check;
+pub(crate) use eval::{Eval, FailOnOutcome};
 pub(crate) use extract::Extract;
 pub(crate) use formats::Format;
 pub(crate) use inspect::Inspect;
@@ -141,6 +143,9 @@ pub(crate) enum Command {
     /// Fine-tune an adapter on a CPU, on a base that stays in four bits
     #[command(aliases = ["finetune", "fine-tune", "sft"])]
     Train(Train),
+    /// Judge whether a fine-tune helped: loss, answers and forgetting against the base, with intervals
+    #[command(alias = "evaluate")]
+    Eval(Eval),
     /// Print what a bug report needs: version, processor, limits, variables
     Env,
     /// Print a completion script for a shell
@@ -221,6 +226,7 @@ impl Command {
             | Command::Verify(_)
             | Command::Diff(_)
             | Command::Train(_)
+            | Command::Eval(_)
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }
@@ -249,6 +255,10 @@ impl Command {
                 .chain(args.adapters.iter_mut().map(|(path, _)| path))
                 .collect(),
             Command::Diff(args) => [&mut args.a, &mut args.b].into_iter().chain(&mut args.base).collect(),
+            Command::Eval(args) => {
+                let adapters = args.adapters.iter_mut().chain(&mut args.against).map(|(path, _)| path);
+                args.models.iter_mut().chain(adapters).collect()
+            }
             // A run names its inputs in a file as well.
             Command::Train(_)
             | Command::Env
@@ -331,6 +341,14 @@ mod tests {
         diff b
         diff base
         train config
+        eval models
+        eval adapters
+        eval against
+        eval data
+        eval chat_template
+        eval schema
+        eval regression
+        eval html
         man dir
         ");
     }
@@ -349,8 +367,20 @@ mod tests {
             "verify o/merged --base o/base --adapter o/adapters",
             "diff o/a o/b --base o/base",
             "edit o/adapter -o out --fold-alpha --base o/base",
+            "eval --model o/models --adapter o/adapters --against o/against --data rows",
         ];
-        let no_inputs = ["output", "html", "imatrix", "dir", "policy", "config"];
+        let no_inputs = [
+            "output",
+            "html",
+            "imatrix",
+            "dir",
+            "policy",
+            "config",
+            "data",
+            "regression",
+            "schema",
+            "chat_template",
+        ];
         for verb in Cli::command().get_subcommands() {
             let paths = verb.get_arguments().filter(|option| {
                 let parsed = option.get_value_parser().type_id();

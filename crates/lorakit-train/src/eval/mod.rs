@@ -1,7 +1,7 @@
 //! Whether a fine-tune helped: a base, the base with adapters and other models on the same rows.
 //!
 //! ```text
-//!   run          from options to a report
+//!   run          what is measured, in which order;   results   the report of that
 //!   options      what is evaluated;   report   what was found;   verdict   what it comes to
 //!   task         what a model is asked, and what it did
 //!   rows  general  regression         held-out rows, general text, items that must not break
@@ -22,6 +22,7 @@ mod options;
 mod problem;
 mod regression;
 mod report;
+mod results;
 mod rows;
 mod run;
 mod schema;

@@ -3,7 +3,7 @@
 mod adapter;
 mod gate;
 mod grid;
-mod html;
+pub(super) mod html;
 mod json;
 mod lineage;
 mod model;
@@ -21,6 +21,7 @@ use lorakit::ops::audit::{Policy, Violation};
 use lorakit::ops::inspect::{self, AdapterReport, InspectOptions, Inspection};
 
 use crate::args::{self, Common};
+use crate::command::page;
 use crate::error::Failure;
 use crate::names;
 use crate::progress::Bar;
@@ -73,7 +74,7 @@ fn show(
     let mut wrote = String::new();
     if let Some(page) = &args.html {
         let object = ui::enveloped(json::SCHEMA, Reports::of_page(reports, failures));
-        let bytes = html::write(page, args.force, &html::REPORTS, &object)?;
+        let bytes = page::write(page, args.force, &html::REPORTS, &object)?;
         wrote = format!("\nwrote `{}`, {}\n", names::path(page), units::size(bytes));
     }
     if ui.json {

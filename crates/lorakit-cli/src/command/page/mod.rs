@@ -5,33 +5,36 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lorakit_tensor::publish::{Existing, Staged, check_file};
 use lorakit_tensor::{Error, Reader};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::args;
 use crate::error::Failure;
 use crate::{hub, names};
 
-const PAGE: &str = include_str!("html/page.html");
-const STYLE: &str = include_str!("html/style.css");
+const PAGE: &str = include_str!("page.html");
+const STYLE: &str = include_str!("style.css");
 /// What pages draw with.
-const COMMON: &str = include_str!("html/common.js");
+const COMMON: &str = include_str!("common.js");
 
-/// A kind of page: the script that draws it.
-pub(super) struct Kind(&'static str);
-
-/// Whole reports, with figures.
-pub(super) const REPORTS: Kind = Kind(include_str!("html/script.js"));
-/// The table of everything under a folder.
-pub(super) const LISTING: Kind = Kind(include_str!("html/listing.js"));
+/// A kind of page.
+pub(crate) struct Kind {
+    /// What draws it, after [`COMMON`].
+    pub(crate) script: &'static str,
+    /// What it is called, given its data.
+    pub(crate) title: fn(&Value) -> String,
+}
 
 /// Refuses a page that exists, or that is an input, before anything is computed. The required ending keeps `--force`
 /// from replacing the weights in an inspected folder.
-pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
+pub(crate) fn check<'p>(
+    page: &Path,
+    replace: bool,
+    inputs: impl IntoIterator<Item = &'p PathBuf>,
+) -> Result<(), Failure> {
     if !page.extension().is_some_and(|ending| ending == "html" || ending == "htm") {
         let page = names::path(page);
         return Err(Failure::usage(
@@ -39,14 +42,14 @@ pub(super) fn check(page: &Path, args: &args::Inspect) -> Result<(), Failure> {
             "name one: `--html report.html`",
         ));
     }
-    check_file(page, args.force).map_err(lorakit::Error::from)?;
+    check_file(page, replace).map_err(lorakit::Error::from)?;
     let reader = Reader::default();
-    args.paths.iter().chain(&args.base).chain(&args.policy).for_each(|path| reader.name(path));
+    inputs.into_iter().for_each(|path| reader.name(path));
     Ok(reader.check_output(page).map_err(lorakit::Error::from)?)
 }
 
 /// Writes the page of `object`, and returns its size in bytes.
-pub(super) fn write(
+pub(crate) fn write(
     page: &Path,
     replace: bool,
     kind: &Kind,
@@ -65,19 +68,10 @@ pub(super) fn write(
 }
 
 fn render(object: Value, kind: &Kind) -> String {
-    let texts = |list: &str, field: &str| -> Vec<String> {
-        let items = object[list].as_array().into_iter().flatten();
-        items.filter_map(|item| item[field].as_str()).map(str::to_string).collect()
-    };
-    // The reports of a page, or the folders of a listing.
-    let mut names = texts("reports", "path");
-    names.extend(texts("entries", "root"));
-    names.dedup();
-    names.push("lorakit inspect".into());
-    let title = names.join(" - ");
+    let title = (kind.title)(&object);
     // Within JSON, `<` occurs only in strings, where the escape means the same.
     let data = object.to_string().replace('<', "\\u003c");
-    let script = format!("\"use strict\";\n(() => {{\n{COMMON}{}}})();\n", kind.0);
+    let script = format!("\"use strict\";\n(() => {{\n{COMMON}{}}})();\n", kind.script);
     fill(
         PAGE,
         &[
@@ -112,6 +106,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::command::{eval::page as eval, inspect::html as inspect};
 
     #[test]
     fn values_are_not_searched_for_places() {
@@ -120,15 +115,18 @@ mod tests {
 
     #[test]
     fn every_place_is_filled_once() {
-        let page = render(json!({ "reports": [{ "path": "a<b>&{{SCRIPT}}" }] }), &REPORTS);
-        assert!(page.contains("<title>a&lt;b&gt;&amp;{{SCRIPT}} - lorakit inspect</title>"), "{page}");
-        assert!(page.contains(r#"{"reports":[{"path":"a\u003cb>&{{SCRIPT}}"}]}"#));
-        assert!(page.contains(STYLE) && page.contains(COMMON) && page.contains(REPORTS.0));
+        let title = |object: &Value| object["name"].as_str().unwrap_or_default().to_string();
+        let kind = Kind { script: "draw();", title };
+        let page = render(json!({ "name": "a<b>&{{SCRIPT}}" }), &kind);
+        assert!(page.contains("<title>a&lt;b&gt;&amp;{{SCRIPT}}</title>"), "{page}");
+        assert!(page.contains(r#"{"name":"a\u003cb>&{{SCRIPT}}"}"#));
+        assert!(page.contains(STYLE) && page.contains(COMMON) && page.contains("draw();"));
     }
 
     #[test]
     fn no_script_ends_its_element() {
-        for text in [STYLE, COMMON, REPORTS.0, LISTING.0] {
+        let kinds = [inspect::REPORTS.script, inspect::LISTING.script, eval::EVALUATION.script];
+        for text in [STYLE, COMMON].into_iter().chain(kinds) {
             assert!(!text.contains("</"));
         }
     }

@@ -8,6 +8,7 @@ use lorakit::ops::audit::{self, AuditOptions, AuditReport};
 
 use super::{gate, html};
 use crate::args::{self, Common};
+use crate::command::page;
 use crate::error::Failure;
 use crate::progress::Bar;
 use crate::ui::{self, Ui};
@@ -30,7 +31,7 @@ pub(super) fn run(args: &args::Inspect, common: &Common, ui: &Ui) -> Result<(), 
     let mut wrote = String::new();
     if let Some(page) = &args.html {
         let object = ui::enveloped(json::SCHEMA, json::Listing::new(&report, None));
-        let bytes = html::write(page, args.force, &html::LISTING, &object)?;
+        let bytes = page::write(page, args.force, &html::LISTING, &object)?;
         wrote = format!("\nwrote `{}`, {}\n", names::path(page), units::size(bytes));
     }
     if ui.json {
