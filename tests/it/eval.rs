@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{Run, Sandbox, fixtures};
 
 /// Rows are few where a test does not need more: every token of an answer takes a pass.
-const EVAL: &str = "eval --model base --data heldout.jsonl --max-tokens 48 -t 2";
+const EVAL: &str = "eval --model base --data heldout.jsonl --max-tokens 64 -t 2";
 
 fn workshop(rows: usize) -> Sandbox {
     let sandbox = Sandbox::new();
@@ -33,7 +33,7 @@ fn outcome(object: &Value, candidate: usize) -> &str {
 #[test]
 fn an_adapter_that_helped() {
     let sandbox = workshop(60);
-    let run = sandbox.run(&format!("{EVAL} --adapter adapter --max-tokens 96 --html report.html"), &[]).ok();
+    let run = sandbox.run(&format!("{EVAL} --adapter adapter --html report.html"), &[]).ok();
     assert_eq!(run.stderr, "");
     assert_snapshot!(run.stdout);
     assert!(
@@ -104,16 +104,32 @@ fn merged_and_quantised_models() {
     assert!(found["candidates"][3]["general"]["divergence"].as_f64().unwrap() > 0.0);
 }
 
-/// An adapter that is three times as strong as it was trained forgets; noise of its size does not do its task.
+/// What the base does well, an adapter that is three times as strong as it was trained has forgotten. Noise of an
+/// adapter's size does not do its task.
 #[test]
 fn forgetting_and_noise() {
     let sandbox = workshop(10);
-    let line = "--adapter adapter=3 --answers 0 --null 4 --fail-on forgetting --json";
+    let told = fs::read_to_string(sandbox.path("heldout.jsonl")).unwrap();
+    let told = told.lines().map(|row| {
+        let row: Value = serde_json::from_str(row).unwrap();
+        let order: Value = serde_json::from_str(row["messages"][1]["content"].as_str().unwrap()).unwrap();
+        let said = |key: &str| order[key].to_string().replace('"', "");
+        let [name, city, item, quantity, price] = ["name", "city", "item", "quantity", "price"].map(said);
+        let question = row["messages"][0]["content"].as_str().unwrap();
+        format!(
+            "<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n\
+             {name} in {city} buys {quantity} of {item} and pays {price}.<|im_end|>"
+        )
+    });
+    fs::write(sandbox.path("known.txt"), told.collect::<Vec<_>>().join("\n\n")).unwrap();
+    let line = "--adapter adapter=3 --answers 0 --general known.txt --null 2 --fail-on forgetting --json";
     let run = sandbox.run(&format!("{EVAL} {line}"), &[]);
     assert_eq!(run.code, Some(1), "{}", run.stderr);
     let found = object(&run);
     assert_eq!(found["candidates"][1]["general"]["flagged"], true);
     assert!(run.stderr.contains("forgets more than 0.05 nats per token"), "{}", run.stderr);
+    let known = |field: &str| found["nulls"][0][field]["z"].is_f64();
+    assert!(known("loss") && known("general") && known("divergence"));
     let line = "--adapter adapter --answers 0 --general none --null 4 --json";
     let found = object(&sandbox.run(&format!("{EVAL} {line}"), &[]).ok());
     let z = found["nulls"][0]["loss"]["z"].as_f64().unwrap();

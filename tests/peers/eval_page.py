@@ -110,6 +110,7 @@ def check_widths(driver):
 def screenshots(driver, folder):
     driver.refresh()
     driver.set_window_size(1280, 2400)
+    driver.execute_script("history.scrollRestoration = 'manual'; scrollTo(0, 0)")
     for scheme in ("light", "dark"):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})

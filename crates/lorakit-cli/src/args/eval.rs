@@ -25,7 +25,7 @@ pub(crate) enum FailOnOutcome {
   lorakit eval --model base/ --adapter new/ --against old/ --data heldout.jsonl --fail-on regressed
   lorakit eval --model base/ --adapter adapter/ --model merged-q4_k_m.gguf --data heldout.jsonl
   lorakit eval --model base/ --adapter adapter/ --data heldout.jsonl --regression regression.jsonl
-  lorakit eval --model base/ --adapter adapter/ --data heldout.jsonl --scales 0,0.25,0.5,0.75,1 --null 10
+  lorakit eval --model base/ --adapter adapter/ --data heldout.jsonl --scales 0,0.5,1 --null 10
   lorakit eval --model base/ --adapter adapter/ --data heldout.jsonl --html report.html")]
 pub(crate) struct Eval {
     /// The base model: a folder or a GGUF file; repeated, other models that are compared with it, such as a merged one
@@ -107,14 +107,13 @@ pub(crate) struct Eval {
 }
 
 fn quant() -> impl TypedValueParser<Value = Quant> {
-    let known = [
+    let floats = [Quant::Bf16, Quant::F16, Quant::F32].map(|quant| (PossibleValue::new(quant.name()), quant));
+    let told = [
         (Quant::Keep, "as the files hold them"),
         (Quant::Nf4 { double: true }, "as training holds them: doubly quantised NF4"),
-        (Quant::Bf16, "bf16"),
-        (Quant::F16, "f16"),
-        (Quant::F32, "f32"),
     ];
-    one_of(known.map(|(quant, about)| (PossibleValue::new(quant.name()).help(about), quant)).to_vec())
+    let told = told.map(|(quant, about)| (PossibleValue::new(quant.name()).help(about), quant));
+    one_of(told.into_iter().chain(floats).collect())
 }
 
 fn outcome() -> impl TypedValueParser<Value = FailOnOutcome> {

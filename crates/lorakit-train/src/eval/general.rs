@@ -33,7 +33,7 @@ pub(super) fn read(path: Option<&Path>, text: &Text, context: usize) -> Result<V
     let own = own.transpose()?;
     let source = own.as_deref().unwrap_or(SHIPPED);
     let mut found = Vec::new();
-    for (at, paragraph) in paragraphs(source).enumerate() {
+    for (at, paragraph) in paragraphs(source).into_iter().enumerate() {
         let tokens = text.plain(&paragraph)?;
         // Each part begins with the last token of the one before, so that nothing is lost.
         let size = WINDOW.min(context.saturating_sub(1)).max(1);
@@ -49,13 +49,11 @@ pub(super) fn read(path: Option<&Path>, text: &Text, context: usize) -> Result<V
     }
 }
 
-/// Paragraphs, whose lines are joined by spaces.
-fn paragraphs(text: &str) -> impl Iterator<Item = String> {
-    let lines: Vec<&str> = text.lines().map(str::trim).collect();
-    let joined = |lines: &[&str]| lines.join(" ");
-    let found: Vec<String> =
-        lines.split(|line| line.is_empty()).filter(|p| !p.is_empty()).map(joined).collect();
-    found.into_iter()
+/// Paragraphs as they are, without the space around them.
+fn paragraphs(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let joined = lines.split(|line| line.trim().is_empty()).map(|lines| lines.join("\n").trim().to_string());
+    joined.filter(|paragraph| !paragraph.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -64,13 +62,12 @@ mod tests {
 
     #[test]
     fn paragraphs_are_separated_by_empty_lines() {
-        let found: Vec<String> = paragraphs("\n a\nb \n\n\r\nc\n  \n\n").collect();
-        assert_eq!(found, ["a b", "c"]);
+        assert_eq!(paragraphs("\n a\nb \n\n\r\nc\n  \n\n"), ["a\nb", "c"]);
     }
 
     #[test]
     fn the_text_that_comes_along() {
-        let found: Vec<String> = paragraphs(SHIPPED).collect();
+        let found = paragraphs(SHIPPED);
         let words = |text: &str| text.split_whitespace().count();
         assert!((95..=110).contains(&found.len()), "{}", found.len());
         let total: usize = found.iter().map(|paragraph| words(paragraph)).sum();

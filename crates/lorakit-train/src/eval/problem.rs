@@ -10,7 +10,7 @@ problems! {
         /// No model is named.
         NoModel = Usage, "no model is named";
         /// Nothing was left of the rows.
-        NoRows { rows: usize } = Data / CheckData, "has {rows} rows, and none that can be judged: none has an answer of which a token is predicted";
+        NoRows { rows: usize } = Data / CheckData, "of {rows} rows none can be judged: none has an answer";
         /// All rows are too long.
         AllTooLong { rows: usize, limit: usize } = Data,
             "none of {rows} rows is left: each has more tokens than the context, which is {limit}";
@@ -22,55 +22,55 @@ problems! {
         GeneralLoss { paragraph: usize } = NonFinite,
             "the loss on paragraph {paragraph} of the general text is not a finite number";
         /// A general text is empty.
-        NoText = Data, "has no paragraphs: they are separated by empty lines";
+        NoText = Usage, "has no paragraphs: they are separated by empty lines";
         /// A scale is not one.
         Scale { found: f64 } = Usage, "the scale {found} is not finite";
         /// Something needs an adapter.
         NoAdapter { what: &'static str } = Usage, "{what}, and no adapter is named";
 
         /// A pattern is none.
-        Pattern { text: String, reason: String } = Data,
+        Pattern { text: String, reason: String } = Usage,
             "`{}` is not a regular expression: {}", text.escape_debug(), reason.escape_debug();
         /// A check is unknown.
-        UnknownCheck { found: String, known: Vec<&'static str> } = Data,
+        UnknownCheck { found: String, known: Vec<&'static str> } = Usage,
             "`{}` is not a check; there are {}", found.escape_debug(), known.join(", ");
         /// A check has a value of another kind.
-        CheckValue { check: String, found: String, expected: &'static str } = Data,
+        CheckValue { check: String, found: String, expected: &'static str } = Usage,
             "`{check}` is {}; it must be {expected}", lorakit_tensor::problem::excerpt(found);
         /// A keyword of JSON Schema that is not read.
-        Keyword { keyword: String, place: String } = Data,
+        Keyword { keyword: String, place: String } = Usage,
             "`{}`, at `{}` of the schema, is not among the keywords of JSON Schema that are read", keyword.escape_debug(), place.escape_debug();
         /// A keyword of a schema has a value of another kind.
-        SchemaValue { place: String, found: String, expected: &'static str } = Data,
+        SchemaValue { place: String, found: String, expected: &'static str } = Usage,
             "`{}` of the schema is {}; it must be {expected}", place.escape_debug(), lorakit_tensor::problem::excerpt(found);
         /// A reference leads nowhere.
-        Reference { found: String } = Data,
+        Reference { found: String } = Usage,
             "the schema refers to `{}`, which is not a place within it, such as `#/$defs/NAME`", found.escape_debug();
         /// Schemas lie too deep in each other.
-        DeepSchema { deepest: usize } = Data, "the schema goes deeper than {deepest} levels";
+        DeepSchema { deepest: usize } = Usage, "the schema goes deeper than {deepest} levels";
         /// The tokenizer cannot make text of tokens.
         Tokenizer { reason: String } = Data, "the tokenizer: {}", reason.escape_debug();
         /// A file is not JSON.
-        NotJson { reason: String } = Data, "is not JSON: {}", reason.escape_debug();
+        NotJson { reason: String } = Usage, "is not JSON: {}", reason.escape_debug();
 
         /// An item of a regression file is another JSON value.
-        NotAnItem = Data, "an item must be a JSON object";
+        NotAnItem = Usage, "an item must be a JSON object";
         /// An item of a regression file has a field that is unknown.
-        ItemField { found: String, known: Vec<&'static str> } = Data,
+        ItemField { found: String, known: Vec<&'static str> } = Usage,
             "an item has `{}`, which is not a field of one; there are {}", found.escape_debug(), known.join(", ");
         /// An item has a value of another kind.
-        ItemValue { field: &'static str, expected: &'static str } = Data, "`{field}` of an item must be {expected}";
+        ItemValue { field: &'static str, expected: &'static str } = Usage, "`{field}` of an item must be {expected}";
         /// An item asks nothing, or twice.
-        ItemPrompt = Data, "an item must have either `prompt`, a text, or `messages`";
+        ItemPrompt = Usage, "an item must have either `prompt`, a text, or `messages`";
         /// An item checks nothing.
-        NoChecks = Data, "an item has no checks in `checks`";
+        NoChecks = Usage, "an item has no checks in `checks`";
         /// A regression file is empty.
-        NoItems = Data, "has no items";
+        NoItems = Usage, "has no items";
         /// A prompt leaves no room for an answer.
-        LongPrompt { tokens: usize, context: usize } = Data,
+        LongPrompt { tokens: usize, context: usize } = Usage,
             "the prompt has {tokens} tokens and leaves no room for an answer in the context, which is {context}";
         /// Checks of all answers are about answers that no row has.
-        NoAnswers { path: PathBuf } = Data,
+        NoAnswers { path: PathBuf } = Usage,
             "rows of `{}` are texts without a prompt, so that there are no answers to check", path.display();
 
         /// The caller asked to stop.

@@ -136,11 +136,11 @@ impl Run<'_> {
             if held.too_long.count > 0 {
                 let first = held.too_long.first.map_or(0, |place| place.line);
                 notes.push(format!(
-                    "{} of {} rows have more tokens than the context of `{}`, {}, and are left out; the first is on line {first}",
-                    held.too_long.count,
-                    held.all,
+                    "rows with more tokens than the context of `{}`, {}, are left out: {} of {}, the first on line {first}",
                     path.display(),
                     task.context.unwrap_or(0),
+                    held.too_long.count,
+                    held.all,
                 ));
             }
         }
@@ -148,7 +148,7 @@ impl Run<'_> {
         if without.count > 0 {
             let first = without.first.map_or(0, |place| place.line);
             notes.push(format!(
-                "{} rows have no answer and are left out; the first is on line {first}",
+                "rows without an answer are left out: {}, the first on line {first}",
                 without.count
             ));
         }

@@ -77,7 +77,10 @@ impl Verdict {
             answers.checks.iter().for_each(|check| split(&check.against, &format!("pass `{}`", check.check)));
         }
         if let Some(regression) = regression.filter(|regression| !regression.must_failed.is_empty()) {
-            worse.push(format!("{} of the items that must pass fail", regression.must_failed.len()));
+            worse.push(match regression.must_failed.len() {
+                1 => "an item that must pass fails".to_string(),
+                several => format!("{several} items that must pass fail"),
+            });
         }
         let outcome = match (better.is_empty(), worse.is_empty()) {
             (_, false) => Outcome::Regressed,

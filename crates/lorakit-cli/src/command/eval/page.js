@@ -4,6 +4,8 @@
   const candidates = data.candidates;
   const baseline = candidates[data.baseline];
   const label = (c) => (c.weight !== null && c.weight !== 1 ? `${c.name} = ${number(c.weight)}` : c.name);
+  /** The end of a name that would leave a figure. */
+  const tail = (name) => (name.length > 46 ? `…${name.slice(-45)}` : name);
   const fixed = (value) => (known(value) ? value.toFixed(4) : "");
   const signed = (value) => (known(value) ? `${value > 0 ? "+" : ""}${value.toFixed(4)}` : "");
   const ends = (i) => (i && known(i.low) ? `${signed(i.low)} to ${signed(i.high)}` : "");
@@ -70,7 +72,7 @@
     figure.append(svg("path", { class: "axis", d: `M${x(0)} 0V${height}` }));
     some.forEach(({ c, i }, row) => {
       const y = row * step + 28;
-      figure.append(svg("text", { x: 0, y: y - 12 }, label(c)));
+      figure.append(svg("text", { x: 0, y: y - 12 }, tail(label(c))));
       if (known(i.low)) figure.append(svg("path", { class: "median", d: `M${x(i.low)} ${y}H${x(i.high)}` }));
       figure.append(svg("circle", { class: "mean", cx: x(i.mean), cy: y, r: 4 }));
     });

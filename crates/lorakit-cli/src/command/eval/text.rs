@@ -125,7 +125,7 @@ fn general(text: &mut String, found: &Evaluation) {
     print_table(text, &rows);
     let _ = writeln!(
         text,
-        "  {} tokens of {}; flagged if the whole interval lies above {} nats per token",
+        "  {} tokens of {}; flagged above {} nats per token",
         about.tokens,
         about
             .file
@@ -240,9 +240,9 @@ fn verdicts(text: &mut String, found: &Evaluation) {
 
 /// A number of any size.
 fn number(value: f64) -> String {
-    if value.abs() >= 1e5 || (value != 0.0 && value.abs() < 1e-3) {
-        format!("{value:.2e}")
-    } else {
-        format!("{value:.4}")
+    match value.abs() {
+        size if size >= 1e5 || (size > 0.0 && size < 1e-3) => format!("{value:.2e}"),
+        size if size >= 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.4}"),
     }
 }

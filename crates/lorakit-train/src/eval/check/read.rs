@@ -14,7 +14,7 @@ pub(super) const NAMES: [&str; 8] =
 /// The checks of an object. Texts, patterns and schemas may also be lists, all of which must hold.
 ///
 /// # Errors
-/// `Data` for a name that is not one of a check, and for a value of another kind.
+/// `Usage` for a name that is not one of a check, and for a value of another kind.
 pub(in crate::eval) fn checks(object: &Map<String, Value>) -> Result<Vec<Check>> {
     let mut found = Vec::new();
     for (name, value) in object {

@@ -36,7 +36,7 @@ impl Schema {
     /// Reads a schema: an object, or true or false.
     ///
     /// # Errors
-    /// `Data` for a keyword that is not known here, with its place; for one whose value is of the wrong kind; for a
+    /// `Usage` for a keyword that is not known here, with its place; for one whose value is of the wrong kind; for a
     /// reference that leads nowhere, or out of the schema.
     pub fn new(value: &Value) -> Result<Self> {
         let mut reader = Reader { whole: value, nodes: Vec::new(), known: BTreeMap::new() };
