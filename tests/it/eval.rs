@@ -6,6 +6,7 @@ use insta::assert_snapshot;
 use serde_json::{Value, json};
 
 use crate::support::{Run, Sandbox, fixtures};
+use crate::weights::{Tensor, edit_file};
 
 /// Rows are few where a test does not need more: every token of an answer takes a pass.
 const EVAL: &str = "eval --model base --data heldout.jsonl --max-tokens 64 -t 2";
@@ -52,11 +53,19 @@ fn an_adapter_that_helped() {
     }
 }
 
-/// The adapter with its sign turned is worse than itself, and the same adapter is not.
+/// An adapter with the rows of its factors in another order is worse than itself, and the same adapter is not.
 #[test]
 fn verdicts_against_another_adapter() {
     let sandbox = workshop(12);
-    let line = "--against adapter --adapter adapter --adapter adapter=-1 --answers 8 --general none --json";
+    sandbox.copy(&fixtures().join("tiny-json-lora"), "damaged");
+    edit_file(&sandbox.path("damaged/adapter_model.safetensors"), |weights| {
+        for tensor in weights.iter_mut().filter(|(name, _)| name.contains("lora_B")).map(|(_, tensor)| tensor)
+        {
+            let values: Vec<f64> = tensor.values().into_iter().rev().collect();
+            *tensor = Tensor::new(tensor.dtype, &tensor.shape, &values);
+        }
+    });
+    let line = "--against adapter --adapter adapter --adapter damaged --answers 8 --general none --json";
     let found = object(&sandbox.run(&format!("{EVAL} {line}"), &[]).ok());
     assert_eq!(found["baseline"], 1);
     assert_eq!((outcome(&found, 2), outcome(&found, 3)), ("no_significant_change", "regressed"));

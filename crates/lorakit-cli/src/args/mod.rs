@@ -143,7 +143,7 @@ pub(crate) enum Command {
     /// Fine-tune an adapter on a CPU, on a base that stays in four bits
     #[command(aliases = ["finetune", "fine-tune", "sft"])]
     Train(Train),
-    /// Judge whether a fine-tune helped: loss, answers and forgetting against the base, with intervals
+    /// Judge whether a fine-tune helped: losses, answers and forgetting, with intervals
     #[command(alias = "evaluate")]
     Eval(Eval),
     /// Print what a bug report needs: version, processor, limits, variables
