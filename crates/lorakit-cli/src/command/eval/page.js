@@ -42,7 +42,7 @@
     const most = Math.max(0, ...candidates.map((c) => c.answers?.rows ?? 0));
     const checks = candidates.find((c) => c.answers)?.answers.checks ?? [];
     const columns = [
-      { name: "candidate", text: true, of: label }, { name: "held in", text: true, of: (c) => c.form },
+      { name: "candidate", text: true, of: label }, { name: "verdict", text: true, of: (c) => (c.verdict ? words(c.verdict.outcome) : null) }, { name: "held in", text: true, of: (c) => c.form },
       { name: "loss", of: (c) => c.held_out.loss, show: fixed }, { name: "perplexity", of: (c) => c.held_out.perplexity },
       { name: "bits per byte", of: (c) => c.held_out.bits_per_byte, show: fixed },
       { name: "difference", of: (c) => c.held_out.difference?.mean ?? null, show: signed },
@@ -53,7 +53,6 @@
       { name: "general loss", of: (c) => c.general?.loss ?? null, show: fixed }, { name: "forgetting", of: (c) => c.general?.forgetting?.mean ?? null, show: signed },
       { name: "divergence", of: (c) => c.general?.divergence ?? null, show: fixed },
       { name: "items", of: (c) => c.regression?.passed ?? null, show: share(candidates[0].regression?.items) },
-      { name: "verdict", text: true, of: (c) => (c.verdict ? words(c.verdict.outcome) : null) },
     ].filter((column) => candidates.some((c) => column.of(c) !== null));
     return sortable("Figures of each candidate", columns, candidates).table;
   };
