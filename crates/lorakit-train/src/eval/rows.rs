@@ -58,7 +58,8 @@ pub(super) fn read(paths: &[PathBuf], text: &Text, context: usize, train_on: Tra
     if context < 2 {
         return Err(Problem::Context { found: context }.into());
     }
-    let sources: Vec<_> = paths.iter().map(|path| data::Source { path: path.clone(), weight: 1.0 }).collect();
+    let source = |path: &PathBuf| data::Source { path: path.clone(), weight: 1.0, format: None };
+    let sources: Vec<_> = paths.iter().map(source).collect();
     let read = |too_long| {
         let options = data::Options {
             seq_len: context,

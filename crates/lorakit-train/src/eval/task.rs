@@ -10,8 +10,8 @@ use super::options::{Options, Watch};
 use super::problem::Problem;
 use super::regression::Item;
 use super::rows::{self, Held};
-use crate::data::{Text, TrainOn};
-use crate::settings::{self, Settings};
+use crate::data::Text;
+use crate::settings::Settings;
 use crate::{Error, Result, run};
 
 /// What a model is asked.
@@ -49,12 +49,7 @@ impl Task {
         let text = run::text(settings, files)?;
         let context = options.context.or_else(|| rows::context(files));
         let limit = context.unwrap_or(usize::MAX);
-        let train_on = match settings.train_on {
-            settings::TrainOn::Auto => TrainOn::Auto,
-            settings::TrainOn::All => TrainOn::All,
-            settings::TrainOn::LastTurn => TrainOn::LastTurn,
-        };
-        let held = rows::read(&options.data, &text, limit, train_on)?;
+        let held = rows::read(&options.data, &text, limit, settings.train_on)?;
         if !options.checks.is_empty() && held.rows.iter().all(|row| row.question.is_none()) {
             return Err(Problem::NoAnswers { path: held.files[0].clone() }.into());
         }
