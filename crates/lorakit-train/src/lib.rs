@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   eval      whether a fine-tune helped: paired figures, checks of answers, verdicts
+//!   generate  answers: sampling, stopping, text as it comes
 //!   run       steps, checkpoints and resuming, validation, the estimate
 //!   settings  keys, their YAML
 //!   adapter   adapters in and out: fresh, of any format, as a PEFT folder
@@ -27,6 +28,7 @@ pub mod base;
 pub mod data;
 mod error;
 pub mod eval;
+pub mod generate;
 pub mod kernel;
 pub mod model;
 pub mod optimise;
