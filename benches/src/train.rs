@@ -9,7 +9,7 @@ mod step;
 
 use std::io;
 
-use lorakit_train::kernel::{Compute, Products, kernels};
+use lorakit_train::kernel::{Compute, kernels};
 use lorakit_train::model::Recompute;
 
 /// Products with frozen weights beside the peaks of instructions, and training steps beside their products
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Steps with so many threads each
     #[arg(long, value_delimiter = ',', default_values = ["1"])]
     threads: Vec<usize>,
+    /// Measure only the decoding of a token
+    #[arg(long)]
+    decode: bool,
     /// Measure products of these kernels too
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     kernel: Vec<String>,
@@ -60,6 +63,10 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         .use_current_thread()
         .build_global()
         .map_err(io::Error::other)?;
+    if args.decode {
+        decode::run(&step::model(args.layers));
+        return Ok(());
+    }
     for compute in &args.compute {
         for (at, kernel) in kernels(*compute).into_iter().enumerate() {
             let named = args.kernel.iter().any(|name| name == kernel.name);
@@ -73,8 +80,6 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         }
     }
     let model = step::model(args.layers);
-    for compute in &args.compute {
-        decode::run(&model, Products { compute: *compute, threads: 1 });
-    }
+    decode::run(&model);
     step::run(&model, args)
 }

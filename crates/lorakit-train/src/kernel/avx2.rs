@@ -1,6 +1,8 @@
 //! Kernels for AVX2 with FMA.
 #![allow(unsafe_code, reason = "vector instructions")]
 
+mod row;
+
 use std::arch::x86_64::*;
 
 use super::path::{Kernel, SLACK};
@@ -22,6 +24,7 @@ pub(super) fn kernel(compute: Compute) -> Option<&'static Kernel> {
         transpose,
         pair_neighbours,
         pair_rows,
+        row: row::KERNEL,
     };
     const BF16: Kernel = Kernel { compute: Compute::Bf16, block: 512, tile: tile_bf16, ..F32 };
     found().then_some(match compute {

@@ -1,6 +1,8 @@
 //! Kernels for AVX-512, with its instruction for bf16 where there is one.
 #![allow(unsafe_code, reason = "vector instructions")]
 
+mod row;
+
 use std::arch::x86_64::*;
 
 use super::path::{Kernel, SLACK, TRANSPOSED};
@@ -22,6 +24,7 @@ pub(super) fn kernel(compute: Compute) -> Option<&'static Kernel> {
         transpose,
         pair_neighbours,
         pair_rows,
+        row: row::KERNEL,
     };
     const BF16: Kernel =
         Kernel { name: "avx512bf16", compute: Compute::Bf16, block: 512, tile: tile_bf16, ..F32 };

@@ -5,6 +5,8 @@ use std::ops::Range;
 use lorakit_quant::bnb::{FourBit, double_quant};
 
 use super::FrozenMatrix;
+use super::frozen::row_slices;
+use super::row::{Input, ROWS};
 
 /// Scales of blocks.
 #[derive(Debug, Clone)]
@@ -140,6 +142,24 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for FourBitMatrix<B> {
         if !rest.is_empty() {
             self.decode_any(first + whole * BLOCK, rest);
         }
+    }
+
+    fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
+        let whole = self.block == BLOCK && self.cols.is_multiple_of(BLOCK);
+        let Some(find) = input.four_bit().filter(|_| whole) else { return input.decoded(self, rows, out) };
+        let codes = self.codes.as_ref().as_chunks().0;
+        let width = self.cols / BLOCK;
+        let mut scales = vec![0.0; ROWS * width];
+        input.each(rows, true, out, |numbers, inputs, sums| {
+            let first = numbers[0];
+            let scales = &mut scales[..(numbers[ROWS - 1] + 1 - first) * width];
+            self.scales.get(first * width, scales);
+            let scales = row_slices(scales, width, numbers.map(|number| number - first));
+            let codes = row_slices(codes, width, numbers);
+            for (input, sums) in inputs.iter().zip(sums) {
+                find(self.kind.table(), codes, scales, input, sums);
+            }
+        });
     }
 }
 

@@ -3,6 +3,9 @@
 use std::ops::Range;
 
 use lorakit_quant::Codec;
+use lorakit_tensor::DType;
+
+use super::row::{Input, ROWS};
 
 /// A frozen weight `W (rows, cols)`, in whatever form it is stored.
 pub trait FrozenMatrix: Send + Sync {
@@ -20,6 +23,11 @@ pub trait FrozenMatrix: Send + Sync {
     /// Columns that are stored together: ranges that begin at multiples of it decode fastest. A power of two.
     fn granule(&self) -> usize {
         64
+    }
+    /// The products of the rows `rows` with each row of `input`: `out` is `(rows, count)`.
+    #[doc(hidden)]
+    fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
+        input.decoded(self, rows, out);
     }
 }
 
@@ -48,6 +56,10 @@ impl FrozenMatrix for FloatMatrix {
     fn plain(&self) -> Option<&[f32]> {
         Some(&self.values)
     }
+
+    fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
+        input.plain(&self.values, rows, out);
+    }
 }
 
 /// Values that belong to someone else: the factors of an adapter, say.
@@ -74,6 +86,10 @@ impl FrozenMatrix for PlainMatrix<'_> {
 
     fn plain(&self) -> Option<&[f32]> {
         Some(self.values)
+    }
+
+    fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
+        input.plain(self.values, rows, out);
     }
 }
 
@@ -122,12 +138,30 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for PackedMatrix<B> {
     fn granule(&self) -> usize {
         self.codec.dtype().block().elements.next_power_of_two().max(64)
     }
+
+    fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
+        match input.q8_0().filter(|_| self.codec.dtype() == DType::Q8_0) {
+            Some(add) => {
+                let blocks = self.bytes.as_ref().as_chunks().0;
+                let width = self.cols / 32;
+                input.each(rows, false, out, |numbers, inputs, sums| {
+                    let blocks = row_slices(blocks, width, numbers);
+                    inputs.iter().zip(sums).for_each(|(input, sums)| add(blocks, input, sums));
+                });
+            }
+            None => input.decoded(self, rows, out),
+        }
+    }
+}
+
+/// Some rows of `width` items each.
+pub(super) fn row_slices<T>(items: &[T], width: usize, rows: [usize; ROWS]) -> [&[T]; ROWS] {
+    rows.map(|row| &items[row * width..][..width])
 }
 
 #[cfg(test)]
 mod tests {
     use lorakit_quant::{codec, encoder};
-    use lorakit_tensor::DType;
 
     use super::*;
 

@@ -9,12 +9,17 @@
 //! ```text
 //!   frozen, four_bit   weights, and how their values are decoded
 //!   driver             blocks of the inner dimension, threads over tiles of sums
+//!   row                products of one row
 //!   pack               operands in the order in which tiles read them
 //!   math               elementary functions and sums, the same bits everywhere
 //!   tiles              single tiles, for attention
 //!   path               which kernels this machine has
 //!   avx512 avx2 neon portable
 //! ```
+//!
+//! Generation multiplies one row, or few, by weights that come from memory, so it has products of its own
+//! ([`row_times_transposed_each`]): 32 chains, over the places `l`, `l + 32`, … of the inner dimension, whose ends are added
+//! in halves. Their values differ in the last bits; passes over many tokens never use them.
 //!
 //! A panel of the weight is decoded once for all tokens and stays in a cache. A tile of sums is loaded, gets all
 //! products of a block, and is stored: so the chain of a sum goes on from block to block.
@@ -28,6 +33,7 @@ mod path;
 mod portable;
 #[cfg(test)]
 mod reference;
+mod row;
 #[macro_use]
 mod tile;
 #[cfg(target_arch = "x86_64")]
@@ -46,6 +52,9 @@ pub use four_bit::{FourBitMatrix, Scales};
 pub use frozen::{FloatMatrix, FrozenMatrix, PackedMatrix, PlainMatrix};
 #[doc(hidden)]
 pub use path::{Kernel, NAMES, force, kernels};
+pub use row::row_times_transposed_each;
+#[doc(hidden)]
+pub use row::{Input, row_times_transposed_on};
 
 use driver::{Left, Right, Shape, Target};
 

@@ -5,7 +5,7 @@ use std::arch::aarch64::*;
 
 use super::path::Kernel;
 use super::portable::transpose_lanes;
-use super::{Compute, bf16};
+use super::{Compute, bf16, row};
 
 const ROWS: usize = 8;
 const COLS: usize = 8;
@@ -22,6 +22,7 @@ pub(super) fn kernel(compute: Compute) -> &'static Kernel {
         transpose,
         pair_neighbours: bf16::pair_neighbours,
         pair_rows: bf16::pair_rows,
+        row: row::PORTABLE,
     };
     const BF16: Kernel = Kernel { compute: Compute::Bf16, block: 512, tile: tile_bf16, ..F32 };
     match compute {

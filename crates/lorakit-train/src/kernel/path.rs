@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::row::RowKernel;
 use super::{Compute, portable};
 
 /// Adds the product of a tile of the left matrix and a panel of the right one to a tile of sums.
@@ -45,6 +46,8 @@ pub struct Kernel {
     pub(super) pair_neighbours: fn(&[f32], &mut [f32]),
     /// Pairs of two rows.
     pub(super) pair_rows: fn(&[f32], &[f32], &mut [f32]),
+    /// Products of one row, always in f32.
+    pub(super) row: RowKernel,
 }
 
 /// The kernels that this machine can run, the fastest first. All give the same bits.

@@ -1,7 +1,7 @@
 //! Kernels without vector instructions.
 
 use super::path::Kernel;
-use super::{Compute, bf16};
+use super::{Compute, bf16, row};
 
 const ROWS: usize = 4;
 const COLS: usize = 8;
@@ -18,6 +18,7 @@ pub(super) fn kernel(compute: Compute) -> &'static Kernel {
         transpose,
         pair_neighbours: bf16::pair_neighbours,
         pair_rows: bf16::pair_rows,
+        row: row::PORTABLE,
     };
     const BF16: Kernel = Kernel { compute: Compute::Bf16, block: 512, tile: tile::<Bf16Lane>, ..F32 };
     match compute {

@@ -1,6 +1,7 @@
 //! The products as plain loops: what they are.
 
 use super::bf16;
+use super::row::LANES;
 use super::{Compute, FrozenMatrix};
 
 /// `Y += X Wᵀ`.
@@ -11,6 +12,26 @@ pub(super) fn times_transposed(compute: Compute, x: &[f32], w: &dyn FrozenMatrix
         w.decode(j, 0..inputs, &mut row);
         for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(out)) {
             y[j] = add(compute, y[j], x, &row);
+        }
+    }
+}
+
+/// `Y += X Wᵀ` of few rows.
+pub(super) fn row_times_transposed(x: &[f32], w: &dyn FrozenMatrix, y: &mut [f32]) {
+    let (out, inputs) = (w.rows(), w.cols());
+    let mut row = vec![0.0; inputs];
+    for j in 0..out {
+        w.decode(j, 0..inputs, &mut row);
+        for (x, y) in x.chunks_exact(inputs).zip(y.chunks_exact_mut(out)) {
+            let mut chains = [0.0f32; LANES];
+            for (k, (w, x)) in row.iter().zip(x).enumerate() {
+                chains[k % LANES] = w.mul_add(*x, chains[k % LANES]);
+            }
+            let mut ends = chains.to_vec();
+            while let [first, second] = ends.chunks(ends.len().div_ceil(2)).collect::<Vec<_>>()[..] {
+                ends = first.iter().zip(second).map(|(a, b)| a + b).collect();
+            }
+            y[j] += ends[0];
         }
     }
 }

@@ -127,3 +127,62 @@ fn nothing_is_added_to_nothing() {
     add_outer(products, &[], &[], &mut dw, 2, 3);
     assert_eq!(dw, [2.0; 6]);
 }
+
+/// Products of few rows are those of their loop on every kernel, whatever the form of the weight.
+fn check_rows(weight: &dyn FrozenMatrix) {
+    let (out, inputs) = (weight.rows(), weight.cols());
+    for count in [1, 2, 5] {
+        let (x, y_before) = (random(count * inputs, 1), random(count * out, 2));
+        let mut expected = y_before.clone();
+        reference::row_times_transposed(&x, weight, &mut expected);
+        for kernel in kernels(Compute::F32) {
+            for threads in [1, 3] {
+                let mut y = y_before.clone();
+                row_times_transposed_on(kernel, threads, &x, weight, &mut y);
+                assert_eq!(bits(&y), bits(&expected), "{} {threads} {count} {out} {inputs}", kernel.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_few_rows_are_those_of_their_loop() {
+    for (_, out, inputs) in SHAPES {
+        check_rows(&FloatMatrix { values: random(out * inputs, 5), cols: inputs });
+    }
+    check_rows(&FloatMatrix { values: random(500 * 1100, 6), cols: 1100 });
+    for double in [false, true] {
+        for (rows, cols) in [(37, 128), (20, 320), (9, 100), (3, 2176)] {
+            check_rows(&FourBitMatrix::encode(FourBit::Nf4, &random(rows * cols, 7), cols, double));
+        }
+    }
+    for dtype in [DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4_K, DType::Q6_K] {
+        for rows in [19, 700] {
+            let cols = 1536;
+            let mut bytes = vec![0; rows * dtype.byte_len(cols as u64).expect("whole blocks") as usize];
+            encoder(dtype).expect("has an encoder").encode(&random(rows * cols, 8), &mut bytes);
+            let codec = codec(dtype).expect("has a codec");
+            check_rows(&PackedMatrix::new(codec, bytes, rows, cols).expect("whole blocks"));
+        }
+    }
+}
+
+#[test]
+fn few_rows_are_multiplied_by_several_weights() {
+    let weights = [(7, 1), (1, 2), (200, 3), (33, 4)]
+        .map(|(rows, seed)| FloatMatrix { values: random(rows * 1000, seed), cols: 1000 });
+    let x = random(2 * 1000, 9);
+    let mut sums = weights.each_ref().map(|weight| random(2 * weight.rows(), 10));
+    let mut expected = sums.clone();
+    for (weight, expected) in weights.iter().zip(&mut expected) {
+        reference::row_times_transposed(&x, weight, expected);
+    }
+    let mut each: Vec<_> = weights
+        .iter()
+        .zip(&mut sums)
+        .map(|(weight, sums)| (weight as &dyn FrozenMatrix, sums.as_mut_slice()))
+        .collect();
+    row_times_transposed_each(5, &x, &mut each);
+    assert!(sums.iter().zip(&expected).all(|(sums, expected)| bits(sums) == bits(expected)));
+    row_times_transposed_each(1, &[], &mut [(&weights[0] as &dyn FrozenMatrix, &mut [][..])]);
+}

@@ -68,3 +68,59 @@ macro_rules! tile {
         }
     };
 }
+
+/// Declares `$name`, which adds products to the chains of rows, `$together` rows at a time, by vectors of `$width` values.
+#[cfg(target_arch = "x86_64")]
+macro_rules! row_chains {
+    (
+        $name:ident: $features:literal, $width:literal, $together:literal, $zero:path, $load:path, $store:path,
+        $multiply_add:path
+    ) => {
+        fn $name(w: &[f32], stride: usize, x: &[f32], sums: &mut Sums) {
+            #[target_feature(enable = $features)]
+            fn wide(w: &[f32], stride: usize, x: &[f32], sums: &mut Sums) {
+                const VECTORS: usize = LANES / $width;
+                assert!(w.len() >= (ROWS - 1) * stride + x.len());
+                let (whole, rest) = x.as_chunks::<LANES>();
+                for first in (0..ROWS).step_by($together) {
+                    let mut chains = [[$zero(); VECTORS]; $together];
+                    // SAFETY: each row of sums holds as many vectors, and each row of `w` holds as many values as `x`.
+                    unsafe {
+                        for row in 0..$together {
+                            for vector in 0..VECTORS {
+                                chains[row][vector] = $load(sums[first + row].as_ptr().add($width * vector));
+                            }
+                        }
+                        let mut w = w.as_ptr().add(first * stride);
+                        for x in whole {
+                            for vector in 0..VECTORS {
+                                let x = $load(x.as_ptr().add($width * vector));
+                                for row in 0..$together {
+                                    let w = $load(w.add(row * stride + $width * vector));
+                                    chains[row][vector] = $multiply_add(w, x, chains[row][vector]);
+                                }
+                            }
+                            w = w.add(LANES);
+                        }
+                        for row in 0..$together {
+                            for vector in 0..VECTORS {
+                                $store(
+                                    sums[first + row].as_mut_ptr().add($width * vector),
+                                    chains[row][vector],
+                                );
+                            }
+                        }
+                    }
+                }
+                let done = x.len() - rest.len();
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    for ((w, x), sum) in w[row * stride + done..].iter().zip(rest).zip(sums) {
+                        *sum = w.mul_add(*x, *sum);
+                    }
+                }
+            }
+            // SAFETY: a kernel is found only on processors with these features.
+            unsafe { wide(w, stride, x, sums) }
+        }
+    };
+}
