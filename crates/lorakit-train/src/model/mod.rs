@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   pass        whole passes: losses, gradients, logits
+//!   decode      passes that go on, token by token, with keys and values of those before (cache)
 //!   layer       attention and MLP around the residual stream, and what is kept for the backward pass (stored)
 //!   norm  rope  attention  mlp  lora  head      operations, each with its gradient
 //!   batch  config  shape  how  memory           documents, what a model is, and how a pass is done
@@ -13,7 +14,9 @@
 
 mod attention;
 mod batch;
+mod cache;
 mod config;
+mod decode;
 mod head;
 mod how;
 mod layer;
@@ -37,6 +40,8 @@ mod tests;
 pub(crate) use math::{pow, sin_cos};
 
 pub use batch::Batch;
+pub use cache::Cache;
+pub use decode::Decoder;
 pub use how::{Dropout, How, Recompute};
 pub use layer::Layer;
 pub use lora::{Adapter, Linear, Lora};

@@ -191,7 +191,7 @@ impl Model {
         Pass { layer: &self.layers[index], loras: &adapter.layers[index], index, context }
     }
 
-    fn embedded<R: Real>(&self, tokens: &[u32]) -> Vec<R> {
+    pub(super) fn embedded<R: Real>(&self, tokens: &[u32]) -> Vec<R> {
         let scale = R::of(self.shape.embedding_scale);
         let mut row = vec![0.0; self.shape.hidden];
         let mut x = Vec::with_capacity(tokens.len() * row.len());

@@ -110,14 +110,21 @@ impl Rope {
     pub(super) fn table<R: Real>(&self, dim: usize, documents: &[Range<usize>]) -> Vec<R> {
         let mut table = Vec::with_capacity(documents.last().map_or(0, |last| last.end) * dim);
         for document in documents {
-            let frequencies = self.frequencies(dim, document.len());
-            for position in 0..document.len() {
-                let turned: Vec<_> = frequencies.iter().map(|w| sin_cos(position as f64 * w)).collect();
-                table.extend(turned.iter().map(|(_, cos)| R::of(cos * self.factor())));
-                table.extend(turned.iter().map(|(sin, _)| R::of(sin * self.factor())));
-            }
+            table.extend(self.rows::<R>(dim, 0..document.len()));
         }
         table
+    }
+
+    /// Those of some positions, in a document that ends there.
+    pub(super) fn rows<R: Real>(&self, dim: usize, positions: Range<usize>) -> Vec<R> {
+        let frequencies = self.frequencies(dim, positions.end);
+        let mut rows = Vec::with_capacity(positions.len() * dim);
+        for position in positions {
+            let turned: Vec<_> = frequencies.iter().map(|w| sin_cos(position as f64 * w)).collect();
+            rows.extend(turned.iter().map(|(_, cos)| R::of(cos * self.factor())));
+            rows.extend(turned.iter().map(|(sin, _)| R::of(sin * self.factor())));
+        }
+        rows
     }
 }
 

@@ -2,6 +2,7 @@
 //! `peft_steps.py`).
 
 mod bits;
+mod decode;
 
 use std::sync::Arc;
 
