@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
+use super::mask::Manner;
 use super::problem::Problem;
 use super::template::{Context, Template};
 use crate::{Error, Result};
@@ -173,6 +174,27 @@ impl Text {
         let encoded = self.encode(&template.render(context)?.text)?;
         self.check_front(&encoded.tokens)?;
         Ok(encoded.tokens)
+    }
+
+    /// The tokens that end an answer: those at which the model stops, and what the template writes after answers, where
+    /// that is one token.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer refuses what the template writes.
+    pub fn turn_ends(&self) -> Result<Vec<u32>> {
+        let mut ends = self.ends.clone();
+        let special = self.special_texts();
+        let written =
+            self.template.as_ref().map(|template| Manner::of(template, &self.variables, &special).ends);
+        for end in written.into_iter().flatten().filter(|end| special.contains(end)) {
+            if let [token] = self.encode(&end)?.tokens[..]
+                && !ends.contains(&token)
+            {
+                ends.push(token);
+            }
+        }
+        Ok(ends)
     }
 
     /// Models are trained on one token that begins a text.

@@ -36,7 +36,11 @@ impl Manner {
         self.headers().find(|header| text.starts_with(header)).map_or(0, str::len)
     }
 
-    pub(super) fn of(template: &Template, variables: &Map<String, Value>, special: &[String]) -> Self {
+    pub(in crate::data) fn of(
+        template: &Template,
+        variables: &Map<String, Value>,
+        special: &[String],
+    ) -> Self {
         let render = |messages: &[Value], prompt| -> Option<Rendered> {
             template.render(Context { messages, tools: None, prompt, variables }).ok()
         };
