@@ -62,6 +62,11 @@ fn help_of_eval() {
 }
 
 #[test]
+fn help_of_generate() {
+    insta::assert_snapshot!(help("generate --help"));
+}
+
+#[test]
 fn version() {
     assert_eq!(help("--version"), format!("lorakit {}\n", env!("CARGO_PKG_VERSION")));
 }

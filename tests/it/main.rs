@@ -20,6 +20,7 @@ mod eval;
 mod extract;
 mod faults;
 mod finite;
+mod generate;
 mod golden;
 mod habits;
 mod help;

@@ -66,6 +66,7 @@ const COMMANDS: &[&str] = &[
     "train --model tiny --data rows --val rows -o never --check-data",
     "eval --model tiny --adapter tiny-lora --data rows --regression items --contains name --max-tokens 4 --html eval.html",
     "eval --model tiny --adapter tiny-lora --data long --answers 0 --context 90 --scales 1 --null 2 --general none",
+    "generate --model tiny --adapter tiny-lora --data rows --max-tokens 4",
     "version",
     "env",
     "completions fish",

@@ -58,6 +58,9 @@ fn of_command(hint: Hint, command: &Command) -> Option<&'static str> {
         (Hint::MergeIntoBase | Hint::NameBaseForCopies | Hint::MergeOrNearestLora, Command::Extract(_)) => {
             "`--to peft` holds everything; `--skip REGEX` and `--embeddings skip` leave tensors as they are in the base"
         }
+        (Hint::CheckData, Command::Generate(_)) => {
+            "a row asks with `messages` or a `prompt`; `lorakit train --check-data` shows how many tokens rows have"
+        }
         (Hint::NameFolderOrFormat, Command::Edit(_)) => {
             "name a folder; `lorakit convert` writes other formats"
         }

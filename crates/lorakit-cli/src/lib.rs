@@ -114,6 +114,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Diff(args) => command::diff::run(args, &cli.common, ui),
         Command::Train(args) => command::train::run(args, &cli.common, ui),
         Command::Eval(args) => command::eval::run(args, &cli.common, ui),
+        Command::Generate(args) => command::generate::run(args, &cli.common, ui),
         Command::Env => command::env::run(&cli.common, ui),
         Command::Completions { shell } => command::about::completions(*shell, ui),
         Command::Man { verb, dir } => command::man::run(verb.as_deref(), dir.as_deref(), ui),

@@ -8,6 +8,7 @@ mod effect;
 mod eval;
 mod extract;
 mod formats;
+mod generate;
 mod inspect;
 mod listed;
 mod merge;
@@ -33,6 +34,7 @@ pub(crate) use effect::check;
 pub(crate) use eval::{Eval, FailOnOutcome};
 pub(crate) use extract::Extract;
 pub(crate) use formats::Format;
+pub(crate) use generate::Generate;
 pub(crate) use inspect::Inspect;
 pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 use output::output_path;
@@ -146,6 +148,9 @@ pub(crate) enum Command {
     /// Judge whether a fine-tune helped: losses, answers and forgetting, with intervals
     #[command(alias = "evaluate")]
     Eval(Eval),
+    /// Answer prompts with a base and adapters, on a CPU
+    #[command(aliases = ["gen", "chat"])]
+    Generate(Generate),
     /// Print what a bug report needs: version, processor, limits, variables
     Env,
     /// Print a completion script for a shell
@@ -227,6 +232,7 @@ impl Command {
             | Command::Diff(_)
             | Command::Train(_)
             | Command::Eval(_)
+            | Command::Generate(_)
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }
@@ -258,6 +264,9 @@ impl Command {
             Command::Eval(args) => {
                 let adapters = args.adapters.iter_mut().chain(&mut args.against).map(|(path, _)| path);
                 args.models.iter_mut().chain(adapters).collect()
+            }
+            Command::Generate(args) => {
+                [&mut args.model].into_iter().chain(args.adapters.iter_mut().map(|(path, _)| path)).collect()
             }
             // A run names its inputs in a file as well.
             Command::Train(_)
@@ -349,6 +358,11 @@ mod tests {
         eval schema
         eval regression
         eval html
+        generate model
+        generate adapters
+        generate messages
+        generate data
+        generate chat_template
         man dir
         ");
     }
@@ -368,6 +382,7 @@ mod tests {
             "diff o/a o/b --base o/base",
             "edit o/adapter -o out --fold-alpha --base o/base",
             "eval --model o/models --adapter o/adapters --against o/against --data rows",
+            "generate --model o/model --adapter o/adapters --chat",
         ];
         let no_inputs = [
             "output",
@@ -376,6 +391,7 @@ mod tests {
             "dir",
             "policy",
             "config",
+            "messages",
             "data",
             "regression",
             "schema",

@@ -14,6 +14,7 @@ pub(crate) mod edit;
 pub(crate) mod env;
 pub(crate) mod eval;
 pub(crate) mod extract;
+pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod merge;

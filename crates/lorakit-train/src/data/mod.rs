@@ -7,10 +7,12 @@
 //!   mask        which part of the text the model writes                -> spans
 //!   text        the tokenizer                                          -> tokens
 //!   document    weights of tokens, what is too long
+//!   ask         rows that are only asked
 //!   order       which documents an epoch has, packing, validation
 //!   report      what became of the rows
 //! ```
 
+mod ask;
 mod container;
 mod document;
 mod format;
@@ -31,6 +33,7 @@ use rayon::prelude::*;
 
 use self::container::Row;
 use self::document::{Built, Maker};
+pub use self::ask::{Asked, asked};
 pub use self::format::Format;
 pub use self::mask::Method;
 pub use self::order::{Gathered, epoch, gather, hold_out, pack};

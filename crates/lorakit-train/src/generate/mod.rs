@@ -106,8 +106,7 @@ impl<'a> Generator<'a> {
         let mut found = None;
         self.generate_each(&[prompt], sampling, &mut |heard| {
             match heard {
-                Heard::Begins(_) => {}
-                Heard::Text(_, "") => {}
+                Heard::Begins(_) | Heard::Text(_, "") => {}
                 Heard::Text(_, text) => return listen(text),
                 Heard::Done(_, generated) => found = Some(generated),
             }

@@ -141,11 +141,6 @@ impl Kept {
         self.window.map_or(self.len, |window| self.len.min(window.saturating_sub(1)))
     }
 
-    /// Key heads.
-    pub(super) fn heads(&self) -> usize {
-        self.heads.len()
-    }
-
     /// What the last token sees with the queries `q (heads, dim)` of the group of key head `head`: `o (heads, dim)`.
     pub(super) fn attend(&self, head: usize, q: &[f32], scale: f32, o: &mut [f32]) {
         let seen = self.window.map_or(0, |window| self.len.saturating_sub(window))..self.len;

@@ -114,13 +114,7 @@ impl<'a> Masker<'a> {
             return Err(Problem::PrivateUse.into());
         }
         let weights = weights(conversation, train_on)?;
-        let mut variables = self.text.variables.clone();
-        variables.extend(conversation.variables.clone());
-        let messages = match self.manner.arguments_as_text {
-            true => conversation.messages.iter().map(manner::arguments_as_text).collect(),
-            false => conversation.messages.clone(),
-        };
-        let scene = Scene { masker: self, messages, tools: conversation.tools.as_ref(), variables };
+        let scene = self.scene(conversation);
         let rendered = scene.render(&scene.messages, false)?;
         if calls(&scene.messages).any(|name| !rendered.text.contains(name)) {
             return Err(Problem::NoCalls.into());
@@ -142,6 +136,22 @@ impl<'a> Masker<'a> {
             return Err(Problem::NoMask.into());
         }
         Ok(Masked { text: rendered.text, spans, method, dated: rendered.dated })
+    }
+
+    /// The text with which the model is asked after so many messages.
+    pub(super) fn prompt(&self, conversation: &Conversation, messages: usize) -> Result<String> {
+        let scene = self.scene(conversation);
+        Ok(scene.render(&scene.messages[..messages], true)?.text)
+    }
+
+    fn scene<'c>(&'c self, conversation: &'c Conversation) -> Scene<'c> {
+        let mut variables = self.text.variables.clone();
+        variables.extend(conversation.variables.clone());
+        let messages = match self.manner.arguments_as_text {
+            true => conversation.messages.iter().map(manner::arguments_as_text).collect(),
+            false => conversation.messages.clone(),
+        };
+        Scene { masker: self, messages, tools: conversation.tools.as_ref(), variables }
     }
 
     /// What is left of `text` after the special token that it begins with.
