@@ -73,9 +73,25 @@ pub fn decode(
     skip: usize,
     absmax: &mut [f32],
 ) {
-    let codes = &codes[skip..skip + absmax.len()];
-    for (i, (absmax, code)) in absmax.iter_mut().zip(codes).enumerate() {
-        *absmax = map[usize::from(*code)] * nested_absmax[(skip + i) / BLOCK] + offset;
+    let (mut codes, mut absmax) = (&codes[skip..skip + absmax.len()], absmax);
+    let mut room = BLOCK - skip % BLOCK;
+    for nested in nested_absmax.iter().skip(skip / BLOCK) {
+        if codes.is_empty() {
+            break;
+        }
+        let (of_block, after) = codes.split_at(room.min(codes.len()));
+        let (scales, left) = absmax.split_at_mut(of_block.len());
+        decode_block(of_block, *nested, map, offset, scales);
+        (codes, absmax, room) = (after, left, BLOCK);
+    }
+    assert!(codes.is_empty(), "{} scales have no scale", codes.len());
+}
+
+wide! {
+    fn decode_block(codes: &[u8], nested: f32, map: &[f32; 256], offset: f32, absmax: &mut [f32]) {
+        for (absmax, code) in absmax.iter_mut().zip(codes) {
+            *absmax = map[usize::from(*code)] * nested + offset;
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::extremes::signed_largest;
 use super::search::{lane, symmetric};
-use super::{codes_of, half, integer_part, inverse, to_half, to_nibbles};
+use super::{codes_of, half, integer_part, inverse, nibbles, to_half, to_nibbles};
 
 block_type!(Q4_0 { d: 2, qs: 16 });
 block_encoder!(Q4_0 { d, qs }, weighted);
@@ -15,8 +15,7 @@ impl Block {
     #[inline(always)]
     fn decode(&self, values: &mut [f32; VALUES]) {
         let d = half(self.d);
-        for (l, (value, q)) in values.iter_mut().zip([self.qs; 2].as_flattened()).enumerate() {
-            let code = (q >> (4 * (l / 16))) & 15;
+        for (value, code) in values.iter_mut().zip(nibbles::<VALUES>(&self.qs)) {
             *value = (f32::from(code) - 8.0) * d;
         }
     }

@@ -7,7 +7,7 @@
 use super::extremes::bounds;
 use super::search::affine::Search;
 use super::search::lane;
-use super::{codes_of, half, integer_part, inverse, to_half, to_nibbles};
+use super::{codes_of, half, integer_part, inverse, nibbles, to_half, to_nibbles};
 
 block_type!(Q4_1 { d: 2, m: 2, qs: 16 });
 block_encoder!(Q4_1 { d, m, qs }, weighted);
@@ -19,8 +19,7 @@ impl Block {
     #[inline(always)]
     fn decode(&self, values: &mut [f32; VALUES]) {
         let (d, m) = (half(self.d), half(self.m));
-        for (l, (value, q)) in values.iter_mut().zip([self.qs; 2].as_flattened()).enumerate() {
-            let code = (q >> (4 * (l / 16))) & 15;
+        for (value, code) in values.iter_mut().zip(nibbles::<VALUES>(&self.qs)) {
             *value = f32::from(code) * d + m;
         }
     }

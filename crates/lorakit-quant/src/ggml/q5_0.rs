@@ -8,7 +8,7 @@
 
 use super::extremes::signed_largest;
 use super::search::{lane, symmetric};
-use super::{codes_of, fifth_bits, half, integer_part, inverse, to_half, to_nibbles};
+use super::{codes_of, fifth_bits, half, integer_part, inverse, nibbles, to_half, to_nibbles};
 
 block_type!(Q5_0 { d: 2, qh: 4, qs: 16 });
 block_encoder!(Q5_0 { d, qh, qs }, weighted);
@@ -18,9 +18,9 @@ impl Block {
     fn decode(&self, values: &mut [f32; VALUES]) {
         let d = half(self.d);
         let fifth = u32::from_le_bytes(self.qh);
-        for (l, (value, q)) in values.iter_mut().zip([self.qs; 2].as_flattened()).enumerate() {
-            let code = ((q >> (4 * (l / 16))) & 15) | (((fifth >> l) & 1) << 4) as u8;
-            *value = (f32::from(code) - 16.0) * d;
+        for (l, (value, code)) in values.iter_mut().zip(nibbles::<VALUES>(&self.qs)).enumerate() {
+            let code = i32::from(code) | ((fifth >> l & 1) << 4) as i32;
+            *value = (code as f32 - 16.0) * d;
         }
     }
 

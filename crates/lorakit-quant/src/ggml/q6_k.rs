@@ -17,21 +17,34 @@ super_block_encoder!(Q6_K { ql, qh, scales, d });
 
 const GROUP: usize = 2;
 
+/// The values whose codes begin at these bits of `low` and `high`, in two sub-blocks.
+#[inline(always)]
+fn part<const LOW: u8, const HIGH: u8>(values: &mut [f32; 32], low: &[u8; 32], high: &[u8; 32], d: [f32; 2]) {
+    let mut scales = [d[0]; 32];
+    scales[16..].fill(d[1]);
+    for (((value, low), high), scale) in values.iter_mut().zip(low).zip(high).zip(scales) {
+        let code = ((low >> LOW) & 15) | ((high >> HIGH) & 3) << 4;
+        *value = scale * (f32::from(code) - 32.0);
+    }
+}
+
 impl Block {
     #[inline(always)]
     fn decode(&self, values: &mut [f32; VALUES]) {
         let d = half(self.d);
         let (ql, qh) = (self.ql.as_chunks::<32>().0, self.qh.as_chunks::<32>().0);
-        let scales = self.scales.as_chunks::<2>().0;
-        for (i, (values, scales)) in values.as_chunks_mut::<32>().0.iter_mut().zip(scales).enumerate() {
-            let d = scales.map(|scale| d * f32::from(scale as i8));
-            let (h, i) = (i / 4, i % 4);
-            let (low_shift, high_shift) = (4 * (i / 2), 2 * i);
-            for (l, ((value, low), high)) in values.iter_mut().zip(&ql[2 * h + i % 2]).zip(&qh[h]).enumerate()
-            {
-                let code = ((low >> low_shift) & 15) | ((high >> high_shift) & 3) << 4;
-                *value = d[l / 16] * (f32::from(code) - 32.0);
-            }
+        let mut scales = [0.0; 16];
+        for (scale, stored) in scales.iter_mut().zip(self.scales) {
+            *scale = d * f32::from(stored as i8);
+        }
+        let scales = scales.as_chunks::<2>().0;
+        let (halves, _) = values.as_chunks_mut::<128>();
+        for (h, values) in halves.iter_mut().enumerate() {
+            let (values, _) = values.as_chunks_mut::<32>();
+            part::<0, 0>(&mut values[0], &ql[2 * h], &qh[h], scales[4 * h]);
+            part::<0, 2>(&mut values[1], &ql[2 * h + 1], &qh[h], scales[4 * h + 1]);
+            part::<4, 4>(&mut values[2], &ql[2 * h], &qh[h], scales[4 * h + 2]);
+            part::<4, 6>(&mut values[3], &ql[2 * h + 1], &qh[h], scales[4 * h + 3]);
         }
     }
 
