@@ -31,9 +31,9 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+pub use self::ask::{Asked, asked};
 use self::container::Row;
 use self::document::{Built, Maker};
-pub use self::ask::{Asked, asked};
 pub use self::format::Format;
 pub use self::mask::Method;
 pub use self::order::{Gathered, epoch, gather, hold_out, pack};

@@ -1,13 +1,16 @@
 //! What a model with an adapter does: losses on held-out rows and on general text, and answers.
 
+use std::ops::ControlFlow;
+
 use rayon::prelude::*;
 
 use super::check::Answer;
 use super::general::Paragraph;
 use super::problem::Problem;
-use super::rows::{Row, decoded};
+use super::rows::Row;
 use crate::Result;
 use crate::data::Text;
+use crate::generate::{Generator, Heard, Sampling, Stop};
 use crate::kernel::Products;
 use crate::kernel::math::ln;
 use crate::model::{Adapter, Batch, Model, Real};
@@ -163,54 +166,33 @@ impl<'a> Distribution<'a> {
     }
 }
 
-/// What answers prompts.
-pub(super) trait Answers {
-    /// The tokens that follow `prompt`, at most `most`, and whether the model ended them.
-    ///
-    /// # Errors
-    /// If they cannot be made.
-    fn answer(
-        &self,
-        subject: &Subject<'_>,
-        text: &Text,
-        prompt: &[u32],
-        most: usize,
-    ) -> Result<(Vec<u32>, bool)>;
-}
-
-/// Answers of which each token is the likeliest.
-pub(super) struct Greedy;
-
-impl Answers for Greedy {
-    fn answer(
-        &self,
-        subject: &Subject<'_>,
-        text: &Text,
-        prompt: &[u32],
-        most: usize,
-    ) -> Result<(Vec<u32>, bool)> {
-        let Subject { model, adapter, products } = subject;
-        let tokens = model.greedy(adapter, prompt, &text.ends, most, *products);
-        let stopped = tokens.len() < most;
-        Ok((tokens, stopped))
-    }
-}
-
-/// The answer to a prompt, as far as the context holds it.
+/// The answers to `prompts`, in which each token is the likeliest, at most `most` of them. `done` is called after each
+/// answer, and may end them.
 ///
 /// # Errors
-/// As [`Answers::answer`].
-pub(super) fn answer(
-    how: &dyn Answers,
+/// As [`Generator::generate_each`]; what `done` returns.
+pub(super) fn answers(
     subject: &Subject<'_>,
     text: &Text,
-    prompt: &[u32],
+    prompts: &[&[u32]],
     most: usize,
-    context: usize,
-) -> Result<Answer> {
-    let most = most.min(context.saturating_sub(prompt.len()));
-    let (tokens, stopped) = how.answer(subject, text, prompt, most)?;
-    Ok(Answer { text: decoded(text, &tokens, true)?, tokens: tokens.len(), stopped })
+    context: Option<usize>,
+    done: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<Answer>> {
+    let Subject { model, adapter, products } = *subject;
+    let generator = Generator { model, adapter, text, context, products };
+    let sampling = Sampling { max_tokens: most, ..Sampling::default() };
+    let mut found: Vec<Option<Answer>> = prompts.iter().map(|_| None).collect();
+    let mut ended = Ok(());
+    generator.generate_each(prompts, &sampling, &mut |heard| {
+        let Heard::Done(at, made) = heard else { return ControlFlow::Continue(()) };
+        let stopped = matches!(made.stop, Stop::End(_));
+        found[at] = Some(Answer { text: made.text, tokens: made.tokens.len(), stopped });
+        ended = done();
+        if ended.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    ended?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 #[cfg(test)]

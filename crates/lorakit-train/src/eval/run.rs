@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::measure::{Greedy, Loss, Subject};
+use super::measure::{Loss, Subject};
 use super::options::{Options, Watch};
 use super::problem::Problem;
 use super::regression::{self, Item};
@@ -132,7 +132,7 @@ impl Run<'_> {
                 Some((path, _)) => (path.display().to_string(), Kind::Adapter),
             };
             pace.what.clone_from(&name);
-            let figures = self.tasks[0].figures(self.options, subject, &Greedy, pace)?;
+            let figures = self.tasks[0].figures(self.options, subject, pace)?;
             let (model, form) = (model.clone(), base.form());
             self.entries.push(Entry { name, kind, model, adapter, form, task: 0, figures });
         }
@@ -211,7 +211,7 @@ impl Run<'_> {
         let name = path.display().to_string();
         pace.what.clone_from(&name);
         let own = &self.tasks[task];
-        let mut figures = own.figures(self.options, &subject, &Greedy, pace)?;
+        let mut figures = own.figures(self.options, &subject, pace)?;
         let alike =
             own.reads_as(&self.tasks[0]) && other.model.shape.vocabulary == base.model.shape.vocabulary;
         let mut general = own.general(alike.then_some(&alone), &[subject], pace)?;

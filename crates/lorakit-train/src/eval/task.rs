@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::check::Answer;
 use super::general::{self, Paragraph};
-use super::measure::{self, Answers, Loss, Subject};
+use super::measure::{self, Loss, Subject};
 use super::options::{Options, Watch};
 use super::problem::Problem;
 use super::regression::Item;
@@ -107,22 +107,24 @@ impl Task {
         &self,
         options: &Options,
         subject: &Subject<'_>,
-        how: &dyn Answers,
         pace: &mut Pace<'_>,
     ) -> Result<Figures> {
-        let limit = self.context.unwrap_or(usize::MAX);
         let losses = self.losses(subject, pace)?;
-        let ask = |prompt: &[u32], pace: &mut Pace<'_>| -> Result<Answer> {
-            pace.pass()?;
-            measure::answer(how, subject, &self.text, prompt, options.most_tokens, limit)
-        };
-        let (mut answers, mut left) = (Vec::with_capacity(self.held.rows.len()), options.answers);
-        for row in &self.held.rows {
+        let mut left = options.answers;
+        let questions = self.held.rows.iter().map(|row| {
             let question = row.question.as_ref().filter(|_| left > 0);
             left -= usize::from(question.is_some());
-            answers.push(question.map(|question| ask(&question.prompt, pace)).transpose()?);
-        }
-        let items = self.prompts.iter().map(|prompt| ask(prompt, pace)).collect::<Result<_>>()?;
+            question.map(|question| question.prompt.as_slice())
+        });
+        let questions: Vec<Option<&[u32]>> = questions.collect();
+        let prompts = questions.iter().flatten().copied().chain(self.prompts.iter().map(Vec::as_slice));
+        let prompts: Vec<&[u32]> = prompts.collect();
+        let (most, context) = (options.most_tokens, self.context);
+        let made =
+            measure::answers(subject, &self.text, &prompts, most, context, &mut || pace.pass().map(drop))?;
+        let mut made = made.into_iter();
+        let answers = questions.iter().map(|question| question.and_then(|_| made.next())).collect();
+        let items = made.collect();
         Ok(Figures { losses, answers, general: BTreeMap::new(), items })
     }
 
