@@ -140,12 +140,13 @@ fn beside(one: Lora<f32>, other: Lora<f32>, (out, inputs): (usize, usize)) -> Lo
 fn text(how: &Open<'_>, files: &lorakit::Model) -> Result<Text> {
     let of_model = TextFiles::of(files)?;
     let mut text = Text::of(files.folder(), &|name| of_model.read(name))?;
-    let mut template = None;
+    let (mut template, mut day) = (None, None);
     for (path, _) in how.adapters {
         let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new("")) };
         let of_run = folder.join("run.yaml");
         if let Some(yaml) = read(&of_run)? {
             let settings = Settings::from_yaml(&yaml).map_err(|error| error.at(&of_run))?;
+            day = day.or(settings.template_day);
             let variables = settings.template_kwargs.0.iter();
             text.variables.extend(variables.map(|(name, value)| (name.clone(), value.json())));
         }
@@ -155,6 +156,10 @@ fn text(how: &Open<'_>, files: &lorakit::Model) -> Result<Text> {
         let missing = || lorakit_tensor::Error::io("read", &path, io::ErrorKind::NotFound.into());
         let source = read(&path)?.ok_or_else(missing)?;
         text.template = Some(Template::new(&source).map_err(|error| error.at(&path))?);
+    }
+    // A template that writes the date writes the one that the adapter was trained with.
+    if let (Some(template), Some(day)) = (&mut text.template, day) {
+        template.set_day(day);
     }
     text.variables.extend(how.template_kwargs.clone());
     Ok(text)
