@@ -22,6 +22,7 @@ use lorakit::lineage::weights as digests;
 use lorakit::plan::{Hash, Progress};
 use lorakit::{Model as Files, ReadMode, Reader};
 use lorakit_tensor::{TensorInfo, TensorSource};
+use serde_json::Value;
 
 pub use quant::Quant;
 pub use text::TextFiles;
@@ -90,6 +91,14 @@ impl Base {
         let place = |error: Error| error.at(&files.path);
         let config = files.config.as_ref().ok_or_else(|| place(Problem::NoConfig.into()))?;
         Shape::from_config(config.text_of_file().as_bytes()).map_err(place)
+    }
+
+    /// How many tokens a model reads at once, if its configuration says so.
+    pub fn context(files: &Files) -> Option<usize> {
+        let config: Value = serde_json::from_str(&files.config.as_ref()?.text_of_file()).ok()?;
+        let own = &config["max_position_embeddings"];
+        let inner = &config["text_config"]["max_position_embeddings"];
+        own.as_u64().or(inner.as_u64())?.try_into().ok()
     }
 
     /// As [`Self::open`], from an opened model.

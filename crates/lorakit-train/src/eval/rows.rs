@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use super::problem::Problem;
 use crate::data::{self, Document, Format, Text, TooLong, TrainOn};
 use crate::{Error, Result};
@@ -40,14 +38,6 @@ pub(super) struct Row {
 pub(super) struct Question {
     pub(super) prompt: Vec<u32>,
     pub(super) expected: String,
-}
-
-/// How many tokens a model reads at once, as far as its configuration says.
-pub(super) fn context(files: &lorakit::Model) -> Option<usize> {
-    let config: Value = serde_json::from_str(&files.config.as_ref()?.text_of_file()).ok()?;
-    let own = &config["max_position_embeddings"];
-    let inner = &config["text_config"]["max_position_embeddings"];
-    own.as_u64().or(inner.as_u64()).and_then(|size| usize::try_from(size).ok())
 }
 
 /// Reads held-out rows. Those that are longer than `context` are left out, except texts, which are read in parts.

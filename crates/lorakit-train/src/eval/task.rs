@@ -10,6 +10,7 @@ use super::options::{Options, Watch};
 use super::problem::Problem;
 use super::regression::Item;
 use super::rows::{self, Held};
+use crate::base::Base;
 use crate::data::Text;
 use crate::settings::Settings;
 use crate::{Error, Result, run};
@@ -47,7 +48,7 @@ impl Task {
         items: &[Item],
     ) -> Result<Self> {
         let text = run::text(settings, files)?;
-        let context = options.context.or_else(|| rows::context(files));
+        let context = options.context.or_else(|| Base::context(files));
         let limit = context.unwrap_or(usize::MAX);
         let held = rows::read(&options.data, &text, limit, settings.train_on)?;
         if !options.checks.is_empty() && held.rows.iter().all(|row| row.question.is_none()) {

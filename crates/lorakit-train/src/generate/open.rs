@@ -77,7 +77,7 @@ impl Opened {
         }
         let files = Base::files(how.model)?;
         let text = text(how, &files)?;
-        let context = context(&files);
+        let context = Base::context(&files);
         let threads = how.threads.unwrap_or_else(run::usual_threads);
         let base = Base::of(files, how.quant, threads, progress)?;
         let read = |(path, weight): &(PathBuf, f64)| Ok((adapter::read(path, &base)?.1, *weight));
@@ -175,11 +175,4 @@ fn read(path: &Path) -> Result<Option<String>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(lorakit_tensor::Error::io("read", path, error).into()),
     }
-}
-
-/// `max_position_embeddings` of the configuration.
-fn context(files: &lorakit::Model) -> Option<usize> {
-    let config: Value = serde_json::from_str(&files.config.as_ref()?.text_of_file()).ok()?;
-    let found = [&config, &config["text_config"]].into_iter();
-    found.filter_map(|config| config["max_position_embeddings"].as_u64()).next()?.try_into().ok()
 }

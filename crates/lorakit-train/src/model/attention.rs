@@ -18,6 +18,7 @@ use std::ops::Range;
 
 pub(super) use self::backward::{Kept, backward};
 pub(super) use self::forward::forward;
+use super::shape::Shape;
 
 /// Queries or keys that are worked on together: a multiple of the columns of any tile.
 const BLOCK: usize = 32;
@@ -39,6 +40,17 @@ pub(super) struct Heads {
 }
 
 impl Heads {
+    /// Those of layer `layer`.
+    pub(super) fn of(shape: &Shape, layer: usize) -> Self {
+        Self {
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            dim: shape.head_dim,
+            window: shape.layers[layer].window,
+            scale: shape.score_scale,
+        }
+    }
+
     /// The query heads of key head `kv_head`.
     fn group(&self, kv_head: usize) -> Range<usize> {
         let group = self.heads / self.kv_heads;

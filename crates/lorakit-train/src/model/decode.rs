@@ -3,11 +3,12 @@
 
 use super::attention::{self, Heads, Places};
 use super::cache::{self, Cache};
-use super::lora::{Adapter, Lora};
+use super::lora::{self, Adapter, Lora};
 use super::norm::Norm;
+use super::parallel;
 use super::pass::Model;
 use super::real::Real;
-use super::shape::{LayerShape, Slot};
+use super::shape::Slot;
 use super::{mlp, rope};
 use crate::kernel::{self, FrozenMatrix, PlainMatrix, Products};
 
@@ -37,9 +38,7 @@ struct Factors<'a> {
 
 impl<'a> Factors<'a> {
     fn of(lora: &'a Lora<f32>, inputs: usize) -> Self {
-        let rank = lora.a.len() / inputs;
-        let column = |col| lora.b.iter().skip(col).step_by(rank.max(1));
-        let turned_b = (0..rank).flat_map(column).copied().collect();
+        let turned_b = lora::transposed(&lora.b, lora.a.len() / inputs);
         Self { scale: lora.scale as f32, a: &lora.a, turned_b }
     }
 
@@ -103,12 +102,10 @@ impl<'a> Decoder<'a> {
     /// If there are not as many tokens as texts, or one is not in the vocabulary.
     pub fn step(&self, caches: &mut [&mut Cache], tokens: &[u32]) -> Vec<f32> {
         assert_eq!(caches.len(), tokens.len(), "a token for each text");
-        match self.products.threads {
-            _ if tokens.is_empty() => Vec::new(),
-            1 => self.step_here(caches, tokens),
-            // Products are then handed out by a thread of the pool, which does not sleep in between.
-            _ => rayon::scope(|_| self.step_here(caches, tokens)),
+        if tokens.is_empty() {
+            return Vec::new();
         }
+        parallel::among(self.products.threads, || self.step_here(caches, tokens))
     }
 
     fn step_here(&self, caches: &mut [&mut Cache], tokens: &[u32]) -> Vec<f32> {
@@ -236,17 +233,6 @@ impl<'a> Decoder<'a> {
         found
     }
 
-    fn heads(&self, layer: LayerShape) -> Heads {
-        let shape = &self.model.shape;
-        Heads {
-            heads: shape.heads,
-            kv_heads: shape.kv_heads,
-            dim: shape.head_dim,
-            window: layer.window,
-            scale: shape.score_scale,
-        }
-    }
-
     /// What many new tokens of one text see.
     fn attend_tiles(
         &self,
@@ -266,7 +252,7 @@ impl<'a> Decoder<'a> {
         let rows: Vec<usize> = (all - new..all).collect();
         let document = 0..all;
         let places = Places::some(std::slice::from_ref(&document), &rows);
-        let heads = self.heads(shape.layers[index]);
+        let heads = Heads::of(shape, index);
         attention::forward(&heads, &places, (q, &keys, &values), self.products.threads).0
     }
 

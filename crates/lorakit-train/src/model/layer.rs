@@ -96,14 +96,7 @@ impl<R: Real> Pass<'_, R> {
     }
 
     fn heads(&self) -> Heads {
-        let shape = self.context.shape;
-        Heads {
-            heads: shape.heads,
-            kv_heads: shape.kv_heads,
-            dim: shape.head_dim,
-            window: shape.layers[self.index].window,
-            scale: shape.score_scale,
-        }
+        Heads::of(self.context.shape, self.index)
     }
 
     fn rates(&self, norm: &Norm, x: &[R]) -> Vec<R> {

@@ -155,7 +155,7 @@ impl<R: Real> Adapted<'_, R> {
 }
 
 /// A matrix with `cols` columns, transposed.
-fn transposed<R: Real>(values: &[R], cols: usize) -> Vec<R> {
+pub(super) fn transposed<R: Real>(values: &[R], cols: usize) -> Vec<R> {
     let rows = values.len().checked_div(cols).unwrap_or(0);
     let mut turned = vec![R::ZERO; values.len() + BEHIND];
     // The last ones first: what a row has too much behind it belongs to those before.

@@ -49,54 +49,44 @@ impl Model {
         gradients: &mut Adapter<R>,
         loss: &mut f64,
     ) {
-        parallel::among(how.products.threads, || self.trained(adapter, batch, scale, how, gradients, loss));
-    }
-
-    fn trained<R: Real>(
-        &self,
-        adapter: &Adapter<R>,
-        batch: &Batch,
-        scale: f64,
-        how: &How,
-        gradients: &mut Adapter<R>,
-        loss: &mut f64,
-    ) {
-        let (rows, targets) = batch.targets();
-        let products = how.products;
-        let mut context = Context::new(&self.shape, &batch.documents(), Some(rows), products);
-        context.dropout = how.dropout;
-        let lowest = adapter.lowest().unwrap_or(self.layers.len());
-        let mut x = match how.states {
-            Some(states) => cast(states),
-            None => self.run(adapter, self.embedded(batch.tokens), 0..lowest, &context),
-        };
-        assert_eq!(x.len(), batch.tokens.len() * self.shape.hidden, "the states");
-        let mut kept = Vec::new();
-        for index in lowest..self.layers.len() {
-            let pass = self.pass(adapter, index, &context);
-            if how.recompute == Recompute::Layers {
-                kept.push(Kept::Input(x.clone()));
-                x = pass.forward(x, how.recompute).0;
-            } else {
-                let (next, saved) = pass.forward(x, how.recompute);
-                kept.push(Kept::Saved(Box::new(saved)));
-                x = next;
-            }
-        }
-        let rates = self.norm.rates(&x, self.shape.norm_epsilon, products.threads);
-        let h = self.norm.forward(&x, &rates, products.threads);
-        let dh = head::loss_and_gradient(products, &*self.head, &h, &targets, scale, loss);
-        let mut d = vec![R::ZERO; x.len()];
-        self.norm.backward(&dh, &x, &rates, &mut d, products.threads);
-        for index in (lowest..self.layers.len()).rev() {
-            let Some(kept) = kept.pop() else { return };
-            let pass = self.pass(adapter, index, &context);
-            let saved = match kept {
-                Kept::Input(input) => pass.forward(input, how.recompute).1,
-                Kept::Saved(saved) => *saved,
+        parallel::among(how.products.threads, || {
+            let (rows, targets) = batch.targets();
+            let products = how.products;
+            let mut context = Context::new(&self.shape, &batch.documents(), Some(rows), products);
+            context.dropout = how.dropout;
+            let lowest = adapter.lowest().unwrap_or(self.layers.len());
+            let mut x = match how.states {
+                Some(states) => cast(states),
+                None => self.run(adapter, self.embedded(batch.tokens), 0..lowest, &context),
             };
-            d = pass.backward(d, saved, &mut gradients.layers[index], index > lowest);
-        }
+            assert_eq!(x.len(), batch.tokens.len() * self.shape.hidden, "the states");
+            let mut kept = Vec::new();
+            for index in lowest..self.layers.len() {
+                let pass = self.pass(adapter, index, &context);
+                if how.recompute == Recompute::Layers {
+                    kept.push(Kept::Input(x.clone()));
+                    x = pass.forward(x, how.recompute).0;
+                } else {
+                    let (next, saved) = pass.forward(x, how.recompute);
+                    kept.push(Kept::Saved(Box::new(saved)));
+                    x = next;
+                }
+            }
+            let rates = self.norm.rates(&x, self.shape.norm_epsilon, products.threads);
+            let h = self.norm.forward(&x, &rates, products.threads);
+            let dh = head::loss_and_gradient(products, &*self.head, &h, &targets, scale, loss);
+            let mut d = vec![R::ZERO; x.len()];
+            self.norm.backward(&dh, &x, &rates, &mut d, products.threads);
+            for index in (lowest..self.layers.len()).rev() {
+                let Some(kept) = kept.pop() else { return };
+                let pass = self.pass(adapter, index, &context);
+                let saved = match kept {
+                    Kept::Input(input) => pass.forward(input, how.recompute).1,
+                    Kept::Saved(saved) => *saved,
+                };
+                d = pass.backward(d, saved, &mut gradients.layers[index], index > lowest);
+            }
+        });
     }
 
     /// What enters layer `layer`, in which no layer below it has factors: `(tokens, hidden)`.
