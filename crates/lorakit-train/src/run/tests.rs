@@ -232,9 +232,21 @@ fn the_best_adapter_is_kept_and_a_run_that_gets_worse_ends() {
     assert!(saved(&output.join("best")) == trained(&Tiny::new(), &yaml));
 }
 
-/// `tests/kernels.rs` compares with what other machines found.
+/// In a process of its own: a kernel is forced on all passes, those of other tests among them.
 #[test]
 fn every_kernel_trains_the_same_adapter() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["run::tests::on_every_kernel", "--exact", "--ignored"])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && told.contains("1 passed"), "{told}");
+}
+
+/// `tests/kernels.rs` compares with what other machines found.
+#[test]
+#[ignore = "runs only as the child of another test"]
+fn on_every_kernel() {
     for compute in ["f32", "bf16"] {
         let trained = || {
             let (_folder, output) = folder();
