@@ -19,7 +19,7 @@ pub(super) fn kernel(compute: Compute) -> Option<&'static Kernel> {
         compute: Compute::F32,
         rows: ROWS,
         cols: COLS,
-        block: 256,
+        block: 640,
         tile: tile_f32,
         transpose,
         pair_neighbours,

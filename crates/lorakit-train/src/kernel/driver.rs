@@ -34,6 +34,15 @@ impl Right<'_> {
         if self.transposed { self.weight.granule() } else { 64 }
     }
 
+    /// Begins to read one of `parts` parts of what is packed next.
+    fn fetch(&self, cols: &Range<usize>, inner: &Range<usize>, part: usize, parts: usize) {
+        let (rows, cols) = if self.transposed { (cols, inner) } else { (inner, cols) };
+        let end = |part: usize| rows.start + rows.len() * part / parts;
+        if !cols.is_empty() {
+            (end(part)..end(part + 1)).for_each(|row| self.weight.fetch(row, cols.clone()));
+        }
+    }
+
     /// Columns whose panels are decoded together.
     fn group(&self, kernel: &Kernel) -> usize {
         let columns = if self.transposed { 1 } else { self.weight.granule() };
@@ -170,15 +179,20 @@ fn run(kernel: &Kernel, left: Left<'_>, shape: Shape, mut part: Part<'_, '_>) {
     let aligned = part.pieces.iter().map(|piece| piece.right.granule()).max().unwrap_or(64);
     let (mut lefts, mut panels, mut raw) = (Vec::new(), Vec::new(), Vec::new());
     let mut edge = vec![0.0; kernel.rows * kernel.cols];
+    let tiles = part.rows.len().div_ceil(kernel.rows);
     for inner in blocks(shape.inner, kernel.block, aligned) {
         let lanes = lanes(kernel, inner.len());
-        pack::left(kernel, left, shape, part.rows.clone(), inner.clone(), &mut lefts, &mut raw);
+        let lefts = pack::left(kernel, left, shape, part.rows.clone(), inner.clone(), &mut lefts, &mut raw);
         for Piece { right, cols, sums } in &mut part.pieces {
-            for first in cols.clone().step_by(right.group(kernel)) {
-                let columns = first..cols.end.min(first + right.group(kernel));
-                pack::right(kernel, *right, columns.clone(), inner.clone(), &mut panels, &mut raw);
+            let group = right.group(kernel);
+            for first in cols.clone().step_by(group) {
+                let columns = first..cols.end.min(first + group);
+                let next = columns.end..cols.end.min(columns.end + group);
+                let panels = pack::right(kernel, *right, columns.clone(), inner.clone(), &mut panels, &mut raw);
                 let at = first - cols.start;
-                for (sums, left) in sums.chunks_mut(kernel.rows).zip(lefts.chunks(lanes * kernel.rows)) {
+                let rows = sums.chunks_mut(kernel.rows).zip(lefts.chunks(lanes * kernel.rows));
+                for (tile, (sums, left)) in rows.enumerate() {
+                    right.fetch(&next, &inner, tile, tiles);
                     for (panel, at) in
                         panels.chunks(lanes * kernel.cols).zip((at..at + columns.len()).step_by(kernel.cols))
                     {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use lorakit_quant::bnb::{FourBit, double_quant};
 
 use super::FrozenMatrix;
+use super::fetch::fetch;
 use super::frozen::row_slices;
 use super::row::{Input, ROWS};
 
@@ -134,14 +135,22 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for FourBitMatrix<B> {
         let whole = blocks.len();
         let codes = self.codes.as_ref()[first / 2..].as_chunks::<{ BLOCK / 2 }>().0;
         let mut scales = [0.0; BLOCKS];
-        for (n, (blocks, codes)) in blocks.chunks_mut(BLOCKS).zip(codes.chunks(BLOCKS)).enumerate() {
-            let scales = &mut scales[..blocks.len()];
-            self.scales.get(first / BLOCK + n * BLOCKS, scales);
-            decode_blocks(self.kind, codes, scales, blocks);
+        let mut done = 0;
+        while done < whole {
+            let end = whole.min(done + BLOCKS);
+            let scales = &mut scales[..end - done];
+            self.scales.get(first / BLOCK + done, scales);
+            decode_blocks(self.kind, &codes[done..end], scales, &mut blocks[done..end]);
+            done = end;
         }
         if !rest.is_empty() {
             self.decode_any(first + whole * BLOCK, rest);
         }
+    }
+
+    fn fetch(&self, row: usize, cols: Range<usize>) {
+        let first = row * self.cols;
+        fetch(&self.codes.as_ref()[(first + cols.start) / 2..(first + cols.end).div_ceil(2)]);
     }
 
     fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use lorakit_quant::Codec;
 use lorakit_tensor::DType;
 
+use super::fetch::fetch;
 use super::row::{Input, ROWS};
 
 /// A frozen weight `W (rows, cols)`, in whatever form it is stored.
@@ -16,6 +17,9 @@ pub trait FrozenMatrix: Send + Sync {
     /// Decodes the columns `cols` of row `row` into `out`. `cols` begins at a multiple of 64, and ends at one or at
     /// the end of the row.
     fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]);
+    /// Begins to read what [`Self::decode`] of the same range needs. It changes no result.
+    #[doc(hidden)]
+    fn fetch(&self, _row: usize, _cols: Range<usize>) {}
     /// All values, row-major, where they are stored as f32: then nothing needs to be decoded.
     fn plain(&self) -> Option<&[f32]> {
         None
@@ -110,6 +114,13 @@ impl<B: AsRef<[u8]>> PackedMatrix<B> {
         let fits = row.checked_mul(rows as u64) == Some(bytes.as_ref().len() as u64);
         (whole && fits).then_some(PackedMatrix { codec, bytes, rows, cols })
     }
+
+    /// The bytes of some blocks of a row.
+    fn blocks(&self, row: usize, blocks: Range<usize>) -> &[u8] {
+        let block = self.codec.dtype().block();
+        let before = row * (self.cols / block.elements);
+        &self.bytes.as_ref()[(before + blocks.start) * block.bytes..(before + blocks.end) * block.bytes]
+    }
 }
 
 impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for PackedMatrix<B> {
@@ -123,16 +134,19 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for PackedMatrix<B> {
 
     fn decode(&self, row: usize, cols: Range<usize>, out: &mut [f32]) {
         let block = self.codec.dtype().block();
-        let first = cols.start / block.elements;
-        let end = cols.end.div_ceil(block.elements);
-        let before = row * (self.cols / block.elements);
-        let bytes = &self.bytes.as_ref()[(before + first) * block.bytes..(before + end) * block.bytes];
+        let (first, end) = (cols.start / block.elements, cols.end.div_ceil(block.elements));
+        let bytes = self.blocks(row, first..end);
         if cols.start == first * block.elements && cols.end == end * block.elements {
             return self.codec.decode(bytes, out);
         }
         let mut whole = vec![0.0; (end - first) * block.elements];
         self.codec.decode(bytes, &mut whole);
         out.copy_from_slice(&whole[cols.start - first * block.elements..][..cols.len()]);
+    }
+
+    fn fetch(&self, row: usize, cols: Range<usize>) {
+        let block = self.codec.dtype().block();
+        fetch(self.blocks(row, cols.start / block.elements..cols.end.div_ceil(block.elements)));
     }
 
     fn granule(&self) -> usize {

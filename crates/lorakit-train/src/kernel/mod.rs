@@ -11,6 +11,7 @@
 //!   driver             blocks of the inner dimension, threads over tiles of sums
 //!   row                products of one row
 //!   pack               operands in the order in which tiles read them
+//!   fetch              weights on their way to the cache
 //!   math               elementary functions and sums, the same bits everywhere
 //!   tiles              single tiles, for attention
 //!   path               which kernels this machine has
@@ -26,6 +27,7 @@
 
 mod bf16;
 mod driver;
+mod fetch;
 mod four_bit;
 mod frozen;
 mod pack;

@@ -2,24 +2,34 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
+
 use super::Compute;
 use super::driver::{Left, Right, Shape, lanes};
 use super::path::{Kernel, SLACK, TRANSPOSED};
 
+/// At least `len` values of `buffer`, with whatever they are.
+fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    buffer
+}
+
 /// Packs rows `rows` of the left matrix, places `inner`.
-pub(super) fn left(
+pub(super) fn left<'a>(
     kernel: &Kernel,
     left: Left<'_>,
     shape: Shape,
     rows: Range<usize>,
     inner: Range<usize>,
-    to: &mut Vec<f32>,
+    to: &'a mut Vec<f32>,
     raw: &mut Vec<f32>,
-) {
+) -> &'a [f32] {
     let lanes = lanes(kernel, inner.len());
     let size = lanes * kernel.rows;
     let tiles = rows.len().div_ceil(kernel.rows);
-    to.resize(tiles * size + SLACK, 0.0);
+    let to = room(to, tiles * size + SLACK);
     for tile in 0..tiles {
         let first = rows.start + tile * kernel.rows;
         let count = kernel.rows.min(rows.end - first);
@@ -46,7 +56,7 @@ pub(super) fn left(
         match kernel.compute {
             Compute::F32 => (kernel.transpose)(from, shape.inner, count, lanes, to, kernel.rows),
             Compute::Bf16 => {
-                raw.resize(raw.len().max(count * lanes), 0.0);
+                let raw = room(raw, count * lanes);
                 for (from, raw) in from.chunks(shape.inner).zip(raw.chunks_exact_mut(lanes)).take(count) {
                     (kernel.pair_neighbours)(&from[..inner.len()], raw);
                 }
@@ -54,10 +64,11 @@ pub(super) fn left(
             }
         }
     }
-    to.truncate(tiles * size);
+    &to[..tiles * size]
 }
 
 /// Copies the first `N` values of each line, which are `stride` values apart.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn gather<const N: usize>(lines: &[f32], stride: usize, count: usize, to: &mut [f32]) {
     for (to, line) in to.as_chunks_mut::<N>().0.iter_mut().zip(lines.chunks(stride)).take(count) {
         to.copy_from_slice(&line[..N]);
@@ -65,17 +76,17 @@ fn gather<const N: usize>(lines: &[f32], stride: usize, count: usize, to: &mut [
 }
 
 /// Decodes and packs columns `cols` of the right matrix, places `inner`.
-pub(super) fn right(
+pub(super) fn right<'a>(
     kernel: &Kernel,
     right: Right<'_>,
     cols: Range<usize>,
     inner: Range<usize>,
-    to: &mut Vec<f32>,
+    to: &'a mut Vec<f32>,
     raw: &mut Vec<f32>,
-) {
+) -> &'a [f32] {
     let size = lanes(kernel, inner.len()) * kernel.cols;
     let panels = cols.len().div_ceil(kernel.cols);
-    to.resize(panels * size + SLACK, 0.0);
+    let to = room(to, panels * size + SLACK);
     if right.transposed {
         for (panel, first) in cols.clone().step_by(kernel.cols).enumerate() {
             let rows = first..cols.end.min(first + kernel.cols);
@@ -84,7 +95,7 @@ pub(super) fn right(
     } else {
         rows_to_panels(kernel, right, cols, inner, &mut to[..panels * size], raw);
     }
-    to.truncate(panels * size);
+    &to[..panels * size]
 }
 
 /// Rows of the weight become columns of one panel.
@@ -97,8 +108,7 @@ fn rows_to_panel(
     raw: &mut Vec<f32>,
 ) {
     let (len, lanes) = (inner.len(), lanes(kernel, inner.len()));
-    raw.resize(raw.len().max(TRANSPOSED * len + len), 0.0);
-    let (decoded, raw) = raw.split_at_mut(len);
+    let (decoded, raw) = room(raw, TRANSPOSED * len + len).split_at_mut(len);
     for first in rows.clone().step_by(TRANSPOSED) {
         let count = TRANSPOSED.min(rows.end - first);
         let to = &mut to[first - rows.start..];
@@ -138,8 +148,7 @@ fn rows_to_panels(
 ) {
     let width = cols.len();
     let size = lanes(kernel, inner.len()) * kernel.cols;
-    raw.resize(raw.len().max(3 * width), 0.0);
-    let (even, raw) = raw.split_at_mut(width);
+    let (even, raw) = room(raw, 3 * width).split_at_mut(width);
     let (odd, raw) = raw.split_at_mut(width);
     let paired = &mut raw[..width];
     let step = match kernel.compute {
@@ -173,6 +182,7 @@ fn rows_to_panels(
 }
 
 /// Deals a line out to panels of `N` columns, which are `size` values apart.
+#[multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
 fn deal<const N: usize>(line: &[f32], to: &mut [f32], size: usize) {
     let (whole, rest) = line.as_chunks::<N>();
     for (i, columns) in whole.iter().enumerate() {

@@ -6,7 +6,7 @@ use super::packed::{self, Head};
 use super::{BLOCK, Heads, Places, STRIP, Unit, softmax};
 use crate::kernel::tiles::BEHIND;
 use crate::model::parallel;
-use crate::model::real::{Real, dot};
+use crate::model::real::Real;
 
 /// What [`forward`](super::forward) left for the backward pass, and the gradient of its output.
 pub(in crate::model) struct Kept<'a, R> {
@@ -81,7 +81,7 @@ fn of_unit<R: Real>(heads: &Heads, unit: &Unit, count: usize, kept: &Kept<R>) ->
         let d_o = Head::of(kept.d_o, &unit.queries, at, dim);
         let (d_rows, d_columns) = (d_o.row_tiles(), d_o.column_tiles());
         let o = Head::of(kept.o, &unit.queries, at, dim);
-        let deltas: Vec<R> = (0..rows).map(|row| dot(o.row(row), d_o.row(row))).collect();
+        let deltas = packed::dots(&o, &d_o);
         let lse = &kept.lse[head * count..][unit.queries.clone()];
         let mut dq = vec![R::ZERO; dim.div_ceil(width) * rows * width];
         for (panel, first) in (0..tokens).step_by(width).enumerate() {

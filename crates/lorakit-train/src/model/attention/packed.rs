@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
+
 use crate::kernel::tiles::{AT_ONCE, BEHIND};
-use crate::model::real::Real;
+use crate::model::real::{Real, dot};
 
 /// Rows of one head: `rows` of `x (_, heads, dim)`.
 #[derive(Clone, Copy)]
@@ -75,8 +77,15 @@ impl<'a, R: Real> Head<'a, R> {
 
 /// A head's values times `scale`, close together.
 pub(super) fn scaled<R: Real>(head: Head<R>, scale: R) -> Vec<R> {
-    let rows = (0..head.rows).flat_map(|at| head.row(at));
-    rows.map(|value| *value * scale).collect()
+    let mut values = Vec::with_capacity(head.rows * head.dim);
+    (0..head.rows).for_each(|at| values.extend(head.row(at).iter().map(|value| *value * scale)));
+    values
+}
+
+/// The products of rows of `a` with those of `b`.
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+pub(super) fn dots<R: Real>(a: &Head<R>, b: &Head<R>) -> Vec<R> {
+    (0..a.rows).map(|row| dot(a.row(row), b.row(row))).collect()
 }
 
 /// Copies `rows` rows from panels of rows, `[panel][column][row]`, times `scale`, to `to(row)`.
