@@ -145,7 +145,7 @@ fn what_is_written_is_what_was_trained() {
     ] {
         let wanted = Fresh { rank: 6, alpha: 9.0, rslora, layers, ..usual() };
         let adapter = trained(&base, &wanted);
-        let settings = SideFile { name: "run.yaml".into(), content: Content::Bytes(b"lr: 2e-4\n".to_vec()) };
+        let settings = SideFile { name: "run.yaml".into(), content: Content::bytes(b"lr: 2e-4\n".to_vec()) };
         let options = Written {
             rslora,
             dropout: 0.05,

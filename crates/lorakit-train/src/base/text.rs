@@ -41,7 +41,7 @@ impl TextFiles {
             None => self.folder.join(name),
             Some(files) => {
                 match files.iter().find(|file| file.name == Path::new(name)).map(|file| &file.content) {
-                    Some(Content::Bytes(bytes)) => return Ok(Some(bytes.clone())),
+                    Some(Content::Bytes(bytes)) => return Ok(Some(bytes.to_vec())),
                     Some(Content::CopyOf(path)) => path.clone(),
                     None => return Ok(None),
                 }

@@ -20,9 +20,9 @@ const LEAST: usize = 256;
 const PROBE: usize = 256;
 /// Bytes for each factor's value: its gradient, and two moments.
 const OPTIMISER: u64 = 12;
-/// Bytes for each factor's value while a checkpoint is written: the adapter's file, the optimiser's, and what was read
+/// Bytes for each factor's value while a checkpoint is written: the adapter's file, the optimiser's, and what is read
 /// again of the former.
-const SAVING: u64 = 24;
+const SAVING: u64 = 20;
 /// The share of available memory that is taken if no limit is given.
 const SHARE: f64 = 0.8;
 

@@ -216,7 +216,7 @@ impl Opened {
 }
 
 fn file(name: &str, bytes: Vec<u8>) -> SideFile {
-    SideFile { name: name.into(), content: Content::Bytes(bytes) }
+    SideFile { name: name.into(), content: Content::bytes(bytes) }
 }
 
 fn fresh(settings: &Settings, base: &Base) -> Result<Adapter<f32>> {

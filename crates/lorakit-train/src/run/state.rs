@@ -205,8 +205,11 @@ impl State {
         }
         let metadata = BTreeMap::from([("steps".to_string(), self.optimiser.steps.to_string())]);
         let mut bytes = safetensors::layout(&metadata, &infos)?.header;
-        bytes.reserve(values.iter().map(|values| size_of_val(*values)).sum());
-        values.iter().for_each(|values| bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())));
+        let (header, size) = (bytes.len(), values.iter().map(|values| size_of_val(*values)).sum::<usize>());
+        bytes.reserve_exact(size);
+        bytes.resize(header + size, 0);
+        let places = bytes[header..].as_chunks_mut().0.iter_mut();
+        places.zip(values.into_iter().flatten()).for_each(|(place, value)| *place = value.to_le_bytes());
         Ok(bytes)
     }
 

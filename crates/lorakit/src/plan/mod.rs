@@ -346,6 +346,6 @@ fn total_size(files: &[OutputFile]) -> u64 {
 fn index_of(stem: &str, files: &[OutputFile], total: u64) -> SideFile {
     let pairs =
         files.iter().flat_map(|f| f.tensors.iter().map(|(_, t)| (t.info.name.as_str(), f.name.as_str())));
-    let content = Content::Bytes(safetensors::index_json(total, pairs));
+    let content = Content::bytes(safetensors::index_json(total, pairs));
     SideFile { name: safetensors::index_name(stem).into(), content }
 }

@@ -60,7 +60,7 @@ pub(super) fn allowed(
 }
 
 pub(super) fn card(cover: &dyn Cover, held: &Held<'_>) -> SideFile {
-    SideFile { name: CARD_FILE.into(), content: Content::Bytes(cover.page(held)) }
+    SideFile { name: CARD_FILE.into(), content: Content::bytes(cover.page(held)) }
 }
 
 impl Plan {
@@ -78,7 +78,7 @@ impl Plan {
             return cover.kept();
         }
         match &self.side_files.iter().find(|side| is_card(&side.name))?.content {
-            Content::Bytes(bytes) => Some(bytes.clone()),
+            Content::Bytes(bytes) => Some(bytes.to_vec()),
             Content::CopyOf(path) => std::fs::read(path).ok(),
         }
     }

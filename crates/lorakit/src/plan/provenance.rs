@@ -71,7 +71,7 @@ pub(super) fn page(
     let mut names: Vec<String> =
         files.iter().map(|file| file.name.clone()).chain(beside.map(str::to_string)).collect();
     names.sort();
-    let content = Content::Bytes(provenance.page(digests, &names));
+    let content = Content::bytes(provenance.page(digests, &names));
     SideFile { name: PROVENANCE_FILE.into(), content }
 }
 

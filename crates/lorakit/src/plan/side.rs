@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lorakit_tensor::MAX_SIDE_BYTES;
 
@@ -41,10 +42,17 @@ pub struct SideFile {
 /// The content of a [`SideFile`].
 #[derive(Debug, Clone)]
 pub enum Content {
-    /// These bytes.
-    Bytes(Vec<u8>),
+    /// These bytes, which clones share.
+    Bytes(Arc<Vec<u8>>),
     /// A copy of this file.
     CopyOf(PathBuf),
+}
+
+impl Content {
+    /// These bytes.
+    pub fn bytes(bytes: Vec<u8>) -> Content {
+        Content::Bytes(Arc::new(bytes))
+    }
 }
 
 impl SideFile {
@@ -59,7 +67,7 @@ impl SideFile {
             std::fs::create_dir_all(parent).map_err(fail)?;
         }
         match &self.content {
-            Content::Bytes(bytes) => std::fs::write(&path, bytes).map_err(fail)?,
+            Content::Bytes(bytes) => std::fs::write(&path, &**bytes).map_err(fail)?,
             Content::CopyOf(source) => {
                 // Not `fs::copy`, which would also copy the permissions of inputs that may be read-only.
                 let input =

@@ -85,7 +85,7 @@ fn without_mark(files: &mut BTreeMap<PathBuf, Content>, model: &Model) -> Result
         let rest = json::without_mark(&text);
         if rest.len() < text.len() {
             let rest = rest.to_vec();
-            files.insert(name.into(), Content::Bytes(rest));
+            files.insert(name.into(), Content::bytes(rest));
         }
     }
     Ok(())
@@ -114,7 +114,7 @@ pub(crate) fn config_among(files: &BTreeMap<PathBuf, Content>, model: &Model) ->
 pub(crate) fn set_config(files: &mut BTreeMap<PathBuf, Content>, json: &Value) {
     let mut text = json::pretty(json);
     text.push(b'\n');
-    files.insert("config.json".into(), Content::Bytes(text));
+    files.insert("config.json".into(), Content::bytes(text));
 }
 
 /// The files in the form that a plan takes.

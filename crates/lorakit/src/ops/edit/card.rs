@@ -54,7 +54,7 @@ pub(super) fn describe(work: &mut Work<'_>, files: &mut BTreeMap<PathBuf, Conten
             }
         }
     }
-    files.insert(name, Content::Bytes(card.bytes()));
+    files.insert(name, Content::bytes(card.bytes()));
     Ok(())
 }
 

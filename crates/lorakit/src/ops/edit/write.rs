@@ -114,7 +114,7 @@ pub(super) fn output(
     if let Some(config) = work.config.as_ref().filter(|_| stem.is_some()) {
         let changed = work.changes.iter().any(|change| change.place.starts_with(CONFIG));
         if changed {
-            beside.insert(CONFIG.into(), Content::Bytes(config.bytes()));
+            beside.insert(CONFIG.into(), Content::bytes(config.bytes()));
         }
     }
     let side_files = side_files_of(beside);

@@ -75,7 +75,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         stem: Some("adapters"),
         container: Container::Safetensors { stem: "adapters", metadata, max_shard: u64::MAX },
         tensors,
-        side_files: vec![SideFile { name: ADAPTER_CONFIG.into(), content: Content::Bytes(text) }],
+        side_files: vec![SideFile { name: ADAPTER_CONFIG.into(), content: Content::bytes(text) }],
         mapped: adapter.modules.iter().map(|module| mapped(module, common)).collect(),
     })
 }

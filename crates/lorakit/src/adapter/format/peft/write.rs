@@ -59,7 +59,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
     metadata.insert("format".into(), "pt".into());
     let config = config::of(adapter, options)?;
     let text = json::pretty(&config);
-    let side_file = SideFile { name: ADAPTER_CONFIG.into(), content: Content::Bytes(text) };
+    let side_file = SideFile { name: ADAPTER_CONFIG.into(), content: Content::bytes(text) };
     Ok(Draft {
         stem: Some("adapter_model"),
         container: Container::Safetensors { stem: "adapter_model", metadata, max_shard: u64::MAX },

@@ -50,7 +50,7 @@ pub(super) fn draft(adapter: &Adapter, options: &DraftOptions<'_>) -> Result<Dra
         stem: Some("adapter_model"),
         container: Container::Safetensors { stem: "adapter_model", metadata, max_shard: u64::MAX },
         tensors,
-        side_files: vec![SideFile { name: ADAPTER_CONFIG.into(), content: Content::Bytes(text) }],
+        side_files: vec![SideFile { name: ADAPTER_CONFIG.into(), content: Content::bytes(text) }],
         mapped,
     })
 }

@@ -56,6 +56,6 @@ pub(in crate::model) fn view(gguf: &Arc<Checkpoint>, dtype: Option<DType>, compu
 pub(in crate::model) fn files(gguf: &Checkpoint, dtype: DType) -> Result<Vec<SideFile>> {
     let files = files::hf_files(metadata(gguf)?, gguf, dtype).map_err(|e| e.at(gguf.path()))?;
     let side_file =
-        |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::Bytes(bytes) };
+        |(name, bytes): (String, _)| SideFile { name: name.into(), content: Content::bytes(bytes) };
     Ok(files.into_iter().map(side_file).collect())
 }
