@@ -1,6 +1,7 @@
 //! Kernels for AVX-512, with its instruction for bf16 where there is one.
 #![allow(unsafe_code, reason = "vector instructions")]
 
+mod packed;
 mod row;
 
 use std::arch::x86_64::*;

@@ -188,7 +188,8 @@ fn run(kernel: &Kernel, left: Left<'_>, shape: Shape, mut part: Part<'_, '_>) {
             for first in cols.clone().step_by(group) {
                 let columns = first..cols.end.min(first + group);
                 let next = columns.end..cols.end.min(columns.end + group);
-                let panels = pack::right(kernel, *right, columns.clone(), inner.clone(), &mut panels, &mut raw);
+                let panels =
+                    pack::right(kernel, *right, columns.clone(), inner.clone(), &mut panels, &mut raw);
                 let at = first - cols.start;
                 let rows = sums.chunks_mut(kernel.rows).zip(lefts.chunks(lanes * kernel.rows));
                 for (tile, (sums, left)) in rows.enumerate() {

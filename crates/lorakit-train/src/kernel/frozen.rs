@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use lorakit_quant::Codec;
-use lorakit_tensor::DType;
 
 use super::fetch::fetch;
 use super::row::{Input, ROWS};
@@ -154,17 +153,13 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for PackedMatrix<B> {
     }
 
     fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
-        match input.q8_0().filter(|_| self.codec.dtype() == DType::Q8_0) {
-            Some(add) => {
-                let blocks = self.bytes.as_ref().as_chunks().0;
-                let width = self.cols / 32;
-                input.each(rows, false, out, |numbers, inputs, sums| {
-                    let blocks = row_slices(blocks, width, numbers);
-                    inputs.iter().zip(sums).for_each(|(input, sums)| add(blocks, input, sums));
-                });
-            }
-            None => input.decoded(self, rows, out),
-        }
+        let Some(add) = input.packed(self.codec.dtype()) else { return input.decoded(self, rows, out) };
+        let bytes = self.bytes.as_ref();
+        let width = bytes.len() / self.rows;
+        input.each(rows, false, out, |numbers, inputs, sums| {
+            let rows = row_slices(bytes, width, numbers);
+            inputs.iter().zip(sums).for_each(|(input, sums)| add(rows, input, sums));
+        });
     }
 }
 
@@ -176,6 +171,7 @@ pub(super) fn row_slices<T>(items: &[T], width: usize, rows: [usize; ROWS]) -> [
 #[cfg(test)]
 mod tests {
     use lorakit_quant::{codec, encoder};
+    use lorakit_tensor::DType;
 
     use super::*;
 

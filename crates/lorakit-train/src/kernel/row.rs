@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use lorakit_tensor::DType;
 use multiversion::multiversion;
 
 use super::FrozenMatrix;
@@ -33,16 +34,16 @@ pub(super) struct RowKernel {
     pub(super) add: fn(w: &[f32], stride: usize, x: &[f32], sums: &mut Sums),
     /// The chains of rows of 4 bits, given `x` in the order of [`Input::nibbles`].
     pub(super) four_bit: Option<FourBitRows>,
-    /// The chains of rows of `Q8_0`.
-    pub(super) q8_0: Option<Q8Rows>,
+    /// The chains of rows of a type, if it knows that.
+    pub(super) packed: fn(DType) -> Option<PackedRows>,
 }
 
 /// Takes a table, and for each row its blocks of codes and their scales.
 pub(super) type FourBitRows =
     fn(table: &[f32; 16], codes: [&[[u8; 32]]; ROWS], scales: [&[f32]; ROWS], x: &[f32], sums: &mut Sums);
 
-/// Takes the blocks of each row.
-pub(super) type Q8Rows = fn(blocks: [&[[u8; 34]]; ROWS], x: &[f32], sums: &mut Sums);
+/// Takes the bytes of each row.
+pub(super) type PackedRows = fn(rows: [&[u8]; ROWS], x: &[f32], sums: &mut Sums);
 
 /// The rows by which weights are multiplied, and how.
 pub struct Input<'a> {
@@ -71,9 +72,9 @@ impl<'a> Input<'a> {
         self.values.len().checked_div(self.inner).unwrap_or(0)
     }
 
-    /// What multiplies rows of `Q8_0`, where that is faster than decoding them once for all inputs.
-    pub(super) fn q8_0(&self) -> Option<Q8Rows> {
-        self.kernel.q8_0.filter(|_| self.count() == 1)
+    /// What multiplies rows of a type, where that is faster than decoding them once for all inputs.
+    pub(super) fn packed(&self, dtype: DType) -> Option<PackedRows> {
+        (self.kernel.packed)(dtype).filter(|_| self.count() == 1 && self.inner.is_multiple_of(LANES))
     }
 
     /// What multiplies rows of 4 bits, where that is faster than decoding them once for all inputs.
@@ -240,7 +241,7 @@ pub(super) fn add(w: &[f32], stride: usize, x: &[f32], sums: &mut Sums) {
 }
 
 /// What every machine can do.
-pub(super) const PORTABLE: RowKernel = RowKernel { add, four_bit: None, q8_0: None };
+pub(super) const PORTABLE: RowKernel = RowKernel { add, four_bit: None, packed: |_| None };
 
 /// The ends of the chains, added in halves.
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]

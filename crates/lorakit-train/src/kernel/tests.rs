@@ -156,7 +156,8 @@ fn products_of_few_rows_are_those_of_their_loop() {
             check_rows(&FourBitMatrix::encode(FourBit::Nf4, &random(rows * cols, 7), cols, double));
         }
     }
-    for dtype in [DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0, DType::Q4_1, DType::Q4_K, DType::Q6_K] {
+    use DType::{BF16, F16, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0};
+    for dtype in [F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K] {
         for rows in [19, 700] {
             let cols = 1536;
             let mut bytes = vec![0; rows * dtype.byte_len(cols as u64).expect("whole blocks") as usize];
