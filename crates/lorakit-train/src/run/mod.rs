@@ -28,7 +28,7 @@ mod problem;
 mod ready;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -37,3 +37,4 @@ pub use estimate::Estimate;
 pub use machine::usual_threads;
 pub use observe::{Evaluated, Nobody, Observer, Outcome, Step, Summary};
 pub use open::{Checked, check_data, estimate, text, train};
+pub(crate) use output::RUNS;

@@ -4,6 +4,7 @@
 //!   checkpoint-200/         a PEFT folder with the state of the run; `keep` of them
 //!   best/                   a PEFT folder
 //!   metrics.jsonl  run.yaml
+//!   runs/                   what TensorBoard reads
 //!   adapter_model.safetensors, adapter_config.json, ...      the adapter, once all steps are done
 //! ```
 
@@ -22,6 +23,8 @@ use crate::settings::{Held, Resume, Settings};
 
 pub(crate) const METRICS: &str = "metrics.jsonl";
 const SETTINGS: &str = "run.yaml";
+/// What TensorBoard reads.
+pub(crate) const RUNS: &str = "runs";
 const BEST: &str = "best";
 /// Where the last adapter is written before its files get their place.
 const LAST: &str = ".last";
@@ -73,7 +76,7 @@ pub(crate) fn checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
         Some(Resume::Auto) if latest.is_some() => Ok(latest),
         Some(Resume::Auto) => {
             // What a run has before its first checkpoint.
-            let known = |name: &&String| ![METRICS, SETTINGS].contains(&name.as_str());
+            let known = |name: &&String| ![METRICS, SETTINGS, RUNS].contains(&name.as_str());
             refused(names.iter().find(known)).map(|()| None)
         }
         Some(Resume::From(path)) if !path.join(state::STATE).is_file() => {

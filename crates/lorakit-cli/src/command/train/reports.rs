@@ -6,6 +6,7 @@ use lorakit::plan::Progress;
 
 use lorakit_train::run::{Estimate, Evaluated, Observer, Step, Summary};
 use lorakit_train::settings::{Report, Settings};
+use lorakit_train::tensorboard::TensorBoard;
 
 use super::watch::Watch;
 use crate::error::Failure;
@@ -44,7 +45,7 @@ fn report(report: &Report) -> Result<Box<dyn Observer>, Failure> {
         )
     };
     match report {
-        Report::TensorBoard => Err(absent("tensorboard")),
+        Report::TensorBoard => Ok(Box::new(TensorBoard::default())),
         Report::Otlp => Err(absent("otlp")),
     }
 }
