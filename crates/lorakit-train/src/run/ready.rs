@@ -90,6 +90,10 @@ impl<'a> Ready<'a> {
         let plan = Plan::new(settings, job.rows.iter().map(|row| row.tokens.len()).collect(), job.order);
         let (first, steps) = (plan.epoch(0), plan.steps(settings));
         let of_step = |rows: &Vec<usize>| rows.iter().map(|row| plan.lengths[*row]).sum::<usize>();
+        let schedule = plan::schedule(settings, steps);
+        if steps > 0 && (0..steps).all(|step| schedule.at(step) == 0.0) {
+            return Err(Problem::NoRate { steps, warmup: schedule.warmup }.into());
+        }
         let need = Need {
             model: job.model,
             adapter: &job.adapter,
@@ -152,7 +156,6 @@ impl<'a> Ready<'a> {
             peak_resumed: room.peak.map(|peak| peak + 4 * trained),
             limit: room.limit,
         };
-        let schedule = plan::schedule(settings, steps);
         Ok(Self { job, plan, schedule, products, room, origin, state, from, estimate })
     }
 }
