@@ -6,6 +6,7 @@ use lorakit::plan::{Progress, Silent};
 
 use super::estimate::Estimate;
 use crate::error::Result;
+use crate::generate::Stop;
 use crate::settings::Settings;
 
 /// Watches a run, and may end it. Nothing here prints. An error ends the run, as one of its own does.
@@ -24,6 +25,11 @@ pub trait Observer {
 
     /// The validation rows were predicted.
     fn evaluated(&mut self, _: &Evaluated) -> Result<()> {
+        Ok(())
+    }
+
+    /// Prompts were answered.
+    fn sampled(&mut self, _: &Sampled) -> Result<()> {
         Ok(())
     }
 
@@ -94,6 +100,30 @@ pub struct Evaluated {
     pub loss: f64,
     /// Whether it is the best so far.
     pub best: bool,
+}
+
+/// Answers of the adapter after a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// After this step; 0 is the adapter that the run began with.
+    pub step: u64,
+    /// One for each prompt, in the order of their file.
+    pub samples: Vec<Sample>,
+}
+
+/// An answer: at each place the likeliest token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The prompt as the model sees it, special tokens included.
+    pub prompt: String,
+    /// The answer that the row has.
+    pub expected: Option<String>,
+    /// The text, without special tokens.
+    pub answer: String,
+    /// Its tokens.
+    pub tokens: usize,
+    /// Why it ended.
+    pub stop: Stop,
 }
 
 /// How a run ended.

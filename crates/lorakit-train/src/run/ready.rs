@@ -7,6 +7,7 @@ use super::machine;
 use super::output::{self, Writes};
 use super::plan::{self, Order, Plan};
 use super::problem::Problem;
+use super::sample::Answers;
 use super::state::{self, Origin, State};
 use crate::data::Document;
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Job<'a> {
     /// Of base and rows, by what they are of.
     pub(crate) digests: Vec<(&'static str, String)>,
     pub(crate) writes: &'a dyn Writes,
+    /// Who is asked for samples.
+    pub(crate) answers: Option<&'a dyn Answers>,
 }
 
 /// A job whose first pass could begin.

@@ -87,6 +87,8 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
     ("report_to", "report"),
     ("metric_logger", "report"),
     ("use_tensorboard", "report"),
+    ("sample_every_n_steps", "sample_every"),
+    ("eval_max_new_tokens", "sample_tokens"),
     ("save_total_limit", "keep"),
     ("early_stopping_patience", "early_stop"),
     ("early_stopping_steps", "early_stop"),
@@ -129,8 +131,6 @@ pub(super) const NOT_NOW: &[(&str, &str)] = &[
     ("deepspeed", PROCESSES),
     ("fsdp", PROCESSES),
     ("ddp", PROCESSES),
-    ("sample_prompts", "answers are not sampled during training"),
-    ("sample_every", "answers are not sampled during training"),
     ("logging_dir", LOGGED),
     ("watchdog", "a loss or gradient that is not finite always stops the run, and the last checkpoint stays"),
 ];

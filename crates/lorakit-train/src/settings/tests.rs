@@ -44,7 +44,7 @@ fn what_is_printed_reads_back_as_the_same_settings() {
                  lora: {r: 4, alpha: 3.5, dropout: 0.05, target: [q_proj, v_proj], layers: last:2, rslora: true, plus_ratio: 16}\n\
                  batch_size: 2\ngrad_accum: 3\nmax_steps: 70\nlr: 1e-5\nschedule: constant-with-warmup\nlr_end: 0\nwarmup_steps: 5\n\
                  weight_decay: 0.01\nbetas: [0.8, 0.95]\neps: 1e-6\nmax_grad_norm: null\nseed: 1_000\neval_every: 5\nsave_every: 6\n\
-                 log_every: 1\nreport: [otlp, tensorboard, otlp]\nkeep: 3\nearly_stop: 2\nbest: false\nquant: keep\ndouble_quant: false\ncompute: f32\nrecompute: mlp\n\
+                 log_every: 1\nreport: [otlp, tensorboard, otlp]\nsample_prompts: p.txt\nsample_every: 4\nsample_tokens: 9\nkeep: 3\nearly_stop: 2\nbest: false\nquant: keep\ndouble_quant: false\ncompute: f32\nrecompute: mlp\n\
                  memory_limit: 300M\ncache_frozen: false\nthreads: 3\n";
     for yaml in [LEAST, every] {
         let settings = read(yaml);
@@ -113,6 +113,9 @@ fn what_is_printed_reads_back_as_the_same_settings() {
     save_every: null
     log_every: 10
     report: []
+    sample_prompts: null
+    sample_every: null
+    sample_tokens: 64
     keep: 2
     early_stop: null
     best: true
@@ -244,12 +247,14 @@ fn contradictions_are_said() {
         "model: a\noutput: b\n".to_string(),
         "model: a\ndata: b\n".to_string(),
         format!("{LEAST}early_stop: 3\n"),
+        format!("{LEAST}sample_every: 3\n"),
     ];
     assert_snapshot!(cases.map(|yaml| finished(&yaml)).join("\n"), @"
     `model` is not set, as in `model: base/`
     `data` is not set, as in `data: rows.jsonl`
     `output` is not set, as in `output: adapter/`
     `early_stop` is set, and `val` is not; it needs it
+    `sample_every` is set, and `sample_prompts` is not; it needs it
     ");
 }
 

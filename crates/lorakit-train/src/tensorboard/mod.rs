@@ -21,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use self::event::Event;
 use crate::error::Result;
-use crate::run::{Estimate, Evaluated, Observer, RUNS, Step};
+use crate::run::{Estimate, Evaluated, Observer, RUNS, Sampled, Step};
 use crate::settings::Settings;
 
 /// What names of event files begin with, and what TensorBoard knows them by.
@@ -57,6 +57,11 @@ impl TensorBoard {
     }
 }
 
+/// A text as it is, in Markdown: whatever stands in it, nothing ends a block of indented lines.
+fn block(text: &str) -> String {
+    text.lines().map(|line| format!("    {line}\n")).collect()
+}
+
 /// Seconds since 1970.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
@@ -70,7 +75,7 @@ impl Observer for TensorBoard {
         let first = estimate.resumed.map_or(0, |step| step + 1);
         self.write(first, &Event::Start)?;
         if first == 0 {
-            let text = format!("```yaml\n{}```\n", settings.print());
+            let text = block(&settings.print());
             self.write(0, &Event::Text { tag: "args/text_summary".into(), text })?;
         }
         Ok(())
@@ -91,5 +96,13 @@ impl Observer for TensorBoard {
 
     fn evaluated(&mut self, evaluated: &Evaluated) -> Result<()> {
         self.write(evaluated.step, &Event::Scalars(vec![("eval/loss", evaluated.loss)]))
+    }
+
+    fn sampled(&mut self, sampled: &Sampled) -> Result<()> {
+        for (at, sample) in (1..).zip(&sampled.samples) {
+            let text = format!("{}\n\n---\n\n{}", block(&sample.prompt), block(&sample.answer));
+            self.write(sampled.step, &Event::Text { tag: format!("samples/{at}"), text })?;
+        }
+        Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lorakit::plan::Progress;
 
-use lorakit_train::run::{Estimate, Evaluated, Observer, Step, Summary};
+use lorakit_train::run::{Estimate, Evaluated, Observer, Sampled, Step, Summary};
 use lorakit_train::settings::{Report, Settings};
 use lorakit_train::tensorboard::TensorBoard;
 
@@ -61,6 +61,10 @@ impl Observer for Watchers<'_> {
 
     fn evaluated(&mut self, evaluated: &Evaluated) -> lorakit_train::Result<()> {
         self.each(|one| one.evaluated(evaluated))
+    }
+
+    fn sampled(&mut self, sampled: &Sampled) -> lorakit_train::Result<()> {
+        self.each(|one| one.sampled(sampled))
     }
 
     fn finished(&mut self, summary: &Summary) -> lorakit_train::Result<()> {

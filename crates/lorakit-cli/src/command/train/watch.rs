@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use lorakit::plan::Progress;
 use lorakit_train::Result;
-use lorakit_train::run::{Estimate, Evaluated, Observer, Step};
+use lorakit_train::run::{Estimate, Evaluated, Observer, Sampled, Step};
 use lorakit_train::settings::Settings;
 
 use super::estimate;
 use crate::progress::{Bar, Foot};
 use crate::ui::Ui;
 use crate::{interrupt, names, units};
+
+/// Characters of an answer that are shown.
+const SHOWN: usize = 60;
 
 /// Watches a run for the command.
 pub(super) struct Watch<'u> {
@@ -63,6 +66,13 @@ impl Observer for Watch<'_> {
         Ok(())
     }
 
+    fn sampled(&mut self, sampled: &Sampled) -> Result<()> {
+        for (at, sample) in (1..).zip(&sampled.samples) {
+            self.say(&format!("sample {at} after step {}: {}", sampled.step, beginning(&sample.answer)));
+        }
+        Ok(())
+    }
+
     fn saved(&mut self, path: &Path) -> Result<()> {
         self.say(&format!("saved `{}`", names::path(path)));
         Ok(())
@@ -74,6 +84,15 @@ impl Observer for Watch<'_> {
 
     fn progress(&self) -> &dyn Progress {
         &self.opening
+    }
+}
+
+/// As much of an answer as fits into a line.
+fn beginning(answer: &str) -> String {
+    let shown = names::shown(answer);
+    match shown.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None => shown.into_owned(),
     }
 }
 
@@ -90,6 +109,13 @@ fn figures(step: &Step) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_shown_in_one_line() {
+        assert_eq!(beginning("a\nb\u{1b}[2J"), r"a\nb\u{1b}[2J");
+        let long = "ä".repeat(80);
+        assert_eq!(beginning(&long), format!("{}…", "ä".repeat(SHOWN)));
+    }
 
     #[test]
     fn a_step_has_its_loss_rate_speed_memory_and_time() {
