@@ -61,7 +61,7 @@ const COMMANDS: &[&str] = &[
     "diff saved extracted",
     "diff base tuned",
     "diff base tuned --base merged",
-    "train --model tiny --data rows --val 0.2 --max-steps 2 --lr 0.01 --packing false -o trained",
+    "train --model tiny --data rows --val 0.2 --max-steps 2 --lr 0.01 --packing false -o trained --html trained.html",
     "train --model tiny --data rows -o never --estimate",
     "train --model tiny --data rows --val rows -o never --check-data",
     "eval --model tiny --adapter tiny-lora --data rows --regression items --contains name --max-tokens 4 --html eval.html",

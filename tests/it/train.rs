@@ -192,6 +192,8 @@ fn refusals() {
         format!("{run} -o out --use-dora true"),
         format!("{run} -o out lora.dora=true"),
         format!("{run} -o out lora.r"),
+        format!("{run} -o out --report wandb"),
+        format!("{run} -o out --report otlp"),
         format!("{run} -o full"),
         format!("{run} -o full --resume"),
         format!("{run} -o out --lora-target q_porj"),
@@ -392,13 +394,80 @@ fn runs_that_go_on_another_day() {
     assert!(fs::read_to_string(sandbox.path("told/run.yaml")).unwrap().contains("template_day: null\n"));
 }
 
+/// Whoever watches a run changes nothing of it, and samples are what the adapter answers.
+#[test]
+fn what_is_reported_of_a_run() {
+    let sandbox = workshop();
+    let run =
+        RUN.replace("--model base", "--model base --quant keep") + " --max-steps 6 --save-every 3 --val 0.1";
+    sandbox.run(&format!("{run} -o plain"), &[]).ok();
+    let asks = "Order: 3 x lamp. Name: Ada Backus. City: Lagos. Amount due 80.";
+    fs::write(sandbox.path("prompts.txt"), format!("{asks}\n\nhi\n")).unwrap();
+    let watched = "--report tensorboard --sample-prompts prompts.txt --sample-every 3 --sample-tokens 24 --html page.html";
+    let told = sandbox.run(&format!("{run} -o out {watched}"), &[]).ok();
+    assert!(bytes(&sandbox, "out") == bytes(&sandbox, "plain"));
+    let lines = |stderr: &str| stderr.lines().filter(|line| line.starts_with("sample ")).count();
+    assert_eq!(lines(&told.stderr), 6, "{}", told.stderr);
+    assert!(told.stdout.lines().last().unwrap().starts_with("wrote `page.html`, "), "{}", told.stdout);
+    let samples = |output: &str| {
+        let text = fs::read_to_string(sandbox.path(output).join("samples.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let all = samples("out");
+    let of = |sample: &Value| (sample["step"].as_u64().unwrap(), sample["sample"].as_u64().unwrap());
+    assert_eq!(all.iter().map(of).collect::<Vec<_>>(), [(0, 1), (0, 2), (3, 1), (3, 2), (6, 1), (6, 2)]);
+    let prompt = format!("<|im_start|>user\n{asks}<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!((all[0]["prompt"].as_str(), &all[0]["expected"]), (Some(prompt.as_str()), &Value::Null));
+    let line = "generate --model base --adapter out --data prompts.txt --max-tokens 24 --quant keep --compute f32 -t 2 --json";
+    let answered: Value = serde_json::from_str(&sandbox.run(line, &[]).ok().stdout).unwrap();
+    for (sample, answer) in all[4..].iter().zip(answered["answers"].as_array().unwrap()) {
+        assert_eq!((&sample["answer"], &sample["stop"]), (&answer["text"], &answer["stop"]));
+        assert_eq!(sample["tokens"], answer["tokens"].as_array().unwrap().len());
+    }
+    let page = fs::read_to_string(sandbox.path("page.html")).unwrap();
+    assert!(page.contains("<title>out - lorakit train</title>") && page.contains("Ada Backus"));
+    assert_eq!(fs::read_dir(sandbox.path("out/runs")).unwrap().count(), 1);
+
+    // A run that goes on: its samples and event files are in the output that it goes on in, and its page is replaced.
+    fs::remove_file(sandbox.path("out/adapter_config.json")).unwrap();
+    sandbox.run(&format!("{run} -o out {watched} --resume out/checkpoint-3"), &[]).ok();
+    assert!(bytes(&sandbox, "out") == bytes(&sandbox, "plain"));
+    assert_eq!(samples("out"), all);
+    assert_eq!(fs::read_dir(sandbox.path("out/runs")).unwrap().count(), 2);
+    fs::write(sandbox.path("rows.txt"), "").unwrap();
+    let lines = [
+        format!("{run} -o more --html page.html"),
+        format!("{run} -o more --html page"),
+        format!("{run} -o more --html page.html --estimate"),
+        format!("{run} -o more --sample-every 2"),
+        format!("{run} -o more --sample-prompts rows.txt"),
+        format!("{run} -o more --sample-prompts absent.txt"),
+        format!("{RUN} -o more --max-steps 1 --warmup-steps 1"),
+    ];
+    let mut told = String::new();
+    for line in &lines {
+        told += &format!("$ lorakit {line}\n{}\n", sandbox.refused(line));
+    }
+    insta::assert_snapshot!(told);
+}
+
+/// A warm-up begins at 0, and a run of one step learns something all the same.
+#[test]
+fn a_run_of_one_step() {
+    let sandbox = workshop();
+    sandbox.run(&format!("{RUN} -o out --max-steps 1"), &[]).ok();
+    let metrics = fs::read_to_string(sandbox.path("out/metrics.jsonl")).unwrap();
+    let step: Value = serde_json::from_str(metrics.trim()).unwrap();
+    assert_eq!((&step["step"], &step["lr"]), (&json!(1), &json!(5e-3)));
+}
+
 /// One object on stdout, with what the run did.
 #[test]
 fn json() {
     let sandbox = workshop();
     let output = Command::new(env!("CARGO_BIN_EXE_lorakit"))
         .current_dir(sandbox.root())
-        .args(format!("{RUN} --max-steps 3 --val 0.1 -o out --json").split_whitespace())
+        .args(format!("{RUN} --max-steps 3 --val 0.1 -o out --html run.html --json").split_whitespace())
         .output()
         .unwrap();
     let run = Run::new(&sandbox, &output).ok();
@@ -406,5 +475,6 @@ fn json() {
     let json: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((&json["schema"], &json["outcome"]), (&json!("lorakit.train/1"), &json!("finished")));
     assert_eq!((&json["steps"], &json["output"]), (&json!(3), &json!("out")));
+    assert!(json["html"] == "run.html" && sandbox.path("run.html").is_file());
     assert!(json["best"]["loss"].as_f64().unwrap() < json["before"].as_f64().unwrap());
 }

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from chromium import browser, requests
+from chromium import browser, check_quiet, check_widths, coloured, resized, section
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -18,10 +18,6 @@ from selenium.webdriver.support.ui import Select
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOSTILE = '</script><script>document.title="taken"</script><img src=x onerror=document.title="taken">'
-
-
-def section(driver, title):
-    return driver.find_element(By.XPATH, f"//section[h2='{title}']")
 
 
 def check_tables(driver, report):
@@ -77,27 +73,12 @@ def check_rows(driver, report):
     assert HOSTILE in rows()[0].text, "names and texts are no markup"
 
 
-def resized(driver, width):
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)))")
-
-
-def check_widths(driver):
-    for width in (400, 1000, 1900):
-        resized(driver, width)
-        page = driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert page <= 0, f"at {width} the page scrolls sideways by {page}"
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
 def screenshots(driver, folder):
     driver.refresh()
     driver.set_window_size(1280, 2400)
     driver.execute_script("history.scrollRestoration = 'manual'; scrollTo(0, 0)")
     for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        coloured(driver, scheme)
         driver.save_screenshot(str(folder / f"eval-{scheme}.png"))
     resized(driver, 400)
     driver.save_screenshot(str(folder / "eval-400.png"))
@@ -125,10 +106,7 @@ def main():
             for check in (check_tables, check_curves, check_rows):
                 check(driver, report)
             check_widths(driver)
-            outside = [url for url in requests(driver) if url != page.as_uri() and not url.startswith("data:")]
-            assert not outside, f"the page asks for {outside}"
-            errors = driver.get_log("browser")
-            assert not errors, errors
+            check_quiet(driver, page)
             if len(sys.argv) > 2:
                 screenshots(driver, pathlib.Path(sys.argv[2]))
         finally:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from chromium import browser, requests
+from chromium import browser, check_quiet, check_widths, coloured, requests, resized
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -71,39 +71,27 @@ def check_trained(driver, report):
     assert len(shown) == 30, f"{len(shown)} modules are shown"
 
 
-def resized(driver, width):
-    """Gives the window another width, and waits until the page is laid out for it."""
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50)))")
-
-
-def check_widths(driver):
-    """No width makes the page itself scroll sideways; a map that must scroll says so, and keeps its names in view."""
-    for width in (400, 1000, 1900):
-        resized(driver, width)
-        page = driver.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert page <= 0, f"at {width} the page scrolls sideways by {page}"
-        maps = driver.find_elements(By.CSS_SELECTOR, ".scroll:has(.map)")
-        assert len(maps) == 2
-        for place in maps:
-            clipped = driver.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", place)
-            assert clipped == (width == 400), f"at {width} the map is {'' if clipped else 'not '}clipped"
-            hint = place.find_element(By.XPATH, "preceding-sibling::p")
-            assert hint.is_displayed() == clipped, f"at {width}: {hint.text}"
-            names = place.find_element(By.CLASS_NAME, "kinds")
-            before = names.location["x"]
-            driver.execute_script("arguments[0].scrollLeft = 150", place)
-            moved = driver.execute_script("return arguments[0].scrollLeft", place)
-            assert (moved > 0) == clipped and names.location["x"] == before, "the names scroll away"
-        side_by_side = maps[0].location["y"] == maps[1].location["y"]
-        assert side_by_side == (width == 1900), f"at {width} the maps are {'' if side_by_side else 'not '}side by side"
-        used = driver.find_element(By.TAG_NAME, "main").size["width"] / width
-        assert used > 0.9, f"at {width} the page uses {used:.0%}"
-        for cell in driver.find_elements(By.CSS_SELECTOR, "h1, h2, h3, dd, dt, .findings li"):
-            box = cell.rect
-            assert box["x"] + box["width"] <= width, f"at {width} `{cell.text}` is cut off"
-    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+def check_maps(driver, width):
+    """A map that must scroll says so, and keeps its names in view."""
+    maps = driver.find_elements(By.CSS_SELECTOR, ".scroll:has(.map)")
+    assert len(maps) == 2
+    for place in maps:
+        clipped = driver.execute_script("return arguments[0].scrollWidth > arguments[0].clientWidth", place)
+        assert clipped == (width == 400), f"at {width} the map is {'' if clipped else 'not '}clipped"
+        hint = place.find_element(By.XPATH, "preceding-sibling::p")
+        assert hint.is_displayed() == clipped, f"at {width}: {hint.text}"
+        names = place.find_element(By.CLASS_NAME, "kinds")
+        before = names.location["x"]
+        driver.execute_script("arguments[0].scrollLeft = 150", place)
+        moved = driver.execute_script("return arguments[0].scrollLeft", place)
+        assert (moved > 0) == clipped and names.location["x"] == before, "the names scroll away"
+    side_by_side = maps[0].location["y"] == maps[1].location["y"]
+    assert side_by_side == (width == 1900), f"at {width} the maps are {'' if side_by_side else 'not '}side by side"
+    used = driver.find_element(By.TAG_NAME, "main").size["width"] / width
+    assert used > 0.9, f"at {width} the page uses {used:.0%}"
+    for cell in driver.find_elements(By.CSS_SELECTOR, "h1, h2, h3, dd, dt, .findings li"):
+        box = cell.rect
+        assert box["x"] + box["width"] <= width, f"at {width} `{cell.text}` is cut off"
 
 
 def check_hostile(driver):
@@ -141,8 +129,7 @@ def screenshots(driver, folder):
     driver.set_window_size(1280, 2600)
     title, cell = driver.find_element(By.TAG_NAME, "h1"), driver.find_elements(By.CSS_SELECTOR, "rect.cell")[40]
     for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        coloured(driver, scheme)
         webdriver.ActionChains(driver).move_to_element(title).move_to_element(cell).perform()
         driver.save_screenshot(str(folder / f"{scheme}.png"))
     for width in (400, 1000, 1900):
@@ -175,11 +162,8 @@ def main():
                 else:
                     (check_listing if listing else check_trained)(driver, json.loads(run.stdout))
                     if not listing:
-                        check_widths(driver)
-                outside = [url for url in requests(driver) if url != page.as_uri() and not url.startswith("data:")]
-                assert not outside, f"the page asks for {outside}"
-                errors = driver.get_log("browser")
-                assert not errors, errors
+                        check_widths(driver, lambda width: check_maps(driver, width))
+                check_quiet(driver, page)
                 if len(sys.argv) > 2 and adapter == ADAPTER:
                     screenshots(driver, pathlib.Path(sys.argv[2]))
                     requests(driver)

@@ -4,16 +4,17 @@
 //! and in the backward pass (`dX = dY W`), and no gradient of it exists. Gradients of the rest are written by hand.
 //!
 //! ```text
-//!   eval      whether a fine-tune helped: paired figures, checks of answers, verdicts
-//!   generate  answers: sampling, stopping, text as it comes
-//!   run       steps, checkpoints and resuming, validation, the estimate
-//!   settings  keys, their YAML
-//!   adapter   adapters in and out: fresh, of any format, as a PEFT folder
-//!   base      models in: folders, bitsandbytes, GGUF
-//!   data      rows of a file, chat templates, which tokens are trained, packing
-//!   optimise  AdamW, clipping, learning rates
-//!   model     layers of a language model forward and backward, adapters on its linears
-//!   kernel    matrix products with frozen and with plain matrices, threads
+//!   eval         whether a fine-tune helped: paired figures, checks of answers, verdicts
+//!   tensorboard  what a run tells, as event files
+//!   run          steps, checkpoints and resuming, validation, samples, the estimate
+//!   generate     answers: sampling, stopping, text as it comes
+//!   settings     keys, their YAML
+//!   adapter      adapters in and out: fresh, of any format, as a PEFT folder
+//!   base         models in: folders, bitsandbytes, GGUF
+//!   data         rows of a file, chat templates, which tokens are trained, packing
+//!   optimise     AdamW, clipping, learning rates
+//!   model        layers of a language model forward and backward, adapters on its linears
+//!   kernel       matrix products with frozen and with plain matrices, threads
 //! ```
 //!
 //! Every sum has one order, which depends on shapes only: any number of threads and any instruction set give the same
@@ -34,5 +35,6 @@ pub mod model;
 pub mod optimise;
 pub mod run;
 pub mod settings;
+pub mod tensorboard;
 
 pub use error::{Error, ErrorKind, Hint, Result};

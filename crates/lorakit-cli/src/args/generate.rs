@@ -34,7 +34,7 @@ pub(crate) struct Generate {
     /// Ask with the messages of a JSON file: a list, or an object with `messages` and `tools`; `-` is standard input
     #[arg(long, value_name = "FILE", help_heading = "What is asked")]
     pub(crate) messages: Option<PathBuf>,
-    /// Ask each row of a file, and print a line of JSON for each
+    /// Ask each row of a file, or each line of a `.txt` file, and print a line of JSON for each
     #[arg(long, value_name = "FILE", help_heading = "What is asked")]
     pub(crate) data: Option<PathBuf>,
     /// Talk: each line of standard input is asked, after all that was said before

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches};
 use lorakit_train::settings::{KEYS, Key, Kind};
 
+use super::output::output_path;
+
 /// Keys that are options of every command.
 const COMMON: &[&str] = &["threads"];
 
@@ -27,6 +29,7 @@ pub(crate) struct Train {
   lorakit train -c run.yaml --check-data            # what is trained, in colour
   lorakit train -c run.yaml --estimate              # tokens a second, time, memory
   lorakit train -c run.yaml --resume                # go on at the latest checkpoint
+  lorakit train -c run.yaml --html run.html         # curves and samples as a page
   lorakit train --model base/ --adapter adapter/ --data more.jsonl -o refined/"
 )]
 pub(crate) struct Fixed {
@@ -45,6 +48,13 @@ pub(crate) struct Fixed {
     /// Print speed, time and memory that the run will take, and end
     #[arg(short = 'n', long, visible_alias = "dry-run")]
     pub(crate) estimate: bool,
+    /// Write curves, samples and settings as one self-contained HTML page when the run ends, also if it is interrupted;
+    /// a run that goes on replaces it
+    #[arg(long, value_name = "FILE", value_parser = output_path(), conflicts_with = "instead")]
+    pub(crate) html: Option<PathBuf>,
+    /// Replace an existing page
+    #[arg(long, requires = "html")]
+    pub(crate) force: bool,
 }
 
 impl Args for Train {
@@ -90,7 +100,7 @@ fn id(key: &Key) -> String {
 /// The option of a key.
 fn option(key: &'static Key) -> Arg {
     let default = match key.default {
-        "null" | "{}" => String::new(),
+        "null" | "{}" | "[]" => String::new(),
         default => format!(" [default: {default}]"),
     };
     let option = Arg::new(id(key))
@@ -109,7 +119,7 @@ fn option(key: &'static Key) -> Arg {
 
 /// Whether an option may be repeated.
 fn is_list(kind: Kind) -> bool {
-    matches!(kind, Kind::Texts | Kind::Sources | Kind::Held)
+    matches!(kind, Kind::Texts | Kind::Sources | Kind::Held | Kind::Choices(_))
 }
 
 fn placeholder(kind: Kind) -> String {
@@ -121,7 +131,7 @@ fn placeholder(kind: Kind) -> String {
         Kind::Number => "X".into(),
         Kind::Pair => "[X, Y]".into(),
         Kind::Switch => "true|false".into(),
-        Kind::Choice(names) => names.join("|"),
+        Kind::Choice(names) | Kind::Choices(names) => names.join("|"),
         Kind::Size => "SIZE".into(),
         Kind::Layers => "LAYERS".into(),
         Kind::Map => "MAP".into(),

@@ -49,7 +49,8 @@ const VERBS: &[(&[&str], &str)] = &[
 pub(crate) fn explain(mut error: Error, args: &[OsString]) -> Error {
     match error.kind() {
         ErrorKind::UnknownArgument | ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict => {
-            let told = signed(&error, args).or_else(|| of_run(&error, args));
+            let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+            let told = signed(&error, args).or_else(|| of_run(&error, args).filter(|_| is_unknown));
             let tips = told.map_or_else(|| of_line(&error, args), |told| vec![told]);
             if !tips.is_empty() {
                 error.remove(ContextKind::SuggestedArg);

@@ -1,8 +1,9 @@
 //! What rows ask, with or without the answer: for generation.
 
+use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::container::{self, Row};
 use super::format::{self, Conversation, Example, Format};
@@ -23,7 +24,8 @@ pub struct Asked {
 }
 
 /// What the rows of a file ask: messages up to the last answer, which is expected; the prompt of a completion; a text, or
-/// tokens, as they are. Rows need no answers.
+/// tokens, as they are. Rows need no answers. A `.txt` file asks with each of its lines: as the message of a user, if the
+/// model has a template.
 ///
 /// # Errors
 /// The file cannot be read, a row is of no known format, or the model has no template for messages: its line, and that.
@@ -31,10 +33,18 @@ pub fn asked(path: &Path, text: &Text) -> Result<Vec<Asked>> {
     let path = container::file(path, "valid")?;
     let mut masker = None;
     let mut all = Vec::new();
-    for row in container::rows(&path)? {
-        let row = row?;
-        let asked = of_row(&row, text, &mut masker);
-        all.push(asked.map_err(|error| error.at(&path).line(row.line))?);
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt")) {
+        let lines = fs::read_to_string(&path).map_err(|e| lorakit_tensor::Error::io("read", &path, e))?;
+        for (line, asks) in (1..).zip(lines.lines()).filter(|(_, asks)| !asks.trim().is_empty()) {
+            let asked = of_line(line, asks, text);
+            all.push(asked.map_err(|error| error.at(&path).line(line))?);
+        }
+    } else {
+        for row in container::rows(&path)? {
+            let row = row?;
+            let asked = of_row(&row, text, &mut masker);
+            all.push(asked.map_err(|error| error.at(&path).line(row.line))?);
+        }
     }
     if all.is_empty() {
         return Err(Error::from(Problem::NoRows).at(&path));
@@ -52,6 +62,14 @@ impl Text {
         self.check_front(&tokens)?;
         Ok(tokens)
     }
+}
+
+fn of_line(line: u64, asks: &str, text: &Text) -> Result<Asked> {
+    let prompt = match text.template {
+        Some(_) => text.prompt(&[json!({"role": "user", "content": asks})], None),
+        None => text.plain_prompt(asks),
+    };
+    Ok(Asked { line, prompt: prompt?, expected: None })
 }
 
 fn of_row<'a>(row: &Row, text: &'a Text, masker: &mut Option<Masker<'a>>) -> Result<Asked> {
@@ -96,9 +114,8 @@ fn of_row<'a>(row: &Row, text: &'a Text, masker: &mut Option<Masker<'a>>) -> Res
             let asked = tokens.iter().take_while(|(_, weight)| *weight == 0.0).count();
             let count = if asked == 0 { tokens.len() } else { asked };
             let expected: Vec<u32> = tokens[count..].iter().map(|(token, _)| *token).collect();
-            let decoded = text.tokenizer.decode(&expected, true);
-            let decoded = decoded.map_err(|error| Problem::Tokenizer { reason: error.to_string() })?;
-            (tokens[..count].iter().map(|(token, _)| *token).collect(), Some(decoded))
+            let expected = text.decoded(&expected, true)?;
+            (tokens[..count].iter().map(|(token, _)| *token).collect(), Some(expected))
         }
     };
     Ok(Asked { line, prompt, expected: expected.filter(|expected| !alone && !expected.is_empty()) })
@@ -118,8 +135,6 @@ fn question(conversation: &Conversation) -> (usize, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::data::testing::fixtures;
 
@@ -162,6 +177,25 @@ mod tests {
         let tokens = asked_of(r#"{"input_ids": [70, 71, 72], "labels": [-100, -100, 72]}"#).unwrap();
         assert_eq!(tokens[0].prompt, [70, 71]);
         assert!(tokens[0].expected.is_some());
+    }
+
+    /// A line is a message if there is a template, and a text as it is if there is none.
+    #[test]
+    fn lines_ask_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prompts.TXT");
+        fs::write(&path, "hi\n \n{\"prompt\": 1}\r\n").unwrap();
+        let mut text = Text::open(&fixtures().join("tiny-orders")).unwrap();
+        let read = |text: &Text| -> Vec<(u64, String)> {
+            let of = |asked: Asked| (asked.line, text.decoded(&asked.prompt, false).unwrap());
+            asked(&path, text).unwrap().into_iter().map(of).collect()
+        };
+        let chat = |asks: &str| format!("<|im_start|>user\n{asks}<|im_end|>\n<|im_start|>assistant\n");
+        assert_eq!(read(&text), [(1, chat("hi")), (3, chat("{\"prompt\": 1}"))]);
+        text.template = None;
+        assert_eq!(read(&text), [(1, "hi".to_string()), (3, "{\"prompt\": 1}".to_string())]);
+        fs::write(&path, "\n").unwrap();
+        assert!(asked(&path, &text).unwrap_err().to_string().ends_with("prompts.TXT`: has no rows"));
     }
 
     #[test]

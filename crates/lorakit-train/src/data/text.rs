@@ -176,6 +176,11 @@ impl Text {
         Ok(encoded.tokens)
     }
 
+    /// The text of tokens, with or without special ones.
+    pub(crate) fn decoded(&self, tokens: &[u32], without_special: bool) -> Result<String> {
+        self.tokenizer.decode(tokens, without_special).map_err(|error| unreadable(&error))
+    }
+
     /// The tokens that end an answer: those at which the model stops, and what the template writes after answers, where
     /// that is one token.
     ///

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::measure::WINDOW;
 use super::problem::Problem;
-use super::rows::decoded;
 use crate::data::Text;
 use crate::{Error, Result};
 
@@ -39,7 +38,7 @@ pub(super) fn read(path: Option<&Path>, text: &Text, context: usize) -> Result<V
         let size = WINDOW.min(context.saturating_sub(1)).max(1);
         for start in (0..tokens.len().saturating_sub(1)).step_by(size) {
             let tokens = tokens[start..tokens.len().min(start + size + 1)].to_vec();
-            let bytes = decoded(text, &tokens[1..], true)?.len();
+            let bytes = text.decoded(&tokens[1..], true)?.len();
             found.push(Paragraph { number: at + 1, tokens, bytes });
         }
     }

@@ -48,8 +48,6 @@ problems! {
             "the schema refers to `{}`, which is not a place within it, such as `#/$defs/NAME`", found.escape_debug();
         /// Schemas lie too deep in each other.
         DeepSchema { deepest: usize } = Usage, "the schema goes deeper than {deepest} levels";
-        /// The tokenizer cannot make text of tokens.
-        Tokenizer { reason: String } = Data, "the tokenizer: {}", reason.escape_debug();
         /// A file is not JSON.
         NotJson { reason: String } = Usage, "is not JSON: {}", reason.escape_debug();
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::compare::{self, Judged};
 use super::regression::Item;
 use super::report::{Candidate, DataReport, Evaluation, GeneralText, ItemReport, Made, RowReport, Unit};
-use super::rows::decoded;
 use super::run::{Entry, Run};
 use super::statistics::FEWEST;
 use super::task::Task;
@@ -105,7 +104,7 @@ impl Run<'_> {
             rows.push(RowReport {
                 file: row.document.source,
                 line: row.document.line,
-                prompt: question.map(|asked| decoded(&first.text, &asked.prompt, false)).transpose()?,
+                prompt: question.map(|asked| first.text.decoded(&asked.prompt, false)).transpose()?,
                 expected: question.map(|asked| asked.expected.clone()),
                 made: self.entries.iter().map(made).collect(),
             });
@@ -121,7 +120,7 @@ impl Run<'_> {
                 name: item.name.clone(),
                 line: item.line,
                 must: item.must,
-                prompt: decoded(&first.text, &first.prompts[at], false)?,
+                prompt: first.text.decoded(&first.prompts[at], false)?,
                 answers: self.entries.iter().map(answer).collect(),
             })
         };

@@ -92,7 +92,7 @@ fn row(document: Document, text: &Text, is_text: bool) -> Result<Row> {
     let counts = |at: &usize| document.weights[*at] > 0.0;
     let counted: Vec<usize> = (1..document.tokens.len()).filter(counts).collect();
     let tokens: Vec<u32> = counted.iter().map(|at| document.tokens[*at]).collect();
-    let bytes = decoded(text, &tokens, true)?.len();
+    let bytes = text.decoded(&tokens, true)?.len();
     let supervised = counted.len();
     let end = counted.last().map_or(0, |last| last + 1);
     let start = (1..end).rev().take_while(counts).last().unwrap_or(end);
@@ -103,14 +103,8 @@ fn row(document: Document, text: &Text, is_text: bool) -> Result<Row> {
         let ended = answer.iter().position(|token| text.ends.contains(token)).unwrap_or(answer.len());
         Some(Question {
             prompt: document.tokens[..start].to_vec(),
-            expected: decoded(text, &answer[..ended], true)?,
+            expected: text.decoded(&answer[..ended], true)?,
         })
     };
     Ok(Row { document, supervised, bytes, question })
-}
-
-/// The text of tokens, with or without special ones.
-pub(super) fn decoded(text: &Text, tokens: &[u32], without_special: bool) -> Result<String> {
-    let decoded = text.tokenizer.decode(tokens, without_special);
-    decoded.map_err(|error| Problem::Tokenizer { reason: error.to_string() }.into())
 }

@@ -48,6 +48,19 @@ pub enum Stop {
     Listener,
 }
 
+impl Stop {
+    /// What it is called in files and reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::End(_) => "end",
+            Self::Text(_) => "text",
+            Self::Length => "length",
+            Self::Context => "context",
+            Self::Listener => "interrupted",
+        }
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {

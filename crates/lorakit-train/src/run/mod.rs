@@ -6,7 +6,8 @@
 //!   train      the loop
 //!   plan       which rows each step trains on
 //!   state      what a run must know to go on as if nothing had happened
-//!   output     the folder of a run;   metrics    its metrics.jsonl
+//!   output     the folder of a run;   log        its metrics.jsonl and samples.jsonl
+//!   sample     answers of the adapter while it is trained
 //!   frozen     what enters the lowest trained layer, on disk
 //!   estimate   memory and time, before anything begins
 //!   machine    memory, threads, processor
@@ -18,22 +19,24 @@
 
 mod estimate;
 mod frozen;
+mod log;
 mod machine;
-mod metrics;
 mod observe;
 mod open;
 mod output;
 mod plan;
 mod problem;
 mod ready;
+mod sample;
 mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod train;
 
 pub use estimate::Estimate;
 pub use machine::usual_threads;
-pub use observe::{Evaluated, Nobody, Observer, Outcome, Step, Summary};
+pub use observe::{Evaluated, Nobody, Observer, Outcome, Sample, Sampled, Step, Summary};
 pub use open::{Checked, check_data, estimate, text, train};
+pub(crate) use output::RUNS;

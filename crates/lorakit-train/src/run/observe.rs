@@ -5,23 +5,43 @@ use std::path::{Path, PathBuf};
 use lorakit::plan::{Progress, Silent};
 
 use super::estimate::Estimate;
+use crate::error::Result;
+use crate::generate::Stop;
+use crate::settings::Settings;
 
-/// Watches a run, and may end it. Nothing here prints.
+/// Watches a run, and may end it. Nothing here prints. An error ends the run, as one of its own does.
+#[allow(clippy::missing_errors_doc, reason = "whoever watches decides what it fails at")]
 pub trait Observer {
-    /// Everything is open, and nothing has begun.
-    fn begins(&mut self, _: &Estimate) {}
+    /// Everything is open, the output is this run's alone, and nothing has begun. The settings are those of the run's
+    /// `run.yaml`.
+    fn begins(&mut self, _: &Settings, _: &Estimate) -> Result<()> {
+        Ok(())
+    }
 
     /// A step is done.
-    fn step(&mut self, _: &Step) {}
+    fn step(&mut self, _: &Step) -> Result<()> {
+        Ok(())
+    }
 
     /// The validation rows were predicted.
-    fn evaluated(&mut self, _: &Evaluated) {}
+    fn evaluated(&mut self, _: &Evaluated) -> Result<()> {
+        Ok(())
+    }
+
+    /// Prompts were answered.
+    fn sampled(&mut self, _: &Sampled) -> Result<()> {
+        Ok(())
+    }
 
     /// The run is over.
-    fn finished(&mut self, _: &Summary) {}
+    fn finished(&mut self, _: &Summary) -> Result<()> {
+        Ok(())
+    }
 
     /// A checkpoint is complete, or the best adapter, or the adapter that the run ends with.
-    fn saved(&mut self, _: &Path) {}
+    fn saved(&mut self, _: &Path) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether to end: the pass that is under way is completed, the state is saved.
     fn stops(&self) -> bool {
@@ -80,6 +100,30 @@ pub struct Evaluated {
     pub loss: f64,
     /// Whether it is the best so far.
     pub best: bool,
+}
+
+/// Answers of the adapter after a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// After this step; 0 is the adapter that the run began with.
+    pub step: u64,
+    /// One for each prompt, in the order of their file.
+    pub samples: Vec<Sample>,
+}
+
+/// An answer: at each place the likeliest token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The prompt as the model sees it, special tokens included.
+    pub prompt: String,
+    /// The answer that the row has.
+    pub expected: Option<String>,
+    /// The text, without special tokens.
+    pub answer: String,
+    /// Its tokens.
+    pub tokens: usize,
+    /// Why it ended.
+    pub stop: Stop,
 }
 
 /// How a run ended.

@@ -14,6 +14,7 @@ use super::observe::{Observer, Summary};
 use super::output::{self, Writes};
 use super::problem::Problem;
 use super::ready::{Job, Ready, digest};
+use super::sample::{Answering, Answers, Prompts};
 use super::state;
 use crate::adapter::{self, Fresh, Targets, Written};
 use crate::base::{self, Base, TextFiles};
@@ -141,6 +142,8 @@ struct Opened {
     rows: Data,
     held: Option<Data>,
     step: Step,
+    /// What is asked for samples.
+    prompts: Option<Prompts>,
     /// Files for every folder that is written, instead of the base's own or beside them.
     beside: Vec<SideFile>,
     threads: usize,
@@ -171,10 +174,15 @@ impl Opened {
             Quant::Bf16 => base::Quant::Bf16,
         };
         let threads = settings.threads.unwrap_or_else(machine::usual_threads);
+        let context = Base::context(&files);
         let base = Base::of(files, quant, threads, progress)?;
         let (parent, adapter) = match &settings.adapter {
             Some(path) => adapter::read(path, &base).map(|(parent, adapter)| (Some(parent), adapter))?,
             None => (None, fresh(&settings, &base)?),
+        };
+        let prompts = match &settings.sample_prompts {
+            Some(path) => Some(Prompts::read(path, settings.sample_tokens, text, &base.model, context)?),
+            None => None,
         };
         let step = step(&settings, &base, parent.as_ref(), progress)?;
         let mut beside = vec![file("run.yaml", settings.print().into_bytes())];
@@ -184,12 +192,13 @@ impl Opened {
                 content: Content::CopyOf(path.clone()),
             });
         }
-        Ok((Self { settings, base, rows, held, step, beside, threads }, adapter))
+        Ok((Self { settings, base, rows, held, step, prompts, beside, threads }, adapter))
     }
 
     fn with_job<T>(&self, adapter: Adapter<f32>, work: impl FnOnce(Job) -> Result<T>) -> Result<T> {
         let held = self.held.as_ref().map_or(&[][..], |held| &held.documents);
         let order = |epoch: u64| data::epoch(&self.rows, self.settings.seed, epoch);
+        let answering = self.prompts.as_ref().map(|prompts| Answering { model: &self.base.model, prompts });
         let job = Job {
             settings: &self.settings,
             model: &self.base.model,
@@ -203,6 +212,7 @@ impl Opened {
                 ("validation data", digest(held)),
             ],
             writes: self,
+            answers: answering.as_ref().map(|answering| answering as &dyn Answers),
         };
         work(job)
     }

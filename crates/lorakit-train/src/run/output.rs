@@ -3,7 +3,8 @@
 //! ```text
 //!   checkpoint-200/         a PEFT folder with the state of the run; `keep` of them
 //!   best/                   a PEFT folder
-//!   metrics.jsonl  run.yaml
+//!   metrics.jsonl  samples.jsonl  run.yaml
+//!   runs/                   what TensorBoard reads
 //!   adapter_model.safetensors, adapter_config.json, ...      the adapter, once all steps are done
 //! ```
 
@@ -21,7 +22,10 @@ use crate::model::Adapter;
 use crate::settings::{Held, Resume, Settings};
 
 pub(crate) const METRICS: &str = "metrics.jsonl";
+pub(crate) const SAMPLES: &str = "samples.jsonl";
 const SETTINGS: &str = "run.yaml";
+/// What TensorBoard reads.
+pub(crate) const RUNS: &str = "runs";
 const BEST: &str = "best";
 /// Where the last adapter is written before its files get their place.
 const LAST: &str = ".last";
@@ -73,7 +77,7 @@ pub(crate) fn checkpoint(settings: &Settings) -> Result<Option<PathBuf>> {
         Some(Resume::Auto) if latest.is_some() => Ok(latest),
         Some(Resume::Auto) => {
             // What a run has before its first checkpoint.
-            let known = |name: &&String| ![METRICS, SETTINGS].contains(&name.as_str());
+            let known = |name: &&String| ![METRICS, SAMPLES, SETTINGS, RUNS, BEST].contains(&name.as_str());
             refused(names.iter().find(known)).map(|()| None)
         }
         Some(Resume::From(path)) if !path.join(state::STATE).is_file() => {
@@ -95,10 +99,13 @@ fn check_inputs(settings: &Settings) -> Result<()> {
     };
     let rows = settings.data.iter().map(|source| &source.path).chain(held);
     let others = [&settings.model].into_iter().chain(&settings.adapter).chain(&settings.chat_template);
+    let others = others.chain(&settings.sample_prompts);
     rows.chain(others).for_each(|path| inputs.name(path));
     inputs.check_output(&settings.output)?;
     // Another name of the same file may lie elsewhere.
-    [METRICS, SETTINGS].iter().try_for_each(|name| Ok(inputs.check_output(&settings.output.join(name))?))
+    [METRICS, SAMPLES, SETTINGS]
+        .iter()
+        .try_for_each(|name| Ok(inputs.check_output(&settings.output.join(name))?))
 }
 
 /// Whether the output holds the adapter that a run ended with.

@@ -53,7 +53,9 @@ impl<'a> Plan<'a> {
 
 /// The learning rates of a run of so many steps.
 pub(crate) fn schedule(settings: &Settings, steps: u64) -> Schedule {
-    let warmup = settings.warmup_steps.unwrap_or((settings.warmup_ratio * steps as f64).ceil() as u64);
+    // A warm-up begins at 0, so a share of one step would leave nothing of it.
+    let share = if steps == 1 { 0 } else { (settings.warmup_ratio * steps as f64).ceil() as u64 };
+    let warmup = settings.warmup_steps.unwrap_or(share);
     let (decay, warmup) = match settings.schedule {
         Course::Cosine => (Decay::Cosine, warmup),
         Course::Linear => (Decay::Linear, warmup),
@@ -111,6 +113,8 @@ mod tests {
         let linear = find("schedule: linear\nwarmup_ratio: 0.1\n");
         assert_eq!(linear, Schedule { decay: Decay::Linear, warmup: 20, total: 200, end: 0.1 });
         assert_eq!(find("schedule: constant\n").at(0), 1.0);
+        assert_eq!(schedule(&settings("warmup_ratio: 1\n"), 1).at(0), 1.0);
+        assert_eq!(schedule(&settings("warmup_ratio: 1\n"), 2).warmup, 2);
         assert_eq!(find("schedule: constant-with-warmup\nwarmup_steps: 4\n").at(1), 0.25);
     }
 }

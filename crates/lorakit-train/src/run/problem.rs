@@ -31,6 +31,10 @@ problems! {
         Changed { changes: Vec<String> } = Usage,
             "the run in this checkpoint was begun with something else: {}; give it back, or begin anew in another output",
             changes.join("; ");
+        /// Nothing would be trained.
+        NoRate { steps: u64, warmup: u64 } = Usage,
+            "the learning rate is 0 in every step, since a warm-up begins at 0: `warmup_steps` is {warmup}, of {steps}; lower it, or \
+             train more steps";
         /// All steps are done.
         Complete { steps: u64 } = Usage,
             "all {steps} steps of this run are done; to train on, begin anew with `adapter` set to its output";

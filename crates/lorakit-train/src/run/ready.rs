@@ -7,6 +7,7 @@ use super::machine;
 use super::output::{self, Writes};
 use super::plan::{self, Order, Plan};
 use super::problem::Problem;
+use super::sample::Answers;
 use super::state::{self, Origin, State};
 use crate::data::Document;
 use crate::error::{Error, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Job<'a> {
     /// Of base and rows, by what they are of.
     pub(crate) digests: Vec<(&'static str, String)>,
     pub(crate) writes: &'a dyn Writes,
+    /// Who is asked for samples.
+    pub(crate) answers: Option<&'a dyn Answers>,
 }
 
 /// A job whose first pass could begin.
@@ -90,6 +93,10 @@ impl<'a> Ready<'a> {
         let plan = Plan::new(settings, job.rows.iter().map(|row| row.tokens.len()).collect(), job.order);
         let (first, steps) = (plan.epoch(0), plan.steps(settings));
         let of_step = |rows: &Vec<usize>| rows.iter().map(|row| plan.lengths[*row]).sum::<usize>();
+        let schedule = plan::schedule(settings, steps);
+        if steps > 0 && (0..steps).all(|step| schedule.at(step) == 0.0) {
+            return Err(Problem::NoRate { steps, warmup: schedule.warmup }.into());
+        }
         let need = Need {
             model: job.model,
             adapter: &job.adapter,
@@ -152,7 +159,6 @@ impl<'a> Ready<'a> {
             peak_resumed: room.peak.map(|peak| peak + 4 * trained),
             limit: room.limit,
         };
-        let schedule = plan::schedule(settings, steps);
         Ok(Self { job, plan, schedule, products, room, origin, state, from, estimate })
     }
 }

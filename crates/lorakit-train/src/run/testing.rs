@@ -10,6 +10,7 @@ use lorakit_tensor::publish::{self, Existing, Staged};
 use super::observe::{Observer, Summary};
 use super::output::Writes;
 use super::ready::{self, Job, Ready};
+use super::sample::Answers;
 use crate::adapter::Layers;
 use crate::data::Document;
 use crate::error::Result;
@@ -144,11 +145,19 @@ pub(crate) struct Tiny {
     pub(crate) writes: Plain,
     /// The most tokens of a pass, if not what fits.
     pub(crate) pass: Option<usize>,
+    pub(crate) answers: Option<Box<dyn Answers>>,
 }
 
 impl Tiny {
     pub(crate) fn new() -> Self {
-        Self { model: model(), rows: rows(16), held: Vec::new(), writes: Plain::default(), pass: None }
+        Self {
+            model: model(),
+            rows: rows(16),
+            held: Vec::new(),
+            writes: Plain::default(),
+            pass: None,
+            answers: None,
+        }
     }
 
     pub(crate) fn with_validation() -> Self {
@@ -171,6 +180,7 @@ impl Tiny {
                 ("validation data", ready::digest(&self.held)),
             ],
             writes: &self.writes,
+            answers: self.answers.as_deref(),
         };
         let mut ready = Ready::new(job)?;
         if let Some(pass) = self.pass {

@@ -1,6 +1,7 @@
 //! Whole runs of a tiny model.
 
 mod resume;
+mod samples;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 
 use super::testing::{Tiny, adapter, model, saved, settings};
 use super::*;
+use crate::error::Result;
 use crate::kernel;
 use crate::settings::Settings;
 
@@ -27,21 +29,25 @@ struct Until {
 }
 
 impl Observer for Until {
-    fn begins(&mut self, estimate: &Estimate) {
+    fn begins(&mut self, _: &Settings, estimate: &Estimate) -> Result<()> {
         self.estimate = Some(estimate.clone());
+        Ok(())
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &Step) -> Result<()> {
         self.steps = step.step;
         self.losses.push(step.loss);
+        Ok(())
     }
 
-    fn evaluated(&mut self, evaluated: &Evaluated) {
+    fn evaluated(&mut self, evaluated: &Evaluated) -> Result<()> {
         self.evaluated.push((evaluated.step, evaluated.loss, evaluated.best));
+        Ok(())
     }
 
-    fn saved(&mut self, path: &Path) {
+    fn saved(&mut self, path: &Path) -> Result<()> {
         self.saved.push(path.to_path_buf());
+        Ok(())
     }
 
     fn stops(&self) -> bool {
@@ -62,6 +68,16 @@ fn trained(tiny: &Tiny, yaml: &str) -> Vec<u8> {
     let summary = tiny.run(&settings(&output, yaml), &mut Nobody).unwrap();
     assert_ne!(summary.outcome, Outcome::Interrupted);
     saved(&output)
+}
+
+/// Rows for validation that contradict the data: learning one side makes the other worse.
+fn contradicted() -> Tiny {
+    let mut tiny = Tiny::with_validation();
+    tiny.held = tiny.rows[..4].to_vec();
+    for row in &mut tiny.held {
+        row.tokens.iter_mut().skip(1).for_each(|token| *token = (*token + 11) % 40);
+    }
+    tiny
 }
 
 #[test]
@@ -210,12 +226,7 @@ fn a_run_ends_at_what_is_not_finite() {
 #[test]
 fn the_best_adapter_is_kept_and_a_run_that_gets_worse_ends() {
     let (_folder, output) = folder();
-    let mut tiny = Tiny::with_validation();
-    // Rows that contradict the data: learning one side makes the other worse.
-    tiny.held = tiny.rows[..4].to_vec();
-    for row in &mut tiny.held {
-        row.tokens.iter_mut().skip(1).for_each(|token| *token = (*token + 11) % 40);
-    }
+    let tiny = contradicted();
     let yaml = "packing: false\nbatch_size: 8\nepochs: 50\neval_every: 2\nearly_stop: 3\nval: v\nlr: 2e-2\nschedule: constant\n";
     let mut watched = Until::default();
     let summary = tiny.run(&settings(&output, yaml), &mut watched).unwrap();

@@ -1,16 +1,17 @@
-//! The loop: passes, steps, validation, checkpoints.
+//! The loop: passes, steps, validation, samples, checkpoints.
 
 use std::time::Instant;
 
 use super::estimate::Room;
 use super::frozen::Frozen;
+use super::log::Log;
 use super::machine;
-use super::metrics::Metrics;
 use super::observe::{Evaluated, Observer, Outcome, Step, Summary};
-use super::output::Output;
+use super::output::{METRICS, Output};
 use super::plan::Plan;
 use super::problem::Problem;
 use super::ready::{Job, Ready, lowest, supervised};
+use super::sample::Samples;
 use super::state::{Origin, State};
 use crate::data::Document;
 use crate::error::Result;
@@ -28,9 +29,11 @@ impl Ready<'_> {
     /// If a loss or a gradient is not finite, or something cannot be written.
     pub(crate) fn run(self, observer: &mut dyn Observer) -> Result<Summary> {
         let Self { job, plan, schedule, products, room, origin, state, from, estimate } = self;
-        observer.begins(&estimate);
         let output = Output::begin(job.settings, from.as_deref(), job.writes)?;
-        let metrics = Metrics::open(output.folder(), state.step)?;
+        let resumed = from.as_ref().map(|_| state.step);
+        let (metrics, _) = Log::open(&output.folder().join(METRICS), resumed)?;
+        let samples = Samples::open(job.settings, job.answers, resumed)?;
+        observer.begins(job.settings, &estimate)?;
         let lowest = lowest(&state.adapter);
         let frozen =
             estimate.cached.then(|| Frozen::new(job.model, lowest, job.rows, output.folder())).flatten();
@@ -45,6 +48,7 @@ impl Ready<'_> {
             state,
             output,
             metrics,
+            samples,
             frozen,
             gradients,
             begin,
@@ -66,7 +70,8 @@ struct Run<'a> {
     origin: Origin,
     state: State,
     output: Output<'a>,
-    metrics: Metrics,
+    metrics: Log,
+    samples: Option<Samples<'a>>,
     frozen: Option<Frozen>,
     gradients: Adapter<f32>,
     begin: Instant,
@@ -92,6 +97,11 @@ impl Run<'_> {
         }
         if self.state.unevaluated
             && let Next::End(outcome) = self.validate(observer)?
+        {
+            return Ok(outcome);
+        }
+        if self.due(self.job.settings.sample_every)
+            && let Next::End(outcome) = self.sample(observer)?
         {
             return Ok(outcome);
         }
@@ -162,20 +172,43 @@ impl Run<'_> {
             shown: step.is_multiple_of(settings.log_every) || step == self.origin.steps,
         };
         self.metrics.step(&done)?;
-        observer.step(&done);
+        observer.step(&done)?;
 
-        let last = step == self.origin.steps;
-        let due = |every: Option<u64>| last || every.map_or(ends_epoch, |every| step.is_multiple_of(every));
-        if due(settings.eval_every) && !self.job.held.is_empty() {
+        let mut next = Next::Go;
+        if self.due(settings.eval_every) && !self.job.held.is_empty() {
             self.state.unevaluated = true;
-            if let Next::End(outcome) = self.validate(observer)? {
-                return Ok(Next::End(outcome));
-            }
+            next = self.validate(observer)?;
         }
-        if due(settings.save_every) {
+        match next {
+            Next::End(Outcome::Interrupted) => return Ok(next),
+            // A run that ends early has its last answers too.
+            Next::End(_) => {
+                self.sample(observer)?;
+            }
+            Next::Go if self.due(settings.sample_every) => next = self.sample(observer)?,
+            Next::Go => {}
+        }
+        if matches!(next, Next::Go) && self.due(settings.save_every) {
             self.save(observer)?;
         }
-        Ok(Next::Go)
+        Ok(next)
+    }
+
+    /// Whether something is due after so many steps, or after an epoch, or at the end.
+    fn due(&self, every: Option<u64>) -> bool {
+        let State { step, place, .. } = self.state;
+        step == self.origin.steps || every.map_or(place == 0, |every| step.is_multiple_of(every))
+    }
+
+    /// Answers of the adapter as it is.
+    fn sample(&mut self, observer: &mut dyn Observer) -> Result<Next> {
+        let Some(samples) = &mut self.samples else { return Ok(Next::Go) };
+        let (state, room) = (&self.state, self.room.pass);
+        if samples.take(state.step, &state.adapter, self.products, room, observer)? {
+            return Ok(Next::Go);
+        }
+        self.save(observer)?;
+        Ok(Next::End(Outcome::Interrupted))
     }
 
     /// The weighted loss of a step, and its weight; the gradients are those of their quotient. None if the run shall end.
@@ -253,7 +286,7 @@ impl Run<'_> {
         let evaluated = Evaluated { step, loss, best };
         let epoch = self.state.epoch as f64;
         self.metrics.evaluated(&evaluated, epoch, self.state.wall_s + self.begin.elapsed().as_secs_f64())?;
-        observer.evaluated(&evaluated);
+        observer.evaluated(&evaluated)?;
         Ok(Some(loss))
     }
 
@@ -270,7 +303,7 @@ impl Run<'_> {
             self.state.worse = 0;
             if settings.best {
                 let path = self.output.save_best(&self.state.adapter)?;
-                observer.saved(&path);
+                observer.saved(&path)?;
             }
         } else {
             self.state.worse += 1;
@@ -288,7 +321,7 @@ impl Run<'_> {
         let saved = self.output.save(&self.state, &self.origin);
         self.state.wall_s = before;
         if let Some(path) = saved? {
-            observer.saved(&path);
+            observer.saved(&path)?;
         }
         Ok(())
     }
@@ -296,7 +329,7 @@ impl Run<'_> {
     fn end(self, outcome: Outcome, observer: &mut dyn Observer) -> Result<Summary> {
         if outcome != Outcome::Interrupted {
             self.output.finish(&self.state.adapter)?;
-            observer.saved(self.output.folder());
+            observer.saved(self.output.folder())?;
         }
         let saved = match outcome {
             Outcome::Interrupted => self.output.latest().cloned(),
@@ -314,7 +347,7 @@ impl Run<'_> {
             wall_s: self.state.wall_s + self.begin.elapsed().as_secs_f64(),
             peak: machine::memory_peak(),
         };
-        observer.finished(&summary);
+        observer.finished(&summary)?;
         Ok(summary)
     }
 }

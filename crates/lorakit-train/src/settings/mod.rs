@@ -33,7 +33,7 @@ mod yaml;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Stored};
+pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Report, Stored};
 pub use field::{Bytes, Held, Kind, Resume, Variables};
 pub use keys::{KEYS, Key, Section, key};
 pub use value::Value;
@@ -83,6 +83,10 @@ pub struct Settings {
     pub eval_every: Option<u64>,
     pub save_every: Option<u64>,
     pub log_every: u64,
+    pub report: Vec<Report>,
+    pub sample_prompts: Option<PathBuf>,
+    pub sample_every: Option<u64>,
+    pub sample_tokens: usize,
     pub keep: usize,
     pub early_stop: Option<u64>,
     pub best: bool,
@@ -200,6 +204,9 @@ impl Settings {
         }
         if self.early_stop.is_some() && self.val.is_none() {
             return Err(Problem::Needs { key: "early_stop", needed: "val" }.into());
+        }
+        if self.sample_every.is_some() && self.sample_prompts.is_none() {
+            return Err(Problem::Needs { key: "sample_every", needed: "sample_prompts" }.into());
         }
         self.lora.alpha.get_or_insert(2.0 * self.lora.r as f64);
         Ok(())

@@ -14,9 +14,6 @@
   const unit = { nats_per_token: "nats per token", bits_per_byte: "bits per byte" };
   const share = (of) => (value) => `${value}/${of}`;
 
-  const facts = (pairs) => html("dl", {}, ...pairs.filter(([, value]) => value !== null && value !== "").flatMap(
-    ([name, value]) => [html("dt", {}, name), html("dd", {}, html("bdi", {}, String(value)))]));
-
   const summary = () => {
     const rows = data.data;
     const long = rows.too_long ? `${rows.too_long} longer than ${rows.context} tokens are left out, the first on line ${rows.first_too_long}` : "";

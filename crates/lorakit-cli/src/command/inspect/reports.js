@@ -1,20 +1,9 @@
   const STEPS = 9;
   const CELL = 19;
-  const card = document.getElementById("card");
 
   /** What a module is measured by, in the figures. */
   const effective = (m) => m.spectrum?.effective_rank ?? null;
   const share = (m) => (m.spectrum?.values.length ? m.spectrum.effective_rank / m.spectrum.values.length : null);
-
-  const facts = (pairs) => {
-    const list = html("dl");
-    for (const [name, value] of pairs) {
-      if (value !== null && value !== undefined && value !== "") {
-        list.append(html("dt", {}, name), html("dd", {}, html("bdi", {}, String(value))));
-      }
-    }
-    return list;
-  };
 
   const tally = (counts) =>
     counts.map((c) => (counts.length === 1 ? number(c.value) : `${number(c.value)} (${plural(c.modules, "module")})`)).join(", ");
@@ -91,7 +80,6 @@
     ] : []),
   ];
 
-  const hide = () => { card.hidden = true; };
   /** Shows a module's numbers and curve beside a box, within the window. */
   const show = (m, box, others = 0) => {
     card.replaceChildren(html("h3", { class: "path" }, ...broken(m.module)), facts(numbers(m)));
@@ -99,19 +87,12 @@
     const values = m.spectrum?.values ?? [];
     if (values.length) card.append(html("p", { class: "soft" }, "singular values, relative to the first"), plot([values], `Spectrum of ${m.module}`));
     card.hidden = false;
-    place(box);
+    beside(box);
   };
-  const place = (box) => {
-    const [width, height] = [card.offsetWidth, card.offsetHeight];
-    const left = box.right + 12 + width <= innerWidth ? box.right + 12 : box.left - 12 - width;
-    card.style.left = `${Math.max(8, left)}px`;
-    card.style.top = `${Math.max(8, Math.min(box.top - 20, innerHeight - height - 8))}px`;
-  };
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
   // Moving the focus scrolls too: the card then follows its cell.
   document.addEventListener("scroll", () => {
     const active = document.activeElement;
-    if (active?.matches(".cell:focus-visible")) place(active.getBoundingClientRect());
+    if (active?.matches(".cell:focus-visible")) beside(active.getBoundingClientRect());
     else hide();
   }, true);
 

@@ -28,6 +28,21 @@
   /** A finding's severity, which is also a class. */
   const severity = (f) => (["error", "warning", "note"].includes(f.severity) ? f.severity : "note");
 
+  const facts = (pairs) => html("dl", {}, ...pairs.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(
+    ([name, value]) => [html("dt", {}, name), html("dd", {}, html("bdi", {}, String(value)))]));
+
+  /** What is told of the thing that the pointer or the focus is on. */
+  const card = document.getElementById("card");
+  const hide = () => { card.hidden = true; };
+  /** Puts the card beside a box, within the window. */
+  const beside = (box) => {
+    const [width, height] = [card.offsetWidth, card.offsetHeight];
+    const left = box.right + 12 + width <= innerWidth ? box.right + 12 : box.left - 12 - width;
+    card.style.left = `${Math.max(8, left)}px`;
+    card.style.top = `${Math.max(8, Math.min(box.top - 20, innerHeight - height - 8))}px`;
+  };
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+
   const section = (title, ...content) => html("section", {}, html("h2", {}, title), ...content);
 
   /** A table whose headings sort it, and its rows: `{ item, row }`. A column has a name and the value `of` an item, and

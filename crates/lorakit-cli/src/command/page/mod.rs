@@ -106,7 +106,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::command::{eval::page as eval, inspect::html as inspect};
+    use crate::command::{eval::page as eval, inspect::html as inspect, train::page as train};
 
     #[test]
     fn values_are_not_searched_for_places() {
@@ -125,7 +125,8 @@ mod tests {
 
     #[test]
     fn no_script_ends_its_element() {
-        let kinds = [inspect::REPORTS.script, inspect::LISTING.script, eval::EVALUATION.script];
+        let kinds =
+            [inspect::REPORTS.script, inspect::LISTING.script, eval::EVALUATION.script, train::RUN.script];
         for text in [STYLE, COMMON].into_iter().chain(kinds) {
             assert!(!text.contains("</"));
         }

@@ -2,20 +2,24 @@
 
 mod check;
 mod estimate;
+pub(super) mod page;
+mod reports;
 mod watch;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lorakit::Reader;
 use lorakit_train::run::{self, Observer as _, Outcome, Summary};
-use lorakit_train::settings::Settings;
+use lorakit_train::settings::{Held, Settings};
 use serde::Serialize;
 
+use self::reports::Watchers;
 use self::watch::Watch;
 use crate::args::{self, Common};
+use crate::command::page::check as check_page;
 use crate::error::{Failure, Stopped};
 use crate::ui::Ui;
 use crate::{hub, interrupt, names, units};
@@ -35,10 +39,10 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
     if let Some(path) = &args.fixed.config {
         check_config(path, &settings)?;
     }
-    let mut watch = Watch::new(ui);
+    let mut watchers = Watchers::new(&settings, Watch::new(ui))?;
     if args.fixed.estimate {
-        let estimate = run::estimate(&settings, watch.progress())?;
-        watch.finish();
+        let estimate = run::estimate(&settings, watchers.progress())?;
+        watchers.terminal.finish();
         return match ui.json {
             true => ui.json(
                 SCHEMA,
@@ -47,18 +51,33 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
             false => ui.result(&estimate::text(&estimate)),
         };
     }
+    let replace = args.fixed.force || settings.resume.is_some();
+    if let Some(page) = &args.fixed.html {
+        check_page(page, replace, inputs(&settings, args))?;
+    }
     interrupt::wait_for_the_run();
-    let summary = run::train(&settings, &mut watch)?;
-    let estimate = watch.finish();
+    let summary = run::train(&settings, &mut watchers)?;
+    let estimate = watchers.terminal.finish().as_ref().map(estimate::object);
+    let report = Report { estimate, ..Report::new(&summary) };
+    let html = args.fixed.html.as_deref().filter(|_| summary.steps > 0);
     if summary.outcome == Outcome::Interrupted {
+        if let Some(page) = html {
+            page::run(page, replace, &settings.output, report)?;
+        }
         let saved = summary.saved.as_deref().map(names::path);
         return Err(Stopped::Saved { step: summary.steps, at: saved }.into());
     }
     if ui.json {
-        let estimate = estimate.as_ref().map(estimate::object);
-        return ui.json(SCHEMA, Report { estimate, ..Report::new(&summary) });
+        ui.json(SCHEMA, Report { html, ..report.clone() })?;
+    } else {
+        ui.result(&text(&summary, &settings))?;
     }
-    ui.result(&text(&summary, &settings))
+    let Some(page) = html else { return Ok(()) };
+    let bytes = page::run(page, replace, &settings.output, report)?;
+    if ui.json {
+        return Ok(());
+    }
+    ui.result(&format!("wrote `{}`, {}\n", names::path(page), units::size(bytes)))
 }
 
 /// Makes this thread one of those that work, of which there are `threads`, or one for each core. What this one allocates
@@ -97,8 +116,19 @@ fn check_config(path: &Path, settings: &Settings) -> Result<(), Failure> {
     Ok(reader.check_output(&settings.output).map_err(lorakit::Error::from)?)
 }
 
+/// The files and folders that a run reads.
+fn inputs<'s>(settings: &'s Settings, args: &'s args::Train) -> Vec<&'s PathBuf> {
+    let held = match &settings.val {
+        Some(Held::Files(paths)) => paths.as_slice(),
+        _ => &[],
+    };
+    let rows = settings.data.iter().map(|source| &source.path).chain(held);
+    let others = [&settings.adapter, &settings.chat_template, &settings.sample_prompts, &args.fixed.config];
+    rows.chain([&settings.model]).chain(others.into_iter().flatten()).collect()
+}
+
 /// A finished run as an object.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Report<'s> {
     outcome: &'static str,
     steps: u64,
@@ -111,10 +141,12 @@ struct Report<'s> {
     seconds: f64,
     peak_bytes: Option<u64>,
     estimate: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<&'s Path>,
 }
 
 /// The best validation.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Best {
     step: u64,
     loss: f64,
@@ -134,6 +166,7 @@ impl<'s> Report<'s> {
             seconds: summary.wall_s,
             peak_bytes: summary.peak,
             estimate: None,
+            html: None,
         }
     }
 }

@@ -4,12 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use lorakit::plan::Progress;
-use lorakit_train::run::{Estimate, Evaluated, Observer, Step};
+use lorakit_train::Result;
+use lorakit_train::run::{Estimate, Evaluated, Observer, Sampled, Step};
+use lorakit_train::settings::Settings;
 
 use super::estimate;
 use crate::progress::{Bar, Foot};
 use crate::ui::Ui;
 use crate::{interrupt, names, units};
+
+/// Characters of an answer that are shown.
+const SHOWN: usize = 60;
 
 /// Watches a run for the command.
 pub(super) struct Watch<'u> {
@@ -39,27 +44,38 @@ impl<'u> Watch<'u> {
 }
 
 impl Observer for Watch<'_> {
-    fn begins(&mut self, estimate: &Estimate) {
+    fn begins(&mut self, _: &Settings, estimate: &Estimate) -> Result<()> {
         self.opening.finish();
         self.say(estimate::text(estimate).trim_end());
         self.estimate = Some(estimate.clone());
         self.foot = Foot::new(self.ui);
+        Ok(())
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &Step) -> Result<()> {
         self.foot.show(step.step, step.steps, figures(step));
         if step.shown && !self.ui.progress {
             self.say(&format!("step {}/{} epoch {:.2} {}", step.step, step.steps, step.epoch, figures(step)));
         }
+        Ok(())
     }
 
-    fn evaluated(&mut self, evaluated: &Evaluated) {
+    fn evaluated(&mut self, evaluated: &Evaluated) -> Result<()> {
         let best = if evaluated.best { ", the best so far" } else { "" };
         self.say(&format!("validation after step {}: loss {:.4}{best}", evaluated.step, evaluated.loss));
+        Ok(())
     }
 
-    fn saved(&mut self, path: &Path) {
+    fn sampled(&mut self, sampled: &Sampled) -> Result<()> {
+        for (at, sample) in (1..).zip(&sampled.samples) {
+            self.say(&format!("sample {at} after step {}: {}", sampled.step, beginning(&sample.answer)));
+        }
+        Ok(())
+    }
+
+    fn saved(&mut self, path: &Path) -> Result<()> {
         self.say(&format!("saved `{}`", names::path(path)));
+        Ok(())
     }
 
     fn stops(&self) -> bool {
@@ -68,6 +84,15 @@ impl Observer for Watch<'_> {
 
     fn progress(&self) -> &dyn Progress {
         &self.opening
+    }
+}
+
+/// As much of an answer as fits into a line.
+fn beginning(answer: &str) -> String {
+    let shown = names::shown(answer);
+    match shown.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None => shown.into_owned(),
     }
 }
 
@@ -84,6 +109,13 @@ fn figures(step: &Step) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_are_shown_in_one_line() {
+        assert_eq!(beginning("a\nb\u{1b}[2J"), r"a\nb\u{1b}[2J");
+        let long = "ä".repeat(80);
+        assert_eq!(beginning(&long), format!("{}…", "ä".repeat(SHOWN)));
+    }
 
     #[test]
     fn a_step_has_its_loss_rate_speed_memory_and_time() {

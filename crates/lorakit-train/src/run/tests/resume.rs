@@ -73,14 +73,29 @@ fn a_checkpoint_can_be_named() {
     assert!(saved(&output) == expected);
 }
 
+/// A run that was killed before its first checkpoint begins again, with its lines; the best adapter may be there already.
+#[test]
+fn a_run_without_a_checkpoint_begins_again() {
+    let tiny = Tiny::with_validation();
+    let (_folder, output) = folder();
+    let mut first = Until { step: Some(4), ..Until::default() };
+    tiny.run(&settings(&output, RESUMED), &mut first).unwrap();
+    fs::remove_dir_all(output.join("checkpoint-4")).unwrap();
+    assert_eq!(names(&output), ["best", "metrics.jsonl", "run.yaml"]);
+    tiny.run(&settings(&output, &format!("{RESUMED}resume: auto\n")), &mut Nobody).unwrap();
+    assert_eq!(metrics(&output), ((1..=18).collect(), vec![0, 3, 6, 9, 12, 15, 18]));
+    assert!(saved(&output) == trained(&tiny, RESUMED));
+}
+
 /// Trains until it is killed, with a pause after each step: see `a_killed_run_goes_on`.
 #[test]
 #[ignore = "runs only as the child of another test"]
 fn child() {
     struct Slow;
     impl Observer for Slow {
-        fn step(&mut self, _: &Step) {
+        fn step(&mut self, _: &Step) -> crate::error::Result<()> {
             std::thread::sleep(std::time::Duration::from_millis(20));
+            Ok(())
         }
     }
     let output = PathBuf::from(std::env::var_os("LORAKIT_TEST_OUTPUT").unwrap());
