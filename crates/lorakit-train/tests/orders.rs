@@ -76,8 +76,9 @@ fn orders_are_answered_as_json() {
 struct Until(u64, u64);
 
 impl Observer for Until {
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &Step) -> lorakit_train::Result<()> {
         self.1 = step.step;
+        Ok(())
     }
 
     fn stops(&self) -> bool {

@@ -90,7 +90,7 @@ fn id(key: &Key) -> String {
 /// The option of a key.
 fn option(key: &'static Key) -> Arg {
     let default = match key.default {
-        "null" | "{}" => String::new(),
+        "null" | "{}" | "[]" => String::new(),
         default => format!(" [default: {default}]"),
     };
     let option = Arg::new(id(key))
@@ -109,7 +109,7 @@ fn option(key: &'static Key) -> Arg {
 
 /// Whether an option may be repeated.
 fn is_list(kind: Kind) -> bool {
-    matches!(kind, Kind::Texts | Kind::Sources | Kind::Held)
+    matches!(kind, Kind::Texts | Kind::Sources | Kind::Held | Kind::Choices(_))
 }
 
 fn placeholder(kind: Kind) -> String {
@@ -121,7 +121,7 @@ fn placeholder(kind: Kind) -> String {
         Kind::Number => "X".into(),
         Kind::Pair => "[X, Y]".into(),
         Kind::Switch => "true|false".into(),
-        Kind::Choice(names) => names.join("|"),
+        Kind::Choice(names) | Kind::Choices(names) => names.join("|"),
         Kind::Size => "SIZE".into(),
         Kind::Layers => "LAYERS".into(),
         Kind::Map => "MAP".into(),

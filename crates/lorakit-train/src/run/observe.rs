@@ -5,23 +5,37 @@ use std::path::{Path, PathBuf};
 use lorakit::plan::{Progress, Silent};
 
 use super::estimate::Estimate;
+use crate::error::Result;
+use crate::settings::Settings;
 
-/// Watches a run, and may end it. Nothing here prints.
+/// Watches a run, and may end it. Nothing here prints. An error ends the run, as one of its own does.
+#[allow(clippy::missing_errors_doc, reason = "whoever watches decides what it fails at")]
 pub trait Observer {
-    /// Everything is open, and nothing has begun.
-    fn begins(&mut self, _: &Estimate) {}
+    /// Everything is open, the output is this run's alone, and nothing has begun. The settings are those of the run's
+    /// `run.yaml`.
+    fn begins(&mut self, _: &Settings, _: &Estimate) -> Result<()> {
+        Ok(())
+    }
 
     /// A step is done.
-    fn step(&mut self, _: &Step) {}
+    fn step(&mut self, _: &Step) -> Result<()> {
+        Ok(())
+    }
 
     /// The validation rows were predicted.
-    fn evaluated(&mut self, _: &Evaluated) {}
+    fn evaluated(&mut self, _: &Evaluated) -> Result<()> {
+        Ok(())
+    }
 
     /// The run is over.
-    fn finished(&mut self, _: &Summary) {}
+    fn finished(&mut self, _: &Summary) -> Result<()> {
+        Ok(())
+    }
 
     /// A checkpoint is complete, or the best adapter, or the adapter that the run ends with.
-    fn saved(&mut self, _: &Path) {}
+    fn saved(&mut self, _: &Path) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether to end: the pass that is under way is completed, the state is saved.
     fn stops(&self) -> bool {

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::testing::{Tiny, adapter, model, saved, settings};
 use super::*;
+use crate::error::Result;
 use crate::kernel;
 use crate::settings::Settings;
 
@@ -27,21 +28,25 @@ struct Until {
 }
 
 impl Observer for Until {
-    fn begins(&mut self, estimate: &Estimate) {
+    fn begins(&mut self, _: &Settings, estimate: &Estimate) -> Result<()> {
         self.estimate = Some(estimate.clone());
+        Ok(())
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &Step) -> Result<()> {
         self.steps = step.step;
         self.losses.push(step.loss);
+        Ok(())
     }
 
-    fn evaluated(&mut self, evaluated: &Evaluated) {
+    fn evaluated(&mut self, evaluated: &Evaluated) -> Result<()> {
         self.evaluated.push((evaluated.step, evaluated.loss, evaluated.best));
+        Ok(())
     }
 
-    fn saved(&mut self, path: &Path) {
+    fn saved(&mut self, path: &Path) -> Result<()> {
         self.saved.push(path.to_path_buf());
+        Ok(())
     }
 
     fn stops(&self) -> bool {

@@ -28,9 +28,9 @@ impl Ready<'_> {
     /// If a loss or a gradient is not finite, or something cannot be written.
     pub(crate) fn run(self, observer: &mut dyn Observer) -> Result<Summary> {
         let Self { job, plan, schedule, products, room, origin, state, from, estimate } = self;
-        observer.begins(&estimate);
         let output = Output::begin(job.settings, from.as_deref(), job.writes)?;
         let metrics = Metrics::open(output.folder(), state.step)?;
+        observer.begins(job.settings, &estimate)?;
         let lowest = lowest(&state.adapter);
         let frozen =
             estimate.cached.then(|| Frozen::new(job.model, lowest, job.rows, output.folder())).flatten();
@@ -162,7 +162,7 @@ impl Run<'_> {
             shown: step.is_multiple_of(settings.log_every) || step == self.origin.steps,
         };
         self.metrics.step(&done)?;
-        observer.step(&done);
+        observer.step(&done)?;
 
         let last = step == self.origin.steps;
         let due = |every: Option<u64>| last || every.map_or(ends_epoch, |every| step.is_multiple_of(every));
@@ -253,7 +253,7 @@ impl Run<'_> {
         let evaluated = Evaluated { step, loss, best };
         let epoch = self.state.epoch as f64;
         self.metrics.evaluated(&evaluated, epoch, self.state.wall_s + self.begin.elapsed().as_secs_f64())?;
-        observer.evaluated(&evaluated);
+        observer.evaluated(&evaluated)?;
         Ok(Some(loss))
     }
 
@@ -270,7 +270,7 @@ impl Run<'_> {
             self.state.worse = 0;
             if settings.best {
                 let path = self.output.save_best(&self.state.adapter)?;
-                observer.saved(&path);
+                observer.saved(&path)?;
             }
         } else {
             self.state.worse += 1;
@@ -288,7 +288,7 @@ impl Run<'_> {
         let saved = self.output.save(&self.state, &self.origin);
         self.state.wall_s = before;
         if let Some(path) = saved? {
-            observer.saved(&path);
+            observer.saved(&path)?;
         }
         Ok(())
     }
@@ -296,7 +296,7 @@ impl Run<'_> {
     fn end(self, outcome: Outcome, observer: &mut dyn Observer) -> Result<Summary> {
         if outcome != Outcome::Interrupted {
             self.output.finish(&self.state.adapter)?;
-            observer.saved(self.output.folder());
+            observer.saved(self.output.folder())?;
         }
         let saved = match outcome {
             Outcome::Interrupted => self.output.latest().cloned(),
@@ -314,7 +314,7 @@ impl Run<'_> {
             wall_s: self.state.wall_s + self.begin.elapsed().as_secs_f64(),
             peak: machine::memory_peak(),
         };
-        observer.finished(&summary);
+        observer.finished(&summary)?;
         Ok(summary)
     }
 }

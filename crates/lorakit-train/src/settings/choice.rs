@@ -119,6 +119,15 @@ choices! {
         Layers = "layers",
     }
 
+    /// Who else is told of a run, beside the terminal and `metrics.jsonl`.
+    pub enum Report {
+        /// Event files in `runs/`, which TensorBoard opens.
+        #[default]
+        TensorBoard = "tensorboard",
+        /// A collector of OpenTelemetry.
+        Otlp = "otlp",
+    }
+
     /// How factors are written.
     pub enum Stored {
         /// As they are.

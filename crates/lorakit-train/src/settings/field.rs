@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::choice::Report;
 use super::value::{self, Value};
 use crate::adapter::Layers;
 use crate::data::{Day, Format, Source};
@@ -24,6 +25,8 @@ pub enum Kind {
     Switch,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of these words.
+    Choices(&'static [&'static str]),
     /// Bytes, as in `300M`.
     Size,
     /// A text or a list of texts.
@@ -51,6 +54,7 @@ impl Kind {
             Self::Pair => "two numbers, as in `[0.9, 0.999]`".into(),
             Self::Switch => "true or false".into(),
             Self::Choice(names) => format!("one of {}", names.join(", ")),
+            Self::Choices(names) => format!("a list of {}", names.join(", ")),
             Self::Size => "a size, as in 300M or 2G".into(),
             Self::Texts => "a name or a list of names".into(),
             Self::Sources => {
@@ -201,6 +205,32 @@ impl Field for Vec<String> {
             [text] if !text.contains(',') => Value::text(text),
             texts => Value::List(texts.iter().map(Value::text).collect()),
         }
+    }
+}
+
+impl Field for Vec<Report> {
+    const KIND: Kind = match Report::KIND {
+        Kind::Choice(names) => Kind::Choices(names),
+        other => other,
+    };
+
+    fn read(value: &Value) -> Option<Self> {
+        let words = match value {
+            Value::List(items) => items.clone(),
+            value => value.as_text()?.split(',').map(|word| Value::plain(word.trim())).collect(),
+        };
+        let mut reports = Self::new();
+        for word in &words {
+            let report = Report::read(word)?;
+            if !reports.contains(&report) {
+                reports.push(report);
+            }
+        }
+        Some(reports)
+    }
+
+    fn write(&self) -> Value {
+        Value::List(self.iter().map(Field::write).collect())
     }
 }
 

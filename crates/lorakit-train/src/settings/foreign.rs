@@ -84,6 +84,9 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
     ("logging_steps", "log_every"),
     ("steps_per_report", "log_every"),
     ("log_every_n_steps", "log_every"),
+    ("report_to", "report"),
+    ("metric_logger", "report"),
+    ("use_tensorboard", "report"),
     ("save_total_limit", "keep"),
     ("early_stopping_patience", "early_stop"),
     ("early_stopping_steps", "early_stop"),
@@ -128,10 +131,7 @@ pub(super) const NOT_NOW: &[(&str, &str)] = &[
     ("ddp", PROCESSES),
     ("sample_prompts", "answers are not sampled during training"),
     ("sample_every", "answers are not sampled during training"),
-    ("report", REPORT),
-    ("report_to", REPORT),
-    ("metric_logger", REPORT),
-    ("use_tensorboard", REPORT),
+    ("logging_dir", LOGGED),
     ("watchdog", "a loss or gradient that is not finite always stops the run, and the last checkpoint stays"),
 ];
 
@@ -142,4 +142,4 @@ const NEFTUNE: &str = "NEFTune is not trained";
 const OPTIMISER: &str = "the optimiser is AdamW in f32; 8-bit and other optimisers are not there";
 const DPO: &str = "preferences (DPO) are not trained, only answers";
 const PROCESSES: &str = "one process trains, on all its threads";
-const REPORT: &str = "metrics.jsonl is always written, and nothing else";
+const LOGGED: &str = "event files lie in the folder `runs` of the output; see `report`";

@@ -201,6 +201,8 @@ keys! {
             "Steps between checkpoints; an epoch if it is not set";
         "log_every" = "10", log_every: u64, free, where "a whole number above 0" if |steps| *steps > 0,
             "Steps between lines of progress; metrics.jsonl has every step";
+        "report" = "[]", report: Vec<Report>, free,
+            "Who else is told of each step: tensorboard, otlp, or both";
         "keep" = "2", keep: usize, free, where "a whole number above 0" if |count| *count > 0,
             "How many checkpoints stay";
         "early_stop" = "null", early_stop: Option<u64>, fixed, where "a whole number above 0" if |count| *count != Some(0),

@@ -33,7 +33,7 @@ mod yaml;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Stored};
+pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Report, Stored};
 pub use field::{Bytes, Held, Kind, Resume, Variables};
 pub use keys::{KEYS, Key, Section, key};
 pub use value::Value;
@@ -83,6 +83,7 @@ pub struct Settings {
     pub eval_every: Option<u64>,
     pub save_every: Option<u64>,
     pub log_every: u64,
+    pub report: Vec<Report>,
     pub keep: usize,
     pub early_stop: Option<u64>,
     pub best: bool,

@@ -44,7 +44,7 @@ fn what_is_printed_reads_back_as_the_same_settings() {
                  lora: {r: 4, alpha: 3.5, dropout: 0.05, target: [q_proj, v_proj], layers: last:2, rslora: true, plus_ratio: 16}\n\
                  batch_size: 2\ngrad_accum: 3\nmax_steps: 70\nlr: 1e-5\nschedule: constant-with-warmup\nlr_end: 0\nwarmup_steps: 5\n\
                  weight_decay: 0.01\nbetas: [0.8, 0.95]\neps: 1e-6\nmax_grad_norm: null\nseed: 1_000\neval_every: 5\nsave_every: 6\n\
-                 log_every: 1\nkeep: 3\nearly_stop: 2\nbest: false\nquant: keep\ndouble_quant: false\ncompute: f32\nrecompute: mlp\n\
+                 log_every: 1\nreport: [otlp, tensorboard, otlp]\nkeep: 3\nearly_stop: 2\nbest: false\nquant: keep\ndouble_quant: false\ncompute: f32\nrecompute: mlp\n\
                  memory_limit: 300M\ncache_frozen: false\nthreads: 3\n";
     for yaml in [LEAST, every] {
         let settings = read(yaml);
@@ -53,6 +53,7 @@ fn what_is_printed_reads_back_as_the_same_settings() {
     let settings = read(every);
     assert_eq!((settings.lr, settings.seed, settings.memory_limit), (1e-5, 1000, Some(Bytes(300_000_000))));
     assert_eq!(settings.lora.layers, Layers::Last(2));
+    assert_eq!(settings.report, [Report::Otlp, Report::TensorBoard]);
     assert_eq!(settings.data[2].path, PathBuf::from("7"));
     assert_eq!((settings.data[3].format, settings.format), (Some(Format::Alpaca), Some(Format::Text)));
     assert_eq!(read(&format!("{LEAST}format: \"auto\"\n")).format, None);
@@ -111,6 +112,7 @@ fn what_is_printed_reads_back_as_the_same_settings() {
     eval_every: null
     save_every: null
     log_every: 10
+    report: []
     keep: 2
     early_stop: null
     best: true
@@ -133,6 +135,7 @@ fn flags_set_what_a_file_sets() {
         "lora.r=8",
         "lora.target=q_proj,v_proj",
         "lora.layers=4-6",
+        "report=otlp,tensorboard",
         "data=[{path: x, weight: 2}]",
         "max_steps=9",
     ] {
@@ -172,6 +175,9 @@ fn mistakes_are_said_with_their_line() {
         "format: jsonl\n",
         "template_day: tomorrow\n",
         "betas: [0.9]\n",
+        "report: [wandb]\n",
+        "report_to: tensorboard\n",
+        "logging_dir: logs\n",
         "seq_len: 1024.5\n",
         "data: [{path: a, wieght: 2}]\n",
         "val: 1.5\n",
@@ -206,6 +212,9 @@ fn mistakes_are_said_with_their_line() {
     `run.yaml:1`: `format` is jsonl; it must be one of auto, messages, sharegpt, alpaca, completions, text, tokens
     `run.yaml:1`: `template_day` is tomorrow; it must be a day, as in 2026-11-30
     `run.yaml:1`: `betas` is [0.9]; it must be two numbers from 0 to below 1, as in `[0.9, 0.999]`
+    `run.yaml:1`: `report` is [wandb]; it must be a list of tensorboard, otlp
+    `run.yaml:1`: `report_to` is called `report` here
+    `run.yaml:1`: `logging_dir` is known, but not there yet: event files lie in the folder `runs` of the output; see `report`
     `run.yaml:1`: `seq_len` is 1024.5; it must be a whole number above 1
     `run.yaml:1`: `data` is [{path: a, wieght: 2}]; it must be a path, a list of paths, or a list of `{path: FILE, weight: NUMBER, format: NAME}`
     `run.yaml:1`: `val` is 1.5; it must be a path, a list of paths, or a share such as 0.05

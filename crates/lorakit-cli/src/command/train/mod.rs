@@ -2,6 +2,7 @@
 
 mod check;
 mod estimate;
+mod reports;
 mod watch;
 
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use lorakit_train::run::{self, Observer as _, Outcome, Summary};
 use lorakit_train::settings::Settings;
 use serde::Serialize;
 
+use self::reports::Watchers;
 use self::watch::Watch;
 use crate::args::{self, Common};
 use crate::error::{Failure, Stopped};
@@ -35,10 +37,10 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
     if let Some(path) = &args.fixed.config {
         check_config(path, &settings)?;
     }
-    let mut watch = Watch::new(ui);
+    let mut watchers = Watchers::new(&settings, Watch::new(ui))?;
     if args.fixed.estimate {
-        let estimate = run::estimate(&settings, watch.progress())?;
-        watch.finish();
+        let estimate = run::estimate(&settings, watchers.progress())?;
+        watchers.terminal.finish();
         return match ui.json {
             true => ui.json(
                 SCHEMA,
@@ -48,8 +50,8 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
         };
     }
     interrupt::wait_for_the_run();
-    let summary = run::train(&settings, &mut watch)?;
-    let estimate = watch.finish();
+    let summary = run::train(&settings, &mut watchers)?;
+    let estimate = watchers.terminal.finish();
     if summary.outcome == Outcome::Interrupted {
         let saved = summary.saved.as_deref().map(names::path);
         return Err(Stopped::Saved { step: summary.steps, at: saved }.into());

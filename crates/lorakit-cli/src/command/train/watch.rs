@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use lorakit::plan::Progress;
+use lorakit_train::Result;
 use lorakit_train::run::{Estimate, Evaluated, Observer, Step};
+use lorakit_train::settings::Settings;
 
 use super::estimate;
 use crate::progress::{Bar, Foot};
@@ -39,27 +41,31 @@ impl<'u> Watch<'u> {
 }
 
 impl Observer for Watch<'_> {
-    fn begins(&mut self, estimate: &Estimate) {
+    fn begins(&mut self, _: &Settings, estimate: &Estimate) -> Result<()> {
         self.opening.finish();
         self.say(estimate::text(estimate).trim_end());
         self.estimate = Some(estimate.clone());
         self.foot = Foot::new(self.ui);
+        Ok(())
     }
 
-    fn step(&mut self, step: &Step) {
+    fn step(&mut self, step: &Step) -> Result<()> {
         self.foot.show(step.step, step.steps, figures(step));
         if step.shown && !self.ui.progress {
             self.say(&format!("step {}/{} epoch {:.2} {}", step.step, step.steps, step.epoch, figures(step)));
         }
+        Ok(())
     }
 
-    fn evaluated(&mut self, evaluated: &Evaluated) {
+    fn evaluated(&mut self, evaluated: &Evaluated) -> Result<()> {
         let best = if evaluated.best { ", the best so far" } else { "" };
         self.say(&format!("validation after step {}: loss {:.4}{best}", evaluated.step, evaluated.loss));
+        Ok(())
     }
 
-    fn saved(&mut self, path: &Path) {
+    fn saved(&mut self, path: &Path) -> Result<()> {
         self.say(&format!("saved `{}`", names::path(path)));
+        Ok(())
     }
 
     fn stops(&self) -> bool {

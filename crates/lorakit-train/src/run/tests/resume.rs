@@ -79,8 +79,9 @@ fn a_checkpoint_can_be_named() {
 fn child() {
     struct Slow;
     impl Observer for Slow {
-        fn step(&mut self, _: &Step) {
+        fn step(&mut self, _: &Step) -> crate::error::Result<()> {
             std::thread::sleep(std::time::Duration::from_millis(20));
+            Ok(())
         }
     }
     let output = PathBuf::from(std::env::var_os("LORAKIT_TEST_OUTPUT").unwrap());
