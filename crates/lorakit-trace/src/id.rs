@@ -1,7 +1,10 @@
 //! Ids: drawn for traces, derived for spans and scores.
 
 use std::fmt;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
 use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
@@ -53,6 +56,21 @@ impl fmt::Display for SpanId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))
     }
+}
+
+/// 16 hexadecimal digits that stand for a text: the same for the same.
+pub fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text)[..8])
+}
+
+/// The SHA-256 of a file: 64 hexadecimal digits.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn digest_of(path: &Path) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut digest)?;
+    Ok(hex(&digest.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -39,7 +39,7 @@ mod trace;
 pub use carrier::{Answer, Carrier, Request};
 pub use destination::{Destination, Target, VARIABLES};
 pub use error::{Error, ErrorKind, Hint, Result};
-pub use id::{SpanId, TraceId};
+pub use id::{SpanId, TraceId, digest, digest_of};
 pub use outbox::Outcome;
 pub use score::{Score, Scored};
 pub use span::{Attributes, Observation, Span, Status, Value};

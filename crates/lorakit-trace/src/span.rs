@@ -136,7 +136,7 @@ impl Attributes {
 
     /// With all of `others` that it does not have.
     #[must_use]
-    pub(crate) fn and(mut self, others: &Attributes) -> Self {
+    pub fn and(mut self, others: &Attributes) -> Self {
         let missing = |(name, _): &&(String, Value)| !self.0.iter().any(|(known, _)| known == name);
         let missing: Vec<_> = others.0.iter().filter(missing).cloned().collect();
         self.0.extend(missing);

@@ -112,6 +112,12 @@ impl Trace {
         wall + later - earlier
     }
 
+    /// A moment as Langfuse reads it in attributes: as JSON, with milliseconds.
+    pub fn date(&self, moment: Instant) -> String {
+        let date = jiff::Timestamp::from_nanosecond(i128::from(self.at(moment))).unwrap_or_default();
+        serde_json::Value::from(format!("{date:.3}")).to_string()
+    }
+
     /// Adds something that every span says from now on.
     pub fn say(&mut self, name: &str, value: impl Into<Value>) {
         self.common = std::mem::take(&mut self.common).with(name, value);
@@ -243,6 +249,20 @@ mod tests {
         }
         let score: Json = serde_json::from_str(&posted[1].1).unwrap();
         assert_eq!(score["observationId"], named("train.window")["spanId"]);
+    }
+
+    #[test]
+    fn moments_are_of_one_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = Trace::begin(options(folder.path().into(), false, None));
+        let (wall, begun) = trace.begun;
+        let second = std::time::Duration::from_secs(1);
+        assert_eq!(
+            (trace.at(begun + second), trace.at(begun - second)),
+            (wall + 1_000_000_000, wall - 1_000_000_000)
+        );
+        let date = trace.date(begun);
+        assert_eq!((date.len(), &date[11..12], &date[24..]), (26, "T", "Z\""), "{date}");
     }
 
     #[test]

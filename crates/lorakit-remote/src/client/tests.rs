@@ -56,9 +56,14 @@ fn a_request_arrives_with_its_headers() {
     assert!(reply.is_success() && !reply.is_transient());
     assert_eq!((reply.status, reply.body.as_str(), reply.after), (200, "{}", None));
     let came = came.join().unwrap();
-    assert!(came.starts_with("POST /v1/traces HTTP/1.1\r\n") && came.ends_with("\r\n\r\n{\"a\":1}"), "{came}");
+    assert!(
+        came.starts_with("POST /v1/traces HTTP/1.1\r\n") && came.ends_with("\r\n\r\n{\"a\":1}"),
+        "{came}"
+    );
     let lower = came.to_ascii_lowercase();
-    for header in ["content-type: application/json", "authorization: basic sk-lf-secret", "user-agent: lorakit/test"] {
+    for header in
+        ["content-type: application/json", "authorization: basic sk-lf-secret", "user-agent: lorakit/test"]
+    {
         assert!(lower.contains(header), "{came}");
     }
 }

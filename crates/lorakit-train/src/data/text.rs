@@ -176,6 +176,16 @@ impl Text {
         Ok(encoded.tokens)
     }
 
+    /// The text of tokens, special ones too.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer cannot decode them.
+    pub fn decoded(&self, tokens: &[u32]) -> Result<String> {
+        let decoded = self.tokenizer.decode(tokens, false);
+        decoded.map_err(|error| Problem::Tokenizer { reason: error.to_string() }.into())
+    }
+
     /// The tokens that end an answer: those at which the model stops, and what the template writes after answers, where
     /// that is one token.
     ///

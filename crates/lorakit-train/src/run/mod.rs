@@ -35,5 +35,5 @@ mod train;
 
 pub use estimate::Estimate;
 pub use machine::usual_threads;
-pub use observe::{Evaluated, Nobody, Observer, Outcome, Step, Summary};
+pub use observe::{Evaluated, Nobody, Observer, Outcome, Part, Step, Summary};
 pub use open::{Checked, check_data, estimate, text, train};

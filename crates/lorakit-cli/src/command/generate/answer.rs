@@ -25,21 +25,29 @@ struct Token {
     logprob: f32,
 }
 
+/// Why an answer ended, in a word.
+pub(crate) fn stop_word(stop: &Stop) -> &'static str {
+    match stop {
+        Stop::End(_) => "end",
+        Stop::Text(_) => "text",
+        Stop::Length => "length",
+        Stop::Context => "context",
+        Stop::Listener => "interrupted",
+    }
+}
+
 impl<'a> Answer<'a> {
     pub(super) fn new(asked: &'a Asked, generated: &'a Generated) -> Self {
         let tokens = generated.tokens.iter().zip(&generated.logprobs);
-        let (stop, stop_text) = match &generated.stop {
-            Stop::End(_) => ("end", None),
-            Stop::Text(text) => ("text", Some(text.as_str())),
-            Stop::Length => ("length", None),
-            Stop::Context => ("context", None),
-            Stop::Listener => ("interrupted", None),
+        let stop_text = match &generated.stop {
+            Stop::Text(text) => Some(text.as_str()),
+            _ => None,
         };
         Answer {
             line: asked.line,
             text: &generated.text,
             expected: asked.expected.as_deref(),
-            stop,
+            stop: stop_word(&generated.stop),
             stop_text,
             prompt_tokens: generated.prompt,
             tokens: tokens.map(|(id, logprob)| Token { id: *id, logprob: *logprob }).collect(),

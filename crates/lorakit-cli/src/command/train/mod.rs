@@ -19,6 +19,7 @@ use self::reports::Watchers;
 use self::watch::Watch;
 use crate::args::{self, Common};
 use crate::error::{Failure, Stopped};
+use crate::trace::Report as TraceReport;
 use crate::ui::Ui;
 use crate::{hub, interrupt, names, units};
 
@@ -50,15 +51,17 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
         };
     }
     interrupt::wait_for_the_run();
-    let summary = run::train(&settings, &mut watchers)?;
+    let trained = run::train(&settings, &mut watchers).map_err(Failure::from);
     let estimate = watchers.terminal.finish();
+    let trace = watchers.traced.and_then(|traced| traced.end(trained.as_ref().err(), ui));
+    let summary = trained?;
     if summary.outcome == Outcome::Interrupted {
         let saved = summary.saved.as_deref().map(names::path);
         return Err(Stopped::Saved { step: summary.steps, at: saved }.into());
     }
     if ui.json {
         let estimate = estimate.as_ref().map(estimate::object);
-        return ui.json(SCHEMA, Report { estimate, ..Report::new(&summary) });
+        return ui.json(SCHEMA, Report { estimate, trace, ..Report::new(&summary) });
     }
     ui.result(&text(&summary, &settings))
 }
@@ -113,6 +116,8 @@ struct Report<'s> {
     seconds: f64,
     peak_bytes: Option<u64>,
     estimate: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceReport>,
 }
 
 /// The best validation.
@@ -136,6 +141,7 @@ impl<'s> Report<'s> {
             seconds: summary.wall_s,
             peak_bytes: summary.peak,
             estimate: None,
+            trace: None,
         }
     }
 }

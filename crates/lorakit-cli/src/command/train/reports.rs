@@ -4,15 +4,18 @@ use std::path::Path;
 
 use lorakit::plan::Progress;
 
-use lorakit_train::run::{Estimate, Evaluated, Observer, Step, Summary};
+use lorakit_train::run::{Estimate, Evaluated, Observer, Part, Step, Summary};
 use lorakit_train::settings::{Report, Settings};
 
 use super::watch::Watch;
 use crate::error::Failure;
+use crate::trace;
+use crate::trace::train::Traced;
 
 /// All of them. Each is told everything, the terminal first; only the terminal ends the run.
 pub(super) struct Watchers<'u> {
     pub(super) terminal: Watch<'u>,
+    pub(super) traced: Option<Traced>,
     reports: Vec<Box<dyn Observer>>,
 }
 
@@ -22,8 +25,13 @@ impl<'u> Watchers<'u> {
     /// # Errors
     /// `Usage` for one that this build does not have.
     pub(super) fn new(settings: &Settings, terminal: Watch<'u>) -> Result<Self, Failure> {
-        let reports = settings.report.iter().map(report).collect::<Result<_, _>>()?;
-        Ok(Self { terminal, reports })
+        let traced = match settings.report.contains(&Report::Otlp) {
+            true => Some(Traced::new(trace::destination()?)),
+            false => None,
+        };
+        let others = settings.report.iter().filter(|report| **report != Report::Otlp);
+        let reports = others.map(report).collect::<Result<_, _>>()?;
+        Ok(Self { terminal, traced, reports })
     }
 
     fn each(
@@ -31,6 +39,9 @@ impl<'u> Watchers<'u> {
         mut tell: impl FnMut(&mut dyn Observer) -> lorakit_train::Result<()>,
     ) -> lorakit_train::Result<()> {
         tell(&mut self.terminal)?;
+        if let Some(traced) = &mut self.traced {
+            tell(traced)?;
+        }
         self.reports.iter_mut().try_for_each(|report| tell(report.as_mut()))
     }
 }
@@ -50,6 +61,12 @@ fn report(report: &Report) -> Result<Box<dyn Observer>, Failure> {
 }
 
 impl Observer for Watchers<'_> {
+    fn opened(&self, part: Part<'_>) {
+        if let Some(traced) = &self.traced {
+            traced.opened(part);
+        }
+    }
+
     fn begins(&mut self, settings: &Settings, estimate: &Estimate) -> lorakit_train::Result<()> {
         self.each(|one| one.begins(settings, estimate))
     }
