@@ -8,7 +8,7 @@ use lorakit::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::args::Command;
-use crate::{exit, hint, interrupt};
+use crate::{exit, hint, interrupt, units};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -106,6 +106,10 @@ impl From<lorakit::Error> for Failure {
     }
 }
 
+fn lines(count: u64) -> String {
+    units::plural(usize::try_from(count).unwrap_or(usize::MAX), "line")
+}
+
 impl Failure {
     /// Options that conflict with each other.
     pub(crate) fn usage(message: &str, hint: &'static str) -> Self {
@@ -153,8 +157,8 @@ impl Failure {
                 format!("{refused} of {of} adapters and models must not be used")
             }
             Failure::Differs(what) | Failure::Unjudged(what) => (*what).into(),
-            Failure::Unsent { why: Some(why), left, .. } => format!("{left} lines were not sent: {why}"),
-            Failure::Unsent { why: None, left, .. } => format!("{left} lines were not taken"),
+            Failure::Unsent { why: Some(why), left, .. } => format!("not sent: {} ({why})", lines(*left)),
+            Failure::Unsent { why: None, left, .. } => format!("not taken: {}", lines(*left)),
             Failure::Stopped(Stopped::Clean) => "interrupted".into(),
             Failure::Stopped(Stopped::Left(_)) => "interrupted, and ended without cleaning up".into(),
             Failure::Stopped(Stopped::Published) => "interrupted after the output was complete".into(),

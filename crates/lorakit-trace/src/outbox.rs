@@ -227,8 +227,12 @@ impl Outbox {
             let begun = Instant::now();
             let (mut before, mut moved) = (state.lines, begun);
             while !state.ended {
-                let patience = if hurry || state.failing { self.pace.last } else { self.timeout };
-                let end = (moved + patience).min(begun + if hurry { self.pace.last } else { self.pace.end });
+                let patience = match state.failing {
+                    _ if hurry => self.pace.last / 5,
+                    true => self.pace.last,
+                    false => self.timeout,
+                };
+                let end = (moved + patience).min(begun + if hurry { patience } else { self.pace.end });
                 let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
                 else {
                     break;

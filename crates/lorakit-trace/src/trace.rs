@@ -51,6 +51,7 @@ pub struct Trace {
     outbox: Outbox,
     /// The clock that never goes back.
     begun: (u64, Instant),
+    root_begin: u64,
 }
 
 impl Trace {
@@ -63,6 +64,7 @@ impl Trace {
         let Options { name, session, attributes, content, folder, destination, carrier, version } = options;
         let id = TraceId::draw();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let resource = destination.resource.clone();
         let environment = resource.0.iter().find_map(|(name, value)| match value {
             Value::Text(text) if name == "deployment.environment.name" => Some(text.clone()),
@@ -79,8 +81,14 @@ impl Trace {
             version,
             scores: destination.takes_scores(),
             outbox: Outbox::new(&folder, &id.to_string(), &destination, carrier, pace),
-            begun: (u64::try_from(now.as_nanos()).unwrap_or(u64::MAX), Instant::now()),
+            begun: (now, Instant::now()),
+            root_begin: now,
         }
+    }
+
+    /// Says that what is traced began at another moment than the trace.
+    pub fn began(&mut self, moment: Instant) {
+        self.root_begin = self.at(moment);
     }
 
     /// Its id.
@@ -167,7 +175,7 @@ impl Trace {
 
     /// Records the root, and waits until all is sent, as long as the receiver takes it; in a hurry, hardly at all.
     pub fn end(mut self, attributes: Attributes, status: Status, hurry: bool) -> Outcome {
-        let (begin, end) = (self.begun.0, self.now());
+        let (begin, end) = (self.root_begin, self.now());
         let (trace, id, name) = (self.id, self.root(), ROOT.to_string());
         self.put(Span { trace, id, parent: None, name, begin, end, attributes, status });
         self.outbox.close(hurry)

@@ -82,7 +82,23 @@ fn a_training_run_arrives_as_a_tree() {
     let told = format!("to `{}/api/public/otel/v1/traces`", receiver.url);
     assert!(run.stderr.lines().last().unwrap().ends_with(&told), "{}", run.stderr);
     let spans = receiver.spans();
-    insta::assert_snapshot!(tree(&spans), @"");
+    insta::assert_snapshot!(tree(&spans), @"
+    lorakit.run (span)
+      data.prepare (span)
+      model.load (span)
+      eval (evaluator)
+      train (span)
+        train.window (span)
+        train.window (span)
+        eval@3 (evaluator)
+        checkpoint (span)
+        checkpoint (span)
+        train.window (span)
+        eval@6 (evaluator)
+        checkpoint (span)
+        checkpoint (span)
+      export (span)
+    ");
     let post = &receiver.posts()[0];
     assert_eq!(post.headers["authorization"], format!("Basic {SENT}"));
     assert_eq!(post.headers["x-langfuse-ingestion-version"], "4");
@@ -128,7 +144,22 @@ fn an_evaluation_arrives_with_its_scores() {
     let run = run_with(&sandbox, &program, &format!("{EVAL} --json"), Some(&receiver.url)).ok();
     let found: Value = serde_json::from_str(&run.stdout).unwrap();
     let spans = receiver.spans();
-    insta::assert_snapshot!(tree(&spans), @"");
+    insta::assert_snapshot!(tree(&spans), @"
+    lorakit.run (span)
+      model.load (span)
+      eval (evaluator)
+        eval.item (evaluator)
+        eval.item (evaluator)
+        eval.item (generation)
+        eval.item (generation)
+        eval.item (generation)
+      eval (evaluator)
+        eval.item (evaluator)
+        eval.item (evaluator)
+        eval.item (generation)
+        eval.item (generation)
+        eval.item (generation)
+    ");
     let scores = receiver.scores();
     assert_eq!(
         (&found["trace"]["spans"], &found["trace"]["scores"]),
@@ -207,7 +238,11 @@ fn an_answer_arrives_with_its_usage() {
     let run = run_with(&sandbox, &program, &format!("{ASK} --json"), Some(&receiver.url)).ok();
     let found: Value = serde_json::from_str(&run.stdout).unwrap();
     let spans = receiver.spans();
-    insta::assert_snapshot!(tree(&spans), @"");
+    insta::assert_snapshot!(tree(&spans), @"
+    lorakit.run (span)
+      model.load (span)
+      generate (generation)
+    ");
     let answer = spans.iter().find(|span| span["name"] == "generate").unwrap();
     let usage = attribute(answer, "langfuse.observation.usage_details").unwrap();
     let usage: Value = serde_json::from_str(usage.as_str().unwrap()).unwrap();
@@ -224,14 +259,15 @@ fn without_a_receiver_traces_wait_in_files() {
         [(TRAIN, "out/traces"), (EVAL, "state/lorakit/traces"), (ASK, "state/lorakit/traces")]
     {
         let run = nowhere(&sandbox, line).ok();
-        let told = run.stderr.lines().last().unwrap();
-        assert!(
-            told.starts_with("trace: ") && told.contains(folder) && told.contains("`lorakit trace push "),
-            "{told}"
-        );
+        let told = run.stderr.lines().find(|line| line.starts_with("trace: ")).unwrap();
+        assert!(told.contains(folder) && told.contains("`lorakit trace push "), "{told}");
     }
     let (spans, scores) = waiting(&sandbox.path("out/traces"));
     assert!(tree(&spans).starts_with("lorakit.run (span)") && scores == 6, "{scores}");
+    let (others, _) = waiting(&sandbox.path("state/lorakit/traces"));
+    let written = Value::from([spans.clone(), others].concat()).to_string();
+    assert!(!written.contains("Dijkstra") && !written.contains("Hello"), "no text was asked for: {written}");
+    assert!(!written.contains(&sandbox.root().display().to_string()), "no path is written whole");
     let run = nowhere(&sandbox, "trace push -n out --json").ok();
     let found: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!((&found["files"][0]["spans"], &found["files"][1]["scores"]), (&json!(spans.len()), &json!(6)));
@@ -239,7 +275,12 @@ fn without_a_receiver_traces_wait_in_files() {
     assert_eq!(run.stdout.lines().count(), 3, "{}", run.stdout);
     if !cfg!(feature = "remote") {
         let run = nowhere(&sandbox, "trace push out");
-        insta::assert_snapshot!(format!("exit {}\n{}", run.code.unwrap(), run.stderr), @"");
+        insta::assert_snapshot!(format!("exit {}\n{}", run.code.unwrap(), run.stderr), @"
+        exit 2
+        error: this build sends nothing: it was compiled without the feature `remote`
+
+        hint: releases have it, and so has `cargo install --path crates/lorakit-cli --features remote`; files of traces can be sent by another lorakit, on another machine too
+        ");
     }
 }
 
@@ -255,7 +296,12 @@ fn what_waits_is_sent_later() {
     );
     let (spans, scores) = waiting(&sandbox.path("out/traces"));
     let run = run_with(&sandbox, &program, "trace push out", None);
-    insta::assert_snapshot!(format!("exit {}\n{}", run.code.unwrap(), run.stderr), @"");
+    insta::assert_snapshot!(format!("exit {}\n{}", run.code.unwrap(), run.stderr), @"
+    exit 2
+    error: no variable says where traces go
+
+    hint: set `LANGFUSE_BASE_URL`, `LANGFUSE_PUBLIC_KEY` and `LANGFUSE_SECRET_KEY`, or `OTEL_EXPORTER_OTLP_ENDPOINT`
+    ");
     // It is busy first.
     let receiver = Receiver::new(|at, _| match at {
         0 => Said("503 Service Unavailable", "Retry-After: 0\r\n", String::new()),

@@ -38,6 +38,8 @@ struct Part {
     passes: Vec<Instant>,
     /// When something happened last.
     last: Instant,
+    /// When losses on rows were known.
+    asks: Instant,
     /// When each question was asked and answered.
     questions: BTreeMap<usize, (Instant, Instant)>,
 }
@@ -79,7 +81,7 @@ impl Traced {
     pub(crate) fn begins(&mut self, what: &str) {
         let begin = Instant::now();
         let (what, passes, questions) = (what.to_string(), Vec::new(), BTreeMap::new());
-        self.parts.push(Part { what, begin, passes, last: begin, questions });
+        self.parts.push(Part { what, begin, passes, last: begin, asks: begin, questions });
     }
 
     /// A pass begins.
@@ -87,6 +89,14 @@ impl Traced {
         if let Some(part) = self.parts.last_mut() {
             part.last = Instant::now();
             part.passes.push(part.last);
+        }
+    }
+
+    /// Losses on rows are known.
+    pub(crate) fn asks(&mut self) {
+        if let Some(part) = self.parts.last_mut() {
+            part.last = Instant::now();
+            part.asks = part.last;
         }
     }
 
@@ -124,12 +134,17 @@ impl Traced {
             let models = found.candidates.iter().filter(|candidate| candidate.kind == Kind::Model).count();
             let on_base = found.candidates.len() - models;
             for (at, candidate) in found.candidates.iter().enumerate() {
-                let place = if at < on_base { at } else { parts.len() - (found.candidates.len() - at) };
+                let place =
+                    if at < on_base { at } else { (parts.len() + at).saturating_sub(found.candidates.len()) };
                 if let Some((part, end)) = parts.get(place) {
                     self.candidate(found, at, candidate, part, *end);
                 }
             }
-            for (part, end) in &parts[on_base.min(parts.len())..parts.len().saturating_sub(models)] {
+            let between = parts.len().saturating_sub(on_base + models);
+            for (part, end) in parts.iter().skip(on_base).take(between) {
+                if part.passes.is_empty() {
+                    continue;
+                }
                 let name = match part.what.as_str() {
                     "strengths" => "eval.scales",
                     "random adapters" => "eval.null",
@@ -242,7 +257,7 @@ impl Traced {
                 attributes: experiment.clone().with("langfuse.experiment.dataset.id", data),
             };
             let pass = part.passes.get(place).copied().unwrap_or(part.begin);
-            let next = part.passes.get(place + 1).copied().unwrap_or(end);
+            let next = part.passes.get(place + 1).copied().unwrap_or(end).min(part.asks.max(pass));
             let times = match item.answer.and_then(|_| part.questions.get(&question)) {
                 Some(times) => *times,
                 None => (pass, next),

@@ -114,6 +114,7 @@ impl Observer for Traced {
         for Opened { digest: (key, digest), .. } in &opened {
             trace.say(&format!("langfuse.trace.metadata.{key}"), digest.clone());
         }
+        trace.began(self.started);
         let root = trace.root();
         let mut last = trace.at(self.started);
         for Opened { name, moment, attributes, .. } in opened {

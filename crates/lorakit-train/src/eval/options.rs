@@ -134,7 +134,9 @@ pub trait Watch {
     fn begins(&mut self, what: &str) {
         let _ = what;
     }
-    /// The candidate is asked a question: the so-many-th of the rows that are answered, and then of the items.
+    /// Its losses on rows are known, and it is asked from now on.
+    fn asks(&mut self) {}
+    /// The candidate was asked a question: the so-many-th of the rows that are answered, and then of the items.
     fn asked(&mut self, question: usize) {
         let _ = question;
     }

@@ -111,6 +111,7 @@ impl Task {
         pace: &mut Pace<'_>,
     ) -> Result<Figures> {
         let losses = self.losses(subject, pace)?;
+        pace.watch.asks();
         let mut left = options.answers;
         let questions = self.held.rows.iter().map(|row| {
             let question = row.question.as_ref().filter(|_| left > 0);

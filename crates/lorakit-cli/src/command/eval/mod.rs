@@ -149,6 +149,12 @@ impl Watch for Passes<'_> {
         }
     }
 
+    fn asks(&mut self) {
+        if let Some(traced) = &mut self.traced {
+            traced.asks();
+        }
+    }
+
     fn asked(&mut self, question: usize) {
         if let Some(traced) = &mut self.traced {
             traced.asked(question);
