@@ -42,7 +42,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        Receiver.requests.append((self.path, dict(self.headers), json.loads(body)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        Receiver.requests.append((self.path, headers, json.loads(body)))
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -60,7 +61,7 @@ def spans(requests):
     """Every span, by its id, after checking it; unknown fields are errors."""
     found = {}
     for path, headers, body in requests:
-        assert path == "/v1/traces" and headers["Content-Type"] == "application/json", (path, headers)
+        assert path == "/v1/traces" and headers["content-type"] == "application/json", (path, headers)
         request = ParseDict(with_bytes(body), ExportTraceServiceRequest())
         for resource in request.resource_spans:
             about = text(resource.resource.attributes)
@@ -88,7 +89,7 @@ def check(lorakit, folder, url, line, expected):
         "OTEL_SERVICE_NAME": "peer",
         "OTEL_RESOURCE_ATTRIBUTES": "team=a%20b",
     }
-    command = [lorakit, *line.split(), "--report", "otlp"]
+    command = [lorakit, *line.split(), "--report", "otlp", "-q"]
     subprocess.run(command, check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     assert all(headers["x-api-key"] == "sec ret" for _, headers, _ in Receiver.requests)
     found = spans(Receiver.requests)

@@ -246,10 +246,11 @@ impl Traced {
         let mut question = 0;
         let mut ids = BTreeMap::new();
         for (place, row) in found.rows.iter().enumerate() {
-            let Some(made) = row.made.get(at).and_then(Option::as_ref) else { continue };
             let data = file(row.file);
+            let id = item_id(&data, row, &mut ids);
+            let Some(made) = row.made.get(at).and_then(Option::as_ref) else { continue };
             let item = Item {
-                id: item_id(&data, row, &mut ids),
+                id,
                 prompt: row.prompt.as_deref(),
                 expected: row.expected.as_deref(),
                 answer: made.answer.as_ref(),
@@ -295,7 +296,7 @@ impl Traced {
             .maybe("langfuse.experiment.item.expected_output", content(item.expected))
             .maybe("langfuse.observation.input", content(item.prompt))
             .maybe_metadata("eval_loss", item.loss);
-        let mut scores = Vec::new();
+        let mut score = item.loss.map(|loss| ("eval_loss", Scored::Number(loss), loss));
         if let Some(answer) = item.answer {
             attributes = attributes
                 .with("langfuse.observation.model.name", model)
@@ -304,19 +305,21 @@ impl Traced {
                 .metadata("stopped", answer.stopped)
                 .maybe_metadata("exact", answer.exact)
                 .metadata("failures", answer.failures.len());
-            scores.extend(answer.exact.map(|exact| ("exact_match", Scored::Bool(exact))));
+            let number = |switch: bool| f64::from(u8::from(switch));
+            let passes = answer.failures.is_empty();
+            score = match (answer.exact, score) {
+                // Of candidates it is a share, so that of a row it is a number, too.
+                (Some(exact), _) => Some(("exact_match", Scored::Number(number(exact)), number(exact))),
+                (None, None) => Some(("regression_pass", Scored::Bool(passes), number(passes))),
+                (None, loss) => loss,
+            };
         }
-        match item.loss {
-            Some(loss) if scores.is_empty() => scores.push(("eval_loss", Scored::Number(loss))),
-            None => {
-                let passed = item.answer.is_some_and(|answer| answer.failures.is_empty());
-                scores.push(("regression_pass", Scored::Bool(passed)));
-            }
-            Some(_) => {}
+        if let Some((name, _, number)) = &score {
+            attributes = attributes.evaluation(name, *number, None);
         }
         let times = (self.trace.at(begin), self.trace.at(end));
         self.trace.record_as(id, parent, "eval.item", times, attributes.and(&item.attributes));
-        for (name, value) in scores {
+        if let Some((name, value, _)) = score {
             self.trace.score(&Score { of: id, name: name.into(), value, comment: None });
         }
     }

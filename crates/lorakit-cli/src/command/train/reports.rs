@@ -15,6 +15,7 @@ use crate::trace::train::Traced;
 /// All of them. Each is told everything, the terminal first; only the terminal ends the run.
 pub(super) struct Watchers<'u> {
     pub(super) terminal: Watch<'u>,
+    /// Ended by the command, which knows how the run ended.
     pub(super) traced: Option<Traced>,
     reports: Vec<Box<dyn Observer>>,
 }
@@ -23,14 +24,15 @@ impl<'u> Watchers<'u> {
     /// Those that the settings name.
     ///
     /// # Errors
-    /// `Usage` for one that this build does not have.
+    /// `Usage` for one that this build does not have, and what the variables of traces may be refused for.
     pub(super) fn new(settings: &Settings, terminal: Watch<'u>) -> Result<Self, Failure> {
-        let traced = match settings.report.contains(&Report::Otlp) {
-            true => Some(Traced::new(trace::destination()?)),
-            false => None,
-        };
-        let others = settings.report.iter().filter(|report| **report != Report::Otlp);
-        let reports = others.map(report).collect::<Result<_, _>>()?;
+        let (mut traced, mut reports) = (None, Vec::new());
+        for report in &settings.report {
+            match report {
+                Report::TensorBoard => reports.push(tensorboard()?),
+                Report::Otlp => traced = Some(Traced::new(trace::destination()?)),
+            }
+        }
         Ok(Self { terminal, traced, reports })
     }
 
@@ -46,18 +48,12 @@ impl<'u> Watchers<'u> {
     }
 }
 
-/// What reports a run in this way.
-fn report(report: &Report) -> Result<Box<dyn Observer>, Failure> {
-    let absent = |name: &str| {
-        Failure::usage(
-            &format!("`report` is {name}, which this build does not have"),
-            "leave it out: metrics.jsonl has every step",
-        )
-    };
-    match report {
-        Report::TensorBoard => Err(absent("tensorboard")),
-        Report::Otlp => Err(absent("otlp")),
-    }
+/// Event files.
+fn tensorboard() -> Result<Box<dyn Observer>, Failure> {
+    Err(Failure::usage(
+        "`report` is tensorboard, which this build does not have",
+        "leave it out: metrics.jsonl has every step",
+    ))
 }
 
 impl Observer for Watchers<'_> {
