@@ -41,6 +41,7 @@ mod saved;
 mod smollm2;
 mod support;
 mod terminal;
+mod trace;
 mod train;
 mod verify;
 mod width;

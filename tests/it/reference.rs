@@ -61,12 +61,14 @@ const COMMANDS: &[&str] = &[
     "diff saved extracted",
     "diff base tuned",
     "diff base tuned --base merged",
-    "train --model tiny --data rows --val 0.2 --max-steps 2 --lr 0.01 --packing false -o trained --html trained.html",
+    "train --model tiny --data rows --val 0.2 --max-steps 2 --lr 0.01 --packing false -o trained --html trained.html --report otlp",
     "train --model tiny --data rows -o never --estimate",
     "train --model tiny --data rows --val rows -o never --check-data",
-    "eval --model tiny --adapter tiny-lora --data rows --regression items --contains name --max-tokens 4 --html eval.html",
+    "eval --model tiny --adapter tiny-lora --data rows --regression items --contains name --max-tokens 4 --html eval.html --report otlp",
     "eval --model tiny --adapter tiny-lora --data long --answers 0 --context 90 --scales 1 --null 2 --general none",
-    "generate --model tiny --adapter tiny-lora --data rows --max-tokens 4",
+    "generate --model tiny --adapter tiny-lora --data rows --max-tokens 4 --report otlp",
+    "trace push -n",
+    "trace push -n trained long",
     "version",
     "env",
     "completions fish",
@@ -138,7 +140,11 @@ fn the_reference_of_json_is_complete() {
     let mut printed: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for line in COMMANDS {
         let mut command = sandbox.command();
-        command.env("LORAKIT_THREADS", "2").args(line.split(' ')).arg("--json");
+        command
+            .env("LORAKIT_THREADS", "2")
+            .env("XDG_STATE_HOME", sandbox.path("state"))
+            .args(line.split(' '))
+            .arg("--json");
         let run = Run::new(&sandbox, &command.output().unwrap());
         assert_eq!(run.stdout.is_empty(), line.ends_with("nothing"), "{line}: {}", run.stderr);
         for text in run.stdout.lines().chain(run.stderr.lines()) {

@@ -100,6 +100,19 @@ fn is_gguf(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "gguf") && file.is_file()
 }
 
+/// The command in a build that sends traces: this one, or that of `LORAKIT_REMOTE`. None, which is said, without either.
+#[track_caller]
+pub(crate) fn sender() -> Option<PathBuf> {
+    if cfg!(feature = "remote") {
+        return Some(env!("CARGO_BIN_EXE_lorakit").into());
+    }
+    let program = std::env::var_os("LORAKIT_REMOTE").map(PathBuf::from);
+    if program.is_none() {
+        skipped("nothing is sent: LORAKIT_REMOTE names no build with the feature `remote`");
+    }
+    program
+}
+
 /// Takes away what lorakit reads from the environment: whoever runs the tests may have set it.
 pub(crate) fn unset(command: &mut Command) -> &mut Command {
     let names = std::env::vars_os().map(|(name, _)| name);

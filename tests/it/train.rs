@@ -193,7 +193,6 @@ fn refusals() {
         format!("{run} -o out lora.dora=true"),
         format!("{run} -o out lora.r"),
         format!("{run} -o out --report wandb"),
-        format!("{run} -o out --report otlp"),
         format!("{run} -o full"),
         format!("{run} -o full --resume"),
         format!("{run} -o out --lora-target q_porj"),

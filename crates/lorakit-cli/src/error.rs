@@ -8,7 +8,7 @@ use lorakit::ErrorKind;
 use serde_json::{Value, json};
 
 use crate::args::Command;
-use crate::{exit, hint, interrupt};
+use crate::{exit, hint, interrupt, units};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -49,6 +49,15 @@ pub(crate) enum Failure {
     Differs(&'static str),
     /// The report was printed; it says that the question cannot be answered.
     Unjudged(&'static str),
+    /// The report was printed; it says what was not sent.
+    Unsent {
+        /// Why nothing more was sent; none if only some lines were not taken.
+        why: Option<String>,
+        /// Lines that are still in their files.
+        left: u64,
+        /// A line for each that was not taken.
+        reasons: Vec<String>,
+    },
     /// A signal ended the command early.
     Stopped(Stopped),
     /// Standard output could not be written.
@@ -97,6 +106,10 @@ impl From<lorakit::Error> for Failure {
     }
 }
 
+fn lines(count: u64) -> String {
+    units::plural(usize::try_from(count).unwrap_or(usize::MAX), "line")
+}
+
 impl Failure {
     /// Options that conflict with each other.
     pub(crate) fn usage(message: &str, hint: &'static str) -> Self {
@@ -118,6 +131,8 @@ impl Failure {
             | Failure::Differs(_)
             | Failure::Unjudged(_) => exit::BAD_INPUT,
             Failure::Stopped(_) => exit::of(ErrorKind::Interrupted),
+            Failure::Unsent { why: Some(_), .. } => exit::IO,
+            Failure::Unsent { why: None, .. } => exit::BAD_INPUT,
             // The reader of our output has seen enough.
             Failure::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => exit::OK,
             Failure::Output(_) => exit::IO,
@@ -142,6 +157,8 @@ impl Failure {
                 format!("{refused} of {of} adapters and models must not be used")
             }
             Failure::Differs(what) | Failure::Unjudged(what) => (*what).into(),
+            Failure::Unsent { why: Some(why), left, .. } => format!("not sent: {} ({why})", lines(*left)),
+            Failure::Unsent { why: None, left, .. } => format!("not taken: {}", lines(*left)),
             Failure::Stopped(Stopped::Clean) => "interrupted".into(),
             Failure::Stopped(Stopped::Left(_)) => "interrupted, and ended without cleaning up".into(),
             Failure::Stopped(Stopped::Published) => "interrupted after the output was complete".into(),
@@ -159,7 +176,7 @@ impl Failure {
     pub(crate) fn details(&self) -> &[String] {
         match self {
             Failure::Lorakit(error) => error.detail_lines(),
-            Failure::Gate { reasons, .. } => reasons,
+            Failure::Gate { reasons, .. } | Failure::Unsent { reasons, .. } => reasons,
             Failure::Stopped(Stopped::Left(names)) => names,
             _ => &[],
         }
@@ -190,6 +207,9 @@ impl Failure {
             Failure::Lorakit(error) => hint::of(error, command),
             Failure::Usage { hint, .. } => Some((*hint).to_string()),
             Failure::Stopped(stopped) => Some(hint::of_stopped(stopped).into()),
+            Failure::Unsent { why, .. } => {
+                why.as_ref().map(|_| "they stay in their files: the same command sends them later".into())
+            }
             Failure::Refused { .. }
             | Failure::Audit { .. }
             | Failure::Gate { .. }
@@ -199,13 +219,14 @@ impl Failure {
         }
     }
 
-    fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Failure::Lorakit(error) => error.kind().name(),
             Failure::Usage { .. } => ErrorKind::Usage.name(),
             Failure::Refused { .. } | Failure::Audit { .. } | Failure::Gate { .. } => "Audit",
             Failure::Differs(_) => "Differs",
             Failure::Unjudged(_) => "Unjudged",
+            Failure::Unsent { .. } => "Unsent",
             Failure::Stopped(_) => ErrorKind::Interrupted.name(),
             Failure::Output(_) => "Io",
         }

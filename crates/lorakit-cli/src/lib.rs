@@ -17,6 +17,7 @@ mod limits;
 mod names;
 mod progress;
 mod table;
+mod trace;
 mod ui;
 mod units;
 mod width;
@@ -115,6 +116,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Train(args) => command::train::run(args, &cli.common, ui),
         Command::Eval(args) => command::eval::run(args, &cli.common, ui),
         Command::Generate(args) => command::generate::run(args, &cli.common, ui),
+        Command::Trace { action: args::TraceAction::Push(args) } => command::trace::push(args, ui),
         Command::Env => command::env::run(&cli.common, ui),
         Command::Completions { shell } => command::about::completions(*shell, ui),
         Command::Man { verb, dir } => command::man::run(verb.as_deref(), dir.as_deref(), ui),

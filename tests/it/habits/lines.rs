@@ -233,7 +233,7 @@ fn commands_of_other_programs() {
     exit 2
     error: unrecognized subcommand 'download'
 
-      tip: lorakit never uses the network: `hf download OWNER/NAME --local-dir NAME`
+      tip: lorakit downloads nothing: `hf download OWNER/NAME --local-dir NAME`
 
     Usage: lorakit [OPTIONS] <COMMAND>
 

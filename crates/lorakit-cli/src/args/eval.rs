@@ -8,6 +8,7 @@ use lorakit_train::base::Quant;
 use lorakit_train::eval::{General, Pattern};
 
 use super::output::output_path;
+use super::trace::Reported;
 use super::values::{one_of, weighted};
 
 /// What ends the command with 1, besides items that must not break.
@@ -104,6 +105,8 @@ pub(crate) struct Eval {
     /// Replace an existing page
     #[arg(long, requires = "html")]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) reported: Reported,
 }
 
 fn quant() -> impl TypedValueParser<Value = Quant> {

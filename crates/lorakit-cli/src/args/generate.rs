@@ -8,6 +8,7 @@ use lorakit_train::generate::Sampling;
 use lorakit_train::kernel::Compute;
 use serde_json::Value;
 
+use super::trace::Reported;
 use super::values::weighted;
 
 #[derive(Debug, Args)]
@@ -84,6 +85,8 @@ pub(crate) struct Generate {
     /// The operands of products while a prompt is read; tokens after it are always computed in f32
     #[arg(long, value_name = "TYPE", value_enum, default_value_t = Operands::F32, ignore_case = true, help_heading = "Arithmetic")]
     pub(crate) compute: Operands,
+    #[command(flatten)]
+    pub(crate) reported: Reported,
 }
 
 impl Generate {

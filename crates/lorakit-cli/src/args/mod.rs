@@ -16,6 +16,7 @@ mod output;
 mod quantize;
 mod reduce;
 mod strength;
+mod trace;
 mod train;
 mod values;
 mod verify;
@@ -40,6 +41,7 @@ pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 use output::output_path;
 pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
+pub(crate) use trace::{Push, TraceAction};
 pub(crate) use train::Train;
 pub(crate) use values::{Stored, is_gguf_file};
 use values::{level, switch, threads};
@@ -151,6 +153,11 @@ pub(crate) enum Command {
     /// Answer prompts with a base and adapters, on a CPU
     #[command(aliases = ["gen", "chat"])]
     Generate(Generate),
+    /// Traces of runs: send those that wait in files
+    Trace {
+        #[command(subcommand)]
+        action: TraceAction,
+    },
     /// Print what a bug report needs: version, processor, limits, variables
     Env,
     /// Print a completion script for a shell
@@ -233,6 +240,7 @@ impl Command {
             | Command::Train(_)
             | Command::Eval(_)
             | Command::Generate(_)
+            | Command::Trace { .. }
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }
@@ -270,6 +278,7 @@ impl Command {
             }
             // A run names its inputs in a file as well.
             Command::Train(_)
+            | Command::Trace { .. }
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }

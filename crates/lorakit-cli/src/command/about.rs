@@ -12,10 +12,10 @@ use crate::{args, exit};
 
 /// The commit that this was built from, if whoever built it said so: a build that asked git would differ between an
 /// archive and a clone of the same sources.
-pub(super) const COMMIT: Option<&str> = option_env!("LORAKIT_COMMIT");
+pub(crate) const COMMIT: Option<&str> = option_env!("LORAKIT_COMMIT");
 
 /// The version of the program.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[derive(Serialize)]
 struct Version {

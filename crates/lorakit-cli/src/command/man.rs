@@ -58,7 +58,8 @@ fn write(dir: &Path, pages: Vec<Page>, ui: &Ui) -> Result<(), Failure> {
 }
 
 fn pages(command: &Command) -> Result<Vec<Page>, Failure> {
-    [command].into_iter().chain(verbs(command)).map(|about| page(about, command)).collect()
+    let inner = verbs(command).flat_map(verbs);
+    [command].into_iter().chain(verbs(command)).chain(inner).map(|about| page(about, command)).collect()
 }
 
 /// The commands that have a page.

@@ -23,6 +23,7 @@ mod planned;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
 mod strength;
+pub(crate) mod trace;
 pub(crate) mod train;
 pub(crate) mod verify;
 

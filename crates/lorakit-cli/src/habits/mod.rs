@@ -24,9 +24,9 @@ use translate::Output;
 const VERBS: &[(&[&str], &str)] = &[
     (
         &["download", "pull", "fetch", "get"],
-        "lorakit never uses the network: `hf download OWNER/NAME --local-dir NAME`",
+        "lorakit downloads nothing: `hf download OWNER/NAME --local-dir NAME`",
     ),
-    (&["upload", "push", "publish"], "lorakit never uses the network: `hf upload OWNER/NAME FOLDER`"),
+    (&["upload", "push", "publish"], "lorakit uploads no models: `hf upload OWNER/NAME FOLDER`"),
     (
         &["list", "types"],
         "`lorakit quantize --list` lists the types; `lorakit inspect PATH` shows what a folder holds",

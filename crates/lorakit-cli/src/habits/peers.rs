@@ -109,7 +109,7 @@ habits! {
      "--save_path", "--save-path", "--save_dir", "--export_dir", "--mlx-path", "--gguf-path", "--out_path", "--dest"]
         [] One => Output, "it is `-o` here";
     ["--push_to_hub", "--push-to-hub", "--upload-repo", "--hub-model-id", "--hub_model_id", "--export_hub_model_id"]
-        [] One => Nothing, "lorakit never uses the network: `hf upload OWNER/NAME OUT` uploads what it wrote";
+        [] One => Nothing, "lorakit uploads no models: `hf upload OWNER/NAME OUT` uploads what it wrote";
     ["--max_shard_size"] [] One => Named("--max-shard-size"), "it is `--max-shard-size` here";
     ["--export_size"] [] One => Gigabytes("--max-shard-size"), "it is `--max-shard-size` here, with a unit";
     // llama.cpp's converters.

@@ -177,7 +177,10 @@ impl Text {
     }
 
     /// The text of tokens, with or without special ones.
-    pub(crate) fn decoded(&self, tokens: &[u32], without_special: bool) -> Result<String> {
+    ///
+    /// # Errors
+    /// If the tokenizer cannot decode them.
+    pub fn decoded(&self, tokens: &[u32], without_special: bool) -> Result<String> {
         self.tokenizer.decode(tokens, without_special).map_err(|error| unreadable(&error))
     }
 

@@ -75,6 +75,14 @@ impl Loss {
     }
 }
 
+/// What happens to a prompt.
+pub(super) enum Moment {
+    /// It was read.
+    Asked(usize),
+    /// It was answered.
+    Answered(usize),
+}
+
 /// A model that is judged.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
@@ -166,18 +174,18 @@ impl<'a> Distribution<'a> {
     }
 }
 
-/// The answers to `prompts`, in which each token is the likeliest, at most `most` of them. `done` is called after each
-/// answer, and may end them.
+/// The answers to `prompts`, in which each token is the likeliest, at most `most` of them. `tell` hears of each
+/// prompt, and may end them.
 ///
 /// # Errors
-/// As [`Generator::generate_each`]; what `done` returns.
+/// As [`Generator::generate_each`]; what `tell` returns.
 pub(super) fn answers(
     subject: &Subject<'_>,
     text: &Text,
     prompts: &[&[u32]],
     most: usize,
     context: Option<usize>,
-    done: &mut dyn FnMut() -> Result<()>,
+    tell: &mut dyn FnMut(Moment) -> Result<()>,
 ) -> Result<Vec<Answer>> {
     let Subject { model, adapter, products } = *subject;
     let generator = Generator { model, adapter, text, context, products };
@@ -185,10 +193,15 @@ pub(super) fn answers(
     let mut found: Vec<Option<Answer>> = prompts.iter().map(|_| None).collect();
     let mut ended = Ok(());
     generator.generate_each(prompts, &sampling, &mut |heard| {
-        let Heard::Done(at, made) = heard else { return ControlFlow::Continue(()) };
-        let stopped = matches!(made.stop, Stop::End(_));
-        found[at] = Some(Answer { text: made.text, tokens: made.tokens.len(), stopped });
-        ended = done();
+        ended = match heard {
+            Heard::Begins(at) => tell(Moment::Asked(at)),
+            Heard::Text(..) => return ControlFlow::Continue(()),
+            Heard::Done(at, made) => {
+                let stopped = matches!(made.stop, Stop::End(_));
+                found[at] = Some(Answer { text: made.text, tokens: made.tokens.len(), stopped });
+                tell(Moment::Answered(at))
+            }
+        };
         if ended.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     ended?;

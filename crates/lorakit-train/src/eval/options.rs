@@ -130,6 +130,20 @@ pub trait Watch {
     fn passes(&mut self, done: u64, of: u64, what: &str) {
         let _ = (done, of, what);
     }
+    /// What the passes from now on are of: a candidate by its name, or something that is measured for all.
+    fn begins(&mut self, what: &str) {
+        let _ = what;
+    }
+    /// Its losses on rows are known, and it is asked from now on.
+    fn asks(&mut self) {}
+    /// The candidate was asked a question: the so-many-th of the rows that are answered, and then of the items.
+    fn asked(&mut self, question: usize) {
+        let _ = question;
+    }
+    /// The candidate has answered a question.
+    fn answered(&mut self, question: usize) {
+        let _ = question;
+    }
 }
 
 /// Nobody watches.

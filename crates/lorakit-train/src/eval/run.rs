@@ -131,12 +131,12 @@ impl Run<'_> {
                 None => ("base".to_string(), Kind::Base),
                 Some((path, _)) => (path.display().to_string(), Kind::Adapter),
             };
-            pace.what.clone_from(&name);
+            pace.begin(&name);
             let figures = self.tasks[0].figures(self.options, subject, pace)?;
             let (model, form) = (model.clone(), base.form());
             self.entries.push(Entry { name, kind, model, adapter, form, task: 0, figures });
         }
-        pace.what = "general text".into();
+        pace.begin("general text");
         let general = self.tasks[0].general(Some(&alone), &tuned, pace)?;
         self.entries.iter_mut().zip(general).for_each(|(entry, general)| entry.figures.general = general);
         Ok(())
@@ -160,7 +160,7 @@ impl Run<'_> {
             divergence: general.mean_divergence(),
         };
         if !self.options.scales.is_empty() {
-            pace.what = "strengths".into();
+            pace.begin("strengths");
             let scales = &self.options.scales;
             let each: Vec<_> = scales.iter().map(|scale| scaled(adapter, *scale)).collect();
             let each: Vec<_> = each.iter().map(|adapter| self.subject(base, adapter)).collect();
@@ -172,7 +172,7 @@ impl Run<'_> {
             self.sweeps.push(Sweep { candidate, points });
         }
         if self.options.null > 0 {
-            pace.what = "random adapters".into();
+            pace.begin("random adapters");
             let (mut losses, mut general, mut divergences) = (Vec::new(), Vec::new(), Vec::new());
             for draw in 0..self.options.null {
                 let noise = noise(adapter, &base.model.shape, self.options.seed, draw);
@@ -209,7 +209,7 @@ impl Run<'_> {
         let alone = self.subject(base, &none);
         let subject = self.subject(other, &own);
         let name = path.display().to_string();
-        pace.what.clone_from(&name);
+        pace.begin(&name);
         let own = &self.tasks[task];
         let mut figures = own.figures(self.options, &subject, pace)?;
         let alike =

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::check::Answer;
 use super::general::{self, Paragraph};
-use super::measure::{self, Loss, Subject};
+use super::measure::{self, Loss, Moment, Subject};
 use super::options::{Options, Watch};
 use super::problem::Problem;
 use super::regression::Item;
@@ -111,6 +111,7 @@ impl Task {
         pace: &mut Pace<'_>,
     ) -> Result<Figures> {
         let losses = self.losses(subject, pace)?;
+        pace.watch.asks();
         let mut left = options.answers;
         let questions = self.held.rows.iter().map(|row| {
             let question = row.question.as_ref().filter(|_| left > 0);
@@ -122,7 +123,16 @@ impl Task {
         let prompts: Vec<&[u32]> = prompts.collect();
         let (most, context) = (options.most_tokens, self.context);
         let made =
-            measure::answers(subject, &self.text, &prompts, most, context, &mut || pace.pass().map(drop))?;
+            measure::answers(subject, &self.text, &prompts, most, context, &mut |moment| match moment {
+                Moment::Asked(question) => {
+                    pace.watch.asked(question);
+                    Ok(())
+                }
+                Moment::Answered(question) => {
+                    pace.watch.answered(question);
+                    pace.pass()
+                }
+            })?;
         let mut made = made.into_iter();
         let answers = questions.iter().map(|question| question.and_then(|_| made.next())).collect();
         let items = made.collect();
@@ -170,6 +180,12 @@ pub(super) struct Pace<'a> {
 }
 
 impl Pace<'_> {
+    /// Passes of something else begin.
+    pub(super) fn begin(&mut self, what: &str) {
+        self.what = what.to_string();
+        self.watch.begins(what);
+    }
+
     /// A pass begins.
     ///
     /// # Errors

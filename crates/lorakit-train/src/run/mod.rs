@@ -37,6 +37,6 @@ mod train;
 
 pub use estimate::Estimate;
 pub use machine::usual_threads;
-pub use observe::{Evaluated, Nobody, Observer, Outcome, Sample, Sampled, Step, Summary};
+pub use observe::{Evaluated, Nobody, Observer, Outcome, Part, Sample, Sampled, Step, Summary};
 pub use open::{Checked, check_data, estimate, text, train};
 pub(crate) use output::RUNS;

@@ -18,6 +18,9 @@ pub trait Observer {
         Ok(())
     }
 
+    /// A part of the run is open: the rows first, then the base.
+    fn opened(&self, _: Part<'_>) {}
+
     /// A step is done.
     fn step(&mut self, _: &Step) -> Result<()> {
         Ok(())
@@ -52,6 +55,27 @@ pub trait Observer {
     fn progress(&self) -> &dyn Progress {
         &Silent
     }
+}
+
+/// A part of a run that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// The rows are tokens.
+    Rows {
+        /// Documents that are trained on.
+        documents: usize,
+        /// Documents for validation.
+        held: usize,
+        /// A digest of their tokens and weights.
+        digest: &'a str,
+    },
+    /// The base is in memory.
+    Base {
+        /// How its linears are held: `nf4`, `q4_k`.
+        form: &'a str,
+        /// A digest of its weights as they are held.
+        digest: &'a str,
+    },
 }
 
 /// Nobody watches.

@@ -10,7 +10,7 @@ use lorakit::plan::{Content, Progress, SideFile};
 
 use super::estimate::Estimate;
 use super::machine;
-use super::observe::{Observer, Summary};
+use super::observe::{Observer, Part, Summary};
 use super::output::{self, Writes};
 use super::problem::Problem;
 use super::ready::{Job, Ready, digest};
@@ -34,7 +34,7 @@ const TESTED: usize = 64;
 /// [`Interrupted`](lorakit::ErrorKind::Interrupted) if the observer's progress is cancelled while files are read. A run that
 /// is interrupted later is no error: its state is saved, and the summary says so.
 pub fn train(settings: &Settings, observer: &mut dyn Observer) -> Result<Summary> {
-    let (opened, adapter) = Opened::new(settings, observer.progress())?;
+    let (opened, adapter) = Opened::new(settings, observer.progress(), &|part| observer.opened(part))?;
     opened.with_job(adapter, |job| Ready::new(job)?.run(observer))
 }
 
@@ -43,7 +43,7 @@ pub fn train(settings: &Settings, observer: &mut dyn Observer) -> Result<Summary
 /// # Errors
 /// As [`train`], as far as it can be told before the first step.
 pub fn estimate(settings: &Settings, progress: &dyn Progress) -> Result<Estimate> {
-    let (opened, adapter) = Opened::new(settings, progress)?;
+    let (opened, adapter) = Opened::new(settings, progress, &|_| ())?;
     opened.with_job(adapter, |job| Ok(Ready::new(job)?.estimate))
 }
 
@@ -142,6 +142,8 @@ struct Opened {
     rows: Data,
     held: Option<Data>,
     step: Step,
+    /// Of the rows, and of those for validation.
+    digests: [String; 2],
     /// What is asked for samples.
     prompts: Option<Prompts>,
     /// Files for every folder that is written, instead of the base's own or beside them.
@@ -151,7 +153,12 @@ struct Opened {
 
 impl Opened {
     /// What is soon refused comes first; the base's weights come last. The factors are those of the first step.
-    fn new(told: &Settings, progress: &dyn Progress) -> Result<(Self, Adapter<f32>)> {
+    /// `tell` hears of each part that is open.
+    fn new(
+        told: &Settings,
+        progress: &dyn Progress,
+        tell: &dyn Fn(Part<'_>),
+    ) -> Result<(Self, Adapter<f32>)> {
         let began = output::checkpoint(told)?.as_deref().map(state::day).transpose()?.flatten();
         let mut settings = told.clone();
         settings.template_day = told.template_day.or(began).or_else(|| Some(Day::today()));
@@ -162,6 +169,9 @@ impl Opened {
         if [&rows].into_iter().chain(&held).all(|data| data.report.dated.count == 0) {
             settings.template_day = told.template_day;
         }
+        let documents = held.as_ref().map_or(&[][..], |held| &held.documents);
+        let digests = [digest(&rows.documents), digest(documents)];
+        tell(Part::Rows { documents: rows.documents.len(), held: documents.len(), digest: &digests[0] });
         let quant = match settings.quant {
             Quant::Auto => match base::Quant::usual(&files) {
                 base::Quant::Nf4 { .. } => base::Quant::Nf4 { double: settings.double_quant },
@@ -176,6 +186,7 @@ impl Opened {
         let threads = settings.threads.unwrap_or_else(machine::usual_threads);
         let context = Base::context(&files);
         let base = Base::of(files, quant, threads, progress)?;
+        tell(Part::Base { form: &base.form(), digest: &base.trained_on });
         let (parent, adapter) = match &settings.adapter {
             Some(path) => adapter::read(path, &base).map(|(parent, adapter)| (Some(parent), adapter))?,
             None => (None, fresh(&settings, &base)?),
@@ -192,7 +203,7 @@ impl Opened {
                 content: Content::CopyOf(path.clone()),
             });
         }
-        Ok((Self { settings, base, rows, held, step, prompts, beside, threads }, adapter))
+        Ok((Self { settings, base, rows, held, step, digests, prompts, beside, threads }, adapter))
     }
 
     fn with_job<T>(&self, adapter: Adapter<f32>, work: impl FnOnce(Job) -> Result<T>) -> Result<T> {
@@ -208,8 +219,8 @@ impl Opened {
             order: &order,
             digests: vec![
                 ("base", self.base.trained_on.clone()),
-                ("data", digest(&self.rows.documents)),
-                ("validation data", digest(held)),
+                ("data", self.digests[0].clone()),
+                ("validation data", self.digests[1].clone()),
             ],
             writes: self,
             answers: answering.as_ref().map(|answering| answering as &dyn Answers),

@@ -41,6 +41,11 @@ struct Terminal {
     stderr: bool,
 }
 
+/// The name of the processor.
+pub(crate) fn processor() -> Option<String> {
+    Processor::here().model
+}
+
 pub(crate) fn run(common: &Common, ui: &Ui) -> Result<(), Failure> {
     let environment = Environment {
         version: VERSION,

@@ -17,6 +17,7 @@ const HONOURED: &[(&str, bool)] = &[
     ("HUGGINGFACE_HUB_CACHE", false),
     ("HF_HOME", false),
     ("XDG_CACHE_HOME", false),
+    ("XDG_STATE_HOME", false),
 ];
 
 /// A variable that is set.
@@ -46,7 +47,9 @@ pub(super) fn set() -> Vec<Variable> {
     let names = env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     let mut found: Vec<Variable> = names
         .filter_map(|name| {
-            let known = own.contains(&name) || HONOURED.iter().any(|(honoured, _)| *honoured == name);
+            let known = own.contains(&name)
+                || HONOURED.iter().any(|(honoured, _)| *honoured == name)
+                || lorakit_trace::VARIABLES.contains(&name.as_str());
             let shown = own.contains(&name) || HONOURED.contains(&(name.as_str(), true));
             let value = env::var(&name).ok().filter(|_| shown);
             (known || name.starts_with("LORAKIT_")).then_some(Variable { name, value, known })

@@ -14,6 +14,8 @@ use crate::args::{self, Common, FailOnOutcome};
 use crate::command::page::{check, write};
 use crate::error::Failure;
 use crate::progress::{Bar, Foot};
+use crate::trace::Report as TraceReport;
+use crate::trace::eval::Traced;
 use crate::ui::{self, Ui};
 use crate::{names, units};
 
@@ -24,17 +26,21 @@ pub(crate) fn run(args: &args::Eval, common: &Common, ui: &Ui) -> Result<(), Fai
         check(page, args.force, inputs(args))?;
     }
     let options = options(args, common)?;
-    let mut watch = Passes { ui, opening: Bar::new(ui, "opening"), foot: None };
-    let found = eval::evaluate(&options, &mut watch)?;
+    let traced = Traced::new(args)?;
+    let mut watch = Passes { ui, opening: Bar::new(ui, "opening"), foot: None, traced };
+    let found = eval::evaluate(&options, &mut watch).map_err(Failure::from);
+    let traced = watch.traced.take();
     drop(watch);
+    let trace = traced.map(|traced| traced.end(found.as_ref().ok(), found.as_ref().err(), ui));
+    let found = found?;
     let mut wrote = None;
     if let Some(page) = &args.html {
-        let object = ui::enveloped(SCHEMA, Report { found: &found, html: None });
+        let object = ui::enveloped(SCHEMA, Report { found: &found, html: None, trace: None });
         let bytes = write(page, args.force, &page::EVALUATION, &object)?;
         wrote = Some(format!("\nwrote `{}`, {}\n", names::path(page), units::size(bytes)));
     }
     if ui.json {
-        ui.json(SCHEMA, Report { found: &found, html: args.html.as_deref() })?;
+        ui.json(SCHEMA, Report { found: &found, html: args.html.as_deref(), trace })?;
         return verdict(&found, args);
     }
     ui.result(&text::render(&found, ui.verbose))?;
@@ -53,6 +59,8 @@ struct Report<'r> {
     found: &'r Evaluation,
     #[serde(skip_serializing_if = "Option::is_none")]
     html: Option<&'r Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceReport>,
 }
 
 /// The files and folders that are read.
@@ -127,6 +135,7 @@ struct Passes<'u> {
     ui: &'u Ui,
     opening: Bar,
     foot: Option<Foot>,
+    traced: Option<Traced>,
 }
 
 impl Watch for Passes<'_> {
@@ -134,7 +143,34 @@ impl Watch for Passes<'_> {
         &self.opening
     }
 
+    fn begins(&mut self, what: &str) {
+        if let Some(traced) = &mut self.traced {
+            traced.begins(what);
+        }
+    }
+
+    fn asks(&mut self) {
+        if let Some(traced) = &mut self.traced {
+            traced.asks();
+        }
+    }
+
+    fn asked(&mut self, question: usize) {
+        if let Some(traced) = &mut self.traced {
+            traced.asked(question);
+        }
+    }
+
+    fn answered(&mut self, question: usize) {
+        if let Some(traced) = &mut self.traced {
+            traced.answered(question);
+        }
+    }
+
     fn passes(&mut self, done: u64, of: u64, what: &str) {
+        if let Some(traced) = &mut self.traced {
+            traced.passes();
+        }
         let foot = self.foot.get_or_insert_with(|| {
             self.opening.finish();
             Foot::new(self.ui)

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
-use lorakit_train::data::{Asked, asked};
+use lorakit_train::data::{Asked, Text, asked};
 use lorakit_train::generate::{Generated, Heard, Open, Opened};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -18,6 +18,8 @@ use self::answer::{Answer, Speed};
 use crate::args::{self, Common};
 use crate::error::{Failure, Stopped};
 use crate::progress::Bar;
+use crate::trace::Report as TraceReport;
+use crate::trace::generate::{Times, Traced};
 use crate::ui::Ui;
 use crate::{interrupt, names};
 
@@ -28,10 +30,29 @@ const SCHEMA: &str = "lorakit.generate/1";
 struct Report<'a> {
     answers: Vec<Answer<'a>>,
     speed: Speed,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<TraceReport>,
 }
 
 pub(crate) fn run(args: &args::Generate, common: &Common, ui: &Ui) -> Result<(), Failure> {
     args.sampling().check()?;
+    let mut traced = Traced::new(args)?;
+    let talked = talk(args, common, ui, &mut traced);
+    let failure = talked.as_ref().err();
+    let trace = traced.map(|traced| traced.end(failure, ui));
+    match talked? {
+        Some(talk) => talk.report(trace),
+        None => Ok(()),
+    }
+}
+
+/// Answers what is asked. What is left is an object to print.
+fn talk<'u>(
+    args: &args::Generate,
+    common: &Common,
+    ui: &'u Ui,
+    traced: &mut Option<Traced>,
+) -> Result<Option<Told<'u>>, Failure> {
     if args.chat && ui.json {
         return Err(Failure::Usage {
             message: "`--chat` prints what is said, and no object".into(),
@@ -39,6 +60,7 @@ pub(crate) fn run(args: &args::Generate, common: &Common, ui: &Ui) -> Result<(),
             hint: "`--messages FILE --json` answers a conversation",
         });
     }
+    let begun = Instant::now();
     let bar = Bar::new(ui, "opening");
     let how = Open {
         adapters: &args.adapters,
@@ -51,12 +73,16 @@ pub(crate) fn run(args: &args::Generate, common: &Common, ui: &Ui) -> Result<(),
     };
     let opened = Opened::new(&how, &bar)?;
     bar.finish();
+    if let Some(traced) = traced {
+        traced.opened(begun, &opened);
+    }
     if args.chat {
-        return chat::run(args, &opened, ui);
+        return chat::run(args, &opened, ui, traced).map(|()| None);
     }
     let questions = questions(args, &opened)?;
     let stream = args.data.is_none() && !ui.json;
     let mut talk = Talk::new(ui, &questions, stream);
+    talk.traced = traced.as_mut().map(|traced| (traced, &opened.text));
     let prompts: Vec<&[u32]> = questions.iter().map(|asked| asked.prompt.as_slice()).collect();
     let generator = opened.generator();
     for asked in &questions {
@@ -67,7 +93,24 @@ pub(crate) fn run(args: &args::Generate, common: &Common, ui: &Ui) -> Result<(),
         generator.check(&asked.prompt).map_err(place)?;
     }
     generator.generate_each(&prompts, &args.sampling(), &mut |heard| talk.hear(heard))?;
-    talk.end()
+    let (answers, speed) = talk.end()?;
+    Ok(ui.json.then_some(Told { ui, questions, answers, speed }))
+}
+
+/// What was answered, to be printed as an object.
+struct Told<'u> {
+    ui: &'u Ui,
+    questions: Vec<Asked>,
+    answers: Vec<Option<Generated>>,
+    speed: Speed,
+}
+
+impl Told<'_> {
+    fn report(self, trace: Option<TraceReport>) -> Result<(), Failure> {
+        let done = self.questions.iter().zip(&self.answers);
+        let answers = done.filter_map(|(asked, done)| Some(Answer::new(asked, done.as_ref()?))).collect();
+        self.ui.json(SCHEMA, Report { answers, speed: self.speed, trace })
+    }
 }
 
 /// What is asked.
@@ -144,38 +187,69 @@ struct Talk<'a> {
     speed: Speed,
     begun: Instant,
     failed: Option<Failure>,
+    /// The trace of answers, and what makes text of prompts.
+    traced: Option<(&'a mut Traced, &'a Text)>,
+    /// When the answer to each question was asked for, and when its text began.
+    times: Vec<(Instant, Option<Instant>)>,
+    /// When something was heard last.
+    heard: Instant,
 }
 
 impl<'a> Talk<'a> {
     fn new(ui: &'a Ui, questions: &'a [Asked], stream: bool) -> Self {
         let done = questions.iter().map(|_| None).collect();
         let (speed, begun) = (Speed::default(), Instant::now());
-        Talk { ui, questions, stream, done, printed: 0, speed, begun, failed: None }
+        let times = vec![(begun, None); questions.len()];
+        Talk {
+            ui,
+            questions,
+            stream,
+            done,
+            printed: 0,
+            speed,
+            begun,
+            failed: None,
+            traced: None,
+            times,
+            heard: begun,
+        }
     }
 
     fn hear(&mut self, heard: Heard) -> ControlFlow<()> {
         match heard {
             Heard::Begins(at) => {
+                // Its prompt was read since then.
+                self.times[at].0 = self.heard;
                 self.speed.prompt_tokens += self.questions[at].prompt.len();
                 if self.questions.len() == 1 {
                     self.speed.prompt_seconds = Some(self.begun.elapsed().as_secs_f64());
                 }
             }
-            Heard::Text(_, text) => {
+            Heard::Text(at, text) => {
+                self.times[at].1.get_or_insert_with(Instant::now);
                 if self.stream {
                     self.print(printable(text).as_bytes());
                 }
             }
             Heard::Done(at, generated) => {
                 self.speed.tokens += generated.tokens.len();
+                self.trace(at, &generated);
                 self.done[at] = Some(generated);
                 self.print_lines();
             }
         }
+        self.heard = Instant::now();
         match self.failed.is_some() || interrupt::asked() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
+    }
+
+    fn trace(&mut self, at: usize, generated: &Generated) {
+        let Some((traced, text)) = &mut self.traced else { return };
+        let (asked, first) = self.times[at];
+        let prompt = || text.decoded(&self.questions[at].prompt, false).ok();
+        traced.answered(Times { asked, first, done: Instant::now() }, generated, &prompt);
     }
 
     fn print(&mut self, bytes: &[u8]) {
@@ -199,7 +273,8 @@ impl<'a> Talk<'a> {
         }
     }
 
-    fn end(mut self) -> Result<(), Failure> {
+    /// The answers, and how fast they came, which is said unless it is printed as an object.
+    fn end(mut self) -> Result<(Vec<Option<Generated>>, Speed), Failure> {
         self.speed.seconds = self.begun.elapsed().as_secs_f64();
         if self.stream {
             self.print(b"\n");
@@ -210,13 +285,8 @@ impl<'a> Talk<'a> {
         if interrupt::asked() {
             return Err(Stopped::Clean.into());
         }
-        if !self.ui.json {
-            self.speed.say(self.ui);
-            return Ok(());
-        }
-        let done = self.questions.iter().zip(&self.done);
-        let answers = done.filter_map(|(asked, done)| Some(Answer::new(asked, done.as_ref()?))).collect();
-        self.ui.json(SCHEMA, Report { answers, speed: self.speed })
+        self.speed.say(self.ui);
+        Ok((self.done, self.speed))
     }
 }
 

@@ -21,6 +21,7 @@ use self::watch::Watch;
 use crate::args::{self, Common};
 use crate::command::page::check as check_page;
 use crate::error::{Failure, Stopped};
+use crate::trace::Report as TraceReport;
 use crate::ui::Ui;
 use crate::{hub, interrupt, names, units};
 
@@ -56,9 +57,11 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
         check_page(page, replace, inputs(&settings, args))?;
     }
     interrupt::wait_for_the_run();
-    let summary = run::train(&settings, &mut watchers)?;
+    let trained = run::train(&settings, &mut watchers).map_err(Failure::from);
     let estimate = watchers.terminal.finish().as_ref().map(estimate::object);
-    let report = Report { estimate, ..Report::new(&summary) };
+    let trace = watchers.traced.and_then(|traced| traced.end(trained.as_ref().err(), ui));
+    let summary = trained?;
+    let report = Report { estimate, trace, ..Report::new(&summary) };
     let html = args.fixed.html.as_deref().filter(|_| summary.steps > 0);
     if summary.outcome == Outcome::Interrupted {
         if let Some(page) = html {
@@ -143,6 +146,7 @@ struct Report<'s> {
     estimate: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     html: Option<&'s Path>,
+    trace: Option<TraceReport>,
 }
 
 /// The best validation.
@@ -167,6 +171,7 @@ impl<'s> Report<'s> {
             peak_bytes: summary.peak,
             estimate: None,
             html: None,
+            trace: None,
         }
     }
 }

@@ -4,16 +4,20 @@ use std::path::Path;
 
 use lorakit::plan::Progress;
 
-use lorakit_train::run::{Estimate, Evaluated, Observer, Sampled, Step, Summary};
+use lorakit_train::run::{Estimate, Evaluated, Observer, Part, Sampled, Step, Summary};
 use lorakit_train::settings::{Report, Settings};
 use lorakit_train::tensorboard::TensorBoard;
 
 use super::watch::Watch;
 use crate::error::Failure;
+use crate::trace;
+use crate::trace::train::Traced;
 
 /// All of them. Each is told everything, the terminal first; only the terminal ends the run.
 pub(super) struct Watchers<'u> {
     pub(super) terminal: Watch<'u>,
+    /// Ended by the command, which knows how the run ended.
+    pub(super) traced: Option<Traced>,
     reports: Vec<Box<dyn Observer>>,
 }
 
@@ -21,10 +25,16 @@ impl<'u> Watchers<'u> {
     /// Those that the settings name.
     ///
     /// # Errors
-    /// `Usage` for one that this build does not have.
+    /// `Usage` for one that this build does not have, and what the variables of traces may be refused for.
     pub(super) fn new(settings: &Settings, terminal: Watch<'u>) -> Result<Self, Failure> {
-        let reports = settings.report.iter().map(report).collect::<Result<_, _>>()?;
-        Ok(Self { terminal, reports })
+        let (mut traced, mut reports) = (None, Vec::new());
+        for report in &settings.report {
+            match report {
+                Report::TensorBoard => reports.push(Box::new(TensorBoard::default()) as Box<dyn Observer>),
+                Report::Otlp => traced = Some(Traced::new(trace::destination()?)),
+            }
+        }
+        Ok(Self { terminal, traced, reports })
     }
 
     fn each(
@@ -32,25 +42,20 @@ impl<'u> Watchers<'u> {
         mut tell: impl FnMut(&mut dyn Observer) -> lorakit_train::Result<()>,
     ) -> lorakit_train::Result<()> {
         tell(&mut self.terminal)?;
+        if let Some(traced) = &mut self.traced {
+            tell(traced)?;
+        }
         self.reports.iter_mut().try_for_each(|report| tell(report.as_mut()))
     }
 }
 
-/// What reports a run in this way.
-fn report(report: &Report) -> Result<Box<dyn Observer>, Failure> {
-    let absent = |name: &str| {
-        Failure::usage(
-            &format!("`report` is {name}, which this build does not have"),
-            "leave it out: metrics.jsonl has every step",
-        )
-    };
-    match report {
-        Report::TensorBoard => Ok(Box::new(TensorBoard::default())),
-        Report::Otlp => Err(absent("otlp")),
-    }
-}
-
 impl Observer for Watchers<'_> {
+    fn opened(&self, part: Part<'_>) {
+        if let Some(traced) = &self.traced {
+            traced.opened(part);
+        }
+    }
+
     fn begins(&mut self, settings: &Settings, estimate: &Estimate) -> lorakit_train::Result<()> {
         self.each(|one| one.begins(settings, estimate))
     }
