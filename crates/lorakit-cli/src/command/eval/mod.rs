@@ -5,15 +5,14 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use lorakit::plan::Progress;
 use lorakit::{Finding, Severity};
-use lorakit_train::eval::{self, Check, Evaluation, Options, Outcome, Schema, Watch};
+use lorakit_train::eval::{self, Check, Evaluation, Options, Outcome, Schema};
 use serde::Serialize;
 
 use crate::args::{self, Common, FailOnOutcome};
 use crate::command::page::{check, write};
+use crate::command::passes::Passes;
 use crate::error::Failure;
-use crate::progress::{Bar, Foot};
 use crate::ui::{self, Ui};
 use crate::{names, units};
 
@@ -24,7 +23,7 @@ pub(crate) fn run(args: &args::Eval, common: &Common, ui: &Ui) -> Result<(), Fai
         check(page, args.force, inputs(args))?;
     }
     let options = options(args, common)?;
-    let mut watch = Passes { ui, opening: Bar::new(ui, "opening"), foot: None };
+    let mut watch = Passes::new(ui, false);
     let found = eval::evaluate(&options, &mut watch)?;
     drop(watch);
     let mut wrote = None;
@@ -120,25 +119,4 @@ fn verdict(found: &Evaluation, args: &args::Eval) -> Result<(), Failure> {
         refused += usize::from(reasons.len() > before);
     }
     if reasons.is_empty() { Ok(()) } else { Err(Failure::Gate { refused, of, reasons }) }
-}
-
-/// Shows passes at the bottom of a terminal.
-struct Passes<'u> {
-    ui: &'u Ui,
-    opening: Bar,
-    foot: Option<Foot>,
-}
-
-impl Watch for Passes<'_> {
-    fn progress(&self) -> &dyn Progress {
-        &self.opening
-    }
-
-    fn passes(&mut self, done: u64, of: u64, what: &str) {
-        let foot = self.foot.get_or_insert_with(|| {
-            self.opening.finish();
-            Foot::new(self.ui)
-        });
-        foot.show(done, of, names::shown(what).into_owned());
-    }
 }
