@@ -354,6 +354,7 @@ mod tests {
         diff b
         diff base
         train config
+        train import
         eval models
         eval adapters
         eval against
@@ -401,6 +402,7 @@ mod tests {
             "schema",
             "chat_template",
             "tune",
+            "import",
         ];
         for verb in Cli::command().get_subcommands() {
             let paths = verb.get_arguments().filter(|option| {
