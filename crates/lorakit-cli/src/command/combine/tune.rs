@@ -32,9 +32,6 @@ pub(super) fn chosen(
 ) -> Result<Option<(Tuned, String)>, Failure> {
     let tuning = &args.tuning;
     let (Some(model), [_, ..]) = (&tuning.model, tuning.tune.as_slice()) else { return Ok(None) };
-    if !args.output.dry_run && !args.output.force {
-        crate::command::refuse_existing(&args.output.output)?;
-    }
     let mut how = TuneOptions::new(model, Path::new(""));
     how.data.clone_from(&tuning.tune);
     how.metric = tuning.tune_metric;

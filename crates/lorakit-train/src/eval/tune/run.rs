@@ -26,7 +26,7 @@ use crate::{Error, Result, adapter};
 /// does on held-out rows. The weights in `combine` are where the search begins; their signs stay.
 ///
 /// # Errors
-/// As [`combine::compute`]; what models, adapters and rows may be refused for; losses that are not finite;
+/// As [`compute`](lorakit::ops::combine::compute); what models, adapters and rows may be refused for; losses that are not finite;
 /// [`Interrupted`](lorakit::ErrorKind::Interrupted).
 pub fn tune(combine: &CombineOptions, options: &TuneOptions, watch: &mut dyn Watch) -> Result<Tuned> {
     let method = combine.method.in_style(combine.style);
