@@ -25,6 +25,7 @@ mod golden;
 mod habits;
 mod help;
 mod image;
+mod import;
 mod inspect;
 mod lineage;
 mod matrix;

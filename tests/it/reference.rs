@@ -48,6 +48,7 @@ const COMMANDS: &[&str] = &[
     "combine plain rslora -o combined",
     "combine plain attn -o combined-dry --method cat --dry-run",
     "combine plain=2 -o doubled --method cat",
+    "combine tiny-lora -o chosen --model tiny --tune long --context 90 --tune-metric exact --tune-trials 10 --max-tokens 1",
     "inspect combined",
     "extract base tuned -o extracted --rank 2",
     "extract base tuned -o extracted-dry --auto --dry-run",

@@ -42,6 +42,9 @@ fn of_command(hint: Hint, command: &Command) -> Option<&'static str> {
         (Hint::NameModel, Command::Quantize(_)) => {
             "merge it into its base first: `lorakit merge BASE ADAPTER -o OUT.gguf --quantize Q4_K_M`"
         }
+        (Hint::StartFromFloats, Command::Train(_) | Command::Eval(_) | Command::Generate(_)) => {
+            "`--quant keep` takes it as it is stored; or start from the 16-bit model"
+        }
         (Hint::NameModel, Command::Extract(_)) => {
             "two models, first the base: `lorakit extract BASE TUNED -o OUT --auto`"
         }

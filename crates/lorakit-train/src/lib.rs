@@ -33,6 +33,7 @@ pub mod generate;
 pub mod kernel;
 pub mod model;
 pub mod optimise;
+mod random;
 pub mod run;
 pub mod settings;
 pub mod tensorboard;

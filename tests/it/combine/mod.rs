@@ -4,6 +4,7 @@ mod bias;
 mod refusals;
 mod reports;
 mod strength;
+mod tune;
 
 use crate::support::{Sandbox, edit_json, entries, peft, read_json};
 use crate::weights::{read_file, read_folder};

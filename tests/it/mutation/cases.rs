@@ -92,4 +92,12 @@ pub(super) const CASES: &[&str] = &[
     "diff {base} {tuned}",
     "diff {adapter} {second}",
     "diff {adapter} {adapter.gguf} --base {base}",
+    // Answers, and judging them.
+    "generate --model {orders} --adapter {orders-lora} --prompt Hello --max-tokens 2",
+    "generate --model [orders] --adapter {orders-lora}=0.5 --data {rows.jsonl} --max-tokens 1",
+    "eval --model {orders} --data [rows.jsonl] --answers 0 --general none",
+    "eval --model [orders] --adapter {orders-lora} --data {rows.jsonl} --answers 1 --max-tokens 2 --general none",
+    "eval --model [orders] --data [rows.jsonl] --regression {items.jsonl} --answers 0 --max-tokens 1 --general none",
+    "combine {orders-lora} [orders-lora] -o out --model [orders] --tune {rows.jsonl} --tune-trials 10",
+    "train --import {axolotl.yml}",
 ];

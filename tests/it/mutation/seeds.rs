@@ -40,6 +40,11 @@ const MADE: &[(&str, &str)] = &[
 const POLICY: &str = "formats = ['peft', 'mlx']\nmax-size = '1MB'\nrank = { min = 1, max = 64 }\n[findings]\n\
                       forbid = ['warning']\nallow = ['no-base-model', 'local-path']\n";
 
+/// A configuration of axolotl.
+const AXOLOTL: &str = "base_model: orders\nadapter: qlora\nload_in_4bit: true\nlora_r: 8\nlora_alpha: 16\n\
+                       lora_target_linear: true\ndatasets:\n  - path: ./rows.jsonl\n    type: chat_template\n\
+                       learning_rate: 2e-4\nmicro_batch_size: 2\nnum_epochs: 1\noutput_dir: out\n";
+
 /// The folder of the seeds.
 pub(super) struct Seeds {
     sandbox: Sandbox,
@@ -64,6 +69,7 @@ impl Seeds {
             sandbox.run(&format!("{line} -o {name}"), &[]).ok();
         }
         fs::write(sandbox.path("policy.toml"), POLICY).unwrap();
+        orders(&sandbox);
         importance(&sandbox, "imatrix.dat", "imatrix.gguf");
         let mut files = Vec::new();
         for name in crate::support::entries(sandbox.root()) {
@@ -85,6 +91,18 @@ impl Seeds {
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.sandbox.path(name)
     }
+}
+
+/// A model that answers, an adapter for it, rows, items, and a configuration of another trainer.
+fn orders(sandbox: &Sandbox) {
+    sandbox.copy(&fixtures().join("tiny-orders"), "orders");
+    sandbox.copy(&fixtures().join("tiny-json-lora"), "orders-lora");
+    let rows = fs::read_to_string(fixtures().join("tiny-json/heldout.jsonl")).unwrap();
+    let some: Vec<&str> = rows.lines().take(4).collect();
+    fs::write(sandbox.path("rows.jsonl"), some.join("\n")).unwrap();
+    let items = "{\"prompt\": \"a\", \"checks\": {\"max_len\": 9}, \"must\": true}\n";
+    fs::write(sandbox.path("items.jsonl"), items).unwrap();
+    fs::write(sandbox.path("axolotl.yml"), AXOLOTL).unwrap();
 }
 
 /// The base with a change of low rank in some of its matrices.

@@ -109,7 +109,7 @@ pub(crate) struct Eval {
     pub(crate) reported: Reported,
 }
 
-fn quant() -> impl TypedValueParser<Value = Quant> {
+pub(super) fn quant() -> impl TypedValueParser<Value = Quant> {
     let floats = [Quant::Bf16, Quant::F16, Quant::F32].map(|quant| (PossibleValue::new(quant.name()), quant));
     let told = [
         (Quant::Keep, "as the files hold them"),

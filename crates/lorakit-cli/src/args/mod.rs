@@ -261,7 +261,8 @@ impl Command {
             Command::Reduce(args) => [&mut args.adapter].into_iter().chain(&mut args.format.base).collect(),
             Command::Edit(args) => [&mut args.adapter].into_iter().chain(&mut args.base).collect(),
             Command::Combine(args) => {
-                args.adapters.iter_mut().map(|(path, _)| path).chain(&mut args.written.format.base).collect()
+                let bases = args.written.format.base.iter_mut().chain(&mut args.tuning.model);
+                args.adapters.iter_mut().map(|(path, _)| path).chain(bases).collect()
             }
             Command::Extract(args) => vec![&mut args.base, &mut args.tuned],
             Command::Verify(args) => [&mut args.merged, &mut args.base]
@@ -346,6 +347,9 @@ mod tests {
         combine adapters
         combine output
         combine base
+        combine tune
+        combine model
+        combine chat_template
         extract base
         extract tuned
         extract output
@@ -359,6 +363,7 @@ mod tests {
         diff b
         diff base
         train config
+        train import
         eval models
         eval adapters
         eval against
@@ -385,7 +390,7 @@ mod tests {
             "convert o/source -o out --to gguf --base o/base",
             "quantize o/model -o out --type nf4",
             "reduce o/adapter -o out --base o/base",
-            "combine o/adapters -o out --base o/base",
+            "combine o/adapters -o out --base o/base --model o/model --tune rows",
             "extract o/base o/tuned -o out --auto",
             "verify o/merged --base o/base --adapter o/adapters",
             "diff o/a o/b --base o/base",
@@ -405,6 +410,8 @@ mod tests {
             "regression",
             "schema",
             "chat_template",
+            "tune",
+            "import",
         ];
         for verb in Cli::command().get_subcommands() {
             let paths = verb.get_arguments().filter(|option| {

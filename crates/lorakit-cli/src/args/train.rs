@@ -21,7 +21,7 @@ pub(crate) struct Train {
 /// What is no key.
 #[derive(Debug, Args)]
 #[command(
-    group(ArgGroup::new("instead").args(["print_config", "check_data", "estimate"])),
+    group(ArgGroup::new("instead").args(["print_config", "check_data", "estimate", "import"])),
     after_help = "Examples:
   lorakit train --model base/ --data rows.jsonl -o adapter/
   lorakit train -c run.yaml                         # keys as a file
@@ -30,6 +30,7 @@ pub(crate) struct Train {
   lorakit train -c run.yaml --estimate              # tokens a second, time, memory
   lorakit train -c run.yaml --resume                # go on at the latest checkpoint
   lorakit train -c run.yaml --html run.html         # curves and samples as a page
+  lorakit train --import axolotl.yml > run.yaml     # from axolotl or LLaMA-Factory
   lorakit train --model base/ --adapter adapter/ --data more.jsonl -o refined/"
 )]
 pub(crate) struct Fixed {
@@ -42,6 +43,10 @@ pub(crate) struct Fixed {
     /// Print all keys with their values as YAML, and end
     #[arg(long)]
     pub(crate) print_config: bool,
+    /// Print the settings that do the same as this configuration of axolotl or LLaMA-Factory, with what is typed besides,
+    /// as YAML, and end; what has no equivalent is named, or refused if it decides the adapter
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    pub(crate) import: Option<PathBuf>,
     /// Read the rows, print what would be trained, and end
     #[arg(long)]
     pub(crate) check_data: bool,

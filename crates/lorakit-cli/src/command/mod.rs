@@ -19,6 +19,7 @@ pub(crate) mod inspect;
 pub(crate) mod man;
 pub(crate) mod merge;
 mod page;
+mod passes;
 mod planned;
 pub(crate) mod quantize;
 pub(crate) mod reduce;

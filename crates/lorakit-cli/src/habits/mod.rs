@@ -92,8 +92,10 @@ fn signed(error: &Error, args: &[OsString]) -> Option<String> {
 
 /// What is told of an option of `train` that is none here: what it is called, or why it is not there.
 fn of_run(error: &Error, args: &[OsString]) -> Option<String> {
-    let typed =
-        text(error, ContextKind::InvalidArg).filter(|_| args.get(1).is_some_and(|verb| verb == "train"))?;
+    if error.kind() != ErrorKind::UnknownArgument || args.get(1).is_none_or(|verb| verb != "train") {
+        return None;
+    }
+    let typed = text(error, ContextKind::InvalidArg)?;
     let key = typed.strip_prefix("--")?.replace('-', "_");
     Settings::new().set(&key, "").err().map(|told| told.to_string())
 }

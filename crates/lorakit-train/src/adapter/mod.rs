@@ -9,7 +9,7 @@ mod reload;
 mod write;
 
 pub use fresh::{Fresh, Layers, Targets, fresh};
-pub use read::read;
+pub use read::{of, read};
 pub use reload::{Reloaded, reload};
 pub use write::{Written, step, write};
 

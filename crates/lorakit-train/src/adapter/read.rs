@@ -19,9 +19,17 @@ use crate::{Error, Result};
 /// If there is none, or it is damaged; as [`products::of`] for what is not a low-rank product on a weight of this base;
 /// [`Unsupported`](lorakit::ErrorKind::Unsupported), with their names, for products on embeddings or head.
 pub fn read(path: &Path, base: &Base) -> Result<(Opened, Adapter<f32>)> {
-    let headers = Headers::of(base.opened());
-    let opened = Opened::open(path, &Reader::default(), Some(&headers))?;
-    let products = products::of(&headers, &opened)?;
+    let opened = Opened::open(path, &Reader::default(), Some(&Headers::of(base.opened())))?;
+    let adapter = of(&opened, base)?;
+    Ok((opened, adapter))
+}
+
+/// The factors of an adapter that is opened, or computed, on the linears of `base`.
+///
+/// # Errors
+/// As [`read`], for what it holds.
+pub fn of(opened: &Opened, base: &Base) -> Result<Adapter<f32>> {
+    let products = products::of(&Headers::of(base.opened()), opened)?;
     let mut adapter = Adapter::none(&base.model.shape);
     let slots: HashMap<String, (usize, Slot)> = (0..adapter.layers.len())
         .flat_map(|layer| Slot::ALL.map(|slot| (base.weight(layer, slot).to_string(), (layer, slot))))
@@ -36,7 +44,7 @@ pub fn read(path: &Path, base: &Base) -> Result<(Opened, Adapter<f32>)> {
     }
     if !others.is_empty() {
         let problem = Problem::Untrained { count: others.len(), total };
-        return Err(Error::from(problem).at(path).details(others));
+        return Err(Error::from(problem).at(&opened.path).details(others));
     }
-    Ok((opened, adapter))
+    Ok(adapter)
 }

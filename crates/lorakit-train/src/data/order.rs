@@ -6,23 +6,16 @@ use std::collections::{BTreeSet, HashMap};
 use super::problem::Problem;
 use super::{Data, Document, Text};
 use crate::Result;
+use crate::random::mixed;
 
 /// What numbers are drawn for.
 const OF_PHASE: u64 = 1;
 const OF_ORDER: u64 = 2;
 const OF_VALIDATION: u64 = 3;
 
-/// A number that looks random, from a seed and a counter: the finaliser of SplitMix64 (Steele, Lea, Flood 2014) over
-/// each part.
+/// A number that looks random, from a seed and a counter.
 fn draw(seed: u64, counter: [u64; 4]) -> u64 {
-    counter.into_iter().fold(mix(seed), |state, part| mix(state ^ part))
-}
-
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    value ^ (value >> 31)
+    counter.into_iter().fold(mixed(seed), |state, part| mixed(state ^ part))
 }
 
 /// The documents of an epoch, which counts from 0, in the order in which they are trained.

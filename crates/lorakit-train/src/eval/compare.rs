@@ -155,7 +155,7 @@ pub(super) fn answered(own: Judged<'_>, baseline: Option<Judged<'_>>, checks: &[
 }
 
 /// How passes of two candidates at the same things compare.
-fn against(both: impl Iterator<Item = (bool, bool)>) -> Against {
+pub(super) fn against(both: impl Iterator<Item = (bool, bool)>) -> Against {
     let (mut better, mut worse) = (0, 0);
     for (own, other) in both {
         better += usize::from(own && !other);

@@ -10,6 +10,7 @@
 //!   statistics   intervals and tests
 //!   check  schema                     what an answer must be like
 //!   variants     an adapter at other strengths, and noise of its size
+//!   tune         weights of a combination, chosen by its figures
 //! ```
 //!
 //! Losses are computed as in training, in f32; every figure depends on the models, the rows and the seed only.
@@ -28,6 +29,7 @@ mod run;
 mod schema;
 mod statistics;
 mod task;
+mod tune;
 mod variants;
 mod verdict;
 
@@ -40,4 +42,5 @@ pub use report::{
 pub use run::evaluate;
 pub use schema::Schema;
 pub use statistics::{DRAWS, FEWEST, Interval, Spread};
+pub use tune::{Measured, Metric, Role, Stage, Trial, TuneData, TuneOptions, Tuned, tune};
 pub use verdict::{Outcome, Verdict};

@@ -5,13 +5,9 @@ use std::path::{Path, PathBuf};
 use lorakit::plan::Progress;
 
 use super::check::Check;
-use crate::Result;
 use crate::base::Quant;
 use crate::settings::Settings;
-
-/// What a run leaves beside its adapter: its settings, and the template that it was told to use.
-const RUN: &str = "run.yaml";
-const TEMPLATE: &str = "chat_template.jinja";
+use crate::{Result, run};
 
 /// What is evaluated, and how.
 #[derive(Debug, Clone)]
@@ -83,29 +79,19 @@ impl Options {
             most_tokens: 256,
             context: None,
             chat_template: None,
-            threads: crate::run::usual_threads(),
+            threads: run::usual_threads(),
             seed: 42,
         }
     }
 
-    /// What the templates of the base are given, and what of conversations counts: as in the run that trained the first
-    /// adapter, if its folder tells.
+    /// What the templates of the base are given, and what of conversations counts: as in the runs that trained the
+    /// adapters, if their folders tell.
     ///
     /// # Errors
-    /// If its settings cannot be read.
+    /// If settings cannot be read.
     pub(super) fn told(&self) -> Result<Settings> {
-        let adapter = self.adapters.iter().chain(&self.against).map(|(path, _)| path.as_path()).next();
-        let mut settings = Settings::new();
-        if let Some(folder) = adapter {
-            let run = folder.join(RUN);
-            if run.is_file() {
-                let told = Settings::open(&run)?;
-                settings.template_kwargs = told.template_kwargs;
-                settings.train_on = told.train_on;
-            }
-            let template = folder.join(TEMPLATE);
-            settings.chat_template = template.is_file().then_some(template);
-        }
+        let adapters = self.adapters.iter().chain(&self.against);
+        let mut settings = run::told(adapters.map(|(path, _)| path.as_path()))?;
         if let Some(template) = &self.chat_template {
             settings.chat_template = Some(template.clone());
         }

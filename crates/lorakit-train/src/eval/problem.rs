@@ -71,6 +71,13 @@ problems! {
         NoAnswers { path: PathBuf } = Usage,
             "rows of `{}` are texts without a prompt, so that there are no answers to check", path.display();
 
+        /// No row is left for figures.
+        NothingHeldBack { rows: usize } = Usage,
+            "the rows that can be judged, {rows}, are too few: none is held back for the figures; with a share of 1 these are of \
+             the rows that weights are chosen on";
+        /// Every weight is zero.
+        NoWeights = Usage, "every weight is 0, and a search cannot begin there";
+
         /// The caller asked to stop.
         Stopped = Interrupted, "was interrupted before the evaluation was complete";
     }

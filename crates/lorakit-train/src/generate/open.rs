@@ -1,7 +1,6 @@
 //! Base and adapters from their files.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use lorakit::plan::Progress;
 use serde_json::{Map, Value};
@@ -9,13 +8,12 @@ use serde_json::{Map, Value};
 use super::Generator;
 use super::problem::Problem;
 use crate::adapter;
-use crate::base::{Base, Quant, TextFiles};
-use crate::data::{Template, Text};
+use crate::base::{Base, Quant};
+use crate::data::Text;
 use crate::error::{Error, Result};
 use crate::kernel::{Compute, Products};
 use crate::model::{Adapter, Lora, Shape, Slot};
 use crate::run;
-use crate::settings::Settings;
 
 /// What answers, and how.
 #[derive(Debug, Clone)]
@@ -138,41 +136,11 @@ fn beside(one: Lora<f32>, other: Lora<f32>, (out, inputs): (usize, usize)) -> Lo
 
 /// The tokenizer of the base; its template, unless one is named or lies beside an adapter; and what that is given.
 fn text(how: &Open<'_>, files: &lorakit::Model) -> Result<Text> {
-    let of_model = TextFiles::of(files)?;
-    let mut text = Text::of(files.folder(), &|name| of_model.read(name))?;
-    let (mut template, mut day) = (None, None);
-    for (path, _) in how.adapters {
-        let folder = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(Path::new("")) };
-        let of_run = folder.join("run.yaml");
-        if let Some(yaml) = read(&of_run)? {
-            let settings = Settings::from_yaml(&yaml).map_err(|error| error.at(&of_run))?;
-            day = day.or(settings.template_day);
-            let variables = settings.template_kwargs.0.iter();
-            text.variables.extend(variables.map(|(name, value)| (name.clone(), value.json())));
-        }
-        template = template.or(Some(folder.join("chat_template.jinja")).filter(|path| path.is_file()));
+    let mut settings = run::told(how.adapters.iter().map(|(path, _)| path.as_path()))?;
+    if let Some(template) = how.template {
+        settings.chat_template = Some(template.to_path_buf());
     }
-    if let Some(path) = how.template.map(Path::to_path_buf).or(template) {
-        let missing = || lorakit_tensor::Error::io("read", &path, io::ErrorKind::NotFound.into());
-        let source = read(&path)?.ok_or_else(missing)?;
-        text.template = Some(Template::new(&source).map_err(|error| error.at(&path))?);
-    }
-    // A template that writes the date writes the one that the adapter was trained with.
-    if let (Some(template), Some(day)) = (&mut text.template, day) {
-        template.set_day(day);
-    }
+    let mut text = run::text(&settings, files)?;
     text.variables.extend(how.template_kwargs.clone());
     Ok(text)
-}
-
-/// The text of a file, if there is one.
-fn read(path: &Path) -> Result<Option<String>> {
-    match fs::read(path) {
-        Ok(bytes) => {
-            let text = String::from_utf8(bytes).map_err(|_| Error::from(Problem::NotText).at(path))?;
-            Ok(Some(text))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(lorakit_tensor::Error::io("read", path, error).into()),
-    }
 }

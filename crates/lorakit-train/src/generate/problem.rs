@@ -25,8 +25,6 @@ problems! {
         Weight { found: f64 } = Usage, "the weight of an adapter is {found}; it must be a finite number";
         /// Tokens become no text.
         Tokenizer { reason: String } = Data, "the tokenizer: {}", reason.escape_debug();
-        /// The configuration of the run that made the adapter.
-        NotText = File(Corrupt), "is not UTF-8";
     }
 }
 

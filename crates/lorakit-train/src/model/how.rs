@@ -5,6 +5,7 @@ use multiversion::multiversion;
 use super::real::Real;
 use super::shape::Slot;
 use crate::kernel::Products;
+use crate::random::mixed;
 
 /// How a training pass is done.
 #[derive(Debug, Clone, Copy)]
@@ -91,14 +92,6 @@ impl Dropout {
         }
         left
     }
-}
-
-/// A permutation of 64 bits whose results look random (the finaliser of SplitMix64).
-fn mixed(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
 }
 
 /// Drops the values whose column gives less than `bound` with `key` (by the finaliser of MurmurHash3).

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   open       from settings to base, rows and factors
+//!   beside     what runs left beside their adapters
 //!   ready      how a job is done, and where it goes on
 //!   train      the loop
 //!   plan       which rows each step trains on
@@ -17,6 +18,7 @@
 //! A step depends on the settings, the rows, the base and the steps before it, and on nothing else: not on threads, on
 //! memory, or on whether the run was interrupted.
 
+mod beside;
 mod estimate;
 mod frozen;
 mod log;
@@ -35,6 +37,7 @@ pub(crate) mod testing;
 mod tests;
 mod train;
 
+pub use beside::told;
 pub use estimate::Estimate;
 pub use machine::usual_threads;
 pub use observe::{Evaluated, Nobody, Observer, Outcome, Part, Sample, Sampled, Step, Summary};

@@ -5,6 +5,7 @@
 //!   field     types of settings;       choice     those that are one of a few words
 //!   value     values as they are written
 //!   yaml      a file as values with their lines
+//!   import    configurations of other trainers as settings
 //! ```
 //!
 //! Everything that knows keys is made of [`KEYS`]: the file, flags, the printed configuration, the reference.
@@ -23,6 +24,7 @@
 mod choice;
 mod field;
 mod foreign;
+mod import;
 mod keys;
 mod problem;
 #[cfg(test)]
@@ -35,11 +37,12 @@ use std::path::{Path, PathBuf};
 
 pub use choice::{ComputeChoice, Course, Quant, RecomputeChoice, Report, Stored};
 pub use field::{Bytes, Held, Kind, Resume, Variables};
+pub use import::{Imported, Note, Noted, import};
 pub use keys::{KEYS, Key, Section, key};
 pub use value::Value;
 
 use self::foreign::{FOREIGN, NOT_NOW};
-use self::problem::Problem;
+use self::problem::{Problem, nearest};
 use self::yaml::{Member, Tree};
 use crate::adapter::Layers;
 use crate::data::{Day, Format, Source, TooLong, TrainOn};
@@ -283,7 +286,5 @@ fn unknown(name: &str) -> Problem {
         return Problem::NotNow { key, why };
     }
     let known = KEYS.iter().map(|key| (key.name, key.name)).chain(FOREIGN.iter().copied());
-    let near = known.map(|(known, ours)| (strsim::damerau_levenshtein(known, name), known.len(), ours)).min();
-    let nearest = near.filter(|(distance, length, _)| *distance <= 1 + length / 3);
-    Problem::Unknown { key, nearest: nearest.map(|(.., ours)| ours.to_string()) }
+    Problem::Unknown { nearest: nearest(name, known).map(str::to_string), key }
 }

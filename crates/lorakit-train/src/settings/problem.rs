@@ -43,11 +43,28 @@ problems! {
         /// Not `key=value`.
         NoPair { text: String } = Usage, "`{}` is not of the form KEY=VALUE, as in `lora.r=32`", text.escape_debug();
 
+        /// A configuration of no program that is known.
+        NoProgram { known: Vec<String> } = Usage,
+            "is not recognised as the configuration of another program: {}", known.join("; ");
+        /// A configuration of several programs.
+        SeveralPrograms { names: Vec<&'static str> } = Usage,
+            "has keys of several programs, {}; take out those of all but one", names.join(" and ");
+        /// Keys that decide the adapter, and have no equivalent.
+        NotImported { program: &'static str, count: usize } = Usage,
+            "as a configuration of {program}, cannot be taken over: {}",
+            if *count == 1 { "one key stands in the way".to_string() } else { format!("{count} keys stand in the way") };
+
         /// A key without which nothing can be done.
         Missing { key: &'static str, example: &'static str } = Usage, "`{key}` is not set, as in `{key}: {example}`";
         /// A key that means nothing without another.
         Needs { key: &'static str, needed: &'static str } = Usage, "`{key}` is set, and `{needed}` is not; it needs it";
     }
+}
+
+/// What the nearest of some names is called, if one is near.
+pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = (&'n str, &'n str)>) -> Option<&'n str> {
+    let near = known.map(|(known, called)| (strsim::damerau_levenshtein(known, name), known.len(), called));
+    near.min().filter(|(distance, length, _)| *distance <= 1 + length / 3).map(|(.., called)| called)
 }
 
 #[cfg(test)]

@@ -191,6 +191,11 @@ impl AdapterOutput {
         })
     }
 
+    /// The adapter that is written, with its factors as they are computed.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
     /// The modules that are written.
     pub fn modules(&self) -> &[Module] {
         &self.adapter.modules

@@ -5,15 +5,15 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use lorakit::plan::Progress;
 use lorakit::{Finding, Severity};
+use lorakit::plan::Progress;
 use lorakit_train::eval::{self, Check, Evaluation, Options, Outcome, Schema, Watch};
 use serde::Serialize;
 
 use crate::args::{self, Common, FailOnOutcome};
 use crate::command::page::{check, write};
+use crate::command::passes::Passes;
 use crate::error::Failure;
-use crate::progress::{Bar, Foot};
 use crate::trace::Report as TraceReport;
 use crate::trace::eval::Traced;
 use crate::ui::{self, Ui};
@@ -26,8 +26,7 @@ pub(crate) fn run(args: &args::Eval, common: &Common, ui: &Ui) -> Result<(), Fai
         check(page, args.force, inputs(args))?;
     }
     let options = options(args, common)?;
-    let traced = Traced::new(args)?;
-    let mut watch = Passes { ui, opening: Bar::new(ui, "opening"), foot: None, traced };
+    let mut watch = Watched { passes: Passes::new(ui, false), traced: Traced::new(args)? };
     let found = eval::evaluate(&options, &mut watch).map_err(Failure::from);
     let traced = watch.traced.take();
     drop(watch);
@@ -130,17 +129,22 @@ fn verdict(found: &Evaluation, args: &args::Eval) -> Result<(), Failure> {
     if reasons.is_empty() { Ok(()) } else { Err(Failure::Gate { refused, of, reasons }) }
 }
 
-/// Shows passes at the bottom of a terminal.
-struct Passes<'u> {
-    ui: &'u Ui,
-    opening: Bar,
-    foot: Option<Foot>,
+/// The terminal, and a trace.
+struct Watched<'u> {
+    passes: Passes<'u>,
     traced: Option<Traced>,
 }
 
-impl Watch for Passes<'_> {
+impl Watch for Watched<'_> {
     fn progress(&self) -> &dyn Progress {
-        &self.opening
+        self.passes.progress()
+    }
+
+    fn passes(&mut self, done: u64, of: u64, what: &str) {
+        if let Some(traced) = &mut self.traced {
+            traced.passes();
+        }
+        self.passes.passes(done, of, what);
     }
 
     fn begins(&mut self, what: &str) {
@@ -165,16 +169,5 @@ impl Watch for Passes<'_> {
         if let Some(traced) = &mut self.traced {
             traced.answered(question);
         }
-    }
-
-    fn passes(&mut self, done: u64, of: u64, what: &str) {
-        if let Some(traced) = &mut self.traced {
-            traced.passes();
-        }
-        let foot = self.foot.get_or_insert_with(|| {
-            self.opening.finish();
-            Foot::new(self.ui)
-        });
-        foot.show(done, of, names::shown(what).into_owned());
     }
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod estimate;
+mod import;
 pub(super) mod page;
 mod reports;
 mod watch;
@@ -28,6 +29,9 @@ use crate::{hub, interrupt, names, units};
 const SCHEMA: &str = "lorakit.train/1";
 
 pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Failure> {
+    if let Some(path) = &args.fixed.import {
+        return import::run(path, args, common, ui);
+    }
     let mut settings = settings(args, common)?;
     ui.notes(&hub::resolve([&mut settings.model].into_iter().chain(&mut settings.adapter).collect()));
     if args.fixed.print_config {
@@ -92,10 +96,15 @@ fn share_work(threads: usize) {
 
 /// What the file says, then what is typed.
 fn settings(args: &args::Train, common: &Common) -> Result<Settings, Failure> {
-    let mut settings = match &args.fixed.config {
+    let settings = match &args.fixed.config {
         Some(path) => Settings::open(path)?,
         None => Settings::new(),
     };
+    typed(settings, args, common)
+}
+
+/// What is typed, on top of `settings`.
+fn typed(mut settings: Settings, args: &args::Train, common: &Common) -> Result<Settings, Failure> {
     for pair in &args.fixed.pairs {
         settings.set_pair(pair)?;
     }

@@ -41,7 +41,11 @@ pub(super) fn of_step(record: &Record) -> String {
             format!("{what} converted to {}", format_name(&option("to").unwrap_or_default()))
         }
         "reduce" => format!("{} reduced in rank", adapters()),
-        "combine" => format!("{} combined by {}", adapters(), plain(&option("method").unwrap_or_default())),
+        "combine" => {
+            let chosen = if option("chosen").is_some() { ", with weights chosen by measuring" } else { "" };
+            let method = option("method").map_or(String::new(), |method| format!(" by {}", plain(&method)));
+            format!("{} combined{method}{chosen}", adapters())
+        }
         "extract" => {
             format!("the difference between {} and its base {}", list(Role::Tuned), list(Role::Base))
         }

@@ -25,6 +25,7 @@
 //! # Ok::<(), lorakit::Error>(())
 //! ```
 
+mod chosen;
 mod compute;
 mod delta;
 mod entries;
@@ -46,6 +47,7 @@ use std::path::PathBuf;
 
 use lorakit_tensor::{DType, ReadMode, Reader};
 
+pub use chosen::Chosen;
 pub use interference::Interference;
 pub use method::Method;
 pub use recipe::{MajoritySign, Mix, Style};
@@ -97,6 +99,8 @@ pub struct CombineOptions {
     pub lineage: Lineage,
     /// Whether an output folder gets a model card.
     pub card: bool,
+    /// How the weights were chosen, if by measuring. It is recorded, and changes nothing else.
+    pub chosen: Option<Chosen>,
     /// Threads; 0 for one on each core.
     pub threads: usize,
     /// How inputs are read.
@@ -123,6 +127,7 @@ impl CombineOptions {
             strengths: Strengths::default(),
             lineage: Lineage::default(),
             card: true,
+            chosen: None,
             threads: 0,
             mode: ReadMode::default(),
         }
@@ -143,6 +148,7 @@ crate::ops::setters! { CombineOptions {
     with_strengths: strengths: Strengths,
     with_lineage: lineage: Lineage,
     with_card: card: bool,
+    with_chosen: chosen: Option<Chosen>,
     with_threads: threads: usize,
     with_mode: mode: ReadMode,
 } }
@@ -343,6 +349,7 @@ pub fn compute(options: &CombineOptions, progress: &dyn Progress) -> Result<Comb
     let against = computation.against();
     let error = truncate::overall_error(modules.iter().map(|m| (m.error, m.norm)));
     destination.papers.figure(against.figure(), percent(error));
+    options.chosen.iter().for_each(|chosen| destination.papers.figure(Chosen::FIGURE, chosen.figure()));
     let output = AdapterOutput::new(adapter, base, &destination)?;
     let method = options.method;
     Ok(Combine { output, method, adapters: parts, modules, interference, against, notes })
@@ -437,6 +444,7 @@ fn recorded(options: &CombineOptions) -> Step {
         .with("seed", (several && random).then_some(options.seed.unwrap_or(0)))
         .with_all(options.strengths.recorded())
         .with("dtype", options.dtype.map(DType::name))
+        .with("chosen", options.chosen.as_ref())
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ fn options(adapters: &[(&str, f64)], method: &str) -> CombineOptions {
         strengths: Strengths::default(),
         lineage: Lineage::default(),
         card: false,
+        chosen: None,
         threads: 2,
         mode: ReadMode::Mapped,
     }

@@ -39,6 +39,7 @@ fn options(method: Method, rank: Option<usize>, density: Option<f64>) -> Combine
         strengths: Strengths::default(),
         lineage: Lineage::default(),
         card: false,
+        chosen: None,
         threads: 1,
         mode: ReadMode::Mapped,
     }

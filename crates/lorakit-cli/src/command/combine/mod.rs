@@ -1,16 +1,18 @@
 //! `lorakit combine`.
 
+mod tune;
+
 use std::fmt::Write as _;
 use std::time::Instant;
 
 use lorakit::Choice;
 use lorakit::ops::combine::{self, Against, Combine, CombineOptions, Combined, Interference};
 
-use super::inspect::text::number;
-use super::planned::{self, computed};
-use super::reduce::{percent, ranks};
-use super::strength;
 use crate::args::{self, Common};
+use crate::command::inspect::text::number;
+use crate::command::planned::{self, computed};
+use crate::command::reduce::{percent, ranks};
+use crate::command::strength;
 use crate::error::Failure;
 use crate::names::{self, shown};
 use crate::progress::Bar;
@@ -23,7 +25,8 @@ const WORST: usize = 8;
 
 pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), Failure> {
     let started = Instant::now();
-    let options = options(args, common);
+    let mut options = options(args, common);
+    let tuned = tune::chosen(args, common, ui, &mut options)?;
     let bar = Bar::new(ui, "combining");
     let combine = combine::compute(&options, &bar)?;
     bar.finish();
@@ -32,7 +35,14 @@ pub(crate) fn run(args: &args::Combine, common: &Common, ui: &Ui) -> Result<(), 
         ui.result(&interference(&combine, ui))?;
     }
     let summary = || summary(&combine, &options, ui);
-    planned::write_adapter(&combine, (args.output.dry_run, started), (common, ui), summary)
+    let run = (args.output.dry_run, started);
+    match &tuned {
+        None => planned::write_adapter(&combine, run, (common, ui), summary),
+        Some((found, by_hand)) => {
+            let both = tune::Both { combine: &combine, found, by_hand };
+            planned::write_adapter(&both, run, (common, ui), summary)
+        }
+    }
 }
 
 fn options(args: &args::Combine, common: &Common) -> CombineOptions {
