@@ -5,8 +5,8 @@ mod text;
 
 use std::path::{Path, PathBuf};
 
-use lorakit::{Finding, Severity};
 use lorakit::plan::Progress;
+use lorakit::{Finding, Severity};
 use lorakit_train::eval::{self, Check, Evaluation, Options, Outcome, Schema, Watch};
 use serde::Serialize;
 
