@@ -15,6 +15,7 @@
 //!   optimise     AdamW, clipping, learning rates
 //!   model        layers of a language model forward and backward, adapters on its linears
 //!   kernel       matrix products with frozen and with plain matrices, threads
+//!   files        text that a user names, also from a pipe
 //! ```
 //!
 //! Every sum has one order, which depends on shapes only: any number of threads and any instruction set give the same
@@ -29,6 +30,7 @@ pub mod base;
 pub mod data;
 mod error;
 pub mod eval;
+pub mod files;
 pub mod generate;
 pub mod kernel;
 pub mod model;

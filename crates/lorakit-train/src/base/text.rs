@@ -1,6 +1,5 @@
 //! The files between text and tokens: tokenizer, chat template, which tokens end a turn.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,7 +46,7 @@ impl TextFiles {
                 }
             }
         };
-        match fs::read(&path) {
+        match crate::files::read(&path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(lorakit_tensor::Error::io("read", &path, error).into()),

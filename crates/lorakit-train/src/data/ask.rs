@@ -1,6 +1,5 @@
 //! What rows ask, with or without the answer: for generation.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -34,7 +33,8 @@ pub fn asked(path: &Path, text: &Text) -> Result<Vec<Asked>> {
     let mut masker = None;
     let mut all = Vec::new();
     if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt")) {
-        let lines = fs::read_to_string(&path).map_err(|e| lorakit_tensor::Error::io("read", &path, e))?;
+        let lines =
+            crate::files::read_to_string(&path).map_err(|e| lorakit_tensor::Error::io("read", &path, e))?;
         for (line, asks) in (1..).zip(lines.lines()).filter(|(_, asks)| !asks.trim().is_empty()) {
             let asked = of_line(line, asks, text);
             all.push(asked.map_err(|error| error.at(&path).line(line))?);
@@ -141,7 +141,7 @@ mod tests {
     fn asked_of(rows: &str) -> Result<Vec<Asked>> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rows.jsonl");
-        fs::write(&path, rows).unwrap();
+        std::fs::write(&path, rows).unwrap();
         asked(&path, &Text::open(&fixtures().join("tiny-orders")).unwrap())
     }
 
@@ -184,7 +184,7 @@ mod tests {
     fn lines_ask_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("prompts.TXT");
-        fs::write(&path, "hi\n \n{\"prompt\": 1}\r\n").unwrap();
+        std::fs::write(&path, "hi\n \n{\"prompt\": 1}\r\n").unwrap();
         let mut text = Text::open(&fixtures().join("tiny-orders")).unwrap();
         let read = |text: &Text| -> Vec<(u64, String)> {
             let of = |asked: Asked| (asked.line, text.decoded(&asked.prompt, false).unwrap());
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(read(&text), [(1, chat("hi")), (3, chat("{\"prompt\": 1}"))]);
         text.template = None;
         assert_eq!(read(&text), [(1, "hi".to_string()), (3, "{\"prompt\": 1}".to_string())]);
-        fs::write(&path, "\n").unwrap();
+        std::fs::write(&path, "\n").unwrap();
         assert!(asked(&path, &text).unwrap_err().to_string().ends_with("prompts.TXT`: has no rows"));
     }
 

@@ -1,6 +1,5 @@
 //! Between text and tokens: a tokenizer, the chat template that goes with it, and what both call special.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -244,7 +243,7 @@ fn unreadable(error: &tokenizers::Error) -> Error {
 
 /// The content of a file, if there is one.
 fn read(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
+    match crate::files::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(lorakit_tensor::Error::io("read", path, error).into()),
@@ -301,14 +300,14 @@ mod tests {
     use crate::data::testing::fixtures;
 
     fn tokenizer() -> Value {
-        let text = fs::read(fixtures().join("tiny-orders/tokenizer.json")).unwrap();
+        let text = std::fs::read(fixtures().join("tiny-orders/tokenizer.json")).unwrap();
         serde_json::from_slice(&text).unwrap()
     }
 
     fn folder(files: &[(&str, Value)]) -> TempDir {
         let folder = TempDir::new().unwrap();
         for (name, content) in files {
-            fs::write(folder.path().join(name), content.to_string()).unwrap();
+            std::fs::write(folder.path().join(name), content.to_string()).unwrap();
         }
         folder
     }
@@ -380,7 +379,7 @@ mod tests {
             error.split_once("`: ").unwrap().1.to_string()
         };
         let open = folder(&[("tokenizer.json", tokenizer())]);
-        fs::write(open.path().join("config.json"), "{").unwrap();
+        std::fs::write(open.path().join("config.json"), "{").unwrap();
         let open = Text::open(open.path()).unwrap_err().to_string();
         let eos = ("tokenizer_config.json", json!({"eos_token": "</s>"}));
         let damaged = refused(&[("tokenizer.json", json!({"model": 1}))]);

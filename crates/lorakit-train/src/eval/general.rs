@@ -1,6 +1,5 @@
 //! General text, on which a model must not become worse while it learns something else.
 
-use std::fs;
 use std::path::Path;
 
 use super::measure::WINDOW;
@@ -27,8 +26,9 @@ pub(super) struct Paragraph {
 /// # Errors
 /// If the file cannot be read, or has no paragraphs.
 pub(super) fn read(path: Option<&Path>, text: &Text, context: usize) -> Result<Vec<Paragraph>> {
-    let own =
-        path.map(|path| fs::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e)));
+    let own = path.map(|path| {
+        crate::files::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))
+    });
     let own = own.transpose()?;
     let source = own.as_deref().unwrap_or(SHIPPED);
     let mut found = Vec::new();

@@ -5,7 +5,6 @@
 //! {"messages": [{"role": "user", "content": "3 + 4?"}], "checks": {"contains": "7"}, "must": true}
 //! ```
 
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -65,7 +64,7 @@ impl Item {
 /// If it cannot be read; for the first item that is not one, with its line; if there are none.
 pub(super) fn read(path: &Path) -> Result<Vec<Item>> {
     let io = |doing, error| Error::from(lorakit_tensor::Error::io(doing, path, error));
-    let file = File::open(path).map_err(|error| io("open", error))?;
+    let file = crate::files::open(path).map_err(|error| io("open", error))?;
     let mut items = Vec::new();
     for (at, line) in BufReader::new(file).lines().enumerate() {
         let (line, number) = (line.map_err(|error| io("read", error))?, at as u64 + 1);

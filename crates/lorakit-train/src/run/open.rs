@@ -1,6 +1,5 @@
 //! From settings to a run: base, rows and factors are opened, and adapters are written.
 
-use std::fs;
 use std::path::Path;
 
 use lorakit::DType;
@@ -89,7 +88,8 @@ pub fn text(settings: &Settings, files: &lorakit::Model) -> Result<Text> {
     let of_model = TextFiles::of(files)?;
     let mut text = Text::of(files.folder(), &|name| of_model.read(name))?;
     if let Some(path) = &settings.chat_template {
-        let source = fs::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
+        let source =
+            crate::files::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
         text.template = Some(Template::new(&source).map_err(|error| error.at(path))?);
     }
     if let (Some(template), Some(day)) = (&mut text.template, settings.template_day) {

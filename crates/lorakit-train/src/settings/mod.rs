@@ -149,7 +149,8 @@ impl Settings {
     /// # Errors
     /// If it cannot be read, and as [`Self::from_yaml`], with the path.
     pub fn open(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
+        let text =
+            crate::files::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
         Self::from_yaml(&text).map_err(|error| error.at(path))
     }
 

@@ -3,7 +3,6 @@
 mod answer;
 mod chat;
 
-use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -147,7 +146,7 @@ fn messages(path: &Path) -> Result<(Vec<Value>, Option<Value>), Failure> {
         io::stdin().read_to_string(&mut text).map_err(io)?;
         text
     } else {
-        fs::read_to_string(path).map_err(io)?
+        lorakit_train::files::read_to_string(path).map_err(io)?
     };
     let wrong = |reason: &str| Failure::Usage {
         message: reason.to_string(),

@@ -8,7 +8,6 @@ mod reports;
 mod watch;
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -120,7 +119,9 @@ fn typed(mut settings: Settings, args: &args::Train, common: &Common) -> Result<
 
 /// Refuses an output that holds the file of settings, unless that is as runs write theirs: nothing in it would be lost.
 fn check_config(path: &Path, settings: &Settings) -> Result<(), Failure> {
-    if fs::read_to_string(path).is_ok_and(|text| Settings::open(path).is_ok_and(|own| own.print() == text)) {
+    if lorakit_train::files::read_to_string(path)
+        .is_ok_and(|text| Settings::open(path).is_ok_and(|own| own.print() == text))
+    {
         return Ok(());
     }
     let reader = Reader::default();

@@ -48,7 +48,7 @@ pub(super) fn file(path: &Path, part: &str) -> Result<PathBuf> {
 
 /// The rows of the file at `path`, one after another.
 pub(super) fn rows(path: &Path) -> Result<Rows> {
-    let file = File::open(path).map_err(|error| io("open", path, error))?;
+    let file = crate::files::open(path).map_err(|error| io("open", path, error))?;
     let mut plain = unpacked(path, BufReader::with_capacity(1 << 16, file))?;
     let start = plain.fill_buf().map_err(|error| io("read", path, error))?;
     if start.is_empty() {

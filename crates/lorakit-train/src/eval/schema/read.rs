@@ -1,7 +1,6 @@
 //! Schemas as JSON writes them.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use fancy_regex::Regex;
@@ -49,7 +48,8 @@ impl Schema {
     /// # Errors
     /// If the file cannot be read, or is not JSON; as [`Self::new`].
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = fs::read(path).map_err(|error| lorakit_tensor::Error::io("read", path, error))?;
+        let bytes =
+            crate::files::read(path).map_err(|error| lorakit_tensor::Error::io("read", path, error))?;
         let wrong = |error: serde_json::Error| Error::from(Problem::NotJson { reason: error.to_string() });
         let value = serde_json::from_slice(&bytes).map_err(|error| wrong(error).at(path))?;
         Self::new(&value).map_err(|error| error.at(path))

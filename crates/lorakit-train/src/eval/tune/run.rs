@@ -277,6 +277,6 @@ fn answer_is(
 }
 
 fn sha256(file: &Path) -> Result<String> {
-    let bytes = std::fs::read(file).map_err(|error| lorakit_tensor::Error::io("read", file, error))?;
+    let bytes = crate::files::read(file).map_err(|error| lorakit_tensor::Error::io("read", file, error))?;
     Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }

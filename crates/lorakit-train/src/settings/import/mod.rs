@@ -42,7 +42,7 @@ pub struct Imported {
 /// `Usage`: it cannot be read, is not YAML, or not a configuration of one of them; it has a key that they do not have; with
 /// all keys that decide the adapter and have no equivalent, a line each.
 pub fn import(path: &Path, elsewhere: &[&str]) -> Result<Imported> {
-    let text = std::fs::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
+    let text = crate::files::read_to_string(path).map_err(|e| lorakit_tensor::Error::io("read", path, e))?;
     from_yaml(&text, elsewhere).map_err(|error| error.at(path))
 }
 
