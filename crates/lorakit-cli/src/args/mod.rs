@@ -364,6 +364,7 @@ mod tests {
         diff base
         train config
         train import
+        train html
         eval models
         eval adapters
         eval against

@@ -231,6 +231,6 @@ mod tests {
         assert_eq!(begun.recompute, Recompute::Halves);
         let unknown = need.room_within(RecomputeChoice::Mlp, None, None, None).unwrap();
         assert_eq!((unknown.recompute, unknown.pass, unknown.peak), (Recompute::Mlp, PASS, None));
-        assert_snapshot!(room(RecomputeChoice::Auto, None, now).unwrap_err(), @"this run needs 101 MB (100 MB that the base and the rows take now, 200 kB for factors, gradients and checkpoints, 1.12 MB for a pass over the longest row of 300 tokens), and may take 100 MB; raise `memory_limit`, lower `seq_len`, let `lora.layers` be `last:N`, or choose a smaller base");
+        assert_snapshot!(room(RecomputeChoice::Auto, None, now).unwrap_err(), @"this run needs 101 MB (100 MB that the base and the rows take now, 178 kB for factors, gradients and checkpoints, 1.12 MB for a pass over the longest row of 300 tokens), and may take 100 MB; raise `memory_limit`, lower `seq_len`, let `lora.layers` be `last:N`, or choose a smaller base");
     }
 }
