@@ -52,22 +52,10 @@ pub fn asked(path: &Path, text: &Text) -> Result<Vec<Asked>> {
     Ok(all)
 }
 
-impl Text {
-    /// The tokens after which the model goes on with `text`, to which no template is applied.
-    ///
-    /// # Errors
-    /// The tokenizer refuses it, or it begins with two tokens that begin texts.
-    pub fn plain_prompt(&self, text: &str) -> Result<Vec<u32>> {
-        let tokens = self.encode_plain(text)?.tokens;
-        self.check_front(&tokens)?;
-        Ok(tokens)
-    }
-}
-
 fn of_line(line: u64, asks: &str, text: &Text) -> Result<Asked> {
     let prompt = match text.template {
         Some(_) => text.prompt(&[json!({"role": "user", "content": asks})], None),
-        None => text.plain_prompt(asks),
+        None => text.plain(asks),
     };
     Ok(Asked { line, prompt: prompt?, expected: None })
 }
@@ -108,8 +96,8 @@ fn of_row<'a>(row: &Row, text: &'a Text, masker: &mut Option<Masker<'a>>) -> Res
             text.check_front(&tokens)?;
             (tokens, expected)
         }
-        Example::Completion { prompt, completion } => (text.plain_prompt(&prompt)?, Some(completion)),
-        Example::Text(own) => (text.plain_prompt(&own)?, None),
+        Example::Completion { prompt, completion } => (text.plain(&prompt)?, Some(completion)),
+        Example::Text(own) => (text.plain(&own)?, None),
         Example::Tokens(tokens) => {
             let asked = tokens.iter().take_while(|(_, weight)| *weight == 0.0).count();
             let count = if asked == 0 { tokens.len() } else { asked };

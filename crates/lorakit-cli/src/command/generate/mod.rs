@@ -126,7 +126,7 @@ fn questions(args: &args::Generate, opened: &Opened) -> Result<Vec<Asked>, Failu
     }
     let prompt = args.prompt.as_deref().unwrap_or_default();
     if args.raw {
-        return Ok(one(text.plain_prompt(prompt)?));
+        return Ok(one(text.plain(prompt)?));
     }
     let mut messages = system(args);
     messages.push(json!({"role": "user", "content": prompt}));

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   program        which program a file is for;   axolotl   llama_factory   their keys, and what these mean here
+//!   transformers   keys that both hand on;      why   reasons that both have
 //!   draft          settings in the making, notes, refusals
 //! ```
 
@@ -12,6 +13,8 @@ mod llama_factory;
 mod program;
 #[cfg(test)]
 mod tests;
+mod transformers;
+mod why;
 
 use std::path::Path;
 
@@ -50,7 +53,7 @@ fn from_yaml(text: &str, elsewhere: &[&str]) -> Result<Imported> {
     let members = yaml::read(text)?;
     let program = program::of(&members)?;
     let mut draft = Draft::new(members, elsewhere);
-    draft.check(program.name, program.keys);
+    draft.check(program.name, &program.rules());
     (program.read)(&mut draft);
     let (settings, notes, refused) = draft.finish();
     if refused.is_empty() {

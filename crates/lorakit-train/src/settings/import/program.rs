@@ -1,7 +1,7 @@
 //! Which program a configuration is for.
 
 use super::draft::{Draft, Rule};
-use super::{axolotl, llama_factory};
+use super::{axolotl, llama_factory, transformers};
 use crate::Result;
 use crate::settings::problem::Problem;
 use crate::settings::yaml::Member;
@@ -11,10 +11,17 @@ pub(super) struct Program {
     pub(super) name: &'static str,
     /// Each of these lists has a key that a configuration of it must have.
     pub(super) required: &'static [&'static [&'static str]],
-    /// What each of its keys means here.
+    /// What each of its own keys means here.
     pub(super) keys: &'static [(&'static str, Rule)],
     /// Takes over what keys say that belong together.
     pub(super) read: fn(&mut Draft),
+}
+
+impl Program {
+    /// What each of its keys means here, those of transformers too.
+    pub(super) fn rules(&self) -> Vec<(&'static str, Rule)> {
+        [self.keys, transformers::KEYS].concat()
+    }
 }
 
 const PROGRAMS: [&Program; 2] = [&axolotl::PROGRAM, &llama_factory::PROGRAM];

@@ -165,11 +165,11 @@ fn what_is_typed_stands_in_for_what_cannot_be_read() {
 #[test]
 fn rules_are_about_keys_that_are_set() {
     for (program, yaml) in [(&axolotl::PROGRAM, AXOLOTL), (&llama_factory::PROGRAM, LLAMA_FACTORY)] {
-        let mut names: Vec<&str> = program.keys.iter().map(|(name, _)| *name).collect();
+        let mut names: Vec<&str> = program.rules().iter().map(|(name, _)| *name).collect();
         names.sort_unstable();
         let twice = names.windows(2).find(|pair| pair[0] == pair[1]);
         assert_eq!(twice, None, "{}", program.name);
-        for (name, rule) in program.keys {
+        for (name, rule) in program.rules() {
             if let draft::Rule::Refused(_) = rule {
                 let name = name.trim_end_matches('*');
                 for off in ["false", "null", "[]", "0"] {

@@ -2,27 +2,17 @@
 
 use crate::settings::import::draft::Rule;
 use crate::settings::import::draft::Rule::{Idle, Quiet, Read, Refused, Same};
+use crate::settings::import::why::{GPU, KERNELS, LOADING, PREFERENCES, SERVICES, TOKENS, WHOLE};
 
-const GPU: &str = "it is about GPUs and their memory";
-const LOADING: &str = "it is about how the other program loads models and rows";
-pub(super) const KERNELS: &str =
-    "it chooses kernels; here there is one set of them, with one order of every sum";
-const SERVICES: &str = "nothing is sent anywhere; metrics.jsonl has every step";
 const HUB: &str = "nothing is uploaded";
-const WHOLE: &str = "only factors of linears are trained";
-pub(super) const TOKENS: &str = "the vocabulary stays as it is: no tokens are added or changed";
-const PREFERENCES: &str = "preferences and rewards are not trained, only answers";
 const DISTILLED: &str = "this way of training is not there";
 const ADAM: &str = "the optimiser is AdamW with a single learning rate, beside that of B";
 const ROWS: &str = "all rows are read as they are; `weight` of a source takes a part of it in each epoch";
 
 pub(super) const KEYS: &[(&str, Rule)] = &[
     ("base_model", Same("model")),
-    ("output_dir", Same("output")),
     ("lora_model_dir", Same("adapter")),
-    ("resume_from_checkpoint", Read),
     ("auto_resume_from_checkpoints", Read),
-    ("seed", Same("seed")),
     ("datasets", Read),
     ("test_datasets", Read),
     ("val_set_size", Read),
@@ -51,34 +41,17 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("loraplus_lr_ratio", Same("lora.plus_ratio")),
     ("loraplus_lr_embedding", Idle("embeddings get no factors")),
     ("micro_batch_size", Read),
-    ("gradient_accumulation_steps", Read),
     ("batch_size", Read),
     ("num_epochs", Read),
-    ("max_steps", Read),
     ("learning_rate", Same("lr")),
     ("lr_scheduler", Read),
     ("lr_scheduler_kwargs", Refused("the schedules are cosine and linear down to `lr_end`, and constant")),
     ("cosine_min_lr_ratio", Read),
-    ("warmup_ratio", Read),
-    ("warmup_steps", Read),
     ("optimizer", Read),
-    ("weight_decay", Read),
-    ("adam_beta1", Read),
-    ("adam_beta2", Read),
-    ("adam_epsilon", Read),
-    ("max_grad_norm", Read),
-    ("eval_steps", Read),
     ("evals_per_epoch", Read),
-    ("save_steps", Read),
     ("saves_per_epoch", Read),
-    ("save_total_limit", Same("keep")),
-    ("logging_steps", Same("log_every")),
     ("early_stopping_patience", Same("early_stop")),
-    ("load_best_model_at_end", Read),
     // What does not decide the adapter.
-    ("bf16", Quiet),
-    ("fp16", Quiet),
-    ("tf32", Quiet),
     ("bfloat16", Quiet),
     ("float16", Quiet),
     ("float32", Quiet),
@@ -94,14 +67,11 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("lora_fan_in_fan_out", Quiet),
     ("eval_sample_packing", Quiet),
     ("pad_to_sequence_len", Quiet),
-    ("group_by_length", Refused("rows are drawn whatever their length")),
     ("dataset_prepared_path", Idle(LOADING)),
     ("dataset_processes", Idle(LOADING)),
     ("dataset_num_proc", Idle(LOADING)),
     ("dataset_keep_in_memory", Idle(LOADING)),
     ("skip_prepare_dataset", Idle(LOADING)),
-    ("remove_unused_columns", Idle(LOADING)),
-    ("dataloader_*", Idle(LOADING)),
     ("low_cpu_mem_usage", Idle(LOADING)),
     ("special_tokens", Read),
     ("flash_*", Idle(KERNELS)),
@@ -117,28 +87,17 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("liger_*", Idle(KERNELS)),
     ("cut_cross_entropy", Idle(KERNELS)),
     ("torch_compile*", Idle(KERNELS)),
-    (
-        "gradient_checkpointing",
-        Idle("`recompute` decides what is computed again, and takes what the memory allows"),
-    ),
     ("gradient_checkpointing_kwargs", Idle("`recompute` decides what is computed again")),
     ("activation_offloading", Idle(GPU)),
     ("device", Idle(GPU)),
     ("device_map", Idle(GPU)),
     ("max_memory", Idle(GPU)),
     ("gpu_memory_limit", Idle(GPU)),
-    ("deepspeed", Idle(GPU)),
-    ("fsdp*", Idle(GPU)),
     ("ddp*", Idle(GPU)),
-    ("local_rank", Idle(GPU)),
     ("world_size", Idle(GPU)),
     ("gc_steps", Idle(GPU)),
     ("eval_batch_size", Idle("validation takes batches of the size of training")),
-    ("eval_strategy", Idle("`eval_every` says when")),
-    ("save_strategy", Idle("`save_every` says when")),
-    ("save_only_model", Idle("checkpoints hold all that resuming takes")),
     ("save_first_step", Idle("`save_every` says when")),
-    ("save_safetensors", Quiet),
     ("debug", Idle("there is `--verbose`")),
     ("loss_watchdog_*", Idle("a loss that is not finite always stops the run")),
     ("wandb_*", Idle(SERVICES)),
@@ -185,7 +144,6 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("overrides_of_model_config", Refused("the configuration is the model's own")),
     ("rope_scaling", Refused("the configuration is the model's own")),
     ("revision_of_model", Refused("an id of the hub may name its commit, as in `OWNER/NAME@COMMIT`")),
-    ("neftune_noise_alpha", Refused("NEFTune is not trained")),
     ("noisy_embedding_alpha", Refused("NEFTune is not trained")),
     ("embedding_lr*", Refused(ADAM)),
     ("lr_groups", Refused(ADAM)),

@@ -3,10 +3,11 @@
 mod keys;
 mod rows;
 
-use self::keys::{KERNELS, KEYS, TOKENS};
+use self::keys::KEYS;
 use self::rows::{TEMPLATE, data};
 use super::draft::{Draft, Noted};
 use super::program::Program;
+use super::why::{KERNELS, TOKENS};
 use crate::settings::value::{self, Value};
 
 pub(super) const PROGRAM: Program =

@@ -2,14 +2,8 @@
 
 use crate::settings::import::draft::Rule;
 use crate::settings::import::draft::Rule::{Idle, Quiet, Read, Refused, Same};
+use crate::settings::import::why::{GPU, KERNELS, LOADING, PREFERENCES, SERVICES, TOKENS, WHOLE};
 
-const GPU: &str = "it is about GPUs and their memory";
-const LOADING: &str = "it is about how the other program loads models and rows";
-const KERNELS: &str = "it chooses kernels; here there is one set of them, with one order of every sum";
-const SERVICES: &str = "nothing is sent anywhere; metrics.jsonl has every step";
-pub(super) const WHOLE: &str = "only factors of linears are trained";
-const TOKENS: &str = "the vocabulary stays as it is: no tokens are added or changed";
-pub(super) const PREFERENCES: &str = "preferences and rewards are not trained, only answers";
 const OPTIMISER: &str = "the optimiser is AdamW";
 const PICTURES: &str = "only text is trained on";
 const INIT: &str = "factors begin as PEFT's do by default, A uniform and B zero";
@@ -20,9 +14,6 @@ const GENERATING: &str = "it is about answers, and `lorakit eval` and `lorakit g
 pub(super) const KEYS: &[(&str, Rule)] = &[
     ("model_name_or_path", Same("model")),
     ("adapter_name_or_path", Read),
-    ("output_dir", Same("output")),
-    ("resume_from_checkpoint", Read),
-    ("seed", Same("seed")),
     ("stage", Read),
     ("do_train", Read),
     ("finetuning_type", Read),
@@ -49,30 +40,13 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("loraplus_lr_ratio", Same("lora.plus_ratio")),
     ("loraplus_lr_embedding", Idle("embeddings get no factors")),
     ("per_device_train_batch_size", Read),
-    ("gradient_accumulation_steps", Read),
     ("num_train_epochs", Read),
-    ("max_steps", Read),
     ("learning_rate", Read),
     ("lr_scheduler_type", Read),
     ("lr_scheduler_kwargs", Read),
-    ("warmup_ratio", Read),
-    ("warmup_steps", Read),
     ("optim", Read),
-    ("weight_decay", Read),
-    ("adam_beta1", Read),
-    ("adam_beta2", Read),
-    ("adam_epsilon", Read),
-    ("max_grad_norm", Read),
-    ("eval_steps", Read),
-    ("save_steps", Read),
-    ("save_total_limit", Same("keep")),
-    ("logging_steps", Same("log_every")),
-    ("load_best_model_at_end", Read),
     ("early_stopping_steps", Same("early_stop")),
     // What does not decide the adapter.
-    ("bf16", Quiet),
-    ("fp16", Quiet),
-    ("tf32", Quiet),
     ("pure_bf16", Quiet),
     ("trust_remote_code", Quiet),
     ("use_fast_tokenizer", Quiet),
@@ -81,9 +55,7 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("cache_dir", Idle(LOADING)),
     ("tokenized_path", Idle(LOADING)),
     ("preprocessing_*", Idle(LOADING)),
-    ("dataloader_*", Idle(LOADING)),
     ("low_cpu_mem_usage", Idle(LOADING)),
-    ("remove_unused_columns", Idle(LOADING)),
     ("buffer_size", Idle(LOADING)),
     ("streaming", Idle(LOADING)),
     ("hf_hub_token", Idle("nothing is fetched")),
@@ -100,16 +72,9 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("upcast_layernorm", Idle(KERNELS)),
     ("upcast_lmhead_output", Idle(KERNELS)),
     ("use_kv_cache", Idle(KERNELS)),
-    (
-        "gradient_checkpointing",
-        Idle("`recompute` decides what is computed again, and takes what the memory allows"),
-    ),
     ("disable_gradient_checkpointing", Idle("`recompute` decides what is computed again")),
     ("use_reentrant_gc", Idle("`recompute` decides what is computed again")),
-    ("deepspeed", Idle(GPU)),
-    ("fsdp*", Idle(GPU)),
     ("ddp_*", Idle(GPU)),
-    ("local_rank", Idle(GPU)),
     ("ray_*", Idle(GPU)),
     ("resources_per_worker", Idle(GPU)),
     ("placement_strategy", Idle(GPU)),
@@ -117,13 +82,9 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("offload_folder", Idle(GPU)),
     ("per_device_eval_batch_size", Idle("validation takes batches of the size of training")),
     ("do_eval", Quiet),
-    ("eval_strategy", Idle("`eval_every` says when")),
     ("evaluation_strategy", Idle("`eval_every` says when")),
-    ("save_strategy", Idle("`save_every` says when")),
     ("logging_strategy", Idle("`log_every` says when")),
     ("logging_dir", Idle(SERVICES)),
-    ("save_only_model", Idle("checkpoints hold all that resuming takes")),
-    ("save_safetensors", Quiet),
     ("plot_loss", Idle("metrics.jsonl has the losses")),
     ("report_to", Idle(SERVICES)),
     ("run_name", Idle(SERVICES)),
@@ -153,7 +114,6 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("mix_strategy", Read),
     ("interleave_probs", Refused(MIXING)),
     ("disable_shuffling", Refused("rows are shuffled")),
-    ("group_by_length", Refused("rows are drawn whatever their length")),
     ("tool_format", Refused("the chat template writes calls of tools")),
     ("use_dora", Refused("DoRA is not trained")),
     ("pissa_*", Refused(INIT)),
@@ -175,7 +135,6 @@ pub(super) const KEYS: &[(&str, Rule)] = &[
     ("moe_aux_loss_coef", Refused("the loss is that of the answers alone")),
     ("use_dft_loss", Refused("the loss is that of the answers alone")),
     ("label_smoothing_factor", Refused("the loss is that of the answers alone")),
-    ("neftune_noise_alpha", Refused("NEFTune is not trained")),
     ("use_galore", Refused(OPTIMISER)),
     ("use_apollo", Refused(OPTIMISER)),
     ("use_badam", Refused(OPTIMISER)),

@@ -2,9 +2,10 @@
 
 mod keys;
 
-use self::keys::{KEYS, MIXING, PREFERENCES, WHOLE};
+use self::keys::{KEYS, MIXING};
 use super::draft::{Draft, Noted};
 use super::program::Program;
+use super::why::{PREFERENCES, WHOLE};
 use crate::settings::value::{self, Value};
 
 pub(super) const PROGRAM: Program = Program {
