@@ -5,6 +5,7 @@
 
 #![deny(missing_docs)]
 
+mod allocator;
 mod args;
 mod command;
 mod error;
@@ -31,10 +32,11 @@ use args::{Cli, Command};
 use error::Failure;
 use ui::Ui;
 
-/// Runs one command line as a whole process: handles signals, and raises the limit of open files.
+/// Runs one command line as a whole process: handles signals, keeps freed memory, and raises the limit of open files.
 /// Returns its exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
+    allocator::keep();
     interrupt::watch(is_json(&args));
     limits::raise();
     let code = run(args);

@@ -1,4 +1,4 @@
-//! Signal handlers: a flag, and a pipe to the thread that watches. The only `unsafe` of the command is here.
+//! Signal handlers: a flag, and a pipe to the thread that watches.
 //!
 //! A handler may interrupt anything, an allocation or a lock included. So ours store an atomic, write to a pipe, sleep,
 //! and do nothing else.
