@@ -6,8 +6,8 @@ use lorakit_quant::bnb::{FourBit, double_quant};
 
 use super::FrozenMatrix;
 use super::fetch::fetch;
-use super::frozen::row_slices;
-use super::row::{Input, ROWS};
+use super::frozen::{fetch_after, row_slices};
+use super::row::{self, Input, ROWS};
 
 /// Scales of blocks.
 #[derive(Debug, Clone)]
@@ -155,19 +155,20 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for FourBitMatrix<B> {
 
     fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
         let whole = self.block == BLOCK && self.cols.is_multiple_of(BLOCK);
-        let Some(find) = input.four_bit().filter(|_| whole) else { return input.decoded(self, rows, out) };
-        let codes = self.codes.as_ref().as_chunks().0;
+        let Some((find, x)) = input.four_bit().filter(|_| whole) else {
+            return input.decoded(self, rows, out);
+        };
+        let codes = self.codes.as_ref();
         let width = self.cols / BLOCK;
         let mut scales = vec![0.0; ROWS * width];
-        input.each(rows, true, out, |numbers, inputs, sums| {
+        row::each(rows, 1, out, |numbers, out| {
+            fetch_after(codes, self.cols / 2, numbers);
             let first = numbers[0];
             let scales = &mut scales[..(numbers[ROWS - 1] + 1 - first) * width];
             self.scales.get(first * width, scales);
             let scales = row_slices(scales, width, numbers.map(|number| number - first));
-            let codes = row_slices(codes, width, numbers);
-            for (input, sums) in inputs.iter().zip(sums) {
-                find(self.kind.table(), codes, scales, input, sums);
-            }
+            let codes = row_slices(codes.as_chunks().0, width, numbers);
+            out.copy_from_slice(&find(self.kind.table(), codes, scales, x)[..out.len()]);
         });
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use lorakit_quant::Codec;
 
 use super::fetch::fetch;
-use super::row::{Input, ROWS};
+use super::row::{self, Input, ROWS};
 
 /// A frozen weight `W (rows, cols)`, in whatever form it is stored.
 pub trait FrozenMatrix: Send + Sync {
@@ -153,14 +153,20 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for PackedMatrix<B> {
     }
 
     fn products(&self, input: &Input<'_>, rows: Range<usize>, out: &mut [f32]) {
-        let Some(add) = input.packed(self.codec.dtype()) else { return input.decoded(self, rows, out) };
+        let Some((find, x)) = input.packed(self.codec.dtype()) else { return input.decoded(self, rows, out) };
         let bytes = self.bytes.as_ref();
         let width = bytes.len() / self.rows;
-        input.each(rows, false, out, |numbers, inputs, sums| {
-            let rows = row_slices(bytes, width, numbers);
-            inputs.iter().zip(sums).for_each(|(input, sums)| add(rows, input, sums));
+        row::each(rows, 1, out, |numbers, out| {
+            fetch_after(bytes, width, numbers);
+            out.copy_from_slice(&find(row_slices(bytes, width, numbers), x)[..out.len()]);
         });
     }
+}
+
+/// Begins to read the rows of `width` items that come after some.
+pub(super) fn fetch_after(bytes: &[u8], width: usize, rows: [usize; ROWS]) {
+    let next = (rows[ROWS - 1] + 1) * width;
+    fetch(&bytes[next..bytes.len().min(next + ROWS * width)]);
 }
 
 /// Some rows of `width` items each.

@@ -27,23 +27,26 @@ const PIECE: usize = 1024;
 /// Multiplications that pay for a thread.
 const LEAST: usize = 1 << 17;
 
+/// Parts for each thread: one that is late has fewer of them.
+const PARTS: usize = 3;
+
 /// What one instruction set offers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowKernel {
     /// Adds the products of `x` and of rows `stride` apart to their chains.
     pub(super) add: fn(w: &[f32], stride: usize, x: &[f32], sums: &mut Sums),
-    /// The chains of rows of 4 bits, given `x` in the order of [`Input::nibbles`].
+    /// The products with rows of 4 bits, given `x` in the order of [`Input::nibbles`].
     pub(super) four_bit: Option<FourBitRows>,
-    /// The chains of rows of a type, if it knows that.
+    /// The products with rows of a type, if it knows that.
     pub(super) packed: fn(DType) -> Option<PackedRows>,
 }
 
-/// Takes a table, and for each row its blocks of codes and their scales.
+/// Takes a table, and for each row its blocks of codes and their scales; returns the products.
 pub(super) type FourBitRows =
-    fn(table: &[f32; 16], codes: [&[[u8; 32]]; ROWS], scales: [&[f32]; ROWS], x: &[f32], sums: &mut Sums);
+    fn(table: &[f32; 16], codes: [&[[u8; 32]]; ROWS], scales: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS];
 
-/// Takes the bytes of each row.
-pub(super) type PackedRows = fn(rows: [&[u8]; ROWS], x: &[f32], sums: &mut Sums);
+/// Takes the bytes of each row; returns the products.
+pub(super) type PackedRows = fn(rows: [&[u8]; ROWS], x: &[f32]) -> [f32; ROWS];
 
 /// The rows by which weights are multiplied, and how.
 pub struct Input<'a> {
@@ -72,34 +75,30 @@ impl<'a> Input<'a> {
         self.values.len().checked_div(self.inner).unwrap_or(0)
     }
 
-    /// What multiplies rows of a type, where that is faster than decoding them once for all inputs.
-    pub(super) fn packed(&self, dtype: DType) -> Option<PackedRows> {
-        (self.kernel.packed)(dtype).filter(|_| self.count() == 1 && self.inner.is_multiple_of(LANES))
+    /// What multiplies the only row with rows of a type, where that is faster than decoding them first.
+    pub(super) fn packed(&self, dtype: DType) -> Option<(PackedRows, &[f32])> {
+        let whole = self.count() == 1 && self.inner.is_multiple_of(LANES);
+        (self.kernel.packed)(dtype).filter(|_| whole).map(|find| (find, self.values))
     }
 
-    /// What multiplies rows of 4 bits, where that is faster than decoding them once for all inputs.
-    pub(super) fn four_bit(&self) -> Option<FourBitRows> {
-        self.kernel.four_bit.filter(|_| self.count() == 1 && !self.nibbles.is_empty())
+    /// What multiplies the only row, in the order of codes in bytes, with rows of 4 bits.
+    pub(super) fn four_bit(&self) -> Option<(FourBitRows, &[f32])> {
+        let whole = self.count() == 1 && !self.nibbles.is_empty();
+        self.kernel.four_bit.filter(|_| whole).map(|find| (find, self.nibbles.as_slice()))
     }
 
     /// The products with the rows `rows` of a weight, whose chains `chains` finds for [`ROWS`] rows at a time: it gets
-    /// their numbers (the last one again, where there are fewer), and a row of this, or of [`Self::nibbles`].
-    pub(super) fn each(
+    /// their numbers, as [`each`] has them.
+    fn each(
         &self,
         rows: Range<usize>,
-        nibbles: bool,
         out: &mut [f32],
         mut chains: impl FnMut([usize; ROWS], &[&[f32]], &mut [Sums]),
     ) {
-        let values = if nibbles { &self.nibbles } else { self.values };
-        let inputs: Vec<&[f32]> = values.chunks_exact(self.inner).collect();
+        let inputs: Vec<&[f32]> = self.values.chunks_exact(self.inner).collect();
         let count = inputs.len();
         let mut sums = vec![[[0.0; LANES]; ROWS]; count];
-        for (first, out) in rows.clone().step_by(ROWS).zip(out.chunks_mut(ROWS * count)) {
-            let mut numbers = [first; ROWS];
-            for (at, number) in numbers.iter_mut().enumerate() {
-                *number = (first + at).min(rows.end - 1);
-            }
+        each(rows, count, out, |numbers, out| {
             sums.fill([[0.0; LANES]; ROWS]);
             chains(numbers, &inputs, &mut sums);
             for (input, sums) in sums.iter_mut().enumerate() {
@@ -108,13 +107,13 @@ impl<'a> Input<'a> {
                     *out = total;
                 }
             }
-        }
+        });
     }
 
     /// The products with rows of f32.
     pub(super) fn plain(&self, w: &[f32], rows: Range<usize>, out: &mut [f32]) {
         let inner = self.inner;
-        self.each(rows, false, out, |numbers, inputs, sums| {
+        self.each(rows, out, |numbers, inputs, sums| {
             let [first, .., last] = numbers;
             let w = &w[first * inner..(last + 1) * inner];
             for (input, sums) in inputs.iter().zip(sums) {
@@ -135,7 +134,7 @@ impl<'a> Input<'a> {
     pub(super) fn decoded<W: FrozenMatrix + ?Sized>(&self, w: &W, rows: Range<usize>, out: &mut [f32]) {
         let piece = PIECE.next_multiple_of(w.granule()).min(self.inner);
         let mut values = vec![0.0; ROWS * piece];
-        self.each(rows, false, out, |numbers, inputs, sums| {
+        self.each(rows, out, |numbers, inputs, sums| {
             for first in (0..self.inner).step_by(piece) {
                 let places = first..self.inner.min(first + piece);
                 for (number, values) in numbers.into_iter().zip(values.chunks_exact_mut(piece)) {
@@ -146,6 +145,19 @@ impl<'a> Input<'a> {
                 }
             }
         });
+    }
+}
+
+/// Calls `products` with the numbers of [`ROWS`] rows at a time (the last one again, where there are fewer), and with
+/// where their products belong: `count` for each row.
+pub(super) fn each(
+    rows: Range<usize>,
+    count: usize,
+    out: &mut [f32],
+    mut products: impl FnMut([usize; ROWS], &mut [f32]),
+) {
+    for (first, out) in rows.clone().step_by(ROWS).zip(out.chunks_mut(ROWS * count)) {
+        products(std::array::from_fn(|at| (first + at).min(rows.end - 1)), out);
     }
 }
 
@@ -187,9 +199,9 @@ fn add_each(kernel: &Kernel, threads: usize, x: &[f32], each: &mut [(&dyn Frozen
         return;
     }
     let mut out = vec![0.0; rows * count];
-    let parts = threads.min(1 + rows * inner / LEAST).max(1);
+    let parts = (PARTS * threads).min(1 + rows * inner / LEAST).max(1);
     let height = rows.div_ceil(parts).next_multiple_of(ROWS);
-    if parts == 1 {
+    if threads <= 1 || parts == 1 {
         part(&weights, &input, 0, &mut out);
     } else {
         rayon::scope(|scope| {

@@ -105,7 +105,7 @@ impl<'a> Decoder<'a> {
         if tokens.is_empty() {
             return Vec::new();
         }
-        parallel::among(self.products.threads, || self.step_here(caches, tokens))
+        parallel::awake(self.products.threads, || self.step_here(caches, tokens))
     }
 
     fn step_here(&self, caches: &mut [&mut Cache], tokens: &[u32]) -> Vec<f32> {

@@ -1,15 +1,65 @@
 //! Work on several threads. What each piece computes does not depend on who does it.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Fewer values than this are not worth a thread.
 const LEAST: usize = 1 << 14;
+
+/// How often a thread looks for work before it lets others have its processor.
+const PATIENCE: usize = 1 << 10;
 
 /// Does `work` on one of the threads that later pieces of it are shared with: then no piece wakes more threads than
 /// work.
 pub(super) fn among<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     if threads <= 1 { work() } else { rayon::scope(|_| work()) }
+}
+
+/// As [`among`], and keeps the other threads awake meanwhile: a token has hundreds of pieces of some ten microseconds, and a thread that sleeps takes longer than that to come.
+pub(super) fn awake<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    if threads <= 1 {
+        return work();
+    }
+    let over = AtomicBool::new(false);
+    rayon::scope(|scope| {
+        let leader = rayon::current_thread_index();
+        for _ in 1..threads {
+            let over = &over;
+            scope.spawn(move |_| {
+                // The leader would wait for itself.
+                if rayon::current_thread_index() != leader {
+                    help(over);
+                }
+            });
+        }
+        let _over = Over(&over);
+        work()
+    })
+}
+
+/// Takes pieces of work until it is over.
+fn help(over: &AtomicBool) {
+    let mut idle = 0;
+    while !over.load(Ordering::Acquire) {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = 0,
+            _ => idle += 1,
+        }
+        if idle > PATIENCE {
+            std::thread::yield_now();
+        } else {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+/// Says that the work is over, also when it panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// The results of `work` on `0..count`, in order.

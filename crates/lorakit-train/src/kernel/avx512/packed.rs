@@ -7,7 +7,8 @@ use std::arch::x86_64::*;
 
 use lorakit_tensor::DType;
 
-use crate::kernel::row::{LANES, PackedRows, ROWS, Sums};
+use super::row::in_halves;
+use crate::kernel::row::{LANES, PackedRows, ROWS};
 
 /// What multiplies rows of a type.
 pub(super) fn rows(dtype: DType) -> Option<PackedRows> {
@@ -44,9 +45,9 @@ trait Form {
     unsafe fn values(block: *const u8, head: &Self::Head, part: usize) -> [__m512; 2];
 }
 
-fn products<F: Form>(rows: [&[u8]; ROWS], x: &[f32], sums: &mut Sums) {
+fn products<F: Form>(rows: [&[u8]; ROWS], x: &[f32]) -> [f32; ROWS] {
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn wide<F: Form>(rows: [&[u8]; ROWS], x: &[f32], sums: &mut Sums) {
+    fn wide<F: Form>(rows: [&[u8]; ROWS], x: &[f32]) -> [f32; ROWS] {
         let blocks = x.len() / F::VALUES;
         for row in rows {
             assert!(row.len() >= blocks * F::BYTES);
@@ -73,15 +74,10 @@ fn products<F: Form>(rows: [&[u8]; ROWS], x: &[f32], sums: &mut Sums) {
                 }
             }
         }
-        for (chains, sums) in chains.into_iter().zip(sums) {
-            for (half, chains) in chains.into_iter().enumerate() {
-                // SAFETY: half of the sums.
-                unsafe { _mm512_storeu_ps(sums.as_mut_ptr().add(16 * half), chains) };
-            }
-        }
+        chains.map(|[first, second]| in_halves(_mm512_add_ps(first, second)))
     }
     // SAFETY: a kernel is found only on processors with these features.
-    unsafe { wide::<F>(rows, x, sums) }
+    unsafe { wide::<F>(rows, x) }
 }
 
 /// Declares a [`Form`].

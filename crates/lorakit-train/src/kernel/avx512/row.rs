@@ -11,21 +11,14 @@ row_chains!(add: "avx512f", 16, 4, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_st
 
 /// A value is one lookup in the table times the scale of its block. The codes at even places are the upper halves of
 /// bytes, those at odd places the lower halves.
-fn four_bit(
-    table: &[f32; 16],
-    codes: [&[[u8; 32]]; ROWS],
-    scales: [&[f32]; ROWS],
-    x: &[f32],
-    sums: &mut Sums,
-) {
+fn four_bit(table: &[f32; 16], codes: [&[[u8; 32]]; ROWS], scales: [&[f32]; ROWS], x: &[f32]) -> [f32; ROWS] {
     #[target_feature(enable = "avx512f")]
     fn wide(
         table: &[f32; 16],
         codes: [&[[u8; 32]]; ROWS],
         scales: [&[f32]; ROWS],
         x: &[[f32; 64]],
-        sums: &mut Sums,
-    ) {
+    ) -> [f32; ROWS] {
         for row in 0..ROWS {
             assert!(codes[row].len() >= x.len() && scales[row].len() >= x.len());
         }
@@ -56,18 +49,18 @@ fn four_bit(
                 }
             }
         }
-        // Even and odd places in turn.
-        let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-        let second = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-        for (chains, sums) in chains.into_iter().zip(sums) {
-            let [even, odd] = chains;
-            // SAFETY: two vectors of sums.
-            unsafe {
-                _mm512_storeu_ps(sums.as_mut_ptr(), _mm512_permutex2var_ps(even, first, odd));
-                _mm512_storeu_ps(sums.as_mut_ptr().add(16), _mm512_permutex2var_ps(even, second, odd));
-            }
-        }
+        chains.map(|[even, odd]| in_halves(even) + in_halves(odd))
     }
     // SAFETY: a kernel is found only on processors with these features.
-    unsafe { wide(table, codes, scales, x.as_chunks().0, sums) }
+    unsafe { wide(table, codes, scales, x.as_chunks().0) }
+}
+
+/// The sum of the lanes, added in halves.
+#[target_feature(enable = "avx512f")]
+pub(super) fn in_halves(lanes: __m512) -> f32 {
+    let upper = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(lanes)));
+    let eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), upper);
+    let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
 }
