@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use lorakit::DType;
 use lorakit::ops::convert::{ConvertOptions, gguf_to_hf};
+use lorakit::ops::merge::{self, MergeOptions, Sum};
 use lorakit::plan::Silent;
 use lorakit_train::base::Quant;
 use lorakit_train::generate::{Open, Opened, Sampling, Stop};
@@ -53,6 +54,14 @@ fn it_answers_as_transformers_does() {
         agrees(&opened, &Adapter::none(&opened.base.model.shape), &asked, &golden[name], name);
         agrees(&opened, &opened.adapter, &asked, &golden[format!("{name}+lora")], &format!("{name}+lora"));
     }
+
+    let merged = folder.path().join("merged");
+    let sum = Sum::new(&base, adapters);
+    let options = MergeOptions::new(sum, &merged).with_dtype(Some(DType::F32));
+    merge::plan(&options, &Silent).unwrap().run(2, &Silent).unwrap();
+    let opened = Opened::new(&Open { threads: Some(2), ..Open::new(&merged) }, &Silent).unwrap();
+    let asked: Vec<Vec<u32>> = prompts.iter().map(|prompt| asked(&opened, prompt)).collect();
+    agrees(&opened, &opened.adapter, &asked, &golden["bf16+lora"], "merged");
 }
 
 /// The tokens of a prompt, which are those of transformers.
