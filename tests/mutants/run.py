@@ -40,6 +40,7 @@ SECONDS = 900
 BINARIES = {
     "it": ("lorakit-cli", "--test=it", "tests/it/main.rs"),
     "lib": ("lorakit", "--lib", "crates/lorakit/src/lib.rs"),
+    "train": ("lorakit-train", "--lib", "crates/lorakit-train/src/lib.rs"),
     "adapters": ("lorakit", "--test=adapters", "crates/lorakit/tests/adapters.rs"),
 }
 
