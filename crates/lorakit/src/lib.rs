@@ -69,10 +69,11 @@ pub mod problem {
     pub use crate::error::Problem;
 }
 
-/// Parts of the engine that the tests of this crate take apart; not part of its interface.
+/// Parts of the engine that other crates of this workspace share, or tests take apart; not part of its interface.
 #[doc(hidden)]
 pub mod inside {
     pub use crate::model::gguf::write::{gguf_tensors, with_dtype};
+    pub use crate::model::tokenizer::check as check_tokenizer;
     pub use crate::tensor::{Factor, RowOrder};
 }
 

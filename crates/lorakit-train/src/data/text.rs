@@ -112,6 +112,8 @@ impl Text {
         let Some(tokenizer) = read("tokenizer.json")? else {
             return Err(Error::from(Problem::NoTokenizer).at(place));
         };
+        lorakit::inside::check_tokenizer(&tokenizer)
+            .map_err(|error| Error::from(error).at(&at("tokenizer.json")))?;
         let tokenizer = Tokenizer::from_bytes(&tokenizer)
             .map_err(|error| unreadable(&error).at(&at("tokenizer.json")))?;
         let about = json("tokenizer_config.json")?;

@@ -32,21 +32,33 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     }))
 }
 
-/// Refuses models that GGUF files cannot represent, and those that would crash the library: it copies both tokens of a
-/// merge, the second without its subword prefix, to a buffer of the size of the longest token before it checks whether
-/// they form a token.
+/// Refuses models that GGUF files cannot represent, and those that would crash the library.
 fn check(model: &Value) -> Result<()> {
     if let Some(prefix) = model["continuing_subword_prefix"].as_str().filter(|prefix| !prefix.is_empty()) {
         return Err(Problem::Prefix { prefix: excerpt(prefix).escape_debug().to_string() }.into());
     }
-    let longest = model["vocab"].as_object().and_then(|vocab| vocab.keys().map(String::len).max());
-    let formed = |merge: &&Value| match merge {
-        Value::String(merge) => merge.len().saturating_sub(1),
-        Value::Array(sides) => sides.iter().filter_map(Value::as_str).map(str::len).sum(),
-        _ => 0,
+    check_merges(model)
+}
+
+/// Refuses merges that would crash the library: it copies both tokens, the second without its subword prefix, to a
+/// buffer of the size of the longest token before it checks whether they form a token.
+pub(in crate::model) fn check_merges(model: &Value) -> Result<()> {
+    let longest =
+        model["vocab"].as_object().and_then(|vocab| vocab.keys().map(String::len).max()).unwrap_or(0);
+    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
+    let fits = |left: &str, right: &str| {
+        right.strip_prefix(prefix).is_some_and(|rest| left.len() + rest.len() <= longest)
     };
-    let mut merges = model["merges"].as_array().into_iter().flatten();
-    match merges.find(|merge| formed(merge) > longest.unwrap_or(0)) {
+    // What is not two texts, the library refuses by itself.
+    let crashes = |merge: &&Value| match merge {
+        Value::String(merge) => merge.split_once(' ').is_some_and(|(left, right)| !fits(left, right)),
+        Value::Array(sides) => match &sides[..] {
+            [Value::String(left), Value::String(right)] => !fits(left, right),
+            _ => false,
+        },
+        _ => false,
+    };
+    match model["merges"].as_array().into_iter().flatten().find(crashes) {
         Some(merge) => Err(Problem::Merge {
             merge: excerpt(&pair(merge).unwrap_or_default()).escape_debug().to_string(),
         }
