@@ -112,10 +112,9 @@ impl Text {
         let Some(tokenizer) = read("tokenizer.json")? else {
             return Err(Error::from(Problem::NoTokenizer).at(place));
         };
-        lorakit::inside::check_tokenizer(&tokenizer)
-            .map_err(|error| Error::from(error).at(&at("tokenizer.json")))?;
-        let tokenizer = Tokenizer::from_bytes(&tokenizer)
-            .map_err(|error| unreadable(&error).at(&at("tokenizer.json")))?;
+        let file = at("tokenizer.json");
+        lorakit::inside::check_tokenizer(&tokenizer).map_err(|error| error.at(&file))?;
+        let tokenizer = Tokenizer::from_bytes(&tokenizer).map_err(|error| unreadable(&error).at(&file))?;
         let about = json("tokenizer_config.json")?;
         let mut ends = Vec::new();
         for name in ["generation_config.json", "config.json"] {

@@ -163,7 +163,7 @@ impl<B: AsRef<[u8]> + Send + Sync> FrozenMatrix for PackedMatrix<B> {
     }
 }
 
-/// Begins to read the rows of `width` items that come after some.
+/// Begins to read the rows of `width` bytes that come after some.
 pub(super) fn fetch_after(bytes: &[u8], width: usize, rows: [usize; ROWS]) {
     let next = (rows[ROWS - 1] + 1) * width;
     fetch(&bytes[next..bytes.len().min(next + ROWS * width)]);

@@ -15,7 +15,8 @@ pub(super) fn among<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) ->
     if threads <= 1 { work() } else { rayon::scope(|_| work()) }
 }
 
-/// As [`among`], and keeps the other threads awake meanwhile: a token has hundreds of pieces of some ten microseconds, and a thread that sleeps takes longer than that to come.
+/// As [`among`], and keeps the other threads awake meanwhile: a token has hundreds of pieces of some ten microseconds,
+/// and a thread that sleeps takes longer than that to come.
 pub(super) fn awake<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     if threads <= 1 {
         return work();
