@@ -65,6 +65,8 @@ const COMMANDS: &[&str] = &[
     "train --model tiny --data rows --val 0.2 --max-steps 2 --lr 0.01 --packing false -o trained --html trained.html --report otlp",
     "train --model tiny --data rows -o never --estimate",
     "train --model tiny --data rows --val rows -o never --check-data",
+    "train --model tiny --data rows -o never --print-config",
+    "train --import axolotl.yml -o never",
     "eval --model tiny --adapter tiny-lora --data rows --regression items --contains name --max-tokens 4 --html eval.html --report otlp",
     "eval --model tiny --adapter tiny-lora --data long --answers 0 --context 90 --scales 1 --null 2 --general none",
     "generate --model tiny --adapter tiny-lora --data rows --max-tokens 4 --report otlp",
@@ -130,6 +132,8 @@ fn workshop() -> Sandbox {
         format!(r#"{{"prompt": "a", "checks": {{"not_contains": "{text}"}}, "must": {must}}}"#)
     });
     fs::write(sandbox.path("items"), items.join("\n")).unwrap();
+    fs::write(sandbox.path("axolotl.yml"), "base_model: ./tiny\nadapter: lora\ndatasets:\n  - path: ./rows\nlora_r: 8\nlora_alpha: 16\nlora_target_linear: true\nlearning_rate: 1e-3\nbf16: auto\n")
+        .unwrap();
     fs::write(sandbox.path("policy.toml"), "formats = ['gguf']").unwrap();
     sandbox
 }

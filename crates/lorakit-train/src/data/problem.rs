@@ -122,13 +122,13 @@ problems! {
             "the text begins with `{}` twice; the chat template, or the row, must write it once at most", token.escape_debug();
 
         /// There is no tokenizer.
-        NoTokenizer = Data, "has no `tokenizer.json`";
+        NoTokenizer = File(NotFound), "has no `tokenizer.json`";
         /// The library that reads tokenizers refuses it.
-        Tokenizer { reason: String } = Data, "the tokenizer: {}", reason.escape_debug();
+        Tokenizer { reason: String } = File(Corrupt), "the tokenizer: {}", reason.escape_debug();
         /// A file of the tokenizer is not JSON.
-        NotJson { reason: String } = Data, "is not JSON: {}", reason.escape_debug();
+        NotJson { reason: String } = File(Corrupt), "is not JSON: {}", reason.escape_debug();
         /// A special token is not in the vocabulary.
-        NoToken { name: &'static str, token: String } = Data,
+        NoToken { name: &'static str, token: String } = File(Corrupt),
             "`{name}` is `{}`, which is not a token of the tokenizer", token.escape_debug();
 
         /// An end of turn is outside the mask.
@@ -211,10 +211,10 @@ mod tests {
     Data (NameTemplate): the chat template does not show what of its text the model writes: it has no generation tags, a prompt is not the beginning of the conversation, and answers cannot be found in the text
     Data (NameTemplate): the assistant calls a function, and the chat template does not write the call
     Data: the text begins with `<token>` twice; the chat template, or the row, must write it once at most
-    Data: has no `tokenizer.json`
-    Data: the tokenizer: <reason>
-    Data: is not JSON: <reason>
-    Data: `<word>` is `<token>`, which is not a token of the tokenizer
+    NotFound: has no `tokenizer.json`
+    Corrupt: the tokenizer: <reason>
+    Corrupt: is not JSON: <reason>
+    Corrupt: `<word>` is `<token>`, which is not a token of the tokenizer
     Data (AllowUnmaskedEnds): the end of turn, `<token>`, is not trained in 12 of 12 rows, of which this is the first; a model trained so does not stop
     Data (AllowUnmaskedEnds): no special token ends an answer in 12 of 12 rows, of which this is the first; a model trained so does not stop
     Data: nothing is trained in 12 of 12 rows, of which this is the first; at most a tenth of them is dropped

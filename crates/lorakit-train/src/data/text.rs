@@ -113,7 +113,8 @@ impl Text {
             return Err(Error::from(Problem::NoTokenizer).at(place));
         };
         let file = at("tokenizer.json");
-        lorakit::inside::check_tokenizer(&tokenizer).map_err(|error| error.at(&file))?;
+        let parsed = serde_json::from_slice(&tokenizer).map_err(|error| not_json(&error).at(&file))?;
+        lorakit::inside::check_tokenizer(&parsed).map_err(|error| error.at(&file))?;
         let tokenizer = Tokenizer::from_bytes(&tokenizer).map_err(|error| unreadable(&error).at(&file))?;
         let about = json("tokenizer_config.json")?;
         let mut ends = Vec::new();

@@ -256,9 +256,10 @@ fn fresh(settings: &Settings, base: &Base) -> Result<Adapter<f32>> {
 /// What the record of every adapter of the run says.
 fn step(settings: &Settings, base: &Base, parent: Option<&Parent>, progress: &dyn Progress) -> Result<Step> {
     let mut step = adapter::step(base, parent, Lineage::Auto, progress)?;
+    let settings = settings.json();
     let told = KEYS.iter().filter(|key| key.fixed || ["double_quant", "compute"].contains(&key.name));
     for key in told {
-        step = step.with(key.name, settings.json(key));
+        step = step.with(key.name, settings[key.name].clone());
     }
     Ok(step)
 }

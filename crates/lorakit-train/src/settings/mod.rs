@@ -221,9 +221,9 @@ impl Settings {
         (key.get)(self).flow()
     }
 
-    /// The value of a key as JSON.
-    pub(crate) fn json(&self, key: &Key) -> serde_json::Value {
-        (key.get)(self).json()
+    /// Every key by its whole name, as JSON.
+    pub fn json(&self) -> serde_json::Map<String, serde_json::Value> {
+        KEYS.iter().map(|key| (key.name.to_string(), (key.get)(self).json())).collect()
     }
 
     /// All settings as YAML, which reads back as the same settings.

@@ -5,7 +5,9 @@ use std::path::Path;
 use lorakit::{Finding, Severity};
 use lorakit_train::settings::{self, Imported, Note, Noted};
 
-use super::typed;
+use serde_json::json;
+
+use super::{SCHEMA, typed};
 use crate::args::{self, Common};
 use crate::error::Failure;
 use crate::ui::Ui;
@@ -17,7 +19,14 @@ pub(super) fn run(path: &Path, args: &args::Train, common: &Common, ui: &Ui) -> 
     let elsewhere: Vec<&str> = keys.chain(pairs).collect();
     let Imported { program, settings, notes } = settings::import(path, &elsewhere)?;
     let settings = typed(settings, args, common)?;
-    ui.notes(&notes.iter().map(|note| finding(program, note)).collect::<Vec<_>>());
+    let findings: Vec<_> = notes.iter().map(|note| finding(program, note)).collect();
+    if ui.json {
+        let settings = settings.json();
+        let report =
+            json!({ "dry_run": true, "program": program, "settings": settings, "findings": findings });
+        return ui.json(SCHEMA, report);
+    }
+    ui.notes(&findings);
     ui.raw(settings.print().as_bytes())
 }
 

@@ -34,7 +34,10 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
     let mut settings = settings(args, common)?;
     ui.notes(&hub::resolve([&mut settings.model].into_iter().chain(&mut settings.adapter).collect()));
     if args.fixed.print_config {
-        return ui.raw(settings.print().as_bytes());
+        return match ui.json {
+            true => ui.json(SCHEMA, serde_json::json!({ "dry_run": true, "settings": settings.json() })),
+            false => ui.raw(settings.print().as_bytes()),
+        };
     }
     share_work(settings.threads.unwrap_or(0));
     if args.fixed.check_data {

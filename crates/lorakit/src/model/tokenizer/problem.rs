@@ -40,6 +40,9 @@ problems! {
         /// Parts of words are marked, as in WordPiece.
         Prefix { prefix: String } = Unsupported,
             "`tokenizer.json` marks parts of words by `{prefix}`, which GGUF files cannot record for this kind of tokenizer";
+        /// Text is replaced by a table that SentencePiece compiled.
+        Compiled = Unsupported,
+            "`tokenizer.json` replaces text by a compiled table (normalizer `Precompiled`), which is not read";
         /// Merges of `tokenizer.json` are not pairs.
         Merges = File(Corrupt), "`tokenizer.json` has merges that are not pairs of tokens";
         /// The vocabulary is larger than the configuration says.

@@ -8,7 +8,7 @@ use tokenizers::Tokenizer;
 
 use super::pre::{self, unreadable};
 use super::vocab::{Kind, Sources, Vocab, filler, looks_special, user_defined};
-use crate::model::tokenizer::Problem;
+use crate::model::tokenizer::{self, Problem};
 use crate::{Error, Result};
 
 /// The vocabulary, if `tokenizer.json` has this kind of tokenizer.
@@ -17,7 +17,7 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
     if json["model"]["type"] != "BPE" || json["model"]["byte_fallback"] == true {
         return Ok(None);
     }
-    check(&json["model"])?;
+    check(json)?;
     let tokenizer = Tokenizer::from_bytes(bytes).map_err(unreadable)?;
     let mut tokens = tokens(&tokenizer, sources).map_err(unreadable)?;
     let known = tokens.keys().max().map_or(0, |&id| id as usize + 1);
@@ -33,38 +33,12 @@ pub(in crate::model) fn vocab(sources: &Sources<'_>) -> Result<Option<Vocab>> {
 }
 
 /// Refuses models that GGUF files cannot represent, and those that would crash the library.
-fn check(model: &Value) -> Result<()> {
-    if let Some(prefix) = model["continuing_subword_prefix"].as_str().filter(|prefix| !prefix.is_empty()) {
+fn check(json: &Value) -> Result<()> {
+    let prefix = json["model"]["continuing_subword_prefix"].as_str();
+    if let Some(prefix) = prefix.filter(|prefix| !prefix.is_empty()) {
         return Err(Problem::Prefix { prefix: excerpt(prefix).escape_debug().to_string() }.into());
     }
-    check_merges(model)
-}
-
-/// Refuses merges that would crash the library: it copies both tokens, the second without its subword prefix, to a
-/// buffer of the size of the longest token before it checks whether they form a token.
-pub(in crate::model) fn check_merges(model: &Value) -> Result<()> {
-    let longest =
-        model["vocab"].as_object().and_then(|vocab| vocab.keys().map(String::len).max()).unwrap_or(0);
-    let prefix = model["continuing_subword_prefix"].as_str().unwrap_or_default();
-    let fits = |left: &str, right: &str| {
-        right.strip_prefix(prefix).is_some_and(|rest| left.len() + rest.len() <= longest)
-    };
-    // What is not two texts, the library refuses by itself.
-    let crashes = |merge: &&Value| match merge {
-        Value::String(merge) => merge.split_once(' ').is_some_and(|(left, right)| !fits(left, right)),
-        Value::Array(sides) => match &sides[..] {
-            [Value::String(left), Value::String(right)] => !fits(left, right),
-            _ => false,
-        },
-        _ => false,
-    };
-    match model["merges"].as_array().into_iter().flatten().find(crashes) {
-        Some(merge) => Err(Problem::Merge {
-            merge: excerpt(&pair(merge).unwrap_or_default()).escape_debug().to_string(),
-        }
-        .into()),
-        None => Ok(()),
-    }
+    tokenizer::check(json)
 }
 
 /// Every token by its id.
@@ -117,7 +91,7 @@ fn merges(json: &Value, sources: &Sources<'_>) -> Result<Vec<String>> {
 }
 
 /// `left right`; spaces inside a side are spelled in the byte-level alphabet.
-fn pair(merge: &Value) -> Option<String> {
+pub(in crate::model) fn pair(merge: &Value) -> Option<String> {
     match merge {
         Value::String(merge) => Some(merge.clone()),
         Value::Array(sides) => match &sides[..] {
