@@ -9,14 +9,8 @@ const LEAST: usize = 1 << 14;
 /// How often a thread looks for work before it lets others have its processor.
 const PATIENCE: usize = 1 << 10;
 
-/// Does `work` on one of the threads that later pieces of it are shared with: then no piece wakes more threads than
-/// work.
-pub(super) fn among<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
-    if threads <= 1 { work() } else { rayon::scope(|_| work()) }
-}
-
-/// As [`among`], and keeps the other threads awake meanwhile: a token has hundreds of pieces of some ten microseconds,
-/// and a thread that sleeps takes longer than that to come.
+/// Does `work` on one of the threads that later pieces of it are shared with, and keeps the others awake meanwhile: a
+/// token has hundreds of pieces of some ten microseconds, and a thread that sleeps takes longer than that to come.
 pub(super) fn awake<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     if threads <= 1 {
         return work();

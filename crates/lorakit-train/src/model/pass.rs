@@ -49,7 +49,7 @@ impl Model {
         gradients: &mut Adapter<R>,
         loss: &mut f64,
     ) {
-        parallel::among(how.products.threads, || {
+        parallel::awake(how.products.threads, || {
             let (rows, targets) = batch.targets();
             let products = how.products;
             let mut context = Context::new(&self.shape, &batch.documents(), Some(rows), products);
@@ -93,7 +93,7 @@ impl Model {
     pub fn states(&self, tokens: &[u32], lengths: &[usize], layer: usize, products: Products) -> Vec<f32> {
         let batch = Batch { tokens, lengths, weights: &[] };
         let context = Context::new(&self.shape, &batch.documents(), None, products);
-        parallel::among(products.threads, || {
+        parallel::awake(products.threads, || {
             self.run(&Adapter::none(&self.shape), self.embedded(tokens), 0..layer, &context)
         })
     }
@@ -155,7 +155,7 @@ impl Model {
     ) -> Vec<R> {
         let (context, threads) =
             (Context::new(&self.shape, documents, Some(rows), products), products.threads);
-        parallel::among(threads, || {
+        parallel::awake(threads, || {
             let x = self.run(adapter, self.embedded(tokens), 0..self.layers.len(), &context);
             self.norm.forward(&x, &self.norm.rates(&x, self.shape.norm_epsilon, threads), threads)
         })

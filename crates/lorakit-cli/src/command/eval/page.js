@@ -40,7 +40,7 @@
     const checks = candidates.find((c) => c.answers)?.answers.checks ?? [];
     const columns = [
       { name: "candidate", text: true, of: label }, { name: "verdict", text: true, of: (c) => (c.verdict ? words(c.verdict.outcome) : null) }, { name: "held in", text: true, of: (c) => c.form },
-      { name: "loss", of: (c) => c.held_out.loss, show: fixed }, { name: "perplexity", of: (c) => c.held_out.perplexity },
+      { name: "loss", of: (c) => c.held_out.loss, show: fixed }, { name: "perplexity", of: (c) => c.held_out.perplexity, show: (p) => (p < 100 ? fixed(p) : number(p)) },
       { name: "bits per byte", of: (c) => c.held_out.bits_per_byte, show: fixed },
       { name: "difference", of: (c) => c.held_out.difference?.mean ?? null, show: signed },
       { name: "95\u00a0% interval", text: true, of: (c) => ends(c.held_out.difference) || null },
