@@ -4,7 +4,6 @@ use std::path::Path;
 
 use lorakit::{Finding, Severity};
 use lorakit_train::settings::{self, Imported, Note, Noted};
-
 use serde_json::json;
 
 use super::{SCHEMA, typed};
@@ -21,9 +20,9 @@ pub(super) fn run(path: &Path, args: &args::Train, common: &Common, ui: &Ui) -> 
     let settings = typed(settings, args, common)?;
     let findings: Vec<_> = notes.iter().map(|note| finding(program, note)).collect();
     if ui.json {
-        let settings = settings.json();
-        let report =
-            json!({ "dry_run": true, "program": program, "settings": settings, "findings": findings });
+        let report = json!({
+            "dry_run": true, "program": program, "settings": settings.json(), "findings": findings,
+        });
         return ui.json(SCHEMA, report);
     }
     ui.notes(&findings);
