@@ -3,8 +3,8 @@
 use lorakit_tensor::problem::excerpt;
 use serde_json::Value;
 
-use super::Problem;
-use super::to_gguf::pair;
+use super::merge::pair;
+use super::problem::Problem;
 use crate::Result;
 
 /// Refuses a `tokenizer.json` that would crash the library which reads it. That the file is JSON must be known: the

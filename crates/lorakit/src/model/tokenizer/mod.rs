@@ -2,6 +2,7 @@
 
 mod check;
 pub(in crate::model) mod from_gguf;
+mod merge;
 mod problem;
 pub(in crate::model) mod to_gguf;
 

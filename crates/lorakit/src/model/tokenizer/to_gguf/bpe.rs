@@ -8,6 +8,7 @@ use tokenizers::Tokenizer;
 
 use super::pre::{self, unreadable};
 use super::vocab::{Kind, Sources, Vocab, filler, looks_special, user_defined};
+use crate::model::tokenizer::merge::pair;
 use crate::model::tokenizer::{self, Problem};
 use crate::{Error, Result};
 
@@ -87,20 +88,5 @@ fn merges(json: &Value, sources: &Sources<'_>) -> Result<Vec<String>> {
             };
             Ok(pairs.filter_map(pair).collect())
         }
-    }
-}
-
-/// `left right`; spaces inside a side are spelled in the byte-level alphabet.
-pub(in crate::model) fn pair(merge: &Value) -> Option<String> {
-    match merge {
-        Value::String(merge) => Some(merge.clone()),
-        Value::Array(sides) => match &sides[..] {
-            [left, right] => {
-                let side = |side: &Value| side.as_str().map(|side| side.replace(' ', "\u{120}"));
-                Some(format!("{} {}", side(left)?, side(right)?))
-            }
-            _ => None,
-        },
-        _ => None,
     }
 }

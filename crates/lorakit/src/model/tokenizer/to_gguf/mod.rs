@@ -10,7 +10,6 @@ mod vocab;
 use lorakit_tensor::format::gguf::{Array, Metadata, Value as GgufValue};
 
 use crate::model::gguf::write::files::Files;
-pub(in crate::model) use bpe::pair;
 pub(crate) use sentence_piece::is_sentence_piece;
 pub(in crate::model) use vocab::other_rows;
 use vocab::{Sources, Vocab};
