@@ -335,6 +335,9 @@ impl Hint {
             ErrorKind::Verification => Hint::ReportThis,
             ErrorKind::Data => Hint::CheckData,
             ErrorKind::Interrupted => Hint::RunAgain,
+            ErrorKind::BaseMismatch => Hint::CheckBase,
+            // What to do depends on the room.
+            ErrorKind::Moved | ErrorKind::Untrusted | ErrorKind::Unsafe | ErrorKind::Network => return None,
             ErrorKind::Usage | ErrorKind::Unsupported => return None,
         })
     }

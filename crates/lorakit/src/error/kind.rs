@@ -50,6 +50,16 @@ pub enum ErrorKind {
     Verification,
     /// Rows of training data, or what a chat template makes of them, cannot be trained on.
     Data,
+    /// The base is another one than the adapter was trained on, or than a record says.
+    BaseMismatch,
+    /// A name points to something else than was expected.
+    Moved,
+    /// A signature is missing, does not fit, or is of a key that is not trusted.
+    Untrusted,
+    /// An input names a file outside its folder, holds code, or is larger than allowed.
+    Unsafe,
+    /// Another machine did not answer, or refused.
+    Network,
     /// The request is outside what this version does.
     Unsupported,
     /// The caller asked to stop.
@@ -83,6 +93,11 @@ impl ErrorKind {
             ErrorKind::Unchanged => "Unchanged",
             ErrorKind::Verification => "Verification",
             ErrorKind::Data => "Data",
+            ErrorKind::BaseMismatch => "BaseMismatch",
+            ErrorKind::Moved => "Moved",
+            ErrorKind::Untrusted => "Untrusted",
+            ErrorKind::Unsafe => "Unsafe",
+            ErrorKind::Network => "Network",
             ErrorKind::Unsupported => "Unsupported",
             ErrorKind::Interrupted => "Interrupted",
         }
