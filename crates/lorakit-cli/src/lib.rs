@@ -17,6 +17,7 @@ mod interrupt;
 mod limits;
 mod names;
 mod progress;
+mod registry;
 mod table;
 mod trace;
 mod ui;
@@ -69,7 +70,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let ui = Ui::new(&cli.common);
+    match registry::resolve(&mut cli.command.inputs(), &ui) {
+        Ok(notes) => ui.notes(&notes),
+        Err(failure) => {
+            ui.failure(&failure, Some(&cli.command));
+            return failure.exit_code();
+        }
+    }
     ui.notes(&hub::resolve(cli.command.inputs()));
+    cli.common.no_mmap |= registry::is_read();
     match args::check(&matches, &cli.command).and_then(|()| dispatch(&cli, &ui)) {
         Ok(()) => exit::OK,
         Err(failure) => {
@@ -119,6 +128,7 @@ fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
         Command::Eval(args) => command::eval::run(args, &cli.common, ui),
         Command::Generate(args) => command::generate::run(args, &cli.common, ui),
         Command::Trace { action: args::TraceAction::Push(args) } => command::trace::push(args, ui),
+        Command::Registry(args) => command::registry::run(args, ui),
         Command::Env => command::env::run(&cli.common, ui),
         Command::Completions { shell } => command::about::completions(*shell, ui),
         Command::Man { verb, dir } => command::man::run(verb.as_deref(), dir.as_deref(), ui),

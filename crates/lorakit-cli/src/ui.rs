@@ -1,5 +1,6 @@
 //! Where things are printed: results on stdout, everything else on stderr.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 use crate::args::{Color, Command, Common};
 use crate::error::Failure;
 use crate::names::shown;
-use crate::{hub, width};
+use crate::{hub, registry, width};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -67,7 +68,7 @@ impl Ui {
         if self.silent {
             return Ok(());
         }
-        let text = width::fit(&hub::as_typed(text), width::of_results());
+        let text = width::fit(&as_typed(text), width::of_results());
         let mut out = anstream::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
     }
@@ -98,7 +99,7 @@ impl Ui {
 
     fn object(&self, object: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string(object).map_err(|error| Failure::Output(error.into()))?;
-        self.raw((hub::as_typed(&text).into_owned() + "\n").as_bytes())
+        self.raw((as_typed(&text).into_owned() + "\n").as_bytes())
     }
 
     /// Prints notes and warnings on stderr.
@@ -162,11 +163,11 @@ pub(crate) fn note(line: &str) {
 
 /// Prints lines on stderr that a terminal can hold.
 fn message(text: &str) {
-    stderr(&width::fit(&hub::as_typed(text), width::of_messages()));
+    stderr(&width::fit(&as_typed(text), width::of_messages()));
 }
 
 fn stderr(text: &str) {
-    let _ = anstream::stderr().lock().write_all(hub::as_typed(text).as_bytes());
+    let _ = anstream::stderr().lock().write_all(as_typed(text).as_bytes());
 }
 
 /// Prints the error of a command line as the one JSON object on stderr.
@@ -180,6 +181,11 @@ pub(crate) fn usage_json(text: &str) {
         "hints": hints, "exit_code": crate::exit::USAGE,
     } });
     let _ = anstream::stderr().lock().write_all(format!("{object}\n").as_bytes());
+}
+
+/// The text with inputs named as they were typed.
+fn as_typed(text: &str) -> Cow<'_, str> {
+    registry::as_typed(hub::as_typed(text))
 }
 
 /// A severity as a coloured word.

@@ -74,6 +74,7 @@ pub mod problem {
 pub mod inside {
     pub use crate::model::gguf::write::{gguf_tensors, with_dtype};
     pub use crate::model::tokenizer::check as check_tokenizer;
+    pub use crate::plan::go_on;
     pub use crate::tensor::{Factor, RowOrder};
 }
 

@@ -15,6 +15,7 @@ mod merge;
 mod output;
 mod quantize;
 mod reduce;
+mod registry;
 mod strength;
 mod trace;
 mod train;
@@ -41,6 +42,7 @@ pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 use output::output_path;
 pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
+pub(crate) use registry::{Action, Add, EvalAction, EvalAdd, Export, Import, List, Moved, Registry, Sweep};
 pub(crate) use trace::{Push, TraceAction};
 pub(crate) use train::Train;
 pub(crate) use values::{Stored, is_gguf_file};
@@ -158,6 +160,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: TraceAction,
     },
+    /// Keep adapters and models: names, versions, lineage, evaluations
+    #[command(alias = "reg")]
+    Registry(Registry),
     /// Print what a bug report needs: version, processor, limits, variables
     Env,
     /// Print a completion script for a shell
@@ -241,6 +246,7 @@ impl Command {
             | Command::Eval(_)
             | Command::Generate(_)
             | Command::Trace { .. }
+            | Command::Registry(_)
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }
@@ -277,9 +283,13 @@ impl Command {
             Command::Generate(args) => {
                 [&mut args.model].into_iter().chain(args.adapters.iter_mut().map(|(path, _)| path)).collect()
             }
+            Command::Registry(Registry { action: Action::Add(args), .. }) => {
+                [&mut args.path].into_iter().chain(&mut args.base).collect()
+            }
             // A run names its inputs in a file as well.
             Command::Train(_)
             | Command::Trace { .. }
+            | Command::Registry(_)
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }

@@ -23,6 +23,7 @@ mod passes;
 mod planned;
 pub(crate) mod quantize;
 pub(crate) mod reduce;
+pub(crate) mod registry;
 mod strength;
 pub(crate) mod trace;
 pub(crate) mod train;

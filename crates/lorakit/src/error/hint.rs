@@ -76,6 +76,18 @@ pub enum Hint {
     Approximate,
     /// Merge it into its base, which holds everything, or take the LoRA that is nearest to it.
     MergeOrNearestLora,
+    /// List what the registry has.
+    ListNames,
+    /// Give the artifact another tag, or move the one it has.
+    MoveTag,
+    /// A registry begins with the first artifact that is added.
+    AddFirst,
+    /// Repair the registry; what is lost comes back when the same folder is added again.
+    RepairRegistry,
+    /// Convert the pickle to safetensors first; it is read as data, and nothing in it runs.
+    ConvertPickle,
+    /// Convert it to the format that the server loads, and add that.
+    ConvertForServer,
     /// Merge it into its base, which holds everything.
     MergeIntoBase,
     /// Keep one tensor, which the change then reaches under every name, as in PEFT's own merge.
@@ -240,6 +252,12 @@ impl Hint {
         Hint::NameBaseForCopies,
         Hint::Approximate,
         Hint::MergeOrNearestLora,
+        Hint::ListNames,
+        Hint::MoveTag,
+        Hint::AddFirst,
+        Hint::RepairRegistry,
+        Hint::ConvertPickle,
+        Hint::ConvertForServer,
         Hint::MergeIntoBase,
         Hint::ShareTied,
         Hint::ResizedModel,
@@ -434,6 +452,16 @@ impl fmt::Display for Hint {
             Hint::ConfigureTies => {
                 "if input and output are two tensors of the base, say so in its configuration (`tie_word_embeddings`)"
             }
+            Hint::ListNames => "list what the registry has",
+            Hint::MoveTag => "give it another tag, or let this one move",
+            Hint::AddFirst => "add an adapter: that makes the registry",
+            Hint::RepairRegistry => {
+                "repair the registry; what is lost comes back when the same folder is added again"
+            }
+            Hint::ConvertPickle => {
+                "convert it to safetensors first: the pickle is read as data, and nothing in it runs"
+            }
+            Hint::ConvertForServer => "convert it to the format that the server loads, and add that",
             Hint::MergeIntoBase => "merge it into its base, which holds everything",
             Hint::ReportThis => "nothing was written; this should not happen, please report it",
             Hint::AllowLeast => "allow at least that: no rank is below 1",

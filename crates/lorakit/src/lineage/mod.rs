@@ -23,8 +23,8 @@ pub(crate) use papers::Papers;
 pub use read::read;
 pub use record::{Ancestry, Options, Parent, Record, Role, TrainedAs, VERSION};
 pub(crate) use sheet::{Sheet, percent};
-pub use step::Step;
-pub(crate) use step::{digest_of, sha256};
+pub(crate) use step::sha256;
+pub use step::{Step, digest_of};
 
 use crate::Model;
 

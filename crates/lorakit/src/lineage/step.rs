@@ -328,7 +328,7 @@ impl Provenance for Pending {
 ///
 /// # Errors
 /// As [`weights::digest`].
-pub(crate) fn digest_of(adapter: &Adapter, progress: &dyn Progress) -> Result<String> {
+pub fn digest_of(adapter: &Adapter, progress: &dyn Progress) -> Result<String> {
     match adapter.checkpoint() {
         Some(checkpoint) => weights::digest(checkpoint.as_ref(), progress),
         None => weights::of_parts(&adapter.tensors(), progress),

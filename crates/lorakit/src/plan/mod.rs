@@ -50,8 +50,10 @@ pub use kernel::vector_code;
 pub use pack::Packer;
 pub use papers::{Cover, Held, Papers};
 pub(crate) use problem::Problem;
+pub(crate) use progress::Stretch;
+#[doc(hidden)]
+pub use progress::go_on;
 pub use progress::{Progress, Silent};
-pub(crate) use progress::{Stretch, go_on};
 pub use provenance::{PROVENANCE_KEY, Provenance};
 pub use recipe::OutputTensor;
 pub use report::{FileSize, PlanReport, PlannedTensor, TypeRetention, WriteReport};

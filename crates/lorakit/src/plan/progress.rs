@@ -60,7 +60,7 @@ impl<'p> Stretch<'p> {
 ///
 /// # Errors
 /// `Interrupted`.
-pub(crate) fn go_on(progress: &dyn Progress, what: &'static str) -> Result<()> {
+pub fn go_on(progress: &dyn Progress, what: &'static str) -> Result<()> {
     if progress.cancelled() { Err(Problem::Stopped { before: what }.into()) } else { Ok(()) }
 }
 

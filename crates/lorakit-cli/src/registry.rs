@@ -1,0 +1,108 @@
+//! Names of the registry on the command line: where the registry is, and the folders that inputs named `NAME:TAG` stand
+//! for.
+//!
+//! What is printed names an input as it was typed, not by its place in the registry.
+
+use std::borrow::Cow;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::RwLock;
+
+use lorakit::{Finding, Severity};
+use lorakit_registry::{Reference, Store};
+
+use crate::error::Failure;
+use crate::progress::Bar;
+use crate::ui::Ui;
+
+/// The folders that inputs stand for, and what was typed.
+static INPUTS: RwLock<Vec<(PathBuf, String)>> = RwLock::new(Vec::new());
+
+/// The folder of the registry.
+pub(crate) fn folder() -> Result<PathBuf, Failure> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = || set("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    let home = || Some(set("HOME")?.join(".local/share"));
+    let own = set("LORAKIT_HOME").or_else(|| Some(data().or_else(home)?.join("lorakit")));
+    own.map(|own| own.join("store")).ok_or_else(|| {
+        Failure::usage(
+            "there is no folder for a registry: neither `LORAKIT_HOME`, `XDG_DATA_HOME` nor `HOME` is set",
+            "name one with `--store DIR`, or set `LORAKIT_HOME`",
+        )
+    })
+}
+
+/// Replaces inputs that name an artifact by its folder, where there is no such path. Says which artifacts they are.
+pub(crate) fn resolve(paths: &mut [&mut PathBuf], ui: &Ui) -> Result<Vec<Finding>, Failure> {
+    let mut notes: Vec<Finding> = Vec::new();
+    let mut found = Vec::new();
+    for path in paths {
+        let Some((reference, inside)) = reference(path) else { continue };
+        let root = folder()?;
+        let store = match Store::open(&root) {
+            Ok(store) => store,
+            // What is not in a registry may still be a file that is missing: its error is the better one.
+            Err(_) if !root.exists() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let artifact = store.find(&reference)?;
+        let bar = Bar::new(ui, "checking");
+        lorakit::plan::Progress::begin(&bar, artifact.bytes);
+        let checked_out = store.checkout(&artifact, reference.name().short(), &bar)?;
+        bar.finish();
+        let typed = path.display().to_string();
+        found.push((checked_out.clone(), reference.to_string()));
+        // A single file was added as a file.
+        **path = match &artifact.files[..] {
+            [only] if inside.is_none() => checked_out.join(&only.path),
+            _ => checked_out,
+        };
+        path.extend(&inside);
+        if !notes.iter().any(|note| note.subject == typed) {
+            let message = format!("{}, from the registry", artifact.digest.short());
+            notes.push(Finding::new(Severity::Note, "registry", &typed, message));
+        }
+    }
+    if let Ok(mut known) = INPUTS.write() {
+        *known = found;
+    }
+    Ok(notes)
+}
+
+/// The artifact that a path names, and a file in it: `NAME:TAG/FILE`. A path that exists is a path.
+fn reference(path: &Path) -> Option<(Reference, Option<PathBuf>)> {
+    if path.symlink_metadata().is_ok() {
+        return None;
+    }
+    let text = path.to_str()?;
+    if let Some(reference) = Reference::of(text) {
+        return Some((reference, None));
+    }
+    // The file begins after the first slash behind the tag or the digest.
+    let at = text.find(['@', ':'])?;
+    let slash = at + text[at..].find('/')?;
+    let inside = &text[slash + 1..];
+    let is_inside = !inside.split('/').any(|part| matches!(part, "" | "." | ".."));
+    Reference::of(&text[..slash]).filter(|_| is_inside).map(|reference| (reference, Some(inside.into())))
+}
+
+/// Whether any input is read from the registry: then files are read by position.
+pub(crate) fn is_read() -> bool {
+    INPUTS.read().is_ok_and(|inputs| !inputs.is_empty())
+}
+
+/// The text with every folder of the registry named as it was typed.
+pub(crate) fn as_typed(text: Cow<'_, str>) -> Cow<'_, str> {
+    let Ok(inputs) = INPUTS.read() else { return text };
+    let mut text = text;
+    for (place, typed) in inputs.iter() {
+        let place = place.display().to_string();
+        let quoted = serde_json::Value::from(place.as_str()).to_string();
+        for place in [place.as_str(), quoted.trim_matches('"')] {
+            if text.contains(place) {
+                text = text.replace(place, typed).into();
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,137 @@
+//! Blobs: found, read and checked by their digests.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use lorakit::plan::Progress;
+use sha2::{Digest as _, Sha256};
+
+use super::{Store, disk};
+use crate::problem::Problem;
+use crate::{Digest, Error, Result};
+
+/// Most bytes of a manifest. The distribution specification asks for at least as many.
+pub(crate) const LARGEST_MANIFEST: u64 = 4 << 20;
+/// Bytes read at a time.
+pub(super) const PIECE: usize = 1 << 20;
+
+/// What is wrong with a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// There is no such file.
+    Absent,
+    /// It is a link, a folder or something else.
+    Irregular,
+    /// Its bytes have another digest.
+    Other(Digest),
+}
+
+impl Store {
+    /// Where a blob is.
+    pub(super) fn blob(&self, digest: Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    /// Opens a blob, and says how long it is.
+    pub(super) fn open_blob(&self, digest: Digest) -> std::result::Result<(File, u64), Wrong> {
+        let file = disk::open(&self.blob(digest)).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Wrong::Absent,
+            _ => Wrong::Irregular,
+        })?;
+        match file.metadata() {
+            Ok(meta) if meta.is_file() => Ok((file, meta.len())),
+            _ => Err(Wrong::Irregular),
+        }
+    }
+
+    /// Reads the whole blob and compares its digest. `progress` is told how many bytes were read.
+    pub(super) fn check_blob(
+        &self,
+        digest: Digest,
+        progress: &dyn Progress,
+    ) -> Result<std::result::Result<(), Wrong>> {
+        let (mut file, _) = match self.open_blob(digest) {
+            Ok(opened) => opened,
+            Err(wrong) => return Ok(Err(wrong)),
+        };
+        let found = sum(&mut file, &self.blob(digest), progress)?;
+        Ok(if found == digest { Ok(()) } else { Err(Wrong::Other(found)) })
+    }
+
+    /// The bytes of a manifest, or of another small blob, which `of` needs.
+    ///
+    /// # Errors
+    /// `Incomplete` if it is not there; `Corrupt` if its bytes are others; `Unsafe` if it is too large.
+    pub(crate) fn read_manifest(&self, digest: Digest, of: &str) -> Result<Vec<u8>> {
+        let (mut file, bytes) = self.open_blob(digest).map_err(|wrong| self.refuse(digest, wrong, of))?;
+        if bytes > LARGEST_MANIFEST {
+            let problem = Problem::Large { what: "the manifest", bytes, limit: LARGEST_MANIFEST };
+            return Err(Error::from(problem).at(&self.blob(digest)));
+        }
+        let mut content = Vec::with_capacity(bytes as usize);
+        file.read_to_end(&mut content).map_err(|e| disk::io("read", &self.blob(digest), e))?;
+        match Digest::of(&content) {
+            found if found == digest => Ok(content),
+            found => Err(self.refuse(digest, Wrong::Other(found), of)),
+        }
+    }
+
+    /// Where a blob that `of` needs is.
+    pub(crate) fn blob_path(&self, digest: Digest, of: &str) -> Result<PathBuf> {
+        self.open_blob(digest).map_err(|wrong| self.refuse(digest, wrong, of))?;
+        Ok(self.blob(digest))
+    }
+
+    /// Checks a blob that `of` needs; damaged ones go to quarantine.
+    pub(crate) fn require(&self, digest: Digest, of: &str, progress: &dyn Progress) -> Result<()> {
+        self.check_blob(digest, progress)?.map_err(|wrong| self.refuse(digest, wrong, of))
+    }
+
+    /// The error of a blob that is wrong. What has other bytes is moved away, so that nobody reads it and the same file,
+    /// added again, takes its place.
+    pub(super) fn refuse(&self, digest: Digest, wrong: Wrong, of: &str) -> Error {
+        let (name, of) = (digest.to_string(), of.to_string());
+        let problem = match wrong {
+            Wrong::Absent => Problem::NoBlob { digest: name, of },
+            Wrong::Irregular => Problem::Irregular { digest: name },
+            Wrong::Other(found) => {
+                self.quarantine(digest);
+                Problem::Blob { digest: name, found: found.to_string(), of }
+            }
+        };
+        Error::from(problem).at(&self.blob(digest))
+    }
+
+    /// Moves a blob out of the way. A store that cannot be written keeps it.
+    pub(super) fn quarantine(&self, digest: Digest) -> Option<PathBuf> {
+        let folder = self.own("quarantine");
+        if self.input {
+            return None;
+        }
+        disk::make_folder(&folder).ok()?;
+        let place = disk::unique(&folder.join(digest.hex()));
+        fs::rename(self.blob(digest), &place).ok().map(|()| place)
+    }
+}
+
+/// The digest of what is left of a file.
+fn sum(file: &mut File, path: &Path, progress: &dyn Progress) -> Result<Digest> {
+    let mut sum = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece).map_err(|e| disk::io("read", path, e))? {
+            0 => return Ok(Digest::from_sum(sum.finalize().into())),
+            read => {
+                sum.update(&piece[..read]);
+                tell(progress, read as u64)?;
+            }
+        }
+    }
+}
+
+/// Tells that so many bytes are done; stops if the caller wants to.
+pub(super) fn tell(progress: &dyn Progress, bytes: u64) -> Result<()> {
+    progress.advance(bytes);
+    lorakit::inside::go_on(progress, "everything was read")
+}

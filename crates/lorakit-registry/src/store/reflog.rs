@@ -1,0 +1,89 @@
+//! Every move of a tag, in the order in which they were made.
+//!
+//! ```text
+//! 1f3a09c2 {"at":1764547200,"tag":"sql:v1","new":"sha256:...","why":"add"}
+//! ```
+//!
+//! A line begins with eight digits of the SHA-256 of the rest. One that does not fit was torn by a crash before its tag
+//! moved, and is skipped. Lines are only ever appended.
+
+use std::fs::OpenOptions;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Store, disk};
+use crate::{Digest, Result};
+
+/// One move of a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// The tag, as the index names it.
+    pub tag: String,
+    /// What it points to since then; nothing if it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<Digest>,
+    /// What moved it: a verb.
+    pub why: String,
+}
+
+impl Store {
+    /// Every move that can be read, the oldest first.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn moves(&self) -> Result<Vec<Move>> {
+        let path = self.own("reflog");
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        Ok(disk::read(&path)?.split(|byte| *byte == b'\n').filter_map(read_line).collect())
+    }
+
+    /// Appends moves and makes them durable. The caller holds the lock of refs.
+    pub(super) fn log(&self, moves: &[Move]) -> Result<()> {
+        let path = self.own("reflog");
+        let is_new = !path.exists();
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(&path)
+            .map_err(|e| disk::io("write", &path, e))?;
+        let mut lines = Vec::new();
+        let written = (|| {
+            if file.metadata()?.len() > 0 {
+                // A torn line is ended, so that the next one is read.
+                let mut last = [b'\n'];
+                file.seek(SeekFrom::End(-1))?;
+                file.read_exact(&mut last)?;
+                lines.extend((last[0] != b'\n').then_some(b'\n'));
+            }
+            for one in moves {
+                lines.extend(line(one)?.bytes());
+            }
+            file.write_all(&lines)?;
+            file.sync_data()
+        })();
+        written.map_err(|e| disk::io("write", &path, e))?;
+        if is_new { disk::sync_folder_of(&path) } else { Ok(()) }
+    }
+}
+
+fn line(one: &Move) -> std::io::Result<String> {
+    let text = serde_json::to_string(one)?;
+    Ok(format!("{} {text}\n", sum(text.as_bytes())))
+}
+
+fn read_line(line: &[u8]) -> Option<Move> {
+    let (found, text) = (line.get(..8)?, line.get(9..)?);
+    (sum(text).as_bytes() == found).then(|| serde_json::from_slice(text).ok()).flatten()
+}
+
+fn sum(text: &[u8]) -> String {
+    let mut hex = Digest::of(text).hex();
+    hex.truncate(8);
+    hex
+}
