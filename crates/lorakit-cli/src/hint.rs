@@ -168,6 +168,21 @@ fn typed(hint: Hint) -> Option<&'static str> {
             "convert it first, which makes plain factors of it: `lorakit convert ADAPTER -o OUT --to FORMAT`"
         }
         Hint::GiveDtype => "choose another dtype for the factors: `--dtype f32`",
+        Hint::ListNames => "`lorakit registry list` shows what there is",
+        Hint::MoveTag => {
+            "give it another tag, or move this one with `--force`: what it points to now stays, as `TAG@{1}`"
+        }
+        Hint::AddFirst => "`lorakit registry add ADAPTER NAME:TAG` makes it",
+        Hint::RepairRegistry => {
+            "`lorakit registry repair` mends what it can; what is lost comes back with `lorakit registry add` of the same \
+             folder"
+        }
+        Hint::ConvertPickle => {
+            "`lorakit convert ADAPTER -o OUT` makes safetensors of it, reading the pickle as data: add OUT"
+        }
+        Hint::ConvertForServer => {
+            "`lorakit convert NAME:TAG -o OUT --to FORMAT` makes what the server loads: add OUT, and export that"
+        }
         Hint::ListModules => "`lorakit inspect ADAPTER --verbose` lists the modules of an adapter",
         Hint::OriginalBase => {
             "only the original base is without it; `lorakit inspect MODEL` shows what the model was made from"

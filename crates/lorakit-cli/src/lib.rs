@@ -70,16 +70,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let ui = Ui::new(&cli.common);
-    match registry::resolve(&mut cli.command.inputs(), &ui) {
-        Ok(notes) => ui.notes(&notes),
-        Err(failure) => {
-            ui.failure(&failure, Some(&cli.command));
-            return failure.exit_code();
-        }
-    }
-    ui.notes(&hub::resolve(cli.command.inputs()));
-    cli.common.no_mmap |= registry::is_read();
-    match args::check(&matches, &cli.command).and_then(|()| dispatch(&cli, &ui)) {
+    match args::check(&matches, &cli.command).and_then(|()| between(&mut cli, &ui)) {
         Ok(()) => exit::OK,
         Err(failure) => {
             interrupt::speak();
@@ -87,6 +78,22 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             failure.exit_code()
         }
     }
+}
+
+/// Runs a command whose inputs and output may be names of the hub and of the registry.
+fn between(cli: &mut Cli, ui: &Ui) -> Result<(), Failure> {
+    ui.notes(&registry::resolve(&mut cli.command.inputs(), ui)?);
+    ui.notes(&hub::resolve(cli.command.inputs()));
+    cli.common.no_mmap |= registry::is_read();
+    let Some(mut destination) = registry::redirect(&mut cli.command)? else { return dispatch(cli, ui) };
+    match dispatch(cli, ui) {
+        // What kind of file it becomes is known when it is planned, and nothing was done yet.
+        Err(Failure::Lorakit(error)) if destination.name(error.hint(), &mut cli.command) => {
+            dispatch(cli, ui)?
+        }
+        other => other?,
+    }
+    destination.publish(ui)
 }
 
 /// Whether a command line that may be wrong asks for one JSON object.
@@ -104,7 +111,7 @@ fn without_json(args: &[OsString]) -> Cow<'_, [OsString]> {
     }
 }
 
-fn dispatch(cli: &Cli, ui: &Ui) -> Result<(), Failure> {
+fn dispatch(cli: &mut Cli, ui: &Ui) -> Result<(), Failure> {
     // Checked before hours of work: an existing output is not replaced.
     if let Some(output) = cli.command.new_output() {
         command::refuse_existing(output)?;

@@ -8,12 +8,15 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
-use lorakit::{Finding, Severity};
-use lorakit_registry::{Reference, Store};
+use lorakit::{Finding, Hint, Severity};
+use lorakit_registry::add::{self, AddOptions};
+use lorakit_registry::{Expected, Reference, Store, Tag, Workbench};
 
+use crate::args::Command;
 use crate::error::Failure;
+use crate::names;
 use crate::progress::Bar;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 
 /// The folders that inputs stand for, and what was typed.
 static INPUTS: RwLock<Vec<(PathBuf, String)>> = RwLock::new(Vec::new());
@@ -64,7 +67,7 @@ pub(crate) fn resolve(paths: &mut [&mut PathBuf], ui: &Ui) -> Result<Vec<Finding
         }
     }
     if let Ok(mut known) = INPUTS.write() {
-        *known = found;
+        known.extend(found);
     }
     Ok(notes)
 }
@@ -88,8 +91,84 @@ fn reference(path: &Path) -> Option<(Reference, Option<PathBuf>)> {
 
 /// Whether any input is read from the registry: then files are read by position.
 pub(crate) fn is_read() -> bool {
-    INPUTS.read().is_ok_and(|inputs| !inputs.is_empty())
+    INPUTS.read().is_ok_and(|inputs| inputs.iter().any(|(_, typed)| !typed.starts_with(OUTPUT)))
 }
+
+/// An output named `registry:NAME:TAG`: what is written goes into a folder of the registry first.
+pub(crate) struct Destination {
+    store: Store,
+    tag: Tag,
+    /// Whether nothing is written.
+    dry_run: bool,
+    /// Whether the tag may move.
+    force: bool,
+    output: PathBuf,
+    _bench: Workbench,
+}
+
+/// Lets a command whose output is `registry:NAME:TAG` write into the registry.
+pub(crate) fn redirect(command: &mut Command) -> Result<Option<Destination>, Failure> {
+    let Some(output) = command.output() else { return Ok(None) };
+    let Some(name) = output.output.to_str().and_then(|text| text.strip_prefix(OUTPUT)) else {
+        return Ok(None);
+    };
+    let Some(tag) = Tag::parse(name) else {
+        return Err(Failure::usage(
+            &format!("`{}` is not a name with a tag", names::shown(&format!("{OUTPUT}{name}"))),
+            "an output in the registry is written `registry:NAME:TAG`, such as `-o registry:sql:v1`",
+        ));
+    };
+    let (store, dry_run, force) = (Store::create(&folder()?)?, output.dry_run, output.force);
+    if !force && let Some(found) = store.tagged(&tag)? {
+        return Err(Failure::usage(
+            &format!("`{tag}` points to {} already", found.short()),
+            "choose another tag, or move this one with `--force`: what it points to now stays, as `TAG@{1}`",
+        ));
+    }
+    let bench = store.workbench()?;
+    let place = bench.folder().join(tag.name.short());
+    if let Ok(mut known) = INPUTS.write() {
+        known.push((place.clone(), format!("{OUTPUT}{tag}")));
+    }
+    output.output = place.clone();
+    Ok(Some(Destination { store, tag, dry_run, force, output: place, _bench: bench }))
+}
+
+impl Destination {
+    /// Names the output as a file if `hint` says that it must be one. Whether it did.
+    pub(crate) fn name(&mut self, hint: Option<Hint>, command: &mut Command) -> bool {
+        let ending = match hint {
+            Some(Hint::NameGgufFile) => "gguf",
+            Some(Hint::NameSafetensorsFile) => "safetensors",
+            _ => return false,
+        };
+        self.output = self.output.with_extension(ending);
+        if let Ok(mut known) = INPUTS.write() {
+            known.insert(0, (self.output.clone(), format!("{OUTPUT}{}", self.tag)));
+        }
+        command.output().map(|output| output.output = self.output.clone()).is_some()
+    }
+
+    /// Adds what was written.
+    pub(crate) fn publish(self, ui: &Ui) -> Result<(), Failure> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let expected = if self.force { Expected::Any } else { Expected::Nothing };
+        let bar = Bar::new(ui, "adding");
+        let options = AddOptions { expected, ..AddOptions::default() };
+        let added = add::add(&self.store, &self.output, &self.tag, &options, &bar)?;
+        bar.finish();
+        if !ui.json && !ui.quiet {
+            let digest = added.artifact.digest.short();
+            ui::note(&format!("note: `{}` is {digest} in the registry", self.tag));
+        }
+        Ok(())
+    }
+}
+
+/// What an output in the registry begins with.
+const OUTPUT: &str = "registry:";
 
 /// The text with every folder of the registry named as it was typed.
 pub(crate) fn as_typed(text: Cow<'_, str>) -> Cow<'_, str> {

@@ -37,4 +37,4 @@ pub use error::{Error, ErrorKind, Hint, Result};
 pub use evaluate::Evaluation;
 pub use facts::{BaseFacts, Facts, Kind, Noted};
 pub use name::{Name, Reference, Tag};
-pub use store::{Expected, Fault, Fsck, Gc, GcOptions, Harm, Move, Repaired, Store};
+pub use store::{Expected, Fault, Fsck, Gc, GcOptions, Harm, Move, Repaired, Store, Workbench};

@@ -230,15 +230,21 @@ pub(crate) fn parse(args: &[OsString]) -> Result<(Cli, ArgMatches), clap::Error>
 
 impl Command {
     /// Where the command writes, if the path must be free.
-    pub(crate) fn new_output(&self) -> Option<&Path> {
-        let output = match self {
-            Command::Merge(args) => &args.output,
-            Command::Convert(args) => &args.output,
-            Command::Reduce(args) => &args.output,
-            Command::Combine(args) => &args.output,
-            Command::Extract(args) => &args.output,
-            Command::Edit(args) => &args.output,
-            Command::Quantize(args) => args.output.as_ref()?,
+    pub(crate) fn new_output(&mut self) -> Option<&Path> {
+        let output = self.output()?;
+        (!output.dry_run && !output.force).then_some(&*output.output)
+    }
+
+    /// Where the command writes an adapter or a model.
+    pub(crate) fn output(&mut self) -> Option<&mut output::Output> {
+        match self {
+            Command::Merge(args) => Some(&mut args.output),
+            Command::Convert(args) => Some(&mut args.output),
+            Command::Reduce(args) => Some(&mut args.output),
+            Command::Combine(args) => Some(&mut args.output),
+            Command::Extract(args) => Some(&mut args.output),
+            Command::Edit(args) => Some(&mut args.output),
+            Command::Quantize(args) => args.output.as_mut(),
             Command::Inspect(_)
             | Command::Verify(_)
             | Command::Diff(_)
@@ -250,9 +256,8 @@ impl Command {
             | Command::Env
             | Command::Completions { .. }
             | Command::Man { .. }
-            | Command::Version => return None,
-        };
-        (!output.dry_run && !output.force).then_some(&output.output)
+            | Command::Version => None,
+        }
     }
 
     /// The adapters and models that the command reads.

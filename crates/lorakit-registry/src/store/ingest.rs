@@ -24,6 +24,27 @@ pub(crate) struct Ingest {
     _lock: Lock,
 }
 
+/// A folder in a store in which something is made that will be added. It is removed when this is dropped.
+#[derive(Debug)]
+pub struct Workbench(Ingest);
+
+impl Workbench {
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        self.0.folder()
+    }
+}
+
+impl Store {
+    /// A new folder on the file system of the store; nothing is removed from the store meanwhile.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn workbench(&self) -> Result<Workbench> {
+        Ingest::begin(self).map(Workbench)
+    }
+}
+
 /// A staged file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Staged {

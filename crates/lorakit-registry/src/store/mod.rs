@@ -36,6 +36,7 @@ pub(crate) use disk::io;
 pub use fsck::{Fault, Fsck, Harm};
 pub use gc::{Gc, GcOptions};
 pub(crate) use ingest::Ingest;
+pub use ingest::Workbench;
 pub use reflog::Move;
 pub(crate) use refs::Change;
 pub use refs::Expected;
