@@ -8,6 +8,11 @@ use crate::hub;
 
 /// The hint for an error, if there is something useful to say; it may depend on what `command` takes.
 pub(crate) fn of(error: &Error, command: Option<&Command>) -> Option<String> {
+    if error.hint() == Some(Hint::FetchIntoCache)
+        && let Some(line) = error.path().and_then(hub::download_again)
+    {
+        return Some(line);
+    }
     if let Some(advice) = error.path().and_then(hub::advice) {
         return Some(advice);
     }

@@ -120,6 +120,10 @@ fn dispatch(cli: &mut Cli, ui: &Ui) -> Result<(), Failure> {
         // What is done on all cores beside a run, such as digests. Without it they would be too many, not wrong.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(cli.common.threads).build_global();
     }
+    if !matches!(cli.command, Command::Train(_)) {
+        let below = matches!(&cli.command, Command::Inspect(args) if args.recursive);
+        hub::verify(ui, below)?;
+    }
     match &cli.command {
         Command::Inspect(args) => command::inspect::run(args, &cli.common, ui),
         Command::Convert(args) => command::convert::run(args, &cli.common, ui),

@@ -31,6 +31,15 @@ pub(crate) fn shown_lines(text: &str) -> String {
     text.split('\n').map(shown).collect::<Vec<_>>().join("\n")
 }
 
+/// A word as a shell reads it: quoted where it needs that.
+pub(crate) fn in_a_shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_string();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn is_unprintable(c: char) -> bool {
     let breaks_lines = matches!(c, '\u{2028}' | '\u{2029}');
     let turns =
@@ -40,12 +49,21 @@ fn is_unprintable(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::{in_a_shell, shown};
 
     #[test]
     fn names_stay_on_their_line() {
         assert_eq!(shown("model.layers.0"), "model.layers.0");
         assert_eq!(shown("it's \"C:\\x\" 模型 e\u{301}"), "it's \"C:\\x\" 模型 e\u{301}");
         assert_eq!(shown("a\nb\r\tc\u{1b}[2Jd\u{202e}e\u{9b}"), r"a\nb\r\tc\u{1b}[2Jd\u{202e}e\u{9b}");
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        assert_eq!(in_a_shell("style/=0.65"), "style/=0.65");
+        assert_eq!(in_a_shell("my adapter=1"), "'my adapter=1'");
+        assert_eq!(in_a_shell("it's"), r"'it'\''s'");
+        assert_eq!(in_a_shell(r"layers\.[0-5]\."), r"'layers\.[0-5]\.'");
+        assert_eq!(in_a_shell(""), "''");
     }
 }

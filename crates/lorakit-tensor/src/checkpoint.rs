@@ -1,7 +1,7 @@
 //! One or more files opened as one list of tensors.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
@@ -69,11 +69,36 @@ impl Checkpoint {
         }
     }
 
+    /// The files that [`Self::open`] reads there, as far as their names and an index tell: the index and its shards, all
+    /// parts of a split model that are there, or a single file. Shards need not exist, and what is not an index lists
+    /// none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] and [`ErrorKind::Several`] for a folder without a checkpoint, or with more than one.
+    pub fn files_at(path: &Path, reader: &Reader) -> Result<Vec<PathBuf>> {
+        let found = if path.is_dir() { find_in_folder(path, reader)? } else { path.to_path_buf() };
+        let folder = found.parent().unwrap_or(Path::new(""));
+        let name = found.file_name().unwrap_or_default();
+        let others: Vec<OsString> = if ends_with(name, ".index.json") {
+            let pairs = safetensors::read_index(&found, reader).unwrap_or_default();
+            pairs.into_iter().map(|(_, shard)| shard.into()).collect()
+        } else if let Some(SplitName { stem, count, .. }) = gguf::parse_split_name(name) {
+            // How many there are is only what a name says.
+            let parts = (1..=count).map(|number| gguf::split_name(&stem, number, count));
+            parts.take_while(|part| folder.join(part).exists()).collect()
+        } else {
+            Vec::new()
+        };
+        let mut files: BTreeSet<PathBuf> = others.iter().map(|name| folder.join(name)).collect();
+        files.insert(found);
+        Ok(files.into_iter().collect())
+    }
+
     fn open_sharded(index_path: &Path, reader: &Reader) -> Result<Self> {
         let pairs = safetensors::read_index(index_path, reader)?;
         let folder = index_path.parent().unwrap_or(Path::new(""));
         let mut checkpoint = Self::empty(index_path);
-        let shards: std::collections::BTreeSet<&str> = pairs.iter().map(|(_, file)| file.as_str()).collect();
+        let shards: BTreeSet<&str> = pairs.iter().map(|(_, file)| file.as_str()).collect();
         for shard in &shards {
             let path = folder.join(shard);
             if !reader.has(&path)? {

@@ -39,6 +39,7 @@
 
 pub mod adapter;
 pub mod card;
+pub mod hub;
 pub mod lineage;
 pub mod model;
 pub mod ops;
@@ -50,7 +51,6 @@ mod choice;
 mod error;
 mod finding;
 mod fit;
-mod hub;
 mod output;
 mod report;
 mod tensor;

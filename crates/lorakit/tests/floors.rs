@@ -5,10 +5,10 @@
 //!  ops                                 verbs
 //!  fit  output                         adapter meets base; an adapter on its way to disk
 //!  lineage                             where outputs came from; their model cards
-//!  adapter                             any adapter file in, one shape, any format out
+//!  adapter  hub                        any adapter file in, one shape, any format out; the hub's cache
 //!  model                               any model in: folder, packed, GGUF; configuration, tokenizer
 //!  plan                                recipes, what runs them, where they go
-//!  tensor  arch  card  hub             tensors and their views; families as data; model cards; the hub's cache
+//!  tensor  arch  card                  tensors and their views; families as data; model cards
 //!  choice  error  finding  report  units
 //! ```
 
@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
 /// Rooms from the ground up. Rooms on the same floor do not use each other.
 const FLOORS: &[&[&str]] = &[
     &["choice", "error", "finding", "report", "units"],
-    &["tensor", "arch", "card", "hub"],
+    &["tensor", "arch", "card"],
     &["plan"],
     &["model"],
-    &["adapter"],
+    &["adapter", "hub"],
     &["lineage"],
     &["fit", "output"],
     &["ops"],

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Run, Sandbox, TIMES, entries, fixtures, peft};
+use crate::support::{Run, Sandbox, TIMES, entries, fixtures, peft, read_json};
 
 const FIRST: &str = "1111111111111111111111111111111111111111";
 const SECOND: &str = "2222222222222222222222222222222222222222";
@@ -52,6 +52,27 @@ impl Desk {
         fs::write(refs.join(name), commit).unwrap();
     }
 
+    /// Keeps a listing of a snapshot of `tiny/base` or `tiny/adapter`, as huggingface_hub writes it.
+    fn list(&self, id: &str) {
+        let (name, commit) = if id == "tiny/base" { ("base", FIRST) } else { ("adapter", SECOND) };
+        fs::create_dir_all(self.repository(id).join("trees")).unwrap();
+        fs::copy(fixtures().join(format!("golden/hub/{name}.json")), self.tree(id, commit)).unwrap();
+    }
+
+    fn tree(&self, id: &str, commit: &str) -> std::path::PathBuf {
+        self.repository(id).join("trees").join(format!("{commit}.json"))
+    }
+
+    /// Flips the last bit of a file in the cache, and gives it back its time of modification.
+    fn flip(&self, id: &str, commit: &str, name: &str) {
+        let path = self.snapshot(id, commit).join(name);
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        fs::File::options().append(true).open(&path).unwrap().set_modified(modified).unwrap();
+    }
+
     fn snapshot(&self, id: &str, commit: &str) -> std::path::PathBuf {
         self.repository(id).join("snapshots").join(commit)
     }
@@ -60,6 +81,14 @@ impl Desk {
         let mut command = self.sandbox.command();
         command.args(line.split(' ')).env("HF_HOME", self.sandbox.path("hf"));
         Run::new(&self.sandbox, &command.output().unwrap())
+    }
+
+    /// What a command says that must fail and leave nothing behind.
+    fn refused(&self, line: &str) -> String {
+        let before = self.sandbox.entries();
+        let run = self.run(line);
+        assert_eq!((self.sandbox.entries(), run.code), (before, Some(1)), "{}", run.stderr);
+        run.stderr
     }
 
     /// The parents in the record of an output.
@@ -267,6 +296,151 @@ fn an_incomplete_snapshot() {
     ");
 }
 
+/// What is wrong with files of the cache is found before anything is done.
+#[test]
+fn a_damaged_file_is_refused() {
+    let line = "merge tiny/base tiny/adapter -o out";
+    let desk = Desk::new();
+    desk.list("tiny/base");
+    desk.list("tiny/adapter");
+    desk.run(&format!("{line} --dry-run")).ok();
+    desk.flip("tiny/base", FIRST, "model.safetensors");
+    insta::assert_snapshot!(desk.refused(line), @"
+    note: `tiny/base`: revision 1111111, from the hub cache of this machine
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    error: `tiny/base/model.safetensors`: is damaged in the hub cache: its sha256 is a967e30f1c80358d5bc57f41be655e37581eef23ecaa3da5accbadacc8d0ae9d, and the hub lists 15f4ecfe9f1b651461488e9ef37ba33e94f803ec2fdd57ade9ae30cf03ce0a55
+
+    hint: download it again: `hf download tiny/base model.safetensors --revision 1111111111111111111111111111111111111111 --force-download`
+    ");
+    insta::assert_snapshot!(desk.run(&format!("{line} --json")).stderr, @r#"{"error":{"kind":"Corrupt","message":"`tiny/base/model.safetensors`: is damaged in the hub cache: its sha256 is a967e30f1c80358d5bc57f41be655e37581eef23ecaa3da5accbadacc8d0ae9d, and the hub lists 15f4ecfe9f1b651461488e9ef37ba33e94f803ec2fdd57ade9ae30cf03ce0a55","path":"tiny/base/model.safetensors","tensor":null,"details":[],"causes":[],"hints":["download it again: `hf download tiny/base model.safetensors --revision 1111111111111111111111111111111111111111 --force-download`"],"exit_code":1}}"#);
+    desk.flip("tiny/base", FIRST, "model.safetensors");
+    // A small file, by what git calls it.
+    desk.flip("tiny/adapter", SECOND, "adapter_config.json");
+    insta::assert_snapshot!(desk.refused(line), @"
+    note: `tiny/base`: revision 1111111, from the hub cache of this machine
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    error: `tiny/adapter/adapter_config.json`: is damaged in the hub cache: its git blob id is 44140b9c8b1ad55a29ddb063e1e8de940fc74098, and the hub lists ad6492e61c8e056e50660dd94070b22054632f9b
+
+    hint: download it again: `hf download tiny/adapter adapter_config.json --revision 2222222222222222222222222222222222222222 --force-download`
+    ");
+    desk.flip("tiny/adapter", SECOND, "adapter_config.json");
+    // A file that is cut short is not read.
+    let weights = desk.snapshot("tiny/adapter", SECOND).join("adapter_model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    fs::write(&weights, &whole[..1000]).unwrap();
+    insta::assert_snapshot!(desk.refused("inspect --recursive tiny/adapter"), @"
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    error: `tiny/adapter/adapter_model.safetensors`: is damaged in the hub cache: it has 1000 bytes, and the hub lists 122312
+
+    hint: download it again: `hf download tiny/adapter adapter_model.safetensors --revision 2222222222222222222222222222222222222222 --force-download`
+    ");
+    // What is not there is not damaged.
+    fs::remove_file(&weights).unwrap();
+    assert!(desk.run(line).stderr.contains("the hub cache has only a part of it (no weights)"));
+    fs::write(&weights, &whole).unwrap();
+    desk.run(line).ok();
+    assert!(desk.sandbox.path("out").exists());
+}
+
+/// Only files that are read count: of a model in a file, not those of its siblings.
+#[test]
+fn what_is_not_read_may_be_damaged() {
+    let desk = Desk::new();
+    desk.list("tiny/base");
+    desk.list("tiny/adapter");
+    fs::write(desk.snapshot("tiny/base", FIRST).join("pytorch_model.bin"), "unlisted").unwrap();
+    desk.flip("tiny/adapter", SECOND, "adapter_model.safetensors");
+    desk.run("inspect tiny/base").ok();
+    desk.run("inspect tiny/base/model.safetensors").ok();
+    assert_eq!(desk.run("inspect tiny/adapter").code, Some(1));
+    assert_eq!(desk.run("inspect tiny/adapter/adapter_model.safetensors").code, Some(1));
+    assert_eq!(desk.run("verify tiny/base --base tiny/base --adapter tiny/adapter").code, Some(1));
+    // A training run reads its inputs elsewhere.
+    fs::write(desk.sandbox.path("rows.jsonl"), "{\"text\": \"a\"}\n").unwrap();
+    let run = desk.run("train --model tiny/base --adapter tiny/adapter --data rows.jsonl -o trained");
+    assert!(run.code == Some(1) && run.stderr.contains("is damaged in the hub cache"), "{}", run.stderr);
+}
+
+#[test]
+fn a_listing_that_says_nothing() {
+    let desk = Desk::new();
+    desk.list("tiny/adapter");
+    desk.flip("tiny/adapter", SECOND, "adapter_model.safetensors");
+    fs::write(desk.tree("tiny/adapter", SECOND), "{").unwrap();
+    insta::assert_snapshot!(desk.run("inspect tiny/adapter").ok().stderr, @"
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    note: `tiny/adapter`: its files are not compared with the hub's listing: `[TMP]/hf/hub/models--tiny--adapter/trees/2222222222222222222222222222222222222222.json`: is not valid JSON: EOF while parsing an object at line 1 column 1
+    ");
+    fs::write(desk.tree("tiny/adapter", SECOND), r#"{"format_version": 2, "files": {}}"#).unwrap();
+    insta::assert_snapshot!(desk.run("inspect tiny/adapter").ok().stderr, @"
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    note: `tiny/adapter`: its files are not compared with the hub's listing: `[TMP]/hf/hub/models--tiny--adapter/trees/2222222222222222222222222222222222222222.json`: has `format_version` 2, and only 1 is known
+    ");
+    // Nothing is listed, so nothing is checked, nor said.
+    fs::write(desk.tree("tiny/adapter", SECOND), r#"{"format_version": 1, "files": {}}"#).unwrap();
+    assert_eq!(desk.run("inspect tiny/adapter").ok().stderr.lines().count(), 1);
+}
+
+/// Files that were verified are remembered, below whichever folder variables name.
+#[test]
+fn what_was_verified_is_remembered() {
+    for (variable, value, place) in [
+        ("LORAKIT_HOME", "own", "own/cache/verified.json"),
+        ("XDG_CACHE_HOME", "xdg", "xdg/lorakit/verified.json"),
+        ("HOME", "home", "home/.cache/lorakit/verified.json"),
+    ] {
+        let desk = Desk::new();
+        desk.list("tiny/adapter");
+        let inspect = || {
+            let mut command = desk.sandbox.command();
+            command.args(["inspect", "tiny/adapter"]).env("HF_HOME", desk.sandbox.path("hf"));
+            Run::new(&desk.sandbox, &command.env(variable, desk.sandbox.path(value)).output().unwrap())
+        };
+        inspect().ok();
+        let file = desk.sandbox.path(place);
+        let known = || read_json(&file)["files"].as_array().unwrap().len();
+        assert_eq!(known(), 2);
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        inspect().ok();
+        assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), written, "nothing is added");
+        // Another listing is not what was verified, nor is another file.
+        let listing = fs::read_to_string(desk.tree("tiny/adapter", SECOND)).unwrap();
+        fs::write(desk.tree("tiny/adapter", SECOND), listing.replace("f436dc", "f436dd")).unwrap();
+        assert_eq!(inspect().code, Some(1));
+        desk.list("tiny/adapter");
+        inspect().ok();
+        desk.flip("tiny/adapter", SECOND, "adapter_model.safetensors");
+        assert_eq!(inspect().code, Some(1));
+        // What is no memory is written again.
+        desk.flip("tiny/adapter", SECOND, "adapter_model.safetensors");
+        fs::write(&file, "{").unwrap();
+        inspect().ok();
+        assert_eq!(known(), 2);
+    }
+}
+
+#[test]
+fn files_are_checked_unless_a_variable_says_never() {
+    let desk = Desk::new();
+    desk.list("tiny/adapter");
+    desk.flip("tiny/adapter", SECOND, "adapter_model.safetensors");
+    let inspect = |value: &str| {
+        let mut command = desk.sandbox.command();
+        command.args(["inspect", "tiny/adapter"]).env("HF_HOME", desk.sandbox.path("hf"));
+        Run::new(&desk.sandbox, &command.env("LORAKIT_HUB_VERIFY", value).output().unwrap())
+    };
+    inspect("never").ok();
+    assert_eq!([inspect("always").code, inspect("").code], [Some(1), Some(1)]);
+    let run = inspect("maybe");
+    assert_eq!(run.code, Some(2));
+    insta::assert_snapshot!(run.stderr, @"
+    note: `tiny/adapter`: revision 2222222, from the hub cache of this machine
+    error: invalid value 'maybe' for LORAKIT_HUB_VERIFY: must be always or never
+
+    hint: `unset LORAKIT_HUB_VERIFY`, or correct its value
+    ");
+}
+
 /// The variables that name the cache, most important first.
 #[test]
 fn where_the_cache_is() {
@@ -287,4 +461,20 @@ fn where_the_cache_is() {
     assert!(found(&[("HF_HUB_CACHE", &hub)]));
     assert!(found(&[("HF_HUB_CACHE", Path::new("~/.cache/huggingface/hub")), ("HOME", &home)]));
     assert!(!found(&[("HF_HUB_CACHE", &home), ("HF_HOME", &desk.sandbox.path("hf"))]));
+    // Each goes before all that follow.
+    let hf = desk.sandbox.path("hf");
+    let (good, nothing) = ([&hub, &hub, &hf, &home.join(".cache"), &home], desk.sandbox.path("nothing"));
+    let names = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME"];
+    for first in 0..names.len() {
+        let set = |is_good: bool| -> Vec<(&str, &Path)> {
+            let place =
+                |at: usize| if (at == first) == is_good { good[at].as_path() } else { nothing.as_path() };
+            (first..names.len()).map(|at| (names[at], place(at))).collect()
+        };
+        assert!(found(&set(true)), "{} goes first", names[first]);
+        assert!(!found(&set(false)), "{} goes first", names[first]);
+        // One that is empty is not set.
+        let empty: Vec<(&str, &Path)> = names[..first].iter().map(|name| (*name, Path::new(""))).collect();
+        assert!(found(&[empty, set(true)].concat()), "{} is the first that is set", names[first]);
+    }
 }

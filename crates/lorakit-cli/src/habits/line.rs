@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, Command};
 
 use super::peers::{Habit, Values};
+use crate::names;
 
 /// A piece of the line, in the order typed.
 #[derive(Debug, Clone)]
@@ -136,16 +137,8 @@ fn option<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
 
 /// A line as it is typed in a shell.
 pub(super) fn quoted(args: &[OsString]) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
-    let word = |word: &OsString| {
-        let text = word.to_string_lossy();
-        if !text.is_empty() && text.chars().all(plain) {
-            text.into_owned()
-        } else {
-            format!("'{}'", text.replace('\'', r"'\''"))
-        }
-    };
-    args.iter().map(word).collect::<Vec<_>>().join(" ")
+    let words: Vec<String> = args.iter().map(|word| names::in_a_shell(&word.to_string_lossy())).collect();
+    words.join(" ")
 }
 
 /// A path without the weight behind it, if there is one.

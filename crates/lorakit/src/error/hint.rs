@@ -192,6 +192,8 @@ pub enum Hint {
     ReadByPosition,
     /// Raise the limit of open files: `ulimit -n 4096`; if that is refused, `ulimit -Hn` shows the highest allowed.
     RaiseFileLimit,
+    /// Download it again, in place of the copy in the hub cache.
+    FetchIntoCache,
     /// Fetch the file itself: `git lfs pull`.
     FetchLfs,
     /// A login or error page was saved instead; download it again, with a token if it is gated.
@@ -310,6 +312,7 @@ impl Hint {
         Hint::FetchAgain,
         Hint::ReadByPosition,
         Hint::RaiseFileLimit,
+        Hint::FetchIntoCache,
         Hint::FetchLfs,
         Hint::DownloadAgain,
         Hint::UnsafeFile,
@@ -527,6 +530,7 @@ impl fmt::Display for Hint {
             Hint::RaiseFileLimit => {
                 "raise the limit of open files: `ulimit -n 4096`; if that is refused, `ulimit -Hn` shows the highest allowed"
             }
+            Hint::FetchIntoCache => "download it again, in place of the copy in the hub cache",
             Hint::FetchLfs => "fetch the file itself: `git lfs pull`",
             Hint::DownloadAgain => "a login or error page was saved instead; download it again, with a token if it is gated",
             Hint::UnsafeFile => "do not load this file with other tools either; ask for a safetensors version",

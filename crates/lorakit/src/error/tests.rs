@@ -47,6 +47,7 @@ fn every_problem() {
         list("model/gguf", crate::model::gguf::Problem::samples()),
         list("model/packed", crate::model::packed::Problem::samples()),
         list("model/tokenizer", crate::model::tokenizer::Problem::samples()),
+        list("hub", crate::hub::Problem::samples()),
         list("adapter", adapter::Problem::samples()),
         list("adapter/format", adapter::format::Problem::samples()),
     ];

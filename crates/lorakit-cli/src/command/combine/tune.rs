@@ -118,16 +118,7 @@ fn by_hand(options: &CombineOptions, args: &args::Combine) -> String {
     add("to", args.written.format.to.map(|to| to.name().into()));
     add("base", options.base.as_ref().map(|base| base.display().to_string()));
     add("dtype", options.dtype.map(DType::name).map(|name| name.to_ascii_lowercase()));
-    words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_string();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    words.iter().map(|word| names::in_a_shell(word)).collect::<Vec<_>>().join(" ")
 }
 
 /// What was found, for people.
@@ -255,18 +246,4 @@ fn verdict(text: &mut String, found: &Tuned, options: &CombineOptions) {
     } else {
         writeln!(text, "no significant change from `{than}`, {rows}")
     };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn words_are_quoted_where_a_shell_needs_it() {
-        assert_eq!(quoted("style/=0.65"), "style/=0.65");
-        assert_eq!(quoted("my adapter=1"), "'my adapter=1'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(r"layers\.[0-5]\."), r"'layers\.[0-5]\.'");
-        assert_eq!(quoted(""), "''");
-    }
 }

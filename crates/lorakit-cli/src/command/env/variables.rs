@@ -13,6 +13,8 @@ const HONOURED: &[(&str, bool)] = &[
     ("CLICOLOR", true),
     ("CLICOLOR_FORCE", true),
     ("COLUMNS", true),
+    ("LORAKIT_HUB_VERIFY", true),
+    ("LORAKIT_HOME", false),
     ("HF_HUB_CACHE", false),
     ("HUGGINGFACE_HUB_CACHE", false),
     ("HF_HOME", false),

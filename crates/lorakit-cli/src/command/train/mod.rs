@@ -40,6 +40,7 @@ pub(crate) fn run(args: &args::Train, common: &Common, ui: &Ui) -> Result<(), Fa
         };
     }
     share_work(settings.threads.unwrap_or(0));
+    hub::verify(ui, false)?;
     if args.fixed.check_data {
         return check::run(&settings, ui);
     }

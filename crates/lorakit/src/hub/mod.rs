@@ -1,19 +1,38 @@
-//! The layout of the Hugging Face hub's cache.
+//! The Hugging Face hub's cache: what its paths say, and whether its files are still those that the hub lists.
 //!
 //! ```text
 //! models--owner--name/
 //!   blobs/     the files, named by their hashes
 //!   refs/      what each branch points to
 //!   snapshots/HASH/adapter_model.safetensors -> ../../blobs/...
+//!   trees/HASH.json     the files of a snapshot, with sizes and sums: huggingface_hub 2 and newer
 //! ```
+//!
+//! A file in the cache is checked nowhere else: `hf download` takes what is there for complete, and `hf cache verify`
+//! asks the hub. So [`Tree`] reads the listing, and [`check`] compares the files with it, once for each: [`Verified`]
+//! knows them by their stamps.
+
+mod check;
+mod files;
+mod problem;
+mod sum;
+mod tree;
+mod verified;
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
+pub use check::{Claim, check};
+pub use files::{files_below, files_read};
+pub(crate) use problem::Problem;
+pub use sum::Sum;
+pub use tree::{Listed, Tree};
+pub use verified::{Stamp, Verified};
+
 /// Folders of a repository in the cache that hold no names that people know.
-const INNARDS: &[&str] = &["blobs", "refs", ".no_exist"];
+const INNARDS: &[&str] = &["blobs", "refs", "trees", ".no_exist"];
 /// Digits of a hash that are shown.
 const SHORT: usize = 7;
 
