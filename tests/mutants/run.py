@@ -134,6 +134,10 @@ def copy_tree(files):
         source, target = ROOT / name, TREE / name
         if source.is_file():
             write(target, files[name].encode() if name in files else source.read_bytes())
+    # What was moved or deleted since the last run would still be compiled.
+    for old in TREE.rglob("*.rs"):
+        if str(old.relative_to(TREE)) not in names and not old.is_relative_to(TREE / "fixtures"):
+            old.unlink()
     if (ROOT / ".cargo").is_dir():
         shutil.copytree(ROOT / ".cargo", TREE / ".cargo", dirs_exist_ok=True)
     fixtures = TREE / "fixtures"

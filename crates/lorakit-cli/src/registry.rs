@@ -41,7 +41,8 @@ pub(crate) fn resolve(paths: &mut [&mut PathBuf], ui: &Ui) -> Result<Vec<Finding
     let mut found = Vec::new();
     for path in paths {
         let Some((reference, inside)) = reference(path) else { continue };
-        let root = folder()?;
+        // Without a place for a registry, a path that looks like a name is a path.
+        let Ok(root) = folder() else { continue };
         let store = match Store::open(&root) {
             Ok(store) => store,
             // What is not in a registry may still be a file that is missing: its error is the better one.

@@ -24,7 +24,6 @@ pub struct Artifact {
     /// Its files, sorted by path.
     pub files: Vec<File>,
     /// What it is attached to.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<Digest>,
     /// What the manifest says about them.
     #[serde(flatten)]

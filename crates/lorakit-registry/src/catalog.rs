@@ -16,10 +16,8 @@ pub struct Entry {
     /// When it was last moved, in seconds since 1970; `None` if another program wrote it.
     pub at: Option<u64>,
     /// Metrics of its evaluations, the latest of each name.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
     /// The artifact.
-    #[serde(flatten)]
     pub artifact: Artifact,
 }
 

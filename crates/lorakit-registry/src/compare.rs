@@ -11,8 +11,8 @@ use crate::{Artifact, Digest, Entry, Facts};
 pub struct Twins {
     /// The digest of the weights.
     pub weights: String,
-    /// The tags, each with the digest of its manifest.
-    pub tags: Vec<(String, Digest)>,
+    /// The tags.
+    pub tags: Vec<String>,
     /// Whether the artifacts are the same too, and not only their weights.
     pub same_artifact: bool,
 }
@@ -30,18 +30,29 @@ pub fn twins(entries: &[Entry]) -> Vec<Twins> {
         .map(|(weights, entries)| Twins {
             weights: weights.to_string(),
             same_artifact: entries.iter().all(|entry| entry.artifact.digest == entries[0].artifact.digest),
-            tags: entries.iter().map(|entry| (entry.tag.clone(), entry.artifact.digest)).collect(),
+            tags: entries.iter().map(|entry| entry.tag.clone()).collect(),
         })
         .collect();
     twins.sort_by(|a, b| a.tags.cmp(&b.tags));
     twins
 }
 
+/// A fact that two artifacts do not share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FactPair {
+    /// What it is.
+    pub fact: &'static str,
+    /// What the first says; nothing if that is not known.
+    pub a: Option<String>,
+    /// What the second says.
+    pub b: Option<String>,
+}
+
 /// What differs between two artifacts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Facts that differ: name, first, second.
-    pub facts: Vec<(&'static str, String, String)>,
+    /// Facts that differ.
+    pub facts: Vec<FactPair>,
     /// Files that only the first has, only the second has, and that differ.
     pub removed: Vec<String>,
     /// See [`removed`](Self::removed).
@@ -61,10 +72,10 @@ pub fn difference(a: &Artifact, b: &Artifact) -> Difference {
         obstacles: obstacles(&a.facts, &b.facts),
         ..Difference::default()
     };
-    for (name, of) in FACTS {
-        let (first, second) = (of(&a.facts), of(&b.facts));
-        if first != second {
-            found.facts.push((name, first.unwrap_or_default(), second.unwrap_or_default()));
+    for (fact, of) in FACTS {
+        let (a, b) = (of(&a.facts), of(&b.facts));
+        if a != b {
+            found.facts.push(FactPair { fact, a, b });
         }
     }
     for file in &a.files {

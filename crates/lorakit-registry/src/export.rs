@@ -42,7 +42,6 @@ pub struct Exported {
     #[serde(serialize_with = "shown")]
     pub folder: PathBuf,
     /// What loads it, to be typed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The files whose content is not the artifact's.
     pub changed: Vec<String>,

@@ -27,16 +27,16 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BaseFacts {
     /// Its public name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub name: Option<String>,
     /// The commit on the hub.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub revision: Option<String>,
     /// The digest of its weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub digest: Option<String>,
     /// The form in which it was trained on: `nf4`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub form: Option<String>,
 }
 
@@ -57,51 +57,37 @@ pub struct Facts {
     /// What it is.
     pub kind: Kind,
     /// The methods of its modules: `lora`, `dora`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
     /// The format of its files: `peft`, `kohya`, `gguf`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// The rank, or the least and the most.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub rank: Option<String>,
     /// Alpha, or the least and the most.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<String>,
     /// Scale, or the least and the most.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<String>,
     /// The last parts of its modules' paths, sorted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
     /// Number of values.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<u64>,
     /// Dtypes of its tensors, the most bytes first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dtypes: Vec<String>,
     /// Norm of all its deltas together.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub norm: Option<f64>,
     /// The base.
     pub base: BaseFacts,
     /// The digest of its weights, which is the same whatever its files are called.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
     /// The licence that its model card states.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     /// The verb that made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub op: Option<String>,
     /// Its record of where it came from, as JSON.
     #[serde(skip)]
     pub lineage: Option<String>,
     /// What the audit found.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Noted>,
     /// Metrics, of an evaluation.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
 }
 

@@ -22,10 +22,8 @@ pub struct Node {
     /// The tags that it has here.
     pub tags: Vec<String>,
     /// The verb that made it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub verb: Option<String>,
     /// The licence that its card states.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
     /// What it was made from.
     pub parents: Vec<Link>,
@@ -39,7 +37,6 @@ pub struct Link {
     /// What it was to the step.
     pub role: String,
     /// Its weight in a sum.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<f64>,
 }
 

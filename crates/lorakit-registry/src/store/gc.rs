@@ -50,6 +50,16 @@ pub struct Gc {
     pub applied: bool,
 }
 
+/// A file among the blobs.
+struct Blob {
+    path: PathBuf,
+    /// What it is named by, if that is a digest.
+    digest: Option<Digest>,
+    bytes: u64,
+    /// When it was last changed, in seconds since 1970.
+    changed: u64,
+}
+
 /// Leftovers of processes that ended are older than that.
 const STALE: u64 = 3600;
 
@@ -63,7 +73,7 @@ impl Store {
         let now = options.now.unwrap_or_else(refs::now);
         let needed = self.needed(now.saturating_sub(options.history.as_secs()))?;
         let mut gc = Gc { applied: options.apply, ..Gc::default() };
-        for (path, digest, bytes, changed) in self.all_blobs()? {
+        for Blob { path, digest, bytes, changed } in self.all_blobs()? {
             if digest.is_some_and(|digest| needed.contains(&digest)) {
                 continue;
             }
@@ -121,7 +131,7 @@ impl Store {
     /// What is attached to what is needed: evaluations and signatures.
     fn mark_attached(&self, needed: &mut BTreeSet<Digest>) -> Result<()> {
         let mut attached = Vec::new();
-        for (path, digest, bytes, _) in self.all_blobs()? {
+        for Blob { path, digest, bytes, .. } in self.all_blobs()? {
             let Some(digest) = digest.filter(|digest| !needed.contains(digest)) else { continue };
             if bytes > super::blobs::LARGEST_MANIFEST || first_byte(&path) != Some(b'{') {
                 continue;
@@ -141,8 +151,8 @@ impl Store {
         }
     }
 
-    /// Every file among the blobs: its path, the digest that it is named by, its bytes, when it was last changed.
-    pub(super) fn all_blobs(&self) -> Result<Vec<(PathBuf, Option<Digest>, u64, u64)>> {
+    /// Every file among the blobs.
+    fn all_blobs(&self) -> Result<Vec<Blob>> {
         let folder = self.blobs();
         let listing = |e| disk::io("list", &folder, e);
         let mut found = Vec::new();
@@ -151,10 +161,10 @@ impl Store {
             let Ok(meta) = entry.metadata() else { continue };
             if meta.is_file() {
                 let digest = entry.file_name().to_str().and_then(Digest::from_hex);
-                found.push((entry.path(), digest, meta.len(), changed(&meta)));
+                found.push(Blob { path: entry.path(), digest, bytes: meta.len(), changed: changed(&meta) });
             }
         }
-        found.sort();
+        found.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
     }
 

@@ -23,7 +23,7 @@ pub struct Move {
     /// The tag, as the index names it.
     pub tag: String,
     /// What it points to since then; nothing if it was removed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub new: Option<Digest>,
     /// What moved it: a verb.
     pub why: String,

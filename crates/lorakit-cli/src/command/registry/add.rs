@@ -6,7 +6,7 @@ use lorakit_registry::add::{self, AddOptions, Added};
 use lorakit_registry::{Artifact, Digest, Store, Tag, import};
 use serde_json::json;
 
-use super::{SCHEMA, expected};
+use super::expected;
 use crate::args;
 use crate::error::Failure;
 use crate::names::shown;
@@ -34,7 +34,7 @@ pub(super) fn add(store: &Store, args: &args::Add, ui: &Ui) -> Result<(), Failur
             "tag": args.name.to_string(), "before": before, "shared_bytes": shared, "left_out": left_out,
             "artifact": artifact, "notes": added.notes,
         });
-        return ui.json(SCHEMA, added);
+        return ui.json("lorakit.registry.add/1", added);
     }
     let mut text = said(artifact, &args.name, *before);
     if *shared > 0 {
@@ -71,7 +71,7 @@ pub(super) fn import(store: &Store, args: &args::Import, ui: &Ui) -> Result<(), 
         let import::Imported { artifact, before, attached, .. } = &imported;
         let imported =
             json!({ "tag": name.to_string(), "before": before, "attached": attached, "artifact": artifact });
-        return ui.json(SCHEMA, imported);
+        return ui.json("lorakit.registry.import/1", imported);
     }
     let mut text = said(&imported.artifact, &name, imported.before);
     for tag in &imported.attached {

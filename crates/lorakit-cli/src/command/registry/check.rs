@@ -6,7 +6,6 @@ use lorakit::plan::Progress as _;
 use lorakit_registry::{Fault, GcOptions, Harm, Reference, Store};
 use serde_json::json;
 
-use super::SCHEMA;
 use crate::args;
 use crate::error::Failure;
 use crate::names::shown;
@@ -40,7 +39,7 @@ pub(super) fn verify(store: &Store, names: &[Reference], ui: &Ui) -> Result<(), 
             .iter()
             .map(|(name, artifact)| json!({ "name": name, "digest": artifact.digest, "bytes": artifact.bytes }))
             .collect();
-        return ui.json(SCHEMA, json!({ "verified": verified }));
+        return ui.json("lorakit.registry.verify/1", json!({ "verified": verified }));
     }
     let count = units::plural(artifacts.len(), "artifact");
     ui.result(&format!(
@@ -55,7 +54,7 @@ pub(super) fn fsck(store: &Store, read_data: bool, ui: &Ui) -> Result<(), Failur
     let fsck = store.fsck(read_data, &bar)?;
     bar.finish();
     if ui.json {
-        ui.json(SCHEMA, &fsck)?;
+        ui.json("lorakit.registry.fsck/1", &fsck)?;
     } else {
         let looked = format!(
             "{}, {}, {}{}",
@@ -81,7 +80,7 @@ pub(super) fn repair(store: &Store, ui: &Ui) -> Result<(), Failure> {
     let repaired = store.repair(&bar)?;
     bar.finish();
     if ui.json {
-        ui.json(SCHEMA, &repaired)?;
+        ui.json("lorakit.registry.repair/1", &repaired)?;
     } else {
         let mut text = String::new();
         if repaired.index {
@@ -125,7 +124,7 @@ pub(super) fn gc(store: &Store, args: &args::Sweep, ui: &Ui) -> Result<(), Failu
     let options = GcOptions { apply: args.apply, grace: args.grace, history: args.history, now: None };
     let gc = store.gc(&options)?;
     if ui.json {
-        return ui.json(SCHEMA, &gc);
+        return ui.json("lorakit.registry.gc/1", &gc);
     }
     let word = if gc.applied { "removed" } else { "would remove" };
     let mut text = format!("{word} {}, {}", units::plural(gc.blobs, "blob"), units::size(gc.bytes));

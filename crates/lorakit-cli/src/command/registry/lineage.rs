@@ -7,7 +7,6 @@ use lorakit_registry::lineage::{Graph, Link, Node};
 use lorakit_registry::{Reference, Store};
 use serde_json::json;
 
-use super::SCHEMA;
 use super::list::short;
 use crate::error::Failure;
 use crate::names::shown;
@@ -24,7 +23,7 @@ pub(super) fn run(store: &Store, name: Option<&Reference>, ui: &Ui) -> Result<()
     };
     if ui.json {
         let nodes: Vec<&Node> = graph.nodes.values().collect();
-        return ui.json(SCHEMA, json!({ "nodes": nodes }));
+        return ui.json("lorakit.registry.lineage/1", json!({ "nodes": nodes }));
     }
     if graph.nodes.is_empty() {
         return ui.result("nothing is known of where anything came from\n");

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use lorakit_registry::{Catalog, Entry, Move, Store, Tag, compare};
 use serde_json::json;
 
-use super::SCHEMA;
 use crate::args;
 use crate::error::Failure;
 use crate::names::shown;
@@ -21,8 +20,13 @@ pub(super) fn run(store: &Store, args: &args::List, ui: &Ui) -> Result<(), Failu
     sort(&mut entries, &args.sort)?;
     if ui.json {
         let damaged: Vec<_> =
-            damaged.iter().map(|(tag, error)| json!({ "tag": tag, "error": error })).collect();
-        return ui.json(SCHEMA, json!({ "entries": entries, "damaged": damaged, "others": others }));
+            damaged.iter().map(|(tag, error)| json!({ "tag": tag, "error": error.to_string() })).collect();
+        let others: Vec<_> =
+            others.iter().map(|(tag, digest)| json!({ "tag": tag, "digest": digest })).collect();
+        return ui.json(
+            "lorakit.registry.list/1",
+            json!({ "entries": entries, "damaged": damaged, "others": others }),
+        );
     }
     let mut text = String::new();
     if entries.is_empty() {
@@ -188,7 +192,7 @@ pub(super) fn log(store: &Store, tag: Option<&Tag>, ui: &Ui) -> Result<(), Failu
     moves.retain(|one| name.as_ref().is_none_or(|name| one.tag == *name));
     moves.reverse();
     if ui.json {
-        return ui.json(SCHEMA, json!({ "moves": moves }));
+        return ui.json("lorakit.registry.log/1", json!({ "moves": moves }));
     }
     if moves.is_empty() {
         return ui.result(match tag {
@@ -216,7 +220,7 @@ pub(super) fn log(store: &Store, tag: Option<&Tag>, ui: &Ui) -> Result<(), Failu
 pub(super) fn twins(store: &Store, ui: &Ui) -> Result<(), Failure> {
     let twins = compare::twins(&store.catalog()?.entries);
     if ui.json {
-        return ui.json(SCHEMA, json!({ "same_weights": twins }));
+        return ui.json("lorakit.registry.dup/1", json!({ "same_weights": twins }));
     }
     if twins.is_empty() {
         return ui.result("no two tags have the same weights\n");
@@ -224,8 +228,8 @@ pub(super) fn twins(store: &Store, ui: &Ui) -> Result<(), Failure> {
     let mut text = String::new();
     for group in &twins {
         let _ = writeln!(text, "{}", short(&group.weights));
-        for (tag, digest) in &group.tags {
-            let _ = writeln!(text, "  {}  {}", shown(tag), digest.short());
+        for tag in &group.tags {
+            let _ = writeln!(text, "  {}", shown(tag));
         }
     }
     ui.result(&text)

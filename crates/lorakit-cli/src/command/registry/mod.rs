@@ -20,8 +20,6 @@ use crate::table::{print_table, table};
 use crate::ui::Ui;
 use crate::{names, registry, units};
 
-const SCHEMA: &str = "lorakit.registry/1";
-
 pub(crate) fn run(args: &args::Registry, ui: &Ui) -> Result<(), Failure> {
     let root = match &args.store {
         Some(root) => root.clone(),
@@ -83,7 +81,7 @@ fn expected(moved: &args::Moved) -> Expected {
 /// Says that a tag moved.
 fn said(ui: &Ui, tag: &str, new: Option<Digest>, before: Option<Digest>) -> Result<(), Failure> {
     if ui.json {
-        return ui.json(SCHEMA, json!({ "tag": tag, "digest": new, "before": before }));
+        return ui.json("lorakit.registry.tag/1", json!({ "tag": tag, "digest": new, "before": before }));
     }
     let mut text = match new {
         Some(new) => format!("`{tag}` points to {}", new.short()),
@@ -98,7 +96,7 @@ fn said(ui: &Ui, tag: &str, new: Option<Digest>, before: Option<Digest>) -> Resu
 fn remove(store: &Store, name: &Reference, ui: &Ui) -> Result<(), Failure> {
     let removed = store.remove(name)?;
     if ui.json {
-        return ui.json(SCHEMA, json!({ "removed": removed }));
+        return ui.json("lorakit.registry.rm/1", json!({ "removed": removed }));
     }
     let tags: Vec<String> = removed.keys().map(|tag| format!("`{tag}`")).collect();
     let text = format!("removed {}\n", tags.join(", "));
@@ -117,7 +115,7 @@ fn stats(store: &Store, ui: &Ui) -> Result<(), Failure> {
     let catalog = store.catalog()?;
     let stats = compare::stats(&catalog.entries, catalog.attached.len());
     if ui.json {
-        return ui.json(SCHEMA, &stats);
+        return ui.json("lorakit.registry.stats/1", &stats);
     }
     let mut text = format!(
         "{} of {}, {} attached\n{} in files, {} stored",
@@ -148,10 +146,9 @@ fn export(store: &Store, args: &args::Export, ui: &Ui) -> Result<(), Failure> {
     let exported = export::export(store, &artifact, name, &args.folder, &options, &bar)?;
     bar.finish();
     if ui.json {
-        return ui.json(
-            SCHEMA,
-            json!({ "name": args.name.to_string(), "digest": artifact.digest, "export": exported }),
-        );
+        let name = args.name.to_string();
+        let export = json!({ "name": name, "digest": artifact.digest, "export": exported });
+        return ui.json("lorakit.registry.export/1", export);
     }
     let mut text = format!(
         "exported {} of `{}` to `{}`\n",
@@ -177,10 +174,9 @@ fn evaluate(store: &Store, args: &args::EvalAdd, ui: &Ui) -> Result<(), Failure>
     evaluation.metrics.extend(args.metric.iter().cloned());
     let (tag, artifact) = store.evaluate(&args.name, &evaluation)?;
     if ui.json {
-        return ui.json(
-            SCHEMA,
-            json!({ "tag": tag, "digest": artifact.digest, "metrics": artifact.facts.metrics }),
-        );
+        let metrics = &artifact.facts.metrics;
+        let evaluation = json!({ "tag": tag, "digest": artifact.digest, "metrics": metrics });
+        return ui.json("lorakit.registry.eval/1", evaluation);
     }
     let mut text = format!("`{}` has the evaluation `{tag}`\n\n", args.name);
     let mut rows = table(&["figure", "value"]);

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use lorakit_registry::{Artifact, Entry, Kind, Reference, Store, compare};
 use serde_json::json;
 
-use super::SCHEMA;
 use super::list::{figure, short};
 use crate::error::Failure;
 use crate::names::shown;
@@ -28,7 +27,10 @@ pub(super) fn run(store: &Store, name: &Reference, ui: &Ui) -> Result<(), Failur
                 json!({ "tag": entry.tag, "kind": facts.kind, "metrics": facts.metrics })
             })
             .collect();
-        return ui.json(SCHEMA, json!({ "tags": tags, "artifact": artifact, "attached": attached }));
+        return ui.json(
+            "lorakit.registry.show/1",
+            json!({ "tags": tags, "artifact": artifact, "attached": attached }),
+        );
     }
     let mut text = format!("{name}  {}\n", artifact.digest);
     let others: Vec<&str> = tags.into_iter().filter(|tag| *tag != name.to_string()).collect();
@@ -114,7 +116,10 @@ pub(super) fn diff(store: &Store, a: &Reference, b: &Reference, ui: &Ui) -> Resu
     let (first, second) = (store.find(a)?, store.find(b)?);
     let found = compare::difference(&first, &second);
     if ui.json {
-        return ui.json(SCHEMA, json!({ "a": first.digest, "b": second.digest, "difference": found }));
+        return ui.json(
+            "lorakit.registry.diff/1",
+            json!({ "a": first.digest, "b": second.digest, "difference": found }),
+        );
     }
     let mut text = String::new();
     if first.digest == second.digest {
@@ -124,13 +129,13 @@ pub(super) fn diff(store: &Store, a: &Reference, b: &Reference, ui: &Ui) -> Resu
         let _ = writeln!(text, "the weights are the same");
     }
     let mut rows = table(&["", &a.to_string(), &b.to_string()]);
-    for (name, one, other) in &found.facts {
-        let shorter = |text: &str| match text {
-            "" => "-".to_string(),
-            text if text.starts_with("sha256:") => short(text),
-            text => text.to_string(),
+    for fact in &found.facts {
+        let shorter = |text: &Option<String>| match text.as_deref() {
+            None => "-".to_string(),
+            Some(text) if text.starts_with("sha256:") => short(text),
+            Some(text) => text.to_string(),
         };
-        rows.add_row([(*name).to_string(), shorter(one), shorter(other)]);
+        rows.add_row([fact.fact.to_string(), shorter(&fact.a), shorter(&fact.b)]);
     }
     print_table(&mut text, &rows);
     for (word, files) in
