@@ -52,6 +52,12 @@ fn help_of_diff() {
 }
 
 #[test]
+fn help_of_registry() {
+    let verbs = ["", "add ", "list ", "export ", "gc ", "eval add "];
+    insta::assert_snapshot!(verbs.map(|verb| help(&format!("registry {verb}--help"))).join("\n---\n"));
+}
+
+#[test]
 fn help_of_train() {
     insta::assert_snapshot!(help("train --help"));
 }

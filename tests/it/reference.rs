@@ -6,6 +6,7 @@ use std::path::Path;
 
 use safetensors::tensor::Dtype;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::support::{Run, Sandbox, edit_json, fixtures, peft};
 use crate::weights::{Tensor, write_file};
@@ -72,6 +73,27 @@ const COMMANDS: &[&str] = &[
     "generate --model tiny --adapter tiny-lora --data rows --max-tokens 4 --report otlp",
     "trace push -n",
     "trace push -n trained long",
+    "registry add kept json:v1",
+    "registry add rslora json:v2 --base base",
+    "registry add combined both:v1",
+    "registry tag json:v1 json:stable",
+    "registry eval add json:v1 --metric exact=0.5",
+    "registry list",
+    "registry list --store broken",
+    "registry show json:v1",
+    "registry log",
+    "registry lineage",
+    "registry diff json:v1 json:v2",
+    "registry dup",
+    "registry stats",
+    "registry verify",
+    "registry export json:v1 served --for vllm --served-as base",
+    "registry import home/store json:v1 other:v1 --store second",
+    "registry untag json:stable",
+    "registry rm json:v2",
+    "registry gc",
+    "registry fsck --store broken --read-data",
+    "registry repair --store broken",
     "version",
     "env",
     "completions fish",
@@ -135,7 +157,42 @@ fn workshop() -> Sandbox {
     fs::write(sandbox.path("axolotl.yml"), "base_model: ./tiny\nadapter: lora\ndatasets:\n  - path: ./rows\nlora_r: 8\nlora_alpha: 16\nlora_target_linear: true\nlearning_rate: 1e-3\nbf16: auto\n")
         .unwrap();
     fs::write(sandbox.path("policy.toml"), "formats = ['gguf']").unwrap();
+    sandbox.copy(&peft("adapters/plain"), "kept");
+    fs::write(sandbox.path("kept/notes.log"), "").unwrap();
+    damaged_registry(&sandbox);
     sandbox
+}
+
+/// A registry `broken` with a tag whose manifest is damaged, one whose weights are, and one of another program.
+fn damaged_registry(sandbox: &Sandbox) {
+    let mut digests = Vec::new();
+    for (adapter, name) in [("attn", "manifest:v1"), ("dora", "weights:v1")] {
+        let line = format!("registry add {adapter} {name} --store broken --json");
+        let added: Value = serde_json::from_str(&sandbox.run(&line, &[]).ok().stdout).unwrap();
+        digests.push(added["artifact"].clone());
+    }
+    let blob = |digest: &Value| {
+        let hex = digest.as_str().unwrap().trim_start_matches("sha256:");
+        sandbox.path("broken/blobs/sha256").join(hex)
+    };
+    fs::rename(blob(&digests[0]["digest"]), sandbox.path("lost")).unwrap();
+    let weights = digests[1]["files"].as_array().unwrap().last().unwrap();
+    let path = blob(&weights["digest"]);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let image = br#"{"schemaVersion":2,"config":{"mediaType":"a/b","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0},"layers":[]}"#;
+    let digest: String = Sha256::digest(image).iter().map(|byte| format!("{byte:02x}")).collect();
+    fs::write(sandbox.path("broken/blobs/sha256").join(&digest), image).unwrap();
+    edit_json(&sandbox.path("broken/index.json"), |index| {
+        let entry = serde_json::json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": format!("sha256:{digest}"), "size": image.len(),
+            "annotations": { "org.opencontainers.image.ref.name": "image:v1" },
+        });
+        index["manifests"].as_array_mut().unwrap().push(entry);
+    });
 }
 
 #[test]
@@ -148,6 +205,7 @@ fn the_reference_of_json_is_complete() {
         command
             .env("LORAKIT_THREADS", "2")
             .env("XDG_STATE_HOME", sandbox.path("state"))
+            .env("LORAKIT_HOME", sandbox.path("home"))
             .args(line.split(' '))
             .arg("--json");
         let run = Run::new(&sandbox, &command.output().unwrap());

@@ -97,3 +97,16 @@ problems! {
         Metric { text: String } = Usage, "`{text}` is not a metric: expected `NAME=VALUE`, such as `exact=0.95`";
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Problem;
+    use crate::error::Problem as _;
+
+    #[test]
+    fn every_message() {
+        let line = |problem: Problem| format!("{}: {problem}", problem.kind().name());
+        let lines: Vec<String> = Problem::samples().into_iter().map(line).collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+}

@@ -393,6 +393,7 @@ mod tests {
         generate messages
         generate data
         generate chat_template
+        registry store
         man dir
         ");
     }
