@@ -7,6 +7,7 @@ import contextlib
 import copy
 import hashlib
 import json
+import os
 import pathlib
 import shutil
 import socket
@@ -390,7 +391,9 @@ CHECKS = [check_skopeo, check_oras, check_umoci, check_schema, check_sweep, chec
 
 
 def main(lorakit, *names):
-    chosen = [check for check in CHECKS if not names or check.__name__.removeprefix("check_") in names]
+    known = {check.__name__.removeprefix("check_"): check for check in CHECKS}
+    chosen = [known[name] for name in names or known]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
     with tempfile.TemporaryDirectory() as folder:
         shop = Workshop(pathlib.Path(lorakit).resolve(), pathlib.Path(folder))
         for check in chosen:
