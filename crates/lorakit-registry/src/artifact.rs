@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::problem::Problem;
-use crate::{Digest, Error, Facts, Result, media};
+use crate::{Digest, Error, Facts, Kind, Result, media};
 
 /// Most layers of an artifact, and most parts of the path of one.
 const MOST_LAYERS: usize = 1024;
@@ -47,15 +47,23 @@ fn path<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> std::res
 }
 
 impl Artifact {
-    /// The artifact that the manifest in `content` describes.
+    /// The artifact that the manifest in `content` describes; an index is one of another kind, without files.
     ///
     /// # Errors
     /// `Corrupt` if it is not a manifest; `Unsafe` if a path leaves the folder, or is there twice.
     pub fn parse(digest: Digest, content: &[u8]) -> Result<Self> {
         let name = digest.to_string();
         let damaged = |reason: String| Error::from(Problem::Manifest { digest: name.clone(), reason });
-        let manifest = ImageManifest::from_reader(content)
-            .map_err(|error| damaged(format!("cannot be read: {}", error.to_string().escape_debug())))?;
+        let manifest: ImageManifest = match serde_json::from_slice(content) {
+            Ok(manifest) => manifest,
+            Err(_) if is_index(content) => {
+                let facts = Facts { kind: Kind::Other, ..Facts::default() };
+                return Ok(Artifact { digest, bytes: 0, files: Vec::new(), subject: None, facts });
+            }
+            Err(error) => {
+                return Err(damaged(format!("cannot be read: {}", error.to_string().escape_debug())));
+            }
+        };
         if manifest.layers().len() > MOST_LAYERS {
             return Err(damaged(format!(
                 "has {} layers, at most {MOST_LAYERS} are read",
@@ -169,6 +177,12 @@ fn digest_of(descriptor: &Descriptor) -> Option<Digest> {
     descriptor.as_digest_sha256().and_then(Digest::from_hex)
 }
 
+/// Whether it is an index, such as an image of several platforms has.
+fn is_index(content: &[u8]) -> bool {
+    let index: Value = serde_json::from_slice(content).unwrap_or_default();
+    index["schemaVersion"] == 2 && index["manifests"].is_array()
+}
+
 /// Whether a path names a file within its folder, on every system.
 pub(crate) fn is_plain(path: &str) -> bool {
     const RESERVED: &[&str] =
@@ -235,6 +249,13 @@ mod tests {
             text.starts_with(r#"{"annotations":{"a":"1","b":"2"},"artifactType":"application/vnd.cncf"#),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_index_is_of_another_kind() {
+        let text = br#"{"schemaVersion":2,"manifests":[]}"#;
+        let read = Artifact::parse(Digest::of(text), text).expect("it is read");
+        assert_eq!((read.facts.kind, read.files), (Kind::Other, Vec::new()));
     }
 
     #[test]

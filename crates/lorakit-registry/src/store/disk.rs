@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
@@ -16,6 +17,9 @@ use lorakit_tensor::Error as FileError;
 
 /// Most bytes of a file that is read as a whole: an index of a hundred thousand tags.
 const LARGEST: u64 = 64 << 20;
+/// How often, and how far apart, a file that another program may be overwriting is read again.
+pub(super) const TRIES: usize = 20;
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
 
 /// The error of the operating system at `path`.
 pub(crate) fn io(doing: &str, path: &Path, error: std::io::Error) -> crate::Error {
@@ -63,6 +67,17 @@ pub(crate) fn read_json(path: &Path) -> Result<Value> {
         let reason = if content.is_empty() { "it is empty".to_string() } else { error.to_string() };
         crate::Error::from(Problem::Index { reason }).at(path)
     })
+}
+
+/// As [`read_json`], of a file that other programs overwrite in place: they may have written only a part of it yet.
+pub(crate) fn read_shared_json(path: &Path) -> Result<Value> {
+    for _ in 0..TRIES {
+        match read_json(path) {
+            Err(_) if path.exists() => std::thread::sleep(PAUSE),
+            read => return read,
+        }
+    }
+    read_json(path)
 }
 
 /// Writes a file that must not replace another; what is there already is kept.

@@ -128,7 +128,7 @@ impl Store {
     }
 
     fn check_form(&self) -> Result<()> {
-        let layout = disk::read_json(&self.root.join("oci-layout"))?;
+        let layout = disk::read_shared_json(&self.root.join("oci-layout"))?;
         let version = layout["imageLayoutVersion"].as_str().unwrap_or_default();
         if version != "1.0.0" {
             let found = version.escape_debug().to_string();

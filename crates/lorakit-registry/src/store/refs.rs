@@ -1,7 +1,7 @@
 //! Tags: what the index says, corrected by the reflog.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -25,10 +25,6 @@ pub enum Expected {
     /// This artifact.
     This(Digest),
 }
-
-/// How often, and how far apart, an index that cannot be read is read again.
-const TRIES: usize = 20;
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// A move that is asked for.
 #[derive(Debug, Clone)]
@@ -106,18 +102,10 @@ impl Store {
         self.write_index(index, &refs)
     }
 
-    /// The index as it is. Programs that overwrite it in place may have written only a part of it yet.
+    /// The index as it is.
     pub(super) fn read_index(&self) -> Result<Value> {
         let path = self.index();
-        let mut read = disk::read_json(&path);
-        for _ in 0..TRIES {
-            if read.is_ok() || !path.exists() {
-                break;
-            }
-            std::thread::sleep(PAUSE);
-            read = disk::read_json(&path);
-        }
-        let index = read?;
+        let index = disk::read_shared_json(&path)?;
         if !index["manifests"].is_array() {
             let reason = "it has no list `manifests`".to_string();
             return Err(Error::from(Problem::Index { reason }).at(&path));

@@ -88,7 +88,7 @@ fn said(ui: &Ui, tag: &str, new: Option<Digest>, before: Option<Digest>) -> Resu
         None => format!("removed the tag `{tag}`"),
     };
     if let Some(before) = before.filter(|before| Some(*before) != new) {
-        let _ = write!(text, "; before to {}, which is `{tag}@{{1}}` now", before.short());
+        let _ = write!(text, "; it pointed to {} before, which is `{tag}@{{1}}` now", before.short());
     }
     ui.result(&(text + "\n"))
 }
