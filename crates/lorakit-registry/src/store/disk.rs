@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, OFlags};
+use rustix::fs::{CWD, FallocateFlags, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde_json::Value;
 
@@ -95,14 +95,22 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     sync_folder_of(path)
 }
 
-/// Replaces a file by one rename.
-pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
+/// Replaces a file of JSON by one rename, and returns what stood there until then: what other programs wrote to the last,
+/// even those that write in place. `None` if it is no JSON, or the file system cannot exchange files.
+pub(crate) fn exchange(path: &Path, content: &[u8]) -> Result<Option<Value>> {
     let staged = write_staged(path, content)?;
-    if let Err(e) = fs::rename(&staged, path) {
-        let _ = fs::remove_file(&staged);
-        return Err(io("replace", path, e));
-    }
-    sync_folder_of(path)
+    let replaced = match renameat_with(CWD, &staged, CWD, path, RenameFlags::EXCHANGE) {
+        // A program that opened it before may be writing yet.
+        Ok(()) => Ok(read_shared_json(&staged).ok()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::NOENT) => {
+            fs::rename(&staged, path).map(|()| None)
+        }
+        Err(e) => Err(e.into()),
+    };
+    let _ = fs::remove_file(&staged);
+    let replaced = replaced.map_err(|e| io("replace", path, e))?;
+    sync_folder_of(path)?;
+    Ok(replaced)
 }
 
 fn write_staged(path: &Path, content: &[u8]) -> Result<PathBuf> {

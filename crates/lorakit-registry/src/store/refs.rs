@@ -86,7 +86,7 @@ impl Store {
                 None => drop(refs.remove(&tag)),
             }
         }
-        self.write_index(index, &refs)?;
+        self.write_index(index, refs)?;
         Ok(before)
     }
 
@@ -99,7 +99,7 @@ impl Store {
         if !moves.is_empty() {
             self.log(&moves)?;
         }
-        self.write_index(index, &refs)
+        self.write_index(index, refs)
     }
 
     /// The index as it is.
@@ -113,10 +113,37 @@ impl Store {
         Ok(index)
     }
 
-    /// Writes the index with these tags, unless it is that already. Entries that are not tags, and what other programs
-    /// said of entries, stay. Says whether it was written.
-    pub(super) fn write_index(&self, mut index: Value, refs: &BTreeMap<String, Digest>) -> Result<bool> {
-        let old = index.clone();
+    /// Writes the index with these tags, unless it is that already, and says whether it was written. What another program
+    /// wrote since it was read is found in the file that it takes the place of: tags in it are remembered, and the index is
+    /// written once more.
+    pub(super) fn write_index(&self, index: Value, mut refs: BTreeMap<String, Digest>) -> Result<bool> {
+        let (mut standing, mut from) = (index.clone(), index);
+        let mut is_written = false;
+        for _ in 0..disk::TRIES {
+            let new = self.with_tags(from, &refs)?;
+            if new == standing {
+                break;
+            }
+            let replaced = disk::exchange(&self.index(), new.to_string().as_bytes())?;
+            is_written = true;
+            match replaced {
+                Some(replaced) if replaced != standing && replaced["manifests"].is_array() => {
+                    let log = self.moves()?;
+                    refs = merged(&replaced, &log);
+                    let moves = found(&refs, &log, now());
+                    if !moves.is_empty() {
+                        self.log(&moves)?;
+                    }
+                    (standing, from) = (new, replaced);
+                }
+                _ => break,
+            }
+        }
+        Ok(is_written)
+    }
+
+    /// The index with these tags. Entries that are not tags, and what other programs said of entries, stay.
+    fn with_tags(&self, mut index: Value, refs: &BTreeMap<String, Digest>) -> Result<Value> {
         let entries = index["manifests"].as_array_mut().map(std::mem::take).unwrap_or_default();
         let mut missing = refs.clone();
         let mut kept = Vec::with_capacity(entries.len() + 1);
@@ -136,11 +163,7 @@ impl Store {
             kept.push(self.entry(&tag, digest)?);
         }
         index["manifests"] = kept.into();
-        if index == old {
-            return Ok(false);
-        }
-        disk::replace(&self.index(), index.to_string().as_bytes())?;
-        Ok(true)
+        Ok(index)
     }
 
     /// The entry of a tag.
