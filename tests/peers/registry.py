@@ -81,7 +81,7 @@ class Store:
         """Every tag that lorakit lists, of whatever kind but evaluations, and what is damaged."""
         found = self.json("list")
         assert found["damaged"] == [], found["damaged"]
-        return {entry["tag"] for entry in found["entries"]} | {tag for tag, _ in found["others"]}
+        return {entry["tag"] for entry in found["entries"]} | {other["tag"] for other in found["others"]}
 
     def entry(self, tag):
         """The digest that the index has for a tag."""
