@@ -26,6 +26,10 @@ pub enum Expected {
     This(Digest),
 }
 
+/// How often the index is written while another program keeps writing it: what it adds is in the log by then, and others
+/// wait for the lock.
+const ROUNDS: usize = 3;
+
 /// A move that is asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Change {
@@ -119,7 +123,7 @@ impl Store {
     pub(super) fn write_index(&self, index: Value, mut refs: BTreeMap<String, Digest>) -> Result<bool> {
         let (mut standing, mut from) = (index.clone(), index);
         let mut is_written = false;
-        for _ in 0..disk::TRIES {
+        for _ in 0..ROUNDS {
             let new = self.with_tags(from, &refs)?;
             if new == standing {
                 break;
