@@ -53,7 +53,7 @@ fn help_of_diff() {
 
 #[test]
 fn help_of_registry() {
-    let verbs = ["", "add ", "list ", "export ", "gc ", "eval add "];
+    let verbs = ["", "add ", "list ", "export ", "sign ", "verify ", "gc ", "eval add "];
     insta::assert_snapshot!(verbs.map(|verb| help(&format!("registry {verb}--help"))).join("\n---\n"));
 }
 

@@ -185,6 +185,7 @@ fn typed(hint: Hint) -> Option<&'static str> {
         Hint::ConvertPickle => {
             "`lorakit convert ADAPTER -o OUT` makes safetensors of it, reading the pickle as data: add OUT"
         }
+        Hint::SignFirst => "whoever made it signs it: `lorakit registry sign NAME:TAG --key KEY`",
         Hint::ConvertForServer => {
             "`lorakit convert NAME:TAG -o OUT --to FORMAT` makes what the server loads: add OUT, and export that"
         }

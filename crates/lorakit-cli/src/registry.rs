@@ -10,7 +10,8 @@ use std::sync::RwLock;
 
 use lorakit::{Finding, Hint, Severity};
 use lorakit_registry::add::{self, AddOptions};
-use lorakit_registry::{Expected, Reference, Store, Tag, Workbench};
+use lorakit_registry::sign::Policy;
+use lorakit_registry::{Expected, Reference, Signers, Store, Tag, Workbench};
 
 use crate::args::Command;
 use crate::error::Failure;
@@ -54,6 +55,10 @@ pub(crate) fn resolve(paths: &mut [&mut PathBuf], ui: &Ui) -> Result<Vec<Finding
         lorakit::plan::Progress::begin(&bar, artifact.bytes);
         let checked_out = store.checkout(&artifact, reference.name().short(), &bar)?;
         bar.finish();
+        if let Some(policy) = trust(&root)? {
+            let signers = Signers::Policy(&policy);
+            store.check_signed(&artifact, reference.name().as_str(), &checked_out, signers)?;
+        }
         let typed = path.display().to_string();
         found.push((checked_out.clone(), reference.to_string()));
         // A single file was added as a file.
@@ -71,6 +76,13 @@ pub(crate) fn resolve(paths: &mut [&mut PathBuf], ui: &Ui) -> Result<Vec<Finding
         known.extend(found);
     }
     Ok(notes)
+}
+
+/// Who must have signed what is used, if `trust.toml` beside the registry says so.
+fn trust(root: &Path) -> Result<Option<Policy>, Failure> {
+    let path = root.with_file_name("trust.toml");
+    let reader = lorakit::Reader::new(lorakit::ReadMode::Positioned);
+    Ok(path.exists().then(|| Policy::read(&path, &reader)).transpose()?)
 }
 
 /// The artifact that a path names, and a file in it: `NAME:TAG/FILE`. A path that exists is a path.

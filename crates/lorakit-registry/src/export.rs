@@ -7,6 +7,7 @@ use lorakit_tensor::publish::{Existing, Staged, contents};
 use serde::Serialize;
 
 use crate::problem::Problem;
+use crate::signed::SIGNATURE;
 use crate::store::io;
 use crate::{Artifact, Error, Kind, Result, Store};
 use lorakit::plan::Progress;
@@ -45,6 +46,10 @@ pub struct Exported {
     pub command: Option<String>,
     /// The files whose content is not the artifact's.
     pub changed: Vec<String>,
+    /// Its signature, as a file beside the others; none if it has none, or if a file was changed.
+    pub signature: Option<&'static str>,
+    /// Whether it has a signature that was left out because a file was changed.
+    pub signature_omitted: bool,
 }
 
 fn shown<S: serde::Serializer>(path: &Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -92,9 +97,16 @@ pub fn export(
     {
         changed.push(CONFIG.to_string());
     }
+    let bundle = store.signature(artifact.digest)?;
+    let signature = bundle.as_ref().filter(|_| changed.is_empty()).map(|_| SIGNATURE);
+    if let (Some(name), Some(bundle)) = (signature, &bundle) {
+        let path = staged.path().join(name);
+        fs::write(&path, bundle).map_err(|e| io("write", &path, e))?;
+    }
+    let signature_omitted = bundle.is_some() && signature.is_none();
     let _ = staged.publish()?;
     let command = options.server.map(|server| server.command(artifact, name, version, folder, options));
-    Ok(Exported { folder: target, command, changed })
+    Ok(Exported { folder: target, command, changed, signature, signature_omitted })
 }
 
 const CONFIG: &str = "adapter_config.json";

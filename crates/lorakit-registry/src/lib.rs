@@ -5,7 +5,7 @@
 //!   catalog                                     names to artifacts
 //!   artifact  facts  media                      manifests and what they say
 //!   store                                       blobs, tags, locks; knows nothing of adapters
-//!   sign                                        OpenSSF Model Signing
+//!   signed  sign                                signatures: attached, and made (OpenSSF Model Signing)
 //!   name  digest                                what things are called
 //! ```
 
@@ -27,6 +27,7 @@ mod media;
 mod name;
 mod problem;
 pub mod sign;
+mod signed;
 mod store;
 mod tags;
 
@@ -37,4 +38,5 @@ pub use error::{Error, ErrorKind, Hint, Result};
 pub use evaluate::Evaluation;
 pub use facts::{BaseFacts, Facts, Kind, Noted};
 pub use name::{Name, Reference, Tag};
+pub use signed::Signers;
 pub use store::{Expected, Fault, Fsck, Gc, GcOptions, Harm, Move, Repaired, Store, Workbench};

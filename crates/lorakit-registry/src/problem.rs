@@ -88,6 +88,8 @@ problems! {
         /// A layout has no such tag.
         NoTagThere { tag: String, known: Vec<String> } = File(NotFound),
             "the layout has no `{tag}`{}", if known.is_empty() { String::new() } else { format!("; it has {}", known.join(", ")) };
+        /// There is no signature.
+        Unsigned { name: String } = Untrusted / SignFirst, "`{name}` is not signed";
         /// A server loads another format.
         Server { name: String, format: String, server: &'static str, takes: &'static str } = Unsupported / ConvertForServer,
             "`{name}` is in the format {format}; {server} loads {takes}";

@@ -42,7 +42,10 @@ pub(crate) use merge::{Merge, MergeFormat, MergeQuantize};
 use output::output_path;
 pub(crate) use quantize::{Mixing, Quantize, is_type};
 pub(crate) use reduce::Reduce;
-pub(crate) use registry::{Action, Add, EvalAction, EvalAdd, Export, Import, List, Moved, Registry, Sweep};
+pub(crate) use registry::{
+    Action, Add, EvalAction, EvalAdd, Export, Import, List, Moved, Registry, Sign, Sweep,
+    Verify as RegistryVerify,
+};
 pub(crate) use trace::{Push, TraceAction};
 pub(crate) use train::Train;
 pub(crate) use values::{Stored, is_gguf_file};

@@ -86,11 +86,15 @@ pub(crate) enum Action {
     Dup,
     /// Say how much is stored, and how much sharing saves
     Stats,
-    /// Read artifacts and compare every byte with its digest
-    Verify {
-        /// The artifacts [default: all]
-        #[arg(value_name = "NAME", value_parser = reference)]
-        names: Vec<Reference>,
+    /// Read artifacts and compare every byte with its digest; with keys or a policy, check signatures
+    Verify(Verify),
+    /// Sign an artifact or a folder, as OpenSSF Model Signing says
+    Sign(Sign),
+    /// Make a pair of keys to sign with
+    Keygen {
+        /// The file of the private key; the public key goes to FILE.pub
+        #[arg(short, long, value_name = "FILE", value_parser = output_path())]
+        output: PathBuf,
     },
     /// Look for damage in the registry
     Fsck {
@@ -177,6 +181,46 @@ pub(crate) struct List {
     /// Sort by name, base, rank, size, added, or the figure of an evaluation; figures and times the largest first
     #[arg(long, value_name = "KEY", default_value = "name")]
     pub(crate) sort: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit registry verify                                   # every byte of everything
+  lorakit registry verify sql:v1 --key acme.pub             # and who signed it
+  lorakit registry verify sql:v1 --trust trust.toml
+  lorakit registry verify model/ --signature model.sig --key acme.pub   # a folder, with its signature beside it")]
+pub(crate) struct Verify {
+    /// Artifacts, or a folder [default: all artifacts]
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<PathBuf>,
+    /// A public key, in PEM, that must have signed it; several for one of several
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Vec<PathBuf>,
+    /// A policy: which names must be signed by which keys
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    pub(crate) trust: Option<PathBuf>,
+    /// The signature of a folder
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) signature: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lorakit registry keygen -o acme.key                       # acme.key, acme.key.pub
+  lorakit registry sign sql:v1 --key acme.key               # attached to it: sql:v1-sig-1
+  lorakit registry sign model/ --key acme.key -o model.sig  # a folder that is not in the registry
+
+Python's model-signing verifies it: `model_signing verify key model/ --signature model.sig --public_key acme.key.pub`.")]
+pub(crate) struct Sign {
+    /// The artifact, or a folder
+    #[arg(value_name = "NAME")]
+    pub(crate) name: PathBuf,
+    /// The private key, in PEM: P-256
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    /// Write the signature here; of an artifact it is attached, too
+    #[arg(short, long, value_name = "FILE", value_parser = output_path())]
+    pub(crate) output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

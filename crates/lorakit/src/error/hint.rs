@@ -88,6 +88,8 @@ pub enum Hint {
     ConvertPickle,
     /// Convert it to the format that the server loads, and add that.
     ConvertForServer,
+    /// Whoever made it signs it with a private key.
+    SignFirst,
     /// Merge it into its base, which holds everything.
     MergeIntoBase,
     /// Keep one tensor, which the change then reaches under every name, as in PEFT's own merge.
@@ -260,6 +262,7 @@ impl Hint {
         Hint::RepairRegistry,
         Hint::ConvertPickle,
         Hint::ConvertForServer,
+        Hint::SignFirst,
         Hint::MergeIntoBase,
         Hint::ShareTied,
         Hint::ResizedModel,
@@ -465,6 +468,7 @@ impl fmt::Display for Hint {
                 "convert it to safetensors first: the pickle is read as data, and nothing in it runs"
             }
             Hint::ConvertForServer => "convert it to the format that the server loads, and add that",
+            Hint::SignFirst => "whoever made it signs it with a private key",
             Hint::MergeIntoBase => "merge it into its base, which holds everything",
             Hint::ReportThis => "nothing was written; this should not happen, please report it",
             Hint::AllowLeast => "allow at least that: no rank is below 1",

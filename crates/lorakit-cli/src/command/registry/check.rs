@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use lorakit::plan::Progress as _;
-use lorakit_registry::{Fault, GcOptions, Harm, Reference, Store};
+use lorakit_registry::{Fault, GcOptions, Harm, Reference, Signers, Store};
+
 use serde_json::json;
 
+use super::sign;
 use crate::args;
 use crate::error::Failure;
 use crate::names::shown;
@@ -13,40 +15,62 @@ use crate::progress::Bar;
 use crate::ui::{self, Ui};
 use crate::units;
 
-/// Reads artifacts whole. The first that is damaged is the error.
-pub(super) fn verify(store: &Store, names: &[Reference], ui: &Ui) -> Result<(), Failure> {
+/// Reads artifacts whole, and checks who signed them if that is asked for. The first that is not right is the error.
+pub(super) fn verify(store: &Store, args: &args::RegistryVerify, ui: &Ui) -> Result<(), Failure> {
     let mut artifacts = Vec::new();
-    if names.is_empty() {
+    if args.names.is_empty() {
         let catalog = store.catalog()?;
         if let Some((_, error)) = catalog.damaged.into_iter().next() {
             return Err(error.into());
         }
         artifacts.extend(catalog.entries.into_iter().map(|entry| (entry.tag, entry.artifact)));
     } else {
-        for name in names {
-            artifacts.push((name.to_string(), store.find(name)?));
+        for name in &args.names {
+            let reference = Reference::parse(&name.to_string_lossy())?;
+            artifacts.push((reference.to_string(), store.find(&reference)?));
         }
     }
+    let keys = sign::public_keys(&args.key)?;
+    let policy = args.trust.as_deref().map(sign::policy).transpose()?;
+    let signers = match &policy {
+        Some(policy) => Some(Signers::Policy(policy)),
+        None if keys.is_empty() => None,
+        None => Some(Signers::Keys(&keys)),
+    };
     let bar = Bar::new(ui, "verifying");
     bar.begin(artifacts.iter().map(|(_, artifact)| artifact.bytes).sum());
+    let (mut verified, mut signed) = (Vec::new(), 0);
     for (name, artifact) in &artifacts {
-        store.verify(artifact, name, &bar)?;
+        let by = match signers {
+            Some(signers) => {
+                let short = Reference::parse(name)?.name().short().to_string();
+                let folder = store.checkout(artifact, &short, &bar)?;
+                store
+                    .check_signed(artifact, Reference::parse(name)?.name().as_str(), &folder, signers)?
+                    .map(|found| found.signer().hint())
+            }
+            None => {
+                store.verify(artifact, name, &bar)?;
+                None
+            }
+        };
+        signed += usize::from(by.is_some());
+        verified.push(json!({
+            "name": name, "digest": artifact.digest, "bytes": artifact.bytes, "signed_by": by,
+        }));
     }
     bar.finish();
     let bytes: u64 = artifacts.iter().map(|(_, artifact)| artifact.bytes).sum();
     if ui.json {
-        let verified: Vec<_> = artifacts
-            .iter()
-            .map(|(name, artifact)| json!({ "name": name, "digest": artifact.digest, "bytes": artifact.bytes }))
-            .collect();
         return ui.json("lorakit.registry.verify/1", json!({ "verified": verified }));
     }
     let count = units::plural(artifacts.len(), "artifact");
-    ui.result(&format!(
-        "{}: {count}, {}, every byte as its digest says\n",
-        ui::good("verified"),
-        units::size(bytes)
-    ))
+    let mut text =
+        format!("{}: {count}, {}, every byte as its digest says", ui::good("verified"), units::size(bytes));
+    if signers.is_some() {
+        let _ = write!(text, "; {signed} signed by a trusted key");
+    }
+    ui.result(&(text + "\n"))
 }
 
 pub(super) fn fsck(store: &Store, read_data: bool, ui: &Ui) -> Result<(), Failure> {

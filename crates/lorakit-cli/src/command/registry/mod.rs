@@ -5,6 +5,7 @@ mod check;
 mod lineage;
 mod list;
 mod show;
+mod sign;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -28,6 +29,10 @@ pub(crate) fn run(args: &args::Registry, ui: &Ui) -> Result<(), Failure> {
     match &args.action {
         Action::Add(args) => return add::add(&Store::create(&root)?, args, ui),
         Action::Import(args) => return add::import(&Store::create(&root)?, args, ui),
+        // These need no registry.
+        Action::Keygen { output } => return sign::keygen(output, ui),
+        Action::Sign(args) if args.name.exists() => return sign::sign_folder(args, ui),
+        Action::Verify(args) if args.signature.is_some() => return sign::verify_folder(args, ui),
         // Nothing was added yet, which is no error for who only looks.
         Action::List(_)
         | Action::Dup
@@ -42,7 +47,7 @@ pub(crate) fn run(args: &args::Registry, ui: &Ui) -> Result<(), Failure> {
     }
     let store = &Store::open(&root)?;
     match &args.action {
-        Action::Add(_) | Action::Import(_) => Ok(()),
+        Action::Add(_) | Action::Import(_) | Action::Keygen { .. } => Ok(()),
         Action::List(args) => list::run(store, args, ui),
         Action::Show { name } => show::run(store, name, ui),
         Action::Tag { name, new, moved } => {
@@ -60,7 +65,8 @@ pub(crate) fn run(args: &args::Registry, ui: &Ui) -> Result<(), Failure> {
         Action::Diff { a, b } => show::diff(store, a, b, ui),
         Action::Dup => list::twins(store, ui),
         Action::Stats => stats(store, ui),
-        Action::Verify { names } => check::verify(store, names, ui),
+        Action::Verify(args) => check::verify(store, args, ui),
+        Action::Sign(args) => sign::sign(store, args, ui),
         Action::Fsck { read_data } => check::fsck(store, *read_data, ui),
         Action::Repair => check::repair(store, ui),
         Action::Gc(args) => check::gc(store, args, ui),
@@ -159,6 +165,11 @@ fn export(store: &Store, args: &args::Export, ui: &Ui) -> Result<(), Failure> {
     for file in &exported.changed {
         let served = args.served_as.as_deref().unwrap_or_default();
         let _ = writeln!(text, "`{file}` names the base `{}` there", names::shown(served));
+    }
+    if let Some(signature) = exported.signature {
+        let _ = writeln!(text, "its signature is `{signature}`");
+    } else if exported.signature_omitted {
+        text += "its signature is left out, since it is not one of the changed file\n";
     }
     if let Some(command) = &exported.command {
         let _ = writeln!(text, "\n  {}", names::shown(command));
