@@ -88,6 +88,7 @@ pub struct Facts {
     /// What the audit found.
     pub findings: Vec<Noted>,
     /// Metrics, of an evaluation.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, f64>,
 }
 
