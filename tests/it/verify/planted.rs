@@ -64,6 +64,8 @@ const FAULTS: &[Fault] = &[
     scaled("weight 0.33", &[("json", 0.33)], "added 0.33 times; every value agrees"),
     scaled("weight 0.1", &[("json", 0.1)], "added 0.1 times; every value agrees"),
     scaled("weight 1.5", &[("json", 1.5)], "added 1.5 times; every value agrees"),
+    // 1.01 is as near as 16 bits let one tell, until every value is compared.
+    scaled("weight 1.0123", &[("json", 1.0123)], "added 1.0123 times; every value agrees"),
     scaled("undone", &[("json", -1.0)], "added -1 times; every value agrees"),
     scaled("rsLoRA for LoRA", &[("json", 2.828_427_124_746_190_3)], "added 2.828427"),
     Fault {
