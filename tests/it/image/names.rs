@@ -88,9 +88,18 @@ fn biases_and_weights_reach_their_parts() {
     let base = file(&sandbox, "diffusers.safetensors", parts.map(|name| tensor(&name, &[4, 4])));
     let kohya = factors("lora_unet_double_blocks_0_img_attn_qkv", 12, 4, KOHYA);
     let published = factors(&format!("diffusion_model.{fused}"), 12, 4, PEFT);
-    for (name, layer) in [("kohya.safetensors", kohya), ("published.safetensors", published)] {
-        let adapter = file(&sandbox, name, layer);
+    // PEFT's own files keep the names of the model that was trained, and only the base says that the layer is split.
+    let trained = factors(&format!("base_model.model.{fused}"), 12, 4, PEFT);
+    file(&sandbox, "peft/adapter_model.safetensors", trained);
+    let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["qkv"]}"#;
+    std::fs::write(sandbox.path("peft/adapter_config.json"), config).unwrap();
+    for adapter in [
+        file(&sandbox, "kohya.safetensors", kohya),
+        file(&sandbox, "published.safetensors", published),
+        sandbox.path("peft"),
+    ] {
         let whole = added(&sandbox, &base, &adapter, "");
+        assert_eq!(whole.len(), 3, "{}", adapter.display());
         let half = |(name, values): (String, Vec<f64>)| (name, values.iter().map(|v| v * 0.5).collect());
         let halves: Vec<(String, Vec<f64>)> = whole.into_iter().map(half).collect();
         assert_eq!(added(&sandbox, &base, &adapter, "--weight .*=0.5"), halves);

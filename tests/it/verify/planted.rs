@@ -64,6 +64,8 @@ const FAULTS: &[Fault] = &[
     scaled("weight 0.33", &[("json", 0.33)], "added 0.33 times; every value agrees"),
     scaled("weight 0.1", &[("json", 0.1)], "added 0.1 times; every value agrees"),
     scaled("weight 1.5", &[("json", 1.5)], "added 1.5 times; every value agrees"),
+    // 1.01 is as near as 16 bits let one tell, until every value is compared.
+    scaled("weight 1.0123", &[("json", 1.0123)], "added 1.0123 times; every value agrees"),
     scaled("undone", &[("json", -1.0)], "added -1 times; every value agrees"),
     scaled("rsLoRA for LoRA", &[("json", 2.828_427_124_746_190_3)], "added 2.828427"),
     Fault {
@@ -130,6 +132,14 @@ const FAULTS: &[Fault] = &[
     spoiled(
         "a value changed by 6 %",
         |merged, _| change(merged, UP, |at, value| *value *= if at == 391 { 1.06 } else { 1.0 }),
+        "partly",
+        "has 1 among 49152 values that is not the sum: first [3, 7]",
+        &[(UP, "other")],
+    ),
+    // A few steps of 16 bits, which sums in another order leave too, but never in one value alone.
+    spoiled(
+        "a value changed by 2 %",
+        |merged, _| change(merged, UP, |at, value| *value *= if at == 391 { 1.02 } else { 1.0 }),
         "partly",
         "has 1 among 49152 values that is not the sum: first [3, 7]",
         &[(UP, "other")],

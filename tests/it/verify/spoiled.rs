@@ -40,6 +40,27 @@ fn many_values_by_a_few_steps() {
     }
 }
 
+/// Where another kernel left all values a step away, a thousandth of them may be a little further, as where summands
+/// cancel; not more of them, and none by many steps.
+#[test]
+fn few_values_by_more_than_the_others() {
+    let sandbox = Sandbox::new();
+    let (base, adapter) = (peft("bases/llama-bf16"), peft("adapters/plain"));
+    let name = adapter.display().to_string();
+    for (every, steps, holds) in [(1501, 3, true), (21, 3, false), (1501, 40, false)] {
+        let merged = sandbox.merge(&base, &adapter, &format!("merged-{every}-{steps}"), "");
+        edit_file(&merged.join("model.safetensors"), |weights: &mut Weights| {
+            let words = weights.get_mut(TENSOR).unwrap().bytes.as_chunks_mut::<2>().0;
+            for (i, word) in words.iter_mut().enumerate() {
+                let (bits, by) = (u16::from_le_bytes(*word), if i % every == 0 { steps } else { 1 });
+                *word = if i % 2 == 0 { bits + by } else { bits - by }.to_le_bytes();
+            }
+        });
+        let report = verify(&sandbox, &merged, &base, &name);
+        assert_eq!(report["holds"], holds, "each {every}th by {steps}: {report}");
+    }
+}
+
 /// A tensor of a quantised model is not the base's, or the sum, if its scales, or its codes, are not.
 #[test]
 fn tensors_of_a_quantised_model() {
