@@ -432,6 +432,7 @@ mod tests {
             "chat_template",
             "tune",
             "import",
+            "store",
         ];
         for verb in Cli::command().get_subcommands() {
             let paths = verb.get_arguments().filter(|option| {
