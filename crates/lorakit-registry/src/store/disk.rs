@@ -43,16 +43,22 @@ pub(crate) fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
-/// The bytes of a small file.
+/// The bytes of a small file. A pipe in its place is not waited for.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(path).map_err(|e| io("read", path, e))?;
-    let bytes = file.metadata().map_err(|e| io("read", path, e))?.len();
-    if bytes > LARGEST {
-        let problem = Problem::Large { what: "the file", bytes, limit: LARGEST };
+    let reading = |e| io("read", path, e);
+    let flags = (OFlags::NONBLOCK | OFlags::CLOEXEC).bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(reading)?;
+    let meta = file.metadata().map_err(reading)?;
+    if !meta.is_file() {
+        let reason = "it is not a regular file".to_string();
+        return Err(crate::Error::from(Problem::Index { reason }).at(path));
+    }
+    if meta.len() > LARGEST {
+        let problem = Problem::Large { what: "the file", bytes: meta.len(), limit: LARGEST };
         return Err(crate::Error::from(problem).at(path));
     }
-    let mut content = Vec::with_capacity(bytes as usize);
-    file.read_to_end(&mut content).map_err(|e| io("read", path, e))?;
+    let mut content = Vec::with_capacity(meta.len() as usize);
+    file.take(LARGEST).read_to_end(&mut content).map_err(reading)?;
     Ok(content)
 }
 
@@ -80,14 +86,16 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<()> {
     sync_folder_of(path)
 }
 
-/// Replaces a file by one rename.
+/// Replaces a file by one rename. An error means that it is the old one: that the new name is durable is asked for, but
+/// nothing depends on it.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<()> {
     let staged = write_staged(path, content)?;
     if let Err(e) = fs::rename(&staged, path) {
         let _ = fs::remove_file(&staged);
         return Err(io("replace", path, e));
     }
-    sync_folder_of(path)
+    let _ = sync_folder_of(path);
+    Ok(())
 }
 
 fn write_staged(path: &Path, content: &[u8]) -> Result<PathBuf> {

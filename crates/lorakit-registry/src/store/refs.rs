@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Move, Store, disk};
 use crate::problem::Problem;
-use crate::{Digest, Error, Result, Tag};
+use crate::{Digest, Error, ErrorKind, Result, Tag};
 
 /// The media type of an index.
 pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
@@ -81,17 +81,20 @@ impl Store {
             new: change.new,
             why: why.to_string(),
         }));
-        if !moves.is_empty() {
-            self.log(&moves)?;
-        }
+        let logged = if moves.is_empty() { None } else { Some(self.log(&moves)?) };
         for Move { tag, new, .. } in moves {
             match new {
                 Some(new) => drop(refs.insert(tag, new)),
                 None => drop(refs.remove(&tag)),
             }
         }
-        self.write_index(index, &refs)?;
-        Ok(before)
+        match self.write_index(index, &refs) {
+            Ok(_) => Ok(before),
+            Err(error) => {
+                logged.into_iter().for_each(|before| self.unlog(before));
+                Err(error)
+            }
+        }
     }
 
     /// Writes the index anew where it differs from what the tags are, and says whether it did.
@@ -145,7 +148,12 @@ impl Store {
             }
         }
         for (tag, digest) in missing {
-            kept.push(self.entry(&tag, digest)?);
+            match self.entry(&tag, digest) {
+                Ok(entry) => kept.push(entry),
+                // A tag whose manifest is damaged must not keep the others from moving: the reflog knows it.
+                Err(error) if is_damage(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         index["manifests"] = kept.into();
         if index == old {
@@ -218,6 +226,12 @@ fn found(refs: &BTreeMap<String, Digest>, log: &[Move], at: u64) -> Vec<Move> {
 /// The tag of an entry, and what it points to.
 fn ref_of(entry: &Value) -> Option<(&str, Digest)> {
     Some((entry["annotations"][REF_NAME].as_str()?, entry["digest"].as_str()?.parse().ok()?))
+}
+
+/// Whether a blob is the matter, not the disk.
+fn is_damage(error: &Error) -> bool {
+    use lorakit_tensor::ErrorKind::{Corrupt, Incomplete};
+    matches!(error.kind(), ErrorKind::File(Corrupt | Incomplete) | ErrorKind::Unsafe)
 }
 
 /// Seconds since 1970.

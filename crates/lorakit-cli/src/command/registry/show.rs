@@ -132,7 +132,9 @@ pub(super) fn diff(store: &Store, a: &Reference, b: &Reference, ui: &Ui) -> Resu
         };
         rows.add_row([(*name).to_string(), shorter(one), shorter(other)]);
     }
-    print_table(&mut text, &rows);
+    if !found.facts.is_empty() {
+        print_table(&mut text, &rows);
+    }
     for (word, files) in
         [("changed", &found.changed), ("only in A", &found.removed), ("only in B", &found.added)]
     {
