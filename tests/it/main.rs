@@ -38,6 +38,7 @@ mod quantize;
 mod readme;
 mod reduce;
 mod reference;
+mod registry;
 mod saved;
 mod smollm2;
 mod support;

@@ -53,7 +53,7 @@ pub(crate) fn resolve(paths: &mut [&mut PathBuf], ui: &Ui) -> Result<Vec<Finding
         let artifact = store.find(&reference)?;
         let bar = Bar::new(ui, "checking");
         lorakit::plan::Progress::begin(&bar, artifact.bytes);
-        let checked_out = store.checkout(&artifact, reference.name().short(), &bar)?;
+        let checked_out = store.checkout(&artifact, &reference, &bar)?;
         bar.finish();
         if let Some(policy) = trust(&root)? {
             let signers = Signers::Policy(&policy);
@@ -109,14 +109,12 @@ pub(crate) fn is_read() -> bool {
 
 /// An output named `registry:NAME:TAG`: what is written goes into a folder of the registry first.
 pub(crate) struct Destination {
-    store: Store,
+    /// The registry and the folder in it that the output goes to first; none if nothing is written.
+    store: Option<(Store, Workbench)>,
     tag: Tag,
-    /// Whether nothing is written.
-    dry_run: bool,
     /// Whether the tag may move.
     force: bool,
     output: PathBuf,
-    _bench: Workbench,
 }
 
 /// Lets a command whose output is `registry:NAME:TAG` write into the registry.
@@ -131,20 +129,36 @@ pub(crate) fn redirect(command: &mut Command) -> Result<Option<Destination>, Fai
             "an output in the registry is written `registry:NAME:TAG`, such as `-o registry:sql:v1`",
         ));
     };
-    let (store, dry_run, force) = (Store::create(&folder()?)?, output.dry_run, output.force);
-    if !force && let Some(found) = store.tagged(&tag)? {
+    let (root, force) = (folder()?, output.force);
+    let store = match output.dry_run {
+        true if root.exists() => Some(Store::open(&root)?),
+        true => None,
+        false => Some(Store::create(&root)?),
+    };
+    let found = store.as_ref().map(|store| store.tagged(&tag)).transpose()?.flatten();
+    if let Some(found) = found.filter(|_| !force) {
         return Err(Failure::usage(
             &format!("`{tag}` points to {} already", found.short()),
             "choose another tag, or move this one with `--force`: what it points to now stays, as `TAG@{1}`",
         ));
     }
-    let bench = store.workbench()?;
-    let place = bench.folder().join(tag.name.short());
+    let (store, place) = match store.filter(|_| !output.dry_run) {
+        Some(store) => {
+            let bench = store.workbench()?;
+            let place = bench.folder().join(tag.name.short());
+            (Some((store, bench)), place)
+        }
+        // A place on the same disk, at which nothing appears.
+        None => {
+            let near = root.ancestors().find(|folder| folder.is_dir()).unwrap_or(&root);
+            (None, near.join(format!(".dry-run-{}", std::process::id())))
+        }
+    };
     if let Ok(mut known) = INPUTS.write() {
         known.push((place.clone(), format!("{OUTPUT}{tag}")));
     }
     output.output = place.clone();
-    Ok(Some(Destination { store, tag, dry_run, force, output: place, _bench: bench }))
+    Ok(Some(Destination { store, tag, force, output: place }))
 }
 
 impl Destination {
@@ -164,13 +178,11 @@ impl Destination {
 
     /// Adds what was written.
     pub(crate) fn publish(self, ui: &Ui) -> Result<(), Failure> {
-        if self.dry_run {
-            return Ok(());
-        }
+        let Some((store, _bench)) = self.store else { return Ok(()) };
         let expected = if self.force { Expected::Any } else { Expected::Nothing };
         let bar = Bar::new(ui, "adding");
         let options = AddOptions { expected, ..AddOptions::default() };
-        let added = add::add(&self.store, &self.output, &self.tag, &options, &bar)?;
+        let added = add::add(&store, &self.output, &self.tag, &options, &bar)?;
         bar.finish();
         if !ui.json && !ui.quiet {
             let digest = added.artifact.digest.short();

@@ -81,9 +81,10 @@ pub fn add(
         .collect();
     let manifest = model_manifest(&ingest, tag, &files, &facts, options.epoch)?;
     let manifest = ingest.keep_bytes(&manifest)?;
+    // Read as everybody will read it, before a tag points to it.
+    let artifact = store.artifact(manifest.digest, &tag.to_string()).map_err(|error| error.at(source))?;
     let change = Change { tag: tag.to_string(), new: Some(manifest.digest), expected: options.expected };
     store.change(&[change], "add")?;
-    let artifact = store.artifact(manifest.digest, &tag.to_string())?;
     Ok(Added {
         artifact,
         before: before.filter(|before| *before != manifest.digest),

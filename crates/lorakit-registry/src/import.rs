@@ -7,7 +7,7 @@ use lorakit::plan::Progress;
 
 use crate::add::{AddOptions, look};
 use crate::problem::Problem;
-use crate::store::{Change, Expected, Ingest};
+use crate::store::{Change, Expected, Ingest, needs};
 use crate::{Artifact, Digest, Error, File, Kind, Result, Store, Tag};
 
 /// What was imported.
@@ -54,15 +54,20 @@ pub fn import(
     copy(&source, &ingest, &artifact, from, progress)?;
     let notes = audit(&ingest, &artifact, from, layout, progress)?;
     let mut changes = vec![Change { tag: tag.to_string(), new: Some(digest), expected }];
+    let here = store.refs()?;
     let mut attached = Vec::new();
     for (name, other) in refs.iter().filter(|(_, other)| **other != digest) {
         let Ok(found) = source.artifact(*other, name) else { continue };
         if found.subject == Some(digest) {
             copy(&source, &ingest, &found, name, progress)?;
-            // `sql:v1-eval-1` there is `NEW-eval-1` here.
-            let ending = name.strip_prefix(from).unwrap_or("-attached");
-            let name = format!("{tag}{ending}");
-            changes.push(Change { tag: name.clone(), new: Some(*other), expected: Expected::Any });
+            // `sql:v1-eval-1` there is `NEW-eval-1` here, unless that is another one.
+            let kind = if found.facts.kind == Kind::Signature { "sig" } else { "eval" };
+            let same = name.strip_prefix(from).map(|ending| format!("{tag}{ending}"));
+            let numbered = (1..).map(|number| format!("{tag}-{kind}-{number}"));
+            let is_free =
+                |name: &String| here.get(name).is_none_or(|known| known == other) && !attached.contains(name);
+            let Some(name) = same.into_iter().chain(numbered).find(is_free) else { continue };
+            changes.push(Change { tag: name.clone(), new: Some(*other), expected: Expected::Nothing });
             attached.push(name);
         }
     }
@@ -80,18 +85,39 @@ fn copy(
 ) -> Result<()> {
     for File { path, digest, bytes } in &artifact.files {
         let place = Path::new(&artifact.digest.hex()).join(path);
-        let staged = ingest.copy(&source.blob_path(*digest, of)?, &place, progress)?;
-        if (staged.digest, staged.bytes) != (*digest, *bytes) {
-            let (digest, found, of) = (digest.to_string(), staged.digest.to_string(), of.to_string());
-            return Err(Problem::OtherBytes { digest, found, of }.into());
+        keep(source, ingest, (*digest, *bytes), &place, of, progress)?;
+    }
+    // The configuration, and layers that say no place.
+    let manifest = source.read_manifest(artifact.digest, of)?;
+    let other = Path::new("other").join(artifact.digest.hex());
+    for (digest, bytes) in needs(&manifest) {
+        if artifact.files.iter().all(|file| file.digest != digest) {
+            keep(source, ingest, (digest, bytes), &other.join(digest.hex()), of, progress)?;
         }
-        ingest.keep(&staged)?;
     }
-    for digest in source.configuration(artifact.digest, of)? {
-        ingest.keep_bytes(&source.read_manifest(digest, of)?)?;
-    }
-    ingest.keep_bytes(&source.read_manifest(artifact.digest, of)?)?;
+    ingest.keep_bytes(&manifest)?;
     Ok(())
+}
+
+/// Copies a blob, which must be as it is described.
+fn keep(
+    source: &Store,
+    ingest: &Ingest,
+    (digest, bytes): (Digest, u64),
+    place: &Path,
+    of: &str,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let staged = ingest.copy(&source.blob_path(digest, of)?, place, progress)?;
+    if staged.digest != digest {
+        let (digest, found, of) = (digest.to_string(), staged.digest.to_string(), of.to_string());
+        return Err(Problem::OtherBytes { digest, found, of }.into());
+    }
+    if staged.bytes != bytes {
+        let reason = format!("says that {digest} has {bytes} bytes; it has {}", staged.bytes);
+        return Err(Problem::Manifest { digest: of.to_string(), reason }.into());
+    }
+    ingest.keep(&staged)
 }
 
 /// Audits the staged copy, and compares its weights with what the manifest says.

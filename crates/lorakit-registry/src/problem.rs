@@ -45,13 +45,15 @@ problems! {
         NoBlob { digest: String, of: String } = File(Incomplete) / RepairRegistry,
             "`{of}` needs {digest}, which is not in the registry";
         /// A blob's bytes are others.
-        Blob { digest: String, found: String, of: String } = File(Corrupt) / RepairRegistry,
-            "the bytes of {digest}, which `{of}` needs, have become {found}; they were moved to quarantine";
+        Blob { digest: String, found: String, of: String, moved: bool } = File(Corrupt) / RepairRegistry,
+            "the bytes of {digest}, which `{of}` needs, have become {found}{}",
+            if *moved { "; they were moved to quarantine" } else { "" };
         /// The bytes that came are others.
         OtherBytes { digest: String, found: String, of: String } = File(Corrupt),
             "`{of}` names {digest}, and the bytes that came are {found}";
         /// A blob is not a plain file.
-        Irregular { digest: String } = Unsafe / RepairRegistry, "{digest} is not a regular file";
+        Irregular { digest: String, of: String } = Unsafe / RepairRegistry,
+            "{digest}, which `{of}` needs, is not a regular file";
         /// A blob that is read as a whole is too large.
         Large { what: &'static str, bytes: u64, limit: u64 } = Unsafe, "{what} has {bytes} bytes, at most {limit} are read";
         /// A manifest is not one.
@@ -72,8 +74,10 @@ problems! {
             "`{file}` is a pickle, which can hold code: the registry takes safetensors, GGUF and JSON";
         /// The file changed.
         SourceChanged = File(Changed), "changed while it was read; nothing was added";
-        /// A file in the folder is a link or a device.
+        /// A file in the folder is a pipe or a device.
         NotPlain { file: String } = Unsafe, "`{file}` is not a regular file";
+        /// A link in the folder leads elsewhere.
+        LinkOut { file: String } = Unsafe, "`{file}` is a link that leads out of the folder";
         /// Values are not finite.
         NonFinite { findings: Vec<String> } = NonFinite,
             "holds values that are not finite: {}", findings.join("; ");

@@ -28,7 +28,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> Result<(String, Vec<u8>)> {
         let artifact = self.find(reference)?;
-        let folder = self.checkout(&artifact, reference.name().short(), progress)?;
+        let folder = self.checkout(&artifact, reference, progress)?;
         let bundle = sign::sign(&Folder::new(&folder), key, reference.name().as_str())?;
         let facts = Facts { kind: Kind::Signature, ..Facts::default() };
         let (tag, _) =

@@ -86,6 +86,8 @@ pub(super) fn find(source: &Path) -> Result<Found> {
     }
 }
 
+/// Why a file is left out whose name other systems do not take.
+const STRANGE: &str = "its name is not one on every system";
 /// Why a pickle is left out.
 const PICKLE: &str = "a pickle, which can hold code";
 
@@ -99,6 +101,10 @@ fn walk(found: &mut Found, root: &Path, folder: &Path, inside: &str, depth: usiz
         let entry = entry.map_err(listing)?;
         let path = entry.path();
         let name = format!("{inside}{}", entry.file_name().to_string_lossy());
+        if entry.file_name().to_str().is_none() {
+            found.left_out.push((name, STRANGE));
+            continue;
+        }
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             found.left_out.push((name, "hidden"));
             continue;
@@ -119,8 +125,11 @@ fn walk(found: &mut Found, root: &Path, folder: &Path, inside: &str, depth: usiz
             continue;
         }
         let real = fs::canonicalize(&path).map_err(|e| io("look at", &path, e))?;
-        if !meta.is_file() || !is_own(root, &real) {
+        if !meta.is_file() {
             return Err(Error::from(Problem::NotPlain { file: name }).at(folder));
+        }
+        if !is_own(root, &real) {
+            return Err(Error::from(Problem::LinkOut { file: name }).at(folder));
         }
         take(found, real, name, meta.len());
     }
@@ -141,7 +150,7 @@ fn take(found: &mut Found, source: PathBuf, name: String, bytes: u64) {
     } else if !TAKEN.contains(&ending.as_str()) && !DOCUMENTS.contains(&file) {
         found.left_out.push((name, "of an unknown kind"));
     } else if !is_plain(&name) {
-        found.left_out.push((name, "its name is not one on every system"));
+        found.left_out.push((name, STRANGE));
     } else {
         found.files.push(Taken { source, path: name.into(), bytes });
     }

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use lorakit::plan::Progress;
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::{Store, disk};
@@ -17,7 +18,7 @@ pub(crate) const LARGEST_MANIFEST: u64 = 4 << 20;
 pub(super) const PIECE: usize = 1 << 20;
 
 /// What is wrong with a blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Wrong {
     /// There is no such file.
     Absent,
@@ -25,6 +26,8 @@ pub(super) enum Wrong {
     Irregular,
     /// Its bytes have another digest.
     Other(Digest),
+    /// It may be right, but the system does not let it be read.
+    Unreadable(std::io::Error),
 }
 
 impl Store {
@@ -35,9 +38,12 @@ impl Store {
 
     /// Opens a blob, and says how long it is.
     pub(super) fn open_blob(&self, digest: Digest) -> std::result::Result<(File, u64), Wrong> {
+        // What a link and a socket answer.
+        let irregular = [Errno::LOOP, Errno::NXIO].map(|e| Some(e.raw_os_error()));
         let file = disk::open(&self.blob(digest)).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => Wrong::Absent,
-            _ => Wrong::Irregular,
+            _ if irregular.contains(&e.raw_os_error()) => Wrong::Irregular,
+            _ => Wrong::Unreadable(e),
         })?;
         match file.metadata() {
             Ok(meta) if meta.is_file() => Ok((file, meta.len())),
@@ -53,6 +59,7 @@ impl Store {
     ) -> Result<std::result::Result<(), Wrong>> {
         let (mut file, _) = match self.open_blob(digest) {
             Ok(opened) => opened,
+            Err(Wrong::Unreadable(e)) => return Err(disk::io("read", &self.blob(digest), e)),
             Err(wrong) => return Ok(Err(wrong)),
         };
         let found = sum(&mut file, &self.blob(digest), progress)?;
@@ -100,11 +107,12 @@ impl Store {
         let (name, of) = (digest.to_string(), of.to_string());
         let problem = match wrong {
             Wrong::Absent => Problem::NoBlob { digest: name, of },
-            Wrong::Irregular => Problem::Irregular { digest: name },
+            Wrong::Irregular => Problem::Irregular { digest: name, of },
             Wrong::Other(found) => {
-                self.quarantine(digest);
-                Problem::Blob { digest: name, found: found.to_string(), of }
+                let moved = self.quarantine(digest).is_some();
+                Problem::Blob { digest: name, found: found.to_string(), of, moved }
             }
+            Wrong::Unreadable(e) => return disk::io("read", &self.blob(digest), e),
         };
         Error::from(problem).at(&self.blob(digest))
     }

@@ -7,19 +7,24 @@ use std::path::{Path, PathBuf};
 use lorakit::plan::Progress;
 
 use super::{Store, disk};
-use crate::{Artifact, Result};
+use crate::{Artifact, Reference, Result};
 
 impl Store {
-    /// The folder of an artifact, called `name`: hard links to its blobs, whose bytes are checked first. It is made if it
-    /// is not there; it goes with the artifact.
+    /// The folder of the artifact that `reference` means, called by its name: hard links to its blobs, whose bytes are
+    /// checked first. It is made if it is not there; it goes with the artifact.
     ///
     /// # Errors
     /// If a blob is missing or damaged, or the folder cannot be made.
-    pub fn checkout(&self, artifact: &Artifact, name: &str, progress: &dyn Progress) -> Result<PathBuf> {
-        self.verify(artifact, name, progress)?;
+    pub fn checkout(
+        &self,
+        artifact: &Artifact,
+        reference: &Reference,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
+        self.verify(artifact, &reference.to_string(), progress)?;
         let _lock = self.lock_adding()?;
         let whole = self.own("checkouts").join(artifact.digest.hex());
-        let folder = whole.join(name);
+        let folder = whole.join(reference.name().short());
         if !self.is_checked_out(artifact, &folder) {
             let staged = disk::unique(&self.own("ingest").join("checkout"));
             let made = self.fill(artifact, &staged).and_then(|()| {

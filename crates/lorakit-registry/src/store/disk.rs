@@ -47,16 +47,22 @@ pub(crate) fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
-/// The bytes of a small file.
+/// The bytes of a small file. A pipe in its place is not waited for.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(path).map_err(|e| io("read", path, e))?;
-    let bytes = file.metadata().map_err(|e| io("read", path, e))?.len();
-    if bytes > LARGEST {
-        let problem = Problem::Large { what: "the file", bytes, limit: LARGEST };
+    let reading = |e| io("read", path, e);
+    let flags = (OFlags::NONBLOCK | OFlags::CLOEXEC).bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(reading)?;
+    let meta = file.metadata().map_err(reading)?;
+    if !meta.is_file() {
+        let reason = "it is not a regular file".to_string();
+        return Err(crate::Error::from(Problem::Index { reason }).at(path));
+    }
+    if meta.len() > LARGEST {
+        let problem = Problem::Large { what: "the file", bytes: meta.len(), limit: LARGEST };
         return Err(crate::Error::from(problem).at(path));
     }
-    let mut content = Vec::with_capacity(bytes as usize);
-    file.read_to_end(&mut content).map_err(|e| io("read", path, e))?;
+    let mut content = Vec::with_capacity(meta.len() as usize);
+    file.take(LARGEST).read_to_end(&mut content).map_err(reading)?;
     Ok(content)
 }
 
@@ -109,7 +115,8 @@ pub(crate) fn exchange(path: &Path, content: &[u8]) -> Result<Option<Value>> {
     };
     let _ = fs::remove_file(&staged);
     let replaced = replaced.map_err(|e| io("replace", path, e))?;
-    sync_folder_of(path)?;
+    // An error means that it is the old one. That the new name is durable is asked for, but nothing depends on it.
+    let _ = sync_folder_of(path);
     Ok(replaced)
 }
 

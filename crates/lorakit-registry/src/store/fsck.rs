@@ -1,6 +1,7 @@
 //! Looking for damage: structure always, bytes on demand.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 
 use lorakit::plan::Progress;
 use serde::Serialize;
@@ -112,6 +113,7 @@ impl Store {
                 Err(Wrong::Absent) => ("absent", "is not there".into()),
                 Err(Wrong::Irregular) => ("irregular", "is not a regular file".into()),
                 Err(Wrong::Other(found)) => ("bytes", format!("has become {found}")),
+                Err(Wrong::Unreadable(e)) => ("unreadable", format!("cannot be read: {e}")),
             };
             fsck.faults.push(lost(message.0, digest, message.1, tags));
         }
@@ -120,11 +122,10 @@ impl Store {
 
     /// The links of a manifest, if it can be read.
     fn peek(&self, digest: Digest) -> Option<Links> {
-        let (mut file, bytes) = self.open_blob(digest).ok()?;
+        let (file, _) =
+            self.open_blob(digest).ok().filter(|(_, bytes)| *bytes <= super::blobs::LARGEST_MANIFEST)?;
         let mut content = Vec::new();
-        std::io::Read::read_to_end(&mut file, &mut content)
-            .ok()
-            .filter(|_| bytes <= super::blobs::LARGEST_MANIFEST)?;
+        file.take(super::blobs::LARGEST_MANIFEST).read_to_end(&mut content).ok()?;
         Links::of(&content)
     }
 }

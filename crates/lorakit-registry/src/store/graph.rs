@@ -1,9 +1,16 @@
 //! What a manifest needs, whoever wrote it.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::Store;
 use crate::{Digest, Result};
+
+/// The blobs that a manifest needs, and their sizes: configuration and layers, each once.
+pub(crate) fn needs(manifest: &[u8]) -> BTreeMap<Digest, u64> {
+    Links::of(manifest).unwrap_or_default().blobs.into_iter().collect()
+}
 
 /// What a manifest or an index names.
 #[derive(Debug, Default)]
@@ -36,13 +43,6 @@ fn descriptor(value: &Value) -> Option<(Digest, u64)> {
 }
 
 impl Store {
-    /// The digest of the configuration of a manifest, which `of` needs.
-    pub(crate) fn configuration(&self, digest: Digest, of: &str) -> Result<Vec<Digest>> {
-        let content = self.read_manifest(digest, of)?;
-        let manifest: Value = serde_json::from_slice(&content).unwrap_or_default();
-        Ok(descriptor(&manifest["config"]).map(|(digest, _)| digest).into_iter().collect())
-    }
-
     /// The manifest `digest`, which `of` needs, and all that an index names beneath it, each with its links.
     pub(super) fn manifests(&self, digest: Digest, of: &str) -> Result<Vec<(Digest, Links)>> {
         let (mut open, mut found) = (vec![digest], Vec::new());

@@ -153,7 +153,11 @@ impl Ingest {
         if self.store.check_blob(staged.digest, &Silent)?.is_err() {
             self.store.quarantine(staged.digest);
             let place = self.folder.join(&staged.path);
-            return fs::hard_link(&place, &blob).map_err(|e| disk::io("replace", &blob, e));
+            return match fs::hard_link(&place, &blob) {
+                // Another process was first.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+                other => other.map_err(|e| disk::io("replace", &blob, e)),
+            };
         }
         let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };

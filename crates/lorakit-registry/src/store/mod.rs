@@ -35,6 +35,7 @@ use serde_json::{Value, json};
 pub(crate) use disk::io;
 pub use fsck::{Fault, Fsck, Harm};
 pub use gc::{Gc, GcOptions};
+pub(crate) use graph::needs;
 pub(crate) use ingest::Ingest;
 pub use ingest::Workbench;
 pub use reflog::Move;

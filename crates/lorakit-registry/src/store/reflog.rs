@@ -42,19 +42,18 @@ impl Store {
         Ok(disk::read(&path)?.split(|byte| *byte == b'\n').filter_map(read_line).collect())
     }
 
-    /// Appends moves and makes them durable. The caller holds the lock of refs.
-    pub(super) fn log(&self, moves: &[Move]) -> Result<()> {
+    /// Appends moves, makes them durable, and returns how long the file was before. If that fails, it is that long again.
+    /// The caller holds the lock of refs.
+    pub(super) fn log(&self, moves: &[Move]) -> Result<u64> {
         let path = self.own("reflog");
         let is_new = !path.exists();
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(|e| disk::io("write", &path, e))?;
+        let writing = |e| disk::io("write", &path, e);
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(writing)?;
+        let before = file.metadata().map_err(writing)?.len();
         let mut lines = Vec::new();
         let written = (|| {
-            if file.metadata()?.len() > 0 {
+            if before > 0 {
                 // A torn line is ended, so that the next one is read.
                 let mut last = [b'\n'];
                 file.seek(SeekFrom::End(-1))?;
@@ -67,8 +66,23 @@ impl Store {
             file.write_all(&lines)?;
             file.sync_data()
         })();
-        written.map_err(|e| disk::io("write", &path, e))?;
-        if is_new { disk::sync_folder_of(&path) } else { Ok(()) }
+        let written = written.map_err(writing);
+        let durable = written.and_then(|()| if is_new { disk::sync_folder_of(&path) } else { Ok(()) });
+        if durable.is_err() {
+            self.unlog(before);
+        }
+        durable.map(|()| before)
+    }
+
+    /// Takes back what was appended to a reflog that had so many bytes: readers must not see a move that failed. The caller
+    /// holds the lock of refs.
+    pub(super) fn unlog(&self, before: u64) {
+        let cut = OpenOptions::new().write(true).open(self.own("reflog")).and_then(|file| {
+            file.set_len(before)?;
+            file.sync_data()
+        });
+        // The disk that failed to write may fail at this too; the error of the move says so already.
+        drop(cut);
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Move, Store, disk};
 use crate::problem::Problem;
-use crate::{Digest, Error, Result, Tag};
+use crate::{Digest, Error, ErrorKind, Result, Tag};
 
 /// The media type of an index.
 pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
@@ -81,17 +81,20 @@ impl Store {
             new: change.new,
             why: why.to_string(),
         }));
-        if !moves.is_empty() {
-            self.log(&moves)?;
-        }
+        let logged = if moves.is_empty() { None } else { Some(self.log(&moves)?) };
         for Move { tag, new, .. } in moves {
             match new {
                 Some(new) => drop(refs.insert(tag, new)),
                 None => drop(refs.remove(&tag)),
             }
         }
-        self.write_index(index, refs)?;
-        Ok(before)
+        match self.write_index(index, refs) {
+            Ok(_) => Ok(before),
+            Err(error) => {
+                logged.into_iter().for_each(|before| self.unlog(before));
+                Err(error)
+            }
+        }
     }
 
     /// Writes the index anew where it differs from what the tags are, and says whether it did.
@@ -128,22 +131,31 @@ impl Store {
             if new == standing {
                 break;
             }
-            let replaced = disk::exchange(&self.index(), new.to_string().as_bytes())?;
+            let replaced = match disk::exchange(&self.index(), new.to_string().as_bytes()) {
+                // The tags are in place; what the other program wrote comes with the next move.
+                Err(_) if is_written => break,
+                replaced => replaced?,
+            };
             is_written = true;
-            match replaced {
-                Some(replaced) if replaced != standing && replaced["manifests"].is_array() => {
-                    let log = self.moves()?;
-                    refs = merged(&replaced, &log);
-                    let moves = found(&refs, &log, now());
-                    if !moves.is_empty() {
-                        self.log(&moves)?;
-                    }
-                    (standing, from) = (new, replaced);
-                }
-                _ => break,
-            }
+            let Some(replaced) = replaced.filter(|index| *index != standing && index["manifests"].is_array())
+            else {
+                break;
+            };
+            let Some(remembered) = self.remember(&replaced) else { break };
+            (refs, standing, from) = (remembered, new, replaced);
         }
         Ok(is_written)
+    }
+
+    /// Takes what another program wrote into the log; `None` if that fails, and then it comes with the next move.
+    fn remember(&self, index: &Value) -> Option<BTreeMap<String, Digest>> {
+        let log = self.moves().ok()?;
+        let refs = merged(index, &log);
+        let moves = found(&refs, &log, now());
+        if !moves.is_empty() {
+            self.log(&moves).ok()?;
+        }
+        Some(refs)
     }
 
     /// The index with these tags. Entries that are not tags, and what other programs said of entries, stay.
@@ -164,7 +176,12 @@ impl Store {
             }
         }
         for (tag, digest) in missing {
-            kept.push(self.entry(&tag, digest)?);
+            match self.entry(&tag, digest) {
+                Ok(entry) => kept.push(entry),
+                // A tag whose manifest is damaged must not keep the others from moving: the reflog knows it.
+                Err(error) if is_damage(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         index["manifests"] = kept.into();
         Ok(index)
@@ -233,6 +250,12 @@ fn found(refs: &BTreeMap<String, Digest>, log: &[Move], at: u64) -> Vec<Move> {
 /// The tag of an entry, and what it points to.
 fn ref_of(entry: &Value) -> Option<(&str, Digest)> {
     Some((entry["annotations"][REF_NAME].as_str()?, entry["digest"].as_str()?.parse().ok()?))
+}
+
+/// Whether a blob is the matter, not the disk.
+fn is_damage(error: &Error) -> bool {
+    use lorakit_tensor::ErrorKind::{Corrupt, Incomplete};
+    matches!(error.kind(), ErrorKind::File(Corrupt | Incomplete) | ErrorKind::Unsafe)
 }
 
 /// Seconds since 1970.

@@ -14,15 +14,15 @@ use crate::{Digest, Result};
 pub struct Repaired {
     /// Whether the index was written anew.
     pub index: bool,
-    /// Blobs whose bytes were others, which are in quarantine now.
+    /// Blobs whose bytes were others, and what stood in the place of blobs: they are in quarantine now.
     pub quarantined: Vec<Digest>,
     /// What must come from elsewhere: adding the same folder again, or pulling, puts it back.
     pub lost: Vec<Fault>,
 }
 
 impl Store {
-    /// Writes the index anew from the reflog where it is torn or behind, and moves blobs whose bytes are others to
-    /// quarantine. No tag is removed.
+    /// Writes the index anew from the reflog where it is torn or behind, and moves blobs whose bytes are others, links and
+    /// what else is no file to quarantine. No tag is removed.
     ///
     /// # Errors
     /// If files cannot be read or written.
@@ -42,7 +42,7 @@ impl Store {
         }
         let fsck = self.fsck(true, progress)?;
         for fault in fsck.faults {
-            if matches!(fault.code, "bytes" | "size" | "manifest")
+            if matches!(fault.code, "bytes" | "size" | "manifest" | "irregular")
                 && let Ok(digest) = fault.subject.parse()
                 && self.quarantine(digest).is_some()
             {

@@ -43,11 +43,10 @@ pub(super) fn verify(store: &Store, args: &args::RegistryVerify, ui: &Ui) -> Res
     for (name, artifact) in &artifacts {
         let by = match signers {
             Some(signers) => {
-                let short = Reference::parse(name)?.name().short().to_string();
-                let folder = store.checkout(artifact, &short, &bar)?;
-                store
-                    .check_signed(artifact, Reference::parse(name)?.name().as_str(), &folder, signers)?
-                    .map(|found| found.signer().hint())
+                let reference = Reference::parse(name)?;
+                let folder = store.checkout(artifact, &reference, &bar)?;
+                let found = store.check_signed(artifact, reference.name().as_str(), &folder, signers)?;
+                found.map(|found| found.signer().hint())
             }
             None => {
                 store.verify(artifact, name, &bar)?;

@@ -105,8 +105,10 @@ fn remove(store: &Store, name: &Reference, ui: &Ui) -> Result<(), Failure> {
         return ui.json("lorakit.registry.rm/1", json!({ "removed": removed }));
     }
     let tags: Vec<String> = removed.keys().map(|tag| format!("`{tag}`")).collect();
-    let text = format!("removed {}\n", tags.join(", "));
-    ui.result(&text)?;
+    ui.result(&match &tags[..] {
+        [] => format!("no tag points to `{name}` any more\n"),
+        tags => format!("removed {}\n", tags.join(", ")),
+    })?;
     if !ui.quiet
         && let Some(tag) = removed.keys().next()
     {

@@ -137,7 +137,9 @@ pub(super) fn diff(store: &Store, a: &Reference, b: &Reference, ui: &Ui) -> Resu
         };
         rows.add_row([fact.fact.to_string(), shorter(&fact.a), shorter(&fact.b)]);
     }
-    print_table(&mut text, &rows);
+    if !found.facts.is_empty() {
+        print_table(&mut text, &rows);
+    }
     for (word, files) in
         [("changed", &found.changed), ("only in A", &found.removed), ("only in B", &found.added)]
     {
