@@ -50,6 +50,9 @@ pub struct Gc {
     pub applied: bool,
 }
 
+/// A file among the blobs: its path, the digest that it is named by, its bytes, when it was last changed.
+type Blob = (PathBuf, Option<Digest>, u64, u64);
+
 /// Leftovers of processes that ended are older than that.
 const STALE: u64 = 3600;
 
@@ -141,8 +144,8 @@ impl Store {
         }
     }
 
-    /// Every file among the blobs: its path, the digest that it is named by, its bytes, when it was last changed.
-    pub(super) fn all_blobs(&self) -> Result<Vec<(PathBuf, Option<Digest>, u64, u64)>> {
+    /// Every file among the blobs.
+    fn all_blobs(&self) -> Result<Vec<Blob>> {
         let folder = self.blobs();
         let listing = |e| disk::io("list", &folder, e);
         let mut found = Vec::new();
