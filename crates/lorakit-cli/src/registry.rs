@@ -8,10 +8,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::RwLock;
 
-use lorakit::{Finding, Hint, Severity};
+use lorakit::{ErrorKind, Finding, Hint, Severity};
 use lorakit_registry::add::{self, AddOptions};
 use lorakit_registry::sign::Policy;
 use lorakit_registry::{Expected, Reference, Signers, Store, Tag, Workbench};
+use lorakit_tensor::ErrorKind as FileError;
 
 use crate::args::Command;
 use crate::error::Failure;
@@ -44,13 +45,17 @@ pub(crate) fn resolve(paths: &mut [&mut PathBuf], ui: &Ui) -> Result<Vec<Finding
         let Some((reference, inside)) = reference(path) else { continue };
         // Without a place for a registry, a path that looks like a name is a path.
         let Ok(root) = folder() else { continue };
+        let may_be_of_hub = is_revision(path);
         let store = match Store::open(&root) {
             Ok(store) => store,
             // What is not in a registry may still be a file that is missing: its error is the better one.
             Err(_) if !root.exists() => continue,
             Err(error) => return Err(error.into()),
         };
-        let artifact = store.find(&reference)?;
+        let artifact = match store.find(&reference) {
+            Err(error) if may_be_of_hub && error.kind() == ErrorKind::File(FileError::NotFound) => continue,
+            artifact => artifact?,
+        };
         let bar = Bar::new(ui, "checking");
         lorakit::plan::Progress::begin(&bar, artifact.bytes);
         let checked_out = store.checkout(&artifact, &reference, &bar)?;
@@ -83,6 +88,12 @@ fn trust(root: &Path) -> Result<Option<Policy>, Failure> {
     let path = root.with_file_name("trust.toml");
     let reader = lorakit::Reader::new(lorakit::ReadMode::Positioned);
     Ok(path.exists().then(|| Policy::read(&path, &reader)).transpose()?)
+}
+
+/// Whether a path may be `OWNER/NAME@COMMIT` of the hub, which has the form of a name with a digest that is cut short.
+fn is_revision(path: &Path) -> bool {
+    let id = path.to_str().and_then(|text| text.split_once('@')).filter(|(_, commit)| !commit.contains(':'));
+    id.is_some_and(|(id, _)| id.matches('/').count() == 1 && !id.contains(':'))
 }
 
 /// The artifact that a path names, and a file in it: `NAME:TAG/FILE`. A path that exists is a path.

@@ -85,8 +85,10 @@ fn a_manifest_or_configuration_with_another_bit() {
     whole(&sandbox);
 }
 
-/// What stands in the place of a blob, and how it is called.
-fn spoilt() -> Vec<(&'static str, &'static str, fn(&Path))> {
+type Spoil = fn(&Path);
+
+/// What stands in the place of a blob, and what kind of error that is.
+fn spoilt() -> Vec<(&'static str, &'static str, Spoil)> {
     vec![
         ("shorter", "Corrupt", |path| {
             let bytes = fs::read(path).unwrap();

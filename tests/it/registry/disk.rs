@@ -87,7 +87,8 @@ fn a_source_that_changes() {
     let file = sandbox.path("style/notes.txt");
     fs::write(&file, vec![b'x'; 3 << 20]).unwrap();
     registry(&sandbox, "add facts sql:v0").ok();
-    let changes: [(&str, fn(&Path)); 3] = [
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [
         ("rewritten", |file| fs::write(file, vec![b'y'; 3 << 20]).unwrap()),
         ("cut short", |file| {
             fs::OpenOptions::new().write(true).open(file).unwrap().set_len(1 << 20).unwrap()

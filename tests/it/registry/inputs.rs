@@ -77,6 +77,10 @@ fn what_is_on_disk_comes_first() {
     assert_ne!(rank("sql:v1"), rank("sql:v2"));
     fs::remove_dir_all(sandbox.path("sql:v1")).unwrap();
     assert_eq!(rank("sql:v1"), rank("sql:v2"));
+    // A commit of the hub looks like a digest, and is one of the registry only if that has it.
+    let commit = "2".repeat(40);
+    let message = refused(&sandbox, &format!("inspect tiny/adapter@{commit}")).2;
+    assert!(!message.contains("registry"), "{message}");
     // A letter before a colon is a drive.
     assert_told!(refused(&sandbox, "inspect c:v1").2, @"`c:v1`: does not exist");
     assert_told!(refused(&sandbox, "inspect sql:v3").2, @"the registry has no `sql:v3`; the nearest name is `sql:v2`");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -11,6 +12,13 @@ use crate::weights::edit_file;
 
 /// A training run, reduced, combined with another adapter, and merged and quantised: made where there is no registry.
 fn made() -> Sandbox {
+    static MADE: OnceLock<Sandbox> = OnceLock::new();
+    let (sandbox, made) = (Sandbox::new(), MADE.get_or_init(make));
+    copy_folder(made.root(), sandbox.root());
+    sandbox
+}
+
+fn make() -> Sandbox {
     let sandbox = Sandbox::new();
     sandbox.copy(&fixtures().join("tiny-orders"), "base");
     let rows = fs::read_to_string(fixtures().join("tiny-json/train.jsonl")).unwrap();
@@ -49,8 +57,8 @@ fn add(sandbox: &Sandbox, name: &str) {
 fn the_tree_is_the_same_in_every_order() {
     let sandbox = made();
     let mut expected = None;
-    // Half of all orders, each into a registry of its own.
-    for order in (0..24).step_by(2) {
+    // Every third of the 24 orders, each into a registry of its own.
+    for order in (0..24).step_by(3) {
         let (mut rest, mut order, mut names) = (NAMES.to_vec(), order, Vec::new());
         for left in (1..=4).rev() {
             names.push(rest.remove(order % left));

@@ -70,7 +70,7 @@ fn adding_beside_sweeping() {
             }
             rounds
         });
-        for round in 0..15 {
+        for round in 0..10 {
             registry(&sandbox, "add style sql:v1").ok();
             run(&sandbox, "inspect sql:v1").ok();
             whole(&sandbox);
