@@ -164,7 +164,6 @@ pub(crate) enum Command {
         action: TraceAction,
     },
     /// Keep adapters and models: names, versions, lineage, evaluations
-    #[command(alias = "reg")]
     Registry(Registry),
     /// Print what a bug report needs: version, processor, limits, variables
     Env,
