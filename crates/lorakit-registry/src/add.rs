@@ -129,16 +129,32 @@ fn model_config(tag: &Tag, files: &[File], facts: &Facts) -> Vec<u8> {
     if let Some(params) = facts.params {
         config["paramSize"] = size_of(params).into();
     }
-    match facts.dtypes.first().map(String::as_str) {
-        Some("BF16") => config["precision"] = "bfloat16".into(),
-        Some("F16") => config["precision"] = "float16".into(),
-        Some("F32") => config["precision"] = "float32".into(),
-        Some(dtype) if is_gguf => config["quantization"] = dtype.into(),
-        _ => {}
+    let words: Vec<&str> = facts.dtypes.iter().filter_map(|dtype| precision(dtype)).collect();
+    if !words.is_empty() {
+        config["precision"] = words.join(",").into();
+    }
+    let packed = facts.dtypes.iter().find(|dtype| precision(dtype).is_none());
+    if let Some(dtype) = packed.filter(|_| is_gguf) {
+        config["quantization"] = dtype.as_str().into();
     }
     let layers: Vec<String> = files.iter().map(|file| file.digest.to_string()).collect();
     let modelfs = json!({ "type": "layers", "diffIds": layers });
     canonical(json!({ "descriptor": descriptor, "config": config, "modelfs": modelfs }))
+}
+
+/// A dtype in ModelPack's words.
+fn precision(dtype: &str) -> Option<&'static str> {
+    Some(match dtype {
+        "F64" => "float64",
+        "F32" => "float32",
+        "F16" => "float16",
+        "BF16" => "bfloat16",
+        "F8_E4M3" => "float8_e4m3",
+        "F8_E5M2" => "float8_e5m2",
+        "I8" => "int8",
+        "U8" => "uint8",
+        _ => return None,
+    })
 }
 
 /// `1.2m`, `8b`: as ModelPack writes sizes.

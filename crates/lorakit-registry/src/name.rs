@@ -81,9 +81,14 @@ impl Reference {
     /// `Usage` if it is not one, saying what it lacks.
     pub fn parse(text: &str) -> Result<Self> {
         Self::of(text).ok_or_else(|| {
+            let is_drive = text.split_once(':').is_some_and(|(name, _)| is_drive(name));
             let text = lorakit_tensor::problem::excerpt(text).escape_debug().to_string();
-            if Name::parse(&text).is_some() { Problem::NoTag { text } } else { Problem::NoName { text } }
-                .into()
+            match Name::parse(&text) {
+                Some(_) => Problem::NoTag { text },
+                None if is_drive => Problem::Drive { text },
+                None => Problem::NoName { text },
+            }
+            .into()
         })
     }
 

@@ -8,6 +8,9 @@ problems! {
         /// A text is not a name with a tag or a digest.
         NoName { text: String } = Usage,
             "`{text}` is not a name in the registry: expected `NAME:TAG` or `NAME@DIGEST`, the name in lower-case letters, digits, `.`, `_`, `-` and `/`";
+        /// A name of one letter.
+        Drive { text: String } = Usage,
+            "`{text}` is not a name in the registry: a single letter before `:` is a drive; expected a longer name";
         /// A name lacks its tag.
         NoTag { text: String } = Usage, "`{text}` has no tag: expected `{text}:TAG`, such as `{text}:v1`";
         /// Nothing has that name.

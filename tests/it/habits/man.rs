@@ -30,7 +30,7 @@ fn all_pages_in_a_folder() {
     let mut names = crate::support::entries(&sandbox.path("share/man1"));
     names.sort();
     assert_eq!(run.stdout, format!("wrote {} pages to `share/man1`\n", names.len()));
-    insta::assert_snapshot!(names.join(" "), @"lorakit-combine.1 lorakit-completions.1 lorakit-convert.1 lorakit-diff.1 lorakit-edit.1 lorakit-env.1 lorakit-eval.1 lorakit-extract.1 lorakit-generate.1 lorakit-inspect.1 lorakit-man.1 lorakit-merge.1 lorakit-quantize.1 lorakit-reduce.1 lorakit-trace-push.1 lorakit-trace.1 lorakit-train.1 lorakit-verify.1 lorakit-version.1 lorakit.1");
+    insta::assert_snapshot!(names.join(" "), @"lorakit-combine.1 lorakit-completions.1 lorakit-convert.1 lorakit-diff.1 lorakit-edit.1 lorakit-env.1 lorakit-eval.1 lorakit-extract.1 lorakit-generate.1 lorakit-inspect.1 lorakit-man.1 lorakit-merge.1 lorakit-quantize.1 lorakit-reduce.1 lorakit-registry-add.1 lorakit-registry-diff.1 lorakit-registry-dup.1 lorakit-registry-eval.1 lorakit-registry-export.1 lorakit-registry-fsck.1 lorakit-registry-gc.1 lorakit-registry-import.1 lorakit-registry-keygen.1 lorakit-registry-lineage.1 lorakit-registry-list.1 lorakit-registry-log.1 lorakit-registry-repair.1 lorakit-registry-rm.1 lorakit-registry-show.1 lorakit-registry-sign.1 lorakit-registry-stats.1 lorakit-registry-tag.1 lorakit-registry-untag.1 lorakit-registry-verify.1 lorakit-registry.1 lorakit-trace-push.1 lorakit-trace.1 lorakit-train.1 lorakit-verify.1 lorakit-version.1 lorakit.1");
     let merge = fs::read_to_string(sandbox.path("share/man1/lorakit-merge.1")).unwrap();
     assert_eq!(merge, page("man merge"));
     // Every page that another one names is there.

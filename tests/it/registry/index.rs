@@ -76,6 +76,27 @@ fn an_index_that_is_no_file_or_too_large() {
     assert_eq!(state(&sandbox), tags);
 }
 
+/// A registry is still one when the files that say so are torn.
+#[test]
+fn a_torn_layout() {
+    let sandbox = stocked();
+    let tags = state(&sandbox);
+    for file in ["oci-layout", "lorakit/format.json"] {
+        fs::write(root(&sandbox).join(file), "{").unwrap();
+        let run = registry(&sandbox, "list");
+        assert_eq!(run.code, Some(1), "{file}: {}", run.stderr);
+        assert!(
+            run.stderr.contains(file) && run.stderr.contains("`lorakit registry repair`"),
+            "{}",
+            run.stderr
+        );
+        let run = registry(&sandbox, "repair").ok();
+        assert_eq!(run.stdout, "what says that it is a registry was torn, and was written anew\n", "{file}");
+        whole(&sandbox);
+    }
+    assert_eq!(state(&sandbox), tags);
+}
+
 /// What others say of entries stays; of two entries with one tag the first counts, as in other programs.
 #[test]
 fn entries_that_lorakit_does_not_know() {

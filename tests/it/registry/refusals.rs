@@ -82,7 +82,7 @@ fn texts_that_are_no_names() {
         ("registry add attn ../x:v1", "is not a name in the registry"),
         ("registry add attn sql:v1@{1}", "must be a tag"),
         ("registry show sql@12345", "is not a name in the registry"),
-        ("registry tag sql:v1 c:v1", "is not a name in the registry"),
+        ("registry tag sql:v1 c:v1", "a single letter before `:` is a drive"),
         ("registry untag sql:v1 --expect sha256:12", "64 lower-case hexadecimal digits"),
         ("registry gc --grace 5", "must be a time"),
         ("registry list --rank 8..4", "must be a number or a range"),

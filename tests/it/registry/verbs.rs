@@ -95,7 +95,7 @@ fn lists_are_filtered_and_sorted() {
 fn tags_move_and_are_remembered() {
     let sandbox = stocked();
     assert_told!(registry(&sandbox, "tag sql:v1 sql:best").ok().stdout, @"`sql:best` points to [SHORT]");
-    assert_told!(registry(&sandbox, "tag sql:v2 sql:best --force").ok().stdout, @"`sql:best` points to [SHORT]; before to [SHORT], which is `sql:best@{1}` now");
+    assert_told!(registry(&sandbox, "tag sql:v2 sql:best --force").ok().stdout, @"`sql:best` points to [SHORT]; it pointed to [SHORT] before, which is `sql:best@{1}` now");
     let tags = state(&sandbox);
     let expected = format!("tag sql:v1 sql:best --expect {}", tags["sql:v2"]);
     registry(&sandbox, &expected).ok();
@@ -106,7 +106,7 @@ fn tags_move_and_are_remembered() {
     let short = tags["sql:v1"].short();
     assert_eq!(digest(&format!("sql@{short}")), json!(tags["sql:v1"]));
     assert_eq!(digest(&format!("sql:v2@{}", tags["sql:v1"])), json!(tags["sql:v1"]), "the digest decides");
-    assert_told!(registry(&sandbox, "untag sql:best").ok().stdout, @"removed the tag `sql:best`; before to [SHORT], which is `sql:best@{1}` now");
+    assert_told!(registry(&sandbox, "untag sql:best").ok().stdout, @"removed the tag `sql:best`; it pointed to [SHORT] before, which is `sql:best@{1}` now");
     assert_eq!(state(&sandbox).keys().collect::<Vec<_>>(), ["sql:v1", "sql:v2"]);
     assert_told!(registry(&sandbox, "log sql:best").ok().stdout, @"
     tag                       when        digest     by
@@ -191,9 +191,9 @@ fn twins_and_what_sharing_saves() {
     assert!(shared > 100_000, "the weights were there already");
     assert_told!(registry(&sandbox, "dup").ok().stdout, @"
     [SHORT]
-      again:v1  [SHORT]
-      sql:edited  [SHORT]
-      sql:v1  [SHORT]
+      again:v1
+      sql:edited
+      sql:v1
     ");
     let twins = json(&sandbox, "dup")["same_weights"].clone();
     assert_eq!((&twins[0]["same_artifact"], twins[0]["tags"].as_array().unwrap().len()), (&json!(false), 3));

@@ -44,7 +44,7 @@ pub use refs::Expected;
 pub use repair::Repaired;
 
 use crate::problem::Problem;
-use crate::{Digest, Error, Result};
+use crate::{Digest, Error, ErrorKind, Result};
 
 /// The form of `lorakit/` that this program writes.
 const FORM: u64 = 1;
@@ -76,6 +76,25 @@ impl Store {
         Ok(store)
     }
 
+    /// The store at `root`, and whether the small files that say what it is were torn, and are written anew.
+    ///
+    /// # Errors
+    /// As [`open`](Store::open); `Io` if they cannot be written.
+    pub fn open_to_repair(root: &Path) -> Result<(Self, bool)> {
+        let layout = json!({ "imageLayoutVersion": LAYOUT });
+        let mut is_mended = false;
+        for (path, content) in
+            [(root.join("oci-layout"), layout), (root.join("lorakit/format.json"), json!({ "form": FORM }))]
+        {
+            let is_torn = disk::read_shared_json(&path).is_err_and(|error| error.kind() == CORRUPT);
+            if is_torn {
+                disk::exchange(&path, content.to_string().as_bytes())?;
+                is_mended = true;
+            }
+        }
+        Ok((Self::open(root)?, is_mended))
+    }
+
     /// The layout at `root`, in which nothing is changed.
     ///
     /// # Errors
@@ -105,7 +124,7 @@ impl Store {
         for (path, content) in [
             (store.own("format.json"), json!({ "form": FORM })),
             (store.index(), index),
-            (root.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" })),
+            (root.join("oci-layout"), json!({ "imageLayoutVersion": LAYOUT })),
         ] {
             disk::write_new(&path, content.to_string().as_bytes())?;
         }
@@ -131,7 +150,7 @@ impl Store {
     fn check_form(&self) -> Result<()> {
         let layout = disk::read_shared_json(&self.root.join("oci-layout"))?;
         let version = layout["imageLayoutVersion"].as_str().unwrap_or_default();
-        if version != "1.0.0" {
+        if version != LAYOUT {
             let found = version.escape_debug().to_string();
             return Err(Error::from(Problem::LayoutVersion { found }).at(&self.root));
         }
@@ -160,5 +179,9 @@ impl Store {
     }
 }
 
+/// The version of the image layout.
+const LAYOUT: &str = "1.0.0";
+/// What a torn file is.
+const CORRUPT: ErrorKind = ErrorKind::File(lorakit_tensor::ErrorKind::Corrupt);
 /// What may be in the folder of a store that is being made.
 const OWN: &[&str] = &["oci-layout", "index.json", "blobs", "lorakit"];

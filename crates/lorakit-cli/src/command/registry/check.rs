@@ -1,9 +1,11 @@
 //! `lorakit registry verify`, `fsck`, `repair` and `gc`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use lorakit::plan::Progress as _;
-use lorakit_registry::{Fault, GcOptions, Harm, Reference, Signers, Store};
+use lorakit_registry::{Fault, GcOptions, Harm, Reference, Repaired, Signers, Store};
+use serde::Serialize;
 
 use serde_json::json;
 
@@ -98,14 +100,18 @@ pub(super) fn fsck(store: &Store, read_data: bool, ui: &Ui) -> Result<(), Failur
     }
 }
 
-pub(super) fn repair(store: &Store, ui: &Ui) -> Result<(), Failure> {
+pub(super) fn repair(root: &Path, ui: &Ui) -> Result<(), Failure> {
+    let (store, layout) = Store::open_to_repair(root)?;
     let bar = Bar::new(ui, "checking");
     let repaired = store.repair(&bar)?;
     bar.finish();
     if ui.json {
-        ui.json("lorakit.registry.repair/1", &repaired)?;
+        ui.json("lorakit.registry.repair/1", Told { layout, repaired: &repaired })?;
     } else {
         let mut text = String::new();
+        if layout {
+            text += "what says that it is a registry was torn, and was written anew\n";
+        }
         if repaired.index {
             text += "index.json was written anew\n";
         }
@@ -123,6 +129,14 @@ pub(super) fn repair(store: &Store, ui: &Ui) -> Result<(), Failure> {
         true => Ok(()),
         false => Err(Failure::Differs("what is lost must be added or imported again; see above")),
     }
+}
+
+/// What was mended.
+#[derive(Serialize)]
+struct Told<'r> {
+    layout: bool,
+    #[serde(flatten)]
+    repaired: &'r Repaired,
 }
 
 /// A line for each fault.

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use lorakit_registry::export::{self, ExportOptions};
-use lorakit_registry::{Digest, Evaluation, Expected, Reference, Store, compare};
+use lorakit_registry::{Digest, Evaluation, Expected, Reference, Store, Tag, compare};
 use serde_json::json;
 
 use crate::args::{self, Action, EvalAction};
@@ -29,6 +29,7 @@ pub(crate) fn run(args: &args::Registry, ui: &Ui) -> Result<(), Failure> {
     match &args.action {
         Action::Add(args) => return add::add(&Store::create(&root)?, args, ui),
         Action::Import(args) => return add::import(&Store::create(&root)?, args, ui),
+        Action::Repair => return check::repair(&root, ui),
         // These need no registry.
         Action::Keygen { output } => return sign::keygen(output, ui),
         Action::Sign(args) if args.name.exists() => return sign::sign_folder(args, ui),
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &args::Registry, ui: &Ui) -> Result<(), Failure> {
     }
     let store = &Store::open(&root)?;
     match &args.action {
-        Action::Add(_) | Action::Import(_) | Action::Keygen { .. } => Ok(()),
+        Action::Add(_) | Action::Import(_) | Action::Repair | Action::Keygen { .. } => Ok(()),
         Action::List(args) => list::run(store, args, ui),
         Action::Show { name } => show::run(store, name, ui),
         Action::Tag { name, new, moved } => {
@@ -68,7 +69,6 @@ pub(crate) fn run(args: &args::Registry, ui: &Ui) -> Result<(), Failure> {
         Action::Verify(args) => check::verify(store, args, ui),
         Action::Sign(args) => sign::sign(store, args, ui),
         Action::Fsck { read_data } => check::fsck(store, *read_data, ui),
-        Action::Repair => check::repair(store, ui),
         Action::Gc(args) => check::gc(store, args, ui),
         Action::Export(args) => export(store, args, ui),
         Action::Eval { action: EvalAction::Add(args) } => evaluate(store, args, ui),
@@ -110,7 +110,8 @@ fn remove(store: &Store, name: &Reference, ui: &Ui) -> Result<(), Failure> {
         tags => format!("removed {}\n", tags.join(", ")),
     })?;
     if !ui.quiet
-        && let Some(tag) = removed.keys().next()
+        // Other programs give tags that are not names here.
+        && let Some(tag) = removed.keys().find(|tag| Tag::parse(tag).is_some())
     {
         crate::ui::note(&format!(
             "note: nothing is swept for 30 days: `lorakit registry tag '{tag}@{{1}}' {tag}` brings it back"
