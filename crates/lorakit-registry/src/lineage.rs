@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lorakit::lineage::{Ancestry, Record, Role};
+use lorakit::lineage::{Ancestry, Record};
 use serde::Serialize;
 
 use crate::{Entry, Kind};
@@ -131,11 +131,11 @@ impl Graph {
             if known == id {
                 continue;
             }
-            self.describe(&known, &parent.name, role(parent.role));
+            self.describe(&known, &parent.name, parent.role.name());
             if let Some(record) = parent.lineage.as_ref().and_then(Ancestry::record) {
                 self.add_record(&known, &record);
             }
-            links.push(Link { id: known, role: role(parent.role).to_string(), weight: parent.weight });
+            links.push(Link { id: known, role: parent.role.name().to_string(), weight: parent.weight });
         }
         let node = self.node(id);
         node.verb = Some(record.verb.clone());
@@ -143,8 +143,4 @@ impl Graph {
             node.parents = links;
         }
     }
-}
-
-fn role(role: Role) -> &'static str {
-    role.name()
 }
